@@ -2,87 +2,173 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import ibis
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.features_raw import activity, all_features, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
-from dssm_assets.core.features_raw.local_time import QueryDay
-from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.signed_days import check_no_negative
+from dssm_assets.core.features_raw.local_time import QueryDay, window_start
+from dssm_assets.core.features_raw.plan import FIRST_EVENT_TIME_MS, LAST_DATE, LAST_EVENT_TIME_MS, FeaturePlan
+from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
-from dssm_assets.steps.day_groups import group_days, write_days, write_group
+from dssm_assets.steps.day_groups import GROUP_DAYS, group_days, write_days, write_group
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
-from dssm_assets.storage.engines.engine import Bindable, ByDay, Target
+from dssm_assets.storage.engines.duckdb import DuckDBEngine
+from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
 
 SETTINGS = "settings"
 DAYS = "days"
+MAX_CHANGES: Final = 1 << 18
+"""Rows of the state before and changes by the log that are added up in memory at most, to roll several days at once."""
 
 
-def roll(
-    workspace: Workspace,
-    spec: TableSpec,
-    ds: str,
-    *,
-    windows: Sequence[int],
-    settings: Mapping[str, Any],
-    step: Callable[..., ibis.Table],
-    scratch: Callable[..., ibis.Table],
-    arguments: Mapping[str, Any],
-    logs: dict[str, Manifest],
-    has_leaving: bool = True,
-) -> StepResult:
-    """Writes the rolling state of a day: from the state of the previous day, or rebuilt from all days.
+@dataclass(frozen=True)
+class RollingState:
+    """A state that follows from the one of the previous day.
 
-    The state of the previous day is used only if it has the same settings and if no day within the largest window has
-    changed since it was written.
-
-    Args:
-        workspace: the workspace.
-        spec: the table of the state.
-        ds: the day.
-        windows: lengths of the windows in days; the largest limits the days that `step` reads and that are compared.
-        settings: all other settings of the state, which are recorded with it and compared.
+    Attributes:
+        spec: its table.
+        windows: lengths of the windows in days; the largest limits the days that are read and compared.
+        settings: all other settings, which are recorded with the state and compared.
         step: called with the tables `today`, `previous` (where there is such a state) and `leaving_<w>` (where the day exists), with
             `ds` and the arguments.
+        changes: called with the tables `log` of all days that step reads, `previous` and `moves` (`list_moves`), with `ds`, the first
+            day, and the arguments; returns what `running_states` adds up.
+        running: arguments of `running_states`: the columns by how they are added up.
         scratch: called with a table `behavior` of all days with a column `ds`, with `ds` and the arguments.
-        arguments: of both.
-        logs: day -> its log, as far as known from earlier days of the run; days of the window are added.
-        has_leaving: `step` reads the days that leave the windows.
+        arguments: of the three queries.
+        keep: returns the rows of a state that `running_states` has yielded for a day that are stored.
+        has_leaving: days that leave a window are read too.
     """
+
+    spec: TableSpec
+    windows: Sequence[int]
+    settings: Mapping[str, Any]
+    step: Callable[..., ibis.Table]
+    changes: Callable[..., ibis.Table]
+    running: Mapping[str, Sequence[str]]
+    scratch: Callable[..., ibis.Table]
+    arguments: Mapping[str, Any]
+    keep: Callable[[pa.Table, str], pa.Table] = lambda table, ds: table
+    has_leaving: bool = True
+
+
+def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iterator[StepResult]:
+    """Writes the rolling state of each day: from the state of the previous day, or rebuilt from all days.
+
+    The state of the previous day is used only if it has the same settings and if no day within the largest window has
+    changed since it was written. Several short days in a row are made with one query.
+    """
+    logs: dict[str, Manifest] = {}
+    waiting = list(days)
+    while waiting:
+        group = _days_together(workspace, state, waiting, logs)
+        if len(group) > 1:
+            yield from _roll_days(workspace, state, group, logs)
+        else:
+            yield _roll_day(workspace, state, group[0], logs)
+        del waiting[: len(group)]
+
+
+def _recent_logs(workspace: Workspace, state: RollingState, ds: str, logs: dict[str, Manifest]) -> dict[str, Manifest]:
+    """Returns the logs of the largest window of a day and of the day before it; reads those that are not known yet."""
     first = workspace.config.calendar.start.isoformat()
-    recent = days_between(max(first, day_before(ds, max(windows))), ds)
+    recent = days_between(max(first, day_before(ds, max(state.windows))), ds)
     unknown = [day for day in recent if day not in logs]
     logs |= zip(unknown, workspace.need_all("behavior", unknown), strict=True)
-    stored = {day: logs[day] for day in recent}
-    previous = workspace.find(spec.name, day_before(ds)) if ds > first else None
-    is_first = ds == first
-    if is_first or _can_roll(previous, stored, settings, ds):
+    return {day: logs[day] for day in recent}
+
+
+def _find_previous(workspace: Workspace, state: RollingState, ds: str) -> Manifest | None:
+    is_first = ds == workspace.config.calendar.start.isoformat()
+    return None if is_first else workspace.find(state.spec.name, day_before(ds))
+
+
+def _days_together(
+    workspace: Workspace, state: RollingState, waiting: Sequence[str], logs: dict[str, Manifest]
+) -> Sequence[str]:
+    """Returns the first days of those that wait, to be made with one query: a single one if they are long or cannot roll."""
+    first = waiting[0]
+    stored, previous = _recent_logs(workspace, state, first, logs), _find_previous(workspace, state, first)
+    if (
+        previous is None
+        or not isinstance(workspace.engine, DuckDBEngine)
+        or not _can_roll(previous, stored, state.settings, first)
+    ):
+        return waiting[:1]
+    columns = stored[first].columns
+    is_plain = all(log.columns == columns for log in stored.values()) and DAY not in [column.name for column in columns]
+    moves = 1 + len(state.windows) if state.has_leaving else 1
+    count, changes = 1, previous.rows + moves * stored[first].rows
+    for before, ds in itertools.pairwise(waiting[:GROUP_DAYS]):
+        log = workspace.find("behavior", ds)
+        if not is_plain or log is None or log.columns != columns or before != day_before(ds):
+            break
+        changes += moves * log.rows
+        if changes > MAX_CHANGES:
+            break
+        logs[ds] = log
+        count += 1
+    return waiting[:count]
+
+
+def _roll_days(
+    workspace: Workspace, state: RollingState, days: Sequence[str], logs: dict[str, Manifest]
+) -> Iterator[StepResult]:
+    """Rolls the state over consecutive days: one query lists the changes, which are added up in this process."""
+    last = _find_previous(workspace, state, days[0])
+    assert last is not None and isinstance(workspace.engine, DuckDBEngine)
+    leaving = [day_before(ds, window) for window in state.windows for ds in days] if state.has_leaving else []
+    inputs: dict[str, Bindable] = {
+        "log": ByDay(tuple(logs[ds] for ds in sorted({*days, *leaving}) if ds in logs)),
+        "previous": last,
+    }
+    if state.has_leaving:
+        inputs["moves"] = list_moves(days, state.windows)
+    added = workspace.engine.table(state.changes, inputs, ds=days[0], **state.arguments)
+    for ds, table in running_states(added, days, state.spec.key, **state.running):
+        kept = state.keep(table, ds)
+        check_no_negative(kept, state.spec.name)
+        target = _target(state, ds, _recent_logs(workspace, state, ds, logs), [last])
+        last = workspace.tables.write(state.spec, ds, kept, inputs=target.inputs, facts=target.facts)
+        yield StepResult(last, {"state": "rolled"})
+
+
+def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str, Manifest]) -> StepResult:
+    """Rolls the state to a day, or rebuilds it."""
+    stored, previous = _recent_logs(workspace, state, ds, logs), _find_previous(workspace, state, ds)
+    is_first = ds == workspace.config.calendar.start.isoformat()
+    if is_first or _can_roll(previous, stored, state.settings, ds):
         inputs: dict[str, Bindable] = {"today": stored[ds]}
-        inputs |= {
-            f"leaving_{days}": stored[day] for days in windows if has_leaving and (day := day_before(ds, days)) in stored
-        }
+        gone = {f"leaving_{days}": stored.get(day_before(ds, days)) for days in state.windows if state.has_leaving}
+        inputs |= {name: log for name, log in gone.items() if log is not None}
         if previous is not None:
             inputs["previous"] = previous
-        query, method = step, "rolled"
+        query, method = state.step, "rolled"
     else:
         before = [day for day in workspace.tables.partitions.days("behavior") if day <= ds]
         inputs = {"behavior": ByDay(tuple(workspace.need_all("behavior", before)))}
-        query, method = scratch, f"rebuilt from {len(before)} days"
+        query, method = state.scratch, f"rebuilt from {len(before)} days"
         workspace.log(f"{ds}: {method}")
-    facts = {SETTINGS: dict(settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
-    target = Target(spec, ds, digests([*inputs.values(), *stored.values()]), facts)
-    manifest = workspace.engine.write_query(
-        target, query, inputs, {"ds": ds, **arguments}, partial(_check_counts, state=spec.name)
-    )
+    target = _target(state, ds, stored, list(inputs.values()))
+    kernel = partial(_check_counts, state=state.spec.name)
+    manifest = workspace.engine.write_query(target, query, inputs, {"ds": ds, **state.arguments}, kernel)
     return StepResult(manifest, {"state": method})
+
+
+def _target(state: RollingState, ds: str, stored: Mapping[str, Manifest], others: Sequence[Bindable]) -> Target:
+    facts = {SETTINGS: dict(state.settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
+    return Target(state.spec, ds, digests([*others, *stored.values()]), facts)
 
 
 def _check_counts(batch: pa.RecordBatch, state: str) -> pa.RecordBatch:
@@ -151,19 +237,21 @@ def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: TableSpec) -> Iterator[StepResult]:
     windows = tuple(workspace.config.raw_features.statistic_days)
     values = tuple(workspace.config.tables.behavior.value_columns)
-    logs: dict[str, Manifest] = {}
-    for ds in days:
-        yield roll(
-            workspace,
-            spec,
-            ds,
-            windows=windows,
-            settings={"windows": list(windows), "values": list(values)},
-            step=_roll_activity,
-            scratch=_build_activity,
-            arguments={"entity": entity, "windows": windows, "values": values},
-            logs=logs,
-        )
+    state = RollingState(
+        spec,
+        windows,
+        settings={"windows": list(windows), "values": list(values)},
+        step=_roll_activity,
+        changes=_list_activity_changes,
+        running={
+            "sums": activity.list_sums(windows, values),
+            "least": [FIRST_EVENT_TIME_MS],
+            "greatest": [LAST_EVENT_TIME_MS],
+        },
+        scratch=_build_activity,
+        arguments={"entity": entity, "windows": windows, "values": values},
+    )
+    return roll(workspace, state, days)
 
 
 def _roll_activity(
@@ -182,6 +270,10 @@ def _roll_activity(
     )
 
 
+def _list_activity_changes(*, entity: str, windows: Sequence[int], values: Sequence[str], **given: Any) -> ibis.Table:
+    return activity.list_activity_changes(entity, statistic_days=windows, value_columns=values, **given)
+
+
 def _build_activity(
     behavior: ibis.Table, *, ds: QueryDay, entity: str, windows: Sequence[int], values: Sequence[str]
 ) -> ibis.Table:
@@ -191,20 +283,19 @@ def _build_activity(
 def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the last day of each user, item and event."""
     longest = max(workspace.config.raw_features.statistic_days)
-    logs: dict[str, Manifest] = {}
-    for ds in days:
-        yield roll(
-            workspace,
-            raw_feature_tables.PAIR_ACTIVITY,
-            ds,
-            windows=[longest],
-            settings={"window": longest},
-            step=_roll_pairs,
-            scratch=activity.build_pair_activity,
-            arguments={"window_days": longest},
-            logs=logs,
-            has_leaving=False,
-        )
+    state = RollingState(
+        raw_feature_tables.PAIR_ACTIVITY,
+        windows=[longest],
+        settings={"window": longest},
+        step=_roll_pairs,
+        changes=activity.list_pair_changes,
+        running={"greatest": [LAST_DATE]},
+        scratch=activity.build_pair_activity,
+        arguments={"window_days": longest},
+        keep=lambda table, ds: table.filter(pc.greater_equal(table.column(LAST_DATE), window_start(ds, longest))),
+        has_leaving=False,
+    )
+    return roll(workspace, state, days)
 
 
 def _roll_pairs(today: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
@@ -216,22 +307,24 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
     raw = workspace.config.raw_features
     columns, window = tuple(raw.preference_columns), raw.preference_days
     positive = tuple(workspace.config.events.positive)
-    logs: dict[str, Manifest] = {}
-    for ds in days:
-        if not columns:
-            yield _no_preferences(workspace, ds)
-            continue
-        yield roll(
-            workspace,
-            raw_feature_tables.USER_PREFERENCES,
-            ds,
-            windows=[window],
-            settings={"columns": list(columns), "window": window, "positive": list(positive)},
-            step=_roll_preferences,
-            scratch=_build_preferences,
-            arguments={"window": window, "columns": columns, "positive": positive},
-            logs=logs,
-        )
+    if not columns:
+        return (_no_preferences(workspace, ds) for ds in days)
+    state = RollingState(
+        raw_feature_tables.USER_PREFERENCES,
+        windows=[window],
+        settings={"columns": list(columns), "window": window, "positive": list(positive)},
+        step=_roll_preferences,
+        changes=_list_preference_changes,
+        running={"sums": [col.COUNT]},
+        keep=lambda table, ds: table.filter(pc.not_equal(table.column(col.COUNT), 0)),
+        scratch=_build_preferences,
+        arguments={"window": window, "columns": columns, "positive": positive},
+    )
+    return roll(workspace, state, days)
+
+
+def _list_preference_changes(*, window: int, columns: Sequence[str], positive: Sequence[str], **given: Any) -> ibis.Table:
+    return preferences.list_preference_changes(preference_columns=columns, positive_events=positive, **given)
 
 
 def _roll_preferences(

@@ -28,7 +28,7 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 GOLDEN_ROWS = 5
-"""Rows of a partition that are replayed as single requests. A request costs milliseconds, and there is a partition per day."""
+"""Rows of a partition that are replayed as single requests, which cost milliseconds each; one in a run over more days than this."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -69,8 +69,9 @@ def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
     rows = PreviousDayRows(workspace.tables)
+    golden = GOLDEN_ROWS if len(days) <= GOLDEN_ROWS else 1
     for ds in days:
-        yield _find_features(workspace, ds, rows)
+        yield _find_features(workspace, ds, rows, golden)
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -171,10 +172,10 @@ def _parity_check(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
+def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows, golden_rows: int) -> StepResult:
     samples = workspace.need("sample", ds)
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
+    golden = choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, golden_rows)
     built_from = [manifest for manifest in (samples, *features.values()) if manifest is not None]
     # Each request has an id of its own, so a dictionary would not pay.
     texts = [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]

@@ -29,7 +29,14 @@ from dssm_assets.core.features_raw.plan import (
     window_count,
     window_sum,
 )
-from dssm_assets.core.features_raw.signed_days import check_previous, check_step, union_all
+from dssm_assets.core.features_raw.signed_days import (
+    MOVE_WINDOW,
+    check_previous,
+    check_step,
+    move_rows,
+    number_keys,
+    union_all,
+)
 
 
 def roll_activity(
@@ -64,10 +71,41 @@ def roll_activity(
             removed = {other: ibis.literal(-1 if other == days else 0, type="int64") for other in statistic_days}
             parts.append(_contribution(entity_column, gone, removed, value_columns, is_new=False))
     if previous is not None:
-        columns = [entity_column, EVENT, *_sums(statistic_days, value_columns), FIRST_EVENT_TIME_MS, LAST_EVENT_TIME_MS]
+        columns = [entity_column, EVENT, *list_sums(statistic_days, value_columns), FIRST_EVENT_TIME_MS, LAST_EVENT_TIME_MS]
         check_previous("activity", previous, columns)
         parts.append(previous.select(*columns))
     return _reduce(entity_column, union_all(parts), statistic_days, value_columns)
+
+
+def list_activity_changes(
+    entity_column: str,
+    *,
+    log: ibis.Table,
+    moves: ibis.Table,
+    previous: ibis.Table,
+    ds: QueryDay,
+    statistic_days: Sequence[int],
+    value_columns: Sequence[str],
+) -> ibis.Table:
+    """Returns what `roll_activity` adds on each of several days, for `signed_days.running_states`.
+
+    Args:
+        entity_column: user_id or item_id.
+        log: behaviour with a column `ds`: the days, and those that leave a window on one of them.
+        moves: see `signed_days.list_moves`.
+        previous: state of the day before the first one.
+        ds: the first day.
+        statistic_days: the windows, in days.
+        value_columns: as in `roll_activity`.
+    """
+    rows = move_rows(log, moves, [entity_column, EVENT, EVENT_TIME_MS, *value_columns])
+    is_new = rows[MOVE_WINDOW] == 0
+    signs = {days: is_new.cast("int64") - (rows[MOVE_WINDOW] == days).cast("int64") for days in statistic_days}
+    moved = _contribution(entity_column, rows, signs, value_columns, is_new=is_new, by=[DS])
+    columns = [*list_sums(statistic_days, value_columns), FIRST_EVENT_TIME_MS, LAST_EVENT_TIME_MS]
+    before = previous.select(**{DS: day_text(ds)}, **{name: previous[name] for name in (entity_column, EVENT, *columns)})
+    added = _reduce(entity_column, union_all([moved, before]), statistic_days, value_columns, by=[DS])
+    return number_keys(added, (entity_column, EVENT))
 
 
 def build_activity(
@@ -92,23 +130,31 @@ def build_activity(
     return _reduce(entity_column, parts, statistic_days, value_columns)
 
 
-def _sums(statistic_days: Sequence[int], value_columns: Sequence[str]) -> list[str]:
+def list_sums(statistic_days: Sequence[int], value_columns: Sequence[str]) -> list[str]:
+    """Returns the columns of the state that are sums."""
     sums = [window_sum(value, days) for value in value_columns for days in statistic_days]
     return [*(window_count(days) for days in statistic_days), COUNT_TOTAL, *sums]
 
 
 def _contribution(
-    entity: str, rows: ibis.Table, signs: Mapping[int, Any], value_columns: Sequence[str], *, is_new: bool
+    entity: str,
+    rows: ibis.Table,
+    signs: Mapping[int, Any],
+    value_columns: Sequence[str],
+    *,
+    is_new: Any,
+    by: Sequence[str] = (),
 ) -> ibis.Table:
     """Returns the contribution of each behaviour row to each column of the state of its entity."""
     columns: dict[str, Any] = {window_count(days): sign for days, sign in signs.items()}
-    columns[COUNT_TOTAL] = ibis.literal(int(is_new), type="int64")
+    columns[COUNT_TOTAL] = ibis.literal(int(is_new), type="int64") if isinstance(is_new, bool) else is_new.cast("int64")
     for value in value_columns:
         fixed = _fixed_point(rows[value])
         columns |= {window_sum(value, days): fixed * sign for days, sign in signs.items()}
     # A day that leaves a window does not change the first and last event.
-    timestamp = rows[EVENT_TIME_MS].cast("int64") if is_new else ibis.null("int64")
-    return rows.select(entity, EVENT, **columns, **{FIRST_EVENT_TIME_MS: timestamp, LAST_EVENT_TIME_MS: timestamp})
+    times, none = rows[EVENT_TIME_MS].cast("int64"), ibis.null("int64")
+    timestamp = (times if is_new else none) if isinstance(is_new, bool) else is_new.ifelse(times, none)
+    return rows.select(*by, entity, EVENT, **columns, **{FIRST_EVENT_TIME_MS: timestamp, LAST_EVENT_TIME_MS: timestamp})
 
 
 def _fixed_point(value: Any) -> Any:
@@ -117,11 +163,13 @@ def _fixed_point(value: Any) -> Any:
     return (known * FIXED_POINT).round().cast("int64").fill_null(0)
 
 
-def _reduce(entity: str, parts: ibis.Table, statistic_days: Sequence[int], value_columns: Sequence[str]) -> ibis.Table:
-    sums = {name: parts[name].sum() for name in _sums(statistic_days, value_columns)}
+def _reduce(
+    entity: str, parts: ibis.Table, statistic_days: Sequence[int], value_columns: Sequence[str], by: Sequence[str] = ()
+) -> ibis.Table:
+    sums = {name: parts[name].sum() for name in list_sums(statistic_days, value_columns)}
     first, last = parts[FIRST_EVENT_TIME_MS].min(), parts[LAST_EVENT_TIME_MS].max()
-    reduced = parts.group_by(entity, EVENT).agg(**sums, **{FIRST_EVENT_TIME_MS: first, LAST_EVENT_TIME_MS: last})
-    return reduced.order_by(entity, EVENT)
+    reduced = parts.group_by(*by, entity, EVENT).agg(**sums, **{FIRST_EVENT_TIME_MS: first, LAST_EVENT_TIME_MS: last})
+    return reduced if by else reduced.order_by(entity, EVENT)
 
 
 PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
@@ -143,6 +191,23 @@ def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: Qu
     # The day is the latest date, so a pair of the day replaces its old row, without a group-by over the whole state.
     kept = previous.filter(previous[LAST_DATE] >= first_day_text(ds, window_days)).anti_join(keys, list(PAIR_KEY))
     return ibis.union(kept.select(*PAIR_KEY, LAST_DATE), current, distinct=False).order_by(PAIR_KEY)
+
+
+def list_pair_changes(log: ibis.Table, previous: ibis.Table, *, ds: QueryDay, window_days: int) -> ibis.Table:
+    """Returns what `roll_pair_activity` adds on each of several days, for `signed_days.running_states`.
+
+    Args:
+        log: behaviour of the days, with a column `ds`.
+        previous: state of the day before the first one.
+        ds: the first day.
+        window_days: the largest statistic window.
+    """
+    day = log[DS].cast("string")
+    new = log.select(**{DS: day}, **{name: log[name] for name in PAIR_KEY}, **{LAST_DATE: day})
+    kept = previous.filter(previous[LAST_DATE] >= first_day_text(ds, window_days))
+    old = kept.select(**{DS: day_text(ds)}, **{name: kept[name] for name in (*PAIR_KEY, LAST_DATE)})
+    parts = union_all([old, new])
+    return number_keys(parts.group_by(DS, *PAIR_KEY).agg(**{LAST_DATE: parts[LAST_DATE].max()}), PAIR_KEY)
 
 
 def build_pair_activity(behavior: ibis.Table, ds: QueryDay, *, window_days: int) -> ibis.Table:

@@ -7,13 +7,14 @@ positive events on days D-preference_days+1 to D with items of that value. Items
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ibis
 
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
 from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
 from dssm_assets.core.features_raw.plan import ATTRIBUTE, DS, preference
-from dssm_assets.core.features_raw.signed_days import check_step, union_all
+from dssm_assets.core.features_raw.signed_days import MOVE_WINDOW, check_step, move_rows, number_keys, union_all
 
 PREFERENCE_KEY = (USER_ID, ATTRIBUTE, VALUE)
 
@@ -46,6 +47,33 @@ def roll_preferences(
     if previous is not None:
         parts.append(previous.select(*PREFERENCE_KEY, COUNT))
     return _reduce(union_all(parts))
+
+
+def list_preference_changes(
+    *,
+    log: ibis.Table,
+    moves: ibis.Table,
+    previous: ibis.Table,
+    ds: QueryDay,
+    preference_columns: Sequence[str],
+    positive_events: Sequence[str],
+) -> ibis.Table:
+    """Returns what `roll_preferences` adds on each of several days, for `signed_days.running_states`.
+
+    Args:
+        log: behaviour with a column `ds`: the days, and those that leave the window on one of them.
+        moves: see `signed_days.list_moves`.
+        previous: state of the day before the first one.
+        ds: the first day.
+        preference_columns: as in `roll_preferences`.
+        positive_events: as in `roll_preferences`.
+    """
+    rows = move_rows(log, moves, list(dict.fromkeys([USER_ID, EVENT, *preference_columns])))
+    sign = (rows[MOVE_WINDOW] == 0).ifelse(1, -1).cast("int64")
+    moved = _contributions(rows, preference_columns, positive_events, sign=sign, by=[DS])
+    before = previous.select(**{DS: day_text(ds)}, **{name: previous[name] for name in (*PREFERENCE_KEY, COUNT)})
+    parts = union_all([*moved, before])
+    return number_keys(parts.group_by(DS, *PREFERENCE_KEY).agg(**{COUNT: parts[COUNT].sum()}), PREFERENCE_KEY)
 
 
 def build_preferences(
@@ -88,7 +116,7 @@ def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top:
 
 
 def _contributions(
-    rows: ibis.Table, preference_columns: Sequence[str], positive_events: Sequence[str], *, sign: int
+    rows: ibis.Table, preference_columns: Sequence[str], positive_events: Sequence[str], *, sign: Any, by: Sequence[str] = ()
 ) -> list[ibis.Table]:
     positive = rows.filter(rows[EVENT].isin(list(positive_events)))
     parts = []
@@ -97,9 +125,9 @@ def _contributions(
         columns = {
             ATTRIBUTE: ibis.literal(name, type="string"),
             VALUE: known[name].cast("string"),
-            COUNT: ibis.literal(sign, type="int64"),
+            COUNT: ibis.literal(sign, type="int64") if isinstance(sign, int) else sign,
         }
-        parts.append(known.select(USER_ID, **columns))
+        parts.append(known.select(*by, USER_ID, **columns))
     return parts
 
 

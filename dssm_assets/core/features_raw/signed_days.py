@@ -6,13 +6,18 @@ Here are the checks of the inputs and of the result of such a step; the states t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import ibis
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
+from dssm_assets.core.features_raw.local_time import shift_day
+from dssm_assets.core.features_raw.plan import DS
 
 
 def check_step(
@@ -64,6 +69,101 @@ def union_all(tables: Sequence[ibis.Table]) -> ibis.Table:
     """Returns the rows of all tables, which have the same columns, with duplicates."""
     first, *rest = tables
     return ibis.union(first, *rest, distinct=False) if rest else first
+
+
+MOVE_DAY: Final = "moved_from"
+MOVE_WINDOW: Final = "window"
+POSITION: Final = "position"
+
+
+def list_moves(days: Sequence[str], windows: Sequence[int]) -> pa.Table:
+    """Returns how rows of the log move the states of consecutive days.
+
+    Columns: `moved_from`, the day of the rows; `ds`, the day whose state they change; `window`, the length of the window that they
+    leave on that day, 0 where they enter all of them.
+    """
+    moves = [(ds, ds, 0) for ds in days]
+    moves += [(shift_day(ds, -window), ds, window) for window in windows for ds in days]
+    columns = list(zip(*moves, strict=True))
+    names = (MOVE_DAY, DS, MOVE_WINDOW)
+    return pa.table(columns, schema=pa.schema([(names[0], pa.string()), (names[1], pa.string()), (names[2], pa.int64())]))
+
+
+def move_rows(log: ibis.Table, moves: ibis.Table, columns: Sequence[str]) -> ibis.Table:
+    """Returns columns of the log, whose column `ds` is the day of each row, with `ds` and `window` of each of its moves."""
+    rows = log.select(*columns, **{MOVE_DAY: log[DS].cast("string")})
+    return rows.inner_join(moves, MOVE_DAY).select(DS, MOVE_WINDOW, *columns)
+
+
+def number_keys(added: ibis.Table, key: Sequence[str]) -> ibis.Table:
+    """Returns what is added to each key on each day (one row per `ds` and key) with `position`, the key's number in order."""
+    position = ibis.dense_rank().over(order_by=[added[name] for name in key])
+    return added.mutate(**{POSITION: position.cast("int64")}).order_by(DS, POSITION)
+
+
+def running_states(
+    added: pa.Table,
+    days: Sequence[str],
+    key: Sequence[str],
+    *,
+    sums: Sequence[str] = (),
+    least: Sequence[str] = (),
+    greatest: Sequence[str] = (),
+) -> Iterator[tuple[str, pa.Table]]:
+    """Yields (day, state): of each key that had a row up to the day the running sum, minimum or maximum of each column.
+
+    Memory: the keys and their state once, and one day.
+
+    Args:
+        added: as `number_keys` returns it; the first day has the state before it, too.
+        days: the days, ascending.
+        key: columns of the key; states are ordered by it.
+        sums: int64 columns to add up.
+        least: int64 columns of which the state has the minimum; null is ignored.
+        greatest: int64 or text columns of which the state has the maximum; null is ignored.
+    """
+    position = added.column(POSITION).to_numpy()
+    day = pc.index_in(added.column(DS), value_set=pa.array(days, pa.string())).to_numpy()
+    _, first_rows = np.unique(position, return_index=True)
+    since = day[first_rows]
+    keys = added.select(key).take(pa.array(first_rows)).combine_chunks()
+    limits = np.iinfo(np.int64)
+    ways = ((sums, np.add, 0), (least, np.minimum, limits.max), (greatest, np.maximum, limits.min))
+    columns = {
+        name: _Running(added.column(name), len(keys), how, int(neutral)) for names, how, neutral in ways for name in names
+    }
+    ends = np.searchsorted(day, np.arange(len(days)), side="right")
+    for number, (ds, start, end) in enumerate(zip(days, [0, *ends[:-1]], ends, strict=True)):
+        for column in columns.values():
+            column.add(position[start:end], start, end)
+        present = np.flatnonzero(since <= number)
+        rows = keys if len(present) == len(keys) else keys.take(pa.array(present))
+        for name in added.column_names:
+            if name in columns:
+                rows = rows.append_column(name, columns[name].values(present))
+        yield ds, rows
+
+
+class _Running:
+    """The running sum, minimum or maximum of a column for each key."""
+
+    def __init__(self, values: pa.ChunkedArray, keys: int, how: np.ufunc, neutral: int) -> None:
+        self._how, self._neutral, self._texts = how, neutral, None
+        if pa.types.is_string(values.type):
+            self._texts = pc.unique(values).sort()
+            values = pc.index_in(values, value_set=self._texts).cast(pa.int64())
+        self._values = values.fill_null(neutral).to_numpy()
+        self._state = np.full(keys, neutral, np.int64)
+
+    def add(self, keys: npt.NDArray[np.int64], start: int, end: int) -> None:
+        """Adds the rows `start` .. `end` - 1, whose keys are distinct."""
+        self._state[keys] = self._how(self._state[keys], self._values[start:end])
+
+    def values(self, keys: npt.NDArray[np.int64]) -> pa.Array:
+        """Returns the state of some keys."""
+        state = self._state[keys]
+        found = pa.array(state, mask=None if self._how is np.add else state == self._neutral)
+        return found if self._texts is None else self._texts.take(found)
 
 
 def check_no_negative(table: pa.Table | pa.RecordBatch, state: str) -> None:

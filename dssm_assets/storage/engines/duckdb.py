@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -230,7 +230,7 @@ class DuckDBEngine:
 
     def write_days(
         self,
-        targets: Sequence[Target],
+        targets: Iterable[Target],
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
         arguments: Mapping[str, Any],

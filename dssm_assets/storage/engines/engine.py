@@ -6,7 +6,7 @@ for every engine; the engines themselves (`duckdb.py`, `spark.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
@@ -86,7 +86,7 @@ class Engine(Protocol):
 
     def write_days(
         self,
-        targets: Sequence[Target],
+        targets: Iterable[Target],
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
         arguments: Mapping[str, Any],
@@ -95,7 +95,7 @@ class Engine(Protocol):
         """Writes a partition per day with one run of an expression; yields their manifests in order.
 
         Args:
-            targets: one per day, days ascending.
+            targets: one per day, days ascending; each is taken when the one before it has been written.
             expression: called with `by=("ds",)` in addition; its result has the column `ds` and is ordered by it first.
             inputs: as in `write_query`; those of single days are `ByDay`, with exactly the days of the targets.
             arguments: as in `write_query`.

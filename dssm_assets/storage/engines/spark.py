@@ -9,7 +9,7 @@ Belongs here: binding partitions, sending work, publishing. Does not belong here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -96,7 +96,7 @@ class SparkEngine:
 
     def write_days(
         self,
-        targets: Sequence[Target],
+        targets: Iterable[Target],
         expression: Callable[..., ibis.Table],
         inputs: Mapping[str, Bindable],
         arguments: Mapping[str, Any],
