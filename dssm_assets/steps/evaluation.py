@@ -39,6 +39,7 @@ from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, truth_days, window_days
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 POPULARITY: Final = "popularity"
 POPULARITY_FACTOR: Final = 1.2
@@ -260,6 +261,8 @@ class StoredCells:
         """Finds where each cell begins and ends."""
         self._tables, self._manifest = workspace.tables, manifest
         self._columns = [column.name for column in manifest.columns if column.name not in _KEYS]
+        # Every range of rows would decode the whole row group again.
+        self._whole = workspace.tables.read(manifest, self._columns) if manifest.rows <= ROW_GROUP_ROWS else None
         self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))
@@ -280,6 +283,8 @@ class StoredCells:
         return found
 
     def _read_rows(self, first: int, end: int) -> Iterator[pa.RecordBatch]:
+        if self._whole is not None:
+            return iter(self._whole.slice(first, end - first).to_batches())
         return self._tables.rows(self._manifest, self._columns, first, end)
 
     def _find_runs(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
