@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
+from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.id_rows import IdRows, VectorRows
 from dssm_assets.storage.bundles import READABLE_FORMATS, content_digest
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
@@ -167,27 +168,29 @@ class Bundle:
             raise _broken(bundle_id, f"a file cannot be read ({error})") from error
 
     def search(
-        self, vectors: npt.NDArray[np.float32], depth: int, bits: npt.NDArray[np.uint8] | None = None
+        self, vectors: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Returns scores and rows [V, M] of the nearest items; -1 where the index found fewer.
 
         Args:
             vectors: [V, D].
             depth: M.
-            bits: bitmap of the rows that may be found; None: all.
+            allowed: the items that may be found; None: all.
         """
-        scores, rows = self.index.search(vectors, depth, params=None if bits is None else self._select(bits))
+        scores, rows = self.index.search(vectors, depth, params=None if allowed is None else self._select(allowed))
         return scores, rows
 
-    def _select(self, bits: npt.NDArray[np.uint8]) -> Any:
+    def _select(self, allowed: AllowedItems) -> Any:
+        """Returns parameters with which an approximate index meets as many allowed items as it would meet items without a filter."""
         import faiss as typed_faiss
 
         faiss: Any = typed_faiss  # its stubs lack keyword arguments
-        selector = faiss.IDSelectorBitmap(bits)
+        selector, times = faiss.IDSelectorBitmap(allowed.bits), len(self.items) / max(allowed.count, 1)
         if isinstance(self.index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=self.index.hnsw.efSearch)
+            depth = min(int(self.index.hnsw.efSearch * times) + 1, len(self.items))
+            return faiss.SearchParametersHNSW(sel=selector, efSearch=depth)
         if isinstance(self.index, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=selector, nprobe=self.index.nprobe)
+            return faiss.SearchParametersIVF(sel=selector, nprobe=min(int(self.index.nprobe * times) + 1, self.index.nlist))
         return faiss.SearchParameters(sel=selector)
 
     def path(self, name: str) -> Path:

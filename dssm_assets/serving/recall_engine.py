@@ -40,9 +40,9 @@ from dssm_assets.serving.user_tower import UserTower
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
 MAX_EXCLUDED: Final = 100_000
-SCANNED_FRAC: Final = 0.1
-"""Where at most this fraction of the items is allowed, each of them is compared. An approximate index would pass by many others on
-its way, and find fewer of the best."""
+SCANNED_ITEMS: Final = 20_000
+SCANNED_FRAC: Final = 0.01
+"""Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
 
 
 _NO_ROWS: Final = np.empty(0, np.int64)
@@ -277,7 +277,7 @@ class RecallEngine:
         if allowed is None:
             return self._search_index(vectors, max(min(depth, len(bundle.items)), 1), None)
         depth = min(depth, allowed.count)
-        if allowed.count > SCANNED_FRAC * len(bundle.items):
+        if allowed.count > max(SCANNED_ITEMS, SCANNED_FRAC * len(bundle.items)):
             rows, scores = self._search_index(vectors, depth, allowed)
             if len(rows) >= depth:
                 return rows, scores
@@ -286,7 +286,7 @@ class RecallEngine:
     def _search_index(
         self, vectors: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None
     ) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        scores, rows = self.bundle.search(vectors, depth, None if allowed is None else allowed.bits)  # [V, M]
+        scores, rows = self.bundle.search(vectors, depth, allowed)  # [V, M]
         if len(vectors) > 1:
             rows, scores = merge_lists(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
         is_found = rows[0] >= 0

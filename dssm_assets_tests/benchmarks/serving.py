@@ -76,7 +76,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return found
 
 
-def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
+def write(root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table | None = None) -> list[str]:
     """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
@@ -92,6 +92,7 @@ def write(root: Path, item_count: int, kind: IndexKind) -> list[str]:
         user_vectors=users,
         popular=pa.table({"item_id": np.arange(K) + 10_000_000, "count": np.arange(K)[::-1] + 1}),
         index=shipped.index,
+        item_columns=item_columns,
     )
     bundles.point_to(root, folder.name)
     size = sum(path.stat().st_size for path in folder.iterdir())

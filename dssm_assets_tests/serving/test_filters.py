@@ -69,7 +69,8 @@ def test_conditions_need_their_column(engine, tmp_path):
 
 @pytest.mark.parametrize("kind", ["Flat", "HNSW", "IVF"])
 @pytest.mark.parametrize("fraction", [0.5, 0.05, 0.005])
-def test_lists_of_k_items_with_any_index(tmp_path, kind, fraction):
+def test_lists_of_k_items_with_any_index(tmp_path, monkeypatch, kind, fraction):
+    monkeypatch.setattr("dssm_assets.serving.recall_engine.SCANNED_ITEMS", 0)
     random = np.random.default_rng(3)
     items = random.standard_normal((ITEMS, DIMS)).astype(np.float32)
     users = random.standard_normal((30, DIMS)).astype(np.float32)
@@ -103,9 +104,9 @@ def test_lists_of_k_items_with_any_index(tmp_path, kind, fraction):
         assert len(got) == len(best)
         assert set(got) <= set(allowed.tolist())
         hits, wanted = hits + len(set(got) & set(best)), wanted + len(best)
-        if kind == "Flat" or fraction < 0.1:
+        if kind == "Flat" or fraction < 0.01:
             assert got == best
-    assert hits / wanted > 0.6
+    assert hits / wanted > 0.8
 
 
 @pytest.fixture(scope="module")
