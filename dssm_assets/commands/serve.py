@@ -28,6 +28,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="KEY=VALUE",
         help="a key of serving.limits, over the configuration; may be repeated (with --bundle the configuration is not read)",
     )
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help="API keys, one per line: requests but /health, /ready and /metrics need one of them",
+    )
+    parser.add_argument(
+        "--tls-certificate", metavar="FILE", help="PEM file of the certificate and those that sign it: serve https"
+    )
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM file of its private key")
+    parser.add_argument("--access-log", action="store_true", help="print a line of JSON for each answer, with its request id")
     parser.add_argument("--blocked-items", metavar="FILE", help="serving.blocked_items, over the configuration")
     parser.add_argument("--stocked-items", metavar="FILE", help="serving.stocked_items, over the configuration")
     add_bundle_arguments(parser)
@@ -43,10 +53,11 @@ def _serve(parsed: argparse.Namespace) -> int:
     # Read when the libraries load: one thread per search, because the thread pool uses the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
+        from dssm_assets.serving.access import read_keys
         from dssm_assets.serving.engine_process import engine_process
         from dssm_assets.serving.http import build_app
         from dssm_assets.serving.live import open_live_engine
-        from dssm_assets.serving.server import run_server
+        from dssm_assets.serving.server import ServerOptions, run_server
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
@@ -63,8 +74,37 @@ def _serve(parsed: argparse.Namespace) -> int:
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
     )
+    options = ServerOptions(
+        read_keys(parsed.api_key_file) if parsed.api_key_file else (),
+        *_read_tls(parsed.tls_certificate, parsed.tls_key),
+        partial(print, flush=True) if parsed.access_log else None,
+    )
     with engine_process(open_live, parsed.threads) as engine:
-        return run_server(build_app(engine, limits), parsed.host, parsed.port)
+        return run_server(build_app(engine, limits), parsed.host, parsed.port, options)
+
+
+def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:
+    """Returns the files of the certificate and its key, after a look at them.
+
+    Raises:
+        InputError: one is missing, or they do not belong together.
+    """
+    import ssl
+
+    from dssm_assets.core.errors import Fault, InputError
+
+    if certificate is None and key is None:
+        return None, None
+    try:
+        if certificate is None or key is None:
+            raise OSError("only one of the two is given")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: "")
+    except (OSError, ValueError) as error:
+        remedy = "give --tls-certificate and --tls-key, PEM files that belong together, the key without a password"
+        raise InputError(
+            Fault("--tls-certificate, --tls-key", "a certificate and its private key", str(error), remedy)
+        ) from error
+    return certificate, key
 
 
 def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:

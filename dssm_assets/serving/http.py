@@ -1,4 +1,4 @@
-"""The HTTP service: /recall, /similar, /health, /metrics.
+"""The HTTP service: /recall, /similar, /health, /ready, /metrics.
 
 Belongs here: routes, their parameters, errors as JSON, counting requests, how many there are at once and how long each may take.
 Does not belong here: the lists (`recall_engine.py`), which bundle they come from (`live.py`), what a body may hold
@@ -37,7 +37,8 @@ from dssm_assets.serving.refusals import BodyTooLargeError, BusyError, RefusedEr
 from dssm_assets.serving.request_body import SEE_DOCS, RecallRequest, UnknownUser, fault_of, parse_filters, recall_for_body
 
 JSON: Final = "application/json"
-ROUTES: Final = ("/recall", "/similar", "/health", "/metrics")
+ROUTES: Final = ("/recall", "/similar", "/health", "/ready", "/metrics")
+PROBES: Final = ("/health", "/ready")
 DRAIN_SECONDS: Final = 2.0
 """Time for which the rest of a refused body is still received: a client that is cut off while it sends may not see the answer."""
 REQUESTS_PER_TURN: Final = 8
@@ -205,6 +206,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """The bundle that serves, its age and its size."""
         return Response(json.dumps(service.health()), media_type=JSON)
 
+    @app.get("/ready")
+    async def ready() -> Response:
+        """Whether lists are answered now: status 503 while as many as max_requests wait, and after the engine has ended."""
+        is_ready = not service.engine.is_lost and service.running < service.limits.max_requests
+        return Response(json.dumps({"is_ready": is_ready}), 200 if is_ready else BusyError.status, media_type=JSON)
+
     @app.get("/metrics")
     async def metrics() -> Response:
         """Prometheus metrics."""
@@ -299,7 +306,7 @@ class _Turnstile:
 class CountedRequests:
     """The application with its requests counted and their time measured.
 
-    Paths without a route share the label `other`, so that labels stay few. All but /health pass the turnstile. A request that is still running when the time of a shutdown is over is answered here.
+    Paths without a route share the label `other`, so that labels stay few. All but probes pass the turnstile. A request that is still running when the time of a shutdown is over is answered here.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -320,7 +327,7 @@ class CountedRequests:
             await send(message)
 
         try:
-            if route != "/health" and not await self._turnstile.wait(lambda: _is_disconnected(receive)):
+            if route not in PROBES and not await self._turnstile.wait(lambda: _is_disconnected(receive)):
                 status = CLIENT_LEFT
                 return
             await self._app(scope, receive, send_and_note_status)

@@ -41,6 +41,12 @@ class SlowRequestError(RefusedError):
     status = 408
 
 
+class UnauthorizedError(RefusedError):
+    """The request has no API key of this service."""
+
+    status = 401
+
+
 class BusyError(RefusedError):
     """The service has too much to do, is too slow at the moment, or shuts down: the same request may succeed later."""
 

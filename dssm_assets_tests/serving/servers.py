@@ -14,22 +14,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving.engine_process import engine_threads
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.server import make_server
+from dssm_assets.serving.server import NO_OPTIONS, ServerOptions, make_server
 
 
 @contextlib.contextmanager
-def serving(live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None) -> Iterator[int]:
+def serving(
+    live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None, options: ServerOptions = NO_OPTIONS
+) -> Iterator[int]:
     """Serves on a free port of the loopback interface; yields the port."""
     with socket.socket() as listening, engine_threads(live, threads) as engine:
         listening.bind(("127.0.0.1", 0))
-        server = make_server(build_app(engine, limits), log_level="warning")
+        server = make_server(build_app(engine, limits), log_level="warning", options=options)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
@@ -87,11 +89,13 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
 
-    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Returns the status and the parsed answer, or its text if it is not JSON."""
+    def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        """Returns the status and the parsed answer, or its text if it is not JSON; `headers` keeps those of the answer."""
         content = body if body is None or isinstance(body, str) else json.dumps(body)
-        self._connection.request(method, path, content, {"Content-Type": "application/json"} if content else {})
+        given = {**({"Content-Type": "application/json"} if content else {}), **(headers or {})}
+        self._connection.request(method, path, content, given)
         answer = self._connection.getresponse()
+        self.headers = dict(answer.headers.items())
         text = answer.read().decode()
         return answer.status, json.loads(text) if "json" in (answer.headers["Content-Type"] or "") else text
 
