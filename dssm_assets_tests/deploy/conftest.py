@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dssm_assets.steps.workspace import Workspace, open_workspace
-from dssm_assets.storage.config_file import load_config
+from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.graphql import Client, wait_for
 from dssm_assets_tests.deploy.services import BUCKET, Services, running
@@ -59,7 +59,11 @@ class Site:
 
     def workspace(self) -> Workspace:
         """Returns the workspace over the object store."""
-        return open_workspace(load_config(self.services.config_folder / "config.yaml", self.services.root / "elsewhere"))
+        return open_workspace(self.load())
+
+    def load(self) -> LoadedConfig:
+        """Returns the configuration as another machine loads it."""
+        return load_config(self.services.config_folder / "config.yaml", self.services.root / "elsewhere")
 
     def wait_until_loaded(self) -> None:
         """Waits until the UI has the code location."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from dssm_assets.steps.workspace import open_workspace
@@ -66,3 +67,30 @@ def test_every_service_may_restart_during_a_run(site: Site, tmp_path: Path) -> N
     site.wait_for_backfill(site.client.backfill(worlds.PUBLISHED, EVALUATION_DAYS[-1:]), 200)
     site.print_figures()
     assert worlds.every_digest(site.workspace()) == _local_digests(tmp_path, worlds.DAYS, EVALUATION_DAYS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_backfill_over_a_day_without_truth_makes_the_other_days(site: Site) -> None:
+    """Nobody buys on the second of three days: its run says why it makes nothing."""
+    days = worlds.DAYS[-3:]
+    path = site.services.root / "world" / "source" / "behavior.parquet"
+    bought = len(worlds.DAYS) - 2
+    clicks = [row for row in worlds.log_rows(range(bought, bought + 1)) if row["event"] == "click"]
+    worlds.write_rows(path, [*worlds.log_rows(range(bought)), *clicks, *worlds.log_rows(range(bought + 1, bought + 2))])
+    fsspec.filesystem("s3").put_file(str(path), f"{BUCKET}/source/behavior.parquet")
+    worlds.materialize(site.load(), worlds.DAILY, worlds.DAYS)
+    site.start("code-server", "webserver", "daemon")
+    site.wait_until_loaded()
+    backfill = site.client.backfill(worlds.WINDOWED, days)
+
+    def runs_by_day() -> dict[str, dict[str, str]] | None:
+        runs = site.client.state(backfill)["runs"]
+        tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in runs if run["status"] == "SUCCESS"]
+        found = {one["dagster/asset_partition_range_start"]: one for one in tags}
+        return found if len(found) == len(days) else None
+
+    found = wait_for("a run of each day", runs_by_day, 900)
+    assert [ds for ds in days if "dssm/skipped" in found[ds]] == [days[1]]
+    assert "no positive event" in found[days[1]]["dssm/skipped"]
+    assert site.workspace().tables.partitions.days("total_hit_rate") == [days[0], days[2]]
