@@ -19,8 +19,10 @@ from dssm_assets.commands import (
     configuration,
     evaluate,
     experiment,
+    export_config,
     fit,
     hit_rates,
+    import_config,
     init,
     recall,
     rollback,
@@ -104,6 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
         rollback,
         cleanup,
         sampler_tables,
+        import_config,
+        export_config,
     ):
         command.add_command(commands)
     return top

@@ -1,0 +1,372 @@
+"""The training run of a day as a configuration of EasyRec or TorchEasyRec, and what neither of them can express.
+
+Belongs here: which key becomes which field. Does not belong here: what the day decided (`steps/feature_config.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.config.model import Loss, Model, Norm, Sampler, Similarity
+from dssm_assets.core.config.training import EmbeddingOptimiser, Precision, StepPlan, Training
+from dssm_assets.core.easyrec.import_settings import EASYREC, TORCH
+from dssm_assets.core.easyrec.text_format import Message, Word, message, write_text_format
+from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
+from dssm_assets.core.features.spec import Feature, FgSpec
+from dssm_assets.core.models.tower_spec import TowerSide
+from dssm_assets.core.statistics.feature_rules import FeatureInfo
+
+SYSTEMS: Final = (TORCH, EASYREC)
+ENCODED_SEPARATOR: Final = "\x03"
+"""Between the values of a feature in the reference's encoded samples."""
+
+_SAMPLER_FIELDS: Final = {
+    Sampler.UNIFORM: "negative_sampler",
+    Sampler.WEIGHTED: "negative_sampler",
+    Sampler.MIXED: "negative_sampler",
+    Sampler.V2: "negative_sampler_v2",
+    Sampler.HARD: "hard_negative_sampler",
+    Sampler.HARD_V2: "hard_negative_sampler_v2",
+}
+_LOSS_TYPES: Final = {Loss.SOFTMAX: "SOFTMAX_CROSS_ENTROPY", Loss.SIGMOID: "CLASSIFICATION", Loss.L2: "L2_LOSS"}
+_WRITTEN: Final = {
+    "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
+    "batch_size", "epochs", "learning_rate", "embedding_optimiser", "embedding_learning_rate", "weight_decay", "gradient_clip",
+    "history_length", "uniform_frac",
+}  # fmt: skip
+_ALSO_WRITTEN: Final = {TORCH: {"precision"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
+_ALWAYS_TOLD: Final = ("logq", "collision_mask")
+"""Keys that neither system has, so that their defaults are told too."""
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What a day decided.
+
+    Attributes:
+        spec: the feature definitions.
+        infos: feature -> its decision, for the features that are kept, in the order of fg.json.
+        dropped: feature -> message of feature_config.
+        model, training, plan: of the day's training_config.
+        hash_ratio: buckets per value of a vocabulary that cannot be written, because its texts are not stored.
+        hash_function: of the categories.
+    """
+
+    spec: FgSpec
+    infos: Mapping[str, FeatureInfo]
+    dropped: Mapping[str, str]
+    model: Model
+    training: Training
+    plan: StepPlan
+    hash_ratio: int
+    hash_function: HashFunction = HashFunction.MURMUR
+
+
+def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
+    """Returns the configuration in text format, and a sentence for everything that it cannot express.
+
+    Args:
+        source: what a day decided.
+        system: EasyRec or TorchEasyRec.
+    """
+    features = [source.spec.feature(name) for name in source.infos]
+    parts = _easyrec(source, features) if system == EASYREC else _torch(source, features)
+    return write_text_format(message(*parts)), [*_feature_notes(source, system), *_setting_notes(source, system)]
+
+
+def _torch(source: ExportSource, features: Sequence[Feature]) -> list[tuple[str, Any]]:
+    model, training = source.model, source.training
+    configs: list[Message] = []
+    for feature in (feature for feature in features if feature.sequence is None):
+        configs.append(message((feature.operator.feature_type, _torch_feature(source, feature))))
+    for name, members in _sequences(features).items():
+        inner = [message((f.operator.feature_type, _torch_feature(source, f))) for f in members]
+        length = members[0].sequence.sequence_length if members[0].sequence is not None else 0
+        fields = [("sequence_name", name), ("sequence_length", length or model.history_length), ("features", inner)]
+        configs.append(message(("sequence_feature", message(*fields))))
+    user, item = _names(features, TowerSide.USER), _names(features, TowerSide.ITEM)
+    groups = []
+    for name, members in _sequences(features).items():
+        pooling = message(("pooling_encoder", message(("input", name), ("pooling_type", "mean"))))
+        groups += [("sequence_groups", message(("group_name", name), ("feature_names", [f.name for f in members])))]
+        groups += [("sequence_encoders", pooling)]
+    layers = [("hidden_units", list(model.hidden_units)), ("dropout_ratio", [model.dropout] * len(model.hidden_units))]
+    norm = [("use_bn", model.norm is Norm.BATCH), ("use_ln", model.norm is Norm.LAYER)]
+    towers = [(f"{side}_tower", message(("input", side), ("mlp", message(*layers, *norm)))) for side in ("user", "item")]
+    head = [("output_dim", model.output_dim), ("similarity", Word(model.similarity)), ("temperature", model.temperature)]
+    sparse = "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
+    dense = [("lr", training.learning_rate), ("weight_decay", training.weight_decay)]
+    constant = ("constant_learning_rate", Message())
+    clip = [] if training.gradient_clip is None else [("clipping_type", "norm"), ("max_gradient", training.gradient_clip)]
+    train: list[tuple[str, Any]] = [
+        ("sparse_optimizer", message((sparse, message(("lr", training.embedding_learning_rate))), constant)),
+        ("dense_optimizer", message(("adamw_optimizer", message(*dense)), constant)),
+        ("num_epochs", training.epochs),
+    ]
+    train += [("mixed_precision", "BF16")] if training.precision is Precision.BFLOAT16 else []
+    train += [("grad_clipping", message(*clip))] if clip else []
+    data = [("batch_size", training.batch_size), ("dataset_type", Word("ParquetDataset")), ("fg_mode", Word("FG_DAG"))]
+    return [
+        ("train_input_path", ""),
+        ("eval_input_path", ""),
+        ("model_dir", "model"),
+        ("train_config", message(*train)),
+        ("data_config", message(*data, ("label_fields", "label"), *_sampler(source, _names(features, TowerSide.ITEM)))),
+        ("feature_configs", configs),
+        (
+            "model_config",
+            message(
+                (
+                    "feature_groups",
+                    message(("group_name", "user"), ("feature_names", user), *groups, ("group_type", Word("DEEP"))),
+                ),
+                ("feature_groups", message(("group_name", "item"), ("feature_names", item), ("group_type", Word("DEEP")))),
+                ("dssm", message(*towers, *head, ("in_batch_negative", model.in_batch and not model.num_sample))),
+                ("losses", message(("softmax_cross_entropy", Message()))),
+            ),
+        ),
+    ]
+
+
+def _torch_feature(source: ExportSource, feature: Feature) -> Message:
+    """Returns the definition of fg.json with the day's table."""
+    fields: list[tuple[str, Any]] = [("feature_name", feature.operator.feature_name)]
+    given = feature.operator.model_dump(exclude_unset=True, mode="json")
+    skipped = (
+        "feature_name",
+        "feature_type",
+        "embedding_name",
+        "embedding_dim",
+        "boundaries",
+        "group",
+        "value_type",
+        "need_prefix",
+        *VOCABULARY_KEYS,
+    )
+    for key, value in given.items():
+        if key not in (*skipped, "default_bucketize_value") and value is not None:
+            fields.append(
+                (key, str(value) if key == "default_value" else message(*value.items()) if isinstance(value, dict) else value)
+            )
+    return message(*fields, *_table(source, source.infos[feature.name]))
+
+
+def _table(source: ExportSource, info: FeatureInfo) -> list[tuple[str, Any]]:
+    """Returns the fields of an embedding table."""
+    fields: list[tuple[str, Any]] = [("embedding_name", info.embedding_name), ("embedding_dim", info.embedding_dim)]
+    if info.boundary is not None:
+        fields.append(("boundaries", info.boundary))
+    elif info.vocab_size is not None:
+        fields.append(("hash_bucket_size", max(1, info.vocab_size * source.hash_ratio)))
+    elif info.vocab_dict is not None:
+        fields.append(("vocab_dict", [message(("key", key), ("value", value)) for key, value in info.vocab_dict.items()]))
+    else:
+        for key in ("hash_bucket_size", "num_buckets", "vocab_list"):
+            if (value := getattr(info, key)) is not None:
+                fields.append((key, value))
+    if info.default_bucketize_value is not None:
+        fields.append(("default_bucketize_value", info.default_bucketize_value))
+    return fields
+
+
+def _easyrec(source: ExportSource, features: Sequence[Feature]) -> list[tuple[str, Any]]:
+    model, training = source.model, source.training
+    layers: list[tuple[str, Any]] = [("hidden_units", [*model.hidden_units, model.output_dim])]
+    layers += [("dropout_ratio", [model.dropout] * (len(model.hidden_units) + 1))] if model.dropout else []
+    ids = {"user": col.USER_ID, "item": col.ITEM_ID}
+    towers = [
+        (f"{side}_tower", message(("id", name), ("dnn", message(*layers, ("use_bn", model.norm is Norm.BATCH)))))
+        for side, name in ids.items()
+    ]
+    head: list[tuple[str, Any]] = [
+        ("simi_func", Word(model.similarity)),
+        ("scale_simi", model.learn_temperature or model.learn_scale),
+    ]
+    head += [("temperature", model.temperature)] if model.similarity is Similarity.COSINE else []
+    head += [("item_id", col.ITEM_ID)] if model.collision_mask else []
+    rows = [feature for feature in features if feature.sequence is None]
+    history = [feature for feature in features if feature.sequence is not None]
+    user = [*_names(rows, TowerSide.USER), *(feature.name for feature in history)]
+    groups = [
+        message(("group_name", side), ("feature_names", names), ("wide_deep", Word("DEEP")))
+        for side, names in (("user", user), ("item", _names(rows, TowerSide.ITEM)))
+    ]
+    embeddings = "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
+    dense = [("weight_decay", training.weight_decay)]
+    average: list[tuple[str, Any]] = [("use_moving_average", training.weight_average > 0)]
+    average += [("moving_average_decay", training.weight_average)] if training.weight_average else []
+    train: list[tuple[str, Any]] = [
+        ("optimizer_config", message((embeddings, message(_constant(training.embedding_learning_rate))))),
+        ("optimizer_config", message(("adamw_optimizer", message(_constant(training.learning_rate), *dense)), *average)),
+        ("num_steps", source.plan.num_steps),
+    ]
+    train += [] if training.gradient_clip is None else [("gradient_clipping_by_norm", training.gradient_clip)]
+    inputs = [message(("input_name", "label"), ("input_type", Word("INT32")))]
+    inputs += [message(("input_name", feature.name), ("input_type", Word("STRING"))) for feature in features]
+    return [
+        ("train_input_path", ""),
+        ("eval_input_path", ""),
+        ("model_dir", "model"),
+        ("train_config", message(*train)),
+        (
+            "data_config",
+            message(
+                ("batch_size", training.batch_size),
+                ("num_epochs", training.epochs),
+                ("input_type", Word("CSVInput")),
+                ("separator", "\x02"),
+                ("label_fields", "label"),
+                ("input_fields", inputs),
+                *_sampler(source, _names(rows, TowerSide.ITEM)),
+            ),
+        ),
+        ("feature_configs", [_easyrec_feature(source, feature) for feature in features]),
+        (
+            "model_config",
+            message(
+                ("model_class", "DSSM"),
+                ("feature_groups", groups),
+                ("dssm", message(*towers, *head, ("ignore_in_batch_neg_sam", not model.in_batch), ("l2_regularization", 0.0))),
+                (
+                    "loss_type",
+                    Word(
+                        _LOSS_TYPES.get(model.loss, "SOFTMAX_CROSS_ENTROPY")
+                        if isinstance(model.loss, Loss)
+                        else "SOFTMAX_CROSS_ENTROPY"
+                    ),
+                ),
+            ),
+        ),
+    ]
+
+
+def _easyrec_feature(source: ExportSource, feature: Feature) -> Message:
+    """Returns the definition of an encoded feature: a column of the feature generator's output."""
+    info = source.infos[feature.name]
+    is_number = feature.kind is Kind.NUMERIC
+    kind = (
+        "SequenceFeature"
+        if feature.sequence is not None
+        else "RawFeature"
+        if is_number
+        else "TagFeature"
+        if feature.is_multi
+        else "IdFeature"
+    )
+    fields: list[tuple[str, Any]] = [
+        ("feature_name", feature.name),
+        ("input_names", feature.name),
+        ("feature_type", Word(kind)),
+    ]
+    if kind == "SequenceFeature":
+        fields += [("sub_feature_type", Word("RawFeature"))] if is_number else []
+        fields += [("separator", ";"), ("max_seq_len", info.sequence_length or source.model.history_length)]
+    elif feature.is_multi:
+        fields += [
+            ("separator", ENCODED_SEPARATOR),
+            *([("kv_separator", ":")] if info.is_weighted else []),
+            ("combiner", "mean"),
+        ]
+    table = [(key, value) for key, value in _table(source, info) if key not in ("vocab_dict", "default_bucketize_value")]
+    if info.vocab_dict is not None:
+        table.append(("hash_bucket_size", info.num_embeddings * source.hash_ratio))
+    return message(*fields, *table)
+
+
+def _constant(rate: float) -> tuple[str, Message]:
+    return "learning_rate", message(("constant_learning_rate", message(("learning_rate", rate))))
+
+
+def _sampler(source: ExportSource, item_features: Sequence[str]) -> list[tuple[str, Any]]:
+    """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
+    model = source.model
+    name = _SAMPLER_FIELDS.get(model.sampler)
+    if name is None or not model.num_sample:
+        return []
+    paths = [("input_path", "items.txt")]
+    if name != "negative_sampler":
+        paths = [("user_input_path", "users.txt"), ("item_input_path", "items.txt")]
+        paths += [("pos_edge_input_path", "positive_edges.txt")] if name.endswith("_v2") else []
+        paths += [("hard_neg_edge_input_path", "hard_edges.txt")] if name.startswith("hard") else []
+    counts = [("num_sample", model.num_sample), ("num_eval_sample", model.num_sample)]
+    counts += [("num_hard_sample", model.num_hard_sample)] if name.startswith("hard") else []
+    ids = [("item_id_field", col.ITEM_ID), *([("user_id_field", col.USER_ID)] if name != "negative_sampler" else [])]
+    return [(name, message(*paths, *counts, ("attr_fields", list(item_features)), *ids, ("attr_delimiter", ":")))]
+
+
+def _names(features: Iterable[Feature], tower: TowerSide) -> list[str]:
+    """Returns the features of a row that a tower reads; the user tower reads those of the context too."""
+    rows = [feature for feature in features if feature.sequence is None]
+    return [feature.name for feature in rows if (str(feature.side) == TowerSide.ITEM) == (tower is TowerSide.ITEM)]
+
+
+def _sequences(features: Iterable[Feature]) -> dict[str, list[Feature]]:
+    found: dict[str, list[Feature]] = {}
+    for feature in features:
+        if feature.sequence is not None:
+            found.setdefault(feature.sequence.sequence_name, []).append(feature)
+    return found
+
+
+def _feature_notes(source: ExportSource, system: str) -> list[str]:
+    notes = [f"feature {name} is left out: {text}" for name, text in source.dropped.items()]
+    counted = {info.embedding_name: info.vocab_size for info in source.infos.values() if info.vocab_size is not None}
+    if counted:
+        sizes = ", ".join(f"{name} {size:,}" for name, size in counted.items())
+        notes.append(
+            f"vocabularies are exact here and their texts are not stored, so hash_bucket_size is {source.hash_ratio} times their size "
+            f"(statistics.hash_ratio): {sizes}"
+        )
+    if system == EASYREC:
+        notes += [
+            f"feature {name}: the buckets of its vocab_dict, so it has hash buckets"
+            for name, info in source.infos.items()
+            if info.vocab_dict is not None
+        ]
+        if source.hash_function is HashFunction.MURMUR:
+            notes.append("EasyRec hashes by FarmHash, features.hash_function is murmur_hash64a: buckets differ")
+    elif source.hash_function is HashFunction.FARM:
+        notes.append("TorchEasyRec hashes by MurmurHash64A, features.hash_function is farm_fingerprint64: buckets differ")
+    numbers = [name for name, info in source.infos.items() if info.boundary is not None]
+    notes += (
+        [f"numbers that are missing share no bin here, and have default_value there: {', '.join(numbers)}"] if numbers else []
+    )
+    if any(info.sequence_name for info in source.infos.values()):
+        notes.append("the history is computed from the log here; there it is a column of the samples, newest event first")
+    return notes
+
+
+def _setting_notes(source: ExportSource, system: str) -> list[str]:
+    """Returns a sentence for every key of the sections model and training that is set and is not in the text."""
+    model, training = source.model, source.training
+    written = _WRITTEN | _ALSO_WRITTEN[system]
+    notes = []
+    for section, values in (("model", model), ("training", training)):
+        for key in type(values).model_fields:
+            if key not in written and (key in _ALWAYS_TOLD or getattr(values, key) != _default(values, key)):
+                notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
+    if system == TORCH and model.in_batch and model.num_sample:
+        notes.append("model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones")
+    if system == TORCH and model.loss != Loss.SOFTMAX:
+        notes.append(f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone")
+    if system == EASYREC and not isinstance(model.loss, Loss):
+        notes.append(f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place")
+    if system == EASYREC and model.norm is Norm.LAYER:
+        notes.append("model.norm = layer: EasyRec has batch normalisation or none, here none")
+    if system == EASYREC and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1:
+        notes.append(f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone")
+    if model.sampler in (Sampler.UNIFORM, Sampler.MIXED, Sampler.ALL) and (model.num_sample or model.sampler is Sampler.ALL):
+        notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
+    notes.append("the learning rate is constant there")
+    return notes
+
+
+def _default(values: BaseModel, key: str) -> Any:
+    return type(values).model_fields[key].get_default(call_default_factory=True)

@@ -1,0 +1,449 @@
+"""Features of EasyRec and TorchEasyRec as fg.json: definitions, sides, shared embeddings, the history.
+
+Belongs here: which definition a feature becomes and which of its fields have no counterpart. Does not belong here: model, negatives
+and training (`import_settings.py`), the grammar of fg.json (`core/features`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.easyrec.field_reader import FieldReader, ImportRecord
+from dssm_assets.core.easyrec.text_format import Message, Word
+from dssm_assets.core.errors import Fault
+from dssm_assets.core.features.expressions import Side
+from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
+from dssm_assets.core.features.operators.registry import OPERATORS
+from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
+
+HISTORY: Final = "history"
+"""Name of the sequence that EasyRec's sequence features become."""
+
+FIELD_REASONS: Final = {
+    "pooling": "values of a row are pooled by their (weighted) mean",
+    "combiner": "values of a row are pooled by their (weighted) mean",
+    "sequence_combiner": "model.poolings pools the history",
+    "init_fn": "embeddings start at small random values",
+    "initializer": "embeddings start at small random values",
+    "ev_params": "statistics.min_count and max_vocabulary bound a vocabulary",
+    "zch": "vocabularies are exact, or hashed",
+    "dynamicemb": "vocabularies are counted anew for each window",
+    "trainable": "embeddings are trained, except model.frozen_embedding",
+    "use_mask": "model.embedding_dropout and model.cold_item_frac are the nearest",
+    "data_type": "embeddings are float32",
+    "embedding_constraints": "training.shard_tables divides tables among processes",
+    "max_partitions": "training.shard_tables divides tables among processes",
+    "fg_encoded_default_value": "features are generated here; default_value is the default",
+    "fg_value_type": "the type of a value follows from its feature type",
+    "asset_dir": "vocab_file is relative to fg.json",
+    "autodis": "numbers are cut into bins, each with an embedding",
+    "mlp": "numbers are cut into bins, each with an embedding",
+    "value_separator": "a map's values are single",
+    "fill_missing": "an operand of unequal length is a missing value",
+    "precision": "the text of a number is its shortest form",
+    "sequence_pk": "the history is that of user_id",
+    "sequence_delim": "the history comes as a list",
+    "seq_multi_sep": "an element of the history has one value",
+    "separator": "values come as lists, or as text of a feature that has the key separator",
+    "feature_groups": "towers read features by the names in their groups alone",
+    "wide_deep": "a group has no wide part",
+    "tf_summary": "the report of dssm_model shows the fit",
+}
+"""Field of a feature or a group -> why it has no counterpart."""
+
+_LISTS: Final = ("vocab_list", "boundaries", "variables", "sequence_fields")
+_UNSET_IF_ZERO: Final = ("embedding_dim", "hash_bucket_size", "num_buckets")
+_TABLE_KEYS: Final = ("embedding_name", "embedding_dim", "boundaries", *VOCABULARY_KEYS, "default_bucketize_value")
+"""Keys of the model's configuration that complete a definition of the feature generator."""
+_NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
+_SEQUENCE_KINDS: Final = {"sequence_id_feature": "id_feature", "sequence_raw_feature": "raw_feature"}
+_EASYREC_KINDS: Final = {"IdFeature": "id_feature", "TagFeature": "id_feature", "RawFeature": "raw_feature"}
+_NORMALIZERS: Final = {"tf.math.log1p": "ln(1 + x)", "tf.log1p": "ln(1 + x)", "tf.math.log": "ln(x)", "tf.math.sqrt": "sqrt(x)"}
+
+
+@dataclass
+class FeatureGroups:
+    """Which features the towers read.
+
+    Attributes:
+        user: features of the user tower, those within sequences included.
+        item: features of the item tower.
+        keys: feature of a history -> feature of the item that it has the values of, as far as the groups tell.
+    """
+
+    user: list[str] = field(default_factory=list)
+    item: list[str] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all features that a tower reads."""
+        return {*self.user, *self.item}
+
+
+@dataclass(frozen=True)
+class IdFields:
+    """Columns of the imported samples that hold the ids, and item columns of sequences, by name of the sequence's feature."""
+
+    user: str = col.USER_ID
+    item: str = col.ITEM_ID
+    of_sequences: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class ImportedFeatures:
+    """The result.
+
+    Attributes:
+        fg: fg.json.
+        exclude: features that no tower reads.
+        history_columns: item columns that the history needs.
+        history_length: elements of the history, 0 without one.
+    """
+
+    fg: dict[str, Any]
+    exclude: list[str]
+    history_columns: list[str]
+    history_length: int
+
+
+def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> FeatureGroups:
+    """Returns the features of the groups that the towers read, by the names of the groups."""
+    groups = FeatureGroups()
+    for group in model.messages("feature_groups"):
+        name = group.text("group_name")
+        group.path = f"{group.path} {name}"
+        side = next((side for side, names in towers.items() if name in names), None)
+        if side is None:
+            continue
+        into = groups.item if side is Side.ITEM else groups.user
+        into += group.texts("feature_names")
+        if group.text("group_type", "DEEP") == "WIDE":
+            group.without_counterpart("group_type", "a group has no wide part")
+        for inner in group.messages("sequence_groups"):
+            into += inner.texts("feature_names")
+            inner.text("group_name")
+        for inner in group.messages("sequence_features"):
+            _read_attention(inner, groups)
+    for inner in model.messages("seq_att_groups"):
+        _read_attention(inner, groups)
+    return groups
+
+
+def _read_attention(group: FieldReader, groups: FeatureGroups) -> None:
+    group.text("group_name")
+    for pair in group.messages("seq_att_map"):
+        keys, histories = pair.texts("key"), pair.texts("hist_seq")
+        groups.keys |= dict(zip(histories, keys, strict=False))
+        groups.user += histories
+
+
+def import_features(
+    definitions: Sequence[FieldReader], groups: FeatureGroups, ids: IdFields, fg: Mapping[str, Any] | None, record: ImportRecord
+) -> ImportedFeatures:
+    """Returns fg.json and what follows from the features.
+
+    Args:
+        definitions: the entries of feature_configs, of either system.
+        groups: what the towers read.
+        ids: columns of ids; their inputs become user_id and item_id.
+        fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
+        record: gets origins, differences and fields without counterpart.
+    """
+    entries: list[dict[str, Any]] = []
+    for reader in definitions:
+        found = _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
+        for entry in found:
+            record.features[_name(entry)] = f"feature_configs, line {reader.line}"
+        entries += found
+    if fg is not None:
+        entries = _with_definitions(entries, fg, record)
+    entries = [_with_ids(entry, ids) for entry in entries]
+    rows = [entry for entry in entries if not _is_sequence(entry)]
+    sequence, columns = _history([entry for entry in entries if _is_sequence(entry)], rows, groups, ids, record)
+    features = [*rows, *([sequence] if sequence else [])]
+    renamed = {f"{HISTORY}__{inner['feature_name']}" for inner in (sequence or {}).get("features", [])}
+    known = {_name(entry) for entry in rows} | {name for entry in entries if _is_sequence(entry) for name in _sub_names(entry)}
+    for name in sorted(groups.names - known - renamed - set(record.without_counterpart)):
+        where = f"{record.where}, feature_groups, feature {name}"
+        record.faults.append(
+            Fault(where, "a feature of feature_configs or fg.json", "an unknown name", "define it, or remove it")
+        )
+    for entry in rows:
+        _tell_side(entry, groups, record)
+    exclude = [_name(entry) for entry in rows if _name(entry) not in groups.names and not entry.get("stub_type")]
+    raw: dict[str, Any] = {"features": features}
+    if fg is not None and "multi_val_sep" in fg:
+        raw["multi_val_sep"] = fg["multi_val_sep"]
+    if fg is not None and fg.get("reserves"):
+        record.without_counterpart[f"fg.json, reserves: {fg['reserves']}"] = "samples keep the columns that they need"
+    return ImportedFeatures(raw, exclude, columns, int(sequence.get("sequence_length", 50)) if sequence else 0)
+
+
+def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
+    """Returns the definition of a feature of TorchEasyRec, none if it has no counterpart."""
+    kind = next(iter(reader.names), "")
+    inner = reader.message(kind) if kind else reader
+    name = inner.text("sequence_name") if kind == SEQUENCE_FEATURE else inner.text("feature_name")
+    reader.path = inner.path = f"feature {name}"
+    if kind == SEQUENCE_FEATURE:
+        subs = [entry for sub in inner.messages("features") for entry in _torch_entries(sub, groups)]
+        length = {"sequence_length": size} if (size := inner.integer("sequence_length", 0)) else {}
+        return [{"feature_type": kind, "sequence_name": name, **length, "features": subs}] if subs else []
+    operator = kind if kind in OPERATORS else None
+    if operator is None:
+        reader.without_counterpart(kind, "there is no such feature type; the feature is left out")
+        reader.record.without_counterpart[name] = f"{kind} has no counterpart; the feature is left out"
+        return []
+    return [_torch_entry(inner, operator, name, groups)]
+
+
+def _torch_entry(reader: FieldReader, kind: str, name: str, groups: FeatureGroups) -> dict[str, Any]:
+    entry: dict[str, Any] = {"feature_name": name, "feature_type": kind}
+    known = OPERATORS[kind].model_fields
+    lists = (*_LISTS, "expression") if kind in ("combo_feature", "bool_mask_feature") else _LISTS
+    for key in reader.names:
+        if key == "vocab_dict":
+            entry[key] = {pair.text("key"): pair.integer("value", 0) for pair in reader.messages(key)}
+        elif key == "text_normalizer":
+            inner = reader.message(key)
+            given = {"norm_options": inner.texts("norm_options"), "stop_char_file": inner.text("stop_char_file")}
+            entry[key] = {option: value for option, value in given.items() if value}
+        elif key in ("boundaries",):
+            entry[key] = reader.numbers(key)
+        elif key in lists:
+            entry[key] = reader.texts(key)
+        elif key in known and key != "group":
+            entry[key] = _plain(reader.value(key))
+    if kind in ("id_feature", "raw_feature", "tokenize_feature") and "expression" not in entry:
+        entry["expression"] = f"{Side.ITEM if name in groups.item else Side.USER}:{name}"
+    return {key: value for key, value in entry.items() if not (key in _UNSET_IF_ZERO and value == 0)}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON has it."""
+    if isinstance(value, Word):
+        return {"true": True, "false": False}.get(str(value), str(value))
+    return "" if isinstance(value, Message) else value
+
+
+def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
+    """Returns the definitions of a feature of EasyRec: one, and one for each of its shared_names; none without counterpart."""
+    inputs, kind = reader.texts("input_names"), reader.text("feature_type", "IdFeature")
+    name = reader.text("feature_name", inputs[0] if inputs else "")
+    reader.path = f"feature {name}"
+    shared = reader.texts("shared_names")
+    entries = []
+    for own, names in [(name, inputs), *((other, [other]) for other in shared)]:
+        side = Side.ITEM if own in groups.item else Side.USER
+        entry = _easyrec_entry(reader, kind, own, [f"{side}:{text}" for text in names])
+        if entry is None:
+            reader.record.without_counterpart[own] = f"{kind} has no counterpart; the feature is left out"
+            continue
+        if shared and "embedding_name" not in entry:
+            entry["embedding_name"] = name
+        entries.append(entry)
+    return entries
+
+
+def _easyrec_entry(reader: FieldReader, kind: str, name: str, inputs: list[str]) -> dict[str, Any] | None:
+    entry: dict[str, Any] = {"feature_name": name, "feature_type": _EASYREC_KINDS.get(kind, "")}
+    record = reader.record
+    if kind == "SequenceFeature":
+        is_raw = reader.text("sub_feature_type") == "RawFeature"
+        entry["feature_type"] = "sequence_raw_feature" if is_raw else "sequence_id_feature"
+        length = reader.integer("max_seq_len", reader.integer("sequence_length", 0))
+        entry |= {"sequence_length": length} if length > 1 else {}
+        entry["expression"] = inputs[0]
+    elif kind in _EASYREC_KINDS:
+        entry["expression"] = inputs[0] if inputs else f"user:{name}"
+        _read_values(reader, kind, entry)
+    elif kind == "ComboFeature":
+        entry |= {"feature_type": "combo_feature", "expression": inputs}
+        if reader.text("combo_join_sep") != "_":
+            record.tell("Combinations are texts joined by `_`, so their hash buckets differ from those of crossed columns.")
+    elif kind == "LookupFeature" and len(inputs) == 2:
+        entry |= {"feature_type": "lookup_feature", "map": inputs[0], "key": inputs[1], "need_discrete": True}
+        entry["separator"] = reader.text("separator", "|")
+    elif kind == "ExprFeature":
+        entry |= {"feature_type": "expr_feature", "expression": reader.text("expression"), "variables": inputs}
+    else:
+        return None
+    is_number = entry["feature_type"] in ("raw_feature", "sequence_raw_feature", "expr_feature")
+    keys = ("hash_bucket_size", "num_buckets") if not is_number else ()
+    found: dict[str, Any] = {"embedding_name": reader.text("embedding_name")}
+    found |= {key: reader.integer(key, 0) for key in ("embedding_dim", *keys)}
+    found |= {"boundaries": reader.numbers("boundaries")} if is_number else {"vocab_list": reader.texts("vocab_list")}
+    entry |= {key: value for key, value in found.items() if value}
+    reader.without_counterpart("vocab_file", "its values have no bucket for others; the vocabulary is counted over the window")
+    return entry
+
+
+def _read_values(reader: FieldReader, kind: str, entry: dict[str, Any]) -> None:
+    """Reads how the values of a row are written: one, several, with weights, normalised."""
+    if kind == "TagFeature":
+        entry["separator"] = reader.text("separator", "|")
+        if reader.has("kv_separator"):
+            entry["weighted"] = True
+            if (given := reader.text("kv_separator")) != ":":
+                reader.without_counterpart("kv_separator", f"weights are written id:weight, so {given!r} must become ':'")
+    elif kind == "IdFeature":
+        entry["value_dim"] = 1
+    else:
+        low, high = reader.number("min_val", 0.0), reader.number("max_val", 0.0)
+        if high > low:
+            entry["normalizer"] = f"method=minmax,min={low!r},max={high!r}"
+        if reader.text("normalizer_fn") in _NORMALIZERS:
+            entry["normalizer"] = f"method=expression,expr={_NORMALIZERS[reader.text('normalizer_fn')]}"
+        else:
+            reader.without_counterpart("normalizer_fn", "write it as `normalizer` of the feature in fg.json")
+        if (width := reader.integer("raw_input_dim", 1)) > 1:
+            entry |= {"value_dim": width, "separator": reader.text("separator", "|")}
+
+
+def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], record: ImportRecord) -> list[dict[str, Any]]:
+    """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks is kept."""
+    given = fg.get("features")
+    if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
+        record.faults.append(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))
+        return entries
+    tables = {_name(entry): entry for entry in entries if "features" not in entry}
+    tables |= {f"{e['sequence_name']}__{sub['feature_name']}": sub for e in entries if "features" in e for sub in e["features"]}
+    used: set[str] = set()
+
+    def complete(entry: dict[str, Any], name: str) -> dict[str, Any]:
+        used.add(name)
+        own = {key: value for key, value in tables.get(name, {}).items() if key in _TABLE_KEYS}
+        differing = [key for key, value in own.items() if key in entry and entry[key] != value]
+        if differing:
+            record.tell(f"Feature {name}: {', '.join(differing)} of {record.where} instead of fg.json's.")
+        if any(key in own for key in (*VOCABULARY_KEYS, "boundaries")):
+            entry = {key: value for key, value in entry.items() if key not in (*VOCABULARY_KEYS, "boundaries")}
+        record.features.setdefault(name, "fg.json")
+        return {**entry, **own}
+
+    found = []
+    for entry in given:
+        if isinstance(entry.get("features"), list):
+            name = str(entry.get("sequence_name"))
+            subs = [complete(dict(sub), f"{name}__{sub.get('feature_name')}") for sub in entry["features"]]
+            used.add(name)
+            found.append({"feature_type": SEQUENCE_FEATURE, **entry, "features": subs})
+        else:
+            found.append(complete(dict(entry), str(entry.get("feature_name"))))
+    return [*found, *(entry for entry in entries if _name(entry) not in used)]
+
+
+def _with_ids(entry: dict[str, Any], ids: IdFields) -> dict[str, Any]:
+    """Returns a definition whose inputs are named user_id and item_id where they are the ids."""
+    renamed = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
+
+    def rename(value: Any) -> Any:
+        return [rename(part) for part in value] if isinstance(value, list) else renamed.get(value, value)
+
+    inputs = ("expression", "map", "key", "nested_map", "pkey", "skey", "query", "title", "variables")
+    own = {key: rename(value) if key in inputs else value for key, value in entry.items() if key != "features"}
+    return own if "features" not in entry else {**own, "features": [_with_ids(sub, ids) for sub in entry["features"]]}
+
+
+def _history(
+    sequences: list[dict[str, Any]], rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Returns the one sequence that the towers can read, the user's positive events, and the item columns that it needs."""
+    found: dict[str, Any] | None = None
+    columns: list[str] = []
+    by_name = {_name(entry): entry for entry in rows}
+    by_table = {
+        entry.get("embedding_name"): entry for entry in rows if _name(entry) in groups.item and "embedding_name" in entry
+    }
+    group_name = next(
+        (entry["sequence_name"] for entry in sequences if "features" in entry and _is_read(entry, groups)), HISTORY
+    )
+    for entry in sequences:
+        name = _name(entry)
+        if not _is_read(entry, groups):
+            record.without_counterpart[name] = "a sequence that no tower reads; it is left out"
+            continue
+        if "features" in entry and entry["sequence_name"] != group_name:
+            reason = f"towers read one history, the user's positive events, and {group_name} is it; this sequence is left out"
+            record.without_counterpart[name] = reason
+            continue
+        grouped = "features" in entry
+        for key in entry.keys() & {"sequence_delim", "sequence_pk"} if grouped else ():
+            record.without_counterpart[f"sequence {name}, {key}: {entry[key]!r}"] = FIELD_REASONS[key]
+        for sub in entry["features"] if grouped else [entry]:
+            own = f"{name}__{sub['feature_name']}" if grouped else name
+            if own not in groups.names:
+                record.without_counterpart[own] = "no tower reads it; it is left out"
+                continue
+            shown = by_name.get(groups.keys.get(own, "")) or by_table.get(sub.get("embedding_name"))
+            column = ids.of_sequences.get(own) or _item_column(sub, shown, name, is_grouped=grouped)
+            column = col.ITEM_ID if column == ids.item else column
+            if column is None:
+                record.without_counterpart[own] = (
+                    "nothing tells which column of an item it has (no embedding_name or seq_att_map joins it to a feature of the item); "
+                    f"it is left out: name it by --sequence-column {own}=COLUMN"
+                )
+                continue
+            inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
+            for key in sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}:
+                record.without_counterpart[f"feature {own}, {key}: {sub[key]!r}"] = (
+                    "an element of the history is one value of a list"
+                )
+            inner["feature_type"] = _SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
+            inner["expression"] = f"user:{col.ITEM_IDS if column == col.ITEM_ID else column}"
+            columns += [column] if column != col.ITEM_ID and column not in columns else []
+            if found is None:
+                found = {"feature_type": SEQUENCE_FEATURE, "sequence_name": group_name, "oldest_first": True, "features": []}
+            found["features"].append(inner)
+            found["sequence_length"] = max(found.get("sequence_length", 1), entry.get("sequence_length") or 50)
+    if found is not None:
+        record.tell(
+            f"The sequence {group_name} is not read from a column of the samples: it is computed from the log, the user's positive "
+            "events before the sample (model.history), so that it never holds the target."
+        )
+    return found, columns
+
+
+def _item_column(sub: Mapping[str, Any], shown: Mapping[str, Any] | None, sequence: str, *, is_grouped: bool) -> str | None:
+    """Returns the item's column whose values a sub-feature has, those of an item's feature if one is known; None if nothing tells."""
+    if shown is not None:
+        side, _, column = str(shown.get("expression")).partition(":")
+        return column if side == Side.ITEM else None
+    side, _, column = str(sub.get("expression")).partition(":")
+    if not is_grouped or sub["feature_type"] not in ("id_feature", "raw_feature"):
+        return None
+    return column.removeprefix(f"{sequence}__")
+
+
+def _tell_side(entry: Mapping[str, Any], groups: FeatureGroups, record: ImportRecord) -> None:
+    """Tells of a feature whose group is another tower's than its inputs."""
+    texts = str(
+        [entry.get(key) for key in ("expression", "map", "key", "variables", "query", "title", "nested_map", "pkey", "skey")]
+    )
+    is_item, name = f"{Side.ITEM}:" in texts, _name(entry)
+    if name in (groups.user if is_item else groups.item):
+        record.tell(
+            f"Feature {name}: the {'item' if is_item else 'user'} tower reads it, by its inputs, not that of its group."
+        )
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("sequence_name") if "features" in entry else entry.get("feature_name"))
+
+
+def _sub_names(entry: Mapping[str, Any]) -> list[str]:
+    if "features" not in entry:
+        return [_name(entry)]
+    return [f"{entry['sequence_name']}__{sub['feature_name']}" for sub in entry["features"]]
+
+
+def _is_sequence(entry: Mapping[str, Any]) -> bool:
+    return "features" in entry or entry.get("feature_type") in _SEQUENCE_KINDS
+
+
+def _is_read(entry: Mapping[str, Any], groups: FeatureGroups) -> bool:
+    return any(name in groups.names for name in _sub_names(entry))

@@ -1,0 +1,265 @@
+"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of what moved, differs or has no counterpart.
+
+Belongs here: the order of reading, the texts that are written. Does not belong here: which field becomes what (`import_features.py`,
+`import_settings.py`), files (`steps/easyrec_files.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
+from dssm_assets.core.easyrec.field_reader import FieldReader, ImportRecord
+from dssm_assets.core.easyrec.import_features import FIELD_REASONS, IdFields, ImportedFeatures, import_features, read_groups
+from dssm_assets.core.easyrec.import_settings import (
+    EASYREC,
+    SETTING_REASONS,
+    TORCH,
+    read_dssm,
+    read_history,
+    read_mind,
+    read_sampler,
+    read_training,
+)
+from dssm_assets.core.easyrec.text_format import Message, parse_text_format
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.fg_files import ReadFile
+from dssm_assets.core.features.spec import FgSpec, parse_fg
+from dssm_assets.core.sources.starter_features import FG_FILE, fg_json
+
+_MODELS: Final = ("dssm", "mind")
+_OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "statistics", "model", "training")
+"""Sections that an import decides, or writes in this order; the others are those of the base as they are."""
+
+
+@dataclass(frozen=True)
+class ImportSource:
+    """What is imported.
+
+    Attributes:
+        text: pipeline.config.
+        where: its name in errors.
+        fg: the parsed fg.json of the feature generator, if there is one.
+        base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
+        sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
+        read_file: reads a file that a feature names.
+    """
+
+    text: str
+    where: str = "pipeline.config"
+    fg: Mapping[str, Any] | None = None
+    base: Mapping[str, Any] | None = None
+    sequence_columns: Mapping[str, str] = field(default_factory=dict)
+    read_file: ReadFile | None = None
+
+
+@dataclass(frozen=True)
+class ImportedPipeline:
+    """The result: the texts of config.yaml, fg.json and the report (Markdown), and what they were made of."""
+
+    config_yaml: str
+    fg_json: str
+    report: str
+    config: PipelineConfig
+    spec: FgSpec
+    record: ImportRecord
+
+
+def import_pipeline(source: ImportSource) -> ImportedPipeline:
+    """Returns a configuration of DSSM or MIND in this project's keys.
+
+    Raises:
+        ConfigError: the text is no text format, a value has the wrong type, the model is another one, or the result is not a valid
+            configuration; names every fault.
+        FeatureSpecError: features that this project refuses, for example one that crosses user and item.
+    """
+    root = parse_text_format(source.text, source.where)
+    record = ImportRecord(source.where, _system(root))
+    reader = FieldReader(root, "", record)
+    model, data, train = (reader.message(name) for name in ("model_config", "data_config", "train_config"))
+    kind = model.choice(_MODELS)
+    if kind is None:
+        given = model.text("model_class") or ", ".join(name for name in model.names if name != "feature_groups") or "no model"
+        raise ConfigError(
+            Fault(f"{source.where}, model_config", "dssm or mind", given[:80], "import a configuration of DSSM or MIND")
+        )
+    model.text("model_class")
+    inner = model.message(kind)
+    events = dict((source.base or {}).get("events") or {})
+    sampler = read_sampler(data, record, has_exposure=source.base is None or bool(events.get("exposure")))
+    ids = _read_ids(inner, sampler, source.sequence_columns)
+    (read_dssm if kind == "dssm" else read_mind)(model, inner, record)
+    groups = read_groups(model, _towers(inner, record.system))
+    definitions = [*reader.messages("feature_configs"), *reader.message("feature_config").messages("features")]
+    features = import_features(definitions, groups, ids, source.fg, record)
+    read_history(model, features.history_length, record)
+    if kind == "mind" and not features.history_length:
+        got = "none whose item columns are known"
+        remedy = "name the column of an item that a sequence has: --sequence-column FEATURE=COLUMN"
+        record.faults.append(Fault(f"{source.where}, the history of MIND", "a sequence", got, remedy))
+    read_training(train, data, record)
+    reader.tell_rest(FIELD_REASONS | SETTING_REASONS, "no key here does this")
+    if record.faults:
+        raise ConfigError(record.faults)
+    sections = _sections(source, record, features, ids, _label(data))
+    config = parse_config(sections, f"what {source.where} becomes")
+    spec = parse_fg(features.fg, read_file=source.read_file)
+    _tell_values(spec, record)
+    return ImportedPipeline(
+        _config_yaml(sections, record), fg_json(features.fg), _report(source, record, features), config, spec, record
+    )
+
+
+def _system(root: Message) -> str:
+    """Returns which system a configuration is of: EasyRec names the class of its model and the type of a feature."""
+    inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
+    names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
+    return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
+
+
+def _read_ids(model: FieldReader, sampler: FieldReader, sequences: Mapping[str, str]) -> IdFields:
+    """Returns the columns of ids: those of the sampler, of the towers or of the model, else user_id and item_id."""
+    towers = [model.message(f"{side}_tower").text("id") for side in ("user", "item")]
+    item = sampler.text("item_id_field") or model.text("item_id") or towers[1] or col.ITEM_ID
+    user = sampler.text("user_id_field") or towers[0] or col.USER_ID
+    return IdFields(user, item, sequences)
+
+
+def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
+    """Returns the names of the groups that each tower reads."""
+    if system == EASYREC:
+        return {Side.USER: ["user", "hist"], Side.ITEM: ["item"]}
+    user, item = model.message("user_tower"), model.message("item_tower")
+    return {Side.USER: [user.text("input", "user"), user.text("history_input", "")], Side.ITEM: [item.text("input", "item")]}
+
+
+def _label(data: FieldReader) -> str:
+    return next(iter(data.texts("label_fields")), "click")
+
+
+def _sections(
+    source: ImportSource, record: ImportRecord, features: ImportedFeatures, ids: IdFields, label: str
+) -> dict[str, Any]:
+    """Returns the configuration as a mapping. Without a base, tables, events and calendar are examples to be replaced."""
+    base = copy.deepcopy(dict(source.base or _example(ids, label)))
+    is_hard = record.settings.get("model.sampler") and str(record.settings["model.sampler"].value).startswith("hard")
+    if source.base is None and is_hard:
+        base["events"] = {"funnel": ["expr", label], "positive": [label], "exposure": ["expr"]}
+    raw = dict(base.get("raw_features") or {})
+    if features.history_columns:
+        raw["history_columns"] = list(dict.fromkeys([*(raw.get("history_columns") or []), *features.history_columns]))
+    hashes = {"hash_function": "farm_fingerprint64"} if record.system == EASYREC else {}
+    exclude = {"exclude": features.exclude} if features.exclude else {}
+    own: dict[str, Any] = {
+        "raw_features": raw,
+        "features": {"fg_path": FG_FILE, **hashes, **exclude},
+        "model": {},
+        "training": {},
+    }
+    for key, setting in record.settings.items():
+        section, _, name = key.partition(".")
+        own[section][name] = setting.value
+    if hashes:
+        record.tell("Texts are hashed by FarmHash Fingerprint64, as EasyRec does (features.hash_function).")
+    sections = {**base, **own}
+    sections.pop("statistics", None)
+    return {name: sections[name] for name in (*_OWN_SECTIONS, *sections) if sections.get(name)}
+
+
+def _example(ids: IdFields, label: str) -> dict[str, Any]:
+    """Returns sections to be replaced: their files do not exist, so nothing runs with them."""
+
+    def columns(**ours: str) -> dict[str, Any]:
+        renamed = {name: given for name, given in ours.items() if name != given}
+        return {"columns": renamed} if renamed else {}
+
+    return {
+        "calendar": {"start": "2026-01-01"},
+        "tables": {
+            "user": {"uri": "{data}/users.parquet", **columns(user_id=ids.user)},
+            "item": {"uri": "{data}/items.parquet", **columns(item_id=ids.item)},
+            "behavior": {
+                "uri": "{data}/behavior.parquet",
+                "layout": "time_column",
+                **columns(user_id=ids.user, item_id=ids.item),
+            },
+        },
+        "events": {"funnel": [label], "positive": [label]},
+    }
+
+
+def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
+    """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
+    features = [*spec.features, *spec.sequence_features]
+    several = [feature.name for feature in spec.features if feature.is_multi and feature.kind is Kind.CATEGORICAL]
+    if several:
+        record.tell(
+            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is its own "
+            f"mean; `value_dim: 1` then makes the feature faster): {', '.join(several)}."
+        )
+    numbers = [f for f in features if f.kind is Kind.NUMERIC and not getattr(f.operator, "boundaries", None)]
+    if numbers:
+        names = ", ".join(feature.name for feature in numbers)
+        record.tell(
+            f"Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in place "
+            f"of being read as they are: {names}."
+        )
+    lists = [f.name for f in features if getattr(f.operator, "vocab_list", None)]
+    if lists and record.system == EASYREC:
+        record.tell(
+            f"Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it: {', '.join(lists)}."
+        )
+
+
+def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
+    """Returns config.yaml; a comment says where each setting comes from."""
+    lines = [
+        f"# Written by `dssm-assets import-config` from {record.where} ({record.system}). import_report.md says what behaves differently",
+        "# and names every field without counterpart. Then: dssm-assets validate --config THIS_FILE",
+    ]
+    for section, value in sections.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"{section}: {_inline(value)}")
+            continue
+        lines += ["", f"{section}:"]
+        for key, inner in value.items():
+            setting = record.settings.get(f"{section}.{key}")
+            lines.append(f"  {key}: {_inline(inner)}" + (f"    # {setting.origin}" if setting else ""))
+    return "\n".join(lines) + "\n"
+
+
+def _inline(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatures) -> str:
+    """Returns the report as Markdown."""
+    lines = [f"# {record.where}, a configuration of {record.system}", ""]
+    if source.base is None:
+        lines += [
+            "**To be filled in**: `calendar`, `tables` and `events` in config.yaml are examples, because the imported configuration reads "
+            "finished samples. `dssm-assets init` writes these sections for your tables; `--base ITS_CONFIG` takes them from there.",
+            "",
+        ]
+    lines += ["## What behaves differently", "", *(f"- {sentence}" for sentence in record.differences), ""]
+    lines += [
+        "## What has no counterpart",
+        "",
+        *(f"- `{place}`: {reason}" for place, reason in record.without_counterpart.items()),
+    ]
+    lines += [] if record.without_counterpart else ["Nothing."]
+    lines += ["", "## Settings", "", "| key | value | from |", "|---|---|---|"]
+    lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
+    lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
+    lines += [f"| `{name}` | {origin} |" for name, origin in record.features.items()]
+    if features.exclude:
+        lines += ["", f"Features that no tower reads (`features.exclude`): {', '.join(features.exclude)}."]
+    if features.history_columns:
+        lines += ["", f"Item columns of the history (`raw_features.history_columns`): {', '.join(features.history_columns)}."]
+    return "\n".join(lines) + "\n"
