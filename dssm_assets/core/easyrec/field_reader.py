@@ -32,7 +32,8 @@ class ImportRecord:
         where: name of the imported file in errors.
         system: EasyRec or TorchEasyRec.
         settings: key of config.yaml -> setting.
-        features: feature -> where it comes from and what became of it.
+        features: feature -> where it comes from.
+        ids: field that names a column of ids -> the column.
         differences: what behaves differently here, each sentence once.
         without_counterpart: field, its line and value -> reason.
         faults: what makes the import impossible.
@@ -42,6 +43,7 @@ class ImportRecord:
     system: str
     settings: dict[str, Setting] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     without_counterpart: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
@@ -78,6 +80,11 @@ class FieldReader:
     def names(self) -> tuple[str, ...]:
         """The names of the given fields, each once, in their order."""
         return tuple(dict.fromkeys(entry.name for entry in self._entries))
+
+    def only_message(self, ending: str = "") -> str:
+        """Returns the name of the first field that is a message and whose name ends so; "" if there is none. Marks nothing."""
+        messages = (entry.name for entry in self._entries if isinstance(entry.value, Message))
+        return next((name for name in messages if name.endswith(ending)), "")
 
     def has(self, *names: str) -> bool:
         """Returns whether one of the fields is given; marks nothing."""

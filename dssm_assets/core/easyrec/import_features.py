@@ -54,6 +54,8 @@ FIELD_REASONS: Final = {
 }
 """Field of a feature or a group -> why it has no counterpart."""
 
+_DEFAULT_LENGTH: Final = 50
+"""Elements of a history whose length is not given, as of model.history_length."""
 _LISTS: Final = ("vocab_list", "boundaries", "variables", "sequence_fields")
 _UNSET_IF_ZERO: Final = ("embedding_dim", "hash_bucket_size", "num_buckets")
 _TABLE_KEYS: Final = ("embedding_name", "embedding_dim", "boundaries", *VOCABULARY_KEYS, "default_bucketize_value")
@@ -180,12 +182,12 @@ def import_features(
         raw["multi_val_sep"] = fg["multi_val_sep"]
     if fg is not None and fg.get("reserves"):
         record.without_counterpart[f"fg.json, reserves: {fg['reserves']}"] = "samples keep the columns that they need"
-    return ImportedFeatures(raw, exclude, columns, int(sequence.get("sequence_length", 50)) if sequence else 0)
+    return ImportedFeatures(raw, exclude, columns, sequence["sequence_length"] if sequence else 0)
 
 
 def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
     """Returns the definition of a feature of TorchEasyRec, none if it has no counterpart."""
-    kind = next(iter(reader.names), "")
+    kind = reader.only_message()
     inner = reader.message(kind) if kind else reader
     name = inner.text("sequence_name") if kind == SEQUENCE_FEATURE else inner.text("feature_name")
     reader.path = inner.path = f"feature {name}"
@@ -235,6 +237,10 @@ def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[st
     inputs, kind = reader.texts("input_names"), reader.text("feature_type", "IdFeature")
     name = reader.text("feature_name", inputs[0] if inputs else "")
     reader.path = f"feature {name}"
+    if not inputs or not name:
+        place = f"{reader.record.where}, line {reader.line}, feature_configs"
+        reader.record.faults.append(Fault(place, "input_names", "none", "name the columns that the feature reads"))
+        return []
     shared = reader.texts("shared_names")
     entries = []
     for own, names in [(name, inputs), *((other, [other]) for other in shared)]:
@@ -259,7 +265,7 @@ def _easyrec_entry(reader: FieldReader, kind: str, name: str, inputs: list[str])
         entry |= {"sequence_length": length} if length > 1 else {}
         entry["expression"] = inputs[0]
     elif kind in _EASYREC_KINDS:
-        entry["expression"] = inputs[0] if inputs else f"user:{name}"
+        entry["expression"] = inputs[0]
         _read_values(reader, kind, entry)
     elif kind == "ComboFeature":
         entry |= {"feature_type": "combo_feature", "expression": inputs}
@@ -399,8 +405,9 @@ def _history(
             if found is None:
                 found = {"feature_type": SEQUENCE_FEATURE, "sequence_name": group_name, "oldest_first": True, "features": []}
             found["features"].append(inner)
-            found["sequence_length"] = max(found.get("sequence_length", 1), entry.get("sequence_length") or 50)
+            found["sequence_length"] = max(found.get("sequence_length", 0), entry.get("sequence_length") or 0)
     if found is not None:
+        found["sequence_length"] = found["sequence_length"] or _DEFAULT_LENGTH
         record.tell(
             f"The sequence {group_name} is not read from a column of the samples: it is computed from the log, the user's positive "
             "events before the sample (model.history), so that it never holds the target."

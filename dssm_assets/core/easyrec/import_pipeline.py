@@ -89,11 +89,11 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
         raise ConfigError(
             Fault(f"{source.where}, model_config", "dssm or mind", given[:80], "import a configuration of DSSM or MIND")
         )
-    model.text("model_class")
+    name = model.text("model_class", kind)
     inner = model.message(kind)
     events = dict((source.base or {}).get("events") or {})
     sampler = read_sampler(data, record, has_exposure=source.base is None or bool(events.get("exposure")))
-    ids = _read_ids(inner, sampler, source.sequence_columns)
+    ids = _read_ids(inner, sampler, source.sequence_columns, record)
     (read_dssm if kind == "dssm" else read_mind)(model, inner, record)
     groups = read_groups(model, _towers(inner, record.system))
     definitions = [*reader.messages("feature_configs"), *reader.message("feature_config").messages("features")]
@@ -112,7 +112,7 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
     spec = parse_fg(features.fg, read_file=source.read_file)
     _tell_values(spec, record)
     return ImportedPipeline(
-        _config_yaml(sections, record), fg_json(features.fg), _report(source, record, features), config, spec, record
+        _config_yaml(sections, record), fg_json(features.fg), _report(source, record, features, name), config, spec, record
     )
 
 
@@ -123,12 +123,21 @@ def _system(root: Message) -> str:
     return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
 
 
-def _read_ids(model: FieldReader, sampler: FieldReader, sequences: Mapping[str, str]) -> IdFields:
-    """Returns the columns of ids: those of the sampler, of the towers or of the model, else user_id and item_id."""
-    towers = [model.message(f"{side}_tower").text("id") for side in ("user", "item")]
-    item = sampler.text("item_id_field") or model.text("item_id") or towers[1] or col.ITEM_ID
-    user = sampler.text("user_id_field") or towers[0] or col.USER_ID
-    return IdFields(user, item, sequences)
+def _read_ids(model: FieldReader, sampler: FieldReader, sequences: Mapping[str, str], record: ImportRecord) -> IdFields:
+    """Returns the columns of ids: those of the sampler, of the model or of the towers, else user_id and item_id.
+
+    A fault is recorded if they name different columns.
+    """
+    found: dict[str, list[str]] = {}
+    for side, own in (("user", ()), ("item", ((model, "item_id"),))):
+        fields = ((sampler, f"{side}_id_field"), *own, (model.message(f"{side}_tower"), "id"))
+        given = {reader.origin(name): text for reader, name in fields if (text := reader.text(name))}
+        record.ids |= given
+        found[side] = list(dict.fromkeys(given.values()))
+        if len(found[side]) > 1:
+            got = ", ".join(f"{text} ({place})" for place, text in given.items())
+            record.faults.append(Fault(f"{record.where}, {side} ids", "one column", got, "name one column"))
+    return IdFields((found["user"] or [col.USER_ID])[0], (found["item"] or [col.ITEM_ID])[0], sequences)
 
 
 def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
@@ -238,9 +247,9 @@ def _inline(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatures) -> str:
+def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatures, model: str) -> str:
     """Returns the report as Markdown."""
-    lines = [f"# {record.where}, a configuration of {record.system}", ""]
+    lines = [f"# {record.where}: {model} of {record.system}", ""]
     if source.base is None:
         lines += [
             "**To be filled in**: `calendar`, `tables` and `events` in config.yaml are examples, because the imported configuration reads "
@@ -258,6 +267,8 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
     lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
     lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
     lines += [f"| `{name}` | {origin} |" for name, origin in record.features.items()]
+    if record.ids:
+        lines += ["", "Columns of ids: " + ", ".join(f"`{column}` ({place})" for place, column in record.ids.items()) + "."]
     if features.exclude:
         lines += ["", f"Features that no tower reads (`features.exclude`): {', '.join(features.exclude)}."]
     if features.history_columns:

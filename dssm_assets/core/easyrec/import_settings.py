@@ -170,11 +170,11 @@ def read_history(model: FieldReader, length: int, record: ImportRecord) -> None:
         return
     record.put("model.history_length", length, "length of the sequence" if length else "no sequence")
     encoders = [encoder for group in model.messages("feature_groups") for encoder in group.messages("sequence_encoders")]
-    poolings = []
+    poolings, inputs = [], []
     for encoder in encoders:
-        kind = next(iter(encoder.names), "")
+        kind = encoder.only_message()
         inner = encoder.message(kind) if kind else encoder
-        inner.text("input")
+        inputs.append(inner.text("input"))
         if kind not in _POOLINGS:
             encoder.record.without_counterpart[inner.path] = "the history is pooled by its mean; see model.poolings for others"
         poolings.append({"kind": str(_POOLINGS.get(kind, PoolingKind.MEAN)), "length": length})
@@ -182,7 +182,7 @@ def read_history(model: FieldReader, length: int, record: ImportRecord) -> None:
             inner.without_counterpart("pooling_type", "the mean, which is the sum divided by the number of events")
     distinct = [pooling for number, pooling in enumerate(poolings) if pooling not in poolings[:number]]
     if length and distinct:
-        record.put("model.poolings", distinct, "sequence_encoders")
+        record.put("model.poolings", distinct, f"sequence_encoders of {', '.join(inputs)}")
 
 
 def _read_layers(user: FieldReader, item: FieldReader, model: FieldReader, record: ImportRecord) -> None:
@@ -354,7 +354,7 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
 
 def _read_torch_optimisers(dense: FieldReader, sparse: FieldReader, steps: int, record: ImportRecord) -> None:
     for reader, key in ((dense, "learning_rate"), (sparse, "embedding_learning_rate")):
-        kind = next((name for name in reader.names if name.endswith("_optimizer")), "")
+        kind = reader.only_message("_optimizer")
         inner = reader.message(kind) if kind else reader
         record.put(f"training.{key}", inner.number("lr", 0.002), inner.origin("lr"))
         if reader is dense:
@@ -378,10 +378,10 @@ def _read_easyrec_optimisers(optimisers: Sequence[FieldReader], steps: int, reco
     dense, sparse = optimisers[-1], optimisers[0]
     found = []
     for reader in (dense, sparse):
-        kind = next((name for name in reader.names if name.endswith("_optimizer")), "")
+        kind = reader.only_message("_optimizer")
         inner = reader.message(kind) if kind else reader
         rates = inner.message("learning_rate")
-        schedule = next(iter(rates.names), "")
+        schedule = rates.only_message()
         rate = rates.message(schedule) if schedule else rates
         name = next(
             (key for key in ("initial_learning_rate", "learning_rate_base", "learning_rate") if rate.has(key)), "learning_rate"
@@ -431,7 +431,7 @@ def _put_embedding_optimiser(kind: str, path: str, record: ImportRecord) -> None
 
 def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord, start: float | None) -> None:
     """Records warm-up and the last learning rate, as fractions of the steps and of the learning rate."""
-    kind = next((name for name in rates.names if name.endswith("_learning_rate")), "constant_learning_rate")
+    kind = rates.only_message("_learning_rate") or "constant_learning_rate"
     schedule = rates.message(kind)
     first = start if start is not None else float(record.settings["training.learning_rate"].value)
     if kind == "constant_learning_rate":
@@ -445,7 +445,11 @@ def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord, start: 
         warmup = schedule.integer("warmup_size", schedule.integer("burnin_steps", 0))
         if steps and size and not schedule.flag("by_epoch", False):
             last = max(factor ** (steps / size), least / first)
-            record.put("training.final_learning_rate_frac", round(min(1.0, last), 6), f"{schedule.path} after {steps} steps")
+            record.put(
+                "training.final_learning_rate_frac",
+                round(min(1.0, last), 6),
+                f"{schedule.path} after {steps} steps, at least {least:g}",
+            )
         else:
             record.put(
                 "training.final_learning_rate_frac", round(min(1.0, least / first), 6), schedule.origin("min_learning_rate")
