@@ -18,6 +18,7 @@ from dssm_assets.core.features.expressions import Side
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
+from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES
 
 HISTORY: Final = "history"
 """Name of the sequence that EasyRec's sequence features become."""
@@ -58,6 +59,7 @@ _DEFAULT_LENGTH: Final = 50
 """Elements of a history whose length is not given, as of model.history_length."""
 _LISTS: Final = ("vocab_list", "boundaries", "variables", "sequence_fields")
 _UNSET_IF_ZERO: Final = ("embedding_dim", "hash_bucket_size", "num_buckets")
+_INPUTS: Final = ("expression", "map", "key", "nested_map", "pkey", "skey", "query", "title", "variables")
 _TABLE_KEYS: Final = ("embedding_name", "embedding_dim", "boundaries", *VOCABULARY_KEYS, "default_bucketize_value")
 """Keys of the model's configuration that complete a definition of the feature generator."""
 _NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
@@ -164,6 +166,7 @@ def import_features(
     if fg is not None:
         entries = _with_definitions(entries, fg, record)
     entries = [_with_ids(entry, ids) for entry in entries]
+    _rename_reserved(entries, groups, record)
     rows = [entry for entry in entries if not _is_sequence(entry)]
     sequence, columns = _history([entry for entry in entries if _is_sequence(entry)], rows, groups, ids, record)
     features = [*rows, *([sequence] if sequence else [])]
@@ -350,9 +353,35 @@ def _with_ids(entry: dict[str, Any], ids: IdFields) -> dict[str, Any]:
     def rename(value: Any) -> Any:
         return [rename(part) for part in value] if isinstance(value, list) else renamed.get(value, value)
 
-    inputs = ("expression", "map", "key", "nested_map", "pkey", "skey", "query", "title", "variables")
-    own = {key: rename(value) if key in inputs else value for key, value in entry.items() if key != "features"}
+    own = {key: rename(value) if key in _INPUTS else value for key, value in entry.items() if key != "features"}
     return own if "features" not in entry else {**own, "features": [_with_ids(sub, ids) for sub in entry["features"]]}
+
+
+def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, record: ImportRecord) -> None:
+    """Renames features, in place, whose names are those of columns of the samples, and `feature:` inputs that read them."""
+    reserved = {name for names in COLUMNS_BESIDE_FEATURES.values() for name in names}
+    taken = {_name(entry) for entry in entries}
+    renamed: dict[str, str] = {}
+    for entry in entries:
+        if "features" not in entry and (old := _name(entry)) in reserved:
+            new = f"{old}_feature"
+            while new in taken:
+                new += "_"
+            entry["feature_name"] = renamed[old] = new
+    for entry in entries:
+        for key, value in entry.items():
+            if key in _INPUTS:
+                texts = [value] if isinstance(value, str) else value
+                changed = [
+                    f"feature:{renamed[text[8:]]}" if text[:8] == "feature:" and text[8:] in renamed else text for text in texts
+                ]
+                entry[key] = changed[0] if isinstance(value, str) else changed
+    groups.user, groups.item = ([renamed.get(name, name) for name in names] for names in (groups.user, groups.item))
+    groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
+    record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}
+    if renamed:
+        names = ", ".join(f"{old} is {new}" for old, new in renamed.items())
+        record.tell(f"Features whose names are those of columns of the samples have others: {names}.")
 
 
 def _history(

@@ -207,18 +207,30 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
     """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
     features = [*spec.features, *spec.sequence_features]
     several = [feature.name for feature in spec.features if feature.is_multi and feature.kind is Kind.CATEGORICAL]
-    if several:
-        record.tell(
-            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is its own "
-            f"mean; `value_dim: 1` then makes the feature faster): {', '.join(several)}."
-        )
-    numbers = [f for f in features if f.kind is Kind.NUMERIC and not getattr(f.operator, "boundaries", None)]
-    if numbers:
-        names = ", ".join(feature.name for feature in numbers)
-        record.tell(
-            f"Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in place "
-            f"of being read as they are: {names}."
-        )
+    numbers = [f for f in features if f.kind is Kind.NUMERIC]
+    unbinned = [f for f in numbers if not getattr(f.operator, "boundaries", None)]
+    for names, sentence in (
+        (
+            several,
+            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is its "
+            "own mean; `value_dim: 1` then makes the feature faster)",
+        ),
+        (
+            [f.name for f in unbinned if f.sequence is None],
+            "Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in place "
+            "of being read as they are",
+        ),
+        (
+            [f.name for f in unbinned if f.sequence is not None],
+            "Numbers of the history need boundaries; without, feature_config leaves the feature out",
+        ),
+        (
+            [f.name for f in numbers if f.is_multi],
+            "Vectors are not read as they are: the embeddings of their numbers' bins are averaged",
+        ),
+    ):
+        if names:
+            record.tell(f"{sentence}: {', '.join(names)}.")
     lists = [f.name for f in features if getattr(f.operator, "vocab_list", None)]
     if lists and record.system == EASYREC:
         record.tell(

@@ -214,3 +214,27 @@ def test_another_model_is_refused() -> None:
 def test_a_feature_across_towers_is_refused() -> None:
     with pytest.raises(FeatureSpecError, match="likes"):
         imported(TORCH_DSSM.replace("const:shoes", "item:brand"))
+
+
+def test_a_feature_with_the_name_of_a_column_of_samples_is_renamed() -> None:
+    found = imported(TORCH_DSSM)
+    entries = fg_entries(found)
+    assert "item_id" not in entries and entries["item_id_feature"]["expression"] == "item:item_id"
+    assert "item_id is item_id_feature" in found.report
+    fg = {
+        "features": [
+            {"feature_name": "twice", "feature_type": "combo_feature", "expression": ["feature:item_id", "item:brand"]}
+        ]
+    }
+    combined = fg_entries(imported(TORCH_DSSM, fg=fg))["twice"]
+    assert combined["expression"] == ["feature:item_id_feature", "item:brand"]
+
+
+def test_numbers_that_are_read_differently_are_told() -> None:
+    text = TORCH_DSSM.replace('feature_names: "clicks__brand"', 'feature_names: "clicks__price"').replace(
+        "boundaries: [1, 2]", "value_dim: 3"
+    )
+    told = imported(text).record.differences
+    assert any(sentence.endswith("in place of being read as they are: age, likes.") for sentence in told)
+    assert any(sentence.startswith("Numbers of the history") and sentence.endswith(": clicks__price.") for sentence in told)
+    assert any(sentence.startswith("Vectors") and sentence.endswith(": age.") for sentence in told)
