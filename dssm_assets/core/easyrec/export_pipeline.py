@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.features import HashFunction
-from dssm_assets.core.config.model import Loss, Model, Norm, Sampler, Similarity
+from dssm_assets.core.config.model import Loss, Model, Norm, Pooling, Sampler, Similarity
 from dssm_assets.core.config.training import EmbeddingOptimiser, Precision, StepPlan, Training
 from dssm_assets.core.easyrec.import_settings import EASYREC, TORCH
 from dssm_assets.core.easyrec.text_format import Message, Word, message, write_text_format
@@ -39,9 +39,9 @@ _LOSS_TYPES: Final = {Loss.SOFTMAX: "SOFTMAX_CROSS_ENTROPY", Loss.SIGMOID: "CLAS
 _WRITTEN: Final = {
     "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
     "batch_size", "epochs", "learning_rate", "embedding_optimiser", "embedding_learning_rate", "weight_decay", "gradient_clip",
-    "history_length", "uniform_frac",
+    "history_length", "uniform_frac", "poolings", "warmup_frac", "final_learning_rate_frac",
 }  # fmt: skip
-_ALSO_WRITTEN: Final = {TORCH: {"precision"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
+_ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
 _ALWAYS_TOLD: Final = ("logq", "collision_mask")
 """Keys that neither system has, so that their defaults are told too."""
 
@@ -354,6 +354,8 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
                 notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
     if system == TORCH and model.in_batch and model.num_sample:
         notes.append("model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones")
+    if system == TORCH and training.precision is Precision.AUTO:
+        notes.append("training.precision = auto: float32 there; BF16 if you set mixed_precision")
     if system == TORCH and model.loss != Loss.SOFTMAX:
         notes.append(f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone")
     if system == EASYREC and not isinstance(model.loss, Loss):
@@ -364,7 +366,13 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
         notes.append(f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone")
     if model.sampler in (Sampler.UNIFORM, Sampler.MIXED, Sampler.ALL) and (model.num_sample or model.sampler is Sampler.ALL):
         notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
-    notes.append("the learning rate is constant there")
+    if training.warmup_frac or training.final_learning_rate_frac != 1:
+        ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
+        notes.append(f"{ends}: the learning rate is constant there")
+    plain = Pooling()
+    if any(p.model_copy(update={"length": plain.length}) != plain for p in model.poolings):
+        kinds = ", ".join(f"{pooling.kind} of {pooling.length}" for pooling in model.poolings)
+        notes.append(f"model.poolings = {kinds}: the history is pooled by its mean there")
     return notes
 
 
