@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from dssm_assets.core.columns import FEATURE, FEATURE_INFO, MESSAGE
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.easyrec.export_pipeline import ExportSource, export_pipeline
 from dssm_assets.core.easyrec.import_pipeline import ImportedPipeline, ImportSource, import_pipeline
 from dssm_assets.core.errors import ConfigError, Fault
@@ -79,7 +80,9 @@ def import_files(
 def _base(path: Path) -> Mapping[str, Any]:
     """Returns the sections of a configuration whose `{data}` is its own folder."""
     text = _read(path).decode(errors="replace").replace("{data}", str(path.parent.absolute()))
-    return _mapping(lambda _: yaml.safe_load(text), path)
+    parsed = _mapping(lambda _: yaml.safe_load(text), path)
+    parse_config(parsed, f"configuration {path.name}")
+    return parsed
 
 
 def _mapping(parse: Any, path: Path) -> Mapping[str, Any]:

@@ -64,6 +64,9 @@ def test_a_configuration_is_written(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(command) == 1
     assert "expected no such file, got an existing one" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
+    (tmp_path / "base.yaml").write_text("calendar: {start: 2026-01-01}\nevents: [buy]\n", encoding="utf-8")
+    assert main([*command, "--force", "--base", str(tmp_path / "base.yaml")]) == 1
+    assert "configuration base.yaml, key events: expected" in capsys.readouterr().err
 
 
 def test_sequence_columns_and_files_of_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from dssm_assets.core import columns as col
 from dssm_assets.core.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.core.easyrec.text_format import Message, Word
-from dssm_assets.core.errors import Fault
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Side
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
 from dssm_assets.core.features.operators.registry import OPERATORS
@@ -315,10 +315,7 @@ def _read_values(reader: FieldReader, kind: str, entry: dict[str, Any]) -> None:
 
 def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], record: ImportRecord) -> list[dict[str, Any]]:
     """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks is kept."""
-    given = fg.get("features")
-    if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
-        record.faults.append(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))
-        return entries
+    given = _checked_definitions(fg)
     tables = {_name(entry): entry for entry in entries if "features" not in entry}
     tables |= {f"{e['sequence_name']}__{sub['feature_name']}": sub for e in entries if "features" in e for sub in e["features"]}
     used: set[str] = set()
@@ -346,15 +343,47 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
     return [*found, *(entry for entry in entries if _name(entry) not in used)]
 
 
+def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the definitions of fg.json, each of which has a name.
+
+    Raises:
+        ConfigError: naming every one that is not a mapping with a name.
+    """
+    given = fg.get("features")
+    if not isinstance(given, list):
+        raise ConfigError(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))
+    named: list[tuple[str, Any, str]] = []
+    for number, entry in enumerate(given, 1):
+        inner = entry.get("features") if isinstance(entry, dict) else None
+        named.append((f"number {number}", entry, "feature_name" if inner is None else "sequence_name"))
+        if isinstance(inner, list):
+            named += [(f"number {number}, feature {place}", sub, "feature_name") for place, sub in enumerate(inner, 1)]
+        elif inner is not None:
+            named.append((f"number {number}, key features", inner, "a list"))
+    faults = [
+        Fault(f"fg.json, {place}", f"a mapping with {key}", repr(entry)[:80], "name it")
+        for place, entry, key in named
+        if not isinstance(entry, dict) or not isinstance(entry.get(key), str)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return given
+
+
 def _with_ids(entry: dict[str, Any], ids: IdFields) -> dict[str, Any]:
     """Returns a definition whose inputs are named user_id and item_id where they are the ids."""
     renamed = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
+    own = _with_inputs(entry, renamed)
+    return own if "features" not in entry else {**own, "features": [_with_ids(sub, ids) for sub in entry["features"]]}
+
+
+def _with_inputs(entry: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a definition with other names of its inputs."""
 
     def rename(value: Any) -> Any:
-        return [rename(part) for part in value] if isinstance(value, list) else renamed.get(value, value)
+        return [rename(part) for part in value] if isinstance(value, list) else renamed.get(str(value), value)
 
-    own = {key: rename(value) if key in _INPUTS else value for key, value in entry.items() if key != "features"}
-    return own if "features" not in entry else {**own, "features": [_with_ids(sub, ids) for sub in entry["features"]]}
+    return {key: rename(value) if key in _INPUTS else value for key, value in entry.items()}
 
 
 def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, record: ImportRecord) -> None:
@@ -368,14 +397,9 @@ def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, recor
             while new in taken:
                 new += "_"
             entry["feature_name"] = renamed[old] = new
+    inputs = {f"feature:{old}": f"feature:{new}" for old, new in renamed.items()}
     for entry in entries:
-        for key, value in entry.items():
-            if key in _INPUTS:
-                texts = [value] if isinstance(value, str) else value
-                changed = [
-                    f"feature:{renamed[text[8:]]}" if text[:8] == "feature:" and text[8:] in renamed else text for text in texts
-                ]
-                entry[key] = changed[0] if isinstance(value, str) else changed
+        entry.update(_with_inputs(entry, inputs))
     groups.user, groups.item = ([renamed.get(name, name) for name in names] for names in (groups.user, groups.item))
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
     record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}

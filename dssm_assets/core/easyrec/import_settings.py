@@ -443,8 +443,9 @@ def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord, start: 
         size = schedule.integer("decay_size", schedule.integer("decay_steps", 0))
         factor = schedule.number("decay_factor", 0.95)
         warmup = schedule.integer("warmup_size", schedule.integer("burnin_steps", 0))
-        if steps and size and not schedule.flag("by_epoch", False):
-            last = max(factor ** (steps / size), least / first)
+        least_frac = least / first if first > 0 else 0.0  # a rate of 0 is refused with the section
+        if steps and size > 0 and 0 < factor <= 1 and not schedule.flag("by_epoch", False):
+            last = max(factor ** (steps / size), least_frac)
             record.put(
                 "training.final_learning_rate_frac",
                 round(min(1.0, last), 6),
@@ -452,7 +453,7 @@ def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord, start: 
             )
         else:
             record.put(
-                "training.final_learning_rate_frac", round(min(1.0, least / first), 6), schedule.origin("min_learning_rate")
+                "training.final_learning_rate_frac", round(min(1.0, least_frac), 6), schedule.origin("min_learning_rate")
             )
             for name in ("decay_size", "decay_steps", "decay_factor", "by_epoch"):
                 schedule.without_counterpart(name, "without num_steps the learning rate falls to min_learning_rate at the end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
@@ -238,3 +239,31 @@ def test_numbers_that_are_read_differently_are_told() -> None:
     assert any(sentence.endswith("in place of being read as they are: age, likes.") for sentence in told)
     assert any(sentence.startswith("Numbers of the history") and sentence.endswith(": clicks__price.") for sentence in told)
     assert any(sentence.startswith("Vectors") and sentence.endswith(": age.") for sentence in told)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_any_value_is_imported_or_refused(name: str) -> None:
+    lines = TEXTS[name].split("\n")
+    for number, line in enumerate(lines):
+        for value in ("-1", "1e99", "'x'", "{ a: 1 }", "[1, 2]") if re.match(r"\s*\w+: ", line) else ():
+            lines[number] = f"{line.split(':')[0]}: {value}"
+            with contextlib.suppress(ConfigError, FeatureSpecError):
+                imported("\n".join(lines))
+        lines[number] = line
+
+
+def test_every_bad_definition_of_fg_json_is_told() -> None:
+    fg = {
+        "features": [
+            1,
+            {"feature_type": "id_feature"},
+            {"sequence_name": "s", "features": [{}, 2]},
+            {"sequence_name": "t", "features": 3},
+        ]
+    }
+    with pytest.raises(ConfigError) as raised:
+        imported(TORCH_DSSM, fg=fg)
+    places = ["number 1", "number 2", "number 3, feature 1", "number 3, feature 2", "number 4, key features"]
+    assert [fault.where for fault in raised.value.faults] == [f"fg.json, {place}" for place in places]
+    with pytest.raises(ConfigError, match="expected a list of features, got None"):
+        imported(TORCH_DSSM, fg={})
