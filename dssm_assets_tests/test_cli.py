@@ -194,7 +194,7 @@ def run_in_a_process(loaded, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
