@@ -8,6 +8,7 @@ from collections import Counter
 import dagster as dg
 
 from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.defs.lazy_steps import code_references, steps_of
 from dssm_assets.defs.scene import Scene
 
 NAME = "cleanup"
@@ -23,6 +24,7 @@ def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
         description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
         "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
         kinds={"parquet"},
+        metadata=code_references(steps_of("cleaning").clean, scene.loaded.config.platform),
         tags=scene.tags,
         owners=scene.loaded.config.platform.owners,
     )

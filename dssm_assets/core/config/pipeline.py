@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -273,7 +273,7 @@ class Storage(Section):
         description="Hours for which files of a partition stay after it was written again, for whoever is reading them, and for "
         "which the leftovers of killed runs stay. Give it the longest run of one asset.",
     )
-    keep_days: dict[str, int] = Field(
+    keep_days: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
         default={},
         description="Asset group -> days for which its partitions stay, counted back from the latest stored day; other groups stay. The "
         "first run of a day removes older ones, except logs, which histories are read from, and what a stored bundle or an experiment was "
