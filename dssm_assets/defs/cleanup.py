@@ -3,28 +3,31 @@
 Does not belong here: what is removed (`steps/cleaning.py`).
 """
 
+import warnings
 from collections import Counter
 
 import dagster as dg
 
-from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.defs.asset_table import PUBLISHING_GROUP, expiring_groups
 from dssm_assets.defs.lazy_steps import code_references, steps_of
 from dssm_assets.defs.scene import Scene
 
 NAME = "cleanup"
-GROUP = "storage"
 
 
 def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
     """Returns the asset of a scene; it has no partitions and depends on nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
+        metadata = code_references(steps_of("cleaning").clean, scene.loaded.config.platform)
 
     @dg.asset(
         key=scene.key(NAME),
-        group_name=scene.name(GROUP),
+        group_name=scene.name(PUBLISHING_GROUP),
         description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
         "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
         kinds={"parquet"},
-        metadata=code_references(steps_of("cleaning").clean, scene.loaded.config.platform),
+        metadata=metadata,
         tags=scene.tags,
         owners=scene.loaded.config.platform.owners,
     )

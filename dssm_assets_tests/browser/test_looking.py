@@ -33,9 +33,9 @@ def _colours(path: Path) -> int:
 
 def test_graph_shows_groups_from_left_to_right(ui: Ui) -> None:
     ui.page.set_viewport_size({"width": 2250, "height": 1150})
-    ui.open_graph(len(GROUPS) + 1)
+    ui.open_graph(len(GROUPS))
     edges = ui.groups()
-    assert sorted(edges) == sorted([*GROUPS, "storage"])
+    assert sorted(edges) == sorted(GROUPS)
     lefts = [edges[name][0] for name in GROUPS if name not in ("sample", "statistics", "config", "training")]
     assert lefts == sorted(lefts), "source, features_raw, fg, vectors, evaluation, serving"
     for earlier, later in (("fg", "statistics"), ("sample", "config"), ("statistics", "config"), ("fg", "training")):
