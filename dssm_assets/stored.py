@@ -213,12 +213,15 @@ def recall(
         InputError: an argument is wrong, or both a user and an item are asked for.
     """
     from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, answer_query
+    from dssm_assets.serving.shop_lists import ShopLists
 
     if channels is not None and channels not in list(Lists):
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
     options = ListOptions(k, exclude, filters, exclude_history, None if channels is None else Lists(channels))
     loaded = _load(config, home, scene)
     engine = RecallEngine.open(serving_root(loaded.root), loaded.config.storage.options)
+    lists = ShopLists(loaded.config.serving.blocked_items, loaded.config.serving.stocked_items)
+    engine = engine.showing(lists.find_shown(engine.bundle.items))
     return answer_query(engine, user_id=user_id, features=features, history=history, item_id=item_id, options=options)
 
 

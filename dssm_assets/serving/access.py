@@ -25,6 +25,8 @@ from dssm_assets.serving.refusals import UnauthorizedError, error_body
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
 MIN_KEY_LENGTH: Final = 16
 REQUEST_ID: Final = b"x-request-id"
+CLIENT_LEFT: Final = 499
+"""Logged status of a request whose client left before its answer began."""
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PATH_LENGTH: Final = 120
 
@@ -79,22 +81,24 @@ class Access:
                 size += len(message.get("body", b""))
             await send(message)
 
+        ended = 500
         try:
             if self._digests and not self._has_key(headers):
                 await _refuse(send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
+            ended = CLIENT_LEFT
         finally:
             if self._log is not None:
                 seconds = time.perf_counter() - start
-                self._log(_line(scope, request_id, status, size, seconds))
+                self._log(_line(scope, request_id, status or ended, size, seconds))
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-        given = bearer.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        digest = hashlib.sha256(given).digest()
+        given = [headers.get(b"x-api-key", b""), bearer.strip() if scheme.lower() == b"bearer" else b""]
+        digests = [hashlib.sha256(one).digest() for one in given]
         # All are compared, so that the time tells nothing.
-        return any([hmac.compare_digest(digest, one) for one in self._digests])  # noqa: C419
+        return any([hmac.compare_digest(digest, one) for one in self._digests for digest in digests])  # noqa: C419
 
 
 def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: float) -> str:
@@ -105,7 +109,7 @@ def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: floa
         "client": client[0] if client else None,
         "method": scope["method"],
         "path": scope["path"][:_PATH_LENGTH],
-        "status": status or 500,
+        "status": status,
         "bytes": size,
         "ms": round(1000 * seconds, 2),
     }

@@ -8,6 +8,7 @@ Shapes: I items.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 from collections import OrderedDict
@@ -20,11 +21,23 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray, mask_items
 
 KEPT: Final = 16
 """Filters whose items are kept: at a million items, about 10 MB each."""
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of Python or numpy as JSON has it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} {str(value)[:40]}")
 
 
 class AllowedItems:
@@ -94,12 +107,17 @@ class ItemConditions:
         """
         if filters is None:
             return self._all_shown
-        key = json.dumps(filters, sort_keys=True)
+        try:
+            key = json.dumps(filters, sort_keys=True, default=_plain)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                Fault("filters", "what JSON can hold", str(error)[:80], "write text, numbers, lists and objects")
+            ) from error
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        mask = mask_items(self._columns, filters, remedy=_REMEDY)
+        mask = mask_items(self._columns, json.loads(key), remedy=_REMEDY)
         found = AllowedItems(mask if self._shown is None else mask & self._shown)
         with self._lock:
             self._kept[key] = found

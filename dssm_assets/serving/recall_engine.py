@@ -174,15 +174,18 @@ class RecallEngine:
         read_own = None if channels is None else lambda: channels.own_items(row)
         return self._recall(bundle.user_vectors.vector(row), read_own, options, AnswerSource.STORED)
 
-    def recall_for_features(self, inputs: UserInputs, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items for a user who is known by features alone; own history is the history of the request.
+    def recall_for_features(self, inputs: UserInputs, options: ListOptions = ANY_LIST, user_id: Any = None) -> RecallAnswer:
+        """Returns the items for a user by features. Own history is that of the request; without one, that of a stored `user_id`.
 
         Raises:
             InputError: naming every input or option that cannot be used.
         """
         vector, ignored = self.tower.compute_vector(inputs)
-        channels = self.channels
-        read_own = None if channels is None else lambda: channels.items_of_history(inputs.history)
+        channels, users = self.channels, self.bundle.users
+        row = -1 if user_id is None or inputs.history else users.find_row(users.parse_id(user_id, "user_id"))
+        read_own: Callable[[], OwnItems] | None = None
+        if channels is not None:
+            read_own = lambda: channels.items_of_history(inputs.history) if row < 0 else channels.own_items(row)  # noqa: E731
         return self._recall(vector, read_own, options, AnswerSource.FEATURES, ignored)
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
@@ -342,7 +345,7 @@ def recall_for_request(
         InputError: as the engine's methods.
     """
     if inputs.features or inputs.history:
-        return engine.recall_for_features(inputs, options)
+        return engine.recall_for_features(inputs, options, user_id)
     if user_id is None:
         return engine.popular_items(options)
     try:

@@ -58,6 +58,8 @@ class ShopList:
             if size > MAX_BYTES:
                 raise InputError(Fault(self._place, f"at most {MAX_BYTES} bytes", f"{size}", "list fewer items"))
             content = self._fs.cat_file(self._path)
+            if len(content) > MAX_BYTES:  # a web server need not say its size
+                raise InputError(Fault(self._place, f"at most {MAX_BYTES} bytes", f"{len(content)}", "list fewer items"))
         try:
             lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
         except UnicodeDecodeError as error:
@@ -65,7 +67,11 @@ class ShopList:
             raise InputError(Fault(self._place, "text in UTF-8, one item id per line", got, "write the list again")) from error
         if not lines and not self._may_be_empty:
             raise InputError(Fault(self._place, "at least one item id", "none", "list the items, or serve without the list"))
-        return _Content(pa.array(lines, pa.string()), state)
+        found = _Content(pa.array(lines, pa.string()), state)
+        if self._content is not None and found.ids.equals(self._content.ids):
+            self._content = found
+            return None
+        return found
 
     def take(self, content: _Content) -> None:
         """Makes a content that was fetched the list's own."""

@@ -1,6 +1,7 @@
 """Partitions that are older than `storage.keep_days` of their group, and that nothing needs: found and removed.
 
-Days count back from the latest stored day, not from today. What stays however old it is:
+Days count back from the latest stored day, not from today. A partition that was written during the grace period stays, because the run
+that wrote it may go on to read it. What stays however old it is:
 
     logs                 tables that histories are read from across all days (`AssetRow.is_log`)
     of a bundle          partitions that a stored serving bundle was built from, so that it can be published again
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore
-from dssm_assets.storage.leftovers import Kind, Leftover, unlisted_shared_files
+from dssm_assets.storage.leftovers import Kind, Leftover, manifest_changed_at, unlisted_shared_files
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
@@ -37,7 +38,7 @@ def remove_expired(
     Args:
         workspace: the regular one of the scene.
         groups: asset -> group, of those that may expire.
-        before: of shared files, only those that have not changed since, in unix seconds.
+        before: only what has not changed since, in unix seconds.
         removes: False only finds them.
     """
     keep_days, store = workspace.config.storage.keep_days, workspace.tables.partitions
@@ -48,7 +49,8 @@ def remove_expired(
     needed = _needed(workspace, store)
     for asset, days in stored.items():
         first = day_before(latest, keep_days[groups[asset]] - 1)
-        expired = [manifest for ds in days if ds < first and (manifest := store.find(asset, ds)) and manifest.key not in needed]
+        old = [ds for ds in days if ds < first and f"{asset}/{ds}" not in needed]
+        expired = [store.manifest(asset, ds) for ds in old if manifest_changed_at(store, asset, ds) < before]
         for manifest in expired:
             if removes:
                 store.remove(asset, manifest.ds)

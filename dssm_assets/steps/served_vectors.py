@@ -25,6 +25,7 @@ from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.item_filter import comparable_column
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.serving.golden import choose_rows, golden_contexts
@@ -227,12 +228,13 @@ def write_item_columns(workspace: Workspace, inputs: BundleInputs, items: Bundle
     if lacking:
         expected = f"columns of item_table: {', '.join(known)}"
         raise ConfigError(Fault("serving.filters", expected, ", ".join(lacking), "name existing columns"))
-    table = workspace.tables.read(inputs.item_table, [col.ITEM_ID, *names]).combine_chunks()
+    table = workspace.tables.read(inputs.item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
     ids = cast_ids(combine_chunks(table.column(col.ITEM_ID)), items.index.ids.type, "item_table, column item_id")
     rows = items.index.lookup(ids)
     source = np.full(len(items.index), -1, np.int64)
     source[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    columns = table.select(names).take(pa.array(source, mask=source < 0))
+    prepared = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
+    columns = pa.table(prepared).take(pa.array(source, mask=source < 0))
     for number, column in enumerate(columns.itercolumns()):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             columns = columns.set_column(number, names[number], combine_chunks(column).dictionary_encode())

@@ -87,6 +87,11 @@ def clean_store(store: PartitionStore, before: float, *, removes: bool) -> Itera
         yield from _clean_uploads(store, before, removes=removes)
 
 
+def manifest_changed_at(store: PartitionStore, asset: str, ds: str) -> float:
+    """Returns when the manifest of a partition was written, in unix seconds."""
+    return _changed_at(store.fs.info(layout.manifest_path(store.root, asset, ds)))
+
+
 def unlisted_shared_files(
     store: PartitionStore, asset: str, days: Sequence[str], before: float, *, removes: bool
 ) -> Iterator[Leftover]:

@@ -36,7 +36,11 @@ def test_lists_need_a_key_and_health_does_not(root):
             assert client.headers["www-authenticate"] == "Bearer"
             client.close()
         client = Client(port)
-        for headers in ({"X-API-Key": KEYS[0]}, {"Authorization": f"Bearer {KEYS[1]}"}):
+        for headers in (
+            {"X-API-Key": KEYS[0]},
+            {"Authorization": f"Bearer {KEYS[1]}"},
+            {"X-API-Key": KEYS[0], "Authorization": "Bearer of-a-proxy"},
+        ):
             status, answer = client.send("GET", "/recall?user_id=u&k=1", headers=headers)
             assert (status, answer["item_ids"]) == (200, ["n0"])
         assert client.get("/health")[0] == 200

@@ -9,8 +9,11 @@ import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
 
 from dssm_assets.cli import main
+from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
+from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
@@ -163,6 +166,28 @@ def test_history_of_a_request_is_left_out_by_the_switch(merged):
     assert answer.source is AnswerSource.FEATURES
     assert not set(first) & set(answer.item_ids)
     assert len(answer.item_ids) == len(merged.bundle.items) - 1
+
+
+def test_stored_history_is_left_out_for_features_too(merged):
+    own = {item for day in range(len(worlds.DAYS)) for item in worlds.bought("a0", day)}
+    options = ListOptions(200, exclude_history=True)
+    answer = recall_for_request(merged, user_id="a0", inputs=UserInputs({"city": "x"}), options=options)
+    assert answer.source is AnswerSource.FEATURES
+    assert not own & set(answer.item_ids)
+
+
+def test_filters_of_python_are_those_of_json(engine):
+    assert found(engine, filters={"color": ("red", "x"), "price": {"max": np.float64(1)}}) == ["n0"]
+    with pytest.raises(InputError, match="what JSON can hold"):
+        found(engine, filters={"color": object()})
+
+
+def test_allowed_own_items_are_proposed_whatever_their_place():
+    # Own items 0 and 1 have more events; only 2 and 3 may be shown, and the channel proposes two.
+    own = OwnItems(np.array([0, 4]), np.arange(4), np.array([9, 9, 3, 2]), np.full(4, 10**9))
+    shared = SharedData(np.ones(5, np.int64), np.ones(5, np.int64), np.ones(5, np.int64), sp.csr_matrix((5, 5)))
+    channels = make_channels({ChannelName.OWN_HISTORY: 2}, shared, own, None, 10**9, np.array([False, False, True, True, True]))
+    assert channels[0].propose(np.array([0])).tolist() == [[2, 3]]
 
 
 def test_the_switch_needs_channels(engine):

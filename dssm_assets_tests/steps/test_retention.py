@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ KEEP = 9
 """The fewest days that the daily tables of this world may be kept: 6 of the window, the evaluation day and 2 of held-out days."""
 GONE = DAYS[:-KEEP]
 GROUPS = ("features_raw", "fg", "sample", "statistics")
-CHANGES = {"storage": {"keep_days": dict.fromkeys(GROUPS, KEEP)}, "channels": {"held_out_days": 1}}
+CHANGES = {"storage": {"keep_days": dict.fromkeys(GROUPS, KEEP), "grace_hours": 0}, "channels": {"held_out_days": 1}}
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_what_a_bundle_and_an_experiment_were_built_from_stays(world):
 
 
 def test_partitions_of_windowed_assets_count_back_from_the_latest_day(tmp_path):
-    changes = {"storage": {"keep_days": {"training": 8, "vectors": 8, "evaluation": 1}}}
+    changes = {"storage": {"keep_days": {"training": 8, "vectors": 8, "evaluation": 8}}}
     workspace = open_workspace(worlds.write_config(tmp_path, changes))
     store = workspace.tables.partitions
     for asset, days in {"dssm_model": DAYS, "user_vectors": DAYS[:10], "total_hit_rate": DAYS[:3]}.items():
@@ -108,6 +109,14 @@ def test_partitions_of_windowed_assets_count_back_from_the_latest_day(tmp_path):
     }
     assert store.days("dssm_model") == DAYS[4:]
     assert store.days("total_hit_rate") == []
+
+
+def test_what_was_written_during_the_grace_period_stays(world):
+    groups, hour_ago = expiring_groups(), time.time() - 3600
+    assert list(remove_expired(world, groups, hour_ago)) == []
+    path = Path(layout.manifest_path(world.tables.partitions.root, "sample_fg", GONE[0]))
+    os.utime(path, (hour_ago - 60,) * 2)
+    assert [one.path for one in remove_expired(world, groups, hour_ago)] == [f"sample_fg/{GONE[0]}"]
 
 
 def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
@@ -134,6 +143,7 @@ def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
     [
         ({"sample": 8}, r"storage\.keep_days\.sample: expected at least 9 days, which the next evaluation day reads, got 8"),
         ({"vectors": 1}, r"storage\.keep_days\.vectors: expected at least 2 days"),
+        ({"evaluation": 7}, r"storage\.keep_days\.evaluation: expected at least 8 days"),
         ({"evaluation": 0}, r"storage\.keep_days\.evaluation: .*greater than or equal to 1"),
         ({"source": 90}, r"storage\.keep_days\.source: expected a group: config, .*source tables are logs"),
     ],
@@ -141,6 +151,12 @@ def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
 def test_what_would_be_read_later_is_kept(tmp_path, keep, message):
     with pytest.raises(ConfigError, match=message):
         worlds.write_config(tmp_path, {"storage": {"keep_days": keep}, "channels": {"held_out_days": 1}})
+
+
+def test_a_warm_start_needs_the_configuration_of_the_model_before(tmp_path):
+    training = {"warm_start": True, "validation_days": 3}
+    with pytest.raises(ConfigError, match=r"keep_days\.config: expected at least 4 days"):
+        worlds.write_config(tmp_path, {"storage": {"keep_days": {"config": 3}}, "training": training})
 
 
 def test_groups_that_may_be_named_are_those_of_the_asset_table(tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
 from dssm_assets.core.channels.channel import RECENT_EVENTS, WINDOW_EVENTS, Float64Array
@@ -65,12 +66,18 @@ class OwnHistoryChannel:
     now_ms: int
     """The moment that ages are counted from."""
     depth: int
+    allowed: npt.NDArray[np.bool_] | None = None
+    """bool [I], the items that are proposed; None: all."""
     name: ChannelName = ChannelName.OWN_HISTORY
 
     def propose(self, user_rows: IntArray) -> IntArray:
         """Returns int64 [B, L], as wide as the longest list."""
         lengths, pairs = self._pairs(user_rows)
         owner = repeat_rows(lengths)
+        if self.allowed is not None:
+            is_allowed = self.allowed[self.items[pairs]]
+            owner, pairs = owner[is_allowed], pairs[is_allowed]
+            lengths = np.bincount(owner, minlength=len(user_rows))
         score = self._describe_pairs(pairs)[:, 1 : 1 + len(ORDER)] @ np.array(ORDER)
         order = np.lexsort((self.items[pairs], -score, owner))
         place = np.arange(len(pairs)) - offsets_of(lengths)[owner]

@@ -103,7 +103,7 @@ def make_channels(
         own: of the users, before `now_ms`.
         nearest: the vectors; None: there are none, and no channel of that name.
         now_ms: the moment.
-        allowed: bool [I], the items that may be in a list; None: all. Own history and vectors may propose others.
+        allowed: bool [I], the items that may be in a list; None: all. `nearest` may propose others.
     """
     popular_depth = depths.get(ChannelName.RECENT_POPULARITY, 0)
     made: dict[ChannelName, Channel] = {
@@ -116,6 +116,7 @@ def make_channels(
             shared.event_signals,
             now_ms,
             depths.get(ChannelName.OWN_HISTORY, 0),
+            allowed,
         ),
         ChannelName.ITEM_TO_ITEM: ListChannel(
             ChannelName.ITEM_TO_ITEM,

@@ -368,7 +368,9 @@ def _find_short_retention(config: PipelineConfig) -> Iterator[tuple[str, str, st
     held_out = config.channels.held_out_days + 1
     window = config.window.days + config.evaluation.span_days + held_out
     least = dict.fromkeys(("features_raw", "fg", "sample", "statistics"), window)
-    least |= dict.fromkeys(("training", "vectors"), held_out) | dict.fromkeys(("config", "evaluation", "serving"), 1)
+    warm = max(1, config.training.validation_days) + 1 if config.training.warm_start else 1
+    least |= {"training": max(held_out, warm), "vectors": held_out, "config": warm, "serving": 1}
+    least |= {"evaluation": config.gate.last_partitions + 1}
     for group, days in config.storage.keep_days.items():
         key = f"storage.keep_days.{group}"
         if group not in least:

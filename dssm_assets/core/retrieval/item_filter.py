@@ -38,6 +38,8 @@ from dssm_assets.core.errors import Fault, InputError
 BoolArray = npt.NDArray[np.bool_]
 
 _WORDS: Final = ("in", "not", "min", "max")
+MAX_CONDITIONS: Final = 64
+"""Of one filter: each is compared with every item."""
 _SHOWN: Final = 80
 _INT64_END: Final = 2**63
 
@@ -55,6 +57,12 @@ def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str
         InputError: naming every condition whose column does not exist, or whose value the column's type cannot have.
     """
     groups = wanted if isinstance(wanted, list) else [wanted]
+    count = sum(len(group) for group in groups if isinstance(group, Mapping))
+    if max(count, len(groups)) > MAX_CONDITIONS:
+        got = f"{count} in {len(groups)} objects"
+        raise InputError(
+            Fault(where, f"at most {MAX_CONDITIONS} conditions", got, "write one list of values in place of several")
+        )
     reader = _Reader(table, remedy)
     passes = np.zeros(table.num_rows, bool)
     for number, group in enumerate(groups):
@@ -68,6 +76,23 @@ def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str
     if reader.faults:
         raise InputError(reader.faults)
     return passes
+
+
+def comparable_column(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Returns a column that conditions can be compared with: decimals and half floats as float64, others as they are.
+
+    Raises:
+        InputError: its type is none of numbers, text, booleans, dates, timestamps, and lists of these.
+    """
+    kind = column.type
+    inner = kind.value_type if is_list(kind) or pa.types.is_dictionary(kind) else kind
+    if pa.types.is_decimal(inner) or pa.types.is_float16(inner):
+        return column.cast(pa.list_(pa.float64()) if is_list(kind) else pa.float64())
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_large_string)
+    if not any(is_type(inner) for is_type in (*tests, pa.types.is_date, pa.types.is_timestamp)):
+        expected, remedy = "numbers, text, booleans, dates, timestamps or lists of these", "name another column"
+        raise InputError(Fault(where, expected, str(kind), remedy))
+    return column
 
 
 def named_columns(wanted: Any) -> list[str]:
@@ -106,7 +131,7 @@ class _Reader:
 
     def _column(self, name: str) -> _Column:
         if name not in self._columns:
-            values = combine_chunks(self._table.column(name))
+            values = combine_chunks(comparable_column(self._table.column(name), f"column {name} of filters"))
             parents = None
             is_missing = pc.is_null(values).to_numpy(zero_copy_only=False)
             if is_list(values.type):
@@ -204,7 +229,7 @@ def _convert(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:
         if is_bound:
             return pa.scalar(value if abs(value) < _INT64_END else float(value))
         return pa.scalar(value, kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError, ValueError, UnicodeEncodeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OverflowError, ValueError, UnicodeEncodeError):
         return None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -111,3 +113,22 @@ def test_same_as_a_loop_over_items(values, wanted, low, high):
     within = [value is not None and low <= value <= high for value in values]
     assert mask_items(table, {"n": {"min": low, "max": high}}).tolist() == within
     assert mask_items(table, {"n": {"not": wanted}}).tolist() == [value not in wanted for value in values]
+
+
+def test_decimals_and_half_floats_are_numbers():
+    table = pa.table(
+        {"price": pa.array([Decimal("1.50"), Decimal("2.00"), None]), "half": pa.array(np.array([1, 2, 3], np.float16))}
+    )
+    assert mask_items(table, {"price": {"min": 1.6}}).tolist() == [False, True, False]
+    assert mask_items(table, {"price": 1.5, "half": 1}).tolist() == [True, False, False]
+
+
+def test_columns_that_cannot_be_compared_are_refused():
+    with pytest.raises(InputError, match="column box of filters: expected numbers, text"):
+        mask_items(pa.table({"box": [{"a": 1}]}), {"box": 1})
+
+
+@pytest.mark.parametrize("wanted", [[{"size": 1}] * 65, [{f"c{number}": 1 for number in range(65)}], [{}] * 65])
+def test_conditions_are_bounded(wanted):
+    with pytest.raises(InputError, match="at most 64 conditions"):
+        mask_items(ITEMS, wanted)
