@@ -43,7 +43,7 @@ _WRITTEN: Final = {
 }  # fmt: skip
 _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
 _ALWAYS_TOLD: Final = ("logq", "collision_mask")
-"""Keys that neither system has, so that their defaults are told too."""
+"""Keys that neither system has, so that their defaults are named as well."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fields of a message read by name, and the record of the import: whatever is not read is told as having no counterpart.
+"""Fields of a message read by name, and the record of the import: whatever is not read is reported as having no counterpart.
 
 Belongs here: access to fields and the record. Does not belong here: what a field means (`import_features.py`,
 `import_settings.py`).

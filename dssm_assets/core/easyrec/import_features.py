@@ -31,7 +31,7 @@ FIELD_REASONS: Final = {
     "initializer": "embeddings start at small random values",
     "ev_params": "statistics.min_count and max_vocabulary bound a vocabulary",
     "zch": "vocabularies are exact, or hashed",
-    "dynamicemb": "vocabularies are counted anew for each window",
+    "dynamicemb": "vocabularies are computed for each window",
     "trainable": "embeddings are trained, except model.frozen_embedding",
     "use_mask": "model.embedding_dropout and model.cold_item_frac are the nearest",
     "data_type": "embeddings are float32",
