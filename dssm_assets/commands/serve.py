@@ -79,7 +79,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         *_read_tls(parsed.tls_certificate, parsed.tls_key),
         partial(print, flush=True) if parsed.access_log else None,
     )
-    with engine_process(open_live, parsed.threads) as engine:
+    with engine_process(open_live, parsed.threads, limits) as engine:
         return run_server(build_app(engine, limits), parsed.host, parsed.port, options)
 
 

@@ -3,16 +3,16 @@
 Python runs one thread at a time. Beside threads that read large bodies, an event loop waits for the interpreter's lock at every read and
 write, and /health with it. So the event loop has a process of its own: it receives and sends bytes, and nothing else takes long there.
 
-Belongs here: calls and their answers, the state of the engine, the end of either process. Does not belong here: what a call computes
-(`recall_engine.py`), requests (`http.py`).
+Belongs here: passing calls and their answers, the state of the engine, the end of either process. Does not belong here: what a call
+computes (`calls.py`), requests (`http.py`).
 
-The engine has one thread per socket. A message is its length in 8 bytes and a pickle: both ends are the same program.
+The engine has one thread per socket. A message is its length in 8 bytes and a pickle, of calls or of their answers: both ends are the same
+program.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import multiprocessing
 import os
@@ -21,15 +21,22 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
+from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault
+from dssm_assets.serving.calls import Call, Reply, Route, answer_calls
 from dssm_assets.serving.live import EngineState, LiveEngine
-from dssm_assets.serving.recall_engine import RecallAnswer
 from dssm_assets.serving.refusals import BusyError
 
+CALLS_AT_ONCE: Final = 16
+"""Calls that a thread of the engine is given together, at most."""
+CALLS_BYTES: Final = 1 << 14
+"""Content of such calls, at most: what a large body asks for does not wait for others, nor they for it."""
 _HEAD_BYTES: Final = 8
 
 _log = logging.getLogger(__name__)
@@ -54,13 +61,17 @@ class EngineClient:
         self.state: EngineState = first
         self.is_lost = False
         self._sockets, self._status = channels, status
-        self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        self._waiting: deque[tuple[Call, asyncio.Future[Reply]]] = deque()
+        self._free: list[_Thread] = []
+        self._is_passing = False
         self._watching: asyncio.Task[None] | None = None
 
     async def open(self, on_loss: Callable[[], None]) -> None:
         """Begins to pass calls, and to follow the state of the engine; calls `on_loss` if its process ends."""
+        loop = asyncio.get_running_loop()
         for channel in self._sockets:
-            self._free.put_nowait(await asyncio.open_connection(sock=channel))
+            _, thread = await loop.create_connection(partial(_Thread, self._pass_calls_soon), sock=channel)
+            self._free.append(thread)
         self._watching = asyncio.create_task(self._watch(on_loss))
 
     async def close(self) -> None:
@@ -71,27 +82,40 @@ class EngineClient:
             with suppress(OSError):
                 channel.shutdown(socket.SHUT_RDWR)
 
-    async def compute(self, function: Callable[..., RecallAnswer], *arguments: Any, **named: Any) -> tuple[str, bytes]:
-        """Returns the source of a list and its JSON, once a thread of the engine is free and has computed it.
+    def compute(self, call: Call) -> asyncio.Future[Reply]:
+        """Returns the answer of a call, once a thread of the engine has computed it.
 
-        Args:
-            function: of the engine's `RecallEngine` and these arguments; a function of a module.
+        Calls that wait are passed together, shared among the free threads: so they are searched for at once.
 
         Raises:
-            DssmError: what the function raised.
-            BusyError: the engine has ended.
+            DssmError: when awaited: what the call asks for cannot be answered.
+            BusyError: when awaited: the engine has ended.
         """
-        reader, writer = channel = await self._free.get()
-        try:
-            writer.write(_message((function, arguments, named)))
-            reply = pickle.loads(await _read_message(reader))
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise _lost_error() from error
-        finally:
-            self._free.put_nowait(channel)
-        if isinstance(reply, DssmError):
-            raise reply
-        return reply  # type: ignore[no-any-return]
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, waiting))
+        self._pass_calls_soon()
+        return waiting
+
+    def _pass_calls_soon(self, freed: _Thread | None = None) -> None:
+        """Passes calls after what else is to do in this turn of the event loop, which may bring further calls."""
+        if freed is not None:
+            self._free.append(freed)
+        if not self._is_passing:
+            self._is_passing = True
+            asyncio.get_running_loop().call_soon(self._pass_calls)
+
+    def _pass_calls(self) -> None:
+        self._is_passing = False
+        while self._free and self._waiting:
+            thread = self._free.pop()
+            calls = [self._waiting.popleft()]
+            most = CALLS_AT_ONCE
+            if calls[0][0].route is not Route.BODY:  # Those stay together: 16 users' features are encoded in the time of one's.
+                most = min(most, -(-(1 + len(self._waiting)) // (len(self._free) + 1)))
+            size = _size(calls[0][0])
+            while self._waiting and len(calls) < most and (size := size + _size(self._waiting[0][0])) <= CALLS_BYTES:
+                calls.append(self._waiting.popleft())
+            thread.pass_calls(calls)
 
     async def _watch(self, on_loss: Callable[[], None]) -> None:
         reader, _ = await asyncio.open_connection(sock=self._status)
@@ -103,13 +127,64 @@ class EngineClient:
         on_loss()
 
 
+class _Thread(asyncio.Protocol):
+    """One thread of the engine, as the event loop sees it."""
+
+    def __init__(self, on_free: Callable[[_Thread], None]) -> None:
+        self._on_free = on_free
+        self._passed: list[asyncio.Future[Reply]] = []
+        self._received = bytearray()
+        self._is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps the connection."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def pass_calls(self, calls: Sequence[tuple[Call, asyncio.Future[Reply]]]) -> None:
+        """Sends calls; their answers come together."""
+        self._passed = [waiting for _, waiting in calls]
+        if self._is_lost:
+            self._answer([_lost_error()] * len(calls))
+        else:
+            self._transport.write(_message([call for call, _ in calls]))
+
+    def data_received(self, data: bytes) -> None:
+        """Hands out the answers once they are whole."""
+        self._received += data
+        if len(self._received) < _HEAD_BYTES:
+            return
+        end = _HEAD_BYTES + int.from_bytes(self._received[:_HEAD_BYTES], "big")
+        if len(self._received) >= end:
+            replies = pickle.loads(memoryview(self._received)[_HEAD_BYTES:end])
+            self._received = bytearray()
+            self._answer(replies)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The engine has ended, or the service does: nobody will answer."""
+        self._is_lost = True
+        if self._passed:
+            self._answer([_lost_error()] * len(self._passed))
+
+    def _answer(self, replies: Sequence[Reply | DssmError]) -> None:
+        passed, self._passed = self._passed, []
+        for waiting, reply in zip(passed, replies, strict=True):
+            if waiting.cancelled():
+                continue
+            if isinstance(reply, DssmError):
+                waiting.set_exception(reply)
+            else:
+                waiting.set_result(reply)
+        self._on_free(self)
+
+
 @contextmanager
-def engine_process(open_live: Callable[[], LiveEngine], threads: int) -> Iterator[EngineClient]:
+def engine_process(open_live: Callable[[], LiveEngine], threads: int, limits: ServiceLimits) -> Iterator[EngineClient]:
     """Yields the client of an engine in a process of its own, which ends with the block or with this process.
 
     Args:
         open_live: opens the engine, in that process; a function of a module, with arguments.
-        threads: lists that are computed at once.
+        threads: that compute lists.
+        limits: of bodies.
 
     Raises:
         DssmError: what `open_live` raised: there is no usable bundle to start with.
@@ -119,7 +194,7 @@ def engine_process(open_live: Callable[[], LiveEngine], threads: int) -> Iterato
     method = "fork" if sys.platform == "linux" else "spawn"
     inherited = ours if method == "fork" else ()
     context: Any = multiprocessing.get_context(method)
-    process = context.Process(target=_run_engine, args=(open_live, theirs, inherited), name="engine")
+    process = context.Process(target=_run_engine, args=(open_live, theirs, inherited, limits), name="engine")
     process.start()
     for end in theirs:
         end.close()
@@ -132,10 +207,10 @@ def engine_process(open_live: Callable[[], LiveEngine], threads: int) -> Iterato
 
 
 @contextmanager
-def engine_threads(live: LiveEngine, threads: int) -> Iterator[EngineClient]:
+def engine_threads(live: LiveEngine, threads: int, limits: ServiceLimits) -> Iterator[EngineClient]:
     """Yields the client of an engine whose threads are in this process."""
     ours, theirs = _socket_pairs(threads)
-    serving = threading.Thread(target=serve_engine, args=(live, theirs[1:], theirs[0]), daemon=True)
+    serving = threading.Thread(target=serve_engine, args=(live, theirs[1:], theirs[0], limits), daemon=True)
     serving.start()
     try:
         yield EngineClient(ours[1:], ours[0])
@@ -145,18 +220,23 @@ def engine_threads(live: LiveEngine, threads: int) -> Iterator[EngineClient]:
         serving.join()
 
 
-def serve_engine(live: LiveEngine, channels: Sequence[socket.socket], status: socket.socket) -> None:
+def serve_engine(live: LiveEngine, channels: Sequence[socket.socket], status: socket.socket, limits: ServiceLimits) -> None:
     """Answers calls and reports the engine's state, until the other end of `status` closes."""
     _send(status, live.state)
     for channel in channels:
-        threading.Thread(target=_answer_calls, args=(live, channel), name="recall", daemon=True).start()
+        threading.Thread(target=_answer_calls, args=(live, channel, limits), name="recall", daemon=True).start()
     live.start(lambda state: _send(status, state))
     with suppress(OSError):
         status.recv(1)
     live.stop()
 
 
-def _run_engine(open_live: Callable[[], LiveEngine], ends: Sequence[socket.socket], inherited: Sequence[socket.socket]) -> None:
+def _run_engine(
+    open_live: Callable[[], LiveEngine],
+    ends: Sequence[socket.socket],
+    inherited: Sequence[socket.socket],
+    limits: ServiceLimits,
+) -> None:
     for end in inherited:
         end.close()
     for one in (signal.SIGINT, signal.SIGTERM):  # meant for the whole group; the other process finishes what it has begun
@@ -166,29 +246,28 @@ def _run_engine(open_live: Callable[[], LiveEngine], ends: Sequence[socket.socke
     except DssmError as error:
         _send(ends[0], error)
         return
-    serve_engine(live, ends[1:], ends[0])
+    serve_engine(live, ends[1:], ends[0], limits)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Python would wait for lists that nobody waits for.
 
 
-def _answer_calls(live: LiveEngine, channel: socket.socket) -> None:
+def _answer_calls(live: LiveEngine, channel: socket.socket, limits: ServiceLimits) -> None:
     import faiss
 
-    faiss.omp_set_num_threads(1)  # A call is one search; the threads use the cores.
-    while (call := _receive(channel)) is not None:
-        function, arguments, named = call
-        reply: tuple[str, bytes] | DssmError
+    faiss.omp_set_num_threads(1)  # Calls are one search; the threads use the cores.
+    while (calls := _receive(channel)) is not None:
         try:
-            answer: RecallAnswer = function(live.engine, *arguments, **named)
-            body = json.dumps(answer.to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
-            reply = answer.source.value, body
-        except DssmError as error:
-            reply = error
+            replies = answer_calls(live.engine, calls, limits)
         except Exception as error:
-            _log.exception("a list failed")
-            reply = DssmError(f"{type(error).__name__}: {error}")
-        _send(channel, reply)
+            _log.exception("lists failed")
+            replies = [DssmError(f"{type(error).__name__}: {error}")] * len(calls)
+        _send(channel, replies)
+
+
+def _size(call: Call) -> int:
+    """Returns the size of a call's content; a batch counts as the largest, because it takes as long as many calls."""
+    return CALLS_BYTES if call.route is Route.BATCH else len(call.content)
 
 
 def _lost_error() -> BusyError:

@@ -1,11 +1,12 @@
-"""The HTTP service: /recall, /similar, /health, /ready, /metrics.
+"""The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics.
 
-Belongs here: routes, their parameters, errors as JSON, counting requests, how many there are at once and how long each may take.
-Does not belong here: the lists (`recall_engine.py`), which bundle they come from (`live.py`), what a body may hold
+Belongs here: routes, errors as JSON, counting requests, how many there are at once and how long each may take.
+Does not belong here: the lists (`recall_engine.py`), which bundle they come from (`live.py`), what a query or a body may hold
 (`request_body.py`), connections (`connections.py`).
 
 Nothing here takes long, so that /health never waits: the engine's threads, which are in another process (`engine_process.py`), read
-bodies as JSON, search and write the answer. A call reads the engine once, so its answer comes from one whole bundle.
+queries and bodies, search and write the answer. FastAPI knows the routes of lists for /docs alone: `_ListRoutes` answers them, because
+FastAPI's way to a function takes as long as all the rest of the event loop's work on a request.
 """
 
 from __future__ import annotations
@@ -22,22 +23,21 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.serving.calls import ARROW, JSON, Call, Reply, Route
 from dssm_assets.serving.engine_process import EngineClient
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
-from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, RecallAnswer, RecallEngine, recall_for_request
 from dssm_assets.serving.refusals import BodyTooLargeError, BusyError, RefusedError, SlowRequestError, error_body
-from dssm_assets.serving.request_body import SEE_DOCS, RecallRequest, UnknownUser, fault_of, parse_filters, recall_for_body
+from dssm_assets.serving.request_body import SEE_DOCS, BatchRequest, RecallQuery, RecallRequest, SimilarQuery
 
-JSON: Final = "application/json"
-ROUTES: Final = ("/recall", "/similar", "/health", "/ready", "/metrics")
+ROUTES: Final = ("/recall", "/recall/batch", "/similar", "/health", "/ready", "/metrics")
 PROBES: Final = ("/health", "/ready")
 DRAIN_SECONDS: Final = 2.0
 """Time for which the rest of a refused body is still received: a client that is cut off while it sends may not see the answer."""
@@ -45,10 +45,9 @@ REQUESTS_PER_TURN: Final = 8
 """Requests that go on in one turn of the event loop; each takes some tenths of a millisecond there."""
 CLIENT_LEFT: Final = 499
 """Status under which requests are counted whose client left before they began; others use this number, too."""
-ExcludedItems = Annotated[list[str] | None, Query()]
-FilterText = Annotated[str | None, Query(description="JSON, as `filters` of the body of POST /recall.")]
 
-_RECALL_BODY: Final = {"required": True, "content": {JSON: {"schema": RecallRequest.model_json_schema()}}}
+_LISTS: Final = {(route.partition(" ")[0], route.partition(" ")[2]): route for route in Route}
+_CONTENT_TYPES: Final = tuple((b"content-type", kind.encode()) for kind in (JSON, ARROW))
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Service:
         self.metrics = ServiceMetrics(lambda: engine.state)
         self.on_loss: Callable[[], None] = lambda: None
         """Called if the process of the engine ends."""
-        self._computing: set[asyncio.Task[tuple[str, bytes]]] = set()
+        self._computing: set[asyncio.Future[Reply]] = set()
 
     @property
     def running(self) -> int:
@@ -78,28 +77,27 @@ class Service:
             expected = f"at most {self.limits.max_requests} requests at once"
             raise BusyError(Fault("service", expected, f"{self.running} others", "try again later"))
 
-    async def respond(self, function: Callable[..., RecallAnswer], *arguments: Any, **named: Any) -> Response:
-        """Returns what a function of the engine returns as JSON.
+    async def compute(self, call: Call) -> bytes:
+        """Returns the answer of a call.
 
         Raises:
-            BusyError: max_requests lists wait or are computed, or this one has taken request_seconds.
+            DssmError: what the call asks for cannot be answered.
+            BusyError: max_requests calls wait or are computed, or this one has taken request_seconds.
         """
         self.check_room()
-        computing = asyncio.create_task(self.engine.compute(function, *arguments, **named))
+        computing = self.engine.compute(call)
         self._computing.add(computing)
         computing.add_done_callback(self._note_end)
         seconds = self.limits.request_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                source, body = await asyncio.shield(computing)
-        except TimeoutError as error:
-            raise BusyError(
-                Fault("service", f"a list in {seconds:g} seconds", "none", "try again later, or ask for less")
-            ) from error
-        self.metrics.answers.labels(source).inc()
-        return Response(body, media_type=JSON)
+        await asyncio.wait([computing], timeout=seconds)  # which goes on without its client
+        if not computing.done():
+            raise BusyError(Fault("service", f"a list in {seconds:g} seconds", "none", "try again later, or ask for less"))
+        reply = computing.result()
+        for source, count in reply.sources.items():
+            self.metrics.answers.labels(source).inc(count)
+        return reply.body
 
-    async def read_body(self, request: Request) -> bytes:
+    async def read_body(self, scope: Scope, receive: Receive) -> bytes:
         """Returns the body of a request.
 
         Raises:
@@ -107,14 +105,18 @@ class Service:
             SlowRequestError: it was not sent in transfer_seconds, or the connection closed.
         """
         most, seconds = self.limits.max_body_bytes, self.limits.transfer_seconds
-        declared = request.headers.get("content-length")
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
         if declared is not None and int(declared) > most:
-            raise BodyTooLargeError(_body_fault(most, declared))
-        body = bytearray()
+            raise BodyTooLargeError(_body_fault(most, declared.decode()))
+        body, is_whole = bytearray(), False
         try:
             async with asyncio.timeout(seconds):
-                async for part in request.stream():
-                    body += part
+                while not is_whole:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    body += message.get("body", b"")
+                    is_whole = not message.get("more_body", False)
                     if len(body) > most:
                         raise BodyTooLargeError(_body_fault(most, f"{len(body)} or more"))
         except (TimeoutError, ClientDisconnect) as error:
@@ -122,7 +124,7 @@ class Service:
             raise SlowRequestError(Fault("body", f"all of it in {seconds:g} seconds", got, remedy)) from error
         return bytes(body)
 
-    def _note_end(self, computing: asyncio.Task[tuple[str, bytes]]) -> None:
+    def _note_end(self, computing: asyncio.Future[Reply]) -> None:
         self._computing.discard(computing)
         if not computing.cancelled():
             computing.exception()  # else reported as never retrieved, if the client has been answered already
@@ -163,44 +165,63 @@ def build_app(engine: EngineClient, limits: ServiceLimits | None = None) -> Fast
 
     app = FastAPI(title="dssm-assets recall", lifespan=lifespan)
     app.state.service = service
-    app.add_exception_handler(RequestValidationError, _respond_invalid)
-    app.add_exception_handler(DssmError, _respond_error)
     app.add_exception_handler(HTTPException, _respond_no_route)
     app.add_exception_handler(Exception, _respond_failure)
+    _describe_lists(app)
     _add_routes(app, service)
     return app
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/recall")
-    async def recall(
-        user_id: str,
-        k: int = DEFAULT_K,
-        exclude: ExcludedItems = None,
-        exclude_history: bool = False,
-        filters: FilterText = None,
-        unknown: UnknownUser = "popular",
-        channels: Lists | None = None,
-    ) -> Response:
-        """Items for a stored user, merged from all channels, or of the vectors alone."""
-        return await service.respond(
-            recall_for_request,
-            user_id=user_id,
-            options=ListOptions(k, exclude or (), parse_filters(filters), exclude_history, channels),
-            is_popular_for_unknown=unknown == "popular",
-        )
+class _ListRoutes:
+    """The routes whose answers are lists; all other requests go on to an application."""
 
-    @app.post("/recall", openapi_extra={"requestBody": _RECALL_BODY})
-    async def recall_by_body(request: Request) -> Response:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = _LISTS.get((scope.get("method", ""), scope.get("path", "")))
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        service = self._service
+        try:
+            is_query = scope["method"] == "GET"
+            content = scope["query_string"] if is_query else await service.read_body(scope, receive)
+            is_arrow = any(name == b"accept" and ARROW.encode() in value for name, value in scope["headers"])
+            body = await service.compute(Call(route, content, is_arrow))
+        except DssmError as error:
+            await _respond_refused(service, scope["path"], error)(scope, receive, send)
+            return
+        headers = [(b"content-length", str(len(body)).encode()), _CONTENT_TYPES[is_arrow]]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _describe_lists(app: FastAPI) -> None:
+    """Adds the routes of lists to /docs and to the answer to another method. Their functions are not called; see `_ListRoutes`."""
+
+    @app.get("/recall")
+    async def recall(query: Annotated[RecallQuery, Query()]) -> None:
+        """Items for a stored user, merged from all channels, or of the vectors alone."""
+
+    @app.post("/recall", openapi_extra={"requestBody": _describe_body(RecallRequest)})
+    async def recall_by_body() -> None:
         """Items for a user given by features, or for a stored user."""
-        return await service.respond(recall_for_body, await service.read_body(request), service.limits)
+
+    @app.post("/recall/batch", openapi_extra={"requestBody": _describe_body(BatchRequest)})
+    async def recall_batch() -> None:
+        """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
 
     @app.get("/similar")
-    async def similar(item_id: str, k: int = DEFAULT_K, exclude: ExcludedItems = None, filters: FilterText = None) -> Response:
+    async def similar(query: Annotated[SimilarQuery, Query()]) -> None:
         """The items that are most similar to an item."""
-        options = ListOptions(k, exclude or (), parse_filters(filters))
-        return await service.respond(RecallEngine.similar_items, item_id, options)
 
+
+def _describe_body(model: type[BaseModel]) -> dict[str, Any]:
+    return {"required": True, "content": {JSON: {"schema": model.model_json_schema()}}}
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> Response:
         """The bundle that serves, its age and its size."""
@@ -222,23 +243,19 @@ def _body_fault(most: int, got: str) -> Fault:
     return Fault("body", f"at most {most} bytes", got, "send less, or raise serving.limits.max_body_bytes of the service")
 
 
-async def _respond_error(request: Request, error: Exception) -> Response:
+def _respond_refused(service: Service, path: str, error: DssmError) -> Response:
     if not isinstance(error, InputError):
-        _log.error("%s failed: %s", request.url.path, error)
-        return _error_response(request, 500, type(error).__name__, [])
+        _log.error("%s failed: %s", path, error)
+        return _error_response(service, path, 500, type(error).__name__, [])
     status = error.status if isinstance(error, RefusedError) else 404 if isinstance(error, UnknownIdError) else 400
-    return _error_response(request, status, type(error).__name__, error.faults)
-
-
-async def _respond_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _error_response(request, 400, "InputError", [fault_of(item) for item in error.errors()])
+    return _error_response(service, path, status, type(error).__name__, error.faults)
 
 
 async def _respond_no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     fault = Fault("request", "a route and its method", f"{request.method} {request.url.path[:120]}", SEE_DOCS)
-    response = _error_response(request, error.status_code, "InputError", [fault])
+    service: Service = request.app.state.service
+    response = _error_response(service, request.url.path, error.status_code, "InputError", [fault])
     response.headers.update(error.headers or {})
     return response
 
@@ -248,9 +265,7 @@ async def _respond_failure(request: Request, error: Exception) -> Response:
     return _make_error(500, type(error).__name__, [], service.limits)
 
 
-def _error_response(request: Request, status: int, error: str, faults: Sequence[Fault]) -> Response:
-    service: Service = request.app.state.service
-    path = request.url.path
+def _error_response(service: Service, path: str, status: int, error: str, faults: Sequence[Fault]) -> Response:
     service.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
     return _make_error(status, error, faults, service.limits)
 
@@ -310,7 +325,7 @@ class CountedRequests:
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._metrics, self._limits = app, service.metrics, service.limits
+        self._app, self._metrics, self._limits = _ListRoutes(app, service), service.metrics, service.limits
         self._turnstile = _Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

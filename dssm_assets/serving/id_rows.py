@@ -61,6 +61,11 @@ class IdRows:
         """Returns the number of ids."""
         return len(self._ids)
 
+    @property
+    def id_type(self) -> pa.DataType:
+        """Returns the Arrow type of the ids."""
+        return self._ids.type
+
     def find_row(self, wanted: Id) -> int:
         """Returns the row of an id in the bundle's type (see `parse_id`), -1 if it is unknown."""
         if self._ascending is not None:

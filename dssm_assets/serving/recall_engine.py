@@ -43,7 +43,12 @@ MAX_EXCLUDED: Final = 100_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
 """Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
+SEARCHED_AT_ONCE: Final = 16
+"""Vectors of one search. FAISS compares 20 and more by a matrix product, which rounds one row differently from the same row alone."""
 
+Vector = npt.NDArray[np.float32]
+Nearest = tuple[IntArray, npt.NDArray[np.float32]]
+"""Rows and scores of the items nearest to a user's vector."""
 
 _NO_ROWS: Final = np.empty(0, np.int64)
 _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_enabled"
@@ -91,6 +96,23 @@ class ListOptions:
 
 
 ANY_LIST: Final = ListOptions()
+
+
+@dataclass(frozen=True)
+class UserRequest:
+    """A user who wants a list: by features if there are any, else the stored user's, else the popular items.
+
+    Attributes:
+        user_id: of a stored user, or None.
+        inputs: features and history.
+        options: what list is wanted.
+        is_popular_for_unknown: an unknown user without features gets the popular items; else that is an UnknownIdError.
+    """
+
+    user_id: Any = None
+    inputs: UserInputs = NO_INPUTS
+    options: ListOptions = ANY_LIST
+    is_popular_for_unknown: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,16 +185,7 @@ class RecallEngine:
             UnknownIdError: the bundle has no such user.
             InputError: the id or an option is invalid.
         """
-        bundle = self.bundle
-        user = bundle.users.parse_id(user_id, "user_id")
-        row = bundle.users.find_row(user)
-        if row < 0:
-            self._select(options)
-            got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
-            raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        channels = self.channels
-        read_own = None if channels is None else lambda: channels.own_items(row)
-        return self._recall(bundle.user_vectors.vector(row), read_own, options, AnswerSource.STORED)
+        return self._answer(self._plan_for_user(user_id, options))
 
     def recall_for_features(self, inputs: UserInputs, options: ListOptions = ANY_LIST, user_id: Any = None) -> RecallAnswer:
         """Returns the items for a user by features. Own history is that of the request; without one, that of a stored `user_id`.
@@ -180,13 +193,42 @@ class RecallEngine:
         Raises:
             InputError: naming every input or option that cannot be used.
         """
-        vector, ignored = self.tower.compute_vector(inputs)
-        channels, users = self.channels, self.bundle.users
-        row = -1 if user_id is None or inputs.history else users.find_row(users.parse_id(user_id, "user_id"))
-        read_own: Callable[[], OwnItems] | None = None
-        if channels is not None:
-            read_own = lambda: channels.items_of_history(inputs.history) if row < 0 else channels.own_items(row)  # noqa: E731
-        return self._recall(vector, read_own, options, AnswerSource.FEATURES, ignored)
+        return self._answer(self._plan_for_vector(*self.tower.compute_vector(inputs), inputs, options, user_id))
+
+    def recall_for_users(self, requests: Sequence[UserRequest]) -> list[RecallAnswer | Exception]:
+        """Returns the list of each request, or the error of one that has none.
+
+        Together they cost less than one by one, because features are encoded and the index is searched for many at once. Each
+        list is the one that its request gets alone.
+        """
+        has_inputs = [number for number, one in enumerate(requests) if one.inputs.features or one.inputs.history]
+        vectors = dict(
+            zip(has_inputs, self.tower.compute_vectors([requests[number].inputs for number in has_inputs]), strict=True)
+        )
+        answers: dict[int, RecallAnswer | Exception] = {}
+        plans: dict[int, _Plan] = {}
+        for number, request in enumerate(requests):
+            try:
+                plan = self._plan(request, vectors.get(number))
+            except Exception as error:
+                answers[number] = error
+                continue
+            if isinstance(plan, RecallAnswer):
+                answers[number] = plan
+            else:
+                plans[number] = plan
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, plan in plans.items():
+            alike.setdefault((plan.depth, id(plan.selection.allowed)), []).append(number)
+        for numbers in alike.values():
+            first = plans[numbers[0]]
+            found = self.find_nearest([plans[number].vector for number in numbers], first.depth, first.selection.allowed)
+            for number, nearest in zip(numbers, found, strict=True):
+                try:
+                    answers[number] = self._list_items(plans[number], nearest)
+                except Exception as error:
+                    answers[number] = error
+        return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the items whose vectors are nearest to an item's, without the item itself.
@@ -205,7 +247,7 @@ class RecallEngine:
         vector = bundle.item_vectors.vector(row).copy()
         if bundle.has_prior:
             vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
-        return self._search(vector, selection, AnswerSource.ITEM)
+        return self._answer(_Plan(vector, selection.depth, selection, AnswerSource.ITEM))
 
     def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the most popular items, after them those without an event.
@@ -220,31 +262,84 @@ class RecallEngine:
         scores = bundle.popular_counts[rows].astype(np.float64).tolist()
         return RecallAnswer(bundle.bundle_id, AnswerSource.POPULAR, bundle.items.ids_at(rows), scores)
 
-    def _recall(
+    def _plan(self, request: UserRequest, vector: tuple[Vector, tuple[str, ...]] | Exception | None) -> _Plan | RecallAnswer:
+        """Returns what is to be searched for, or the popular items; `vector` is that of the inputs, or why there is none."""
+        if isinstance(vector, Exception):
+            raise vector
+        if vector is not None:
+            return self._plan_for_vector(*vector, request.inputs, request.options, request.user_id)
+        if request.user_id is None:
+            return self.popular_items(request.options)
+        try:
+            return self._plan_for_user(request.user_id, request.options)
+        except UnknownIdError:
+            if not request.is_popular_for_unknown:
+                raise
+            return self.popular_items(request.options)
+
+    def _plan_for_user(self, user_id: Any, options: ListOptions) -> _Plan:
+        bundle = self.bundle
+        user = bundle.users.parse_id(user_id, "user_id")
+        row = bundle.users.find_row(user)
+        if row < 0:
+            self._select(options)
+            got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
+            raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
+        channels = self.channels
+        read_own = None if channels is None else lambda: channels.own_items(row)
+        return self._plan_list(bundle.user_vectors.vector(row), read_own, options, AnswerSource.STORED)
+
+    def _plan_for_vector(
+        self, vector: Vector, ignored: tuple[str, ...], inputs: UserInputs, options: ListOptions, user_id: Any
+    ) -> _Plan:
+        channels, users = self.channels, self.bundle.users
+        row = -1 if user_id is None or inputs.history else users.find_row(users.parse_id(user_id, "user_id"))
+        read_own: Callable[[], OwnItems] | None = None
+        if channels is not None:
+            read_own = lambda: channels.items_of_history(inputs.history) if row < 0 else channels.own_items(row)  # noqa: E731
+        return self._plan_list(vector, read_own, options, AnswerSource.FEATURES, ignored)
+
+    def _plan_list(
         self,
-        vector: npt.NDArray[np.float32],
+        vector: Vector,
         read_own: Callable[[], OwnItems] | None,
         options: ListOptions,
         source: AnswerSource,
         ignored: tuple[str, ...] = (),
-    ) -> RecallAnswer:
-        """Returns the list of a user with a vector; `read_own` reads the user's items, None if the bundle has no channels."""
+    ) -> _Plan:
+        """Returns the plan of a user with a vector; `read_own` reads the user's items, None if the bundle has no channels."""
         if read_own is None or self.channels is None:
             got = f"bundle {self.bundle.bundle_id} without channels"
             wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
             missing = [Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name]]
             if missing:
                 raise InputError(missing)
-            return self._search(vector, self._select(options), source, ignored)
-        if options.lists is Lists.VECTORS and not options.exclude_history:
-            return self._search(vector, self._select(options), source, ignored)
-        own = read_own()
-        selection = self._select(options, own.items if options.exclude_history else _NO_ROWS)
-        if options.lists is Lists.VECTORS:
-            return self._search(vector, selection, source, ignored)
-        merged = self.channels.merge(own, _Nearest(self, vector, selection.allowed), selection)
-        ids = self.bundle.items.ids_at(merged.rows)
-        return RecallAnswer(self.bundle.bundle_id, source, ids, merged.scores, ignored, merged.sources)
+            selection = self._select(options)
+            return _Plan(vector, selection.depth, selection, source, ignored)
+        is_merged = options.lists is not Lists.VECTORS
+        own = read_own() if is_merged or options.exclude_history else None
+        selection = self._select(options, own.items if own is not None and options.exclude_history else _NO_ROWS)
+        if not is_merged:
+            return _Plan(vector, selection.depth, selection, source, ignored)
+        return _Plan(vector, self.channels.vector_depth, selection, source, ignored, own)
+
+    def _answer(self, plan: _Plan) -> RecallAnswer:
+        (nearest,) = self.find_nearest([plan.vector], plan.depth, plan.selection.allowed)
+        return self._list_items(plan, nearest)
+
+    def _list_items(self, plan: _Plan, nearest: Nearest) -> RecallAnswer:
+        """Returns the list of a plan, from the items nearest to its vector."""
+        bundle, selection = self.bundle, plan.selection
+        if plan.own is None or self.channels is None:
+            rows, scores = nearest
+            if len(selection.excluded):
+                is_kept = selection.is_wanted(rows)
+                rows, scores = rows[is_kept], scores[is_kept]
+            ids = bundle.items.ids_at(rows[: selection.k])
+            return RecallAnswer(bundle.bundle_id, plan.source, ids, scores[: selection.k].tolist(), plan.ignored)
+        merged = self.channels.merge(plan.own, _NearestItems(bundle, plan.vector, nearest[0]), selection)
+        ids = bundle.items.ids_at(merged.rows)
+        return RecallAnswer(bundle.bundle_id, plan.source, ids, merged.scores, plan.ignored, merged.sources)
 
     def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> Selection:
         """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
@@ -263,42 +358,33 @@ class RecallEngine:
         rows = np.array([items.find_row(item) for item in items.parse_ids(exclude, "exclude")], np.int64)
         return Selection(k, np.unique(np.concatenate([rows[rows >= 0], left_out])), allowed)
 
-    def _search(
-        self, vector: npt.NDArray[np.float32], selection: Selection, source: AnswerSource, ignored: tuple[str, ...] = ()
-    ) -> RecallAnswer:
-        rows, scores = self.find_nearest(vector, selection.depth, selection.allowed)
-        is_kept = selection.is_wanted(rows)
-        ids = self.bundle.items.ids_at(rows[is_kept][: selection.k])
-        return RecallAnswer(self.bundle.bundle_id, source, ids, scores[is_kept][: selection.k].tolist(), ignored)
-
-    def find_nearest(
-        self, vector: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None
-    ) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        """Returns the rows and scores of the allowed items nearest to a user's vector, at most `depth`, by score, then by row."""
+    def find_nearest(self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None) -> list[Nearest]:
+        """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row."""
         bundle = self.bundle
-        vectors = vector.reshape(-1, bundle.dims)  # [V, D]
+        users = np.stack([vector.reshape(-1, bundle.dims) for vector in vectors])  # [B, V, D]
         if allowed is None:
-            return self._search_index(vectors, max(min(depth, len(bundle.items)), 1), None)
+            return self._search_index(users, max(min(depth, len(bundle.items)), 1), None)
         depth = min(depth, allowed.count)
-        if allowed.count > max(SCANNED_ITEMS, SCANNED_FRAC * len(bundle.items)):
-            rows, scores = self._search_index(vectors, depth, allowed)
-            if len(rows) >= depth:
-                return rows, scores
-        return self._scan(vectors, depth, allowed.rows)
+        if allowed.count <= max(SCANNED_ITEMS, SCANNED_FRAC * len(bundle.items)):
+            return [self._scan(user, depth, allowed.rows) for user in users]
+        found = self._search_index(users, depth, allowed)
+        return [
+            nearest if len(nearest[0]) >= depth else self._scan(user, depth, allowed.rows)
+            for user, nearest in zip(users, found, strict=True)
+        ]
 
-    def _search_index(
-        self, vectors: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None
-    ) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        scores, rows = self.bundle.search(vectors, depth, allowed)  # [V, M]
-        if len(vectors) > 1:
-            rows, scores = merge_lists(rows, scores, np.array([0, len(vectors)], np.int64))  # [1, M]
-        is_found = rows[0] >= 0
-        found, values = rows[0][is_found], scores[0][is_found]
-        order = np.lexsort((found, -values))
-        return found[order], values[order]
+    def _search_index(self, users: Vector, depth: int, allowed: AllowedItems | None) -> list[Nearest]:
+        found: list[Nearest] = []
+        for start in range(0, len(users), SEARCHED_AT_ONCE):
+            part = users[start : start + SEARCHED_AT_ONCE]
+            scores, rows = self.bundle.search(part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
+            if part.shape[1] > 1:
+                rows, scores = merge_lists(rows, scores, np.arange(len(part) + 1) * part.shape[1])  # [B, M]
+            found += map(_sort_found, rows, scores)
+        return found
 
-    def _scan(self, vectors: npt.NDArray[np.float32], depth: int, rows: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        """As `find_nearest`, by comparing every one of some items."""
+    def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
+        """As `find_nearest` for one user [V, D], by comparing every one of some items."""
         scores = (self.bundle.item_vectors.take(rows) @ vectors.T).max(axis=1)  # [R]
         if 0 < depth < len(rows):
             is_kept = scores >= np.partition(scores, -depth)[-depth]
@@ -308,25 +394,48 @@ class RecallEngine:
 
 
 @dataclass(frozen=True)
-class _Nearest:
+class _Plan:
+    """What is searched for, and what the list may have."""
+
+    vector: Vector
+    depth: int
+    selection: Selection
+    source: AnswerSource
+    ignored: tuple[str, ...] = ()
+    own: OwnItems | None = None
+    """The user's items, which a merged list needs; None: a list of the vectors alone."""
+
+
+def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
+    """Returns what the index found for a user, by score, then by row."""
+    is_found = rows >= 0
+    if not is_found.all():
+        rows, scores = rows[is_found], scores[is_found]
+    if (scores[1:] < scores[:-1]).all():  # it is in order unless scores are equal
+        return rows, scores
+    order = np.lexsort((rows, -scores))
+    return rows[order], scores[order]
+
+
+@dataclass(frozen=True)
+class _NearestItems:
     """The items nearest to one user's vector; `NearestItems` of one user."""
 
-    engine: RecallEngine
-    vector: npt.NDArray[np.float32]
-    allowed: AllowedItems | None
+    bundle: Bundle
+    vector: Vector
+    rows: IntArray
 
     def top_items(self, _: IntArray, k: int) -> IntArray:
         """Returns rows int64 [1, K] of allowed items."""
-        rows, _scores = self.engine.find_nearest(self.vector, k, self.allowed)
-        return np.append(rows, np.full(k - len(rows), -1, np.int64))[None]
+        return np.append(self.rows, np.full(k - len(self.rows), -1, np.int64))[None]
 
     def score_items(self, _: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
         """Returns the scores of rows, float64 [1, C]; rows of items are ascending, 0 for those of -1."""
-        bundle, is_item = self.engine.bundle, items[0] >= 0
-        vectors = bundle.item_vectors.take(items[0, is_item])
+        is_item = items[0] >= 0
+        vectors = self.bundle.item_vectors.take(items[0, is_item])
         scores = np.zeros(items.shape)
         places = np.arange(len(vectors))[None]
-        scores[0, is_item] = score_interests(self.vector.reshape(1, -1, bundle.dims), vectors, places, Metric.IP)[0]
+        scores[0, is_item] = score_interests(self.vector.reshape(1, -1, self.bundle.dims), vectors, places, Metric.IP)[0]
         return scores
 
 
@@ -344,16 +453,10 @@ def recall_for_request(
         UnknownIdError: the user is unknown, and is_popular_for_unknown is false.
         InputError: as the engine's methods.
     """
-    if inputs.features or inputs.history:
-        return engine.recall_for_features(inputs, options, user_id)
-    if user_id is None:
-        return engine.popular_items(options)
-    try:
-        return engine.recall_for_user(user_id, options)
-    except UnknownIdError:
-        if not is_popular_for_unknown:
-            raise
-        return engine.popular_items(options)
+    (answer,) = engine.recall_for_users([UserRequest(user_id, inputs, options, is_popular_for_unknown)])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def answer_query(

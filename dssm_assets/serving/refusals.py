@@ -53,10 +53,15 @@ class BusyError(RefusedError):
     status = 503
 
 
-def error_body(error: str, faults: Sequence[Fault], most: int) -> bytes:
-    """Returns the JSON of an error: its name and at most so many faults, each with where, expected, got and remedy."""
+def error_content(error: str, faults: Sequence[Fault], most: int) -> dict[str, Any]:
+    """Returns what is told of an error: its name and at most so many faults, each with where, expected, got and remedy."""
     reported = [{"where": one.where, "expected": one.expected, "got": one.got, "remedy": one.remedy} for one in faults[:most]]
     content: dict[str, Any] = {"error": error, "faults": reported}
     if len(faults) > most:
         content["faults_left_out"] = len(faults) - most
-    return json.dumps(content).encode()
+    return content
+
+
+def error_body(error: str, faults: Sequence[Fault], most: int) -> bytes:
+    """Returns the JSON of `error_content`."""
+    return json.dumps(error_content(error, faults, most)).encode()

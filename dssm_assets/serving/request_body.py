@@ -1,7 +1,7 @@
-"""The body of POST /recall: from bytes to a checked request, within the limits of the service.
+"""What clients send: from a query or a body to checked requests, within the limits of the service.
 
-Belongs here: the model of the body, the sizes that a body may have. Does not belong here: receiving the bytes (`http.py`) and the
-values that a feature can use (`request_encoder.py`).
+Belongs here: the models of queries and bodies, the sizes that a body may have. Does not belong here: receiving the bytes (`http.py`)
+and the values that a feature can use (`request_encoder.py`).
 
 Sizes are checked before anything that takes time or memory: bytes before they are read as JSON, and lists before the model looks
 at their entries. The first list that is too long ends the check of its entries, so the work is bounded by the body's size.
@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import parse_qsl
 
-from pydantic import Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, Field, ValidationError, WithJsonSchema
 
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, RecallAnswer, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 
 UnknownUser = Literal["popular", "404"]
+Query = TypeVar("Query", bound=BaseModel)
 SEE_DOCS: Final = "see /docs for the parameters of each route"
 
 _BODY: Final = "body"
@@ -51,57 +53,134 @@ class RecallRequest(Section):
         default=None, description="merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
     )
 
-    @property
-    def options(self) -> ListOptions:
-        """Returns what list is wanted."""
-        return ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels)
+    def to_request(self) -> UserRequest:
+        """Returns what the engine is asked for."""
+        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels)
+        inputs = UserInputs(self.features, self.history)
+        return UserRequest(self.user_id, inputs, options, self.unknown == "popular")
 
 
-def parse_recall_request(body: bytes, limits: ServiceLimits) -> RecallRequest:
-    """Returns the request of a body.
+class BatchRequest(Section):
+    """Body of POST /recall/batch."""
+
+    requests: list[RecallRequest] = Field(
+        description="Each as the body of POST /recall; at most serving.limits.max_list_length."
+    )
+
+
+class SimilarQuery(BaseModel):
+    """Parameters of GET /similar."""
+
+    item_id: str
+    k: int = DEFAULT_K
+    exclude: list[str] = Field(default_factory=list, description="Items to leave out of the list; may be repeated.")
+    filters: str | None = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
+
+
+class RecallQuery(BaseModel):
+    """Parameters of GET /recall."""
+
+    user_id: str
+    k: int = DEFAULT_K
+    exclude: list[str] = Field(default_factory=list, description="Items to leave out of the list; may be repeated.")
+    exclude_history: bool = False
+    filters: str | None = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
+    unknown: UnknownUser = "popular"
+    channels: _Lists = None
+
+
+def parse_recall_query(query: bytes) -> UserRequest:
+    """Returns the request of GET /recall; the size of a query is bounded by that of the request's head.
+
+    Raises:
+        InputError: a parameter is missing or has another form, or `filters` is not JSON.
+    """
+    asked = _parse_query(RecallQuery, query)
+    options = ListOptions(asked.k, asked.exclude, _parse_filters(asked.filters), asked.exclude_history, asked.channels)
+    return UserRequest(asked.user_id, options=options, is_popular_for_unknown=asked.unknown == "popular")
+
+
+def parse_similar_query(query: bytes) -> tuple[str, ListOptions]:
+    """Returns the item and the options of GET /similar; errors as `parse_recall_query`."""
+    asked = _parse_query(SimilarQuery, query)
+    return asked.item_id, ListOptions(asked.k, asked.exclude, _parse_filters(asked.filters))
+
+
+def parse_recall_body(body: bytes, limits: ServiceLimits) -> UserRequest:
+    """Returns the request of POST /recall.
 
     Raises:
         InputError: the body is not JSON in UTF-8, is larger than the limits in any respect, or lacks the form of the model.
     """
-    count = sum(body.count(byte) for byte in (b",", b"[", b"{"))
-    if count > limits.max_values:
-        raise InputError(
-            _size_fault(_BODY, limits.max_values, "values", f"{count}, by its commas and opening brackets", "max_values")
+    return _check_request(_parse_body(body, limits), _BODY, limits)
+
+
+def parse_batch_body(body: bytes, limits: ServiceLimits) -> list[UserRequest | InputError]:
+    """Returns the requests of POST /recall/batch, in their order, or for each why it is none.
+
+    Raises:
+        InputError: the body has no list of requests, or is larger than the limits.
+    """
+    content, place = _parse_body(body, limits), f"{_BODY}.requests"
+    entries = content.get("requests") if isinstance(content, dict) and len(content) == 1 else None
+    if not isinstance(entries, list):
+        got = (
+            f"{type(content).__name__} of {', '.join(map(str, content))}"[:120]
+            if isinstance(content, dict)
+            else _shorten(content)
         )
-    content = _parse_json(body, _BODY)
+        raise InputError(Fault(_BODY, "an object with a list `requests`, and nothing else", got, SEE_DOCS))
+    if len(entries) > limits.max_list_length:
+        raise InputError(_size_fault(place, limits.max_list_length, "entries", str(len(entries)), "max_list_length"))
+    found: list[UserRequest | InputError] = []
+    for number, entry in enumerate(entries):
+        try:
+            found.append(_check_request(entry, f"{place}.{number}", limits))
+        except InputError as error:
+            found.append(error)
+    return found
+
+
+def _check_request(content: Any, place: str, limits: ServiceLimits) -> UserRequest:
     faults = []
-    for fault in _size_faults(content, limits):
+    for fault in _size_faults(content, place, limits):
         faults.append(fault)
         if len(faults) > limits.max_faults:  # One more than told: the answer says that there are further ones.
             break
     if faults:
         raise InputError(faults)
     try:
-        return RecallRequest.model_validate(content)
+        return RecallRequest.model_validate(content).to_request()
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
-        raise InputError([fault_of(item, (_BODY,)) for item in found]) from error
+        raise InputError([fault_of(item, (place,)) for item in found]) from error
 
 
-def parse_filters(text: str | None) -> Any:
-    """Returns the filters of a query parameter, None if there are none; their size is bounded by that of the request's head.
+def _parse_body(body: bytes, limits: ServiceLimits) -> Any:
+    count = sum(body.count(byte) for byte in (b",", b"[", b"{"))
+    if count > limits.max_values:
+        raise InputError(
+            _size_fault(_BODY, limits.max_values, "values", f"{count}, by its commas and opening brackets", "max_values")
+        )
+    return _parse_json(body, _BODY)
 
-    Raises:
-        InputError: the text is not JSON.
-    """
+
+def _parse_query(model: type[Query], query: bytes) -> Query:
+    given: dict[str, Any] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name == "exclude":
+            given.setdefault(name, []).append(value)
+        else:
+            given[name] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        raise InputError([fault_of(item, ("query",)) for item in found]) from error
+
+
+def _parse_filters(text: str | None) -> Any:
     return None if text is None else _parse_json(text.encode("utf-8", "surrogatepass"), "filters")
-
-
-def recall_for_body(engine: RecallEngine, body: bytes, limits: ServiceLimits) -> RecallAnswer:
-    """Returns the list that a body asks for; errors as `parse_recall_request` and `recall_for_request`."""
-    asked = parse_recall_request(body, limits)
-    return recall_for_request(
-        engine,
-        user_id=asked.user_id,
-        inputs=UserInputs(asked.features, asked.history),
-        options=asked.options,
-        is_popular_for_unknown=asked.unknown == "popular",
-    )
 
 
 def fault_of(item: Mapping[str, Any], place: tuple[str, ...] = ()) -> Fault:
@@ -123,11 +202,11 @@ def _parse_json(body: bytes, where: str) -> Any:
     raise InputError(Fault(place, "JSON in UTF-8", got, SEE_DOCS))
 
 
-def _size_faults(content: Any, limits: ServiceLimits) -> Iterator[Fault]:
+def _size_faults(content: Any, body: str, limits: ServiceLimits) -> Iterator[Fault]:
     """Yields a fault for each text, list and object that is too large; entries of what is too large are not looked at."""
     if not isinstance(content, dict):
         return
-    yield from _check_container(content, _BODY, 1, limits.max_list_length, "max_list_length", limits)
+    yield from _check_container(content, body, 1, limits.max_list_length, "max_list_length", limits)
     if len(content) > limits.max_list_length:
         return
     for name, value in content.items():
@@ -135,11 +214,11 @@ def _size_faults(content: Any, limits: ServiceLimits) -> Iterator[Fault]:
         if name == "exclude":
             length, key = limits.max_excluded, "max_excluded"
         if name == "history" and isinstance(value, dict) and len(value) <= length:
-            yield from _check_container(value, "body.history", 2, length, key, limits)
-            entries = [(f"body.history.{inner[:40]}", own, 3) for inner, own in value.items()]
+            yield from _check_container(value, f"{body}.history", 2, length, key, limits)
+            entries = [(f"{body}.history.{inner[:40]}", own, 3) for inner, own in value.items()]
             length, key = limits.max_history_length, "max_history_length"
         else:
-            entries = [(f"body.{name[:40]}", value, 2)]
+            entries = [(f"{body}.{name[:40]}", value, 2)]
         for place, entry, depth in entries:
             yield from _check_value(entry, place, depth, length, key, limits)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.request_encoder import RequestEncoder, UserInputs
 from dssm_assets.storage.onnx_session import open_session
+
+Vector = npt.NDArray[np.float32]
 
 
 class UserTower:
@@ -54,17 +57,31 @@ class UserTower:
             raise StorageError(f"{message}. To fix: publish the bundle again")
         return cls(RequestEncoder(generator, bucketizer, spec), layout, session)
 
-    def compute_vector(self, inputs: UserInputs) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    def compute_vector(self, inputs: UserInputs) -> tuple[Vector, tuple[str, ...]]:
         """Returns the vector of a user, float32 [D] ([K, D] for K interests), and the names of the request that no feature reads.
 
         Raises:
             InputError: naming every input that cannot be used.
         """
-        tower_input, ignored = self._encoder.encode(inputs)
-        (vectors,) = self._session.run([OUTPUT], self._layout.feed(tower_input))
-        vector: npt.NDArray[np.float32] = vectors[0]
-        if not np.isfinite(vector).all():
-            raise InputError(
-                Fault("request, features", "a finite vector", "NaN or infinity", "look for extreme values among the inputs")
-            )
-        return vector, ignored
+        (computed,) = self.compute_vectors([inputs])
+        if isinstance(computed, Exception):
+            raise computed
+        return computed
+
+    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[tuple[Vector, tuple[str, ...]] | Exception]:
+        """Returns what `compute_vector` returns or raises for each of some users, whose features are encoded together."""
+        computed: list[tuple[Vector, tuple[str, ...]] | Exception] = []
+        for one in self._encoder.encode_each(inputs):
+            if isinstance(one, Exception):
+                computed.append(one)
+                continue
+            row, ignored = one
+            # Row by row: a matrix product would round one row differently from the same row among others.
+            (vectors,) = self._session.run([OUTPUT], self._layout.feed(row))
+            vector: Vector = vectors[0]
+            if np.isfinite(vector).all():
+                computed.append((vector, ignored))
+            else:
+                remedy = "look for extreme values among the inputs"
+                computed.append(InputError(Fault("request, features", "a finite vector", "NaN or infinity", remedy)))
+        return computed

@@ -29,9 +29,10 @@ def serving(
     live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None, options: ServerOptions = NO_OPTIONS
 ) -> Iterator[int]:
     """Serves on a free port of the loopback interface; yields the port."""
-    with socket.socket() as listening, engine_threads(live, threads) as engine:
+    bounds = limits or ServiceLimits()
+    with socket.socket() as listening, engine_threads(live, threads, bounds) as engine:
         listening.bind(("127.0.0.1", 0))
-        server = make_server(build_app(engine, limits), log_level="warning", options=options)
+        server = make_server(build_app(engine, bounds), log_level="warning", options=options)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
@@ -51,13 +52,13 @@ import argparse, sys, time
 from dssm_assets.commands import serve
 from dssm_assets.serving.recall_engine import RecallEngine
 
-recall_for_user = RecallEngine.recall_for_user
+recall_for_users = RecallEngine.recall_for_users
 
-def wait(self, user_id, *more):
-    time.sleep(60 if user_id == {SLOW_USER!r} else 0)
-    return recall_for_user(self, user_id, *more)
+def wait(self, requests):
+    time.sleep(60 if any(one.user_id == {SLOW_USER!r} for one in requests) else 0)
+    return recall_for_users(self, requests)
 
-RecallEngine.recall_for_user = wait
+RecallEngine.recall_for_users = wait
 parser = argparse.ArgumentParser()
 serve.add_command(parser.add_subparsers())
 parsed = parser.parse_args(["serve", "--port", "0", *sys.argv[1:]])

@@ -22,7 +22,7 @@ from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
 from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
-from dssm_assets.serving.request_body import parse_recall_request
+from dssm_assets.serving.request_body import parse_recall_body
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
@@ -175,14 +175,10 @@ def test_service_does_not_import_torch():
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
     with contextlib.suppress(InputError):
-        request = parse_recall_request(json.dumps(body).encode(), ServiceLimits())
-        inputs = UserInputs(request.features, request.history)
-        recall_for_request(
-            engine,
-            user_id=request.user_id,
-            inputs=inputs,
-            options=ListOptions(k=request.k, exclude=request.exclude, lists=request.channels),
-        )
+        request = parse_recall_body(json.dumps(body).encode(), ServiceLimits())
+        (answer,) = engine.recall_for_users([request])
+        if isinstance(answer, Exception):
+            raise answer
 
 
 @pytest.mark.parametrize("history", [{"item_ids": "i1;i2"}, {"item_ids": 5}, {"event_times_ms": {}}])

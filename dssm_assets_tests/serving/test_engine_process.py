@@ -80,7 +80,7 @@ def test_a_failed_list_is_500_and_the_next_one_is_computed(root, monkeypatch):
     with serving(live, threads=1) as port:
         client = Client(port)
         with monkeypatch.context() as patched:
-            patched.setattr(type(live.engine), "recall_for_user", lambda *_: 1 / 0)
+            patched.setattr(type(live.engine), "_plan_for_user", lambda *_: 1 / 0)
             assert client.get("/recall?user_id=u")[0] == 500
         assert client.get("/recall?user_id=u&k=1")[1]["item_ids"] == ["n0"]
         client.close()

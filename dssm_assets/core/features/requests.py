@@ -1,4 +1,4 @@
-"""One request as a table of one row, and the first row of a result as plain Python values.
+"""Requests as the rows of a table, and the first row of a result as plain Python values.
 
 A request must give the same features as the same row of a table. Two kinds of numbers need care:
 - a float32 or float16 becomes the decimal number that is printed for it, because that is what JSON carries;
@@ -7,7 +7,7 @@ A request must give the same features as the same row of a table. Two kinds of n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,19 +31,49 @@ def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Tabl
     Raises:
         SchemaError: naming every input whose value has no column type, such as an object.
     """
+    return request_rows([request], columns)
+
+
+def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pa.Table:
+    """Returns a table with a row per request; arguments and errors as `request_table`.
+
+    Raises:
+        SchemaError: also if an input has values of several types.
+    """
     faults, arrays = [], {}
     for name in columns:
-        try:
-            value = _plain(request.get(name))
-            value = _with_digits(value) if _is_beyond_int64(value) else value
-            arrays[name] = pa.array([value], _type(value))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError) as error:
-            got = f"{type(request.get(name)).__name__} {request.get(name)!r}"[:120]
-            remedy = f"give plain values of one type ({str(error)[:120]})"
-            faults.append(Fault(f"request, input {name}", "text, a number, a list or a mapping of them", got, remedy))
+        parts = []
+        for request in requests:
+            try:
+                value = _plain(request.get(name))
+                value = _with_digits(value) if _is_beyond_int64(value) else value
+                parts.append(pa.array([value], _type(value)))
+            except (
+                pa.ArrowInvalid,
+                pa.ArrowTypeError,
+                pa.ArrowNotImplementedError,
+                OverflowError,
+                UnicodeEncodeError,
+            ) as error:
+                got = f"{type(request.get(name)).__name__} {request.get(name)!r}"[:120]
+                remedy = f"give plain values of one type ({str(error)[:120]})"
+                faults.append(Fault(f"request, input {name}", "text, a number, a list or a mapping of them", got, remedy))
+        types = list(dict.fromkeys(part.type for part in parts if not _is_empty_type(part.type)))
+        if len(types) > 1:
+            got = " and ".join(map(str, types))[:120]
+            faults.append(Fault(f"requests, input {name}", "values of one type", got, "encode such requests one by one"))
+        elif len(parts) == len(requests):
+            arrays[name] = (
+                parts[0] if len(parts) == 1 else pa.concat_arrays([part.cast(types[0]) for part in parts] if types else parts)
+            )
     if faults:
         raise SchemaError(faults)
-    return pa.table(arrays) if arrays else pa.table({"rows": pa.nulls(1)}).select([])
+    return pa.table(arrays) if arrays else pa.table({"rows": pa.nulls(len(requests))}).select([])
+
+
+def _is_empty_type(arrow_type: pa.DataType) -> bool:
+    """Returns whether a column of this type has no values but nulls, or lists without values."""
+    return bool(pa.types.is_null(arrow_type) or (pa.types.is_list(arrow_type) and pa.types.is_null(arrow_type.value_type)))
 
 
 def first_row(table: pa.Table) -> dict[str, Any]:

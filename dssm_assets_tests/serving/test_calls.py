@@ -1,0 +1,163 @@
+"""Requests that are answered together: each gets the answer that it gets alone; batches in JSON and Arrow."""
+
+import json
+import urllib.request
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.core.errors import DssmError
+from dssm_assets.serving.calls import Call, Route, answer_calls
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.servers import Client, serving
+
+LIMITS = ServiceLimits()
+BODIES = [
+    {"features": {"city": "x"}, "k": 2},
+    {"features": {"city": "y"}, "k": 1},
+    {"features": {"city": 5}},
+    {"features": {"city": ["x", "y"]}},
+    {"features": {"city": None}, "k": 3},
+    {"features": {"tags": ["p:1", "q:2"], "page": "home"}, "history": {"item_ids": ["n0", "n1"]}},
+    {"features": {"tags": ["q:2"], "page": "home"}, "history": {"item_ids": []}},
+    {"features": {"tags": [], "page": "home"}, "history": {"item_ids": ["n3", "n2", "n0"]}},
+    {"features": {"tags": 7, "page": None}, "history": {"item_ids": 5}},
+    {"features": {"city": "x", "size": 4}, "history": {"item_ids": ["n1"], "event_times_ms": [3]}},
+    {"features": {"size": 4, "city": "y", "x": 1}, "history": {"item_ids": ["n1", "n0"], "event_times_ms": [5, 3]}},
+    {"features": {"size": 4}},
+    {"features": {"city": {"x": 1}}},
+    {"user_id": "u", "exclude": ["n0"], "k": 2},
+    {"user_id": "v"},
+    {"user_id": "stranger"},
+    {"user_id": "stranger", "unknown": "404"},
+    {"user_id": "u", "k": 0},
+    {"k": 3},
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return bundles.write_bundle(tmp_path_factory.mktemp("serving")).parent.parent
+
+
+@pytest.fixture(scope="module")
+def engine(root):
+    return RecallEngine.open(str(root))
+
+
+@pytest.fixture
+def client(root):
+    with serving(LiveEngine(str(root))) as port:
+        client = Client(port)
+        yield client
+        client.close()
+
+
+def show(reply):
+    return (type(reply), str(reply)) if isinstance(reply, DssmError) else (reply.body, dict(reply.sources))
+
+
+def test_calls_together_are_answered_as_alone(engine):
+    calls = [Call(Route.BODY, json.dumps(body).encode()) for body in BODIES]
+    calls += [Call(Route.QUERY, b"user_id=u&k=3"), Call(Route.SIMILAR, b"item_id=n2"), Call(Route.SIMILAR, b"item_id=x")]
+    calls += [Call(Route.QUERY, b"k=3"), Call(Route.BATCH, json.dumps({"requests": BODIES}).encode())]
+    alone = [show(reply) for call in calls for reply in answer_calls(engine, [call], LIMITS)]
+    assert [show(reply) for reply in answer_calls(engine, calls, LIMITS)] == alone
+    assert [show(reply) for reply in answer_calls(engine, calls[::-1], LIMITS)] == alone[::-1]
+
+
+def test_features_of_the_same_names_are_encoded_in_one_table(engine, monkeypatch):
+    encoder, tables = engine.tower._encoder, []
+    monkeypatch.setattr(
+        encoder, "_encode_rows", lambda rows: tables.append(len(rows)) or type(encoder)._encode_rows(encoder, rows)
+    )
+    engine.tower.compute_vectors([UserInputs({"city": city}) for city in "xyx"] + [UserInputs({"page": "home"})])
+    assert tables == [3, 1]
+
+
+@pytest.mark.parametrize("spec", ["Flat", "HNSW8", "IVF8,PQ2x4fsr,RFlat"])
+def test_any_number_of_users_together_get_the_lists_that_they_get_alone(tmp_path, spec):
+    random = np.random.default_rng(4)
+    items, users = (random.normal(size=(count, 4)).astype(np.float32) for count in (3000, 70))
+    index = faiss.index_factory(4, spec, faiss.METRIC_INNER_PRODUCT)
+    index.train(items)
+    index.add(items)
+    folder = bundles.write_files(
+        tmp_path,
+        "2024-01-12",
+        item_ids=pa.array(np.arange(3000)),
+        item_vectors=items,
+        user_ids=pa.array(np.arange(70)),
+        user_vectors=users,
+        popular=pa.table({"item_id": [0], "count": [1]}),
+        index=index,
+    )
+    bundles.point_to(tmp_path, folder.name)
+    engine = RecallEngine.open(str(tmp_path))
+    calls = [Call(Route.QUERY, f"user_id={user}&k=50".encode()) for user in range(70)]
+    together = [reply.body for reply in answer_calls(engine, calls, LIMITS)]
+    assert together == [answer_calls(engine, [call], LIMITS)[0].body for call in calls]
+
+
+def test_batch_answers_each_request_in_its_place(client):
+    requests = [{"user_id": "u", "k": 2}, {"user_id": "u", "k": 0}, {"features": {"city": "y"}, "k": 1}, {"user": 1}, 7]
+    status, found = client.send("POST", "/recall/batch", {"requests": requests})
+    assert status == 200
+    first, second, third, fourth, fifth = found["answers"]
+    assert first == client.send("POST", "/recall", requests[0])[1]
+    assert (second["error"], second["faults"][0]["where"]) == ("InputError", "k")
+    assert (third["source"], third["item_ids"]) == ("features", ["n1"])
+    assert fourth["faults"][0]["where"] == "body.requests.3.user"
+    assert fifth["error"] == "InputError"
+    text = client.get("/metrics")[1]
+    assert (
+        'dssm_answers_total{source="features"} 1' in text
+        and 'dssm_requests_total{route="/recall/batch",status="200"} 1' in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ("[]", "body"),
+        ({"requests": 5}, "body"),
+        ({"requests": [], "k": 5}, "body"),
+        ({"requests": [{"user_id": "u"}] * 1001}, "body.requests"),
+        ("{", "body.1"),
+    ],
+)
+def test_batch_of_another_form_is_refused(client, body, where):
+    status, found = client.send("POST", "/recall/batch", body)
+    assert (status, [fault["where"] for fault in found["faults"]]) == (400, [where])
+
+
+def test_empty_batch_has_no_answers(client):
+    assert client.send("POST", "/recall/batch", {"requests": []}) == (200, {"answers": []})
+
+
+def test_lists_as_arrow_are_those_of_json(root):
+    with serving(LiveEngine(str(root))) as port:
+
+        def ask(path, body, accept):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Accept": accept})
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.headers["Content-Type"], answer.read()
+
+        stream = "application/vnd.apache.arrow.stream"
+        body = json.dumps({"requests": [{"user_id": "u", "k": 2}, {"user_id": "u", "k": 0}]}).encode()
+        kind, content = ask("/recall/batch", body, f"application/json;q=.5, {stream}")
+        table = pa.ipc.open_stream(content).read_all()
+        first, second = json.loads(ask("/recall/batch", body, "*/*")[1])["answers"]
+        assert kind == stream
+        assert table.schema.metadata == {b"bundle_id": first["bundle_id"].encode()}
+        row = {name: first[name] for name in ("source", "item_ids", "scores")}
+        assert table.to_pylist()[0] == {**row, "error": None}
+        assert table.column("item_ids")[1].as_py() is None and json.loads(table.column("error")[1].as_py()) == second
+        (one,) = pa.ipc.open_stream(ask("/recall?user_id=u&k=2", None, stream)[1]).read_all().to_pylist()
+        assert one == table.to_pylist()[0]
