@@ -46,9 +46,9 @@ PREPARED: Final = {
 }
 """Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""
 _REACHED: Final[Mapping[str, tuple[str, ...]]] = {
-    "model": ("training_config",),
-    "training": ("step_config", "training_config"),
-    "statistics": ("feature_binning", "feature_config", "train_samples", "training_config"),
+    "model": ("training_config", "channel_weights"),
+    "training": ("step_config", "training_config", "channel_weights"),
+    "statistics": ("feature_binning", "feature_config", "train_samples", "training_config", "channel_weights"),
     "negative_items": ("negative_items", "train_samples", "training_config", "channel_weights"),
     "channels": ("channel_weights",),
     "evaluation": (),

@@ -22,6 +22,7 @@ class ModelFile(StrEnum):
     """Files of the artifact dssm_model."""
 
     WEIGHTS = "model.bin"
+    SEARCH_WEIGHTS = "search_model.bin"
     TOWERS = "towers.json"
     LOSSES = "loss_by_step.json"
     REPORT = "report.json"

@@ -1,11 +1,12 @@
 """The step of channel_weights: how strongly each channel counts, learned on days before the evaluation day.
 
 For a held-out day, every channel sees what was known when that day began: the history up to the day before, popularity and
-neighbours of the window before it, and vectors of a model that was not trained on the day. Such vectors are those of an earlier
-evaluation day. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item. Where the days
-with vectors have too few pairs, the weights of the other channels are first fitted on more days, and then drawn to those.
+neighbours of the window before it, and vectors of towers that were not fitted to the day. Those are the validation days of the
+fit. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item. Where the validation days
+have too few pairs, the weights of the other channels are first fitted on more days, and then drawn to those.
 
-Belongs here: which days are held out, what is read of them. Does not belong here: the fit (`core/channels/fit.py`).
+Belongs here: which days are held out, what is read of them. Does not belong here: the vectors of validation days
+(`validation_vectors.py`), the fit of the weights (`core/channels/fit.py`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.steps.channels import make_day_channels, open_shared, shared_arrays
-from dssm_assets.steps.scoring import DayVectors, read_fit_data
+from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.stored_interactions import read_interactions_of_users
 from dssm_assets.steps.training import find_history_days
+from dssm_assets.steps.validation_vectors import ValidationVectors
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, start_of_day_ms
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
@@ -76,32 +78,34 @@ def _fit_weights(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> list[_HeldOut]:
-    """Returns the latest days before ds that have as many pairs as configured, in the order in which weights are fitted on them.
+    """Returns the days on which weights are fitted, in the order in which they are.
 
-    Days without vectors come first, and only if those with vectors have too few pairs.
+    The validation days of the fit come last. Days without vectors come before them, and only if these have too few pairs.
     """
     settings = workspace.config.channels
-    days = [
-        day for day in days_between(day_before(ds, settings.held_out_days), day_before(ds)) if _can_hold_out(workspace, day)
-    ]
-    with_vectors = [day for day in days if all(workspace.find(name, day) for name in ("item_vectors", "user_vectors"))]
-    best = _read_days(workspace, with_vectors, scratch, corpus_of=None)
+    vectors = ValidationVectors(workspace, ds)
+    best = _read_days(workspace, ds, vectors.days, scratch, vectors)
     if best.pairs >= settings.held_out_pairs:
         return [best]
-    return [one for one in (_read_days(workspace, days, scratch, corpus_of=ds), best) if one.days]
+    days = days_between(day_before(ds, settings.held_out_days), day_before(ds))
+    return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None), best) if one.days]
 
 
-def _read_days(workspace: Workspace, days: Sequence[str], scratch: ScratchArrays, corpus_of: str | None) -> _HeldOut:
-    """Returns the last of these days that together have as many pairs as configured; arguments as of `_read_day`."""
-    found = _HeldOut(has_vectors=corpus_of is None)
-    for day in reversed(days):
-        held_out, read = _read_day(workspace, day, scratch, corpus_of)
+def _read_days(
+    workspace: Workspace, ds: str, days: Sequence[str], scratch: ScratchArrays, vectors: ValidationVectors | None
+) -> _HeldOut:
+    """Returns all validation days, or without vectors the first of the days that together have as many pairs as configured."""
+    found = _HeldOut(has_vectors=vectors is not None)
+    for day in days:
+        if vectors is None and found.pairs >= workspace.config.channels.held_out_pairs:
+            break
+        if not _can_hold_out(workspace, day):
+            continue
+        held_out, read = _read_day(workspace, ds, day, scratch, vectors)
         if held_out is not None:
             found.days.append(held_out)
             found.names.append(day)
             found.built_from.extend(read)
-        if found.pairs >= workspace.config.channels.held_out_pairs:
-            break
     return found
 
 
@@ -110,37 +114,37 @@ def _can_hold_out(workspace: Workspace, ds: str) -> bool:
 
 
 def _read_day(
-    workspace: Workspace, ds: str, scratch: ScratchArrays, corpus_of: str | None
+    workspace: Workspace, ds: str, day: str, scratch: ScratchArrays, vectors: ValidationVectors | None
 ) -> tuple[HeldOutDay | None, list[Manifest]]:
     """Returns a held-out day and what it was read from; None if it has no positive events.
 
     Args:
         workspace: has the day.
-        ds: the day.
+        ds: the evaluation day, whose corpus is ranked.
+        day: the held-out day.
         scratch: where large arrays are.
-        corpus_of: the day whose corpus is ranked without vectors; None: rank by the day's own vectors.
+        vectors: has the day; None: without vectors.
     """
     settings, config = workspace.config.channels, workspace.config
-    positives, history_days = workspace.need("positive_sample", ds), find_history_days(workspace, ds)
+    positives, history_days = workspace.need("positive_sample", day), find_history_days(workspace, day)
     of_day = ground_truth(workspace.tables.read(positives, [col.USER_ID, col.ITEM_ID]), [])
     if not of_day.num_rows:
         return None, []
-    vectors = DayVectors(workspace, ds) if corpus_of is None else None
-    corpus = [workspace.need("negative_items", corpus_of)] if corpus_of is not None else []
-    known = vectors.item_ids if vectors else workspace.tables.read(corpus[0], [col.ITEM_ID]).column(0)
-    item_ids = known.combine_chunks()
+    corpus = workspace.need("negative_items", ds)
+    item_ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(0).combine_chunks()
     truth, index = read_truth(sample_users(of_day, settings.held_out_users, config.seed), item_ids), IdIndex(item_ids)
-    data = read_fit_data(workspace, ds, item_ids, truth.user_ids, scratch)
+    data = read_fit_data(workspace, day, item_ids, truth.user_ids, scratch)
     shared = open_shared(shared_arrays(data))
     history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
-    model = vectors.scorer(truth.user_ids) if vectors else None
-    now_ms = start_of_day_ms(ds, config.calendar.timezone)
+    model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
+    now_ms = start_of_day_ms(day, config.calendar.timezone)
     channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
     starts = offsets_of(np.bincount(truth.pair_user, minlength=truth.num_users))
     return HeldOutDay(channels, starts, truth.pair_item), [
         positives,
         *history_days,
-        *(vectors.built_from if vectors else corpus),
+        corpus,
+        *(vectors.built_from if vectors else ()),
     ]
 
 
@@ -151,7 +155,7 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
     if held_out:
         source = f"Learned on {', '.join(held_out[-1].names)}"
         if not held_out[-1].has_vectors:
-            source += "; no earlier evaluation day has vectors, so they have the weight of item_to_item"
+            source += "; the model has no validation day, so the vectors have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
     lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user interacts with the item.", ""]

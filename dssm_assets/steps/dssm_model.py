@@ -134,7 +134,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
 
 def _publish(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: object) -> Manifest:
     facts = {"seed": plan.settings.seed, **facts}
-    manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.contents, inputs=plan.inputs, facts=facts)
+    manifest = workspace.artifacts.publish("dssm_model", plan.ds, outcome.files, inputs=plan.inputs, facts=facts)
     remove_state(plan.job)
     return manifest
 

@@ -11,7 +11,7 @@ import resource
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -101,19 +101,12 @@ class FitOutcome:
     """The output of a fit.
 
     Attributes:
-        files: of the model's partition.
+        files: of the model's partition, as bytes or paths.
         report: with the figures that differ from run to run.
-        model: path of the model's weights if they are not among the files.
     """
 
-    files: dict[str, bytes]
+    files: dict[str, bytes | Path]
     report: dict[str, Any]
-    model: Path | None = None
-
-    @property
-    def contents(self) -> dict[str, bytes | Path]:
-        """Returns all files of the partition, as bytes or paths."""
-        return {**self.files, **({} if self.model is None else {ModelFile.WEIGHTS: self.model})}
 
 
 def run_job(
@@ -151,14 +144,16 @@ def run_job(
         data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, context=context, plan=job.plan
     )
     result.report["peak_bytes_of"] = _peak_bytes_text(ranks)
-    chunks = model_chunks(result.two_tower)
-    if not ranks.is_first:
-        deque(chunks, maxlen=0)  # sharded tables are gathered by all processes, and written by the first
-        return None
-    if out is None:
-        return FitOutcome({ModelFile.WEIGHTS: b"".join(chunks), **_small_files(result)}, result.report)
-    write_atomic(out / ModelFile.WEIGHTS, chunks)
-    return FitOutcome(_small_files(result), result.report, out / ModelFile.WEIGHTS)
+    weights: dict[str, bytes | Path] = {}
+    for name, chunks in _weights(result):
+        if not ranks.is_first:
+            deque(chunks, maxlen=0)  # sharded tables are gathered by all processes, and written by the first
+        elif out is None:
+            weights[name] = b"".join(chunks)
+        else:
+            write_atomic(out / name, chunks)
+            weights[name] = out / name
+    return FitOutcome({**weights, **_small_files(result)}, result.report) if ranks.is_first else None
 
 
 def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
@@ -252,6 +247,14 @@ def _small_files(result: FitResult) -> dict[str, bytes]:
     if result.group_codes is not None:
         files[ModelFile.GROUP_CODES] = result.group_codes.to_bytes()
     return files
+
+
+def _weights(result: FitResult) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yields the files of weights, piece by piece. Each must be exhausted before the next: they are read from the same towers."""
+    yield ModelFile.WEIGHTS, model_chunks(result.two_tower)
+    if result.search_weights:
+        result.two_tower.load_state_dict(result.search_weights)
+        yield ModelFile.SEARCH_WEIGHTS, model_chunks(result.two_tower)
 
 
 def _round_losses(losses: npt.NDArray[np.float32]) -> list[float]:

@@ -27,7 +27,6 @@ import torch.distributed as dist
 
 from dssm_assets.core.config.training import Device, Training
 from dssm_assets.core.errors import ConfigError, DssmError, Fault
-from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.compute import device_of
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.fit_report import Progress
@@ -71,9 +70,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
         cause = find_cause(folder) or "".join([*last, "To fix: see the last lines above"])
         raise DssmError(f"training in {count} processes failed (exit status {running.returncode}):\n{cause}")
     report = json.loads((out / _FULL_REPORT).read_text())
-    others = (ModelFile.WEIGHTS, _FULL_REPORT)
-    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.name not in others}
-    return FitOutcome(files, report, out / ModelFile.WEIGHTS)
+    return FitOutcome({path.name: path for path in sorted(out.iterdir()) if path.name != _FULL_REPORT}, report)
 
 
 def main(arguments: list[str]) -> None:
@@ -101,7 +98,8 @@ def _run(job: FitJob, out: Path) -> None:
         outcome = run_job(job, print_progress, time.perf_counter, ranks, out)
     if outcome is not None:
         for name, content in outcome.files.items():
-            (out / name).write_bytes(content)
+            if isinstance(content, bytes):
+                (out / name).write_bytes(content)
         (out / _FULL_REPORT).write_text(json.dumps(outcome.report))
 
 

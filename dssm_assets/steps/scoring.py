@@ -200,7 +200,7 @@ class DayVectors:
         """Returns the scorer of these users, who are ascending. Vectors of other users are not read."""
         users = read_rows_of_users(self._workspace, self.built_from[1], None, user_ids)
         if self._scorer is None:
-            self._scorer = model_scorer(self._items, users, user_ids, _similarity(self._workspace.config.model))
+            self._scorer = model_scorer(self._items, users, user_ids, stored_similarity(self._workspace.config.model))
             return self._scorer
         return self._scorer.for_users(users, user_ids)
 
@@ -218,7 +218,7 @@ def _find_scored(workspace: Workspace, ds: str) -> tuple[Manifest, ...]:
     return tuple(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth"))
 
 
-def _similarity(model: Model) -> Similarity:
+def stored_similarity(model: Model) -> Similarity:
     """Returns how stored vectors are compared. Vectors widened by a prior or an embedding are not of unit length any more."""
     return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity
 

@@ -98,8 +98,8 @@ def test_changes_have_the_values_that_the_configuration_makes_of_them():
 
 def test_what_settings_reach():
     reached = lambda *keys: reached_assets(keys, reads_history=True)  # noqa: E731
-    assert reached("model.temperature", "training.validation_days") == {"training_config", "step_config"}
-    assert reached("model.recency_half_life_days") == {"training_config", "train_samples"}
+    assert reached("model.temperature", "training.validation_days") == {"training_config", "step_config", "channel_weights"}
+    assert reached("model.recency_half_life_days") == {"training_config", "train_samples", "channel_weights"}
     assert reached("channels.is_enabled") == {"channel_weights"}
     assert reached("evaluation.k") == frozenset()
     assert "train_samples" in reached_assets(["training.validation_days"], reads_history=False)

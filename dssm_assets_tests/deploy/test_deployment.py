@@ -60,7 +60,7 @@ def test_every_service_may_restart_during_a_run(site: Site, tmp_path: Path) -> N
     site.services.start("code-server")
     site.wait_for_backfill(tables, 400)
     assert site.client.runs(tables, "FAILURE") == first
-    for ds in EVALUATION_DAYS:  # in their order: channel_weights reads the vectors of the evaluation days before
+    for ds in EVALUATION_DAYS:
         evaluated = site.client.backfill(worlds.WINDOWED, [ds])
         site.wait_for_backfill(evaluated, 300)
         assert len(site.client.runs(evaluated, "SUCCESS")) == 1, "one run a date"

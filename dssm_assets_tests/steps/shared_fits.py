@@ -63,7 +63,8 @@ def _fit(ranks: ProcessGroup, part: SharedFit, out: Path) -> None:
     except _StoppedError:
         return
     if outcome is not None:
-        assert outcome.model == out / ModelFile.WEIGHTS
+        assert outcome.files[ModelFile.WEIGHTS] == out / ModelFile.WEIGHTS
         for name, content in outcome.files.items():
-            (out / name).write_bytes(content)
+            if isinstance(content, bytes):
+                (out / name).write_bytes(content)
         (out / REPORT).write_text(json.dumps(outcome.report))

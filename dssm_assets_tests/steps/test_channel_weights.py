@@ -1,16 +1,23 @@
-"""The step of channel_weights on the tiny world: which days are held out, what is read of them, what is switched off."""
+"""The step of channel_weights on the tiny world: which days are held out, what is read of them, what is switched off.
+
+The tiny world is fitted without validation days; `fitted` fits it again with some."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from dssm_assets.core.channels.merge import Term, default_merges
 from dssm_assets.core.channels.own_history import OWN_EVENTS
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
+from dssm_assets.core.evaluation.truth import ground_truth
+from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps.channel_weights import channel_weights
+from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
+from dssm_assets.steps.feature_config import training_config
+from dssm_assets.steps.validation_vectors import ValidationVectors
 from dssm_assets.steps.workspace import day_before, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -36,10 +43,12 @@ def merges_of(workspace, result):
     return {one.name: one for one in from_rows(workspace.tables.read(result.manifest).to_pylist(), tuple(ChannelName))}
 
 
-def put_vectors(workspace, ds):
-    """Stores the evaluation day's vectors as if they were an earlier day's."""
-    for spec in (ITEM_VECTORS, USER_VECTORS):
-        workspace.tables.write(spec, ds, workspace.tables.read(workspace.need(spec.name, EVALUATION_DAY)))
+def fitted(world, folder, training, **channels):
+    """Returns a copy whose model is fitted with validation days."""
+    workspace = open_workspace(world.copy(folder / "world", {"training": training, "channels": channels}))
+    for step in (training_config, dssm_model):
+        run(step, workspace)
+    return workspace
 
 
 def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):
@@ -50,34 +59,46 @@ def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):
     assert two.facts["held_out_pairs"] > one.facts["held_out_pairs"]
 
 
-def test_nothing_of_the_evaluation_day_is_read_but_the_corpus(world, tmp_path):
-    result = run(channel_weights, opened(world, tmp_path))
-    of_the_day = {key for key in result.manifest.inputs if key.endswith(EVALUATION_DAY)}
-    assert of_the_day == {f"negative_items/{EVALUATION_DAY}"}
-    assert f"positive_sample/{YESTERDAY}" in result.manifest.inputs
+def test_nothing_of_the_evaluation_day_is_read_but_model_and_corpus(world, tmp_path):
+    workspace = fitted(world, tmp_path, {"validation_days": 2}, held_out_pairs=1)
+    inputs = run(channel_weights, workspace).manifest.inputs
+    names = ("dssm_model", "negative_items", "train_samples")
+    assert {key for key in inputs if key.endswith(EVALUATION_DAY)} == {f"{name}/{EVALUATION_DAY}" for name in names}
+    assert {f"positive_sample/{YESTERDAY}", f"positive_sample/{BEFORE}"} <= set(inputs)
 
 
-def test_earlier_days_with_vectors_are_preferred(world, tmp_path):
-    workspace = opened(world, tmp_path, held_out_pairs=1)
-    put_vectors(workspace, BEFORE)
+@pytest.mark.parametrize("refit", [True, False])
+def test_weights_of_the_vectors_are_fitted_on_all_validation_days(world, tmp_path, refit):
+    workspace = fitted(world, tmp_path, {"validation_days": 2, "refit": refit}, held_out_pairs=1)
     result = run(channel_weights, workspace)
-    assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (BEFORE, True)
-    assert {f"item_vectors/{BEFORE}", f"user_vectors/{BEFORE}"} <= set(result.manifest.inputs)
-    assert {key for key in result.manifest.inputs if key.endswith(EVALUATION_DAY)} == set()
-    fitted = merges_of(workspace, result)["merged"].weights
-    defaults = default_merges(tuple(ChannelName))[0].weights
-    assert all(fitted[term] != defaults[term] for term in fitted if term.channel is ChannelName.VECTORS)
+    assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (f"{YESTERDAY}, {BEFORE}", True)
+    weights, defaults = merges_of(workspace, result)["merged"].weights, default_merges(tuple(ChannelName))[0].weights
+    assert all(weights[term] != defaults[term] for term in weights if term.channel is ChannelName.VECTORS)
 
 
-def test_days_with_few_pairs_start_from_the_weights_of_more_days(world, tmp_path):
-    workspace, enough = opened(world, tmp_path / "a", held_out_pairs=10_000), opened(world, tmp_path / "b", held_out_pairs=1)
-    put_vectors(workspace, BEFORE)
-    put_vectors(enough, BEFORE)
-    result = run(channel_weights, workspace)
-    assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (BEFORE, True)
-    assert {f"positive_sample/{YESTERDAY}", f"item_vectors/{BEFORE}"} <= set(result.manifest.inputs)
+def test_vectors_of_a_validation_day_are_of_towers_that_were_not_fitted_to_it(world, tmp_path):
+    """By the towers of the search alone, with the history up to the day; the same scores as a fit that ends with the search."""
+    one, two = (
+        fitted(world, tmp_path / str(refit), {"validation_days": 2, "refit": refit}, held_out_pairs=1)
+        for refit in (True, False)
+    )
+    corpus = one.tables.read(one.need("negative_items", EVALUATION_DAY), ["item_id"]).column(0).combine_chunks()
+    users = ground_truth(one.tables.read(one.need("positive_sample", BEFORE), ["user_id", "item_id"]), []).column(0)
+    scorers = [ValidationVectors(each, EVALUATION_DAY).scorer(BEFORE, users.combine_chunks(), corpus) for each in (one, two)]
+    assert np.array_equal(scorers[0].user_vectors, scorers[1].user_vectors)
+    assert np.array_equal(scorers[0].item_vectors, scorers[1].item_vectors)
+    final = [each.artifacts.read_bytes(each.need("dssm_model", EVALUATION_DAY), ModelFile.WEIGHTS) for each in (one, two)]
+    assert final[0] != final[1]
+
+
+def test_validation_days_with_few_pairs_start_from_the_weights_of_more_days(world, tmp_path):
+    few = fitted(world, tmp_path / "a", {"validation_days": 1}, held_out_pairs=10_000)
+    enough = fitted(world, tmp_path / "b", {"validation_days": 1}, held_out_pairs=1)
+    result = run(channel_weights, few)
+    assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (YESTERDAY, True)
+    assert {f"positive_sample/{BEFORE}", f"dssm_model/{EVALUATION_DAY}"} <= set(result.manifest.inputs)
     own = Term(ChannelName.OWN_HISTORY, OWN_EVENTS)
-    both, alone = (merges_of(one, run(channel_weights, one))["merged"] for one in (workspace, enough))
+    both, alone = (merges_of(one, run(channel_weights, one))["merged"] for one in (few, enough))
     assert both.weights[own] != alone.weights[own]
 
 

@@ -65,10 +65,12 @@ class Channels(Section):
         default=2000,
         ge=1,
         le=100_000_000,
-        description="Weights are fitted on the latest days before the evaluation day that together have this many pairs of "
-        "user and item to find.",
+        description="Weights are fitted on the model's validation days. Where these have fewer pairs of user and item to find, the "
+        "weights start from those that the latest days with this many pairs give without vectors.",
     )
-    held_out_days: int = Field(default=7, ge=1, le=60, description="Most such days; all lie within that many days before.")
+    held_out_days: int = Field(
+        default=7, ge=1, le=60, description="Most such days without vectors; all lie within that many days before."
+    )
     held_out_users: int = Field(
         default=2000, ge=10, le=10_000_000, description="Most users of such a day, sampled by a hash of their ids."
     )

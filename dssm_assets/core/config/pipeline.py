@@ -365,11 +365,11 @@ def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
 
 def _find_short_retention(config: PipelineConfig) -> Iterator[tuple[str, str, str, str]]:
     """Yields key, expectation, value and remedy of each group whose partitions would be removed before they are last read."""
-    held_out = config.channels.held_out_days + 1
+    held_out = max(config.channels.held_out_days, config.training.validation_days) + 1
     window = config.window.days + config.evaluation.span_days + held_out
     least = dict.fromkeys(("features_raw", "fg", "sample", "statistics"), window)
     warm = max(1, config.training.validation_days) + 1 if config.training.warm_start else 1
-    least |= {"training": max(held_out, warm), "vectors": held_out, "config": warm, "serving": 1}
+    least |= {"training": warm, "vectors": 2, "config": warm, "serving": 1}  # drift of vectors is against the day before
     least |= {"evaluation": config.gate.last_partitions + 1}
     for group, days in config.storage.keep_days.items():
         key = f"storage.keep_days.{group}"

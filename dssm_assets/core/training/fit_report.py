@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
@@ -117,6 +118,8 @@ class FitResult:
         scores: on the validation days, by epoch.
         prior: chosen on the validation days.
         group_codes: of items without an event; None: they have none.
+        search_weights: of the best epoch of the search, whose towers were not fitted to the validation days; empty without a
+            search, and where these are the weights of `two_tower`.
     """
 
     two_tower: TwoTower
@@ -126,6 +129,7 @@ class FitResult:
     scores: tuple[EpochScore, ...] = ()
     prior: Prior | None = None
     group_codes: GroupCodes | None = None
+    search_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class FitClock:

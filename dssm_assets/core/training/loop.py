@@ -37,7 +37,7 @@ from dssm_assets.core.training.trainer import Trainer
 from dssm_assets.core.training.validation import EpochEvaluator
 
 _BEST = "best."
-"""Prefix of the best epoch's weights in a stored state."""
+"""Prefix of the weights of the search's best epoch in a stored state."""
 
 
 def fit(
@@ -150,7 +150,7 @@ class _FitRun:
                 best = history.best
                 assert best is not None
                 self._context.after_epoch(history.scores)
-                if best.epoch == history.epoch and not training.refit:
+                if best.epoch == history.epoch:
                     self._best_weights = {name: tensor.clone() for name, tensor in trainer.two_tower.state_dict().items()}
             if history.epoch - best.epoch >= training.patience:
                 break
@@ -273,4 +273,5 @@ class _FitRun:
         report |= {"warm_start": self._warm_start_report}
         losses = np.array(history.losses or history.search_losses, np.float32)
         search_losses = np.array(history.search_losses, np.float32)
-        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior, self._group_codes)
+        search_weights = self._best_weights if self._final_rows is not None else {}
+        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior, self._group_codes, search_weights)

@@ -29,12 +29,12 @@ ROWS = (
         name="channel_weights",
         group=GROUP,
         step=channel_weights.channel_weights,
-        deps=("negative_items",),
+        deps=("negative_items", "dssm_model"),
         is_windowed=True,
         kinds=frozenset({"parquet"}),
-        code_version="2",
+        code_version="3",
         description="How strongly each channel (vectors, own history, item to item, recent popularity) counts in the merged list: "
-        "fitted on interactions of days before the evaluation day and what each channel proposed on them. The "
+        "fitted on the interactions of the model's validation days and what each channel would have proposed on them. The "
         "weights are a table in the metadata.",
         reading="One row per merged list and signal. The list is ordered by the sum of weight times signal: the log-odds that the "
         "user interacts with the item.",
