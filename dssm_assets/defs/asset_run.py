@@ -13,7 +13,7 @@ from dagster._core.definitions.data_version import extract_data_version_from_ent
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.metadata import ColumnLineage, experiment_metadata, partition_metadata
+from dssm_assets.defs.metadata import ColumnLineage, experiment_metadata, partition_metadata, structure_metadata
 from dssm_assets.defs.run_settings import requested_experiment
 from dssm_assets.defs.scene import Scene
 
@@ -62,16 +62,20 @@ class AssetRun:
             tags = {EXPERIMENT_TAG: self.experiment.name, CHANGED_TAG: self.experiment.summary or "nothing"}
             self._context.instance.add_run_tags(self._context.run.run_id, tags)
             self._context.log.info(f"experiment {self.experiment.name}: {tags[CHANGED_TAG]}")
+        self._last_day = days[-1]
         self._lineage = ColumnLineage(self._scene, self._workspace, self._row)
         return self._workspace
 
     def metadata(self, result: "StepResult", seconds: float) -> dict[str, Any]:
-        """Returns the metadata of one partition."""
+        """Returns the metadata of one partition; those about columns and inputs for the last day of a run only.
+
+        They are nine tenths of an event, the UI shows those of the latest one, and every partition's manifest has its own.
+        """
         from dssm_assets.steps.workspace import window_days
 
         metadata = partition_metadata(result, self._workspace, seconds)
-        if (lineage := self._lineage.trace(result.manifest)) is not None:
-            metadata["dagster/column_lineage"] = lineage
+        if result.manifest.ds == self._last_day:
+            metadata |= structure_metadata(result.manifest, self._lineage)
         if self._row.is_windowed:
             window = window_days(result.manifest.ds, self._workspace.config.window.days)
             metadata["window"] = f"{window[0]} to {window[-1]}"

@@ -34,12 +34,20 @@ def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: fl
         "bytes": manifest.size_bytes,
         "digest": manifest.digest,
     }
+    return metadata
+
+
+def structure_metadata(manifest: "Manifest", lineage: "ColumnLineage") -> dict[str, Any]:
+    """Returns the metadata about a partition's columns and inputs."""
+    metadata: dict[str, Any] = {}
     if manifest.columns:
         metadata["dagster/column_schema"] = dg.TableSchema(
             columns=[dg.TableColumn(column.name, column.type, column.description or None) for column in manifest.columns]
         )
     if manifest.inputs:
         metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
+    if (origins := lineage.trace(manifest)) is not None:
+        metadata["dagster/column_lineage"] = origins
     return metadata
 
 

@@ -54,7 +54,11 @@ def store_batch(storage: SqliteEventLogStorage, events: Sequence[EventLogEntry])
         with storage.run_connection(of_assets[0].run_id) as connection:
             connection.execute(insert, rows)
         with storage.index_transaction() as connection:
-            ids = [connection.execute(insert, row).lastrowid for row in rows]
+            first = connection.execute(insert, rows[0]).lastrowid
+            if others := rows[1:]:
+                connection.execute(insert, others)
+            # SQLite counts on while no other connection can write, which is so from the first insert to the end of the transaction.
+            ids = list(range(first, first + len(rows)))
             storage._store_asset_event_tags(connection, of_assets, ids)
             last = {row["asset_key"]: (entry, number) for row, entry, number in zip(rows, of_assets, ids, strict=True)}
             for entry, number in last.values():

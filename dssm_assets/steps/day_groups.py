@@ -76,17 +76,23 @@ def write_group(
     **arguments: Any,
 ) -> Iterator[Manifest]:
     """Writes the result of an expression for each day of a group; yields the partitions in order. See `Engine.write_days`."""
-    ((_, first), *others) = group
-    has_own_day = any(column.name == DAY for manifest in first.values() for column in manifest.columns)
-    if not others or has_own_day:
+    if len(group) == 1 or has_own_day(group[0][1]):
         for ds, inputs in group:
             yield workspace.write_query(spec, ds, expression, inputs, kernel, None, **arguments)
         return
-    together: dict[str, Bindable] = {
-        name: first[name] if name in fixed else ByDay(tuple(inputs[name] for _, inputs in group)) for name in first
-    }
     targets = [Target(spec, ds, digests(inputs.values())) for ds, inputs in group]
-    yield from workspace.engine.write_days(targets, expression, together, arguments, kernel)
+    yield from workspace.engine.write_days(targets, expression, read_together(group, fixed), arguments, kernel)
+
+
+def has_own_day(inputs: Inputs) -> bool:
+    """Returns whether a table has a column of its own with the name of the column of days, so that days cannot be read together."""
+    return any(column.name == DAY for manifest in inputs.values() for column in manifest.columns)
+
+
+def read_together(group: Sequence[tuple[str, Inputs]], fixed: Sequence[str]) -> dict[str, Bindable]:
+    """Returns the inputs of a group: the partition of a fixed one, all days of the others as one table."""
+    first = group[0][1]
+    return {name: first[name] if name in fixed else ByDay(tuple(inputs[name] for _, inputs in group)) for name in first}
 
 
 def write_days(

@@ -20,11 +20,12 @@ from dssm_assets.core.features_raw.plan import FIRST_EVENT_TIME_MS, LAST_DATE, L
 from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
-from dssm_assets.steps.day_groups import GROUP_DAYS, group_days, write_days, write_group
+from dssm_assets.steps.day_groups import GROUP_DAYS, group_days, has_own_day, read_together, write_days, write_group
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 SETTINGS = "settings"
 DAYS = "days"
@@ -377,39 +378,40 @@ def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResu
 
 def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Joins profile, statistics and preferences of each user."""
-    plan = FeaturePlan.from_config(workspace.config)
-    for ds in days:
-        inputs = {
-            name: workspace.need(name, ds) for name in ("user_table", "user_activity", "pair_activity", "user_preferences")
-        }
-        yield StepResult(
-            workspace.write_query(
-                raw_feature_tables.USER_ALL_FEATURE,
-                ds,
-                all_features.join_user_features,
-                inputs,
-                None,
-                col.USER_ID,
-                ds=ds,
-                plan=plan,
-            )
-        )
+    states = ["user_activity", "pair_activity", "user_preferences"]
+    spec = raw_feature_tables.USER_ALL_FEATURE
+    return _join_days(workspace, days, "user_table", states, spec, col.USER_ID, all_features.join_user_features)
 
 
 def item_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Joins profile and statistics of each item."""
+    spec = raw_feature_tables.ITEM_ALL_FEATURE
+    return _join_days(
+        workspace, days, "item_table", ["item_activity", "pair_activity"], spec, col.ITEM_ID, all_features.join_item_features
+    )
+
+
+def _join_days(
+    workspace: Workspace,
+    days: Sequence[str],
+    profile: str,
+    states: Sequence[str],
+    spec: TableSpec,
+    entity: str,
+    expression: Callable[..., ibis.Table],
+) -> Iterator[StepResult]:
+    """Joins the profile and the states of each day, of several short days with one query."""
     plan = FeaturePlan.from_config(workspace.config)
-    for ds in days:
-        inputs = {name: workspace.need(name, ds) for name in ("item_table", "item_activity", "pair_activity")}
-        yield StepResult(
-            workspace.write_query(
-                raw_feature_tables.ITEM_ALL_FEATURE,
-                ds,
-                all_features.join_item_features,
-                inputs,
-                None,
-                col.ITEM_ID,
-                ds=ds,
-                plan=plan,
-            )
-        )
+    for group in group_days(workspace, days, {name: name for name in (profile, *states)}, max_rows=ROW_GROUP_ROWS):
+        first, last = group[0][1], group[-1][0]
+        if len(group) == 1 or workspace.engine.is_distributed or has_own_day(first):
+            for ds, inputs in group:
+                yield StepResult(workspace.write_query(spec, ds, expression, inputs, None, entity, ds=ds, plan=plan))
+            continue
+        is_same = all(inputs[profile].digest == first[profile].digest for _, inputs in group)
+        together = read_together(group, fixed=[profile] if is_same else [])
+        if is_same:
+            together["days"] = pa.table({DAY: pa.array([ds for ds, _ in group]).cast(pa.date32())})
+        targets = [Target(spec, ds, digests(inputs.values())) for ds, inputs in group]
+        written = workspace.engine.write_days(targets, expression, together, {"ds": last, "plan": plan})
+        yield from map(StepResult, written)

@@ -28,7 +28,8 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 GOLDEN_ROWS = 5
-"""Rows of a partition that are replayed as single requests, which cost milliseconds each; one in a run over more days than this."""
+"""Rows that are replayed as single requests, which cost milliseconds each: of a partition, or of several short days that are encoded
+with one call. In a run over more days than this, one of each partition of sample_fg."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -122,10 +123,10 @@ def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) 
 
 
 def _encode_group(workspace: Workspace, raws: Sequence[Manifest], *, side: str, spec: TableSpec) -> Iterator[StepResult]:
-    """Encodes several days with one call. The golden rows are those of the group, one for each day or more."""
+    """Encodes several days with one call. The golden rows are those of the group."""
     tables = [workspace.tables.read(raw, as_dictionaries=_texts(raw, spec)) for raw in raws]
     rows = pa.concat_tables(tables).unify_dictionaries()
-    golden = choose_golden_rows(rows.num_rows, max(GOLDEN_ROWS, len(raws)))
+    golden = choose_golden_rows(rows.num_rows, GOLDEN_ROWS)
     encoded, report = _Encoder(workspace.generator, side, names(spec.columns), golden)(rows, 0)
     start = 0
     for raw in raws:

@@ -268,7 +268,8 @@ def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[p
     count = 0
     is_first = True
     for batch in batches:
-        pending.append(pa.Table.from_batches([batch]).cast(schema))
+        table = pa.Table.from_batches([batch])
+        pending.append(table if batch.schema == schema else table.cast(schema))
         count += batch.num_rows
         while count >= ROW_GROUP_ROWS:
             rows = pa.concat_tables(pending)

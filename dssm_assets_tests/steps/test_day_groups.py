@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from dssm_assets.core.sources.canonical_tables import ITEM_TABLE
+from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps import day_groups
 from dssm_assets.steps.day_groups import group_days, write_days
@@ -38,6 +38,19 @@ def test_a_range_of_days_writes_what_its_days_write_alone(world, tmp_path, monke
     monkeypatch.setattr(day_groups, "GROUP_DAYS", 3)
     assert make_again(together, DAYS) == said
     assert manifests(together, DAYS) == manifests(alone, DAYS) == manifests(world.workspace, DAYS)
+
+
+def test_a_range_of_days_with_other_profiles_writes_what_its_days_write_alone(world, tmp_path):
+    alone, together = (open_workspace(world.copy(tmp_path / name)) for name in ("alone", "together"))
+    wide = [row for row in DAILY if row.name in ("user_all_feature", "item_all_feature")]
+    for workspace in (alone, together):
+        for spec in (USER_TABLE, ITEM_TABLE):
+            rows = workspace.tables.read(workspace.need(spec.name, DAYS[2]))
+            workspace.tables.write(spec, DAYS[2], rows.slice(1))
+    made = [result.manifest for row in wide for result in row.step(together, DAYS)]
+    assert made == [result.manifest for row in wide for ds in DAYS for result in row.step(alone, [ds])]
+    changed = [manifest.key for manifest in made if manifest != world.workspace.need(manifest.asset, manifest.ds)]
+    assert sorted(changed) == [f"item_all_feature/{DAYS[2]}", f"user_all_feature/{DAYS[2]}"]
 
 
 def test_groups_end_at_their_limits_and_where_a_fixed_input_changes(world, tmp_path, monkeypatch):

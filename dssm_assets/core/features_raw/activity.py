@@ -17,7 +17,7 @@ from typing import Any
 import ibis
 
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, USER_ID
-from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, each_row, first_day_text
 from dssm_assets.core.features_raw.plan import (
     COUNT_TOTAL,
     DS,
@@ -224,20 +224,22 @@ def build_pair_activity(behavior: ibis.Table, ds: QueryDay, *, window_days: int)
 
 
 def count_counterparts(
-    pairs: ibis.Table, entity: str, ds: QueryDay, statistic_days: Sequence[int], events: Sequence[str]
+    pairs: ibis.Table, entity: str, ds: QueryDay, statistic_days: Sequence[int], events: Sequence[str], by: Sequence[str] = ()
 ) -> ibis.Table:
     """Returns one row per entity of the pair state, ordered, with its distinct counterparts per event and window, int64.
 
     Args:
-        pairs: pair state of day `ds`.
+        pairs: pair state of day `ds`; of several days with `by`.
         entity: user_id (counts items: {event}_distinct_items_{w}d) or item_id (counts users).
-        ds: the day.
+        ds: the day; the last one with `by`.
         statistic_days: windows, none larger than that of the state.
         events: events that get columns; other events are ignored.
+        by: the column of days.
     """
     columns: dict[str, Any] = {}
+    day = each_row(ds, pairs, by)
     for event in events:
         for days in statistic_days:
-            inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= first_day_text(ds, days))
+            inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= first_day_text(day, days))
             columns[event_distinct(entity, event, days)] = inside.cast("int64").sum()
-    return pairs.group_by(entity).agg(**columns).order_by(entity)
+    return pairs.group_by(*by, entity).agg(**columns).order_by(*by, entity)

@@ -17,7 +17,7 @@ from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.activity import count_counterparts
-from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since, each_row
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import list_preferences
 
@@ -30,6 +30,8 @@ def join_user_features(
     user_preferences: ibis.Table | None,
     ds: QueryDay,
     plan: FeaturePlan,
+    days: ibis.Table | None = None,
+    by: Sequence[str] = (),
 ) -> ibis.Table:
     """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
 
@@ -42,35 +44,50 @@ def join_user_features(
         user_activity: activity state of `ds`.
         pair_activity: pair state of `ds`.
         user_preferences: preference state of `ds`; None only if plan.preference_columns is empty.
-        ds: the day.
+        ds: the day; with `by` the last one.
         plan: the columns to generate.
+        days: with `by`, a table with all days, if user_table is the same on all of them.
+        by: the column of days, if the tables have several days. The result has it too and is ordered by it first.
 
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
-    wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
+    wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan, by)
     if plan.preference_columns:
-        lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
-        wide = _left_join(wide, lists, USER_ID)
-    return _with_profile(user_table, wide, USER_ID, ds, plan)
+        lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top, by=by)
+        wide = _left_join(wide, lists, [*by, USER_ID])
+    return _with_profile(_repeat(user_table, days), wide, USER_ID, ds, plan, by)
 
 
 def join_item_features(
-    item_table: ibis.Table, *, item_activity: ibis.Table, pair_activity: ibis.Table, ds: QueryDay, plan: FeaturePlan
+    item_table: ibis.Table,
+    *,
+    item_activity: ibis.Table,
+    pair_activity: ibis.Table,
+    ds: QueryDay,
+    plan: FeaturePlan,
+    days: ibis.Table | None = None,
+    by: Sequence[str] = (),
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
     Columns: feature_date (= ds), item_id, the columns of item_table (null for an item without a row in it), then
-    `plan.generated(ITEM_ID)`, with the same rules as `user_all_feature`.
+    `plan.generated(ITEM_ID)`, with the same rules as `join_user_features`, those of several days too.
 
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
-    wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan)
-    return _with_profile(item_table, wide, ITEM_ID, ds, plan)
+    wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan, by)
+    return _with_profile(_repeat(item_table, days), wide, ITEM_ID, ds, plan, by)
 
 
-def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryDay, plan: FeaturePlan) -> ibis.Table:
+def _repeat(profile: ibis.Table, days: ibis.Table | None) -> ibis.Table:
+    return profile if days is None else profile.cross_join(days)
+
+
+def _statistics(
+    entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryDay, plan: FeaturePlan, by: Sequence[str]
+) -> ibis.Table:
     """Returns one row per entity with activity: counts, sums, days since events, distinct counterparts."""
     columns: dict[str, Any] = {}
     for event in plan.funnel:
@@ -83,22 +100,27 @@ def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryD
                 columns[names.event_sum(event, value, days)] = is_event.ifelse(total, 0).sum()
     columns[names.DAYS_SINCE_FIRST_EVENT] = activity[names.FIRST_EVENT_TIME_MS].min()
     columns[names.DAYS_SINCE_LAST_EVENT] = activity[names.LAST_EVENT_TIME_MS].max()
-    counts = activity.group_by(entity).agg(**columns)
-    distinct = count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel)
-    return _left_join(counts, distinct, entity)
+    counts = activity.group_by(*by, entity).agg(**columns)
+    distinct = count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel, by)
+    return _left_join(counts, distinct, [*by, entity])
 
 
-def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> ibis.Table:
-    source = [name for name in profile.columns if name != entity]
+def _with_profile(
+    profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan, by: Sequence[str]
+) -> ibis.Table:
+    key = [*by, entity]
+    source = [name for name in profile.columns if name not in key]
     generated = plan.generated(entity)
     check_generated_names(entity, source, plan)
-    joined = profile.outer_join(wide, entity)
-    either = ibis.coalesce(joined[entity], joined[f"{entity}_right"])
-    rows = joined.select(**{entity: either}, **{name: joined[name] for name in joined.columns if not _is_id(name, entity)})
-    columns: dict[str, Any] = {FEATURE_DATE: day_text(ds), entity: rows[entity]}
+    joined = profile.outer_join(wide, key)
+    either = {name: ibis.coalesce(joined[name], joined[f"{name}_right"]) for name in key}
+    others = {*key, *(f"{name}_right" for name in key)}
+    rows = joined.select(**either, **{name: joined[name] for name in joined.columns if name not in others})
+    day = each_row(ds, rows, by)
+    columns: dict[str, Any] = {FEATURE_DATE: day_text(day), **{name: rows[name] for name in key}}
     columns |= {name: rows[name] for name in source}
-    columns |= _finish(rows, entity, ds, plan)
-    return rows.select(**{name: columns[name] for name in [FEATURE_DATE, entity, *source, *generated[1:]]}).order_by(entity)
+    columns |= _finish(rows, entity, day, plan)
+    return rows.select(**{name: columns[name] for name in [*by, FEATURE_DATE, entity, *source, *generated[1:]]}).order_by(key)
 
 
 def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> dict[str, Any]:
@@ -127,13 +149,9 @@ def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> d
     return done
 
 
-def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
+def _left_join(left: ibis.Table, right: ibis.Table, key: Sequence[str]) -> ibis.Table:
     joined = left.left_join(right, key)
-    return joined.select(*left.columns, *(name for name in right.columns if name != key))
-
-
-def _is_id(name: str, entity: str) -> bool:
-    return name in {entity, f"{entity}_right"}
+    return joined.select(*left.columns, *(name for name in right.columns if name not in key))
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:

@@ -7,6 +7,7 @@ numbers, so all engines agree.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -35,8 +36,16 @@ class VariableDay:
     year: int
 
 
-QueryDay = str | VariableDay
-"""The day of an expression, YYYY-MM-DD or unknown until the query runs."""
+@dataclass(frozen=True)
+class RowDay:
+    """The day of each row of a query over several days: a date column, no date later than the end of `year`."""
+
+    column: Any
+    year: int
+
+
+QueryDay = str | VariableDay | RowDay
+"""The day of an expression: YYYY-MM-DD, unknown until the query runs, or a column."""
 _DS: Final = "ds"
 _DAY_INDEX: Final = "day_index"
 _WINDOW_START: Final = "window_start_"
@@ -63,6 +72,8 @@ def variable_value(name: str, ds: str) -> str | int:
 
 def day_text(ds: QueryDay) -> Any:
     """Returns the day as an Ibis text."""
+    if isinstance(ds, RowDay):
+        return ds.column.cast("string")
     return ibis.literal(ds, type="string") if isinstance(ds, str) else _text_variable(_DS)
 
 
@@ -70,7 +81,16 @@ def first_day_text(ds: QueryDay, days: int) -> Any:
     """Returns the first day of the window of `days` days that ends with `ds`, as an Ibis text."""
     if isinstance(ds, str):
         return ibis.literal(window_start(ds, days), type="string")
+    if isinstance(ds, RowDay):
+        return (ds.column - ibis.interval(days=days - 1)).strftime("%Y-%m-%d")
     return _text_variable(f"{_WINDOW_START}{days}")
+
+
+def each_row(ds: QueryDay, rows: ibis.Table, by: Sequence[str]) -> QueryDay:
+    """Returns the day of each row in place of the last of several days, where `by` names the column of days; else `ds`."""
+    if not by:
+        return ds
+    return RowDay(rows[by[0]], int(ds[:4]) if isinstance(ds, str) else ds.year)
 
 
 def shift_day(ds: str, days: int) -> str:
@@ -110,6 +130,8 @@ def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: st
     """
     if isinstance(ds, str):
         year, index = int(ds[:4]), ibis.literal(variable_value(_DAY_INDEX, ds), type="int64")
+    elif isinstance(ds, RowDay):
+        year, index = ds.year, ds.column.delta(ibis.date(_EPOCH), unit="day").cast("int64")
     else:
         year, index = ds.year, _number_variable(_DAY_INDEX)
     first_ms = (dt.date.fromisoformat(first_day) - _EPOCH).days * DAY_MS - DAY_MS

@@ -98,8 +98,10 @@ def build_preferences(
     return _reduce(union_all(_contributions(window, preference_columns, positive_events, sign=1)))
 
 
-def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int) -> ibis.Table:
+def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int, by: Sequence[str] = ()) -> ibis.Table:
     """Returns one row per user of the state, ordered, with {attribute}_preference, a list<string> of "value:count".
+
+    With `by`, the column of days, the state is that of several days, and there is one row per day and user.
 
     A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an
     attribute has an empty list. A value may contain ":", so the count is the part after the last one.
@@ -112,7 +114,7 @@ def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top:
         preference(name): entry.collect(where=preferences[ATTRIBUTE] == name, order_by=order).fill_null(empty)[:top]
         for name in attributes
     }
-    return preferences.group_by(USER_ID).agg(**lists).order_by(USER_ID)
+    return preferences.group_by(*by, USER_ID).agg(**lists).order_by(*by, USER_ID)
 
 
 def _contributions(

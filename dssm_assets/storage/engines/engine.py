@@ -98,7 +98,7 @@ class Engine(Protocol):
             targets: one per day, days ascending; each is taken when the one before it has been written.
             expression: called with `by=("ds",)` in addition; its result has the column `ds` and is ordered by it first.
             inputs: as in `write_query`; those of single days are `ByDay`, with exactly the days of the targets.
-            arguments: as in `write_query`.
+            arguments: as in `write_query`; if the expression takes `ds`, the last day: the day of a row is its column.
             kernel: as in `write_query`.
         """
         ...

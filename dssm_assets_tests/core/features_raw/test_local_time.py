@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.features_raw.local_time import days_since, hour_and_weekday, offset_steps, shift_day, window_start
+from dssm_assets.core.features_raw.local_time import (
+    day_text,
+    days_since,
+    each_row,
+    first_day_text,
+    hour_and_weekday,
+    offset_steps,
+    shift_day,
+    window_start,
+)
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Africa/Casablanca", "Australia/Lord_Howe"]
 
@@ -65,6 +74,26 @@ def test_days_since_counts_local_dates(con, timezone: str) -> None:
     found = con.to_pyarrow(table.select(table.t, days=column).order_by(table.t.desc())).column("days").to_pylist()
     dates = [dt.datetime.fromtimestamp(ms / 1000, zone).date() for ms in instants.tolist()]
     assert found == [float((dt.date.fromisoformat(ds) - date).days) for date in dates]
+
+
+def test_each_row_has_the_values_of_its_own_day(con) -> None:
+    # A query over several days, the last of them in the next year and after a clock change.
+    days = ["2024-10-26", "2024-12-31", "2025-03-31"]
+    instant = _ms("2024-10-26 23:30")  # the 27th in Berlin
+    table = ibis.memtable(pa.table({"ds": pa.array(days).cast(pa.date32()), "t": [instant] * 3}))
+    day = each_row(days[-1], table, by=["ds"])
+    rows = table.select(
+        text=day_text(day),
+        first=first_day_text(day, 31),
+        age=days_since(table.t, ds=day, timezone="Europe/Berlin", first_day="2024-01-01"),
+    )
+    found = con.to_pyarrow(rows.order_by("text")).to_pylist()
+    assert found == [
+        {"text": "2024-10-26", "first": "2024-09-26", "age": -1.0},
+        {"text": "2024-12-31", "first": "2024-12-01", "age": 65.0},
+        {"text": "2025-03-31", "first": "2025-03-01", "age": 155.0},
+    ]
+    assert each_row("2025-03-31", table, by=[]) == "2025-03-31"
 
 
 def test_days_since_keeps_null(con) -> None:
