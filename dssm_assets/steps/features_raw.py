@@ -20,10 +20,11 @@ from dssm_assets.core.features_raw.plan import FIRST_EVENT_TIME_MS, LAST_DATE, L
 from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
-from dssm_assets.steps.day_groups import GROUP_DAYS, group_days, has_own_day, read_together, write_days, write_group
+from dssm_assets.steps.day_groups import GROUP_DAYS, Inputs, group_days, has_own_day, read_together, write_days, write_group
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target
+from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
@@ -402,7 +403,7 @@ def _join_days(
 ) -> Iterator[StepResult]:
     """Joins the profile and the states of each day, of several short days with one query."""
     plan = FeaturePlan.from_config(workspace.config)
-    for group in group_days(workspace, days, {name: name for name in (profile, *states)}, max_rows=ROW_GROUP_ROWS):
+    for group in _group_profiles(workspace, days, profile, states):
         first, last = group[0][1], group[-1][0]
         if len(group) == 1 or workspace.engine.is_distributed or has_own_day(first):
             for ds, inputs in group:
@@ -415,3 +416,14 @@ def _join_days(
         targets = [Target(spec, ds, digests(inputs.values())) for ds, inputs in group]
         written = workspace.engine.write_days(targets, expression, together, {"ds": last, "plan": plan})
         yield from map(StepResult, written)
+
+
+def _group_profiles(
+    workspace: Workspace, days: Sequence[str], profile: str, states: Sequence[str]
+) -> Iterator[list[tuple[str, Inputs]]]:
+    """Yields groups of days; where a profile's files are shared by days, and so lie in no folder of a day, it is one of each group."""
+    for group in group_days(workspace, days, {name: name for name in (profile, *states)}, max_rows=ROW_GROUP_ROWS):
+        if any(is_shared(file.path) for _, inputs in group for file in inputs[profile].files):
+            yield from (list(part) for _, part in itertools.groupby(group, key=lambda day: day[1][profile].digest))
+        else:
+            yield group

@@ -1,6 +1,7 @@
 """Several short days at once: the partitions are those of the days alone, and groups are bounded."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -40,17 +41,18 @@ def test_a_range_of_days_writes_what_its_days_write_alone(world, tmp_path, monke
     assert manifests(together, DAYS) == manifests(alone, DAYS) == manifests(world.workspace, DAYS)
 
 
-def test_a_range_of_days_with_other_profiles_writes_what_its_days_write_alone(world, tmp_path):
+@pytest.mark.parametrize("others", [[2], [0, 1, 2, 3, 4]], ids=["shared by days", "daily"])
+def test_a_range_of_days_with_other_profiles_writes_what_its_days_write_alone(world, tmp_path, others):
     alone, together = (open_workspace(world.copy(tmp_path / name)) for name in ("alone", "together"))
     wide = [row for row in DAILY if row.name in ("user_all_feature", "item_all_feature")]
     for workspace in (alone, together):
-        for spec in (USER_TABLE, ITEM_TABLE):
-            rows = workspace.tables.read(workspace.need(spec.name, DAYS[2]))
-            workspace.tables.write(spec, DAYS[2], rows.slice(1))
+        for spec, day in itertools.product((USER_TABLE, ITEM_TABLE), others):
+            rows = workspace.tables.read(workspace.need(spec.name, DAYS[day]))
+            workspace.tables.write(spec, DAYS[day], rows.slice(1 + day % 2))
     made = [result.manifest for row in wide for result in row.step(together, DAYS)]
     assert made == [result.manifest for row in wide for ds in DAYS for result in row.step(alone, [ds])]
     changed = [manifest.key for manifest in made if manifest != world.workspace.need(manifest.asset, manifest.ds)]
-    assert sorted(changed) == [f"item_all_feature/{DAYS[2]}", f"user_all_feature/{DAYS[2]}"]
+    assert sorted(changed) == sorted(f"{row.name}/{DAYS[day]}" for row in wide for day in others)
 
 
 def test_groups_end_at_their_limits_and_where_a_fixed_input_changes(world, tmp_path, monkeypatch):
