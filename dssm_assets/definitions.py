@@ -19,6 +19,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
+from dssm_assets.defs.bundle_delta import JOB, build_bundle_delta, delta_job, delta_sensor
 from dssm_assets.defs.cleanup import build_cleanup
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Scene
@@ -68,12 +69,16 @@ def build_definitions(
 def scene_definitions(scene: Scene, observer: Observer) -> dg.Definitions:
     """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor."""
     rows = all_rows()
-    jobs = build_jobs(rows, scene)
+    jobs, delta = build_jobs(rows, scene), delta_job(scene)
     return dg.Definitions(
-        assets=[*(build_asset(row, scene, observer) for row in rows), build_cleanup(scene)],
-        jobs=list(jobs.values()),
+        assets=[*(build_asset(row, scene, observer) for row in rows), build_bundle_delta(scene), build_cleanup(scene)],
+        jobs=[*jobs.values(), delta],
         schedules=[daily_schedule(scene, jobs, rows)],
-        sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, jobs, rows)],
+        sensors=[
+            landed_sensor(scene, jobs, rows),
+            delta_sensor(scene, delta),
+            failure_sensor(scene, {**jobs, JOB: delta}, rows),
+        ],
     )
 
 

@@ -120,7 +120,11 @@ def test_two_instances_share_a_project_with_its_assets_and_its_executor(tmp_path
     assert found.executor is dg.multiprocess_executor
     graph = found.resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    own = {"warehouse/log", "downstream", "shop/cleanup", "news/cleanup"}
+    own = {
+        "warehouse/log",
+        "downstream",
+        *(f"{scene}/{name}" for scene in ("shop", "news") for name in ("bundle_delta", "cleanup")),
+    }
     assert names == own | {f"{prefix}/{row.name}" for prefix in ("shop", "news") for row in all_rows()}
     upstream = {key.to_user_string() for key in graph.get(dg.AssetKey(["news", "behavior_table"])).parent_keys}
     assert upstream == {"warehouse/log"}
@@ -186,7 +190,7 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path):
     dg_command(tmp_path, env, "scaffold", "defs", TYPE, "shop", *given)
     assert "All definitions loaded successfully" in dg_command(tmp_path, env, "check", "defs")
     listed = json.loads(dg_command(tmp_path, env, "list", "defs", "--json"))
-    assert len(listed["assets"]) == len(all_rows()) + 3  # cleanup, and the host's two
+    assert len(listed["assets"]) == len(all_rows()) + 4  # bundle_delta, cleanup, and the host's two
     for asset in ("shop/user_table", "downstream"):  # their days differ, so they share no run
         dg_command(tmp_path, env, "launch", "--assets", asset, "--partition", DAYS[0])
     assert (tmp_path / ".dssm" / "shop" / "tables" / "user_table" / f"ds={DAYS[0]}").is_dir()
@@ -200,4 +204,4 @@ def test_what_dg_scaffolds_in_this_project_is_loaded(tmp_path):
     env = environment(tmp_path, tmp_path)
     dg_command(tmp_path, env, "scaffold", "defs", "dagster.asset", "extra.py")
     listed = json.loads(dg_command(tmp_path, env, "list", "defs", "--json"))
-    assert len(listed["assets"]) == len(all_rows()) + 2  # cleanup, and the scaffolded one
+    assert len(listed["assets"]) == len(all_rows()) + 3  # bundle_delta, cleanup, and the scaffolded one

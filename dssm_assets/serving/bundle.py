@@ -24,7 +24,7 @@ from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, St
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.storage.bundles import READABLE_FORMATS, content_digest
+from dssm_assets.storage.bundles import READABLE_FORMATS, bundle_id_of
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
 from dssm_assets.storage.local_files import is_local
 from dssm_assets.storage.locations import location_errors, open_location
@@ -92,11 +92,6 @@ class BundleRoot:
     def folder(self, bundle_id: str) -> str:
         """Returns the folder of a bundle, as a path inside the filesystem."""
         return self.path if self.fs.exists(f"{self.path}/{BUNDLE_MANIFEST}") else bundle_folder(self.path, bundle_id)
-
-
-def bundle_id_of(manifest: Mapping[str, Any]) -> str:
-    """Returns the id of the bundle that a manifest describes."""
-    return f"{manifest['ds']}-{content_digest(manifest)[:12]}"
 
 
 class Bundle:

@@ -77,8 +77,13 @@ def _own_items(workspace: Workspace, inputs: BundleInputs, items: BundleItems, u
     for start in range(0, len(user_ids), BATCH_USERS):
         users = user_ids.slice(start, BATCH_USERS)
         own: Interactions = read_interactions_of_users(workspace, inputs.history, users, items.index)
-        columns = ((own.item_index, pa.int32()), (own.count, pa.int32()), (own.last_time_ms, pa.int64()))
-        yield pa.RecordBatch.from_arrays([_lists(own.indptr, pa.array(one, kind)) for one, kind in columns], schema=_OWN_SCHEMA)
+        yield list_own_items(own)
+
+
+def list_own_items(own: Interactions) -> pa.RecordBatch:
+    """Returns a row of own_items.arrow per user."""
+    columns = ((own.item_index, pa.int32()), (own.count, pa.int32()), (own.last_time_ms, pa.int64()))
+    return pa.RecordBatch.from_arrays([_lists(own.indptr, pa.array(one, kind)) for one, kind in columns], schema=_OWN_SCHEMA)
 
 
 def _lists(starts: np.ndarray, values: pa.Array) -> pa.LargeListArray:

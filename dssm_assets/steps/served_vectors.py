@@ -8,7 +8,7 @@ other files of the bundle and its checks (`serving.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class BundleInputs:
         corpus: negative_items, the items that the model was trained on.
         users: user_features_fg of `as_of`.
         items: item_features_fg of `as_of`.
-        item_table: of `as_of`, if the configuration has columns for filters.
+        user_table, item_table: of `as_of`. Columns for filters are read from item_table; a delta compares newer rows with both.
         history: user_history_fg of all days up to `as_of`.
         recent: positive_sample of the window that ends on `as_of`.
         evaluated: the other partitions between the model's inputs and its hit rates.
@@ -86,7 +86,8 @@ class BundleInputs:
     corpus: Manifest
     users: Manifest
     items: Manifest
-    item_table: Manifest | None
+    user_table: Manifest
+    item_table: Manifest
     history: list[Manifest]
     recent: list[Manifest]
     evaluated: tuple[Manifest, ...]
@@ -103,10 +104,9 @@ class BundleInputs:
     @property
     def digests(self) -> dict[str, str]:
         """Returns "asset/ds" -> digest of all partitions."""
-        own = [self.settings.manifest, *self.config_tables, self.total, self.corpus, self.users, self.items]
-        if self.item_table is not None:
-            own.append(self.item_table)
-        return digests([*own, self.history, self.recent, *self.evaluated])
+        own = [self.settings.manifest, *self.config_tables, self.total, self.corpus]
+        days = [self.users, self.items, self.user_table, self.item_table]
+        return digests([*own, *days, self.history, self.recent, *self.evaluated])
 
 
 def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
@@ -142,7 +142,8 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
         corpus=corpus,
         users=workspace.need("user_features_fg", as_of),
         items=workspace.need("item_features_fg", as_of),
-        item_table=workspace.need("item_table", as_of) if workspace.config.serving.filters else None,
+        user_table=workspace.need("user_table", as_of),
+        item_table=workspace.need("item_table", as_of),
         history=find_history_days(workspace, next_day),
         recent=workspace.need_all("positive_sample", window_days(next_day, workspace.config.window.days)),
         evaluated=(hit_counts, item_vectors, user_vectors, model, samples, *weights),
@@ -202,26 +203,40 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     if spec.prior:
         priors = read_recent_priors(workspace, inputs.model, inputs.recent, inputs.next_day, index)
         vectors = pack_item_vectors(vectors, priors)
-    structure = VectorStructure(width=vectors.shape[1], expected_row_count=inputs.items.rows)
-    structure.check_rows(item_ids, _to_lists(vectors))
-    _check_structure("item", structure.report())
+    check_vectors("item", item_ids, vectors)
+    write_item_vectors(folder, item_ids, vectors)
+    reader = SideReader(golden.table(), "golden items", spec.features_of(TowerSide.ITEM))
+    return BundleItems(index, vectors, reader.read(np.arange(len(golden))))
+
+
+def check_vectors(side: str, ids: pa.Array, vectors: Vectors) -> None:
+    """Checks that vectors [N, D] of users or items can be searched.
+
+    Raises:
+        InputError: if not, or there are none.
+    """
+    structure = VectorStructure(width=vectors.shape[1], expected_row_count=len(ids))
+    structure.check_rows(ids, _to_lists(vectors))
+    _check_structure(side, structure.report())
+
+
+def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> None:
+    """Writes item_ids.arrow and item_vectors.arrow."""
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
     write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
     write_arrow_table(
         folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _to_lists(vectors)})
     )
-    reader = SideReader(golden.table(), "golden items", spec.features_of(TowerSide.ITEM))
-    return BundleItems(index, vectors, reader.read(np.arange(len(golden))))
 
 
-def write_item_columns(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> None:
+def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> None:
     """Writes item_columns.arrow if the configuration has columns for filters, a row per item of the bundle, in its order.
 
     Raises:
         ConfigError: item_table lacks a column.
     """
     names = workspace.config.serving.filters
-    if inputs.item_table is None:
+    if not names:
         return
     known = [one.name for one in inputs.item_table.columns]
     lacking = [name for name in names if name not in known]
@@ -233,11 +248,23 @@ def write_item_columns(workspace: Workspace, inputs: BundleInputs, items: Bundle
     rows = items.index.lookup(ids)
     source = np.full(len(items.index), -1, np.int64)
     source[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    prepared = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
-    columns = pa.table(prepared).take(pa.array(source, mask=source < 0))
+    write_item_columns(folder, comparable_columns(table, names).take(pa.array(source, mask=source < 0)))
+
+
+def comparable_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Returns columns of item_table as filters compare them.
+
+    Raises:
+        InputError: filters cannot have a column of such a type.
+    """
+    return pa.table({name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names})
+
+
+def write_item_columns(folder: Path, columns: pa.Table) -> None:
+    """Writes item_columns.arrow, text dictionary-encoded."""
     for number, column in enumerate(columns.itercolumns()):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            columns = columns.set_column(number, names[number], combine_chunks(column).dictionary_encode())
+            columns = columns.set_column(number, columns.column_names[number], combine_chunks(column).dictionary_encode())
     write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
 
 

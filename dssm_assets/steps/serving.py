@@ -31,7 +31,7 @@ from dssm_assets.steps.served_vectors import (
     BundleItems,
     BundleUsers,
     open_inputs,
-    write_item_columns,
+    write_filter_columns,
     write_items,
     write_users,
 )
@@ -109,7 +109,7 @@ class _Contents:
 def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _Contents:
     config = workspace.config
     items = write_items(workspace, inputs, folder)
-    write_item_columns(workspace, inputs, items, folder)
+    write_filter_columns(workspace, inputs, items, folder)
     users = write_users(workspace, inputs, items, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
     has_channels = write_channels(workspace, inputs, items, folder)

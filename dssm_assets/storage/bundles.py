@@ -12,6 +12,10 @@ pruning. A folder that it does not list may be one that another publisher is abo
 publishers exclude each other by a lock on a local disk; on an object store the pointer is replaced only if it is unchanged
 since it was read.
 
+A delta is a bundle like any other to those who read it. Its manifest names the whole bundle that it refreshes (`delta.base`), whose
+unchanged files it has too: as hard links on a local disk, as copies within an object store. It is published only while the bundle that
+was served when it began is served still.
+
 Belongs here: bytes, the manifest's file list, the pointer. Does not belong here: what the files mean (`core/serving`).
 """
 
@@ -28,12 +32,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dssm_assets.core.errors import Fault, PartitionMissingError, StorageError
+from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import put_if, unchanged_condition
 from dssm_assets.storage.local_files import is_local, local_staging, sync_folder, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
+from dssm_assets.storage.scratch_folder import ScratchFolder
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,22 @@ class Pointer:
         trail, stored = (tuple(kept for kept in ids if kept not in removed) for ids in (self.trail, self.stored))
         return Pointer.from_trail(trail, stored, self.ds)
 
-    def surplus(self, keep: int) -> tuple[str, ...]:
-        """Returns the stored bundles to remove so that `keep` remain, oldest first; never the served one and its previous one."""
-        needed = {self.bundle_id, self.previous}
-        spare = [kept for kept in self.stored if kept not in needed]
-        room = max(0, keep - (len(self.stored) - len(spare)))
-        return tuple(spare[: max(0, len(spare) - room)])
+    def surplus(self, keep: int, bases: Mapping[str, str]) -> tuple[str, ...]:
+        """Returns the stored bundles to remove so that `keep` whole ones remain, oldest first.
+
+        Never the served one, the one before it, and the whole bundles that these two refresh; no other delta stays.
+
+        Args:
+            keep: whole bundles to keep.
+            bases: delta -> the whole bundle that it refreshes.
+        """
+        needed = {bundle_id for bundle_id in (self.bundle_id, self.previous) if bundle_id is not None}
+        needed |= {bases[bundle_id] for bundle_id in needed if bundle_id in bases}
+        whole = [kept for kept in self.stored if kept not in bases]
+        spare = [kept for kept in whole if kept not in needed]
+        room = max(0, keep - (len(whole) - len(spare)))
+        removed = {*spare[: max(0, len(spare) - room)], *(kept for kept in bases if kept not in needed)}
+        return tuple(kept for kept in self.stored if kept in removed)
 
 
 def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
@@ -199,21 +214,67 @@ class BundleStore:
         Args:
             folder: from `staging`; its files, at any depth, are the bundle's. It is empty afterwards.
             body: the manifest without `format` and `files`; `ds` is its evaluation day.
-            keep: stored bundles to keep, at least 2; the served one and the one before it are always kept.
+            keep: stored whole bundles to keep, at least 2; the served one and the one before it are always kept.
         """
-        files = {name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in _files(folder)}
-        manifest = {"format": FORMAT, **body, "files": files}
-        ds = str(body["ds"])
-        bundle_id = f"{ds}-{content_digest(manifest)[:12]}"
+        manifest = {"format": FORMAT, **body, "files": _describe_files(folder)}
         with self.locked():
-            self._store(folder, bundle_id, manifest)
-            pointer = self._pointer.replace_pointer(lambda before: after_publish(before, bundle_id, ds))
-            pruned = pointer.surplus(keep)
-            for old in pruned:
-                self.remove(old)
-            if pruned:
-                pointer = self._pointer.replace_pointer(lambda now: (now or pointer).without(pruned))
+            return self._publish(folder, manifest, keep)
+
+    def publish_delta(self, folder: Path, body: Mapping[str, Any], keep: int, *, base: str, served: str) -> Published:
+        """As `publish`, for a bundle that has the files of a whole one, `base`, and in their place those of the folder.
+
+        Args:
+            folder: from `staging`.
+            body: the manifest without `format`, `files` and `delta.base`.
+            keep: as of `publish`; the whole bundle stays.
+            base: the bundle that it refreshes.
+            served: the bundle that was served when the delta began.
+
+        Raises:
+            PartitionReplacedError: another bundle is served now, or the whole one is not stored any more; nothing changes.
+        """
+        shared, own = self.manifest(base)["files"], _describe_files(folder)
+        delta = {**body.get("delta", {}), "base": base}
+        manifest = {"format": FORMAT, **body, "delta": delta, "files": dict(sorted({**shared, **own}.items()))}
+        with self.locked():
+            self._check_served(self.pointer(), served)
+            return self._publish(folder, manifest, keep, {name: base for name in shared if name not in own}, served)
+
+    def _publish(
+        self, folder: Path, manifest: Mapping[str, Any], keep: int, shared: Mapping[str, str] | None = None, served: str = ""
+    ) -> Published:
+        """Stores a bundle and moves the pointer to it; with `served` only if that bundle is still served."""
+        ds = str(manifest["ds"])
+        bundle_id = bundle_id_of(manifest)
+        self._store(folder, bundle_id, manifest, shared or {})
+
+        def serve(before: Pointer | None) -> Pointer:
+            if served:
+                self._check_served(before, served)
+            return after_publish(before, bundle_id, ds)
+
+        pointer = self._pointer.replace_pointer(serve)
+        pruned = pointer.surplus(keep, self._bases(pointer.stored))
+        for old in pruned:
+            self.remove(old)
+        if pruned:
+            pointer = self._pointer.replace_pointer(lambda now: (now or pointer).without(pruned))
         return Published(bundle_id, manifest, pointer, pruned)
+
+    def _check_served(self, pointer: Pointer | None, expected: str) -> None:
+        found = "none" if pointer is None else pointer.bundle_id
+        if found != expected:
+            where, remedy = f"serving root {self.root}, served bundle", "publish the delta again: it then refreshes that bundle"
+            raise PartitionReplacedError(Fault(where, f"{expected}, as when the delta began", found, remedy))
+
+    def _bases(self, stored: Collection[str]) -> dict[str, str]:
+        """Returns delta -> the whole bundle that it refreshes, of some stored bundles."""
+        bases = {}
+        for bundle_id in stored:
+            with contextlib.suppress(PartitionMissingError):  # one that was removed by hand
+                if (base := base_of(self.manifest(bundle_id))) is not None:
+                    bases[bundle_id] = base
+        return bases
 
     def rollback(self, to: str | None = None) -> Pointer:
         """Serves the previous bundle, or any stored one; returns the new pointer.
@@ -260,6 +321,19 @@ class BundleStore:
         """Returns the folder of a bundle inside the store's filesystem."""
         return layout.bundle_folder(self.root, bundle_id)
 
+    @contextlib.contextmanager
+    def fetching(self, bundle_id: str, without: Collection[str] = ()) -> Iterator[Path]:
+        """Yields a local folder with the files of a bundle, except some: its own folder, or a copy that exists as long as the context."""
+        if self.is_local:
+            yield Path(self.folder(bundle_id))
+            return
+        with ScratchFolder("bundle") as folder:
+            for name in self.manifest(bundle_id)["files"]:
+                if name not in without:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    self.fs.get_file(f"{self.folder(bundle_id)}/{name}", str(folder / name))
+            yield folder
+
     def verify(self, bundle_id: str) -> None:
         """Checks every file of a bundle against its manifest, and the manifest against the id.
 
@@ -272,17 +346,24 @@ class BundleStore:
         if wrong:
             raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest. To fix: publish it again")
 
-    def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any]) -> None:
+    def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], shared: Mapping[str, str]) -> None:
+        """Stores a bundle; `shared`: file -> the stored bundle that has it too."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.verify(bundle_id)
             return  # The same bundle is stored already.
         target = self.folder(bundle_id)
+        own = [name for name in manifest["files"] if name not in shared]
         (folder / layout.BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         if not self.is_local:
-            for name in (*manifest["files"], layout.BUNDLE_MANIFEST):  # The manifest last: it makes the bundle whole.
+            for name, other in shared.items():
+                self._copy_shared(other, name, self.fs.cp_file, f"{target}/{name}")
+            for name in (*own, layout.BUNDLE_MANIFEST):  # The manifest last: it makes the bundle whole.
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
-        for name in (*manifest["files"], layout.BUNDLE_MANIFEST):
+        for name, other in shared.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            self._copy_shared(other, name, _link, str(folder / name))
+        for name in (*own, layout.BUNDLE_MANIFEST):
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -293,6 +374,13 @@ class BundleStore:
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
         sync_folder(Path(target).parent)
+
+    def _copy_shared(self, bundle_id: str, name: str, copy: Callable[[str, str], None], target: str) -> None:
+        try:
+            copy(f"{self.folder(bundle_id)}/{name}", target)
+        except FileNotFoundError as error:
+            where, remedy = f"serving root {self.root}, bundle {bundle_id}", "publish a whole bundle, then the delta"
+            raise PartitionReplacedError(Fault(where, f"the file {name}", "none: it was removed", remedy)) from error
 
     def remove(self, bundle_id: str) -> None:
         """Removes a bundle, its manifest first, so that an incomplete removal does not look like a complete bundle."""
@@ -324,6 +412,33 @@ class BundleStore:
 def content_digest(manifest: Mapping[str, Any]) -> str:
     """Returns the digest of a manifest; equal bundles have equal digests."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def bundle_id_of(manifest: Mapping[str, Any]) -> str:
+    """Returns the id of the bundle that a manifest describes."""
+    return f"{manifest['ds']}-{content_digest(manifest)[:12]}"
+
+
+def base_of(manifest: Mapping[str, Any]) -> str | None:
+    """Returns the whole bundle that a bundle refreshes, None if it is whole itself."""
+    delta = manifest.get("delta")
+    return None if delta is None else str(delta["base"])
+
+
+def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in _files(folder)}
+
+
+def _link(source: str, target: str) -> None:
+    """Gives a file a second name; copies it where the filesystem has no hard links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+        with Path(target).open("rb") as handle:
+            os.fsync(handle.fileno())
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

@@ -1,4 +1,4 @@
-"""The store of an experiment: its own partitions, and the base store's where it has none."""
+"""A store over another one: its own partitions, and the base store's where it has none. Experiments have one each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dssm_assets.storage.partitions import PartitionStore
 
 
 class OverlayStore(PartitionStore):
-    """Writes the partitions of an experiment; reads them, and the base store's where the experiment has none."""
+    """Writes partitions of its own, such as those of an experiment; reads them, and the base store's where it has none."""
 
-    def __init__(self, base: PartitionStore, name: str) -> None:
-        """Lays the store of the experiment `name` over the base store."""
-        url = base.fs.unstrip_protocol(layout.experiment_root(base.root, name))
+    def __init__(self, base: PartitionStore, name: str, folder: str | None = None) -> None:
+        """Lays the store of the experiment `name` over the base store, or a store in another folder of its filesystem."""
+        url = base.fs.unstrip_protocol(folder or layout.experiment_root(base.root, name))
         super().__init__(url, base.options, base.grace_seconds)
         self.base, self.name = base, name
         self._own: set[str] = set()

@@ -34,7 +34,7 @@ def names(graph, prefix):
 def test_each_scene_has_the_whole_graph(defs, scenes):
     graph = asset_graph(defs)["assets"]
     single = asset_graph(build_definitions(scenes[0]))["assets"]
-    assert len(graph) == 2 * len(single) == 2 * (len(all_rows()) + 1)
+    assert len(graph) == 2 * len(single) == 2 * (len(all_rows()) + 2)
     for prefix in ("shop", "news"):
         found = names(graph, prefix)
         assert set(found) == set(single)
@@ -51,7 +51,7 @@ def test_single_scene_keeps_plain_names(scenes):
 def test_names_do_not_clash_and_the_location_loads(defs):
     dg.Definitions.validate_loadable(defs)
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
-    plain = ["daily_tables", "train_and_evaluate", "publish", "daily_chain"]
+    plain = ["daily_tables", "train_and_evaluate", "publish", "publish_delta", "daily_chain"]
     assert jobs == {f"{prefix}_{job}" for prefix in ("shop", "news") for job in plain}
     repository = defs.get_repository_def()
     assert {schedule.name for schedule in repository.schedule_defs} == {
@@ -59,7 +59,9 @@ def test_names_do_not_clash_and_the_location_loads(defs):
         "news_daily_chain_schedule",
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        f"{prefix}_{sensor}" for prefix in ("shop", "news") for sensor in ("source_landed_sensor", "failure_sensor")
+        f"{prefix}_{sensor}"
+        for prefix in ("shop", "news")
+        for sensor in ("source_landed_sensor", "bundle_delta_sensor", "failure_sensor")
     }
 
 
@@ -80,6 +82,8 @@ def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
         "news/feature_importance": "trainer",
         "shop/serving_bundle": "shop_publisher",
         "news/serving_bundle": "news_publisher",
+        "shop/bundle_delta": "shop_publisher",
+        "news/bundle_delta": "news_publisher",
     }
     other = worlds.write_config(tmp_path, {"name": "other", "platform": {"trainer_pool": "gpu_two"}})
     graph = asset_graph(build_definitions([scenes[0], other]))["assets"]
@@ -109,7 +113,9 @@ def test_scenes_can_be_merged_into_another_project(scenes):
 
     merged = dg.Definitions.merge(dg.Definitions(assets=[theirs]), build_definitions(scenes))
     dg.Definitions.validate_loadable(merged)
-    assert len(merged.resolve_asset_graph().get_all_asset_keys()) == 2 * (len(all_rows()) + 1) + 1  # with `cleanup` and theirs
+    assert (
+        len(merged.resolve_asset_graph().get_all_asset_keys()) == 2 * (len(all_rows()) + 2) + 1
+    )  # with `bundle_delta`, `cleanup` and theirs
 
 
 def test_scenes_with_the_same_name_or_root_are_refused(tmp_path):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.core.errors import PartitionMissingError, StorageError
-from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish, content_digest
+from dssm_assets.core.errors import PartitionMissingError, PartitionReplacedError, StorageError
+from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, Published, after_publish, content_digest
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
 
@@ -104,6 +104,71 @@ def test_verify_refuses_a_changed_manifest(store: BundleStore) -> None:
         store.verify(made.bundle_id)
 
 
+def publish_delta(store: BundleStore, mark: str, base: str, served: str, keep: int = 2) -> Published:
+    """Publishes a delta whose only file of its own holds the mark."""
+    with store.staging() as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep/file1").write_text(mark)
+        return store.publish_delta(folder, {"ds": "2024-01-02", "mark": mark}, keep, base=base, served=served)
+
+
+def test_a_delta_has_the_files_of_its_base_and_its_own(store: BundleStore) -> None:
+    base = publish(store, "a", files=4)
+    made = publish_delta(store, "d", base.bundle_id, base.bundle_id)
+    assert made.manifest["delta"] == {"base": base.bundle_id}
+    store.verify(made.bundle_id)
+    contents = {name: store.fs.cat_file(f"{store.folder(made.bundle_id)}/{name}") for name in made.manifest["files"]}
+    assert contents == {"file0": b"a 0", "deep/file1": b"d", "file2": b"a 2", "deep/file3": b"a 3"}
+    store.remove(base.bundle_id)
+    store.verify(made.bundle_id)
+    with pytest.raises(PartitionMissingError, match=base.bundle_id):
+        publish_delta(store, "e", base.bundle_id, made.bundle_id)
+
+
+def test_whole_bundles_are_kept_by_their_number_and_two_deltas(store: BundleStore) -> None:
+    old, base = publish(store, "a").bundle_id, publish(store, "b").bundle_id
+    deltas = [base]
+    for mark in "def":
+        deltas.append(publish_delta(store, mark, base, deltas[-1]).bundle_id)
+    assert bundles_on_disk(store) == {old, base, *deltas[-2:]}
+    assert store.rollback().bundle_id == deltas[-2]
+    assert store.rollback().bundle_id == base
+    # The next whole bundle leaves only what a rollback needs.
+    after = publish_delta(store, "g", base, base).bundle_id
+    whole = publish(store, "h", keep=2)
+    assert bundles_on_disk(store) == {base, after, whole.bundle_id}
+    assert whole.pointer.previous == after
+    with pytest.raises(PartitionReplacedError, match=f"expected {after}, as when the delta began, got {whole.bundle_id}"):
+        publish_delta(store, "i", base, after)
+    assert store.pointer() == whole.pointer
+
+
+def test_a_delta_of_several_publishers_is_published_once(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another publisher moves the pointer between the look at it and its replacement."""
+    base = publish(store, "a").bundle_id
+    check, others = BundleStore._check_served, []
+
+    def check_late(self: BundleStore, pointer: Pointer | None, expected: str) -> None:
+        check(self, pointer, expected)
+        if not others:
+            others.append("b")
+            self._pointer.replace_pointer(lambda before: after_publish(before, "2024-01-02-b", "2024-01-02"))
+
+    monkeypatch.setattr(BundleStore, "_check_served", check_late)
+    with pytest.raises(PartitionReplacedError, match="got 2024-01-02-b"):
+        publish_delta(store, "d", base, base)
+    assert store.pointer().bundle_id == "2024-01-02-b"  # type: ignore[union-attr]
+
+
+def test_a_failed_delta_leaves_the_served_bundle(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = publish(store, "a")
+    monkeypatch.setattr(PointerFile, "_replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        publish_delta(store, "d", base.bundle_id, base.bundle_id)
+    assert store.pointer() == base.pointer
+    store.verify(base.bundle_id)
+
+
 def test_an_invalid_pointer_is_refused_and_not_overwritten(store: BundleStore) -> None:
     publish(store, "a")
     store.fs.pipe_file(f"{store.root}/current.json", b"{")
@@ -168,7 +233,7 @@ def test_repeated_rollbacks_go_further_back() -> None:
 @pytest.mark.parametrize(("keep", "gone"), [(2, ("1a", "2b")), (3, ("1a",)), (4, ()), (9, ()), (1, ("1a", "2b"))], ids=str)
 def test_surplus_is_the_oldest_bundles_without_served_and_previous(keep: int, gone: tuple[str, ...]) -> None:
     pointer = published("1a", "2b", "3c", "4d")
-    assert pointer.surplus(keep) == gone
+    assert pointer.surplus(keep, {}) == gone
     left = pointer.without(gone)
     assert (left.bundle_id, left.previous) == ("4d", "3c")
     assert left.stored == left.trail == tuple(kept for kept in pointer.stored if kept not in gone)
@@ -176,8 +241,8 @@ def test_surplus_is_the_oldest_bundles_without_served_and_previous(keep: int, go
 
 def test_surplus_after_a_rollback_keeps_the_served_bundles() -> None:
     pointer = published("1a", "2b", "3c", "4d").back_to("2b", "2")
-    assert pointer.surplus(2) == ("3c", "4d")
-    assert pointer.surplus(3) == ("3c",)
+    assert pointer.surplus(2, {}) == ("3c", "4d")
+    assert pointer.surplus(3, {}) == ("3c",)
 
 
 def test_text_and_back() -> None:

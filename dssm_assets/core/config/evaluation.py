@@ -316,12 +316,22 @@ class Serving(Section):
         "fraction of the longest vector if that is longer than 1. A bundle beyond it is not published.",
     )
     keep_bundles: int = Field(
-        default=3, ge=2, le=1000, description="Bundles that stay stored: the served one and earlier ones."
+        default=3,
+        ge=2,
+        le=1000,
+        description="Whole bundles that stay stored: the served one and earlier ones; of deltas, the served one and the one before it.",
     )
     filters: list[str] = Field(
         default=[],
         max_length=100,
         description="Columns of item_table that conditions of a request may name; the bundle holds them.",
+    )
+    delta_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        le=1440,
+        description="How often the sensor looks whether sources have changed since the served bundle, to publish a delta "
+        "(default: the sensor is off).",
     )
     blocked_items: str | None = Field(
         default=None,

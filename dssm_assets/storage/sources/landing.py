@@ -137,15 +137,32 @@ class SourceLanding:
         return round(dt.datetime.combine(day, dt.time(), tzinfo=self._zone).timestamp() * 1000)
 
 
+def fingerprint_files(table: SourceTable, name: str) -> str:
+    """Returns a digest of the paths, sizes and modification times of a table's files; of day folders, those of the last one.
+
+    Raises:
+        SourceMissingError: if the file or folder does not exist, or holds no data files.
+    """
+    folder = open_folder(table, name)
+    days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
+    files = list_files(folder, days[max(days)][0]) if days else list_files(folder)
+    return _fingerprint(files, [_stamp(file) for file in files])
+
+
+def _fingerprint(files: Sequence[SourceFile], stamps: Sequence[tuple[int | None, int | None]]) -> str:
+    described = repr([(file.path, *stamp) for file, stamp in zip(files, stamps, strict=True)])
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
 def _log_state(table: SourceTable, folder: SourceFolder, timezone: str, before: dict[str, Any] | None) -> LogState:
     files = list_files(folder)
     stamps = [_stamp(file) for file in files]
-    fingerprint = hashlib.sha256(repr([(file.path, *stamp) for file, stamp in zip(files, stamps, strict=True)]).encode())
+    fingerprint = _fingerprint(files, stamps)
     written = [modified for _, modified in stamps if modified is not None]
     written_ms = max(written) if written else None
-    if before is not None and before.get("fingerprint") == fingerprint.hexdigest():
-        return LogState(fingerprint.hexdigest(), before["newest_ms"], written_ms)
-    return LogState(fingerprint.hexdigest(), _newest_ms(table, files, timezone), written_ms)
+    if before is not None and before.get("fingerprint") == fingerprint:
+        return LogState(fingerprint, before["newest_ms"], written_ms)
+    return LogState(fingerprint, _newest_ms(table, files, timezone), written_ms)
 
 
 def _stamp(file: SourceFile) -> tuple[int | None, int | None]:

@@ -1,0 +1,74 @@
+"""`dssm-assets publish`: the serving bundle of a day, or with --delta what has changed since the served one."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
+
+if TYPE_CHECKING:
+    from dssm_assets.storage.config_file import LoadedConfig
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "publish",
+        help="publish a serving bundle, or refresh the served one (--delta)",
+        epilog="`dssm-assets rollback` serves the bundle before it again.",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--delta",
+        action="store_true",
+        help="add to the served bundle what has changed since its day: new and changed items, users with new events; its model, "
+        "statistics and popularity stay",
+    )
+    what.add_argument(
+        "--day",
+        type=dt.date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="the day whose model is published (default: the last one that was evaluated)",
+    )
+    add_config_arguments(parser)
+    parser.set_defaults(command=_publish)
+
+
+def _publish(parsed: argparse.Namespace) -> int:
+    choice = announce_config(parsed)
+    from dssm_assets.definitions import load_scene
+
+    scene = load_scene(parsed.scene, choice)
+    if parsed.delta:
+        from dssm_assets.defs.bundle_delta import refresh
+
+        result = refresh(scene, print)
+        for name, count in result.counts.describe():
+            print(f"  {name}: {count}")
+        return 0
+    from dssm_assets import materialize, terminal
+
+    ds = parsed.day.isoformat() if parsed.day else _last_evaluated(scene.loaded)
+    plan = materialize.plan_runs(scene, "publish", ds, ds)
+    table = terminal.ProgressTable(plan.days_by_asset)
+    with table:
+        materialize.run_plan(plan, table, choice.instance_home)
+    return 0
+
+
+def _last_evaluated(loaded: LoadedConfig) -> str:
+    """Returns the last day with hit rates.
+
+    Raises:
+        PartitionMissingError: there is none.
+    """
+    from dssm_assets.core.errors import Fault, PartitionMissingError
+    from dssm_assets.storage.partitions import PartitionStore
+
+    days = PartitionStore(loaded.root, loaded.config.storage.options).days("total_hit_rate")
+    if not days:
+        remedy = "materialize train_and_evaluate of a day first"
+        raise PartitionMissingError(Fault("total_hit_rate", "an evaluated day", "none", remedy))
+    return days[-1]
