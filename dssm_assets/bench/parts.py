@@ -26,7 +26,7 @@ from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.exact import Corpus, search
-from dssm_assets.core.retrieval.index import ship_index
+from dssm_assets.core.retrieval.index import search_index, ship_index
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.inference import ItemInference, UserInference
@@ -125,7 +125,7 @@ def searches(sizes: BenchSizes, now: Now) -> Iterator[Timed]:
     yield Timed("exact search", "queries", sizes.queries, seconds, 2.0 * sizes.corpus * sizes.dims, corpus_bytes + found, note)
     shipped = ship_index(items, users[:_SEARCH_BLOCK], [sizes.k], Serving(index=sizes.index), sizes.seed)
     _reset_comparisons()
-    _, seconds = _timed(lambda: shipped.index.search(users, sizes.k), now)
+    _, seconds = _timed(lambda: search_index(shipped.index, users, sizes.k), now)
     compared = _count_comparisons() / ((_REPEATS + 1) * sizes.queries) or sizes.corpus
     note = f"{shipped.kind}, recall {shipped.lowest_recall:.3f}"
     yield Timed("index search", "queries", sizes.queries, seconds, 2.0 * compared * sizes.dims, compared * vector + found, note)

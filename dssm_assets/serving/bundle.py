@@ -116,7 +116,8 @@ class Bundle:
         self.popular_counts[popular_rows] = popular.column(col.COUNT).to_numpy()
         self.popular_rows = np.concatenate([popular_rows, np.flatnonzero(self.popular_counts == 0)])
         self.item_columns = files.table(BundleFile.ITEM_COLUMNS) if files.has(BundleFile.ITEM_COLUMNS) else pa.table({})
-        self.index = faiss.read_index(str(files.path(BundleFile.ITEM_INDEX)))
+        # Mapped, as the tables are: several services on a machine have one copy in memory.
+        self.index = faiss.read_index(str(files.path(BundleFile.ITEM_INDEX)), faiss.IO_FLAG_MMAP_IFC)
         self._check_sizes(item_vectors)
 
     @classmethod
@@ -172,21 +173,9 @@ class Bundle:
             depth: M.
             allowed: the items that may be found; None: all.
         """
-        scores, rows = self.index.search(vectors, depth, params=None if allowed is None else self._select(allowed))
-        return scores, rows
+        from dssm_assets.core.retrieval.index import search_index
 
-    def _select(self, allowed: AllowedItems) -> Any:
-        """Returns parameters with which an approximate index meets as many allowed items as it would meet items without a filter."""
-        import faiss as typed_faiss
-
-        faiss: Any = typed_faiss  # its stubs lack keyword arguments
-        selector, times = faiss.IDSelectorBitmap(allowed.bits), len(self.items) / max(allowed.count, 1)
-        if isinstance(self.index, faiss.IndexHNSW):
-            depth = min(int(self.index.hnsw.efSearch * times) + 1, len(self.items))
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=depth)
-        if isinstance(self.index, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=selector, nprobe=min(int(self.index.nprobe * times) + 1, self.index.nlist))
-        return faiss.SearchParameters(sel=selector)
+        return search_index(self.index, vectors, depth, allowed)
 
     def path(self, name: str) -> Path:
         """Returns the local path of a file of the bundle.

@@ -170,7 +170,7 @@ def footprints(target: Target, *, dims: int, embedding_dim: int, history: int) -
     vector = dims * FLOAT_BYTES
     return [
         Footprint("item vectors: exact search, index Flat", target.items * vector / 1e9, "items x 4 D"),
-        Footprint("index IVF", target.items * (vector + ID_BYTES) / 1e9, "items x (4 D + 8)"),
+        Footprint("index IVF", target.items * (vector + dims / 4 + ID_BYTES) / 1e9, "items x (4 D + D / 4 + 8)"),
         Footprint("index HNSW", target.items * (vector + HNSW_BYTES) / 1e9, "items x (4 D + 300)"),
         Footprint("user vectors, stored", target.users * (vector + ID_BYTES) / 1e9, "users x (4 D + 8)"),
         Footprint(

@@ -75,6 +75,7 @@ def test_sampled_evaluation_costs_the_sampled_fraction_of_acting_users() -> None
 def test_footprints_by_hand() -> None:
     sizes = {one.name.split(":")[0]: one.gbytes for one in footprints(TARGET, dims=64, embedding_dim=32, history=50)}
     assert sizes["item vectors"] == pytest.approx(2.56)
+    assert sizes["index IVF"] == pytest.approx(2.8)
     assert sizes["index HNSW"] == pytest.approx(5.56)
     assert sizes["user vectors, stored"] == pytest.approx(26.4)
     assert sizes["item embedding with its optimiser"] == pytest.approx(1.32)

@@ -274,9 +274,9 @@ class IndexKind(StrEnum):
     FLAT = "flat"
     """Exact: every item is compared."""
     HNSW = "hnsw"
-    """A graph of near neighbours: fastest to search, slow to build, about 300 bytes per item in addition to its vector."""
+    """A graph of near neighbours: finds short lists best, slow to build, about 300 bytes per item in addition to its vector."""
     IVF = "ivf"
-    """Clusters of near items, a few of which are searched: quick to build, no memory in addition to the vectors."""
+    """Clusters of near items, a few of which are searched by codes of 4 bits: quick to build, a byte per 4 dimensions in addition to the vector."""
 
 
 class Serving(Section):
@@ -284,13 +284,10 @@ class Serving(Section):
 
     index: IndexKind = Field(default=IndexKind.AUTO, description="How the items are searched.")
     flat_max_items: int = Field(
-        default=300_000,
+        default=50_000,
         ge=0,
         le=2_147_483_647,
-        description="auto: up to this many items every item is compared; no index is faster there.",
-    )
-    hnsw_max_items: int = Field(
-        default=1_000_000, ge=0, le=2_147_483_647, description="auto: up to this many items the index is HNSW, above that IVF."
+        description="auto: up to this many items every item is compared, above that the index is IVF.",
     )
     min_index_recall: float = Field(
         default=0.98,
@@ -347,9 +344,3 @@ class Serving(Section):
     @classmethod
     def _named_once(cls, value: list[str]) -> list[str]:
         return check_distinct(value)
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Serving:
-        if self.hnsw_max_items < self.flat_max_items:
-            raise ValueError(f"hnsw_max_items {self.hnsw_max_items} is less than flat_max_items {self.flat_max_items}")
-        return self

@@ -37,6 +37,5 @@ RENAMED_KEYS: Final = {
     "training.logits_rows": "training.logits_chunk_rows",
     "training.svd_init.takers_power": "training.svd_init.popularity_exponent",
     "serving.flat_up_to": "serving.flat_max_items",
-    "serving.hnsw_up_to": "serving.hnsw_max_items",
 }
 """Old key -> new key; positions in lists are left out. An old key is refused with its new name."""

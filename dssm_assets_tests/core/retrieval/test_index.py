@@ -24,7 +24,7 @@ class Fixed:
     def __init__(self, rows: list[list[int]]) -> None:
         self._rows = np.array(rows, np.int64)
 
-    def search(self, users: Any, k: int) -> tuple[Any, Any]:
+    def search(self, users: Any, k: int, params: Any = None) -> tuple[Any, Any]:
         return None, self._rows[: len(users), :k]
 
 
@@ -32,23 +32,15 @@ class Fixed:
     ("count", "changes", "kind"),
     [
         (10, {}, IndexKind.FLAT),
-        (300_000, {}, IndexKind.FLAT),
-        (300_001, {}, IndexKind.HNSW),
-        (1_000_000, {}, IndexKind.HNSW),
-        (1_000_001, {}, IndexKind.IVF),
-        (11, {"flat_max_items": 10, "hnsw_max_items": 12}, IndexKind.HNSW),
-        (11, {"flat_max_items": 10, "hnsw_max_items": 10}, IndexKind.IVF),
+        (50_000, {}, IndexKind.FLAT),
+        (50_001, {}, IndexKind.IVF),
+        (11, {"flat_max_items": 10}, IndexKind.IVF),
         (11, {"index": "ivf"}, IndexKind.IVF),
         (10**9, {"index": "flat"}, IndexKind.FLAT),
     ],
 )
 def test_index_kind_follows_corpus_size_unless_configured(count: int, changes: dict[str, Any], kind: IndexKind) -> None:
     assert choose_kind(count, Serving(**changes)) is kind
-
-
-def test_contradictory_index_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="hnsw_max_items 5 is less than flat_max_items 6"):
-        Serving(flat_max_items=6, hnsw_max_items=5)
 
 
 def test_recall_by_hand() -> None:
