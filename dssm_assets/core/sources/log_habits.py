@@ -34,6 +34,8 @@ from dssm_assets.core.sources.warm_pairs import WarmPairs, to_number
 
 MAX_EVENTS: Final = 2_000_000
 RECENT_DAYS: Final = 30
+MIN_MEETINGS: Final = 100
+"""Users who met an item after its first one, over all items."""
 SCORED_DAYS: Final = 3
 """Last days that have events, on which half-lives of popularity are compared."""
 LIST_LENGTH: Final = 50
@@ -55,7 +57,10 @@ class LogHabits:
         long_history_events: a tenth of them has more.
         known_frac: events whose user has an event on an earlier day.
         repeat_frac: events whose user interacted with the same item on an earlier day.
-        young_frac: events on items that had their first event within the 7 days before.
+        item_spread_days: standard deviation of the times at which users first met an item around the item's mean, over the recent days.
+            None: fewer than `MIN_MEETINGS` of them can tell.
+        spread_days: the same around the mean of all items. Items that are always there have both alike, whatever the
+            catalogue's size; of items that live for a day the first is far below.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
         days: that have events, ascending, in days since 1970-01-01.
@@ -69,7 +74,8 @@ class LogHabits:
     long_history_events: int
     known_frac: float
     repeat_frac: float
-    young_frac: float
+    item_spread_days: float | None
+    spread_days: float
     new_per_day: float
     half_life_days: float | None
     days: _Ints = field(compare=False, repr=False)
@@ -89,7 +95,8 @@ class LogHabits:
             long_history_events=50,
             known_frac=1.0,
             repeat_frac=0.0,
-            young_frac=0.0,
+            item_spread_days=None,
+            spread_days=0.0,
             new_per_day=mean,
             half_life_days=7.0,
             days=days,
@@ -193,11 +200,8 @@ def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts:
     history_lengths = np.bincount(user)[lengths > 0]
     first_day = np.full(int(user.max(initial=-1)) + 1, np.iinfo(np.int64).max)
     np.minimum.at(first_day, user, day)
-    item_start = np.full(int(item.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(item_start, item, day)
     is_known, is_repeat = day > first_day[user], _find_repeats(user, item, day)
-    # Items of the log's first week are of unknown age.
-    is_young = (day - item_start[item] < 7) & (item_start[item] >= days[0] + 7)
+    item_spread, spread = _spread_days(user[is_recent], item[is_recent], time_ms[is_recent])
 
     def fraction(mask: npt.NDArray[np.bool_]) -> float:
         return float(mask[is_recent].mean()) if is_recent.any() else 0.0
@@ -209,13 +213,32 @@ def _summarise(user: _Ints, item: _Ints, time_ms: _Ints, day: _Ints, day_counts:
         long_history_events=int(np.quantile(history_lengths, 0.9)) if len(history_lengths) else 0,
         known_frac=fraction(is_known),
         repeat_frac=fraction(is_repeat),
-        young_frac=fraction(is_young),
+        item_spread_days=item_spread,
+        spread_days=spread,
         new_per_day=every * float((~is_repeat & (day >= last_days[0])).sum()) / len(last_days),
         half_life_days=_best_half_life(item, time_ms, day, days),
         days=days,
         day_events=np.array([day_counts[int(one)] for one in days]),
         pairs=WarmPairs.from_events(user, item, day, every),
     )
+
+
+def _spread_days(user: _Ints, item: _Ints, time_ms: _Ints) -> tuple[float | None, float]:
+    """Returns how far first meetings of users and items lie around the mean of their item, and around the mean of all.
+
+    Both are unbiased (divided by meetings less means), so that many items with few meetings do not look short-lived.
+    """
+    order = np.lexsort(
+        (time_ms, item, user)
+    )  # of a user and an item the earliest: many views in an hour say nothing about the item
+    is_first = np.append(True, (np.diff(user[order]) != 0) | (np.diff(item[order]) != 0))[: len(order)]
+    days = time_ms[order][is_first] / _MS_PER_DAY
+    _, place, counts = np.unique(item[order][is_first], return_inverse=True, return_counts=True)
+    if len(days) - len(counts) < MIN_MEETINGS:
+        return None, float(days.std()) if len(days) else 0.0
+    days = days - days.mean()  # squares of days since 1970 would lose the hours
+    around_item = days - (np.bincount(place, days) / counts)[place]
+    return float(np.sqrt((around_item**2).sum() / (len(days) - len(counts)))), float(days.std(ddof=1))
 
 
 def _find_repeats(user: _Ints, item: _Ints, day: _Ints) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.sources import log_habits
 from dssm_assets.core.sources.log_habits import HabitScan, LogHabits
+from dssm_assets.core.sources.recipe import Recipe
+from dssm_assets.core.sources.starter_settings import choose_recipe
 
 HOUR, DAY = 3_600_000, 86_400_000
 Row = tuple[str, int, float]
@@ -46,8 +49,41 @@ def test_facts_by_hand() -> None:
     assert found.repeat_frac == pytest.approx(1 / 8)
     # New to their users: 1 and 2 of a and on day 3 both of b (one day) on the first two of the three days, then all three.
     assert found.new_per_day == pytest.approx(7 / 3)
-    # Item 7 begins on day 9, a week or more after the log; the other items may be older than the log.
-    assert found.young_frac == pytest.approx(2 / 8)
+    assert found.item_spread_days is None, "too few meetings"
+
+
+def test_spread_of_first_meetings_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_habits, "MIN_MEETINGS", 2)
+    # Item 1 is met on days 0 and 1, item 2 on days 3 and 5. That a meets item 1 again counts for neither.
+    found = _habits([("a", 1, 0.0), ("b", 1, 1.0), ("a", 2, 3.0), ("b", 2, 5.0), ("a", 1, 0.5), ("a", 1, 9.0)])
+    assert found is not None
+    # Around the items' means: (.25 + .25 + 1 + 1) / (4 meetings - 2 items). Around 2.25: (5.0625 + 1.5625 + .5625 + 7.5625) / 3.
+    assert found.item_spread_days == pytest.approx((2.5 / 2) ** 0.5)
+    assert found.spread_days == pytest.approx((14.75 / 3) ** 0.5)
+
+
+def _generated(kind: Recipe, days: int) -> list[Row]:
+    """Returns a log of 300 events a day: item k of a shop or a film is the more popular the smaller k; an article halves in 18 hours."""
+    rng = np.random.default_rng(days)
+    times = np.sort(rng.uniform(0, days, (30 if kind is Recipe.SPARSE else 300) * days))
+    popularity = 1 / np.arange(10, 410)
+    items = rng.choice(400, len(times), p=popularity / popularity.sum())
+    users = rng.integers(0, 12 * days, len(times))
+    if kind is Recipe.NEWS:
+        age_days = np.minimum(rng.exponential(0.75 / np.log(2), len(times)), times)
+        items = np.floor((times - age_days) * 20).astype(int)  # 20 articles a day
+    if kind is Recipe.RETAIL:
+        items = users % 40 * 10 + rng.integers(0, 10, len(times))  # a customer's ten products
+    rows = list(zip(map(str, users.tolist()), items.tolist(), times.tolist(), strict=True))
+    return rows if kind is Recipe.RETAIL else list({row[:2]: row for row in reversed(rows)}.values())
+
+
+@pytest.mark.parametrize("days", [5, 14, 45])
+@pytest.mark.parametrize("kind", list(Recipe))
+def test_generated_logs_are_told_apart(kind: Recipe, days: int) -> None:
+    found = _habits(_generated(kind, days), max_events=100_000)
+    assert found is not None
+    assert choose_recipe(found)[0] is kind, choose_recipe(found)
 
 
 def test_only_the_last_month_counts_for_fractions() -> None:

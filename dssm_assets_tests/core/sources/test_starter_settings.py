@@ -53,6 +53,9 @@ SHOP = _log(
 )
 
 
+NEWS = replace(SHOP, item_spread_days=1.3, spread_days=8.7)
+
+
 def _values(lines: tuple[Line, ...]) -> dict[str, object]:
     found: dict[str, object] = yaml.safe_load("\n".join(f"{line.key}: {line.value}" for line in lines))
     return found
@@ -101,7 +104,9 @@ def test_calendar_leaves_out_old_days_that_can_be_spared() -> None:
 
 def test_recipe_follows_the_habits_and_can_be_named() -> None:
     assert choose_recipe(SHOP)[0] is Recipe.RETAIL
-    assert choose_recipe(replace(SHOP, young_frac=0.5))[0] is Recipe.NEWS
+    assert choose_recipe(NEWS)[0] is Recipe.NEWS
+    assert choose_recipe(replace(NEWS, spread_days=1.5))[0] is Recipe.RETAIL, "a log of five days, in which all is short"
+    assert choose_recipe(replace(NEWS, item_spread_days=4.0))[0] is Recipe.RETAIL
     assert choose_recipe(replace(SHOP, repeat_frac=0.0))[0] is Recipe.VIDEO
     assert choose_recipe(replace(SHOP, repeat_frac=0.0, history_events=3))[0] is Recipe.SPARSE
     named = _settings(SHOP, Recipe.NEWS)
@@ -118,7 +123,7 @@ def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> No
 
 
 def test_every_choice_is_valid_and_has_a_reason() -> None:
-    for habits in (SHOP, replace(SHOP, known_frac=0.1, repeat_frac=0.0), replace(SHOP, young_frac=0.9, half_life_days=0.25)):
+    for habits in (SHOP, replace(SHOP, known_frac=0.1, repeat_frac=0.0), replace(NEWS, half_life_days=0.25)):
         found = _settings(habits)
         Model.model_validate(_values(found.model))
         Training.model_validate(_values(found.training))
