@@ -5,7 +5,7 @@ A run of `dssm-assets materialize` works in the command's process: no run launch
 command also reports every minute that it lives, for daemons on other machines.
 
 Belongs here: the tag, the reports, the verdict on a process, ending the runs of dead processes. Does not belong here: launching
-runs, and asking code servers (`watched_launcher.py`).
+runs, asking code servers (`watched_launcher.py`) and Kubernetes (`watched_k8s_launcher.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 OWNER_TAG: Final = "dssm/process"
 REPORT_SECONDS: Final = 60.0
@@ -87,6 +88,15 @@ class RunOwner:
         if started == f"{self.started} {self.machine}" and silent <= SILENT_SECONDS:
             return None
         return f"{where}, which ran it, has not reported for {silent / 60:.0f} minutes"
+
+
+def check_own_process(instance: DagsterInstance, run: DagsterRun) -> CheckRunHealthResult:
+    """Returns the health of a run that no launcher can be asked about: lost if its process is dead; without a sign of that, it works."""
+    owner = RunOwner.from_run(run)
+    reason = owner.reason_of_death(instance) if owner is not None else None
+    if reason is None:
+        return CheckRunHealthResult(WorkerStatus.RUNNING, "nothing says that its process is dead")
+    return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
 
 
 def start_of_process(pid: int) -> str | None:

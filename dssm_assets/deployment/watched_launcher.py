@@ -15,7 +15,7 @@ from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
-from dssm_assets.deployment.run_owner import RunOwner
+from dssm_assets.deployment.run_owner import check_own_process
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
@@ -33,22 +33,13 @@ class WatchedRunLauncher(DefaultRunLauncher):
         the same container or a new one, a run that it does not have is lost. A run that no code server launched, such as one of
         `dssm-assets materialize`, is lost if its own process is dead; without a sign of that it is left alone.
         """
-        reason = self._reason_of_death(run)
         client: DagsterGrpcClient | None = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
-            if reason is None:
-                return CheckRunHealthResult(WorkerStatus.RUNNING, "no code server launched the run")
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
+            return check_own_process(self._instance, run)
         try:
             answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))
         except DagsterUserCodeUnreachableError:
-            if reason is not None:
-                return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "the code server does not answer")
+            return check_own_process(self._instance, run)
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the code server that ran it was replaced or killed")
-
-    def _reason_of_death(self, run: DagsterRun) -> str | None:
-        owner = RunOwner.from_run(run)
-        return None if owner is None or not self.has_instance else owner.reason_of_death(self._instance)

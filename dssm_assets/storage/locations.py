@@ -25,7 +25,7 @@ _REMEDY: Final = "correct the path or URL, install its package, or set its crede
 def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None, remedy: str = _REMEDY) -> tuple[Any, str]:
     """Returns the filesystem of a path or URL and the path in it. Nothing is read yet.
 
-    S3 connections get time limits, unless `options` has `config_kwargs`.
+    S3 connections get time limits, unless `options` has `config_kwargs`; a store that restarts is waited for (`s3_retries.py`).
 
     Args:
         uri: the path or URL.
@@ -37,11 +37,15 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
         InputError: if the protocol is unknown, its package is missing or the text cannot be a path.
     """
     given = dict(options or {})
-    if uri.startswith(_S3_PROTOCOLS):
-        given.setdefault("config_kwargs", _S3_LIMITS)
     with location_errors(uri, where, remedy):
         if "\0" in uri or not _is_encodable(uri):
             raise ValueError("characters that no path has")
+        if uri.startswith(_S3_PROTOCOLS):
+            from dssm_assets.storage.s3_retries import RetryingS3FileSystem
+
+            from_url = RetryingS3FileSystem._get_kwargs_from_urls(uri)
+            s3 = RetryingS3FileSystem(**{"config_kwargs": _S3_LIMITS, **from_url, **given})
+            return s3, str(s3._strip_protocol(uri))
         fs, path = fsspec.core.url_to_fs(uri, **given)
         return fs, str(path)
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import kubernetes_validate
 import yaml
+from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.config import dagster_instance_config_schema
 from dagster_k8s.container_context import K8sContainerContext
 
+from dssm_assets.deployment.watched_k8s_launcher import WatchedK8sRunLauncher
 from dssm_assets_tests.deploy.compose_file import DEPLOY, services
 from dssm_assets_tests.deploy.test_compose import SET
 
@@ -66,30 +68,8 @@ KNOWN: dict[str, set[str]] = {
     },
     "dagsterDaemon.runRetries": {"enabled", "maxRetries", "retryOnAssetOrOpFailure"},
     "runLauncher": {"type", "config"},
-    "runLauncher.config.k8sRunLauncher": {
-        "imagePullPolicy",
-        "jobNamespace",
-        "loadInclusterConfig",
-        "kubeconfigFile",
-        "envConfigMaps",
-        "envSecrets",
-        "envVars",
-        "volumeMounts",
-        "volumes",
-        "labels",
-        "failPodOnRunFailure",
-        "resources",
-        "schedulerName",
-        "securityContext",
-        "runK8sConfig",
-    },
-    "runLauncher.config.k8sRunLauncher.runK8sConfig": {
-        "containerConfig",
-        "podSpecConfig",
-        "podTemplateSpecMetadata",
-        "jobSpecConfig",
-        "jobMetadata",
-    },
+    "runLauncher.config": {"customRunLauncher"},
+    "runLauncher.config.customRunLauncher": {"module", "class", "config"},
     "computeLogManager.config.s3ComputeLogManager": {
         "bucket",
         "localDir",
@@ -156,7 +136,6 @@ def test_queue_retries_and_logs_equal_those_of_the_compose_file() -> None:
         "run_retries"
     ]
     assert retries["retryOnAssetOrOpFailure"] is False
-    assert values["runLauncher"]["type"] == "K8sRunLauncher"
     assert values["postgresql"]["postgresqlScheme"] == production["storage"]["postgres"]["postgres_db"]["scheme"]
     logs = values["computeLogManager"]["config"]["s3ComputeLogManager"]
     assert (logs["bucket"], logs["prefix"]) == ({"env": "DSSM_LOG_BUCKET"}, production["compute_logs"]["config"]["prefix"])
@@ -176,11 +155,11 @@ def test_code_server_has_the_address_that_the_ui_uses() -> None:
 
 
 def test_run_pods_have_the_configuration_and_the_environment_of_the_server() -> None:
-    container, launcher = _container(), _values()["runLauncher"]["config"]["k8sRunLauncher"]
+    container, launcher = _container(), _values()["runLauncher"]["config"]["customRunLauncher"]["config"]
     named = [
         (entry["configMapRef"] if "configMapRef" in entry else entry["secretRef"])["name"] for entry in container["envFrom"]
     ]
-    assert named == [entry["name"] for entry in (*launcher["envConfigMaps"], *launcher["envSecrets"])]
+    assert named == [*launcher["env_config_maps"], *launcher["env_secrets"]]
     variables = {entry["name"]: entry["value"] for entry in container["env"]}
     assert variables["DAGSTER_CURRENT_IMAGE"] == container["image"]
     context = K8sContainerContext.create_from_config(json.loads(variables["DAGSTER_CONTAINER_CONTEXT"]))
@@ -188,6 +167,20 @@ def test_run_pods_have_the_configuration_and_the_environment_of_the_server() -> 
     mounts = {mount["mount_path"] for mount in run.container_config["volume_mounts"]}
     assert mounts == {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {volume["name"] for volume in run.pod_spec_config["volumes"]} == {"config", "scratch"}
+
+
+def test_runs_are_launched_by_a_launcher_that_takes_its_settings() -> None:
+    values = _values()
+    launcher = values["runLauncher"]["config"]["customRunLauncher"]
+    assert (values["runLauncher"]["type"], launcher["class"]) == ("CustomRunLauncher", "WatchedK8sRunLauncher")
+    assert launcher["module"] == WatchedK8sRunLauncher.__module__
+    checked = process_config(resolve_to_config_type(WatchedK8sRunLauncher.config_type()), launcher["config"])
+    assert checked.errors is None or checked.errors == []
+    assert launcher["config"]["postgres_password_secret"] == values["global"]["postgresqlSecretName"]
+    operations = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    install = f"helm upgrade --install {launcher['config']['service_account_name']} dagster/dagster --version"
+    assert install in operations, "the chart names its objects after the release"
+    assert f"-n {launcher['config']['job_namespace']} -f deploy/kubernetes/values.yaml" in operations
 
 
 def test_secrets_are_referred_to_and_never_written() -> None:

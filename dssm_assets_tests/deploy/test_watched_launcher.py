@@ -6,7 +6,7 @@ Runs without a code server are judged by their process: `test_run_owner.py`.
 from __future__ import annotations
 
 import pytest
-from dagster import DagsterRun
+from dagster import DagsterInstance, DagsterRun
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import WorkerStatus
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
@@ -33,7 +33,9 @@ def _status(monkeypatch: pytest.MonkeyPatch, server: _Server | None) -> WorkerSt
     monkeypatch.setattr(WatchedRunLauncher, "_get_grpc_client_for_termination", lambda self, run_id: server)
     launcher = WatchedRunLauncher()
     assert launcher.supports_check_run_worker_health
-    return launcher.check_run_worker_health(RUN).status
+    with DagsterInstance.ephemeral() as instance:
+        launcher.register_instance(instance)
+        return launcher.check_run_worker_health(RUN).status
 
 
 def test_run_in_the_server_is_running(monkeypatch: pytest.MonkeyPatch) -> None:

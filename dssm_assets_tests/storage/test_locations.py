@@ -20,8 +20,13 @@ from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source_files import list_files, open_folder
 from dssm_assets.storage.sources.table_survey import survey_table
 
-NO_SERVER = {"key": "k", "secret": "s", "endpoint_url": "http://127.0.0.1:9"}
-"""S3 options of a port where nothing listens."""
+NO_SERVER = {
+    "key": "k",
+    "secret": "s",
+    "endpoint_url": "http://127.0.0.1:9",
+    "config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 0}},
+}
+"""S3 options of a port where nothing listens; without botocore's waits, which take up to 15 s."""
 
 PLACES = [
     "gopher://host/path",
