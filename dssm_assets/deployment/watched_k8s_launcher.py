@@ -21,14 +21,15 @@ class WatchedK8sRunLauncher(K8sRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Returns the health of a run's job, or of the process that works on it."""
-        if _has_job(run):
-            return super().check_run_worker_health(run)
-        return check_own_process(self._instance, run)
+        if not _has_job(run):
+            return check_own_process(self._instance, run)
+        health: CheckRunHealthResult = super().check_run_worker_health(run)
+        return health
 
-    def terminate(self, run_id: str) -> bool | None:
+    def terminate(self, run_id: str) -> bool:
         """Terminates a run's job; returns False for a run without one, which stays as it is: only its process can end it."""
         run = self._instance.get_run_by_id(run_id)
-        return False if run is not None and not _has_job(run) else super().terminate(run_id)
+        return (run is None or _has_job(run)) and bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
 
 
 def _has_job(run: DagsterRun) -> bool:
