@@ -14,12 +14,13 @@ import yaml
 from dssm_assets.core.config.pipeline import json_value_of, parse_config
 from dssm_assets.core.config.yaml_edit import edit_yaml
 from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault
-from dssm_assets.core.experiment_settings import expand_settings, needs_fit
+from dssm_assets.core.experiment_settings import expand_settings, needs_fit, reached_assets
 from dssm_assets.core.experiments import REGULAR, Experiment
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
 from dssm_assets.defs.run_settings import EvaluationSettings, ExperimentSettings
 from dssm_assets.defs.runs import open_instance, run_day
 from dssm_assets.defs.scene import Scene
@@ -118,6 +119,15 @@ class Adoption:
     path: Path
     day: str
     changed: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def remade(self) -> list[str]:
+        """Returns what to materialize, so that the regular partitions follow: the whole job, or what comes after the towers."""
+        if needs_fit(self.changed):
+            return [TRAIN_AND_EVALUATE]
+        reached = reached_assets(self.changed, reads_history=True)
+        counted = ["hit_counts", "hit_rate_detail", "total_hit_rate"]
+        return [row.name for row in all_rows() if row.name in reached or row.name in counted]
 
 
 def adopt_experiment(scene: Scene, name: str) -> Adoption:

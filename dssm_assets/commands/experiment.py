@@ -97,7 +97,9 @@ def _adopt(parsed: argparse.Namespace) -> int:
     found = adopt_experiment(scene, parsed.name[1])
     for key, (before, now) in found.changed.items():
         print(f"{key}: {now} (was {before})")
-    print(f"Wrote {found.path}. Next: dssm-assets materialize train_and_evaluate --from {found.day}")
+    print(f"Wrote {found.path}. Next, of this and of later days:")
+    for asset in found.remade:
+        print(f"  dssm-assets materialize {asset} --from {found.day}")
     return 0
 
 

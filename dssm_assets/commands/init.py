@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dssm_assets.core.sources.starter_settings import StarterSettings
 
 SHOWN_DAYS: Final = 4
-"""Last evaluation days that the printed commands evaluate."""
+"""Last days that the printed commands evaluate at most; each is a fit."""
 _ROLES = {
     "user_id": "the log's column of user ids",
     "item_id": "the log's column of item ids",
@@ -85,7 +85,9 @@ def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
     days, start = settings.evaluation_days, settings.start.value
     last = days.last or dt.date.fromisoformat(start) + dt.timedelta(days=days.window)
     last_day = last + dt.timedelta(days=settings.span_days - 1)
-    first = to_date(days.days[-SHOWN_DAYS:][0]) if days.days else last
+    first = last
+    if settings.span_days == 1:  # else each day is a span of several, which is a fit for each
+        first = min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last)
     return "\n".join(
         [
             "",

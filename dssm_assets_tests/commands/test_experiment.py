@@ -8,6 +8,7 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.core.experiments import EXPERIMENTS, Experiment
+from dssm_assets.experiment_runs import Adoption
 from dssm_assets.steps.experiments import open_experiment, reopen_experiment
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
@@ -46,7 +47,7 @@ def test_only_what_the_settings_reach_is_made(loaded, tmp_path_factory):
     assert own_assets(loaded, "wide") == {
         "settings",
         *("feature_binning", "feature_config", "step_config", "train_samples", "training_config"),
-        *("dssm_model", "item_vectors", "user_vectors", "hit_counts", "hit_rate_detail", "total_hit_rate"),
+        *("dssm_model", "item_vectors", "user_vectors", "channel_weights", "hit_counts", "hit_rate_detail", "total_hit_rate"),
     }
     workspace = reopen_experiment(worlds.open_workspace(loaded), "wide", EVALUATION_DAY)
     vectors = workspace.tables.read(workspace.need("user_vectors", EVALUATION_DAY))
@@ -132,7 +133,7 @@ def test_adopted_settings_are_in_the_configuration_with_its_comments(loaded, cap
     status, out, _ = command(loaded, capsys, "experiment", "adopt", "wide")
     assert status == 0
     assert "training.epochs: 1 (was 10)" in out
-    assert f"Next: dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY}" in out
+    assert out.endswith(f"  dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY}\n")
     adopted = loaded.path.read_text()
     assert "seed: 7  # lucky\n" in adopted
     assert "  # experiment wide; was 10\n  epochs: 1  # enough\n" in adopted
@@ -142,6 +143,18 @@ def test_adopted_settings_are_in_the_configuration_with_its_comments(loaded, cap
     assert status == 1
     assert "settings that differ from the configuration, got none" in stderr
     loaded.path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "remade"),
+    [
+        ("model.dropout", ["train_and_evaluate"]),
+        ("channels.weights", ["channel_weights", "hit_counts", "hit_rate_detail", "total_hit_rate"]),
+        ("evaluation.k", ["hit_counts", "hit_rate_detail", "total_hit_rate"]),
+    ],
+)
+def test_what_follows_an_adoption_leaves_out_what_the_settings_do_not_reach(loaded, key, remade):
+    assert Adoption(loaded.path, EVALUATION_DAY, {key: (None, None)}).remade == remade
 
 
 def test_table_of_an_earlier_version_is_refused_with_the_remedy(loaded, capsys, tmp_path):

@@ -1,6 +1,8 @@
 """`dssm-assets init`: what it writes fits the tables, passes validate, and runs from the first table to the hit rate."""
 
+import datetime as dt
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
@@ -70,6 +72,8 @@ def test_next_commands_can_be_pasted(sources, tmp_path, capsys):
     lines = out.split("Next:\n")[1].splitlines()
     assert lines[0].strip() == f"export DSSM_CONFIG={tmp_path}/out/config.yaml DAGSTER_HOME={tmp_path}/out"
     assert lines[1].strip().startswith(f"dssm-assets materialize daily_tables --from {worlds.START} --to ")
+    first, last = re.fullmatch(r"  dssm-assets materialize train_and_evaluate --from (\S+) --to (\S+)", lines[2]).groups()
+    assert 0 <= (dt.date.fromisoformat(last) - dt.date.fromisoformat(first)).days < 4
     assert "telemetry: {enabled: false}" in (tmp_path / "out" / "dagster.yaml").read_text()
 
 
@@ -154,6 +158,8 @@ def test_init_recognises_csv_columns_with_unknown_names(tmp_path, monkeypatch):
             "moment": [f"2024-03-{1 + n // 30:02d} 10:00:{n % 30:02d}" for n in range(90)],
             "amount": [n * 0.5 for n in range(90)],
             "channel": [("web", "app")[n % 2] for n in range(90)],
+            "day": [f"2024-03-{1 + n // 30:02d}" for n in range(90)],
+            "stars": [1 + n % 5 for n in range(90)],
         }
     )
     for name, table in (("people", people), ("things", things), ("log", log)):
@@ -167,6 +173,7 @@ def test_init_recognises_csv_columns_with_unknown_names(tmp_path, monkeypatch):
     assert behavior["columns"] == {"user_id": "who", "item_id": "what", "event_time": "moment"}
     assert behavior["constant_event"] == "act"
     assert (behavior["value_columns"], behavior["context_columns"]) == (["amount"], ["channel"])
+    assert "# not used: stars (integer, 5 distinct, e.g. 1, 2, 3)" in (tmp_path / "out" / "config.yaml").read_text()
     kinds = {name: feature["feature_type"] for name, feature in features(tmp_path).items()}
     assert (kinds["shelf"], kinds["item_weight"], kinds["request_channel"]) == ("id_feature", "raw_feature", "id_feature")
 

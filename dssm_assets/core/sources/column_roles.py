@@ -231,8 +231,11 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
         given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
     Raises:
-        ConfigError: naming every role that no column fits, and every given column that does not exist.
+        ConfigError: naming every role that no column fits, and every given column that does not exist; the log has no rows.
     """
+    if not any(column.rows for column in log):
+        found = f"the columns {', '.join(column.name for column in log)} without rows" if log else "no columns"
+        raise ConfigError(Fault("log", "rows", found, "give a log with rows"))
     names = {column.name for column in log}
     faults = [
         Fault(
@@ -303,8 +306,8 @@ def _find_ids_by_name(
     fitting = [column for column in named if column.kind in kinds and (given or not _TIME.search(column.name))]
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in log) or "no columns"
-        expected = f"integers or text in a column with the name of a {side}, because there is no {side} table"
-        remedy = f"name it with --{side}-id, or give a --{side} table"
+        expected = f"integers or text in a column whose name says {side}, because there is no {side} table"
+        remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
         faults.append(Fault(f"log, the column of {side} ids", expected, found, remedy))
         return None
     best = max(fitting, key=lambda column: (bool(_ID.search(column.name)), not column.missing, column.distinct))
@@ -328,7 +331,8 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
         expected = "timestamps, ISO 8601 text, or seconds or milliseconds since 1970"
-        faults.append(Fault("log, the column of timestamps", expected, found, "name it with --event-time"))
+        remedy = "name it with --event-time; other forms of dates, such as 31.12.2026, have to be written as ISO 8601 first"
+        faults.append(Fault("log, the column of timestamps", expected, found, remedy))
         return None
     return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
 

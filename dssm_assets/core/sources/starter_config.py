@@ -111,6 +111,10 @@ def _log_lines(inputs: StarterInputs) -> list[str]:
         lines.append(f"    value_columns: {_list(inputs.values)}    # numbers to sum per user and item")
     if inputs.contexts:
         lines.append(f"    context_columns: {_list(inputs.contexts)}  # keep only columns that are known at request time")
+    lines += [
+        f"    # not used: {column.name} ({column.summary}); list it in value_columns (summed), context_columns or keep"
+        for column in inputs.unused
+    ]
     if inputs.facts.empty_days:
         lines.append(
             f"    allow_empty_days: true    # {inputs.facts.empty_days} days have no rows: correct, or is data missing?"

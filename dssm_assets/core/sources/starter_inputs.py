@@ -162,7 +162,13 @@ class StarterInputs:
     def contexts(self) -> list[str]:
         """Returns the columns of the log that may be known at request time."""
         kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
-        return [column.name for column in self._log_rest() if column.kind in kinds and 1 < column.distinct <= _MANY]
+        fitting = [column for column in self._log_rest() if column.kind in kinds and 1 < column.distinct <= _MANY]
+        return [column.name for column in fitting if not is_time(column)]  # a day that is over does not come again
+
+    @property
+    def unused(self) -> list[ColumnProfile]:
+        """Returns the columns of the log that the configuration does not name."""
+        return [column for column in self._log_rest() if column.name not in {*self.values, *self.contexts}]
 
     @property
     def history(self) -> list[str]:

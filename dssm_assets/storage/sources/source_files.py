@@ -4,14 +4,15 @@ Belongs here: fsspec, parquet and csv. Does not belong here: which columns are w
 (`reader.py`).
 
 Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
-`.pq`; `.csv`, `.csv.gz`) or no ending; names that start with "_" or "." are skipped. CSV files are comma-separated UTF-8 with one
-header line. Every csv column arrives as text and only an empty field is null, because a type inferred from the first block can
-be wrong for a later one.
+`.pq`; `.csv`, `.csv.gz`) or no ending; names that start with "_" or "." are skipped. CSV files are UTF-8 with one
+header line and separated by commas. Every csv column arrives as text and only an empty field is null, because a type inferred from the first block can
+be wrong for a later one. Without a comma in the header line its `;`, tab or `|` separates the fields.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ BLOCK_ROWS: Final = 262_144
 BLOCK_BYTES: Final = 16 * 2**20
 _ENDINGS: Final = {FileFormat.PARQUET: (".parquet", ".pq"), FileFormat.CSV: (".csv", ".csv.gz")}
 _PARQUET_MAGIC: Final = b"PAR1"
+_OTHER_SEPARATORS: Final = (";", "\t", "|")
+_QUOTED: Final = re.compile(r'"[^"]*"')
+_HEADER_BYTES: Final = 1 << 20
 
 
 class SourceMissingError(InputError):
@@ -72,17 +76,20 @@ class SourceFile:
         Raises:
             SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
         """
+        parsing = self._parsing()
         with self._open() as handle:
             if self.format is FileFormat.PARQUET:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
             else:
-                names = pcsv.open_csv(handle, read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES)).schema.names
+                options = pcsv.ReadOptions(block_size=BLOCK_BYTES)
+                names = pcsv.open_csv(handle, read_options=options, parse_options=parsing).schema.names
                 schema = pa.schema([(name, pa.string()) for name in names])
         check_names(schema.names, self.where)
         return schema
 
     def blocks(self, columns: Sequence[str], wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the named columns in blocks, in file order; `wants` can skip parquet row groups by their metadata."""
+        parsing = self._parsing()
         with self._open() as handle:
             if self.format is FileFormat.PARQUET:
                 file = pq.ParquetFile(handle)
@@ -92,7 +99,7 @@ class SourceFile:
                 batches = pcsv.open_csv(
                     handle,
                     read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES),
-                    parse_options=pcsv.ParseOptions(newlines_in_values=True),
+                    parse_options=parsing,
                     convert_options=pcsv.ConvertOptions(
                         column_types={name: pa.string() for name in columns},
                         include_columns=list(columns),
@@ -102,6 +109,15 @@ class SourceFile:
                 )
             for batch in batches:
                 yield pa.Table.from_batches([batch]).select(list(columns))
+
+    def _parsing(self) -> pcsv.ParseOptions:
+        """Returns how a csv file is parsed: the separator is found in its header line, outside quotes."""
+        if self.format is not FileFormat.CSV:
+            return pcsv.ParseOptions()
+        with self._open() as handle:
+            header = _QUOTED.sub("", handle.readline(_HEADER_BYTES).decode("utf-8", errors="replace"))
+        separator = "," if "," in header else max(_OTHER_SEPARATORS, key=header.count)
+        return pcsv.ParseOptions(delimiter=separator if separator in header else ",", newlines_in_values=True)
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

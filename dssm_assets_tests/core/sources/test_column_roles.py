@@ -134,6 +134,11 @@ def test_all_roles_that_cannot_be_guessed_are_named():
     ]
 
 
+def test_a_log_without_rows_is_said_to_be_empty():
+    with pytest.raises(ConfigError, match="log: expected rows, got the columns uid, sku without rows"):
+        find_roles(None, None, columns(uid=[], sku=[]), {})
+
+
 def test_an_event_column_has_few_distinct_values():
     log = {"uid": [1] * 60, "sku": [7] * 60, "ts": [TIMES[0]] * 60}
     assert find_roles(USERS, ITEMS, columns(**log, behavior_type=[1, 4] * 30), {}).event == "behavior_type"
@@ -172,5 +177,5 @@ def test_ids_of_sides_without_a_table_are_found_by_name():
     roles = find_roles(None, None, log, {})
     assert (roles.user_key, roles.item_key, roles.user_id, roles.item_id) == (None, None, "userId", "movieId")
     assert find_roles(None, None, log, {"item_id": "movie_genre"}).item_id == "movie_genre"
-    with pytest.raises(ConfigError, match="name it with --user-id, or give a --user table"):
+    with pytest.raises(ConfigError, match="name it with --user-id, or give the users as a table with --user"):
         find_roles(None, None, columns(who=[1], movieId=[5], timestamp=[1_500_000_000]), {})

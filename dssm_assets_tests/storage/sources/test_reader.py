@@ -133,6 +133,24 @@ def test_storage_options_reach_the_filesystem(tmp_path: Path) -> None:
     assert read(table, "2026-01-01") == {"2026-01-01": [{"user_id": 3}]}
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("user_id;name\n1;a,b\n", "a,b"),
+        ("user_id\tname\n1\ta;b\n", "a;b"),
+        ("user_id|name\n1|a\n", "a"),
+        ('"user_id";"name, first"\n1;a\n', "a"),
+        ("user_id,name;first\n1,a;b\n", "a;b"),
+    ],
+    ids=["semicolon", "tab", "bar", "comma in quotes", "comma"],
+)
+def test_the_separator_of_a_csv_file_is_that_of_its_header(tmp_path: Path, text: str, name: str) -> None:
+    for file in (tmp_path / "plain.csv", tmp_path / "packed.csv.gz"):
+        file.write_bytes(gzip.compress(text.encode()) if file.suffix == ".gz" else text.encode())
+        (row,) = read(users(file, format="csv"), "2026-01-01")["2026-01-01"]
+        assert list(row.values()) == [1, name]
+
+
 def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,event_time\n")
     ((_, rows),) = read_all(behavior(tmp_path / "log.csv", format="csv", allow_empty_days=True), "2026-01-01")
