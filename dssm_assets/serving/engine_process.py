@@ -37,6 +37,8 @@ CALLS_AT_ONCE: Final = 16
 """Calls that a thread of the engine is given together, at most."""
 CALLS_BYTES: Final = 1 << 14
 """Content of such calls, at most: what a large body asks for does not wait for others, nor they for it."""
+GATHER_SECONDS: Final = 0.003
+"""Time for which a body waits for others while several clients send them; encoding the features of one takes longer."""
 _HEAD_BYTES: Final = 8
 
 _log = logging.getLogger(__name__)
@@ -62,6 +64,10 @@ class EngineClient:
         self.is_lost = False
         self._sockets, self._status = channels, status
         self._waiting: deque[tuple[Call, asyncio.Future[Reply]]] = deque()
+        self._bodies: list[tuple[Call, asyncio.Future[Reply]]] = []
+        """Those that wait for others, before they join `_waiting`."""
+        self._passed_bodies = 0
+        """Bodies of the last calls that were passed with one."""
         self._free: list[_Thread] = []
         self._is_passing = False
         self._watching: asyncio.Task[None] | None = None
@@ -85,16 +91,27 @@ class EngineClient:
     def compute(self, call: Call) -> asyncio.Future[Reply]:
         """Returns the answer of a call, once a thread of the engine has computed it.
 
-        Calls that wait are passed together, shared among the free threads: so they are searched for at once.
+        Calls that wait are passed together, shared among the free threads: so they are searched for at once. Bodies are not shared
+        out: the features of 16 users are encoded in the time of one's.
 
         Raises:
             DssmError: when awaited: what the call asks for cannot be answered.
             BusyError: when awaited: the engine has ended.
         """
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, waiting))
-        self._pass_calls_soon()
+        if call.route is Route.BODY and self._passed_bodies > 1:
+            self._bodies.append((call, waiting))
+            if len(self._bodies) == 1:
+                asyncio.get_running_loop().call_later(GATHER_SECONDS, self._pass_bodies)
+        else:
+            self._waiting.append((call, waiting))
+            self._pass_calls_soon()
         return waiting
+
+    def _pass_bodies(self) -> None:
+        self._waiting += self._bodies
+        self._bodies.clear()
+        self._pass_calls_soon()
 
     def _pass_calls_soon(self, freed: _Thread | None = None) -> None:
         """Passes calls after what else is to do in this turn of the event loop, which may bring further calls."""
@@ -110,11 +127,13 @@ class EngineClient:
             thread = self._free.pop()
             calls = [self._waiting.popleft()]
             most = CALLS_AT_ONCE
-            if calls[0][0].route is not Route.BODY:  # Those stay together: 16 users' features are encoded in the time of one's.
+            if calls[0][0].route is not Route.BODY:
                 most = min(most, -(-(1 + len(self._waiting)) // (len(self._free) + 1)))
             size = _size(calls[0][0])
             while self._waiting and len(calls) < most and (size := size + _size(self._waiting[0][0])) <= CALLS_BYTES:
                 calls.append(self._waiting.popleft())
+            bodies = sum(call.route is Route.BODY for call, _ in calls)
+            self._passed_bodies = bodies or self._passed_bodies
             thread.pass_calls(calls)
 
     async def _watch(self, on_loss: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ A request must give the same features as the same row of a table. Two kinds of n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 
 _INT64 = range(-(2**63), 2**63)
 _BEYOND_INT64 = float(2**63)
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
@@ -42,6 +44,11 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
     """
     faults, arrays = [], {}
     for name in columns:
+        values = [request.get(name) for request in requests]
+        if len(values) > 1 and {type(value) for value in values} <= {str, type(None)}:
+            with contextlib.suppress(UnicodeEncodeError):  # which is told below
+                arrays[name] = pa.array(values, pa.string())
+                continue
         parts = []
         for request in requests:
             try:
@@ -98,6 +105,8 @@ class _Pairs(list[tuple[Any, Any]]):
 
 def _plain(value: Any) -> Any:
     """Returns the value as plain numbers, texts, lists and pairs."""
+    if type(value) in _PLAIN_TYPES:  # which most values have: to ask whether they are mappings takes longer than all else here
+        return value
     if isinstance(value, Mapping):
         return _Pairs((str(key) if isinstance(key, bool) else _plain(key), _plain(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
