@@ -144,11 +144,10 @@ class BundleChannels:
         lists, odds = MergedScorer(self._merge, channels, fill_order).merge_lists(candidates, _ONE_USER, depth)
         is_kept = (lists[0] >= 0) & selection.is_wanted(lists[0])
         rows, scores = lists[0][is_kept][: selection.k], odds[0][is_kept][: selection.k]
-        places = [places_in(one, rows[None])[0] for one in candidates.proposed]
-        sources = [
-            [str(channel.name) for channel, place in zip(channels, places, strict=True) if place[number] >= 0] or [FILLED]
-            for number in range(len(rows))
-        ]
+        names = [str(channel.name) for channel in channels]
+        bits = sum((places_in(one, rows[None])[0] >= 0) << bit for bit, one in enumerate(candidates.proposed))  # [K]
+        told = [[name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))]
+        sources = [told[number] for number in np.asarray(bits).tolist()]
         return MergedList(rows, scores.tolist(), sources)
 
 

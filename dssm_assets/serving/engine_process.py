@@ -40,6 +40,7 @@ CALLS_BYTES: Final = 1 << 14
 GATHER_SECONDS: Final = 0.003
 """Time for which a body waits for others while several clients send them; encoding the features of one takes longer."""
 _HEAD_BYTES: Final = 8
+_NEVER: Final = (1 << 31) - 1
 
 _log = logging.getLogger(__name__)
 
@@ -260,6 +261,11 @@ def _run_engine(
         end.close()
     for one in (signal.SIGINT, signal.SIGTERM):  # meant for the whole group; the other process finishes what it has begun
         signal.signal(one, signal.SIG_IGN)
+    import faiss
+
+    faiss.cvar.distance_compute_blas_threshold = (
+        _NEVER  # so that many vectors may be searched for at once, see `recall_engine.py`
+    )
     try:
         live = open_live()
     except DssmError as error:

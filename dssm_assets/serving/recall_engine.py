@@ -43,8 +43,8 @@ MAX_EXCLUDED: Final = 100_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
 """Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
-SEARCHED_AT_ONCE: Final = 16
-"""Vectors of one search. FAISS compares 20 and more by a matrix product, which rounds one row differently from the same row alone."""
+SEARCHED_AT_ONCE: Final = 64
+"""Vectors of one search, at most."""
 
 Vector = npt.NDArray[np.float32]
 Nearest = tuple[IntArray, npt.NDArray[np.float32]]
@@ -374,9 +374,13 @@ class RecallEngine:
         ]
 
     def _search_index(self, users: Vector, depth: int, allowed: AllowedItems | None) -> list[Nearest]:
+        import faiss
+
+        # From this number of vectors on FAISS multiplies matrices, which rounds one row differently from the same row alone.
+        step = max(1, min(SEARCHED_AT_ONCE, faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
         found: list[Nearest] = []
-        for start in range(0, len(users), SEARCHED_AT_ONCE):
-            part = users[start : start + SEARCHED_AT_ONCE]
+        for start in range(0, len(users), step):
+            part = users[start : start + step]
             scores, rows = self.bundle.search(part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
             if part.shape[1] > 1:
                 rows, scores = merge_lists(rows, scores, np.arange(len(part) + 1) * part.shape[1])  # [B, M]

@@ -27,7 +27,7 @@ FRACTIONS = (1.0, 0.5, 0.05, 0.001)
 def report(item_count: int, kind: IndexKind, users: int, folder: Path) -> list[str]:
     """Returns the lines of the report."""
     draws = np.random.default_rng(5).random(item_count)
-    lines = write(folder, item_count, kind, pa.table({"draw": draws}))
+    lines = write(folder, item_count, kind, pa.table({"draw": draws}), recall=0.98)
     engine, items = RecallEngine.open(str(folder), is_verified=False), vectors(item_count, 1)
     wanted = vectors(USERS, 2)[:users]
     faiss.omp_set_num_threads(1)

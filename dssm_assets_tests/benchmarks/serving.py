@@ -1,26 +1,30 @@
 """Measures how fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
 
-First the engine alone is measured, called in this process by one thread. Then a server runs over a bundle of random items and
-users on the local disk, in a process of its own. Each client is a process with one persistent connection that sends one
-request after the other. Requests are for random stored users, top-200. Clients and server share the machine, so with few
-cores the figures at several connections are those of the whole machine.
+First where the time of a list goes, in this process, by one thread: the index alone, one vector a search and 16, the engine, a request from its
+bytes to the bytes of its answer. Then a server runs over a bundle of random items and users on the local disk, in processes of its own. One client
+process keeps some connections busy: each sends a request as soon as it has the answer to the one before; requests are written before the time
+starts, and answers are not looked into but for their status and length. Requests are for random stored users, top-200.
+
+Client and server share the machine. CPU time of each is counted: on a machine that does other things, too, requests/s and latencies are too low
+and too high, and `bound` says how many requests a second the CPU time allows if all cores worked on nothing else.
 
 Vectors have unit length, 16 hidden dimensions, and noise in all dimensions, because the vectors of towers have few directions
-that matter. Independent dimensions would be harder for any index than real vectors.
+that matter. Independent dimensions would be harder for any index than real vectors. There are no clusters, which makes them harder than most.
 
-The index is what a serving bundle ships for such a corpus (--index auto), tuned for a recall@200 of .98. Its recall against
-exact search is printed. HNSW takes minutes to build for a million items, IVF a fraction of that.
-
-Latency is wall time, so other work on the machine increases it. CPU time per request is not affected.
+The index is what a serving bundle ships for such a corpus (--index auto), tuned for --recall. Its recall@200 against exact search is
+printed. A bundle of a million items takes a minute or two; --folder keeps it for the next run.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import multiprocessing
 import os
 import re
 import resource
+import selectors
 import socket
 import subprocess
 import sys
@@ -33,18 +37,23 @@ from typing import Any
 
 import faiss
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
-from dssm_assets.core.retrieval.index import ship_index
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.core.retrieval.index import search_index, ship_index
+from dssm_assets.serving.calls import ARROW, Call, Route, answer_calls
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
-from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.serving.request_body import parse_recall_body, parse_recall_query
 from dssm_assets_tests.serving import bundles
 
 K = 200
 DIMS = 64
 USERS = 100_000
-GOAL_RECALL = 0.98
+GOAL_RECALL = 0.95
+MANY = 16
+BATCH = 100
 SAMPLE_USERS = 500
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
@@ -53,17 +62,22 @@ _HIDDEN_DIMS = 16
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each request, of all requests, and CPU seconds of the process that answered."""
+    """Seconds of each request, of all requests, and CPU seconds of the processes that answered and of the one that asked."""
 
     each: np.ndarray
     whole: float
-    cpu: float
+    server: tuple[float, ...]
+    client: float
+    per_request: int = 1
 
     def line(self, name: str) -> str:
-        """Returns a line of the table."""
+        """Returns a line of the table; users of a batch count one by one."""
+        count = len(self.each) * self.per_request
         p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
-        cpu = 1e3 * self.cpu / len(self.each)
-        return f"{name:>34}  {p50:>8.2f}  {p99:>8.2f}  {len(self.each) / self.whole:>10,.0f}  {cpu:>8.2f}"
+        *parts, client = (1e6 * cpu / count for cpu in (*self.server, self.client))
+        bound = (os.cpu_count() or 1) * 1e6 / max(sum(parts) + client, 1e-9)
+        shown = " + ".join(f"{part:.0f}" for part in parts)
+        return f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {shown:>11}  {client:>6.0f}  {bound:>7,.0f}"
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -76,11 +90,13 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return found
 
 
-def write(root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table | None = None) -> list[str]:
+def write(
+    root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table | None = None, recall: float = GOAL_RECALL
+) -> list[str]:
     """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
-    settings = Serving(index=kind, min_index_recall=GOAL_RECALL)
+    settings = Serving(index=kind, min_index_recall=recall)
     shipped = ship_index(items, users[:SAMPLE_USERS], [K], settings, seed=1)
     seconds = time.perf_counter() - start
     folder = bundles.write_files(
@@ -102,87 +118,135 @@ def write(root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table |
 
 
 def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
-    """Measures the engine, called by one thread; returns the lines of the table."""
+    """Returns the lines of the table of where the CPU time of a list goes, by one thread."""
     faiss.omp_set_num_threads(1)
-    random = np.random.default_rng(3)
-    cold = UserInputs({"city": "x", "tags": ["p:1", "q:2"]}, {"item_ids": ["n0", "n1", "n2"]})
-    requests: dict[str, Callable[[], Any]] = {
-        "engine, stored user": lambda: engine.recall_for_user(f"user{random.integers(USERS)}", ListOptions(K)),
-        "engine, similar items": lambda: engine.similar_items(
-            int(10_000_000 + random.integers(len(engine.bundle.items))), ListOptions(K)
-        ),
-        "engine, features": lambda: engine.recall_for_features(cold, ListOptions(K)),
-        "user tower from features alone": lambda: engine.tower.compute_vector(cold),
+    random, bundle, limits = np.random.default_rng(3), engine.bundle, ServiceLimits()
+    stored = [bundle.user_vectors.vector(int(row)) for row in random.integers(USERS, size=4096)]
+    queries = [Call(Route.QUERY, f"user_id=user{row}&k={K}".encode()) for row in random.integers(USERS, size=4096)]
+    cold = [Call(Route.BODY, COLD.encode())] * MANY
+    inputs = [parse_recall_body(COLD.encode(), limits).inputs] * MANY
+    answer = engine.recall_for_user("user0", ListOptions(K))
+    position = itertools.count(0, MANY)
+
+    def some(values: Sequence[Any], count: int) -> Sequence[Any]:
+        start = next(position) % len(values)
+        return values[start : start + count]
+
+    works: dict[str, tuple[int, Callable[[], Any]]] = {
+        "index, one vector a search": (1, lambda: search_index(bundle.index, np.stack(some(stored, 1)), K)),
+        f"index, {MANY} vectors a search": (MANY, lambda: search_index(bundle.index, np.stack(some(stored, MANY)), K)),
+        "+ order, exclusions": (MANY, lambda: engine.find_nearest(some(stored, MANY), K, None)),
+        "+ ids, from bytes to bytes, GET": (MANY, lambda: answer_calls(engine, some(queries, MANY), limits)),
+        "  of which the answer as JSON": (1, lambda: orjson.dumps(answer.to_dict())),
+        "  of which the query": (1, lambda: parse_recall_query(queries[0].content)),
+        "GET, one at a time": (1, lambda: answer_calls(engine, some(queries, 1), limits)),
+        "POST with features, bytes to bytes": (MANY, lambda: answer_calls(engine, cold, limits)),
+        "  of which features to vectors": (MANY, lambda: engine.tower.compute_vectors(inputs)),
+        "POST with features, one at a time": (1, lambda: answer_calls(engine, cold[:1], limits)),
     }
-    return [_time_requests(request, seconds).line(name) for name, request in requests.items()]
+    return [f"{name:>36}  {_cpu_us(work, seconds) / count:>8.0f}" for name, (count, work) in works.items()]
 
 
-def _time_requests(request: Callable[[], Any], seconds: float) -> Timing:
-    request()
-    each: list[float] = []
-    cpu = time.process_time()
-    begin = last = time.perf_counter()
-    while last - begin < seconds:
-        request()
-        now = time.perf_counter()
-        each.append(now - last)
-        last = now
-    return Timing(np.array(each), last - begin, time.process_time() - cpu)
+def _cpu_us(work: Callable[[], Any], seconds: float) -> float:
+    work()
+    count, begin = 0, time.process_time()
+    while (spent := time.process_time() - begin) < seconds / 4:
+        work()
+        count += 1
+    return 1e6 * spent / count
 
 
-def measure_server(server: Server, connections: int, seconds: float, body: str | None = None) -> Timing:
-    """Measures this many concurrent connections, each from a process of its own."""
-    pool = multiprocessing.get_context("spawn").Pool(connections)
-    try:
-        pool.map(_warm, [server.port] * connections)
-        before = server.cpu_seconds
-        given = [(server.port, seconds, seed, body) for seed in range(connections)]
-        parts = pool.starmap(_client, given, chunksize=1)
-        cpu = server.cpu_seconds - before
-    finally:
-        # Not terminate(): it sends SIGTERM, and where the calling process ignores that signal its workers do too.
-        pool.close()
-        pool.join()
-    return Timing(np.concatenate([part for part, _ in parts]), float(np.mean([whole for _, whole in parts])), cpu)
+def query_requests(count: int = 4096) -> list[bytes]:
+    """Returns requests of random stored users."""
+    rows = np.random.default_rng(7).integers(USERS, size=count)
+    return [f"GET /recall?user_id=user{row}&k={K} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for row in rows]
 
 
-def _warm(port: int) -> None:
-    _client(port, 0.1, 0, None)
+def body_request(path: str, body: str, accept: str = "*/*") -> bytes:
+    """Returns a request with a body."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: application/json"
+    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-def _client(port: int, seconds: float, seed: int, body: str | None) -> tuple[np.ndarray, float]:
-    """Sends requests over one connection for some seconds. A bare socket costs the machine little CPU time."""
-    random = np.random.default_rng(seed)
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+def batch_requests(size: int, accept: str, count: int = 64) -> list[bytes]:
+    """Returns batches of random stored users."""
+    random = np.random.default_rng(8)
+    return [
+        body_request(
+            "/recall/batch",
+            json.dumps({"requests": [{"user_id": f"user{row}", "k": K} for row in random.integers(USERS, size=size)]}),
+            accept,
+        )
+        for _ in range(count)
+    ]
+
+
+def measure_server(server: Server, connections: int, seconds: float, requests: list[bytes], users: int = 1) -> Timing:
+    """Keeps some connections busy, from a process of its own, at first for a moment that is not counted."""
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    arguments = (server.port, seconds, connections, requests, sending)
+    process = multiprocessing.get_context("spawn").Process(target=_client, args=arguments)
+    process.start()
+    receiving.recv()
+    receiving.recv()
+    before = server.cpu_seconds
+    each, whole, client = receiving.recv()
+    server_cpu = tuple(now - then for now, then in zip(server.cpu_seconds, before, strict=True))
+    process.join()
+    return Timing(each, whole, server_cpu, client, users)
+
+
+def _client(port: int, seconds: float, connections: int, requests: list[bytes], answers: Any) -> None:
+    """Sends requests in turn over some connections, one after the other on each."""
+    waiting = selectors.DefaultSelector()
+    for _ in range(connections):
+        connection = socket.create_connection(("127.0.0.1", port), timeout=30)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        timing = _time_requests(lambda: _exchange(connection, random.integers(USERS), body), seconds)
-    return timing.each, timing.whole
+        connection.setblocking(False)
+        waiting.register(connection, selectors.EVENT_READ, _Exchange(connection))
+    following = itertools.cycle(requests)
+    for key in waiting.get_map().values():
+        key.data.send(next(following))
+    for length in (min(1.0, seconds), seconds):
+        answers.send(None)
+        each: list[float] = []
+        cpu, begin = time.process_time(), time.perf_counter()
+        while time.perf_counter() - begin < length or not each:
+            for key, _ in waiting.select(30):
+                if (took := key.data.receive()) is not None:
+                    each.append(took)
+                    key.data.send(next(following))
+    answers.send((np.array(each), time.perf_counter() - begin, time.process_time() - cpu))
 
 
-def _exchange(connection: socket.socket, user: int, body: str | None) -> None:
-    if body is None:
-        request = f"GET /recall?user_id=user{user}&k={K} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    else:
-        head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        request = f"POST /recall HTTP/1.1\r\n{head}\r\n\r\n{body}"
-    connection.sendall(request.encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += _receive(connection)
-    head_bytes, _, rest = answer.partition(b"\r\n\r\n")
-    if not head_bytes.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(answer.decode())
-    missing = int(re.search(rb"content-length: (\d+)", head_bytes.lower()).group(1)) - len(rest)  # type: ignore[union-attr]
-    while missing > 0:
-        missing -= len(_receive(connection))
+class _Exchange:
+    """A connection, and the answer that is being received."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._received, self._missing = connection, b"", 0
 
-def _receive(connection: socket.socket) -> bytes:
-    """Returns the next bytes; without this check a connection that the server has closed would be read forever."""
-    received = connection.recv(65536)
-    if not received:
-        raise ConnectionError("the server closed the connection")
-    return received
+    def send(self, request: bytes) -> None:
+        self._sent, self._received, self._missing = time.perf_counter(), b"", -1
+        self._connection.setblocking(True)
+        self._connection.sendall(request)
+        self._connection.setblocking(False)
+
+    def receive(self) -> float | None:
+        """Receives what there is; returns the seconds of the request if its answer is whole."""
+        part = self._connection.recv(1 << 20)
+        if not part:
+            raise ConnectionError("the server closed the connection")
+        if self._missing < 0:
+            self._received += part
+            head, found, rest = self._received.partition(b"\r\n\r\n")
+            if not found:
+                return None
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(self._received.decode())
+            self._missing = int(re.search(rb"content-length: (\d+)", head.lower()).group(1)) - len(rest)  # type: ignore[union-attr]
+        else:
+            self._missing -= len(part)
+        return None if self._missing else time.perf_counter() - self._sent
 
 
 class Server:
@@ -212,10 +276,10 @@ class Server:
         self._process.communicate(timeout=30)
 
     @property
-    def cpu_seconds(self) -> float:
-        """Returns the CPU seconds that its processes have used."""
+    def cpu_seconds(self) -> tuple[float, ...]:
+        """Returns the CPU seconds that each of its processes has used: that of the event loop, and the engine."""
         stats = [(folder / "stat").read_text().rpartition(") ")[2].split() for folder in self._folders()]
-        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
+        return tuple((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in stats)
 
     @property
     def memory_mb(self) -> float:
@@ -230,24 +294,32 @@ class Server:
         return [Path(f"/proc/{one}") for one in (str(pid), *children)]
 
 
-def report(item_count: int, kind: IndexKind, seconds: float, connections: Sequence[int], folder: Path) -> list[str]:
+def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:
     """Returns the lines of the report."""
-    lines = write(folder, item_count, kind)
+    kept = folder / "written.txt"
+    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall=recall)
+    kept.write_text("\n".join(lines))
     start = time.perf_counter()
     RecallEngine.open(str(folder))
     checked = time.perf_counter() - start
     start = time.perf_counter()
     engine = RecallEngine.open(str(folder), is_verified=False)
     lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
-    lines.append(f"{'top-' + str(K):>34}  {'p50 ms':>8}  {'p99 ms':>8}  {'requests/s':>10}  {'CPU ms':>8}")
-    lines += measure_engine(engine, seconds)
+    lines += [f"{'one thread, microseconds per list':>36}  {'CPU us':>8}", *measure_engine(engine, seconds), ""]
     del engine
+    columns = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>11}  {'client':>6}  {'bound':>7}"
+    lines.append(f"{f'top-{K}, {connections} connections':>34}  {columns}")
     with Server(folder) as server:
-        for count in connections:
-            lines.append(measure_server(server, count, seconds).line(f"GET /recall, {count} connections"))
-        for count in connections:
-            lines.append(measure_server(server, count, seconds, COLD).line(f"POST /recall features, {count} connections"))
-        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files"]
+        for name, count, requests, users in (
+            ("GET /recall", connections, query_requests(), 1),
+            ("POST /recall with features", connections, [body_request("/recall", COLD)], 1),
+            (f"/recall/batch of {BATCH}, JSON", 2, batch_requests(BATCH, "application/json"), BATCH),
+            (f"/recall/batch of {BATCH}, Arrow", 2, batch_requests(BATCH, ARROW), BATCH),
+            ("GET /recall, 1 connection", 1, query_requests(), 1),
+            ("POST with features, 1 connection", 1, [body_request("/recall", COLD)], 1),
+        ):
+            lines.append(measure_server(server, count, seconds, requests, users).line(name))
+        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files; CPU us of the event loop + of the engine"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
 
@@ -258,12 +330,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=100_000, help="number of items in the index (default: 100,000)")
     parser.add_argument("--index", type=IndexKind, choices=list(IndexKind), default=IndexKind.AUTO, help="(default: auto)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per line (default: 3)")
-    parser.add_argument(
-        "--connections", type=int, nargs="+", default=[1, 4], help="numbers of concurrent clients (default: 1 4)"
-    )
+    parser.add_argument("--recall", type=float, default=GOAL_RECALL, help=f"least recall@{K} (default: {GOAL_RECALL})")
+    parser.add_argument("--connections", type=int, default=16, help="concurrent requests (default: 16)")
+    parser.add_argument("--folder", type=Path, help="keep the bundle there, or use the one that is (default: temporary)")
     parsed = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="dssm-serving-") as folder:
-        print("\n".join(report(parsed.items, parsed.index, parsed.seconds, parsed.connections, Path(folder))))
+    with tempfile.TemporaryDirectory(prefix="dssm-serving-") as temporary:
+        folder = parsed.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        print("\n".join(report(parsed.items, parsed.index, parsed.recall, parsed.seconds, parsed.connections, folder)))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ from dssm_assets_tests.benchmarks import serving
 @pytest.mark.parametrize("kind", [IndexKind.AUTO, IndexKind.IVF])
 def test_serving_report_has_a_line_per_measurement(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(serving, "USERS", 1000)
-    lines = serving.report(4000, kind, 0.05, [1, 2], tmp_path)
-    names = [line[:34].strip() for line in lines]
-    assert names[4:12] == [
-        "engine, stored user",
-        "engine, similar items",
-        "engine, features",
-        "user tower from features alone",
-        "GET /recall, 1 connections",
-        "GET /recall, 2 connections",
-        "POST /recall features, 1 connectio",
-        "POST /recall features, 2 connectio",
+    lines = serving.report(4000, kind, 0.95, 0.05, 2, tmp_path)
+    rows = [line.rsplit(maxsplit=8)[0].strip() for line in lines[16:22]]
+    assert rows == [
+        "GET /recall",
+        "POST /recall with features",
+        "/recall/batch of 100, JSON",
+        "/recall/batch of 100, Arrow",
+        "GET /recall, 1 connection",
+        "POST with features, 1 connection",
     ]
+    assert [line.split()[0] for line in lines[4:14]] == ["index,", "index,", "+", "+", "of", "of", "GET,", "POST", "of", "POST"]
     assert "Flat" in lines[0] if kind is IndexKind.AUTO else "IVF, cells" in lines[0]
