@@ -78,6 +78,8 @@ from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
 """Users whose histories are in memory at once."""
+RECALL_USERS: Final = 200
+"""On whose lists the recall of an index is measured, at most: by exact search, which costs most of a delta of a million items."""
 _AGAIN: Final = "dssm-assets materialize serving_bundle --from {ds}"
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 _UNUSED: Final = frozenset(
@@ -404,37 +406,38 @@ class _Delta:
         return priors[items.rows]
 
     def _write_index(self, vectors: Vectors, moved: IntArray, ks: Sequence[int]) -> dict[str, Any]:
-        config, index = self._workspace.config, faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX))
-        described = dict(self._base.manifest["index"])
-        sample = self._sample_users()
+        """Writes the index, changed in place where it stays good enough, else built again; returns what the manifest says of it."""
+        config, path = self._workspace.config, self._folder / BundleFile.ITEM_INDEX
+        index, required = faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX)), config.serving.min_index_recall
         if update_index(index, vectors, moved):
-            recall = self._measure(index, vectors, sample, [int(k) for k in described["recall_at"]])
-            if min(recall.values()) >= config.serving.min_index_recall:
-                faiss.write_index(index, str(self._folder / BundleFile.ITEM_INDEX))
-                return {"recall_at": {str(k): round(value, 6) for k, value in recall.items()}}
-        self._workspace.log(f"the {described['kind']} index is built again")
+            if isinstance(index, faiss.IndexFlat):
+                faiss.write_index(index, str(path))
+                return {}
+            sample = self._sample_users()
+            reachable = sorted({min(k, len(vectors)) for k in ks})
+            recall = recall_at(index, vectors, sample, kth_best(vectors, sample, reachable))
+            if min(recall.values()) >= required:
+                faiss.write_index(index, str(path))
+                return self._describe_recall({k: recall[min(k, len(vectors))] for k in ks}, sample)
+        self._workspace.log("the index is built again")
+        sample = self._sample_users()
         shipped = ship_index(vectors, sample, ks, config.serving, config.seed)
-        if shipped.lowest_recall < config.serving.min_index_recall:
-            expected = f"recall of at least {config.serving.min_index_recall:g} (serving.min_index_recall)"
-            raise CheckFailedError(
-                str(Fault("index of the delta", expected, f"{shipped.lowest_recall:.4f}", "lower it, or set serving.index"))
-            )
-        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
-        recall_at_k = {str(k): round(value, 6) for k, value in shipped.recall_at.items()}
-        return {"kind": shipped.kind, "parameters": dict(shipped.parameters), "recall_at": recall_at_k}
+        if shipped.lowest_recall < required:
+            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+        faiss.write_index(shipped.index, str(path))
+        described = {"kind": shipped.kind, "parameters": dict(shipped.parameters)}
+        return described | self._describe_recall(shipped.recall_at, sample)
+
+    def _describe_recall(self, recall: Mapping[int, float], sample: Vectors) -> dict[str, Any]:
+        recall_at_k = {str(k): round(value, 6) for k, value in recall.items()}
+        return {"recall_at": recall_at_k, "recall_users": len(sample) // self._base.spec.num_interests}
 
     def _sample_users(self) -> Vectors:
         users = self._base.table(BundleFile.USER_VECTORS)
-        chosen = choose_rows(users.num_rows, self._workspace.config.serving.recall_users)
+        chosen = choose_rows(users.num_rows, min(RECALL_USERS, self._workspace.config.serving.recall_users))
         vectors = to_matrix(users.column(col.USER_TOWER_EMB).take(pa.array(chosen)), "user_vectors")
         return np.ascontiguousarray(vectors.reshape(-1, self._base.spec.item_vector_width))
-
-    def _measure(self, index: Any, vectors: Vectors, sample: Vectors, ks: Sequence[int]) -> dict[int, float]:
-        if isinstance(index, faiss.IndexFlat):
-            return dict.fromkeys(ks, 1.0)
-        reachable = sorted({min(k, len(vectors)) for k in ks})
-        found = recall_at(index, vectors, sample, kth_best(vectors, sample, reachable))
-        return {k: found[min(k, len(vectors))] for k in ks}
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
         """Writes the columns for filters, if one of them has changed or there are new items; items without a row keep theirs."""

@@ -206,6 +206,32 @@ def test_files_that_do_not_change_are_those_of_the_whole_bundle(refreshed: tuple
     ]
 
 
+def test_object_store_and_day_folders_give_the_same_delta(
+    refreshed: tuple[Workspace, DeltaCounts], served: Path, tmp_path: Path
+) -> None:
+    root = f"bundle-delta-{tmp_path.name}"
+    changes = {**FILTERS, "storage": {"root": f"memory://{root}"}, "tables": {"item": {"layout": "ds_folders"}}}
+    changes["tables"]["item"]["uri"] = "{data}/source/items"
+    workspace = copy_of(served, tmp_path / "world", changes)
+    fs = workspace.tables.partitions.fs
+    fs.put(f"{tmp_path}/world/home/tables/", f"/{root}/", recursive=True)
+    change_sources(workspace)
+    folder = tmp_path / "world/source/items"
+    for ds in (DAYS[0], EVALUATION_DAY):
+        worlds.write_rows(folder / f"ds={ds}/part.parquet", worlds.item_rows())
+    before = publish_delta(workspace, TODAY)
+    assert (before.counts.new_items, before.counts.new_users) == (0, 2), "no folder after the bundle's day"
+    (folder / f"ds={TODAY}").mkdir()
+    (tmp_path / "world/source/items.parquet").rename(folder / f"ds={TODAY}/part.parquet")
+    result = publish_delta(workspace, "2024-01-14")
+    assert result.counts == refreshed[1]
+    assert result.published is not None
+    assert result.published.bundle_id == PlainBundle(refreshed[0]).bundle_id
+    bundle_store(workspace).verify(result.published.bundle_id)
+    assert fs.find(f"/{root}/_staging") == fs.find(f"/{root}/serving/_staging") == []
+    fs.rm(f"/{root}", recursive=True)
+
+
 def test_a_service_takes_deltas_and_rollbacks_as_any_bundle(served: Path, tmp_path: Path) -> None:
     workspace = copy_of(served, tmp_path / "world")
     store = bundle_store(workspace)

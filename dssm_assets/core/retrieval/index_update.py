@@ -1,6 +1,6 @@
 """A shipped index with some vectors replaced and others appended, without building it again.
 
-Flat and IVF are as if built from the new vectors (IVF with its former cells). HNSW has no removal: a replaced vector gets new
+Flat and IVF are as if built from the new vectors (IVF with its former cells and codebooks). HNSW has no removal: a replaced vector gets new
 neighbours in the lowest layer of the graph and becomes one of theirs, so that it is found where it is now. What a search misses
 then has to be measured again, as for any graph.
 
@@ -33,18 +33,19 @@ def update_index(index: Any, vectors: Vectors, changed: IntArray) -> bool:
         vectors: [I, D], float32; the rows from `index.ntotal` on are appended.
         changed: rows below `index.ntotal` with another vector than the index has.
     """
-    count = index.ntotal
-    if isinstance(index, faiss.IndexIVFFlat):
-        if len(changed):
-            index.remove_ids(faiss.IDSelectorBatch(changed))
-            index.add_with_ids(vectors[changed], changed)
-        if len(vectors) > count:
-            index.add_with_ids(vectors[count:], np.arange(count, len(vectors), dtype=np.int64))
-        return True
-    is_graph = isinstance(index, faiss.IndexHNSWFlat)
-    stored = faiss.downcast_index(index.storage) if is_graph else index
+    count, cells, stored, is_graph = index.ntotal, None, index, False
+    if isinstance(index, faiss.IndexRefine):
+        cells, stored = faiss.downcast_index(index.base_index), faiss.downcast_index(index.refine_index)
+        if not isinstance(cells, faiss.IndexIVF):
+            return False
+    elif isinstance(index, faiss.IndexHNSWFlat):
+        is_graph = True
+        stored = faiss.downcast_index(index.storage)
     if not isinstance(stored, faiss.IndexFlat) or (is_graph and len(changed) > MAX_RELINKED_FRAC * count):
         return False
+    if len(changed) and cells is not None:
+        cells.remove_ids(faiss.IDSelectorBatch(changed))
+        cells.add_with_ids(vectors[changed], changed)
     faiss.rev_swig_ptr(stored.get_xb(), count * index.d).reshape(count, index.d)[changed] = vectors[changed]
     if len(vectors) > count:
         index.add(vectors[count:])
