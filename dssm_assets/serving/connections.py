@@ -11,7 +11,7 @@ end for a head that does not come and for a client that does not read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -63,6 +63,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parses bytes of a request; starts the clock if its head is incomplete."""
+        if isinstance(self._refusal, PipelinedError):
+            return
         was_in_head = self._is_in_head
         super().data_received(data)
         if not self._is_waiting and not self._is_in_head:
@@ -100,17 +102,26 @@ class BoundedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             if self in self.connections:  # else it is lost, and a timer would only keep it
                 self._close_timer = self._close_timer or self._call_later(self.transport.abort)
+        elif self._is_waiting and isinstance(self._refusal, PipelinedError):
+            self._close(None)
         elif self._is_waiting and self.cycle.more_body:
             self._close("unread_body")
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses a request whose head is malformed or too large."""
+        """Refuses a request whose head is malformed or too large, or that is one too many before an answer."""
+        if isinstance(self._refusal, PipelinedError):
+            # Its connection ends after the answers to the earlier ones. A client that is cut off at once comes back at once, and
+            # hundreds of them keep others waiting: a new connection waits until those before it are accepted.
+            self.closed.labels("pipelined").inc()
+            self._is_in_head = False
+            self.flow.resume_reading()  # What it sends is dropped, but it is seen if it leaves.
+            return
         error: RefusedError = self._refusal or RefusedError(
             Fault("head of the request", "HTTP/1.1", "something else", "send a request line and headers")
         )
         if self._is_waiting:
             self._answer(error)
-        self._close(_REASONS.get(type(error), "malformed"))
+        self._close("head_too_large" if isinstance(error, HeadTooLargeError) else "malformed")
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes an unused connection."""
@@ -206,9 +217,6 @@ class BoundedConnection(HttpToolsProtocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
-
-
-_REASONS: Final[Mapping[type[RefusedError], str]] = {HeadTooLargeError: "head_too_large", PipelinedError: "pipelined"}
 
 
 def bounded_protocol(bounds: ServiceLimits, counter: Counter) -> type[BoundedConnection]:

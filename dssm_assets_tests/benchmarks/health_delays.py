@@ -104,10 +104,15 @@ def _new_connections(port: int) -> list[Coroutine[Any, Any, None]]:
     return [_send_each(port, [b"GET /recall?user_id=u HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]) for _ in range(400)]
 
 
+def _pipelined_requests(port: int) -> list[Coroutine[Any, Any, None]]:
+    return [_send_each(port, [b"GET /recall?user_id=u HTTP/1.1\r\nHost: x\r\n\r\n" * 300]) for _ in range(400)]
+
+
 LOADS: Final = {
     "24 clients send the largest bodies, 100 stop within a request, 4 never end": _large_bodies,
     "400 connections with small requests": _many_requests,
     "400 clients, a new connection for each request": _new_connections,
+    "400 clients send 300 requests before an answer and come back when they are cut off": _pipelined_requests,
 }
 
 
