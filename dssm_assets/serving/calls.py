@@ -23,7 +23,7 @@ from dssm_assets.serving.request_body import parse_batch_body, parse_recall_body
 
 JSON: Final = "application/json"
 ARROW: Final = "application/vnd.apache.arrow.stream"
-LISTED_AT_ONCE: Final = 64
+LISTED_AT_ONCE: Final = 256
 """Users of a batch whose lists are computed together."""
 
 _log = logging.getLogger(__name__)

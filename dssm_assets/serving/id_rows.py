@@ -55,7 +55,12 @@ class IdRows:
         if repeats:
             raise DuplicateKeyError(Fault(where, "unique ids", f"{repeats} repeated ids", "keep one row per id"))
         self._order = order.to_numpy()
+        self._numbers = self._ids.to_numpy() if self.is_integer else None
         self._ascending = ascending.to_numpy() if self.is_integer else None
+        if not self.is_integer:
+            _, offsets, text = self._ids.buffers()
+            self._offsets = memoryview(offsets or b"").cast("B").cast("i")[self._ids.offset :]
+            self._text = memoryview(text or b"")
 
     def __len__(self) -> int:
         """Returns the number of ids."""
@@ -71,7 +76,11 @@ class IdRows:
         if self._ascending is not None:
             position = int(np.searchsorted(self._ascending, wanted))
         else:
-            position = bisect.bisect_left(self._order, wanted, key=lambda row: self._ids[int(row)].as_py())
+            # UTF-8 has the order of its characters.
+            text = str(wanted).encode()
+            position = bisect.bisect_left(
+                self._order, text, key=lambda row: bytes(self._text[self._offsets[row] : self._offsets[row + 1]])
+            )
         if position == len(self._order):
             return -1
         row = int(self._order[position])
@@ -79,7 +88,7 @@ class IdRows:
 
     def ids_at(self, rows: npt.NDArray[np.int64]) -> list[Id]:
         """Returns the ids of some rows, in the order of the rows."""
-        found: list[Id] = self._ids.take(pa.array(rows)).to_pylist()
+        found: list[Id] = self._ids.take(pa.array(rows)).to_pylist() if self._numbers is None else self._numbers[rows].tolist()
         return found
 
     def rows_of(self, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -43,7 +43,7 @@ MAX_EXCLUDED: Final = 100_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
 """Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
-SEARCHED_AT_ONCE: Final = 64
+SEARCHED_AT_ONCE: Final = 256
 """Vectors of one search, at most."""
 
 Vector = npt.NDArray[np.float32]
