@@ -18,7 +18,7 @@ from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
-from dssm_assets.defs.metadata import to_metadata_value
+from dssm_assets.defs.metadata import add_metadata, to_metadata_value
 from dssm_assets.defs.run_settings import form_for
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import run_submitted
@@ -91,6 +91,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
             clean_if_due(regular, expiring_groups())
         workspace = run.open_workspace(regular, days)
         done: list[StepResult] = []
+        metadata: dict[str, dict[str, Any]] = {}
         start = time.perf_counter()
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
         results = (
@@ -98,7 +99,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         )
         try:
             for result, seconds in results:
-                context.add_asset_metadata(run.metadata(result, seconds), partition_key=result.manifest.ds)
+                metadata[result.manifest.ds] = run.metadata(result, seconds)
                 done.append(result)
                 observer.on_partition(row.name, result.manifest.ds)
                 if not is_submitted:
@@ -110,6 +111,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
             for check in row.checks:
                 yield dg.AssetCheckResult(check_name=check.name, passed=True, description=str(skipped))
             return  # without an output, so that no downstream asset runs
+        add_metadata(context, key, metadata)
         _log_end(log, done, time.perf_counter() - start)
         observer.on_asset_done(row.name, time.perf_counter() - start)
         checks = [run.label_check(_check_result(check, done)) for check in row.checks]
