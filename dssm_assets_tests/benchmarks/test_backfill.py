@@ -27,7 +27,7 @@ def test_backfill_builds_each_day_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 def test_backfill_of_thirty_dates_costs_no_more_than_thirty_single_days(tmp_path: Path) -> None:
     report = measure(World(rows=61_000, users=2_000, items=1_000, days=61), 30, tmp_path)
     assert report.ratio <= MAX_RATIO, render(report)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -28,6 +28,8 @@ from dssm_assets_tests.programs import find_program
 
 PICTURES_HOME = "DSSM_PICTURES_HOME"
 VIEWPORT = (1600, 1000)
+PATIENCE_MS = 90_000
+"""For what should appear at once: other work on the machine is no failure."""
 
 
 @pytest.fixture(scope="package")
@@ -75,6 +77,7 @@ def ui(browser: Browser, processes: Processes, tmp_path: Path) -> Iterator[Ui]:
     """Yields a page of its own in the browser, and where its pictures go."""
     width, height = VIEWPORT
     page = browser.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     yield Ui(page, processes.url, ROOT / "docs" if os.environ.get(PICTURES_HOME) else tmp_path)
     page.close()

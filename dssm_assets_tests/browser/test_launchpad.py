@@ -32,7 +32,7 @@ def test_form_is_pre_filled_and_a_wrong_value_is_shown_before_a_run(ui: Ui) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_experiment_is_tagged_and_leaves_the_regular_partitions_unchanged(
     ui: Ui, processes: Processes, home: LoadedConfig
 ) -> None:
