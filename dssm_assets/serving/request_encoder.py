@@ -60,6 +60,7 @@ class RequestEncoder:
         self._indexed_features = _indexed(bucketizer, own)
         self._indexed_history = _indexed(bucketizer, spec.sequences)
         self._has_history = bool(spec.sequences)
+        self._timed = [view.pooling for view in spec.history_views if make_pooling(view.pooling).needs_times]
         sides = [generator.spec.features_of_side(side) for side in ("user", "context")]
         inputs = [name for features in sides for feature in features for name in feature.inputs]
         sequences = generator.spec.sequence_features if self._has_history else ()
@@ -173,11 +174,10 @@ class RequestEncoder:
     def _timestamps(self, times: Any, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         where = f"request, input {col.EVENT_TIMES_MS}"
         if times is None:
-            timed = [view.pooling for view in self._spec.history_views if make_pooling(view.pooling).needs_times]
-            if length and timed:
-                half_life = timed[0].half_life_days
+            if length and self._timed:
+                half_life = self._timed[0].half_life_days
                 reason = "the user tower reads the time between items"
-                if half_life is not None and timed[0].kind is not PoolingKind.SEQUENCE:
+                if half_life is not None and self._timed[0].kind is not PoolingKind.SEQUENCE:
                     reason = f"an item's weight halves every {half_life:g} days"
                 expected = f"the time of each item, since {reason}"
                 raise InputError(Fault(where, expected, "nothing", "send unix milliseconds, oldest first"))

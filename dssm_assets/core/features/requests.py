@@ -20,6 +20,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 _INT64 = range(-(2**63), 2**63)
 _BEYOND_INT64 = float(2**63)
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+_NO_VALUES = pa.list_(pa.null())
 _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
@@ -45,9 +46,9 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
     faults, arrays = [], {}
     for name in columns:
         values = [request.get(name) for request in requests]
-        if len(values) > 1 and {type(value) for value in values} <= {str, type(None)}:
+        if len(values) > 1 and (text_type := _find_text_type(values)) is not None:
             with contextlib.suppress(UnicodeEncodeError):  # which is told below
-                arrays[name] = pa.array(values, pa.string())
+                arrays[name] = pa.array(values, text_type)
                 continue
         parts = []
         for request in requests:
@@ -65,22 +66,38 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
                 got = f"{type(request.get(name)).__name__} {request.get(name)!r}"[:120]
                 remedy = f"give plain values of one type ({str(error)[:120]})"
                 faults.append(Fault(f"request, input {name}", "text, a number, a list or a mapping of them", got, remedy))
-        types = list(dict.fromkeys(part.type for part in parts if not _is_empty_type(part.type)))
-        if len(types) > 1:
-            got = " and ".join(map(str, types))[:120]
+        if len(parts) < len(requests):
+            continue
+        joined = _join(parts)
+        if joined is None:
+            got = " and ".join(dict.fromkeys(str(part.type) for part in parts))[:120]
             faults.append(Fault(f"requests, input {name}", "values of one type", got, "encode such requests one by one"))
-        elif len(parts) == len(requests):
-            arrays[name] = (
-                parts[0] if len(parts) == 1 else pa.concat_arrays([part.cast(types[0]) for part in parts] if types else parts)
-            )
+        else:
+            arrays[name] = joined
     if faults:
         raise SchemaError(faults)
     return pa.table(arrays) if arrays else pa.table({"rows": pa.nulls(len(requests))}).select([])
 
 
-def _is_empty_type(arrow_type: pa.DataType) -> bool:
-    """Returns whether a column of this type has no values but nulls, or lists without values."""
-    return bool(pa.types.is_null(arrow_type) or (pa.types.is_list(arrow_type) and pa.types.is_null(arrow_type.value_type)))
+def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
+    """Returns the column type of texts, or of lists of them; None for other values."""
+    if {type(value) for value in values} <= {str, type(None)}:
+        return pa.string()
+    lists = [value for value in values if value is not None]
+    if all(type(one) is list and {type(entry) for entry in one} <= {str, type(None)} for one in lists):
+        return pa.list_(pa.string())
+    return None
+
+
+def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
+    """Returns one array of the values, None if they have several types. Nulls and lists without values have any type."""
+    types = list(dict.fromkeys(part.type for part in parts))
+    with_values = [one for one in types if not (pa.types.is_null(one) or one == _NO_VALUES)]
+    wanted = (with_values or sorted(types, key=pa.types.is_null))[0]
+    if len(with_values) > 1 or (_NO_VALUES in types and not pa.types.is_list(wanted)):
+        return None
+    # Not cast: Arrow cannot cast lists of nulls.
+    return pa.concat_arrays([part if part.type == wanted else pa.array(part.to_pylist(), wanted) for part in parts])
 
 
 def first_row(table: pa.Table) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.requests import request_table
+from dssm_assets.core.features.requests import request_rows, request_table
 
 GENERATOR = FeatureGenerator.from_fg_json({"features": [
     {"feature_type": "id_feature", "feature_name": "id", "expression": "user:x"},
@@ -71,3 +71,28 @@ def test_inner_mappings_have_one_common_type() -> None:
 def test_values_of_two_types_stay_refused(value: Any) -> None:
     with pytest.raises(SchemaError, match="request, input x: expected text, a number, a list or a mapping of them"):
         GENERATOR.generate_one({"x": value})
+
+
+_ENTRIES = st.none() | st.text(max_size=3) | st.integers() | st.floats(allow_nan=False) | st.booleans()
+
+
+@given(st.lists(st.one_of(_ENTRIES, st.lists(_ENTRIES, max_size=3)), min_size=1, max_size=4))
+@example([None, None])
+@example([[], ["a", None], None])
+@example([[], [1, 2]])
+@example([1, 1.0])
+@example(["a", "\ud800"])
+def test_rows_of_several_requests_have_the_values_of_each_alone_or_are_refused(values: list[Any]) -> None:
+    requests = [{"x": value} for value in values]
+    try:
+        found = GENERATOR.generate(request_rows(requests, ["x"])).to_pylist()
+    except SchemaError:
+        return
+    assert found == [GENERATOR.generate_one(request) for request in requests]
+
+
+def test_rows_of_one_type_are_not_refused_and_of_several_are() -> None:
+    for values in (["a", "b"], [1, None], [[], [1]], [["a"], []], [{"a": 1.0}, None]):
+        assert request_rows([{"x": value} for value in values], ["x"]).num_rows == 2
+    with pytest.raises(SchemaError, match="requests, input x: expected values of one type, got int64 and double"):
+        request_rows([{"x": 1}, {"x": 1.0}], ["x"])
