@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import NearestItems, first_allowed, places_in
-from dssm_assets.core.channels.merge import MergedScorer, find_candidates
+from dssm_assets.core.channels.merge import find_candidates, rank_candidates, stack_terms
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
@@ -141,7 +141,8 @@ class BundleChannels:
             candidates.items[~mask[candidates.items]] = -1
         depth = min(selection.depth, len(self._items))
         fill_order = first_allowed(self._shared.popular_order, mask, depth + candidates.items.shape[1])
-        lists, odds = MergedScorer(self._merge, channels, fill_order).merge_lists(candidates, _ONE_USER, depth)
+        terms = stack_terms(channels, _ONE_USER, candidates)
+        lists, odds = rank_candidates(self._merge, candidates.items, terms, fill_order, depth)
         is_kept = (lists[0] >= 0) & selection.is_wanted(lists[0])
         rows, scores = lists[0][is_kept][: selection.k], odds[0][is_kept][: selection.k]
         names = [str(channel.name) for channel in channels]

@@ -13,7 +13,7 @@ import numpy as np
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
-from dssm_assets.core.channels.merge import ChannelScorer, Merge, MergedScorer
+from dssm_assets.core.channels.merge import ChannelScorer, DescribedUsers, Merge, MergedScorer
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName, Channels
@@ -69,9 +69,8 @@ def make_day_channels(
 
 def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], shared: SharedData) -> list[Scorer]:
     """Returns the merged lists as scorers, then each channel alone except the vectors, which are the model."""
-    by_name = {channel.name: channel for channel in channels}
-    order = shared.popular_order
-    merged: list[Scorer] = [MergedScorer(merge, tuple(by_name[name] for name in merge.channels), order) for merge in merges]
+    users, order = DescribedUsers(tuple(channels)), shared.popular_order
+    merged: list[Scorer] = [MergedScorer(merge, users, order) for merge in merges]
     return merged + [ChannelScorer(one, order) for one in channels if one.name is not ChannelName.VECTORS]
 
 

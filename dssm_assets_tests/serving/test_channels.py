@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from dssm_assets.cli import main
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.channels.channel import SIMILARITY
-from dssm_assets.core.channels.merge import MergedScorer, Term
+from dssm_assets.core.channels.merge import DescribedUsers, MergedScorer, Term
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.service_limits import ServiceLimits
@@ -67,7 +67,7 @@ def evaluated_lists(workspace, scratch, merge):
     history = read_interactions_of_users(workspace, find_history_days(workspace, next_day), user_ids, IdIndex(item_ids))
     now_ms = start_of_day_ms(next_day, config.calendar.timezone)
     channels = make_day_channels(config.channels, shared, history, len(user_ids), model, now_ms)
-    lists = MergedScorer(merge, channels, shared.popular_order).top_items(np.arange(len(user_ids)), K)
+    lists = MergedScorer(merge, DescribedUsers(channels), shared.popular_order).top_items(np.arange(len(user_ids)), K)
     return {
         user: [item_ids[item].as_py() for item in row if item >= 0]
         for user, row in zip(user_ids.to_pylist(), lists.tolist(), strict=True)

@@ -19,14 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
-from dssm_assets.core.channels.channel import RANK, Channel, Float64Array, places_in
+from dssm_assets.core.channels.channel import RANK, Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     Merge,
     Term,
     default_merges,
-    find_candidates,
-    stack_terms,
+    describe_candidates,
     terms_of,
 )
 from dssm_assets.core.config.channels import ChannelName
@@ -173,12 +172,10 @@ def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
     lengths = np.diff(day.truth_starts)
     for start in range(0, len(lengths), _BLOCK_USERS):
         users = np.arange(start, min(start + _BLOCK_USERS, len(lengths)))
-        candidates = find_candidates(day.channels, users)
-        items, is_item = candidates.items, candidates.items >= 0
+        found = describe_candidates(day.channels, users)
         positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
-        proposed = [places_in(one, items) >= 0 for one in candidates.proposed]
-        is_positive = _is_in(items, repeat_rows(lengths[users]), positives)
-        yield Block(stack_terms(day.channels, users, candidates), is_item, is_positive, np.stack(proposed))
+        is_positive = _is_in(found.items, repeat_rows(lengths[users]), positives)
+        yield Block(found.terms, found.items >= 0, is_positive, found.is_proposed)
 
 
 def fit_logistic(

@@ -14,10 +14,11 @@ Shapes: B users of a block, C candidates, L proposed items, F terms of the sum, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array, places_in
@@ -154,13 +155,56 @@ def stack_terms(channels: Sequence[Channel], user_rows: IntArray, candidates: Ca
     return np.stack(plain)
 
 
+class DescribedCandidates(NamedTuple):
+    """The candidates of some users, with what the channels say about them."""
+
+    items: IntArray
+    """int64 [B, C], as of `Candidates`."""
+    is_proposed: npt.NDArray[np.bool_]
+    """bool [channels, B, C]: which channels proposed the candidate."""
+    terms: Float64Array
+    """float64 [F, B, C], as of `stack_terms`."""
+
+    def select_users(self, places: IntArray) -> DescribedCandidates:
+        """Returns those of the users at some places of the block."""
+        return DescribedCandidates(self.items[places], self.is_proposed[:, places], self.terms[:, places])
+
+
+@dataclass
+class DescribedUsers:
+    """What channels propose and say for the users that were asked for last, who may be asked for again.
+
+    All merges of the same channels are ranked for the same users, one after the other, some users more than once.
+    """
+
+    channels: tuple[Channel, ...]
+    _users: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    _block: DescribedCandidates | None = None
+
+    def read(self, user_rows: IntArray) -> DescribedCandidates:
+        """Returns the candidates of users, who are ascending."""
+        places = np.minimum(np.searchsorted(self._users, user_rows), len(self._users) - 1)
+        if self._block is not None and np.array_equal(self._users[places], user_rows):
+            return self._block if len(user_rows) == len(self._users) else self._block.select_users(places)
+        self._block = describe_candidates(self.channels, user_rows)
+        self._users = user_rows
+        return self._block
+
+
+def describe_candidates(channels: Sequence[Channel], user_rows: IntArray) -> DescribedCandidates:
+    """Returns what the channels propose for users, with the value of every term."""
+    candidates = find_candidates(channels, user_rows)
+    is_proposed = np.stack([places >= 0 for places in proposed_by(candidates, candidates.items)])
+    return DescribedCandidates(candidates.items, is_proposed, stack_terms(channels, user_rows, candidates))
+
+
 @dataclass(frozen=True)
 class MergedScorer:
     """The merged list as a scorer: candidates by log-odds, equal ones by item_index, then the popular items."""
 
     merge: Merge
-    channels: tuple[Channel, ...]
-    """Those of the merge, in its order."""
+    users: DescribedUsers
+    """Of the channels of the merge, and maybe of others, in the order of the channels."""
     fill_order: IntArray
     """int64 [I], what lists are filled up from."""
     block_size: int = 64
@@ -172,33 +216,42 @@ class MergedScorer:
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K]."""
-        return self.merge_lists(find_candidates(self.channels, user_rows), user_rows, k)[0]
+        found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
+        own = [names.index(name) for name in self.merge.channels]
+        all_terms = terms_of(names)
+        columns = [all_terms.index(term) for term in terms_of(self.merge.channels)]
+        items = np.where(found.is_proposed[own].any(axis=0), found.items, -1)
+        return rank_candidates(self.merge, items, found.terms[columns], self.fill_order, k)[0]
 
     def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
         """Returns item_index int64 [B, K], the list without some items of each user."""
         ranked = self.top_items(user_rows, k + int(excluded.lengths.max(initial=0)))
         return keep_first(ranked, ~excluded.contains(np.arange(len(ranked))[:, None], ranked) & (ranked >= 0), k)
 
-    def merge_lists(self, candidates: Candidates, user_rows: IntArray, k: int) -> tuple[IntArray, Float64Array]:
-        """Returns item_index int64 [B, K] and log-odds [B, K]; popular items beyond the candidates have the intercept's.
 
-        Args:
-            candidates: what the channels propose for these users.
-            user_rows: rows of the users [B].
-            k: K.
-        """
-        odds = np.full(candidates.items.shape, self.merge.intercept)
-        # Term after term: a matrix product would round one row differently from the same row among others.
-        terms = terms_of(self.merge.channels)
-        for term, values in zip(terms, stack_terms(self.channels, user_rows, candidates), strict=True):
-            odds += self.merge.weights[term] * values
-        odds[candidates.items < 0] = -np.inf
-        order = np.argsort(-odds, axis=1, kind="stable")[:, :k]
-        lists = fill_up(np.take_along_axis(candidates.items, order, 1), self.fill_order, k)
-        scores = np.full(lists.shape, self.merge.intercept)
-        best = np.take_along_axis(odds, order, 1)
-        scores[:, : best.shape[1]] = np.where(np.isfinite(best), best, self.merge.intercept)
-        return lists, scores
+def rank_candidates(
+    merge: Merge, items: IntArray, terms: Float64Array, fill_order: IntArray, k: int
+) -> tuple[IntArray, Float64Array]:
+    """Returns item_index int64 [B, K] and log-odds [B, K]; popular items beyond the candidates have the intercept's.
+
+    Args:
+        merge: the weights.
+        items: the candidates int64 [B, C], ascending but for -1.
+        terms: float64 [F, B, C], of the merge's channels.
+        fill_order: int64 [I], what lists are filled up from.
+        k: K.
+    """
+    odds = np.full(items.shape, merge.intercept)
+    # Term after term: a matrix product would round one row differently from the same row among others.
+    for term, values in zip(terms_of(merge.channels), terms, strict=True):
+        odds += merge.weights[term] * values
+    odds[items < 0] = -np.inf
+    order = np.argsort(-odds, axis=1, kind="stable")[:, :k]
+    lists = fill_up(np.take_along_axis(items, order, 1), fill_order, k)
+    scores = np.full(lists.shape, merge.intercept)
+    best = np.take_along_axis(odds, order, 1)
+    scores[:, : best.shape[1]] = np.where(np.isfinite(best), best, merge.intercept)
+    return lists, scores
 
 
 @dataclass(frozen=True)

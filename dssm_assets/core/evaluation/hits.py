@@ -12,8 +12,9 @@ Shapes: U evaluated users, B users of a block, P truth pairs, K top-k, L entries
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -116,22 +117,18 @@ def count_hits(
         ks: cut-offs, ascending.
         cold: what scope `cold` is counted with; None: without this scope.
     """
-    rows: list[pa.Table] = []
     truth = truth.with_history(interacted.history)
-    truths: dict[Scope, Truth] = {scope: truth for scope in sorted(Scope) if scope is not Scope.COLD}
-    by_name, cold_by_name = {one.name: one for one in scorers}, {one.name: one for one in (cold.scorers if cold else ())}
+    truths: dict[Scope, Truth] = {scope: truth for scope in Scope if scope is not Scope.COLD}
+    cells: dict[tuple[str, Scope], list[pa.Table]] = {}
     if cold is not None:
-        truths = {Scope.COLD: truth.keep_pairs(_are_cold(truth.pair_item, cold.is_cold)), **truths}
-    for name in sorted({*by_name, *cold_by_name}):
-        ranks = rank_truth(by_name[name], truth, interacted, ks[-1]) if name in by_name else None
-        for scope in sorted(truths):
-            found: IntArray | None = None
-            if scope is Scope.COLD:
-                found = _rank_cold(cold_by_name[name], truths[scope], ks[-1]) if name in cold_by_name else None
-            elif ranks is not None:
-                found = ranks.in_scope(scope)
-            if found is not None:
-                rows += [count_cell(name, scope, population, truths[scope], found, ks) for population in sorted(Population)]
+        of_cold = truths[Scope.COLD] = truth.keep_pairs(_are_cold(truth.pair_item, cold.is_cold))
+        for one in cold.scorers:
+            cells[one.name, Scope.COLD] = _count_scope(one.name, Scope.COLD, of_cold, _rank_cold(one, of_cold, ks[-1]), ks)
+    for name, ranks in rank_scorers(scorers, truth, interacted, ks[-1]):
+        for scope in truths:
+            if scope is not Scope.COLD:
+                cells[name, scope] = _count_scope(name, scope, truth, ranks.in_scope(scope), ks)
+    rows = [cell for key in sorted(cells) for cell in cells[key]]
     without = {
         f"{scope}/{population}": truth.num_users - len(np.unique(of.pair_user[of.pairs_in(scope, population)]))
         for scope, of in truths.items()
@@ -156,21 +153,36 @@ def _rank_cold(scorer: Scorer, truth: Truth, k: int) -> IntArray:
     return ranks
 
 
-def rank_truth(scorer: Scorer, truth: Truth, interacted: InteractedItems, k: int) -> RankedLists:
-    """Returns the rank of every truth pair, K if missed, in each kind of list.
+def _count_scope(name: str, scope: Scope, truth: Truth, ranks: IntArray, ks: Sequence[int]) -> list[pa.Table]:
+    return [count_cell(name, scope, population, truth, ranks, ks) for population in sorted(Population)]
 
-    A pair is looked up only in lists in which its item may be. Users are scored in blocks of `scorer.block_size`.
+
+def rank_scorers(
+    scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int
+) -> Iterator[tuple[str, RankedLists]]:
+    """Yields each scorer's name and the ranks of `rank_truth`. Scorers of one block size rank the same users in turn."""
+    for _, group in groupby(sorted(scorers, key=lambda one: one.block_size), key=lambda one: one.block_size):
+        members = list(group)
+        yield from zip((one.name for one in members), rank_truth(members, truth, interacted, k), strict=True)
+
+
+def rank_truth(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int) -> list[RankedLists]:
+    """Returns, for scorers of one block size, the rank of every truth pair, K if missed, in each kind of list.
+
+    A pair is looked up only in lists in which its item may be.
     """
-    ranks = RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields))
+    ranks = [RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for _ in scorers]
     may_be_listed = (np.ones_like(truth.is_repeat), ~truth.is_repeat, ~truth.is_known)
     bounds = np.searchsorted(truth.pair_user, np.arange(truth.num_users + 1))
-    for start in range(0, truth.num_users, scorer.block_size):
-        users = np.arange(start, min(start + scorer.block_size, truth.num_users))
-        lists = rank_items(scorer, users, interacted.select_users(users), k)
-        block = np.arange(bounds[start], bounds[users[-1] + 1])
-        for rank, listed, top_items in zip(ranks, may_be_listed, lists, strict=True):
-            pairs = block[listed[block]]
-            rank[pairs] = hit_ranks(top_items, truth.pair_user[pairs] - start, truth.pair_item[pairs])
+    size = scorers[0].block_size
+    for start in range(0, truth.num_users, size):
+        users = np.arange(start, min(start + size, truth.num_users))
+        own, block = interacted.select_users(users), np.arange(bounds[start], bounds[users[-1] + 1])
+        for scorer, of_scorer in zip(scorers, ranks, strict=True):
+            lists = rank_items(scorer, users, own, k)
+            for rank, listed, top_items in zip(of_scorer, may_be_listed, lists, strict=True):
+                pairs = block[listed[block]]
+                rank[pairs] = hit_ranks(top_items, truth.pair_user[pairs] - start, truth.pair_item[pairs])
     return ranks
 
 

@@ -7,17 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dssm_assets.core.arrays.ragged import Exclusions
-from dssm_assets.core.channels.channel import RANK
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
+from dssm_assets.core.channels.channel import RANK, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     SIGNALS,
     ChannelScorer,
+    DescribedUsers,
     Merge,
     MergedScorer,
     Term,
     default_merges,
-    find_candidates,
+    describe_candidates,
+    rank_candidates,
     terms_of,
 )
 from dssm_assets.core.channels.own_history import IS_OWN
@@ -34,7 +36,12 @@ def scorer(**weights: float) -> MergedScorer:
     for key, weight in weights.items():
         *own, channel, signal = key.split("__")
         given[Term(ChannelName(channel), signal, bool(own))] = weight
-    return MergedScorer(Merge("merged", NAMES, given, -1.0), worlds.channels(), worlds.shared().popular_order)
+    return MergedScorer(Merge("merged", NAMES, given, -1.0), DescribedUsers(worlds.channels()), worlds.shared().popular_order)
+
+
+def ranked(merged: MergedScorer, users: IntArray, k: int) -> tuple[IntArray, Float64Array]:
+    found = describe_candidates(merged.users.channels, users)
+    return rank_candidates(merged.merge, found.items, found.terms, merged.fill_order, k)
 
 
 def test_every_channel_and_term_has_a_default() -> None:
@@ -44,7 +51,7 @@ def test_every_channel_and_term_has_a_default() -> None:
 
 def test_log_odds_by_hand() -> None:
     merged = scorer(vectors__rank=2.0, own__vectors__rank=-1.0, own_history__is_own=1.0, own_history__own_events=0.5)
-    lists, odds = merged.merge_lists(find_candidates(merged.channels, BOTH), BOTH, 6)
+    lists, odds = ranked(merged, BOTH, 6)
     # User 0: item 5 -1 + 2 ln 4; item 0 -1 + (2 - 1) ln 2 + 1 + .5 ln 3; item 1 -1 + 1; item 2 -1 + 2 ln(4/3); 3, 4: -1.
     assert lists[0].tolist() == [5, 0, 1, 2, 3, 4]
     assert odds[0] == pytest.approx([1.772589, 1.242453, 0.0, -0.424635, -1.0, -1.0], abs=1e-6)
@@ -54,17 +61,17 @@ def test_log_odds_by_hand() -> None:
 
 
 def test_a_user_alone_has_the_list_and_the_scores_of_the_user_among_others() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], worlds.channels(), worlds.shared().popular_order)
-    lists, odds = merged.merge_lists(find_candidates(merged.channels, BOTH), BOTH, 6)
+    merged = MergedScorer(default_merges(NAMES)[0], DescribedUsers(worlds.channels()), worlds.shared().popular_order)
+    lists, odds = ranked(merged, BOTH, 6)
     for row in range(2):
         alone = np.array([row])
-        found, scores = merged.merge_lists(find_candidates(merged.channels, alone), alone, 6)
+        found, scores = ranked(merged, alone, 6)
         assert found[0].tolist() == lists[row].tolist()
         assert scores[0].tolist() == odds[row].tolist()
 
 
 def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], worlds.channels(), worlds.shared().popular_order)
+    merged = MergedScorer(default_merges(NAMES)[0], DescribedUsers(worlds.channels()), worlds.shared().popular_order)
     whole = merged.top_items(BOTH, 8)
     assert whole[:, 6:].tolist() == [[-1, -1], [-1, -1]]
     for k in range(1, 8):
@@ -72,7 +79,7 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
 
 
 def test_excluded_items_are_left_out_and_the_list_is_filled_up() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], worlds.channels(), worlds.shared().popular_order)
+    merged = MergedScorer(default_merges(NAMES)[0], DescribedUsers(worlds.channels()), worlds.shared().popular_order)
     excluded = Exclusions(np.array([0, 3, 3]), np.array([0, 1, 5]))
     whole = merged.top_items(BOTH, 6)
     without = merged.top_items_without(BOTH, 3, excluded)
@@ -89,6 +96,16 @@ def test_merges_without_a_channel_have_the_terms_of_the_others() -> None:
     assert [merge.name for merge in default_merges([ChannelName.VECTORS])] == ["merged"]
 
 
+def test_merges_side_by_side_have_the_lists_of_merges_of_their_own_channels() -> None:
+    users = DescribedUsers(worlds.channels())
+    for merge in default_merges(NAMES):
+        channels = tuple(channel for channel in worlds.channels() if channel.name in merge.channels)
+        alone = MergedScorer(merge, DescribedUsers(channels), worlds.shared().popular_order)
+        together = MergedScorer(merge, users, worlds.shared().popular_order)
+        for rows in (BOTH, BOTH[1:], BOTH[:1], BOTH):
+            assert together.top_items(rows, 6).tolist() == alone.top_items(rows, 6).tolist(), (merge.name, rows)
+
+
 def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
     channel = worlds.channels()[1]
     alone = ChannelScorer(channel, worlds.shared().popular_order)
@@ -99,5 +116,5 @@ def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
 def test_vectors_may_be_missing() -> None:
     names = tuple(name for name in NAMES if name is not ChannelName.VECTORS)
     merge = replace(default_merges(names)[0], name="merged_without_vectors")
-    merged = MergedScorer(merge, worlds.channels(has_vectors=False), worlds.shared().popular_order)
+    merged = MergedScorer(merge, DescribedUsers(worlds.channels(has_vectors=False)), worlds.shared().popular_order)
     assert set(merged.top_items(BOTH, 6)[0].tolist()) == set(range(6))
