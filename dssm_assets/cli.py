@@ -88,6 +88,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first day)"
     )
     materialize.add_argument(
+        "--processes",
+        type=int,
+        choices=range(1, 65),
+        default=1,
+        metavar="N",
+        help="make up to N runs at the same time: branches of the daily tables, evaluation days (default: 1)",
+    )
+    materialize.add_argument(
         "--with-upstream", action="store_true", help="first make what these days need and is not stored, and nothing else"
     )
     add_config_arguments(materialize)
@@ -147,7 +155,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     read_day = functools.partial(hit_rates.read_day, workspace)
     if planned := plan.days_by_asset:
         with terminal.ProgressTable(planned, read_day) as table:
-            run_plan(plan, table, home)
+            run_plan(plan, table, home, demo.PROCESSES)
     else:
         console.print("Everything is materialized already; nothing to run.")
     terminal.print_summary(console, [read_day(ds) for ds in days])
@@ -168,7 +176,7 @@ def _materialize(parsed: argparse.Namespace) -> int:
     table = terminal.ProgressTable(plan.days_by_asset)
     try:
         with table:
-            materialize.run_plan(plan, table, choice.instance_home)
+            materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
     finally:  # also the days that were evaluated before or after one that failed
         hit_rates.print_evaluated(plan.scene.loaded, table.evaluated)
     return 0

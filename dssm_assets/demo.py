@@ -7,17 +7,20 @@ an asset computes, printing (`terminal.py`).
 import datetime as dt
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
+from dssm_assets.core.experiments import EXPERIMENTS
 from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import RunPlan, Wanted, plan_upstream
+from dssm_assets.materialize import PlannedRun, RunPlan, Wanted, plan_upstream
 from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -26,6 +29,8 @@ from dssm_assets.storage.instance_file import write_instance_file
 ORIGINAL_YEAR = 2017
 NAME = "demo"
 """Name of the demo's configuration."""
+PROCESSES = 2
+"""Each makes runs of its own, besides the other."""
 
 
 def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfig:
@@ -81,8 +86,17 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 
 
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
-    """Returns the runs that are still missing: everything of the evaluation days, and the bundle of the last one."""
+    """Returns the runs that are still missing: everything of the evaluation days, the last one first, and its bundle.
+
+    After the earlier days the last day's report is made again, with their trend.
+    """
     rows = all_rows()
-    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))
+    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), (days[-1], *days[:-1]))
     published = Wanted(tuple(job_assets(rows, PUBLISH)), (days[-1],))
-    return plan_upstream(Scene(loaded), [evaluated, published], is_remaking=False)
+    plan = plan_upstream(Scene(loaded), [evaluated, published], is_remaking=False)
+    earlier = [place for place, run in enumerate(plan.runs) if run.is_windowed and run.days[0] != days[-1]]
+    if not earlier:
+        return plan
+    report = PlannedRun((TOTAL_HIT_RATE.name, EXPERIMENTS.name), (days[-1],), is_windowed=True, is_last=True)
+    end = earlier[-1] + 1
+    return replace(plan, runs=(*plan.runs[:end], report, *plan.runs[end:]))

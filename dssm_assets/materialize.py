@@ -4,8 +4,10 @@ Belongs here: which runs, in which order, and what is stored already. Does not b
 (`defs/needed_days.py`), one run (`defs/runs.py`).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,16 +21,25 @@ from dssm_assets.defs.needed_days import NeededDays, needed_days
 from dssm_assets.defs.runs import open_instance, run_day, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
+from dssm_assets.run_lanes import run_side_by_side
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, is_current
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: daily assets over a range of days, or windowed assets of one day."""
+    """One run: daily assets over a range of days, or windowed assets of one day.
+
+    Attributes:
+        names: the assets.
+        days: the days.
+        is_windowed: the assets are windowed.
+        is_last: it needs all runs before it.
+    """
 
     names: tuple[str, ...]
     days: tuple[str, ...]
     is_windowed: bool
+    is_last: bool = False
 
     def __str__(self) -> str:
         """Returns assets and days in one line."""
@@ -200,30 +211,103 @@ def _select_names(rows: Sequence[AssetRow], name: str) -> list[str]:
     return [row.name for row in rows if row.name in names]
 
 
-def run_plan(plan: RunPlan, observer: Observer, instance_home: Path) -> None:
+def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: int = 1) -> None:
     """Makes the runs on the Dagster instance of a folder, which becomes one if it is not yet.
 
     Runs there whose process was killed are marked as failed before. An evaluation day that fails, because of its input or of a
     check, does not stop the next one; a run of daily tables that fails does.
 
+    Args:
+        plan: the runs.
+        observer: follows them.
+        instance_home: the folder.
+        processes: how many runs are made at the same time, each in a process.
+
     Raises:
         DssmError: what the failing run raised.
         DaysFailedError: several evaluation days failed; with each day's error.
     """
-    defs = scene_definitions(plan.scene, observer)
-    failed: dict[str, DssmError] = {}
+    runs = plan.runs if processes == 1 else tuple(_split_branches(plan.runs))
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
-        for run in plan.runs:
-            keys = [plan.scene.key(name).to_user_string() for name in run.names]
-            if not run.is_windowed:
-                run_range(defs, instance, keys, run.days)
-                continue
-            try:
-                run_day(defs, instance, keys, run.days[0])
-            except DssmError as error:
-                failed[run.days[0]] = error
+        try:
+            found = run_side_by_side(
+                plan.scene,
+                runs,
+                _needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start),
+                partial(_make_runs, instance_home),
+                observer,
+                processes=processes,
+                may_fail=lambda run: run.is_windowed,
+            )
+        finally:
+            end_dead_runs(instance)  # of processes that were ended at work
+    failed: dict[str, DssmError] = {}
+    for place, error in sorted(found.items()):
+        failed.setdefault(runs[place].days[0], error)
     if len(failed) > 1:
         raise DaysFailedError(failed)
     for error in failed.values():
         raise error
+
+
+@contextmanager
+def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterator[Callable[[PlannedRun], None]]:
+    defs = scene_definitions(scene, observer)
+    with open_instance(instance_home) as instance:
+
+        def make_run(run: PlannedRun) -> None:
+            keys = [scene.key(name).to_user_string() for name in run.names]
+            if run.is_windowed:
+                run_day(defs, instance, keys, run.days[0])
+            else:
+                run_range(defs, instance, keys, run.days)
+
+        yield make_run
+
+
+def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
+    """Returns the places of the runs that end before each begins.
+
+    Evaluation days do not need each other, unless a model starts from an earlier one.
+    """
+    deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
+    for place, run in enumerate(runs):
+        wanted = set[str]().union(*(deps[name] for name in run.names))
+        needed.append(
+            frozenset(
+                at
+                for at, earlier in enumerate(runs[:place])
+                if run.is_last
+                or (run.is_windowed and (not earlier.is_windowed or is_warm or earlier.days == run.days))
+                or (not run.is_windowed and wanted & set(earlier.names))
+            )
+        )
+    return needed
+
+
+def _split_branches(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    """Yields the runs with those of daily tables cut where the graph branches: assets that lead to the same last ones stay together."""
+    daily = [run for run in runs if not run.is_windowed]
+    everything = {name for run in daily for name in run.names}
+    for run in runs:
+        if run.is_windowed:
+            yield run
+            continue
+        branches: dict[tuple[frozenset[str], ...], list[str]] = {}
+        ends = [_last_assets(names) for names in (everything, set(run.names))]
+        for name in run.names:
+            branches.setdefault(tuple(one[name] for one in ends), []).append(name)
+        # What an asset depends on leads to all that the asset leads to.
+        in_order = sorted(branches.items(), key=lambda branch: -sum(map(len, branch[0])))
+        yield from (replace(run, names=tuple(names)) for _, names in in_order)
+
+
+def _last_assets(names: set[str]) -> dict[str, frozenset[str]]:
+    """Returns for each of some assets those that it leads to and that lead to no other of them."""
+    found: dict[str, frozenset[str]] = {}
+    for row in reversed(all_rows()):
+        if row.name in names:
+            next_ones = [found[other.name] for other in all_rows() if other.name in found and row.name in other.deps]
+            found[row.name] = frozenset[str]().union(*next_ones) if next_ones else frozenset({row.name})
+    return found

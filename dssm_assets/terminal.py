@@ -62,16 +62,17 @@ class ProgressTable(Observer):
         self.evaluated: list[str] = []
         """Days whose total_hit_rate was written."""
         self._work = {name: _Work(days) for name, days in days_by_asset.items()}
-        self._read_day, self._now = read_day, now
-        self._rates: list[DayRates] = []
+        self._read_day, self.now = read_day, now
+        self._rates: dict[str, DayRates] = {}
         self._recent: list[str] = []
         self._line = ""
-        self._begin = self._since = now()
+        self._begin = now()
+        self._own = _ProgressLane(self)
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "ProgressTable":
         """Shows the table."""
-        self._begin = self._since = self._now()
+        self._begin = self.now()
         if self.console.is_terminal:
             self._live.start()
         return self
@@ -87,22 +88,31 @@ class ProgressTable(Observer):
             _print_line(text)
 
     def on_partition(self, name: str, ds: str) -> None:
+        """Counts a day of an asset that this process has made."""
+        self._own.on_partition(name, ds)
+
+    def on_asset_done(self, name: str, seconds: float) -> None:
+        """Begins to count the time of the next asset of this process."""
+        self._own.on_asset_done(name, seconds)
+
+    def new_lane(self) -> "_ProgressLane":
+        """Returns what follows one process, and measures its days."""
+        return _ProgressLane(self)
+
+    def count(self, name: str, ds: str, seconds: float) -> None:
         """Counts a day of an asset; shows the hit rates of a day that is evaluated."""
-        now, work = self._now(), self._work.setdefault(name, _Work(1))
-        work.done, work.seconds = work.done + 1, work.seconds + now - self._since
-        self._since = now
+        work = self._work.setdefault(name, _Work(1))
+        work.done, work.seconds = work.done + 1, work.seconds + seconds
         self._recent = [*(one for one in self._recent if one != name), name][-_SHOWN_ASSETS:]
         if name != TOTAL_HIT_RATE.name:
             return
-        self.evaluated.append(ds)
+        is_new = ds not in self.evaluated
+        if is_new:
+            self.evaluated.append(ds)
         if self._read_day is not None:
-            self._rates.append(self._read_day(ds))
-            if not self.console.is_terminal:
-                _print_line(describe_rates(self._rates[-1]))
-
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        """Begins to count the time of the next asset."""
-        self._since = self._now()
+            self._rates[ds] = self._read_day(ds)
+            if is_new and not self.console.is_terminal:
+                _print_line(describe_rates(self._rates[ds]))
 
     def on_skipped(self, ds: str, reason: str) -> None:
         """Prints that there is nothing to do on a day; without a terminal it was printed as a progress line."""
@@ -122,10 +132,35 @@ class ProgressTable(Observer):
             eta = f"{(work.total - work.done) / rate:.0f} s" if work.done < work.total else ""
             table.add_row(name, f"{work.done}/{work.total}", shown, eta, style="bold" if name == self._recent[-1] else "")
         done, total = (sum(getattr(one, name) for one in self._work.values()) for name in ("done", "total"))
-        minutes, seconds = divmod(round(self._now() - self._begin), 60)
+        minutes, seconds = divmod(round(self.now() - self._begin), 60)
         line = Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
         head = Text(f"{minutes}:{seconds:02}  {done:,} of {total:,} partitions")
-        return Group(head, table, line, *([summary(self._rates)] if self._rates else []))
+        return Group(head, table, line, *([summary([self._rates[ds] for ds in sorted(self._rates)])] if self._rates else []))
+
+
+class _ProgressLane(Observer):
+    """One of the processes that a progress table follows."""
+
+    def __init__(self, table: ProgressTable) -> None:
+        self._table, self._since = table, table.now()
+
+    def on_log(self, text: str) -> None:
+        """Shows a progress line."""
+        self._table.on_log(text)
+
+    def on_partition(self, name: str, ds: str) -> None:
+        """Counts a day of an asset, with the time since the one before it."""
+        now = self._table.now()
+        self._table.count(name, ds, now - self._since)
+        self._since = now
+
+    def on_asset_done(self, name: str, seconds: float) -> None:
+        """Begins to count the time of the next asset."""
+        self._since = self._table.now()
+
+    def on_skipped(self, ds: str, reason: str) -> None:
+        """Shows that there is nothing to do on a day."""
+        self._table.on_skipped(ds, reason)
 
 
 def _print_line(text: str) -> None:

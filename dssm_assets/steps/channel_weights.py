@@ -87,7 +87,9 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     best = _read_days(workspace, ds, vectors.days, scratch, vectors)
     if best.pairs >= settings.held_out_pairs:
         return [best]
-    days = days_between(day_before(ds, settings.held_out_days), day_before(ds))
+    # Only days of the window: which others are stored depends on what was made before.
+    count = min(settings.held_out_days, workspace.config.window.days)
+    days = days_between(day_before(ds, count), day_before(ds))
     return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None), best) if one.days]
 
 

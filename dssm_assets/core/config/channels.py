@@ -69,7 +69,10 @@ class Channels(Section):
         "weights start from those that the latest days with this many pairs give without vectors.",
     )
     held_out_days: int = Field(
-        default=7, ge=1, le=60, description="Most such days without vectors; all lie within that many days before."
+        default=7,
+        ge=1,
+        le=60,
+        description="Most such days without vectors; all lie within that many days before, and in the window.",
     )
     held_out_users: int = Field(
         default=2000, ge=10, le=10_000_000, description="Most users of such a day, sampled by a hash of their ids."

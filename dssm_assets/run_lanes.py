@@ -1,0 +1,197 @@
+"""Runs of a plan side by side: this process works on one, processes of its own on others.
+
+A run begins when the runs that it needs have ended. Processes are spawned, and import what they need while the first run is
+made. What they tell an observer is passed on to this process's.
+
+Belongs here: which run may begin, processes and what they exchange. Does not belong here: which runs there are
+(`materialize.py`), one run (`defs/runs.py`).
+"""
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dssm_assets.core.errors import DssmError
+from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.scene import Scene
+
+Make = Callable[[Scene, Observer], AbstractContextManager[Callable[[Any], None]]]
+"""Prepares a process for runs of a scene; inside the block, what makes one of them. It can be pickled."""
+
+
+class _Schedule:
+    """Which runs are left, and which may begin. Used by several threads."""
+
+    def __init__(self, needs: Sequence[frozenset[int]]) -> None:
+        """Sets of each run the runs before it that it needs."""
+        self._needs, self._left, self._ended = needs, list(range(len(needs))), set[int]()
+        self._is_stopped, self._changed = False, threading.Condition()
+
+    def take(self) -> int | None:
+        """Returns the first run that may begin, as soon as there is one; None: there is nothing left to do."""
+        with self._changed:
+            while True:
+                if self._is_stopped or not self._left:
+                    return None
+                found = next((run for run in self._left if self._needs[run] <= self._ended), None)
+                if found is not None:
+                    self._left.remove(found)
+                    return found
+                self._changed.wait()
+
+    def end(self, run: int) -> None:
+        """Notes that a run has ended, well or not."""
+        with self._changed:
+            self._ended.add(run)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Lets no further run begin."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+
+def run_side_by_side(
+    scene: Scene,
+    runs: Sequence[Any],
+    needs: Sequence[frozenset[int]],
+    make: Make,
+    observer: Observer,
+    *,
+    processes: int,
+    may_fail: Callable[[Any], bool],
+) -> Mapping[int, DssmError]:
+    """Makes the runs in several processes; returns the errors of those that may fail, by their place.
+
+    Args:
+        scene: of the runs.
+        runs: in the order in which they are begun.
+        needs: of each run the places of earlier runs that end before it begins.
+        make: see `Make`.
+        observer: has a lane for each process.
+        processes: this one and processes - 1 others.
+        may_fail: whether the other runs go on after a DssmError of a run.
+
+    Raises:
+        DssmError: of a run that may not fail, or a process was killed. The other processes are ended before.
+    """
+    schedule, failed, fatal = _Schedule(needs), dict[int, DssmError](), list[BaseException]()
+
+    def work(make_run: Callable[[Any], None]) -> None:
+        while (place := schedule.take()) is not None:
+            try:
+                make_run(runs[place])
+            except DssmError as error:
+                if not may_fail(runs[place]):
+                    raise
+                failed[place] = error
+            schedule.end(place)
+
+    def work_beside(lane: _Lane) -> None:
+        try:
+            work(lane.make_run)
+        except BaseException as error:
+            fatal.append(error)
+            schedule.stop()
+
+    with ExitStack() as stack:
+        beside = [stack.enter_context(_Lane(scene, make, observer.new_lane())) for _ in range(processes - 1)]
+        threads = [threading.Thread(target=work_beside, args=(lane,), daemon=True) for lane in beside]
+        for thread in threads:
+            thread.start()
+        try:
+            with make(scene, observer.new_lane()) as make_run:
+                work(make_run)
+            for thread in threads:
+                thread.join()
+        finally:
+            schedule.stop()
+    if fatal:
+        raise fatal[0]
+    return failed
+
+
+class _Lane:
+    """A process that makes runs, one after the other."""
+
+    def __init__(self, scene: Scene, make: Make, observer: Observer) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._connection, theirs = spawn.Pipe()
+        self._observer = observer
+        self._process = spawn.Process(target=_work, args=(scene, make, theirs), daemon=True)
+        self._process.start()
+        theirs.close()  # so that a killed process is noticed here
+
+    def __enter__(self) -> "_Lane":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the process, whatever it does."""
+        self._process.kill()  # Dagster lets a process that ignores Ctrl-C ignore SIGTERM too
+        self._process.join()
+
+    def make_run(self, run: Any) -> None:
+        """Makes a run in the process; passes on to the observer what happens there.
+
+        Raises:
+            DssmError: that of the run, or the process was killed.
+        """
+        try:
+            self._connection.send(run)
+            while (told := self._connection.recv())[0] != _END:
+                getattr(self._observer, told[0])(*told[1:])
+        except (EOFError, OSError) as error:
+            self._process.join()
+            status = f"exit status {self._process.exitcode}"
+            raise DssmError(f"{run}: the process that made it was ended ({status}). To fix: see that it has memory") from error
+        if told[1] is not None:
+            raise told[1]
+
+
+_END = "end"
+
+
+def _work(scene: Scene, make: Make, connection: Connection) -> None:
+    """Makes the runs that arrive, until it is ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
+    with make(scene, _Telling(connection)) as make_run:
+        while True:
+            try:
+                run = connection.recv()
+            except EOFError:  # the first process was killed
+                return
+            try:
+                make_run(run)
+            except BaseException as error:
+                connection.send((_END, error if isinstance(error, DssmError) else DssmError(f"{run}: {error!r}")))
+            else:
+                connection.send((_END, None))
+
+
+class _Telling(Observer):
+    """Sends what it is told to another process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def on_log(self, text: str) -> None:
+        """Sends a log line."""
+        self._connection.send(("on_log", text))
+
+    def on_asset_done(self, name: str, seconds: float) -> None:
+        """Sends that an asset's step has ended."""
+        self._connection.send(("on_asset_done", name, seconds))
+
+    def on_partition(self, name: str, ds: str) -> None:
+        """Sends that a partition was written."""
+        self._connection.send(("on_partition", name, ds))
+
+    def on_skipped(self, ds: str, reason: str) -> None:
+        """Sends that there is nothing to do on a day."""
+        self._connection.send(("on_skipped", ds, reason))

@@ -1,0 +1,115 @@
+"""Runs of a plan in two processes: the partitions of one process, order, failures, processes that are killed."""
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+
+from dssm_assets.core.errors import DssmError, EmptyDayError, Fault
+from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.scene import Scene
+from dssm_assets.materialize import plan_runs, run_plan
+from dssm_assets.run_lanes import run_side_by_side
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+
+class Note(NamedTuple):
+    name: str
+    fault: str = ""
+
+
+class Recorder(Observer):
+    def __init__(self):
+        self.lines, self.partitions = [], []
+
+    def on_log(self, text):
+        self.lines.append(text)
+
+    def on_partition(self, name, ds):
+        self.partitions.append((name, ds))
+
+
+@contextmanager
+def make_notes(scene, observer):
+    def make(note):
+        observer.on_log(f"{note.name} {os.getpid()}")
+        if note.fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if note.fault:
+            raise EmptyDayError(Fault(note.name, "rows", note.fault, "add some"))
+
+    yield make
+
+
+def run_notes(*notes, needs, processes=2):
+    recorder = Recorder()
+    may_fail = lambda note: note.name.startswith("day")  # noqa: E731
+    failed = run_side_by_side(None, notes, needs, make_notes, recorder, processes=processes, may_fail=may_fail)
+    return [line.split()[0] for line in recorder.lines], {line.split()[1] for line in recorder.lines}, failed
+
+
+NONE = frozenset()
+
+
+def test_a_run_begins_after_those_that_it_needs():
+    needs = [NONE, frozenset({0}), frozenset({0, 1}), frozenset({2})]
+    for processes in (1, 2, 3):
+        made, _, failed = run_notes(*map(Note, "abcd"), needs=needs, processes=processes)
+        assert (made, failed) == (["a", "b", "c", "d"], {})
+
+
+def test_runs_that_do_not_need_each_other_are_made_by_several_processes():
+    made, processes, _ = run_notes(*(Note(f"n{number}") for number in range(400)), needs=[NONE] * 400)
+    assert sorted(made) == sorted(f"n{number}" for number in range(400))
+    assert 1 <= len(processes) <= 2
+
+
+def test_a_day_that_fails_does_not_stop_the_others_and_its_error_arrives_whole():
+    for processes in (1, 2):
+        made, _, failed = run_notes(
+            Note("day1", "none"), Note("day2"), Note("last"), needs=[NONE, NONE, frozenset({0, 1})], processes=processes
+        )
+        assert made[-1] == "last"
+        assert {place: type(error) for place, error in failed.items()} == {0: EmptyDayError}
+        assert failed[0].faults[0].got == "none"
+
+
+def test_what_may_not_fail_ends_everything():
+    for processes in (1, 2):
+        with pytest.raises(EmptyDayError, match="expected rows, got none"):
+            run_notes(Note("table", "none"), Note("day1"), needs=[NONE, frozenset({0})], processes=processes)
+
+
+@contextmanager
+def make_slowly_or_be_killed(scene, observer):
+    """Makes a run of half a second in the first process; the other one is killed."""
+    yield lambda note: time.sleep(0.5) if isinstance(observer, Recorder) else os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun():
+    with pytest.raises(DssmError, match=r"table: the process that made it was ended \(exit status -9\)"):
+        run_side_by_side(
+            None,
+            ["table"] * 50,
+            [NONE] * 50,
+            make_slowly_or_be_killed,
+            Recorder(),
+            processes=2,
+            may_fail=lambda _: False,
+        )
+
+
+def test_two_processes_write_the_partitions_of_one(tmp_path_factory, tmp_path):
+    known, loaded, recorder = worlds.built_world(tmp_path_factory).workspace, worlds.write_world(tmp_path), Recorder()
+    plan = plan_runs(Scene(loaded), "hit_counts", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
+    run_plan(plan, recorder, tmp_path / "instance", processes=2)
+    made = sorted(recorder.partitions)
+    assert made == sorted((name, ds) for run in plan.runs for name in run.names for ds in run.days)
+    assert {("behavior", DAYS[0]), ("channel_weights", EVALUATION_DAY)} <= set(made)
+    workspace = open_workspace(loaded)
+    assert [workspace.need(*one).digest for one in made] == [known.need(*one).digest for one in made]
