@@ -58,6 +58,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         from dssm_assets.serving.http import build_app
         from dssm_assets.serving.live import open_live_engine
         from dssm_assets.serving.server import ServerOptions, run_server
+        from dssm_assets.serving.traces import open_tracer
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
@@ -79,8 +80,9 @@ def _serve(parsed: argparse.Namespace) -> int:
         *_read_tls(parsed.tls_certificate, parsed.tls_key),
         partial(print, flush=True) if parsed.access_log else None,
     )
+    tracer = open_tracer() if configured.traces else None
     with engine_process(open_live, parsed.threads, limits) as engine:
-        return run_server(build_app(engine, limits), parsed.host, parsed.port, options)
+        return run_server(build_app(engine, limits, tracer), parsed.host, parsed.port, options)
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:

@@ -7,6 +7,7 @@ Belongs here: from calls to answers in JSON or Arrow. Does not belong here: the 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -39,40 +40,71 @@ class Route(StrEnum):
 
 
 class Call(NamedTuple):
-    """A request: its route, its query or body, and whether the answer is wanted as Arrow."""
+    """A request: its route, its query or body, whether the answer is wanted as Arrow, and with the times of its stages."""
 
     route: Route
     content: bytes
     is_arrow: bool = False
+    is_traced: bool = False
+
+
+class Stage(NamedTuple):
+    """A part of the time that calls took, in unix nanoseconds: parse, encode, search or render."""
+
+    name: str
+    start_ns: int
+    end_ns: int
 
 
 class Reply(NamedTuple):
-    """An answer: its bytes, and how many lists it has of each source."""
+    """An answer: its bytes, how many lists it has of each source, and the stages of a traced call."""
 
     body: bytes
     sources: Mapping[str, int]
+    stages: tuple[Stage, ...] = ()
+
+
+class _StageClock:
+    """Times the stages of calls that are answered together, one stage after the other."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self._start_ns = time.time_ns()
+
+    def end(self, name: str) -> None:
+        """Ends a stage; the next one begins."""
+        now = time.time_ns()
+        self.stages.append(Stage(name, self._start_ns, now))
+        self._start_ns = now
 
 
 def answer_calls(engine: RecallEngine, calls: Sequence[Call], limits: ServiceLimits) -> list[Reply | DssmError]:
-    """Returns the answer of each call, or why it has none. All come from one bundle."""
+    """Returns the answer of each call, or why it has none. All come from one bundle; they share all stages but the last."""
+    clock = _StageClock()
     wanted: list[list[UserRequest | RecallAnswer | Exception] | Exception] = []
     for call in calls:
         try:
             wanted.append(_parse(engine, call, limits))
         except Exception as error:
             wanted.append(error)
+    clock.end("parse")
     requests = [one for part in wanted if isinstance(part, list) for one in part if isinstance(one, UserRequest)]
     found: list[RecallAnswer | Exception] = []
     for start in range(0, len(requests), LISTED_AT_ONCE):
-        found += engine.recall_for_users(requests[start : start + LISTED_AT_ONCE])
-    rest = iter(found)
+        found += engine.recall_for_users(requests[start : start + LISTED_AT_ONCE], lambda: clock.end("encode"))
+        clock.end("search")
+    rest, shared = iter(found), tuple(clock.stages)
     replies: list[Reply | DssmError] = []
     for call, part in zip(calls, wanted, strict=True):
         if isinstance(part, Exception):
             replies.append(_as_told(part))
             continue
         answers = [next(rest) if isinstance(one, UserRequest) else one for one in part]
-        replies.append(_reply(engine, call, [_as_told(one) if isinstance(one, Exception) else one for one in answers], limits))
+        reply = _reply(engine, call, [_as_told(one) if isinstance(one, Exception) else one for one in answers], limits)
+        if call.is_traced and isinstance(reply, Reply):
+            clock.end("render")
+            reply = reply._replace(stages=(*shared, clock.stages[-1]))
+        replies.append(reply)
     return replies
 
 

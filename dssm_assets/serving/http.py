@@ -36,6 +36,7 @@ from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
 from dssm_assets.serving.refusals import BodyTooLargeError, BusyError, RefusedError, SlowRequestError, error_body
 from dssm_assets.serving.request_body import SEE_DOCS, BatchRequest, RecallQuery, RecallRequest, SimilarQuery
+from dssm_assets.serving.traces import STAGES, RequestTracer
 
 ROUTES: Final = ("/recall", "/recall/batch", "/similar", "/health", "/ready", "/metrics")
 PROBES: Final = ("/health", "/ready")
@@ -55,8 +56,8 @@ _log = logging.getLogger(__name__)
 class Service:
     """What the routes share: the engine, the limits and the metrics."""
 
-    def __init__(self, engine: EngineClient, limits: ServiceLimits) -> None:
-        self.engine, self.limits = engine, limits
+    def __init__(self, engine: EngineClient, limits: ServiceLimits, tracer: RequestTracer | None = None) -> None:
+        self.engine, self.limits, self.tracer = engine, limits, tracer
         self.metrics = ServiceMetrics(lambda: engine.state)
         self.on_loss: Callable[[], None] = lambda: None
         """Called if the process of the engine ends."""
@@ -77,7 +78,7 @@ class Service:
             expected = f"at most {self.limits.max_requests} requests at once"
             raise BusyError(Fault("service", expected, f"{self.running} others", "try again later"))
 
-    async def compute(self, call: Call) -> bytes:
+    async def compute(self, call: Call) -> Reply:
         """Returns the answer of a call.
 
         Raises:
@@ -95,7 +96,7 @@ class Service:
         reply = computing.result()
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
-        return reply.body
+        return reply
 
     async def read_body(self, scope: Scope, receive: Receive) -> bytes:
         """Returns the body of a request.
@@ -148,20 +149,23 @@ class Service:
         }
 
 
-def build_app(engine: EngineClient, limits: ServiceLimits | None = None) -> FastAPI:
+def build_app(engine: EngineClient, limits: ServiceLimits | None = None, tracer: RequestTracer | None = None) -> FastAPI:
     """Returns the application over an engine.
 
     Args:
         engine: computes lists.
         limits: of requests (default: those of an empty configuration). Those of connections need `make_server`.
+        tracer: makes spans of requests; None: there are none.
     """
-    service = Service(engine, limits or ServiceLimits())
+    service = Service(engine, limits or ServiceLimits(), tracer)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.open(service.on_loss)
         yield
         await engine.close()
+        if tracer is not None:
+            tracer.close()
 
     app = FastAPI(title="dssm-assets recall", lifespan=lifespan)
     app.state.service = service
@@ -188,13 +192,14 @@ class _ListRoutes:
             is_query = scope["method"] == "GET"
             content = scope["query_string"] if is_query else await service.read_body(scope, receive)
             is_arrow = any(name == b"accept" and ARROW.encode() in value for name, value in scope["headers"])
-            body = await service.compute(Call(route, content, is_arrow))
+            reply = await service.compute(Call(route, content, is_arrow, service.tracer is not None))
         except DssmError as error:
             await _respond_refused(service, scope["path"], error)(scope, receive, send)
             return
-        headers = [(b"content-length", str(len(body)).encode()), _CONTENT_TYPES[is_arrow]]
+        scope[STAGES] = reply.stages
+        headers = [(b"content-length", str(len(reply.body)).encode()), _CONTENT_TYPES[is_arrow]]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": reply.body})
 
 
 def _describe_lists(app: FastAPI) -> None:
@@ -326,6 +331,7 @@ class CountedRequests:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._metrics, self._limits = _ListRoutes(app, service), service.metrics, service.limits
+        self._tracer = service.tracer
         self._turnstile = _Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -334,6 +340,7 @@ class CountedRequests:
             return
         route = scope["path"] if scope["path"] in ROUTES else "other"
         start, status = time.perf_counter(), 0
+        start_ns = 0 if self._tracer is None else time.time_ns()
 
         async def send_and_note_status(message: Message) -> None:
             nonlocal status
@@ -358,6 +365,8 @@ class CountedRequests:
         finally:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
             self._metrics.requests.labels(route, str(status or 500)).inc()
+            if self._tracer is not None:
+                self._tracer.record(scope, route, status or 500, start_ns, time.time_ns())
 
 
 def _is_disconnected(receive: Receive) -> bool:

@@ -195,16 +195,19 @@ class RecallEngine:
         """
         return self._answer(self._plan_for_vector(*self.tower.compute_vector(inputs), inputs, options, user_id))
 
-    def recall_for_users(self, requests: Sequence[UserRequest]) -> list[RecallAnswer | Exception]:
+    def recall_for_users(
+        self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
+    ) -> list[RecallAnswer | Exception]:
         """Returns the list of each request, or the error of one that has none.
 
         Together they cost less than one by one, because features are encoded and the index is searched for many at once. Each
-        list is the one that its request gets alone.
+        list is the one that its request gets alone. `on_encoded` is called between the two.
         """
         has_inputs = [number for number, one in enumerate(requests) if one.inputs.features or one.inputs.history]
         vectors = dict(
             zip(has_inputs, self.tower.compute_vectors([requests[number].inputs for number in has_inputs]), strict=True)
         )
+        on_encoded()
         answers: dict[int, RecallAnswer | Exception] = {}
         plans: dict[int, _Plan] = {}
         for number, request in enumerate(requests):

@@ -22,17 +22,22 @@ from dssm_assets.serving.engine_process import engine_threads
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.server import NO_OPTIONS, ServerOptions, make_server
+from dssm_assets.serving.traces import RequestTracer
 
 
 @contextlib.contextmanager
 def serving(
-    live: LiveEngine, threads: int = 2, limits: ServiceLimits | None = None, options: ServerOptions = NO_OPTIONS
+    live: LiveEngine,
+    threads: int = 2,
+    limits: ServiceLimits | None = None,
+    options: ServerOptions = NO_OPTIONS,
+    tracer: RequestTracer | None = None,
 ) -> Iterator[int]:
     """Serves on a free port of the loopback interface; yields the port."""
     bounds = limits or ServiceLimits()
     with socket.socket() as listening, engine_threads(live, threads, bounds) as engine:
         listening.bind(("127.0.0.1", 0))
-        server = make_server(build_app(engine, bounds), log_level="warning", options=options)
+        server = make_server(build_app(engine, bounds, tracer), log_level="warning", options=options)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
@@ -54,9 +59,9 @@ from dssm_assets.serving.recall_engine import RecallEngine
 
 recall_for_users = RecallEngine.recall_for_users
 
-def wait(self, requests):
+def wait(self, requests, *rest):
     time.sleep(60 if any(one.user_id == {SLOW_USER!r} for one in requests) else 0)
-    return recall_for_users(self, requests)
+    return recall_for_users(self, requests, *rest)
 
 RecallEngine.recall_for_users = wait
 parser = argparse.ArgumentParser()

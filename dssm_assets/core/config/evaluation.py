@@ -338,6 +338,11 @@ class Serving(Section):
     stocked_items: str | None = Field(
         default=None, description="The same of the only items that are shown, those in stock. It must not be empty."
     )
+    traces: bool = Field(
+        default=False,
+        description="`serve` exports OpenTelemetry spans of requests, by OTLP over HTTP as OTEL_* environment variables say. Needs the extra "
+        "`telemetry`.",
+    )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")
 
     @field_validator("filters")

@@ -1,0 +1,52 @@
+"""Spans of requests, with the in-memory exporter of the SDK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.traces import open_tracer
+from dssm_assets_tests.serving.bundles import write_bundle
+from dssm_assets_tests.serving.servers import Client, serving
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def test_a_request_has_a_span_with_those_of_its_stages(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra telemetry")
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    write_bundle(tmp_path)
+    with serving(LiveEngine(str(tmp_path)), tracer=open_tracer([SimpleSpanProcessor(exporter)])) as port:
+        client = Client(port)
+        header = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+        assert client.send("GET", "/recall?user_id=1&k=3", headers=header)[0] == 200
+        assert client.get("/recall?user_id=1&k=0")[0] == 400
+        assert client.get("/health")[0] == 200
+        client.close()
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == ["parse", "encode", "search", "render", "GET /recall", "GET /recall", "GET /health"]
+    *stages, answered, refused, _ = spans
+    assert (f"{answered.context.trace_id:032x}", f"{answered.parent.span_id:016x}") == (TRACE, PARENT)
+    assert dict(answered.attributes) == {
+        "http.request.method": "GET",
+        "http.route": "/recall",
+        "http.response.status_code": 200,
+    }
+    assert {stage.parent.span_id for stage in stages} == {answered.context.span_id}
+    times = [time for stage in stages for time in (stage.start_time, stage.end_time)]
+    assert [answered.start_time, *times, answered.end_time] == sorted([answered.start_time, *times, answered.end_time])
+    assert refused.attributes["http.response.status_code"] == 400
+    assert refused.parent is None
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.setitem(__import__("sys").modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(ConfigError, match=r"serving\.traces.*pip install 'dssm-assets\[telemetry\]'"):
+        open_tracer()
