@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.event_sequences import SharedWindows
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
 from dssm_assets.core.arrays.table_view import RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
@@ -183,18 +183,27 @@ class TrainData:
             targets: all samples, or those of items that are new to their users.
         """
         kept, begin = [], 0
-        columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END, ITEM_INDEX))
-        for day, user_index, ends, items in zip(*columns, strict=True):
+        columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
+        for day, user_index, ends in zip(*columns, strict=True):
             is_kept = (day >= first) & (day < end)
             starts, stops = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
             if min_history:
                 is_kept &= stops - starts >= min_history
             if targets is Targets.NEW:
-                chosen = np.flatnonzero(is_kept)
-                is_kept[chosen] = new_items(starts[chosen], stops[chosen], items[chosen], self._items_at)
+                is_kept &= self._is_new[begin : begin + len(day)]
             kept.append(begin + np.flatnonzero(is_kept))
             begin += len(day)
         return np.concatenate(kept)
+
+    @cached_property
+    def _is_new(self) -> Mask:
+        """Which samples are of an item that is new to their user, bool [samples]."""
+        found = [np.zeros(0, np.bool_)]
+        columns = (self.keys.blocks(name) for name in (USER_INDEX, HISTORY_END, ITEM_INDEX))
+        for user_index, ends, items in zip(*columns, strict=True):
+            bounds = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
+            found.append(new_items(*bounds, items, self._items_at))
+        return np.concatenate(found)
 
     def first_time_ms(self, day: int) -> int:
         """Returns the time of the first sample of this day or a later one; there must be one."""

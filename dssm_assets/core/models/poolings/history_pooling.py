@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from dssm_assets.core.arrays.bags import Bags, mean_bags
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, row_of_value
@@ -106,5 +107,5 @@ def _damp_repeats(values: IntArray, offsets: IntArray, weights: npt.NDArray[np.f
     """
     given = np.ones(len(values)) if weights is None else weights
     keys = row_of_value(offsets) * (int(values.max(initial=0)) + 1) + values
-    _, group = np.unique(keys, return_inverse=True)
+    group = pa.array(keys).dictionary_encode().indices.to_numpy()  # by hashing: np.unique sorts
     return np.asarray(given / np.sqrt(np.bincount(group, weights=given))[group])
