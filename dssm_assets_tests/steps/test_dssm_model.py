@@ -44,7 +44,16 @@ def searched(world: BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_search_and_prior_are_stored(searched: tuple[Workspace, StepResult]) -> None:
     workspace, result = searched
     read = {file.name: workspace.artifacts.read_bytes(result.manifest, file.name) for file in result.manifest.files}
-    assert read.keys() == {"model.bin", "towers.json", ModelFile.LOSSES, ModelFile.REPORT, ModelFile.VALIDATION, "prior.json"}
+    files = {
+        "model.bin",
+        "search_model.bin",
+        "towers.json",
+        ModelFile.LOSSES,
+        ModelFile.REPORT,
+        ModelFile.VALIDATION,
+        "prior.json",
+    }
+    assert read.keys() == files
     stored = json.loads(read[ModelFile.VALIDATION])
     rates = [score["hit_rate"] for score in stored["scores"]]
     assert len(rates) == 3
