@@ -34,6 +34,9 @@ from dssm_assets.commands import (
 )
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 
+DEMO_PROCESSES = 2
+"""Each makes runs of its own, besides the other."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit status.
@@ -133,7 +136,15 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _share_cores(processes: int) -> None:
+    """Lets each of several processes use its share of the cores. Called before the libraries that read it are imported."""
+    if processes > 1:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // processes)))
+
+
 def _demo(parsed: argparse.Namespace) -> int:
+    _share_cores(DEMO_PROCESSES)
     from rich.console import Console
 
     from dssm_assets import demo, terminal
@@ -155,7 +166,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     read_day = functools.partial(hit_rates.read_day, workspace)
     if planned := plan.days_by_asset:
         with terminal.ProgressTable(planned, read_day) as table:
-            run_plan(plan, table, home, demo.PROCESSES)
+            run_plan(plan, table, home, DEMO_PROCESSES)
     else:
         console.print("Everything is materialized already; nothing to run.")
     terminal.print_summary(console, [read_day(ds) for ds in days])
@@ -164,6 +175,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 
 def _materialize(parsed: argparse.Namespace) -> int:
+    _share_cores(parsed.processes)
     choice = announce_config(parsed)
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene

@@ -29,8 +29,6 @@ from dssm_assets.storage.instance_file import write_instance_file
 ORIGINAL_YEAR = 2017
 NAME = "demo"
 """Name of the demo's configuration."""
-PROCESSES = 2
-"""Each makes runs of its own, besides the other."""
 
 
 def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfig:
