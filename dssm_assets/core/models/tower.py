@@ -143,9 +143,16 @@ def align_skips(
                     skip.weight[outputs[name], column] = 1.0 / counts[name]
 
 
+class _UndrawnLinear(nn.Linear):
+    """Does not draw its first weights. `nn.utils.skip_init` would do the same, after an import of sympy that takes a second."""
+
+    def reset_parameters(self) -> None:
+        """Leaves the weights as they are in memory."""
+
+
 def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bias: bool = True) -> nn.Linear:
     """Returns a linear map whose weights are drawn from the generator instead of torch's global one."""
-    drawn: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out, bias=has_bias)  # type: ignore[no-untyped-call]
+    drawn = _UndrawnLinear(width_in, width_out, bias=has_bias)
     bound = 1.0 / math.sqrt(width_in)
     with torch.no_grad():
         for weights in drawn.parameters():
