@@ -19,6 +19,7 @@ from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after
 from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.s3_retries import RetryingS3FileSystem
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.deploy.services import BUCKET, running
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
@@ -42,7 +43,7 @@ def options() -> Iterator[dict[str, Any]]:
             "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
             "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
         }
-    s3fs.S3FileSystem.clear_instance_cache()
+    RetryingS3FileSystem.clear_instance_cache()
     shutil.rmtree(root, ignore_errors=True)
 
 

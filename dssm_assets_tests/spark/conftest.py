@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
+from dssm_assets.storage.s3_retries import RetryingS3FileSystem
 from dssm_assets_tests.deploy import services
 from dssm_assets_tests.spark import cluster as clusters
 
@@ -31,4 +32,5 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[services.Services]:
             monkeypatch.setenv(name, started.variables[name])
         yield started
     s3fs.S3FileSystem.clear_instance_cache()
+    RetryingS3FileSystem.clear_instance_cache()
     shutil.rmtree(root, ignore_errors=True)
