@@ -1,10 +1,13 @@
 """The asset, the sensor and the command that publish deltas of the served bundle."""
 
+import datetime as dt
+
 import dagster as dg
 import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.definitions import build_definitions
+from dssm_assets.defs import bundle_delta
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -19,6 +22,12 @@ def workspace(tmp_path_factory):
     found = open_workspace(worlds.built_world(tmp_path_factory).copy(folder))
     publish_bundle(found)
     return found
+
+
+@pytest.fixture(autouse=True)
+def today(monkeypatch):
+    """The tiny world ends in January 2024: until today's date there would be a thousand empty days."""
+    monkeypatch.setattr(bundle_delta, "today_in", lambda _: dt.date(2024, 1, 15))
 
 
 def tick(loaded, cursor=None):
