@@ -8,14 +8,16 @@ Belongs here: which run may begin, processes and what they exchange. Does not be
 """
 
 import multiprocessing
+import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from dssm_assets.core.errors import DssmError
+from dssm_assets.core.errors import DssmError, ProcessLostError
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 
@@ -78,7 +80,8 @@ def run_side_by_side(
         may_fail: whether the other runs go on after a DssmError of a run.
 
     Raises:
-        DssmError: of a run that may not fail, or a process was killed. The other processes are ended before.
+        DssmError: of a run that may not fail. The other processes are ended before.
+        ProcessLostError: a process was killed.
     """
     schedule, failed, fatal = _Schedule(needs), dict[int, DssmError](), list[BaseException]()
 
@@ -87,7 +90,7 @@ def run_side_by_side(
             try:
                 make_run(runs[place])
             except DssmError as error:
-                if not may_fail(runs[place]):
+                if isinstance(error, ProcessLostError) or not may_fail(runs[place]):
                     raise
                 failed[place] = error
             schedule.end(place)
@@ -123,7 +126,7 @@ class _Lane:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
         self._observer = observer
-        self._process = spawn.Process(target=_work, args=(scene, make, theirs), daemon=True)
+        self._process = spawn.Process(target=_work, args=(scene, make, theirs))
         self._process.start()
         theirs.close()  # so that a killed process is noticed here
 
@@ -132,46 +135,60 @@ class _Lane:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the process, whatever it does."""
-        self._process.kill()  # Dagster lets a process that ignores Ctrl-C ignore SIGTERM too
+        """Ends the process, and those that it has started, whatever they do."""
+        assert self._process.pid is not None
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has no session of its own yet, or has ended
+            self._process.kill()
         self._process.join()
 
     def make_run(self, run: Any) -> None:
         """Makes a run in the process; passes on to the observer what happens there.
 
         Raises:
-            DssmError: that of the run, or the process was killed.
+            DssmError: that of the run.
+            ProcessLostError: the process was killed.
+            RuntimeError: any other error of the run, with its traceback.
         """
+        self._exchange(run, lambda: self._connection.send(run))
+        while True:
+            what, *told = self._exchange(run, self._connection.recv)
+            if what == _END:
+                return
+            if what == _FAILED:
+                raise told[0]
+            getattr(self._observer, what)(*told)
+
+    def _exchange(self, run: Any, call: Callable[[], Any]) -> Any:
         try:
-            self._connection.send(run)
-            while (told := self._connection.recv())[0] != _END:
-                getattr(self._observer, told[0])(*told[1:])
+            return call()
         except (EOFError, OSError) as error:
+            self._process.kill()
             self._process.join()
             status = f"exit status {self._process.exitcode}"
-            raise DssmError(f"{run}: the process that made it was ended ({status}). To fix: see that it has memory") from error
-        if told[1] is not None:
-            raise told[1]
+            raise ProcessLostError(
+                f"{run}: the process that made it was ended ({status}). To fix: see that it has memory"
+            ) from error
 
 
-_END = "end"
+_END, _FAILED = "end", "failed"
 
 
 def _work(scene: Scene, make: Make, connection: Connection) -> None:
     """Makes the runs that arrive, until it is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
-    with make(scene, _Telling(connection)) as make_run:
+    os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
+    with make(scene, _Telling(connection)) as make_run, suppress(EOFError, OSError):  # the first process was killed
         while True:
-            try:
-                run = connection.recv()
-            except EOFError:  # the first process was killed
-                return
+            run = connection.recv()
+            answer: tuple[Any, ...] = (_END,)
             try:
                 make_run(run)
-            except BaseException as error:
-                connection.send((_END, error if isinstance(error, DssmError) else DssmError(f"{run}: {error!r}")))
-            else:
-                connection.send((_END, None))
+            except DssmError as error:
+                answer = (_FAILED, error)
+            except BaseException:
+                answer = (_FAILED, RuntimeError(f"{run}:\n{traceback.format_exc()}"))
+            connection.send(answer)
 
 
 class _Telling(Observer):

@@ -1,8 +1,10 @@
 """Runs of a plan in two processes: the partitions of one process, order, failures, processes that are killed."""
 
+import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -100,8 +102,44 @@ def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun():
             make_slowly_or_be_killed,
             Recorder(),
             processes=2,
-            may_fail=lambda _: False,
+            may_fail=lambda _: True,
         )
+
+
+class Failing(Recorder):
+    def on_log(self, text):
+        raise OSError("the terminal is gone")
+
+
+def test_an_observer_that_fails_ends_everything():
+    for processes in (1, 2):
+        with pytest.raises(OSError, match="the terminal is gone"):
+            run_side_by_side(
+                None, [Note("a"), Note("b")], [NONE, NONE], make_notes, Failing(), processes=processes, may_fail=lambda _: True
+            )
+
+
+@contextmanager
+def make_wrongly(scene, observer):
+    yield lambda note: time.sleep(0.5) if isinstance(observer, Recorder) else [][note]
+
+
+def test_an_error_that_is_not_of_the_input_ends_everything_with_its_traceback():
+    with pytest.raises(RuntimeError, match=r"(?s)7:.*Traceback.*IndexError"):
+        run_side_by_side(None, [7] * 50, [NONE] * 50, make_wrongly, Recorder(), processes=2, may_fail=lambda _: True)
+
+
+@contextmanager
+def make_in_a_pool(scene, observer):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield lambda number: observer.on_log(f"{pool.submit(abs, number).result()} {os.getpid()}")
+
+
+def test_a_run_may_start_processes_of_its_own():
+    recorder = Recorder()
+    numbers = list(range(-40, 0))
+    run_side_by_side(None, numbers, [NONE] * 40, make_in_a_pool, recorder, processes=2, may_fail=lambda _: False)
+    assert sorted(int(line.split()[0]) for line in recorder.lines) == list(range(1, 41))
 
 
 def test_two_processes_write_the_partitions_of_one(tmp_path_factory, tmp_path):

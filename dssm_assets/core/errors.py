@@ -85,6 +85,10 @@ class LeakError(InputError):
     """A feature is newer than the sample that uses it."""
 
 
+class ProcessLostError(DssmError):
+    """A process that made runs was killed, for example because the machine had no more memory."""
+
+
 class CheckFailedError(DssmError):
     """A blocking check of an asset failed; assets downstream were not materialized."""
 
