@@ -86,10 +86,11 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
     """Returns the runs that are still missing: everything of the evaluation days, the last one first, and its bundle.
 
-    After the earlier days the last day's report is made again, with their trend.
+    After the earlier days the last day's report is made again, with their trend. Models that start warm are made in order.
     """
     rows = all_rows()
-    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), (days[-1], *days[:-1]))
+    in_order = days if loaded.config.training.warm_start else (days[-1], *days[:-1])
+    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(in_order))
     published = Wanted(tuple(job_assets(rows, PUBLISH)), (days[-1],))
     plan = plan_upstream(Scene(loaded), [evaluated, published], is_remaking=False)
     earlier = [place for place, run in enumerate(plan.runs) if run.is_windowed and run.days[0] != days[-1]]

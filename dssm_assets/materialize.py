@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
@@ -269,7 +270,8 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
     """Returns the places of the runs that end before each begins.
 
-    Evaluation days do not need each other, unless a model starts from an earlier one.
+    Evaluation days do not need each other, unless a model starts from an earlier one. Their reports do: the gate and the trend
+    read those of the days before.
     """
     deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
     for place, run in enumerate(runs):
@@ -280,19 +282,29 @@ def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset
                 for at, earlier in enumerate(runs[:place])
                 if run.is_last
                 or (run.is_windowed and (not earlier.is_windowed or is_warm or earlier.days == run.days))
+                or (_is_report(run) and _is_report(earlier) and earlier.days < run.days)
                 or (not run.is_windowed and wanted & set(earlier.names))
             )
         )
     return needed
 
 
+def _is_report(run: PlannedRun) -> bool:
+    return run.is_windowed and TOTAL_HIT_RATE.name in run.names
+
+
 def _split_branches(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
-    """Yields the runs with those of daily tables cut where the graph branches: assets that lead to the same last ones stay together."""
+    """Yields the runs in the parts that need not wait for each other.
+
+    Those of daily tables are cut where the graph branches: assets that lead to the same last ones stay together. Those of an
+    evaluation day are cut before its report.
+    """
     daily = [run for run in runs if not run.is_windowed]
     everything = {name for run in daily for name in run.names}
     for run in runs:
         if run.is_windowed:
-            yield run
+            first = run.names.index(TOTAL_HIT_RATE.name) if _is_report(run) else 0
+            yield from (replace(run, names=names) for names in (run.names[:first], run.names[first:]) if names)
             continue
         branches: dict[tuple[frozenset[str], ...], list[str]] = {}
         ends = [_last_assets(names) for names in (everything, set(run.names))]

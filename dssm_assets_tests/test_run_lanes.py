@@ -13,7 +13,7 @@ import pytest
 from dssm_assets.core.errors import DssmError, EmptyDayError, Fault
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import plan_runs, run_plan
+from dssm_assets.materialize import PlannedRun, _needed_runs, _split_branches, plan_runs, run_plan
 from dssm_assets.run_lanes import run_side_by_side
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -151,3 +151,11 @@ def test_two_processes_write_the_partitions_of_one(tmp_path_factory, tmp_path):
     assert {("behavior", DAYS[0]), ("channel_weights", EVALUATION_DAY)} <= set(made)
     workspace = open_workspace(loaded)
     assert [workspace.need(*one).digest for one in made] == [known.need(*one).digest for one in made]
+
+
+def test_reports_are_made_in_the_order_of_the_days_and_fits_are_not():
+    names = ("dssm_model", "hit_counts", "total_hit_rate", "experiments")
+    runs = list(_split_branches([PlannedRun(names, (ds,), is_windowed=True) for ds in DAYS[-3:]]))
+    assert [run.names for run in runs] == [names[:2], names[2:]] * 3
+    assert _needed_runs(runs, is_warm=False) == [frozenset(needed) for needed in ((), {0}, (), {1, 2}, (), {1, 3, 4})]
+    assert _needed_runs(runs, is_warm=True) == [frozenset(range(place)) for place in range(6)]

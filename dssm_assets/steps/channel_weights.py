@@ -118,7 +118,7 @@ def _can_hold_out(workspace: Workspace, ds: str) -> bool:
 def _read_day(
     workspace: Workspace, ds: str, day: str, scratch: ScratchArrays, vectors: ValidationVectors | None
 ) -> tuple[HeldOutDay | None, list[Manifest]]:
-    """Returns a held-out day and what it was read from; None if it has no positive events.
+    """Returns a held-out day and what it was read from; None if it has no positive events, or nobody's vector is known.
 
     Args:
         workspace: has the day.
@@ -135,10 +135,12 @@ def _read_day(
     corpus = workspace.need("negative_items", ds)
     item_ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(0).combine_chunks()
     truth, index = read_truth(sample_users(of_day, settings.held_out_users, config.seed), item_ids), IdIndex(item_ids)
+    model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
+    if vectors is not None and model is None:
+        return None, []
     data = read_fit_data(workspace, day, item_ids, truth.user_ids, scratch)
     shared = open_shared(shared_arrays(data))
     history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
-    model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
     now_ms = start_of_day_ms(day, config.calendar.timezone)
     channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
     starts = offsets_of(np.bincount(truth.pair_user, minlength=truth.num_users))
@@ -157,7 +159,7 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
     if held_out:
         source = f"Learned on {', '.join(held_out[-1].names)}"
         if not held_out[-1].has_vectors:
-            source += "; the model has no validation day, so the vectors have the weight of item_to_item"
+            source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
     lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user interacts with the item.", ""]

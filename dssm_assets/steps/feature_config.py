@@ -127,6 +127,8 @@ class RunSettings:
     training: Training
     seed: int
     plan: StepPlan
+    first_day: str
+    """Of the window."""
 
 
 def check_plan(settings: RunSettings) -> None:
@@ -154,4 +156,5 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
         Training.model_validate(document["training"]),
         int(document["seed"]),
         decide.read_step_plan(document["steps"]),
+        document["window"]["first_day"],
     )

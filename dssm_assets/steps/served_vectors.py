@@ -124,6 +124,9 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     check_built_from(total, hit_counts)
     weights = [workspace.need("channel_weights", ds)] if workspace.config.channels.is_enabled else []
     check_built_from(hit_counts, item_vectors, user_vectors, *weights)
+    for fitted in weights:
+        if model.key in fitted.inputs:  # default weights have no inputs
+            check_built_from(fitted, model)
     check_built_from(item_vectors, model)
     check_built_from(user_vectors, model)
     check_built_from(model, settings.manifest, samples)

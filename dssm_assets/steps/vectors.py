@@ -24,7 +24,7 @@ from dssm_assets.core.models.prior import Prior, ages_in_days, append_one, appen
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.inference import ItemInference, UserInference
-from dssm_assets.steps.feature_config import indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.vector_parts import VectorPart, VectorPartition, write_vectors
 from dssm_assets.steps.workspace import (
@@ -176,7 +176,13 @@ def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms:
 
 
 def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
-    """Returns the model of a day and its towers.
+    """Returns the model of a day and its towers; raises as `find_model`."""
+    manifest, settings = find_model(workspace, ds)
+    return manifest, map_model(workspace.artifacts.local_path(manifest, ModelFile.WEIGHTS), settings.spec)
+
+
+def find_model(workspace: Workspace, ds: str) -> tuple[Manifest, RunSettings]:
+    """Returns the model of a day and its settings.
 
     Raises:
         PartitionMissingError: the model or what it was built from is not stored.
@@ -187,7 +193,7 @@ def open_towers(workspace: Workspace, ds: str) -> tuple[Manifest, TwoTower]:
     samples = workspace.need("train_samples", ds)
     check_built_from(manifest, settings.manifest, samples)
     check_built_from(samples, *(workspace.need(name, ds) for name in ("feature_config", "feature_counts", "negative_items")))
-    return manifest, map_model(workspace.artifacts.local_path(manifest, ModelFile.WEIGHTS), settings.spec)
+    return manifest, settings
 
 
 def _id_type(workspace: Workspace, manifest: Manifest, column: str) -> pa.DataType:

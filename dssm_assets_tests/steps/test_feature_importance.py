@@ -118,4 +118,4 @@ class _Fg:
 
 
 def _settings() -> feature_config.RunSettings:
-    return feature_config.RunSettings(None, SPEC, Model(**SMALL_MODEL), Training(), 0, StepPlan(1, 1))  # type: ignore[arg-type]
+    return feature_config.RunSettings(None, SPEC, Model(**SMALL_MODEL), Training(), 0, StepPlan(1, 1), "")  # type: ignore[arg-type]

@@ -151,7 +151,9 @@ class _FitRun:
                 assert best is not None
                 self._context.after_epoch(history.scores)
                 if best.epoch == history.epoch:
-                    self._best_weights = {name: tensor.clone() for name, tensor in trainer.two_tower.state_dict().items()}
+                    self._best_weights = {
+                        name: tensor.to("cpu", copy=True) for name, tensor in trainer.two_tower.state_dict().items()
+                    }
             if history.epoch - best.epoch >= training.patience:
                 break
         if self._best_weights:

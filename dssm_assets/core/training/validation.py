@@ -160,12 +160,21 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     )
 
 
-def user_blocks(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SINGLE_PROCESS) -> Iterator[FloatArray]:
+def user_blocks(
+    towers: TwoTower, validation: ValidationSet, places: IntArray | None = None, ranks: Ranks = SINGLE_PROCESS
+) -> Iterator[FloatArray]:
     """Yields the vectors of the users in blocks [B, D] or [B, K, D]; in processes other than the first, nothing.
 
     Each process computes its part of every block, so all must exhaust it.
+
+    Args:
+        towers: fitted.
+        validation: the users.
+        places: of those whose vectors are wanted, 0 .. V - 1; None: of all.
+        ranks: the processes.
     """
-    return _blocks(validation.num_users, lambda rows: towers.user_vectors(validation.read_users(rows)), ranks)
+    chosen = np.arange(validation.num_users) if places is None else places
+    return _blocks(len(chosen), lambda rows: towers.user_vectors(validation.read_users(chosen[rows])), ranks)
 
 
 def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SINGLE_PROCESS) -> FloatArray:
@@ -242,11 +251,11 @@ class EpochEvaluator:
     def _search(self, towers: TwoTower, items: FloatArray) -> list[float]:
         """Returns the hit rate, the one without prior, and the prior's three numbers if there is one."""
         if self._prior_search is None:
-            plain = hit_rate(user_blocks(towers, self._set, self._ranks), items, self._set, self._k)
+            plain = hit_rate(user_blocks(towers, self._set, ranks=self._ranks), items, self._set, self._k)
             return [plain, plain]
         chosen = self._prior_search.choose_users(self._set.num_users, self._k)
         kept: list[FloatArray] = []
-        blocks = _keep_rows(user_blocks(towers, self._set, self._ranks), chosen, kept)
+        blocks = _keep_rows(user_blocks(towers, self._set, ranks=self._ranks), chosen, kept)
         plain = hit_rate(blocks, items, self._set, self._k)
         with torch.no_grad():
             scale = float(towers.similarity_scale())
@@ -256,14 +265,14 @@ class EpochEvaluator:
             np.concatenate(kept), items, truth_users, truth_items, scale=scale, k=self._k, excluded=excluded
         )
         # User vectors are computed a second time: those of all users might not fit into memory.
-        widened = (append_one(block) for block in user_blocks(towers, self._set, self._ranks))
+        widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
         found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), self._set, self._k)
         return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
 
     def _assist_search(self, towers: TwoTower) -> list[float]:
         """Computes this process's part of the vectors that the first one needs; returns as many numbers as `_search`."""
         for _ in range(2 if self._has_prior else 1):
-            deque(user_blocks(towers, self._set, self._ranks), maxlen=0)
+            deque(user_blocks(towers, self._set, ranks=self._ranks), maxlen=0)
         return [0.0] * (5 if self._has_prior else 2)
 
     def _truth_pairs(self, chosen: IntArray) -> tuple[IntArray, IntArray]:
