@@ -96,6 +96,7 @@ def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
             f"  dssm-assets materialize daily_tables --from {start} --to {last_day}",
             f"  dssm-assets materialize train_and_evaluate --from {first} --to {last}",
             "  dssm-assets hit-rates",
+            "  dssm-assets publish  # what recall and serve answer from",
             "  dg dev  # the UI, in the project's folder",
         ]
     )

@@ -59,7 +59,7 @@ class BundleRoot:
         except FileNotFoundError as error:
             if self.fs.exists(f"{self.path}/{BUNDLE_MANIFEST}"):
                 return bundle_id_of(json.loads(self.fs.cat_file(f"{self.path}/{BUNDLE_MANIFEST}")))
-            remedy = "materialize serving_bundle, or correct the path"
+            remedy = "run dssm-assets publish, which publishes the last evaluated day, or correct the path"
             raise PartitionMissingError(Fault(f"serving root {self.path}", f"a file {CURRENT}", "none", remedy)) from error
         except (ValueError, KeyError, TypeError) as error:
             message = f"{self.path}/{CURRENT}: not a pointer to a bundle ({error}). To fix: publish a bundle again"

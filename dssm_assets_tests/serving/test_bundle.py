@@ -61,7 +61,7 @@ def test_bundle_of_a_remote_store_is_downloaded(tmp_path):
 
 
 def test_missing_bundle_and_broken_pointer_are_named(tmp_path):
-    with pytest.raises(PartitionMissingError, match="materialize serving_bundle"):
+    with pytest.raises(PartitionMissingError, match="run dssm-assets publish"):
         Bundle.open(str(tmp_path))
     (tmp_path / "current.json").write_text("{")
     with pytest.raises(StorageError, match="not a pointer to a bundle"):
