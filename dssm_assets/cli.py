@@ -35,7 +35,7 @@ from dssm_assets.commands import (
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 
 DEMO_PROCESSES = 2
-"""Each makes runs of its own, besides the other."""
+"""How many processes make the demo's runs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

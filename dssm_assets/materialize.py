@@ -22,7 +22,7 @@ from dssm_assets.defs.needed_days import NeededDays, needed_days
 from dssm_assets.defs.runs import open_instance, run_day, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.run_lanes import run_side_by_side
+from dssm_assets.parallel_runs import make_in_parallel
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, is_current
 
 
@@ -232,7 +232,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:
-            found = run_side_by_side(
+            found = make_in_parallel(
                 plan.scene,
                 runs,
                 _needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start),

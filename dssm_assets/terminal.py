@@ -67,7 +67,7 @@ class ProgressTable(Observer):
         self._recent: list[str] = []
         self._line = ""
         self._begin = now()
-        self._own = _ProgressLane(self)
+        self._own = _WorkerProgress(self)
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "ProgressTable":
@@ -95,9 +95,9 @@ class ProgressTable(Observer):
         """Begins to count the time of the next asset of this process."""
         self._own.on_asset_done(name, seconds)
 
-    def new_lane(self) -> "_ProgressLane":
+    def for_worker(self) -> "_WorkerProgress":
         """Returns what follows one process, and measures its days."""
-        return _ProgressLane(self)
+        return _WorkerProgress(self)
 
     def count(self, name: str, ds: str, seconds: float) -> None:
         """Counts a day of an asset; shows the hit rates of a day that is evaluated."""
@@ -138,7 +138,7 @@ class ProgressTable(Observer):
         return Group(head, table, line, *([summary([self._rates[ds] for ds in sorted(self._rates)])] if self._rates else []))
 
 
-class _ProgressLane(Observer):
+class _WorkerProgress(Observer):
     """One of the processes that a progress table follows."""
 
     def __init__(self, table: ProgressTable) -> None:

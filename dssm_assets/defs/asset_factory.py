@@ -35,7 +35,7 @@ SKIPPED_TAG = "dssm/skipped"
 class Observer:
     """Follows the progress of materializations; this one does nothing. The terminal's progress bar is another one."""
 
-    def new_lane(self) -> "Observer":
+    def for_worker(self) -> "Observer":
         """Returns what follows one of several processes that work side by side."""
         return self
 

@@ -27,7 +27,7 @@ _WHOLE = "serving_bundle"
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
-    """Publishes a delta as of now; begins again if another bundle is published meanwhile.
+    """Publishes a delta with the current tables and log; starts over if another bundle is published meanwhile.
 
     Raises:
         PartitionReplacedError: that happened at every attempt.
@@ -58,7 +58,7 @@ def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
         group_name=scene.name(PUBLISHING_GROUP),
         deps=[scene.key(_WHOLE)],
         description="Refreshes the served bundle between two whole ones: embeds items that are new or have changed since its day with "
-        "its own item tower, and users with events since then with their history up to now; filters see the columns of now. Its "
+        "its own item tower, and users with events since then with their whole history; filters read the current columns. Its "
         "model, statistics, popularity and neighbours stay. A bundle of its own, which `dssm-assets rollback` undoes; nothing is "
         "published if nothing has changed. The next whole bundle replaces it.",
         kinds={"faiss", "arrow"},

@@ -97,10 +97,10 @@ def answer_calls(engine: RecallEngine, calls: Sequence[Call], limits: ServiceLim
     replies: list[Reply | DssmError] = []
     for call, part in zip(calls, wanted, strict=True):
         if isinstance(part, Exception):
-            replies.append(_as_told(part))
+            replies.append(_client_error(part))
             continue
         answers = [next(rest) if isinstance(one, UserRequest) else one for one in part]
-        reply = _reply(engine, call, [_as_told(one) if isinstance(one, Exception) else one for one in answers], limits)
+        reply = _reply(engine, call, [_client_error(one) if isinstance(one, Exception) else one for one in answers], limits)
         if call.is_traced and isinstance(reply, Reply):
             clock.end("render")
             reply = reply._replace(stages=(*shared, clock.stages[-1]))
@@ -118,8 +118,8 @@ def _parse(engine: RecallEngine, call: Call, limits: ServiceLimits) -> list[User
     return [*parse_batch_body(call.content, limits)]
 
 
-def _as_told(error: Exception) -> DssmError:
-    """Returns an error as its client is told it; one that should not occur is logged."""
+def _client_error(error: Exception) -> DssmError:
+    """Returns an error as it is sent to the client; an unexpected one is logged."""
     if isinstance(error, DssmError):
         return error
     _log.error("a list failed", exc_info=error)

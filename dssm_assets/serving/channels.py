@@ -147,8 +147,10 @@ class BundleChannels:
         rows, scores = lists[0][is_kept][: selection.k], odds[0][is_kept][: selection.k]
         names = [str(channel.name) for channel in channels]
         bits = sum((places_in(one, rows[None])[0] >= 0) << bit for bit, one in enumerate(candidates.proposed))  # [K]
-        told = [[name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))]
-        sources = [told[number] for number in np.asarray(bits).tolist()]
+        by_number = [
+            [name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))
+        ]
+        sources = [by_number[number] for number in np.asarray(bits).tolist()]
         return MergedList(rows, scores.tolist(), sources)
 
 

@@ -65,7 +65,7 @@ class Service:
 
     @property
     def running(self) -> int:
-        """Lists that wait or are computed, those whose client was already told that they take too long included."""
+        """Lists that wait or are computed, those whose client already has the answer that they take too long included."""
         return len(self._computing)
 
     def check_room(self) -> None:

@@ -54,7 +54,7 @@ class BusyError(RefusedError):
 
 
 def error_content(error: str, faults: Sequence[Fault], most: int) -> dict[str, Any]:
-    """Returns what is told of an error: its name and at most so many faults, each with where, expected, got and remedy."""
+    """Returns an error as JSON content: its name and at most so many faults, each with where, expected, got and remedy."""
     reported = [{"where": one.where, "expected": one.expected, "got": one.got, "remedy": one.remedy} for one in faults[:most]]
     content: dict[str, Any] = {"error": error, "faults": reported}
     if len(faults) > most:

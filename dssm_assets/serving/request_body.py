@@ -145,7 +145,7 @@ def _check_request(content: Any, place: str, limits: ServiceLimits) -> UserReque
     faults = []
     for fault in _size_faults(content, place, limits):
         faults.append(fault)
-        if len(faults) > limits.max_faults:  # One more than told: the answer says that there are further ones.
+        if len(faults) > limits.max_faults:  # One more than is reported: the answer says that there are further ones.
             break
     if faults:
         raise InputError(faults)

@@ -25,7 +25,7 @@ _REMEDY: Final = "correct the path or URL, install its package, or set its crede
 def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None, remedy: str = _REMEDY) -> tuple[Any, str]:
     """Returns the filesystem of a path or URL and the path in it. Nothing is read yet.
 
-    S3 connections get time limits, unless `options` has `config_kwargs`; a store that restarts is waited for (`s3_retries.py`).
+    S3 connections get time limits, unless `options` has `config_kwargs`; requests are retried while a store restarts (`s3_retries.py`).
 
     Args:
         uri: the path or URL.

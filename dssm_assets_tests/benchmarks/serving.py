@@ -243,7 +243,10 @@ class _Exchange:
                 return None
             if not head.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(self._received.decode())
-            self._missing = int(re.search(rb"content-length: (\d+)", head.lower()).group(1)) - len(rest)  # type: ignore[union-attr]
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            if length is None:
+                raise ValueError(f"an answer without content-length: {head!r}")
+            self._missing = int(length.group(1)) - len(rest)
         else:
             self._missing -= len(part)
         return None if self._missing else time.perf_counter() - self._sent

@@ -1,4 +1,4 @@
-"""A store that restarts is waited for; one that was never there, or is away for too long, is an error within its time limit."""
+"""Requests are retried while a store restarts; one that was never there, or is away for too long, is an error within its time limit."""
 
 from __future__ import annotations
 

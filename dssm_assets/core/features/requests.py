@@ -47,7 +47,7 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
     for name in columns:
         values = [request.get(name) for request in requests]
         if len(values) > 1 and (text_type := _find_text_type(values)) is not None:
-            with contextlib.suppress(UnicodeEncodeError):  # which is told below
+            with contextlib.suppress(UnicodeEncodeError):  # reported below
                 arrays[name] = pa.array(values, text_type)
                 continue
         parts = []

@@ -14,7 +14,7 @@ from dssm_assets.core.errors import DssmError, EmptyDayError, Fault
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import PlannedRun, _needed_runs, _split_branches, plan_runs, run_plan
-from dssm_assets.run_lanes import run_side_by_side
+from dssm_assets.parallel_runs import make_in_parallel
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -51,7 +51,7 @@ def make_notes(scene, observer):
 def run_notes(*notes, needs, processes=2):
     recorder = Recorder()
     may_fail = lambda note: note.name.startswith("day")  # noqa: E731
-    failed = run_side_by_side(None, notes, needs, make_notes, recorder, processes=processes, may_fail=may_fail)
+    failed = make_in_parallel(None, notes, needs, make_notes, recorder, processes=processes, may_fail=may_fail)
     return [line.split()[0] for line in recorder.lines], {line.split()[1] for line in recorder.lines}, failed
 
 
@@ -95,7 +95,7 @@ def make_slowly_or_be_killed(scene, observer):
 
 def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun():
     with pytest.raises(DssmError, match=r"table: the process that made it was ended \(exit status -9\)"):
-        run_side_by_side(
+        make_in_parallel(
             None,
             ["table"] * 50,
             [NONE] * 50,
@@ -114,7 +114,7 @@ class Failing(Recorder):
 def test_an_observer_that_fails_ends_everything():
     for processes in (1, 2):
         with pytest.raises(OSError, match="the terminal is gone"):
-            run_side_by_side(
+            make_in_parallel(
                 None, [Note("a"), Note("b")], [NONE, NONE], make_notes, Failing(), processes=processes, may_fail=lambda _: True
             )
 
@@ -126,7 +126,7 @@ def make_wrongly(scene, observer):
 
 def test_an_error_that_is_not_of_the_input_ends_everything_with_its_traceback():
     with pytest.raises(RuntimeError, match=r"(?s)7:.*Traceback.*IndexError"):
-        run_side_by_side(None, [7] * 50, [NONE] * 50, make_wrongly, Recorder(), processes=2, may_fail=lambda _: True)
+        make_in_parallel(None, [7] * 50, [NONE] * 50, make_wrongly, Recorder(), processes=2, may_fail=lambda _: True)
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def make_in_a_pool(scene, observer):
 def test_a_run_may_start_processes_of_its_own():
     recorder = Recorder()
     numbers = list(range(-40, 0))
-    run_side_by_side(None, numbers, [NONE] * 40, make_in_a_pool, recorder, processes=2, may_fail=lambda _: False)
+    make_in_parallel(None, numbers, [NONE] * 40, make_in_a_pool, recorder, processes=2, may_fail=lambda _: False)
     assert sorted(int(line.split()[0]) for line in recorder.lines) == list(range(1, 41))
 
 

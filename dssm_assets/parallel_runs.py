@@ -1,7 +1,7 @@
-"""Runs of a plan side by side: this process works on one, processes of its own on others.
+"""Runs of a plan in parallel: this process makes one run at a time, worker processes make others.
 
 A run begins when the runs that it needs have ended. Processes are spawned, and import what they need while the first run is
-made. What they tell an observer is passed on to this process's.
+made. Calls of their observers are forwarded to this process.
 
 Belongs here: which run may begin, processes and what they exchange. Does not belong here: which runs there are
 (`materialize.py`), one run (`defs/runs.py`).
@@ -58,7 +58,7 @@ class _Schedule:
             self._changed.notify_all()
 
 
-def run_side_by_side(
+def make_in_parallel(
     scene: Scene,
     runs: Sequence[Any],
     needs: Sequence[frozenset[int]],
@@ -75,7 +75,7 @@ def run_side_by_side(
         runs: in the order in which they are begun.
         needs: of each run the places of earlier runs that end before it begins.
         make: see `Make`.
-        observer: has a lane for each process.
+        observer: is asked for a follower of each process.
         processes: this one and processes - 1 others.
         may_fail: whether the other runs go on after a DssmError of a run.
 
@@ -95,20 +95,20 @@ def run_side_by_side(
                 failed[place] = error
             schedule.end(place)
 
-    def work_beside(lane: _Lane) -> None:
+    def work_elsewhere(worker: _WorkerProcess) -> None:
         try:
-            work(lane.make_run)
+            work(worker.make_run)
         except BaseException as error:
             fatal.append(error)
             schedule.stop()
 
     with ExitStack() as stack:
-        beside = [stack.enter_context(_Lane(scene, make, observer.new_lane())) for _ in range(processes - 1)]
-        threads = [threading.Thread(target=work_beside, args=(lane,), daemon=True) for lane in beside]
+        workers = [stack.enter_context(_WorkerProcess(scene, make, observer.for_worker())) for _ in range(processes - 1)]
+        threads = [threading.Thread(target=work_elsewhere, args=(worker,), daemon=True) for worker in workers]
         for thread in threads:
             thread.start()
         try:
-            with make(scene, observer.new_lane()) as make_run:
+            with make(scene, observer.for_worker()) as make_run:
                 work(make_run)
             for thread in threads:
                 thread.join()
@@ -119,7 +119,7 @@ def run_side_by_side(
     return failed
 
 
-class _Lane:
+class _WorkerProcess:
     """A process that makes runs, one after the other."""
 
     def __init__(self, scene: Scene, make: Make, observer: Observer) -> None:
@@ -130,7 +130,7 @@ class _Lane:
         self._process.start()
         theirs.close()  # so that a killed process is noticed here
 
-    def __enter__(self) -> "_Lane":
+    def __enter__(self) -> "_WorkerProcess":
         """Returns itself."""
         return self
 
@@ -153,12 +153,12 @@ class _Lane:
         """
         self._exchange(run, lambda: self._connection.send(run))
         while True:
-            what, *told = self._exchange(run, self._connection.recv)
-            if what == _END:
+            method, *arguments = self._exchange(run, self._connection.recv)
+            if method == _END:
                 return
-            if what == _FAILED:
-                raise told[0]
-            getattr(self._observer, what)(*told)
+            if method == _FAILED:
+                raise arguments[0]
+            getattr(self._observer, method)(*arguments)
 
     def _exchange(self, run: Any, call: Callable[[], Any]) -> Any:
         try:
@@ -178,7 +178,7 @@ _END, _FAILED = "end", "failed"
 def _work(scene: Scene, make: Make, connection: Connection) -> None:
     """Makes the runs that arrive, until it is ended."""
     os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
-    with make(scene, _Telling(connection)) as make_run, suppress(EOFError, OSError):  # the first process was killed
+    with make(scene, _Forwarding(connection)) as make_run, suppress(EOFError, OSError):  # the first process was killed
         while True:
             run = connection.recv()
             answer: tuple[Any, ...] = (_END,)
@@ -191,8 +191,8 @@ def _work(scene: Scene, make: Make, connection: Connection) -> None:
             connection.send(answer)
 
 
-class _Telling(Observer):
-    """Sends what it is told to another process."""
+class _Forwarding(Observer):
+    """Forwards every call to another process."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -202,13 +202,13 @@ class _Telling(Observer):
         self._connection.send(("on_log", text))
 
     def on_asset_done(self, name: str, seconds: float) -> None:
-        """Sends that an asset's step has ended."""
+        """Forwards the end of an asset's step."""
         self._connection.send(("on_asset_done", name, seconds))
 
     def on_partition(self, name: str, ds: str) -> None:
-        """Sends that a partition was written."""
+        """Forwards a partition that was written."""
         self._connection.send(("on_partition", name, ds))
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Sends that there is nothing to do on a day."""
+        """Forwards that there is nothing to do on a day."""
         self._connection.send(("on_skipped", ds, reason))
