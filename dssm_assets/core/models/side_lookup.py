@@ -27,7 +27,7 @@ class SideLookup(nn.Module):
 
     Attributes:
         columns: which columns of the look-up the layers read, and which are frozen.
-        width: W, the means of attention poolings included.
+        width: W, what learned poolings add included.
         shared_positions: the positions among these W of the shared-embedding columns: the pooled history in the user tower,
             the features that share an embedding with it in the item tower.
         shared_coordinates: what each of the shared-embedding columns is.
@@ -51,23 +51,25 @@ class SideLookup(nn.Module):
             singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
             shared: which of the singles and which of the bags have shared-embedding columns.
-            attended: sub-features under attention poolings; their means follow the look-up and are shared-embedding columns.
+            attended: sub-features under learned poolings, none of them frozen; what these give follows the look-up's columns
+                and is of shared embeddings too.
         """
         super().__init__()
         self._groups = tables.groups(singles, bags)
         self._trained_groups = tables.groups(singles, bags, without=spec.frozen_embedding)
-        coordinates = [*_group_coordinates(self._groups, singles, bags), *_feature_coordinates(attended)]
+        coordinates, learned = _group_coordinates(self._groups, singles, bags), _feature_coordinates(attended)
         self.columns = FrozenColumns(coordinates, spec.frozen_embedding, spec.frozen_dim)
-        self.width = len(self.columns.trained)
-        looked_up = sum(group.width for group in self._groups)
-        shared_columns = [*_columns_in_lookup(self._groups, *shared), *range(looked_up, len(coordinates))]
-        self.shared_positions = self.columns.positions_in_layers(shared_columns)
-        self.shared_coordinates = [coordinates[k] for k in shared_columns if coordinates[k][0] != spec.frozen_embedding]
+        looked_up = len(self.columns.trained)
+        self.width = looked_up + len(learned)
+        shared_columns = _columns_in_lookup(self._groups, *shared)
+        self.shared_positions = [*self.columns.positions_in_layers(shared_columns), *range(looked_up, self.width)]
+        trained = [coordinates[k] for k in shared_columns if coordinates[k][0] != spec.frozen_embedding]
+        self.shared_coordinates = [*trained, *learned]
 
     def lookup(
         self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns what the layers read, without attention's means, and the frozen vectors [B, F] if they are wanted."""
+        """Returns what the layers read, without learned poolings, and the frozen vectors [B, F] if they are wanted."""
         if with_frozen:
             return self.columns.split(tables.lookup(self._groups, inputs, tape))
         return tables.lookup(self._trained_groups, inputs, tape), None

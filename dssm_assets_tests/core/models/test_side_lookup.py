@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from dssm_assets.core.arrays.bags import mean_bags, root_bags
+from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.side_lookup import FrozenColumns, append_frozen
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
@@ -104,6 +107,20 @@ def test_the_frozen_embedding_can_be_left_out() -> None:
     )
     torch.testing.assert_close(towers.item_vectors(item, tape, with_frozen=False), towers.item_vectors(item)[:, :4])
     assert {found.dim for found in tape} == {4}  # and is not looked up
+
+
+def test_the_frozen_embedding_is_pooled_beside_an_encoded_history() -> None:
+    towers = _towers(poolings=[{"kind": "root", "length": 5}, {"kind": "sequence", "length": 5, "num_heads": 1}])
+    assert towers.user_lookup.width == 12  # age, the pooled item embedding and the encoder's state, 4 each
+    rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    base = towers.tables.bases["code"]
+    towers.tables.table(2)[base + 1 : base + 3] = rows
+    events = {name: pa.array([1, 2], pa.int32()) for name in ("h", "hc")}
+    history = HistoryReader(pa.table({EVENT_TIME_MS: pa.array([10, 20], pa.int64()), **events}), towers.spec)
+    inputs = history.read(np.array([0, 0]), np.array([2, 1])).join(TowerInput(np.array([[1], [1]]), ()))
+    user = towers.user_vectors(inputs)
+    torch.testing.assert_close(user[:, 4:], torch.stack([(rows[0] + rows[1]) / 2**0.5, rows[0]]))
+    torch.testing.assert_close(user[:, :4], towers.user_vectors(inputs, with_frozen=False))
 
 
 @pytest.mark.parametrize(
