@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=range(1, 65),
         default=1,
         metavar="N",
-        help="make up to N runs at the same time: branches of the daily tables, evaluation days (default: 1)",
+        help="make up to N runs at the same time: branches and days of the daily tables, evaluation days (default: 1)",
     )
     materialize.add_argument(
         "--with-upstream", action="store_true", help="first make what these days need and is not stored, and nothing else"

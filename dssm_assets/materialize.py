@@ -4,6 +4,7 @@ Belongs here: which runs, in which order, and what is stored already. Does not b
 (`defs/needed_days.py`), one run (`defs/runs.py`).
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
-from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import NeededDays, needed_days
 from dssm_assets.defs.runs import open_instance, run_day, run_range
@@ -228,7 +229,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
         DssmError: what the failing run raised.
         DaysFailedError: several evaluation days failed; with each day's error.
     """
-    runs = plan.runs if processes == 1 else tuple(_split_branches(plan.runs))
+    runs = plan.runs if processes == 1 else tuple(_split_branches(plan.runs, processes))
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:
@@ -270,7 +271,7 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
     """Returns the places of the runs that end before each begins.
 
-    Evaluation days do not need each other, unless a model starts from an earlier one. Their reports do: the gate and the trend
+    Runs of the same daily tables do not need each other: see `_split_branches`. Evaluation days neither, unless a model starts from an earlier one. Their reports do: the gate and the trend
     read those of the days before.
     """
     deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
@@ -283,7 +284,7 @@ def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset
                 if run.is_last
                 or (run.is_windowed and (not earlier.is_windowed or is_warm or earlier.days == run.days))
                 or (_is_report(run) and _is_report(earlier) and earlier.days < run.days)
-                or (not run.is_windowed and wanted & set(earlier.names))
+                or (not run.is_windowed and (wanted - set(run.names)) & set(earlier.names))
             )
         )
     return needed
@@ -293,14 +294,16 @@ def _is_report(run: PlannedRun) -> bool:
     return run.is_windowed and TOTAL_HIT_RATE.name in run.names
 
 
-def _split_branches(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+def _split_branches(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
     """Yields the runs in the parts that need not wait for each other.
 
-    Those of daily tables are cut where the graph branches: assets that lead to the same last ones stay together. Those of an
-    evaluation day are cut before its report.
+    Those of daily tables are cut where the graph branches: assets that lead to the same last ones stay together, except that
+    rolling states and what reads features of the previous day are apart. Each process makes a part of the days, but of rolling
+    states one makes all. Runs of an evaluation day are cut before its report.
     """
     daily = [run for run in runs if not run.is_windowed]
     everything = {name for run in daily for name in run.names}
+    kinds = {row.name: (row.is_rolling, row.group in SAMPLE_GROUPS) for row in all_rows()}
     for run in runs:
         if run.is_windowed:
             first = run.names.index(TOTAL_HIT_RATE.name) if _is_report(run) else 0
@@ -311,8 +314,21 @@ def _split_branches(runs: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
         for name in run.names:
             branches.setdefault(tuple(one[name] for one in ends), []).append(name)
         # What an asset depends on leads to all that the asset leads to.
-        in_order = sorted(branches.items(), key=lambda branch: -sum(map(len, branch[0])))
-        yield from (replace(run, names=tuple(names)) for _, names in in_order)
+        for _, names in sorted(branches.items(), key=lambda branch: -sum(map(len, branch[0]))):
+            for (is_rolling, _), part in itertools.groupby(names, key=kinds.__getitem__):
+                made = replace(run, names=tuple(part))
+                yield from [made] if is_rolling else _split_days(made, processes)
+
+
+def _split_days(run: PlannedRun, parts: int) -> Iterator[PlannedRun]:
+    """Yields the run in parts of its days of equal length, as many as wanted if that leaves some days to each."""
+    parts = max(1, min(parts, len(run.days) // _PART_DAYS))
+    ends = [len(run.days) * part // parts for part in range(parts + 1)]
+    yield from (replace(run, days=run.days[first:last]) for first, last in itertools.pairwise(ends))
+
+
+_PART_DAYS: Final = 8
+"""Days of a part at least: a run has a cost of its own."""
 
 
 def _last_assets(names: set[str]) -> dict[str, frozenset[str]]:

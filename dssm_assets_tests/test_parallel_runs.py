@@ -155,7 +155,27 @@ def test_two_processes_write_the_partitions_of_one(tmp_path_factory, tmp_path):
 
 def test_reports_are_made_in_the_order_of_the_days_and_fits_are_not():
     names = ("dssm_model", "hit_counts", "total_hit_rate", "experiments")
-    runs = list(_split_branches([PlannedRun(names, (ds,), is_windowed=True) for ds in DAYS[-3:]]))
+    runs = list(_split_branches([PlannedRun(names, (ds,), is_windowed=True) for ds in DAYS[-3:]], processes=2))
     assert [run.names for run in runs] == [names[:2], names[2:]] * 3
     assert _needed_runs(runs, is_warm=False) == [frozenset(needed) for needed in ((), {0}, (), {1, 2}, (), {1, 3, 4})]
     assert _needed_runs(runs, is_warm=True) == [frozenset(range(place)) for place in range(6)]
+
+
+def test_each_process_makes_a_part_of_the_days_except_of_rolling_states():
+    names = ("behavior_table", "behavior", "item_activity", "item_all_feature", "item_features_fg", "sample_fg")
+    days = tuple(f"2024-01-{day:02}" for day in range(1, 18))
+    runs = list(_split_branches([PlannedRun(names, days, is_windowed=False)], processes=2))
+    log, features, first, last = names[:2], names[3:5], days[:8], days[8:]
+    assert [(run.names, run.days) for run in runs] == [
+        (log, first),
+        (log, last),
+        (names[2:3], days),
+        (features, first),
+        (features, last),
+        (names[5:], first),
+        (names[5:], last),
+    ]
+    needed = (), (), {0, 1}, {2}, {2}, {3, 4}, {3, 4}
+    assert _needed_runs(runs, is_warm=False) == [frozenset(places) for places in needed]
+    few = PlannedRun(names[:2], days[:15], is_windowed=False)
+    assert list(_split_branches([few], processes=2)) == [few]

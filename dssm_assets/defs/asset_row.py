@@ -35,6 +35,7 @@ class AssetRow:
         is_windowed: computed from a window of days, so one run per day; a daily table takes a range of days in one run.
         is_log: needed for every day since the calendar starts, because histories are read across days. Other daily tables
             are needed only for the window and the day before it.
+        is_rolling: of a daily table, a day follows from its own previous day; other daily tables can be made in any order of days.
         pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name;
             `TRAINER` is named by the configuration.
         settings: the form that the Launchpad shows. An asset that has one can be part of an experiment.
@@ -61,6 +62,7 @@ class AssetRow:
     code_version: str = "1"
     is_windowed: bool = False
     is_log: bool = False
+    is_rolling: bool = False
     checks: tuple[CheckRow, ...] = ()
     pool: str | None = None
     settings: type[ExperimentSettings] | None = None

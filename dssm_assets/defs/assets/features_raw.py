@@ -28,6 +28,7 @@ ROWS = (
         step=features_raw.user_activity,
         deps=("behavior",),
         kinds=_KINDS,
+        is_rolling=True,
         description="Rolling state per user and event: counts and value sums over 1, 3, 7, 15, 30 days and in total, first and "
         "last time. Computed as the previous day's state plus the day minus the day that leaves each window; rebuilt from all "
         "days if the previous one is missing.",
@@ -41,6 +42,7 @@ ROWS = (
         step=features_raw.item_activity,
         deps=("behavior",),
         kinds=_KINDS,
+        is_rolling=True,
         description="Rolling state per item and event, computed like user_activity.",
         reading="One row per item seen so far. Look at its counts before you blame a model for lists full of popular items.",
     ),
@@ -51,6 +53,7 @@ ROWS = (
         step=features_raw.pair_activity,
         deps=("behavior",),
         kinds=_KINDS,
+        is_rolling=True,
         description="The last day of each user, item and event within the longest window. Distinct counts are computed from it.",
         reading="One row per user, item and event. It is the largest rolling table: its row count bounds the cost of a day.",
     ),
@@ -61,6 +64,7 @@ ROWS = (
         step=features_raw.user_preferences,
         deps=("behavior",),
         kinds=_KINDS,
+        is_rolling=True,
         description="Per user, item column and value: positive events of the last days (category -> count), for lookup_feature.",
         reading="One row per user, item column and value. Empty unless raw_features.preference_columns names columns.",
     ),
