@@ -1,4 +1,4 @@
-"""The channels of a bundle: the merged list of one user, by the code that the evaluation runs.
+"""The channels of a bundle: merged lists, by the code that the evaluation runs.
 
 Belongs here: from a bundle's files to the channels of a request, the merged list and where its items come from. Does not belong
 here: the search for a vector (`recall_engine.py`), the merge itself (`core/channels/merge.py`).
@@ -7,7 +7,7 @@ here: the search for a vector (`recall_engine.py`), the merge itself (`core/chan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import NearestItems, first_allowed, places_in
+from dssm_assets.core.channels.channel import NearestItems, first_allowed
 from dssm_assets.core.channels.merge import find_candidates, rank_candidates, stack_terms
-from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import Fault, InputError, StorageError
@@ -28,7 +28,7 @@ from dssm_assets.serving.bundle import Bundle
 
 FILLED: Final = "popular"
 """Source of an item that no channel proposed: the list was filled up with popular items."""
-_ONE_USER: Final = np.zeros(1, np.int64)
+_OWN_COLUMNS: Final = (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class MergedList:
 
 
 class BundleChannels:
-    """Merges lists for one user at a time. Safe for any number of threads."""
+    """Merges lists. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Reads the files of the channels.
@@ -64,13 +64,17 @@ class BundleChannels:
         self._depths = {ChannelName(name): int(depth) for name, depth in content["depths"].items()}
         (self._merge,) = from_rows(content["weights"], tuple(self._depths))
         items = bundle.read_arrow(BundleFile.ITEM_CHANNELS).combine_chunks()
-        self._own = bundle.read_arrow(BundleFile.OWN_ITEMS)
-        if (items.num_rows, self._own.num_rows) != (len(bundle.items), len(bundle.users)):
-            got = f"{items.num_rows} items and {self._own.num_rows} users"
+        own = bundle.read_arrow(BundleFile.OWN_ITEMS)
+        if (items.num_rows, own.num_rows) != (len(bundle.items), len(bundle.users)):
+            got = f"{items.num_rows} items and {own.num_rows} users"
             expected = f"{len(bundle.items)} and {len(bundle.users)}"
             raise StorageError(
                 f"bundle {bundle.bundle_id}: its channels have {got} instead of {expected}. To fix: publish the bundle again"
             )
+        # Views of the mapped file: starts of each user, and values, of the columns.
+        self._own = [
+            (lists.offsets.to_numpy(), lists.values.to_numpy()) for lists in (_combined(own, name) for name in _OWN_COLUMNS)
+        ]
         lists = {name: _combined(items, name) for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES)}
         self._shared = SharedData(
             window_events=items.column(ItemChannelColumn.WINDOW_EVENTS).to_numpy(),
@@ -91,11 +95,7 @@ class BundleChannels:
 
     def own_items(self, user_row: int) -> OwnItems:
         """Returns the items of a stored user."""
-        row = self._own.slice(user_row, 1).combine_chunks()
-        rows, counts, times = (
-            np.asarray(row.column(name)[0].values, np.int64)
-            for name in (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
-        )
+        rows, counts, times = (values[starts[user_row] : starts[user_row + 1]].astype(np.int64) for starts, values in self._own)
         return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
 
     def items_of_history(self, history: Mapping[str, Any]) -> OwnItems:
@@ -126,32 +126,37 @@ class BundleChannels:
             np.array([last[row] for row in rows], np.int64),
         )
 
-    def merge(self, own: OwnItems, nearest: NearestItems, selection: Selection) -> MergedList:
-        """Returns the merged list of a user.
+    def merge(self, own: Sequence[OwnItems], nearest: NearestItems, selections: Sequence[Selection]) -> list[MergedList]:
+        """Returns the merged list of each user. Together they cost less than one by one; each is the one of the user alone.
 
         Args:
-            own: the user's items.
-            nearest: the rows of the items nearest to the user's vector, and the score of any.
-            selection: which items the list may have, and how many.
+            own: of each user, the user's items.
+            nearest: the rows of the items nearest to the users' vectors, and the score of any.
+            selections: of each user, which items the list may have, and how many; all allow the same items.
         """
-        mask = None if selection.allowed is None else selection.allowed.mask
-        channels = make_channels(self._depths, self._shared, own, nearest, self._now_ms, mask)
-        candidates = find_candidates(channels, _ONE_USER)
+        allowed = selections[0].allowed
+        mask = None if allowed is None else allowed.mask
+        channels = make_channels(self._depths, self._shared, join_users(own), nearest, self._now_ms, mask)
+        user_rows = np.arange(len(own))
+        candidates = find_candidates(channels, user_rows)
+        items = candidates.items
         if mask is not None:
-            candidates.items[~mask[candidates.items]] = -1
-        depth = min(selection.depth, len(self._items))
-        fill_order = first_allowed(self._shared.popular_order, mask, depth + candidates.items.shape[1])
-        terms = stack_terms(channels, _ONE_USER, candidates)
-        lists, odds = rank_candidates(self._merge, candidates.items, terms, fill_order, depth)
-        is_kept = (lists[0] >= 0) & selection.is_wanted(lists[0])
-        rows, scores = lists[0][is_kept][: selection.k], odds[0][is_kept][: selection.k]
+            items[~mask[items]] = -1
+        depth = min(max(one.depth for one in selections), len(self._items))
+        fill_order = first_allowed(self._shared.popular_order, mask, depth + items.shape[1])
+        ranked = rank_candidates(self._merge, items, stack_terms(channels, user_rows, candidates), fill_order, depth)
+        bits = (candidates.places >= 0).T @ (1 << np.arange(len(channels)))  # [C, B], which channels proposed a candidate
+        numbers = np.where(ranked.columns >= 0, np.take_along_axis(bits.T, ranked.columns, 1), 0)  # [B, K]
         names = [str(channel.name) for channel in channels]
-        bits = sum((places_in(one, rows[None])[0] >= 0) << bit for bit, one in enumerate(candidates.proposed))  # [K]
         by_number = [
             [name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))
         ]
-        sources = [by_number[number] for number in np.asarray(bits).tolist()]
-        return MergedList(rows, scores.tolist(), sources)
+        lists = []
+        for selection, rows, scores, sources in zip(selections, ranked.items, ranked.odds, numbers, strict=True):
+            kept = np.flatnonzero((rows >= 0) & selection.is_wanted(rows))[: selection.k]
+            found = [by_number[number] for number in sources[kept].tolist()]
+            lists.append(MergedList(rows[kept], scores[kept].tolist(), found))
+        return lists
 
 
 def _read_list(history: Mapping[str, Any], name: str) -> list[Any] | tuple[Any, ...]:

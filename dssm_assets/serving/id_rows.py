@@ -166,6 +166,16 @@ class VectorRows:
         found: npt.NDArray[np.float32] = self._chunks[chunk][row - self._starts[chunk]]
         return found
 
+    def matrix_of(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Returns a matrix that has the vectors of some rows, and the place in it of each; of -1 any place.
+
+        Of a column in one piece the matrix is the column itself, which is not copied.
+        """
+        if len(self._chunks) == 1:
+            return self._chunks[0], rows
+        found, places = np.unique(np.maximum(rows, 0), return_inverse=True)
+        return self.take(found), places.reshape(rows.shape)
+
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns the vectors of ascending rows, float32 [R, D], copied."""
         bounds = np.searchsorted(rows, self._starts)

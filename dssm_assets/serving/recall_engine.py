@@ -43,6 +43,8 @@ MAX_EXCLUDED: Final = 100_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
 """Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
+MERGED_AT_ONCE: Final = 16
+"""Lists merged together, at most: more of them no longer fit a core's cache."""
 SEARCHED_AT_ONCE: Final = 256
 """Vectors of one search, at most."""
 
@@ -220,17 +222,13 @@ class RecallEngine:
                 answers[number] = plan
             else:
                 plans[number] = plan
-        alike: dict[tuple[int, int], list[int]] = {}
+        alike: dict[tuple[int, int, int], list[int]] = {}
         for number, plan in plans.items():
-            alike.setdefault((plan.depth, id(plan.selection.allowed)), []).append(number)
+            alike.setdefault(plan.kind, []).append(number)
         for numbers in alike.values():
             first = plans[numbers[0]]
             found = self.find_nearest([plans[number].vector for number in numbers], first.depth, first.selection.allowed)
-            for number, nearest in zip(numbers, found, strict=True):
-                try:
-                    answers[number] = self._list_items(plans[number], nearest)
-                except Exception as error:
-                    answers[number] = error
+            answers.update(zip(numbers, self._list_items([plans[number] for number in numbers], found), strict=True))
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
@@ -327,22 +325,33 @@ class RecallEngine:
         return _Plan(vector, self.channels.vector_depth, selection, source, ignored, own)
 
     def _answer(self, plan: _Plan) -> RecallAnswer:
-        (nearest,) = self.find_nearest([plan.vector], plan.depth, plan.selection.allowed)
-        return self._list_items(plan, nearest)
+        (answer,) = self._list_items([plan], self.find_nearest([plan.vector], plan.depth, plan.selection.allowed))
+        return answer
 
-    def _list_items(self, plan: _Plan, nearest: Nearest) -> RecallAnswer:
-        """Returns the list of a plan, from the items nearest to its vector."""
+    def _list_items(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> list[RecallAnswer]:
+        """Returns the lists of plans of one kind, from the items nearest to their vectors."""
+        if self.channels is None or plans[0].own is None:
+            return [self._list_nearest(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
+        answers: list[RecallAnswer] = []
+        for start in range(0, len(plans), MERGED_AT_ONCE):
+            block = plans[start : start + MERGED_AT_ONCE]
+            rows = [found for found, _ in nearest[start : start + MERGED_AT_ONCE]]
+            vectors = _NearestItems(self.bundle, np.stack([plan.vector for plan in block]), rows)
+            lists = self.channels.merge([plan.own for plan in block if plan.own], vectors, [plan.selection for plan in block])
+            for plan, merged in zip(block, lists, strict=True):
+                ids = self.bundle.items.ids_at(merged.rows)
+                answers.append(
+                    RecallAnswer(self.bundle.bundle_id, plan.source, ids, merged.scores, plan.ignored, merged.sources)
+                )
+        return answers
+
+    def _list_nearest(self, plan: _Plan, rows: IntArray, scores: Vector) -> RecallAnswer:
         bundle, selection = self.bundle, plan.selection
-        if plan.own is None or self.channels is None:
-            rows, scores = nearest
-            if len(selection.excluded):
-                is_kept = selection.is_wanted(rows)
-                rows, scores = rows[is_kept], scores[is_kept]
-            ids = bundle.items.ids_at(rows[: selection.k])
-            return RecallAnswer(bundle.bundle_id, plan.source, ids, scores[: selection.k].tolist(), plan.ignored)
-        merged = self.channels.merge(plan.own, _NearestItems(bundle, plan.vector, nearest[0]), selection)
-        ids = bundle.items.ids_at(merged.rows)
-        return RecallAnswer(bundle.bundle_id, plan.source, ids, merged.scores, plan.ignored, merged.sources)
+        if len(selection.excluded):
+            is_kept = selection.is_wanted(rows)
+            rows, scores = rows[is_kept], scores[is_kept]
+        ids = bundle.items.ids_at(rows[: selection.k])
+        return RecallAnswer(bundle.bundle_id, plan.source, ids, scores[: selection.k].tolist(), plan.ignored)
 
     def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> Selection:
         """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
@@ -412,6 +421,12 @@ class _Plan:
     own: OwnItems | None = None
     """The user's items, which a merged list needs; None: a list of the vectors alone."""
 
+    @property
+    def kind(self) -> tuple[int, int, int]:
+        """Returns what plans have in common whose lists are computed together; those of merged lists are about as long."""
+        merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
+        return self.depth, id(self.selection.allowed), merged_depth
+
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
     """Returns what the index found for a user, by score, then by row."""
@@ -426,24 +441,23 @@ def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
 
 @dataclass(frozen=True)
 class _NearestItems:
-    """The items nearest to one user's vector; `NearestItems` of one user."""
+    """The items nearest to users' vectors; `NearestItems` of all these users."""
 
     bundle: Bundle
-    vector: Vector
-    rows: IntArray
+    vectors: Vector
+    rows: Sequence[IntArray]
 
     def top_items(self, _: IntArray, k: int) -> IntArray:
-        """Returns rows int64 [1, K] of allowed items."""
-        return np.append(self.rows, np.full(k - len(self.rows), -1, np.int64))[None]
+        """Returns rows int64 [B, K] of allowed items, -1 after the last."""
+        lists = np.full((len(self.rows), k), -1, np.int64)
+        for found, rows in zip(lists, self.rows, strict=True):
+            found[: len(rows)] = rows
+        return lists
 
     def score_items(self, _: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
-        """Returns the scores of rows, float64 [1, C]; rows of items are ascending, 0 for those of -1."""
-        is_item = items[0] >= 0
-        vectors = self.bundle.item_vectors.take(items[0, is_item])
-        scores = np.zeros(items.shape)
-        places = np.arange(len(vectors))[None]
-        scores[0, is_item] = score_interests(self.vector.reshape(1, -1, self.bundle.dims), vectors, places, Metric.IP)[0]
-        return scores
+        """Returns the scores of rows, float64 [B, C]; any for -1."""
+        matrix, places = self.bundle.item_vectors.matrix_of(items)
+        return score_interests(self.vectors.reshape(len(items), -1, self.bundle.dims), matrix, places, Metric.IP)
 
 
 def recall_for_request(

@@ -43,6 +43,7 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.retrieval.index import search_index, ship_index
+from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.calls import ARROW, Call, Route, answer_calls
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.serving.request_body import parse_recall_body, parse_recall_query
@@ -58,6 +59,7 @@ SAMPLE_USERS = 500
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
+_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>11}  {'client':>6}  {'bound':>7}"
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,11 @@ def _cpu_us(work: Callable[[], Any], seconds: float) -> float:
     return 1e6 * spent / count
 
 
-def query_requests(count: int = 4096) -> list[bytes]:
-    """Returns requests of random stored users."""
-    rows = np.random.default_rng(7).integers(USERS, size=count)
-    return [f"GET /recall?user_id=user{row}&k={K} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for row in rows]
+def query_requests(user_ids: Sequence[Any] = (), lists: str = "", count: int = 4096) -> list[bytes]:
+    """Returns requests of random ones of some users, by default of the bundle that `write` writes."""
+    ids = user_ids or [f"user{number}" for number in range(USERS)]
+    rows = np.random.default_rng(7).integers(len(ids), size=count)
+    return [f"GET /recall?user_id={ids[row]}&k={K}{lists} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for row in rows]
 
 
 def body_request(path: str, body: str, accept: str = "*/*") -> bytes:
@@ -310,8 +313,7 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
     lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
     lines += [f"{'one thread, microseconds per list':>36}  {'CPU us':>8}", *measure_engine(engine, seconds), ""]
     del engine
-    columns = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>11}  {'client':>6}  {'bound':>7}"
-    lines.append(f"{f'top-{K}, {connections} connections':>34}  {columns}")
+    lines.append(f"{f'top-{K}, {connections} connections':>34}  {_COLUMNS}")
     with Server(folder) as server:
         for name, count, requests, users in (
             ("GET /recall", connections, query_requests(), 1),
@@ -327,6 +329,18 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
     return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
 
 
+def report_bundle(folder: Path, seconds: float, connections: int) -> list[str]:
+    """Returns the lines of the report on lists of a published bundle that has channels."""
+    users = Bundle.open(str(folder), is_verified=False).users
+    ids = users.ids_at(np.arange(len(users)))
+    lines = [f"{f'top-{K} of {len(ids):,} users':>34}  {_COLUMNS}"]
+    with Server(folder) as server:
+        for count, lists in itertools.product((connections, 1), ("merged", "vectors")):
+            timing = measure_server(server, count, seconds, query_requests(ids, f"&channels={lists}"))
+            lines.append(timing.line(f"{lists}, {count} connections"))
+    return lines
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Prints the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -336,7 +350,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--recall", type=float, default=GOAL_RECALL, help=f"least recall@{K} (default: {GOAL_RECALL})")
     parser.add_argument("--connections", type=int, default=16, help="concurrent requests (default: 16)")
     parser.add_argument("--folder", type=Path, help="keep the bundle there, or use the one that is (default: temporary)")
+    parser.add_argument(
+        "--bundle", type=Path, help="measure merged lists of this serving root instead, of a home with channels"
+    )
     parsed = parser.parse_args(arguments)
+    if parsed.bundle is not None:
+        print("\n".join(report_bundle(parsed.bundle, parsed.seconds, parsed.connections)))
+        return
     with tempfile.TemporaryDirectory(prefix="dssm-serving-") as temporary:
         folder = parsed.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,15 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import (
+    MERGED_AT_ONCE,
+    AnswerSource,
+    ListOptions,
+    Lists,
+    RecallEngine,
+    UserRequest,
+    recall_for_request,
+)
 from dssm_assets.serving.request_body import parse_recall_body
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
@@ -119,6 +127,20 @@ def test_excluded_items_make_room_for_the_next(engine):
     gone = whole.item_ids[1:4]
     left = engine.recall_for_user("b1", ListOptions(5, exclude=gone))
     assert left.item_ids == [item for item in whole.item_ids if item not in gone][:5]
+
+
+def test_lists_merged_together_are_those_of_each_alone(engine):
+    options = [
+        ListOptions(K),
+        ListOptions(3, exclude_history=True),
+        ListOptions(40, exclude=engine.recall_for_user("a0", ListOptions(5)).item_ids),
+        ListOptions(K, lists=Lists.VECTORS),
+    ]
+    # More users than are merged at once.
+    requests = [UserRequest(user, options=one) for user in worlds.users() for one in options] * 3
+    assert len(requests) > 2 * MERGED_AT_ONCE
+    together = engine.recall_for_users(requests)
+    assert together == [engine.recall_for_user(one.user_id, one.options) for one in requests]
 
 
 def test_history_of_a_request_is_its_own_history(engine):

@@ -1,7 +1,7 @@
 """What a channel is: it proposes items for a user, and describes any item of the corpus by a few signals.
 
-Belongs here: the protocol, the look-up of candidates in lists, the channels that are lists of a scorer or one order for all
-users. Does not belong here: own history (`own_history.py`), what the signals are worth (`merge.py`).
+Belongs here: the protocol, the channels that are lists of a scorer or one order for all users. Does not belong here: own
+history (`own_history.py`), what the signals are worth (`merge.py`).
 
 Shapes: B users of a block, L proposed items, C candidates, S signals of a channel, I items.
 """
@@ -40,45 +40,20 @@ class Channel(Protocol):
     def propose(self, user_rows: IntArray) -> IntArray:
         """Returns item_index int64 [B, L] for the given rows of the users: best first, distinct, -1 after the last."""
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
-        """Returns the signals float64 [B, C, S] of candidates (`merge.SIGNALS` names them); 0 where it says nothing about one.
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        """Returns the signals float64 [S, B, C] of candidates (`merge.SIGNALS` names them); 0 where it says nothing about one.
 
         Args:
             user_rows: rows of the users [B].
             candidates: item_index int64 [B, C], -1 where there is none.
-            proposed: as of `propose` for these users.
+            places: int64 [B, C], of each candidate in what `propose` returns for these users; -1 where it is not there.
         """
 
 
-def places_in(lists: IntArray, candidates: IntArray) -> IntArray:
-    """Returns the place of each candidate in its row's list, int64 [B, C]; -1 where the list does not have it.
-
-    By hand: list [7, 3, -1], candidates [3, 5, -1, 7] -> [1, -1, -1, 0].
-
-    Args:
-        lists: int64 [B, L], distinct within a row, -1 after the last.
-        candidates: int64 [B, C].
-    """
-    if not lists.size or not candidates.size:
-        return np.full(candidates.shape, -1, dtype=np.int64)
-    width = int(max(lists.max(), candidates.max())) + 2
-    rows = np.arange(len(lists))[:, None] * width
-    keys = np.where(lists >= 0, rows + lists, -1).ravel()
-    order = np.argsort(keys, kind="stable")
-    wanted = rows + candidates
-    found = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
-    position = order[found]
-    is_found = (candidates >= 0) & (keys[position] == wanted)
-    return np.where(is_found, position % lists.shape[1], -1)
-
-
-def rank_signal(proposed: IntArray, candidates: IntArray) -> Float64Array:
-    """Returns the signal RANK of candidates, float64 [B, C, 1]."""
-    places = places_in(proposed, candidates)
-    length = proposed.shape[1]
+def rank_signal(places: IntArray, length: int) -> Float64Array:
+    """Returns the signal RANK of candidates, float64 [B, C], of their places [B, C] in lists of a length; -1: not in the list."""
     gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for places of -1
-    signal: Float64Array = gains[places][..., None]
-    return signal
+    return np.take(gains, places)
 
 
 @dataclass(frozen=True)
@@ -101,9 +76,9 @@ class ListChannel:
             self._kept[key] = self.find(user_rows, self.depth).astype(np.int32)
         return self._kept[key].astype(np.int64)
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
-        """Returns float64 [B, C, 1]."""
-        return rank_signal(proposed, candidates)
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        """Returns float64 [1, B, C]."""
+        return rank_signal(places, self.depth)[None]
 
 
 def first_allowed(order: IntArray, allowed: npt.NDArray[np.bool_] | None, count: int) -> IntArray:
@@ -140,11 +115,12 @@ class VectorChannel:
         """Returns item_index int64 [B, L]."""
         return self.nearest.top_items(user_rows, self.depth)
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
-        """Returns float64 [B, C, 2]."""
-        places, scores = places_in(proposed, candidates), self.nearest.score_items(user_rows, candidates)
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        """Returns float64 [2, B, C]."""
+        scores = self.nearest.score_items(user_rows, candidates)
         # Sums over the places of the list, so that they do not depend on who else is in the block.
-        listed, is_listed = np.zeros(proposed.shape), np.zeros(proposed.shape, np.bool_)
+        listed = np.zeros((len(user_rows), self.depth))
+        is_listed = np.zeros(listed.shape, np.bool_)
         row, column = np.nonzero(places >= 0)
         listed[row, places[row, column]], is_listed[row, places[row, column]] = scores[row, column], True
         count = np.maximum(is_listed.sum(axis=1, keepdims=True), 1)
@@ -152,13 +128,13 @@ class VectorChannel:
         deviation = np.sqrt(((listed - mean) ** 2 * is_listed).sum(axis=1, keepdims=True) / count)
         is_known = (candidates >= 0) & (deviation > 0)
         similarity = np.where(is_known, (scores - mean) / np.where(deviation > 0, deviation, 1.0), 0.0)
-        return np.concatenate([rank_signal(proposed, candidates), similarity[..., None]], axis=2)
+        return np.stack([rank_signal(places, self.depth), similarity])
 
 
 def event_signals(window_events: IntArray, recent_events: IntArray) -> Float64Array:
-    """Returns the signals WINDOW_EVENTS and RECENT_EVENTS, float64 [I + 1, 2]; the last row, of zeros, is for no item, -1."""
-    events = np.stack([window_events, recent_events], axis=1).astype(np.float64)
-    return np.concatenate([np.log1p(events), np.zeros((1, 2))])
+    """Returns the signals WINDOW_EVENTS and RECENT_EVENTS, float64 [2, I + 1]; the last entry, 0, is for no item, -1."""
+    events = np.stack([window_events, recent_events]).astype(np.float64)
+    return np.concatenate([np.log1p(events), np.zeros((2, 1))], axis=1)
 
 
 @dataclass(frozen=True)
@@ -168,7 +144,7 @@ class PopularityChannel:
     order: IntArray
     """int64 [I], best first."""
     values: Float64Array
-    """float64 [I + 1, 2], as of `event_signals`."""
+    """float64 [2, I + 1], as of `event_signals`."""
     depth: int
     name: ChannelName = ChannelName.RECENT_POPULARITY
 
@@ -176,6 +152,6 @@ class PopularityChannel:
         """Returns int64 [B, L]."""
         return np.tile(self.order[: self.depth], (len(user_rows), 1))
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
-        """Returns float64 [B, C, 2]."""
-        return self.values[candidates]
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        """Returns float64 [2, B, C]."""
+        return np.take(self.values, candidates, axis=1)

@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray
-from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array, places_in
+from dssm_assets.core.arrays.ordering import order_largest
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, ranges, repeat_rows
+from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array
 from dssm_assets.core.channels.own_history import (
     AGE_OF_RECENT,
     IS_OWN,
@@ -47,6 +48,7 @@ class Term(NamedTuple):
 
 
 _POPULARITY, _OWN = ChannelName.RECENT_POPULARITY, ChannelName.OWN_HISTORY
+_NO_ITEM: Final = 1 << 40
 _VECTORS, _NEIGHBORS = ChannelName.VECTORS, ChannelName.ITEM_TO_ITEM
 
 SIGNALS: Final = {
@@ -125,34 +127,59 @@ class Candidates(NamedTuple):
     """The items that some channels propose for some users."""
 
     items: IntArray
-    """int64 [B, C], ascending and distinct within a row except for -1, which is no item and stands anywhere."""
-    proposed: tuple[IntArray, ...]
-    """Of each channel, int64 [B, L]."""
+    """int64 [B, C], ascending and distinct within a row; -1, which is no item, after the last."""
+    places: IntArray
+    """int64 [channels, B, C]: the place of each in what the channel proposed, -1 where it did not."""
 
 
 def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candidates:
     """Returns the union of what the channels propose."""
-    proposed = tuple(channel.propose(user_rows) for channel in channels)
-    items = np.sort(np.concatenate(proposed, axis=1), axis=1)
-    items[:, 1:][items[:, 1:] == items[:, :-1]] = -1
-    return Candidates(items, proposed)
+    proposed = [channel.propose(user_rows) for channel in channels]
+    return unite_lists(proposed)
+
+
+def unite_lists(proposed: Sequence[IntArray]) -> Candidates:
+    """Returns the union of lists of the same users, int64 [B, L] each, distinct within a row, -1 after the last.
+
+    By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the places [[1, -1, 0]] and [[0, 1, -1]].
+    """
+    lists = np.concatenate(proposed, axis=1)  # [B, N]
+    num_users, width = lists.shape
+    bits = width.bit_length()
+    # Each with where it was proposed, so that one sort of numbers brings equal items together.
+    keys = np.where(lists >= 0, lists, _NO_ITEM) << bits | np.arange(width)
+    keys.sort(axis=1)
+    found = keys >> bits
+    is_item = found < _NO_ITEM
+    is_first = is_item.copy()
+    is_first[:, 1:] &= found[:, 1:] != found[:, :-1]
+    column = np.cumsum(is_first, axis=1) - 1
+    count = int(column.max(initial=-1)) + 1
+    cell = (column + np.arange(num_users)[:, None] * count)[is_item]
+    items = np.full((num_users, count), -1, np.int64)
+    np.put(items, cell, found[is_item])
+    source = keys[is_item] & ((1 << bits) - 1)
+    lengths = [one.shape[1] for one in proposed]
+    places = np.full((len(proposed), num_users, count), -1, np.int64)
+    np.put(
+        places,
+        np.take(repeat_rows(lengths) * items.size, source) + cell,
+        np.take(ranges(np.zeros(len(lengths), np.int64), lengths), source),
+    )
+    return Candidates(items, places)
 
 
 def stack_terms(channels: Sequence[Channel], user_rows: IntArray, candidates: Candidates) -> Float64Array:
     """Returns the value of each term for each candidate, float64 [F, B, C]; see `terms_of`."""
-    plain: list[Float64Array] = []
-    own: Float64Array | None = None
-    crossed: list[int] = []
-    for channel, proposed in zip(channels, candidates.proposed, strict=True):
-        signals = channel.describe(user_rows, candidates.items, proposed)
-        if channel.name is _OWN:
-            own = signals[..., SIGNALS[_OWN].index(IS_OWN)]
-        else:
-            crossed += range(len(plain), len(plain) + signals.shape[-1])
-        plain.extend(np.moveaxis(signals, -1, 0))
-    if own is not None:
-        plain += [plain[place] * own for place in crossed]
-    return np.stack(plain)
+    described = {
+        channel.name: channel.describe(user_rows, candidates.items, places)
+        for channel, places in zip(channels, candidates.places, strict=True)
+    }
+    plain = [*described.values()]
+    if _OWN in described:
+        is_own = described[_OWN][SIGNALS[_OWN].index(IS_OWN)]
+        plain += [signals * is_own for name, signals in described.items() if name is not _OWN]
+    return np.concatenate(plain)
 
 
 class DescribedCandidates(NamedTuple):
@@ -194,8 +221,7 @@ class DescribedUsers:
 def describe_candidates(channels: Sequence[Channel], user_rows: IntArray) -> DescribedCandidates:
     """Returns what the channels propose for users, with the value of every term."""
     candidates = find_candidates(channels, user_rows)
-    is_proposed = np.stack([places >= 0 for places in proposed_by(candidates, candidates.items)])
-    return DescribedCandidates(candidates.items, is_proposed, stack_terms(channels, user_rows, candidates))
+    return DescribedCandidates(candidates.items, candidates.places >= 0, stack_terms(channels, user_rows, candidates))
 
 
 @dataclass(frozen=True)
@@ -221,7 +247,7 @@ class MergedScorer:
         all_terms = terms_of(names)
         columns = [all_terms.index(term) for term in terms_of(self.merge.channels)]
         items = np.where(found.is_proposed[own].any(axis=0), found.items, -1)
-        return rank_candidates(self.merge, items, found.terms[columns], self.fill_order, k)[0]
+        return rank_candidates(self.merge, items, found.terms[columns], self.fill_order, k).items
 
     def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
         """Returns item_index int64 [B, K], the list without some items of each user."""
@@ -229,10 +255,19 @@ class MergedScorer:
         return keep_first(ranked, ~excluded.contains(np.arange(len(ranked))[:, None], ranked) & (ranked >= 0), k)
 
 
-def rank_candidates(
-    merge: Merge, items: IntArray, terms: Float64Array, fill_order: IntArray, k: int
-) -> tuple[IntArray, Float64Array]:
-    """Returns item_index int64 [B, K] and log-odds [B, K]; popular items beyond the candidates have the intercept's.
+class RankedItems(NamedTuple):
+    """Merged lists."""
+
+    items: IntArray
+    """int64 [B, K], best first, -1 after the last."""
+    odds: Float64Array
+    """float64 [B, K], log-odds; popular items beyond the candidates have the intercept's."""
+    columns: IntArray
+    """int64 [B, K], of each among the candidates; -1 beyond them."""
+
+
+def rank_candidates(merge: Merge, items: IntArray, terms: Float64Array, fill_order: IntArray, k: int) -> RankedItems:
+    """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
 
     Args:
         merge: the weights.
@@ -246,12 +281,16 @@ def rank_candidates(
     for term, values in zip(terms_of(merge.channels), terms, strict=True):
         odds += merge.weights[term] * values
     odds[items < 0] = -np.inf
-    order = np.argsort(-odds, axis=1, kind="stable")[:, :k]
+    order = order_largest(odds, k)
     lists = fill_up(np.take_along_axis(items, order, 1), fill_order, k)
-    scores = np.full(lists.shape, merge.intercept)
+    scores, columns = np.full(lists.shape, merge.intercept), np.full(lists.shape, -1, np.int64)
     best = np.take_along_axis(odds, order, 1)
-    scores[:, : best.shape[1]] = np.where(np.isfinite(best), best, merge.intercept)
-    return lists, scores
+    is_candidate = np.isfinite(best)
+    scores[:, : best.shape[1]][is_candidate], columns[:, : best.shape[1]][is_candidate] = (
+        best[is_candidate],
+        order[is_candidate],
+    )
+    return RankedItems(lists, scores, columns)
 
 
 @dataclass(frozen=True)
@@ -271,8 +310,3 @@ class ChannelScorer:
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K]."""
         return fill_up(self.channel.propose(user_rows)[:, :k], self.fill_order, k)
-
-
-def proposed_by(candidates: Candidates, items: IntArray) -> list[IntArray]:
-    """Returns for each channel the place of each item in what it proposed, int64 [B, N] each; -1 where it did not propose it."""
-    return [places_in(proposed, items) for proposed in candidates.proposed]

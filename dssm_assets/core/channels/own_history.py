@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
+from dssm_assets.core.arrays.ordering import list_largest
+from dssm_assets.core.arrays.ragged import IntArray, ranges, repeat_rows
 from dssm_assets.core.channels.channel import RECENT_EVENTS, WINDOW_EVENTS, Float64Array
 from dssm_assets.core.config.channels import ChannelName
 
@@ -62,7 +63,7 @@ class OwnHistoryChannel:
     repeats: Float64Array
     """float64 [I], ITEM_REPEATS."""
     events: Float64Array
-    """float64 [I + 1, 2], as of `channel.event_signals`."""
+    """float64 [2, I + 1], as of `channel.event_signals`."""
     now_ms: int
     """The moment that ages are counted from."""
     depth: int
@@ -73,22 +74,17 @@ class OwnHistoryChannel:
     def propose(self, user_rows: IntArray) -> IntArray:
         """Returns int64 [B, L], as wide as the longest list."""
         lengths, pairs = self._pairs(user_rows)
-        owner = repeat_rows(lengths)
         if self.allowed is not None:
             is_allowed = self.allowed[self.items[pairs]]
-            owner, pairs = owner[is_allowed], pairs[is_allowed]
+            owner, pairs = repeat_rows(lengths)[is_allowed], pairs[is_allowed]
             lengths = np.bincount(owner, minlength=len(user_rows))
-        score = self._describe_pairs(pairs)[:, 1 : 1 + len(ORDER)] @ np.array(ORDER)
-        order = np.lexsort((self.items[pairs], -score, owner))
-        place = np.arange(len(pairs)) - offsets_of(lengths)[owner]
-        proposed = np.full((len(user_rows), min(int(lengths.max(initial=0)), self.depth)), -1, dtype=np.int64)
-        is_kept = place < self.depth
-        proposed[owner[is_kept], place[is_kept]] = self.items[pairs[order]][is_kept]
-        return proposed
+        _, events, age, repeats, *_ = self._describe_pairs(pairs)
+        score = ORDER[0] * events + ORDER[1] * age + ORDER[2] * repeats
+        return list_largest(lengths, self.items[pairs], score, self.depth)
 
-    def describe(self, user_rows: IntArray, candidates: IntArray, proposed: IntArray) -> Float64Array:
-        """Returns float64 [B, C, 7]."""
-        signals = np.zeros((*candidates.shape, len(SIGNALS)))
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        """Returns float64 [7, B, C]."""
+        signals = np.zeros((len(SIGNALS), *candidates.shape))
         lengths, pairs = self._pairs(user_rows)
         if not len(pairs):
             return signals
@@ -97,7 +93,7 @@ class OwnHistoryChannel:
         wanted = np.arange(len(candidates))[:, None] * width + candidates
         found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         is_own = (candidates >= 0) & (keys[found] == wanted)
-        signals[is_own] = self._describe_pairs(pairs[found[is_own]])
+        signals[:, is_own] = self._describe_pairs(pairs[found[is_own]])
         return signals
 
     def _pairs(self, user_rows: IntArray) -> tuple[IntArray, IntArray]:
@@ -107,8 +103,9 @@ class OwnHistoryChannel:
         return lengths, ranges(starts, lengths)
 
     def _describe_pairs(self, pairs: IntArray) -> Float64Array:
+        """Returns the signals float64 [7, n] of some pairs."""
         age_days = np.maximum((self.now_ms - self.last_time_ms[pairs]) / DAY_MS, 1.0)
         items, age = self.items[pairs], np.log(age_days)
-        window, recent = self.events[items].T
+        window, recent = np.take(self.events, items, axis=1)
         own = (np.ones(len(pairs)), np.log(self.counts[pairs]), age, self.repeats[items])
-        return np.stack((*own, age * recent, window**2, recent**2), axis=1)
+        return np.stack((*own, age * recent, window**2, recent**2))

@@ -8,7 +8,7 @@ Shapes: U users, I items, E (user, item) pairs, K length of a list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.channels.channel import (
     Channel,
     Float64Array,
@@ -61,7 +61,7 @@ class SharedData:
 
     @cached_property
     def event_signals(self) -> Float64Array:
-        """Returns float64 [I + 1, 2]; see `channel.event_signals`."""
+        """Returns float64 [2, I + 1]; see `channel.event_signals`."""
         return event_signals(self.window_events, self.recent_events)
 
     @cached_property
@@ -85,6 +85,14 @@ class OwnItems:
     items: IntArray
     counts: IntArray
     last_time_ms: IntArray
+
+
+def join_users(users: Sequence[OwnItems]) -> OwnItems:
+    """Returns the items of several users of one each."""
+    items, counts, times = (
+        np.concatenate(column) for column in zip(*((one.items, one.counts, one.last_time_ms) for one in users), strict=True)
+    )
+    return OwnItems(offsets_of([len(one.items) for one in users]), items, counts, times)
 
 
 def make_channels(
@@ -120,7 +128,7 @@ def make_channels(
         ),
         ChannelName.ITEM_TO_ITEM: ListChannel(
             ChannelName.ITEM_TO_ITEM,
-            ItemNeighbors.from_history(own.indptr, own.items, shared.neighbors, allowed).find,
+            ItemNeighbors(own.indptr, own.items, shared.neighbors, allowed).find,
             depths.get(ChannelName.ITEM_TO_ITEM, 0),
         ),
         ChannelName.RECENT_POPULARITY: PopularityChannel(

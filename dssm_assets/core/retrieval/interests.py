@@ -8,7 +8,7 @@ Shapes: U users, V vectors of all users, I items, Q query items, D vector dimens
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
-from dssm_assets.core.retrieval.vectors import Metric, Vectors, pair_scores, prepare_vectors
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, prepare_vectors
+
+_ITEMS_AT_ONCE: Final = 512
+"""Items scored at once, which stay in the cache."""
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
@@ -102,13 +105,26 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
         columns: rows of items, int64 [U, C]; -1 is the last one.
         metric: how they are compared.
     """
-    num_users, each, dims = users.shape
-    vectors = prepare_vectors(users.reshape(-1, dims), metric)
+    num_users, _, dims = users.shape
+    vectors = prepare_vectors(users.reshape(-1, dims), metric).astype(np.float64).reshape(users.shape)
     best = np.full(columns.shape, -np.inf)
-    for number in range(each):
-        rows = np.repeat(np.arange(num_users) * each + number, columns.shape[1])
-        best = np.maximum(best, pair_scores(vectors, items, rows, columns.ravel(), metric).reshape(columns.shape))
-    return best
+    for user, start in itertools.product(range(num_users), range(0, columns.shape[1], _ITEMS_AT_ONCE)):
+        part = slice(start, start + _ITEMS_AT_ONCE)
+        rows = np.take(items, columns[user, part], axis=0).astype(np.float64)
+        for vector in vectors[user]:
+            np.maximum(best[user, part], _score_rows(rows, vector, metric), out=best[user, part])
+    with np.errstate(over="ignore"):  # scores beyond float32 become infinite
+        return best.astype(np.float32).astype(np.float64) + 0  # -0 becomes 0
+
+
+def _score_rows(rows: NDArray[np.float64], vector: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+    """Returns the score of each row, summed for itself: the same whatever the other rows are."""
+    if metric is not Metric.L2:
+        found: NDArray[np.float64] = np.einsum("cd,d->c", rows, vector)
+        return found
+    gaps = rows - vector
+    squares: NDArray[np.float64] = np.einsum("cd,cd->c", gaps, gaps)
+    return -squares
 
 
 def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray
 from dssm_assets.core.channels.channel import RANK, Float64Array
@@ -21,6 +23,7 @@ from dssm_assets.core.channels.merge import (
     describe_candidates,
     rank_candidates,
     terms_of,
+    unite_lists,
 )
 from dssm_assets.core.channels.own_history import IS_OWN
 from dssm_assets.core.config.channels import ChannelName
@@ -41,12 +44,36 @@ def scorer(**weights: float) -> MergedScorer:
 
 def ranked(merged: MergedScorer, users: IntArray, k: int) -> tuple[IntArray, Float64Array]:
     found = describe_candidates(merged.users.channels, users)
-    return rank_candidates(merged.merge, found.items, found.terms, merged.fill_order, k)
+    return rank_candidates(merged.merge, found.items, found.terms, merged.fill_order, k)[:2]
 
 
 def test_every_channel_and_term_has_a_default() -> None:
     assert set(SIGNALS) == set(ChannelName)
     assert set(terms_of(NAMES)) == set(DEFAULT_WEIGHTS)
+
+
+def test_union_of_lists_by_hand() -> None:
+    found = unite_lists([np.array([[7, 3, -1], [2, 4, 1]]), np.array([[3, 5], [-1, -1]])])
+    assert found.items.tolist() == [[3, 5, 7], [1, 2, 4]]
+    assert found.places.tolist() == [[[1, -1, 0], [2, 0, 1]], [[0, 1, -1], [-1, -1, -1]]]
+    nothing = unite_lists([np.zeros((2, 0), np.int64), np.array([[-1], [-1]])])
+    assert nothing.items.shape == (2, 0)
+    assert nothing.places.shape == (2, 2, 0)
+
+
+@given(st.lists(st.lists(st.permutations(range(6)), min_size=1, max_size=3), min_size=2, max_size=2), st.integers(0, 6))
+def test_places_equal_a_search_of_each_list(lists: list[list[list[int]]], length: int) -> None:
+    users = min(map(len, lists))
+    first, second = (
+        [one[:cut] + [-1] * (6 - cut) for one in side[:users]] for side, cut in zip(lists, (length, 3), strict=True)
+    )
+    found = unite_lists([np.array(first), np.array(second)])
+    for user in range(users):
+        items = [item for item in found.items[user].tolist() if item >= 0]
+        assert items == sorted({*first[user], *second[user]} - {-1})
+        for channel, side in enumerate((first, second)):
+            expected = [side[user].index(item) if item in side[user] else -1 for item in items]
+            assert found.places[channel, user, : len(items)].tolist() == expected
 
 
 def test_log_odds_by_hand() -> None:

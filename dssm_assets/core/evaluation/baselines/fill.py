@@ -27,6 +27,8 @@ def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
         k: length of the lists.
     """
     num_users, most = ranked.shape
+    if most >= k and (ranked[:, :k] >= 0).all():
+        return ranked[:, :k]
     fill = order[: k + most]  # at most M of these are ranked already, so K are left wherever the corpus has them
     is_unused = np.ones((num_users, len(fill)), dtype=bool)
     if most and len(fill):

@@ -1,0 +1,29 @@
+"""Entries by value, equal ones by place, against a sort of Python."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.arrays.ordering import list_largest, order_largest
+
+# Few different values, so that most rows have equal ones, also across the cut.
+some_values = st.sampled_from([-1.5, 0.0, 2.0, 2.5, -np.inf])
+
+
+@given(st.integers(0, 40).flatmap(lambda n: st.lists(st.lists(some_values, min_size=n, max_size=n), min_size=1, max_size=3)))
+def test_order_is_that_of_a_stable_sort(rows: list[list[float]]) -> None:
+    for k in (1, 3, 50):
+        found = order_largest(np.array(rows), k)
+        assert found.shape == (len(rows), min(k, len(rows[0])))
+        for row, places in zip(rows, found.tolist(), strict=True):
+            expected = sorted(range(len(row)), key=lambda place: (-row[place], place))[:k]
+            finite = sum(value > -np.inf for value in row)
+            assert places[:finite] == expected[:finite]
+            assert len(set(places)) == len(places)
+
+
+def test_rows_of_different_lengths_by_hand() -> None:
+    found = list_largest([2, 0, 3], np.array([5, 9, 4, 8, 6]), np.array([1.0, 2.0, 7.0, 7.0, 8.0]), 2)
+    assert found.tolist() == [[9, 5], [-1, -1], [6, 4]]
