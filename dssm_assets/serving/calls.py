@@ -121,7 +121,7 @@ def _parse(engine: RecallEngine, call: Call, limits: ServiceLimits) -> list[User
 def _client_error(error: Exception) -> DssmError:
     """Returns an error as it is sent to the client; an unexpected one is logged."""
     if isinstance(error, DssmError):
-        return error
+        return error.with_traceback(None)
     _log.error("a list failed", exc_info=error)
     return DssmError(f"{type(error).__name__}: {error}")
 

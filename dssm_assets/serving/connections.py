@@ -15,6 +15,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
+from httptools import HttpParserError
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -47,6 +48,8 @@ class BoundedConnection(HttpToolsProtocol):
         """Accepts a connection. One above the limit takes the place of one that waits, or is refused."""
         super().connection_made(transport)
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]
+        encrypting: Any = getattr(transport, "_ssl_protocol", None)
+        self._socket_transport: Any = transport if encrypting is None else encrypting._transport
         self._is_in_head, self._head_bytes = False, 0
         self._refusal: RefusedError | None = None
         self._close_timer: asyncio.TimerHandle | None = None
@@ -56,10 +59,14 @@ class BoundedConnection(HttpToolsProtocol):
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
+        """Forgets the connection and all that refers to it in a circle: collecting tens of thousands of them takes more than a second,
+        in which nobody is answered."""
         self._stop_head_timer()
         self._stop_close_timer()
         super().connection_lost(exc)
+        self.pipeline.clear()
+        self.cycle = None  # type: ignore[assignment]
+        self._socket_transport._read_ready_cb = None  # a method of its own
 
     def data_received(self, data: bytes) -> None:
         """Parses bytes of a request; starts the clock if its head is incomplete."""
@@ -90,7 +97,9 @@ class BoundedConnection(HttpToolsProtocol):
             expected = f"at most {MAX_PIPELINED} sent before the answer to an earlier one"
             self._refusal = PipelinedError(Fault("requests of a connection", expected, "more", "wait for answers"))
         if self._refusal is not None:
-            raise self._refusal  # The parser stops, and calls send_400_response.
+            # The parser stops, and send_400_response is called. The refusal itself is not raised: with its traceback it would refer to
+            # this connection, which refers to it.
+            raise HttpParserError
         self._is_in_head = False
         self._stop_head_timer()
         super().on_headers_complete()

@@ -93,7 +93,10 @@ class Service:
         await asyncio.wait([computing], timeout=seconds)  # which goes on without its client
         if not computing.done():
             raise BusyError(Fault("service", f"a list in {seconds:g} seconds", "none", "try again later, or ask for less"))
-        reply = computing.result()
+        try:
+            reply = computing.result()
+        finally:
+            del computing  # An error would refer to this frame, and the frame to the error.
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
         return reply

@@ -1,7 +1,7 @@
 """How long `/health` takes while clients send the most expensive requests that the limits of the service allow.
 
 The server, the clients and the probe are processes of their own. The probe sends `GET /health` every 5 ms, in turn on one open connection
-and on a new one. A wait for a core counts, too: run it on a machine that does nothing else.
+and on a new one. A wait for a core counts, too, and is told apart: run it on a machine that does nothing else, or with raised priority.
 
 Belongs here: expensive requests, the load, the delays. Does not belong here: requests of any form (`hostile_inputs.py`), the
 table (`campaign.py`).
@@ -17,7 +17,8 @@ import socket
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from dssm_assets.serving.recall_engine import MAX_K
 
@@ -135,21 +136,53 @@ def loaded(port: int, name: str) -> Iterator[None]:
         process.join()
 
 
-def measure_delays(port: int, count: int) -> list[float]:
-    """Returns the seconds that each `GET /health` took, in turn on an open and on a new connection."""
+class Delay(NamedTuple):
+    """Seconds that a `GET /health` took, stage by stage.
+
+    Attributes:
+        connect: until the connection is open; the kernel does it, even if the service is busy.
+        send: until the request is sent.
+        wait: until the answer is there.
+        core: of `wait`, seconds for which the service could have run, but had no core.
+    """
+
+    connect: float
+    send: float
+    wait: float
+    core: float
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start to the answer."""
+        return self.connect + self.send + self.wait
+
+    def __str__(self) -> str:
+        connect, send, wait, core = (round(1000 * seconds) for seconds in self)
+        return f"{1000 * self.total:.0f} ms (connect {connect}, send {send}, answer {wait}, of which without a core {core})"
+
+
+def measure_delays(port: int, count: int, pid: int) -> list[Delay]:
+    """Returns how long each `GET /health` took, in turn on an open and on a new connection; `pid` is the service."""
     delays = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as kept:
         for number in range(count):
-            start = time.perf_counter()
+            queued, start = _queued_seconds(pid), time.perf_counter()
             connection = kept if number % 2 else socket.create_connection(("127.0.0.1", port), timeout=60)
+            connected = time.perf_counter()
             connection.sendall(HEALTH)
-            received = b""
+            sent, received = time.perf_counter(), b""
             while not received.endswith(b"}"):
                 part = connection.recv(65536)
                 assert part, "the service closed the connection of the probe"
                 received += part
-            delays.append(time.perf_counter() - start)
+            answered = time.perf_counter()
+            delays.append(Delay(connected - start, sent - connected, answered - sent, _queued_seconds(pid) - queued))
             if connection is not kept:
                 connection.close()
             time.sleep(PAUSE_SECONDS)
     return delays
+
+
+def _queued_seconds(pid: int) -> float:
+    """Returns for how long the main thread of a process has waited for a core since its start."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
