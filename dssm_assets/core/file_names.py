@@ -56,6 +56,7 @@ class ItemChannelColumn(StrEnum):
 
     WINDOW_EVENTS = "window_events"
     RECENT_EVENTS = "recent_events"
+    HISTORY_EVENTS = "history_events"
     WINDOW_USERS = "window_users"
     NEIGHBORS = "neighbors"
     SIMILARITIES = "similarities"
@@ -69,5 +70,5 @@ class OwnItemColumn(StrEnum):
     LAST_TIMES_MS = "last_times_ms"
 
 
-CHANNELS_VERSION: Final = 2
+CHANNELS_VERSION: Final = 3
 """Of the contents of channels.json."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import NearestItems, first_allowed
-from dssm_assets.core.channels.merge import find_candidates, rank_candidates, stack_terms
+from dssm_assets.core.channels.merge import find_candidates, rank_candidates, stack_signals
 from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
@@ -53,11 +53,11 @@ class BundleChannels:
         """Reads the files of the channels.
 
         Raises:
-            StorageError: they do not match the bundle, or a later version wrote them.
+            StorageError: they do not match the bundle, or another version wrote them.
         """
         content = bundle.read_json(BundleFile.CHANNELS)
-        if content.get("version") not in range(1, CHANNELS_VERSION + 1):
-            got = f"version {content.get('version')!r}, this version reads 1 to {CHANNELS_VERSION}"
+        if content.get("version") != CHANNELS_VERSION:
+            got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
             raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
         self._items = bundle.items
         self._now_ms = int(content["now_ms"])
@@ -79,6 +79,7 @@ class BundleChannels:
         self._shared = SharedData(
             window_events=items.column(ItemChannelColumn.WINDOW_EVENTS).to_numpy(),
             recent_events=items.column(ItemChannelColumn.RECENT_EVENTS).to_numpy(),
+            history_events=items.column(ItemChannelColumn.HISTORY_EVENTS).to_numpy(),
             window_users=items.column(ItemChannelColumn.WINDOW_USERS).to_numpy(),
             neighbors=csr_of(
                 lists[ItemChannelColumn.NEIGHBORS].offsets.to_numpy(),
@@ -144,7 +145,7 @@ class BundleChannels:
             items[~mask[items]] = -1
         depth = min(max(one.depth for one in selections), len(self._items))
         fill_order = first_allowed(self._shared.popular_order, mask, depth + items.shape[1])
-        ranked = rank_candidates(self._merge, items, stack_terms(channels, user_rows, candidates), fill_order, depth)
+        ranked = rank_candidates(self._merge, items, stack_signals(channels, user_rows, candidates), fill_order, depth)
         bits = (candidates.places >= 0).T @ (1 << np.arange(len(channels)))  # [C, B], which channels proposed a candidate
         numbers = np.where(ranked.columns >= 0, np.take_along_axis(bits.T, ranked.columns, 1), 0)  # [B, K]
         names = [str(channel.name) for channel in channels]

@@ -162,11 +162,15 @@ def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:
             source += "; there are no vectors of a validation day, so they have the weight of item_to_item"
         elif len(held_out) > 1:
             source += f", starting from weights of the other channels that were learned on {', '.join(held_out[0].names)}"
-    lines = [f"{source}. One unit of a signal adds its weight to the log-odds that the user interacts with the item.", ""]
-    lines += ["| channel | signal | items | " + " | ".join(merge.name for merge in merges) + " |"]
+    lines = [
+        f"{source}. One unit of a signal, or of the product of two, adds its weight to the log-odds that the user interacts with "
+        "the item.",
+        "",
+        "| channel | signal | times | " + " | ".join(merge.name for merge in merges) + " |",
+    ]
     lines += ["|---|---|---|" + "---:|" * len(merges)]
     for term in merges[0].weights:
-        which = "own" if term.is_own_only else "all"
+        times = "" if term.other is None else f"{term.other.channel} {term.other.name}"
         found = [f"{merge.weights[term]:.2f}" if term in merge.weights else "" for merge in merges]
-        lines.append(f"| {term.channel} | {term.signal} | {which} | {' | '.join(found)} |")
+        lines.append(f"| {term.signal.channel} | {term.signal.name} | {times} | {' | '.join(found)} |")
     return "\n".join(lines)

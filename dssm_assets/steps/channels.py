@@ -31,6 +31,7 @@ def shared_arrays(data: FitData) -> Arrays:
     return {
         "window_events": data.window_events,
         "recent_events": data.recent_events,
+        "history_events": data.history_events,
         "window_users": np.bincount(data.user_items.items, minlength=data.user_items.num_items),
         "starts": neighbors.indptr,
         "items": neighbors.indices,
@@ -43,6 +44,7 @@ def open_shared(arrays: Arrays) -> SharedData:
     return SharedData(
         arrays["window_events"],
         arrays["recent_events"],
+        arrays["history_events"],
         arrays["window_users"],
         csr_of(arrays["starts"], arrays["items"], arrays["similarities"]),
     )

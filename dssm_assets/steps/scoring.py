@@ -237,9 +237,12 @@ def read_fit_data(workspace: Workspace, ds: str, item_ids: pa.Array, user_ids: p
     first_recent = window_days(ds, settings.recent_days)[0]
     history = find_history_days(workspace, ds)
     recent = [day for day in history if day.ds >= first_recent]
+    window_events = count_item_events(workspace, window, corpus)
+    older = [day for day in history if day.ds < window[0].ds] if window else history
     return FitData(
-        window_events=count_item_events(workspace, window, corpus),
+        window_events=window_events,
         recent_events=count_item_events(workspace, recent, corpus),
+        history_events=window_events + count_item_events(workspace, older, corpus),
         user_items=_read_user_items(workspace, window, user_ids, corpus, scratch),
         read_history=lambda: read_all_interactions(workspace, history, user_ids, corpus),
         settings=settings,

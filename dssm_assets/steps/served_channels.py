@@ -53,6 +53,7 @@ def write_channels(workspace: Workspace, inputs: BundleInputs, items: BundleItem
             {
                 ItemChannelColumn.WINDOW_EVENTS: pa.array(shared["window_events"], pa.int64()),
                 ItemChannelColumn.RECENT_EVENTS: pa.array(shared["recent_events"], pa.int64()),
+                ItemChannelColumn.HISTORY_EVENTS: pa.array(shared["history_events"], pa.int64()),
                 ItemChannelColumn.WINDOW_USERS: pa.array(shared["window_users"], pa.int64()),
                 ItemChannelColumn.NEIGHBORS: _lists(shared["starts"], pa.array(shared["items"], pa.int32())),
                 ItemChannelColumn.SIMILARITIES: _lists(shared["starts"], pa.array(shared["similarities"], pa.float64())),

@@ -62,7 +62,7 @@ def make_world(users: int, items: int, truth: int, window: int, older: int, *, h
     seen = sum_interactions([draw_events(window)], user_ids, item_ids)
     history = sum_interactions([draw_events(older)], user_ids, item_ids, seen)
     pairs = np.unique(np.repeat(np.arange(users), truth) * items + draw_items(users * truth))
-    data = FitData(seen.item_events(), seen.item_events(), user_items(seen), lambda: iter([history]), Evaluation())
+    data = FitData(*[seen.item_events()] * 3, user_items(seen), lambda: iter([history]), Evaluation())
     scorers = baseline_scorers(fit_baselines(data), seen, history)
     if has_model:
         model = model_scorer(vectors("item", items), vectors("user", users), user_ids, Similarity.COSINE)

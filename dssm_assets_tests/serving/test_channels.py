@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from dssm_assets.cli import main
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.channels.channel import SIMILARITY
-from dssm_assets.core.channels.merge import DescribedUsers, MergedScorer, Term
+from dssm_assets.core.channels.merge import IS_OWN_ITEM, DescribedUsers, MergedScorer, Signal, Term
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.service_limits import ServiceLimits
@@ -85,7 +85,8 @@ def evaluated_lists(workspace, scratch, merge):
 @pytest.mark.parametrize("similarity", [0.0, 3.0, -3.0])
 def test_served_lists_are_those_that_the_evaluation_ranks(workspace, engine, tmp_path, monkeypatch, similarity):
     merge = fitted_merge(workspace)
-    changed = {Term(ChannelName.VECTORS, SIMILARITY): similarity, Term(ChannelName.VECTORS, SIMILARITY, True): similarity / 2}
+    signal = Signal(ChannelName.VECTORS, SIMILARITY)
+    changed = {Term(signal): similarity, Term(signal, IS_OWN_ITEM): similarity / 2}
     merge = replace(merge, weights={**merge.weights, **changed})
     monkeypatch.setattr(engine.channels, "_merge", merge)
     evaluated = evaluated_lists(workspace, tmp_path, merge)
@@ -171,9 +172,9 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
         engine.recall_for_user(user, ListOptions(2, lists=Lists.MERGED))
 
 
-def test_channels_of_a_later_version_are_refused(workspace, monkeypatch):
-    monkeypatch.setattr("dssm_assets.serving.channels.CHANNELS_VERSION", 1)
-    with pytest.raises(StorageError, match=r"channels\.json has version 2, this version reads 1 to 1"):
+def test_channels_of_another_version_are_refused(workspace, monkeypatch):
+    monkeypatch.setattr("dssm_assets.serving.channels.CHANNELS_VERSION", 2)
+    with pytest.raises(StorageError, match=r"channels\.json has version 3, this version reads 2"):
         RecallEngine.open(bundle_store(workspace).root)
 
 

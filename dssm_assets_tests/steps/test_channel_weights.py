@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets.core.channels.merge import Term, default_merges
+from dssm_assets.core.channels.merge import IS_OWN_ITEM, Signal, Term, default_merges
 from dssm_assets.core.channels.own_history import OWN_EVENTS
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
@@ -73,7 +73,8 @@ def test_weights_of_the_vectors_are_fitted_on_all_validation_days(world, tmp_pat
     result = run(channel_weights, workspace)
     assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (f"{YESTERDAY}, {BEFORE}", True)
     weights, defaults = merges_of(workspace, result)["merged"].weights, default_merges(tuple(ChannelName))[0].weights
-    assert all(weights[term] != defaults[term] for term in weights if term.channel is ChannelName.VECTORS)
+    of_vectors = [term for term in weights if term.signal.channel is ChannelName.VECTORS and term.other in (None, IS_OWN_ITEM)]
+    assert all(weights[term] != defaults[term] for term in of_vectors)
 
 
 def test_vectors_of_a_validation_day_are_of_towers_that_were_not_fitted_to_it(world, tmp_path):
@@ -97,7 +98,7 @@ def test_validation_days_with_few_pairs_start_from_the_weights_of_more_days(worl
     result = run(channel_weights, few)
     assert (result.facts["held_out_days"], result.facts["has_held_out_vectors"]) == (YESTERDAY, True)
     assert {f"positive_sample/{BEFORE}", f"dssm_model/{EVALUATION_DAY}"} <= set(result.manifest.inputs)
-    own = Term(ChannelName.OWN_HISTORY, OWN_EVENTS)
+    own = Term(Signal(ChannelName.OWN_HISTORY, OWN_EVENTS))
     both, alone = (merges_of(one, run(channel_weights, one))["merged"] for one in (few, enough))
     assert both.weights[own] != alone.weights[own]
 

@@ -28,6 +28,10 @@ WINDOW_EVENTS: Final = "window_events"
 """Signal: ln(1 + positive events of the item in the window)."""
 RECENT_EVENTS: Final = "recent_events"
 """Signal: ln(1 + positive events of the item in the recent days)."""
+HISTORY_EVENTS: Final = "history_events"
+"""Signal: ln(1 + positive events of the item on all days that are known)."""
+EVENT_SIGNALS: Final = (WINDOW_EVENTS, RECENT_EVENTS, HISTORY_EVENTS)
+"""In the order of `PopularityChannel.describe`."""
 
 
 class Channel(Protocol):
@@ -131,10 +135,10 @@ class VectorChannel:
         return np.stack([rank_signal(places, self.depth), similarity])
 
 
-def event_signals(window_events: IntArray, recent_events: IntArray) -> Float64Array:
-    """Returns the signals WINDOW_EVENTS and RECENT_EVENTS, float64 [2, I + 1]; the last entry, 0, is for no item, -1."""
-    events = np.stack([window_events, recent_events]).astype(np.float64)
-    return np.concatenate([np.log1p(events), np.zeros((2, 1))], axis=1)
+def event_signals(window_events: IntArray, recent_events: IntArray, history_events: IntArray) -> Float64Array:
+    """Returns the signals of EVENT_SIGNALS, float64 [3, I + 1]; the last entry, 0, is for no item, -1."""
+    events = np.stack([window_events, recent_events, history_events]).astype(np.float64)
+    return np.concatenate([np.log1p(events), np.zeros((len(events), 1))], axis=1)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class PopularityChannel:
     order: IntArray
     """int64 [I], best first."""
     values: Float64Array
-    """float64 [2, I + 1], as of `event_signals`."""
+    """float64 [3, I + 1], as of `event_signals`."""
     depth: int
     name: ChannelName = ChannelName.RECENT_POPULARITY
 
@@ -153,5 +157,5 @@ class PopularityChannel:
         return np.tile(self.order[: self.depth], (len(user_rows), 1))
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        """Returns float64 [2, B, C]."""
+        """Returns float64 [3, B, C]."""
         return np.take(self.values, candidates, axis=1)

@@ -6,7 +6,7 @@ held-out pairs leave them near, a signal that the held-out days do not have keep
 Belongs here: the rows that weights are fitted on, the fit. Does not belong here: which days are held out
 (`steps/channel_weights.py`).
 
-Shapes: U users, B users of a block, C candidates, N rows, F terms.
+Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
-from dssm_assets.core.channels.channel import RANK, Channel, Float64Array
+from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
+    IS_OWN_ITEM,
+    RANK_OF_NEIGHBORS,
+    RANK_OF_VECTORS,
     Merge,
+    Signal,
     Term,
     default_merges,
     describe_candidates,
-    terms_of,
+    signals_of,
 )
 from dssm_assets.core.config.channels import ChannelName
 
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""
-ROWS_PER_USER: Final = 250
+ROWS_PER_USER: Final = 80
 """Candidates of a user that are fitted on, besides the positive ones. They stand for all others."""
 MAX_STEPS: Final = 50
 _BLOCK_USERS: Final = 64
@@ -78,13 +82,13 @@ class Block:
     """Candidates of some held-out users.
 
     Attributes:
-        terms: float64 [F, B, C], of all channels.
+        signals: float64 [S, B, C], of all channels.
         is_item: bool [B, C].
         is_positive: bool [B, C].
         is_proposed: bool [channels, B, C], which channels proposed the candidate.
     """
 
-    terms: Float64Array
+    signals: Float64Array
     is_item: Mask
     is_positive: Mask
     is_proposed: npt.NDArray[np.bool_]
@@ -116,17 +120,20 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
 class _Rows(NamedTuple):
     """Candidates that a merge is fitted on."""
 
-    values: Float64Array  # [N, F]
+    signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
     weight: Float64Array  # [N], how many candidates each stands for
 
 
 def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
-    terms = _known_terms(merge, known)
+    names = _known_signals(merge, known)
+    terms = [term for term in merge.weights if _is_known(term, known)]
     start = np.array([merge.weights[term] for term in terms])
-    values, is_positive, weight = (np.concatenate(column) for column in zip(*rows, strict=True))
+    is_positive, weight = np.concatenate([one.is_positive for one in rows]), np.concatenate([one.weight for one in rows])
     if not is_positive.any():
         return merge
+    by_name = dict(zip(names, np.concatenate([one.signals for one in rows], axis=1), strict=True))
+    values = np.stack([_value(term, by_name) for term in terms], axis=1)
     intercept, found = fit_logistic(values, is_positive, weight, start)
     weights = {**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}
     if ChannelName.VECTORS not in known:
@@ -140,32 +147,46 @@ def _stand_in(weights: Mapping[Term, float]) -> dict[Term, float]:
     Both are lists of what goes with the user's items. Together with neighbours whose weight was fitted alone, vectors with any
     weight of their own would push own items out of the list. Like the neighbours, they then say nothing of own items.
     """
-    vectors, neighbors = Term(ChannelName.VECTORS, RANK), Term(ChannelName.ITEM_TO_ITEM, RANK)
+    vectors, neighbors = Term(RANK_OF_VECTORS), Term(RANK_OF_NEIGHBORS)
     changed = dict(weights)
     if vectors in weights and neighbors in weights:
         is_useful = weights[neighbors] > 0
         changed |= {vectors: weights[neighbors] if is_useful else DEFAULT_WEIGHTS[vectors], neighbors: 0.0}
-    own_vectors = vectors._replace(is_own_only=True)
+    own_vectors = Term(RANK_OF_VECTORS, IS_OWN_ITEM)
     if own_vectors in weights:
         changed[own_vectors] = -changed[vectors]
     return changed
 
 
-def _known_terms(merge: Merge, known: Sequence[ChannelName]) -> list[Term]:
-    """Returns the terms of a merge whose signals the held-out days have."""
-    return [term for term in merge.weights if term.channel in known]
+def _known_signals(merge: Merge, known: Sequence[ChannelName]) -> tuple[Signal, ...]:
+    """Returns the signals of a merge that the held-out days have."""
+    return signals_of([name for name in merge.channels if name in known])
+
+
+def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
+    """Returns whether a weight can be fitted. For products the vectors cannot stand in for the neighbours."""
+    signals = [one for one in term if one is not None]
+    if ChannelName.VECTORS not in known and len(signals) == 2 and RANK_OF_NEIGHBORS in signals:
+        return False
+    return all(one.channel in known for one in signals)
+
+
+def _value(term: Term, signals: Mapping[Signal, Float64Array]) -> Float64Array:
+    """Returns the term's value of each row [N]."""
+    first = signals[term.signal]
+    return first if term.other is None else first * signals[term.other]
 
 
 def _choose_rows(merge: Merge, known: Sequence[ChannelName], block: Block) -> _Rows:
     """Returns the rows of a merge in a block: its positive candidates, and a sample of the others."""
     own = [place for place, name in enumerate(known) if name in merge.channels]
     is_candidate = block.is_proposed[own].any(axis=0) & block.is_item
-    all_terms = terms_of(known)
-    columns = [all_terms.index(term) for term in _known_terms(merge, known)]
+    wanted = _known_signals(merge, known)
+    columns = [column for column, signal in enumerate(signals_of(known)) if signal in wanted]
     chosen, weight = _sample(is_candidate & ~block.is_positive)
     chosen |= block.is_positive & is_candidate
     weights = np.where(block.is_positive, 1.0, weight[:, None])[chosen]
-    return _Rows(block.terms[columns][:, chosen].T, block.is_positive[chosen], weights)
+    return _Rows(block.signals[columns][:, chosen], block.is_positive[chosen], weights)
 
 
 def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
@@ -175,7 +196,7 @@ def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
         found = describe_candidates(day.channels, users)
         positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
         is_positive = _is_in(found.items, repeat_rows(lengths[users]), positives)
-        yield Block(found.terms, found.items >= 0, is_positive, found.is_proposed)
+        yield Block(found.signals, found.items >= 0, is_positive, found.is_proposed)
 
 
 def fit_logistic(

@@ -1,20 +1,21 @@
 """Merges what several channels propose to one list, by the log-odds that the user interacts with an item.
 
-    log-odds = intercept + sum over signals (weight + own_weight * is_own) * signal
+    log-odds = intercept + sum over signals (weight * signal) + sum over pairs of signals (weight * signal * other signal)
 
-`own_weight` exists for the signals of all channels but own history: what a list says about an item of the user's history is
-worth another weight than what it says about a new one. A candidate is any item that a channel proposes; the popular items follow
-where the candidates do not fill a list.
+A signal forms a pair with itself, too. What a list says about an item of the user's history is worth another weight than what it
+says about a new one, a long pause says less against an item that many take now: pairs say both. A candidate is any item that a
+channel proposes; the popular items follow where the candidates do not fill a list.
 
 Belongs here: candidates, their log-odds, the merged list as a scorer. Does not belong here: how weights are fitted (`fit.py`).
 
-Shapes: B users of a block, C candidates, L proposed items, F terms of the sum, K top-k.
+Shapes: B users of a block, C candidates, L proposed items, S signals, K top-k.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,16 +23,8 @@ import numpy.typing as npt
 
 from dssm_assets.core.arrays.ordering import order_largest
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, ranges, repeat_rows
-from dssm_assets.core.channels.channel import RANK, RECENT_EVENTS, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array
-from dssm_assets.core.channels.own_history import (
-    AGE_OF_RECENT,
-    IS_OWN,
-    ITEM_REPEATS,
-    OWN_AGE,
-    OWN_EVENTS,
-    RECENT_SQUARED,
-    WINDOW_SQUARED,
-)
+from dssm_assets.core.channels.channel import EVENT_SIGNALS, RANK, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array
+from dssm_assets.core.channels.own_history import IS_OWN, ITEM_REPEATS, OWN_AGE, OWN_EVENTS
 from dssm_assets.core.channels.own_history import SIGNALS as OWN_SIGNALS
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fill import fill_up
@@ -39,46 +32,45 @@ from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGE
 from dssm_assets.core.evaluation.scorer import keep_first
 
 
-class Term(NamedTuple):
-    """A term of the log-odds: a signal of a channel, for every item or only for the user's own ones."""
+class Signal(NamedTuple):
+    """What a channel says of an item."""
 
     channel: ChannelName
-    signal: str
-    is_own_only: bool = False
+    name: str
 
 
-_POPULARITY, _OWN = ChannelName.RECENT_POPULARITY, ChannelName.OWN_HISTORY
-_NO_ITEM: Final = 1 << 40
-_VECTORS, _NEIGHBORS = ChannelName.VECTORS, ChannelName.ITEM_TO_ITEM
+class Term(NamedTuple):
+    """A term of the log-odds: a signal, or the product of two, which are in the order of SIGNALS."""
 
-SIGNALS: Final = {
-    _VECTORS: (RANK, SIMILARITY),
-    _OWN: OWN_SIGNALS,
-    _NEIGHBORS: (RANK,),
-    _POPULARITY: (WINDOW_EVENTS, RECENT_EVENTS),
-}
-"""Of each channel, in the order of `Channel.describe`."""
+    signal: Signal
+    other: Signal | None = None
+
+
+RANK_OF_VECTORS: Final = Signal(ChannelName.VECTORS, RANK)
+RANK_OF_NEIGHBORS: Final = Signal(ChannelName.ITEM_TO_ITEM, RANK)
+IS_OWN_ITEM: Final = Signal(ChannelName.OWN_HISTORY, IS_OWN)
+SIGNALS: Final = (
+    RANK_OF_VECTORS,
+    Signal(ChannelName.VECTORS, SIMILARITY),
+    *(Signal(ChannelName.OWN_HISTORY, name) for name in OWN_SIGNALS),
+    RANK_OF_NEIGHBORS,
+    *(Signal(ChannelName.RECENT_POPULARITY, name) for name in EVENT_SIGNALS),
+)
+"""All of them; those of a channel in the order of `Channel.describe`."""
 DEFAULT_WEIGHTS: Final[Mapping[Term, float]] = {
-    Term(_VECTORS, RANK): 0.6,
-    Term(_VECTORS, RANK, True): -0.6,
-    Term(_VECTORS, SIMILARITY): 0.0,
-    Term(_VECTORS, SIMILARITY, True): 0.0,
-    Term(_OWN, IS_OWN): 2.5,
-    Term(_OWN, OWN_EVENTS): 0.8,
-    Term(_OWN, OWN_AGE): -0.25,
-    Term(_OWN, ITEM_REPEATS): 0.7,
-    Term(_OWN, AGE_OF_RECENT): 0.0,
-    Term(_OWN, WINDOW_SQUARED): 0.0,
-    Term(_OWN, RECENT_SQUARED): 0.0,
-    Term(_NEIGHBORS, RANK): 0.1,
-    Term(_NEIGHBORS, RANK, True): 0.0,
-    Term(_POPULARITY, WINDOW_EVENTS): 0.2,
-    Term(_POPULARITY, WINDOW_EVENTS, True): 0.1,
-    Term(_POPULARITY, RECENT_EVENTS): 0.0,
-    Term(_POPULARITY, RECENT_EVENTS, True): 0.0,
+    Term(RANK_OF_VECTORS): 0.6,
+    Term(RANK_OF_VECTORS, IS_OWN_ITEM): -0.6,
+    Term(IS_OWN_ITEM): 2.5,
+    Term(Signal(ChannelName.OWN_HISTORY, OWN_EVENTS)): 0.8,
+    Term(Signal(ChannelName.OWN_HISTORY, OWN_AGE)): -0.25,
+    Term(Signal(ChannelName.OWN_HISTORY, ITEM_REPEATS)): 0.7,
+    Term(RANK_OF_NEIGHBORS): 0.1,
+    Term(Signal(ChannelName.RECENT_POPULARITY, WINDOW_EVENTS)): 0.2,
+    Term(IS_OWN_ITEM, Signal(ChannelName.RECENT_POPULARITY, WINDOW_EVENTS)): 0.1,
 }
-"""What the terms are worth where nothing better is known, and what fitted weights are drawn to."""
+"""What terms are worth where nothing better is known, and what fitted weights are drawn to; every other one 0."""
 DEFAULT_INTERCEPT: Final = -7.0
+_NO_ITEM: Final = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -98,18 +90,24 @@ class Merge:
     intercept: float = DEFAULT_INTERCEPT
 
 
-def terms_of(channels: Sequence[ChannelName]) -> tuple[Term, ...]:
-    """Returns the terms of these channels, as many as there are columns of `stack_terms`."""
-    plain = [Term(channel, signal) for channel in channels for signal in SIGNALS[channel]]
-    if _OWN not in channels:
-        return tuple(plain)
-    return (*plain, *(term._replace(is_own_only=True) for term in plain if term.channel is not _OWN))
+def signals_of(channels: Collection[ChannelName]) -> tuple[Signal, ...]:
+    """Returns the signals of these channels, in the order of `stack_signals`."""
+    return tuple(signal for signal in SIGNALS if signal.channel in channels)
+
+
+def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
+    """Returns the terms of these channels: S signals, then their products without those that equal a signal."""
+    signals = signals_of(channels)
+    pairs = combinations_with_replacement(signals, 2)
+    is_own, own = IS_OWN_ITEM, ChannelName.OWN_HISTORY
+    products = (Term(one, other) for one, other in pairs if not (one == is_own and other.channel is own))
+    return (*map(Term, signals), *products)
 
 
 def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
     """Returns every merge of these channels by default weights, see `list_merges`."""
     return [
-        Merge(name, kept, {term: DEFAULT_WEIGHTS[term] for term in terms_of(kept)})
+        Merge(name, kept, {term: DEFAULT_WEIGHTS.get(term, 0.0) for term in terms_of(kept)})
         for name, kept in list_merges(channels).items()
     ]
 
@@ -169,17 +167,13 @@ def unite_lists(proposed: Sequence[IntArray]) -> Candidates:
     return Candidates(items, places)
 
 
-def stack_terms(channels: Sequence[Channel], user_rows: IntArray, candidates: Candidates) -> Float64Array:
-    """Returns the value of each term for each candidate, float64 [F, B, C]; see `terms_of`."""
+def stack_signals(channels: Sequence[Channel], user_rows: IntArray, candidates: Candidates) -> Float64Array:
+    """Returns the signals of each candidate, float64 [S, B, C]; see `signals_of`."""
     described = {
         channel.name: channel.describe(user_rows, candidates.items, places)
         for channel, places in zip(channels, candidates.places, strict=True)
     }
-    plain = [*described.values()]
-    if _OWN in described:
-        is_own = described[_OWN][SIGNALS[_OWN].index(IS_OWN)]
-        plain += [signals * is_own for name, signals in described.items() if name is not _OWN]
-    return np.concatenate(plain)
+    return np.concatenate([described[name] for name in dict.fromkeys(one.channel for one in SIGNALS) if name in described])
 
 
 class DescribedCandidates(NamedTuple):
@@ -189,12 +183,12 @@ class DescribedCandidates(NamedTuple):
     """int64 [B, C], as of `Candidates`."""
     is_proposed: npt.NDArray[np.bool_]
     """bool [channels, B, C]: which channels proposed the candidate."""
-    terms: Float64Array
-    """float64 [F, B, C], as of `stack_terms`."""
+    signals: Float64Array
+    """float64 [S, B, C], as of `stack_signals`."""
 
     def select_users(self, places: IntArray) -> DescribedCandidates:
         """Returns those of the users at some places of the block."""
-        return DescribedCandidates(self.items[places], self.is_proposed[:, places], self.terms[:, places])
+        return DescribedCandidates(self.items[places], self.is_proposed[:, places], self.signals[:, places])
 
 
 @dataclass
@@ -219,9 +213,9 @@ class DescribedUsers:
 
 
 def describe_candidates(channels: Sequence[Channel], user_rows: IntArray) -> DescribedCandidates:
-    """Returns what the channels propose for users, with the value of every term."""
+    """Returns what the channels propose for users, with their signals."""
     candidates = find_candidates(channels, user_rows)
-    return DescribedCandidates(candidates.items, candidates.places >= 0, stack_terms(channels, user_rows, candidates))
+    return DescribedCandidates(candidates.items, candidates.places >= 0, stack_signals(channels, user_rows, candidates))
 
 
 @dataclass(frozen=True)
@@ -244,10 +238,9 @@ class MergedScorer:
         """Returns item_index int64 [B, K]."""
         found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
         own = [names.index(name) for name in self.merge.channels]
-        all_terms = terms_of(names)
-        columns = [all_terms.index(term) for term in terms_of(self.merge.channels)]
+        rows = [row for row, signal in enumerate(signals_of(names)) if signal.channel in self.merge.channels]
         items = np.where(found.is_proposed[own].any(axis=0), found.items, -1)
-        return rank_candidates(self.merge, items, found.terms[columns], self.fill_order, k).items
+        return rank_candidates(self.merge, items, found.signals[rows], self.fill_order, k).items
 
     def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
         """Returns item_index int64 [B, K], the list without some items of each user."""
@@ -266,20 +259,17 @@ class RankedItems(NamedTuple):
     """int64 [B, K], of each among the candidates; -1 beyond them."""
 
 
-def rank_candidates(merge: Merge, items: IntArray, terms: Float64Array, fill_order: IntArray, k: int) -> RankedItems:
+def rank_candidates(merge: Merge, items: IntArray, signals: Float64Array, fill_order: IntArray, k: int) -> RankedItems:
     """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
 
     Args:
         merge: the weights.
         items: the candidates int64 [B, C], ascending but for -1.
-        terms: float64 [F, B, C], of the merge's channels.
+        signals: float64 [S, B, C], of the merge's channels.
         fill_order: int64 [I], what lists are filled up from.
         k: K.
     """
-    odds = np.full(items.shape, merge.intercept)
-    # Term after term: a matrix product would round one row differently from the same row among others.
-    for term, values in zip(terms_of(merge.channels), terms, strict=True):
-        odds += merge.weights[term] * values
+    odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf
     order = order_largest(odds, k)
     lists = fill_up(np.take_along_axis(items, order, 1), fill_order, k)
@@ -291,6 +281,23 @@ def rank_candidates(merge: Merge, items: IntArray, terms: Float64Array, fill_ord
         order[is_candidate],
     )
     return RankedItems(lists, scores, columns)
+
+
+def log_odds(merge: Merge, signals: Float64Array) -> Float64Array:
+    """Returns the log-odds float64 [B, C] of candidates by their signals float64 [S, B, C].
+
+    Term after term: a matrix product would round one candidate differently from the same one among others.
+    """
+    names = signals_of(merge.channels)
+    odds = np.full(signals.shape[1:], merge.intercept)
+    for place, (name, values) in enumerate(zip(names, signals, strict=True)):
+        slope = np.full(values.shape, merge.weights[Term(name)])
+        for other, others in zip(names[place:], signals[place:], strict=True):
+            weight = merge.weights.get(Term(name, other), 0.0)
+            if weight:
+                slope += weight * others
+        odds += slope * values
+    return odds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dssm_assets.core.arrays.ordering import list_largest
 from dssm_assets.core.arrays.ragged import IntArray, ranges, repeat_rows
-from dssm_assets.core.channels.channel import RECENT_EVENTS, WINDOW_EVENTS, Float64Array
+from dssm_assets.core.channels.channel import Float64Array
 from dssm_assets.core.config.channels import ChannelName
 
 IS_OWN: Final = "is_own"
@@ -24,13 +24,7 @@ OWN_AGE: Final = "own_age"
 """Signal: ln(days since the last of them), at least ln 1 = 0."""
 ITEM_REPEATS: Final = "item_repeats"
 """Signal: ln((events + 1) / (users + 1)) of the item in the window: how often a user repeats it."""
-AGE_OF_RECENT: Final = f"{OWN_AGE}*{RECENT_EVENTS}"
-"""Signal: OWN_AGE times RECENT_EVENTS. A long pause says less against an item that many users take now."""
-WINDOW_SQUARED: Final = f"{WINDOW_EVENTS}^2"
-"""Signal: the square of WINDOW_EVENTS."""
-RECENT_SQUARED: Final = f"{RECENT_EVENTS}^2"
-"""Signal: the square of RECENT_EVENTS."""
-SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS, AGE_OF_RECENT, WINDOW_SQUARED, RECENT_SQUARED)
+SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
 """In the order of `OwnHistoryChannel.describe`."""
 ORDER: Final = (0.8, -0.3, 0.2)
 """What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the channel's own list."""
@@ -62,8 +56,6 @@ class OwnHistoryChannel:
     """int64 [E], of the last of them."""
     repeats: Float64Array
     """float64 [I], ITEM_REPEATS."""
-    events: Float64Array
-    """float64 [2, I + 1], as of `channel.event_signals`."""
     now_ms: int
     """The moment that ages are counted from."""
     depth: int
@@ -78,12 +70,12 @@ class OwnHistoryChannel:
             is_allowed = self.allowed[self.items[pairs]]
             owner, pairs = repeat_rows(lengths)[is_allowed], pairs[is_allowed]
             lengths = np.bincount(owner, minlength=len(user_rows))
-        _, events, age, repeats, *_ = self._describe_pairs(pairs)
+        _, events, age, repeats = self._describe_pairs(pairs)
         score = ORDER[0] * events + ORDER[1] * age + ORDER[2] * repeats
         return list_largest(lengths, self.items[pairs], score, self.depth)
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        """Returns float64 [7, B, C]."""
+        """Returns float64 [4, B, C]."""
         signals = np.zeros((len(SIGNALS), *candidates.shape))
         lengths, pairs = self._pairs(user_rows)
         if not len(pairs):
@@ -103,9 +95,7 @@ class OwnHistoryChannel:
         return lengths, ranges(starts, lengths)
 
     def _describe_pairs(self, pairs: IntArray) -> Float64Array:
-        """Returns the signals float64 [7, n] of some pairs."""
+        """Returns the signals float64 [4, n] of some pairs."""
         age_days = np.maximum((self.now_ms - self.last_time_ms[pairs]) / DAY_MS, 1.0)
-        items, age = self.items[pairs], np.log(age_days)
-        window, recent = np.take(self.events, items, axis=1)
-        own = (np.ones(len(pairs)), np.log(self.counts[pairs]), age, self.repeats[items])
-        return np.stack((*own, age * recent, window**2, recent**2))
+        events, repeats = np.log(self.counts[pairs]), self.repeats[self.items[pairs]]
+        return np.stack((np.ones(len(pairs)), events, np.log(age_days), repeats))

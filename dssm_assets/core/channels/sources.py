@@ -40,12 +40,14 @@ class SharedData:
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
         recent_events: int64 [I], the same of the recent days.
+        history_events: int64 [I], the same of all days that are known.
         window_users: int64 [I], users with a positive event on the item in the window.
         neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
     """
 
     window_events: IntArray
     recent_events: IntArray
+    history_events: IntArray
     window_users: IntArray
     neighbors: Any
 
@@ -61,8 +63,8 @@ class SharedData:
 
     @cached_property
     def event_signals(self) -> Float64Array:
-        """Returns float64 [2, I + 1]; see `channel.event_signals`."""
-        return event_signals(self.window_events, self.recent_events)
+        """Returns float64 [3, I + 1]; see `channel.event_signals`."""
+        return event_signals(self.window_events, self.recent_events, self.history_events)
 
     @cached_property
     def repeats(self) -> Float64Array:
@@ -121,7 +123,6 @@ def make_channels(
             own.counts,
             own.last_time_ms,
             shared.repeats,
-            shared.event_signals,
             now_ms,
             depths.get(ChannelName.OWN_HISTORY, 0),
             allowed,

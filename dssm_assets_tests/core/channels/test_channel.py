@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -53,18 +51,11 @@ def test_own_items_are_ordered_by_count_and_age() -> None:
     # Item 0: .8 ln 3 - .3 ln 10 + .2 ln 2 = .327; item 1: 0.
     assert channel.propose(BOTH).tolist() == [[0, 1], [-1, -1]]
     said = channel.describe(BOTH, np.array([[0, 1, 4, -1], [0, 1, 4, -1]]), np.array([[0, 1, -1, -1], [-1, -1, -1, -1]]))
-    # Item 0 has 3 events in the window and none of late, item 1 has 1 and 1, yesterday: ln 1 = 0 days.
-    assert said[:, 0, 0] == pytest.approx([1, np.log(3), np.log(10), np.log(4 / 2), 0, np.log(4) ** 2, 0])
-    assert said[:, 0, 1] == pytest.approx([1, 0, 0, np.log(2 / 2), 0, np.log(2) ** 2, np.log(2) ** 2])
+    # Item 1 was taken once, yesterday: ln 1 = 0 events and days.
+    assert said[:, 0, 0] == pytest.approx([1, np.log(3), np.log(10), np.log(4 / 2)])
+    assert said[:, 0, 1] == pytest.approx([1, 0, 0, np.log(2 / 2)])
     assert not said[:, 0, 2:].any()
     assert not said[:, 1].any()
-
-
-def test_age_says_less_of_an_own_item_that_many_take_now() -> None:
-    channel = by_name(ChannelName.OWN_HISTORY)
-    events = np.array([[0] * 7, [np.log(5)] + [0] * 6])
-    said = replace(channel, events=events).describe(BOTH, np.array([[0], [0]]), np.array([[0], [-1]]))
-    assert said[4:, 0, 0] == pytest.approx([np.log(10) * np.log(5), 0, np.log(5) ** 2])
 
 
 def test_neighbors_leave_out_own_items() -> None:
@@ -77,5 +68,5 @@ def test_popularity_is_recent_first_and_describes_every_item() -> None:
     channel = by_name(ChannelName.RECENT_POPULARITY)
     assert channel.propose(BOTH).tolist() == [[3, 4], [3, 4]]
     said = channel.describe(BOTH, np.array([[0, -1], [4, 5]]), np.array([[-1, -1], [1, -1]]))
-    assert said[:, 0] == pytest.approx(np.log1p([[3, 0], [0, 0]]))
-    assert said[:, 1] == pytest.approx(np.log1p([[9, 0], [2, 0]]))
+    assert said[:, 0] == pytest.approx(np.log1p([[3, 0], [0, 0], [4, 0]]))
+    assert said[:, 1] == pytest.approx(np.log1p([[9, 0], [2, 0], [9, 1]]))

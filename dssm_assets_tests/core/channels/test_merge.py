@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray
-from dssm_assets.core.channels.channel import RANK, Float64Array
+from dssm_assets.core.channels.channel import RECENT_EVENTS, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
+    IS_OWN_ITEM,
+    RANK_OF_VECTORS,
     SIGNALS,
     ChannelScorer,
     DescribedUsers,
     Merge,
     MergedScorer,
+    Signal,
     Term,
     default_merges,
     describe_candidates,
@@ -25,7 +28,7 @@ from dssm_assets.core.channels.merge import (
     terms_of,
     unite_lists,
 )
-from dssm_assets.core.channels.own_history import IS_OWN
+from dssm_assets.core.channels.own_history import OWN_AGE, OWN_EVENTS
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets_tests.core.channels import worlds
 
@@ -33,23 +36,32 @@ BOTH = np.array([0, 1])
 NAMES = tuple(ChannelName)
 
 
-def scorer(**weights: float) -> MergedScorer:
-    """Returns the merge of all channels whose weights are 0 except for the given ones, `channel__signal` or `own__channel__signal`."""
-    given = dict.fromkeys(terms_of(NAMES), 0.0)
-    for key, weight in weights.items():
-        *own, channel, signal = key.split("__")
-        given[Term(ChannelName(channel), signal, bool(own))] = weight
+AGE = Signal(ChannelName.OWN_HISTORY, OWN_AGE)
+EVENTS = Signal(ChannelName.OWN_HISTORY, OWN_EVENTS)
+RECENT = Signal(ChannelName.RECENT_POPULARITY, RECENT_EVENTS)
+
+
+def scorer(weights: dict[Term, float]) -> MergedScorer:
+    """Returns the merge of all channels whose weights are 0 except for the given ones."""
+    given = dict.fromkeys(terms_of(NAMES), 0.0) | weights
+    assert len(given) == len(terms_of(NAMES))
     return MergedScorer(Merge("merged", NAMES, given, -1.0), DescribedUsers(worlds.channels()), worlds.shared().popular_order)
 
 
 def ranked(merged: MergedScorer, users: IntArray, k: int) -> tuple[IntArray, Float64Array]:
     found = describe_candidates(merged.users.channels, users)
-    return rank_candidates(merged.merge, found.items, found.terms, merged.fill_order, k)[:2]
+    return rank_candidates(merged.merge, found.items, found.signals, merged.fill_order, k)[:2]
 
 
-def test_every_channel_and_term_has_a_default() -> None:
-    assert set(SIGNALS) == set(ChannelName)
-    assert set(terms_of(NAMES)) == set(DEFAULT_WEIGHTS)
+def test_terms_are_signals_squares_and_products_that_say_something_new() -> None:
+    terms = terms_of(NAMES)
+    assert {signal.channel for signal in SIGNALS} == set(ChannelName)
+    # Ten signals and their 55 products, without those of is_own with itself and the three other signals of own items.
+    assert len(terms) == len(set(terms)) == 10 + 55 - 4
+    assert Term(IS_OWN_ITEM, EVENTS) not in terms
+    assert Term(EVENTS, EVENTS) in terms
+    assert terms_of(NAMES[::-1]) == terms
+    assert set(DEFAULT_WEIGHTS) < set(terms)
 
 
 def test_union_of_lists_by_hand() -> None:
@@ -77,7 +89,8 @@ def test_places_equal_a_search_of_each_list(lists: list[list[list[int]]], length
 
 
 def test_log_odds_by_hand() -> None:
-    merged = scorer(vectors__rank=2.0, own__vectors__rank=-1.0, own_history__is_own=1.0, own_history__own_events=0.5)
+    rank, is_own, events = Term(RANK_OF_VECTORS), Term(IS_OWN_ITEM), Term(EVENTS)
+    merged = scorer({rank: 2.0, Term(RANK_OF_VECTORS, IS_OWN_ITEM): -1.0, is_own: 1.0, events: 0.5})
     lists, odds = ranked(merged, BOTH, 6)
     # User 0: item 5 -1 + 2 ln 4; item 0 -1 + (2 - 1) ln 2 + 1 + .5 ln 3; item 1 -1 + 1; item 2 -1 + 2 ln(4/3); 3, 4: -1.
     assert lists[0].tolist() == [5, 0, 1, 2, 3, 4]
@@ -85,6 +98,16 @@ def test_log_odds_by_hand() -> None:
     # User 1 has no own items and no neighbours: 4, 5, then 3, then the popular items that nothing proposed.
     assert lists[1].tolist() == [4, 5, 3, 0, 1, 2]
     assert odds[1] == pytest.approx([1.772589, 0.386294, -1, -1, -1, -1], abs=1e-6)
+
+
+def test_products_and_squares_by_hand() -> None:
+    # The user's own items: 0, ten days ago, nobody took it lately; 1, yesterday, one event lately. Of others, 3 has four, 4 two.
+    merged = scorer({Term(AGE, RECENT): 5.0, Term(AGE, AGE): 1.0, Term(RECENT, RECENT): 2.0})
+    lists, odds = ranked(merged, BOTH[:1], 4)
+    assert lists[0].tolist() == [0, 3, 4, 1]
+    assert odds[0] == pytest.approx(
+        [-1 + np.log(10) ** 2, -1 + 2 * np.log(5) ** 2, -1 + 2 * np.log(3) ** 2, -1 + 2 * np.log(2) ** 2]
+    )
 
 
 def test_a_user_alone_has_the_list_and_the_scores_of_the_user_among_others() -> None:
@@ -117,9 +140,9 @@ def test_excluded_items_are_left_out_and_the_list_is_filled_up() -> None:
 def test_merges_without_a_channel_have_the_terms_of_the_others() -> None:
     merges = {merge.name: merge for merge in default_merges(NAMES)}
     assert list(merges) == ["merged", *(f"merged_without_{name}" for name in NAMES)]
-    assert Term(ChannelName.VECTORS, RANK) not in merges["merged_without_vectors"].weights
-    own = merges["merged_without_own_history"]
-    assert [term for term in own.weights if term.is_own_only or term.signal == IS_OWN] == []
+    for name in NAMES:
+        signals = {signal for term in merges[f"merged_without_{name}"].weights for signal in term if signal is not None}
+        assert {signal.channel for signal in signals} == set(NAMES) - {name}
     assert [merge.name for merge in default_merges([ChannelName.VECTORS])] == ["merged"]
 
 

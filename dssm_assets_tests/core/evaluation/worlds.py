@@ -50,7 +50,9 @@ class FixedScorer:
 
 def fitted_scorers(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> list[Scorer]:
     """Returns every baseline, fitted on the window and its last days, for the users of these interactions."""
-    data = FitData(window.item_events(), recent.item_events(), user_items(window), lambda: iter([history]), settings)
+    data = FitData(
+        window.item_events(), recent.item_events(), history.item_events(), user_items(window), lambda: iter([history]), settings
+    )
     return baseline_scorers(fit_baselines(data), window, history)
 
 

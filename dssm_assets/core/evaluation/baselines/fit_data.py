@@ -67,6 +67,7 @@ class FitData:
     Attributes:
         window_events: int64 [I], positive events of each item in the window.
         recent_events: int64 [I], the same of its last `evaluation.recent_days` days.
+        history_events: int64 [I], the same of all stored days.
         user_items: who interacted with what in the window.
         read_history: returns the interactions of all users in all stored days, a few users at a time, each user once.
         settings: section `evaluation` of the configuration.
@@ -76,6 +77,7 @@ class FitData:
 
     window_events: IntArray
     recent_events: IntArray
+    history_events: IntArray
     user_items: UserItems
     read_history: Callable[[], Iterator[Interactions]]
     settings: Evaluation

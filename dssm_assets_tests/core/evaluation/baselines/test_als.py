@@ -34,7 +34,7 @@ def groups() -> Interactions:
 
 def fitted(history: Interactions, seed: int = 3) -> Arrays:
     events = history.item_events()
-    return als.fit(FitData(events, events, user_items(history), lambda: iter([history]), SETTINGS, seed=seed))
+    return als.fit(FitData(events, events, events, user_items(history), lambda: iter([history]), SETTINGS, seed=seed))
 
 
 def test_lists_are_of_the_own_group_and_without_history_popular() -> None:
@@ -80,7 +80,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(
         ConfigError, match=r"the package implicit, got not installed\. To fix: run pip install 'dssm-assets\[als\]'"
     ):
-        fit_baselines(FitData(*[np.zeros(20, np.int64)] * 2, user_items(groups()), lambda: iter([]), SETTINGS))
+        fit_baselines(FitData(*[np.zeros(20, np.int64)] * 3, user_items(groups()), lambda: iter([]), SETTINGS))
 
 
 def test_extra_baselines_are_checked_in_the_configuration() -> None:
