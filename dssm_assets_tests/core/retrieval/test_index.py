@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.index import choose_kind, kth_best, recall_at, ship_index
+from dssm_assets.core.retrieval.index import choose_kind, choose_probes, kth_best, recall_at, ship_index
 
 
 def unit(count: int, seed: int, dims: int = 16) -> Any:
@@ -77,6 +77,24 @@ def test_index_searches_deeper_until_recall_is_reached(kind: str, name: str, dep
     assert low.lowest_recall < high.lowest_recall
     assert high.lowest_recall >= 0.999
     assert high.recall_at == recall_at(high.index, items, users, kth_best(items, users, [10, 100]))
+
+
+def test_more_cells_are_searched_where_that_spares_rescoring() -> None:
+    def least(fewest: dict[int, int]) -> tuple[int, int]:
+        """Returns the choice where each factor needs so many cells; those that are not named are never enough."""
+        return choose_probes(1_000_000, 2048, [200], lambda depth: depth[0] >= fewest.get(depth[1], 4096))
+
+    # 2048 cells of 488 items. 91 cells are the first of 64, 91, 128 that are enough with most rescoring:
+    # 91 * (400 + 488) + 145 * 8 * 220 = 336,000; 108 with a factor of 4: 223,500; 129 with 5: 274,000; 108 with 5: 255,400.
+    assert least({8: 80, 6: 85, 5: 90, 4: 100}) == (108, 4)
+    assert least({8: 80, 6: 85, 5: 100}) == (108, 5)
+    assert least({8: 80}) == (91, 8)
+    # Up to twice the cells: 182 with 3: 257,300; more of them are not tried.
+    assert least({8: 80, 3: 180}) == (182, 3)
+    assert least({8: 80, 3: 190}) == (91, 8)
+    # From a sixteenth of the cells upwards, to all of them; then more are rescored.
+    assert least({8: 1000}) == (1024, 8)
+    assert least({16: 2048, 32: 2048}) == (2048, 16)
 
 
 def test_search_depth_is_stored_with_the_index() -> None:
