@@ -219,8 +219,9 @@ def recall(
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
     options = ListOptions(k, exclude, filters, exclude_history, None if channels is None else Lists(channels))
     loaded = _load(config, home, scene)
-    engine = RecallEngine.open(serving_root(loaded.root), loaded.config.storage.options)
-    lists = ShopLists(loaded.config.serving.blocked_items, loaded.config.serving.stocked_items)
+    root, options_of_root = serving_root(loaded.root), loaded.config.storage.options
+    engine = RecallEngine.open(root, options_of_root)
+    lists = ShopLists(loaded.config.serving.blocked_items, loaded.config.serving.stocked_items, root, options_of_root)
     engine = engine.showing(lists.find_shown(engine.bundle.items))
     return answer_query(engine, user_id=user_id, features=features, history=history, item_id=item_id, options=options)
 

@@ -85,7 +85,7 @@ def _recall(parsed: argparse.Namespace) -> int:
     location = bundle_location(parsed, is_data=parsed.json)
     engine = RecallEngine.open(location.root, location.options, is_verified=not parsed.no_verify)
     if location.serving is not None:
-        lists = ShopLists(location.serving.blocked_items, location.serving.stocked_items)
+        lists = ShopLists(location.serving.blocked_items, location.serving.stocked_items, location.root, location.options)
         engine = engine.showing(lists.find_shown(engine.bundle.items))
     answer = _answer(engine, parsed)
     if parsed.json:

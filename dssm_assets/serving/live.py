@@ -214,5 +214,5 @@ def open_live_engine(
     is_verified: bool,
 ) -> LiveEngine:
     """Returns a live engine that also follows lists of the shop; arguments and errors as those of `LiveEngine` and `ShopLists`."""
-    lists = ShopLists(blocked_items, stocked_items)
+    lists = ShopLists(blocked_items, stocked_items, root, options)
     return LiveEngine(root, options, check_seconds=check_seconds, is_verified=is_verified, shop_lists=lists)

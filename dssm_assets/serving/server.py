@@ -78,7 +78,7 @@ def run_server(app: FastAPI, host: str, port: int, options: ServerOptions = NO_O
 
     service.on_loss = stop
     gc.collect()
-    gc.set_threshold(4000, 3, 10)  # Most requests end before a collection begins, so that few are looked at again and again.
+    gc.set_threshold(20_000, 2, 2)  # Connections and requests are freed without it; what is not is collected before it is much.
     gc.freeze()  # What is loaded now stays; looking through it again would stop every request for tens of milliseconds.
     with contextlib.suppress(KeyboardInterrupt):
         server.run()

@@ -1,6 +1,6 @@
 """Lists of the shop that change without a new bundle: items that must not be shown, and items in stock, which alone may be.
 
-A list is a text file, one item id per line, at a path or fsspec URL. It is read again when it changes. Write it aside and rename it: a
+A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again when it changes. Write it aside and rename it: a
 reader may meet a file that is still being written. A list that cannot be used leaves the former one in place.
 
 Belongs here: reading the lists, what of a bundle they leave. Does not belong here: when they are read (`live.py`).
@@ -8,7 +8,8 @@ Belongs here: reading the lists, what of a bundle they leave. Does not belong he
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +34,14 @@ class _Content(NamedTuple):
 class ShopList:
     """The ids in one file."""
 
-    def __init__(self, uri: str, where: str, *, may_be_empty: bool) -> None:
-        """Takes the file's place and its name in errors, and reads it.
+    def __init__(self, uri: str, where: str, options: Mapping[str, Any], *, may_be_empty: bool) -> None:
+        """Takes the file's place, its name in errors and the options of its filesystem, and reads it.
 
         Raises:
             InputError: as `fetch`.
         """
         self.uri, self.where, self._may_be_empty = uri, where, may_be_empty
-        self._fs, self._path = open_location(uri, where)
+        self._fs, self._path = open_location(uri, where, options)
         self._content: _Content | None = None
         self._content = self.fetch()
 
@@ -107,15 +108,27 @@ _NOTHING: Final = _Content(pa.array([], pa.string()), None)
 class ShopLists:
     """Both lists; either may be absent."""
 
-    def __init__(self, blocked: str | None = None, stocked: str | None = None) -> None:
+    def __init__(
+        self,
+        blocked: str | None = None,
+        stocked: str | None = None,
+        root: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Opens the places of the lists and reads them.
+
+        Args:
+            blocked: place of the items that must not be shown.
+            stocked: place of the items in stock.
+            root: of the bundles. A list in its bucket is read with its options, another one as the environment says.
+            options: of the filesystem of `root`.
 
         Raises:
             InputError: with the faults of both.
         """
         faults: list[Fault] = []
-        self.blocked = _open(blocked, "blocked items", faults, may_be_empty=True)
-        self.stocked = _open(stocked, "stocked items", faults, may_be_empty=False)
+        self.blocked = _open(blocked, "blocked items", (root, options or {}), faults, may_be_empty=True)
+        self.stocked = _open(stocked, "stocked items", (root, options or {}), faults, may_be_empty=False)
         if faults:
             raise InputError(faults)
 
@@ -150,11 +163,20 @@ class ShopLists:
         return shown
 
 
-def _open(uri: str | None, where: str, faults: list[Fault], *, may_be_empty: bool) -> ShopList | None:
+def _open(
+    uri: str | None, where: str, store: tuple[str, Mapping[str, Any]], faults: list[Fault], *, may_be_empty: bool
+) -> ShopList | None:
     if uri is None:
         return None
+    root, options = store
     try:
-        return ShopList(uri, where, may_be_empty=may_be_empty)
+        return ShopList(uri, where, options if _find_bucket(uri) == _find_bucket(root) else {}, may_be_empty=may_be_empty)
     except InputError as error:
         faults += error.faults
         return None
+
+
+def _find_bucket(uri: str) -> tuple[str, str] | None:
+    """Returns protocol and bucket of a URL, None for a path."""
+    protocol, found, rest = uri.partition("://")
+    return (protocol, rest.partition("/")[0]) if found else None

@@ -7,10 +7,12 @@ import re
 from urllib.parse import quote
 
 import faiss
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
+from fsspec.implementations.memory import MemoryFileSystem
 
 from dssm_assets.cli import main
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
@@ -277,3 +279,32 @@ def test_command_takes_conditions(root, capsys):
     arguments = ["recall", "--bundle", str(root), "--user-id", "u", "--json"]
     assert main([*arguments, "--filters", '{"price": {"max": 1}}']) == 0
     assert json.loads(capsys.readouterr().out)["item_ids"] == ["n0"]
+
+
+class _Bucket(MemoryFileSystem):
+    """Files that are read with a key alone."""
+
+    protocol = "bucket"
+
+    def __init__(self, key=None, **options):
+        super().__init__(**options)
+        self.key = key
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + path.rpartition("://")[2].strip("/")
+
+    def cat_file(self, path, *arguments, **options):
+        if self.key != "k":
+            raise PermissionError(f"no key: {path}")
+        return super().cat_file(path, *arguments, **options)
+
+
+def test_lists_in_the_bucket_of_the_bundles_are_read_with_their_options():
+    fsspec.register_implementation("bucket", _Bucket, clobber=True)
+    for bucket in ("shop", "other"):
+        _Bucket().pipe_file(f"bucket://{bucket}/stock.txt", b"n1\n")
+    read = ShopLists(stocked="bucket://shop/stock.txt", root="bucket://shop/home/serving", options={"key": "k"})
+    assert read.stocked._content.ids.to_pylist() == ["n1"]
+    with pytest.raises(InputError, match=r"stocked items, bucket://other/stock\.txt"):
+        ShopLists(stocked="bucket://other/stock.txt", root="bucket://shop/home/serving", options={"key": "k"})
