@@ -68,9 +68,11 @@ def few_shapes(rng: np.random.Generator, distinct: int, count: int, dim: int) ->
     return rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=count)]
 
 
-@pytest.fixture(params=["proposals with spare", "no spare"])
+@pytest.fixture(params=["proposals with spare", "no spare", "proposals of faiss"])
 def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Without spare proposals no list has its proof, so that every user is searched among all items."""
+    if request.param == "proposals of faiss":
+        monkeypatch.setattr(exact, "_FAISS_USERS", 0)
     if request.param == "no spare":
         monkeypatch.setattr(exact, "_SPARE", 0)
     monkeypatch.setattr(exact, "_DENSE_CELLS", 2000)  # few users at once
@@ -141,7 +143,9 @@ def test_repeated_exclusions_count_once() -> None:
     assert top_k(users, items, 60, similarity=Metric.IP, excluded=twice)[0].tolist() == [list(range(59, -1, -1))]
 
 
-def test_user_with_excluded_best_items_gets_the_next_best() -> None:
+@pytest.mark.parametrize("faiss_users", [0, 2048])
+def test_user_with_excluded_best_items_gets_the_next_best(monkeypatch: pytest.MonkeyPatch, faiss_users: int) -> None:
+    monkeypatch.setattr(exact, "_FAISS_USERS", faiss_users)
     rng = np.random.default_rng(21)
     users, items = rng.normal(size=(4, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     best = slow(users, items, 320, [set()] * 4)
@@ -150,8 +154,11 @@ def test_user_with_excluded_best_items_gets_the_next_best() -> None:
     assert index.tolist() == [best[0][300:320], best[1][:20], best[2][250:270], best[3][10:30]]
 
 
+@pytest.mark.parametrize("faiss_users", [0, 2048])
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
-def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
+def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric, faiss_users: int) -> None:
+    monkeypatch.setattr(exact, "_FAISS_USERS", faiss_users)
+    monkeypatch.setattr(exact, "_PRODUCT_CELLS", 1 << 16)  # 32 users at once
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     expected = slow(users, items, 10, [set()] * 50, metric)
@@ -166,6 +173,19 @@ def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Met
     index, _ = top_k(users, items, 10, similarity=metric)
     assert index.tolist() == expected
     assert sum(unproven) < 5
+
+
+def test_best_of_a_row_are_its_highest_scores_wherever_they_are() -> None:
+    rng = np.random.default_rng(6)
+    even, few = rng.normal(size=5000).astype(np.float32), rng.integers(3, size=5000).astype(np.float32)
+    # All high scores are in the sample: its bound is above all others, of which some are needed.
+    misleading = np.where(np.arange(5000) % 16 == 0, 9, even).astype(np.float32)
+    left_out = np.where(np.arange(5000) < 4900, -np.inf, even).astype(np.float32)
+    for row in (even, few, misleading, left_out, np.sort(even), np.sort(even)[::-1]):
+        for count in (1, 30, 400, 4999, 5000):
+            found = exact._find_best(row, count)
+            assert len(set(found.tolist())) == count
+            assert sorted(row[found].tolist()) == sorted(row.tolist())[-count:]
 
 
 def clusters(rng: np.random.Generator, count: int, dim: int, spread: float) -> np.ndarray:
