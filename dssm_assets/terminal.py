@@ -213,7 +213,7 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     table.add_column("")  # the only column that is folded in a narrow terminal
     for heading in (*(f"@{cut}" for cut in ks), "95%", "new", *(one.ds[5:] for one in earlier)):
         table.add_column(heading, justify="right", no_wrap=True)
-    scorers = scorers_in_order(name for name, scope, cut in cells[0] if (scope, cut) == (Scope.ALL, k))
+    scorers = scorers_in_order((name for name, scope, cut in cells[0] if (scope, cut) == (Scope.ALL, k)), day.spans)
     headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
     for name in sorted(scorers, key=lambda one: one != headline):
         row = cells[0][name, Scope.ALL, k]
@@ -299,7 +299,7 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
         table.add_column("hit_rate@k")  # the only column that is folded in a narrow terminal
         for heading in (*(f"@{k}" for k in ks), "95%", f"NDCG@{ks[0]}"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for scorer in scorers_in_order(name for name, k in cells if k == ks[-1]):
+        for scorer in scorers_in_order((name for name, k in cells if k == ks[-1]), day.spans):
             rates = [f"{cells[scorer, k]['hit_rate']:.3f}" for k in ks]
             style = "bold" if scorer in (MODEL, MERGED) else ""
             interval, ndcg = _interval(cells[scorer, ks[-1]]), f"{cells[scorer, ks[0]]['ndcg']:.3f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dssm_assets.commands.recall import parse_json
 
@@ -98,6 +98,10 @@ def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
     return rows
 
 
+_FILE_WIDTH: Final = 200
+"""Columns that the table may have in a file."""
+
+
 def _print(result: VectorEvaluation) -> None:
     from rich import box
     from rich.console import Console
@@ -111,6 +115,8 @@ def _print(result: VectorEvaluation) -> None:
         rates = (f"{row[name]:.4f}" for name in ("user_recall", "user_hit_rate", "ndcg"))
         between = f"{row['ci_low']:.4f}-{row['ci_high']:.4f}"
         table.add_row(str(row["k"]), f"{row['hit_rate']:.4f}", between, *rates, f"{row['hits']:,}", f"{row['truth_count']:,}")
+    if not console.is_terminal:  # a file has no width: 80 columns would cut the table
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=_FILE_WIDTH)).maximum)
     console.print(table)
     for line in _describe_counted(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -63,6 +63,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # else it says how it was loaded
     location = bundle_location(parsed)
     configured = location.serving or Serving()
     limits = _read_limits(configured.limits, parsed.limit)

@@ -98,8 +98,9 @@ def test_seen_items_are_not_candidates(files: dict[str, str], capsys: pytest.Cap
 
 @pytest.mark.parametrize(("metric", "best"), [("ip", "a"), ("cosine", "a"), ("l2", "a")])
 def test_the_printed_table_has_every_figure(
-    files: dict[str, str], capsys: pytest.CaptureFixture[str], metric: str, best: str
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, metric: str, best: str
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     assert run(files, "-k", "1,2,200", "--metric", metric, "--exclude", files["seen"]) == 0
     out = capsys.readouterr().out
     for word in (
@@ -113,6 +114,7 @@ def test_the_printed_table_has_every_figure(
         "Users counted: 2, over 3 items",
     ):
         assert word in out
+    assert out.strip().splitlines()[0].split()[-2:] == ["hits", "truth"]
     assert "all of whose truth is missed: 1 (v)" in out
     assert "Not counted: 1 users without truth; 1 repeated rows of truth." in out
     assert "0 pairs seen before, 0 users without other pairs" in out

@@ -113,7 +113,7 @@ def hit_rate_png(
     panel_rows = math.ceil(len(shown) / columns)
     figure = new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6)
     axes = figure.subplots(panel_rows, columns, squeeze=False).ravel()
-    names = scorers_in_order(str(row[SCORER]) for row in rows)
+    names = scorers_in_order((str(row[SCORER]) for row in rows), spans)
     for axis, scope in zip(axes, shown, strict=False):
         _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names, spans)
         axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)

@@ -275,7 +275,7 @@ def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Seq
         return f"## {label.title}\n\n{meaning}: no user has any, so there is no number."
     ks = sorted({int(row["k"]) for row in rows})
     by_cell = {(row[SCORER], row["k"]): row for row in rows}
-    names = scorers_in_order(str(row[SCORER]) for row in rows)
+    names = scorers_in_order((str(row[SCORER]) for row in rows), spans)
     body = [[_strong(name, spans), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
     without = facts.users_without_truth[f"{scope}/{population}"]
     note = (

@@ -334,14 +334,14 @@ def _propose_to_few(
             scores = quick.vectors[part] @ corpus.quick_items.T
         scores[left_out.users, left_out.indices] = -np.inf
         for user, row in zip(part.tolist(), scores, strict=True):
-            best = _find_best(row, count)
+            best = find_best(row, count)
             kept = row[best]
             items[user] = np.where(np.isneginf(kept), -1, best)
             floor[user] = kept.min() if count < len(row) else -np.inf
     return items, floor
 
 
-def _find_best(row: Scores, count: int) -> IntArray:
+def find_best(row: Scores, count: int) -> IntArray:
     """Returns the places of the `count` highest scores of a row, in any order.
 
     Nearly all scores are below a bound that a sixteenth of them gives: a number is compared faster than it is sorted.

@@ -23,7 +23,7 @@ from dssm_assets.core.models.losses.registry import LOSSES
 from dssm_assets.core.models.two_tower import TwoTower, nearest_interests
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.compute import ComputeContext
-from dssm_assets.core.training.optimisers import dense_optimiser, gradients_of, learning_rate_frac, row_optimiser
+from dssm_assets.core.training.optimisers import DenseAdamW, gradients_of, learning_rate_frac, row_optimiser
 from dssm_assets.core.training.step_hooks import StepHook, Update
 
 
@@ -56,7 +56,7 @@ class Trainer:
         self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
         self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
-        self._dense_optimiser = dense_optimiser(two_tower, training.learning_rate, training.weight_decay)
+        self._dense_optimiser = DenseAdamW(two_tower, training.weight_decay)
 
     def train_step(self, batch: Batch) -> float:
         """Learns from one batch and returns its loss before the update."""
@@ -106,11 +106,9 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(towers.parameters(), training.gradient_clip)
         update = Update(ranks.sum_row_gradients(gradients_of(towers.tables, tape), towers.tables), own_items)
         frac = learning_rate_frac(self.steps_done, self.plan, training.final_learning_rate_frac)
-        for group in self._dense_optimiser.param_groups:
-            group["lr"] = training.learning_rate * frac
         for hook in self._hooks:
             hook.before_update(update)
-        self._dense_optimiser.step()
+        self._dense_optimiser.step(training.learning_rate * frac)
         self._row_optimiser.update_rows(update.rows, training.embedding_learning_rate * frac)
         for hook in self._hooks:
             hook.after_update(update)
@@ -137,9 +135,7 @@ class Trainer:
         """Returns everything that the next step depends on, by name; not copies."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
         state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
-        for index, parameter in enumerate(self.two_tower.parameters()):
-            moments = self._dense_optimiser.state.get(parameter, {})
-            state |= {f"dense.{index}.{name}": tensor for name, tensor in moments.items()}
+        state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}
         for hook in self._hooks:
             state |= {f"{hook.name}.{name}": tensor for name, tensor in hook.state().items()}
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
@@ -148,12 +144,7 @@ class Trainer:
         """Restores what `state` returned."""
         self.two_tower.load_state_dict(_with_prefix(state, "towers."))
         self._row_optimiser.load(_with_prefix(state, "rows."))
-        for index, parameter in enumerate(self.two_tower.parameters()):
-            if moments := _with_prefix(state, f"dense.{index}."):
-                # AdamW keeps its count of steps on the CPU, and moments on the device of their weights.
-                self._dense_optimiser.state[parameter] = {
-                    name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
-                }
+        self._dense_optimiser.load(_with_prefix(state, "dense."))
         for hook in self._hooks:
             hook.load(_with_prefix(state, f"{hook.name}."))
         self._dropout.set_state(state["dropout"].cpu())

@@ -39,6 +39,13 @@ def test_names_of_a_day_tell_how_many_days_their_scorers_read() -> None:
     ]
     assert display_name("own_history_window", spans) == "own history, 6 days"
     assert display_name("own_history_all", spans) == "own history, all 11 days"
+
+
+def test_recent_popularity_of_the_whole_window_is_not_shown_beside_popularity() -> None:
+    names = ["recent_popularity", "model", "popularity"]
+    assert scorers_in_order(names, Spans(window=6, recent=6, history=11)) == ["model", "popularity"]
+    assert scorers_in_order(names, Spans(window=7, recent=6, history=11)) == ["model", "popularity", "recent_popularity"]
+    assert scorers_in_order(names[:2], Spans(window=6, recent=6, history=11)) == ["model", "recent_popularity"]
     short = parse_config(worlds.merged(worlds.CONFIG, {"window": {"history_days": 8}, "evaluation": {"recent_days": 1}}))
     spans = Spans.from_config(short, "2024-01-12")
     assert display_name("own_history_all", spans) == "own history, all 8 days"

@@ -183,7 +183,7 @@ def test_best_of_a_row_are_its_highest_scores_wherever_they_are() -> None:
     left_out = np.where(np.arange(5000) < 4900, -np.inf, even).astype(np.float32)
     for row in (even, few, misleading, left_out, np.sort(even), np.sort(even)[::-1]):
         for count in (1, 30, 400, 4999, 5000):
-            found = exact._find_best(row, count)
+            found = exact.find_best(row, count)
             assert len(set(found.tolist())) == count
             assert sorted(row[found].tolist()) == sorted(row.tolist())[-count:]
 

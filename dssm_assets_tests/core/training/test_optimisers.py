@@ -15,7 +15,7 @@ from dssm_assets.core.config.training import StepPlan
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
-from dssm_assets.core.training.optimisers import RowwiseAdagrad, dense_optimiser, learning_rate_frac, row_gradients
+from dssm_assets.core.training.optimisers import DenseAdamW, RowwiseAdagrad, learning_rate_frac, row_gradients
 
 
 def _feature(name: str, side: TowerSide, is_multi: bool = False) -> TowerFeature:
@@ -92,10 +92,29 @@ def test_bag_weight_scales_the_gradient_of_its_row() -> None:
     assert moved.tolist() == pytest.approx([0, -0.3 / 3**0.5, 0.1 * 3**0.5, 0, 0, 0], abs=1e-6)
 
 
-def test_weight_decay_applies_to_matrices_only() -> None:
-    linear = torch.nn.Linear(2, 2)
-    groups = dense_optimiser(linear, 0.1, 0.5).param_groups
-    assert [(group["weight_decay"], [p.ndim for p in group["params"]]) for group in groups] == [(0.5, [2]), (0.0, [1])]
+def test_dense_weights_are_those_of_adamw_and_continue_from_their_state() -> None:
+    ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    groups = [{"params": [theirs.weight], "weight_decay": 0.5}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    known, found = torch.optim.AdamW(groups, lr=0.1), DenseAdamW(ours, 0.5)
+    generator = torch.Generator().manual_seed(2)
+    for step in range(6):
+        if step == 4:
+            restored = DenseAdamW(ours, 0.5)
+            restored.load({name: tensor.clone() for name, tensor in found.state().items()})
+            found = restored
+        known.zero_grad()
+        found.zero_grad()
+        for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+            if step != 2 or mine.ndim > 1:  # in one step the bias has no gradient
+                mine.grad = torch.randn(mine.shape, generator=generator)
+                its.grad = mine.grad.clone()
+        for group in known.param_groups:
+            group["lr"] = 0.1 / (step + 1)
+        known.step()
+        found.step(0.1 / (step + 1))
+        assert torch.equal(ours.weight, theirs.weight)
+        assert torch.equal(ours.bias, theirs.bias)
 
 
 def test_learning_rate_schedule_by_hand() -> None:
