@@ -40,6 +40,7 @@ from dssm_assets.core.sources.starter_inputs import MAX_LOOK_AHEAD
 from dssm_assets.steps.tower_checks import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
@@ -78,6 +79,9 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     last = config.calendar.end or today - dt.timedelta(days=1)
     days = days_between(config.calendar.start.isoformat(), last.isoformat())
     _check_calendar(found, config, days)
+    found.run_check(
+        lambda: PartitionStore(loaded.root, config.storage.options).find(BEHAVIOR_TABLE.name, config.calendar.start.isoformat())
+    )
     found.run_check(lambda: check_extras(config.evaluation.extra_baselines))
     specs: list[FgSpec] = []
     found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))

@@ -163,6 +163,18 @@ def test_attributes_that_are_not_utf_8_are_refused(tmp_path):
     assert fault(loaded).startswith("table user_table, column city: expected text in UTF-8")
 
 
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        ("s4://bucket/tables", "key storage.root, s4://bucket/tables: expected a place that can be used"),
+        ("{data}/source/users.parquet/tables", "key storage.root, .*Not a directory"),
+    ],
+)
+def test_a_root_where_nothing_can_be_stored_is_refused(tmp_path, root, said):
+    loaded = worlds.write_world(tmp_path, {"storage": {"root": root.replace("{data}", str(tmp_path))}})
+    assert re.match(said, fault(loaded))
+
+
 def test_a_key_that_is_given_twice_is_refused(tmp_path, capsys):
     loaded = worlds.write_world(tmp_path)
     loaded.path.write_text(loaded.path.read_text() + "seed: 8\n")

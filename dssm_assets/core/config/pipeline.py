@@ -47,7 +47,9 @@ class Layout(StrEnum):
 class SourceTable(Section):
     """Location of a source table and the mapping of its columns."""
 
-    uri: str = Field(description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file.")
+    uri: str = Field(
+        min_length=1, description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file."
+    )
     format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
     layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
     storage_options: dict[str, Any] = Field(
