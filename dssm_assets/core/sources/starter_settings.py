@@ -51,9 +51,9 @@ KNOWN_USERS: Final = 0.5
 """Fraction of events by users with an earlier day from which on samples see the days before their own, as in serving."""
 SHORT_LIFE_DAYS: Final = 3.5
 """Spread of an item's events up to which items live for days, a week at most."""
-SHORT_LIFE_FRAC: Final = 0.7
+SHORT_LIFE_FRAC: Final = 0.8
 """The same as part of the spread of all recent events: in a log of five days every item's is short. Catalogues that stay have .95
-and more, of logs of three days as of years; items that halve in a day have .16 in a month, .6 in five days."""
+and more, of logs of three days as of years; items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
 SHORT_HISTORY: Final = 10
 """Events of half of the active users below which histories are short."""
 FEW_EVENTS: Final = 100

@@ -78,7 +78,7 @@ def _generated(kind: Recipe, days: int) -> list[Row]:
     return rows if kind is Recipe.RETAIL else list({row[:2]: row for row in reversed(rows)}.values())
 
 
-@pytest.mark.parametrize("days", [5, 14, 45])
+@pytest.mark.parametrize("days", [3, 5, 14, 45])
 @pytest.mark.parametrize("kind", list(Recipe))
 def test_generated_logs_are_told_apart(kind: Recipe, days: int) -> None:
     found = _habits(_generated(kind, days), max_events=100_000)
