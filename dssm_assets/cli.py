@@ -184,7 +184,9 @@ def _materialize(parsed: argparse.Namespace) -> int:
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
     if parsed.with_upstream:
         print("\n".join(map(str, plan.runs)))
-        print(materialize.SETTINGS_NOT_COMPARED, flush=True)
+        if plan.outdated:
+            remade = ", ".join(f"{name} of {count} day{'s' if count > 1 else ''}" for name, count in plan.outdated.items())
+            print(f"Made again, because they were made with other settings: {remade}; and what depends on them.", flush=True)
     table = terminal.ProgressTable(plan.days_by_asset)
     try:
         with table:

@@ -5,12 +5,11 @@ Belongs here: which runs, in which order, and what is stored already. Does not b
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
@@ -24,7 +23,7 @@ from dssm_assets.defs.runs import open_instance, run_day, run_range
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.parallel_runs import make_in_parallel
-from dssm_assets.steps.workspace import Workspace, day_before, days_between, is_current
+from dssm_assets.steps.workspace import Workspace, day_before, days_between, has_other_settings, is_current
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class RunPlan:
 
     scene: Scene
     runs: tuple[PlannedRun, ...]
+    outdated: Mapping[str, int] = field(default_factory=dict)
+    """Asset -> on how many days it is made again because it was made with other settings."""
 
     @property
     def days_by_asset(self) -> dict[str, int]:
@@ -74,12 +75,6 @@ class Wanted:
     days: tuple[str, ...]
 
 
-SETTINGS_NOT_COMPARED: Final = (
-    "Stored assets are compared by their inputs, not by settings. If the configuration has changed, also run the job that the "
-    "change touches: train_and_evaluate for the model and what follows, daily_tables for features and sources."
-)
-
-
 def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: bool = False) -> RunPlan:
     """Returns the runs that materialize an asset or a job over a range of days.
 
@@ -88,7 +83,8 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
         name: the asset or job; it is made even where it is stored.
         first: first day.
         last: last day.
-        with_upstream: with everything that these days need and that is not stored or was built from other inputs.
+        with_upstream: with everything that these days need and that is not stored, or was built from other inputs or with other
+            settings.
 
     Raises:
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
@@ -121,8 +117,9 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
 def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
     """Returns the runs that make some assets and what they need of what is not stored.
 
-    Daily tables are made on the days that have none; over consecutive days in one run. Of a day's windowed assets those are
-    made that are not stored or were built from other inputs than the stored ones, and what depends on them.
+    Daily tables are made on the days that have none, over consecutive days in one run; from the first day on that one was made
+    with other settings, it and what depends on it are made again. Of a day's windowed assets those are made that are not stored
+    or were built from other inputs than the stored ones or with other settings, and what depends on them.
 
     Args:
         scene: of the assets.
@@ -142,29 +139,67 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
                 lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored and day <= end)
             if is_remaking and name in one.names:
                 lacking.add(ds)
+    outdated = _add_outdated(workspace, rows, missing, by_day)
     runs = list(_group_daily(rows, missing))
     planned: dict[str, set[str]] = {}
     for one, needed, ds in by_day:
         remade = set(one.names) if is_remaking else set()
         before = planned.setdefault(ds, set())
-        names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade) if name not in before]
+        names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade, outdated) if name not in before]
         if names:
             before.update(names)
             runs.append(PlannedRun(tuple(names), (ds,), True))
-    return RunPlan(scene, tuple(runs))
+    return RunPlan(scene, tuple(runs), outdated)
+
+
+def _add_outdated(
+    workspace: Workspace,
+    rows: Sequence[AssetRow],
+    missing: dict[str, set[str]],
+    by_day: Sequence[tuple[Wanted, NeededDays, str]],
+) -> dict[str, int]:
+    """Adds the days of daily tables that were made with other settings, and of what follows from them; returns how many of each.
+
+    Rolling states and histories follow from all days before, so a table is made again from the first such day on.
+    """
+    first: dict[str, str] = {}
+    outdated: dict[str, int] = {}
+    for row in rows:
+        if row.is_windowed:
+            continue
+        spans = [needed.daily[row.name] for _, needed, _ in by_day if row.name in needed.daily]
+        stored = workspace.tables.partitions.find_days(
+            row.name, sorted({day for span in spans for day in days_between(*span)} - missing[row.name])
+        )
+        changed = [ds for ds, manifest in stored.items() if has_other_settings(workspace, manifest)]
+        if changed:
+            outdated[row.name] = len(changed)
+        begins = min([*changed, *(first[dep] for dep in row.deps if dep in first)], default=None)
+        if begins is not None:
+            first[row.name] = begins
+            missing[row.name].update(ds for ds in stored if ds >= begins)
+    return outdated
 
 
 def _windowed_to_make(
-    workspace: Workspace, needed: NeededDays, missing: dict[str, set[str]], ds: str, remade: set[str]
+    workspace: Workspace,
+    needed: NeededDays,
+    missing: dict[str, set[str]],
+    ds: str,
+    remade: set[str],
+    outdated: dict[str, int],
 ) -> list[str]:
-    """Returns the windowed assets of a day that are not stored, not current, or to be made again."""
+    """Returns the windowed assets of a day that are not stored, not current, or to be made again; counts those with other settings."""
     has_new_daily = any(missing[name] & set(days_between(*days)) for name, days in needed.daily.items())
     made: list[str] = []
     for name in needed.windowed:
         stored = workspace.find(name, ds)
         is_downstream = any(dep in made for dep in needed.rows[name].deps)
-        if has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored):
-            made.append(name)
+        if stored is not None and has_other_settings(workspace, stored):
+            outdated[name] = outdated.get(name, 0) + 1
+        elif not (has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored)):
+            continue
+        made.append(name)
     return made
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
+from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import needed_days
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import Wanted, plan_runs, plan_upstream
+from dssm_assets.materialize import Wanted, plan_runs, plan_upstream, run_plan
+from dssm_assets.storage.layout import manifest_path
+from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS, days_between
 
@@ -71,6 +77,44 @@ def test_a_rewritten_input_makes_what_was_built_from_it_again(tmp_path_factory, 
     )
     plan = plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
     assert [run.names for run in plan.runs] == [("hit_counts", "hit_rate_detail", "total_hit_rate")]
+
+
+def plan_again(tmp_path_factory, tmp_path, changes):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", changes)
+    return loaded, plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
+
+
+def test_other_settings_of_a_windowed_asset_make_it_and_what_follows_again(tmp_path_factory, tmp_path):
+    _, plan = plan_again(tmp_path_factory, tmp_path, {"negative_items": {"alpha": 0.5}})
+    assert plan.outdated == {"training_config": 1, "negative_items": 1, "train_samples": 1}
+    (run,) = plan.runs
+    assert run.names[:4] == ("training_config", "negative_items", "train_samples", "dssm_model")
+    assert "feature_config" not in run.names
+
+
+def test_other_settings_of_a_daily_table_make_its_days_and_what_follows_again(tmp_path_factory, tmp_path):
+    loaded, plan = plan_again(tmp_path_factory, tmp_path, {"raw_features": {"preference_days": 2}})
+    needed = needed_days(all_rows(), ["total_hit_rate"], EVALUATION_DAY, DAYS[0], WINDOW_DAYS).daily
+    *daily, windowed = plan.runs
+    made = {name: run.days for run in daily for name in run.names}
+    expected = {"user_preferences", "user_all_feature", "user_features_fg", "sample_fg", "positive_sample"}
+    assert set(made) - {"item_all_feature", "item_features_fg"} == {*expected, "numeric_value_counts", "category_value_counts"}
+    assert made["user_preferences"] == tuple(days_between(*needed["user_preferences"]))
+    assert windowed.names[0] == "training_window"
+    run_plan(plan, Observer(), loaded.home)
+    again = plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
+    assert again.days_by_asset == {"total_hit_rate": 1}
+    assert again.outdated == {}
+
+
+def test_partitions_that_record_no_settings_are_taken_as_they_are(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", {"negative_items": {"alpha": 0.5}})
+    for name in ("training_config", "negative_items", "train_samples"):
+        path = Path(manifest_path(loaded.root, name, EVALUATION_DAY))
+        manifest = Manifest.from_json(path.read_bytes())
+        path.write_text(dataclasses.replace(manifest, settings="").to_json())
+    plan = plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
+    assert plan.days_by_asset == {"total_hit_rate": 1}
 
 
 def test_day_whose_window_begins_before_the_calendar_is_refused(late):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +53,15 @@ class TableSpec:
 
     def describe(self, column: str) -> str:
         """Returns the meaning of a column, by its name or by the longest matching pattern, else ""."""
+        if column not in self._described:
+            self._described[column] = self._describe(column)
+        return self._described[column]
+
+    @cached_property
+    def _described(self) -> dict[str, str]:
+        return {}
+
+    def _describe(self, column: str) -> str:
         for spec in self.columns:
             if spec.name == column:
                 return spec.description

@@ -358,7 +358,7 @@ def _build_preferences(
 
 def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
     source = workspace.need("behavior", ds)
-    user_id = workspace.tables.open(source).schema.field(col.USER_ID)
+    user_id = workspace.tables.read_schema(source).field(col.USER_ID)
     fields = [pa.field(column.name, column.type or user_id.type) for column in raw_feature_tables.USER_PREFERENCES.columns]
     return StepResult(workspace.write_table(raw_feature_tables.USER_PREFERENCES, ds, pa.schema(fields).empty_table(), [source]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,14 +23,14 @@ from dssm_assets.steps.day_groups import group_days, write_days
 from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
-from dssm_assets.storage.engines.engine import Target
+from dssm_assets.storage.engines.engine import Target, partition_to_keep
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 GOLDEN_ROWS = 5
 """Rows that are replayed as single requests, which cost milliseconds each: of a partition, or of several short days that are encoded
-with one call. In a run over more days than this, one of each partition of sample_fg."""
+with one call."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -70,9 +71,11 @@ def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
     rows = PreviousDayRows(workspace.tables)
-    golden = GOLDEN_ROWS if len(days) <= GOLDEN_ROWS else 1
-    for ds in days:
-        yield _find_features(workspace, ds, rows, golden)
+    for group in group_days(workspace, days, {"sample": "sample"}, max_rows=ROW_GROUP_ROWS):
+        samples = [inputs["sample"] for _, inputs in group]
+        encoded = _encode_contexts(workspace, samples) if len(group) > 1 and not workspace.engine.is_distributed else None
+        for number, sample in enumerate(samples):
+            yield _find_features(workspace, sample, rows, None if encoded is None else encoded[number])
 
 
 def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -173,22 +176,49 @@ def _parity_check(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows, golden_rows: int) -> StepResult:
-    samples = workspace.need("sample", ds)
-    features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, golden_rows)
-    built_from = [manifest for manifest in (samples, *features.values()) if manifest is not None]
+def _texts_of_samples(samples: Manifest) -> list[str]:
     # Each request has an id of its own, so a dictionary would not pay.
-    texts = [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]
+    return [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The samples of one of several days, with their context features, and how the golden rows of these days compare."""
+
+    samples: pa.Table
+    context: pa.Table
+    parity: ParityReport
+
+
+def _encode_contexts(workspace: Workspace, days: Sequence[Manifest]) -> list[_Encoded]:
+    """Encodes the context features of several short days with one call. The golden rows are those of the group."""
+    tables = [workspace.tables.read(samples, as_dictionaries=_texts_of_samples(samples)) for samples in days]
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    context = encode_distinct(workspace.generator, rows, "context")
+    golden = choose_golden_rows(rows.num_rows if context.num_columns else 0, GOLDEN_ROWS)
+    parity = replay_rows(workspace.generator, rows, context, "context", golden)
+    starts = itertools.accumulate((table.num_rows for table in tables), initial=0)
+    return [_Encoded(table, context.slice(start, table.num_rows), parity) for start, table in zip(starts, tables, strict=False)]
+
+
+def _find_features(
+    workspace: Workspace, samples: Manifest, rows: PreviousDayRows, encoded: _Encoded | None = None
+) -> StepResult:
+    ds = samples.ds
+    features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
+    golden = choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
+    built_from = [manifest for manifest in (samples, *features.values()) if manifest is not None]
+    target = Target(sample_tables.SAMPLE_FG, ds, digests(built_from))
+    find = _FeatureFinder(workspace.generator, ds, features, rows, golden)
     # Samples that leak do not replace an existing partition. The check below reports them and stops what depends on it.
-    manifest, parts = workspace.engine.write_mapped(
-        Target(sample_tables.SAMPLE_FG, ds, digests(built_from)),
-        samples,
-        _FeatureFinder(workspace.generator, ds, features, rows, golden),
-        as_dictionaries=texts,
-        is_whole=True,
-        accepts=_has_no_leak,
-    )
+    if encoded is not None:
+        found, part = find.add_rows(encoded.samples, encoded.context, encoded.parity)
+        kept = partition_to_keep(workspace.tables, target, _has_no_leak, [part])
+        manifest, parts = kept or workspace.tables.write(target.spec, ds, found, inputs=target.inputs), [part]
+    else:
+        manifest, parts = workspace.engine.write_mapped(
+            target, samples, find, as_dictionaries=_texts_of_samples(samples), is_whole=True, accepts=_has_no_leak
+        )
     report = combine_leak_reports(part.leak for part in parts)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
@@ -226,11 +256,16 @@ class _FeatureFinder:
     golden: Sequence[int]
 
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, _PartReport]:
+        context = encode_distinct(self.generator, table, "context")
+        return self.add_rows(
+            table, context, replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
+        )
+
+    def add_rows(self, table: pa.Table, context: pa.Table, parity: ParityReport) -> tuple[pa.Table, _PartReport]:
+        """Returns samples with their encoded context and the rows of their features."""
         # An engine calls this without samples to learn the types; then no feature table is read.
         users, items = (self.rows.read(side, self.features[side] if table.num_rows else None) for side in ("user", "item"))
-        context = encode_distinct(self.generator, table, "context")
         found = add_feature_rows(table, users, items, context)
-        parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
         return found, _PartReport(check_no_leak(found, self.ds), parity)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -10,8 +10,10 @@ from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import canonical_tables, normalise
 from dssm_assets.core.sources.normalise import Entities, convert_times
+from dssm_assets.steps.day_groups import GROUP_DAYS
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -36,11 +38,28 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     """Reads the behaviour of all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
-    for ds, raw in read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone):
-        done = normalise.normalise_behavior(raw, config.tables.behavior, config.events, timezone=timezone, day=ds)
-        manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
-        sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
-        yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
+    raws = read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone)
+    for group in _short_days(raws):
+        normalised = normalise.normalise_days(group, config.tables.behavior, config.events, timezone=timezone)
+        for ds, done in zip(group, normalised, strict=True):
+            manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
+            sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
+            yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
+
+
+def _short_days(raws: Iterable[tuple[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
+    """Yields groups of days whose raw rows have the same columns and are few."""
+    group: dict[str, pa.Table] = {}
+    group_rows = 0
+    for ds, raw in raws:
+        is_same = not group or next(iter(group.values())).schema.equals(raw.schema)
+        if group and (not is_same or len(group) == GROUP_DAYS or group_rows + raw.num_rows > ROW_GROUP_ROWS):
+            yield group
+            group, group_rows = {}, 0
+        group[ds] = raw
+        group_rows += raw.num_rows
+    if group:
+        yield group
 
 
 def _ids_of_log(workspace: Workspace, days: Sequence[str], spec: TableSpec) -> Iterator[StepResult]:

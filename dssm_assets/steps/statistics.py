@@ -19,10 +19,12 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics import value_counts
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
+from dssm_assets.steps.day_groups import GROUP_DAYS
 from dssm_assets.steps.previous_day import ROW_COLUMNS, FeatureTables
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
 from dssm_assets.storage.engines.engine import Engine
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 UsedRows: TypeAlias = tuple[Counts, Counts, int]
 """The rows of a feature table that samples use, ascending; the number of uses of each; the number of samples without a row."""
@@ -127,18 +129,81 @@ def _count_days(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind
     features = {
         side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("user", "item", "context")
     }
+    for group in _group_days(workspace, days, feature_tables):
+        if len(group) > 1:
+            tables = _count_group(workspace, kind, group, features)
+        else:
+            tables = [_count_alone(workspace, feature_tables, kind, group[0], features)]
+        for (positive, found), table in zip(group, tables, strict=True):
+            built_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
+            yield StepResult(workspace.write_table(spec, positive.ds, table, built_from))
+
+
+Day: TypeAlias = tuple[Manifest, dict[str, Manifest | None]]
+"""The positives of a day, and the feature table of each side that they point into."""
+
+
+def _group_days(workspace: Workspace, days: Sequence[str], feature_tables: FeatureTables) -> Iterator[list[Day]]:
+    """Yields groups of days; those of several days have feature tables with the same columns, and few rows together."""
+    group: list[Day] = []
+    digests: set[str] = set()
+    group_rows = 0
     for ds in days:
         positive = workspace.need("positive_sample", ds)
         found = {side: feature_tables.find_for_positives(side, positive) for side in ROW_COLUMNS}
-        sides = {
-            side: SideTable(at, features[side], partial(_read_empty, workspace, side, at, ds)) for side, at in found.items()
-        }
-        if workspace.engine.is_distributed:
-            table = _count_on_workers(workspace.engine, kind, positive, features["context"], sides)
-        else:
-            table = _count_here(workspace, feature_tables, kind, positive, features["context"], sides)
-        built_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
-        yield StepResult(workspace.write_table(spec, ds, table, built_from))
+        inputs = [positive, *(manifest for manifest in found.values() if manifest is not None)]
+        rows = sum(manifest.rows for manifest in inputs if manifest.digest not in digests)
+        is_alone = workspace.engine.is_distributed or len(inputs) < 1 + len(found)
+        if group:
+            first = [group[0][0], *group[0][1].values()]
+            is_same = all(a is not None and a.columns == b.columns for a, b in zip(first, inputs, strict=False))
+            if is_alone or not is_same or len(group) == GROUP_DAYS or group_rows + rows > ROW_GROUP_ROWS:
+                yield group
+                group, group_rows, digests = [], 0, set()
+                rows = sum(manifest.rows for manifest in inputs)
+        group.append((positive, found))
+        group_rows += rows
+        digests |= {manifest.digest for manifest in inputs}
+    if group:
+        yield group
+
+
+def _count_group(
+    workspace: Workspace, kind: Kind, group: Sequence[Day], features: Mapping[str, Sequence[Feature]]
+) -> list[pa.Table]:
+    """Returns the counts of several short days. A feature table of several of them is read once."""
+    wanted = [*ROW_COLUMNS.values(), *(feature.name for feature in features["context"])]
+    read: dict[tuple[str, str], pa.Table] = {}
+    days = []
+    for positive, found in group:
+        table = workspace.tables.read(positive, wanted)
+        inputs: list[tuple[pa.Table, Sequence[Feature], Uses]] = [(table, features["context"], ONCE)]
+        for side, manifest in found.items():
+            assert manifest is not None
+            if (key := (side, manifest.digest)) not in read:
+                read[key] = workspace.tables.read(manifest, [feature.name for feature in features[side]])
+            uses = Uses(*count_uses(table.column(ROW_COLUMNS[side]), manifest.rows))
+            inputs.append((read[key], features[side], uses))
+        days.append(inputs)
+    return value_counts.count_days(kind, days)
+
+
+def _count_alone(
+    workspace: Workspace,
+    feature_tables: FeatureTables,
+    kind: Kind,
+    day: Day,
+    features: Mapping[str, Sequence[Feature]],
+) -> pa.Table:
+    """Returns the counts of a day."""
+    positive, found = day
+    sides = {
+        side: SideTable(at, features[side], partial(_read_empty, workspace, side, at, positive.ds))
+        for side, at in found.items()
+    }
+    if workspace.engine.is_distributed:
+        return _count_on_workers(workspace.engine, kind, positive, features["context"], sides)
+    return _count_here(workspace, feature_tables, kind, positive, features["context"], sides)
 
 
 def _read_empty(workspace: Workspace, side: str, manifest: Manifest | None, ds: str) -> pa.Table:

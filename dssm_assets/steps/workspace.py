@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import ibis
 import pyarrow as pa
 
+from dssm_assets.core.asset_settings import digest_settings
 from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.features.generator import FeatureGenerator
@@ -162,7 +163,8 @@ def open_workspace(
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
     os.environ.setdefault("MPLCONFIGDIR", str(loaded.scratch / "matplotlib"))  # else charts write into the user's home
     storage = loaded.config.storage
-    partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600)
+    settings = digest_settings(loaded.config, loaded.fg)
+    partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600, settings)
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 
 
@@ -225,6 +227,11 @@ def is_current(workspace: Workspace, manifest: Manifest) -> bool:
         if found is None or found.digest != digest:
             return False
     return True
+
+
+def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:
+    """Returns whether a partition was made with other settings than the configuration's; where none are recorded, it was not."""
+    return manifest.settings not in ("", workspace.tables.partitions.settings.get(manifest.asset, ""))
 
 
 def day_before(ds: str, days: int = 1) -> str:

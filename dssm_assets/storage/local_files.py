@@ -44,7 +44,7 @@ def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path | str) -> Iterator[None]:
     """Keeps every other thread and process out that locks the same existing folder; a killed process gives its lock back."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -52,7 +52,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:  # network filesystems lock files only
             os.close(handle)
-            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(Path(folder) / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -68,23 +68,62 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(path: Path, chunks: Iterable[bytes]) -> None:
+def make_folder(path: str) -> None:
+    """Makes a folder, and those it is in, unless it exists."""
+    try:
+        os.mkdir(path)  # noqa: PTH102 - a Path of each of thousands of short files costs as much as the folder
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns the content of a file."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()
+
+
+def write_new(path: str, content: bytes | memoryview) -> None:
+    """Writes a file that nobody reads yet, or replaces an existing one in one step; its folder exists."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        write_atomic(path, [content])
+        return
+    try:
+        _write_through(handle, [content])
+    except BaseException:
+        Path(path).unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
     """Replaces a file in one step, or leaves it unchanged on failure; creates its folder if it is missing.
 
     Concurrent writers do not disturb each other: the file of the last one remains.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"._{path.stem}-")
-    temporary = Path(name)
+    folder, name = os.path.split(path)
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(handle)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
+    except FileNotFoundError:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
+    try:
+        os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
+        _write_through(handle, chunks)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_through(handle: int, chunks: Iterable[bytes | memoryview]) -> None:
+    """Writes to an open file, waits until it is on the disk, and closes it."""
+    with os.fdopen(handle, "wb") as file:
+        file.writelines(chunks)
+        file.flush()
+        os.fsync(handle)
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:

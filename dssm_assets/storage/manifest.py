@@ -6,6 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+_ENCODER: Final = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Manifest:
         columns: schema of a table; empty for an artifact.
         inputs: "asset/ds" -> digest of each partition that it was built from.
         facts: small values that describe it (seed, counts).
+        settings: digest of the settings that its step reads, "" where none was recorded.
         replaced: files of earlier contents; those that are still stored may be in use.
     """
 
@@ -63,6 +68,7 @@ class Manifest:
     columns: tuple[Column, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
+    settings: str = field(default="", compare=False)
     replaced: tuple[ReplacedFile, ...] = field(default=(), compare=False)
 
     @property
@@ -80,7 +86,7 @@ class Manifest:
         """Returns the size of all files in bytes."""
         return sum(file.bytes for file in self.files)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Returns the digest of the content; it does not depend on inputs, facts, schema or time."""
         content = hashlib.sha256()
@@ -100,10 +106,12 @@ class Manifest:
             "inputs": dict(self.inputs),
             "facts": dict(self.facts),
         }
+        if self.settings:
+            body["settings"] = self.settings
         if self.replaced:
             body["replaced"] = [vars(file) for file in self.replaced]
         # A line per entry: an indented text of all levels takes a millisecond for each hundred values.
-        lines = (f"{json.dumps(name)}: {json.dumps(body[name], sort_keys=True)}" for name in sorted(body))
+        lines = (f'"{name}": {_ENCODER.encode(body[name])}' for name in sorted(body))
         return "{" + ",\n ".join(lines) + "}\n"
 
     @classmethod
@@ -117,5 +125,6 @@ class Manifest:
             columns=tuple(Column(**column) for column in body["columns"]),
             inputs=body["inputs"],
             facts=body["facts"],
+            settings=body.get("settings", ""),
             replaced=tuple(ReplacedFile(**file) for file in body.get("replaced", ())),
         )

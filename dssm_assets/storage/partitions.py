@@ -44,11 +44,21 @@ from dssm_assets.core.errors import (
 )
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import absent_condition, has_conditional_puts, put_if, unchanged_condition
-from dssm_assets.storage.local_files import folder_lock, is_local, local_staging, write_atomic
+from dssm_assets.storage.local_files import (
+    folder_lock,
+    is_local,
+    local_staging,
+    make_folder,
+    read_bytes,
+    write_atomic,
+    write_new,
+)
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
 
+SMALL_BYTES: Final = 1 << 20
+"""Size up to which a partition of a local disk is read, or copied, in one piece."""
 GRACE_SECONDS: Final = 24 * 3600.0
 _RECORD_SECONDS: Final = 3600.0
 """A manifest lists replaced files at least for so long, removed or not."""
@@ -61,18 +71,34 @@ _WAIT_SECONDS: Final = 0.02
 """Before the second try at most; up to 32 times as long before later ones."""
 
 
+@dataclass(frozen=True)
+class MemoryFile:
+    """A small file that is not staged: on a local disk, making and removing a folder for it takes as long as writing it."""
+
+    name: str
+    content: bytes | memoryview
+
+
 class PartitionStore:
     """Partitions below one root: a folder or an fsspec URL such as `s3://bucket/prefix`."""
 
-    def __init__(self, root: str, options: Mapping[str, Any] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        root: str,
+        options: Mapping[str, Any] | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """Opens a store, which need not exist yet.
 
         Args:
             root: the folder or URL.
             options: of the fsspec filesystem.
             grace_seconds: how long replaced files stay, at least as long as anybody reads one partition.
+            settings: asset -> digest of the settings that its partitions are made with, recorded in their manifests.
         """
         self.grace_seconds = grace_seconds
+        self.settings = settings or {}
         # A cached listing would hide what another process has written since.
         self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = open_location(root, "key storage.root", self.options)
@@ -101,13 +127,13 @@ class PartitionStore:
         *,
         asset: str,
         ds: str,
-        staged: Sequence[tuple[Path, int]],
+        staged: Sequence[tuple[Path | MemoryFile, int]],
         columns: Sequence[Column] = (),
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes staged files (path, rows) as a partition; returns its manifest.
+        """Publishes staged files (path, rows), or files in memory of a local store, as a partition; returns its manifest.
 
         Files of the replaced partition are removed after the grace period. Shared files are stored once for many days and are
         never removed.
@@ -115,7 +141,12 @@ class PartitionStore:
         with self._locked(asset, ds):
             # Under the lock nobody removes a file of this name before the manifest lists it.
             mark = "" if self.is_local else _new_mark()
-            files = [self._put(asset, ds, path, rows, mark, is_shared=is_shared) for path, rows in staged]
+            files = [
+                self._write(asset, ds, file, rows)
+                if isinstance(file, MemoryFile)
+                else self._put(asset, ds, file, rows, mark, is_shared=is_shared)
+                for file, rows in staged
+            ]
             return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_files(
@@ -147,6 +178,7 @@ class PartitionStore:
     def _publish(self, manifest: Manifest) -> Manifest:
         """Replaces the manifest of a partition, which is locked; returns the new one."""
         path = layout.manifest_path(self.root, manifest.asset, manifest.ds)
+        manifest = replace(manifest, settings=self.settings.get(manifest.asset, ""))
         for attempt in range(_TRIES):
             before, condition = self._find_unchanged(manifest.asset, manifest.ds)
             if attempt and before is not None and _was_put(manifest, before):
@@ -218,20 +250,34 @@ class PartitionStore:
         if not self.is_local:
             yield
             return
-        folder = Path(layout.partition_folder(self.root, asset, ds))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = layout.partition_folder(self.root, asset, ds)
+        make_folder(folder)
         with folder_lock(folder):
             yield
 
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the manifest of a partition, None if there is none."""
+        path = layout.manifest_path(self.root, asset, ds)
         try:
-            # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.
             with location_errors(self.root, "key storage.root", may_be_missing=True):
-                text = self.fs.cat_file(layout.manifest_path(self.root, asset, ds), start=0)
+                # start=0 because for a whole file s3fs first requests its size, and for a missing one a listing.
+                text = read_bytes(path) if self.is_local else self.fs.cat_file(path, start=0)
         except FileNotFoundError:
             return None
         return Manifest.from_json(text)
+
+    def find_days(self, asset: str, days: Sequence[str]) -> dict[str, Manifest]:
+        """Returns day -> manifest of those days that have a partition; of an object store with many requests at once."""
+        if self.is_local:
+            return {ds: manifest for ds in days if (manifest := self.find(asset, ds)) is not None}
+        paths = {layout.manifest_path(self.root, asset, ds): ds for ds in days}
+        with location_errors(self.root, "key storage.root"):
+            texts = self.fs.cat(list(paths), on_error="return") if paths else {}
+        for text in texts.values():
+            if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
+                raise text
+        found = {ds: texts.get(path) for path, ds in paths.items()}
+        return {ds: Manifest.from_json(text) for ds, text in found.items() if isinstance(text, bytes)}
 
     def manifest(self, asset: str, ds: str) -> Manifest:
         """Returns the manifest of a partition.
@@ -344,8 +390,20 @@ class PartitionStore:
         self.move_in(path, layout.file_path(self.root, asset, ds, inside))
         return StoredFile(path.name, inside, size, digest, rows)
 
+    def _write(self, asset: str, ds: str, file: MemoryFile, rows: int) -> StoredFile:
+        """Writes a file into the folder of a partition of a local store, which is locked."""
+        digest = hashlib.sha256(file.content).hexdigest()
+        inside = layout.content_name(file.name, digest)
+        write_new(layout.file_path(self.root, asset, ds, inside), file.content)
+        return StoredFile(file.name, inside, len(file.content), digest, rows)
+
     def publish_copy(self, manifest: Manifest, asset: str, *, columns: Sequence[Column], inputs: Mapping[str, str]) -> Manifest:
         """Publishes copies of a partition's files as a partition of another asset, for the same day; returns its manifest."""
+        if self.is_local and manifest.size_bytes <= SMALL_BYTES:
+            copies = [
+                (MemoryFile(file.name, Path(self.file_path(manifest, file)).read_bytes()), file.rows) for file in manifest.files
+            ]
+            return self.publish(asset=asset, ds=manifest.ds, staged=copies, columns=columns, inputs=inputs)
         if self.is_local:
             with self.staging() as folder:
                 staged = [(folder / file.name, file.rows) for file in manifest.files]
@@ -371,7 +429,7 @@ class PartitionStore:
 
     def _write_manifest(self, path: str, text: str) -> None:
         if self.is_local:
-            write_atomic(Path(path), [text.encode()])
+            write_atomic(path, [text.encode()])
         else:
             self.fs.pipe_file(path, text.encode())
 

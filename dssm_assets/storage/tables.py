@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.local_files import read_bytes
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
-from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.partitions import SMALL_BYTES, MemoryFile, PartitionStore
 
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
@@ -61,8 +62,13 @@ class TableStore:
         actual = stored_schema(actual)
         check_schema(spec, actual)
         groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
+        first = next(groups)
+        is_only = first.num_rows < ROW_GROUP_ROWS
+        if is_only and first.num_rows <= SMALL_ROWS and self.partitions.is_local and not is_shared:
+            file = _write_to_memory(spec, first, actual)
+            return self.publish_parts(spec, ds, [(file, first.num_rows)], schema=actual, inputs=inputs, facts=facts)
         with self.partitions.staging() as folder:
-            staged = list(_write_parts(spec, folder, groups, actual))
+            staged = list(_write_parts(spec, folder, itertools.chain([first], groups), actual))
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -79,7 +85,7 @@ class TableStore:
         self,
         spec: TableSpec,
         ds: str,
-        staged: Sequence[tuple[Path, int]],
+        staged: Sequence[tuple[Path | MemoryFile, int]],
         *,
         schema: pa.Schema,
         inputs: Mapping[str, str] | None = None,
@@ -118,7 +124,7 @@ class TableStore:
         Raises:
             SchemaError: if they do not fit the contract.
         """
-        schema = self.open(manifest).schema
+        schema = self.read_schema(manifest)
         check_schema(spec, schema)
         with self.partitions.reading([manifest]):
             return self.partitions.publish_copy(manifest, spec.name, columns=columns_of(spec, schema), inputs=inputs)
@@ -129,17 +135,25 @@ class TableStore:
         with self.partitions.reading([manifest]):
             return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.filesystem_for([manifest]))
 
+    def read_schema(self, manifest: Manifest) -> pa.Schema:
+        """Returns the schema of a partition, from its first file."""
+        path = self.paths([manifest])[0]
+        with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
+            return pq.read_schema(handle).remove_metadata()
+
     def min_max(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
         """Returns the smallest and the largest value of a column without nulls, from the files' statistics.
 
         None if there are no rows, or a row group has no statistics.
         """
-        groups = [group for fragment in self.open(manifest).get_fragments() for group in fragment.row_groups]
-        statistics = [group.statistics.get(column) for group in groups if group.num_rows]
-        known = [bounds for bounds in statistics if bounds is not None]
-        if not known or len(known) < len(statistics):
+        bounds: list[tuple[Any, Any] | None] = []
+        for path in self.paths([manifest]):
+            with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
+                bounds += bounds_of_groups(pq.read_metadata(handle), column)
+        known = [pair for pair in bounds if pair is not None]
+        if not known or len(known) < len(bounds):
             return None
-        return min(bounds["min"] for bounds in known), max(bounds["max"] for bounds in known)
+        return min(low for low, _ in known), max(high for _, high in known)
 
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
@@ -158,7 +172,11 @@ class TableStore:
                 return dataset.to_table(columns=None if columns is None else wanted, use_threads=is_large)
             # A dataset costs a millisecond more than a short table.
             encoded = [column.name for column in manifest.columns if column.name in as_dictionaries and column.type == "string"]
-            files = [pq.ParquetFile(path, read_dictionary=encoded) for path in self.paths([manifest])]
+            is_small = manifest.size_bytes <= SMALL_BYTES
+            files = [
+                pq.ParquetFile(pa.BufferReader(read_bytes(path)) if is_small else path, read_dictionary=encoded)
+                for path in self.paths([manifest])
+            ]
             return pa.concat_tables([file.read(columns=wanted, use_threads=is_large).select(wanted) for file in files])
 
     def read_day(self, asset: str, ds: str, columns: Sequence[str] | None = None) -> tuple[Manifest, pa.Table]:
@@ -217,6 +235,14 @@ class TableStore:
         return [self.partitions.file_path(manifest, file) for manifest in manifests for file in manifest.files]
 
 
+def bounds_of_groups(metadata: pq.FileMetaData, column: str) -> list[tuple[Any, Any] | None]:
+    """Returns the smallest and the largest value of a column in each non-empty row group, None for one without statistics."""
+    number = metadata.schema.names.index(column)
+    groups = [metadata.row_group(group).column(number) for group in range(metadata.num_row_groups)]
+    statistics = [group.statistics for group in groups if group.num_values]
+    return [(known.min, known.max) if known is not None and known.has_min_max else None for known in statistics]
+
+
 def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
     """Returns the columns of a table for its manifest."""
     return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
@@ -230,7 +256,14 @@ def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], sche
         yield path, _write_file(path, spec, part, schema)
 
 
-def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
+def _write_to_memory(spec: TableSpec, rows: pa.Table, schema: pa.Schema) -> MemoryFile:
+    """Returns the only part of a short table as a file in memory: Arrow writes to a disk in many small pieces."""
+    sink = pa.BufferOutputStream()
+    _write_file(sink, spec, iter([rows]), schema)
+    return MemoryFile(part_name(0), memoryview(sink.getvalue()))
+
+
+def _write_file(path: Path | pa.NativeFile, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
     """Writes row groups, at least one, as a file; returns its rows."""
     first = next(groups)
     rows = 0
@@ -312,6 +345,8 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 def _leaves(path: str, kind: pa.DataType) -> list[str]:
     """Returns the parquet columns of a column: several for nested types."""
+    if not pa.types.is_nested(kind):
+        return [path]
     if pa.types.is_struct(kind):
         return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
     if pa.types.is_map(kind):

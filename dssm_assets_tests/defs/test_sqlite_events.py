@@ -3,13 +3,24 @@
 import os
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.events import ASSET_EVENTS
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._serdes import serialize_value
 
-from dssm_assets.defs.sqlite_events import BATCH_SIZE_VARIABLE, quick_events, sqlite_kept_open
+from dssm_assets.defs.sqlite_events import (
+    BATCH_SIZE_VARIABLE,
+    event_rows,
+    quick_events,
+    sqlite_kept_open,
+    store_batch,
+    store_planned_check,
+)
 
 DAYS = dg.DailyPartitionsDefinition("2026-11-01", end_date="2026-11-05")
 
@@ -121,7 +132,53 @@ def test_batches_end_with_the_block(tmp_path):
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         storage = instance.event_log_storage
         with pytest.raises(ValueError, match="stopped"), quick_events(storage):
-            assert "store_event_batch" in vars(storage)
+            assert {"store_event_batch", "_connect"} <= set(vars(storage))
             raise ValueError("stopped")
-        assert "store_event_batch" not in vars(storage)
+        assert not {"store_event_batch", "_connect"} & set(vars(storage))
         assert BATCH_SIZE_VARIABLE not in os.environ
+
+
+def test_rows_are_those_of_dagster(tmp_path):
+    """Every event of a run over several days, in one batch."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        storage, stored = instance.event_log_storage, []
+        with quick_events(storage):
+            storage.store_event_batch = lambda events: (stored.extend(events), store_batch(storage, events))[1]
+            tags = {ASSET_PARTITION_RANGE_START_TAG: "2026-11-01", ASSET_PARTITION_RANGE_END_TAG: "2026-11-03"}
+            defs = dg.Definitions(assets=[asset_named("first"), asset_named("second", ["first"])])
+            run = defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
+        of_assets = [entry for entry in stored if entry.dagster_event_type in ASSET_EVENTS]
+        planned = [entry for entry in of_assets if entry.dagster_event_type.value == "ASSET_MATERIALIZATION_PLANNED"]
+        assert len(planned) == 6
+        assert list(event_rows(storage, of_assets)) == [storage._event_to_row(entry) for entry in of_assets]
+        other_run = [entry._replace(run_id=f"run {place}") for place, entry in enumerate(planned)]
+        assert list(event_rows(storage, other_run)) == [storage._event_to_row(entry) for entry in other_run]
+        with storage.index_connection() as connection:
+            checks = connection.execute(sa.select(AssetCheckExecutionsTable)).mappings().all()
+        assert {check["run_id"] for check in checks} == {run.run_id}
+        assert {check["check_name"] for check in checks} == {"not_empty"}
+
+
+def test_planned_checks_are_those_of_dagster(tmp_path):
+    found = []
+    for name in ("quick", "single"):
+        (tmp_path / name).mkdir()
+        with dg.DagsterInstance.local_temp(str(tmp_path / name)) as instance:
+            storage = instance.event_log_storage
+            kept = []
+            real = storage._store_asset_check_evaluation_planned
+            store = partial(store_planned_check, storage) if name == "quick" else real
+            storage._store_asset_check_evaluation_planned = lambda event, number, store=store, kept=kept: (
+                kept.append(event),
+                store(event, number),
+            )
+            tags = {ASSET_PARTITION_RANGE_START_TAG: "2026-11-01", ASSET_PARTITION_RANGE_END_TAG: "2026-11-03"}
+            job = dg.Definitions(assets=[asset_named("first")]).resolve_implicit_global_asset_job_def()
+            job.execute_in_process(instance=instance, tags=tags)
+            with storage.index_connection() as connection:
+                rows = connection.execute(sa.select(AssetCheckExecutionsTable)).mappings().all()
+            assert kept
+            events = {serialize_value(event) for event in kept}
+            found.append([(r["check_name"], r["asset_key"], r["partition"], r["execution_status"]) for r in rows])
+            assert all(r["evaluation_event"] in events or r["execution_status"] != "PLANNED" for r in rows)
+    assert found[0] == found[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.storage.local_files import ScratchArrays, ScratchFile, write_atomic
+from dssm_assets.storage.local_files import ScratchArrays, ScratchFile, write_atomic, write_new
 
 
 def test_scratch_arrays_keep_values_in_files_of_the_folder(tmp_path: Path) -> None:
@@ -55,6 +56,29 @@ def test_write_atomic_creates_the_folder_and_a_file_that_all_can_read(tmp_path: 
     assert path.read_bytes() == b"one two"
     assert path.stat().st_mode & 0o777 == 0o644
     assert [entry.name for entry in path.parent.iterdir()] == ["manifest.json"]
+
+
+def test_write_new_replaces_what_a_killed_writer_left(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    write_new(str(path), b"ha")
+    assert path.stat().st_mode & 0o777 == 0o644 & ~_umask()
+    opened = path.open("rb")
+    write_new(str(path), memoryview(b"half and whole"))
+    assert path.read_bytes() == b"half and whole"
+    assert opened.read() == b"ha", "a reader keeps what it has opened"
+    assert [found.name for found in tmp_path.iterdir()] == ["part.parquet"]
+
+
+def test_write_new_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_new(str(tmp_path / "part.parquet"), "text")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def _umask() -> int:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
 
 
 def test_write_atomic_leaves_the_existing_file_after_a_failure(tmp_path: Path) -> None:

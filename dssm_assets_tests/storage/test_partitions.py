@@ -38,6 +38,20 @@ def store(request, tmp_path):
     return stores(tmp_path)[request.param]
 
 
+def test_partitions_of_several_days_are_found_together(store):
+    first, last = publish(store, {"a": b"1"}, "2024-01-01"), publish(store, {"a": b"3"}, "2024-01-03")
+    assert store.find_days("model", ["2024-01-01", "2024-01-02", "2024-01-03"]) == {first.ds: first, last.ds: last}
+    assert store.find_days("model", []) == {}
+
+
+def test_the_digest_of_an_asset_s_settings_is_recorded(store):
+    store.settings = {"model": "5e77"}
+    assert publish(store, {"a": b"1"}).settings == store.manifest("model", DS).settings == "5e77"
+    store.settings = {"other": "5e77"}
+    publish(store, {"a": b"1"})
+    assert store.manifest("model", DS).settings == ""
+
+
 def test_a_published_partition_is_found(store):
     manifest = publish(store, {"a.bin": b"one", "b.bin": b"two"}, inputs={"sample/2024-01-01": "ff"}, facts={"seed": 3})
     found = store.manifest("model", DS)

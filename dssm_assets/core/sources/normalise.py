@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
@@ -102,6 +103,8 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
     return list(rows.columns)
 
 
+DAY_NUMBER: Final = "__day_number"
+"""Column of rows of several days while they are sorted."""
 SHOWN = 5
 """Number of offending values that a message shows."""
 
@@ -188,6 +191,48 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     _check_constant_event(config, events)
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
+    table = _sort_by_key(_convert_behavior(raw, config, events, timezone))
+    return Normalised(table, _behavior_counts(table, events, timezone, day))
+
+
+def normalise_days(
+    raws: Mapping[str, pa.Table], config: BehaviorTable, events: Events, *, timezone: str
+) -> Iterator[Normalised]:
+    """Yields what `normalise_behavior` returns for each day (day -> raw rows, all with the same columns); converts them together.
+
+    Raises:
+        SchemaError: as `normalise_behavior`, when the days before have been yielded.
+        EmptyDayError: as `normalise_behavior`.
+        ConfigError: as `normalise_behavior`.
+    """
+    if (together := _convert_days(raws, config, events, timezone)) is None:
+        for day, raw in raws.items():
+            yield normalise_behavior(raw, config, events, timezone=timezone, day=day)
+        return
+    start = 0
+    for day, raw in raws.items():
+        rows = together.slice(start, raw.num_rows)
+        start += raw.num_rows
+        yield Normalised(rows, _behavior_counts(rows, events, timezone, day))
+
+
+def _convert_days(raws: Mapping[str, pa.Table], config: BehaviorTable, events: Events, timezone: str) -> pa.Table | None:
+    """Returns behavior_table of several days, one after the other; None if each must be looked at alone."""
+    lengths = [raw.num_rows for raw in raws.values()]
+    names = next(iter(raws.values())).column_names
+    if len(raws) == 1 or not (all(lengths) or config.allow_empty_days) or DAY_NUMBER in names:
+        return None
+    _check_constant_event(config, events)
+    try:
+        table = _convert_behavior(pa.concat_tables(raws.values()), config, events, timezone)
+    except SchemaError:
+        return None
+    numbered = table.append_column(DAY_NUMBER, pa.array(repeat_rows(lengths)))
+    return _sort_by_key(numbered, [DAY_NUMBER]).drop_columns([DAY_NUMBER]).combine_chunks()
+
+
+def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:
+    """Returns the columns of behavior_table, in the order of the raw rows."""
     read = _Reader(raw, BEHAVIOR_TABLE.name)
     event = pa.repeat(pa.scalar(config.constant_event), raw.num_rows) if config.constant_event else read(EVENT, to_text)
     columns: dict[str, Any] = {
@@ -207,9 +252,11 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
         raise SchemaError(read.faults)
     others = [name for name in raw.column_names if name not in {*columns, EVENT_TIME}]
     columns |= {name: decode_attribute(raw.column(name), f"table {BEHAVIOR_TABLE.name}, column {name}") for name in others}
-    table = pa.table(columns)
-    table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
-    return Normalised(table, _behavior_counts(table, events, timezone, day))
+    return pa.table(columns)
+
+
+def _sort_by_key(table: pa.Table, first: Sequence[str] = ()) -> pa.Table:
+    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in (*first, *BEHAVIOR_TABLE.key)]))
 
 
 def count_unknown_ids(days: Sequence[pa.Table], users: pa.Table, items: pa.Table) -> list[dict[str, int]]:

@@ -10,6 +10,7 @@ same numbers as counting samples that contain copies of the rows, and costs less
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -219,6 +220,11 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Seque
             counts_of |= _count_rows(table, chosen, uses)
         else:
             counts_of |= {feature.name: table[feature.name].count(uses) for feature in chosen}
+    return _counts_table(kind, counts_of)
+
+
+def _counts_table(kind: Kind, counts_of: Mapping[str, tuple[pa.Array, Counts]]) -> pa.Table:
+    """Returns feature -> values and their counts as a table."""
     schema = NUMERIC_COUNTS if kind is Kind.NUMERIC else CATEGORY_COUNTS
     names = sorted(counts_of)
     lengths = [len(counts_of[name][0]) for name in names]
@@ -230,13 +236,69 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Seque
     return pa.table(columns, schema=schema)
 
 
-def _count_rows(table: pa.Table, features: Sequence[Feature], uses: Uses) -> dict[str, tuple[pa.Array, Counts]]:
-    """Returns feature -> its values and their counts, reading used rows only."""
+def count_days(kind: Kind, days: Sequence[Sequence[tuple[pa.Table, Sequence[Feature], Uses]]]) -> list[pa.Table]:
+    """Returns for each day what `count_values` would; each column is coded once for all days.
+
+    Args:
+        kind: numbers or categories.
+        days: for each day its tables, with the same columns and features on all days.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
+    """
+    counts_of: dict[str, tuple[pa.Array, Counts]] = {}
+    days_of: dict[str, Counts] = {}
+    for groups in zip(*days, strict=True):
+        chosen = [feature for feature in groups[0][1] if feature.kind is kind]
+        parts, counts = zip(*(_used_part(table, chosen, uses) for table, _, uses in groups), strict=True)
+        rows, weights = pa.concat_tables(parts), np.concatenate(counts)
+        day_of_row = repeat_rows([part.num_rows for part in parts])
+        without = np.array([uses.without for _, _, uses in groups], np.int64)
+        for feature in chosen:
+            coded = CodedValues.from_column(rows.column(feature.name))
+            days_of[feature.name], values, sums = _count_by_day(coded, day_of_row, weights, without)
+            counts_of[feature.name] = values, sums
+    table = _counts_table(kind, counts_of)
+    day = np.concatenate([np.zeros(0, np.int64), *(days_of[name] for name in sorted(days_of))])
+    order = np.argsort(day, kind="stable")
+    ordered, ends = table.take(pa.array(order)), np.searchsorted(day[order], np.arange(len(days) + 1))
+    return [ordered.slice(first, end - first) for first, end in itertools.pairwise(ends.tolist())]
+
+
+def _used_part(table: pa.Table, features: Sequence[Feature], uses: Uses) -> tuple[pa.Table, Counts]:
+    """Returns the used rows of some features, and the number of uses of each."""
     _check(table, features)
     rows = table.select([feature.name for feature in features])
-    if uses.used is not None:
-        used, counts = uses.used
-        rows, uses = rows.take(pa.array(used)), Uses(counts, uses.without)
+    if uses.used is None:
+        return rows, np.ones(table.num_rows, np.int64)
+    used, counts = uses.used
+    return rows.take(pa.array(used)), counts
+
+
+def _count_by_day(coded: CodedValues, day_of_row: Counts, weights: Counts, without: Counts) -> tuple[Counts, pa.Array, Counts]:
+    """Returns day, value and count, ascending by day and then by value, with null last.
+
+    Args:
+        coded: the values of R rows.
+        day_of_row: from 0 [R].
+        weights: the uses of each row [R].
+        without: missing values of each day besides [D].
+    """
+    if coded.offsets is not None:
+        lengths = np.diff(coded.offsets)
+        day_of_row, weights = np.repeat(day_of_row, lengths), np.repeat(weights, lengths)
+    size = len(coded.distinct)
+    missing = np.flatnonzero(without)
+    keys, numbers = np.unique(np.concatenate([day_of_row * size + coded.codes, missing * size + size - 1]), return_inverse=True)
+    # bincount adds weights as floats, which is exact below 2^53.
+    counts = np.bincount(numbers, np.concatenate([weights, without[missing]]), len(keys)).astype(np.int64)
+    return keys // size, coded.distinct.take(pa.array(keys % size)), counts
+
+
+def _count_rows(table: pa.Table, features: Sequence[Feature], uses: Uses) -> dict[str, tuple[pa.Array, Counts]]:
+    """Returns feature -> its values and their counts, reading used rows only."""
+    rows, counts = _used_part(table, features, uses)
+    uses = uses if uses.used is None else Uses(counts, uses.without)
     return {feature.name: CodedValues.from_column(rows.column(feature.name)).count(uses) for feature in features}
 
 

@@ -43,7 +43,7 @@ from dssm_assets.storage.engines.engine import (
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sized_files import SizedFileSystem
-from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
+from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore, bounds_of_groups
 
 
 class Connection:
@@ -156,18 +156,10 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
     seen: list[tuple[Any, Any] | None] = []
     for path in store.paths([manifest]):
         with reader.open(path, "rb") as handle:
-            seen += _bounds(pq.ParquetFile(handle).metadata, key)
+            seen += bounds_of_groups(pq.read_metadata(handle), key)
     known = [bounds for bounds in seen if bounds is not None]
     is_ordered = len(known) == len(seen) and all(a[1] <= b[0] for a, b in itertools.pairwise(known))
     return [low for low, _ in known] if is_ordered else []
-
-
-def _bounds(metadata: pq.FileMetaData, key: str) -> list[tuple[Any, Any] | None]:
-    """Returns the smallest and the largest key of each non-empty row group of a file, None for one without statistics."""
-    column = metadata.schema.names.index(key)
-    groups = [metadata.row_group(number).column(column) for number in range(metadata.num_row_groups)]
-    statistics = [group.statistics for group in groups if group.num_values]
-    return [(known.min, known.max) if known is not None and known.has_min_max else None for known in statistics]
 
 
 class DuckDBEngine:
@@ -188,8 +180,6 @@ class DuckDBEngine:
         self.threads = threads
         self.memory = memory
         self.scratch = scratch
-        self._schemas: dict[Any, ibis.Schema] = {}
-        self._queries: dict[Any, _Query] = {}
         # A remote store is read through a filesystem that knows the files of one call only.
         self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
 
@@ -360,13 +350,15 @@ class DuckDBEngine:
         if is_plain and isinstance(ds, str):
             given["ds"] = VariableDay(int(ds[:4]))
         key = (expression, _hashable(given), *((name, self._shape(value)) for name, value in sorted(inputs.items())))
-        query = self._queries.get(key) if is_plain else None
+        query = _QUERIES.get(key) if is_plain else None
         if query is None:
             result = expression(**{name: self._table(connection, name, value) for name, value in inputs.items()}, **given)
             # The expression's own types are the contract: DuckDB widens sums to HUGEINT, Spark does not.
             query = _Query(connection.compile(result), contract_of(result))
             if is_plain:
-                self._queries[key] = query
+                if len(_QUERIES) >= _MAX_QUERIES:
+                    _QUERIES.clear()
+                _QUERIES[key] = query
         for name in query.variables:
             value = variable_value(name, ds or "")
             connection.con.execute(f"set variable {name} = {_sql_literal(value)}")
@@ -380,11 +372,18 @@ class DuckDBEngine:
         """Returns a bound input."""
         shape = self._shape(value)
         # To ask DuckDB for the types takes longer than to read a short table: they follow from the manifest's.
-        if shape not in self._schemas:
-            self._schemas[shape] = connection.table(name).schema()
-        return ibis.table(self._schemas[shape], name=name)
+        if shape not in _SCHEMAS:
+            if len(_SCHEMAS) >= _MAX_QUERIES:
+                _SCHEMAS.clear()
+            _SCHEMAS[shape] = connection.table(name).schema()
+        return ibis.table(_SCHEMAS[shape], name=name)
 
 
+_MAX_QUERIES: Final = 512
+_SCHEMAS: Final[dict[Any, ibis.Schema]] = {}
+"""What the types of an input's columns follow from -> its schema, in this process."""
+_QUERIES: Final[dict[Any, _Query]] = {}
+"""Compiled queries of this process: each asset of each run has an engine of its own, and the same expressions."""
 _VARIABLE: Final = re.compile(r"getvariable\('(\w+)'\)", re.IGNORECASE)
 
 

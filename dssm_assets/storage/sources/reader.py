@@ -12,6 +12,7 @@ is sorted by time costs little; a csv log is read from start to end.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
 from dssm_assets.storage.sources.source_files import SourceFolder, day_folders, list_files, open_folder
 
+_FEW_ROWS: Final = 16_384
+"""Rows up to which a file or folder is not put on local disk: short days would be a file each."""
 _NO_DATE: Final = np.iinfo(np.int32).min
 
 
@@ -72,13 +75,22 @@ def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) ->
 
 @contextmanager
 def _map_rows(table: SourceTable, folder: SourceFolder, path: str | None) -> Iterator[pa.Table]:
-    """Yields all rows of a file or folder, mapped from a file on local disk."""
+    """Yields all rows of a file or folder, mapped from a file on local disk unless they are few."""
     plans = plan_files(table, list_files(folder, path))
     types = csv_types(table, plans)
     schema = plans[0].schema
+    blocks = (types.observe(block) for plan in plans for block in plan.blocks())
+    begin: list[pa.Table] = []
+    for block in blocks:
+        begin.append(block)
+        if sum(part.num_rows for part in begin) > _FEW_ROWS:
+            break
+    else:
+        yield types.apply(pa.concat_tables(begin) if begin else schema.empty_table())
+        return
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        _write_arrow(read, schema, (types.observe(block) for plan in plans for block in plan.blocks()))
+        _write_arrow(read, schema, itertools.chain(begin, blocks))
         with _open_arrow(read) as rows:
             found = types.apply(schema.empty_table()).schema
             if found.equals(schema):

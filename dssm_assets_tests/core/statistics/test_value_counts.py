@@ -155,6 +155,34 @@ def test_counting_rows_as_often_as_they_are_used_equals_counting_copies(
         assert count_values(kind, [(code_columns(table, chosen), chosen, Uses(uses, without))]).equals(expected)
 
 
+uses_of_days = st.lists(st.tuples(samples, st.data(), st.integers(0, 2)), min_size=1, max_size=4)
+
+
+@given(uses_of_days)
+def test_days_counted_together_equal_days_counted_alone(days: list[tuple[pa.Table, Any, int]]) -> None:
+    """Of each day the users' columns are used once a row, the items' as often as is drawn, and some samples have no item."""
+    users, items = [SPEC.features[0], SPEC.features[2]], [SPEC.features[1], SPEC.features[3]]
+    groups = []
+    for table, data, without in days:
+        counts = data.draw(st.lists(st.integers(0, 3), min_size=table.num_rows, max_size=table.num_rows))
+        uses = Uses(np.array(counts, np.int64), without)
+        groups.append([(table.select(["n", "c"]), users, ONCE), (table.select(["m", "t"]), items, uses)])
+    for kind in (Kind.NUMERIC, Kind.CATEGORICAL):
+        together = module.count_days(kind, groups)
+        alone = [count_values(kind, group) for group in groups]
+        assert [rows(table) for table in together] == [rows(table) for table in alone]
+        assert all(table.schema == other.schema for table, other in zip(together, alone, strict=True))
+
+
+def test_days_counted_together_by_hand() -> None:
+    first = pa.Table.from_pylist([{"n": 2.0}, {"n": 1.0}, {"n": 2.0}], schema=SCHEMA)
+    second = pa.Table.from_pylist([{"n": 1.0}], schema=SCHEMA)
+    one = [SPEC.features[0]]
+    days = [[(first, one, ONCE)], [(second, one, Uses(np.array([0]), 2))], [(second, one, Uses(np.array([4]), 0))]]
+    counted = module.count_days(Kind.NUMERIC, days)
+    assert [rows(table) for table in counted] == [[("n", 1.0, 1), ("n", 2.0, 2)], [("n", None, 2)], [("n", 1.0, 4)]]
+
+
 def test_columns_that_cannot_be_counted_are_not_coded() -> None:
     with pytest.raises(SchemaError, match=r"feature n: expected float, got double"):
         code_columns(pa.table({"n": [1.0]}), SPEC.features[:1])

@@ -1,0 +1,95 @@
+"""Every step reads only settings that its asset declares, and only those change the digest."""
+
+import dataclasses
+
+import pytest
+
+from dssm_assets.core.asset_settings import NOT_READ, READS, digest_settings
+from dssm_assets.core.config.pipeline import PipelineConfig
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+SECTIONS = set(PipelineConfig.model_fields) - NOT_READ - {"calendar"}
+"""Sections that count. Of the calendar only the zone does, which all readers of a log read."""
+
+
+class RecordedConfig(PipelineConfig):
+    """A configuration that records which of its sections are read."""
+
+    def __getattribute__(self, name):
+        if name in SECTIONS:
+            READ.add(name)
+        return super().__getattribute__(name)
+
+
+READ: set[str] = set()
+
+
+def digests(loaded, changes=None):
+    config = loaded.config
+    for key, value in (changes or {}).items():
+        section, _, name = key.partition(".")
+        old = getattr(config, section)
+        config = config.model_copy(update={section: old.model_copy(update={name: value}) if name else value})
+    return digest_settings(config, loaded.fg)
+
+
+def changed(loaded, changes):
+    before, after = digests(loaded), digests(loaded, changes)
+    return {asset for asset in before if before[asset] != after[asset]}
+
+
+def test_steps_read_what_their_assets_declare(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    config = loaded.config
+    recorded = RecordedConfig.model_construct(**{name: getattr(config, name) for name in PipelineConfig.model_fields})
+    workspace = worlds.open_workspace(dataclasses.replace(loaded, config=recorded))
+    undeclared = {}
+    for row in all_rows():
+        if row.name not in READS:
+            continue
+        READ.clear()
+        made = list(row.step(workspace, [EVALUATION_DAY] if row.is_windowed else DAYS[-2:]))
+        assert made
+        declared = {key.partition(".")[0] for key in READS[row.name]}
+        if undeclared_ones := READ - declared:
+            undeclared[row.name] = sorted(undeclared_ones)
+    assert undeclared == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"negative_items.alpha": 0.5}, {"negative_items", "train_samples", "training_config"}),
+        ({"gate.min_pairs": 7}, {"total_hit_rate"}),
+        (
+            {"raw_features.statistic_days": [1, 5]},
+            {"user_activity", "item_activity", "pair_activity", "user_all_feature", "item_all_feature"},
+        ),
+        ({"training.num_threads": 3}, set()),
+        ({"evaluation.num_processes": 2}, set()),
+        ({"storage.grace_hours": 3.0}, set()),
+        ({"serving.keep_bundles": 9}, set()),
+    ],
+)
+def test_a_changed_key_changes_the_digest_of_its_readers(tmp_path_factory, changes, expected):
+    assert changed(worlds.built_world(tmp_path_factory).loaded, changes) == expected
+
+
+def test_a_source_elsewhere_changes_nothing_and_other_columns_do(tmp_path_factory):
+    loaded = worlds.built_world(tmp_path_factory).loaded
+    tables = loaded.config.tables
+    moved = tables.model_copy(update={"behavior": tables.behavior.model_copy(update={"uri": "elsewhere"})})
+    assert changed(loaded, {"tables": moved}) == set()
+    other = tables.model_copy(update={"behavior": tables.behavior.model_copy(update={"time_unit": "ms"})})
+    assert changed(loaded, {"tables": other}) >= {"behavior_table"}
+
+
+def test_other_feature_definitions_change_what_is_encoded_with_them(tmp_path_factory):
+    loaded = worlds.built_world(tmp_path_factory).loaded
+    fewer = {"features": loaded.fg["features"][1:]}
+    before, after = digests(loaded), digest_settings(loaded.config, fewer)
+    other = {asset for asset in before if before[asset] != after[asset]}
+    assert {"user_features_fg", "sample_fg", "feature_config", "dssm_model"} <= other
+    assert not other & {"behavior", "user_activity", "user_all_feature", "sample", "feature_counts"}
