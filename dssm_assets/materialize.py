@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
