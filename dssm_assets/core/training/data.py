@@ -120,10 +120,10 @@ class TrainData:
         self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
         self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
-        self.history = HistoryReader(history, spec)
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
+        self.history = HistoryReader(history, spec, self.user_starts)
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features nothing is read from user_rows, and every user_row must be 0.
         row_bounds = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}

@@ -28,11 +28,13 @@ class HistoryEvents:
         values: embedding indices per sub-feature, 0 for a missing value [n].
         offsets: start of each row and the end of the last [B + 1].
         times: of the events in milliseconds [n]; None where no pooling needs them.
+        firsts: per sub-feature, the place of the first event with the same value in its row [n]; None where it is not known.
     """
 
     values: tuple[IntArray, ...]
     offsets: IntArray
     times: IntArray | None
+    firsts: tuple[IntArray, ...] | None = None
 
     @cached_property
     def ranks(self) -> IntArray:
@@ -95,17 +97,28 @@ class HistoryPooling:
         weights = self.event_weights(events)
         if not self.settings.sqrt_repeats:
             return tuple(self.make_bags(values, events.offsets, weights) for values in events.values)
+        groups = events.firsts or tuple(group_repeats(row_of_value(events.offsets), values) for values in events.values)
         return tuple(
-            self.make_bags(values, events.offsets, _damp_repeats(values, events.offsets, weights)) for values in events.values
+            self.make_bags(values, events.offsets, _damp_repeats(group, weights))
+            for values, group in zip(events.values, groups, strict=True)
         )
 
 
-def _damp_repeats(values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
-    """Returns weights that sum, over the events with one value in a row, to the square root of the given weights' sum [n].
+def group_repeats(row: IntArray, values: IntArray) -> IntArray:
+    """Returns a number that events share if and only if they have the same row and value [n]: of the first one 0, and so on.
 
-    Example: three events of weight 1, two of which have the same value: 1 / sqrt(2), 1 / sqrt(2), 1.
+    Example: rows 0, 0, 0, 1 with values 5, 7, 5, 5: 0, 1, 0, 2.
     """
-    given = np.ones(len(values)) if weights is None else weights
-    keys = row_of_value(offsets) * (int(values.max(initial=0)) + 1) + values
-    group = pa.array(keys).dictionary_encode().indices.to_numpy()  # by hashing: np.unique sorts
-    return np.asarray(given / np.sqrt(np.bincount(group, weights=given))[group])
+    keys = row * (int(values.max(initial=0)) + 1) + values
+    groups: IntArray = pa.array(keys).dictionary_encode().indices.to_numpy()  # by hashing: np.unique sorts
+    return groups
+
+
+def _damp_repeats(group: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
+    """Returns weights that sum, over the events of a group, to the square root of the given weights' sum [n].
+
+    Example: three events of weight 1, two of which are one group: 1 / sqrt(2), 1 / sqrt(2), 1.
+    """
+    if weights is None:
+        return np.asarray((1.0 / np.sqrt(np.maximum(np.bincount(group), 1)))[group])
+    return np.asarray(weights / np.sqrt(np.bincount(group, weights=weights))[group])
