@@ -77,37 +77,49 @@ def store_batch(storage: SqliteEventLogStorage, events: Sequence[EventLogEntry])
 def event_rows(storage: SqliteEventLogStorage, entries: Sequence[EventLogEntry]) -> Iterator[dict[str, Any]]:
     """Yields the rows that Dagster stores for some events.
 
-    Planned materializations of an asset differ in day and time alone, and to serialize one takes ten times as long as to write
-    these two into the text of another.
+    Events of an asset's days differ in day, time and metadata alone; to serialize an event takes several times as long as to write
+    these into the text of another one.
     """
-    first: EventLogEntry | None = None
+    last: EventLogEntry | None = None
     row: dict[str, Any] = {}
     for entry in entries:
-        event = entry.get_dagster_event()
-        if (
-            first is None
-            or event.event_type is not DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-            or not _is_alike(first, entry)
-        ):
-            first, row = entry, storage._event_to_row(entry)
-            yield row
+        day = entry.get_dagster_event().partition
+        blank = None if day is None else _without_day(entry)
+        if blank is None:
+            yield storage._event_to_row(entry)
             continue
-        text = row["event"]
-        for name, old, new in (
-            ("partition", first.get_dagster_event().partition, event.partition),
-            ("timestamp", first.timestamp, entry.timestamp),
-        ):
-            text = text.replace(f'"{name}": {json.dumps(old)}', f'"{name}": {json.dumps(new)}')
-        yield {**row, "event": text, "partition": event.partition, "timestamp": storage._event_insert_timestamp(entry)}
+        if last is None or blank != last:
+            last, row = blank, storage._event_to_row(blank)
+        facts = _serialize_metadata(entry)
+        text = row["event"].replace(f'"partition": "{_DAY}"', f'"partition": {json.dumps(day)}')
+        text = text.replace(f'"timestamp": {json.dumps(_TIME)}', f'"timestamp": {json.dumps(entry.timestamp)}')
+        text = text.replace(f"{_METADATA}[]", f"{_METADATA}{facts}")  # the last: it may hold any text
+        yield {**row, "event": text, "partition": day, "timestamp": storage._event_insert_timestamp(entry)}
 
 
-def _is_alike(one: EventLogEntry, other: EventLogEntry) -> bool:
-    """Returns whether two events differ in day and time at most."""
-    first, second = one.get_dagster_event(), other.get_dagster_event()
-    if first.event_type is not second.event_type or first.partition is None or second.partition is None:
-        return False
-    data = first.asset_materialization_planned_data._replace(partition=second.partition)
-    return one._replace(timestamp=other.timestamp, dagster_event=first._replace(event_specific_data=data)) == other
+_DAY, _TIME, _METADATA = "<day>", -1.0, '"metadata_entries": '
+
+
+def _without_day(entry: EventLogEntry) -> EventLogEntry | None:
+    """Returns an event of an asset's day without day, time and metadata; None for events of other kinds."""
+    event: Any = entry.get_dagster_event()
+    data = event.event_specific_data
+    if event.event_type is DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
+        data = data._replace(partition=_DAY)
+    elif event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
+        data = data._replace(materialization=data.materialization._replace(partition=_DAY, metadata={}))
+    else:
+        return None
+    return entry._replace(timestamp=_TIME, dagster_event=event._replace(event_specific_data=data))
+
+
+def _serialize_metadata(entry: EventLogEntry) -> str:
+    """Returns the metadata of a materialization as Dagster serializes them; an empty list for other events."""
+    event = entry.get_dagster_event()
+    if event.event_type is not DagsterEventType.ASSET_MATERIALIZATION:
+        return "[]"
+    text = serialize_value(event.step_materialization_data.materialization._replace(partition=None, tags={}))
+    return text[text.index(_METADATA) + len(_METADATA) : text.rindex(', "partition": null, "tags": {}')]
 
 
 def store_planned_check(storage: SqliteEventLogStorage, entry: EventLogEntry, event_id: int | None) -> None:

@@ -22,6 +22,8 @@ from dssm_assets.defs.sqlite_events import (
     store_planned_check,
 )
 
+HOSTILE = '"metadata_entries": [], "timestamp": -1.0, "partition": "<day>", "partition": null, "tags": {}}'
+"""A text of metadata that reads like the places where events of different days differ."""
 DAYS = dg.DailyPartitionsDefinition("2026-11-01", end_date="2026-11-05")
 
 
@@ -73,7 +75,7 @@ def asset_named(name, upstream=()):
     )
     def made(context):
         for day in context.partition_keys:
-            context.add_asset_metadata({"day": day}, partition_key=day)
+            context.add_asset_metadata({"day": day, "text": HOSTILE, "table": {"n": [1, None]}}, partition_key=day)
         return dg.MaterializeResult(data_version=dg.DataVersion("1"), check_results=[dg.AssetCheckResult(passed=True)])
 
     return made
