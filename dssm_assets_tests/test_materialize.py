@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from dssm_assets.cli import main
@@ -13,7 +14,9 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import Scene
+from dssm_assets.deployment.run_owner import RunOwner
 from dssm_assets.materialize import Wanted, plan_runs, plan_upstream, run_plan
 from dssm_assets.storage.layout import manifest_path
 from dssm_assets.storage.manifest import Manifest
@@ -132,3 +135,17 @@ def test_a_day_that_is_evaluated_and_published_is_evaluated_once(tmp_path):
     assert len(last) == len(set(last))
     assert {"dssm_model", "total_hit_rate", "serving_bundle"} <= set(last)
     assert last[-1] == "serving_bundle"
+
+
+def test_the_run_of_a_killed_command_ends_with_the_next_command(tmp_path):
+    """Else it stays STARTED in the home, and blocks the queue and its pool."""
+    loaded = worlds.write_world(tmp_path)
+    here = RunOwner.from_this_process()
+    with open_instance(loaded.home) as instance:
+        left = instance.create_run_for_job(dg.job(name="left")(lambda: None))
+        instance.add_run_tags(left.run_id, RunOwner(here.host, here.pid, "1", here.machine).to_tags(left.run_id))
+        instance.report_dagster_event(dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "left"), left.run_id)
+        assert instance.get_run_by_id(left.run_id).status is dg.DagsterRunStatus.STARTED
+    assert main(["materialize", "user_table", "--from", DAYS[0], "--config", str(loaded.path), "--home", str(loaded.home)]) == 0
+    with open_instance(loaded.home) as instance:
+        assert {run.status for run in instance.get_runs() if run.run_id == left.run_id} == {dg.DagsterRunStatus.FAILURE}

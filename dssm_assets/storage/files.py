@@ -18,6 +18,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.sources.convert import check_text
 from dssm_assets.storage.locations import location_errors, open_location
 
 _ENDINGS = (".parquet", ".pq")
@@ -33,7 +34,8 @@ def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
 
     Raises:
         InputError: if the place cannot be used, the file does not exist, or the folder has no parquet file.
-        SchemaError: if a file is broken or not a parquet file, has two columns of one name, or the schemas of the folder differ.
+        SchemaError: if a file is broken or not a parquet file, has two columns of one name or text that is not UTF-8, or the schemas of
+            the folder differ.
     """
     fs, path = open_location(uri, where)
     with location_errors(uri, where):
@@ -76,7 +78,10 @@ def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
         check_names(file.schema_arrow.names, where)
         present = [name for name in columns if name in file.schema_arrow.names]
         if present:
-            return file.read(columns=present).replace_schema_metadata(None)
+            table = file.read(columns=present).replace_schema_metadata(None)
+            for name in present:
+                check_text(table.column(name), f"{where}, column {name}")
+            return table
         # None of the wanted columns: the caller's error names the columns that there are.
         return file.schema_arrow.remove_metadata().empty_table()
 

@@ -41,6 +41,14 @@ def test_read_parquet_names_the_location_that_it_cannot_read(tmp_path: Path) -> 
         read_parquet(str(tmp_path), ["user_id"], "users")
 
 
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_read_parquet_refuses_ids_that_are_not_utf_8(tmp_path: Path, is_encoded: bool) -> None:
+    ids = pa.Array.from_buffers(pa.string(), 2, pa.array([b"x", b"\xff"], pa.binary()).buffers())
+    pq.write_table(pa.table({"user_id": ids.dictionary_encode() if is_encoded else ids}), tmp_path / "a.parquet")
+    with pytest.raises(SchemaError, match=r"truth, .*a.parquet, column user_id: expected text in UTF-8"):
+        read_parquet(str(tmp_path), ["user_id"], "truth")
+
+
 @pytest.mark.parametrize("name", ["out.parquet", "deeper/out.csv"])
 def test_table_writer_appends_tables(tmp_path: Path, name: str) -> None:
     with TableWriter(str(tmp_path / name)) as writer:

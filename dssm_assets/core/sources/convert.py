@@ -28,7 +28,7 @@ def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column
 
 
-def check_text(column: pa.Array, where: str) -> pa.Array:
+def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.ChunkedArray:
     """Returns a column, checked to hold text that is UTF-8, as engines and files expect; columns without text are not looked at.
 
     Raises:
