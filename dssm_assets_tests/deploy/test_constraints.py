@@ -9,8 +9,21 @@ from types import ModuleType
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from dssm_assets_tests.deploy.compose_file import DEPLOY
+
+FIXED_IN = {
+    "onnx": "1.22.0",  # version_converter reads out of bounds; below 1.21: CVE-2026-34445 to 34447, CVE-2026-27489
+    "orjson": "3.11.6",  # CVE-2025-67221
+    "pillow": "13.0.0",  # CVE-2026-96639, CVE-2026-96641; below 12.3: CVE-2026-59197 to 59205
+    "pyarrow": "23.0.1",  # CVE-2026-25087
+    "starlette": "1.3.1",  # limits of FormParser; below 1.3: PYSEC-2026-248, CVE-2026-48710
+    "torch": "2.13.0",  # CVE-2025-3000; below 2.11: CVE-2026-4538
+}
+"""Package -> the first version without an advisory that was known in November 2026."""
+
+UNBOUNDED = {"torch", "fsspec", "s3fs"}
 
 
 def _pins() -> dict[str, str]:
@@ -44,6 +57,21 @@ def test_every_declared_dependency_is_pinned_within_its_range() -> None:
     pins = _pins()
     for requirement in _declared():
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_no_declared_range_holds_a_version_with_a_known_advisory() -> None:
+    lowest = {
+        requirement.name: Version(bound.version)
+        for requirement in _declared()
+        for bound in requirement.specifier
+        if bound.operator == ">="
+    }
+    assert {name: lowest[name] >= Version(fixed) for name, fixed in FIXED_IN.items()} == dict.fromkeys(FIXED_IN, True)
+
+
+def test_every_declared_range_ends_before_a_major_version_that_can_break() -> None:
+    open_ended = {one.name for one in _declared() if not any(bound.operator == "<" for bound in one.specifier)}
+    assert open_ended == UNBOUNDED
 
 
 def test_dagster_and_its_libraries_are_of_one_release() -> None:
