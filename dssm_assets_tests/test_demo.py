@@ -15,13 +15,15 @@ import pytest
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import load_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 _MEASURED_RUN = """\
 import json, resource, sys
 from dssm_assets.cli import main
 status = main(sys.argv[1:])
-print("MEASURED " + json.dumps({"status": status, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+cpu_seconds, peak_kb = sum(one.ru_utime + one.ru_stime for one in used), max(one.ru_maxrss for one in used)
+print("MEASURED " + json.dumps({"status": status, "cpu_seconds": cpu_seconds, "peak_kb": peak_kb}))
 """
 
 
@@ -59,10 +61,10 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, dict[str
 
 def test_demo_stays_within_its_time_and_memory(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
     for _, measured, seconds, _ in homes:
-        print(f"demo: {seconds:.0f} s, peak {measured['peak_kb'] / 1e6:.2f} GB")
+        print(f"demo: {seconds:.0f} s, {measured['cpu_seconds']:.0f} CPU-s, larger process {measured['peak_kb'] / 1e6:.2f} GB")
         assert measured["status"] == 0
-        assert seconds < 300
-        assert measured["peak_kb"] < 4_000_000
+        assert measured["cpu_seconds"] < 400  # 221 on a quiet machine; a busy one takes more for the same work
+        assert measured["peak_kb"] < 3_000_000
 
 
 def test_two_demos_have_equal_digests(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
@@ -104,11 +106,11 @@ def test_printed_table_names_every_baseline(homes: list[tuple[Path, dict[str, An
 
 
 def test_second_demo_reuses_everything(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
-    home, _, first_seconds, _ = homes[0]
+    home, first, _, _ = homes[0]
     before = _digests(_workspace(home))
-    _, seconds, printed = _demo(home)
+    again, _, printed = _demo(home)
     assert "nothing to run" in printed
-    assert seconds < first_seconds / 3
+    assert again["cpu_seconds"] < first["cpu_seconds"] / 3
     assert _digests(_workspace(home)) == before
 
 
