@@ -164,11 +164,10 @@ def _known_signals(merge: Merge, known: Sequence[ChannelName]) -> tuple[Signal, 
 
 
 def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
-    """Returns whether a weight can be fitted. For products the vectors cannot stand in for the neighbours."""
-    signals = [one for one in term if one is not None]
-    if ChannelName.VECTORS not in known and len(signals) == 2 and RANK_OF_NEIGHBORS in signals:
-        return False
-    return all(one.channel in known for one in signals)
+    """Returns whether the held-out days can tell a weight. In products the vectors cannot stand in for the neighbours."""
+    channels = {signal.channel for signal in term if signal is not None}
+    is_settled = ChannelName.VECTORS in known or term.other is None or ChannelName.ITEM_TO_ITEM not in channels
+    return is_settled and channels <= set(known)
 
 
 def _value(term: Term, signals: Mapping[Signal, Float64Array]) -> Float64Array:
