@@ -15,13 +15,20 @@ import pytest
 import s3fs
 
 from dssm_assets.core.errors import InputError
+from dssm_assets.serving.id_rows import UnknownIdError
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.steps.bundle_delta import publish_delta
+from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish
 from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.s3_retries import RetryingS3FileSystem
 from dssm_assets.storage.tables import TableStore
+from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, running
+from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.steps.test_bundle_delta import FILTERS, TODAY, change_sources, copy_of
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, NOTES, notes
 
@@ -158,6 +165,38 @@ def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) ->
     for bundle_id in made:
         store.verify(bundle_id)
     assert store.rollback().bundle_id == pointer.previous
+
+
+def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(
+    options: dict[str, Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The digests are those of the same delta on a local disk."""
+    served = tmp_path / "served"
+    publish_bundle(open_workspace(worlds.built_world(tmp_path_factory).copy(served, FILTERS)))
+    local = copy_of(served, tmp_path / "local")
+    change_sources(local)
+    expected = publish_delta(local, TODAY)
+    root = f"{ROOT}/delta"
+    remote = copy_of(served, tmp_path / "remote", {**FILTERS, "storage": {"root": root, "options": options}})
+    fs = remote.tables.partitions.fs
+    fs.put(f"{tmp_path}/remote/home/tables/", f"{root}/", recursive=True)
+    store = BundleStore(serving_root(root), options)
+    base = store.pointer().bundle_id  # type: ignore[union-attr]
+    live = LiveEngine(serving_root(root), options)
+    change_sources(remote)
+    result = publish_delta(remote, TODAY)
+    assert result.counts == expected.counts
+    assert result.published is not None and expected.published is not None
+    assert result.published.bundle_id == expected.published.bundle_id
+    store.verify(result.published.bundle_id)
+    assert "_staging" not in " ".join(fs.find(root))
+    assert live.refresh()
+    assert live.engine.bundle.bundle_id == result.published.bundle_id
+    assert live.engine.similar_items("z_00").item_ids
+    assert store.rollback().bundle_id == base
+    assert live.refresh()
+    with pytest.raises(UnknownIdError):
+        live.engine.similar_items("z_00")
 
 
 def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any]) -> None:

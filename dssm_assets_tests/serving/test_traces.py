@@ -1,7 +1,10 @@
-"""Spans of requests, with the in-memory exporter of the SDK."""
+"""Spans of requests, with the in-memory exporter of the SDK, and by OTLP over HTTP."""
 
 from __future__ import annotations
 
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,46 @@ def test_a_request_has_a_span_with_those_of_its_stages(tmp_path: Path) -> None:
     assert [answered.start_time, *times, answered.end_time] == sorted([answered.start_time, *times, answered.end_time])
     assert refused.attributes["http.response.status_code"] == 400
     assert refused.parent is None
+
+
+def test_spans_arrive_at_a_receiver_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="extra telemetry")
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    received: list[tuple[str, bytes]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+            received.append((f"{self.path} {self.headers['Content-Type']}", body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Prints nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.server_port}")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "shop-recall")
+        write_bundle(tmp_path)
+        tracer = open_tracer()
+        with serving(LiveEngine(str(tmp_path)), tracer=tracer) as port:
+            client = Client(port)
+            header = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+            assert client.send("GET", "/recall?user_id=1&k=3", headers=header)[0] == 200
+            client.close()
+        tracer.close()
+        receiver.shutdown()
+    ((where, body),) = received
+    assert where == "/v1/traces application/x-protobuf"
+    (of_service,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    assert "shop-recall" in [one.value.string_value for one in of_service.resource.attributes if one.key == "service.name"]
+    spans = {span.name: span for span in of_service.scope_spans[0].spans}
+    assert set(spans) == {"GET /recall", "parse", "encode", "search", "render"}
+    assert (spans["GET /recall"].trace_id.hex(), spans["GET /recall"].parent_span_id.hex()) == (TRACE, PARENT)
+    assert spans["search"].parent_span_id == spans["GET /recall"].span_id
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
