@@ -228,7 +228,7 @@ class RecallEngine:
         for numbers in alike.values():
             first = plans[numbers[0]]
             found = self.find_nearest([plans[number].vector for number in numbers], first.depth, first.selection.allowed)
-            answers.update(zip(numbers, self._list_items([plans[number] for number in numbers], found), strict=True))
+            answers.update(zip(numbers, self._list_each([plans[number] for number in numbers], found), strict=True))
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
@@ -327,6 +327,15 @@ class RecallEngine:
     def _answer(self, plan: _Plan) -> RecallAnswer:
         (answer,) = self._list_items([plan], self.find_nearest([plan.vector], plan.depth, plan.selection.allowed))
         return answer
+
+    def _list_each(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> Sequence[RecallAnswer | Exception]:
+        """Returns what `_list_items` returns or raises for each plan alone: a list that fails takes no other with it."""
+        try:
+            return self._list_items(plans, nearest)
+        except Exception as error:
+            if len(plans) == 1:
+                return [error]
+            return [one for plan, found in zip(plans, nearest, strict=True) for one in self._list_each([plan], [found])]
 
     def _list_items(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> list[RecallAnswer]:
         """Returns the lists of plans of one kind, from the items nearest to their vectors."""

@@ -144,6 +144,21 @@ def test_lists_merged_together_are_those_of_each_alone(engine):
     assert together == [engine.recall_for_user(one.user_id, one.options) for one in requests]
 
 
+def test_a_list_that_cannot_be_merged_takes_no_other_with_it(engine, monkeypatch):
+    merge = engine.channels.merge
+
+    def fail_for_seven(own, nearest, selections):
+        if any(selection.k == 7 for selection in selections):
+            raise FloatingPointError
+        return merge(own, nearest, selections)
+
+    monkeypatch.setattr(engine.channels, "merge", fail_for_seven)
+    requests = [UserRequest(user, options=ListOptions(k)) for user, k in (("a0", 6), ("a1", 7), ("b0", 5))]
+    first, second, third = engine.recall_for_users(requests)
+    assert isinstance(second, FloatingPointError)
+    assert (first, third) == (engine.recall_for_user("a0", ListOptions(6)), engine.recall_for_user("b0", ListOptions(5)))
+
+
 def test_history_of_a_request_is_its_own_history(engine):
     item, other = engine.bundle.items.ids_at(np.array([0, 1]))
     answer = recall_for_request(

@@ -289,14 +289,14 @@ def log_odds(merge: Merge, signals: Float64Array) -> Float64Array:
     Term after term: a matrix product would round one candidate differently from the same one among others.
     """
     names = signals_of(merge.channels)
-    odds = np.full(signals.shape[1:], merge.intercept)
+    odds, product = np.full(signals.shape[1:], merge.intercept), np.empty(signals.shape[1:])
     for place, (name, values) in enumerate(zip(names, signals, strict=True)):
         slope = np.full(values.shape, merge.weights[Term(name)])
         for other, others in zip(names[place:], signals[place:], strict=True):
             weight = merge.weights.get(Term(name, other), 0.0)
             if weight:
-                slope += weight * others
-        odds += slope * values
+                slope += np.multiply(others, weight, out=product)
+        odds += np.multiply(slope, values, out=product)
     return odds
 
 
