@@ -18,9 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import scipy.sparse as sp
 
+from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.samples.sample import SampleWeights
+from dssm_assets.core.training.closed_form.svd_init import divide_rows, item_codes, scale_to_std
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
@@ -46,6 +49,8 @@ SEQUENCE = HISTORY_PREFIX + ITEM
 NEGATIVE_POWER = 0.75
 """Exponent of an item's count in the distribution of sampled negatives, as in the product's default."""
 INFERENCE_ROWS = 1024
+CODE_DIM = 64
+"""Width of added codes."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,30 @@ def fit_vectors(split: Split, entities: Entities | None, settings: Settings, see
     """Returns the vectors of all users and items of the training part, without a prior, and samples per CPU-second.
 
     Of several fits the vectors are side by side, so that a product is the mean of the fits' products. Their seeds are
-    fits x seed, fits x seed + 1, ...
+    fits x seed, fits x seed + 1, ... Added codes are further columns, whose products are added to that mean.
     """
     tables = split_tables(split, entities, settings)
     fitted = [_fit_once(tables, settings, settings.fits * seed + number) for number in range(settings.fits)]
     speed = 1.0 / sum(1.0 / of_fit for _, of_fit in fitted)
-    return concatenate_vectors([vectors for vectors, _ in fitted], settings.fits**-0.5), speed
+    vectors = concatenate_vectors([vectors for vectors, _ in fitted], settings.fits**-0.5)
+    if settings.added_codes is not None:
+        vectors = concatenate_vectors([vectors, code_vectors(split, settings.added_codes)])
+    return vectors, speed
+
+
+def code_vectors(split: Split, section: SvdInit) -> ByVectors:
+    """Returns the codes of `training.svd_init` as vectors: a user's is the sum of its items' over the root of their number.
+
+    They are what a frozen embedding under a pooling of kind root gives. Here they stand alone, because a pooling in the towers
+    of the encoder would also pool its item embedding for them.
+    """
+    ones = np.ones(len(split.user), np.float32)
+    histories = sp.csr_matrix((ones, (split.user, split.item)), shape=(len(split.user_ids), len(split.item_ids)))
+    weighed = divide_rows(histories, section.user_exponent)
+    codes = item_codes(weighed, np.asarray(weighed.sum(axis=0)).ravel(), CODE_DIM, section)
+    codes *= section.scale if section.score_std is None else np.float32(scale_to_std(histories, codes, section.score_std))
+    lengths = np.maximum(1.0, np.bincount(split.user, minlength=len(split.user_ids)))
+    return ByVectors(np.asarray((histories @ codes) / np.sqrt(lengths)[:, None], np.float32), codes)
 
 
 def concatenate_vectors(parts: Sequence[ByVectors], factor: float = 1.0) -> ByVectors:

@@ -4,7 +4,8 @@ All were chosen on the inner split (the rule applied again inside the training p
 outer one. ML-1M has its own pace (batch, rates); otherwise there is one recipe, and splits differ in the history that a sample
 sees: for the last 20 % one that ends up to a quarter early, for leave-one-out the exact history, for calendar splits any share
 of it, or all other items of the user. On calendar splits a frozen embedding is concatenated to the towers' outputs. For
-leave-one-out of ML-1M the user tower is a sequence encoder, and items have no features but their id.
+leave-one-out of ML-1M the user tower is a sequence encoder, items have no features but their id, and codes in closed form are
+added to the products.
 
 Belongs here: configuration as values, and ablations of it. Does not belong here: running them (`quality.py`).
 """
@@ -23,7 +24,7 @@ CHOSEN_ON = "the inner split"
 CHOSEN_ON_CUTS = "the inner split; codes and prior on the mean of the inner split and the same {} days earlier, one seed"
 CHOSEN_BY_LOSS = (
     "batch and rates: training loss of the first steps on the inner split; negatives: two epochs of a third of its users; "
-    "two fits: short sequences derived from ML-1M; epochs: three quarters of an hour on one thread"
+    "two fits: short sequences derived from ML-1M; codes: a third of its users; epochs: three quarters of an hour on one thread"
 )
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
@@ -45,6 +46,8 @@ class Settings:
         id_dim: width of item and user embeddings.
         side_dim: width of the others.
         fits: number of fits with seeds of their own, whose vectors are concatenated.
+        added_codes: codes in closed form whose products are added to those of the fits, with an embedding of no feature
+            (`quality_ours.py`); None: none.
         code_dim: width of the frozen embedding (`model.frozen_embedding`); 0: none.
         prior: in one more dimension, in units of the cosine; None: no prior.
         chosen_on: where these values come from.
@@ -62,6 +65,7 @@ class Settings:
     prior: Prior | None = None
     chosen_on: str = CHOSEN_ON
     fits: int = 1
+    added_codes: SvdInit | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns what differs from the product's defaults, and the features."""
@@ -71,6 +75,7 @@ class Settings:
             "training": self.training.model_dump(mode="json", exclude_defaults=True),
             **{name: getattr(self, name) for name in features},
             "prior": None if self.prior is None else self.prior.model_dump(),
+            "added_codes": None if self.added_codes is None else self.added_codes.model_dump(exclude_defaults=True),
             "chosen_on": self.chosen_on,
         }
 
@@ -110,6 +115,7 @@ class _HistorySettings:
     code_dim: int = 0
     codes: SvdInit | None = None
     fits: int = 1
+    added_codes: SvdInit | None = None
 
 
 _LAST_PART = _HistorySettings({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
@@ -130,6 +136,7 @@ _ENCODED = _HistorySettings(
     with_features=False,
     chosen_on=CHOSEN_BY_LOSS,
     fits=2,
+    added_codes=SvdInit(embedding=CODE, score_std=0.025, ridge=30.0, user_exponent=0.5),
 )
 _ANY_SHARE = _HistorySettings(
     {
@@ -232,6 +239,7 @@ def chosen(dataset: str, split: str) -> Settings:
         prior=history.prior,
         chosen_on=note,
         fits=history.fits,
+        added_codes=history.added_codes,
     )
 
 
@@ -260,7 +268,7 @@ def ablations(settings: Settings) -> dict[str, Settings]:
         **(without_history if settings.with_user_id or settings.with_side else {}),
         "no random cut of the history": model(history_cut={}),
         "one pooling: mean of 50": model(poolings=[MEAN_50], history_length=50),
-        "no codes": alone,
+        "no codes": replace(alone, added_codes=None),
         "no skip": model(skip=False),
         "no embedding dropout": model(embedding_dropout=0.0),
         "no side features": replace(settings, with_side=False),

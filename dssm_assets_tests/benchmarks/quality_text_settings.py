@@ -1,8 +1,8 @@
 """The fixed settings of text files without times and side features: `sequences` (leave one out) and `pair` (train and test).
 
 They are the same for every file, up to facts of it: the number of items, and of events per user. Sequences have two
-candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their epochs
-and for the strength of popularity (`quality_choice.py`): which is best depends on how much the order of a line says. A graph, whose order
+candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their
+epochs, whether codes in closed form are added, and for the strength of popularity (`quality_choice.py`): which is best depends on how much the order of a line says. A graph, whose order
 means nothing, has towers that read all other items of a user, next to codes in closed form, which alone are near EASE. All values
 were chosen on files that are derived from the data sets of the other splits, on their inner splits
 (`docs/recall_experiments.md`).
@@ -31,6 +31,8 @@ LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
 CHOSEN_ON: Final = "inner splits of files derived from MovieLens, Online Retail and Complete Journey"
 EASE_L2: Final = 500.0
+ADDED_CODES: Final = SvdInit(embedding=CODE, score_std=0.05, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
+"""Codes whose products validation may add; those of a candidate have a deviation of .15 to .25, of their sum of .3."""
 
 
 def text_candidates(rule: str, *, events: int, items: int, events_per_user: float) -> dict[str, Settings]:
@@ -38,7 +40,8 @@ def text_candidates(rule: str, *, events: int, items: int, events_per_user: floa
     if rule == PAIR:
         return {"codes and towers": _pair(events)}
     parts = {"encoder": _encoder(events, items, events_per_user), "poolings": _poolings(events)}
-    return parts if events >= LARGE_EVENTS else {name: replace(part, fits=2) for name, part in parts.items()}
+    fits = 1 if events >= LARGE_EVENTS else 2
+    return {name: replace(part, fits=fits, added_codes=ADDED_CODES) for name, part in parts.items()}
 
 
 def text_peer_settings(name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import LeakError
 from dssm_assets_tests.benchmarks.quality_features import (
     item_columns,
@@ -18,7 +19,7 @@ from dssm_assets_tests.benchmarks.quality_features import (
     recent_popularity,
     user_columns,
 )
-from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, concatenate_vectors, fit_vectors, split_tables
+from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, code_vectors, concatenate_vectors, fit_vectors, split_tables
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import chosen
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split, cut, distinct_log, read_split
@@ -87,6 +88,26 @@ def test_products_of_several_fits_are_their_mean(data: Path) -> None:
     assert twice.users @ twice.items.T == pytest.approx(mean, abs=1e-5)
     assert not np.allclose(alone[0].users @ alone[0].items.T, mean, atol=1e-3)
     assert speed > 0
+
+
+def test_added_codes_add_their_products(data: Path) -> None:
+    split, entities = read_split(data, "lastpct-20"), read_entities(data)
+    base = chosen("ml-100k", "lastpct-20").with_training(epochs=1, batch_size=64)
+    codes = SvdInit(embedding="codes", score_std=0.1)
+    alone, _ = fit_vectors(split, entities, base, 0)
+    both, _ = fit_vectors(split, entities, replace(base, added_codes=codes), 0)
+    added = code_vectors(split, codes)
+    expected = alone.users @ alone.items.T + added.users @ added.items.T
+    assert both.users @ both.items.T == pytest.approx(expected, abs=1e-5)
+
+
+def test_code_vectors_by_hand() -> None:
+    # One user has items 0 and 1, one has item 2. The directions of the two histories are (.71, .71, 0) and (0, 0, 1), so items 0 and 1
+    # have a code of length .71. The first user's vector is the sum of both, 1.41, over root 2, and its product with either .71.
+    split = _split([(0, 0, 0), (0, 1, 1), (1, 2, 0), (0, 2, 9 * SECONDS_PER_DAY), (1, 0, 9 * SECONDS_PER_DAY)], "temporal-1")
+    vectors = code_vectors(split, SvdInit(embedding="codes", scale=1.0))
+    products = vectors.users @ vectors.items.T
+    assert products == pytest.approx(np.array([[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]]), abs=1e-6)
 
 
 def test_concatenated_vectors_add_their_scores() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dssm_assets.core.config.training import SvdInit
 from dssm_assets_tests.benchmarks import quality
-from dssm_assets_tests.benchmarks.quality_choice import choose_parts
+from dssm_assets_tests.benchmarks.quality_choice import before_last_day, choose_parts
 from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split
@@ -142,12 +143,28 @@ def test_the_choice_takes_the_candidate_that_finds_held_out_events(tmp_path: Pat
     base = text_candidates("loo", events=9, items=20, events_per_user=5.0)["poolings"].with_training(
         batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02, epochs=4
     )
-    base = replace(base, id_dim=8).with_model(output_dim=16, hidden_units=[16])
+    base = replace(base, id_dim=8, added_codes=None).with_model(output_dim=16, hidden_units=[16])
     blind = base.with_model(poolings=[{"kind": "mean", "length": 50}], embedding_dropout=0.95)
     chosen = choose_parts(split, {"blind": blind, "reads the order": base})
     assert [part.model.poolings for part in chosen.parts] == [base.model.poolings]
     assert 1 <= chosen.parts[0].training.epochs <= 4 and chosen.parts[0].training.validation_days == 0
     assert chosen.prior is not None
+
+
+def test_the_choice_counts_added_codes(tmp_path: Path) -> None:
+    """Codes know the group of an item; towers that learn nothing do not."""
+    split = read_sequence_split(_file(tmp_path, "circle.txt", *_groups(120, 6)))
+    base = text_candidates("loo", events=9, items=20, events_per_user=5.0)["poolings"]
+    codes = SvdInit(embedding="codes", score_std=10.0, ridge=100.0)
+    base = replace(base, fits=1, id_dim=8, added_codes=codes).with_model(output_dim=16, hidden_units=[16])
+    base = base.with_training(epochs=1, learning_rate=1e-9, embedding_learning_rate=1e-9)
+    assert [part.added_codes for part in choose_parts(split, {"poolings": base}).parts] == [codes]
+    # Where nothing but the order is to be learned, these codes hide what the towers know.
+    learning = base.with_training(batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02, epochs=4)
+    assert [part.added_codes for part in choose_parts(split, {"poolings": learning}).parts] == [None]
+    before = before_last_day(split)
+    assert len(before.user) == len(split.user) - 120
+    assert before.by_user()[1].tolist() == list(range(0, 481, 4))  # 6 items, less the held-out one and the last
 
 
 def _groups(count: int, items: int) -> list[str]:
