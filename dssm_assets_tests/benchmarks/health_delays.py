@@ -143,13 +143,15 @@ class Delay(NamedTuple):
         connect: until the connection is open; the kernel does it, even if the service is busy.
         send: until the request is sent.
         wait: until the answer is there.
-        core: of `wait`, seconds for which the service could have run, but had no core.
+        worked: of it all, for how long the event loop's thread had a core; a wait without work is the machine's.
+        queued: of it all, for how long that thread could have run, but had no core.
     """
 
     connect: float
     send: float
     wait: float
-    core: float
+    worked: float
+    queued: float
 
     @property
     def total(self) -> float:
@@ -157,8 +159,9 @@ class Delay(NamedTuple):
         return self.connect + self.send + self.wait
 
     def __str__(self) -> str:
-        connect, send, wait, core = (round(1000 * seconds) for seconds in self)
-        return f"{1000 * self.total:.0f} ms (connect {connect}, send {send}, answer {wait}, of which without a core {core})"
+        connect, send, wait, worked, queued = (round(1000 * seconds) for seconds in self)
+        stages = f"connect {connect}, send {send}, answer {wait}"
+        return f"{1000 * self.total:.0f} ms ({stages}; the service worked {worked}, waited for a core {queued})"
 
 
 def measure_delays(port: int, count: int, pid: int) -> list[Delay]:
@@ -166,7 +169,7 @@ def measure_delays(port: int, count: int, pid: int) -> list[Delay]:
     delays = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as kept:
         for number in range(count):
-            queued, start = _queued_seconds(pid), time.perf_counter()
+            (worked, queued), start = _count_seconds(pid), time.perf_counter()
             connection = kept if number % 2 else socket.create_connection(("127.0.0.1", port), timeout=60)
             connected = time.perf_counter()
             connection.sendall(HEALTH)
@@ -176,13 +179,15 @@ def measure_delays(port: int, count: int, pid: int) -> list[Delay]:
                 assert part, "the service closed the connection of the probe"
                 received += part
             answered = time.perf_counter()
-            delays.append(Delay(connected - start, sent - connected, answered - sent, _queued_seconds(pid) - queued))
+            after = _count_seconds(pid)
+            delays.append(Delay(connected - start, sent - connected, answered - sent, after[0] - worked, after[1] - queued))
             if connection is not kept:
                 connection.close()
             time.sleep(PAUSE_SECONDS)
     return delays
 
 
-def _queued_seconds(pid: int) -> float:
-    """Returns for how long the main thread of a process has waited for a core since its start."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+def _count_seconds(pid: int) -> tuple[float, float]:
+    """Returns for how long the main thread of a process has worked and has waited for a core since its start."""
+    worked, queued, _ = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()
+    return int(worked) / 1e9, int(queued) / 1e9
