@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -114,24 +116,29 @@ def test_second_demo_reuses_everything(homes: list[tuple[Path, dict[str, Any], f
     assert _digests(_workspace(home)) == before
 
 
-def test_no_sample_sees_its_own_event(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
-    """The last event of a sample's history is strictly earlier than the sample, and the next one of the user is not."""
+def test_no_sample_sees_its_own_day(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
+    """The demo's history ends with the day before the sample (`training.history: day`): the user's next event is of that day or later."""
     import numpy as np
 
     workspace = _workspace(homes[0][0])
+    config = workspace.config
     ds = workspace.tables.partitions.days("train_samples")[-1]
     stored = workspace.need("train_samples", ds)
     samples, history, users = (
         workspace.artifacts.map_table(stored, f"{name}.arrow") for name in ("samples", "history", "users")
     )
-    end, user, when = (samples.column(name).to_numpy() for name in ("history_end", "user_index", "event_time_ms"))
+    names = ("history_end", "user_index", "event_time_ms", "day")
+    end, user, when, day = (samples.column(name).to_numpy() for name in names)
     start, stop = (users.column(name).to_numpy()[user] for name in ("history_start", "history_end"))
     times = history.column("event_time_ms").to_numpy()
+    midnight = dt.datetime.fromisoformat(ds).replace(tzinfo=ZoneInfo(config.calendar.timezone))
+    before = [midnight - dt.timedelta(days=config.window.days - number) for number in range(config.window.days)]
+    day_start = np.array([int(one.timestamp() * 1000) for one in before])[day]
+    assert (day_start <= when).all() and (when < day_start + 25 * 3_600_000).all()
     has_past, has_next = end > start, end < stop
-    assert has_past.any()
-    assert (times[end[has_past] - 1] < when[has_past]).all()
-    assert (times[end[has_next]] >= when[has_next]).all()
-    assert np.array_equal(has_next, np.ones(len(end), bool))
+    assert has_past.any() and has_next.all()
+    assert (times[end[has_past] - 1] < day_start[has_past]).all()
+    assert (times[end] >= day_start).all()
 
 
 def test_notebook_runs_on_what_the_demo_stored(homes: list[tuple[Path, dict[str, Any], float, str]]) -> None:
