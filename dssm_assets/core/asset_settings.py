@@ -64,14 +64,14 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
 NOT_READ: Final = frozenset({"name", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"})
 """Sections that decide nothing about the rows of the assets in READS, the gate's verdict aside."""
 
-_HOW: Final = frozenset(
+HOW: Final = frozenset(
     {
         "tables.user.uri",
-        "tables.user.options",
+        "tables.user.storage_options",
         "tables.item.uri",
-        "tables.item.options",
+        "tables.item.storage_options",
         "tables.behavior.uri",
-        "tables.behavior.options",
+        "tables.behavior.storage_options",
         "features.fg",
         "features.fg_path",
         "training.checkpoint_minutes",
@@ -101,7 +101,7 @@ def digest_settings(config: PipelineConfig, fg: Mapping[str, Any]) -> dict[str, 
 
 
 def _digest(given: Mapping[str, Any], fg: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    read = {key: value for key in sorted(set(keys) - _HOW) for value in _find(given, key.split("."))}
+    read = {key: value for key in sorted(set(keys) - HOW) for value in _find(given, key.split("."))}
     parts = {key: _without(value, key) for key, value in read.items()} | ({"fg": fg} if FG in keys else {})
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -119,4 +119,4 @@ def _without(value: Any, where: str) -> Any:
     """Returns a value without the keys that do not count."""
     if not isinstance(value, Mapping):
         return value
-    return {name: _without(inner, f"{where}.{name}") for name, inner in value.items() if f"{where}.{name}" not in _HOW}
+    return {name: _without(inner, f"{where}.{name}") for name, inner in value.items() if f"{where}.{name}" not in HOW}

@@ -38,7 +38,7 @@ from dssm_assets.core.errors import CheckFailedError, Fault, PartitionMissingErr
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.file_names import BundleFile, ItemChannelColumn, ModelFile, OwnItemColumn
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile, OwnItemColumn
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import kth_best, recall_at, ship_index
@@ -182,6 +182,11 @@ class _Base:
         if manifest["format"] != FORMAT or lacking:
             got = f"format {manifest['format']}, without the digests of {', '.join(lacking) or 'none'}"
             raise ProvenanceError(Fault(f"bundle {bundle_id}", "a bundle of this version", got, self._again))
+        channels = folder / BundleFile.CHANNELS
+        version = json.loads(channels.read_bytes())["version"] if channels.exists() else CHANNELS_VERSION
+        if version != CHANNELS_VERSION:
+            expected, got = f"channels of version {CHANNELS_VERSION}", f"version {version}"
+            raise ProvenanceError(Fault(f"bundle {bundle_id}", expected, got, self._again))
         self.model, self.items_before, self.users_before = (self.need(workspace, *key.split("/")) for key in needed)
         self.spec = TowerSpec.model_validate(json.loads((folder / BundleFile.TOWERS).read_bytes())["spec"])
         self.towers: TwoTower = map_model(workspace.artifacts.local_path(self.model, ModelFile.WEIGHTS), self.spec)

@@ -17,6 +17,7 @@ from dssm_assets.core.channels.merge import ChannelScorer, DescribedUsers, Merge
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName, Channels
+from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, fit_neighbors
 from dssm_assets.core.evaluation.interactions import Interactions
@@ -77,13 +78,22 @@ def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], shared
 
 
 def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
-    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off."""
+    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off.
+
+    Raises:
+        PartitionMissingError: the day has no weights.
+        SchemaError: another version wrote them.
+    """
     settings = workspace.config.channels
     if not settings.is_enabled:
         return [], []
     stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
-    names = [source.name for source in settings.sources]
-    return from_rows(workspace.tables.read(stored).to_pylist(), names), [stored]
+    table = workspace.tables.read(stored)
+    if table.column_names != [column.name for column in CHANNEL_WEIGHTS.columns]:
+        where, expected = f"{CHANNEL_WEIGHTS.name}, {ds}", "the columns of this version"
+        command = f"dssm-assets materialize channel_weights hit_counts total_hit_rate --from {ds}"
+        raise SchemaError(Fault(where, expected, ", ".join(table.column_names), command))
+    return from_rows(table.to_pylist(), [source.name for source in settings.sources]), [stored]
 
 
 class _ListsOnce:

@@ -48,16 +48,21 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
 
 
 def _short_days(raws: Iterable[tuple[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
-    """Yields groups of days whose raw rows have the same columns and are few."""
+    """Yields groups of days whose raw rows have the same columns and are few; those before a day that cannot be read, too."""
     group: dict[str, pa.Table] = {}
     group_rows = 0
-    for ds, raw in raws:
-        is_same = not group or next(iter(group.values())).schema.equals(raw.schema)
-        if group and (not is_same or len(group) == GROUP_DAYS or group_rows + raw.num_rows > ROW_GROUP_ROWS):
+    try:
+        for ds, raw in raws:
+            is_same = not group or next(iter(group.values())).schema.equals(raw.schema)
+            if group and (not is_same or len(group) == GROUP_DAYS or group_rows + raw.num_rows > ROW_GROUP_ROWS):
+                yield group
+                group, group_rows = {}, 0
+            group[ds] = raw
+            group_rows += raw.num_rows
+    except Exception:
+        if group:
             yield group
-            group, group_rows = {}, 0
-        group[ds] = raw
-        group_rows += raw.num_rows
+        raise
     if group:
         yield group
 

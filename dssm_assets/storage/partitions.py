@@ -273,9 +273,9 @@ class PartitionStore:
         paths = {layout.manifest_path(self.root, asset, ds): ds for ds in days}
         with location_errors(self.root, "key storage.root"):
             texts = self.fs.cat(list(paths), on_error="return") if paths else {}
-        for text in texts.values():
-            if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
-                raise text
+            for text in texts.values():
+                if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
+                    raise text
         found = {ds: texts.get(path) for path, ds in paths.items()}
         return {ds: Manifest.from_json(text) for ds, text in found.items() if isinstance(text, bytes)}
 

@@ -1,10 +1,12 @@
 """Every step reads only settings that its asset declares, and only those change the digest."""
 
 import dataclasses
+import typing
 
+import pydantic
 import pytest
 
-from dssm_assets.core.asset_settings import NOT_READ, READS, digest_settings
+from dssm_assets.core.asset_settings import HOW, NOT_READ, READS, digest_settings
 from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
@@ -56,6 +58,20 @@ def test_steps_read_what_their_assets_declare(tmp_path_factory, tmp_path):
         if undeclared_ones := READ - declared:
             undeclared[row.name] = sorted(undeclared_ones)
     assert undeclared == {}
+
+
+@pytest.mark.parametrize("place", sorted(HOW | NOT_READ | {key for keys in READS.values() for key in keys}))
+def test_every_named_setting_exists(place):
+    model = PipelineConfig
+    for name in place.split("."):
+        assert name in model.model_fields, place
+        model = next((one for one in models_in(model.model_fields[name].annotation)), None)
+
+
+def models_in(annotation):
+    """Returns the sections among the types of an annotation."""
+    found = [annotation, *typing.get_args(annotation)]
+    return [one for one in found if isinstance(one, type) and issubclass(one, pydantic.BaseModel)]
 
 
 def test_every_asset_of_a_day_declares_its_settings():

@@ -22,6 +22,7 @@ from dssm_assets.core.errors import (
     ProvenanceError,
     SchemaError,
 )
+from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
@@ -125,7 +126,7 @@ def test_a_new_item_is_recalled_and_filters_know_it(refreshed: tuple[Workspace, 
     # It has the attributes of a_00 and its category alone: nearer to users of group a than every item of group b.
     assert all(items.index("z_00") <= 10 for user, items in lists.items() if user[0] == "a")
     assert all(items.index("z_00") > 9 for user, items in lists.items() if user[0] == "b")
-    merged = engine.recall_for_user("a1", ListOptions(20))
+    merged = engine.recall_for_user("a1", ListOptions(21))
     assert merged.sources is not None
     assert "vectors" in merged.sources[merged.item_ids.index("z_00")]
 
@@ -324,6 +325,12 @@ def test_what_cannot_be_refreshed_is_refused(served: Path, tmp_path: Path) -> No
     ):
         publish_delta(workspace, TODAY)
     manifest_path.write_text(json.dumps(manifest))
+    channels_path = manifest_path.parent / str(BundleFile.CHANNELS)
+    channels = json.loads(channels_path.read_text())
+    channels_path.write_text(json.dumps({**channels, "version": 2}))
+    with pytest.raises(ProvenanceError, match="channels of version 3, got version 2"):
+        publish_delta(workspace, TODAY)
+    channels_path.write_text(json.dumps(channels))
     workspace.tables.partitions.remove("dssm_model", EVALUATION_DAY)
     with pytest.raises(PartitionMissingError, match="dssm_model"):
         publish_delta(workspace, TODAY)

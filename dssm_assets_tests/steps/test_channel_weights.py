@@ -4,16 +4,21 @@ The tiny world is fitted without validation days; `fitted` fits it again with so
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from dssm_assets.core.channels.merge import IS_OWN_ITEM, Signal, Term, default_merges
 from dssm_assets.core.channels.own_history import OWN_EVENTS
-from dssm_assets.core.channels.weights_table import from_rows
+from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps.channel_weights import channel_weights
+from dssm_assets.steps.channels import read_merges
 from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
@@ -130,3 +135,14 @@ def test_channels_that_are_switched_off_leave_the_model_and_the_baselines(world,
     assert run(channel_weights, workspace).manifest.rows == 0
     scorers = workspace.tables.read(run(hit_counts, workspace).manifest).column("scorer").unique().to_pylist()
     assert [name for name in scorers if "merged" in name or "channel" in name] == []
+
+
+def test_weights_of_another_version_name_the_command_that_makes_them(world, tmp_path):
+    workspace = opened(world, tmp_path)
+    table = workspace.tables.read(run(channel_weights, workspace).manifest)
+    spec = dataclasses.replace(CHANNEL_WEIGHTS, columns=CHANNEL_WEIGHTS.columns[:3] + CHANNEL_WEIGHTS.columns[5:])
+    spec = dataclasses.replace(spec, key=("list_name", "channel", "signal"))
+    earlier = table.filter(pc.equal(table.column("other_channel"), "")).drop_columns(["other_channel", "other_signal"])
+    workspace.tables.write(spec, EVALUATION_DAY, earlier)
+    with pytest.raises(SchemaError, match=r"materialize channel_weights hit_counts"):
+        read_merges(workspace, EVALUATION_DAY)

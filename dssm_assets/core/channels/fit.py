@@ -164,10 +164,13 @@ def _known_signals(merge: Merge, known: Sequence[ChannelName]) -> tuple[Signal, 
 
 
 def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
-    """Returns whether the held-out days can tell a weight. In products the vectors cannot stand in for the neighbours."""
-    channels = {signal.channel for signal in term if signal is not None}
-    is_settled = ChannelName.VECTORS in known or term.other is None or ChannelName.ITEM_TO_ITEM not in channels
-    return is_settled and channels <= set(known)
+    """Returns whether the held-out days can tell a weight.
+
+    Without vectors only the signals and what they say of own items: other products would be fitted to lists that lack the vectors'
+    items, and then rank these.
+    """
+    is_settled = ChannelName.VECTORS in known or term.other is None or IS_OWN_ITEM in term
+    return is_settled and {signal.channel for signal in term if signal is not None} <= set(known)
 
 
 def _value(term: Term, signals: Mapping[Signal, Float64Array]) -> Float64Array:

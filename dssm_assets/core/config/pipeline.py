@@ -47,9 +47,7 @@ class Layout(StrEnum):
 class SourceTable(Section):
     """Location of a source table and the mapping of its columns."""
 
-    uri: str = Field(
-        min_length=1, description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file."
-    )
+    uri: str = Field(description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file.")
     format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
     layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
     storage_options: dict[str, Any] = Field(
@@ -66,6 +64,13 @@ class SourceTable(Section):
         description="Columns of times of users or items (registration, publication), in any form that a log's times may have. "
         "Each becomes a feature input days_since_<column>, its age as of the day; a time after the day has none.",
     )
+
+    @field_validator("uri")
+    @classmethod
+    def _names_a_place(cls, value: str) -> str:
+        if not value:
+            raise ValueError("expected a path or a URL, got an empty text")
+        return value
 
     @field_validator("keep")
     @classmethod

@@ -229,7 +229,8 @@ class DenseAdamW:
     def load(self, state: dict[str, Tensor]) -> None:
         """Restores what `state` returned."""
         for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+            if name in state:  # torch's AdamW, which wrote earlier states, had nothing of a parameter without a gradient
+                tensor.copy_(state[name])
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:

@@ -372,11 +372,13 @@ class DuckDBEngine:
         """Returns a bound input."""
         shape = self._shape(value)
         # To ask DuckDB for the types takes longer than to read a short table: they follow from the manifest's.
-        if shape not in _SCHEMAS:
+        schema = _SCHEMAS.get(shape)
+        if schema is None:
+            schema = connection.table(name).schema()
             if len(_SCHEMAS) >= _MAX_QUERIES:
                 _SCHEMAS.clear()
-            _SCHEMAS[shape] = connection.table(name).schema()
-        return ibis.table(_SCHEMAS[shape], name=name)
+            _SCHEMAS[shape] = schema
+        return ibis.table(schema, name=name)
 
 
 _MAX_QUERIES: Final = 512
