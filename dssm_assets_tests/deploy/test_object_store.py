@@ -181,19 +181,21 @@ def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(
     fs = remote.tables.partitions.fs
     fs.put(f"{tmp_path}/remote/home/tables/", f"{root}/", recursive=True)
     store = BundleStore(serving_root(root), options)
-    base = store.pointer().bundle_id  # type: ignore[union-attr]
+    before = store.pointer()
+    assert before is not None, "the whole bundle is served from the store"
     live = LiveEngine(serving_root(root), options)
     change_sources(remote)
     result = publish_delta(remote, TODAY)
     assert result.counts == expected.counts
-    assert result.published is not None and expected.published is not None
+    assert expected.published is not None, "the sources have changed"
+    assert result.published is not None
     assert result.published.bundle_id == expected.published.bundle_id
     store.verify(result.published.bundle_id)
     assert "_staging" not in " ".join(fs.find(root))
     assert live.refresh()
     assert live.engine.bundle.bundle_id == result.published.bundle_id
     assert live.engine.similar_items("z_00").item_ids
-    assert store.rollback().bundle_id == base
+    assert store.rollback().bundle_id == before.bundle_id
     assert live.refresh()
     with pytest.raises(UnknownIdError):
         live.engine.similar_items("z_00")

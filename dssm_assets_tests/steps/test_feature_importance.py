@@ -17,6 +17,7 @@ from dssm_assets.core.training.validation import validation_set
 from dssm_assets.steps import feature_config
 from dssm_assets.steps.feature_importance import ALL_FEATURES, TABLE, feature_groups, feature_importance
 from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, USERS, world
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -118,4 +119,5 @@ class _Fg:
 
 
 def _settings() -> feature_config.RunSettings:
-    return feature_config.RunSettings(None, SPEC, Model(**SMALL_MODEL), Training(), 0, StepPlan(1, 1), "")  # type: ignore[arg-type]
+    manifest = Manifest("training_config", EVALUATION_DAY, ())
+    return feature_config.RunSettings(manifest, SPEC, Model(**SMALL_MODEL), Training(), 0, StepPlan(1, 1), EVALUATION_DAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,9 +71,14 @@ def test_write_new_replaces_what_a_killed_writer_left(tmp_path: Path) -> None:
 
 
 def test_write_new_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    with pytest.raises(TypeError):
-        write_new(str(tmp_path / "part.parquet"), "text")  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_new(str(tmp_path / "part.parquet"), bytes(8192))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == [], "half of it had been written"
 
 
 def _umask() -> int:

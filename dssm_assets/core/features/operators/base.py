@@ -115,8 +115,12 @@ class Operator(Definition, ABC):
         """
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
-        """Returns lists of values and lists of float32 weights of the same lengths, for a weighted feature."""
-        raise NotImplementedError(f"{self.feature_type} has no weights")
+        """Returns lists of values and lists of float32 weights of the same lengths.
+
+        Raises:
+            TypeError: the feature is not weighted.
+        """
+        raise TypeError(f"{self.feature_type} has no weights")
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
