@@ -152,7 +152,9 @@ def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
     Example: rows [3, 4] and [] become [[3, 4], [0, 0]] with weights [[.5, .5], [0, 0]].
     """
-    if len(bag.offsets) == 2 and len(bag.values):  # a request's: one row needs no padding
+    if len(bag.offsets) == 2:  # a request's: one row needs no padding, unless it is empty
+        if len(bag.values) == 0:
+            return np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32)
         return bag.values.astype(np.int64)[None], bag.weights.astype(np.float32)[None]
     lengths = np.diff(bag.offsets)
     shape = (len(lengths), max(1, int(lengths.max(initial=0))))

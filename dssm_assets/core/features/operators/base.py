@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -122,7 +123,7 @@ class Operator(Definition, ABC):
         """
         raise TypeError(f"{self.feature_type} has no weights")
 
-    @property
+    @cached_property
     def expressions(self) -> tuple[Expression, ...]:
         """The inputs, parsed."""
         return tuple(parse_expression(text) for text in self.expression_texts)

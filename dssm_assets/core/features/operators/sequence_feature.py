@@ -49,7 +49,7 @@ class SubFeature(Definition):
         """The operator that works on elements; an element has one value unless the definition says otherwise."""
         return self.operator.as_element()
 
-    @property
+    @cached_property
     def sequence_inputs(self) -> tuple[Expression, ...]:
         """The inputs that are sequences."""
         columns = [expression for expression in dict.fromkeys(self.operator.expressions) if expression.is_column]
