@@ -173,8 +173,17 @@ def kind_of(kind: pa.DataType) -> ValueKind:
     return ValueKind.TEXT if is_text(kind) or pat.is_null(kind) else ValueKind.OTHER
 
 
-_USER: Final = re.compile(r"user|uid|member|customer|household|visitor|account|buyer|client|device", re.IGNORECASE)
-_ITEM: Final = re.compile(r"item|iid|sku|product|goods|article|movie|video|song|track|book|content|doc|stock", re.IGNORECASE)
+_USER: Final = re.compile(
+    r"user|uid|member|customer|household|visitor|account|buyer|client|device|listener|viewer|reader|player|subscriber|shopper"
+    r"|consumer|cookie|profile|person|guest|learner|student|reviewer",
+    re.IGNORECASE,
+)
+_ITEM: Final = re.compile(
+    r"item|iid|sku|product|goods|article|movie|video|song|track|book|content|doc|stock|asin|listing|business|restaurant|recipe"
+    r"|venue|place|poi(?:$|_)|hotel|artist|album|anime|game|news|post|title|course|episode|show|photo|offer"
+    r"|(?:^|_)(?:ad|app|job)(?:$|_?id$)",
+    re.IGNORECASE,
+)
 _TIME: Final = re.compile(r"time|date|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
 _MOMENT: Final = re.compile(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat", re.IGNORECASE)
 _ID: Final = re.compile(r"id$|_no$|code$|key$|^user$|^item$", re.IGNORECASE)

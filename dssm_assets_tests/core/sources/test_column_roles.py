@@ -179,3 +179,20 @@ def test_ids_of_sides_without_a_table_are_found_by_name():
     assert find_roles(None, None, log, {"item_id": "movie_genre"}).item_id == "movie_genre"
     with pytest.raises(ConfigError, match="name it with --user-id, or give the users as a table with --user"):
         find_roles(None, None, columns(who=[1], movieId=[5], timestamp=[1_500_000_000]), {})
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "others"),
+    [
+        ("listener", "track", {"artist": ["a", "b", "a"]}),
+        ("reviewerID", "asin", {"overall": [5, 4, 5]}),
+        ("visitorid", "itemid", {"transactionid": [7, 7, 7]}),
+        ("player", "game", {"hours": [1, 2, 2]}),
+        ("reader_id", "post_id", {"postcode": ["1", "2", "3"]}),
+        ("guest", "ad_id", {"loadable": ["x", "y", "z"]}),
+    ],
+)
+def test_names_of_ids_in_public_logs_are_known(user: str, item: str, others: dict[str, list[object]]):
+    log = columns(**{user: ["u", "v", "v"], item: ["p", "q", "r"]}, **others, time=[1_500_000_000] * 3)
+    roles = find_roles(None, None, log, {})
+    assert (roles.user_id, roles.item_id) == (user, item)
