@@ -197,7 +197,7 @@ class DayRates:
 
 
 def summary(days: Sequence[DayRates]) -> RenderableType:
-    """Returns one table: model and baselines of the last of some days, what is new, and the earlier days as the trend.
+    """Returns one table: model and baselines of the last of some days, unseen items, and the earlier days as the trend.
 
     Args:
         days: at least one, in their order.
@@ -208,10 +208,10 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     cells = [_rates_of(one) for one in (day, *earlier)]
     users = max((row["users"] for (_, scope, _), row in cells[0].items() if scope == Scope.ALL), default=0)
     title = Text(f"hit_rate@k on {day.label}, {users:,} known users")
-    note = f"new: @{k} of what a user never interacted with, own history left out"
+    note = f"unseen: @{k} of what a user never interacted with, own history left out"
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("")  # the only column that is folded in a narrow terminal
-    for heading in (*(f"@{cut}" for cut in ks), "95%", "new", *(one.ds[5:] for one in earlier)):
+    for heading in (*(f"@{cut}" for cut in ks), "95%", "unseen", *(one.ds[5:] for one in earlier)):
         table.add_column(heading, justify="right", no_wrap=True)
     scorers = scorers_in_order((name for name, scope, cut in cells[0] if (scope, cut) == (Scope.ALL, k)), day.spans)
     headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
@@ -235,10 +235,10 @@ _TREND_DAYS: Final = 3
 
 
 def describe_rates(day: DayRates) -> str:
-    """Returns the headline of a day in one line: merged list, model and the best baseline, on all items and on what is new."""
+    """Returns the headline of a day in one line: merged list, model and the best baseline, on all items and on unseen ones."""
     cells, k = _rates_of(day), day.ks[-1]
     parts = []
-    for scope, words in ((Scope.ALL, f"hit_rate@{k}"), (Scope.UNSEEN, "new")):
+    for scope, words in ((Scope.ALL, f"hit_rate@{k}"), (Scope.UNSEEN, "unseen")):
         rates = {name: row["hit_rate"] for (name, of, cut), row in cells.items() if (of, cut) == (scope, k)}
         baselines = [name for name in rates if name != MODEL and not is_of_channels(name)]
         best = max(baselines, key=lambda name: (rates[name], name), default=None)

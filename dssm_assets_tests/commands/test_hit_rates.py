@@ -126,19 +126,19 @@ def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_t
     days = [rates_on(f"2024-01-0{n}", model=(0.1 * n, 0.2), popularity=(0.05, 0.1), merged=(0.3, 0.25)) for n in range(1, 6)]
     lines = lines_of(summary(days))
     assert lines[0].split() == ["hit_rate@k", "on", "2024-01-05,", "40", "known", "users"]
-    assert lines[1].split() == ["@1", "@2", "@9", "95%", "new", "01-02", "01-03", "01-04"]
+    assert lines[1].split() == ["@1", "@2", "@9", "95%", "unseen", "01-02", "01-03", "01-04"]
     # Merged at k = 1, 2, 9: .30, .31, .33; of half width .05. New .25; earlier days .33 each. The model on day n: .1 n + .03.
     assert lines[3].split() == ["merged", "list", *[".300", ".310", ".330", ".280-.380", ".250", ".330", ".330", ".330"]]
     assert lines[4].split() == ["two-tower", "model", *[".500", ".510", ".530", ".200", ".230", ".330", ".430"]]
     assert lines[5].split() == ["popularity", *[".050", ".060", ".080", ".100", ".080", ".080", ".080"]]
-    assert lines[6] == "new: @9 of what a user never interacted with, own history left out; days: @9"
+    assert lines[6] == "unseen: @9 of what a user never interacted with, own history left out; days: @9"
 
 
 def test_summary_without_a_merged_list_leads_with_the_model():
     lines = lines_of(summary([rates_on("2024-01-05", popularity=(0.05, 0.1), model=(0.1, 0.2))]))
     assert lines[3].split() == ["two-tower", "model", ".100", ".110", ".130", ".080-.180", ".200"]
     assert describe_rates(rates_on("2024-01-05", popularity=(0.05, 0.1), ease=(0.02, 0.3), model=(0.1, 0.2))) == (
-        "2024-01-05  hit_rate@9: two-tower model 0.130; popularity 0.080  new: two-tower model 0.200; EASE 0.300"
+        "2024-01-05  hit_rate@9: two-tower model 0.130; popularity 0.080  unseen: two-tower model 0.200; EASE 0.300"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_log_file_gets_each_line_and_the_rates_of_each_evaluated_day(capsys):
         table.on_partition("total_hit_rate", "2024-01-05")
     assert capsys.readouterr().out.splitlines() == [
         "behavior: 10 rows",
-        "2024-01-05  hit_rate@9: two-tower model 0.130  new: two-tower model 0.200",
+        "2024-01-05  hit_rate@9: two-tower model 0.130  unseen: two-tower model 0.200",
     ]
     assert table.evaluated == ["2024-01-05"]
 
