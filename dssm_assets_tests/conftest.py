@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +12,13 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from dssm_assets_tests import programs
+from dssm_assets_tests import programs, quick_processes
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # a worker per core; threads that wait for each other would spin
+# Some hundred processes start in a run of the whole suite: they share what one of them has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime themselves
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))  # one list of fonts for all tiny worlds
 
@@ -43,6 +47,12 @@ def unsynced() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forks the processes that the package would spawn from one that has imported it: see `quick_processes.py`."""
+    quick_processes.in_place_of_spawned(monkeypatch)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

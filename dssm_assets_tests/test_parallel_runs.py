@@ -58,20 +58,20 @@ def run_notes(*notes, needs, processes=2):
 NONE = frozenset()
 
 
-def test_a_run_begins_after_those_that_it_needs():
+def test_a_run_begins_after_those_that_it_needs(quick):
     needs = [NONE, frozenset({0}), frozenset({0, 1}), frozenset({2})]
     for processes in (1, 2, 3):
         made, _, failed = run_notes(*map(Note, "abcd"), needs=needs, processes=processes)
         assert (made, failed) == (["a", "b", "c", "d"], {})
 
 
-def test_runs_that_do_not_need_each_other_are_made_by_several_processes():
+def test_runs_that_do_not_need_each_other_are_made_by_several_processes(quick):
     made, processes, _ = run_notes(*(Note(f"n{number}") for number in range(400)), needs=[NONE] * 400)
     assert sorted(made) == sorted(f"n{number}" for number in range(400))
     assert 1 <= len(processes) <= 2
 
 
-def test_a_day_that_fails_does_not_stop_the_others_and_its_error_arrives_whole():
+def test_a_day_that_fails_does_not_stop_the_others_and_its_error_arrives_whole(quick):
     for processes in (1, 2):
         made, _, failed = run_notes(
             Note("day1", "none"), Note("day2"), Note("last"), needs=[NONE, NONE, frozenset({0, 1})], processes=processes
@@ -81,7 +81,7 @@ def test_a_day_that_fails_does_not_stop_the_others_and_its_error_arrives_whole()
         assert failed[0].faults[0].got == "none"
 
 
-def test_what_may_not_fail_ends_everything():
+def test_what_may_not_fail_ends_everything(quick):
     for processes in (1, 2):
         with pytest.raises(EmptyDayError, match="expected rows, got none"):
             run_notes(Note("table", "none"), Note("day1"), needs=[NONE, frozenset({0})], processes=processes)
@@ -111,7 +111,7 @@ class Failing(Recorder):
         raise OSError("the terminal is gone")
 
 
-def test_an_observer_that_fails_ends_everything():
+def test_an_observer_that_fails_ends_everything(quick):
     for processes in (1, 2):
         with pytest.raises(OSError, match="the terminal is gone"):
             make_in_parallel(
@@ -124,7 +124,7 @@ def make_wrongly(scene, observer):
     yield lambda note: time.sleep(0.5) if isinstance(observer, Recorder) else [][note]
 
 
-def test_an_error_that_is_not_of_the_input_ends_everything_with_its_traceback():
+def test_an_error_that_is_not_of_the_input_ends_everything_with_its_traceback(quick):
     with pytest.raises(RuntimeError, match=r"(?s)7:.*Traceback.*IndexError"):
         make_in_parallel(None, [7] * 50, [NONE] * 50, make_wrongly, Recorder(), processes=2, may_fail=lambda _: True)
 

@@ -81,7 +81,7 @@ def test_the_towers_of_a_model_are_its_weights(where):
 def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "published")
     where = {"config": loaded.path, "home": loaded.home}
-    worlds.materialize(loaded, worlds.PUBLISHED, [EVALUATION_DAY])
+    worlds.run_steps(loaded, worlds.PUBLISHED, [EVALUATION_DAY])
     answer = dssm_assets.recall("a0", k=10, channels="vectors", **where)
     assert set(answer.item_ids) == {f"a_{number:02d}" for number in range(10)}
     assert answer.bundle_id.startswith(EVALUATION_DAY)

@@ -138,7 +138,7 @@ def test_the_history_of_a_sample_is_every_earlier_event(workspace):
 
 def test_with_history_day_a_sample_sees_nothing_of_its_own_day(world, tmp_path):
     loaded = world.copy(tmp_path / "by_day", {"model": {"history": "day"}})
-    worlds.materialize(loaded, ["train_samples"], [EVALUATION_DAY])
+    worlds.run_steps(loaded, ["train_samples"], [EVALUATION_DAY])
     lengths = Counter((user, len(seen)) for user, _, seen in sample_histories(open_workspace(loaded)))
     assert lengths == Counter((user, 3 * day) for user in worlds.users() for day in WINDOW for _ in range(3))
 
@@ -181,7 +181,7 @@ def test_equal_seeds_give_equal_bytes_in_any_folder(world, tmp_path):
 
 def test_another_seed_changes_vectors_and_not_the_truth(world, tmp_path):
     loaded = world.copy(tmp_path / "seeded", {"seed": 8})
-    worlds.materialize(
+    worlds.run_steps(
         loaded, ["ground_truth", "training_config", "dssm_model", "item_vectors", "user_vectors"], [EVALUATION_DAY]
     )
     ours, theirs = worlds.every_digest(world.workspace), worlds.every_digest(open_workspace(loaded))

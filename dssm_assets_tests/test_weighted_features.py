@@ -137,8 +137,8 @@ def test_user_vectors_depend_on_the_weights_of_the_previous_day(world, workspace
     """Other weights on the previous day change the vector of every user with a profile. a7 has none and keeps its vector."""
     loaded = world.copy(tmp_path / "users", CHANGES)
     worlds.write_rows(tmp_path / "users" / "source" / "users.parquet", user_rows(factor=7))
-    worlds.materialize(loaded, ["user_table", "user_all_feature", "user_features_fg"], [PREVIOUS_DAY])
-    worlds.materialize(loaded, ["user_vectors"], [EVALUATION_DAY])
+    worlds.run_steps(loaded, ["user_table", "user_all_feature", "user_features_fg"], [PREVIOUS_DAY])
+    worlds.run_steps(loaded, ["user_vectors"], [EVALUATION_DAY])
     changed = open_workspace(loaded)
     before, after = (table(at, "user_features_fg", PREVIOUS_DAY) for at in (workspace, changed))
     assert before.drop_columns(["interests__weights"]).equals(after.drop_columns(["interests__weights"]))
@@ -152,9 +152,9 @@ def test_negatives_have_the_weights_of_the_previous_day(world, workspace, tmp_pa
     """Other weights of items on the previous day change no sample, only the corpus, and so the model and all vectors."""
     loaded = world.copy(tmp_path / "items", CHANGES)
     worlds.write_rows(tmp_path / "items" / "source" / "items.parquet", item_rows(factor=7))
-    worlds.materialize(loaded, ["item_table", "item_all_feature", "item_features_fg"], [PREVIOUS_DAY])
+    worlds.run_steps(loaded, ["item_table", "item_all_feature", "item_features_fg"], [PREVIOUS_DAY])
     names = ["negative_items", "train_samples", "dssm_model", "item_vectors", "user_vectors"]
-    worlds.materialize(loaded, names, [EVALUATION_DAY])
+    worlds.run_steps(loaded, names, [EVALUATION_DAY])
     changed = open_workspace(loaded)
     for name in ("samples.arrow", "user_rows.arrow", "item_rows.arrow", "history.arrow", "users.arrow"):
         assert arrow(changed, name).equals(arrow(workspace, name))

@@ -43,10 +43,10 @@ class BrokenWorld:
     def configure(self, changes):
         self.loaded = worlds.write_config(self.folder, changes)
 
-    def expect_refusal(self, names, days, error, match, instance=None):
-        """Materializes and expects the error with a remedy, and every partition unchanged."""
+    def expect_refusal(self, names, days, error, match):
+        """Runs steps and expects the error with a remedy, and every partition unchanged."""
         with pytest.raises(error, match=match) as caught:
-            worlds.materialize(self.loaded, names, days, instance)
+            worlds.run_steps(self.loaded, names, days)
         assert all(fault.remedy for fault in caught.value.faults)
         self.expect_unchanged()
 
@@ -101,10 +101,10 @@ def test_fractional_ids_are_refused(broken, name, asset, key):
 
 def test_ids_of_different_types_in_log_and_table_are_refused(broken):
     broken.write_source("users", [{"user_id": number, "city": "x"} for number in range(3)])
-    worlds.materialize(broken.loaded, ["user_table"], [DAY])
+    worlds.run_steps(broken.loaded, ["user_table"], [DAY])
     downstream = ["behavior", "user_activity", "pair_activity", "user_preferences", "user_all_feature", "user_features_fg"]
     with pytest.raises(DssmError, match=r"user_id: expected one type of id, got string and int64.*store the ids with one type"):
-        worlds.materialize(broken.loaded, downstream, [DAY])
+        worlds.run_steps(broken.loaded, downstream, [DAY])
     broken.expect_unchanged(but=["user_table"])
 
 
@@ -128,7 +128,7 @@ def test_empty_day_is_refused(broken):
 def test_allowed_empty_day_gives_empty_partitions_with_the_same_schema(broken):
     broken.write_source("behavior", worlds.log_rows([6, 8]))
     broken.configure({"tables": {"behavior": {"allow_empty_days": True}}})
-    worlds.materialize(broken.loaded, worlds.DAILY, [DAY])
+    worlds.run_steps(broken.loaded, worlds.DAILY, [DAY])
     workspace = broken.workspace
     emptied = {name: workspace.need(name, DAY) for name in ("behavior_table", "behavior", "sample_fg", "positive_sample")}
     assert {name: manifest.rows for name, manifest in emptied.items()} == dict.fromkeys(emptied, 0)
@@ -205,7 +205,7 @@ def test_command_of_the_check_completes_the_window(broken):
     shutil.rmtree(broken.folder / "home" / "tables" / "numeric_value_counts" / f"ds={DAYS[9]}")
     with pytest.raises(CHECK_FAILED, match="window_complete"):
         worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])
-    worlds.materialize(broken.loaded, worlds.DAILY, [DAYS[9]])
+    worlds.run_steps(broken.loaded, worlds.DAILY, [DAYS[9]])
     worlds.materialize(broken.loaded, ["training_window"], [EVALUATION_DAY])
     broken.expect_unchanged()
 

@@ -30,7 +30,7 @@ WINDOWED: Final = [
 def build_history(world: dict[str, Any], window: int, folder: str) -> None:
     """Builds the daily tables up to the first day that has a whole window before it."""
     made = World(**world)
-    worlds.materialize(load_world(made, Path(folder), window), worlds.DAILY, _history(made, window))
+    worlds.run_steps(load_world(made, Path(folder), window), worlds.DAILY, _history(made, window))
 
 
 def build_dates(world: dict[str, Any], window: int, folder: str, is_one_by_one: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dssm_assets_tests.benchmarks.warm_start import SCRATCH, WARM, Row, measure,
 def test_warm_start_benchmark_fits_and_scores_every_way(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
     first = day_before(worlds.EVALUATION_DAY)
-    worlds.materialize(loaded, worlds.WINDOWED, [first])
+    worlds.run_steps(loaded, worlds.WINDOWED, [first])
     workspace = open_workspace(loaded)
     before = workspace.need("dssm_model", first).digest
     rows = measure(loaded, [first, worlds.EVALUATION_DAY], [1, 10])

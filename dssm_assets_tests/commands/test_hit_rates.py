@@ -99,7 +99,7 @@ def test_a_day_that_is_not_evaluated_says_which_are(world, capsys):
 def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):
     loaded = world.copy(tmp_path / "world", {"tables": {"behavior": {"allow_empty_days": True}}})
     worlds.write_rows(tmp_path / "world" / "source" / "behavior.parquet", worlds.log_rows([0]))
-    worlds.materialize(loaded, worlds.DAILY, [DAYS[9]])
+    worlds.run_steps(loaded, worlds.DAILY, [DAYS[9]])
     _, _, stderr = run(capsys, loaded, DAYS[9])
     assert f"got no partition: there is no positive event on the day {DAYS[9]}, so there is nothing to find" in stderr
 

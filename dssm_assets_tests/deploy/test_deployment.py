@@ -19,9 +19,9 @@ EVALUATION_DAYS = worlds.DAYS[-2:]
 
 def _local_digests(folder: Path, days: list[str], evaluation_days: list[str]) -> dict[str, str]:
     loaded = worlds.write_world(folder)
-    worlds.materialize(loaded, worlds.DAILY, days)
-    worlds.materialize(loaded, worlds.WINDOWED, evaluation_days)
-    worlds.materialize(loaded, worlds.PUBLISHED, evaluation_days[-1:])
+    worlds.run_steps(loaded, worlds.DAILY, days)
+    worlds.run_steps(loaded, worlds.WINDOWED, evaluation_days)
+    worlds.run_steps(loaded, worlds.PUBLISHED, evaluation_days[-1:])
     return worlds.every_digest(open_workspace(loaded))
 
 

@@ -1,27 +1,23 @@
-"""Fits of the small world as jobs in files, and a process that ends itself in the middle of one.
-
-`python -m dssm_assets_tests.steps.fit_jobs JOB PHASE STEP` runs a job and kills its own process with a
-signal that cannot be caught, after that step of that phase.
-"""
+"""Fits of the small world as jobs in files, and a process that ends itself in the middle of one."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
+from dssm_assets_tests import quick_processes
 from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, world
 
 EVERY_STEP = 1e-9
@@ -59,21 +55,18 @@ def run(job: FitJob) -> FitOutcome:
     return outcome
 
 
-def run_and_kill(job: FitJob, folder: Path, phase: str, step: int) -> None:
-    """Runs a job in a process that kills itself after this step."""
-    file = folder / "killed.json"
-    file.write_text(job.to_json())
-    command = [sys.executable, "-m", "dssm_assets_tests.steps.fit_jobs", str(file), phase, str(step)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+def run_and_kill(job: FitJob, phase: str, step: int) -> None:
+    """Runs a job in a process that kills itself, with a signal that cannot be caught, after this step."""
+    process = quick_processes.context().Process(target=_run_until_killed, args=(job.to_json(), phase, step))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
-def main(path: str, phase: str, step: int) -> None:
+def _run_until_killed(job: str, phase: str, step: int) -> None:
     def progress(at: Progress) -> None:
         if (at.phase, at.step) == (phase, step):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run_job(FitJob.from_json(Path(path).read_text()), progress, time.perf_counter)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    torch.set_num_threads(1)
+    run_job(FitJob.from_json(job), progress, time.perf_counter)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, run_job
+from dssm_assets_tests import quick_processes
 
 REPORT = "full_report.json"
 
@@ -35,7 +35,7 @@ class SharedFit:
 def run_shared(fits: Mapping[str, Sequence[SharedFit]], folder: Path) -> dict[str, dict[str, bytes]]:
     """Returns the files that the last fit of each list leaves, and its report, by name; two processes run them in turn."""
     folder.mkdir()
-    mp.start_processes(_run, (dict(fits), str(folder)), nprocs=2, start_method="spawn")  # type: ignore[no-untyped-call]
+    quick_processes.start(_run, dict(fits), str(folder))
     return {name: {path.name: path.read_bytes() for path in (folder / name).iterdir()} for name in fits}
 
 

@@ -135,7 +135,7 @@ def test_killed_run_is_resumed_and_its_state_removed(world: BuiltWorld, tmp_path
 def warm(world: BuiltWorld, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Returns a world that also has a model of the previous day."""
     loaded = world.copy(tmp_path_factory.mktemp("warm") / "world", {"training": {"warm_start": True}})
-    worlds.materialize(loaded, worlds.WINDOWED, [PREVIOUS_DAY])
+    worlds.run_steps(loaded, worlds.WINDOWED, [PREVIOUS_DAY])
     return open_workspace(loaded)
 
 

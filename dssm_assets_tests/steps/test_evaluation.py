@@ -260,7 +260,7 @@ KEYS = {"hit_counts": ("scorer", "scope", "population", "user_id"), "hit_rate_de
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_several_processes_write_the_same_partition_as_one(workspace, monkeypatch, name):
+def test_several_processes_write_the_same_partition_as_one(quick, workspace, monkeypatch, name):
     step = getattr(evaluation, name)
     whole = run(step, workspace)
     expected = workspace.tables.read(whole.manifest)

@@ -33,7 +33,7 @@ def with_empty_day(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("empty") / "world"
     loaded = world.copy(folder, {"tables": {"behavior": {"allow_empty_days": True}}})
     worlds.write_rows(folder / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 9]))
-    worlds.materialize(loaded, worlds.DAILY, [EMPTY])
+    worlds.run_steps(loaded, worlds.DAILY, [EMPTY])
     return loaded
 
 
@@ -97,7 +97,7 @@ def test_only_days_that_are_known_to_have_nothing_are_skipped(world, with_empty_
 def test_a_window_without_positives_is_skipped(world, tmp_path):
     loaded = world.copy(tmp_path / "world", {"window": {"days": 1}, "tables": {"behavior": {"allow_empty_days": True}}})
     worlds.write_rows(tmp_path / "world" / "source" / "behavior.parquet", worlds.log_rows([0]))
-    worlds.materialize(loaded, worlds.DAILY, [EMPTY])
+    worlds.run_steps(loaded, worlds.DAILY, [EMPTY])
     reason = reason_to_skip(open_workspace(loaded), DAYS[10])
     assert reason == "there is no positive event in its window of 1 days, so there is nothing to learn from"
 

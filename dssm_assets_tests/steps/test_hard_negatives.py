@@ -65,8 +65,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     worlds.write_sources(root)
     worlds.write_rows(root / "source" / "behavior.parquet", log_rows())
     loaded = worlds.write_config(root, CHANGES)
-    worlds.materialize(loaded, worlds.DAILY, DAYS)
-    worlds.materialize(loaded, [*UPSTREAM, "negative_items", "train_samples"], [EVALUATION_DAY])
+    worlds.run_steps(loaded, worlds.DAILY, DAYS)
+    worlds.run_steps(loaded, [*UPSTREAM, "negative_items", "train_samples"], [EVALUATION_DAY])
     return root
 
 
@@ -201,5 +201,5 @@ def test_users_have_indices_if_only_training_needs_interactions(folder: Any) -> 
         ({"model": {"sampler": "weighted"}, "training": {"validation_days": 1}}, True),
     ):
         made = open_workspace(worlds.write_config(folder, worlds.merged(worlds.merged(CHANGES, features), changes)))
-        worlds.materialize(made.loaded, [*UPSTREAM[1:], "train_samples"], [EVALUATION_DAY])
+        worlds.run_steps(made.loaded, [*UPSTREAM[1:], "train_samples"], [EVALUATION_DAY])
         assert (max(opened_rows(made, "samples")["user_index"].to_pylist()) >= 0) == is_known

@@ -31,7 +31,7 @@ def test_resumed_fit_equals_uninterrupted_fit(
     # 160 samples in batches of 32 are 5 steps an epoch; of the days before the last, 120 samples, 4 steps.
     job = write_job(tmp_path, model, {**training, "checkpoint_minutes": EVERY_STEP})
     whole = run(replace(job, state=str(tmp_path / "other.state")))
-    run_and_kill(job, tmp_path, phase, step)
+    run_and_kill(job, phase, step)
     found = read_state(Path(job.state).read_bytes(), job.key)
     assert found is not None
     history = found[0]

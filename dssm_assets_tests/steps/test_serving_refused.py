@@ -62,14 +62,14 @@ def test_settings_of_the_serving_section_are_used(world: worlds.BuiltWorld, tmp_
 
 def test_model_other_than_the_evaluated_one_is_refused(world: worlds.BuiltWorld, tmp_path: Any) -> None:
     loaded = world.copy(tmp_path / "world", {"seed": 8})
-    worlds.materialize(loaded, ["training_config", "dssm_model"], [EVALUATION_DAY])
+    worlds.run_steps(loaded, ["training_config", "dssm_model"], [EVALUATION_DAY])
     workspace = open_workspace(loaded)
     before = bundle_store(workspace).pointer()
     with pytest.raises(
         ProvenanceError, match=rf"item_vectors/{EVALUATION_DAY}, input dssm_model/{EVALUATION_DAY}: .*digest now"
     ):
         publish_bundle(workspace)
-    worlds.materialize(loaded, ["item_vectors", "user_vectors"], [EVALUATION_DAY])
+    worlds.run_steps(loaded, ["item_vectors", "user_vectors"], [EVALUATION_DAY])
     with pytest.raises(ProvenanceError, match="hit_counts"):
         publish_bundle(workspace)
     assert bundle_store(workspace).pointer() == before

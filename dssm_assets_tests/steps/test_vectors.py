@@ -201,7 +201,7 @@ def test_another_width_or_other_ids_fail_the_drift_check(workspace):
 
 
 @pytest.mark.parametrize(("name", "step"), [("item_vectors", item_vectors), ("user_vectors", user_vectors)])
-def test_several_processes_write_the_same_bytes_as_one(world, tmp_path, monkeypatch, name, step):
+def test_several_processes_write_the_same_bytes_as_one(quick, world, tmp_path, monkeypatch, name, step):
     monkeypatch.setattr("dssm_assets.steps.vector_parts.PART_ROWS", 3)
     found = {}
     for processes in (1, 2):

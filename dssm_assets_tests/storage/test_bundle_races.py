@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ import pytest
 
 from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.storage.bundles import BundleStore
+from dssm_assets_tests import quick_processes
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
 
@@ -78,7 +78,7 @@ def _publish_forever(root: str, name: str) -> None:
 def test_a_killed_publisher_leaves_a_whole_bundle(tmp_path: Path) -> None:
     store = BundleStore(str(tmp_path))
     publish(store, "first")
-    context = multiprocessing.get_context("spawn")
+    context = quick_processes.context()
     for attempt in range(3):
         process = context.Process(target=_publish_forever, args=(str(tmp_path), f"k{attempt}-"), daemon=True)
         process.start()

@@ -13,8 +13,8 @@ from dssm_assets.core.features_raw.activity import build_activity, build_pair_ac
 from dssm_assets.core.features_raw.preferences import build_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
 
-WINDOWS = [1, 3, 7]
-DAYS = 10
+WINDOWS = [1, 2, 4]
+DAYS = 6
 PREFERENCES = {"preference_columns": ["category", "brand"], "positive_events": ["click", "buy"]}
 
 ROWS = st.lists(
@@ -84,9 +84,9 @@ def test_rolled_preferences_equal_built_preferences(con, rows, text_ids, window)
 
 
 def test_build_activity_by_hand(con) -> None:
-    # User 1 clicks on days 0, 2 and 6: as of day 6 the windows of 1, 3 and 7 days hold 1, 1 and 3 of them.
-    days = _days([(day, 1, 1, "click", 0, 1.0, "a", None) for day in (0, 2, 6)], text_ids=False)
-    state = run(con, build_activity("user_id", with_ds(days), day_name(6), statistic_days=WINDOWS, value_columns=[]))
-    assert state.select(["count_1d", "count_3d", "count_7d", "count_total"]).to_pylist() == [
-        {"count_1d": 1, "count_3d": 1, "count_7d": 3, "count_total": 3}
+    # User 1 clicks on days 0, 2 and 5: as of day 5 the windows of 1, 2 and 4 days hold 1, 1 and 2 of them.
+    days = _days([(day, 1, 1, "click", 0, 1.0, "a", None) for day in (0, 2, 5)], text_ids=False)
+    state = run(con, build_activity("user_id", with_ds(days), day_name(5), statistic_days=WINDOWS, value_columns=[]))
+    assert state.select(["count_1d", "count_2d", "count_4d", "count_total"]).to_pylist() == [
+        {"count_1d": 1, "count_2d": 1, "count_4d": 2, "count_total": 3}
     ]

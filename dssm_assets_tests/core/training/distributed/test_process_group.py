@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
@@ -14,6 +13,7 @@ from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_sp
 from dssm_assets.core.training.distributed.process_group import ProcessGroup, sum_tensor
 from dssm_assets.core.training.optimisers import RowGradients
 from dssm_assets.core.training.ranks import SINGLE_PROCESS
+from dssm_assets_tests import quick_processes
 
 
 def _tables() -> EmbeddingTables:
@@ -68,4 +68,4 @@ def _exchange(rank: int, path: str) -> None:
 
 
 def test_two_processes_exchange_rows_sums_and_gradients(tmp_path: Path) -> None:
-    mp.start_processes(_exchange, (str(tmp_path / "group"),), nprocs=2, start_method="spawn")  # type: ignore[no-untyped-call]
+    quick_processes.start(_exchange, str(tmp_path / "group"))
