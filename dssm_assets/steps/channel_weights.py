@@ -5,6 +5,8 @@ neighbours of the window before it, and vectors of towers that were not fitted t
 fit. Without any, the other channels are fitted alone, and the vectors take the weight of item_to_item. Where the validation days
 have too few pairs, the weights of the other channels are first fitted on more days, and then drawn to those.
 
+Where `evaluation.span_days` days are evaluated together, so many are held out together, as of the beginning of the first.
+
 Belongs here: which days are held out, what is read of them. Does not belong here: the vectors of validation days
 (`validation_vectors.py`), the fit of the weights (`core/channels/fit.py`).
 """
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
@@ -93,43 +96,58 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None), best) if one.days]
 
 
+def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
+    """Returns whole spans of days, the latest first; the one that there is if that is shorter.
+
+    By hand: days 5, 4, 3, 2, 1 are the spans 4 to 5 and 2 to 3 of two days each, and 1 to 5 of seven.
+
+    Args:
+        days: consecutive, the latest first.
+        length: days of a span.
+    """
+    starts = range(0, max(len(days) - length + 1, min(len(days), 1)), length)
+    return [sorted(days[start : start + length]) for start in starts]
+
+
 def _read_days(
     workspace: Workspace, ds: str, days: Sequence[str], scratch: ScratchArrays, vectors: ValidationVectors | None
 ) -> _HeldOut:
-    """Returns all validation days, or without vectors the first of the days that together have as many pairs as configured."""
+    """Returns all validation days, or without vectors the latest of the days that together have as many pairs as configured."""
     found = _HeldOut(has_vectors=vectors is not None)
-    for day in days:
+    for span in held_out_spans(days, workspace.config.evaluation.span_days):
         if vectors is None and found.pairs >= workspace.config.channels.held_out_pairs:
             break
-        if not _can_hold_out(workspace, day):
+        if not _can_hold_out(workspace, span):
             continue
-        held_out, read = _read_day(workspace, ds, day, scratch, vectors)
+        held_out, read = _read_span(workspace, ds, span, scratch, vectors)
         if held_out is not None:
             found.days.append(held_out)
-            found.names.append(day)
+            found.names.append(span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}")
             found.built_from.extend(read)
     return found
 
 
-def _can_hold_out(workspace: Workspace, ds: str) -> bool:
-    return ds > workspace.config.calendar.start.isoformat() and workspace.find("positive_sample", ds) is not None
+def _can_hold_out(workspace: Workspace, span: Sequence[str]) -> bool:
+    is_stored = all(workspace.find("positive_sample", day) is not None for day in span)
+    return span[0] > workspace.config.calendar.start.isoformat() and is_stored
 
 
-def _read_day(
-    workspace: Workspace, ds: str, day: str, scratch: ScratchArrays, vectors: ValidationVectors | None
+def _read_span(
+    workspace: Workspace, ds: str, span: Sequence[str], scratch: ScratchArrays, vectors: ValidationVectors | None
 ) -> tuple[HeldOutDay | None, list[Manifest]]:
-    """Returns a held-out day and what it was read from; None if it has no positive events, or nobody's vector is known.
+    """Returns held-out days and what they were read from; None if they have no positive events, or nobody's vector is known.
 
     Args:
-        workspace: has the day.
+        workspace: has the days.
         ds: the evaluation day, whose corpus is ranked.
-        day: the held-out day.
+        span: the held-out days, in their order.
         scratch: where large arrays are.
         vectors: has the day; None: without vectors.
     """
-    settings, config = workspace.config.channels, workspace.config
-    positives, history_days = workspace.need("positive_sample", day), find_history_days(workspace, day)
-    of_day = ground_truth(workspace.tables.read(positives, [col.USER_ID, col.ITEM_ID]), [])
+    settings, config, day = workspace.config.channels, workspace.config, span[0]
+    positives, history_days = workspace.need_all("positive_sample", span), find_history_days(workspace, day)
+    pairs = [workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]
+    of_day = ground_truth(pa.concat_tables(pairs), [])
     if not of_day.num_rows:
         return None, []
     corpus = workspace.need("negative_items", ds)
@@ -145,7 +163,7 @@ def _read_day(
     channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
     starts = offsets_of(np.bincount(truth.pair_user, minlength=truth.num_users))
     return HeldOutDay(channels, starts, truth.pair_item), [
-        positives,
+        *positives,
         *history_days,
         corpus,
         *(vectors.built_from if vectors else ()),

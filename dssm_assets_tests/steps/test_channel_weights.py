@@ -17,7 +17,7 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.steps.channel_weights import channel_weights
+from dssm_assets.steps.channel_weights import channel_weights, held_out_spans
 from dssm_assets.steps.channels import read_merges
 from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
@@ -62,6 +62,20 @@ def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):
     two = run(channel_weights, opened(world, tmp_path / "two", held_out_pairs=one.facts["held_out_pairs"] + 1))
     assert two.facts["held_out_days"] == f"{YESTERDAY}, {BEFORE}"
     assert two.facts["held_out_pairs"] > one.facts["held_out_pairs"]
+
+
+def test_days_that_are_evaluated_together_are_held_out_together(world, tmp_path):
+    days = [run(channel_weights, opened(world, tmp_path / str(n), held_out_pairs=10_000, held_out_days=n)) for n in (1, 2)]
+    changes = {"evaluation": {"span_days": 2}, "channels": {"held_out_pairs": 10_000, "held_out_days": 3}}
+    span = run(channel_weights, open_workspace(world.copy(tmp_path / "span" / "world", changes)))
+    assert span.facts["held_out_days"] == f"{BEFORE} to {YESTERDAY}"  # the third day is no whole span
+    # A pair of both days counts once, and nothing is known of the second day: yesterday's history is not read.
+    assert days[0].facts["held_out_pairs"] < span.facts["held_out_pairs"] <= days[1].facts["held_out_pairs"]
+    history = {f"user_history_fg/{BEFORE}"}
+    assert (history & set(days[0].manifest.inputs), history & set(span.manifest.inputs)) == (history, set())
+    assert held_out_spans(["5", "4", "3", "2", "1"], 2) == [["4", "5"], ["2", "3"]]
+    assert held_out_spans(["5", "4"], 7) == [["4", "5"]]
+    assert held_out_spans([], 2) == []
 
 
 def test_nothing_of_the_evaluation_day_is_read_but_model_and_corpus(world, tmp_path):
