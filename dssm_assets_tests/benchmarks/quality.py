@@ -30,6 +30,7 @@ from typing import Any
 from dssm_assets.core.errors import InputError
 from dssm_assets_tests.benchmarks.quality_choice import Chosen, choose_parts
 from dssm_assets_tests.benchmarks.quality_features import Entities, read_entities
+from dssm_assets_tests.benchmarks.quality_neighbours import add_neighbours, find_neighbours
 from dssm_assets_tests.benchmarks.quality_ours import concatenate_vectors, fit_vectors
 from dssm_assets_tests.benchmarks.quality_peers import PEERS, Peer
 from dssm_assets_tests.benchmarks.quality_prior import add_prior, best_prior
@@ -71,7 +72,7 @@ class Task:
     def choose(self) -> Chosen:
         """Returns what is fitted; of a text file after a search."""
         if self.entities is None:
-            return choose_parts(self.split, self.candidates)
+            return choose_parts(self.split, self.candidates, is_ordered=self.rule == LOO)
         (settings,) = self.candidates.values()
         return Chosen((settings,), settings.prior)
 
@@ -114,8 +115,9 @@ def run_ours(
     *,
     name: str = OURS,
     inner: bool = False,
+    is_ordered: bool = True,
 ) -> dict[str, list[Run]]:
-    """Returns one run of ours per seed, by name; if there is a prior, also one of the same vectors without it.
+    """Returns one run of ours per seed, by name; if neighbours or a prior are added, also one of the same vectors without them.
 
     On the inner split the best prior for it is printed: it is the choice for the outer split.
     """
@@ -125,11 +127,16 @@ def run_ours(
         fitted = [fit_vectors(split, entities, part, seed) for part in chosen.parts]
         vectors = concatenate_vectors([vectors for vectors, _ in fitted])
         speed = 1.0 / sum(1.0 / of_part for _, of_part in fitted)
-        ways = {name: chosen.prior}
+        std = chosen.neighbours_std
+        neighbours = find_neighbours(split, is_ordered=is_ordered, score_std=std) if std else None
+        ways = {name: (chosen.prior, neighbours)}
+        if neighbours is not None:
+            ways[f"{name} without neighbours"] = (chosen.prior, None)
         if chosen.prior is not None:
-            ways[f"{name} without prior"] = None
-        for way, prior in ways.items():
-            runs.setdefault(way, []).append(scored(add_prior(vectors, split, prior), split, speed))
+            ways[f"{name} without prior"] = (None, neighbours)
+        for way, (prior, added) in ways.items():
+            found = add_neighbours(add_prior(vectors, split, prior), added)
+            runs.setdefault(way, []).append(scored(found, split, speed))
             _print_run(way, seed, runs[way][-1], begin)
         if inner and chosen.prior is not None:
             best = best_prior(vectors, split, chosen.parts[0].model.temperature)
@@ -155,7 +162,9 @@ def compare(task: Task, seeds: Sequence[int], models: Sequence[str]) -> Report:
     if "ours" in models:
         found = task.choose()
         is_prior_open = task.is_inner and task.entities is not None
-        for name, runs in run_ours(split, task.entities, found, seeds, inner=is_prior_open).items():
+        for name, runs in run_ours(
+            split, task.entities, found, seeds, inner=is_prior_open, is_ordered=task.rule == LOO
+        ).items():
             report.models[name] = summary(runs, ks=task.cut_offs)
         report.settings[OURS] = found.to_json()
     for peer in (peer for peer in PEERS if peer.name in models):

@@ -23,11 +23,14 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from dssm_assets_tests.benchmarks.quality_features import Entities
-from dssm_assets_tests.benchmarks.quality_rectools import fit_rectools
+from dssm_assets_tests.benchmarks.quality_lightgcn import fit_lightgcn
+from dssm_assets_tests.benchmarks.quality_rectools import fit_rectools, fit_sasrec
 from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
 from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
 
 Settings = dict[str, Any]
+MAX_ITEMS = 12_500
+"""Items up to which EASE, whose memory is their square, and LightGCN, which reads the whole graph for each batch, are fitted."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Peer:
         needs: the module that must be installed; empty if none.
         fit: split, settings, seed, features -> the fitted recommender and samples per CPU-second.
         is_seeded: whether it depends on the seed.
-        max_items: of more items its memory would be too large; None: any number.
+        max_items: of more items its memory or time would be too large; None: any number.
         needs_side: it reads the tables of users and items.
     """
 
@@ -114,7 +117,9 @@ def fit_als(split: Split, settings: Settings, seed: int, entities: Entities | No
 
 PEERS = (
     Peer("popularity", "", fit_popularity, is_seeded=False),
-    Peer("ease", "", fit_ease, is_seeded=False, max_items=12_500),
+    Peer("ease", "", fit_ease, is_seeded=False, max_items=MAX_ITEMS),
     Peer("als", "implicit", fit_als),
     Peer("rectools", "rectools.models", fit_rectools, needs_side=True),
+    Peer("sasrec", "rectools.models.nn.transformers.sasrec", fit_sasrec),
+    Peer("lightgcn", "", fit_lightgcn, max_items=MAX_ITEMS),
 )

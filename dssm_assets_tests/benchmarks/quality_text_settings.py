@@ -2,10 +2,10 @@
 
 They are the same for every file, up to facts of it: the number of items, and of events per user. Sequences have two
 candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their
-epochs, whether codes in closed form are added, and for the strength of popularity (`quality_choice.py`): which is best depends on how much the order of a line says. A graph, whose order
-means nothing, has towers that read all other items of a user, next to codes in closed form, which alone are near EASE. All values
-were chosen on files that are derived from the data sets of the other splits, on their inner splits
-(`docs/recall_experiments.md`).
+epochs, and for how strongly codes in closed form, neighbours of items and popularity are added (`quality_choice.py`): which is
+best depends on how much the order of a line says. A graph, whose order means nothing, has towers that read all other items of a
+user, next to codes in closed form, which alone are near EASE. All values were chosen on files that are derived from the data sets
+of the other splits, on their inner splits (`docs/recall_experiments.md`).
 
 Belongs here: values and rules. Does not belong here: settings of MovieLens (`quality_settings.py`).
 """
@@ -31,6 +31,20 @@ LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
 CHOSEN_ON: Final = "inner splits of files derived from MovieLens, Online Retail and Complete Journey"
 EASE_L2: Final = 500.0
+_SASREC: Final[dict[str, Any]] = {
+    "n_factors": 64,
+    "n_blocks": 2,
+    "n_heads": 2,
+    "dropout_rate": 0.5,
+    "session_max_len": 50,
+    "loss": "sampled_softmax",
+    "n_negatives": 128,
+    "temperature": 0.05,
+    "lr": 1e-3,
+    "batch_size": 128,
+    "epochs": 30,
+}
+_LIGHTGCN: Final[dict[str, Any]] = {"dim": 64, "layers": 3, "lr": 5e-3, "l2": 1e-4, "batch_size": 2048, "epochs": 40}
 ADDED_CODES: Final = SvdInit(embedding=CODE, score_std=0.05, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
 """Codes whose products validation may add; those of a candidate have a deviation of .15 to .25, of their sum of .3."""
 
@@ -49,6 +63,8 @@ def text_peer_settings(name: str) -> dict[str, Any]:
     known: dict[str, dict[str, Any]] = {
         "ease": {"l2": EASE_L2},
         "als": {"factors": 64, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
+        "sasrec": _SASREC,
+        "lightgcn": _LIGHTGCN,
     }
     return known.get(name, {})
 

@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dssm_assets.core.config.training import SvdInit
-from dssm_assets_tests.benchmarks import quality
+from dssm_assets_tests.benchmarks import quality, quality_choice
 from dssm_assets_tests.benchmarks.quality_choice import before_last_day, choose_parts
+from dssm_assets_tests.benchmarks.quality_lightgcn import fit_lightgcn, mean_of_layers, normalised_graph
 from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
+from dssm_assets_tests.benchmarks.quality_neighbours import find_neighbours
+from dssm_assets_tests.benchmarks.quality_rectools import fit_sasrec
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split
-from dssm_assets_tests.benchmarks.quality_text_settings import text_candidates
+from dssm_assets_tests.benchmarks.quality_text_settings import text_candidates, text_peer_settings
 from dssm_assets_tests.benchmarks.quality_texts import read_pair_split, read_sequence_split
 
 
@@ -137,6 +141,12 @@ def test_all_last_events_are_alone_on_the_last_day(tmp_path: Path) -> None:
     assert bounds.tolist() == [0, 3, 5, 6]
 
 
+@pytest.fixture
+def no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality_choice, "NEIGHBOURS", {True: (0.0,)})
+
+
+@pytest.mark.usefixtures("no_neighbours")
 def test_the_choice_takes_the_candidate_that_finds_held_out_events(tmp_path: Path) -> None:
     """Items go around a circle: who reads the last item knows the next one, who reads none knows nothing."""
     split = read_sequence_split(_file(tmp_path, "circle.txt", *_groups(120, 6)))
@@ -145,12 +155,12 @@ def test_the_choice_takes_the_candidate_that_finds_held_out_events(tmp_path: Pat
     )
     base = replace(base, id_dim=8, added_codes=None).with_model(output_dim=16, hidden_units=[16])
     blind = base.with_model(poolings=[{"kind": "mean", "length": 50}], embedding_dropout=0.95)
-    chosen = choose_parts(split, {"blind": blind, "reads the order": base})
+    chosen = choose_parts(split, {"blind": blind, "reads the order": base}, is_ordered=True)
     assert [part.model.poolings for part in chosen.parts] == [base.model.poolings]
     assert 1 <= chosen.parts[0].training.epochs <= 4 and chosen.parts[0].training.validation_days == 0
-    assert chosen.prior is not None
 
 
+@pytest.mark.usefixtures("no_neighbours")
 def test_the_choice_counts_added_codes(tmp_path: Path) -> None:
     """Codes know the group of an item; towers that learn nothing do not."""
     split = read_sequence_split(_file(tmp_path, "circle.txt", *_groups(120, 6)))
@@ -158,10 +168,10 @@ def test_the_choice_counts_added_codes(tmp_path: Path) -> None:
     codes = SvdInit(embedding="codes", score_std=10.0, ridge=100.0)
     base = replace(base, fits=1, id_dim=8, added_codes=codes).with_model(output_dim=16, hidden_units=[16])
     base = base.with_training(epochs=1, learning_rate=1e-9, embedding_learning_rate=1e-9)
-    assert [part.added_codes for part in choose_parts(split, {"poolings": base}).parts] == [codes]
+    assert [part.added_codes for part in choose_parts(split, {"poolings": base}, is_ordered=True).parts] == [codes]
     # Where nothing but the order is to be learned, these codes hide what the towers know.
     learning = base.with_training(batch_size=64, learning_rate=0.02, embedding_learning_rate=0.02, epochs=4)
-    assert [part.added_codes for part in choose_parts(split, {"poolings": learning}).parts] == [None]
+    assert [part.added_codes for part in choose_parts(split, {"poolings": learning}, is_ordered=True).parts] == [None]
     before = before_last_day(split)
     assert len(before.user) == len(split.user) - 120
     assert before.by_user()[1].tolist() == list(range(0, 481, 4))  # 6 items, less the held-out one and the last
@@ -172,6 +182,46 @@ def _groups(count: int, items: int) -> list[str]:
     rng = np.random.default_rng(1)
     starts = rng.integers(0, 10, count)
     return [f"{u} {' '.join(str(10 * (u % 2) + (start + i) % 10) for i in range(items))}" for u, start in enumerate(starts)]
+
+
+def test_neighbours_by_hand(tmp_path: Path) -> None:
+    # Training parts: a b c and b c. After a comes b, and c one event later; after b twice c.
+    split = read_sequence_split(_file(tmp_path, "x.txt", "u a b c a", "v b c a"))
+    late = math.exp(-1 / 2.0)
+    a, b = 1 + late, 2.0
+    ordered = find_neighbours(split, is_ordered=True, score_std=1.0)
+    columns = {1: 1.0, 2: 2 + late}
+    expected = np.zeros((3, 3))
+    for i, j, count, total in ((0, 1, 1.0, a), (0, 2, late, a), (1, 2, 2.0, b)):
+        expected[i, j] = count / ((total + 3) * (columns[j] + 3)) ** 0.5
+    found = ordered.weights.toarray()
+    assert found / found[0, 1] == pytest.approx(expected / expected[0, 1], rel=1e-5)
+    queries = [[math.exp(-1.0), math.exp(-0.5), 1.0], [0, math.exp(-0.5), 1.0]]
+    assert ordered.scores(np.array([0, 1])) == pytest.approx(np.array(queries) @ found, rel=1e-5)
+    assert ordered.scores(np.array([0, 1])).std(axis=1).mean() == pytest.approx(1.0, rel=1e-5)
+    # Without an order user u has a, b, c and v has b, c.
+    graph = find_neighbours(split, is_ordered=False, score_std=2.0).weights.toarray()
+    u, v = 3**-0.5, 2**-0.5
+    counts = np.array([[0, u, u], [u, 0, u + v], [u, u + v, 0]])
+    sums = counts.sum(0) + 3
+    expected = counts / (sums[:, None] * sums) ** 0.5
+    assert graph / graph[0, 1] == pytest.approx(expected / expected[0, 1], rel=1e-5)
+
+
+def test_the_choice_counts_neighbours(tmp_path: Path) -> None:
+    """Who knows nothing takes neighbours, which know the next item; a graph has no next one."""
+    split = read_sequence_split(_file(tmp_path, "circle.txt", *_groups(120, 6)))
+    blind = text_candidates("loo", events=9, items=20, events_per_user=5.0)["poolings"]
+    blind = replace(blind, fits=1, id_dim=8, added_codes=None).with_model(output_dim=16, hidden_units=[16])
+    blind = blind.with_training(epochs=1, learning_rate=1e-9, embedding_learning_rate=1e-9)
+    chosen = choose_parts(split, {"poolings": blind}, is_ordered=True)
+    assert chosen.neighbours_std > 0
+    means = {}
+    for name, std in (("with", 5.0), ("without", 0.0)):
+        runs = quality.run_ours(split, None, replace(chosen, prior=None, neighbours_std=std), [0])
+        means[name] = runs[quality.OURS][0].means([1])[0]
+    assert means["with"] > 0.9
+    assert means["without"] < 0.5
 
 
 @pytest.mark.usefixtures("small")
@@ -199,6 +249,43 @@ def test_the_command_runs_a_pair(tmp_path: Path, capsys: pytest.CaptureFixture[s
     # 14 items are left, 4 of which are right, and first if the group is known; the test is NDCG, for 20 is all of them.
     assert report["dssm-assets"]["means"]["NDCG@20"] > 0.95
     assert report["ease"]["means"]["Recall@20"] == 1.0
+
+
+def test_layers_of_lightgcn_by_hand(tmp_path: Path) -> None:
+    # User 0 has both items, user 1 the second: degrees 2, 1 of the users and 1, 2 of the items. A repeated event is one edge.
+    train = _file(tmp_path, "train.txt", "0 0 1 1", "1 1")
+    graph = normalised_graph(read_pair_split(train, _file(tmp_path, "test.txt", "1 0")))
+    half = 0.5**0.5
+    expected = [[0, 0, half, 0.5], [0, 0, 0, half], [half, 0, 0, 0], [0.5, half, 0, 0]]
+    np.testing.assert_allclose(graph.toarray(), expected, rtol=1e-6)
+    table = torch.eye(4, requires_grad=True)
+    matrix = np.array(expected)
+    mean = mean_of_layers(graph, table, 2)
+    np.testing.assert_allclose(mean.detach().numpy(), (np.eye(4) + matrix + matrix @ matrix) / 3, rtol=1e-6)
+    # The gradient of row 1 of the mean, summed, is that row of (1 + A + A A) / 3 in every column.
+    mean[1].sum().backward()
+    assert table.grad is not None
+    np.testing.assert_allclose(table.grad.numpy()[:, 2], ((np.eye(4) + matrix + matrix @ matrix) / 3)[1], rtol=1e-6)
+
+
+def test_lightgcn_finds_the_other_items_of_a_group(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    own = [10 * (user % 2) + rng.permutation(10) for user in range(40)]
+    train = _file(tmp_path, "train.txt", *(f"{u} {' '.join(map(str, items[:6]))}" for u, items in enumerate(own)))
+    test = _file(tmp_path, "test.txt", *(f"{u} {' '.join(map(str, items[6:]))}" for u, items in enumerate(own)))
+    split = read_pair_split(train, test)
+    settings = {**text_peer_settings("lightgcn"), "dim": 8, "lr": 0.05, "epochs": 20, "batch_size": 64}
+    lists = fit_lightgcn(split, settings, 0, None)[0].lists(split.eval_users, 4, split.seen())
+    assert (lists[split.truth_row] == split.truth_item[:, None]).any(1).mean() > 0.95
+
+
+def test_sasrec_learns_an_order(tmp_path: Path) -> None:
+    """Items go around a circle: the next one is one of 14 that are not seen, or of 4 of the own group."""
+    pytest.importorskip("rectools.models.nn.transformers.sasrec")
+    split = read_sequence_split(_file(tmp_path, "circle.txt", *_groups(120, 6)))
+    settings = {**text_peer_settings("sasrec"), "n_factors": 16, "dropout_rate": 0.1, "lr": 0.02, "epochs": 15}
+    lists = fit_sasrec(split, settings, 0, None)[0].lists(split.eval_users, 1, split.seen())
+    assert (lists[split.truth_row, 0] == split.truth_item).mean() > 0.7
 
 
 @pytest.mark.parametrize("given", [[], ["--sequences", "a", "--data", "b"], ["--train", "a"], ["--test", "a"]])
