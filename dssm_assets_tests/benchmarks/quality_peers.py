@@ -44,6 +44,7 @@ class Peer:
         is_seeded: whether it depends on the seed.
         max_items: of more items its memory or time would be too large; None: any number.
         needs_side: it reads the tables of users and items.
+        texts_only: it has settings for text files alone.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Peer:
     is_seeded: bool = True
     max_items: int | None = None
     needs_side: bool = False
+    texts_only: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -67,6 +69,8 @@ class Peer:
             return f"{self.needs} is not installed"
         if self.max_items is not None and num_items > self.max_items:
             return f"{num_items:,} items are more than {self.max_items:,}"
+        if self.texts_only and has_side:
+            return "its settings are for text files"
         return "the data set has no tables of users and items" if self.needs_side and not has_side else None
 
 
@@ -120,6 +124,6 @@ PEERS = (
     Peer("ease", "", fit_ease, is_seeded=False, max_items=MAX_ITEMS),
     Peer("als", "implicit", fit_als),
     Peer("rectools", "rectools.models", fit_rectools, needs_side=True),
-    Peer("sasrec", "rectools.models.nn.transformers.sasrec", fit_sasrec),
-    Peer("lightgcn", "", fit_lightgcn, max_items=MAX_ITEMS),
+    Peer("sasrec", "rectools.models.nn.transformers.sasrec", fit_sasrec, texts_only=True),
+    Peer("lightgcn", "", fit_lightgcn, max_items=MAX_ITEMS, texts_only=True),
 )

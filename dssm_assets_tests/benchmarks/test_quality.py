@@ -113,11 +113,13 @@ def test_every_ablation_changes_something(dataset: str, split: str) -> None:
     assert len({json.dumps(one) for one in changed}) == len(changed)
     assert len(changed) >= 12  # a split may already lack what an ablation removes
     assert changed[0] == settings.to_json()
-    with_settings = [peer for peer in quality_peers.PEERS if peer.name != "popularity"]
+    with_settings = [peer for peer in quality_peers.PEERS if peer.name != "popularity" and not peer.texts_only]
     assert all(quality_settings.peer_settings(peer.name, dataset, split) for peer in with_settings)
 
 
-@pytest.mark.parametrize("peer", [peer for peer in quality_peers.PEERS if peer.needs], ids=lambda peer: peer.name)
+@pytest.mark.parametrize(
+    "peer", [peer for peer in quality_peers.PEERS if peer.needs and not peer.texts_only], ids=lambda peer: peer.name
+)
 def test_peer_if_it_is_installed(peer: quality_peers.Peer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not peer.is_installed:
         pytest.skip(f"{peer.needs} is not installed: pip install -e '.[bench]'")
