@@ -17,8 +17,10 @@ from dssm_assets.steps.workspace import Workspace, digests
 from dssm_assets.storage.engines.engine import DAY, BatchKernel, Bindable, ByDay, Target
 from dssm_assets.storage.manifest import Manifest
 
-GROUP_ROWS: Final = 1 << 20
-"""Rows that the days of a group have together at most, unless it is a single day."""
+GROUP_ROWS: Final = 1 << 16
+"""Rows that the days of a group have together at most, unless it is a single day: memory grows with the days until a group is full.
+
+65,536 rows hide the fixed cost of a day, some 20 ms, behind the cost of its rows; with more a step holds more and takes as long."""
 GROUP_DAYS: Final = 64
 """Days of a group at most: its partitions are written after the last of them has been read."""
 
@@ -31,7 +33,6 @@ def group_days(
     days: Sequence[str],
     assets: Mapping[str, str],
     fixed: Sequence[str] = (),
-    max_rows: int = GROUP_ROWS,
 ) -> Iterator[list[tuple[str, Inputs]]]:
     """Yields groups of days with their inputs, in order.
 
@@ -40,7 +41,6 @@ def group_days(
         days: ascending.
         assets: name of an input -> the asset that it is a partition of.
         fixed: inputs that are the same partition content on all days of a group; their rows do not count.
-        max_rows: rows of a group of several days at most.
 
     Raises:
         PartitionMissingError: a day has no such partition.
@@ -51,7 +51,7 @@ def group_days(
         inputs = {name: workspace.need(asset, ds) for name, asset in assets.items()}
         rows = sum(manifest.rows for name, manifest in inputs.items() if name not in fixed)
         is_same = bool(group) and _fit_together(group[0][1], inputs, fixed)
-        if group and (not is_same or len(group) == GROUP_DAYS or group_rows + rows > max_rows):
+        if group and (not is_same or len(group) == GROUP_DAYS or group_rows + rows > GROUP_ROWS):
             yield group
             group, group_rows = [], 0
         group.append((ds, inputs))

@@ -26,11 +26,10 @@ from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 SETTINGS = "settings"
 DAYS = "days"
-MAX_CHANGES: Final = 1 << 18
+MAX_CHANGES: Final = 1 << 17
 """Rows of the state before and changes by the log that are added up in memory at most, to roll several days at once."""
 
 
@@ -422,7 +421,7 @@ def _group_profiles(
     workspace: Workspace, days: Sequence[str], profile: str, states: Sequence[str]
 ) -> Iterator[list[tuple[str, Inputs]]]:
     """Yields groups of days; where a profile's files are shared by days, and so lie in no folder of a day, it is one of each group."""
-    for group in group_days(workspace, days, {name: name for name in (profile, *states)}, max_rows=ROW_GROUP_ROWS):
+    for group in group_days(workspace, days, {name: name for name in (profile, *states)}):
         if any(is_shared(file.path) for _, inputs in group for file in inputs[profile].files):
             yield from (list(part) for _, part in itertools.groupby(group, key=lambda day: day[1][profile].digest))
         else:

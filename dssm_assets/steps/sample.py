@@ -26,7 +26,6 @@ from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before
 from dssm_assets.storage.engines.engine import Target, partition_to_keep
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 GOLDEN_ROWS = 5
 """Rows that are replayed as single requests, which cost milliseconds each: of a partition, or of several short days that are encoded
@@ -71,7 +70,7 @@ def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
     rows = PreviousDayRows(workspace.tables)
-    for group in group_days(workspace, days, {"sample": "sample"}, max_rows=ROW_GROUP_ROWS):
+    for group in group_days(workspace, days, {"sample": "sample"}):
         samples = [inputs["sample"] for _, inputs in group]
         encoded = _encode_contexts(workspace, samples) if len(group) > 1 and not workspace.engine.is_distributed else None
         for number, sample in enumerate(samples):
@@ -104,7 +103,7 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
     its features too.
     """
     last: tuple[str, StepResult] | None = None
-    for group in group_days(workspace, days, {source: source}, max_rows=ROW_GROUP_ROWS):
+    for group in group_days(workspace, days, {source: source}):
         raws = [inputs[source] for _, inputs in group]
         if len(raws) > 1 and not workspace.engine.is_distributed and not any(map(has_shared_files, raws)):
             yield from _encode_group(workspace, raws, side=side, spec=spec)

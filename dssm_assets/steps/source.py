@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,10 +10,9 @@ from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import canonical_tables, normalise
 from dssm_assets.core.sources.normalise import Entities, convert_times
-from dssm_assets.steps.day_groups import GROUP_DAYS
+from dssm_assets.steps.day_groups import GROUP_DAYS, GROUP_ROWS
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -40,25 +39,36 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     timezone = config.calendar.timezone
     raws = read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone)
     for group in _short_days(raws):
-        normalised = normalise.normalise_days(group, config.tables.behavior, config.events, timezone=timezone)
-        for ds, done in zip(group, normalised, strict=True):
-            manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
-            sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
-            yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
+        yield from _write_days(workspace, group)
+
+
+def _write_days(workspace: Workspace, raws: Mapping[str, pa.Table]) -> Iterator[StepResult]:
+    config = workspace.config
+    normalised = normalise.normalise_days(raws, config.tables.behavior, config.events, timezone=config.calendar.timezone)
+    for ds, done in zip(raws, normalised, strict=True):
+        manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
+        sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
+        yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
 
 
 def _short_days(raws: Iterable[tuple[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
-    """Yields groups of days whose raw rows have the same columns and are few; those before a day that cannot be read, too."""
+    """Yields groups of days whose raw rows have the same columns and are few; those before a day that cannot be read, too.
+
+    A group is emptied before the next day is read, so that a long day is not held while another is.
+    """
     group: dict[str, pa.Table] = {}
-    group_rows = 0
     try:
         for ds, raw in raws:
-            is_same = not group or next(iter(group.values())).schema.equals(raw.schema)
-            if group and (not is_same or len(group) == GROUP_DAYS or group_rows + raw.num_rows > ROW_GROUP_ROWS):
+            rows = raw.num_rows + sum(other.num_rows for other in group.values())
+            if group and (rows > GROUP_ROWS or not next(iter(group.values())).schema.equals(raw.schema)):
                 yield group
-                group, group_rows = {}, 0
+                group.clear()
             group[ds] = raw
-            group_rows += raw.num_rows
+            is_long = raw.num_rows > GROUP_ROWS
+            del raw
+            if is_long or len(group) == GROUP_DAYS:
+                yield group
+                group.clear()
     except Exception:
         if group:
             yield group

@@ -19,12 +19,11 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics import value_counts
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
-from dssm_assets.steps.day_groups import GROUP_DAYS
+from dssm_assets.steps.day_groups import GROUP_DAYS, GROUP_ROWS
 from dssm_assets.steps.previous_day import ROW_COLUMNS, FeatureTables
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
 from dssm_assets.storage.engines.engine import Engine
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 UsedRows: TypeAlias = tuple[Counts, Counts, int]
 """The rows of a feature table that samples use, ascending; the number of uses of each; the number of samples without a row."""
@@ -157,7 +156,7 @@ def _group_days(workspace: Workspace, days: Sequence[str], feature_tables: Featu
         if group:
             first = [group[0][0], *group[0][1].values()]
             is_same = all(a is not None and a.columns == b.columns for a, b in zip(first, inputs, strict=False))
-            if is_alone or not is_same or len(group) == GROUP_DAYS or group_rows + rows > ROW_GROUP_ROWS:
+            if is_alone or not is_same or len(group) == GROUP_DAYS or group_rows + rows > GROUP_ROWS:
                 yield group
                 group, group_rows, digests = [], 0, set()
                 rows = sum(manifest.rows for manifest in inputs)

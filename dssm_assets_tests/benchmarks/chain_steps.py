@@ -60,19 +60,31 @@ def chain_steps() -> list[ChainStep]:
     return sorted(steps, key=lambda step: step.is_windowed)
 
 
-def chain_config(world: World, window: int, engine_memory: str, max_users: int | None = None) -> dict[str, Any]:
+def chain_config(
+    world: World,
+    window: int,
+    engine_memory: str,
+    max_users: int | None = None,
+    statistic_days: Sequence[int] = STATISTIC_DAYS,
+) -> dict[str, Any]:
     """Returns the configuration of the chain: the world's 59 features, statistics of behaviour, item ids and histories."""
     raw = pipeline_config(world, window)
+    _, some, most = statistic_days
     features: list[dict[str, Any]] = [
         *feature_definitions()["features"],
         {"feature_name": "item", "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1},
-        {"feature_name": "user_clicks_7d", "feature_type": "raw_feature", "expression": "user:click_count_7d"},
-        {"feature_name": "item_clicks_7d", "feature_type": "raw_feature", "expression": "item:click_count_7d"},
-        {"feature_name": "user_items_30d", "feature_type": "raw_feature", "expression": "user:click_distinct_items_30d"},
+        {"feature_name": "user_clicks_7d", "feature_type": "raw_feature", "expression": f"user:click_count_{some}d"},
+        {"feature_name": "item_clicks_7d", "feature_type": "raw_feature", "expression": f"item:click_count_{some}d"},
+        {"feature_name": "user_items_30d", "feature_type": "raw_feature", "expression": f"user:click_distinct_items_{most}d"},
         _HISTORY,
     ]
     raw["calendar"]["end"] = world.log_days[-1]
-    raw["raw_features"] = {"statistic_days": STATISTIC_DAYS, "preference_columns": ["item_cat_2"], "preference_top": 20}
+    raw["raw_features"] = {
+        "statistic_days": list(statistic_days),
+        "preference_columns": ["item_cat_2"],
+        "preference_days": most,
+        "preference_top": 20,
+    }
     raw["features"] = {"fg": {"features": features}}
     raw["model"] = {"output_dim": 32, "hidden_units": [64], "num_sample": 1024}
     raw["training"] = {"epochs": 1, "batch_size": 4096, "num_threads": 1}
@@ -81,11 +93,18 @@ def chain_config(world: World, window: int, engine_memory: str, max_users: int |
     return raw
 
 
-def write_chain(world: dict[str, Any], folder: str, window: int, engine_memory: str, max_users: int | None = None) -> None:
+def write_chain(
+    world: dict[str, Any],
+    folder: str,
+    window: int,
+    engine_memory: str,
+    max_users: int | None = None,
+    statistic_days: Sequence[int] = STATISTIC_DAYS,
+) -> None:
     """Writes the source tables and the configuration into the folder."""
     made, at = World(**world), Path(folder)
     write_world(made, at)
-    text = yaml.safe_dump(chain_config(made, window, engine_memory, max_users), sort_keys=False)
+    text = yaml.safe_dump(chain_config(made, window, engine_memory, max_users, statistic_days), sort_keys=False)
     (at / "chain.yaml").write_text(text, encoding="utf-8")
 
 

@@ -1,15 +1,18 @@
 """Several short days at once: the partitions are those of the days alone, and groups are bounded."""
 
 import dataclasses
+import gc
 import itertools
+import weakref
 
 import pytest
 
 from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.steps import day_groups
+from dssm_assets.steps import day_groups, source
 from dssm_assets.steps.day_groups import group_days, write_days
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.sources import reader as source_reader
 from dssm_assets_tests import worlds
 from dssm_assets_tests.storage.stores import NOTES, notes
 from dssm_assets_tests.worlds import built_world
@@ -59,19 +62,42 @@ def test_groups_end_at_their_limits_and_where_a_fixed_input_changes(world, tmp_p
     workspace = open_workspace(world.copy(tmp_path / "copy"))
     assets = {"log": "behavior_table", "items": "item_table"}
 
-    def sizes(**limits):
-        return [len(group) for group in group_days(workspace, DAYS, assets, fixed=("items",), **limits)]
+    def sizes(rows=None):
+        if rows is not None:
+            monkeypatch.setattr(day_groups, "GROUP_ROWS", rows)
+        return [len(group) for group in group_days(workspace, DAYS, assets, fixed=("items",))]
 
     assert sizes() == [5]
     first, second, third, *_ = (workspace.need("behavior_table", ds).rows for ds in DAYS)
-    assert sizes(max_rows=first + second)[0] == 2
-    assert sizes(max_rows=first + second + third - 1)[0] == 2
-    assert sizes(max_rows=1) == [1, 1, 1, 1, 1]
+    assert sizes(first + second)[0] == 2
+    assert sizes(first + second + third - 1)[0] == 2
+    assert sizes(1) == [1, 1, 1, 1, 1]
+    monkeypatch.undo()
     monkeypatch.setattr(day_groups, "GROUP_DAYS", 4)
     assert sizes() == [4, 1]
     items = workspace.tables.read(workspace.need("item_table", DAYS[2]))
     workspace.tables.write(ITEM_TABLE, DAYS[2], items.slice(1))
     assert sizes() == [2, 1, 2]
+
+
+@pytest.mark.parametrize(("group_rows", "held"), [(1, [0, 0, 0, 0, 0]), (1_000, [1, 2, 3, 4, 5])])
+def test_a_long_day_of_the_log_is_not_held_while_the_next_is_read(world, tmp_path, monkeypatch, group_rows, held):
+    workspace = open_workspace(world.copy(tmp_path / "copy"))
+    monkeypatch.setattr(source, "GROUP_ROWS", group_rows)
+    read, seen = [], []
+
+    def read_days(*given, **named):
+        for ds, raw in source_reader.read_days(*given, **named):
+            passed = [raw.slice(0)]
+            read.append(weakref.ref(passed[0]))
+            yield ds, passed.pop()
+            gc.collect()
+            seen.append(sum(table() is not None for table in read))
+
+    monkeypatch.setattr(source, "read_days", read_days)
+    made = [result.manifest for result in source.behavior_table(workspace, DAYS)]
+    assert made == [world.workspace.need("behavior_table", ds) for ds in DAYS]
+    assert seen == held
 
 
 def test_a_failing_day_of_a_group_leaves_the_days_before_it(world, tmp_path):
