@@ -110,6 +110,16 @@ def test_other_settings_of_a_daily_table_make_its_days_and_what_follows_again(tm
     assert again.outdated == {}
 
 
+def test_states_of_another_first_day_of_the_calendar_are_made_again(tmp_path_factory, tmp_path):
+    _, plan = plan_again(tmp_path_factory, tmp_path, {"calendar": {"start": DAYS[1]}})
+    needed = needed_days(all_rows(), ["total_hit_rate"], EVALUATION_DAY, DAYS[1], WINDOW_DAYS).daily
+    made = {name: run.days for run in plan.runs if not run.is_windowed for name in run.names}
+    states = {"user_activity", "item_activity", "pair_activity", "user_preferences"}
+    assert {name: made[name] for name in states} == {name: tuple(days_between(*needed[name])) for name in states}
+    assert not {"behavior_table", "behavior", "user_history", "sample"} & set(made)
+    assert "dssm_model" in plan.runs[-1].names
+
+
 def test_partitions_that_record_no_settings_are_taken_as_they_are(tmp_path_factory, tmp_path):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", {"negative_items": {"alpha": 0.5}})
     for name in ("training_config", "negative_items", "train_samples"):

@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from dssm_assets.core.config.pipeline import PipelineConfig
+from dssm_assets.core.features.fg_files import ReadFile, rename_files
 
 FG: Final = "features"
-"""Stands for the feature definitions too, wherever they are written."""
+"""Stands for the feature definitions too, wherever they are written, and for the files that they name."""
+START: Final = "calendar.start"
+"""Rolling states begin with it, and so do histories, which are read across days."""
 
 _EVENT_SETTINGS: Final = ("tables.behavior", "events", "calendar.timezone")
 _FIT: Final = ("model", "training", "statistics", FG, "seed")
@@ -27,37 +30,37 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
     "item_table": ("tables.item", "tables.behavior", "calendar.timezone"),
     "behavior_table": _EVENT_SETTINGS,
     "behavior": ("raw_features.preference_columns", "raw_features.history_columns", "calendar.timezone"),
-    "user_activity": ("raw_features.statistic_days", "tables.behavior.value_columns"),
-    "item_activity": ("raw_features.statistic_days", "tables.behavior.value_columns"),
-    "pair_activity": ("raw_features.statistic_days",),
-    "user_preferences": ("raw_features.preference_columns", "raw_features.preference_days", "events.positive"),
+    "user_activity": (START, "raw_features.statistic_days", "tables.behavior.value_columns"),
+    "item_activity": (START, "raw_features.statistic_days", "tables.behavior.value_columns"),
+    "pair_activity": (START, "raw_features.statistic_days"),
+    "user_preferences": (START, "raw_features.preference_columns", "raw_features.preference_days", "events.positive"),
     "user_history": ("raw_features.history_columns", "events.positive"),
-    "user_all_feature": ("raw_features", "events", "tables.behavior.value_columns", "calendar.timezone"),
-    "item_all_feature": ("raw_features", "events", "tables.behavior.value_columns", "calendar.timezone"),
+    "user_all_feature": (START, "raw_features", "events", "tables.behavior.value_columns", "calendar.timezone"),
+    "item_all_feature": (START, "raw_features", "events", "tables.behavior.value_columns", "calendar.timezone"),
     "item_features_fg": (FG,),
     "user_features_fg": (FG,),
     "user_history_fg": (FG,),
     "sample": ("events", "tables.behavior.context_columns"),
-    "sample_fg": (FG,),
+    "sample_fg": (START, FG),
     "positive_sample": (),
     "numeric_value_counts": (FG,),
     "category_value_counts": (FG,),
-    "training_window": ("window", "evaluation.span_days"),
+    "training_window": (START, "window", "evaluation.span_days"),
     "feature_binning": ("window", "statistics"),
     "feature_counts": ("window",),
     "feature_config": ("statistics", FG),
     "step_config": ("training", "window"),
     "training_config": (*_FIT, "negative_items", "window"),
     "negative_items": ("negative_items", "window", "events"),
-    "train_samples": ("model", "training", "statistics", "negative_items", "window", "events", FG, "seed"),
-    "dssm_model": (*_FIT, "evaluation.k"),
+    "train_samples": (START, "model", "training", "statistics", "negative_items", "window", "events", FG, "seed"),
+    "dssm_model": (START, *_FIT, "evaluation.k"),
     "item_vectors": (FG, "evaluation.num_processes"),
-    "user_vectors": (FG, "evaluation.num_processes", "window"),
+    "user_vectors": (START, FG, "evaluation.num_processes", "window"),
     "ground_truth": ("evaluation", "events", "window"),
-    "channel_weights": (*_SCORES, *_FIT),
-    "hit_counts": (*_SCORES, "events", FG),
+    "channel_weights": (START, *_SCORES, *_FIT),
+    "hit_counts": (START, *_SCORES, "events", FG),
     "hit_rate_detail": ("evaluation", "model", "window", "seed"),
-    "total_hit_rate": ("evaluation", "gate", "window", "seed"),
+    "total_hit_rate": (START, "evaluation", "gate", "window", "seed"),
 }
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
 
@@ -87,17 +90,27 @@ HOW: Final = frozenset(
 """Where data lies and how the work is done: a folder that was moved makes no other rows."""
 
 
-def digest_settings(config: PipelineConfig, fg: Mapping[str, Any]) -> dict[str, str]:
+def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:
     """Returns asset -> a digest of the settings that it reads.
 
-    Values that are the default do not count, so that a key that a later version adds changes nothing.
+    Defaults are filled in: where a later version has another one, what it decides is made again. Null is as good as no such key,
+    so a key that a later version adds, with null as its default, changes nothing.
 
     Args:
         config: the configuration.
         fg: the feature definitions.
+        read_file: reads the files that they name. Their content counts, not their place.
     """
-    given = config.model_dump(mode="json", exclude_defaults=True)
-    return {asset: _digest(given, fg, keys) for asset, keys in READS.items()}
+    given = config.model_dump(mode="json", exclude_none=True)
+    by_content = rename_files(fg, lambda name: _digest_file(name, read_file))
+    return {asset: _digest(given, by_content, keys) for asset, keys in READS.items()}
+
+
+def _digest_file(name: str, read_file: ReadFile) -> str:
+    try:
+        return hashlib.sha256(read_file(name)).hexdigest()
+    except OSError:
+        return name  # whoever makes features says that it cannot be read
 
 
 def _digest(given: Mapping[str, Any], fg: Mapping[str, Any], keys: tuple[str, ...]) -> str:

@@ -163,7 +163,7 @@ def open_workspace(
     """Returns the workspace of a configuration, with DuckDB in this process unless another engine is given."""
     os.environ.setdefault("MPLCONFIGDIR", str(loaded.scratch / "matplotlib"))  # else charts write into the user's home
     storage = loaded.config.storage
-    settings = digest_settings(loaded.config, loaded.fg)
+    settings = digest_settings(loaded.config, loaded.fg, loaded.read_fg_file)
     partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600, settings)
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 

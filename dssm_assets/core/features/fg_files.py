@@ -15,6 +15,8 @@ from dssm_assets.core.errors import Fault, FeatureSpecError
 ReadFile = Callable[[str], bytes]
 """Returns the content of a file that fg.json names; raises OSError if it does not exist."""
 
+FILE_KEY_SUFFIX: Final = "_file"
+"""Suffix of the keys whose value is the name of a file."""
 CONTEXT_KEY: Final = "read_file"
 """Key of the `ReadFile` in the validation context."""
 
@@ -32,6 +34,16 @@ def read_named_file(context: Any, name: str) -> bytes:
         return reader(name)
     except OSError as error:
         raise ValueError(f"file {name!r} cannot be read ({error}); paths are relative to the fg.json") from error
+
+
+def rename_files(definitions: Any, rename: Callable[[str], str]) -> Any:
+    """Returns feature definitions with every name of a file renamed."""
+    if isinstance(definitions, Mapping):
+        return {
+            key: rename(value) if str(key).endswith(FILE_KEY_SUFFIX) and isinstance(value, str) else rename_files(value, rename)
+            for key, value in definitions.items()
+        }
+    return [rename_files(value, rename) for value in definitions] if isinstance(definitions, list) else definitions
 
 
 def parse_vocabulary(content: bytes) -> dict[str, int]:

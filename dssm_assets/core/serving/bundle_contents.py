@@ -12,12 +12,10 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.columns import COUNT, ITEM_ID
-from dssm_assets.core.features.fg_files import ReadFile
+from dssm_assets.core.features.fg_files import ReadFile, rename_files
 from dssm_assets.core.features.spec import parse_fg
 
 PACKED_FOLDER: Final = "fg_files"
-_FILE_KEY_SUFFIX: Final = "_file"
-"""Suffix of the keys whose value is the name of a file."""
 
 
 def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -36,22 +34,12 @@ def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any]
 
     parse_fg(raw, read_file=read_and_record)
     paths = {name: _packed_path(name, content) for name, content in contents.items()}
-    return _rename_files(dict(raw), paths), {paths[name]: content for name, content in contents.items()}
+    renamed = rename_files(dict(raw), lambda name: paths.get(name, name))
+    return renamed, {paths[name]: content for name, content in contents.items()}
 
 
 def _packed_path(name: str, content: bytes) -> str:
     return f"{PACKED_FOLDER}/{hashlib.sha256(content).hexdigest()[:12]}-{name.rpartition('/')[2]}"
-
-
-def _rename_files(value: Any, paths: Mapping[str, str]) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            key: paths[inner]
-            if str(key).endswith(_FILE_KEY_SUFFIX) and isinstance(inner, str) and inner in paths
-            else _rename_files(inner, paths)
-            for key, inner in value.items()
-        }
-    return [_rename_files(inner, paths) for inner in value] if isinstance(value, list) else value
 
 
 def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Table:
