@@ -135,7 +135,8 @@ def _can_hold_out(workspace: Workspace, span: Sequence[str]) -> bool:
 def _read_span(
     workspace: Workspace, ds: str, span: Sequence[str], scratch: ScratchArrays, vectors: ValidationVectors | None
 ) -> tuple[HeldOutDay | None, list[Manifest]]:
-    """Returns held-out days and what they were read from; None if they have no positive events, or nobody's vector is known.
+    """Returns held-out days and what they were read from; None if they have no positive events of a known user, or nobody's
+    vector is known.
 
     Args:
         workspace: has the days.
@@ -161,8 +162,11 @@ def _read_span(
     history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
     now_ms = start_of_day_ms(day, config.calendar.timezone)
     channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
-    starts = offsets_of(np.bincount(truth.pair_user, minlength=truth.num_users))
-    return HeldOutDay(channels, starts, truth.pair_item), [
+    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Lists are judged by what known users take.
+    if not is_kept.any():
+        return None, []
+    starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
+    return HeldOutDay(channels, starts, truth.pair_item[is_kept]), [
         *positives,
         *history_days,
         corpus,

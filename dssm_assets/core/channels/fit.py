@@ -48,7 +48,8 @@ class HeldOutDay:
 
     Attributes:
         channels: as of the beginning of the day.
-        truth_starts: int64 [U + 1]: the items of user u on the day are truth_items[truth_starts[u] : truth_starts[u + 1]].
+        truth_starts: int64 [U + 1]: the items of user u on the day are truth_items[truth_starts[u] : truth_starts[u + 1]]. A user
+            without any is left out.
         truth_items: int64, item_index; -1 for items outside the corpus.
     """
 
@@ -193,8 +194,9 @@ def _choose_rows(merge: Merge, known: Sequence[ChannelName], block: Block) -> _R
 
 def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
     lengths = np.diff(day.truth_starts)
-    for start in range(0, len(lengths), _BLOCK_USERS):
-        users = np.arange(start, min(start + _BLOCK_USERS, len(lengths)))
+    with_truth = np.flatnonzero(lengths)
+    for start in range(0, len(with_truth), _BLOCK_USERS):
+        users = with_truth[start : start + _BLOCK_USERS]
         found = describe_candidates(day.channels, users)
         positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
         is_positive = _is_in(found.items, repeat_rows(lengths[users]), positives)

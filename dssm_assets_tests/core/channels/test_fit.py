@@ -60,7 +60,7 @@ def test_few_pairs_leave_weights_near_the_defaults() -> None:
 
 
 def held_out(taken: list[int], *, has_vectors: bool = True, users: int = 2) -> HeldOutDay:
-    """User 0 took the given items, the others nothing."""
+    """User 0 took the given items, the others nothing that counts."""
     starts = np.array([0, *[len(taken)] * users])
     return HeldOutDay(worlds.channels(has_vectors=has_vectors), starts, np.array(taken))
 
@@ -76,6 +76,11 @@ def test_pairs_are_counted_also_where_no_channel_proposed_the_item() -> None:
     # -1: an item outside the corpus; every other item is proposed for user 0.
     fitted = fit_merges(NAMES, [held_out([-1, 0, 2])])
     assert (fitted.truth_pairs, fitted.proposed_pairs) == (3, 2)
+
+
+def test_a_user_without_pairs_is_left_out() -> None:
+    one, two = (fit_merges(NAMES, [held_out([0, 2], users=users)] * 9).merges for users in (1, 2))
+    assert one == two
 
 
 def test_vectors_take_the_weight_of_neighbors_if_held_out_days_have_none() -> None:
