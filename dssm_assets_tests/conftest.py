@@ -32,11 +32,14 @@ SHARED_SERVERS: Final = ("spark", "browser", "deploy")
 """Folders whose tests share running servers: all tests of such a folder run in one process."""
 LONGEST: Final = (
     *SHARED_SERVERS,
-    "test_online_retail.py",
-    "benchmarks/test_daily_chain.py",
-    "benchmarks/test_warm_start.py",
+    "test_parallel_runs.py",
+    "test_cli.py",
+    "steps",
+    "core/features_raw",
+    "benchmarks",
     "serving",
     "commands",
+    "defs",
 )
 """Started first, so that no process is left alone with one of them at the end."""
 

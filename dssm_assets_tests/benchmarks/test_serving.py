@@ -7,7 +7,7 @@ from dssm_assets_tests.benchmarks import serving
 
 
 @pytest.mark.parametrize("kind", [IndexKind.AUTO, IndexKind.IVF])
-def test_serving_report_has_a_line_per_measurement(tmp_path, monkeypatch, kind):
+def test_serving_report_has_a_line_per_measurement(quick, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(serving, "USERS", 1000)
     lines = serving.report(4000, kind, 0.95, 0.05, 2, tmp_path)
     rows = [line.rsplit(maxsplit=8)[0].strip() for line in lines[16:22]]

@@ -1,4 +1,4 @@
-"""A real standalone Spark cluster of this machine: a master and workers, each a process, from pip's pyspark.
+"""A real standalone Spark cluster of this machine: a master and a worker, each a process, from pip's pyspark.
 
 Belongs here: starting, waiting, ending, and the configuration that uses it. Does not belong here: what is tested on it.
 """
@@ -26,7 +26,7 @@ from dssm_assets_tests.deploy.services import BUCKET, HOST, Services, free_ports
 from dssm_assets_tests.programs import find_program
 
 REPOSITORY = Path(__file__).parents[2]
-WORKERS = 2
+EXECUTORS = 2
 START_SECONDS = 90
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -49,22 +49,24 @@ class Cluster:
     url: str
     folder: Path
 
-    def settings(self, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def settings(self, changes: Mapping[str, Any] | None = None, executors: int = EXECUTORS) -> dict[str, Any]:
         """Returns the part of a scene's configuration that has its tables made here."""
         conf = {
             "spark.executor.memory": "512m",
+            "spark.executor.cores": "1",
+            "spark.cores.max": str(executors),
             "spark.driver.extraJavaOptions": SHORT_LIVED,
             "spark.executor.extraJavaOptions": SHORT_LIVED,
             "spark.executorEnv.PYTHONPATH": str(REPOSITORY),
             "spark.driver.host": HOST,
             "spark.ui.enabled": "false",
         }
-        spark = {"master": self.url, "python": sys.executable, "partitions": 4, "conf": conf}
+        spark = {"master": self.url, "python": sys.executable, "partitions": 2, "conf": conf}
         return {"engine": "spark", "spark": {**spark, **(changes or {})}}
 
     def settings_on_s3(self, objects: Services) -> dict[str, Any]:
-        """Returns the same for tables in an object store, which the workers read and write themselves."""
-        settings = self.settings({"read_with": ReadWith.WORKERS.value})
+        """Returns the same, with one executor, for tables in an object store, which it reads and writes itself."""
+        settings = self.settings({"read_with": ReadWith.WORKERS.value}, executors=1)
         for name in S3_VARIABLES:  # the keys of the workers: on a real cluster their machines have them
             settings["spark"]["conf"][f"spark.executorEnv.{name}"] = objects.variables[name]
         return {**settings, "storage": {"root": f"s3://{BUCKET}/tables"}}
@@ -72,29 +74,26 @@ class Cluster:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
-    """Yields a cluster of a master and two workers of one core each; ends every process of it."""
+    """Yields a cluster of a master and a worker, with a core for each executor; ends every process of it."""
     find_program("java")
-    port, site, *others = free_ports(2 + 2 * WORKERS)
+    port, site, *others = free_ports(4)
     url = f"spark://{HOST}:{port}"
     with ExitStack() as stack:
         started = [_start(stack, folder, "master", "--port", str(port), "--webui-port", str(site))]
-        for number in range(WORKERS):
-            ports = ["--port", str(others[2 * number]), "--webui-port", str(others[2 * number + 1])]
-            size = ["--cores", "1", "--memory", "1g", "--work-dir", str(folder / f"work-{number}")]
-            started.append(_start(stack, folder, "worker", *ports, *size, url, number=number))
-        _wait_for_workers(f"http://{HOST}:{site}/json/", started, folder)
+        size = ["--cores", str(EXECUTORS), "--memory", "2g", "--work-dir", str(folder / "work")]
+        started.append(_start(stack, folder, "worker", "--port", str(others[0]), "--webui-port", str(others[1]), *size, url))
+        _wait_for_worker(f"http://{HOST}:{site}/json/", started, folder)
         yield Cluster(url, folder)
 
 
-def _start(stack: ExitStack, folder: Path, role: str, *arguments: str, number: int | None = None) -> subprocess.Popen[bytes]:
+def _start(stack: ExitStack, folder: Path, role: str, *arguments: str) -> subprocess.Popen[bytes]:
     import pyspark
 
     home = Path(pyspark.__file__).parent
     main = f"org.apache.spark.deploy.{role}.{role.capitalize()}"
     environment = {**os.environ, "SPARK_HOME": str(home), "SPARK_LOCAL_IP": HOST}
     environment |= {"SPARK_DAEMON_MEMORY": "256m", "SPARK_DAEMON_JAVA_OPTS": SHORT_LIVED}
-    name = role if number is None else f"{role}-{number}"
-    with (folder / f"{name}.log").open("wb") as log:
+    with (folder / f"{role}.log").open("wb") as log:
         process = subprocess.Popen(
             [str(home / "bin" / "spark-class"), main, "--host", HOST, *arguments],
             env=environment,
@@ -113,13 +112,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _wait_for_workers(address: str, started: list[subprocess.Popen[bytes]], folder: Path) -> None:
+def _wait_for_worker(address: str, started: list[subprocess.Popen[bytes]], folder: Path) -> None:
     end = time.perf_counter() + START_SECONDS
     while True:
         logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(folder.glob("*.log")))
         assert all(process.poll() is None for process in started), f"a process of the cluster ended:\n{logs}"
         with suppress(OSError, ValueError), urllib.request.urlopen(address, timeout=5) as answer:
-            if json.load(answer)["aliveworkers"] == WORKERS:
+            if json.load(answer)["aliveworkers"] == 1:
                 return
-        assert time.perf_counter() < end, f"the workers are not there after {START_SECONDS} s:\n{logs}"
+        assert time.perf_counter() < end, f"the worker is not there after {START_SECONDS} s:\n{logs}"
         time.sleep(0.3)

@@ -24,7 +24,7 @@ END_SECONDS = 15.0
 
 
 def test_cancelling_a_run_ends_its_job_and_publishes_nothing_more(cluster: Cluster, tmp_path: Path) -> None:
-    loaded = worlds.write_world(tmp_path, cluster.settings())
+    loaded = worlds.write_world(tmp_path, cluster.settings(executors=1))
     workspace = land_sources(loaded, worlds.DAYS)
     instance, before, during = dg.DagsterInstance.ephemeral(), descendants(), set[int]()
 
@@ -42,7 +42,7 @@ def test_cancelling_a_run_ends_its_job_and_publishes_nothing_more(cluster: Clust
     assert worlds.DAYS[0] in visible
     assert worlds.DAYS[-1] not in visible
 
-    assert len(during) >= 4, "spark-submit, the driver and the executors"
+    assert len(during) >= 4, "spark-submit, the driver, the executor and its Python"
     assert holds(lambda: not during & descendants(all_of_machine=True), END_SECONDS), during & descendants(all_of_machine=True)
     assert workspace.tables.partitions.days("behavior") == visible
     (run,) = instance.get_runs()

@@ -13,7 +13,6 @@ from dssm_assets import cli
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
-from dssm_assets.defs.runs import run_day
 from dssm_assets.steps.retention import remove_expired
 from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
@@ -69,7 +68,7 @@ def test_an_evaluation_day_is_computed_again_without_them(world):
     digests = []
     for removes in (False, True):
         expired(world, removes=removes)
-        run_day(build_definitions(world.loaded), dg.DagsterInstance.ephemeral(), worlds.WINDOWED, EVALUATION_DAY)
+        worlds.run_steps(world.loaded, worlds.WINDOWED, [EVALUATION_DAY])
         digests.append(world.need("total_hit_rate", EVALUATION_DAY).digest)
     assert digests[0] == digests[1]
 
