@@ -11,11 +11,9 @@ import pyarrow.compute as pc
 import pytest
 
 from dssm_assets.core.config.pipeline import parse_config
-from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import plan_runs, run_plan
-from dssm_assets.steps.workspace import Workspace, open_workspace, window_days
+from dssm_assets.steps.workspace import Workspace, days_between, open_workspace, window_days
 from dssm_assets.storage.config_file import complete_config
+from dssm_assets_tests import worlds
 
 FIXTURE = Path(__file__).parent / "fixtures" / "online_retail"
 FIRST, EVALUATED, WINDOW = "2011-11-22", "2011-12-06", 14
@@ -74,10 +72,8 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     loaded = complete_config(parse_config(CONFIG), home=tmp_path_factory.mktemp("retail"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DAGSTER_HOME", raising=False)
-        run_plan(plan_runs(Scene(loaded), "daily_tables", FIRST, EVALUATED), Observer(), loaded.home)
-        run_plan(plan_runs(Scene(loaded), "train_and_evaluate", EVALUATED, EVALUATED), Observer(), loaded.home)
+    worlds.run_steps(loaded, worlds.DAILY, days_between(FIRST, EVALUATED))
+    worlds.run_steps(loaded, worlds.WINDOWED, [EVALUATED])
     return open_workspace(loaded)
 
 

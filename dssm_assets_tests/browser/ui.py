@@ -7,11 +7,14 @@ Belongs here: where things are in the UI. Does not belong here: what should be t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from playwright.sync_api import FloatRect, Locator, Page, Response, expect
+
+from dssm_assets_tests.deploy.graphql import Client, wait_for
 
 _GROUP = "svg foreignObject.group"
 _EDITOR = ".CodeMirror"
@@ -34,6 +37,7 @@ class Ui:
     def __init__(self, page: Page, url: str, pictures: Path) -> None:
         self.page = page
         self._url = url
+        self._client = Client(url)
         self._pictures = pictures
 
     def open(self, path: str) -> None:
@@ -157,14 +161,21 @@ class Ui:
         return self.dialog
 
     def wait_for_run(self, run: str, seconds: float) -> None:
-        """Waits until the page of a run shows its success."""
+        """Waits until a run has succeeded; its page shows it."""
+        self._wait_for(f"run {run}", lambda: self._client.run_status(run) == "SUCCESS", seconds)
         self.open(f"/runs/{run}")
-        expect(self.page.get_by_text("Success", exact=True).first).to_be_visible(timeout=seconds * 1000)
+        expect(self.page.get_by_text("Success", exact=True).first).to_be_visible()
 
     def wait_for_runs(self, backfill: str, count: int, seconds: float) -> None:
-        """Waits until a backfill's page lists a number of successful runs."""
+        """Waits until a backfill has a number of successful runs; its page lists them."""
+        self._wait_for(f"{count} runs", lambda: len(self._client.runs(backfill, "SUCCESS")) == count, seconds)
         self.open(f"/runs/b/{backfill}?tab=runs")
-        expect(self.page.get_by_text("Success", exact=True)).to_have_count(count, timeout=seconds * 1000)
+        expect(self.page.get_by_text("Success", exact=True)).to_have_count(count)
+
+    def _wait_for(self, what: str, holds: Callable[[], bool], seconds: float) -> None:
+        """Waits with an empty page: an open one takes as much of a core as the run."""
+        self.page.goto("about:blank")
+        wait_for(what, holds, seconds)
 
 
 def _request_variables(response: Response, query: str) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ STATE = (
     "query($id:String!){partitionBackfillOrError(backfillId:$id){__typename ... on PartitionBackfill{status error{message}"
     " runs(limit:100){id status parentRunId tags{key value}}} ... on PythonError{message}}}"
 )
+RUN = "query($id:ID!){runOrError(runId:$id){__typename ... on Run{status} ... on PythonError{message}}}"
 
 
 class Client:
@@ -61,6 +62,10 @@ class Client:
     def state(self, backfill_id: str) -> dict[str, Any]:
         """Returns status, error and runs of a backfill."""
         return dict(self.ask(STATE, id=backfill_id)["partitionBackfillOrError"])
+
+    def run_status(self, run_id: str) -> str:
+        """Returns the status of a run."""
+        return str(self.ask(RUN, id=run_id)["runOrError"]["status"])
 
     def runs(self, backfill_id: str, status: str) -> list[str]:
         """Returns the ids of a backfill's runs that have a status."""

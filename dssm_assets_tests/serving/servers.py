@@ -35,7 +35,8 @@ def serving(
 ) -> Iterator[int]:
     """Serves on a free port of the loopback interface; yields the port."""
     bounds = limits or ServiceLimits()
-    with socket.socket() as listening, engine_threads(live, threads, bounds) as engine:
+    # asyncio lets small answers wait for the client (Nagle) where a socket does not say that it is TCP.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening, engine_threads(live, threads, bounds) as engine:
         listening.bind(("127.0.0.1", 0))
         server = make_server(build_app(engine, bounds, tracer), log_level="warning", options=options)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
