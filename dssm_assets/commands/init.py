@@ -82,9 +82,8 @@ def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
     """Returns the commands that lead to the first hit rates, ready to be pasted."""
     from dssm_assets.core.sources.warm_pairs import to_date
 
-    days, start = settings.evaluation_days, settings.start.value
-    last = days.last or dt.date.fromisoformat(start) + dt.timedelta(days=days.window)
-    last_day = last + dt.timedelta(days=settings.span_days - 1)
+    days = settings.evaluation_days
+    last = days.last or dt.date.fromisoformat(settings.start.value) + dt.timedelta(days=days.window)
     first = last
     if settings.span_days == 1:  # else each day is a span of several, which is a fit for each
         first = min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last)
@@ -93,10 +92,9 @@ def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
             "",
             "Next:",
             f"  export DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(home))}",
-            f"  dssm-assets materialize daily_tables --from {start} --to {last_day}",
-            f"  dssm-assets materialize train_and_evaluate --from {first} --to {last}",
+            f"  dssm-assets materialize train_and_evaluate --from {first} --to {last} --with-upstream",
             "  dssm-assets hit-rates",
-            "  dssm-assets publish  # what recall and serve answer from",
+            f"  dssm-assets materialize publish --from {last} --with-upstream  # what recall and serve answer from",
             "  dg dev  # the UI, in the project's folder",
         ]
     )

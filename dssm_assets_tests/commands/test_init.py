@@ -71,8 +71,9 @@ def test_next_commands_can_be_pasted(sources, tmp_path, capsys):
     assert "evaluation days: " in out and "# Recipe video: as asked for" in (tmp_path / "out" / "config.yaml").read_text()
     lines = out.split("Next:\n")[1].splitlines()
     assert lines[0].strip() == f"export DSSM_CONFIG={tmp_path}/out/config.yaml DAGSTER_HOME={tmp_path}/out"
-    assert lines[1].strip().startswith(f"dssm-assets materialize daily_tables --from {worlds.START} --to ")
-    first, last = re.fullmatch(r"  dssm-assets materialize train_and_evaluate --from (\S+) --to (\S+)", lines[2]).groups()
+    command = r"  dssm-assets materialize train_and_evaluate --from (\S+) --to (\S+) --with-upstream"
+    first, last = re.fullmatch(command, lines[1]).groups()
+    assert lines[3].startswith(f"  dssm-assets materialize publish --from {last} --with-upstream")  # features of the day itself
     assert 0 <= (dt.date.fromisoformat(last) - dt.date.fromisoformat(first)).days < 4
     assert "telemetry: {enabled: false}" in (tmp_path / "out" / "dagster.yaml").read_text()
 
