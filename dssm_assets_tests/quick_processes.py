@@ -13,7 +13,6 @@ from collections.abc import Callable
 from multiprocessing.context import BaseContext, ForkServerContext
 
 import pytest
-import torch.multiprocessing as mp
 
 IMPORTED = (
     "dssm_assets_tests.steps.fit_jobs",
@@ -36,6 +35,8 @@ def start(work: Callable[..., None], *arguments: object) -> None:
     Raises:
         ProcessRaisedException: one failed; the other one is ended.
     """
+    import torch.multiprocessing as mp
+
     context()
     mp.start_processes(work, arguments, nprocs=2, start_method="forkserver")  # type: ignore[no-untyped-call]
 

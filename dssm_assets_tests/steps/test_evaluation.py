@@ -95,6 +95,11 @@ def workspace(tmp_path):
     return workspace
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    worlds.leave_out_charts(monkeypatch)
+
+
 def run(step, workspace, ds=DAY):
     (result,) = step(workspace, [ds])
     return result
@@ -106,7 +111,7 @@ def evaluate(workspace, ds=DAY):
     return run(evaluation.hit_rate_detail, workspace, ds), run(evaluation.total_hit_rate, workspace, ds)
 
 
-def test_cold_items_are_ranked_among_themselves_and_by_category(workspace):
+def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspace):
     # c and d have no event; u takes c, v takes d and zz, which is in no table. The vectors rank c, d for both (u finds both equal).
     # a, of kind x as d, has 11 events in the window, b of kind y has one: kind x comes first.
     _, result = evaluate(workspace)
@@ -172,7 +177,7 @@ def test_detail_and_total_report_every_segment_as_table_and_chart(workspace):
         assert result.images["hit_rate_by_segment"].startswith(b"\x89PNG")
 
 
-def test_list_quality_and_overlap_are_reported(workspace):
+def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     # Lists [a, b], [c, d], [a, c]: all 4 items; a is 2 of 6 places. p = 7/13, 3/13, 2/13, 1/13. Against the day before u
     # keeps none of [c, d], v both; w is new.
     _, before = evaluate(workspace, FIRST)
@@ -216,7 +221,7 @@ def test_charts_and_trend_do_not_change_partitions(workspace):
     assert run(evaluation.total_hit_rate, workspace).images == result.images
 
 
-def test_an_earlier_day_with_ids_of_another_type_is_not_compared(workspace):
+def test_an_earlier_day_with_ids_of_another_type_is_not_compared(undrawn, workspace):
     evaluate(workspace, FIRST)
     numbers = {"user_id": [1], "topk_ids": [[1, 2]]}
     put(workspace, "hit_rate_detail", FIRST, pa.table(numbers))
@@ -235,7 +240,7 @@ def test_segments_by_missing_columns_are_reported_together(workspace, tmp_path):
     assert "segment two" in second
 
 
-def test_segments_changed_since_the_detail_are_refused(workspace, tmp_path):
+def test_segments_changed_since_the_detail_are_refused(undrawn, workspace, tmp_path):
     evaluate(workspace)
     changed = configured(tmp_path, {"segments": [{"name": "place", "by": "city"}]})
     with pytest.raises(SchemaError, match=r"segment_place.*materialize hit_rate_detail of this day again"):
@@ -278,7 +283,7 @@ def test_several_processes_write_the_same_partition_as_one(quick, workspace, mon
     assert workspace.tables.read(found[1].manifest).sort_by(keys) == expected.sort_by(keys)
 
 
-def test_sampled_users_are_scored_as_among_all_users(workspace, tmp_path):
+def test_sampled_users_are_scored_as_among_all_users(undrawn, workspace, tmp_path):
     def rows(where, step):
         return where.tables.read(run(step, where).manifest).to_pylist()
 

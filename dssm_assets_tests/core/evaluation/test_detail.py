@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Similarity
@@ -43,7 +43,6 @@ def test_detail_by_hand() -> None:
     assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
     pairs = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdyz")), min_size=1, max_size=10)

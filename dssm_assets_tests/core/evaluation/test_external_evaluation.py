@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import InputError
@@ -80,7 +80,6 @@ IDS, ITEMS = [3, 1, 2, 9], [30, 10, 20, 50, 40, 60]
 PAIRS = st.lists(st.tuples(st.sampled_from([*IDS, 77, 78]), st.sampled_from([*ITEMS, 98, 99])), max_size=25)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(IDS), st.lists(VECTOR, min_size=1, max_size=3), min_size=1),
     st.dictionaries(st.sampled_from(ITEMS), VECTOR, min_size=1),

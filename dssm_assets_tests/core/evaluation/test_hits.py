@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions, no_exclusions
@@ -23,7 +23,6 @@ def test_hit_ranks_by_hand() -> None:
     assert ranks.tolist() == [0, 2, 4, 4, 3, 2]
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(-1, 5), min_size=1, max_size=9), st.sets(st.integers(0, 7)), st.integers(1, 9))
 def test_pairs_ranked_below_k_are_the_distinct_items_among_the_first_k(ranked: list[int], truth: set[int], k: int) -> None:
     items = np.array([item if item <= 5 else -1 for item in sorted(truth)], dtype=np.int64)  # 6 and 7 are outside the corpus
@@ -50,7 +49,6 @@ def exclusions(items: list[list[int]]) -> Exclusions:
     return Exclusions(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject) -> None:
     num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
@@ -141,7 +139,6 @@ USERS, CORPUS = [1, 2, 3, 4, 5], [10, 11, 12, 13, 14, 15]
 PAIRS = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from([*CORPUS, 98, 99])), max_size=16)
 
 
-@settings(max_examples=200, deadline=None)
 @given(PAIRS.filter(bool), PAIRS, PAIRS, st.data())
 def test_count_hits_equals_sets_and_loops(
     day: list[tuple[int, int]], window: list[tuple[int, int]], older: list[tuple[int, int]], data: st.DataObject

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import ibis
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity, roll_activity, roll_pair_activity
 from dssm_assets.core.features_raw.preferences import build_preferences, roll_preferences
-from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, whole_log, with_ds
 
 WINDOWS = [1, 2, 4]
 DAYS = 6
@@ -42,45 +43,69 @@ def _days(rows: list[tuple[Any, ...]], text_ids: bool) -> dict[int, pa.Table]:
     return days
 
 
-def _day(days: dict[int, pa.Table], day: int) -> Any:
-    return ibis.memtable(days[day]) if day >= 0 else None
+_SQL: dict[Any, tuple[str, pa.Schema]] = {}
+"""Queries: to compile one takes five times as long as to run it on a few rows."""
+
+
+def _query(con: Any, key: Any, expression: Any, **tables: pa.Table | None) -> pa.Table:
+    """Returns the rows of expression(**tables), which is compiled once per key."""
+    for name, table in tables.items():
+        if table is not None:
+            con.con.register(name, table)
+    if key not in _SQL:
+        unbound = {
+            name: None if table is None else ibis.table(ibis.Schema.from_pyarrow(table.schema), name=name)
+            for name, table in tables.items()
+        }
+        made = expression(**unbound)
+        _SQL[key] = ibis.to_sql(made, dialect="duckdb"), made.schema().to_pyarrow()
+    sql, schema = _SQL[key]
+    return con.con.sql(sql).to_arrow_table().cast(schema)
 
 
 @ROLLING
 @given(ROWS, st.booleans(), st.sampled_from(["user_id", "item_id"]))
 def test_rolled_activity_equals_built_activity(con, rows, text_ids, entity) -> None:
     days, state = _days(rows, text_ids), None
-    whole = with_ds(days)
     options = {"statistic_days": WINDOWS, "value_columns": ["price"]}
     for day in range(DAYS):
-        previous = None if state is None else ibis.memtable(state)
-        leaving = {window: _day(days, day - window) for window in WINDOWS}
-        state = run(con, roll_activity(entity, today=_day(days, day), leaving=leaving, previous=previous, **options))
-        assert state.equals(run(con, build_activity(entity, whole, day_name(day), **options)))
+
+        def roll(today, previous, **leaving):
+            gone = {window: leaving[f"leaving{window}"] for window in WINDOWS}
+            return roll_activity(entity, today=today, leaving=gone, previous=previous, **options)
+
+        gone = {f"leaving{window}": days.get(day - window) for window in WINDOWS}
+        key = day, text_ids, entity
+        state = _query(con, ("activity", key), roll, today=days[day], previous=state, **gone)
+        scratch = lambda whole, day=day: build_activity(entity, whole, day_name(day), **options)  # noqa: E731
+        assert state.equals(_query(con, ("built activity", key), scratch, whole=whole_log(days)))
 
 
 @ROLLING
 @given(ROWS, st.booleans())
 def test_rolled_pairs_equal_built_pairs(con, rows, text_ids) -> None:
     days, state = _days(rows, text_ids), None
-    whole = with_ds(days)
     for day in range(DAYS):
-        previous = None if state is None else ibis.memtable(state)
-        state = run(con, roll_pair_activity(_day(days, day), previous, ds=day_name(day), window_days=max(WINDOWS)))
-        assert state.equals(run(con, build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))))
+        window = {"ds": day_name(day), "window_days": max(WINDOWS)}
+        roll = lambda today, previous, window=window: roll_pair_activity(today, previous, **window)  # noqa: E731
+        state = _query(con, ("pairs", day, text_ids), roll, today=days[day], previous=state)
+        scratch = lambda whole, day=day: build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))  # noqa: E731
+        assert state.equals(_query(con, ("built pairs", day, text_ids), scratch, whole=whole_log(days)))
 
 
 @ROLLING
 @given(ROWS, st.booleans(), st.sampled_from(WINDOWS))
 def test_rolled_preferences_equal_built_preferences(con, rows, text_ids, window) -> None:
     days, state = _days(rows, text_ids), None
-    whole = with_ds(days)
     for day in range(DAYS):
-        previous = None if state is None else ibis.memtable(state)
-        step = roll_preferences(today=_day(days, day), leaving=_day(days, day - window), previous=previous, **PREFERENCES)
-        state = run(con, step)
-        scratch = build_preferences(whole, day_name(day), preference_days=window, **PREFERENCES)
-        assert state.equals(run(con, scratch))
+        key = day, text_ids, window
+        tables = {"today": days[day], "leaving": days.get(day - window), "previous": state}
+        state = _query(con, ("preferences", key), partial(roll_preferences, **PREFERENCES), **tables)
+
+        def scratch(whole, day=day):
+            return build_preferences(whole, day_name(day), preference_days=window, **PREFERENCES)
+
+        assert state.equals(_query(con, ("built preferences", key), scratch, whole=whole_log(days)))
 
 
 def test_build_activity_by_hand(con) -> None:

@@ -7,7 +7,7 @@ import math
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions
@@ -51,7 +51,6 @@ def tied_worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, list[set[
     return np.array(users, np.float32), np.array(items, np.float32), draw(st.integers(1, 12)), banned
 
 
-@settings(max_examples=150, deadline=None)
 @given(tied_worlds(), st.integers(1, 3), st.sampled_from([Metric.IP, Metric.L2]))
 def test_search_with_many_ties_equals_brute_force(
     world: tuple[np.ndarray, np.ndarray, int, list[set[int]]], block: int, metric: Metric
@@ -267,7 +266,6 @@ def test_search_refuses_exclusions_that_do_not_fit() -> None:
         top_k(users, items, 0, similarity=Similarity.COSINE)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_top_k_scores_equals_sorting_tuples(data: st.DataObject) -> None:
     num_items = data.draw(st.integers(1, 15))

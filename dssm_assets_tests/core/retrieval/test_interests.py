@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions
@@ -33,7 +33,6 @@ def test_merged_list_has_k_distinct_items() -> None:
 GRID = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(GRID, max_size=4), min_size=1, max_size=5).filter(any),
     st.lists(GRID, min_size=1, max_size=12),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.evaluation.baselines.fill import fill_up, order_by_events
@@ -17,7 +17,6 @@ def test_order_by_events_breaks_ties_by_index() -> None:
     assert order_by_events(np.array([1, 5, 0, 5])).tolist() == [1, 3, 0, 2]
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_fill_up_equals_walking_through_both_lists(data: st.DataObject) -> None:
     num_items = data.draw(st.integers(1, 10))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
@@ -116,7 +116,6 @@ def test_best_columns_compare_in_float64() -> None:
     assert best_columns(matrix, 2).columns.tolist() == [2, 0]
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_best_columns_equal_a_dense_selection(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 12))
