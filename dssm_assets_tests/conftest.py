@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import Engine, event
 from xdist.scheduler import LoadScopeScheduling
 
 from dssm_assets_tests import programs, quick_processes
@@ -50,6 +52,12 @@ LONGEST: Final = (
 @pytest.fixture(scope="session", autouse=True)
 def unsynced() -> Iterator[None]:
     """Lets the disk write when it likes: no test cuts the power."""
+
+    def leave_unsynced(connection: Any, _record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", leave_unsynced)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield

@@ -156,6 +156,8 @@ class Services:
                 *arguments,
                 "-c",
                 f"unix_socket_directories={Path(service.environment['PGDATA']).parent}",
+                "-c",
+                "fsync=off",  # no test cuts the power
             ]
         if service.name == "object-store":  # the image's entry point is the program `weed`
             inner = zip(("master", "volume", "filer"), self._inner_ports, strict=True)

@@ -29,8 +29,8 @@ REPOSITORY = Path(__file__).parents[2]
 EXECUTORS = 2
 START_SECONDS = 90
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
-SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Java options: the optimising compiler would take half of a test's processor time."""
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+"""Java options: the optimising compiler would take half of a test's processor time, and checking Spark's own classes a seventh."""
 
 requires_pyspark = pytest.mark.skipif(
     importlib.util.find_spec("pyspark") is None, reason="pyspark is not installed: pip install -e '.[spark]'"
