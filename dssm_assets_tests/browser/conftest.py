@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,17 +34,25 @@ PATIENCE_MS = 90_000
 
 
 @pytest.fixture(scope="package")
-def home(tmp_path_factory: pytest.TempPathFactory) -> LoadedConfig:
-    """Returns the configuration of a home of one's own, everything built, whose instance knows what was built."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedConfig]:
+    """Yields the configuration of a home of one's own, everything built, whose instance knows what was built."""
     named = os.environ.get(PICTURES_HOME)
     if named:
-        return load_config(Path(named) / "config.yaml", Path(named))
+        yield load_config(Path(named) / "config.yaml", Path(named))
+        return
     world = worlds.built_world(tmp_path_factory)
-    loaded = world.copy(tmp_path_factory.mktemp("browser") / "world")
-    shutil.copy(ROOT / "deploy" / "dagster.yaml", loaded.home / "dagster.yaml")
-    with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
-        _repeat_events(world.instance, instance)
-    return loaded
+    with tempfile.TemporaryDirectory(prefix="dssm-browser-", dir=_quick_folder()) as folder:
+        loaded = world.copy(Path(folder) / "world")
+        shutil.copy(ROOT / "deploy" / "dagster.yaml", loaded.home / "dagster.yaml")
+        with dg.DagsterInstance.from_config(str(loaded.home)) as instance:
+            _repeat_events(world.instance, instance)
+        yield loaded
+
+
+def _quick_folder() -> str | None:
+    """Returns a folder in memory if there is room, for SQLite waits for a disk at every event; None: the usual one."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30 else None
 
 
 def _repeat_events(source: dg.DagsterInstance, target: dg.DagsterInstance) -> None:
