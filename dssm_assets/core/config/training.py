@@ -101,11 +101,11 @@ class SvdInit(Section):
         description="Weight of a group's events relative to those of an item: the larger, the more items of one group are alike.",
     )
     group_scale: float = Field(
-        default=8.0,
+        default=4.0,
         gt=0,
         le=1_000_000,
         description="Factor of the code of an item without any event. Its group's part alone is small compared with what the towers say of it, "
-        "which is less reliable there.",
+        "which is less reliable there. It is less where the group has many such items.",
     )
 
 

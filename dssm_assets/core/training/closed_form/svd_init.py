@@ -127,11 +127,21 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
             first.weight[:, tower.shared_columns] = 0.0
     if groups is None:
         return None
-    return GroupCodes(
-        groups.features,
-        groups.keys,
-        np.asarray(group_codes * (section.group_scale * section.group_weight * factor), np.float32),
-    )
+    strength = section.group_scale * section.group_weight * factor * strength_of_groups(groups.count_without_events(totals))
+    return GroupCodes(groups.features, groups.keys, np.asarray(group_codes * strength[:, None], np.float32))
+
+
+def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
+    """Returns what the codes of items without events are multiplied by, one number per group [G].
+
+    By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4 and .85.
+
+    Args:
+        count: items without events of each group [G].
+    """
+    mean = (count @ count) / max(count.sum(), 1)
+    strength: npt.NDArray[np.float64] = np.sqrt(mean / np.maximum(count, 1))
+    return strength
 
 
 @dataclass(frozen=True)
@@ -142,11 +152,20 @@ class ItemGroups:
         features: that the items of a group have in common.
         keys: int32 [G, F], as of `GroupCodes`.
         members: float32 [N, G], the weight of a row's group; rows that are not of exactly one item have none.
+        rows: int64 [I], the row of each item that has one of its own, -1 of the others.
+        group: int64 [I], of each item.
     """
 
     features: tuple[str, ...]
     keys: npt.NDArray[np.int32]
     members: sp.csr_matrix
+    rows: IntArray
+    group: IntArray
+
+    def count_without_events(self, totals: npt.NDArray[Any]) -> IntArray:
+        """Returns how many items of each group have no row with events [G]; `totals` are the events of rows [N]."""
+        is_known = (self.rows >= 0) & (totals[self.rows] > 0)
+        return np.bincount(self.group[~is_known], minlength=len(self.keys))
 
 
 def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGroups:
@@ -162,7 +181,9 @@ def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGr
     is_own = _is_own_row(data, item)[row] > 0
     cells = np.full(int(is_own.sum()), section.group_weight, np.float32), (row[is_own], group[is_own])
     members = sp.csr_matrix(cells, (item.num_embeddings, len(keys)))
-    return ItemGroups(tuple(section.group_by), keys, members)
+    return ItemGroups(
+        tuple(section.group_by), keys, members, np.where(is_own, row, -1).astype(np.int64), group.astype(np.int64)
+    )
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:

@@ -23,8 +23,10 @@ from dssm_assets.core.training.closed_form.svd_init import (
     log_counts,
     pool_histories,
     popularity_factors,
+    read_groups,
     scale_to_std,
     shrink_codes,
+    strength_of_groups,
     write_codes,
 )
 from dssm_assets.core.training.closed_form.svd_init_rules import svd_init_faults
@@ -358,6 +360,17 @@ def test_codes_of_groups_are_those_of_histories_with_a_column_per_group() -> Non
     table[0] = 0.0
     found = np.concatenate([table, codes.codes])
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)  # codes are unique up to their basis
+
+
+def test_codes_of_groups_with_many_items_without_events_are_weaker() -> None:
+    # Means over items: (1 + 4 * 4) / 5. A group without such items has nobody to give its code to.
+    assert strength_of_groups(np.array([1, 4, 0])).tolist() == pytest.approx([3.4**0.5, 0.85**0.5, 3.4**0.5])
+    data, spec, _ = _grouped()
+    groups = read_groups(data, next(one for one in spec.features if one.name == "item"), SvdInit.model_validate(GROUPED))
+    totals = np.ones(ITEMS + 2)
+    assert groups.count_without_events(totals).tolist() == [1, 1]  # the last item of each kind has no row of its own
+    totals[[2, 3]] = 0  # rows of two items of kind 1
+    assert groups.count_without_events(totals).tolist() == [3, 1]
 
 
 def test_groups_need_frozen_codes_and_single_valued_features() -> None:
