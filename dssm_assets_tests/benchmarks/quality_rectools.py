@@ -2,8 +2,7 @@
 
 DSSM has a triplet loss, euclidean distance, and one triplet per user and epoch. Users have the same features as in ours. Items
 have their id, genres and year, because the item tower knows an item only by its features. SASRec knows ids alone; its loss is a
-softmax of cosines over the target and sampled items, as in the published rows of `quality_metrics.py`. The library is imported
-when it is used.
+softmax of cosines. The library is imported when it is used.
 
 Belongs here: putting a split into the library's form and fitting. Does not belong here: its settings
 (`quality_settings.py`).
