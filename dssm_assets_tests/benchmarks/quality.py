@@ -74,7 +74,7 @@ class Task:
         if self.entities is None:
             return choose_parts(self.split, self.candidates, is_ordered=self.rule == LOO)
         (settings,) = self.candidates.values()
-        return Chosen((settings,), settings.prior)
+        return Chosen((settings,), settings.prior, neighbours_std=settings.neighbours_std)
 
     @property
     def cut_offs(self) -> tuple[int, ...]:

@@ -48,6 +48,7 @@ class Settings:
         fits: number of fits with seeds of their own, whose vectors are concatenated.
         added_codes: codes in closed form whose products are added to those of the fits, with an embedding of no feature
             (`quality_ours.py`); None: none.
+        neighbours_std: deviation of the scores of neighbours that are added (`quality_neighbours.py`); 0: none are.
         code_dim: width of the frozen embedding (`model.frozen_embedding`); 0: none.
         prior: in one more dimension, in units of the cosine; None: no prior.
         chosen_on: where these values come from.
@@ -66,10 +67,11 @@ class Settings:
     chosen_on: str = CHOSEN_ON
     fits: int = 1
     added_codes: SvdInit | None = None
+    neighbours_std: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Returns what differs from the product's defaults, and the features."""
-        features = ("with_user_id", "with_side", "with_counts", "id_dim", "side_dim", "fits")
+        features = ("with_user_id", "with_side", "with_counts", "id_dim", "side_dim", "fits", "neighbours_std")
         return {
             "model": self.model.model_dump(mode="json", exclude_defaults=True),
             "training": self.training.model_dump(mode="json", exclude_defaults=True),
@@ -116,6 +118,7 @@ class _HistorySettings:
     codes: SvdInit | None = None
     fits: int = 1
     added_codes: SvdInit | None = None
+    neighbours_std: float = 0.0
 
 
 _LAST_PART = _HistorySettings({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
@@ -137,6 +140,7 @@ _ENCODED = _HistorySettings(
     chosen_on=CHOSEN_BY_LOSS,
     fits=2,
     added_codes=SvdInit(embedding=CODE, score_std=0.025, ridge=30.0, user_exponent=0.5),
+    neighbours_std=0.02,
 )
 _ANY_SHARE = _HistorySettings(
     {
@@ -240,6 +244,7 @@ def chosen(dataset: str, split: str) -> Settings:
         chosen_on=note,
         fits=history.fits,
         added_codes=history.added_codes,
+        neighbours_std=history.neighbours_std,
     )
 
 
