@@ -91,7 +91,7 @@ def _read_held_out(workspace: Workspace, ds: str, scratch: ScratchArrays) -> lis
     if best.pairs >= settings.held_out_pairs:
         return [best]
     # Only days of the window: which others are stored depends on what was made before.
-    count = min(settings.held_out_days, workspace.config.window.days)
+    count = min(max(settings.held_out_days, workspace.config.evaluation.span_days), workspace.config.window.days)
     days = days_between(day_before(ds, count), day_before(ds))
     return [one for one in (_read_days(workspace, ds, days[::-1], scratch, None), best) if one.days]
 
@@ -162,7 +162,7 @@ def _read_span(
     history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
     now_ms = start_of_day_ms(day, config.calendar.timezone)
     channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
-    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Lists are judged by what known users take.
+    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Nobody's list is judged who has none of the channels' items yet.
     if not is_kept.any():
         return None, []
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))

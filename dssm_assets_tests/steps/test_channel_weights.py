@@ -17,6 +17,7 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.file_names import ModelFile
+from dssm_assets.steps import channel_weights as steps_of_weights
 from dssm_assets.steps.channel_weights import channel_weights, held_out_spans
 from dssm_assets.steps.channels import read_merges
 from dssm_assets.steps.dssm_model import dssm_model
@@ -62,6 +63,24 @@ def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):
     two = run(channel_weights, opened(world, tmp_path / "two", held_out_pairs=one.facts["held_out_pairs"] + 1))
     assert two.facts["held_out_days"] == f"{YESTERDAY}, {BEFORE}"
     assert two.facts["held_out_pairs"] > one.facts["held_out_pairs"]
+
+
+def test_users_without_a_history_are_not_held_out(world, tmp_path, monkeypatch):
+    every = run(channel_weights, opened(world, tmp_path / "every", held_out_pairs=1)).facts["held_out_pairs"]
+    read, forgotten = steps_of_weights.read_interactions_of_users, []
+
+    def forget_the_first(workspace, days, users, corpus):
+        found = read(workspace, days, users, corpus)
+        rest = slice(found.indptr[1], None)
+        day = workspace.tables.read(workspace.need("positive_sample", YESTERDAY), ["user_id", "item_id"]).to_pylist()
+        forgotten.append(len({one["item_id"] for one in day if one["user_id"] == users[0].as_py()}))
+        indptr = np.append(0, found.indptr[1:] - found.indptr[1])
+        columns = {name: getattr(found, name)[rest] for name in ("item_index", "count", "last_time_ms")}
+        return dataclasses.replace(found, indptr=indptr, **columns)
+
+    monkeypatch.setattr(steps_of_weights, "read_interactions_of_users", forget_the_first)
+    known = run(channel_weights, opened(world, tmp_path / "known", held_out_pairs=1))
+    assert known.facts["held_out_pairs"] == every - forgotten[0] < every
 
 
 def test_days_that_are_evaluated_together_are_held_out_together(world, tmp_path):

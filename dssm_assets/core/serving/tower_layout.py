@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -95,16 +96,22 @@ class TowerLayout:
         names += [seconds_input(features[0].name) for features in self.encoded]
         return tuple([*names, IS_EMPTY_HISTORY] if self.has_history else names)
 
+    @cached_property
+    def _padded_names(self) -> tuple[tuple[str, str | None], ...]:
+        """The names of the inputs of each padded feature, of indices and of weights; made once, not for each request."""
+        weighted = {feature.name for feature in self.weighted}
+        names = [feature.name for feature in self.padded]
+        return tuple((indices_input(name), weights_input(name) if name in weighted else None) for name in names)
+
     def feed(self, inputs: TowerInput) -> Feed:
         """Returns input name -> array for some rows; each padded feature is as wide as its longest row, at least 1."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
-        weighted = {feature.name for feature in self.weighted}
         sequences = [events.rows(0, len(inputs)) for events in inputs.sequences]
         bags = [*inputs.bags, *(bag for events in sequences for bag in _event_bags(events))]
-        for feature, bag in zip(self.padded, bags, strict=True):
-            feed[indices_input(feature.name)], weights = pad_bags(bag)
-            if feature.name in weighted:
-                feed[weights_input(feature.name)] = weights
+        for (indices_name, weights_name), bag in zip(self._padded_names, bags, strict=True):
+            feed[indices_name], weights = pad_bags(bag)
+            if weights_name is not None:
+                feed[weights_name] = weights
         for features, events in zip(self.encoded, sequences, strict=True):
             feed[seconds_input(features[0].name)] = pad_bags(_age_bag(events))[0]
         if inputs.is_empty_history is not None:

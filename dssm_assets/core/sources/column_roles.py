@@ -173,17 +173,18 @@ def kind_of(kind: pa.DataType) -> ValueKind:
     return ValueKind.TEXT if is_text(kind) or pat.is_null(kind) else ValueKind.OTHER
 
 
-_USER: Final = re.compile(
-    r"user|uid|member|customer|household|visitor|account|buyer|client|device|listener|viewer|reader|player|subscriber|shopper"
-    r"|consumer|cookie|profile|person|guest|learner|student|reviewer",
+_USER: Final = re.compile(r"user|uid|member|customer|household|visitor|account|buyer|client|device", re.IGNORECASE)
+_ITEM: Final = re.compile(r"item|iid|sku|product|goods|article|movie|video|song|track|book|content|doc|stock", re.IGNORECASE)
+_USER_NAME: Final = re.compile(
+    r"(listener|viewer|reader|player|subscriber|shopper|consumer|cookie|profile|person|guest|learner|student|reviewer)s?_?(id|key)?",
     re.IGNORECASE,
 )
-_ITEM: Final = re.compile(
-    r"item|iid|sku|product|goods|article|movie|video|song|track|book|content|doc|stock|asin|listing|business|restaurant|recipe"
-    r"|venue|place|poi(?:$|_)|hotel|artist|album|anime|game|news|post|title|course|episode|show|photo|offer"
-    r"|(?:^|_)(?:ad|app|job)(?:$|_?id$)",
+_ITEM_NAME: Final = re.compile(
+    r"(asin|listing|business|restaurant|recipe|venue|place|poi|hotel|artist|album|anime|game|news|post|title|course|episode|show|photo"
+    r"|offer|ad|app|job)s?_?(id|key)?",
     re.IGNORECASE,
 )
+"""Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute beside `track_id`."""
 _TIME: Final = re.compile(r"time|date|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
 _MOMENT: Final = re.compile(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat", re.IGNORECASE)
 _ID: Final = re.compile(r"id$|_no$|code$|key$|^user$|^item$", re.IGNORECASE)
@@ -228,6 +229,8 @@ class Roles:
 
 
 Profiles = Sequence[ColumnProfile]
+_Patterns = tuple[re.Pattern[str], re.Pattern[str]]
+"""Words of names of ids, and whole names."""
 
 
 def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, given: Mapping[str, str]) -> Roles:
@@ -256,10 +259,10 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
         for role, name in given.items()
         if name not in names
     ]
-    user = _find_id_columns(users, log, _USER, "user", given.get("user_id"), faults)
+    user = _find_id_columns(users, log, (_USER, _USER_NAME), "user", given.get("user_id"), faults)
     used = {user[1]} if user else set()
     item = _find_id_columns(
-        items, [column for column in log if column.name not in used], _ITEM, "item", given.get("item_id"), faults
+        items, [column for column in log if column.name not in used], (_ITEM, _ITEM_NAME), "item", given.get("item_id"), faults
     )
     used |= {item[1]} if item else set()
     rest = [column for column in log if column.name not in used]
@@ -273,20 +276,21 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
 def _find_id_columns(
     entities: Profiles | None,
     log: Profiles,
-    pattern: re.Pattern[str],
+    patterns: _Patterns,
     side: str,
     given: str | None,
     faults: list[Fault],
 ) -> tuple[str | None, str] | None:
     """Returns the entity table's key and the log's column of its ids: the pair whose values and names fit best."""
     if entities is None:
-        return _find_ids_by_name(log, pattern, side, given, faults)
+        return _find_ids_by_name(log, patterns, side, given, faults)
     keys = [column for column in entities if column.is_key]
     if not keys:
         found = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
         remedy = f"keep one row per {side} and give it an id"
         faults.append(Fault(f"{side} table", "a column of ids: integers or text, all distinct, none missing", found, remedy))
         return None
+    pattern, _ = patterns
     candidates = [
         column for column in log if (column.name == given if given else column.kind in (ValueKind.INTEGER, ValueKind.TEXT))
     ]
@@ -307,12 +311,16 @@ def _find_id_columns(
 
 
 def _find_ids_by_name(
-    log: Profiles, pattern: re.Pattern[str], side: str, given: str | None, faults: list[Fault]
+    log: Profiles, patterns: _Patterns, side: str, given: str | None, faults: list[Fault]
 ) -> tuple[None, str] | None:
-    """Returns the log's column of ids of a side without a table: by name, then the one with most values."""
-    kinds = (ValueKind.INTEGER, ValueKind.TEXT)
-    named = [column for column in log if (column.name == given if given else pattern.search(column.name))]
-    fitting = [column for column in named if column.kind in kinds and (given or not _TIME.search(column.name))]
+    """Returns the log's column of ids of a side without a table: by a word of its name, then the one with most values."""
+    kinds, (word, whole) = (ValueKind.INTEGER, ValueKind.TEXT), patterns
+    possible = [column for column in log if column.kind in kinds and not _TIME.search(column.name)]
+    if given:
+        fitting = [column for column in log if column.kind in kinds and column.name == given]
+    else:
+        fitting = [column for column in possible if word.search(column.name)]
+        fitting = fitting or [column for column in possible if whole.fullmatch(column.name)]
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in log) or "no columns"
         expected = f"integers or text in a column whose name says {side}, because there is no {side} table"

@@ -190,6 +190,10 @@ def test_ids_of_sides_without_a_table_are_found_by_name():
         ("player", "game", {"hours": [1, 2, 2]}),
         ("reader_id", "post_id", {"postcode": ["1", "2", "3"]}),
         ("guest", "ad_id", {"loadable": ["x", "y", "z"]}),
+        ("customer", "product", {"postcode": ["1", "2", "3"], "salesperson_id": [4, 5, 6], "marketplace_id": [7, 8, 9]}),
+        ("user", "sku", {"offer_code": ["a", "b", "c"]}),
+        ("user", "track", {"artist_id": [1, 2, 3]}),
+        ("user_id", "track_id", {"artist_id": [1, 2, 3]}),
     ],
 )
 def test_names_of_ids_in_public_logs_are_known(user: str, item: str, others: dict[str, list[object]]):

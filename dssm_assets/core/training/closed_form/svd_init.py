@@ -60,6 +60,8 @@ _MAX_PRODUCTS = 4_000_000
 """Products of users and items by which codes are scaled."""
 _MEAN_FRAC = 0.05
 """Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
+MAX_STRENGTH = 5.0
+"""Most that the code of a group is multiplied by because few of its items have no events; 4.1 was measured."""
 _SMALLEST = 1e-9
 """Share of the largest eigenvalue below which an eigenvalue is rounding."""
 
@@ -135,13 +137,13 @@ def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
     """Returns what the codes of items without events are multiplied by, one number per group [G].
 
     By hand: one group has 1 such item, another 4. The mean over these items is 17 / 5, so the strengths are the roots of 3.4 and .85.
+    At most MAX_STRENGTH: a code that is too strong would outrank items with events. Without any such item all are 1.
 
     Args:
         count: items without events of each group [G].
     """
-    mean = (count @ count) / max(count.sum(), 1)
-    strength: npt.NDArray[np.float64] = np.sqrt(mean / np.maximum(count, 1))
-    return strength
+    mean = (count @ count) / count.sum() if count.any() else 1.0
+    return np.minimum(np.sqrt(mean / np.maximum(count, 1)), MAX_STRENGTH)
 
 
 @dataclass(frozen=True)

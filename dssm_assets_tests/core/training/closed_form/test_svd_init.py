@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -324,38 +325,39 @@ def test_svd_init_changes_the_fit_deterministically() -> None:
 GROUPED = {"embedding": "item", "scale": 1.0, "group_by": ["kind"], "group_weight": 0.5, "group_scale": 3.0}
 
 
-def _grouped() -> tuple[TrainData, Any, TwoTower]:
-    """Items 0 .. 5 are of kind 1, the others of kind 2; the last item of each kind has no event and no row of its own."""
+def _grouped(cold: Sequence[int] = (5, 11)) -> tuple[TrainData, Any, TwoTower]:
+    """Items 0 .. 5 are of kind 1, the others of kind 2; cold items have no event and no row of their own."""
     spec_features = [f for f in FEATURES if f.name != "tags"]
     kind = spec_features[-2].model_copy(update={"name": "kind", "embedding_name": "kind", "num_embeddings": 3})
     model = Model(**{**LINEAR, "frozen_embedding": "item", "num_sample": 4, "history_length": 8})
     spec = tower_spec([*spec_features, kind], model)
     made = world()
     kinds = pa.array(np.repeat([1, 2], ITEMS // 2).astype(np.int32))
-    is_cold = np.isin(np.arange(ITEMS), [5, 11])
+    is_cold = np.isin(np.arange(ITEMS), cold)
     ids = pa.array(np.where(is_cold, 1, np.arange(2, ITEMS + 2)).astype(np.int32))
     items = made.items.drop_columns(["tags"]).set_column(1, "item", ids).append_column("kind", kinds)
     rows = made.item_rows.append_column("kind", pa.array(np.zeros(made.item_rows.num_rows, np.int32)))
     history = made.history.set_column(2, "h__item", pa.array(np.where(
-        np.isin(made.history.column("item_index").to_numpy(), [5, 11]), 1, made.history.column("h__item").to_numpy()
+        np.isin(made.history.column("item_index").to_numpy(), cold), 1, made.history.column("h__item").to_numpy()
     ).astype(np.int32)))  # fmt: skip
     tables = {"samples": made.samples, "user_rows": made.user_rows, "users": made.users}
     data = TrainData(spec, **tables, item_rows=rows, history=history, items=items)
     return data, spec, TwoTower(spec, torch.Generator().manual_seed(1))
 
 
-def test_codes_of_groups_are_those_of_histories_with_a_column_per_group() -> None:
-    data, spec, towers = _grouped()
+@pytest.mark.parametrize(("cold", "strength"), [((5, 11), (1.0, 1.0)), ((4, 5, 11), ((5 / 6) ** 0.5, (5 / 3) ** 0.5))])
+def test_codes_of_groups_are_those_of_histories_with_a_column_per_group(cold: Sequence[int], strength: Sequence[float]) -> None:
+    data, spec, towers = _grouped(cold)
     codes = write_codes(towers, data, SvdInit.model_validate(GROUPED), data.user_ends())
     assert codes is not None
     assert codes.keys.tolist() == [[1], [2]]
     histories = pool_histories(data, spec.pooled_features[0], data.user_ends()).toarray()
     histories[:, :2] = 0.0  # unknown values and items without a row of their own
     member = np.zeros((ITEMS + 2, 2))
-    member[2:7, 0] = member[8:13, 1] = 0.5
+    member[2 : 2 + cold[0], 0] = member[8:13, 1] = 0.5
     right = np.linalg.svd(np.concatenate([histories, histories @ member], axis=1))[2][:8].T
     own, of_groups = right[: ITEMS + 2], right[ITEMS + 2 :]
-    expected = np.concatenate([own + member @ of_groups, 1.5 * of_groups])
+    expected = np.concatenate([own + member @ of_groups, 1.5 * of_groups * np.array(strength)[:, None]])
     table = towers.tables.table(8)[towers.tables.bases["item"] :][: ITEMS + 2].numpy().copy()
     table[0] = 0.0
     found = np.concatenate([table, codes.codes])
@@ -365,6 +367,8 @@ def test_codes_of_groups_are_those_of_histories_with_a_column_per_group() -> Non
 def test_codes_of_groups_with_many_items_without_events_are_weaker() -> None:
     # Means over items: (1 + 4 * 4) / 5. A group without such items has nobody to give its code to.
     assert strength_of_groups(np.array([1, 4, 0])).tolist() == pytest.approx([3.4**0.5, 0.85**0.5, 3.4**0.5])
+    assert strength_of_groups(np.array([0, 0])).tolist() == [1.0, 1.0]
+    assert strength_of_groups(np.array([3000, 1])).tolist() == pytest.approx([1.0, 5.0], abs=1e-3)
     data, spec, _ = _grouped()
     groups = read_groups(data, next(one for one in spec.features if one.name == "item"), SvdInit.model_validate(GROUPED))
     totals = np.ones(ITEMS + 2)
