@@ -21,14 +21,12 @@ from dssm_assets_tests.benchmarks.world import World, write_world
 from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.spark.cluster import EXECUTORS, Cluster, requires_pyspark
 from dssm_assets_tests.spark.comparison import assert_same_tables
-from dssm_assets_tests.spark.steps import Plan, days_of_steps, land_sources, run_on_spark, run_steps
+from dssm_assets_tests.spark.steps import SAMPLED, Plan, days_of_steps, land_sources, run_on_spark, run_steps
 
 WORLD: Final = World(rows=500_000, users=150_000, items=20_000, days=9)
 """More users than a row group holds rows; the first day has left the window of 7 days on the last two."""
 TEXT_COLUMNS: Final = ("cost", "grade", "is_new", "born")
 """Columns of other types that histories and preferences turn into text."""
-STATES: Final = ("behavior", "user_activity", "item_activity", "pair_activity", "user_preferences", "user_history")
-"""The log, and tables whose day is rolled from the day before."""
 DEMO_DAYS: Final = 34
 """The first days have left the window of 30 days on the last three."""
 
@@ -54,7 +52,7 @@ def compare(*cases: Case) -> str:
 def test_tables_of_the_tiny_world_and_its_states_are_equal(cluster: Cluster, tmp_path: Path) -> None:
     """All tables as Spark reads them; states, rolled and rebuilt, as the workers read them. One program: its start is half of the time.
 
-    What is no state has one day, whose states were rolled.
+    Samples have one day, and see the features of the day before.
     """
 
     def write(name: str, **spark: str) -> tuple[LoadedConfig, LoadedConfig]:
@@ -64,7 +62,7 @@ def test_tables_of_the_tiny_world_and_its_states_are_equal(cluster: Cluster, tmp
     first, second, missing, fourth = days = worlds.DAYS[:4]
     states = {"behavior": days, "user_activity": [first, second, fourth]}
     tables = days_of_steps(days[:2])
-    tables = {name: list(own) if name in STATES else [second] for name, own in tables.items()}
+    tables = {name: [second] if name in SAMPLED or name == "sample" else list(own) for name, own in tables.items()}
     by_workers = write("workers", read_with=ReadWith.WORKERS.value)
     printed = compare((*write("spark"), tables), (*by_workers, states))
     assert f"{fourth}: rebuilt from {len(days)} days" in printed
