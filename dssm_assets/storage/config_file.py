@@ -1,4 +1,4 @@
-"""The configuration file: read, parsed, and its placeholders filled.
+"""The configuration file: read, parsed, with its variables filled in.
 
 Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config`).
 """
@@ -52,12 +52,12 @@ class LoadedConfig:
 
     @property
     def root(self) -> str:
-        """Returns the root of the partition store, placeholders filled."""
+        """Returns the root of the partition store, with `{home}` and `{name}` filled in."""
         return self.config.storage.root.replace("{home}", str(self.home)).replace("{name}", self.config.name)
 
     @property
     def scratch(self) -> Path:
-        """Returns the local folder that an engine spills to, placeholders filled."""
+        """Returns the local folder that an engine spills to, with `{home}` filled in."""
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 

@@ -12,6 +12,7 @@ Letters: U users, I items, D vector width.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,10 @@ def normalised_graph(split: Split) -> csr_matrix:
 
 def mean_of_layers(graph: csr_matrix, table: Tensor, layers: int) -> Tensor:
     """Returns the mean of the table and of so many layers over it [U + I, D]."""
+    multiply: Callable[[csr_matrix, Tensor], Tensor] = _Product.apply
     layer = total = table
     for _ in range(layers):
-        layer = _Product.apply(graph, layer)  # type: ignore[no-untyped-call]
+        layer = multiply(graph, layer)
         total = total + layer
     return total / (layers + 1)
 

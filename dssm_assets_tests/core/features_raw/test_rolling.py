@@ -77,7 +77,10 @@ def test_rolled_activity_equals_built_activity(con, rows, text_ids, entity) -> N
         gone = {f"leaving{window}": days.get(day - window) for window in WINDOWS}
         key = day, text_ids, entity
         state = _query(con, ("activity", key), roll, today=days[day], previous=state, **gone)
-        scratch = lambda whole, day=day: build_activity(entity, whole, day_name(day), **options)  # noqa: E731
+
+        def scratch(whole, day=day):
+            return build_activity(entity, whole, day_name(day), **options)
+
         assert state.equals(_query(con, ("built activity", key), scratch, whole=whole_log(days)))
 
 
@@ -87,9 +90,15 @@ def test_rolled_pairs_equal_built_pairs(con, rows, text_ids) -> None:
     days, state = _days(rows, text_ids), None
     for day in range(DAYS):
         window = {"ds": day_name(day), "window_days": max(WINDOWS)}
-        roll = lambda today, previous, window=window: roll_pair_activity(today, previous, **window)  # noqa: E731
+
+        def roll(today, previous, window=window):
+            return roll_pair_activity(today, previous, **window)
+
         state = _query(con, ("pairs", day, text_ids), roll, today=days[day], previous=state)
-        scratch = lambda whole, day=day: build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))  # noqa: E731
+
+        def scratch(whole, day=day):
+            return build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))
+
         assert state.equals(_query(con, ("built pairs", day, text_ids), scratch, whole=whole_log(days)))
 
 
