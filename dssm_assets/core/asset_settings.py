@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from typing import Any, Final
 
 from dssm_assets.core.config.pipeline import PipelineConfig
@@ -59,7 +60,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
     "ground_truth": ("evaluation", "events", "window"),
     "channel_weights": (START, *_SCORES, *_FIT),
     "hit_counts": (START, *_SCORES, "events", FG),
-    "hit_rate_detail": ("evaluation", "model", "window", "seed"),
+    "hit_rate_detail": (START, "evaluation", "model", "window", "seed"),
     "total_hit_rate": (START, "evaluation", "gate", "window", "seed"),
 }
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
@@ -102,11 +103,11 @@ def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: Re
         read_file: reads the files that they name. Their content counts, not their place.
     """
     given = config.model_dump(mode="json", exclude_none=True)
-    by_content = rename_files(fg, lambda name: _digest_file(name, read_file))
+    by_content = rename_files(fg, cache(partial(_digest_file, read_file)))  # several features may name one file
     return {asset: _digest(given, by_content, keys) for asset, keys in READS.items()}
 
 
-def _digest_file(name: str, read_file: ReadFile) -> str:
+def _digest_file(read_file: ReadFile, name: str) -> str:
     try:
         return hashlib.sha256(read_file(name)).hexdigest()
     except OSError:

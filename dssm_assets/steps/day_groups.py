@@ -7,8 +7,8 @@ Belongs here: the groups, and queries over them. Does not belong here: how an en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import ibis
 
@@ -28,6 +28,46 @@ Inputs = dict[str, Manifest]
 """Name of an input -> its partition of a day."""
 
 
+_Day = TypeVar("_Day")
+
+
+def cut_days(
+    days: Iterable[_Day],
+    fit_together: Callable[[_Day, _Day], bool],
+    added_rows: Callable[[Sequence[_Day], _Day], int],
+) -> Iterator[list[_Day]]:
+    """Yields groups of consecutive short days, in order; of days that cannot be read, those before.
+
+    A group is yielded as soon as it is full and then no longer referred to, so that a long day can be freed before the next is read.
+
+    Args:
+        days: ascending.
+        fit_together: whether a day can be in a group, by the group's first day and this one.
+        added_rows: the rows that a day adds to a group.
+    """
+    group: list[_Day] = []
+    rows = 0
+    try:
+        for day in days:
+            added = added_rows(group, day)
+            if group and (rows + added > GROUP_ROWS or not fit_together(group[0], day)):
+                yield group
+                group, rows = [], 0
+                added = added_rows(group, day)
+            group.append(day)
+            rows += added
+            del day
+            if rows > GROUP_ROWS or len(group) == GROUP_DAYS:
+                yield group
+                group, rows = [], 0
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
+
+
 def group_days(
     workspace: Workspace,
     days: Sequence[str],
@@ -45,19 +85,12 @@ def group_days(
     Raises:
         PartitionMissingError: a day has no such partition.
     """
-    group: list[tuple[str, Inputs]] = []
-    group_rows = 0
-    for ds in days:
-        inputs = {name: workspace.need(asset, ds) for name, asset in assets.items()}
-        rows = sum(manifest.rows for name, manifest in inputs.items() if name not in fixed)
-        is_same = bool(group) and _fit_together(group[0][1], inputs, fixed)
-        if group and (not is_same or len(group) == GROUP_DAYS or group_rows + rows > GROUP_ROWS):
-            yield group
-            group, group_rows = [], 0
-        group.append((ds, inputs))
-        group_rows += rows
-    if group:
-        yield group
+    found = ((ds, {name: workspace.need(asset, ds) for name, asset in assets.items()}) for ds in days)
+    return cut_days(
+        found,
+        lambda first, day: _fit_together(first[1], day[1], fixed),
+        lambda _, day: sum(manifest.rows for name, manifest in day[1].items() if name not in fixed),
+    )
 
 
 def _fit_together(first: Inputs, other: Inputs, fixed: Sequence[str]) -> bool:

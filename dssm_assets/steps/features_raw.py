@@ -148,8 +148,8 @@ def _roll_days(
 def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str, Manifest]) -> StepResult:
     """Rolls the state to a day, or rebuilds it."""
     stored, previous = _recent_logs(workspace, state, ds, logs), _find_previous(workspace, state, ds)
-    is_first = ds == workspace.config.calendar.start.isoformat()
-    if is_first or _can_roll(previous, stored, state.settings, ds):
+    start = workspace.config.calendar.start.isoformat()
+    if ds == start or _can_roll(previous, stored, state.settings, ds):
         inputs: dict[str, Bindable] = {"today": stored[ds]}
         gone = {f"leaving_{days}": stored.get(day_before(ds, days)) for days in state.windows if state.has_leaving}
         inputs |= {name: log for name, log in gone.items() if log is not None}
@@ -157,7 +157,7 @@ def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str
             inputs["previous"] = previous
         query, method = state.step, "rolled"
     else:
-        before = [day for day in workspace.tables.partitions.days("behavior") if day <= ds]
+        before = [day for day in workspace.tables.partitions.days("behavior") if start <= day <= ds]
         inputs = {"behavior": ByDay(tuple(workspace.need_all("behavior", before)))}
         query, method = state.scratch, f"rebuilt from {len(before)} days"
         workspace.log(f"{ds}: {method}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import canonical_tables, normalise
 from dssm_assets.core.sources.normalise import Entities, convert_times
-from dssm_assets.steps.day_groups import GROUP_DAYS, GROUP_ROWS
+from dssm_assets.steps.day_groups import cut_days
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
 
@@ -38,8 +38,10 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     config = workspace.config
     timezone = config.calendar.timezone
     raws = read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone)
-    for group in _short_days(raws):
-        yield from _write_days(workspace, group)
+    groups = cut_days(raws, lambda first, day: first[1].schema.equals(day[1].schema), lambda _, day: day[1].num_rows)
+    for group in groups:
+        yield from _write_days(workspace, dict(group))
+        group.clear()  # a long day is not held while the next is read
 
 
 def _write_days(workspace: Workspace, raws: Mapping[str, pa.Table]) -> Iterator[StepResult]:
@@ -49,32 +51,6 @@ def _write_days(workspace: Workspace, raws: Mapping[str, pa.Table]) -> Iterator[
         manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
         sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
         yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
-
-
-def _short_days(raws: Iterable[tuple[str, pa.Table]]) -> Iterator[dict[str, pa.Table]]:
-    """Yields groups of days whose raw rows have the same columns and are few; those before a day that cannot be read, too.
-
-    A group is emptied before the next day is read, so that a long day is not held while another is.
-    """
-    group: dict[str, pa.Table] = {}
-    try:
-        for ds, raw in raws:
-            rows = raw.num_rows + sum(other.num_rows for other in group.values())
-            if group and (rows > GROUP_ROWS or not next(iter(group.values())).schema.equals(raw.schema)):
-                yield group
-                group.clear()
-            group[ds] = raw
-            is_long = raw.num_rows > GROUP_ROWS
-            del raw
-            if is_long or len(group) == GROUP_DAYS:
-                yield group
-                group.clear()
-    except Exception:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group
 
 
 def _ids_of_log(workspace: Workspace, days: Sequence[str], spec: TableSpec) -> Iterator[StepResult]:

@@ -19,7 +19,7 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics import value_counts
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
-from dssm_assets.steps.day_groups import GROUP_DAYS, GROUP_ROWS
+from dssm_assets.steps.day_groups import cut_days
 from dssm_assets.steps.previous_day import ROW_COLUMNS, FeatureTables
 from dssm_assets.steps.workspace import StepResult, Workspace, window_days
 from dssm_assets.storage.engines.engine import Engine
@@ -133,9 +133,8 @@ def _count_days(workspace: Workspace, days: Sequence[str], spec: TableSpec, kind
             tables = _count_group(workspace, kind, group, features)
         else:
             tables = [_count_alone(workspace, feature_tables, kind, group[0], features)]
-        for (positive, found), table in zip(group, tables, strict=True):
-            built_from = [positive, *(manifest for manifest in found.values() if manifest is not None)]
-            yield StepResult(workspace.write_table(spec, positive.ds, table, built_from))
+        for day, table in zip(group, tables, strict=True):
+            yield StepResult(workspace.write_table(spec, day[0].ds, table, _inputs(day)))
 
 
 Day: TypeAlias = tuple[Manifest, dict[str, Manifest | None]]
@@ -144,27 +143,26 @@ Day: TypeAlias = tuple[Manifest, dict[str, Manifest | None]]
 
 def _group_days(workspace: Workspace, days: Sequence[str], feature_tables: FeatureTables) -> Iterator[list[Day]]:
     """Yields groups of days; those of several days have feature tables with the same columns, and few rows together."""
-    group: list[Day] = []
-    digests: set[str] = set()
-    group_rows = 0
-    for ds in days:
+
+    def find_day(ds: str) -> Day:
         positive = workspace.need("positive_sample", ds)
-        found = {side: feature_tables.find_for_positives(side, positive) for side in ROW_COLUMNS}
-        inputs = [positive, *(manifest for manifest in found.values() if manifest is not None)]
-        rows = sum(manifest.rows for manifest in inputs if manifest.digest not in digests)
-        is_alone = workspace.engine.is_distributed or len(inputs) < 1 + len(found)
-        if group:
-            first = [group[0][0], *group[0][1].values()]
-            is_same = all(a is not None and a.columns == b.columns for a, b in zip(first, inputs, strict=False))
-            if is_alone or not is_same or len(group) == GROUP_DAYS or group_rows + rows > GROUP_ROWS:
-                yield group
-                group, group_rows, digests = [], 0, set()
-                rows = sum(manifest.rows for manifest in inputs)
-        group.append((positive, found))
-        group_rows += rows
-        digests |= {manifest.digest for manifest in inputs}
-    if group:
-        yield group
+        return positive, {side: feature_tables.find_for_positives(side, positive) for side in ROW_COLUMNS}
+
+    def fit_together(first: Day, day: Day) -> bool:
+        pairs = zip(_inputs(first), _inputs(day), strict=False)
+        has_all = all(None not in one[1].values() for one in (first, day))
+        return has_all and not workspace.engine.is_distributed and all(a.columns == b.columns for a, b in pairs)
+
+    def added_rows(group: Sequence[Day], day: Day) -> int:
+        known = {manifest.digest for one in group for manifest in _inputs(one)}
+        return sum(manifest.rows for manifest in _inputs(day) if manifest.digest not in known)
+
+    return cut_days(map(find_day, days), fit_together, added_rows)
+
+
+def _inputs(day: Day) -> list[Manifest]:
+    positive, found = day
+    return [positive, *(manifest for manifest in found.values() if manifest is not None)]
 
 
 def _count_group(

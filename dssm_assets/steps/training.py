@@ -156,9 +156,10 @@ def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
 
 
 def find_history_days(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user_history_fg before a day, limited by window.history_days. Logs missing days."""
-    last = workspace.config.window.history_days
-    first = day_before(ds, last) if last is not None else ""
+    """Returns the stored days of user_history_fg before a day, from calendar.start on and limited by window.history_days. Logs missing days."""
+    first, last = workspace.config.calendar.start.isoformat(), workspace.config.window.history_days
+    if last is not None:
+        first = max(first, day_before(ds, last))
     stored = [day for day in workspace.tables.partitions.days("user_history_fg") if first <= day < ds]
     gaps = len(days_between(stored[0], day_before(ds))) - len(stored) if stored else 0
     if gaps:

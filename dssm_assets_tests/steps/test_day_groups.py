@@ -10,7 +10,7 @@ import pytest
 from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.steps import day_groups, source
-from dssm_assets.steps.day_groups import group_days, write_days
+from dssm_assets.steps.day_groups import cut_days, group_days, write_days
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.sources import reader as source_reader
 from dssm_assets_tests import worlds
@@ -80,10 +80,21 @@ def test_groups_end_at_their_limits_and_where_a_fixed_input_changes(world, tmp_p
     assert sizes() == [2, 1, 2]
 
 
+def test_days_before_a_missing_one_are_a_group_of_their_own():
+    def read():
+        yield from (1, 2)
+        raise OSError("no third day")
+
+    groups = cut_days(read(), lambda first, day: True, lambda group, day: 1)
+    assert next(groups) == [1, 2]
+    with pytest.raises(OSError, match="no third day"):
+        next(groups)
+
+
 @pytest.mark.parametrize(("group_rows", "held"), [(1, [0, 0, 0, 0, 0]), (1_000, [1, 2, 3, 4, 5])])
 def test_a_long_day_of_the_log_is_not_held_while_the_next_is_read(world, tmp_path, monkeypatch, group_rows, held):
     workspace = open_workspace(world.copy(tmp_path / "copy"))
-    monkeypatch.setattr(source, "GROUP_ROWS", group_rows)
+    monkeypatch.setattr(day_groups, "GROUP_ROWS", group_rows)
     read, seen = [], []
 
     def read_days(*given, **named):

@@ -111,6 +111,16 @@ def test_next_day_is_rebuilt_after_a_correction_inside_the_window(tmp_path, stat
     assert digest(rolled, state, DAYS[-1]) == digest(fresh, state, DAYS[-1])
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_a_rebuilt_state_does_not_read_days_before_the_calendar(tmp_path, state):
+    later = worlds.merged(CHANGES, {"calendar": {"start": DAYS[2]}})
+    shorter = workspace_with(tmp_path, BUSY, later)
+    assert make(shorter, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 4 days"}
+    rebuilt = digest(shorter, state, DAYS[-1])
+    assert make(shorter, state, DAYS[2:]) == dict.fromkeys(DAYS[2:], "rolled")
+    assert digest(shorter, state, DAYS[-1]) == rebuilt
+
+
 def test_rebuilt_state_has_the_corrected_numbers(tmp_path):
     rolled = rolled_world(tmp_path, "user_activity")
     put_day(rolled, 3, OTHER)

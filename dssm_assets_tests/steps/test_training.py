@@ -9,6 +9,7 @@ import pytest
 from dssm_assets.core.errors import ProvenanceError, SchemaError
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
+from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import digests, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.placed_world import (
@@ -211,3 +212,17 @@ def test_one_day_or_one_table_is_in_memory_at_a_time(workspace, monkeypatch):
     days = [event for ds in DAYS for event in (f"read positive_sample/{ds}", "write samples.arrow")]
     users = [event for ds in DAYS[:2] for event in (f"read user_features_fg/{ds}", "write user_rows.arrow")]
     assert events == [*days, *users, "read item_features_fg/2024-01-01", "write item_rows.arrow"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, worlds.DAYS[:6]),
+        ({"calendar": {"start": worlds.DAYS[2]}}, worlds.DAYS[2:6]),
+        ({"window": {"days": 3, "history_days": 3}}, worlds.DAYS[3:6]),
+        ({"calendar": {"start": worlds.DAYS[4]}, "window": {"days": 3, "history_days": 3}}, worlds.DAYS[4:6]),
+    ],
+)
+def test_histories_begin_with_the_calendar_and_have_history_days(tmp_path, tmp_path_factory, changes, expected):
+    copy = open_workspace(worlds.built_world(tmp_path_factory).copy(tmp_path / "copy", changes))
+    assert [day.ds for day in find_history_days(copy, worlds.DAYS[6])] == expected

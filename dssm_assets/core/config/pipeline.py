@@ -183,7 +183,9 @@ class Events(Section):
 class Calendar(Section):
     """The range of daily partitions."""
 
-    start: dt.date = Field(description="First day with data: the first daily partition.")
+    start: dt.date = Field(
+        description="First day with data: the first daily partition. Days before it are not read, even where they are stored."
+    )
     end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
     timezone: str = Field(
         default="UTC", description="Time zone that defines days, hours and weekdays: a name such as Asia/Shanghai, no offset."
