@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="run the whole graph on a year of real grocery purchases and print the hit rates")
-    demo.add_argument("--home", type=Path, default=Path(".dssm"), help="folder for tables, models and runs (default: .dssm)")
+    demo.add_argument("--home", type=Path, help="folder for tables, models and runs (default: .dssm in the current folder)")
     demo.add_argument(
         "--days", type=int, choices=range(1, 6), default=4, help="number of evaluation days, the last of the year (default: 4)"
     )
@@ -155,11 +155,12 @@ def _demo(parsed: argparse.Namespace) -> int:
     from dssm_assets import demo, terminal
     from dssm_assets.materialize import run_plan
     from dssm_assets.steps.workspace import open_workspace
-    from dssm_assets.storage.config_choice import CONFIG_FILE
+    from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 
     console = Console()
-    home = parsed.home.absolute()
-    print(f"configuration {home / CONFIG_FILE} (the demo's), home {home} (--home)", flush=True)
+    home, named_by = (Path(DEFAULT_HOME), "default") if parsed.home is None else (parsed.home, "--home")
+    home = home.absolute()
+    print(f"configuration {home / CONFIG_FILE} (the demo's), home {home} ({named_by})", flush=True)
     os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
     calendar = loaded.config.calendar
@@ -175,7 +176,7 @@ def _demo(parsed: argparse.Namespace) -> int:
     else:
         console.print("Everything is materialized already; nothing to run.")
     terminal.print_summary(console, [read_day(ds) for ds in days])
-    terminal.print_how_to_open(console, home, Path(__file__).parent.parent / "workspace.yaml", days)
+    terminal.print_next_commands(console, home, days)
     return 0
 
 

@@ -21,7 +21,7 @@ from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import NeededDays, needed_days
 from dssm_assets.defs.runs import open_instance, run_day, run_range
-from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.parallel_runs import make_in_parallel
 from dssm_assets.steps.workspace import Workspace, day_before, days_between, has_other_settings, is_current
@@ -45,8 +45,7 @@ class PlannedRun:
 
     def __str__(self) -> str:
         """Returns assets and days in one line."""
-        days = self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
-        return f"{days}: {', '.join(self.names)}"
+        return f"{name_days(self.days)}: {', '.join(self.names)}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the command line shows: a table of progress, tables of hit rates, how to open the UI.
+"""What the command line shows: a table of progress, tables of hit rates, the next commands.
 
 Belongs here: everything that is printed with rich. Does not belong here: deciding what runs, names of scorers and scopes
 (`core/evaluation/labels.py`).
@@ -22,6 +22,7 @@ from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_H
 from dssm_assets.core.evaluation.labels import SCOPES, Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.storage.config_choice import UI_COMMAND
 
 _SHOWN_ASSETS: Final = 6
 """Rows of the progress table: a terminal of 24 lines also holds the hit rates below it."""
@@ -343,20 +344,18 @@ def _table_of_populations(day: DayRates) -> Table:
     return table
 
 
-def print_how_to_open(console: Console, home: Path, workspace_file: Path, days: Sequence[str]) -> None:
-    """Prints how to open the UI on this home, and where to look."""
-    home_text, file_text = shlex.quote(str(home)), shlex.quote(str(workspace_file))
-    hit_rates = f"dssm-assets hit-rates {days[-1]} --all --home {home_text}"
-    console.print(f"\nEvery scope, interval and baseline of a day: {hit_rates}", soft_wrap=True, highlight=False)
-    console.print("\nOpen the UI on these runs:\n", highlight=False)
-    console.print(f"  DAGSTER_HOME={home_text} dagster-webserver -w {file_text}", soft_wrap=True, highlight=False)
-    console.print(
-        f"  DAGSTER_HOME={home_text} dg dev            # in the project's folder: with the daemon, for backfills\n",
-        soft_wrap=True,
-        highlight=False,
+def print_next_commands(console: Console, home: Path, days: Sequence[str]) -> None:
+    """Prints the commands that show what a home holds, ready to be pasted in any folder, and where to look in the UI."""
+    folder = shlex.quote(str(home))
+    commands = [
+        f"dssm-assets hit-rates {days[-1]} --all --home {folder}  # every scope, interval and baseline",
+        f"DAGSTER_HOME={folder} {UI_COMMAND}  # the UI: http://127.0.0.1:3000",
+        f"dssm-assets recall --home {folder} --user-id 1 -k 20  # a list for a user",
+        f"dssm-assets serve --home {folder} --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
+    ]
+    where = (
+        f"In the UI: Catalog > total_hit_rate > Partitions > {days[-1]} has the report and the chart, "
+        "Overview > Metadata > Plots each figure over the days."
     )
-    console.print(
-        f"then http://127.0.0.1:3000 -> Assets -> total_hit_rate -> partition {days[-1]}: the report, the chart, "
-        "and under Metadata the hit rates plotted by partition.",
-        highlight=False,
-    )
+    lines = ["", "Next:", *(f"  {command}" for command in commands), "", where]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

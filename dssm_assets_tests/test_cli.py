@@ -1,8 +1,10 @@
 """The command line: exit statuses, errors of one line per fault, and what successful commands print."""
 
 import datetime as dt
+import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,9 +12,13 @@ from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
-from dssm_assets.cli import main
+from dssm_assets import demo
+from dssm_assets.cli import build_parser, main
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import _log_end
+from dssm_assets.terminal import print_next_commands
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
@@ -133,7 +139,7 @@ def test_materialize_writes_exactly_the_given_days(tmp_path, run):
     loaded = worlds.write_world(tmp_path)
     status, out, _ = run(loaded, "materialize", "item_table", "--from", DAYS[2], "--to", DAYS[4])
     assert status == 0
-    assert "item_table: 60 rows" in out
+    assert f"item_table {DAYS[2]} to {DAYS[4]}: 60 rows" in out
     workspace = worlds.open_workspace(loaded)
     assert workspace.tables.partitions.days("item_table") == DAYS[2:5]
     assert workspace.tables.partitions.days("user_table") == []
@@ -183,6 +189,36 @@ def test_folder_of_a_configuration_needs_no_argument(run, monkeypatch, tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.get_materialized_partitions(dg.AssetKey("item_table")) == {DAYS[2]}
     assert not loaded.home.exists()
+
+
+@pytest.mark.parametrize(("arguments", "named_by"), [([], "default"), (["--home", ".dssm"], "--home")])
+def test_first_line_of_the_demo_says_what_named_its_home(run, monkeypatch, tmp_path, arguments, named_by):
+    def refuse(*_, **__):
+        raise ConfigError(Fault("home", "a free one", "another", "choose one"))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", "/other")
+    monkeypatch.setattr(demo, "prepare_home", refuse)
+    assert main(["demo", *arguments]) == 1
+    home = tmp_path / ".dssm"
+    assert run.printed()[0] == f"configuration {home}/config.yaml (the demo's), home {home} ({named_by})\n"
+
+
+def test_next_commands_of_the_demo_can_be_pasted_in_any_folder(tmp_path):
+    home, text = tmp_path / "my home", io.StringIO()
+    print_next_commands(Console(file=text, width=80), home, [DAYS[-2], DAYS[-1]])
+    commands = [line.strip() for line in text.getvalue().splitlines() if line.startswith("  ")]
+    parsed = [shlex.split(line, comments=True) for line in commands]
+    assert [words[:2] for words in parsed] == [
+        ["dssm-assets", "hit-rates"],
+        [f"DAGSTER_HOME={home}", "dg"],
+        ["dssm-assets", "recall"],
+        ["dssm-assets", "serve"],
+    ]
+    assert parsed[1][1:] == ["dg", "dev", "-m", "dssm_assets.definitions"]
+    for words in parsed:
+        if words[0] == "dssm-assets":
+            assert build_parser().parse_args(words[1:]).home == home
 
 
 def run_in_a_process(loaded, *arguments):
@@ -241,7 +277,7 @@ def test_interrupt_ends_a_run_and_its_command_without_a_traceback(tmp_path):
     loaded = worlds.write_world(tmp_path)
     arguments = ["materialize", "total_hit_rate", "--from", EVALUATION_DAY, "--with-upstream"]
     with start(loaded, *arguments, stdout=subprocess.PIPE, start_new_session=True) as process:
-        while not process.stdout.readline().startswith("behavior: "):
+        while not process.stdout.readline().startswith("behavior 2024-01-01 to "):
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         stderr = process.stderr.read()
@@ -253,7 +289,7 @@ def test_interrupt_ends_a_run_and_its_command_without_a_traceback(tmp_path):
 def test_log_line_of_what_has_no_rows_gives_its_size(tmp_path_factory, tmp_path, run):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
     _, out, _ = run(loaded, "materialize", "training_config", "--from", EVALUATION_DAY)
-    assert re.search(r"^training_config: \d kB in \d+\.\d s, 1 day$", out, flags=re.MULTILINE)
+    assert re.search(rf"^training_config {EVALUATION_DAY}: \d kB in \d+\.\d s, 1 day$", out, flags=re.MULTILINE)
     assert "rows/s" not in out
 
 

@@ -20,7 +20,7 @@ from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.metadata import add_metadata, to_metadata_value
 from dssm_assets.defs.run_settings import form_for
-from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.defs.spark_runs import run_submitted
 from dssm_assets.deployment.run_owner import tag_run
 
@@ -40,7 +40,7 @@ class Observer:
         return self
 
     def on_log(self, text: str) -> None:
-        """Called for every log line."""
+        """Called for every log line, which begins with the asset and its days."""
 
     def on_asset_done(self, name: str, seconds: float) -> None:
         """Called when an asset's step has ended."""
@@ -84,11 +84,13 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.cleaning import clean_if_due
 
+        days = list(context.partition_keys)
+        subject = f"{key.to_user_string()} {name_days(days)}"  # other days of the asset may be made at the same time
+
         def log(text: str) -> None:
             context.log.info(text)
-            observer.on_log(f"{key.to_user_string()}: {text}")
+            observer.on_log(f"{subject}: {text}")
 
-        days = list(context.partition_keys)
         run = AssetRun(context, scene, row)
         regular = scene.open_workspace(log)
         if tag_run(context.instance, context.run):

@@ -5,7 +5,7 @@ scene's (`shop/sample`, `shop_daily_tables`).
 """
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -42,6 +42,11 @@ def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.Dai
         timezone=calendar.timezone,
         end_offset=-_days_to_hide(calendar.end, today or today_in(calendar.timezone)),
     )
+
+
+def name_days(days: Sequence[str]) -> str:
+    """Returns ascending days in words: `2026-01-31`, or `2026-01-01 to 2026-01-31`."""
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def today_in(timezone: str) -> dt.date:
