@@ -190,11 +190,12 @@ def _windowed_to_make(
     outdated: dict[str, int],
 ) -> list[str]:
     """Returns the windowed assets of a day that are not stored, not current, or to be made again; counts those with other settings."""
-    has_new_daily = any(missing[name] & set(days_between(*days)) for name, days in needed.daily.items())
     made: list[str] = []
     for name in needed.windowed:
         stored = workspace.find(name, ds)
         is_downstream = any(dep in made for dep in needed.rows[name].deps)
+        daily = needed.of_asset(name, ds).daily
+        has_new_daily = any(missing[table] & set(days_between(*days)) for table, days in daily.items())
         if stored is not None and has_other_settings(workspace, stored):
             outdated[name] = outdated.get(name, 0) + 1
         elif not (has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored)):

@@ -147,6 +147,20 @@ def test_a_day_that_is_evaluated_and_published_is_evaluated_once(tmp_path):
     assert last[-1] == "serving_bundle"
 
 
+def test_a_day_that_was_evaluated_is_published_without_being_evaluated_again(late):
+    """The bundle is as of the end of the day; what the evaluation read is of the days before."""
+    plan = plan_runs(Scene(late), PUBLISH, DAYS[8], DAYS[8], with_upstream=True)
+    *daily, windowed = plan.runs
+    assert windowed.names == ("serving_bundle",)
+    assert {name: run.days for run in daily for name in run.names} == dict.fromkeys(
+        [
+            *("user_activity", "item_activity", "pair_activity", "user_preferences", "user_history"),
+            *("user_all_feature", "item_all_feature", "user_features_fg", "item_features_fg", "user_history_fg"),
+        ],
+        (DAYS[8],),
+    )
+
+
 def test_the_run_of_a_killed_command_ends_with_the_next_command(tmp_path):
     """Else it stays STARTED in the home, and blocks the queue and its pool."""
     loaded = worlds.write_world(tmp_path)

@@ -59,6 +59,12 @@ class NeededDays:
         if wanted:
             self._add_features_of_previous_day(ds)
 
+    def of_asset(self, name: str, ds: str) -> NeededDays:
+        """Returns what one of the assets needs of a day, itself included."""
+        found = NeededDays(self.rows, self.start, self.window, self.span)
+        found.add([name], ds)
+        return found
+
     def _add_features_of_previous_day(self, ds: str) -> None:
         """Adds the features that vectors are computed from."""
         for name in list(self.daily):

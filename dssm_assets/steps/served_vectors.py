@@ -157,7 +157,10 @@ def _last_complete_day(workspace: Workspace, ds: str) -> str:
     missing = [table for table in DAY_TABLES if workspace.find(table, ds) is None]
     if not missing:
         return ds
-    workspace.log(f"{', '.join(missing)} of {ds} are not materialized: computing the vectors as of {day_before(ds)}")
+    workspace.log(
+        f"{', '.join(missing)} of {ds} are not materialized: lists are as of the end of {day_before(ds)}, without the events of {ds}. "
+        f"To add these: dssm-assets materialize publish --from {ds} --with-upstream"
+    )
     return day_before(ds)
 
 

@@ -123,7 +123,7 @@ def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation
     previous, day = PlainBundle(workspace), PlainBundle(served[0])
     assert previous.manifest["features_as_of"] == PREVIOUS_DAY
     assert any(
-        f"user_history_fg of {EVALUATION_DAY} are not materialized: computing the vectors as of {PREVIOUS_DAY}" in line
+        f"user_history_fg of {EVALUATION_DAY} are not materialized: lists are as of the end of {PREVIOUS_DAY}" in line
         for line in lines
     )
     assert f"user_features_fg/{PREVIOUS_DAY}" in previous.manifest["inputs"]
