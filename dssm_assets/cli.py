@@ -140,9 +140,11 @@ def _share_machine(processes: int) -> None:
     """Lets each of several processes use its share of the cores, and keeps the memory of kernels small.
 
     Called before the libraries that read it are imported. Batches differ in their number of users, so most products of a fit have
-    shapes that do not come again: a fit of the demo leaves 200 MB of kernels for them, and is no slower without.
+    shapes that do not come again: a fit of the demo leaves 400 MB of kernels and their descriptions for them, and is no slower
+    without.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # of oneDNN, of its caller in torch
+        os.environ.setdefault(name, "32")
     if processes > 1:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // processes)))

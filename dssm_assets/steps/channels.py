@@ -91,7 +91,7 @@ def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manife
     table = workspace.tables.read(stored)
     if table.column_names != [column.name for column in CHANNEL_WEIGHTS.columns]:
         where, expected = f"{CHANNEL_WEIGHTS.name}, {ds}", "the columns of this version"
-        command = f"dssm-assets materialize channel_weights hit_counts total_hit_rate --from {ds}"
+        command = f"dssm-assets materialize channel_weights --from {ds}, then the same of total_hit_rate with --with-upstream"
         raise SchemaError(Fault(where, expected, ", ".join(table.column_names), command))
     return from_rows(table.to_pylist(), [source.name for source in settings.sources]), [stored]
 
