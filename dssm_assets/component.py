@@ -27,7 +27,9 @@ _NAME: Final = r"^[a-z][a-z0-9_]*$"
 class StarterTables(BaseModel):
     """The options of `dg scaffold defs dssm_assets.DssmRecall`, which mean what those of `dssm-assets init` mean."""
 
-    behavior: str | None = Field(None, description="The behaviour log: parquet or csv, a file or a folder, at a path or URL.")
+    behavior: str | None = Field(
+        None, description="The behaviour log: parquet, csv or JSON lines, a file or a folder, at a path or URL."
+    )
     user: str | None = Field(None, description="The table of users (default: none, their ids are in the log).")
     item: str | None = Field(None, description="The table of items (default: none, their ids are in the log).")
     timezone: str = Field("UTC", description="Time zone of days, e.g. Europe/Berlin.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from dssm_assets.core.sources.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dssm_assets.core.sources.starter_settings import StarterSettings
+    from dssm_assets.core.sources.starter_inputs import StarterInputs
 
 SHOWN_DAYS: Final = 4
 """Last days that the printed commands evaluate at most; each is a fit."""
@@ -31,7 +31,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "init",
         help="survey your own tables and write a commented starter configuration for them",
-        epilog="Tables are parquet or csv files or folders, with or without folders ds=YYYY-MM-DD, at any fsspec URL. A log alone is "
+        epilog="Tables are files or folders of parquet, csv or JSON lines, with or without folders ds=YYYY-MM-DD, at any fsspec URL. A log alone is "
         "enough. The command writes config.yaml, fg.json and dagster.yaml, and checks them against the tables as `dssm-assets "
         "validate` does.",
     )
@@ -49,6 +49,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     columns = parser.add_argument_group("columns that the survey cannot identify")
     for role, what in _ROLES.items():
         columns.add_argument(f"--{role.replace('_', '-')}", metavar="COLUMN", help=what)
+    columns.add_argument(
+        "--time-format",
+        metavar="FORMAT",
+        help="format of the log's timestamps, by the directives of strptime, e.g. '%%d.%%m.%%Y %%H:%%M' (default: by their values)",
+    )
     parser.set_defaults(command=_init)
 
 
@@ -64,7 +69,15 @@ def _init(parsed: argparse.Namespace) -> int:
     folder = parsed.out.absolute()
     print(f"configuration {folder / CONFIG_FILE} (to be written), home {folder} (--out)", flush=True)
     request = StarterRequest(
-        parsed.user, parsed.item, parsed.behavior, folder, parsed.name, parsed.timezone, given, parsed.recipe
+        parsed.user,
+        parsed.item,
+        parsed.behavior,
+        folder,
+        parsed.name,
+        parsed.timezone,
+        given,
+        parsed.recipe,
+        parsed.time_format,
     )
     starter = write_starter(request, is_replacing=parsed.force)
     write_instance_file(folder)
@@ -74,14 +87,16 @@ def _init(parsed: argparse.Namespace) -> int:
     found = validate(load_config(path, folder, checks_features=False), dt.date.today())
     print_validation(found, str(path))
     if not found.faults:
-        print(_next_commands(path, folder, settings))
+        print(_next_commands(path, folder, starter.inputs))
     return 1 if found.faults else 0
 
 
-def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
-    """Returns the commands that lead to the first hit rates, ready to be pasted."""
+def _next_commands(path: Path, home: Path, inputs: StarterInputs) -> str:
+    """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder."""
     from dssm_assets.core.sources.warm_pairs import to_date
+    from dssm_assets.storage.config_choice import UI_COMMAND
 
+    settings = inputs.settings
     days = settings.evaluation_days
     last = days.last or dt.date.fromisoformat(settings.start.value) + dt.timedelta(days=days.window)
     first = last
@@ -95,6 +110,8 @@ def _next_commands(path: Path, home: Path, settings: StarterSettings) -> str:
             f"  dssm-assets materialize train_and_evaluate --from {first} --to {last} --with-upstream",
             "  dssm-assets hit-rates",
             f"  dssm-assets materialize publish --from {last} --with-upstream  # what recall and serve answer from",
-            "  dg dev  # the UI, in the project's folder",
+            f"  dssm-assets recall --user-id {shlex.quote(inputs.example_user)} -k 20",
+            "  dssm-assets serve --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
+            f"  {UI_COMMAND}  # the UI: http://127.0.0.1:3000",
         ]
     )

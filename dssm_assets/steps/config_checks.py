@@ -127,7 +127,7 @@ def _check_entities(found: Validation, config: PipelineConfig, side: str, days: 
             wanted = [day for day in days if day in folders]
         ends = sorted({*wanted[:1], *wanted[-1:]})
         for _, raw in read_days(table, ends, name=name, timezone=config.calendar.timezone):
-            timed = convert_times(raw, table.time_columns, name=name, timezone=config.calendar.timezone)
+            timed = convert_times(raw, table, name=name, timezone=config.calendar.timezone)
             read.append(normalise(timed).table)
 
     found.run_check(check)

@@ -72,7 +72,7 @@ def _entities(
     timezone = workspace.config.calendar.timezone
     is_shared = table.layout is Layout.SNAPSHOT
     for ds, raw in read_days(table, days[:1] if is_shared else days, name=spec.name, timezone=timezone):
-        done = normalise_entities(convert_times(raw, table.time_columns, name=spec.name, timezone=timezone))
+        done = normalise_entities(convert_times(raw, table, name=spec.name, timezone=timezone))
         manifest = workspace.tables.write(spec, ds, done.batches(), schema=done.schema, is_shared=is_shared)
         yield StepResult(manifest, done.counts)
     if is_shared:

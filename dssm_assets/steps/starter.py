@@ -26,6 +26,7 @@ from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_config import config_yaml
 from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_fg
 from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
+from dssm_assets.core.sources.time_format import check_time_format
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
@@ -44,6 +45,7 @@ class StarterRequest:
     timezone: str = "UTC"
     columns: Mapping[str, str] | None = None
     recipe: Recipe | None = None
+    time_format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,15 @@ def _survey(request: StarterRequest) -> StarterInputs:
     user_columns, item_columns = (None if one is None else one.columns for one in (users, items))
     roles = find_roles(user_columns, item_columns, log.columns, request.columns or {})
     layout = Layout.DS_FOLDERS if log.days else Layout.TIME_COLUMN
+    time_format = _log_time_format(log, roles, request.time_format)
     return StarterInputs(
         request.name,
         request.timezone,
-        user=None if users is None else _starter_table(users, users.table.layout),
-        item=None if items is None else _starter_table(items, items.table.layout),
-        log=_starter_table(log, layout),
+        user=None if users is None else _starter_table(users, users.table.layout, _entity_time_format(users)),
+        item=None if items is None else _starter_table(items, items.table.layout, _entity_time_format(items)),
+        log=_starter_table(log, layout, time_format),
         roles=roles,
-        facts=_facts(log, users, items, roles, request.timezone),
+        facts=_facts(log, users, items, roles, request.timezone, time_format),
         recipe=request.recipe,
     )
 
@@ -93,8 +96,34 @@ def _survey_entities(uri: str | None, side: str) -> TableSurvey | None:
     return None if uri is None else survey_table(_absolute(uri), f"{side}_table", is_log=False)
 
 
-def _starter_table(survey: TableSurvey, layout: Layout) -> StarterTable:
-    return StarterTable(survey.table.uri, survey.table.format, layout, survey.columns)
+def _starter_table(survey: TableSurvey, layout: Layout, time_format: str | None) -> StarterTable:
+    table = survey.table
+    return StarterTable(table.uri, table.format, layout, survey.columns, time_format, table.decimal_mark)
+
+
+def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str | None:
+    """Returns the format of the log's times, None if it is ISO 8601 or they are no text.
+
+    Raises:
+        ConfigError: the given one is none, or the values do not tell the order of day and month.
+    """
+    if given is not None:
+        try:
+            return check_time_format(given)
+        except ValueError as error:
+            raise ConfigError(Fault("--time-format", "a format of times", str(error), "correct it")) from error
+    (column,) = (one for one in log.columns if one.name == roles.event_time)
+    if len(column.time_formats) > 1:
+        expected = "times with a day above 12, which tells days from months"
+        got = f"{column.summary}, which may be any of: {', '.join(column.time_formats)}"
+        remedy = f"name the format, such as --time-format '{column.time_formats[0]}'"
+        raise ConfigError(Fault(f"log {log.table.uri}, column {column.name}", expected, got, remedy))
+    return column.time_format
+
+
+def _entity_time_format(survey: TableSurvey) -> str | None:
+    """Returns the format of the first times of users or items that are not ISO 8601."""
+    return next((column.time_format for column in survey.columns if is_time(column) and column.time_format), None)
 
 
 def _absolute(uri: str) -> str:
@@ -102,14 +131,26 @@ def _absolute(uri: str) -> str:
     return uri if len(urlsplit(uri).scheme) > 1 else str(Path(uri).absolute())
 
 
-def _facts(log: TableSurvey, users: TableSurvey | None, items: TableSurvey | None, roles: Roles, timezone: str) -> LogFacts:
+def _facts(
+    log: TableSurvey,
+    users: TableSurvey | None,
+    items: TableSurvey | None,
+    roles: Roles,
+    timezone: str,
+    time_format: str | None,
+) -> LogFacts:
     """Returns events, days and habits of the log, which is read again with the roles of its columns."""
     columns = {"user_id": roles.user_id, "item_id": roles.item_id, EVENT_TIME: roles.event_time}
     constant = CONSTANT_EVENT if roles.event is None else None
     if roles.event is not None:
         columns[EVENT] = roles.event
     table = BehaviorTable(
-        uri=log.table.uri, format=log.table.format, layout=Layout.TIME_COLUMN, columns=columns, constant_event=constant
+        uri=log.table.uri,
+        format=log.table.format,
+        layout=Layout.TIME_COLUMN,
+        columns=columns,
+        constant_event=constant,
+        time_format=time_format,
     )
     scan, habits = LogScan(table, Calendar(start=dt.date(1970, 1, 1), timezone=timezone)), HabitScan()
     first_events = {
@@ -131,9 +172,10 @@ def _facts(log: TableSurvey, users: TableSurvey | None, items: TableSurvey | Non
     look_ahead: dict[tuple[str, str], float] = {}
     for side, survey, key in (("user", users, roles.user_key), ("item", items, roles.item_key)):
         if survey is not None and key is not None and side in first_events:
-            for column in (one.name for one in survey.columns if is_time(one) and one.name != key):
-                blocks = read_columns(survey, [key, column])
-                look_ahead[side, column] = first_events[side].later_frac(blocks, key, column)
+            for column in (one for one in survey.columns if is_time(one) and one.name != key):
+                blocks = read_columns(survey, [key, column.name])
+                later = first_events[side].later_frac(blocks, key, column.name, column.time_format)
+                look_ahead[side, column.name] = later
     events = dict(Counter(scan.events).most_common())
     distinct = len(scan.ids.get(ITEM_ID, ()))
     return LogFacts(events, first, last, empty, habits.habits(), distinct, look_ahead)

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import re
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
@@ -73,6 +74,12 @@ def test_next_commands_can_be_pasted(sources, tmp_path, capsys):
     assert lines[0].strip() == f"export DSSM_CONFIG={tmp_path}/out/config.yaml DAGSTER_HOME={tmp_path}/out"
     command = r"  dssm-assets materialize train_and_evaluate --from (\S+) --to (\S+) --with-upstream"
     first, last = re.fullmatch(command, lines[1]).groups()
+    known = {row["user_id"] for row in worlds.log_rows(range(12))}
+    assert re.fullmatch(r"  dssm-assets recall --user-id (\S+) -k 20", lines[4])[1] in known
+    assert [line.split("  #")[0] for line in lines[5:7]] == [
+        "  dssm-assets serve --port 8000",
+        "  dg dev -m dssm_assets.definitions",
+    ]
     assert lines[3].startswith(f"  dssm-assets materialize publish --from {last} --with-upstream")  # features of the day itself
     assert 0 <= (dt.date.fromisoformat(last) - dt.date.fromisoformat(first)).days < 4
     assert "telemetry: {enabled: false}" in (tmp_path / "out" / "dagster.yaml").read_text()
@@ -177,6 +184,92 @@ def test_init_recognises_csv_columns_with_unknown_names(tmp_path, monkeypatch):
     assert "# not used: stars (integer, 5 distinct, e.g. 1, 2, 3)" in (tmp_path / "out" / "config.yaml").read_text()
     kinds = {name: feature["feature_type"] for name, feature in features(tmp_path).items()}
     assert (kinds["shelf"], kinds["item_weight"], kinds["request_channel"]) == ("id_feature", "raw_feature", "id_feature")
+
+
+def write_log(path, time, days):
+    rows = worlds.log_rows(range(days))
+    zone = ZoneInfo(worlds.TIMEZONE)
+    log = [{**row, "ts": time(dt.datetime.fromtimestamp(row["ts"] / 1000, zone))} for row in rows]
+    if path.suffix == ".csv":
+        pcsv.write_csv(pa.Table.from_pylist(log), path, pcsv.WriteOptions(delimiter=";"))
+    else:
+        path.write_text("".join(json.dumps({**row, "more": {"os": "x"}, "tags": ["a"]}) + "\n" for row in log))
+
+
+def test_init_reads_json_lines(sources, tmp_path):
+    write_log(tmp_path / "log.jsonl", lambda time: time.isoformat(), 12)
+    assert init("--timezone", worlds.TIMEZONE, user=None, item=None, behavior="log.jsonl") == 0
+    table = written(tmp_path)["tables"]["behavior"]
+    assert (table["format"], table["columns"], "time_format" in table) == ("json", {"event_time": "ts"}, False)
+    text = (tmp_path / "out" / "config.yaml").read_text(encoding="utf-8")
+    assert "# not used: more (nested); to use its parts, write them as columns" in text
+
+
+@pytest.mark.parametrize(
+    ("time_format", "days"), [("%d.%m.%Y %H:%M:%S", 12), ("%m/%d/%Y %I:%M:%S %p", 12)], ids=["day first", "month first"]
+)
+def test_init_recognises_the_order_of_day_and_month(sources, tmp_path, capsys, time_format, days):
+    """The log's days are 1 to 12 January, so a row of the 13th tells the order."""
+    later = dt.timedelta(days=1)
+    write_log(tmp_path / "log.csv", lambda time: (time + later).strftime(time_format), days)
+    assert init("--timezone", worlds.TIMEZONE, behavior="log.csv") == 0
+    config = written(tmp_path)
+    assert config["tables"]["behavior"]["time_format"] == time_format
+    assert str(config["calendar"]["start"]) == worlds.DAYS[1]
+    assert "matches its data" in capsys.readouterr().out
+
+
+def test_init_reads_columns_of_a_german_shop(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["Bestellnr;Kunde;Artikelnummer;Bestelldatum;Menge;Einzelpreis"]
+    lines += [
+        f"B{n};{n % 7};A-{n % 11};{1 + n % 20:02d}.11.2025 {8 + n % 12}:{n % 60:02d};{n % 3};{n % 9},{n % 10}5"
+        for n in range(400)
+    ]
+    (tmp_path / "log.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert init(user=None, item=None, behavior="log.csv") == 0
+    table = written(tmp_path)["tables"]["behavior"]
+    assert table["columns"] == {"user_id": "Kunde", "item_id": "Artikelnummer", "event_time": "Bestelldatum"}
+    assert (table["time_format"], table["decimal_mark"]) == ("%d.%m.%Y %H:%M", ",")
+    assert table["value_columns"] == ["Einzelpreis"]
+
+
+def test_lists_of_items_become_features(sources, tmp_path):
+    rows = [{**row, "tags": [f"t{n % 3}", "all"], "more": {"n": n}} for n, row in enumerate(worlds.item_rows())]
+    (tmp_path / "items.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert init("--timezone", worlds.TIMEZONE, item="items.ndjson") == 0
+    assert features(tmp_path)["tags"] == {"feature_name": "tags", "feature_type": "id_feature", "expression": "item:tags"}
+    assert "# not a feature: item.more: nested" in (tmp_path / "out" / "config.yaml").read_text()
+    workspace = worlds.build_all(load_config(tmp_path / "out" / "config.yaml", tmp_path / "out"))
+    stored = workspace.tables.read(workspace.need("item_features_fg", worlds.DAYS[0]))
+    first, second = stored.column("tags").to_pylist()[:2]  # hashes of t0, all and of t1, all
+    assert (len(first), len(second), len({*first, *second})) == (2, 2, 3)
+
+
+def test_init_asks_for_the_format_where_the_order_of_day_and_month_is_not_known(sources, tmp_path, capsys):
+    write_log(tmp_path / "log.csv", lambda time: time.strftime("%d.%m.%Y %H:%M:%S"), 12)
+    assert init("--timezone", worlds.TIMEZONE, behavior="log.csv") == 1
+    message = capsys.readouterr().err
+    assert "column ts: expected times with a day above 12, which tells days from months" in message
+    assert "To fix: name the format, such as --time-format '%d.%m.%Y %H:%M:%S'" in message
+    assert init("--timezone", worlds.TIMEZONE, "--time-format", "%d.%m", behavior="log.csv") == 1
+    assert "--time-format: expected a format of times, got expected a day" in capsys.readouterr().err
+    assert init("--timezone", worlds.TIMEZONE, "--time-format", "%d.%m.%Y %H:%M:%S", behavior="log.csv") == 0
+    assert str(written(tmp_path)["calendar"]["end"]) == worlds.END
+
+
+def test_times_of_users_in_a_format_become_features(sources, tmp_path):
+    count, known = 40, pq.read_table(tmp_path / "source" / "users.parquet").column("user_id").to_pylist()
+    ids = [*known, *(f"x{n}" for n in range(count - len(known)))]
+    days = [dt.date(2020, 1, 1) + dt.timedelta(days=17 * n) for n in range(count)]
+    columns = {"joined": "%d.%m.%Y", "seen": "%m/%d/%Y", "born": "%Y%m%d"}
+    texts = {name: [day.strftime(time_format) for day in days] for name, time_format in columns.items()}
+    pq.write_table(pa.table({"user_id": ids} | texts), tmp_path / "source" / "users.parquet")
+    assert init("--timezone", worlds.TIMEZONE) == 0
+    table = written(tmp_path)["tables"]["user"]
+    assert (table["time_format"], table["time_columns"]) == ("%d.%m.%Y", ["joined"])
+    assert features(tmp_path)["days_since_joined"]["feature_type"] == "raw_feature"
+    assert "seen" not in features(tmp_path)
 
 
 def test_init_recognises_day_folders_and_empty_days(sources, tmp_path):

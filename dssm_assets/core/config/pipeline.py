@@ -24,6 +24,7 @@ from dssm_assets.core.config.section import RENAMED_KEYS, Section, check_distinc
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.baselines.registry import EXTRA_BASELINES
+from dssm_assets.core.sources.time_format import check_time_format
 
 
 class FileFormat(StrEnum):
@@ -31,6 +32,8 @@ class FileFormat(StrEnum):
 
     PARQUET = "parquet"
     CSV = "csv"
+    JSON = "json"
+    """JSON lines: one object per line."""
 
 
 class Layout(StrEnum):
@@ -48,7 +51,7 @@ class SourceTable(Section):
     """Location of a source table and the mapping of its columns."""
 
     uri: str = Field(description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file.")
-    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
+    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format; `json`: an object per line.")
     layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the fsspec filesystem. Put no secrets here: use environment variables."
@@ -64,6 +67,16 @@ class SourceTable(Section):
         description="Columns of times of users or items (registration, publication), in any form that a log's times may have. "
         "Each becomes a feature input days_since_<column>, its age as of the day; a time after the day has none.",
     )
+    time_format: str | None = Field(
+        default=None,
+        description="Format of times that are text other than ISO 8601, by the directives of strptime: `%d.%m.%Y %H:%M`, "
+        "`%m/%d/%Y %I:%M %p`, `%Y%m%d` (default: ISO 8601).",
+    )
+    decimal_mark: Literal[","] | None = Field(
+        default=None,
+        description="`,`: numbers in texts have a comma before their fractions and may have points between thousands, `1.234,50` "
+        "(default: a point before the fractions).",
+    )
 
     @field_validator("uri")
     @classmethod
@@ -71,6 +84,11 @@ class SourceTable(Section):
         if not value:
             raise ValueError("expected a path or a URL, got an empty text")
         return value
+
+    @field_validator("time_format")
+    @classmethod
+    def _reads_times(cls, value: str | None) -> str | None:
+        return None if value is None else check_time_format(value)
 
     @field_validator("keep")
     @classmethod

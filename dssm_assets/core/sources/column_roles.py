@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
-from dssm_assets.core.sources.convert import decode_column, is_text
+from dssm_assets.core.sources.convert import COMMA_NUMBER, decode_column, is_text
 from dssm_assets.core.sources.event_time import SECONDS_BELOW, to_event_time_ms
+from dssm_assets.core.sources.time_format import KNOWN, find_time_formats, reads_integers
 
 DISTINCT_CAP: Final = 200_000
 """Distinct values are counted up to this number."""
@@ -33,8 +34,10 @@ class ValueKind(StrEnum):
     TEXT = "text"
     BOOLEAN = "boolean"
     TIMESTAMP = "timestamp"
-    OTHER = "other"
-    """Lists, structs, bytes."""
+    LIST = "list"
+    """Lists of texts or integers; the values of a profile are those in the lists."""
+    OTHER = "nested"
+    """Objects, other lists, bytes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class ColumnProfile:
         values: its distinct values, None if there are more than DISTINCT_CAP.
         low: its smallest number, None for other kinds and without values.
         high: its largest number.
+        time_formats: the formats, other than ISO 8601, that read all its values as times.
+        has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
     """
 
     name: str
@@ -58,6 +63,19 @@ class ColumnProfile:
     values: pa.Array | None
     low: float | None = None
     high: float | None = None
+    time_formats: tuple[str, ...] = ()
+    has_decimal_comma: bool = False
+
+    @property
+    def time_format(self) -> str | None:
+        """Returns the only format that reads all its values as times; None: ISO 8601, or the order of day and month is not known."""
+        return self.time_formats[0] if len(self.time_formats) == 1 else None
+
+    def reads_times_with(self, time_format: str | None) -> bool:
+        """Returns whether a table with this format reads the times of the column, which `is_time`."""
+        if self.kind is ValueKind.TEXT or self.time_format is not None:
+            return self.time_format == time_format
+        return time_format is None or self.kind is ValueKind.TIMESTAMP or not reads_integers(time_format)
 
     @property
     def distinct(self) -> int:
@@ -74,7 +92,7 @@ class ColumnProfile:
     def summary(self) -> str:
         """Returns a short description for a comment."""
         many = f"more than {DISTINCT_CAP:,}" if self.values is None else f"{len(self.values):,}"
-        parts = [str(self.kind), f"{many} distinct"]
+        parts = [str(self.kind)] if self.kind is ValueKind.OTHER else [str(self.kind), f"{many} distinct"]
         if self.rows and self.missing:
             parts.append(f"{100 * self.missing / self.rows:.0f}% missing")
         if self.values is not None and len(self.values):
@@ -106,10 +124,12 @@ def list_separator(column: ColumnProfile) -> str | None:
 
 
 def is_time(column: ColumnProfile) -> bool:
-    """Returns whether a column of users or items holds times: timestamps, dates, ISO 8601 text, or numbers since 1970."""
+    """Returns whether a column of users or items holds times: timestamps, dates, text of one format, or numbers since 1970."""
     if column.kind in (ValueKind.INTEGER, ValueKind.NUMBER):
         is_named = _TIME.search(column.name) or _MOMENT.search(column.name)
-        return _is_unix_time(column) and (bool(is_named) or column.distinct > _FEW_TIMES)
+        return _reads_as_timestamp(column) and (bool(is_named) or column.distinct > _FEW_TIMES)
+    if len(column.time_formats) > 1:
+        return False
     return _reads_as_timestamp(column) and (column.kind is ValueKind.TIMESTAMP or column.values is not None)
 
 
@@ -125,6 +145,8 @@ class ProfileBuilder:
         self._is_capped = False
         self._low: float | None = None
         self._high: float | None = None
+        self._time_formats: tuple[str, ...] = KNOWN
+        self._may_have_comma, self._has_comma = True, False
 
     def observe(self, column: Any) -> None:
         """Adds a block of the column."""
@@ -135,13 +157,17 @@ class ProfileBuilder:
             self._is_capped = True
             self._missing += values.null_count
             return
-        present = values.drop_null()
+        is_list = self._kind is ValueKind.LIST
+        parts = decode_column(pc.list_flatten(values)) if is_list else values
+        present = parts.drop_null()
         if pat.is_floating(present.type):
             present = present.filter(pc.invert(pc.is_nan(present)))
         elif is_text(present.type):
             present = present.filter(pc.not_equal(present, ""))
-        self._missing += len(values) - len(present)
+        self._missing += values.null_count if is_list else len(values) - len(present)
         self._update_range(present)
+        self._update_time_formats(present)
+        self._update_decimal_comma(present)
         if not self._is_capped:
             fresh = pc.unique(present)
             self._values = fresh if self._values is None else pc.unique(pa.concat_arrays([self._values, fresh]))
@@ -154,10 +180,30 @@ class ProfileBuilder:
         self._low = float(ends["min"]) if self._low is None else min(self._low, float(ends["min"]))
         self._high = float(ends["max"]) if self._high is None else max(self._high, float(ends["max"]))
 
+    def _update_time_formats(self, present: pa.Array) -> None:
+        if self._kind is ValueKind.INTEGER and self._low is not None and self._high is not None:
+            if self._low < _EARLIEST_DAY or self._high > _LATEST_DAY:
+                self._time_formats = ()
+        elif self._kind is not ValueKind.TEXT:
+            self._time_formats = ()
+        if self._time_formats:
+            self._time_formats = find_time_formats(pc.utf8_trim_whitespace(present.cast(pa.string())), self._time_formats)
+
+    def _update_decimal_comma(self, present: pa.Array) -> None:
+        self._may_have_comma &= self._kind is ValueKind.TEXT
+        if self._may_have_comma:
+            text = present.cast(pa.string())
+            self._may_have_comma = pc.all(pc.match_substring_regex(text, COMMA_NUMBER), min_count=0).as_py()
+            self._has_comma |= pc.any(pc.match_substring_regex(text, r",(?:\d{1,2}|\d{4,})$"), min_count=0).as_py()
+
     def profile(self) -> ColumnProfile:
         """Returns the profile of the blocks so far."""
         values = None if self._is_capped else self._values
-        return ColumnProfile(self._name, self._kind, self._rows, self._missing, values, self._low, self._high)
+        formats = self._time_formats if len(self._time_formats) < len(KNOWN) else ()  # else there was no value
+        has_comma = self._may_have_comma and self._has_comma
+        return ColumnProfile(
+            self._name, self._kind, self._rows, self._missing, values, self._low, self._high, formats, has_comma
+        )
 
 
 def kind_of(kind: pa.DataType) -> ValueKind:
@@ -170,11 +216,15 @@ def kind_of(kind: pa.DataType) -> ValueKind:
         return ValueKind.NUMBER
     if pat.is_timestamp(kind) or pat.is_date(kind):
         return ValueKind.TIMESTAMP
+    if (pat.is_list(kind) or pat.is_large_list(kind)) and kind_of(kind.value_type) in (ValueKind.TEXT, ValueKind.INTEGER):
+        return ValueKind.LIST
     return ValueKind.TEXT if is_text(kind) or pat.is_null(kind) else ValueKind.OTHER
 
 
-_USER: Final = re.compile(r"user|uid|member|customer|household|visitor|account|buyer|client|device", re.IGNORECASE)
-_ITEM: Final = re.compile(r"item|iid|sku|product|goods|article|movie|video|song|track|book|content|doc|stock", re.IGNORECASE)
+_USER: Final = re.compile(r"user|uid|member|customer|household|visitor|account|buyer|client|device|kunde|nutzer", re.IGNORECASE)
+_ITEM: Final = re.compile(
+    r"item|iid|sku|produ[ck]t|goods|arti[ck]e?l|movie|video|song|track|book|content|doc|stock", re.IGNORECASE
+)
 _USER_NAME: Final = re.compile(
     r"(listener|viewer|reader|player|subscriber|shopper|consumer|cookie|profile|person|guest|learner|student|reviewer)s?_?(id|key)?",
     re.IGNORECASE,
@@ -185,9 +235,9 @@ _ITEM_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 """Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute beside `track_id`."""
-_TIME: Final = re.compile(r"time|date|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
+_TIME: Final = re.compile(r"time|date|datum|zeit|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
 _MOMENT: Final = re.compile(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat", re.IGNORECASE)
-_ID: Final = re.compile(r"id$|_no$|code$|key$|^user$|^item$", re.IGNORECASE)
+_ID: Final = re.compile(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$", re.IGNORECASE)
 _EVENT: Final = re.compile(r"event|action|behaviou?r|bhv|^type$|activity|operation", re.IGNORECASE)
 _MAX_EVENTS: Final = 50
 _SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
@@ -204,6 +254,9 @@ _EARLIEST_S: Final = 631_152_000
 """1990-01-01: smaller numbers are not read as seconds."""
 _LATEST_S: Final = 4_102_444_800
 """2100-01-01."""
+_EARLIEST_DAY: Final = 19900101
+_LATEST_DAY: Final = 21001231
+"""Integers in between may be days such as 20260131."""
 _LEAST_OVERLAP: Final = 0.05
 
 
@@ -347,8 +400,8 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
     fitting = [column for column in columns if _reads_as_timestamp(column)]
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
-        expected = "timestamps, ISO 8601 text, or seconds or milliseconds since 1970"
-        remedy = "name it with --event-time; other forms of dates, such as 31.12.2026, have to be written as ISO 8601 first"
+        expected = "timestamps, dates as text (2026-01-31 10:00, 31.01.2026), or seconds or milliseconds since 1970"
+        remedy = "name it with --event-time, and the format of its text with --time-format, such as '%d.%m.%y %H:%M'"
         faults.append(Fault("log, the column of timestamps", expected, found, remedy))
         return None
     return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
@@ -357,8 +410,10 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
 def _reads_as_timestamp(column: ColumnProfile) -> bool:
     if column.kind is ValueKind.TIMESTAMP:
         return True
-    if column.kind is ValueKind.INTEGER:
-        return _is_unix_time(column)
+    if column.kind in (ValueKind.INTEGER, ValueKind.NUMBER):
+        return _is_unix_time(column) or bool(column.time_formats)
+    if column.time_formats:
+        return True
     if column.kind is not ValueKind.TEXT or column.values is None or not len(column.values):
         return column.kind is ValueKind.TEXT and column.values is None and bool(_TIME.search(column.name))
     try:

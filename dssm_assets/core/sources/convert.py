@@ -15,7 +15,9 @@ from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
 
 _EXACT_BELOW: Final = 2.0**53
-"""From here on a float64 can stand for several whole numbers."""
+"""From here on a float64 can be one of several whole numbers."""
+COMMA_NUMBER: Final = r"^-?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?$"
+"""Numbers with a comma before their fractions, and points between thousands."""
 
 
 def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -107,8 +109,18 @@ def to_text(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     return column.cast(pa.string())
 
 
-def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+def with_decimal_point(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Returns texts of numbers with a decimal comma as texts with a point: "1.234,50" is "1234.50"."""
+    return pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
+
+
+def to_values(values: pa.ChunkedArray | pa.Array, where: str, decimal_mark: str | None = None) -> pa.Array:
     """Returns a numeric column as float64; null, NaN and "" become null.
+
+    Args:
+        values: numbers, or texts of numbers.
+        where: the location named in errors.
+        decimal_mark: "," if the texts have a comma before their fractions.
 
     Raises:
         SchemaError: if a value is not a number, or is infinite.
@@ -117,6 +129,14 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
     if is_text(column.type):
         column = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.equal(column, ""), None, column)
+        if decimal_mark is not None:
+            is_other = pc.invert(pc.match_substring_regex(column, COMMA_NUMBER))
+            if others := column.filter(is_other).drop_null().slice(0, 3).to_pylist():
+                remedy = "fix the source, or correct decimal_mark"
+                raise SchemaError(
+                    Fault(where, "numbers with a comma before their fractions", f"others, such as {others}", remedy)
+                )
+            column = with_decimal_point(column)
     try:
         numbers = column.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -4,7 +4,8 @@ Rules:
     - integers are seconds or milliseconds; `auto` reads absolute values below 10**11 as seconds (the year 5138 in seconds,
       March 1973 in milliseconds) and refuses a column with both, or with values from 10**14 on;
     - floats must be whole numbers and are then read as integers;
-    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer;
+    - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer; with a
+      format (`time_format.py`), text is read by it alone, and so are integers if it is one of digits (20260131);
     - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and the
       first one after the gap if the clock skips it;
     - digits finer than a millisecond are cut off.
@@ -20,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
-from dssm_assets.core.sources.convert import decode_column, is_text, whole_numbers
+from dssm_assets.core.sources.convert import check_text, decode_column, is_text, whole_numbers
+from dssm_assets.core.sources.time_format import reads_integers, to_iso_text
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
@@ -28,12 +30,16 @@ TOO_FINE_FROM: Final = 10**14
 _ISO: Final = (
     r"^(?P<date>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r"\s*(?P<zone>Z|z|[+-]\d{2}(?::?\d{2})?)?$"
+    r"\s*(?P<zone>Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?$"
 )
-_REMEDY: Final = "give seconds or milliseconds since 1970-01-01 UTC, ISO 8601 text, or timestamps"
+_REMEDY: Final = (
+    "name the format of text in time_format, or give seconds or milliseconds since 1970-01-01 UTC, ISO 8601 text, or timestamps"
+)
 
 
-def to_event_time_ms(values: pa.ChunkedArray | pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
+def to_event_time_ms(
+    values: pa.ChunkedArray | pa.Array, *, unit: str, timezone: str, where: str, time_format: str | None = None
+) -> pa.Array:
     """Returns the timestamps of a column as int64 milliseconds since 1970-01-01 UTC, nulls kept.
 
     Args:
@@ -41,17 +47,29 @@ def to_event_time_ms(values: pa.ChunkedArray | pa.Array, *, unit: str, timezone:
         unit: "s", "ms" or "auto"; applies to integers only.
         timezone: the zone of timestamps without one.
         where: the location named in errors.
+        time_format: of text that is not ISO 8601.
 
     Raises:
         SchemaError: if a value is not a timestamp, or the unit is ambiguous.
         ConfigError: if the zone does not exist.
     """
-    column = decode_column(values)
+    column = check_text(decode_column(values), where)
     kind = column.type
     if pat.is_null(kind):
         return column.cast(pa.int64())
-    if is_text(kind):
-        return _from_text(column, unit=unit, timezone=timezone, where=where)
+    if time_format is not None and pat.is_integer(kind) and reads_integers(time_format):
+        column = column.cast(pa.string())
+    if is_text(column.type):
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        text = pc.if_else(pc.equal(text, ""), None, text)
+        if time_format is not None:
+            iso = to_iso_text(text, time_format)
+            is_unread = pc.and_(pc.is_valid(text), pc.is_null(iso))
+            _refuse_unread(
+                text, is_unread, where, f"text in the format {time_format!r}", "correct time_format, or fix those rows"
+            )
+            text = iso
+        return _from_text(text, unit=unit, timezone=timezone, where=where)
     if pat.is_timestamp(kind):
         coarse = column.cast(pa.timestamp("ms", kind.tz), safe=False)
         return coarse.cast(pa.int64()) if kind.tz else _from_wall_clock(coarse, timezone)
@@ -106,13 +124,11 @@ def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:
     return pc.multiply(numbers, 1000) if unit == "s" else numbers
 
 
-def _from_text(column: pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
-    text = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    text = pc.if_else(pc.equal(text, ""), None, text)
+def _from_text(text: pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
     if pc.all(pc.match_substring_regex(text, r"^-?\d{1,18}$")).as_py():
         return _from_integers(text.cast(pa.int64()), unit, where)
     parts = pc.extract_regex(text, _ISO)
-    _refuse_unparsed(text, pc.and_(pc.is_valid(text), pc.is_null(parts)), where)
+    _refuse_unread(text, pc.and_(pc.is_valid(text), pc.is_null(parts)), where, "ISO 8601 text or integers", _REMEDY)
     date, time, fraction, zone = (pc.struct_field(parts, name) for name in ("date", "time", "fraction", "zone"))
     length = pc.utf8_length(time)
     time = pc.if_else(pc.equal(length, 0), "00:00:00", pc.if_else(pc.equal(length, 5), _join(time, ":00"), time))
@@ -148,11 +164,11 @@ def _from_wall_clock(naive: pa.Array, timezone: str) -> pa.Array:
     return zoned.cast(pa.int64())
 
 
-def _refuse_unparsed(text: pa.Array, is_unparsed: pa.Array, where: str) -> None:
-    count = pc.sum(is_unparsed).as_py()
+def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str, expected: str, remedy: str) -> None:
+    count = pc.sum(is_unread).as_py()
     if count:
-        samples = sorted(set(text.filter(is_unparsed).slice(0, 1000).to_pylist()))[:3]
-        raise SchemaError(Fault(where, "ISO 8601 text or integers", f"{count} others, such as {samples}", _REMEDY))
+        samples = sorted(set(text.filter(is_unread).slice(0, 1000).to_pylist()))[:3]
+        raise SchemaError(Fault(where, expected, f"{count} others, such as {samples}", remedy))
 
 
 def _join(*parts: object) -> pa.Array:

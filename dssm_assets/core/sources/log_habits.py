@@ -152,7 +152,13 @@ class HabitScan:
         """
         try:
             users, items = (to_ids(block.column(name), name) for name in (USER_ID, ITEM_ID))
-            time_ms = to_event_time_ms(block.column(EVENT_TIME), unit=table.time_unit, timezone=timezone, where=EVENT_TIME)
+            time_ms = to_event_time_ms(
+                block.column(EVENT_TIME),
+                unit=table.time_unit,
+                timezone=timezone,
+                where=EVENT_TIME,
+                time_format=table.time_format,
+            )
             names = None if table.constant_event is not None else to_text(block.column(EVENT), EVENT)
         except (SchemaError, KeyError):
             return

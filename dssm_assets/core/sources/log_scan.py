@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -53,12 +54,14 @@ class LogScan:
         timestamps = self._read(
             block,
             EVENT_TIME,
-            lambda values, where: to_event_time_ms(values, unit=config.time_unit, timezone=self._zone, where=where),
+            lambda values, where: to_event_time_ms(
+                values, unit=config.time_unit, timezone=self._zone, where=where, time_format=config.time_format
+            ),
         )
         if timestamps is not None:
             self._count(self.days, EVENT_TIME, days_of(timestamps, self._zone))
         for name in config.value_columns:
-            self._read(block, name, to_values)
+            self._read(block, name, partial(to_values, decimal_mark=config.decimal_mark))
         for name in config.context_columns:
             self._read(block, name, to_text)
 

@@ -37,7 +37,13 @@ class FirstEvents:
         """Adds a block; one with faults, which `LogScan` names, is left out."""
         try:
             ids = to_ids(block.column(self._key), self._key).cast(pa.string())
-            times = to_event_time_ms(block.column(EVENT_TIME), unit=table.time_unit, timezone=self._zone, where=EVENT_TIME)
+            times = to_event_time_ms(
+                block.column(EVENT_TIME),
+                unit=table.time_unit,
+                timezone=self._zone,
+                where=EVENT_TIME,
+                time_format=table.time_format,
+            )
         except (SchemaError, KeyError):
             return
         fresh = pa.table({_ID: ids, _DAY: dates_of(times, self._zone).cast(pa.int32())})
@@ -45,7 +51,7 @@ class FirstEvents:
         grouped = rows.group_by(_ID).aggregate([(_DAY, "min")])
         self._first = pa.table({_ID: grouped.column(_ID), _DAY: grouped.column(f"{_DAY}_min")})
 
-    def later_frac(self, blocks: Iterable[pa.Table], key: str, column: str) -> float:
+    def later_frac(self, blocks: Iterable[pa.Table], key: str, column: str, time_format: str | None = None) -> float:
         """Returns the fraction of ids with a time and an event whose time is on a later day than the first event.
 
         By hand: ids a and b have their first events on day 3; times of day 1 and of day 5 give .5.
@@ -54,6 +60,7 @@ class FirstEvents:
             blocks: of the table, with these two columns.
             key: the ids.
             column: the times.
+            time_format: of the times, if they are text other than ISO 8601.
         """
         if self._first is None:
             return 0.0
@@ -61,7 +68,9 @@ class FirstEvents:
         for block in blocks:
             try:
                 ids = to_ids(block.column(key), key).cast(pa.string())
-                times = to_event_time_ms(block.column(column), unit="auto", timezone=self._zone, where=column)
+                times = to_event_time_ms(
+                    block.column(column), unit="auto", timezone=self._zone, where=column, time_format=time_format
+                )
             except SchemaError:
                 continue
             days = dates_of(times, self._zone).cast(pa.int32())

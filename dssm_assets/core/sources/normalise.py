@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
-from dssm_assets.core.config.pipeline import BehaviorTable, Events
+from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
 from dssm_assets.core.schema import TableSpec, has_repeated
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
@@ -145,12 +146,12 @@ def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
     return pa.table({key: ids.take(pc.sort_indices(ids))})
 
 
-def convert_times(raw: pa.Table, columns: Sequence[str], *, name: str, timezone: str) -> pa.Table:
+def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: str) -> pa.Table:
     """Returns raw rows of users or items with their time columns as int64 milliseconds since 1970-01-01 UTC.
 
     Args:
         raw: the source's rows.
-        columns: the time columns, by their names in the source.
+        config: names the time columns, by their names in the source, and their format.
         name: of the table, in messages.
         timezone: zone of times without one.
 
@@ -158,14 +159,16 @@ def convert_times(raw: pa.Table, columns: Sequence[str], *, name: str, timezone:
         SchemaError: naming every column that does not exist or holds no times.
     """
     faults: list[Fault] = []
-    for column in columns:
+    for column in config.time_columns:
         where, place = f"table {name}, column {column}", raw.schema.get_field_index(column)
         if place < 0:
             remedy = f"correct tables.{name.removesuffix('_table')}.time_columns"
             faults.append(Fault(where, "the column to exist", f"columns {', '.join(raw.column_names)}", remedy))
             continue
         try:
-            times = to_event_time_ms(raw.column(place), unit="auto", timezone=timezone, where=where)
+            times = to_event_time_ms(
+                raw.column(place), unit="auto", timezone=timezone, where=where, time_format=config.time_format
+            )
         except SchemaError as error:
             faults.extend(error.faults)
         else:
@@ -241,10 +244,14 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
         ITEM_ID: read(ITEM_ID, to_ids),
         EVENT: event,
         EVENT_TIME_MS: read(
-            EVENT_TIME, lambda values, where: to_event_time_ms(values, unit=config.time_unit, timezone=timezone, where=where)
+            EVENT_TIME,
+            lambda values, where: to_event_time_ms(
+                values, unit=config.time_unit, timezone=timezone, where=where, time_format=config.time_format
+            ),
         ),
     }
-    columns |= {name: read(name, to_values) for name in config.value_columns}
+    read_values = partial(to_values, decimal_mark=config.decimal_mark)
+    columns |= {name: read(name, read_values) for name in config.value_columns}
     columns |= {name: read(name, to_text) for name in config.context_columns}
     read.faults.extend(_missing_faults(columns, BEHAVIOR_TABLE))
     read.faults.extend(_unknown_event_faults(columns[EVENT], events))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from dssm_assets.core.sources.column_roles import ColumnProfile, ValueKind
 from dssm_assets.core.sources.starter_features import FG_FILE, unused_columns
 from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, StarterInputs, StarterTable
 from dssm_assets.core.sources.starter_settings import Line
@@ -94,7 +95,13 @@ def _table_lines(side: str, source: StarterTable, columns: dict[str, str]) -> li
         f"    format: {source.format}",
         f"    layout: {source.layout}",
     ]
-    return [*lines, f"    columns: {_map(mapped)}"] if mapped else lines
+    if mapped:
+        lines.append(f"    columns: {_map(mapped)}")
+    if source.time_format is not None:
+        lines.append(f"    time_format: {_scalar(source.time_format)}    # of times in texts, by the directives of strptime")
+    if source.decimal_mark is not None:
+        lines.append(f"    decimal_mark: {_scalar(source.decimal_mark)}    # a comma before the fractions of numbers")
+    return lines
 
 
 def _log_lines(inputs: StarterInputs) -> list[str]:
@@ -111,15 +118,18 @@ def _log_lines(inputs: StarterInputs) -> list[str]:
         lines.append(f"    value_columns: {_list(inputs.values)}    # numbers to sum per user and item")
     if inputs.contexts:
         lines.append(f"    context_columns: {_list(inputs.contexts)}  # keep only columns that are known at request time")
-    lines += [
-        f"    # not used: {column.name} ({column.summary}); list it in value_columns (summed), context_columns or keep"
-        for column in inputs.unused
-    ]
+    lines += [f"    # not used: {column.name} ({column.summary}); {_how_to_use(column)}" for column in inputs.unused]
     if inputs.facts.empty_days:
         lines.append(
             f"    allow_empty_days: true    # {inputs.facts.empty_days} days have no rows: correct, or is data missing?"
         )
     return lines
+
+
+def _how_to_use(column: ColumnProfile) -> str:
+    if column.kind in (ValueKind.LIST, ValueKind.OTHER):
+        return "to use its parts, write them as columns"
+    return "list it in value_columns (summed), context_columns or keep"
 
 
 def _lines(lines: Sequence[Line]) -> list[str]:

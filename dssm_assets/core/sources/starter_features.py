@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dssm_assets.core.features_raw import plan
 from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES
-from dssm_assets.core.sources.column_roles import ColumnProfile, is_time, list_separator
+from dssm_assets.core.sources.column_roles import ColumnProfile, ValueKind, is_time, list_separator
 from dssm_assets.core.sources.starter_inputs import CODE, StarterInputs, is_category, is_number
 
 FG_FILE: Final = "fg.json"
@@ -59,6 +59,8 @@ def _add_attributes(add: Any, inputs: StarterInputs, side: str) -> None:
         if is_category(column):
             separator = list_separator(column)
             shape: dict[str, Any] = {"value_dim": 1} if separator is None else {"separator": separator}
+            if column.kind is ValueKind.LIST:
+                shape = {}
             add(side, column.name, column.name, "id_feature", **shape)
         elif is_number(column):
             add(side, column.name, column.name, "raw_feature", default_value="")
@@ -89,4 +91,6 @@ def _reason(inputs: StarterInputs, side: str, column: ColumnProfile) -> str:
             f"look-ahead: of {fraction:.0%} of the {side}s it is later than their first event, so it was written afterwards "
             "and tells what a day could not know"
         )
+    if len(column.time_formats) > 1:
+        return f"{column.summary}: times, if you know the order of day and month; name it in time_format and time_columns"
     return column.summary

@@ -88,12 +88,14 @@ class LogFacts:
 
 @dataclass(frozen=True)
 class StarterTable:
-    """One table of the configuration: uri, format, layout and column profiles."""
+    """One table of the configuration: uri, format, layout, column profiles; how times and numbers in texts are written."""
 
     uri: str
     format: str
     layout: str
     columns: tuple[ColumnProfile, ...]
+    time_format: str | None = None
+    decimal_mark: str | None = None
 
     def rest(self, *used: str | None) -> list[ColumnProfile]:
         """Returns the columns that have no role and no reserved name."""
@@ -133,6 +135,12 @@ class StarterInputs:
         """Returns the number of items: rows of the item table, or distinct ids of the log."""
         return self.item.columns[0].rows if self.item is not None and self.item.columns else self.facts.items
 
+    @property
+    def example_user(self) -> str:
+        """Returns a user id of the log, the one that occurs last for the first time; a placeholder where there are too many."""
+        (column,) = (one for one in self.log.columns if one.name == self.roles.user_id)
+        return "USER_ID" if column.values is None or not len(column.values) else str(column.values[-1].as_py())
+
     @cached_property
     def settings(self) -> StarterSettings:
         """Returns the settings that fit the habits of the log."""
@@ -146,8 +154,10 @@ class StarterInputs:
         return [] if table is None else table.rest(key)
 
     def times(self, side: str) -> list[ColumnProfile]:
-        """Returns the columns of the user or item table that are times, those with look-ahead left out."""
-        return [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
+        """Returns the columns of the user or item table that are times of one format, those with look-ahead left out."""
+        table = self.user if side == "user" else self.item
+        times = [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
+        return [column for column in times if table is not None and column.reads_times_with(table.time_format)]
 
     def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
         """Returns whether a column of times knows what happened later than an id's first event."""
@@ -163,7 +173,9 @@ class StarterInputs:
         """Returns the columns of the log that may be known at request time."""
         kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
         fitting = [column for column in self._log_rest() if column.kind in kinds and 1 < column.distinct <= _MANY]
-        return [column.name for column in fitting if not is_time(column)]  # a day that is over does not come again
+        return [
+            column.name for column in fitting if not (is_time(column) or column.time_formats)
+        ]  # a day that is over does not come again
 
     @property
     def unused(self) -> list[ColumnProfile]:
@@ -205,10 +217,12 @@ def order_events(events: Sequence[str]) -> list[str]:
 
 def is_category(column: ColumnProfile) -> bool:
     """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes."""
-    if is_time(column):
+    if is_time(column) or column.time_formats:
         return False
     if column.kind is ValueKind.INTEGER:
         return _is_code(column)
+    if column.kind is ValueKind.LIST:
+        return bool(column.distinct)
     if column.kind is ValueKind.TEXT:
         is_repeating = column.distinct <= max(_MANY, (column.rows - column.missing) // 2)
         return is_repeating or list_separator(column) is not None

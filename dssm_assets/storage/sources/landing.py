@@ -180,7 +180,8 @@ def _newest_ms(table: SourceTable, files: Sequence[SourceFile], timezone: str) -
     for plan in plan_files(table, files):
         for values in _timestamps(table, plan):
             where = f"table {plan.file.name}, column {EVENT_TIME}"
-            newest = pc.max(to_event_time_ms(values, unit=unit, timezone=timezone, where=where)).as_py()
+            times = to_event_time_ms(values, unit=unit, timezone=timezone, where=where, time_format=table.time_format)
+            newest = pc.max(times).as_py()
             if newest is not None:
                 found.append(int(newest))
     return max(found) if found else None
@@ -189,11 +190,12 @@ def _newest_ms(table: SourceTable, files: Sequence[SourceFile], timezone: str) -
 def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
     """Yields timestamps of a file, including its newest one."""
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    newest = _newest_by_statistics(plan.file, column) if table.format is FileFormat.PARQUET and _is_ordered(kind) else None
+    is_ordered = table.format is FileFormat.PARQUET and table.time_format is None and _is_ordered(kind)
+    newest = _newest_by_statistics(plan.file, column) if is_ordered else None
     if newest is not None:
         yield pa.array([newest], kind)
         return
-    for block in plan.file.blocks([column]):
+    for block in plan.file.blocks(pa.schema([(column, kind)])):
         yield block.column(column)
 
 

@@ -1,12 +1,12 @@
-"""Days of a source table, read as configured: from any fsspec URL, parquet or csv, in one of three layouts.
+"""Days of a source table, read as configured: from any fsspec URL, parquet, csv or JSON lines, in one of three layouts.
 
 Belongs here: which rows belong to which day. Does not belong here: opening files (`source_files.py`), the column mapping
 (`source_columns.py`), the meaning of values (`core/sources`).
 
-Memory: one block (262,144 rows, or 16 MiB of csv) while the source is read once, then one day of a log with a time column. In
+Memory: one block (262,144 rows, or 16 MiB of text) while the source is read once, then one day of a log with a time column. In
 between, the wanted rows are on local disk, in a temporary folder that is removed with the iterator. A snapshot and a day folder
 are memory-mapped from there. Parquet row groups whose statistics exclude the wanted days are skipped, so one day of a log that
-is sorted by time costs little; a csv log is read from start to end.
+is sorted by time costs little; a csv log is read from start to end, and JSON lines twice: for their columns and for their rows.
 """
 
 from __future__ import annotations
@@ -156,10 +156,9 @@ def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezon
         return
     plans = plan_files(table, list_files(folder))
     types = csv_types(table, plans)
-    unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
     with ScratchFolder("source") as scratch:
         path = scratch / "rows.arrow"
-        batches = _spill(path, plans, types, _DayFilter(folder.name, unit, timezone, days))
+        batches = _spill(path, plans, types, _DayFilter(table, folder.name, timezone, days))
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
             faults = [empty_day_fault(day) for day in days if day not in batches]
             if faults:
@@ -174,21 +173,24 @@ def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezon
 class _DayFilter:
     """Finds the rows of the wanted days."""
 
-    def __init__(self, name: str, unit: str, timezone: str, days: list[str]) -> None:
+    def __init__(self, table: SourceTable, name: str, timezone: str, days: list[str]) -> None:
         self.where = f"table {name}, column {EVENT_TIME}"
-        self.unit = unit
+        self.unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
+        self.time_format = table.time_format
         self.timezone = timezone
         self.days = np.array(days, dtype="datetime64[D]").astype(np.int32)
 
     def dates(self, timestamps: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Returns days since 1970-01-01, _NO_DATE for a missing timestamp."""
-        event_time_ms = to_event_time_ms(timestamps, unit=self.unit, timezone=self.timezone, where=self.where)
+        event_time_ms = to_event_time_ms(
+            timestamps, unit=self.unit, timezone=self.timezone, where=self.where, time_format=self.time_format
+        )
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
     def may_hold(self, group: Any, column: str, kind: pa.DataType) -> bool:
         """Returns whether a parquet row group can have rows of the wanted days; True without statistics."""
-        if not (pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind)):
+        if not (pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind)) or self.time_format is not None:
             return True
         chunks = [group.column(index) for index in range(group.num_columns)]
         statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)

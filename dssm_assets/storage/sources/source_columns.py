@@ -13,7 +13,7 @@ from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.convert import decode_column
+from dssm_assets.core.sources.convert import COMMA_NUMBER, decode_column, with_decimal_point
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
@@ -33,8 +33,8 @@ class PlannedFile:
 
     def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
-        sources = list(dict.fromkeys(self.columns.values()))
-        yield from map(self._to_common, self.file.blocks(sources, wants))
+        types = {source: self.schema.field(ours).type for ours, source in self.columns.items()}
+        yield from map(self._to_common, self.file.blocks(pa.schema(list(types.items())), wants))
 
     def _to_common(self, raw: pa.Table) -> pa.Table:
         """Returns a block in the common schema; columns that the file lacks are null."""
@@ -87,7 +87,7 @@ def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
     names = plans[0].schema.names
     ids = [name for name in (USER_ID, ITEM_ID) if name in names]
     attributes = [] if isinstance(table, BehaviorTable) else [name for name in names if name not in {USER_ID, ITEM_ID}]
-    return CsvTypes(ids, attributes)
+    return CsvTypes(ids, attributes, table.decimal_mark)
 
 
 class CsvTypes:
@@ -96,10 +96,11 @@ class CsvTypes:
     "007" stays text because a number would lose the zeros.
     """
 
-    def __init__(self, ids: Sequence[str], attributes: Sequence[str]) -> None:
+    def __init__(self, ids: Sequence[str], attributes: Sequence[str], decimal_mark: str | None = None) -> None:
         self.ids = set(ids)
         self.candidates = {name: [pa.int64()] for name in ids} | {name: [pa.int64(), pa.float64()] for name in attributes}
         self.has_value: set[str] = set()
+        self.decimal_mark = decimal_mark
 
     def observe(self, table: pa.Table) -> pa.Table:
         """Updates the candidate types by some rows, and returns the rows."""
@@ -107,7 +108,7 @@ class CsvTypes:
             column = table.column(name)
             if column.null_count < len(column):
                 self.has_value.add(name)
-            pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER}
+            pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER if self.decimal_mark is None else COMMA_NUMBER}
             self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
         return table
 
@@ -116,7 +117,10 @@ class CsvTypes:
         for name, kinds in self.candidates.items():
             if kinds and name in self.has_value:
                 index = table.schema.get_field_index(name)
-                table = table.set_column(index, name, table.column(name).cast(kinds[0]))
+                column = table.column(name)
+                if kinds[0] == pa.float64() and self.decimal_mark is not None:
+                    column = with_decimal_point(column)
+                table = table.set_column(index, name, column.cast(kinds[0]))
         return table
 
 

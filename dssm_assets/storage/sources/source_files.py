@@ -1,10 +1,10 @@
 """Files of a source table: listed, opened, their schemas read, their rows yielded in blocks of bounded size.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: which columns are wanted (`source_columns.py`) and the day of a row
-(`reader.py`).
+Belongs here: fsspec, parquet and csv. Does not belong here: lines of JSON (`json_lines.py`), which columns are wanted
+(`source_columns.py`) and the day of a row (`reader.py`).
 
 Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
-`.pq`; `.csv`, `.csv.gz`) or no ending; names that start with "_" or "." are skipped. CSV files are UTF-8 with one
+`.pq`; `.csv`; `.jsonl`, `.ndjson`, `.json`; the texts also with `.gz`) or no ending; names that start with "_" or "." are skipped. CSV files are UTF-8 with one
 header line and separated by commas. Every csv column arrives as text and only an empty field is null, because a type inferred from the first block can
 be wrong for a later one. Without a comma in the header line its `;`, tab or `|` separates the fields.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,10 +26,16 @@ from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.storage.files import check_names, decoding_errors
 from dssm_assets.storage.locations import location_errors, open_location
+from dssm_assets.storage.sources.json_lines import find_schema, read_blocks
 
 BLOCK_ROWS: Final = 262_144
 BLOCK_BYTES: Final = 16 * 2**20
-_ENDINGS: Final = {FileFormat.PARQUET: (".parquet", ".pq"), FileFormat.CSV: (".csv", ".csv.gz")}
+ENDINGS: Final = {
+    FileFormat.PARQUET: (".parquet", ".pq"),
+    FileFormat.CSV: (".csv", ".csv.gz"),
+    FileFormat.JSON: (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz"),
+}
+"""How names of data files end, by format."""
 _PARQUET_MAGIC: Final = b"PAR1"
 _OTHER_SEPARATORS: Final = (";", "\t", "|")
 _QUOTED: Final = re.compile(r'"[^"]*"')
@@ -71,7 +77,7 @@ class SourceFile:
         return f"table {self.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
-        """Returns the columns of the file; for CSV all of them text.
+        """Returns the columns of the file; for CSV all of them text. JSON lines are read from start to end.
 
         Raises:
             SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
@@ -80,21 +86,32 @@ class SourceFile:
         with self._open() as handle:
             if self.format is FileFormat.PARQUET:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
+            elif self.format is FileFormat.JSON:
+                schema = find_schema(handle, self.where)
             else:
                 options = pcsv.ReadOptions(block_size=BLOCK_BYTES)
                 names = pcsv.open_csv(handle, read_options=options, parse_options=parsing).schema.names
                 schema = pa.schema([(name, pa.string()) for name in names])
-        check_names(schema.names, self.where)
+            names = schema.names  # a name may not be UTF-8
+        check_names(names, self.where)
         return schema
 
-    def blocks(self, columns: Sequence[str], wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
-        """Yields the named columns in blocks, in file order; `wants` can skip parquet row groups by their metadata."""
+    def blocks(self, wanted: pa.Schema, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
+        """Yields some columns in blocks, in file order.
+
+        Args:
+            wanted: the columns. Their types count for JSON lines alone: a file's own, or wider ones.
+            wants: skips parquet row groups by their metadata.
+        """
+        columns = wanted.names
         parsing = self._parsing()
         with self._open() as handle:
             if self.format is FileFormat.PARQUET:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
-                batches = file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=list(columns))
+                batches = file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=columns)
+            elif self.format is FileFormat.JSON:
+                batches = read_blocks(handle, wanted)
             else:
                 batches = pcsv.open_csv(
                     handle,
@@ -102,39 +119,42 @@ class SourceFile:
                     parse_options=parsing,
                     convert_options=pcsv.ConvertOptions(
                         column_types={name: pa.string() for name in columns},
-                        include_columns=list(columns),
+                        include_columns=columns,
                         null_values=[""],
                         strings_can_be_null=True,
                     ),
                 )
             for batch in batches:
-                yield pa.Table.from_batches([batch]).select(list(columns))
+                yield pa.Table.from_batches([batch]).select(columns)
 
-    def _parsing(self) -> pcsv.ParseOptions:
-        """Returns how a csv file is parsed: the separator is found in its header line, outside quotes."""
-        if self.format is not FileFormat.CSV:
-            return pcsv.ParseOptions()
+    def separator(self) -> str:
+        """Returns what separates the fields of a csv file: found in its header line, outside quotes."""
         with self._open() as handle:
             header = _QUOTED.sub("", handle.readline(_HEADER_BYTES).decode("utf-8", errors="replace"))
         separator = "," if "," in header else max(_OTHER_SEPARATORS, key=header.count)
-        return pcsv.ParseOptions(delimiter=separator if separator in header else ",", newlines_in_values=True)
+        return separator if separator in header else ","
+
+    def _parsing(self) -> pcsv.ParseOptions:
+        if self.format is not FileFormat.CSV:
+            return pcsv.ParseOptions()
+        return pcsv.ParseOptions(delimiter=self.separator(), newlines_in_values=True)
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
         """Opens the file and turns decoding errors into a SchemaError."""
-        is_csv = self.format is FileFormat.CSV
+        is_text = self.format is not FileFormat.PARQUET
         with self.fs.open(self.path, "rb") as plain:
-            if is_csv and plain.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
+            if is_text and plain.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
                 raise SchemaError(Fault(self.where, self._expected, "a parquet file", self._remedy))
         with (
             decoding_errors(self.where, self._expected, self._remedy),
-            self.fs.open(self.path, "rb", compression="infer" if is_csv else None) as handle,
+            self.fs.open(self.path, "rb", compression="infer" if is_text else None) as handle,
         ):
             yield handle
 
     @property
     def _expected(self) -> str:
-        return f"a readable {self.format} file"
+        return "JSON lines: an object per line" if self.format is FileFormat.JSON else f"a readable {self.format} file"
 
     @property
     def _remedy(self) -> str:
@@ -175,7 +195,7 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     chosen = [file for file in found if _is_data(file, start, folder.format)]
     if not chosen:
         others = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
-        expected = f"files that end in {' or '.join(_ENDINGS[folder.format])}"
+        expected = f"files that end in {' or '.join(ENDINGS[folder.format])}"
         key = f"tables.{folder.name.removesuffix('_table')}"
         raise SourceMissingError(
             Fault(f"table {folder.name}, folder {start}", expected, others, f"correct {key}.format or {key}.uri")
@@ -201,4 +221,4 @@ def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
     parts = path[len(start) :].strip("/").split("/")
     if any(part.startswith(("_", ".")) for part in parts):
         return False
-    return parts[-1].endswith(_ENDINGS[file_format]) or "." not in parts[-1]
+    return parts[-1].endswith(ENDINGS[file_format]) or "." not in parts[-1]

@@ -16,7 +16,14 @@ from dssm_assets.core.errors import Fault
 from dssm_assets.core.sources.column_roles import ColumnProfile, ProfileBuilder
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.source_columns import csv_types, plan_files
-from dssm_assets.storage.sources.source_files import SourceFile, SourceMissingError, day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source_files import (
+    ENDINGS,
+    SourceFile,
+    SourceMissingError,
+    day_folders,
+    list_files,
+    open_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class TableSurvey:
     """The result of a survey.
 
     Attributes:
-        table: location, format and layout; no columns are mapped.
+        table: location, format, layout and decimal mark; no columns are mapped.
         columns: profiles of its columns, in order.
         days: its day folders, ascending; empty for other layouts.
     """
@@ -43,7 +50,7 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     """Returns the survey of a table: of day folders the last one is read, of a log all of them.
 
     Raises:
-        SourceMissingError: if there is no file of either format.
+        SourceMissingError: if there is no file of a known format.
         SchemaError: if the files have incompatible schemas.
     """
     table = _find_layout(uri, name)
@@ -52,7 +59,11 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     parts: list[str | None] = [paths[0] for paths in days.values()]
     chosen = (parts if is_log else parts[-1:]) or [None]
     files = [file for part in chosen for file in list_files(folder, part)]
-    return TableSurvey(table, tuple(_profiles(table, files)), tuple(days))
+    profiles = _profiles(table, files)
+    if any(column.has_decimal_comma for column in profiles) and files[0].separator() != ",":
+        table = table.model_copy(update={"decimal_mark": ","})
+        profiles = _profiles(table, files)
+    return TableSurvey(table, tuple(profiles), tuple(days))
 
 
 def read_columns(survey: TableSurvey, columns: list[str]) -> Iterator[pa.Table]:
@@ -92,15 +103,12 @@ def _find_layout(uri: str, name: str) -> SourceTable:
     if not exists:
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
     names = [path] if fs.isfile(path) else sorted(map(str, fs.find(path)))
-    counts = {
-        FileFormat.PARQUET: sum(found.endswith((".parquet", ".pq")) for found in names),
-        FileFormat.CSV: sum(found.endswith((".csv", ".csv.gz")) for found in names),
-    }
+    counts = {form: sum(found.endswith(endings) for found in names) for form, endings in ENDINGS.items()}
     chosen = max(counts, key=lambda form: counts[form])
     if not counts[chosen]:
         others = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
-        remedy = "give a .parquet or .csv file, or a folder of them"
-        raise SourceMissingError(Fault(f"{name}, {uri}", "parquet or csv files", others, remedy))
+        remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"
+        raise SourceMissingError(Fault(f"{name}, {uri}", "parquet, csv or JSON lines files", others, remedy))
     plain = SourceTable(uri=uri, format=chosen)
     is_daily = not fs.isfile(path) and bool(day_folders(open_folder(plain, name)))
     return plain.model_copy(update={"layout": Layout.DS_FOLDERS}) if is_daily else plain

@@ -59,3 +59,11 @@ def test_all_faults_come_at_once() -> None:
     raw = {**SMALLEST, "training": {"group_visits": True, "epochs": 0}, "modle": {}}
     with pytest.raises(ConfigError, match="3 faults:"):
         parse_config(raw)
+
+
+@pytest.mark.parametrize("value", ["%d.%m", "%d.%b.%Y", 3])
+def test_time_format_that_reads_no_date_is_refused(value: object) -> None:
+    raw = copy.deepcopy(SMALLEST)
+    raw["tables"]["behavior"]["time_format"] = value
+    with pytest.raises(ConfigError, match=r"tables\.behavior\.time_format"):
+        parse_config(raw)

@@ -28,7 +28,10 @@ def profile(*blocks):
         (pa.array(["a", "b"]).dictionary_encode(), ValueKind.TEXT),
         (pa.array([True, False]), ValueKind.BOOLEAN),
         (pa.array([dt.date(2024, 1, 1)]), ValueKind.TIMESTAMP),
-        (pa.array([[1], [2]]), ValueKind.OTHER),
+        (pa.array([[1], [2]]), ValueKind.LIST),
+        (pa.array([["a"], None], pa.large_list(pa.string())), ValueKind.LIST),
+        (pa.array([[1.5]]), ValueKind.OTHER),
+        (pa.array([{"a": 1}]), ValueKind.OTHER),
     ],
 )
 def test_kind_of_each_arrow_type(values, kind):
@@ -40,6 +43,44 @@ def test_missing_values_are_null_empty_text_and_nan():
     assert (found.rows, found.missing, found.distinct) == (5, 2, 2)
     numbers = profile(pa.array([1.0, float("nan"), None, -2.5]))
     assert (numbers.missing, numbers.low, numbers.high) == (2, -2.5, 1.0)
+
+
+def test_values_of_lists_are_those_in_the_lists():
+    found = profile(pa.array([["a", "b"], None, [], ["b"]]), pa.array([["c"]]))
+    assert (found.rows, found.missing, found.values.to_pylist()) == (5, 1, ["a", "b", "c"])
+    assert profile(pa.array([{"a": 1}, None])).summary == "nested, 50% missing"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([["3.4.2026"], ["13.4.2026"]], "%d.%m.%Y"),
+        ([["3.4.2026"], ["12.4.2026"]], None),
+        ([["13.4.2026"], ["4.13.2026"]], None),
+        ([[None, ""], [" 13.4.2026 "]], "%d.%m.%Y"),
+        ([[20260131], [20251201]], "%Y%m%d"),
+        ([[20260131], [20251301]], None),
+        ([[20260131], [31]], None),
+        ([[], []], None),
+    ],
+)
+def test_formats_of_times_follow_from_all_blocks(blocks, expected):
+    assert profile(*(pa.array(block) for block in blocks)).time_format == expected
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([["1", "2"], ["12,50"]], True),
+        ([["1.234,5"]], True),
+        ([["1,250"]], False),  # may be thousands
+        ([["1", "2"]], False),
+        ([["12,50"], ["1,2,3"]], False),
+        ([[1.5]], False),
+    ],
+)
+def test_decimal_commas_follow_from_all_blocks(blocks, expected):
+    assert profile(*(pa.array(block) for block in blocks)).has_decimal_comma is expected
 
 
 def test_a_key_has_distinct_values_and_none_missing():

@@ -89,3 +89,15 @@ def test_text_inside_lists_and_dictionaries_is_checked_too() -> None:
             check_text(column, "here")
     fine = pa.array([["ä"], None])
     assert check_text(fine, "here") is fine
+
+
+def test_numbers_with_a_decimal_comma() -> None:
+    texts = pa.array(["12,50", " 3", "-1.234.567,5", "", None])
+    assert to_values(texts, "column price", decimal_mark=",").to_pylist() == [12.5, 3.0, -1_234_567.5, None, None]
+    for wrong in ("12.5", "1,2,3", "1.23", "x"):
+        with pytest.raises(
+            SchemaError, match=rf"numbers with a comma before their fractions, got others, such as \['{wrong}'\]"
+        ):
+            to_values(pa.array(["12,50", wrong]), "column price", decimal_mark=",")
+    with pytest.raises(SchemaError, match="expected numbers"):
+        to_values(texts, "column price")

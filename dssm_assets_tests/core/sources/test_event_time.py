@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,9 +18,10 @@ from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
 NOON_MS = 1_767_268_800_000  # 2026-01-01 12:00:00 UTC
 
 
-def read(values: Any, unit: str = "auto", timezone: str = "UTC") -> list[int | None]:
+def read(values: Any, unit: str = "auto", timezone: str = "UTC", time_format: str | None = None) -> list[int | None]:
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    result: list[int | None] = to_event_time_ms(column, unit=unit, timezone=timezone, where="column event_time").to_pylist()
+    times = to_event_time_ms(column, unit=unit, timezone=timezone, where="column event_time", time_format=time_format)
+    result: list[int | None] = times.to_pylist()
     return result
 
 
@@ -79,6 +81,25 @@ def test_ambiguous_and_skipped_wall_clock_times() -> None:
 def test_a_given_unit_overrides_the_guess() -> None:
     assert read([5_000], unit="s") == [5_000_000]
     assert read([5_000], unit="ms") == [5_000]
+
+
+def test_text_in_a_format_is_read_by_it_alone() -> None:
+    hour = 3_600_000
+    read_german = partial(read, time_format="%d.%m.%Y %H:%M", timezone="Europe/Berlin")
+    assert read_german(["1.1.2026 13:00", " 01.01.2026 13:00 ", "", None]) == [NOON_MS, NOON_MS, None, None]
+    assert read_german(pa.array([NOON_MS // 1000])) == [NOON_MS]
+    assert read([20260101], time_format="%Y%m%d") == [NOON_MS - 12 * hour]
+    with pytest.raises(
+        SchemaError,
+        match=r"text in the format '%d\.%m\.%Y %H:%M', got 1 others, such as \['2026-01-01 13:00'\].*correct time_format",
+    ):
+        read_german(["1.1.2026 13:00", "2026-01-01 13:00"])
+    with pytest.raises(SchemaError, match=r"existing days and times.*2026-02-31"):
+        read_german(["31.2.2026 13:00"])
+
+
+def test_the_zone_may_be_named_utc() -> None:
+    assert read(["2026-01-01 12:00:00 UTC"], timezone="Europe/Berlin") == [NOON_MS]
 
 
 @pytest.mark.parametrize(

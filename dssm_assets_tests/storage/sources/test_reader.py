@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.core.errors import EmptyDayError, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.event_time import days_of
-from dssm_assets.storage.sources import source_files
+from dssm_assets.storage.sources import json_lines, source_files
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source_files import SourceMissingError
 
@@ -49,8 +50,14 @@ def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Non
     table = columns if isinstance(columns, pa.Table) else pa.table(columns)
     if path.suffix == ".csv":
         pcsv.write_csv(table, path)
+    elif path.suffix == ".jsonl":
+        write_lines(path, table.to_pylist())
     else:
         pq.write_table(table, path, **options)
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def log(days: list[int], **columns: Any) -> dict[str, Any]:
@@ -112,6 +119,12 @@ def test_csv_types_are_inferred_from_all_rows(tmp_path: Path) -> None:
     }
 
 
+def test_csv_numbers_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text("user_id;price;code;age\n1;1.012,5;1,5,2;3\n2;7;x;4\n")
+    ((_, rows),) = read_all(users(tmp_path / "u.csv", format="csv", decimal_mark=","), "2026-01-01")
+    assert rows.to_pydict() == {"user_id": [1, 2], "price": [1012.5, 7.0], "code": ["1,5,2", "x"], "age": [3, 4]}
+
+
 def test_csv_ids_with_one_letter_are_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"user_id\n1\n"))
     (tmp_path / "b.csv").write_text("user_id\nu2\n")
@@ -155,6 +168,66 @@ def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,event_time\n")
     ((_, rows),) = read_all(behavior(tmp_path / "log.csv", format="csv", allow_empty_days=True), "2026-01-01")
     assert (rows.num_rows, rows.column_names) == (0, ["user_id", "item_id", "event_time"])
+
+
+# JSON lines
+
+
+@pytest.mark.parametrize("block_bytes", [1, 40, 1 << 24])
+def test_json_lines_have_one_schema_for_all_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", block_bytes)
+    lines = [
+        {"user_id": 1, "at": "2026-01-31", "n": 1, "tags": [], "more": {"a": 1}},
+        {"user_id": 2, "at": "2026-01-31T10:00:00+02:00", "none": None, "tags": ["x"]},
+        {"at": "soon", "n": 2.5, "is_new": True, "user_id": 3, "more": {"b": "2026-01-01"}},
+    ]
+    write_lines(tmp_path / "u.jsonl", lines)
+    ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
+    assert rows.to_pydict() == {
+        "user_id": [1, 2, 3],
+        "at": ["2026-01-31", "2026-01-31T10:00:00+02:00", "soon"],
+        "n": [1.0, None, 2.5],
+        "tags": [[], ["x"], None],
+        "more": [{"a": 1, "b": None}, None, {"a": None, "b": "2026-01-01"}],
+        "none": [None, None, None],
+        "is_new": [None, None, True],
+    }
+
+
+def test_json_lines_may_be_compressed_and_differ_between_files(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson.gz").write_bytes(gzip.compress(b'{"user_id": 1, "age": 30}\n\n'))
+    (tmp_path / "b.jsonl").write_text('{"city": "Ulm", "user_id": 2, "age": 1.5}\r\n{"user_id": 3}')
+    ((_, rows),) = read_all(users(tmp_path, format="json"), "2026-01-01")
+    assert rows.to_pydict() == {"user_id": [1, 2, 3], "age": [30.0, 1.5, None], "city": [None, "Ulm", None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"user_id": 1}]', r"u\.jsonl: expected JSON lines: an object per line, got JSON parse error.*tables\.user\.format"),
+        ('{"user_id": 1}\n{"user_id":', "expected JSON lines: an object per line, got JSON parse error"),
+        ('{"user_id": 1}\n{"user_id": "a"}', r"Column\(/user_id\) changed from number to string in row 1"),
+        ("", r"column user_id \(our user_id\): expected the column to exist, got columns none"),
+    ],
+)
+def test_files_that_are_no_json_lines_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "u.jsonl").write_text(text)
+    with pytest.raises(SchemaError, match=message):
+        read(users(tmp_path / "u.jsonl", format="json", columns={"user_id": "user_id"}), "2026-01-01")
+
+
+@pytest.mark.parametrize("line", [b'{"user_id": "\x8f"}', b'{"user_id": 1, "\x8f": 2}'], ids=["value", "key"])
+def test_json_lines_that_are_not_utf_8_are_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "u.jsonl").write_bytes(line)
+    with pytest.raises(SchemaError, match=r"u\.jsonl: expected JSON lines.*(?i:utf-?8)"):
+        read(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
+
+
+def test_types_that_differ_between_blocks_of_json_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", 1)
+    write_lines(tmp_path / "u.jsonl", [{"user_id": 1}, {"user_id": "a"}])
+    with pytest.raises(SchemaError, match=r"u\.jsonl: expected one type per column, got .*user_id.*write the file again"):
+        read(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
 
 
 # Day folders
@@ -211,13 +284,23 @@ def test_a_path_without_day_folders_is_refused(tmp_path: Path) -> None:
 # Logs with a time column
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_rows_of_a_log_are_assigned_to_days_by_time(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize(("ending", "file_format"), [("parquet", "parquet"), ("csv", "csv"), ("jsonl", "json")])
+def test_rows_of_a_log_are_assigned_to_days_by_time(tmp_path: Path, ending: str, file_format: str) -> None:
     write(tmp_path / f"log.{ending}", log([2, 0, 1, 0, 2, 5]))
-    table = behavior(tmp_path / f"log.{ending}", format=ending)
+    table = behavior(tmp_path / f"log.{ending}", format=file_format)
     result = read(table, "2026-01-03", "2026-01-01")
     assert items_by_day(result) == {"2026-01-01": [1, 3], "2026-01-03": [0, 4]}
     assert result["2026-01-01"][0]["user_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("time_format", "values"),
+    [("%d.%m.%Y", ["2.1.2026", "01.01.2026"]), ("%Y%m%d", [20260102, 20260101]), ("%d%m%Y", [2012026, 31122025])],
+)
+def test_days_of_a_log_with_a_time_format(tmp_path: Path, time_format: str, values: list[Any]) -> None:
+    write(tmp_path / "log.parquet", log([0, 0], event_time=values), row_group_size=1)
+    table = behavior(tmp_path / "log.parquet", time_format=time_format)
+    assert items_by_day(read(table, "2026-01-02")) == {"2026-01-02": [0]}
 
 
 def test_days_follow_the_zone_of_the_calendar(tmp_path: Path) -> None:

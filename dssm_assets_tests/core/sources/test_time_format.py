@@ -1,0 +1,77 @@
+"""Times in texts of any format become ISO 8601, and a format is recognised only where the values leave no other."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.sources.time_format import KNOWN, check_time_format, find_time_formats, reads_integers, to_iso_text
+
+
+@pytest.mark.parametrize(
+    ("time_format", "text", "expected"),
+    [
+        ("%d.%m.%Y %H:%M", "3.1.2026 14:05", "2026-01-03 14:05:00"),
+        ("%d.%m.%Y", "31.12.2025", "2025-12-31 00:00:00"),
+        ("%m/%d/%Y %I:%M %p", "1/3/2026 12:05 am", "2026-01-03 00:05:00"),
+        ("%m/%d/%Y %I:%M %p", "1/3/2026 12:05 PM", "2026-01-03 12:05:00"),
+        ("%m/%d/%y", "1/3/68", "2068-01-03 00:00:00"),
+        ("%m/%d/%y", "1/3/69", "1969-01-03 00:00:00"),
+        ("%Y%m%d", "20261112", "2026-11-12 00:00:00"),
+        ("am %d.%m.%Y um %H Uhr", "am 03.01.2026 um 7 Uhr", "2026-01-03 07:00:00"),
+        ("%d/%m/%Y %H:%M:%S.%f%z", "03/01/2026 01:02:03.5+0200", "2026-01-03 01:02:03.5+0200"),
+        ("%d.%m.%Y", "3.13.2026", None),
+        ("%d.%m.%Y", "03.01.2026 ", None),
+        ("%d.%m.%Y", None, None),
+    ],
+)
+def test_texts_of_a_format_become_iso_8601(time_format: str, text: str | None, expected: str | None) -> None:
+    assert to_iso_text(pa.array([text], pa.string()), check_time_format(time_format)).to_pylist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["03.04.2026", "13.04.2026"], ("%d.%m.%Y",)),
+        (["03.04.2026", "04.13.2026"], ("%m.%d.%Y",)),
+        (["03.04.2026", "12.12.2026"], ("%d.%m.%Y", "%m.%d.%Y")),
+        (["4/13/2026 1:05 PM"], ("%m/%d/%Y %I:%M %p",)),
+        (["2026/04/03 10:00:00"], ("%Y/%m/%d %H:%M:%S",)),
+        (["20260131"], ("%Y%m%d",)),
+        (["13.04.2026", "04.13.2026"], ()),
+        (["2026-01-31 10:00"], ()),
+        (["1.2.13"], ()),
+        (["soon"], ()),
+        ([], KNOWN),
+    ],
+)
+def test_a_format_is_found_by_all_values(texts: list[str], expected: tuple[str, ...]) -> None:
+    assert find_time_formats(pa.array(texts, pa.string())) == expected
+
+
+@given(
+    st.sampled_from([one for one in KNOWN if "%f" not in one and "%z" not in one]),
+    st.lists(st.datetimes(dt.datetime(1980, 1, 1), dt.datetime(2080, 1, 1)), min_size=1, max_size=10),
+)
+def test_known_formats_agree_with_strptime(time_format: str, times: list[dt.datetime]) -> None:
+    text = pa.array([time.strftime(time_format) for time in times])
+    assert time_format in find_time_formats(text)
+    expected = [dt.datetime.strptime(one, time_format).isoformat(" ") for one in text.to_pylist()]
+    assert to_iso_text(text, time_format).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "%d.%m", "%d.%m.%Y %y", "%d.%d.%m.%Y", "%d.%b.%Y", "%d.%m.%Y %I", "%d.%m.%Y %H %I %p", "%d.%m.%Y %"]
+)
+def test_a_format_without_a_whole_date_or_with_unknown_directives_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a day, a month and a year, each once, of the directives %Y"):
+        check_time_format(wrong)
+
+
+def test_only_a_format_of_digits_reads_integers() -> None:
+    assert reads_integers("%Y%m%d")
+    assert not reads_integers("%d.%m.%Y")
