@@ -28,7 +28,7 @@ from dssm_assets.core.channels.merge import Merge, default_merges
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
-from dssm_assets.steps.channels import make_day_channels, open_shared, shared_arrays
+from dssm_assets.steps.channels import keep_lists, make_day_channels, open_shared, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.stored_interactions import read_interactions_of_users
 from dssm_assets.steps.training import find_history_days
@@ -161,7 +161,8 @@ def _read_span(
     shared = open_shared(shared_arrays(data))
     history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
     now_ms = start_of_day_ms(day, config.calendar.timezone)
-    channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
+    nearest = None if model is None else keep_lists(settings, model, truth.num_users)
+    channels = make_day_channels(settings, shared, history, truth.num_users, nearest, now_ms)
     is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Nobody's list is judged who has none of the channels' items yet.
     if not is_kept.any():
         return None, []

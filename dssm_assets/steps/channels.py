@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import Channel, Float64Array
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray
+from dssm_assets.core.channels.channel import Channel, Float64Array, NearestItems
 from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
 from dssm_assets.core.channels.merge import ChannelScorer, DescribedUsers, Merge, MergedScorer
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
@@ -19,7 +19,7 @@ from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName, Channels
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, fit_neighbors
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, neighbors_of
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer
 from dssm_assets.steps.workspace import Workspace
@@ -28,7 +28,7 @@ from dssm_assets.storage.manifest import Manifest
 
 def shared_arrays(data: FitData) -> Arrays:
     """Returns, as arrays that other processes can open, what all users have in common, from the interactions of all users."""
-    neighbors = fit_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, MIN_COMMON_USERS)
+    neighbors = neighbors_of(data, MIN_COMMON_USERS)
     return {
         "window_events": data.window_events,
         "recent_events": data.recent_events,
@@ -52,7 +52,7 @@ def open_shared(arrays: Arrays) -> SharedData:
 
 
 def make_day_channels(
-    settings: Channels, shared: SharedData, history: Interactions, num_users: int, model: ModelScorer | None, now_ms: int
+    settings: Channels, shared: SharedData, history: Interactions, num_users: int, model: NearestItems | None, now_ms: int
 ) -> tuple[Channel, ...]:
     """Returns the channels of the first num_users users of a history.
 
@@ -61,13 +61,17 @@ def make_day_channels(
         shared: as of `now_ms`.
         history: their interactions of all days before `now_ms`.
         num_users: U.
-        model: the vectors of a model for these users; None: a day without vectors.
+        model: the vectors of a model for these users, asked for a few users at a time (`KnownLists`); None: a day without vectors.
         now_ms: the moment.
     """
     end = history.indptr[num_users]
     own = OwnItems(history.indptr[: num_users + 1], history.item_index[:end], history.count[:end], history.last_time_ms[:end])
-    nearest = None if model is None else _ListsOnce(model, num_users, settings.depths[ChannelName.VECTORS])
-    return make_channels(settings.depths, shared, own, nearest, now_ms)
+    return make_channels(settings.depths, shared, own, model, now_ms)
+
+
+def keep_lists(settings: Channels, model: ModelScorer, num_users: int) -> KnownLists:
+    """Returns the model as a scorer of the first num_users users that keeps what the channel of vectors proposes."""
+    return KnownLists(model, num_users, settings.depths[ChannelName.VECTORS])
 
 
 def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], shared: SharedData) -> list[Scorer]:
@@ -96,22 +100,42 @@ def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manife
     return from_rows(table.to_pylist(), [source.name for source in settings.sources]), [stored]
 
 
-class _ListsOnce:
-    """The vectors of a model; lists are searched for all users at once, in its own blocks, when the first of them are needed."""
+class KnownLists:
+    """A model as a scorer that keeps the beginning of each list: the channel of vectors asks for it again, for few users at a time.
+
+    Where a short list is not known yet, those of all users are searched at once, in the model's blocks.
+    """
 
     def __init__(self, model: ModelScorer, num_users: int, depth: int) -> None:
-        self._model, self._num_users, self._depth = model, num_users, depth
-        self._lists: IntArray | None = None
+        """Knows no list yet.
+
+        Args:
+            model: the vectors.
+            num_users: U.
+            depth: items of each list that are kept.
+        """
+        self.name, self.block_size, self._model = model.name, model.block_size, model
+        self._lists, self._is_known = np.full((num_users, depth), -1, np.int32), np.zeros(num_users, np.bool_)
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K], K at most the depth."""
-        if self._lists is None:
-            self._lists = np.full((self._num_users, self._depth), -1, np.int32)
-            for start in range(0, self._num_users, self._model.block_size):
-                rows = np.arange(start, min(start + self._model.block_size, self._num_users))
-                self._lists[rows] = self._model.top_items(rows, self._depth)
+        """Returns item_index int64 [B, K]."""
+        if k > self._lists.shape[1]:
+            return self._search(user_rows, k)
+        if not self._is_known[user_rows].all():
+            unknown = np.flatnonzero(~self._is_known)
+            for start in range(0, len(unknown), self.block_size):
+                self._search(unknown[start : start + self.block_size], self._lists.shape[1])
         return self._lists[user_rows, :k].astype(np.int64)
+
+    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
+        """Returns item_index int64 [B, K], none of them excluded."""
+        return self._model.top_items_without(user_rows, k, excluded)
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
         """Returns the scores of items, float64 [B, C]."""
         return self._model.score_items(user_rows, items)
+
+    def _search(self, user_rows: IntArray, k: int) -> IntArray:
+        found = self._model.top_items(user_rows, k)
+        self._lists[user_rows], self._is_known[user_rows] = found[:, : self._lists.shape[1]], True
+        return found

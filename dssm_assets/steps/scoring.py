@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import offsets_of
+from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, UserItems, recent_items
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import with_neighbors
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.cold_items import ColdItems
 from dssm_assets.core.evaluation.detail import hit_rate_detail
@@ -32,7 +34,7 @@ from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_
 from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer, model_scorer
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, read_truth, sample_users
-from dssm_assets.steps.channels import channel_scorers, make_day_channels, open_shared, read_merges, shared_arrays
+from dssm_assets.steps.channels import channel_scorers, keep_lists, make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.cold_items import read_cold_items
 from dssm_assets.steps.stored_interactions import (
     count_item_events,
@@ -60,6 +62,8 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         item_ids, user_ids = evaluated.item_ids, evaluated.truth.user_ids
         data = read_fit_data(workspace, ds, item_ids, user_ids, ScratchArrays(scratch))
+        if merges:
+            data = with_neighbors(data, (1, MIN_COMMON_USERS))
         fitted = fit_baselines(data)
         shared = _to_files(shared_arrays(data)) if merges else None
         arrays = {name: _to_files(of_baseline) for name, of_baseline in fitted.items()}
@@ -126,18 +130,19 @@ class HitCounter:
         model = self._model.scorer(truth.user_ids)
         window = read_interactions_of_users(self._workspace, self._window, truth.user_ids, self._corpus)
         history = read_interactions_of_users(self._workspace, self._older, truth.user_ids, self._corpus, window)
-        scorers = [model, *baseline_scorers(self._baselines, window, history), *self._channels(model, history, truth)]
+        scorers = [*baseline_scorers(self._baselines, window, history), *self._model_and_channels(model, history, truth)]
         interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
         counts = count_hits(scorers, truth, interacted, self._workspace.config.evaluation.k, self._cold.scope(model))
         return counts.table, report_facts(truth, model, counts)
 
-    def _channels(self, model: ModelScorer, history: Interactions, truth: Truth) -> list[Scorer]:
-        """Returns the merged lists of these users and their channels alone."""
+    def _model_and_channels(self, model: ModelScorer, history: Interactions, truth: Truth) -> list[Scorer]:
+        """Returns the model, the merged lists of these users and their channels alone."""
         if self._shared is None:
-            return []
+            return [model]
         settings = self._workspace.config.channels
-        channels = make_day_channels(settings, self._shared, history, truth.num_users, model, self._now_ms)
-        return channel_scorers(channels, self._merges, self._shared)
+        known = keep_lists(settings, model, truth.num_users)
+        channels = make_day_channels(settings, self._shared, history, truth.num_users, known, self._now_ms)
+        return [known, *channel_scorers(channels, self._merges, self._shared)]
 
 
 class ListWriter:

@@ -134,7 +134,7 @@ def count_hits(
         for scope, of in truths.items()
         for population in Population
     }
-    return HitCounts(pa.concat_tables(rows).combine_chunks(), without)
+    return HitCounts(pa.concat_tables(rows), without)  # in one piece it would be in memory twice
 
 
 def _are_cold(items: IntArray, is_cold: Mask) -> Mask:
@@ -160,8 +160,11 @@ def _count_scope(name: str, scope: Scope, truth: Truth, ranks: IntArray, ks: Seq
 def rank_scorers(
     scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int
 ) -> Iterator[tuple[str, RankedLists]]:
-    """Yields each scorer's name and the ranks of `rank_truth`. Scorers of one block size rank the same users in turn."""
-    for _, group in groupby(sorted(scorers, key=lambda one: one.block_size), key=lambda one: one.block_size):
+    """Yields each scorer's name and the ranks of `rank_truth`. Scorers of one block size rank the same users in turn.
+
+    Large blocks come first: what others ask a model for in small ones is known then.
+    """
+    for _, group in groupby(sorted(scorers, key=lambda one: -one.block_size), key=lambda one: one.block_size):
         members = list(group)
         yield from zip((one.name for one in members), rank_truth(members, truth, interacted, k), strict=True)
 
@@ -190,7 +193,8 @@ def rank_items(scorer: Scorer, users: IntArray, interacted: InteractedItems, k: 
     """Returns the lists of all items, and those without each user's own items of the window and of all days.
 
     One ranking serves all three: a longer list without the own items begins with the best of the other items. It is longer by
-    the number of own items that MOST_USERS have, at most by K. Users who lose more than that are ranked again.
+    the number of own items that MOST_USERS have, at most by K. Users who lose more than that are ranked again. A user with no
+    other items in all days than in the window has one list for both.
 
     Args:
         scorer: gives the lists.
@@ -200,7 +204,21 @@ def rank_items(scorer: Scorer, users: IntArray, interacted: InteractedItems, k: 
     """
     spare = min(int(np.quantile(interacted.history.lengths, MOST_USERS, method="higher")), k)
     ranked = scorer.top_items(users, k + spare)
-    return RankedLists(ranked[:, :k], *(_leave_out(scorer, users, ranked, own, k) for own in interacted))
+    without_window = _leave_out(scorer, users, ranked, interacted.window, k)
+    without_history = without_window.copy()
+    if len(rows := _find_different(*interacted)):
+        own = interacted.history.select_users(rows)
+        without_history[rows] = _leave_out(scorer, users[rows], ranked[rows], own, k)
+    return RankedLists(ranked[:, :k], without_window, without_history)
+
+
+def _find_different(one: Exclusions, other: Exclusions) -> IntArray:
+    """Returns the users whose items are not the same in both, or not in the same order."""
+    is_same = one.lengths == other.lengths
+    rows = np.flatnonzero(is_same)
+    left, right = one.select_users(rows), other.select_users(rows)
+    is_same[rows[left.users[left.indices != right.indices]]] = False
+    return np.flatnonzero(~is_same)
 
 
 def _leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions, k: int) -> IntArray:
@@ -269,9 +287,9 @@ def count_cell(scorer: str, scope: Scope, population: Population, truth: Truth, 
     truth_count = sums_per_user(truth, pairs)
     users = np.flatnonzero(truth_count)
     columns = {
-        SCORER: pa.array([scorer] * len(users), pa.string()),
-        SCOPE: pa.array([str(scope)] * len(users), pa.string()),
-        POPULATION: pa.array([str(population)] * len(users), pa.string()),
+        SCORER: pa.repeat(scorer, len(users)),
+        SCOPE: pa.repeat(str(scope), len(users)),
+        POPULATION: pa.repeat(str(population), len(users)),
         USER_ID: truth.user_ids.take(pa.array(users)),
         TRUTH_COUNT: pa.array(truth_count[users]),
     }

@@ -26,9 +26,18 @@ def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
         order: int64 [I], every item once.
         k: length of the lists.
     """
+    most = ranked.shape[1]
+    is_short = ~(ranked[:, :k] >= 0).all(axis=1) if most >= k else np.ones(len(ranked), np.bool_)
+    if is_short.all():
+        return _fill_up(ranked, order, k)
+    lists = ranked[:, :k].astype(np.int64)
+    if is_short.any():
+        lists[is_short] = _fill_up(ranked[is_short], order, k)
+    return lists
+
+
+def _fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
     num_users, most = ranked.shape
-    if most >= k and (ranked[:, :k] >= 0).all():
-        return ranked[:, :k]
     fill = order[: k + most]  # at most M of these are ranked already, so K are left wherever the corpus has them
     is_unused = np.ones((num_users, len(fill)), dtype=bool)
     if most and len(fill):

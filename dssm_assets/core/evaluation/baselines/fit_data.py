@@ -6,7 +6,7 @@ Shapes: V users, I items, E (user, item) pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
@@ -73,6 +73,8 @@ class FitData:
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
         seed: of baselines that are random.
+        neighbors: fewest common users of two neighbours -> csr [I, I] of `item_cooccurrence.fit_neighbors`, where they are
+            fitted already.
     """
 
     window_events: IntArray
@@ -83,6 +85,7 @@ class FitData:
     settings: Evaluation
     allocate: Allocate = np.empty
     seed: int = 0
+    neighbors: Mapping[int, Any] = field(default_factory=dict)
 
     @cached_property
     def popularity_order(self) -> IntArray:

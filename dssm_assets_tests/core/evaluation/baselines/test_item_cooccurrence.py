@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
 from dssm_assets.core.evaluation.baselines.fit_data import UserItems, user_items
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import best_columns, fit_neighbors, transpose
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import best_columns, fit_all_neighbors, fit_neighbors, transpose
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.retrieval.exact import top_k_scores
 from dssm_assets.storage.local_files import ScratchArrays
@@ -52,6 +52,27 @@ def test_neighbours_do_not_depend_on_the_ranges_of_items(monkeypatch: pytest.Mon
     whole = fit_neighbors(items, 2).toarray()
     monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", 1)
     assert fit_neighbors(items, 2).toarray().tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("key_bits", [63, 0])
+def test_neighbours_equal_a_dense_computation(key_bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_cooccurrence, "_KEY_BITS", key_bits)
+    monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", 400)
+    rng = np.random.Generator(np.random.PCG64(11))
+    for _ in range(20):
+        has = rng.random((40, 30)) < rng.uniform(0.02, 0.5, 30)
+        items = UserItems(np.append(0, np.cumsum(has.sum(axis=1))), np.nonzero(has)[1].astype(np.int32), 30)
+        common = has.T.astype(np.float64) @ has
+        users = np.maximum(has.sum(axis=0), 1).astype(np.float64)
+        similarity = common / np.sqrt(users[:, None] * users)
+        np.fill_diagonal(similarity, 0.0)
+        for least, found in zip((1, 2), fit_all_neighbors(items, 5, np.empty, (1, 2)), strict=True):
+            kept = np.where(common >= least, similarity, 0.0)
+            for row, of_item in enumerate(kept):
+                best = sorted(np.flatnonzero(of_item), key=lambda column, of_item=of_item: (-of_item[column], column))[:5]
+                stored = slice(found.indptr[row], found.indptr[row + 1])
+                assert found.indices[stored].tolist() == best
+                assert found.data[stored].tolist() == of_item[best].tolist()
 
 
 def world(users: int, scratch: ScratchArrays) -> UserItems:
