@@ -169,7 +169,7 @@ def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str
 
 def _target(state: RollingState, ds: str, stored: Mapping[str, Manifest], others: Sequence[Bindable]) -> Target:
     facts = {SETTINGS: dict(state.settings), DAYS: {day: manifest.digest for day, manifest in stored.items()}}
-    return Target(state.spec, ds, digests([*others, *stored.values()]), facts)
+    return Target(state.spec, ds, digests([*others, *stored.values()]), facts, by_key=state.spec.key[0])
 
 
 def _check_counts(batch: pa.RecordBatch, state: str) -> pa.RecordBatch:

@@ -161,8 +161,7 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
         ones = [np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights for lookup in found]
         weights = np.concatenate(ones)
     gradients = torch.cat([_gradient(lookup) for lookup in found])  # [G, d]
-    order = _stable_order(rows)
-    sorted_rows = rows[order]
+    sorted_rows, order = _sort_rows(rows)
     first = int(np.searchsorted(sorted_rows, 1))
     sorted_rows, order = sorted_rows[first:], order[first:]
     starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
@@ -177,15 +176,16 @@ def _mean_square(gradient: Tensor) -> Tensor:
     return lengths.square_().div_(gradient.shape[1])
 
 
-def _stable_order(rows: IntArray) -> IntArray:
-    """Returns the order of the values by (row, position): a radix sort by digits of 16 bits."""
-    order = np.argsort((rows & 0xFFFF).astype(np.uint16), kind="stable")
-    shift = 16
-    while int(rows.max(initial=0)) >> shift:
-        digit = (rows >> shift & 0xFFFF).astype(np.uint16)
-        order = order[np.argsort(digit[order], kind="stable")]
-        shift += 16
-    return order
+def _sort_rows(rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the rows in ascending order and the position of each, equal ones by position.
+
+    Row and position are one number, and numbers are sorted in half the time of a stable order. Positions of a batch have
+    some 20 bits, which leaves more for rows than memory has.
+    """
+    bits = len(rows).bit_length()
+    keys = rows << bits | np.arange(len(rows))
+    keys.sort()
+    return keys >> bits, keys & ((1 << bits) - 1)
 
 
 class DenseAdamW:
