@@ -38,7 +38,9 @@ from dssm_assets.core.evaluation.scopes import Population, Scope, counted_popula
 from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, truth_days, window_days
+from dssm_assets.storage.local_files import write_arrow
 from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 POPULARITY: Final = "popularity"
@@ -255,14 +257,18 @@ _KEYS = (SCORER, SCOPE, POPULATION)
 
 
 class StoredCells:
-    """The cells of a stored hit_counts. Each file is sorted by cell, so a cell is one range of rows of each file."""
+    """The cells of a stored hit_counts. Each file is sorted by cell, so a cell is one range of rows of each file.
+
+    A range of rows of the stored files would decode their row groups again for each cell. So the rows are decoded once, into a file
+    that is mapped; it has no name any more and is gone with the last cell.
+    """
 
     def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
         """Finds where each cell begins and ends."""
         self._tables, self._manifest = workspace.tables, manifest
-        self._columns = [column.name for column in manifest.columns if column.name not in _KEYS]
-        # Every range of rows would decode the whole row group again.
-        self._whole = workspace.tables.read(manifest, self._columns) if manifest.rows <= ROW_GROUP_ROWS else None
+        columns = [column.name for column in manifest.columns if column.name not in _KEYS]
+        is_short = manifest.rows <= ROW_GROUP_ROWS
+        self._rows = workspace.tables.read(manifest, columns) if is_short else _map_rows(workspace, manifest, columns)
         self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))
@@ -278,14 +284,9 @@ class StoredCells:
         for scorer, *rest in sorted(self._ranges):
             if rest == [scope, population]:
                 ranges = self._ranges[scorer, scope, population]
-                parts = [batch for first, end in ranges for batch in self._read_rows(first, end)]
-                found[scorer] = pa.Table.from_batches(parts).combine_chunks()
+                parts = [self._rows.slice(first, end - first) for first, end in ranges]
+                found[scorer] = pa.concat_tables(parts).combine_chunks()
         return found
-
-    def _read_rows(self, first: int, end: int) -> Iterator[pa.RecordBatch]:
-        if self._whole is not None:
-            return iter(self._whole.slice(first, end - first).to_batches())
-        return self._tables.rows(self._manifest, self._columns, first, end)
 
     def _find_runs(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
         """Yields (scorer, scope, population), first and end of rows with these keys; one run may come in pieces."""
@@ -297,3 +298,13 @@ class StoredCells:
             for first, end in zip(starts, [*starts[1:], batch.num_rows], strict=False):
                 yield tuple(column[first].as_py() for column in columns), begin + first, begin + end
             begin += batch.num_rows
+
+
+def _map_rows(workspace: Workspace, manifest: Manifest, columns: Sequence[str]) -> pa.Table:
+    """Returns columns of a partition from a file that is mapped, so that the system can drop their pages when memory is short."""
+    workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
+    fields = workspace.tables.read_schema(manifest)
+    with ScratchFolder("cells", workspace.loaded.scratch) as folder:
+        path = folder / "rows.arrow"
+        write_arrow(path, pa.schema([fields.field(name) for name in columns]), workspace.tables.batches(manifest, columns))
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -243,8 +243,10 @@ def _most_similar(counts: Any, start: int, users_per_item: IntArray, min_common_
     """
     num_rows = counts.shape[0]
     row, column, common = np.repeat(np.arange(num_rows, dtype=np.int32), np.diff(counts.indptr)), counts.indices, counts.data
-    is_kept = (common >= min_common_users) & (column != row + start)
-    row, column, common = row[is_kept], column[is_kept], common[is_kept]
+    if not (is_common := common >= min_common_users).all():  # most pairs have one user
+        row, column, common = row[is_common], column[is_common], common[is_common]
+    is_other = column != row + start
+    row, column, common = row[is_other], column[is_other], common[is_other]
     weights = (1.0 / np.sqrt(users_per_item)).astype(np.float32)
     near = _near_the_top(row, common * weights[column], num_rows, num_neighbors, slack=_ROUNDING)
     row, column, common = row[near], column[near], common[near]
