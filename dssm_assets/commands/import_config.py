@@ -26,7 +26,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--base",
         type=Path,
         metavar="CONFIG",
-        help="config.yaml, for example of `init`, whose calendar, tables, events and other sections are taken over (default: examples)",
+        help="config.yaml, for example of `init`, whose calendar, tables, events and other sections are kept (default: examples)",
     )
     parser.add_argument(
         "--sequence-column",

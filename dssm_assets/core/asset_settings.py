@@ -66,7 +66,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
 
 NOT_READ: Final = frozenset({"name", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"})
-"""Sections that decide nothing about the rows of the assets in READS, the gate's verdict aside."""
+"""Sections that decide nothing about the rows of the assets in READS, except the gate's verdict."""
 
 HOW: Final = frozenset(
     {

@@ -83,7 +83,7 @@ class Service:
 
         Raises:
             DssmError: what the call asks for cannot be answered.
-            BusyError: max_requests calls wait or are computed, or this one has taken request_seconds.
+            BusyError: max_requests calls wait or are computed, or this one has lasted request_seconds.
         """
         self.check_room()
         computing = self.engine.compute(call)

@@ -1,6 +1,6 @@
 """Lists of the shop that change without a new bundle: items that must not be shown, and items in stock, which alone may be.
 
-A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again when it changes. Write it aside and rename it: a
+A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again when it changes. Write it under another name and rename it: a
 reader may meet a file that is still being written. A list that cannot be used leaves the former one in place.
 
 Belongs here: reading the lists, what of a bundle they leave. Does not belong here: when they are read (`live.py`).

@@ -4,7 +4,7 @@ A delta is computed from the whole bundle and the sources as they are now, never
 accumulates. It is a bundle of its own: files that do not change are those of the whole one (`storage/bundles.py`).
 
     items     new ones, and those whose attributes have changed, go through the item tower; statistics are those of the bundle's day, which
-              a new item has none of; columns for filters are those of now. An item that has gone from its table stays.
+              a new item has none of; columns for filters have their current values. An item that has gone from its table stays.
     users     those with events after the bundle's day, a new or changed profile: vector from their whole history, own items of channels
     as before statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
 

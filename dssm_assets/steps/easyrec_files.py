@@ -39,7 +39,7 @@ def import_files(
         pipeline: the configuration, in text format.
         fg: the feature generator's fg.json.
         folder: where to write.
-        base: config.yaml whose calendar, tables, events and other sections are taken over.
+        base: config.yaml whose calendar, tables, events and other sections are kept.
         sequence_columns: feature of a sequence -> the column of an item that it has.
         is_replacing: whether existing files may be replaced.
 

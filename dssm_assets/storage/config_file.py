@@ -96,7 +96,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def load_config(path: Path, home: Path, *, checks_features: bool = True) -> LoadedConfig:
     """Returns the configuration of a YAML file.
 
-    `{data}` in a source table's uri stands for the folder of the file, `{home}` for the home folder.
+    `{data}` in a source table's uri is replaced by the folder of the file, `{home}` by the home folder.
 
     Args:
         path: the file.
@@ -125,7 +125,7 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
 def complete_config(
     config: PipelineConfig, *, home: Path, path: Path | None = None, checks_features: bool = True
 ) -> LoadedConfig:
-    """Returns a configuration with its feature definitions and with placeholders in source paths filled.
+    """Returns a configuration with its feature definitions, and with `{data}` and `{home}` in source paths replaced by folders.
 
     Raises:
         ConfigError: if fg.json cannot be read.

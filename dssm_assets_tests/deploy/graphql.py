@@ -64,8 +64,14 @@ class Client:
         return dict(self.ask(STATE, id=backfill_id)["partitionBackfillOrError"])
 
     def run_status(self, run_id: str) -> str:
-        """Returns the status of a run."""
-        return str(self.ask(RUN, id=run_id)["runOrError"]["status"])
+        """Returns the status of a run.
+
+        Raises:
+            AssertionError: the webserver has no such run.
+        """
+        found = self.ask(RUN, id=run_id)["runOrError"]
+        assert found["__typename"] == "Run", f"the webserver has no run {run_id}: {found}"
+        return str(found["status"])
 
     def runs(self, backfill_id: str, status: str) -> list[str]:
         """Returns the ids of a backfill's runs that have a status."""

@@ -123,7 +123,7 @@ class _Rows(NamedTuple):
 
     signals: Float64Array  # [S, N]
     is_positive: Mask  # [N]
-    weight: Float64Array  # [N], how many candidates each stands for
+    weight: Float64Array  # [N], how many candidates each represents
 
 
 def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
@@ -259,7 +259,7 @@ def _is_in(items: IntArray, row: IntArray, members: IntArray) -> Mask:
 
 
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:
-    """Returns which of the marked entries are kept, about ROWS_PER_USER of each row evenly spaced, and what each stands for."""
+    """Returns which of the marked entries are kept, about ROWS_PER_USER of each row evenly spaced, and how many each represents."""
     count = is_row.sum(axis=1)
     kept_count = np.minimum(count, ROWS_PER_USER)
     place = np.cumsum(is_row, axis=1) - 1

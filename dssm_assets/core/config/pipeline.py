@@ -149,8 +149,8 @@ class BehaviorTable(SourceTable):
             except ValueError as error:
                 faults.append(f"{key}: {error}")
             reserved = _LOG_COLUMNS | _SAMPLE_COLUMNS | ({col.REQUEST_ID} if key == "value_columns" else set())
-            if taken := sorted(set(names) & reserved):
-                faults.append(f"{key}: {', '.join(taken)} has a meaning of its own; map the source's column to another name")
+            if clashing := sorted(set(names) & reserved):
+                faults.append(f"{key}: {', '.join(clashing)} has a meaning of its own; map the source's column to another name")
         if both := sorted(set(self.value_columns) & set(self.context_columns)):
             faults.append(f"{', '.join(both)} is a value and a context column: map the source's column to two names")
         if faults:

@@ -90,7 +90,7 @@ SETTING_REASONS: Final = {
     "hold_base_rate_steps": "the learning rate falls as soon as it has risen",
     "staircase": "the learning rate falls smoothly",
 }
-"""Field -> why it has no counterpart, or what stands in its place; of nested fields the innermost one named here counts."""
+"""Field -> why it has no counterpart, or what replaces it; of nested fields the innermost one named here counts."""
 
 _SAMPLERS: Final = {
     "negative_sampler": Sampler.WEIGHTED,

@@ -2,7 +2,7 @@
 
 The gate judges what is served: the merged list where channels are enabled, else the model's vectors alone (`gate.scorer`). In each
 configured scope, over warm users and items at the largest k, it asks two questions. Both compare on the same day and the same users, so
-that a hard day, on which everything finds less, is not taken for a bad model:
+that a hard day, on which everything finds less, does not count as a bad model:
 
 - **ahead or behind**: hit_rate minus that of the best baseline of the day. Fails if the whole 95% interval, paired over users, is
   below `baseline_margin`.

@@ -53,7 +53,7 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self._dropout, self._length = settings.dropout, settings.length
         self.scale = math.sqrt(width) / 2
-        """Of the events' vectors: rows of embedding tables begin short beside what the layers add to them."""
+        """Of the events' vectors: rows of embedding tables begin short compared with what the layers add to them."""
         self.blocks = nn.ModuleList(
             SequenceBlock(width, settings.num_heads, settings.length, generator) for _ in range(settings.num_blocks)
         )

@@ -148,7 +148,7 @@ _MOST_ROWS = int(np.iinfo(np.int32).max)
 class KeptRows:
     """The rows of several feature tables that samples point to, numbered one table after another from 1.
 
-    Row 0 stands for an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
+    Row 0 is that of an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
     order. Days that share a table by content use the same name, so its rows are kept once. Memory: one bit per row.
     Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """

@@ -234,7 +234,7 @@ _ITEM_NAME: Final = re.compile(
     r"|offer|ad|app|job)s?_?(id|key)?",
     re.IGNORECASE,
 )
-"""Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute beside `track_id`."""
+"""Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute where there is a `track_id`."""
 _TIME: Final = re.compile(r"time|date|datum|zeit|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
 _MOMENT: Final = re.compile(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat", re.IGNORECASE)
 _ID: Final = re.compile(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$", re.IGNORECASE)

@@ -364,7 +364,7 @@ def _model_lines(shape: _Shape) -> tuple[Line, ...]:
         ),
         Line("history_length", str(length), lengths),
         Line("poolings", poolings, "the whole history, the last events, the very last ones"),
-        Line("num_sample", "1024", "negatives beside those of the batch"),
+        Line("num_sample", "1024", "negatives in addition to those of the batch"),
     ]
     if habits.new_per_day * max(1, shape.validation) >= MIN_NEW_EVENTS:
         reason = (

@@ -69,7 +69,7 @@ class WarmPairs:
         user: numbered from 0 [P].
         day: in days since 1970-01-01 [P].
         needed: days of the shortest window that knows user and item; a very large number if nothing before does [P].
-        weight: how many pairs each stands for, 1 unless users were sampled.
+        weight: how many pairs each represents, 1 unless users were sampled.
     """
 
     user: _Ints

@@ -91,9 +91,9 @@ def leave_out_groups(
         kept = tower_spec([feature for feature in spec.features if feature.name not in names], model)
         data = open_data(kept)
         first_day = data.num_days - searched.validation_days
-        told = _progress_of(group, progress)
+        report = _progress_of(group, progress)
         context = FitContext(ks=(k,))
-        result = fit(data, kept, model=model, training=searched, seed=seed, progress=told, now=now, context=context)
+        result = fit(data, kept, model=model, training=searched, seed=seed, progress=report, now=now, context=context)
         yield _score(result, data, first_day, group, tuple(names), k)
 
 

@@ -95,7 +95,7 @@ class Engine(Protocol):
         """Writes a partition per day with one run of an expression; yields their manifests in order.
 
         Args:
-            targets: one per day, days ascending; each is taken when the one before it has been written.
+            targets: one per day, days ascending; each is requested when the one before it has been written.
             expression: called with `by=("ds",)` in addition; its result has the column `ds` and is ordered by it first.
             inputs: as in `write_query`; those of single days are `ByDay`, with exactly the days of the targets.
             arguments: as in `write_query`; if the expression takes `ds`, the last day: the day of a row is its column.
