@@ -64,8 +64,6 @@ ITEMS_PER_DIM: Final = 8
 """Items of the corpus for each dimension of the codes: among a hundred items, 64 directions would be noise."""
 SCORE_STD: Final = 0.1
 """Standard deviation of a user's products with the codes. That of towers' cosines, .2, fills lists with the user's own items."""
-SCORE_STD_OF_REPEATS: Final = 0.05
-"""The same where events repeat: half as strong codes find 3% more new items in lists with own items, and as many in lists without."""
 HELD_OUT_PAIRS: Final = 2_000
 """Pairs that the weights of channels are fitted on."""
 WANTED_SPAN_PAIRS: Final = 120
@@ -386,9 +384,7 @@ def _training_lines(shape: _Shape) -> tuple[Line, ...]:
     events = shape.events
     epochs = max(2, min(MAX_EPOCHS, math.ceil(WANTED_SAMPLES / max(1, events))))
     batch = 512 if events <= 500_000 else 1024
-    repeats = shape.habits.repeat_frac >= REPEATING
-    std, strength = (SCORE_STD_OF_REPEATS, "a quarter") if repeats else (SCORE_STD, "half")
-    codes = f"{{embedding: {shape.code}, score_std: {std}, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
+    codes = f"{{embedding: {shape.code}, score_std: {SCORE_STD}, ridge: 30, popularity_exponent: 0.25, user_exponent: 0.5}}"
     lines = [
         Line("epochs", str(epochs), f"at most; {events:,} positive events in the last window"),
         Line("batch_size", str(batch), "by the same number"),
@@ -399,7 +395,7 @@ def _training_lines(shape: _Shape) -> tuple[Line, ...]:
         Line(
             "svd_init",
             codes,
-            f"the codes: near a regression of histories on themselves (EASE), {strength} as strong as the towers' cosines: they also rank own items high",
+            "the codes: near a regression of histories on themselves (EASE), half as strong as the towers' cosines: they also rank own items high",
         ),
     ]
     if shape.is_by_day:
