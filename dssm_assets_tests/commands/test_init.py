@@ -193,7 +193,7 @@ def write_log(path, time, days):
     if path.suffix == ".csv":
         pcsv.write_csv(pa.Table.from_pylist(log), path, pcsv.WriteOptions(delimiter=";"))
     else:
-        path.write_text("".join(json.dumps({**row, "more": {"os": "x"}, "tags": ["a"]}) + "\n" for row in log))
+        path.write_text("".join(json.dumps({**row, "device": {"os": row["page"]}, "tags": ["a"]}) + "\n" for row in log))
 
 
 def test_init_reads_json_lines(sources, tmp_path):
@@ -202,7 +202,8 @@ def test_init_reads_json_lines(sources, tmp_path):
     table = written(tmp_path)["tables"]["behavior"]
     assert (table["format"], table["columns"], "time_format" in table) == ("json", {"event_time": "ts"}, False)
     text = (tmp_path / "out" / "config.yaml").read_text(encoding="utf-8")
-    assert "# not used: more (nested); to use its parts, write them as columns" in text
+    assert "# not used: tags (list, 1 distinct, e.g. a); its values cannot be used" in text
+    assert "# not used: device.os (text, 1 distinct, e.g. home); list it in" in text
 
 
 @pytest.mark.parametrize(
@@ -235,15 +236,28 @@ def test_init_reads_columns_of_a_german_shop(tmp_path, monkeypatch):
 
 
 def test_lists_of_items_become_features(sources, tmp_path):
-    rows = [{**row, "tags": [f"t{n % 3}", "all"], "more": {"n": n}} for n, row in enumerate(worlds.item_rows())]
+    rows = [
+        {**row, "tags": [f"t{n % 3}", "all"], "more": {"kind": f"k{n % 4}"}, "parts": [{"n": 1}]}
+        for n, row in enumerate(worlds.item_rows())
+    ]
     (tmp_path / "items.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert init("--timezone", worlds.TIMEZONE, item="items.ndjson") == 0
     assert features(tmp_path)["tags"] == {"feature_name": "tags", "feature_type": "id_feature", "expression": "item:tags"}
-    assert "# not a feature: item.more: nested" in (tmp_path / "out" / "config.yaml").read_text()
+    assert features(tmp_path)["more.kind"]["expression"] == "item:more.kind"
+    assert "# not a feature: item.parts: nested" in (tmp_path / "out" / "config.yaml").read_text()
     workspace = worlds.build_all(load_config(tmp_path / "out" / "config.yaml", tmp_path / "out"))
     stored = workspace.tables.read(workspace.need("item_features_fg", worlds.DAYS[0]))
     first, second = stored.column("tags").to_pylist()[:2]  # hashes of t0, all and of t1, all
     assert (len(first), len(second), len({*first, *second})) == (2, 2, 3)
+
+
+def test_init_finds_ids_in_objects(sources, tmp_path):
+    rows = worlds.log_rows(range(12))
+    lines = [{"user": {"id": row["user_id"]}, "item": {"id": row["item_id"]}, "context": {"ts": row["ts"]}} for row in rows]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert init("--timezone", worlds.TIMEZONE, user=None, item=None, behavior="log.jsonl") == 0
+    columns = {"user_id": "user.id", "item_id": "item.id", "event_time": "context.ts"}
+    assert written(tmp_path)["tables"]["behavior"]["columns"] == columns
 
 
 def test_init_asks_for_the_format_where_the_order_of_day_and_month_is_not_known(sources, tmp_path, capsys):
@@ -297,6 +311,10 @@ def test_given_columns_override_guesses_and_must_exist(sources, tmp_path, capsys
         "--event-time: expected a column of the log: event, item_id, page, price, ts, user_id, got 'when'"
         in capsys.readouterr().err
     )
+    assert init("--user-id", "who", "--timezone", worlds.TIMEZONE, user=None) == 1
+    assert capsys.readouterr().err.strip().splitlines() == [
+        "ConfigError: --user-id: expected a column of the log: event, item_id, page, price, ts, user_id, got 'who'. To fix: correct its spelling"
+    ]
     assert init("--event", "page", "--timezone", worlds.TIMEZONE) == 0
     assert written(tmp_path)["events"]["funnel"] == ["home"]
 

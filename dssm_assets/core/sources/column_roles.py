@@ -374,6 +374,8 @@ def _find_ids_by_name(
     else:
         fitting = [column for column in possible if word.search(column.name)]
         fitting = fitting or [column for column in possible if whole.fullmatch(column.name)]
+    if not fitting and given and given not in {column.name for column in log}:
+        return None  # it is a fault already
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in log) or "no columns"
         expected = f"integers or text in a column whose name says {side}, because there is no {side} table"

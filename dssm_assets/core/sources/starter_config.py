@@ -128,7 +128,7 @@ def _log_lines(inputs: StarterInputs) -> list[str]:
 
 def _how_to_use(column: ColumnProfile) -> str:
     if column.kind in (ValueKind.LIST, ValueKind.OTHER):
-        return "to use its parts, write them as columns"
+        return "its values cannot be used"
     return "list it in value_columns (summed), context_columns or keep"
 
 

@@ -1,7 +1,8 @@
 """JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file.
 
 A key that a line lacks is null. Texts stay texts: a timestamp in a text is read by `core/sources/event_time.py`. Whole numbers are
-int64; a column that also has fractions is float64. Lists and objects keep their structure.
+int64; a column that also has fractions is float64. What is in an object becomes a column of its own: `{"user": {"id": 1}}` has the
+column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
 """
@@ -9,10 +10,11 @@ Belongs here: lines to columns. Does not belong here: opening files (`source_fil
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.types as pat
 
@@ -37,20 +39,28 @@ def find_schema(handle: Any, where: str) -> pa.Schema:
             found = pa.unify_schemas([found, schema], promote_options="permissive")
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise SchemaError(Fault(where, "one type per column", str(error), "write the file again with one type")) from error
-    return pa.schema([field.with_type(_map_types(field.type, _with_values)) for field in found])
+    return pa.schema([field.with_type(_map_types(field.type, _with_values)) for field in _flatten(found)])
 
 
 def read_blocks(handle: Any, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yields some columns of the lines of an open file, in order, with the types of `wanted`; null where a line has no such key.
 
+    `a.b` is the key `b` of the object `a`, or a key of that name.
+
     Raises:
         pa.ArrowInvalid: a line is not an object, or has a value that the type cannot hold, or a text that is not UTF-8.
     """
-    options = pj.ParseOptions(explicit_schema=wanted, unexpected_field_behavior="ignore")
+    nested = _nest(wanted)
+    options = pj.ParseOptions(explicit_schema=pa.schema([*wanted, *nested]), unexpected_field_behavior="ignore")
     for lines in _line_blocks(handle):
-        rows = _read(lines, options).select(wanted.names)
+        rows = _read(lines, options)
         rows.validate(full=True)  # arrow does not check that texts are UTF-8
-        yield from rows.combine_chunks().to_batches()
+        columns = {}
+        for name in wanted.names:
+            first, *inner = name.split(".")
+            is_inside = inner and any(field.name == first for field in nested)
+            columns[name] = pc.coalesce(rows[name], pc.struct_field(rows[first], inner)) if is_inside else rows[name]
+        yield from pa.table(columns, schema=wanted).combine_chunks().to_batches()
 
 
 def _line_blocks(handle: Any) -> Iterator[bytes]:
@@ -62,6 +72,30 @@ def _line_blocks(handle: Any) -> Iterator[bytes]:
 
 def _read(lines: bytes, options: pj.ParseOptions) -> pa.Table:
     return pj.read_json(io.BytesIO(lines), read_options=pj.ReadOptions(block_size=len(lines)), parse_options=options)
+
+
+def _flatten(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[pa.Field]:
+    """Yields the columns of a schema with those in objects in place of the objects."""
+    for field in fields:
+        if pat.is_struct(field.type):
+            yield from _flatten(field.type, f"{prefix}{field.name}.")
+        else:
+            yield field.with_name(prefix + field.name)
+
+
+def _nest(wanted: pa.Schema) -> list[pa.Field]:
+    """Returns the objects that columns named `a.b` may be in; none for an object whose name is a column itself."""
+    inner: dict[str, list[pa.Field]] = {}
+    for field in wanted:
+        first, dot, rest = field.name.partition(".")
+        if dot and first not in wanted.names:
+            inner.setdefault(first, []).append(field.with_name(rest))
+    return [pa.field(name, _object(fields)) for name, fields in inner.items()]
+
+
+def _object(fields: list[pa.Field]) -> pa.DataType:
+    schema = pa.schema(fields)
+    return pa.struct([*(field for field in fields if "." not in field.name), *_nest(schema)])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

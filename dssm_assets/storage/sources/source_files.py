@@ -158,7 +158,12 @@ class SourceFile:
 
     @property
     def _remedy(self) -> str:
-        return f"correct tables.{self.name.removesuffix('_table')}.format, or write the file again"
+        again = {
+            FileFormat.PARQUET: "write the file again",
+            FileFormat.CSV: "write the file again in UTF-8",
+            FileFormat.JSON: "write the file again in UTF-8 with an object per line, as jq -c '.[]' does with a list of objects",
+        }
+        return f"correct tables.{self.name.removesuffix('_table')}.format, or {again[self.format]}"
 
 
 def open_folder(table: SourceTable, name: str) -> SourceFolder:

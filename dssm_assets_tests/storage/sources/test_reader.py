@@ -179,7 +179,7 @@ def test_json_lines_have_one_schema_for_all_lines(tmp_path: Path, monkeypatch: p
     lines = [
         {"user_id": 1, "at": "2026-01-31", "n": 1, "tags": [], "more": {"a": 1}},
         {"user_id": 2, "at": "2026-01-31T10:00:00+02:00", "none": None, "tags": ["x"]},
-        {"at": "soon", "n": 2.5, "is_new": True, "user_id": 3, "more": {"b": "2026-01-01"}},
+        {"at": "soon", "n": 2.5, "is_new": True, "user_id": 3, "more": {"b": "2026-01-01", "c": {"d": [1]}}, "x.y": 4},
     ]
     write_lines(tmp_path / "u.jsonl", lines)
     ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
@@ -188,10 +188,34 @@ def test_json_lines_have_one_schema_for_all_lines(tmp_path: Path, monkeypatch: p
         "at": ["2026-01-31", "2026-01-31T10:00:00+02:00", "soon"],
         "n": [1.0, None, 2.5],
         "tags": [[], ["x"], None],
-        "more": [{"a": 1, "b": None}, None, {"a": None, "b": "2026-01-01"}],
+        "more.a": [1, None, None],
         "none": [None, None, None],
         "is_new": [None, None, True],
+        "more.b": [None, None, "2026-01-01"],
+        "more.c.d": [None, None, [1]],
+        "x.y": [None, None, 4],
     }
+
+
+def test_ids_and_times_may_be_in_objects_of_json_lines(tmp_path: Path) -> None:
+    lines = [
+        {"user": {"id": 7}, "item": {"id": "a", "price": 3}, "meta": {"at": {"utc": "2026-01-01T10:00:00Z"}}},
+        {"user": {"id": 8}, "item": {"id": "b"}, "meta": {"at": {"utc": "2026-01-02T10:00:00Z"}}, "item.price": 5},
+        {"user": None, "item": {}, "meta": {"at": {"utc": "2026-01-02T11:00:00Z"}}},
+    ]
+    write_lines(tmp_path / "log.jsonl", lines[:2])
+    names = {"user_id": "user.id", "item_id": "item.id", "event_time": "meta.at.utc"}
+    with pytest.raises(SchemaError, match=r"several named item\.price"):
+        read(behavior(tmp_path / "log.jsonl", format="json", columns=names), "2026-01-02")
+    lines[1].pop("item.price")
+    write_lines(tmp_path / "log.jsonl", lines)
+    table = behavior(tmp_path / "log.jsonl", format="json", columns=names | {"price": "item.price"}, value_columns=["price"])
+    found = read(table, "2026-01-01", "2026-01-02")
+    assert [[*row.values()] for rows in found.values() for row in rows] == [
+        [7, "a", "2026-01-01T10:00:00Z", 3],
+        [8, "b", "2026-01-02T10:00:00Z", None],
+        [None, None, "2026-01-02T11:00:00Z", None],
+    ]
 
 
 def test_json_lines_may_be_compressed_and_differ_between_files(tmp_path: Path) -> None:
