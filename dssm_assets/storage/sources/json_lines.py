@@ -1,7 +1,7 @@
 """JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file.
 
 A key that a line lacks is null. Texts stay texts: a timestamp in a text is read by `core/sources/event_time.py`. Whole numbers are
-int64; a column that also has fractions is float64. What is in an object becomes a column of its own: `{"user": {"id": 1}}` has the
+int64; a column that also has fractions is float64; one of numbers and texts is text, as in csv. What is in an object becomes a column of its own: `{"user": {"id": 1}}` has the
 column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
@@ -10,36 +10,40 @@ Belongs here: lines to columns. Does not belong here: opening files (`source_fil
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.storage.files import check_names
 
 BLOCK_BYTES: Final = 16 * 2**20
+_MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|boolean) to (?:string|number|boolean) ")
 
 
 def find_schema(handle: Any, where: str) -> pa.Schema:
     """Returns the columns of all lines of an open file, which is read to its end.
 
     Raises:
-        SchemaError: a column has types that no type can hold, such as numbers and texts.
+        SchemaError: a column has types that no type can hold, such as numbers and lists; or two columns have one name.
         pa.ArrowInvalid: a line is not an object.
     """
     found = pa.schema([])
     for lines in _line_blocks(handle):
-        schema = pa.schema(
-            [field.with_type(_map_types(field.type, _plain)) for field in _read(lines, pj.ParseOptions()).schema]
-        )
+        fields = list(_flatten(_read(lines, pj.ParseOptions()).schema))
+        check_names([field.name for field in fields], where)
+        schema = pa.schema([field.with_type(_map_types(field.type, _plain)) for field in fields])
         try:
-            found = pa.unify_schemas([found, schema], promote_options="permissive")
+            found = _unify(found, schema)
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise SchemaError(Fault(where, "one type per column", str(error), "write the file again with one type")) from error
-    return pa.schema([field.with_type(_map_types(field.type, _with_values)) for field in _flatten(found)])
+    return pa.schema([field.with_type(_map_types(field.type, _with_values)) for field in found])
 
 
 def read_blocks(handle: Any, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -71,7 +75,54 @@ def _line_blocks(handle: Any) -> Iterator[bytes]:
 
 
 def _read(lines: bytes, options: pj.ParseOptions) -> pa.Table:
-    return pj.read_json(io.BytesIO(lines), read_options=pj.ReadOptions(block_size=len(lines)), parse_options=options)
+    """Returns the columns of some lines. Where a column has texts and numbers, the numbers become texts."""
+    seen: set[str] = set()
+    while True:
+        try:
+            return pj.read_json(io.BytesIO(lines), read_options=pj.ReadOptions(block_size=len(lines)), parse_options=options)
+        except pa.ArrowInvalid as error:
+            mixed = _MIXED.search(str(error))
+            if mixed is None or mixed[1] in seen:
+                raise
+            seen.add(mixed[1])
+            lines = _write_texts(lines, mixed[1].split("/"), error)
+
+
+def _write_texts(lines: bytes, path: list[str], error: pa.ArrowInvalid) -> bytes:
+    """Returns lines with texts in place of the numbers and booleans at a path; raises the error if they are not one object a line."""
+    *parents, last = path
+    rows = []
+    for line in lines.splitlines():
+        try:
+            row = node = orjson.loads(line or b"{}")
+        except orjson.JSONDecodeError:
+            raise error from None
+        for key in parents:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and isinstance(node.get(last), bool | int | float):
+            node[last] = orjson.dumps(node[last]).decode()
+        rows.append(orjson.dumps(row) if line else line)
+    return b"\n".join(rows)
+
+
+def _unify(found: pa.Schema, schema: pa.Schema) -> pa.Schema:
+    """Returns the columns of both, with text for a plain column of different types."""
+    mixed = {
+        field.name
+        for field in schema
+        if field.name in found.names and {_is_text(one) for one in (field.type, found.field(field.name).type)} == {True, False}
+    }
+
+    def with_text(one: pa.Schema) -> pa.Schema:
+        return pa.schema([field.with_type(pa.string()) if field.name in mixed else field for field in one])
+
+    return pa.unify_schemas([with_text(found), with_text(schema)], promote_options="permissive")
+
+
+def _is_text(kind: pa.DataType) -> bool | None:
+    """Returns whether a plain type is text, None if it is none of texts, numbers and booleans."""
+    is_number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_boolean(kind)
+    return pat.is_string(kind) if pat.is_string(kind) or is_number else None
 
 
 def _flatten(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[pa.Field]:

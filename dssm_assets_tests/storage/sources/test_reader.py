@@ -197,6 +197,24 @@ def test_json_lines_have_one_schema_for_all_lines(tmp_path: Path, monkeypatch: p
     }
 
 
+@pytest.mark.parametrize("block_bytes", [1, 1 << 24])
+def test_json_numbers_among_texts_are_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", block_bytes)
+    lines = [
+        {"user_id": 1, "note": True, "more": {"a": 1.5, "b": 1}},
+        {"user_id": "guest", "note": "x", "more": {"a": "y", "b": 2}},
+        {"user_id": 12, "note": None},
+    ]
+    write_lines(tmp_path / "u.jsonl", lines)
+    ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
+    assert rows.to_pydict() == {
+        "user_id": ["1", "guest", "12"],
+        "note": ["true", "x", None],
+        "more.a": ["1.5", "y", None],
+        "more.b": [1, 2, None],
+    }
+
+
 def test_ids_and_times_may_be_in_objects_of_json_lines(tmp_path: Path) -> None:
     lines = [
         {"user": {"id": 7}, "item": {"id": "a", "price": 3}, "meta": {"at": {"utc": "2026-01-01T10:00:00Z"}}},
@@ -230,7 +248,8 @@ def test_json_lines_may_be_compressed_and_differ_between_files(tmp_path: Path) -
     [
         ('[{"user_id": 1}]', r"u\.jsonl: expected JSON lines: an object per line, got JSON parse error.*tables\.user\.format"),
         ('{"user_id": 1}\n{"user_id":', "expected JSON lines: an object per line, got JSON parse error"),
-        ('{"user_id": 1}\n{"user_id": "a"}', r"Column\(/user_id\) changed from number to string in row 1"),
+        ('{"user_id": 1}\n{"user_id": ["a"]}', r"Column\(/user_id\) changed from number to array in row 1"),
+        ('{"user_id": 1}\n{"user_id":\n"a"}', r"Column\(/user_id\) changed from number to string in row 1"),
         ("", r"column user_id \(our user_id\): expected the column to exist, got columns none"),
     ],
 )
@@ -249,7 +268,7 @@ def test_json_lines_that_are_not_utf_8_are_refused(tmp_path: Path, line: bytes) 
 
 def test_types_that_differ_between_blocks_of_json_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "BLOCK_BYTES", 1)
-    write_lines(tmp_path / "u.jsonl", [{"user_id": 1}, {"user_id": "a"}])
+    write_lines(tmp_path / "u.jsonl", [{"user_id": 1}, {"user_id": ["a"]}])
     with pytest.raises(SchemaError, match=r"u\.jsonl: expected one type per column, got .*user_id.*write the file again"):
         read(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
 
