@@ -141,8 +141,9 @@ def _share_machine(processes: int) -> None:
 
     Called before the libraries that read it are imported. Batches differ in their number of users, so most products of a fit have
     shapes that do not come again: a fit of the demo leaves 400 MB of kernels and their descriptions for them, and is no slower
-    without.
+    without. OpenBLAS's threads spin for some 20 ms after each product, which doubles the CPU time of a search.
     """
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # of oneDNN, of its caller in torch
         os.environ.setdefault(name, "32")
     if processes > 1:

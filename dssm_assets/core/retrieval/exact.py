@@ -1,13 +1,10 @@
 """Exact top-k search: the reference that every index is measured against.
 
-`faiss.knn` proposes somewhat more than k items per user, by scores in float32. The proposals are scored again by the
+Products in float32 propose somewhat more than k items per user. The proposals are scored again by the
 definition (`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is
 proven if every item that was not proposed scores less than its last item, rounding included. A user whose list is not
 proven, for example because hundreds of items tie, is searched again among all items. So the result depends on the input
 alone, not on the processor, the threads or the block size.
-
-faiss is imported with the first search: its thread buffers take 250 MiB of address space, which a training without
-validation days does not need.
 
 Belongs here: the search over vectors and the selection from a block of scores, both with one tie rule. Does not belong
 here: approximate indexes (`index.py`), and what the lists are used for (`core/evaluation`, the serving bundle).
@@ -38,19 +35,19 @@ Lists = tuple[IntArray, Scores]
 """item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
 
 BLOCK_SIZE = 4096
-"""Users searched at once; the matrix products of faiss are half as fast for fewer than 2,048."""
+"""Users searched at once."""
 _SPARE = 32
 """Items proposed beyond k: enough to prove most lists."""
 _BLOCK_CELLS = 2**21
 """Proposals of a block, at most: long lists make blocks smaller."""
 _DENSE_CELLS = 2**22
 """Scores kept at once when users are searched among all items."""
-_FAISS_USERS = 2048
-"""Users from which on the products of faiss are at full speed."""
+_PRODUCT_USERS = 512
+"""Users of one product at most: so many that the items are not read too often."""
 _PRODUCT_CELLS = 2**23
-"""Products kept at once when few users are searched."""
-_MIN_ROWS = 32
-"""Users whose products fit at least: of fewer, a product of matrices reads the items too often."""
+"""Products kept at once."""
+_SAMPLE_ITEMS = 2**14
+"""Items of a sample at most."""
 _SAMPLE_STEP = 16
 """Each how many-th score of a row gives the bound above which the best ones are looked for."""
 _HALF_ULP = 2.0**-24
@@ -102,6 +99,16 @@ class Corpus:
         half = vector_lengths(self.vectors) ** 2 / 2
         with np.errstate(over="ignore"):  # such vectors are too long, and no quick score of them is used
             return np.concatenate([self.vectors, -half[:, None].astype(np.float32)], axis=1)
+
+    @cached_property
+    def sample_step(self) -> int:
+        """Returns each how many-th item is one of the sample."""
+        return max(_SAMPLE_STEP, -(-len(self) // _SAMPLE_ITEMS))
+
+    @cached_property
+    def sample_items(self) -> Vectors:
+        """Returns the sample of `quick_items`, whose scores give a bound for those of all."""
+        return np.ascontiguousarray(self.quick_items[:: self.sample_step])
 
     @cached_property
     def _longest_quick(self) -> float:
@@ -274,9 +281,7 @@ def _run(fill: Callable[[IntArray], None], blocks: list[IntArray], threads: int)
         for block in blocks:
             fill(block)
         return
-    import faiss
-
-    with ThreadPoolExecutor(threads, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, blocks))
 
 
@@ -303,42 +308,84 @@ def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusion
     No other item has a quick score above its user's floor. If too few items are left, the list ends in -1; if no other item
     is left, the floor is -inf.
     """
-    if len(quick.vectors) < _FAISS_USERS and _MIN_ROWS * len(corpus) <= _PRODUCT_CELLS:
-        return _propose_to_few(corpus, quick, count, excluded)
-    num_proposals = min(count + int(excluded.lengths.max(initial=0)), len(corpus))
-    import faiss
-
-    scores, items = faiss.knn(quick.vectors, corpus.quick_items, num_proposals, metric=faiss.METRIC_INNER_PRODUCT)
-    floor = np.full(len(items), -np.inf) if num_proposals == len(corpus) else scores[:, -1].astype(np.float64)
-    if len(excluded.indices):
-        is_excluded = excluded.contains(np.arange(len(items))[:, None], items)
-        items[is_excluded], scores[is_excluded] = -1, -np.inf
-        order = np.argsort(is_excluded, axis=1, kind="stable")
-        items, scores = np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
-    if num_proposals > count:
-        floor = np.maximum(floor, scores[:, count])
-    return items[:, :count], floor
-
-
-def _propose_to_few(
-    corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusions
-) -> tuple[IntArray, NDArray[np.float64]]:
-    """Returns what `_propose` does, from whole rows of products: for few users faiss takes two to four times as long."""
-    count = min(count, len(corpus))
-    items, floor = np.full((len(quick.vectors), count), -1, np.int64), np.full(len(quick.vectors), -np.inf)
-    step = _PRODUCT_CELLS // len(corpus)
-    for start in range(0, len(items), step):
-        part = np.arange(start, min(start + step, len(items)))
-        left_out = excluded.select_users(part)
+    count, num_users = min(count, len(corpus)), len(quick.vectors)
+    items, floor = np.full((num_users, count), -1, np.int64), np.full(num_users, -np.inf)
+    products = np.empty(min(min(num_users, _PRODUCT_USERS) * len(corpus), _PRODUCT_CELLS), np.float32)
+    for start in range(0, num_users, _PRODUCT_USERS):
+        part = np.arange(start, min(start + _PRODUCT_USERS, num_users))
+        users, left_out = quick.vectors[part], excluded.select_users(part)
         with np.errstate(over="ignore", invalid="ignore"):  # where products may overflow, the margin is infinite
-            scores = quick.vectors[part] @ corpus.quick_items.T
-        scores[left_out.users, left_out.indices] = -np.inf
-        for user, row in zip(part.tolist(), scores, strict=True):
-            best = find_best(row, count)
-            kept = row[best]
-            items[user] = np.where(np.isneginf(kept), -1, best)
-            floor[user] = kept.min() if count < len(row) else -np.inf
+            found, kept = _propose_above_bound(corpus, users, count, left_out, products)
+            for user in np.flatnonzero(np.isnan(kept)).tolist():
+                own = left_out.indices[left_out.indptr[user] : left_out.indptr[user + 1]]
+                found[user], kept[user] = _propose_to_one(corpus, users[user], count, own)
+        items[part], floor[part] = found, kept
     return items, floor
+
+
+def _propose_above_bound(
+    corpus: Corpus, users: Vectors, count: int, excluded: Exclusions, products: Scores
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Returns what `_propose` does; the floor of a user with too few or far too many items above the bound is NaN.
+
+    Nearly all scores are below a bound that the scores of a few items give: a number is compared faster than it is sorted.
+
+    Args:
+        corpus: the items.
+        users: [R, D], at most _PRODUCT_USERS.
+        count: items to propose.
+        excluded: items of these users.
+        products: room for the products of the users with as many items at once as fit.
+    """
+    num_users, step = len(users), corpus.sample_step
+    sample = users @ corpus.sample_items.T
+    is_sampled = excluded.indices % step == 0
+    sample[excluded.users[is_sampled], excluded.indices[is_sampled] // step] = -np.inf
+    above = int(count / step + 4 * (count / step) ** 0.5 + 4)
+    most = 4 * above * step
+    bounds = np.full((num_users, 1), np.finfo(np.float32).min)  # -inf is no candidate
+    if above < sample.shape[1]:
+        bounds = np.maximum(bounds, np.partition(sample, sample.shape[1] - above, axis=1)[:, sample.shape[1] - above, None])
+    counts, found, width = np.zeros(num_users, np.int64), [], len(products) // num_users
+    for start in range(0, len(corpus), width):
+        chunk = corpus.quick_items[start : start + width]
+        scores = np.matmul(users, chunk.T, out=products[: num_users * len(chunk)].reshape(num_users, len(chunk)))
+        is_here = (excluded.indices >= start) & (excluded.indices < start + len(chunk))
+        scores[excluded.users[is_here], excluded.indices[is_here] - start] = -np.inf
+        cells = np.flatnonzero(scores >= bounds)
+        rows, columns = np.divmod(cells, len(chunk))
+        counts += np.bincount(rows, minlength=num_users)
+        if (counts > most).any():
+            is_kept = counts[rows] <= most
+            cells, rows, columns = cells[is_kept], rows[is_kept], columns[is_kept]
+        found.append((rows, columns + start, np.take(scores, cells)))
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    items, floor = _best_of_rows(rows, columns, values, num_users, count)
+    floor[(counts < count) | (counts > most)] = np.nan
+    return items, floor
+
+
+def _best_of_rows(
+    rows: IntArray, columns: IntArray, values: Scores, num_rows: int, count: int
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Returns the columns of the `count` largest values of each row, in any order, -1 if it has fewer, and the least of them."""
+    order, lengths = np.argsort(rows.astype(np.int16), kind="stable"), np.bincount(rows, minlength=num_rows)
+    shape = num_rows, max(int(lengths.max(initial=0)), count)
+    places = np.arange(len(rows)) + np.repeat(np.arange(num_rows) * shape[1] - offsets_of(lengths)[:-1], lengths)
+    table, items = np.full(shape, np.inf, np.float32), np.full(shape, -1, np.int64)
+    np.put(table, places, -values[order])
+    np.put(items, places, columns[order])
+    best = np.argpartition(table, count - 1, axis=1)[:, :count]
+    return np.take_along_axis(items, best, 1), -np.take_along_axis(table, best, 1).max(axis=1).astype(np.float64)
+
+
+def _propose_to_one(corpus: Corpus, user: Vectors, count: int, excluded: IntArray) -> tuple[IntArray, float]:
+    """Returns what `_propose` does for one user [D], from all scores."""
+    row = corpus.quick_items @ user
+    row[excluded] = -np.inf
+    best = find_best(row, count)
+    kept = row[best]
+    return np.where(np.isneginf(kept), -1, best), float(kept.min()) if count < len(row) else -np.inf
 
 
 def find_best(row: Scores, count: int) -> IntArray:

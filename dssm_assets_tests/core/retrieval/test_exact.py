@@ -67,11 +67,12 @@ def few_shapes(rng: np.random.Generator, distinct: int, count: int, dim: int) ->
     return rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=count)]
 
 
-@pytest.fixture(params=["proposals with spare", "no spare", "proposals of faiss"])
+@pytest.fixture(params=["proposals with spare", "no spare", "small products"])
 def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Without spare proposals no list has its proof, so that every user is searched among all items."""
-    if request.param == "proposals of faiss":
-        monkeypatch.setattr(exact, "_FAISS_USERS", 0)
+    if request.param == "small products":
+        monkeypatch.setattr(exact, "_PRODUCT_USERS", 5)
+        monkeypatch.setattr(exact, "_PRODUCT_CELLS", 700)
     if request.param == "no spare":
         monkeypatch.setattr(exact, "_SPARE", 0)
     monkeypatch.setattr(exact, "_DENSE_CELLS", 2000)  # few users at once
@@ -142,9 +143,9 @@ def test_repeated_exclusions_count_once() -> None:
     assert top_k(users, items, 60, similarity=Metric.IP, excluded=twice)[0].tolist() == [list(range(59, -1, -1))]
 
 
-@pytest.mark.parametrize("faiss_users", [0, 2048])
-def test_user_with_excluded_best_items_gets_the_next_best(monkeypatch: pytest.MonkeyPatch, faiss_users: int) -> None:
-    monkeypatch.setattr(exact, "_FAISS_USERS", faiss_users)
+@pytest.mark.parametrize("product_cells", [1 << 10, 1 << 23])
+def test_user_with_excluded_best_items_gets_the_next_best(monkeypatch: pytest.MonkeyPatch, product_cells: int) -> None:
+    monkeypatch.setattr(exact, "_PRODUCT_CELLS", product_cells)
     rng = np.random.default_rng(21)
     users, items = rng.normal(size=(4, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     best = slow(users, items, 320, [set()] * 4)
@@ -153,11 +154,11 @@ def test_user_with_excluded_best_items_gets_the_next_best(monkeypatch: pytest.Mo
     assert index.tolist() == [best[0][300:320], best[1][:20], best[2][250:270], best[3][10:30]]
 
 
-@pytest.mark.parametrize("faiss_users", [0, 2048])
+@pytest.mark.parametrize("product_users", [16, 512])
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
-def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric, faiss_users: int) -> None:
-    monkeypatch.setattr(exact, "_FAISS_USERS", faiss_users)
-    monkeypatch.setattr(exact, "_PRODUCT_CELLS", 1 << 16)  # 32 users at once
+def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric, product_users: int) -> None:
+    monkeypatch.setattr(exact, "_PRODUCT_USERS", product_users)
+    monkeypatch.setattr(exact, "_PRODUCT_CELLS", 1 << 14)
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     expected = slow(users, items, 10, [set()] * 50, metric)
