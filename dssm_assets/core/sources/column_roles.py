@@ -377,7 +377,7 @@ def _find_ids_by_name(
     if not fitting and given and given not in {column.name for column in log}:
         return None  # it is a fault already
     if not fitting:
-        found = "; ".join(f"{column.name}: {column.summary}" for column in log) or "no columns"
+        found = f"columns {', '.join(column.name for column in log)}" if log else "no columns"
         expected = f"integers or text in a column whose name says {side}, because there is no {side} table"
         remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
         faults.append(Fault(f"log, the column of {side} ids", expected, found, remedy))
