@@ -1,4 +1,4 @@
-"""Settings of all tests: property tests have no deadline; the whole suite runs on all cores, selected tests in one process."""
+"""Settings of all tests: property tests have no deadline; the whole suite runs in several processes, selected tests in one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 from dssm_assets_tests import programs, quick_processes
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # a worker per core; threads that wait for each other would spin
+    os.environ.setdefault(_threads, "1")  # the workers take all cores; threads that wait for each other would spin
 # Some hundred processes start in a run of the whole suite: they share what one of them has compiled.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -86,12 +86,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Returns one worker per core for the whole default suite, and no worker for selected files and for slow tests.
+    """Returns a worker more than cores for the whole default suite, and no worker for selected files and for slow tests.
 
+    A quarter of the time of one worker per core would be waiting: for servers, for processes to end, for clocks.
     Slow tests measure seconds and memory and need the machine alone; for a few files, starting workers costs more than it saves.
     """
     is_selected = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(config.option.keyword)
-    return 0 if is_selected or config.option.markexpr != "not slow" else os.cpu_count() or 1
+    return 0 if is_selected or config.option.markexpr != "not slow" else (os.cpu_count() or 1) + 1
 
 
 def pytest_sessionstart() -> None:

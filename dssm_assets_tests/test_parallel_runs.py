@@ -93,7 +93,7 @@ def make_slowly_or_be_killed(scene, observer):
     yield lambda note: time.sleep(0.5) if isinstance(observer, Recorder) else os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun():
+def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun(quick):
     with pytest.raises(DssmError, match=r"table: the process that made it was ended \(exit status -9\)"):
         make_in_parallel(
             None,

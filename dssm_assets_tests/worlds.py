@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import fcntl
 import functools
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -260,16 +262,24 @@ class BuiltWorld:
 
 
 def built_world(tmp_path_factory: pytest.TempPathFactory) -> BuiltWorld:
-    """Returns the one built world of the session."""
-    return _built(tmp_path_factory.getbasetemp() / "tiny_world")
+    """Returns the one built world of the session, also of several workers: the first one that needs it builds it."""
+    base = tmp_path_factory.getbasetemp()
+    return _built((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_world")
 
 
 @functools.cache
 def _built(folder: Path) -> BuiltWorld:
-    loaded, instance = write_world(folder), dg.DagsterInstance.ephemeral()
-    materialize(loaded, DAILY, DAYS, instance)
-    materialize(loaded, WINDOWED, [EVALUATION_DAY], instance)
-    return BuiltWorld(folder, loaded, instance)
+    events, is_built = folder.with_suffix(".instance"), folder.with_suffix(".built")
+    events.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        instance = dg.DagsterInstance.local_temp(str(events))
+        if not is_built.exists():
+            loaded = write_world(folder)
+            materialize(loaded, DAILY, DAYS, instance)
+            materialize(loaded, WINDOWED, [EVALUATION_DAY], instance)
+            is_built.touch()
+    return BuiltWorld(folder, load_config(folder / "config.yaml", folder / "home"), instance)
 
 
 def every_digest(workspace: Workspace) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,6 @@ def test_measured_block_has_its_own_cost() -> None:
 
 
 def test_run_apart_returns_the_result_or_the_error() -> None:
-    assert run_apart(_list_files, numbers=[1, 2]) == {"numbers": [1, 2]}
-    with pytest.raises(RuntimeError, match=r"(?s)_list_files failed:.*TypeError"):
-        run_apart(_list_files, numbers=3)
-
-
-def _list_files(numbers: list[int]) -> dict[str, list[int]]:
-    return {"numbers": list(numbers)}
+    assert run_apart(statistics.mean, data=[1, 3]) == 2
+    with pytest.raises(RuntimeError, match=r"(?s)statistics.mean failed:.*TypeError"):
+        run_apart(statistics.mean, data=3)

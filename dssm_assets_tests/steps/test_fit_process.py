@@ -59,9 +59,9 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
 def test_error_of_a_process_is_reported_with_its_message(tmp_path: Path) -> None:
     job = write_job(tmp_path / "tables", {"prior": True}, {})
     with pytest.raises(
-        DssmError, match=r"(?s)training in 2 processes failed \(exit status 1\).*validation days on which it is chosen"
+        DssmError, match=r"(?s)training in 1 processes failed \(exit status 1\).*validation days on which it is chosen"
     ):
-        run_in_processes(job, tmp_path, 2, lambda progress: None)
+        run_in_processes(job, tmp_path, 1, lambda progress: None)
 
 
 FAIL_IN_ONE_PROCESS = """
@@ -88,7 +88,8 @@ def test_first_failure_is_reported_and_not_the_lost_connections(tmp_path: Path, 
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "sitecustomize.py").write_text(FAIL_IN_ONE_PROCESS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "start"), os.environ.get("PYTHONPATH", "")]))
-    with pytest.raises(DssmError, match=r"(?s)process 1:.*SchemaError: the third batch: expected rows") as caught:
+    message = r"(?s)^training in 2 processes failed \(exit status 1\):\nprocess 1:.*SchemaError: the third batch: expected rows"
+    with pytest.raises(DssmError, match=message) as caught:
         run_in_processes(job, tmp_path, 2, lambda progress: None)
     assert "peer" not in str(caught.value)
 
