@@ -18,7 +18,7 @@ from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.features.fg_files import ReadFile, rename_files
 
 FG: Final = "features"
-"""Stands for the feature definitions too, wherever they are written, and for the files that they name."""
+"""Also the feature definitions, wherever they are written, and the files that they name."""
 START: Final = "calendar.start"
 """Rolling states begin with it, and so do histories, which are read across days."""
 

@@ -1,6 +1,6 @@
 """The process that computes lists, apart from the one that speaks HTTP, and the sockets between them.
 
-Python runs one thread at a time. Beside threads that read large bodies, an event loop waits for the interpreter's lock at every read and
+Python runs one thread at a time. Next to threads that read large bodies, an event loop waits for the interpreter's lock at every read and
 write, and /health with it. So the event loop has a process of its own: it receives and sends bytes, and nothing else takes long there.
 
 Belongs here: passing calls and their answers, the state of the engine, the end of either process. Does not belong here: what a call

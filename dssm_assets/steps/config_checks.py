@@ -30,7 +30,7 @@ from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.features_raw.all_features import check_generated_names
 from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES, refuse_collisions
+from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_collisions
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
@@ -299,7 +299,7 @@ def _check_columns(
     _check_segments(found, config, entities["user"])
     if spec is None:
         return
-    for side, own in COLUMNS_BESIDE_FEATURES.items():
+    for side, own in NON_FEATURE_COLUMNS.items():
         names = [name for feature in spec.features_of_side(side) for name in (feature.name, feature.weights_name) if name]
         sources = {"columns of its own": [*own, *(config.tables.behavior.context_columns if side == "context" else ())]}
         found.run_check(partial(refuse_collisions, f"features of side {side}", sources | {"features": names}))

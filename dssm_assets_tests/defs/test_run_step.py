@@ -43,20 +43,20 @@ def _step(folder: Path, times: int) -> tuple[_Copying, Workspace, list[str]]:
     tables = TableStore(PartitionStore(str(folder), grace_seconds=0))
     for ds in DAYS:
         tables.write(NOTES, ds, notes((ds, 1, None)))
-    told: list[str] = []
-    workspace: Any = SimpleNamespace(log=told.append, local_folders=[folder])
-    return _Copying(tables, times), cast(Workspace, workspace), told
+    reported: list[str] = []
+    workspace: Any = SimpleNamespace(log=reported.append, local_folders=[folder])
+    return _Copying(tables, times), cast(Workspace, workspace), reported
 
 
 def test_remaining_days_are_done_again_from_the_newer_input(tmp_path: Path) -> None:
-    step, workspace, told = _step(tmp_path, times=2)
+    step, workspace, reported = _step(tmp_path, times=2)
     done = list(run_step(step, workspace, DAYS))
     assert [result.manifest.ds for result in done] == list(DAYS)
     assert step.asked == [list(DAYS), list(DAYS[1:]), list(DAYS[1:])]
     assert step.read[DAYS[1]] == ["newer 0"]
     newest = step.tables.partitions.manifest("notes", DAYS[1])
     assert done[1].manifest.inputs == {newest.key: newest.digest}, "the manifest names what was read"
-    assert len(told) == 2 and "written again meanwhile" in told[0]
+    assert len(reported) == 2 and "written again meanwhile" in reported[0]
 
 
 def test_input_that_is_replaced_in_every_try_is_an_error(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_endless_chunked_body_is_refused_and_its_connection_closed(port, path, s
                 connection.sendall(chunk)
 
 
-def test_at_most_twenty_faults_are_told(port):
+def test_at_most_twenty_faults_are_reported(port):
     status, _, content = post(port, json.dumps({f"key{number}": 1 for number in range(30)}).encode())
     assert (status, len(content["faults"]), content["faults_left_out"]) == (400, 20, 10)
     status, _, content = post(port, json.dumps({"user_id": "u", "exclude": [None] * 10_000}).encode())

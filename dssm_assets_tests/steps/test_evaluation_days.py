@@ -73,7 +73,7 @@ def test_a_day_without_truth_is_skipped_before_training_and_the_other_days_run(w
         assert all(info.is_current for info in found.values())
 
 
-def test_days_that_fail_do_not_stop_the_others_and_are_all_told(world, tmp_path, monkeypatch):
+def test_days_that_fail_do_not_stop_the_others_and_are_all_reported(world, tmp_path, monkeypatch):
     loaded = world.copy(tmp_path / "world")
     tables = tmp_path / "world" / "home" / "tables"
     for day in (DAYS[8], DAYS[10]):

@@ -42,7 +42,7 @@ _WRITTEN: Final = {
     "history_length", "uniform_frac", "poolings", "warmup_frac", "final_learning_rate_frac",
 }  # fmt: skip
 _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
-_ALWAYS_TOLD: Final = ("logq", "collision_mask")
+_ALWAYS_NAMED: Final = ("logq", "collision_mask")
 """Keys that neither system has, so that their defaults are named as well."""
 
 
@@ -350,7 +350,7 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
     notes = []
     for section, values in (("model", model), ("training", training)):
         for key in type(values).model_fields:
-            if key not in written and (key in _ALWAYS_TOLD or getattr(values, key) != _default(values, key)):
+            if key not in written and (key in _ALWAYS_NAMED or getattr(values, key) != _default(values, key)):
                 notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
     if system == TORCH and model.in_batch and model.num_sample:
         notes.append("model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones")

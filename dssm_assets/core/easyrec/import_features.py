@@ -18,7 +18,7 @@ from dssm_assets.core.features.expressions import Side
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
-from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES
+from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 
 HISTORY: Final = "history"
 """Name of the sequence that EasyRec's sequence features become."""
@@ -388,13 +388,13 @@ def _with_inputs(entry: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[s
 
 def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, record: ImportRecord) -> None:
     """Renames features, in place, whose names are those of columns of the samples, and `feature:` inputs that read them."""
-    reserved = {name for names in COLUMNS_BESIDE_FEATURES.values() for name in names}
-    taken = {_name(entry) for entry in entries}
+    reserved = {name for names in NON_FEATURE_COLUMNS.values() for name in names}
+    used = {_name(entry) for entry in entries}
     renamed: dict[str, str] = {}
     for entry in entries:
         if "features" not in entry and (old := _name(entry)) in reserved:
             new = f"{old}_feature"
-            while new in taken:
+            while new in used:
                 new += "_"
             entry["feature_name"] = renamed[old] = new
     inputs = {f"feature:{old}": f"feature:{new}" for old, new in renamed.items()}

@@ -20,7 +20,7 @@ class Side(StrEnum):
 
 
 SEQUENCE: Final = "sequence"
-"""Stands for the side of a sequence's sub-features."""
+"""What is written in place of the side in inputs of a sequence's sub-features."""
 
 
 class Kind(StrEnum):

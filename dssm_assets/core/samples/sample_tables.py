@@ -82,7 +82,7 @@ SAMPLE_FG: Final = TableSpec(
     },
     is_hot=True,
 )
-COLUMNS_BESIDE_FEATURES: Final = {
+NON_FEATURE_COLUMNS: Final = {
     "user": (col.USER_ID, col.FEATURE_DATE),
     "item": (col.ITEM_ID, col.FEATURE_DATE, col.WEIGHT, col.COUNT),
     "context": tuple(column.name for column in SAMPLE_FG.columns),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dssm_assets.core.features_raw import plan
-from dssm_assets.core.samples.sample_tables import COLUMNS_BESIDE_FEATURES
+from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 from dssm_assets.core.sources.column_roles import ColumnProfile, ValueKind, is_time, list_separator
 from dssm_assets.core.sources.starter_inputs import CODE, StarterInputs, is_category, is_number
 
@@ -21,7 +21,7 @@ FG_FILE: Final = "fg.json"
 def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
     """Returns the feature definitions: profile columns, counts of the user, the item and its columns, hour, history."""
     features: list[dict[str, Any]] = []
-    names: set[str] = {"item", CODE}.union(*COLUMNS_BESIDE_FEATURES.values())
+    names: set[str] = {"item", CODE}.union(*NON_FEATURE_COLUMNS.values())
 
     def add(side: str, name: str, column: str, kind: str, **more: Any) -> None:
         unique = name if name not in names else f"{side}_{name}"

@@ -1,4 +1,4 @@
-"""What neither system can express is told, key by key."""
+"""What neither system can express is reported, key by key."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def test_tables_have_the_sizes_of_the_day() -> None:
     assert "feature city: the buckets of its vocab_dict, so it has hash buckets" in notes
 
 
-def test_every_setting_that_is_not_written_is_told() -> None:
+def test_every_setting_that_is_not_written_is_reported() -> None:
     plain = {system: set(exported(system)[1]) for system in (TORCH, EASYREC)}
     model = Model.model_validate({"prior": True, "skip": True, "sampler": "mixed", "learn_temperature": True, "loss": "l2"})
     training = Training(validation_days=2, weight_average=0.9)
-    told = {system: set(exported(system, model, training)[1]) - plain[system] for system in plain}
+    reported = {system: set(exported(system, model, training)[1]) - plain[system] for system in plain}
     both = {
         "model.prior = True",
         "model.skip = True",
         "training.validation_days = 2",
         "model.sampler = mixed: their samplers follow the weights of items.txt",
     }
-    assert told[EASYREC] == both
-    assert told[TORCH] == both | {
+    assert reported[EASYREC] == both
+    assert reported[TORCH] == both | {
         "model.learn_temperature = True",
         "training.weight_average = 0.9",
         "model.loss = l2: TorchEasyRec has softmax_cross_entropy alone",

@@ -89,9 +89,9 @@ def test_dssm_of_torch_easyrec() -> None:
         ("sku", "user:item_ids"),
         ("brand", "user:brand"),
     ]
-    told = found.record.without_counterpart
-    assert {"odd", "clicks__price"} <= set(told)
-    assert any("item_tower.mlp.bias" in place for place in told)
+    reported = found.record.without_counterpart
+    assert {"odd", "clicks__price"} <= set(reported)
+    assert any("item_tower.mlp.bias" in place for place in reported)
 
 
 def test_mind_of_easyrec() -> None:
@@ -109,8 +109,8 @@ NO_EFFECT = {
     "feature_type: IdFeature": "the default",
     "group_name: 'seq'": "joins parts of the configuration",
     'group_name: "clicks"': "joins parts of the configuration",
-    'feature_names: "odd"': "the feature has no counterpart, which is told",
-    'expression: "item:price"': "no tower reads clicks__price, which is told",
+    'feature_names: "odd"': "the feature has no counterpart, which is reported",
+    'expression: "item:price"': "no tower reads clicks__price, which is reported",
 }
 
 
@@ -140,8 +140,8 @@ def test_an_unknown_field_is_named_wherever_it_is(name: str) -> None:
     opened = [number for number, line in enumerate(lines) if line.rstrip().endswith("{")]
     for number in opened:
         lines[number] += f" zz{number}: 1"
-    told = imported("\n".join(lines)).record.without_counterpart
-    missing = [number for number in opened if not any(f"zz{number} " in place for place in told)]
+    reported = imported("\n".join(lines)).record.without_counterpart
+    missing = [number for number in opened if not any(f"zz{number} " in place for place in reported)]
     assert missing == []
 
 
@@ -198,8 +198,8 @@ def test_faults_are_told_at_once_with_their_lines() -> None:
     text = text.replace("feature_names: 'tags'", "feature_names: 'tagz'").replace("[32, 16]", "[32, 8]")
     with pytest.raises(ConfigError) as raised:
         imported(text, where="p.config")
-    told = [re.sub(r"line \d+, column \d+", "L", str(fault.where)) + f": {fault.got}" for fault in raised.value.faults]
-    assert told == [
+    reported = [re.sub(r"line \d+, column \d+", "L", str(fault.where)) + f": {fault.got}" for fault in raised.value.faults]
+    assert reported == [
         "p.config, feature_groups, feature tagz: an unknown name",
         "p.config, hidden_units: 16 and 8",
         "p.config, L, model_config.dssm.temperature: COLD",
@@ -231,14 +231,14 @@ def test_a_feature_with_the_name_of_a_column_of_samples_is_renamed() -> None:
     assert combined["expression"] == ["feature:item_id_feature", "item:brand"]
 
 
-def test_numbers_that_are_read_differently_are_told() -> None:
+def test_numbers_that_are_read_differently_are_reported() -> None:
     text = TORCH_DSSM.replace('feature_names: "clicks__brand"', 'feature_names: "clicks__price"').replace(
         "boundaries: [1, 2]", "value_dim: 3"
     )
-    told = imported(text).record.differences
-    assert any(sentence.endswith("in place of being read as they are: age, likes.") for sentence in told)
-    assert any(sentence.startswith("Numbers of the history") and sentence.endswith(": clicks__price.") for sentence in told)
-    assert any(sentence.startswith("Vectors") and sentence.endswith(": age.") for sentence in told)
+    reported = imported(text).record.differences
+    assert any(sentence.endswith("in place of being read as they are: age, likes.") for sentence in reported)
+    assert any(sentence.startswith("Numbers of the history") and sentence.endswith(": clicks__price.") for sentence in reported)
+    assert any(sentence.startswith("Vectors") and sentence.endswith(": age.") for sentence in reported)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -252,7 +252,7 @@ def test_any_value_is_imported_or_refused(name: str) -> None:
         lines[number] = line
 
 
-def test_every_bad_definition_of_fg_json_is_told() -> None:
+def test_every_bad_definition_of_fg_json_is_reported() -> None:
     fg = {
         "features": [
             1,

@@ -37,8 +37,8 @@ def test_every_fault_is_told_with_line_and_column() -> None:
     text = 'a 1\nb { c: @ }\nd: "open\ne: 089\n}\nf: [1 2]\ng: "\\q"\nh {\n  ok: 1\n'
     with pytest.raises(ConfigError) as raised:
         parse_text_format(text, "x.config")
-    told = [(fault.where, fault.got) for fault in raised.value.faults]
-    assert told == [
+    reported = [(fault.where, fault.got) for fault in raised.value.faults]
+    assert reported == [
         ("x.config, line 1, column 3", "1"),
         ("x.config, line 2, column 8", "@"),
         ("x.config, line 3, column 4", '"'),
