@@ -3,6 +3,8 @@
 Numbers of days, months and hours may lack the leading zero. Names of months and weekdays are not read, because they depend on the
 language. Two digits of a year are 1969 to 2068, as POSIX has it.
 
+A configuration checks its formats without pyarrow: the code location loads no heavy library.
+
 Belongs here: texts to ISO 8601 texts. Does not belong here: ISO 8601 texts to timestamps (`event_time.py`).
 """
 
@@ -11,10 +13,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _DIRECTIVES: Final = {
     "%Y": r"(?P<year>\d{4})",
@@ -82,6 +84,9 @@ def to_iso_text(text: Any, time_format: str) -> pa.Array:
         text: texts, without spaces around them.
         time_format: see `check_time_format`.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     parts = pc.extract_regex(text, _pattern(time_format))
     names = [field.name for field in parts.type]
 
@@ -121,6 +126,8 @@ def reads_integers(time_format: str) -> bool:
 
 
 def _fits(text: Any, time_format: str) -> bool:
+    import pyarrow.compute as pc
+
     return bool(pc.all(pc.match_substring_regex(text, _pattern(time_format)), min_count=0).as_py())
 
 
@@ -129,4 +136,6 @@ def _pattern(time_format: str) -> str:
 
 
 def _two(digits: Any) -> Any:
+    import pyarrow.compute as pc
+
     return digits.zfill(2) if isinstance(digits, str) else pc.utf8_lpad(digits, 2, "0")
