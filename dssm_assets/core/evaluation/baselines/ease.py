@@ -29,7 +29,7 @@ from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.retrieval.exact import top_k_scores
 
 BLOCK_COLUMNS: Final = 256
-"""Columns of the weights computed at once."""
+"""Columns of the weights, and rows of X'X, computed at once."""
 
 
 def fit(data: FitData) -> Arrays:
@@ -91,7 +91,9 @@ def count_cooccurrences(history: Iterable[Interactions], items: IntArray) -> NDA
     total = np.zeros((len(items), len(items)))
     for interactions in history:
         users = log_counts(interactions, items).astype(np.float64)
-        total += (users.T @ users).toarray()
+        by_item = users.T.tocsr()
+        for begin in range(0, len(items), BLOCK_COLUMNS):  # the whole product would be three times as large as the sum
+            total[begin : begin + BLOCK_COLUMNS] += (by_item[begin : begin + BLOCK_COLUMNS] @ users).toarray()
     return total
 
 
