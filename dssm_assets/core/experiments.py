@@ -191,7 +191,7 @@ def comparison_markdown(table: pa.Table, ds: str) -> str:
         f"# Experiments on {ds}",
         "",
         "Warm users and items, 95% bootstrap intervals over users; gain over the row `regular` with the interval of the",
-        "difference on the same users: if it holds 0, this day shows no difference between the two.",
+        "difference on the same users: if it holds 0, the difference is not distinguishable from chance on this day.",
         "",
         "| experiment | changed | scorer | scope | k | hit_rate | gain | users |",
         "|---|---|---|---|---|---|---|---|",

@@ -37,7 +37,7 @@ from dssm_assets.core.config.channels import ChannelName
 PRIOR_PAIRS: Final = 20.0
 """How many pairs the defaults are worth."""
 ROWS_PER_USER: Final = 80
-"""Candidates of a user that are fitted on, besides the positive ones. They stand for all others."""
+"""Candidates of a user that are fitted on, next to the positive ones, weighted so that they represent all others."""
 MAX_STEPS: Final = 50
 _BLOCK_USERS: Final = 64
 

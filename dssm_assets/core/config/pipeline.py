@@ -202,7 +202,8 @@ class Calendar(Section):
     """The range of daily partitions."""
 
     start: dt.date = Field(
-        description="First day with data: the first daily partition. Days before it are not read, even where they are stored."
+        description="First day with data: the first daily partition. Histories, and rolling states that are rebuilt, begin with it, even where earlier "
+        "days are stored; to make stored states begin later, use `--with-upstream`."
     )
     end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
     timezone: str = Field(
