@@ -235,6 +235,26 @@ def test_init_reads_columns_of_a_german_shop(tmp_path, monkeypatch):
     assert table["value_columns"] == ["Einzelpreis"]
 
 
+@pytest.mark.parametrize("names", [["_delta_log/0.json", "_delta_log/1.json"], ["schema.json", "meta.json"]])
+def test_json_next_to_a_table_is_no_part_of_it(sources, tmp_path, names):
+    (tmp_path / "log").mkdir()
+    (sources / "behavior.parquet").rename(tmp_path / "log" / "part-0.parquet")
+    for name in names:
+        path = tmp_path / "log" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"commitInfo": {}}\n')
+    assert init("--timezone", worlds.TIMEZONE, behavior="log") == 0
+    assert written(tmp_path)["tables"]["behavior"]["format"] == "parquet"
+
+
+def test_numbers_with_a_comma_set_the_decimal_mark_of_csv_alone(sources, tmp_path):
+    rows = worlds.item_rows()
+    prices = [f"{n},5" for n in range(len(rows))]
+    pq.write_table(pa.Table.from_pylist(rows).append_column("price", [prices]), tmp_path / "items.parquet")
+    assert init("--timezone", worlds.TIMEZONE, item="items.parquet") == 0
+    assert "decimal_mark" not in written(tmp_path)["tables"]["item"]
+
+
 def test_lists_of_items_become_features(sources, tmp_path):
     rows = [
         {**row, "tags": [f"t{n % 3}", "all"], "more": {"kind": f"k{n % 4}"}, "parts": [{"n": 1}]}

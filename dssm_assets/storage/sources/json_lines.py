@@ -27,6 +27,9 @@ BLOCK_BYTES: Final = 16 * 2**20
 _MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|boolean) to (?:string|number|boolean) ")
 
 
+_NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
+
+
 def find_schema(handle: Any, where: str) -> pa.Schema:
     """Returns the columns of all lines of an open file, which is read to its end.
 
@@ -68,8 +71,11 @@ def read_blocks(handle: Any, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def _line_blocks(handle: Any) -> Iterator[bytes]:
+    """Yields whole lines; refuses a line `null`: arrow ends the process if it is the first, and else makes a row of it."""
     while block := handle.read(BLOCK_BYTES):
         lines = block + handle.readline()
+        if lines.lstrip().startswith(b"null") or _NULL_LINE.search(lines):
+            raise pa.ArrowInvalid("JSON parse error: a line is null")
         if lines.strip():
             yield lines
 

@@ -13,7 +13,7 @@ from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.convert import COMMA_NUMBER, decode_column, with_decimal_point
+from dssm_assets.core.sources.convert import decode_column, with_decimal_point
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
@@ -21,6 +21,8 @@ DS: Final = "ds"
 
 _INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
 _NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
+_COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
+"""Without leading zeros, which zip codes and article numbers have."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class CsvTypes:
             column = table.column(name)
             if column.null_count < len(column):
                 self.has_value.add(name)
-            pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER if self.decimal_mark is None else COMMA_NUMBER}
+            pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER if self.decimal_mark is None else _COMMA_NUMBER}
             self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
         return table
 

@@ -222,8 +222,11 @@ def day_folders(folder: SourceFolder) -> dict[str, list[str]]:
     return dict(sorted(days.items()))
 
 
+def is_hidden(path: str, start: str) -> bool:
+    """Returns whether a file, or a folder between it and `start`, has a name that starts with "_" or "."."""
+    return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
+
+
 def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
-    parts = path[len(start) :].strip("/").split("/")
-    if any(part.startswith(("_", ".")) for part in parts):
-        return False
-    return parts[-1].endswith(ENDINGS[file_format]) or "." not in parts[-1]
+    name = posixpath.basename(path[len(start) :])
+    return not is_hidden(path, start) and (name.endswith(ENDINGS[file_format]) or "." not in name)

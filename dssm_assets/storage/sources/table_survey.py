@@ -21,6 +21,7 @@ from dssm_assets.storage.sources.source_files import (
     SourceFile,
     SourceMissingError,
     day_folders,
+    is_hidden,
     list_files,
     open_folder,
 )
@@ -60,7 +61,7 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     chosen = (parts if is_log else parts[-1:]) or [None]
     files = [file for part in chosen for file in list_files(folder, part)]
     profiles = _profiles(table, files)
-    if any(column.has_decimal_comma for column in profiles) and files[0].separator() != ",":
+    if any(column.has_decimal_comma for column in profiles) and table.format is FileFormat.CSV and files[0].separator() != ",":
         table = table.model_copy(update={"decimal_mark": ","})
         profiles = _profiles(table, files)
     return TableSurvey(table, tuple(profiles), tuple(days))
@@ -96,15 +97,19 @@ def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile
 
 
 def _find_layout(uri: str, name: str) -> SourceTable:
-    """Returns a table with format and layout, judged by file endings and folders named ds=..."""
+    """Returns a table with format and layout, judged by file endings and folders named ds=...
+
+    It is JSON lines only without parquet and csv: a `schema.json` next to a table is no part of it.
+    """
     fs, path = open_location(uri, name)
     with location_errors(uri, name):
         exists = fs.exists(path)
     if not exists:
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
     names = [path] if fs.isfile(path) else sorted(map(str, fs.find(path)))
-    counts = {form: sum(found.endswith(endings) for found in names) for form, endings in ENDINGS.items()}
-    chosen = max(counts, key=lambda form: counts[form])
+    shown = [found for found in names if not is_hidden(found, path)]
+    counts = {form: sum(found.endswith(endings) for found in shown) for form, endings in ENDINGS.items()}
+    chosen = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))
     if not counts[chosen]:
         others = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
         remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"

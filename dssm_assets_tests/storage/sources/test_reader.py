@@ -125,6 +125,12 @@ def test_csv_numbers_may_have_a_decimal_comma(tmp_path: Path) -> None:
     assert rows.to_pydict() == {"user_id": [1, 2], "price": [1012.5, 7.0], "code": ["1,5,2", "x"], "age": [3, 4]}
 
 
+def test_csv_codes_with_leading_zeros_are_text_with_a_decimal_comma_too(tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text("user_id;zip;price\n00012;01234;0,5\n00000;20095;-1.200,25\n")
+    ((_, rows),) = read_all(users(tmp_path / "u.csv", format="csv", decimal_mark=","), "2026-01-01")
+    assert rows.to_pydict() == {"user_id": ["00012", "00000"], "zip": ["01234", "20095"], "price": [0.5, -1200.25]}
+
+
 def test_csv_ids_with_one_letter_are_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"user_id\n1\n"))
     (tmp_path / "b.csv").write_text("user_id\nu2\n")
@@ -250,6 +256,8 @@ def test_json_lines_may_be_compressed_and_differ_between_files(tmp_path: Path) -
         ('{"user_id": 1}\n{"user_id":', "expected JSON lines: an object per line, got JSON parse error"),
         ('{"user_id": 1}\n{"user_id": ["a"]}', r"Column\(/user_id\) changed from number to array in row 1"),
         ('{"user_id": 1}\n{"user_id":\n"a"}', r"Column\(/user_id\) changed from number to string in row 1"),
+        ('null\n{"user_id": 1}', "expected JSON lines: an object per line, got JSON parse error: a line is null"),
+        ('{"user_id": 1}\n null \r\n{"user_id": 1}', "an object per line, got JSON parse error: a line is null"),
         ("", r"column user_id \(our user_id\): expected the column to exist, got columns none"),
     ],
 )
