@@ -25,7 +25,7 @@ def test_every_key_has_a_meaning() -> None:
     "row",
     [
         "| `seed` | integer, ≥ 0, < 9223372036854775808 | `17` | Seed of everything random. The same seed gives the same bytes. |",
-        "| `start` | date | required | First day with data: the first daily partition. Days before it are not read, even where they are stored. |",
+        "| `start` | date | required | First day with data: the first daily partition. Histories, and rolling states that are rebuilt, begin with it, even where earlier days are stored; to make stored states begin later, use `--with-upstream`. |",
         '| `timezone` | text | `"UTC"` | Time zone that defines days, hours and weekdays: a name such as Asia/Shanghai, no offset. |',
         "| `layout` | [Layout](#layout) | `snapshot` | How the table is divided into days. |",
         "| `hidden_units` | list of integer ≥ 1, ≤ 65536 | `[128]` | Widths of each tower's hidden layers, the first one first. |",
