@@ -187,8 +187,10 @@ def _check_log(
     """Reads the log once; raises faults of its files and columns, and collects faults of its rows."""
     table = config.tables.behavior
     types: CsvTypes | None = None
+    seen: set[str] = set()
     for plans in _file_groups(table, days):
         types = types or csv_types(table, plans)
+        seen.update(name for plan in plans for name in plan.columns)
         for block in (block for plan in plans for block in plan.blocks()):
             types.observe(block)
             scan.observe(block)
@@ -200,6 +202,10 @@ def _check_log(
             if kinds := types.candidates.get(name):
                 scan.ids[name] = ids.cast(kinds[0])
     found.faults.extend(scan.faults(config.events))
+    for name in (*table.value_columns, *table.context_columns):
+        if types is not None and name not in seen:  # days of JSON lines may lack it, but not all of them
+            where, remedy = f"table behavior_table, column {name}", "correct tables.behavior, or take the column out of it"
+            found.faults.append(Fault(where, "the column to exist on one of the days", "no day that has it", remedy))
     if scan.days:
         _check_days(found, "behavior_table", [day for day in days if day not in scan.days], table)
         outside = scan.rows - sum(scan.days[day] for day in days if day in scan.days)

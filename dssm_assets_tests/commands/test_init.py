@@ -250,7 +250,10 @@ def test_json_next_to_a_table_is_no_part_of_it(sources, tmp_path, names):
 def test_numbers_with_a_comma_set_the_decimal_mark_of_csv_alone(sources, tmp_path):
     rows = worlds.item_rows()
     prices = [f"{n},5" for n in range(len(rows))]
-    pq.write_table(pa.Table.from_pylist(rows).append_column("price", [prices]), tmp_path / "items.parquet")
+    first_line = pa.table({"note": [";\n"] * len(rows), "price": prices})
+    for column in (table := pa.Table.from_pylist(rows)).column_names:
+        first_line = first_line.append_column(column, table[column])
+    pq.write_table(first_line, tmp_path / "items.parquet")
     assert init("--timezone", worlds.TIMEZONE, item="items.parquet") == 0
     assert "decimal_mark" not in written(tmp_path)["tables"]["item"]
 

@@ -1,6 +1,7 @@
 """`dssm-assets validate`: every fault of a configuration and its data, listed before any run."""
 
 import datetime as dt
+import json
 import re
 import sys
 
@@ -305,6 +306,20 @@ def test_missing_day_folders_of_an_entity_table(tmp_path):
         "table item_table: expected every day of the calendar, got nothing for 2024-01-11, 2024-01-12. "
         "To fix: load those days, or change calendar"
     )
+
+
+def test_days_of_json_lines_may_lack_values_unless_all_do(tmp_path):
+    log = {"uri": "{data}/log", "layout": "ds_folders", "format": "json"}
+    loaded = worlds.write_world(tmp_path, {"tables": {"behavior": log}})
+    for number, day in enumerate(worlds.DAYS):
+        (tmp_path / "log" / f"ds={day}").mkdir(parents=True)
+        missing = {"page", "price"} if number else {"page"}
+        rows = [{name: row[name] for name in row if name not in missing} for row in worlds.log_rows([number])]
+        (tmp_path / "log" / f"ds={day}" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert fault(loaded).startswith(
+        "table behavior_table, column page: expected the column to exist on one of the days, got no day that has it. To fix:"
+    )
+    worlds.run_steps(loaded, ["behavior_table"], worlds.DAYS[:3])
 
 
 def test_a_sequence_reads_the_history_and_context_the_sample(tmp_path):

@@ -223,6 +223,8 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _D
 
 def _wanted_blocks(plan: PlannedFile, day_filter: _DayFilter) -> Iterator[pa.Table]:
     """Yields the rows of a file in blocks, without parquet row groups that have no wanted day."""
+    if EVENT_TIME not in plan.columns:
+        return plan.blocks()
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
     return plan.blocks(lambda group: day_filter.may_hold(group, column, kind))
 

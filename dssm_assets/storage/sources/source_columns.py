@@ -53,19 +53,32 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
 
     Older files may lack columns that the configuration does not name (they become null) and may have narrower number types.
+    A key that no line of a JSON file has may be one that the configuration names, if another file has it.
 
     Raises:
-        SchemaError: naming every configured column that a file lacks, every duplicate name, and every column whose types are
-            incompatible.
+        SchemaError: naming every configured column that a file lacks (of JSON: all files), every duplicate name, every column
+            whose types are incompatible, and every file of JSON lines without any of the columns.
     """
     faults: list[Fault] = []
     chosen: list[dict[str, str]] = []
     types: dict[str, dict[str, SourceFile]] = {}
     merged: dict[str, pa.DataType] = {}
-    for file in files:
-        schema = file.schema()
-        columns, wrong = _choose_columns(table, schema.names, file)
-        faults.extend(wrong)
+    schemas = [file.schema() for file in files]
+    if table.format is FileFormat.JSON:
+        names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+        where = files[0].where if len(files) == 1 else f"table {files[0].name}, all of {len(files)} files"
+        wanted, faults = _choose_columns(table, names, files[0].name, where)
+    for file, schema in zip(files, schemas, strict=True):
+        if table.format is FileFormat.JSON:
+            columns = {ours: source for ours, source in wanted.items() if source in schema.names}
+            if schema.names and wanted and not columns:
+                expected = f"one of the columns {', '.join(wanted.values())}"
+                faults.append(
+                    Fault(file.where, expected, f"columns {', '.join(schema.names)}", "take the file out of the folder")
+                )
+        else:
+            columns, wrong = _choose_columns(table, schema.names, file.name, file.where)
+            faults.extend(wrong)
         chosen.append(columns)
         for ours, source in columns.items():
             kind = _decoded(schema.field(source).type)
@@ -78,6 +91,7 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
             faults.append(Fault(where, "compatible types in all files", found, "write the files again with one type"))
     if faults:
         raise SchemaError(faults)
+    merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
     common = pa.schema(list(merged.items()))
     return [PlannedFile(file, columns, common) for file, columns in zip(files, chosen, strict=True)]
 
@@ -126,8 +140,10 @@ class CsvTypes:
         return table
 
 
-def _choose_columns(table: SourceTable, names: Sequence[str], file: SourceFile) -> tuple[dict[str, str], list[Fault]]:
-    key = f"tables.{file.name.removesuffix('_table')}"
+def _choose_columns(
+    table: SourceTable, names: Sequence[str], table_name: str, where: str
+) -> tuple[dict[str, str], list[Fault]]:
+    key = f"tables.{table_name.removesuffix('_table')}"
     named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
@@ -135,18 +151,23 @@ def _choose_columns(table: SourceTable, names: Sequence[str], file: SourceFile) 
     exist = ", ".join(names) or "none"
     faults = []
     for ours, source in [*named.items(), *((name, name) for name in rest)]:
-        if source not in names:
+        if source not in names and ours not in _may_lack(table):
             remedy = f"add it to the source, or correct {key}.columns.{ours} or {key}.keep"
-            faults.append(
-                Fault(f"{file.where}, column {source} (our {ours})", "the column to exist", f"columns {exist}", remedy)
-            )
+            faults.append(Fault(f"{where}, column {source} (our {ours})", "the column to exist", f"columns {exist}", remedy))
     for name in rest:
         if name in named:
             remedy = f"list the columns to keep in {key}.keep, without {name}"
             got = f"{named[name]} mapped to it and a column of that name"
-            faults.append(Fault(f"{file.where}, column {name}", "one source column for each of our columns", got, remedy))
+            faults.append(Fault(f"{where}, column {name}", "one source column for each of our columns", got, remedy))
     chosen = named | {name: name for name in rest if name not in named}
     return {ours: source for ours, source in chosen.items() if source in names}, faults
+
+
+def _may_lack(table: SourceTable) -> list[str]:
+    """Returns our columns that a day may lack: no line of JSON in a day folder need have a value."""
+    if isinstance(table, BehaviorTable) and table.format is FileFormat.JSON and table.layout is Layout.DS_FOLDERS:
+        return [*table.value_columns, *table.context_columns]
+    return []
 
 
 def _needed(table: SourceTable) -> list[str]:

@@ -249,6 +249,39 @@ def test_json_lines_may_be_compressed_and_differ_between_files(tmp_path: Path) -
     assert rows.to_pydict() == {"user_id": [1, 2, 3], "age": [30.0, 1.5, None], "city": [None, "Ulm", None]}
 
 
+def test_a_key_that_one_file_of_json_lines_lacks_is_null(tmp_path: Path) -> None:
+    rows = [{"user_id": 1, "item_id": n, "event_time": f"2026-01-0{n + 1}"} for n in range(3)]
+    write_lines(tmp_path / "a.jsonl", [rows[0] | {"price": 2.5}])
+    write_lines(tmp_path / "b.jsonl", rows[1:2])
+    (tmp_path / "c.jsonl").touch()
+    table = behavior(tmp_path, format="json", value_columns=["price"])
+    found = read(table, "2026-01-01", "2026-01-02")
+    assert [[row["price"] for row in day] for day in found.values()] == [[2.5], [None]]
+    with pytest.raises(
+        SchemaError, match=r"all of 3 files, column store \(our store\): expected the column to exist"
+    ) as caught:
+        read(table.model_copy(update={"context_columns": ["store"]}), "2026-01-01")
+    assert len(caught.value.faults) == 1
+    write_lines(tmp_path / "c.jsonl", [{"user_id": 1, "item_id": 3}])
+    with pytest.raises(SchemaError, match="1 rows without one"):
+        read(table, "2026-01-01")
+    write_lines(tmp_path / "c.jsonl", [{"version": 1}])
+    with pytest.raises(SchemaError, match=r"c\.jsonl: expected one of the columns user_id, .*, got columns version"):
+        read(table, "2026-01-01")
+
+
+def test_a_day_of_json_lines_may_lack_values_but_not_ids(tmp_path: Path) -> None:
+    row = {"user_id": 1, "item_id": 2, "event_time": "2026-01-01"}
+    for day, more in (("01", {"price": 3}), ("02", {})):
+        (tmp_path / f"ds=2026-01-{day}").mkdir()
+        write_lines(tmp_path / f"ds=2026-01-{day}" / "a.json", [row | more])
+    table = behavior(tmp_path, format="json", layout="ds_folders", value_columns=["price"], context_columns=["store"])
+    found = read(table, "2026-01-01", "2026-01-02")
+    assert [[(row["price"], row["store"]) for row in day] for day in found.values()] == [[(3, None)], [(None, None)]]
+    with pytest.raises(SchemaError, match=r"column who \(our user_id\): expected the column to exist"):
+        read(table.model_copy(update={"columns": {"user_id": "who"}}), "2026-01-01")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
