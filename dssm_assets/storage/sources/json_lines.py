@@ -1,7 +1,7 @@
 """JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file.
 
 A key that a line lacks is null. Texts stay texts: a timestamp in a text is read by `core/sources/event_time.py`. Whole numbers are
-int64; a column that also has fractions is float64; one of numbers and texts is text, as in csv. What is in an object becomes a column of its own: `{"user": {"id": 1}}` has the
+int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. What is in an object becomes a column of its own: `{"user": {"id": 1}}` has the
 column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
@@ -10,6 +10,7 @@ Belongs here: lines to columns. Does not belong here: opening files (`source_fil
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -31,7 +32,7 @@ _NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
 
 
 def find_schema(handle: Any, where: str) -> pa.Schema:
-    """Returns the columns of all lines of an open file, which is read to its end.
+    """Returns the columns of all lines of an open file, which is read to its end; the type of those without any value is null.
 
     Raises:
         SchemaError: a column has types that no type can hold, such as numbers and lists; or two columns have one name.
@@ -46,7 +47,13 @@ def find_schema(handle: Any, where: str) -> pa.Schema:
             found = _unify(found, schema)
         except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
             raise SchemaError(Fault(where, "one type per column", str(error), "write the file again with one type")) from error
-    return pa.schema([field.with_type(_map_types(field.type, _with_values)) for field in found])
+    objects = {name[:end] for name in found.names for end, letter in enumerate(name) if letter == "."}
+    return pa.schema([field for field in found if not (pat.is_null(field.type) and field.name in objects)])
+
+
+def text_without_values(kind: pa.DataType) -> pa.DataType:
+    """Returns a type of `find_schema` with text where no value was found."""
+    return _map_types(kind, lambda one: pa.string() if pat.is_null(one) else one)
 
 
 def read_blocks(handle: Any, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -94,29 +101,38 @@ def _read(lines: bytes, options: pj.ParseOptions) -> pa.Table:
             lines = _write_texts(lines, mixed[1].split("/"), error)
 
 
+class _Number(str):
+    """A number as it is written: an id of more than 64 bits keeps its digits, and 1.10 its zero."""
+
+
+def _write_number(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(str(value))
+
+
 def _write_texts(lines: bytes, path: list[str], error: pa.ArrowInvalid) -> bytes:
     """Returns lines with texts in place of the numbers and booleans at a path; raises the error if they are not one object a line."""
     *parents, last = path
     rows = []
     for line in lines.splitlines():
         try:
-            row = node = orjson.loads(line or b"{}")
-        except orjson.JSONDecodeError:
+            row = node = json.loads(line or b"{}", parse_int=_Number, parse_float=_Number)
+        except ValueError:
             raise error from None
         for key in parents:
             node = node.get(key) if isinstance(node, dict) else None
-        if isinstance(node, dict) and isinstance(node.get(last), bool | int | float):
-            node[last] = orjson.dumps(node[last]).decode()
-        rows.append(orjson.dumps(row) if line else line)
+        if isinstance(node, dict) and isinstance(node.get(last), bool | _Number):
+            node[last] = str(node[last]) if isinstance(node[last], _Number) else orjson.dumps(node[last]).decode()
+        try:
+            rows.append(orjson.dumps(row, _write_number, orjson.OPT_PASSTHROUGH_SUBCLASS) if line else line)
+        except orjson.JSONEncodeError:
+            raise error from None
     return b"\n".join(rows)
 
 
 def _unify(found: pa.Schema, schema: pa.Schema) -> pa.Schema:
     """Returns the columns of both, with text for a plain column of different types."""
     mixed = {
-        field.name
-        for field in schema
-        if field.name in found.names and {_is_text(one) for one in (field.type, found.field(field.name).type)} == {True, False}
+        field.name for field in schema if field.name in found.names and _are_mixed(field.type, found.field(field.name).type)
     }
 
     def with_text(one: pa.Schema) -> pa.Schema:
@@ -125,10 +141,11 @@ def _unify(found: pa.Schema, schema: pa.Schema) -> pa.Schema:
     return pa.unify_schemas([with_text(found), with_text(schema)], promote_options="permissive")
 
 
-def _is_text(kind: pa.DataType) -> bool | None:
-    """Returns whether a plain type is text, None if it is none of texts, numbers and booleans."""
-    is_number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_boolean(kind)
-    return pat.is_string(kind) if pat.is_string(kind) or is_number else None
+def _are_mixed(left: pa.DataType, right: pa.DataType) -> bool:
+    """Returns whether two types are different ones of text, number and boolean."""
+    kinds = (pat.is_string, pat.is_boolean, lambda kind: pat.is_integer(kind) or pat.is_floating(kind))
+    found = [[is_kind(one) for is_kind in kinds] for one in (left, right)]
+    return found[0] != found[1] and all(any(one) for one in found)
 
 
 def _flatten(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[pa.Field]:
@@ -158,11 +175,6 @@ def _object(fields: list[pa.Field]) -> pa.DataType:
 def _plain(kind: pa.DataType) -> pa.DataType:
     """Returns text in place of the timestamps that arrow finds in texts."""
     return pa.string() if pat.is_timestamp(kind) else kind
-
-
-def _with_values(kind: pa.DataType) -> pa.DataType:
-    """Returns text where no value was found."""
-    return pa.string() if pat.is_null(kind) else kind
 
 
 def _map_types(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:

@@ -14,6 +14,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, 
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import decode_column, with_decimal_point
+from dssm_assets.storage.sources.json_lines import text_without_values
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
@@ -91,6 +92,8 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
             faults.append(Fault(where, "compatible types in all files", found, "write the files again with one type"))
     if faults:
         raise SchemaError(faults)
+    if table.format is FileFormat.JSON:
+        merged = {name: text_without_values(kind) for name, kind in merged.items()}
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
     common = pa.schema(list(merged.items()))
     return [PlannedFile(file, columns, common) for file, columns in zip(files, chosen, strict=True)]

@@ -209,16 +209,51 @@ def test_json_numbers_among_texts_are_texts(tmp_path: Path, monkeypatch: pytest.
     lines = [
         {"user_id": 1, "note": True, "more": {"a": 1.5, "b": 1}},
         {"user_id": "guest", "note": "x", "more": {"a": "y", "b": 2}},
-        {"user_id": 12, "note": None},
+        {"user_id": 12, "note": None, "is_new": True},
+        {"user_id": 12, "is_new": 0},
     ]
     write_lines(tmp_path / "u.jsonl", lines)
     ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
     assert rows.to_pydict() == {
-        "user_id": ["1", "guest", "12"],
-        "note": ["true", "x", None],
-        "more.a": ["1.5", "y", None],
-        "more.b": [1, 2, None],
+        "user_id": ["1", "guest", "12", "12"],
+        "note": ["true", "x", None, None],
+        "more.a": ["1.5", "y", None, None],
+        "more.b": [1, 2, None, None],
+        "is_new": [None, None, "true", "0"],
     }
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1 << 24])
+def test_json_numbers_among_texts_are_written_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", block_bytes)
+    ids = ["123456789012345678901", "123456789012345678902", "1.10", "-5", '"guest"']
+    (tmp_path / "u.jsonl").write_text("".join(f'{{"user_id": {one}, "n": {{"é": [1.50, 2]}}, "at": "ü"}}\n' for one in ids))
+    ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
+    assert rows.to_pydict() == {"user_id": [*ids[:4], "guest"], "n.é": [[1.5, 2.0]] * 5, "at": ["ü"] * 5}
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1 << 24])
+def test_an_object_that_is_null_in_some_lines_is_no_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", block_bytes)
+    coupons = [None, {"code": "a", "of": None}, None, {"code": "b", "of": {"shop": 1}}]
+    write_lines(tmp_path / "u.jsonl", [{"user_id": 1, "coupon": coupon} for coupon in coupons])
+    ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
+    assert rows.to_pydict() == {
+        "user_id": [1] * 4,
+        "coupon.code": [None, "a", None, "b"],
+        "coupon.of.shop": [None, None, None, 1],
+    }
+
+
+def test_a_key_without_a_value_in_one_file_has_the_type_of_the_other(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"user_id": 1, "age": None, "tags": []}])
+    write_lines(tmp_path / "b.jsonl", [{"user_id": 2, "age": 30, "tags": [1]}])
+    ((_, rows),) = read_all(users(tmp_path, format="json"), "2026-01-01")
+    assert rows.to_pydict() == {"user_id": [1, 2], "age": [None, 30], "tags": [[], [1]]}
 
 
 def test_ids_and_times_may_be_in_objects_of_json_lines(tmp_path: Path) -> None:
