@@ -39,6 +39,8 @@ PRIOR_PAIRS: Final = 20.0
 ROWS_PER_USER: Final = 80
 """Candidates of a user that are fitted on, next to the positive ones, weighted so that they represent all others."""
 MAX_STEPS: Final = 50
+_DECIMALS: Final = 9
+"""Of a weight that are kept. The last of a float64 depend on where in memory a process has its arrays; 1e-6 is what the fit is good for."""
 _BLOCK_USERS: Final = 64
 
 
@@ -136,6 +138,7 @@ def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]
     by_name = dict(zip(names, np.concatenate([one.signals for one in rows], axis=1), strict=True))
     values = np.stack([_value(term, by_name) for term in terms], axis=1)
     intercept, found = fit_logistic(values, is_positive, weight, start)
+    intercept, found = round(intercept, _DECIMALS), found.round(_DECIMALS)
     weights = {**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}
     if ChannelName.VECTORS not in known:
         weights = _stand_in(weights)

@@ -78,6 +78,13 @@ def test_pairs_are_counted_also_where_no_channel_proposed_the_item() -> None:
     assert (fitted.truth_pairs, fitted.proposed_pairs) == (3, 2)
 
 
+def test_the_order_of_sums_is_not_seen_in_the_weights() -> None:
+    days = [HeldOutDay(worlds.channels(), np.array([0, 2, 3]), np.array(items)) for items in ([0, 4, 5], [1, 2, 4], [0, 5, 4])]
+    forward, backward = fit_merges(NAMES, days).merges, fit_merges(NAMES, days[::-1]).merges
+    assert forward[0].weights != {term: DEFAULT_WEIGHTS.get(term, 0.0) for term in forward[0].weights}
+    assert forward == backward
+
+
 def test_a_user_without_pairs_is_left_out() -> None:
     one, two = (fit_merges(NAMES, [held_out([0, 2], users=users)] * 9).merges for users in (1, 2))
     assert one == two
