@@ -75,7 +75,7 @@ class SourceTable(Section):
     decimal_mark: Literal[","] | None = Field(
         default=None,
         description="`,`: numbers in texts have a comma before their fractions and may have points between thousands, `1.234,50` "
-        "(default: a point before the fractions).",
+        "(default: a point before the fractions). For value columns of a log, and for users and items in csv.",
     )
 
     @field_validator("uri")
@@ -168,6 +168,13 @@ class Tables(Section):
         default=None, description="One row per item (default: no such table, items are the ids in the log)."
     )
     behavior: BehaviorTable = Field(description="One row per event.")
+
+    @field_validator("user", "item")
+    @classmethod
+    def _has_a_comma_in_csv_alone(cls, value: SourceTable | None) -> SourceTable | None:
+        if value is not None and value.decimal_mark is not None and value.format is not FileFormat.CSV:
+            raise ValueError(f"decimal_mark is for csv: write the numbers of this {value.format} table as numbers")
+        return value
 
 
 class Events(Section):

@@ -5,7 +5,7 @@ Rules:
       March 1973 in milliseconds) and refuses a column with both, or with values from 10**14 on;
     - floats must be whole numbers and are then read as integers;
     - text is ISO 8601 (`2026-01-31`, `2026-01-31 10:00`, `2026-01-31T10:00:00.123+02:00`, `...Z`) or a decimal integer; with a
-      format (`time_format.py`), text is read by it alone, and so are integers if it is one of digits (20260131);
+      format (`time_format.py`), text is read by it alone, and so are integers, and whole floats, if it is one of digits (20260131);
     - a timestamp without a zone is wall-clock time of the calendar's zone: the earlier one if the clock shows it twice, and the
       first one after the gap if the clock skips it;
     - digits finer than a millisecond are cut off.
@@ -57,8 +57,9 @@ def to_event_time_ms(
     kind = column.type
     if pat.is_null(kind):
         return column.cast(pa.int64())
-    if time_format is not None and pat.is_integer(kind) and reads_integers(time_format):
-        column = column.cast(pa.string())
+    is_number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
+    if time_format is not None and is_number and reads_integers(time_format):
+        column = whole_numbers(column, where, _REMEDY).cast(pa.string())
     if is_text(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         text = pc.if_else(pc.equal(text, ""), None, text)
@@ -75,7 +76,7 @@ def to_event_time_ms(
         return coarse.cast(pa.int64()) if kind.tz else _from_wall_clock(coarse, timezone)
     if pat.is_date(kind):
         return _from_wall_clock(column.cast(pa.timestamp("ms")), timezone)
-    if pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind):
+    if is_number:
         return _from_integers(whole_numbers(column, where, _REMEDY), unit, where)
     raise SchemaError(Fault(where, "timestamps", str(kind), _REMEDY))
 

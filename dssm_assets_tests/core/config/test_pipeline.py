@@ -61,6 +61,17 @@ def test_all_faults_come_at_once() -> None:
         parse_config(raw)
 
 
+@pytest.mark.parametrize("form", ["parquet", "json"])
+def test_a_decimal_comma_of_users_is_for_csv_alone(form: str) -> None:
+    raw = copy.deepcopy(SMALLEST)
+    raw["tables"]["user"] = {"uri": "users", "format": form, "decimal_mark": ","}
+    with pytest.raises(ConfigError, match=rf"tables\.user.*decimal_mark is for csv: write the numbers of this {form} table"):
+        parse_config(raw)
+    raw["tables"]["user"]["format"] = "csv"
+    raw["tables"]["behavior"] |= {"format": form, "decimal_mark": ","}
+    assert parse_config(raw).tables.user is not None
+
+
 @pytest.mark.parametrize("value", ["%d.%m", "%d.%b.%Y", 3])
 def test_time_format_that_reads_no_date_is_refused(value: object) -> None:
     raw = copy.deepcopy(SMALLEST)

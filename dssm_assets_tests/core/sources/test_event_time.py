@@ -89,6 +89,9 @@ def test_text_in_a_format_is_read_by_it_alone() -> None:
     assert read_german(["1.1.2026 13:00", " 01.01.2026 13:00 ", "", None]) == [NOON_MS, NOON_MS, None, None]
     assert read_german(pa.array([NOON_MS // 1000])) == [NOON_MS]
     assert read([20260101], time_format="%Y%m%d") == [NOON_MS - 12 * hour]
+    assert read([20260101.0, None], time_format="%Y%m%d") == [NOON_MS - 12 * hour, None]
+    with pytest.raises(SchemaError, match=r"expected whole numbers, got 1 values.*20260101\.5"):
+        read([20260101.5], time_format="%Y%m%d")
     with pytest.raises(
         SchemaError,
         match=r"text in the format '%d\.%m\.%Y %H:%M', got 1 others, such as \['2026-01-01 13:00'\].*correct time_format",
