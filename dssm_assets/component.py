@@ -33,6 +33,10 @@ class StarterTables(BaseModel):
     user: str | None = Field(None, description="The table of users (default: none, their ids are in the log).")
     item: str | None = Field(None, description="The table of items (default: none, their ids are in the log).")
     timezone: str = Field("UTC", description="Time zone of days, e.g. Europe/Berlin.")
+    time_format: str | None = Field(
+        None,
+        description="Format of the log's times in text, such as %d.%m.%Y %H:%M (default: ISO 8601, or found by the values).",
+    )
 
 
 class RecallScaffolder(dg.Scaffolder[StarterTables]):
@@ -57,7 +61,17 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
                 raise ConfigError(Fault("option --behavior", "the behaviour log: a file, a folder or a URL", "none", remedy))
             name = folder.name.lower().replace("-", "_")
-            write_starter(StarterRequest(tables.user, tables.item, tables.behavior, folder, name, tables.timezone))
+            write_starter(
+                StarterRequest(
+                    tables.user,
+                    tables.item,
+                    tables.behavior,
+                    folder,
+                    name,
+                    tables.timezone,
+                    time_format=tables.time_format,
+                )
+            )
         except DssmError as error:
             if not any(folder.iterdir()):
                 folder.rmdir()  # dg has made it, and would refuse to write there the next time

@@ -22,7 +22,7 @@ import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.sources.convert import check_text, decode_column, is_text, whole_numbers
-from dssm_assets.core.sources.time_format import reads_integers, to_iso_text
+from dssm_assets.core.sources.time_format import digits_text, reads_integers, to_iso_text
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
@@ -59,7 +59,7 @@ def to_event_time_ms(
         return column.cast(pa.int64())
     is_number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
     if time_format is not None and is_number and reads_integers(time_format):
-        column = whole_numbers(column, where, _REMEDY).cast(pa.string())
+        column = digits_text(whole_numbers(column, where, _REMEDY), time_format)
     if is_text(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         text = pc.if_else(pc.equal(text, ""), None, text)

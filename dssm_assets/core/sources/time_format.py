@@ -1,6 +1,6 @@
 """Formats of times in texts that are not ISO 8601: read by the directives of strptime, and recognised by the values.
 
-Numbers of days, months and hours may lack the leading zero. Names of months and weekdays are not read, because they depend on the
+Numbers of days, months and hours may lack the leading zero, unless another number follows or precedes at once. Names of months and weekdays are not read, because they depend on the
 language. Two digits of a year are 1969 to 2068, as POSIX has it.
 
 A configuration checks its formats without pyarrow: the code location loads no heavy library.
@@ -31,6 +31,7 @@ _DIRECTIVES: Final = {
     "%f": r"(?P<fraction>\d{1,9})",
     "%z": r"(?P<zone>Z|z|[+-]\d{2}(?::?\d{2})?)",
 }
+_NO_NUMBERS: Final = ("%p", "%z")
 _TOKEN: Final = re.compile(r"%.|[^%]+|%$", re.DOTALL)
 _CLOCKS: Final = (
     "%H:%M:%S",
@@ -125,6 +126,15 @@ def reads_integers(time_format: str) -> bool:
     return all(token in _DIRECTIVES for token in _TOKEN.findall(time_format))
 
 
+def digits_text(integers: Any, time_format: str) -> pa.Array:
+    """Returns integers as texts of a format that `reads_integers`, with the zeros that an integer lacks: 60131 of %y%m%d is "060131"."""
+    import pyarrow.compute as pc
+
+    tokens = _TOKEN.findall(time_format)
+    width = 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)
+    return pc.utf8_lpad(integers.cast("string"), width, "0")
+
+
 def _fits(text: Any, time_format: str) -> bool:
     import pyarrow.compute as pc
 
@@ -132,7 +142,15 @@ def _fits(text: Any, time_format: str) -> bool:
 
 
 def _pattern(time_format: str) -> str:
-    return "^" + "".join(_DIRECTIVES.get(token) or re.escape(token) for token in _TOKEN.findall(time_format)) + "$"
+    tokens = _TOKEN.findall(time_format)
+    parts = []
+    for place, token in enumerate(tokens):
+        part = _DIRECTIVES.get(token) or re.escape(token)
+        neighbours = {*tokens[max(place - 1, 0) : place], *tokens[place + 1 : place + 2]}
+        if token in _DIRECTIVES and neighbours & (_DIRECTIVES.keys() - set(_NO_NUMBERS)):
+            part = part.replace(">0?", ">0").replace("[01]?", "[01]")  # two digits
+        parts.append(part)
+    return f"^{''.join(parts)}$"
 
 
 def _two(digits: Any) -> Any:

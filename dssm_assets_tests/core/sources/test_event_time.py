@@ -89,6 +89,8 @@ def test_text_in_a_format_is_read_by_it_alone() -> None:
     assert read_german(["1.1.2026 13:00", " 01.01.2026 13:00 ", "", None]) == [NOON_MS, NOON_MS, None, None]
     assert read_german(pa.array([NOON_MS // 1000])) == [NOON_MS]
     assert read([20260101], time_format="%Y%m%d") == [NOON_MS - 12 * hour]
+    assert read([60131, 260131], time_format="%y%m%d") == read(["2006-01-31", "2026-01-31"])
+    assert read([1022026], time_format="%d%m%Y") == read(["2026-02-01"])
     assert read([20260101.0, None], time_format="%Y%m%d") == [NOON_MS - 12 * hour, None]
     with pytest.raises(SchemaError, match=r"expected whole numbers, got 1 values.*20260101\.5"):
         read([20260101.5], time_format="%Y%m%d")
