@@ -102,7 +102,7 @@ def _read(lines: bytes, options: pj.ParseOptions) -> pa.Table:
 
 
 class _Number(str):
-    """A number as it is written: an id of more than 64 bits keeps its digits, and 1.10 its zero."""
+    """A number as it is written: an id of more than 64 bits keeps its digits, 1.10 its zero, and NaN is no null."""
 
 
 def _write_number(value: Any) -> orjson.Fragment:
@@ -115,7 +115,7 @@ def _write_texts(lines: bytes, path: list[str], error: pa.ArrowInvalid) -> bytes
     rows = []
     for line in lines.splitlines():
         try:
-            row = node = json.loads(line or b"{}", parse_int=_Number, parse_float=_Number)
+            row = node = json.loads(line or b"{}", parse_int=_Number, parse_float=_Number, parse_constant=_Number)
         except ValueError:
             raise error from None
         for key in parents:

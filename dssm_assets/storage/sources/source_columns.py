@@ -54,7 +54,8 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
 
     Older files may lack columns that the configuration does not name (they become null) and may have narrower number types.
-    A key that no line of a JSON file has may be one that the configuration names, if another file has it.
+    A key that no line of a JSON file has may be one that the configuration names, if another file has it. Columns of a log
+    of JSON without any line are text without rows, as those of a csv file with a header alone.
 
     Raises:
         SchemaError: naming every configured column that a file lacks (of JSON: all files), every duplicate name, every column
@@ -67,6 +68,9 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     schemas = [file.schema() for file in files]
     if table.format is FileFormat.JSON:
         names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+        if not names and isinstance(table, BehaviorTable):
+            empty = dict.fromkeys([*_needed(table), *table.columns, *(table.keep or [])])
+            return [PlannedFile(file, {}, pa.schema([(name, pa.string()) for name in empty])) for file in files]
         where = files[0].where if len(files) == 1 else f"table {files[0].name}, all of {len(files)} files"
         wanted, faults = _choose_columns(table, names, files[0].name, where)
     for file, schema in zip(files, schemas, strict=True):

@@ -229,9 +229,11 @@ def test_json_numbers_among_texts_are_written_as_they_were(
 ) -> None:
     monkeypatch.setattr(json_lines, "BLOCK_BYTES", block_bytes)
     ids = ["123456789012345678901", "123456789012345678902", "1.10", "-5", '"guest"']
-    (tmp_path / "u.jsonl").write_text("".join(f'{{"user_id": {one}, "n": {{"é": [1.50, 2]}}, "at": "ü"}}\n' for one in ids))
+    (tmp_path / "u.jsonl").write_text(
+        "".join(f'{{"user_id": {one}, "n": {{"é": [1.50, 2, Infinity]}}, "at": "ü"}}\n' for one in ids)
+    )
     ((_, rows),) = read_all(users(tmp_path / "u.jsonl", format="json"), "2026-01-01")
-    assert rows.to_pydict() == {"user_id": [*ids[:4], "guest"], "n.é": [[1.5, 2.0]] * 5, "at": ["ü"] * 5}
+    assert rows.to_pydict() == {"user_id": [*ids[:4], "guest"], "n.é": [[1.5, 2.0, float("inf")]] * 5, "at": ["ü"] * 5}
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1 << 24])
@@ -303,6 +305,17 @@ def test_a_key_that_one_file_of_json_lines_lacks_is_null(tmp_path: Path) -> None
     write_lines(tmp_path / "c.jsonl", [{"version": 1}])
     with pytest.raises(SchemaError, match=r"c\.jsonl: expected one of the columns user_id, .*, got columns version"):
         read(table, "2026-01-01")
+
+
+def test_a_day_of_json_lines_without_any_line_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "ds=2026-01-01").mkdir()
+    (tmp_path / "ds=2026-01-01" / "a.jsonl").write_text("\n")
+    for layout in ("ds_folders", "time_column"):
+        table = behavior(tmp_path, format="json", layout=layout, value_columns=["price"], allow_empty_days=True)
+        ((_, rows),) = read_all(table, "2026-01-01")
+        assert (rows.num_rows, rows.column_names) == (0, ["user_id", "item_id", "event_time", "price"])
+    with pytest.raises(EmptyDayError, match=r"day 2026-01-01.*allow_empty_days"):
+        read(table.model_copy(update={"allow_empty_days": False}), "2026-01-01")
 
 
 def test_a_day_of_json_lines_may_lack_values_but_not_ids(tmp_path: Path) -> None:
