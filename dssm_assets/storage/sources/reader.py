@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
@@ -140,15 +140,27 @@ def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]
 def _read_folders(
     table: SourceTable, folder: SourceFolder, days: list[str], paths: dict[str, str]
 ) -> Iterator[tuple[str, pa.Table]]:
+    empty: pa.Table | None = None
     for day in days:
         if day in paths:
             with _map_rows(table, folder, paths[day]) as rows:
-                yield day, rows
-        else:
-            # An empty day gets the columns of the first day that exists.
-            first = next(iter(day_folders(folder).values()))[0]
-            with _map_rows(table, folder, first) as rows:
-                yield day, rows.slice(0, 0)
+                has_types = rows.num_rows or table.format is FileFormat.PARQUET or not isinstance(table, BehaviorTable)
+                if has_types:
+                    yield day, rows
+            if has_types:
+                continue
+        empty = _empty_day(table, folder) if empty is None else empty
+        yield day, empty
+
+
+def _empty_day(table: SourceTable, folder: SourceFolder) -> pa.Table:
+    """Returns the columns of the first day that has rows, of the last one if none has: types of csv and JSON are those of values."""
+    for paths in day_folders(folder).values():
+        with _map_rows(table, folder, paths[0]) as rows:
+            empty = rows.schema.empty_table()
+            if rows.num_rows:
+                break
+    return empty
 
 
 def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezone: str) -> Iterator[tuple[str, pa.Table]]:

@@ -395,6 +395,21 @@ def test_a_day_that_may_be_empty_needs_no_folder(tmp_path: Path) -> None:
     assert empty.schema.equals(full.schema)
 
 
+@pytest.mark.parametrize(("ending", "text"), [("csv", "user_id,item_id,event_time\n"), ("json", "")])
+def test_a_day_without_rows_has_the_types_of_the_first_day_with_rows(tmp_path: Path, ending: str, text: str) -> None:
+    for day in ("01", "02"):
+        (tmp_path / f"ds=2026-01-{day}").mkdir()
+        (tmp_path / f"ds=2026-01-{day}" / f"a.{ending}").write_text(text)
+    row = "1,2,2026-01-03" if text else '{"user_id": 1, "item_id": 2, "event_time": "2026-01-03"}'
+    (tmp_path / "ds=2026-01-03").mkdir()
+    (tmp_path / "ds=2026-01-03" / f"a.{ending}").write_text(f"{text}{row}\n")
+    table = behavior(tmp_path, layout="ds_folders", format=ending, allow_empty_days=True)
+    days = read_all(table, "2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04")
+    assert [rows.num_rows for _, rows in days] == [0, 0, 1, 0]
+    assert {rows.schema for _, rows in days} == {days[2][1].schema}
+    assert days[2][1].schema.field("user_id").type == pa.int64()
+
+
 def test_two_folders_for_one_day_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0]))
     write(tmp_path / "ds=20260101" / "a.parquet", log([0]))
