@@ -137,9 +137,9 @@ class StarterInputs:
 
     @property
     def example_user(self) -> str:
-        """Returns a user id of the log, the one that occurs last for the first time; a placeholder where there are too many."""
+        """Returns the id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
         (column,) = (one for one in self.log.columns if one.name == self.roles.user_id)
-        return "USER_ID" if column.values is None or not len(column.values) else str(column.values[-1].as_py())
+        return "USER_ID" if column.values is None or not len(column.values) else str(column.values[0].as_py())
 
     @cached_property
     def settings(self) -> StarterSettings:
