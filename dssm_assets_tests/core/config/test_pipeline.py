@@ -69,7 +69,8 @@ def test_a_decimal_comma_of_users_is_for_csv_alone(form: str) -> None:
         parse_config(raw)
     raw["tables"]["user"]["format"] = "csv"
     raw["tables"]["behavior"] |= {"format": form, "decimal_mark": ","}
-    assert parse_config(raw).tables.user is not None
+    tables = parse_config(raw).tables
+    assert [tables.user.decimal_mark, tables.behavior.decimal_mark] == [",", ","]
 
 
 @pytest.mark.parametrize("value", ["%d.%m", "%d.%b.%Y", 3])
