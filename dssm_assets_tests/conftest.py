@@ -100,7 +100,7 @@ def pytest_sessionstart() -> None:
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
     if worker is not None:
         for path in sorted(HERE.rglob("test_*.py"))[int(worker.removeprefix("gw")) :: workers]:
-            with suppress(Exception, pytest.skip.Exception):  # of a module that cannot be imported, its collection tells
+            with suppress(Exception, pytest.skip.Exception):  # a module that cannot be imported fails when it is collected
                 importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
 
 

@@ -1,8 +1,8 @@
 """JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file.
 
 A key that a line lacks is null. Texts stay texts: a timestamp in a text is read by `core/sources/event_time.py`. Whole numbers are
-int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. What is in an object becomes a column of its own: `{"user": {"id": 1}}` has the
-column `user.id`. Lists stay lists.
+int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. What is in an object
+becomes a column of its own: `{"user": {"id": 1}}` has the column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
 """
@@ -26,8 +26,6 @@ from dssm_assets.storage.files import check_names
 
 BLOCK_BYTES: Final = 16 * 2**20
 _MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|boolean) to (?:string|number|boolean) ")
-
-
 _NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
 
 
