@@ -29,12 +29,11 @@ from dssm_assets.core.config.model import Targets
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_options import FitContext
-from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
 from dssm_assets_tests.benchmarks.quality_features import popularity
 from dssm_assets_tests.benchmarks.quality_neighbours import find_neighbours
-from dssm_assets_tests.benchmarks.quality_ours import code_vectors, split_tables
+from dssm_assets_tests.benchmarks.quality_ours import code_vectors, print_progress, split_tables
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split
@@ -107,7 +106,7 @@ def choose_parts(split: Split, candidates: Mapping[str, Settings], *, is_ordered
     found = {}
     for name, settings in candidates.items():
         begin = time.monotonic()
-        found[name], data, first_day = _search(split, settings, seed)
+        found[name], data, first_day = _search(name, split, settings, seed)
         epochs = found[name].settings.training.epochs
         _print(f"{name}: {epochs} epochs, {time.monotonic() - begin:.0f} s")
     validation = validation_set(data, first_day, Targets.NEW)
@@ -176,14 +175,21 @@ def _gains(
     return np.where(ranks < LENGTH, 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
-def _search(split: Split, settings: Settings, seed: int) -> tuple[_Found, TrainData, int]:
+def _search(name: str, split: Split, settings: Settings, seed: int) -> tuple[_Found, TrainData, int]:
     """Returns what the best epoch found that was fitted to the days before the last one, the data, and that day."""
     settings = settings.with_model(targets=Targets.NEW)
     model, training = settings.model, settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training
     tables = split_tables(split, None, settings)
     data, context = tables.train_data(), FitContext(ks=KS)
     result = fit(
-        data, tables.spec, model=model, training=training, seed=seed, progress=_quiet, now=time.monotonic, context=context
+        data,
+        tables.spec,
+        model=model,
+        training=training,
+        seed=seed,
+        progress=print_progress(name),
+        now=time.monotonic,
+        context=context,
     )
     best = max(result.scores, key=lambda score: score.hit_rate)
     first_day = data.num_days - 1
@@ -203,7 +209,3 @@ def before_last_day(split: Split) -> Split:
 def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-
-
-def _quiet(progress: Progress) -> None:
-    del progress

@@ -11,8 +11,9 @@ Shapes: E events, U users, I items, D vector width.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,8 @@ SEQUENCE = HISTORY_PREFIX + ITEM
 NEGATIVE_POWER = 0.75
 """Exponent of an item's count in the distribution of sampled negatives, as in the product's default."""
 INFERENCE_ROWS = 1024
+PROGRESS_S = 30.0
+"""Seconds between lines of progress."""
 CODE_DIM = 64
 """Width of added codes."""
 
@@ -117,7 +120,7 @@ def _fit_once(tables: Tables, settings: Settings, seed: int) -> tuple[ByVectors,
         model=settings.model,
         training=settings.training,
         seed=seed,
-        progress=_quiet,
+        progress=print_progress(f"seed {seed}"),
         now=time.monotonic,
     )
     speed = result.report["samples"] * result.report["epochs"] / (time.process_time() - begin)
@@ -241,5 +244,19 @@ def _missing(kind: pa.DataType) -> object:
     return [] if pa.types.is_list(kind) else 0
 
 
-def _quiet(progress: Progress) -> None:
-    del progress
+def print_progress(name: str) -> Callable[[Progress], None]:
+    """Returns what prints where a fit is on stderr, a line every half minute."""
+    shown_at = time.monotonic()
+
+    def show(at: Progress) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= PROGRESS_S:
+            shown_at = time.monotonic()
+            step = f"step {at.step:,} of {at.steps:,} at most, epoch {at.epoch + 1}"
+            print(
+                f"{name}: {at.phase}, {step}, {at.samples_per_s:,.0f} samples/s, ETA {at.eta_s:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return show
