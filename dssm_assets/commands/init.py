@@ -84,6 +84,8 @@ def _init(parsed: argparse.Namespace) -> int:
     path, settings = starter.path, starter.inputs.settings
     print(f"Wrote {path} and fg.json next to it. Read config.yaml once: a comment explains each choice.")
     print(f"Recipe {settings.recipe}: {settings.recipe_reason}.")
+    for note in starter.inputs.notes:
+        print(f"Note: {note}.")
     found = validate(load_config(path, folder, checks_features=False), dt.date.today())
     print_validation(found, str(path))
     if not found.faults:

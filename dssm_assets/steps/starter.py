@@ -26,7 +26,7 @@ from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_config import config_yaml
 from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_fg
 from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
-from dssm_assets.core.sources.time_format import check_time_format
+from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.sources.source_columns import plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
@@ -98,7 +98,9 @@ def _survey_entities(uri: str | None, side: str) -> TableSurvey | None:
 
 def _starter_table(survey: TableSurvey, layout: Layout, time_format: str | None) -> StarterTable:
     table = survey.table
-    return StarterTable(table.uri, table.format, layout, survey.columns, time_format, table.decimal_mark)
+    return StarterTable(
+        table.uri, table.format, layout, survey.columns, time_format, table.decimal_mark, table.column_names, table.encoding
+    )
 
 
 def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str | None:
@@ -107,18 +109,21 @@ def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str |
     Raises:
         ConfigError: the given one is none, or the values do not tell the order of day and month.
     """
+    profiles = {column.name: column for column in log.columns}
+    clock = None if roles.clock is None else profiles[roles.clock].clock_formats[0]
     if given is not None:
         try:
-            return check_time_format(given)
+            checked = check_time_format(given)
         except ValueError as error:
             raise ConfigError(Fault("--time-format", "a format of times", str(error), "correct it")) from error
-    (column,) = (one for one in log.columns if one.name == roles.event_time)
+        return checked if clock is None or has_clock(checked) else f"{checked} {clock}"
+    column = profiles[roles.event_time]
     if len(column.time_formats) > 1:
         expected = "times with a day above 12, which tells days from months"
         got = f"{column.summary}, which may be any of: {', '.join(column.time_formats)}"
         remedy = f"name the format, such as --time-format '{column.time_formats[0]}'"
         raise ConfigError(Fault(f"log {log.table.uri}, column {column.name}", expected, got, remedy))
-    return column.time_format
+    return column.time_format if clock is None else f"{column.time_format or '%Y-%m-%d'} {clock}"
 
 
 def _entity_time_format(survey: TableSurvey) -> str | None:
@@ -151,6 +156,9 @@ def _facts(
         columns=columns,
         constant_event=constant,
         time_format=time_format,
+        clock_column=roles.clock,
+        column_names=log.table.column_names,
+        encoding=log.table.encoding,
     )
     scan, habits = LogScan(table, Calendar(start=dt.date(1970, 1, 1), timezone=timezone)), HabitScan()
     first_events = {

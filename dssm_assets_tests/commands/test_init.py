@@ -220,6 +220,46 @@ def test_init_recognises_the_order_of_day_and_month(sources, tmp_path, capsys, t
     assert "matches its data" in capsys.readouterr().out
 
 
+def test_init_reads_a_dump_without_header(tmp_path, monkeypatch, capsys):
+    """User, time, rating, item, name of the item, with tabs and in Latin-1."""
+    monkeypatch.chdir(tmp_path)
+    time = dt.datetime(2012, 4, 3, 18, 0, 9)
+    rows = [
+        (
+            n % 12,
+            (time + dt.timedelta(hours=n)).strftime("%a %b %d %H:%M:%S +0000 %Y"),
+            n % 5,
+            f"v{n % 11}",
+            f'Café "{n % 11}, old',
+        )
+        for n in range(400)
+    ]
+    (tmp_path / "checkins.txt").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows), encoding="latin-1")
+    assert init(user=None, item=None, behavior="checkins.txt") == 0
+    table = written(tmp_path)["tables"]["behavior"]
+    assert table["columns"] == {"user_id": "column_1", "event_time": "column_2", "item_id": "column_4"}
+    assert table["column_names"] == [f"column_{place}" for place in range(1, 6)]
+    assert (table["encoding"], table["time_format"]) == ("cp1252", "%a %b %d %H:%M:%S %z %Y")
+    assert (
+        "has no header line: column_1 is taken for users, column_4 for items and column_2 for times" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("date", "clock", "time_format"),
+    [("%Y-%m-%d", "%H:%M:%S", "%Y-%m-%d %H:%M:%S"), ("%d-%m-%Y", "%H:%M", "%d-%m-%Y %H:%M")],
+)
+def test_init_reads_date_and_time_of_day_together(tmp_path, monkeypatch, date, clock, time_format):
+    monkeypatch.chdir(tmp_path)
+    times = [dt.datetime(2016, 10, 30, 9, 58, 11) + dt.timedelta(hours=n) for n in range(400)]
+    lines = [f"{n % 12},{n % 11},{time:{date}},{time:{clock}}" for n, time in enumerate(times)]
+    (tmp_path / "log.csv").write_text("\n".join(["member,Item,Date,Time", *lines]), encoding="utf-8")
+    assert init(user=None, item=None, behavior="log.csv") == 0
+    table = written(tmp_path)["tables"]["behavior"]
+    assert (table["columns"]["event_time"], table["clock_column"], table["time_format"]) == ("Date", "Time", time_format)
+    assert "context_columns" not in table
+
+
 def test_init_reads_columns_of_a_german_shop(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = ["Bestellnr;Kunde;Artikelnummer;Bestelldatum;Menge;Einzelpreis"]

@@ -120,12 +120,10 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
         ("log.csv", gzip.compress(b"user_id,age\nu1,3\n")),
         ("log.csv.gz", gzip.compress(b"user_id,age\nu1,3\n" * 999)[:-30]),
         ("log.csv.gz", b"user_id,age\nu1,3\n"),
-        ("log.csv", "user_id,Größe\nu1,3\n".encode("latin-1")),
-        ("log.csv", "user_id,city\nu1,Köln\n".encode("latin-1")),
         ("log.csv", b"user_id,age,age\nu1,3,4\n"),
         ("log.csv", b""),
     ],
-    ids=["compressed without ending", "cut off", "not compressed", "latin-1 name", "latin-1 value", "two of a name", "empty"],
+    ids=["compressed without ending", "cut off", "not compressed", "two of a name", "empty"],
 )
 def test_broken_csv_is_refused(tmp_path, name, content):
     path = tmp_path / name

@@ -70,7 +70,16 @@ class SourceTable(Section):
     time_format: str | None = Field(
         default=None,
         description="Format of times that are text other than ISO 8601, by the directives of strptime: `%d.%m.%Y %H:%M`, "
-        "`%m/%d/%Y %I:%M %p`, `%Y%m%d` (default: ISO 8601).",
+        "`%m/%d/%Y %I:%M %p`, `%d/%b/%Y`, `%Y%m%d` (default: ISO 8601). Names of months and weekdays are English.",
+    )
+    column_names: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of all columns of csv files without a header line, in order (default: the first line has them).",
+    )
+    encoding: str | None = Field(
+        default=None,
+        description="Encoding of texts and of JSON lines, as Python names it: cp1252, latin-1, gb18030 (default: UTF-8; UTF-16 is recognised).",
     )
     decimal_mark: Literal[","] | None = Field(
         default=None,
@@ -90,10 +99,27 @@ class SourceTable(Section):
     def _reads_times(cls, value: str | None) -> str | None:
         return None if value is None else check_time_format(value)
 
-    @field_validator("keep")
+    @field_validator("encoding")
     @classmethod
-    def _kept_once(cls, value: list[str] | None) -> list[str] | None:
+    def _is_known(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError as error:
+            raise ValueError(f"expected the name of a text encoding, such as cp1252, got {value!r}") from error
+        return value
+
+    @field_validator("keep", "column_names")
+    @classmethod
+    def _named_once(cls, value: list[str] | None) -> list[str] | None:
         return None if value is None else check_distinct(value)
+
+    @model_validator(mode="after")
+    def _has_texts(self) -> SourceTable:
+        if self.column_names is not None and self.format is not FileFormat.CSV:
+            raise ValueError(f"column_names: of csv files, format is {self.format}")
+        if self.encoding is not None and self.format is FileFormat.PARQUET:
+            raise ValueError("encoding: of csv and json, format is parquet, which has its own")
+        return self
 
 
 _LOG_COLUMNS: Final = frozenset({col.USER_ID, col.ITEM_ID, col.EVENT, "event_time", col.EVENT_TIME_MS})
@@ -125,6 +151,11 @@ class BehaviorTable(SourceTable):
     )
     value_columns: list[str] = Field(
         default_factory=list, description="Numeric columns (price, quantity, play time) that are summed per user and per item."
+    )
+    clock_column: str | None = Field(
+        default=None,
+        description="Column of the log with the time of day, where that of event_time is a date alone. Both, with a space in between, are "
+        "read as one text, by time_format if it is not ISO 8601.",
     )
     context_columns: list[str] = Field(
         default_factory=list, description="Columns known at request time (page, network, store), usable as context features."

@@ -19,7 +19,7 @@ import pyarrow.types as pat
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.sources.convert import COMMA_NUMBER, decode_column, is_text
 from dssm_assets.core.sources.event_time import SECONDS_BELOW, to_event_time_ms
-from dssm_assets.core.sources.time_format import KNOWN, find_time_formats, reads_integers
+from dssm_assets.core.sources.time_format import CLOCKS, KNOWN, find_time_formats, has_clock, reads_integers
 
 DISTINCT_CAP: Final = 200_000
 """Distinct values are counted up to this number."""
@@ -54,6 +54,7 @@ class ColumnProfile:
         high: its largest number.
         time_formats: the formats, other than ISO 8601, that read all its values as times.
         has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
+        clock_formats: the formats that read all its values as times of day.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ColumnProfile:
     high: float | None = None
     time_formats: tuple[str, ...] = ()
     has_decimal_comma: bool = False
+    clock_formats: tuple[str, ...] = ()
 
     @property
     def time_format(self) -> str | None:
@@ -146,6 +148,7 @@ class ProfileBuilder:
         self._low: float | None = None
         self._high: float | None = None
         self._time_formats: tuple[str, ...] = KNOWN
+        self._clock_formats: tuple[str, ...] = CLOCKS
         self._may_have_comma, self._has_comma = True, False
 
     def observe(self, column: Any) -> None:
@@ -154,6 +157,7 @@ class ProfileBuilder:
         self._kind = kind_of(values.type)
         self._rows += len(values)
         if self._kind is ValueKind.OTHER:
+            self._clock_formats = self._clock_formats[:1] if pat.is_time(values.type) else ()
             self._is_capped = True
             self._missing += values.null_count
             return
@@ -188,6 +192,13 @@ class ProfileBuilder:
             self._time_formats = ()
         if self._time_formats:
             self._time_formats = find_time_formats(pc.utf8_trim_whitespace(present.cast(pa.string())), self._time_formats)
+        if self._clock_formats:
+            is_text_kind = self._kind is ValueKind.TEXT
+            self._clock_formats = (
+                find_time_formats(pc.utf8_trim_whitespace(present.cast(pa.string())), self._clock_formats)
+                if is_text_kind
+                else ()
+            )
 
     def _update_decimal_comma(self, present: pa.Array) -> None:
         self._may_have_comma &= self._kind is ValueKind.TEXT
@@ -201,8 +212,9 @@ class ProfileBuilder:
         values = None if self._is_capped else self._values
         formats = self._time_formats if len(self._time_formats) < len(KNOWN) else ()  # else there was no value
         has_comma = self._may_have_comma and self._has_comma
+        clocks = self._clock_formats if self._rows > self._missing else ()
         return ColumnProfile(
-            self._name, self._kind, self._rows, self._missing, values, self._low, self._high, formats, has_comma
+            self._name, self._kind, self._rows, self._missing, values, self._low, self._high, formats, has_comma, clocks
         )
 
 
@@ -223,7 +235,7 @@ def kind_of(kind: pa.DataType) -> ValueKind:
 
 _USER: Final = re.compile(r"user|uid|member|customer|household|visitor|account|buyer|client|device|kunde|nutzer", re.IGNORECASE)
 _ITEM: Final = re.compile(
-    r"item|iid|sku|produ[ck]t|goods|arti[ck]e?l|movie|video|song|track|book|content|doc|stock", re.IGNORECASE
+    r"item|iid|sku|produ[ck]t|goods|arti[ck]e?l|movie|video|song|track|book|isbn|content|doc|stock", re.IGNORECASE
 )
 _USER_NAME: Final = re.compile(
     r"(listener|viewer|reader|player|subscriber|shopper|consumer|cookie|profile|person|guest|learner|student|reviewer)s?_?(id|key)?",
@@ -237,6 +249,11 @@ _ITEM_NAME: Final = re.compile(
 """Whole names of ids, which count where no column has a word of those above: `artist_id` is an attribute where there is a `track_id`."""
 _TIME: Final = re.compile(r"time|date|datum|zeit|^ts$|_ts$|_at$|moment|clock", re.IGNORECASE)
 _MOMENT: Final = re.compile(r"join|regist|publish|creat|born|birth|since|seen|start|releas|updat", re.IGNORECASE)
+_MEASURE: Final = re.compile(r"rating|score|stars?$|price|count|quantity|qty|amount|rank|review$", re.IGNORECASE)
+"""Names of numbers about users and items, which are no ids: `Book-Rating`."""
+_UNNAMED: Final = re.compile(r"column_\d+")
+_FEW_IDS: Final = 10
+"""Distinct values up to which a column without a name has ratings or flags, not ids."""
 _ID: Final = re.compile(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$", re.IGNORECASE)
 _EVENT: Final = re.compile(r"event|action|behaviou?r|bhv|^type$|activity|operation", re.IGNORECASE)
 _MAX_EVENTS: Final = 50
@@ -257,6 +274,7 @@ _LATEST_S: Final = 4_102_444_800
 _EARLIEST_DAY: Final = 19900101
 _LATEST_DAY: Final = 21001231
 """Integers in between may be days such as 20260131."""
+_DAY: Final = r"^\s*\d{4}-\d{2}-\d{2}(?: 00:00:00(?:\.0+)?)?\s*$"
 _LEAST_OVERLAP: Final = 0.05
 
 
@@ -271,6 +289,7 @@ class Roles:
         item_id: the log's item ids.
         event_time: the log's timestamps.
         event: the log's event names; None if all rows are of one event.
+        clock: the log's times of day, where its timestamps are dates alone.
     """
 
     user_key: str | None
@@ -279,6 +298,7 @@ class Roles:
     item_id: str
     event_time: str
     event: str | None
+    clock: str | None = None
 
 
 Profiles = Sequence[ColumnProfile]
@@ -320,10 +340,13 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     used |= {item[1]} if item else set()
     rest = [column for column in log if column.name not in used]
     time = given.get("event_time") or _find_timestamp(rest, faults)
-    event = given.get("event") or _find_event([column for column in rest if column.name != time])
+    rest = [column for column in rest if column.name != time]
+    event = given.get("event") or _find_event(rest)
     if faults or user is None or item is None or time is None:
         raise ConfigError(faults)
-    return Roles(user[0], item[0], user[1], item[1], time, event)
+    dates = next(column for column in log if column.name == time)
+    clock = _find_clock([column for column in rest if column.name != event]) if _is_date(dates) else None
+    return Roles(user[0], item[0], user[1], item[1], time, event, clock)
 
 
 def _find_id_columns(
@@ -352,7 +375,10 @@ def _find_id_columns(
         for column in candidates:
             overlap = _overlap(key, column)
             if overlap >= _LEAST_OVERLAP or given:
-                is_named = bool(pattern.search(column.name)) + bool(pattern.search(key.name)) + (key.name == column.name)
+                if _UNNAMED.fullmatch(column.name):
+                    overlap *= column.distinct  # codes such as ratings are among the ids by chance
+                is_named = bool(pattern.search(column.name)) + bool(pattern.search(key.name))
+                is_named += key.name == column.name and not _UNNAMED.fullmatch(key.name)
                 scored.append((is_named, overlap, key.name, column.name))
     if not scored:
         got = f"no column whose values are found in {', '.join(key.name for key in keys)}"
@@ -374,6 +400,7 @@ def _find_ids_by_name(
     else:
         fitting = [column for column in possible if word.search(column.name)]
         fitting = fitting or [column for column in possible if whole.fullmatch(column.name)]
+        fitting = fitting or _first_unnamed_ids(possible)
     if not fitting and given and given not in {column.name for column in log}:
         return None  # it is a fault already
     if not fitting:
@@ -382,8 +409,28 @@ def _find_ids_by_name(
         remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
         faults.append(Fault(f"log, the column of {side} ids", expected, found, remedy))
         return None
-    best = max(fitting, key=lambda column: (bool(_ID.search(column.name)), not column.missing, column.distinct))
+    best = max(
+        fitting,
+        key=lambda column: (
+            not _MEASURE.search(column.name),
+            bool(_ID.search(column.name)),
+            not column.missing,
+            column.distinct,
+        ),
+    )
     return None, best.name
+
+
+def unnamed_columns(count: int) -> list[str]:
+    """Returns names for the columns of a file that has none."""
+    return [f"column_{place}" for place in range(1, count + 1)]
+
+
+def _first_unnamed_ids(columns: Profiles) -> list[ColumnProfile]:
+    """Returns the first column without a name that may have ids: users come before items in nearly all published logs."""
+    unnamed = [column for column in columns if _UNNAMED.fullmatch(column.name) and not _reads_as_timestamp(column)]
+    several = [column for column in unnamed if column.distinct > 1 and not column.missing]
+    return ([column for column in several if column.distinct > _FEW_IDS] or several)[:1]
 
 
 def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
@@ -423,6 +470,21 @@ def _reads_as_timestamp(column: ColumnProfile) -> bool:
     except SchemaError:
         return False
     return not bool(pc.all(pc.match_substring_regex(column.values.slice(0, 100), r"^\d{1,8}$")).as_py())
+
+
+def _is_date(column: ColumnProfile) -> bool:
+    """Returns whether a column of timestamps has days alone."""
+    if column.time_formats:
+        return not any(map(has_clock, column.time_formats))
+    if column.values is None or column.kind not in (ValueKind.TEXT, ValueKind.TIMESTAMP):
+        return False
+    return bool(pc.all(pc.match_substring_regex(column.values.cast(pa.string()), _DAY)).as_py())
+
+
+def _find_clock(columns: Profiles) -> str | None:
+    """Returns the column of times of day: one whose name says so, else the first."""
+    clocks = [column for column in columns if column.clock_formats and not column.missing]
+    return max(clocks, key=lambda column: bool(_TIME.search(column.name))).name if clocks else None
 
 
 def _is_unix_time(column: ColumnProfile) -> bool:

@@ -30,7 +30,7 @@ TOO_FINE_FROM: Final = 10**14
 _ISO: Final = (
     r"^(?P<date>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r"\s*(?P<zone>Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?$"
+    r"\s*(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
 )
 _REMEDY: Final = (
     "name the format of text in time_format, or give seconds or milliseconds since 1970-01-01 UTC, ISO 8601 text, or timestamps"
@@ -79,6 +79,17 @@ def to_event_time_ms(
     if is_number:
         return _from_integers(whole_numbers(column, where, _REMEDY), unit, where)
     raise SchemaError(Fault(where, "timestamps", str(kind), _REMEDY))
+
+
+def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns dates and times of day as one text each, with a space in between; null without either.
+
+    By hand: the date 2016-10-30, or the timestamp of its midnight, and "9:58" are "2016-10-30 9:58".
+    """
+    date, clock = decode_column(dates), decode_column(clocks)
+    if pat.is_timestamp(date.type):
+        date = date.cast(pa.date32(), safe=False)
+    return _join(*(pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, clock)), separator=" ")
 
 
 def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
@@ -172,8 +183,8 @@ def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str, expected: st
         raise SchemaError(Fault(where, expected, f"{count} others, such as {samples}", remedy))
 
 
-def _join(*parts: object) -> pa.Array:
-    return pc.binary_join_element_wise(*parts, "")
+def _join(*parts: object, separator: str = "") -> pa.Array:
+    return pc.binary_join_element_wise(*parts, separator)
 
 
 def _no_zone(timezone: str) -> ConfigError:

@@ -23,6 +23,7 @@ def config_yaml(inputs: StarterInputs) -> str:
         "# read the file once, correct it, then run: dssm-assets validate --config THIS_FILE",
         f"# Recipe {settings.recipe}: {settings.recipe_reason}.",
         f"# Evaluation days: {settings.evaluation_days.sentence}.",
+        *(f"# Note: {note}." for note in inputs.notes),
         f"name: {inputs.name}",
         "",
         "calendar:",
@@ -97,6 +98,11 @@ def _table_lines(side: str, source: StarterTable, columns: dict[str, str]) -> li
     ]
     if mapped:
         lines.append(f"    columns: {_map(mapped)}")
+    if source.column_names is not None:
+        reason = "no header line: name them as you like, here and below"
+        lines.append(f"    column_names: {_list(source.column_names)}    # {reason}")
+    if source.encoding is not None:
+        lines.append(f"    encoding: {source.encoding}    # not UTF-8: correct it if names look wrong")
     if source.time_format is not None:
         lines.append(f"    time_format: {_scalar(source.time_format)}    # of times in texts, by the directives of strptime")
     if source.decimal_mark is not None:
@@ -110,6 +116,10 @@ def _log_lines(inputs: StarterInputs) -> list[str]:
     if roles.event is not None:
         columns["event"] = roles.event
     lines = _table_lines("behavior", inputs.log, columns)
+    if roles.clock is not None:
+        lines.append(
+            f"    clock_column: {_scalar(roles.clock)}    # the time of day: read together with the date of event_time"
+        )
     if roles.event is None:
         lines.append(
             f"    constant_event: {CONSTANT_EVENT}          # no column of event names was found: every row gets this event"

@@ -88,7 +88,7 @@ class LogFacts:
 
 @dataclass(frozen=True)
 class StarterTable:
-    """One table of the configuration: uri, format, layout, column profiles; how times and numbers in texts are written."""
+    """One table of the configuration: uri, format, layout, column profiles; how times, numbers and texts are written."""
 
     uri: str
     format: str
@@ -96,6 +96,8 @@ class StarterTable:
     columns: tuple[ColumnProfile, ...]
     time_format: str | None = None
     decimal_mark: str | None = None
+    column_names: list[str] | None = None
+    encoding: str | None = None
 
     def rest(self, *used: str | None) -> list[ColumnProfile]:
         """Returns the columns that have no role and no reserved name."""
@@ -140,6 +142,17 @@ class StarterInputs:
         """Returns the id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
         (column,) = (one for one in self.log.columns if one.name == self.roles.user_id)
         return "USER_ID" if column.values is None or not len(column.values) else str(column.values[0].as_py())
+
+    @property
+    def notes(self) -> list[str]:
+        """Returns what a user should look at first: roles that were found by the places of columns alone."""
+        roles = self.roles
+        if self.log.column_names is None:
+            return []
+        return [
+            f"{self.log.uri} has no header line: {roles.user_id} is taken for users, {roles.item_id} for items and {roles.event_time} for "
+            "times; --user-id, --item-id and --event-time name others"
+        ]
 
     @cached_property
     def settings(self) -> StarterSettings:
@@ -195,7 +208,7 @@ class StarterInputs:
 
     def _log_rest(self) -> list[ColumnProfile]:
         roles = self.roles
-        return self.log.rest(roles.user_id, roles.item_id, roles.event_time, roles.event)
+        return self.log.rest(roles.user_id, roles.item_id, roles.event_time, roles.event, roles.clock)
 
 
 def is_exposure(event: str) -> bool:

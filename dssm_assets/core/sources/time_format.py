@@ -1,7 +1,7 @@
 """Formats of times in texts that are not ISO 8601: read by the directives of strptime, and recognised by the values.
 
-Numbers of days, months and hours may lack the leading zero, unless another number follows or precedes at once. Names of months and weekdays are not read, because they depend on the
-language. Two digits of a year are 1969 to 2068, as POSIX has it.
+Numbers of days, months and hours may lack the leading zero, unless another number follows or precedes at once. Names of months and weekdays are English, whole or short, in
+any case; the weekday is not looked at. A space is one or more. Two digits of a year are 1969 to 2068, as POSIX has it.
 
 A configuration checks its formats without pyarrow: the code location loads no heavy library.
 
@@ -18,10 +18,20 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH: Final = (
+    r"(?P<month_name>(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?))"
+)
+_WEEKDAY: Final = r"(?i:mon|tue(?:s)?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?i:day)?"
 _DIRECTIVES: Final = {
     "%Y": r"(?P<year>\d{4})",
     "%y": r"(?P<short_year>\d{2})",
     "%m": r"(?P<month>0?[1-9]|1[0-2])",
+    "%b": _MONTH,
+    "%B": _MONTH,
+    "%a": _WEEKDAY,
+    "%A": _WEEKDAY,
     "%d": r"(?P<day>0?[1-9]|[12]\d|3[01])",
     "%H": r"(?P<hour>[01]?\d|2[0-3])",
     "%I": r"(?P<half_hour>0?[1-9]|1[0-2])",
@@ -29,11 +39,12 @@ _DIRECTIVES: Final = {
     "%M": r"(?P<minute>[0-5]\d)",
     "%S": r"(?P<second>[0-5]\d)",
     "%f": r"(?P<fraction>\d{1,9})",
-    "%z": r"(?P<zone>Z|z|[+-]\d{2}(?::?\d{2})?)",
+    "%z": r"(?P<zone>Z|z|GMT|UTC|[+-]\d{2}(?::?\d{2})?)",
 }
-_NO_NUMBERS: Final = ("%p", "%z")
+_NO_NUMBERS: Final = ("%p", "%z", "%b", "%B", "%a", "%A")
+_MONTH_DIRECTIVES: Final = {"%m", "%b", "%B"}
 _TOKEN: Final = re.compile(r"%.|[^%]+|%$", re.DOTALL)
-_CLOCKS: Final = (
+CLOCKS: Final = (
     "%H:%M:%S",
     "%H:%M",
     "%H:%M:%S.%f",
@@ -44,15 +55,28 @@ _CLOCKS: Final = (
     "%H:%M:%S%z",
     "%H:%M:%S %z",
 )
+"""The formats of times of day that are recognised by their values."""
 _DATES: Final = (
     *(date.format(separator) for separator in (".", "/", "-") for date in ("%d{0}%m{0}%Y", "%m{0}%d{0}%Y")),
     "%Y.%m.%d",
     "%Y/%m/%d",
+    *(date.format(separator) for separator in ("/", "-") for date in ("%d{0}%m{0}%y", "%m{0}%d{0}%y", "%y{0}%m{0}%d")),
+    "%d/%b/%Y",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%b %d %Y",
+    "%m %d, %Y",
 )
 KNOWN: Final = (
     "%Y%m%d",
     *_DATES,
-    *(f"{date}{gap}{clock}" for date, gap, clock in itertools.product(_DATES, (" ", "T", ", "), _CLOCKS)),
+    *(f"{date}{gap}{clock}" for date, gap, clock in itertools.product(_DATES, (" ", "T", ", "), CLOCKS)),
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
 )
 """The formats that are recognised by their values; none of them reads ISO 8601."""
 
@@ -65,7 +89,7 @@ def check_time_format(time_format: str) -> str:
     """
     used = [token for token in _TOKEN.findall(time_format) if token.startswith("%")]
     unknown = [token for token in used if token not in _DIRECTIVES]
-    has_date = {"%m", "%d"} <= set(used) and ("%Y" in used) != ("%y" in used)
+    has_date = "%d" in used and len(_MONTH_DIRECTIVES & set(used)) == 1 and ("%Y" in used) != ("%y" in used)
     has_clock = ("%I" in used) == ("%p" in used) and not {"%H", "%I"} <= set(used)
     if unknown or len(set(used)) < len(used) or not has_date or not has_clock:
         known = " ".join(_DIRECTIVES)
@@ -98,12 +122,16 @@ def to_iso_text(text: Any, time_format: str) -> pa.Array:
     if "short_year" in names:
         short = part("short_year", "")
         year = pc.binary_join_element_wise(pc.if_else(pc.greater_equal(short, "69"), "19", "20"), short, "")
+    month = part("month", "")
+    if "month_name" in names:
+        short_name = pc.utf8_lower(pc.utf8_slice_codeunits(part("month_name", ""), 0, 3))
+        month = pc.add(pc.index_in(short_name, value_set=pa.array(_MONTHS)), 1).cast(pa.string())
     hour = part("hour", "00")
     if "half_hour" in names:
         morning = pc.if_else(pc.equal(part("half_hour", "").cast(pa.int64()), 12), 0, part("half_hour", "").cast(pa.int64()))
         is_later = pc.equal(pc.utf8_lower(part("half", "")), "pm")
         hour = pc.if_else(is_later, pc.add(morning, 12), morning).cast(pa.string())
-    date = pc.binary_join_element_wise(year, _two(part("month", "")), _two(part("day", "")), "-")
+    date = pc.binary_join_element_wise(year, _two(month), _two(part("day", "")), "-")
     clock = pc.binary_join_element_wise(_two(hour), part("minute", "00"), part("second", "00"), ":")
     fraction = pc.binary_join_element_wise(".", part("fraction", ""), "") if "fraction" in names else ""
     found = pc.binary_join_element_wise(date, " ", clock, fraction, part("zone", ""), "")
@@ -121,9 +149,14 @@ def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...
     return tuple(time_format for time_format in possible if _fits(text, time_format))
 
 
+def has_clock(time_format: str) -> bool:
+    """Returns whether a format has a time of day."""
+    return bool({"%H", "%I"} & set(_TOKEN.findall(time_format)))
+
+
 def reads_integers(time_format: str) -> bool:
     """Returns whether a format has nothing between its numbers, so that integers may be such times: 20260131."""
-    return all(token in _DIRECTIVES for token in _TOKEN.findall(time_format))
+    return all(token in _DIRECTIVES and token not in _NO_NUMBERS for token in _TOKEN.findall(time_format))
 
 
 def digits_text(integers: Any, time_format: str) -> pa.Array:
@@ -145,7 +178,7 @@ def _pattern(time_format: str) -> str:
     tokens = _TOKEN.findall(time_format)
     parts = []
     for place, token in enumerate(tokens):
-        part = _DIRECTIVES.get(token) or re.escape(token)
+        part = _DIRECTIVES.get(token) or re.escape(token).replace(r"\ ", " +")
         neighbours = {*tokens[max(place - 1, 0) : place], *tokens[place + 1 : place + 2]}
         if token in _DIRECTIVES and neighbours & (_DIRECTIVES.keys() - set(_NO_NUMBERS)):
             part = part.replace(">0?", ">0").replace("[01]?", "[01]")  # two digits

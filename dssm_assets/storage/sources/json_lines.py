@@ -1,4 +1,5 @@
-"""JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file.
+"""JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file. A file of one list of objects is
+read as if each had a line of its own.
 
 A key that a line lacks is null. Texts stay texts: a timestamp in a text is read by `core/sources/event_time.py`. Whole numbers are
 int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. What is in an object
@@ -26,6 +27,9 @@ from dssm_assets.storage.files import check_names
 
 BLOCK_BYTES: Final = 16 * 2**20
 _MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|boolean) to (?:string|number|boolean) ")
+_LIST_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
+"""Texts whole, so that brackets in them are none, and the brackets of objects."""
+_BETWEEN: Final = re.compile(rb"\s*,?\s*")
 _NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
 
 
@@ -77,12 +81,53 @@ def read_blocks(handle: Any, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 def _line_blocks(handle: Any) -> Iterator[bytes]:
     """Yields whole lines; refuses a line `null`: arrow ends the process if it is the first, and else makes a row of it."""
-    while block := handle.read(BLOCK_BYTES):
+    begin = handle.read(BLOCK_BYTES)
+    if begin.lstrip().startswith(b"["):
+        yield from _objects_of_list(handle, begin)
+        return
+    while block := begin or handle.read(BLOCK_BYTES):
+        begin = b""
         lines = block + handle.readline()
         if lines.lstrip().startswith(b"null") or _NULL_LINE.search(lines):
             raise pa.ArrowInvalid("JSON parse error: a line is null")
         if lines.strip():
             yield lines
+
+
+def _objects_of_list(handle: Any, begin: bytes) -> Iterator[bytes]:
+    """Yields the objects of a list, each in a line, as they are written."""
+    text, block = begin.lstrip()[1:], begin
+    while block:
+        block = handle.read(BLOCK_BYTES)
+        lines, end = _split_objects(text)
+        if lines:
+            yield b"\n".join(lines) + b"\n"
+        text = text[end:] + block
+    lines, end = _split_objects(text)
+    if lines:
+        yield b"\n".join(lines) + b"\n"
+    if text[end:].strip() != b"]":
+        raise pa.ArrowInvalid(
+            f"JSON parse error: a list with {text[end:].strip()[:20].decode(errors='replace')!r} after its last object"
+        )
+
+
+def _split_objects(text: bytes) -> tuple[list[bytes], int]:
+    """Returns the whole objects at the beginning of a text, without line breaks, and where the rest begins."""
+    lines, depth, begin, end = [], 0, 0, 0
+    for token in _LIST_TOKEN.finditer(text):
+        if token[0] == b"{":
+            if not depth:
+                begin = token.start()
+                if not _BETWEEN.fullmatch(text, end, begin):
+                    break
+            depth += 1
+        elif token[0] == b"}":
+            depth -= 1
+            if not depth:
+                end = token.end()
+                lines.append(text[begin:end].replace(b"\r", b" ").replace(b"\n", b" "))
+    return lines, end
 
 
 def _read(lines: bytes, options: pj.ParseOptions) -> pa.Table:

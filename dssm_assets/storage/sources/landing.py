@@ -191,6 +191,9 @@ def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
     """Yields timestamps of a file, including its newest one."""
     if EVENT_TIME not in plan.columns:
         return
+    if plan.clock is not None:
+        yield from (block.column(EVENT_TIME) for block in plan.blocks())
+        return
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
     is_ordered = table.format is FileFormat.PARQUET and table.time_format is None and _is_ordered(kind)
     newest = _newest_by_statistics(plan.file, column) if is_ordered else None

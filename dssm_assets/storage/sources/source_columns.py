@@ -14,6 +14,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, 
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import decode_column, with_decimal_point
+from dssm_assets.core.sources.event_time import join_clock
 from dssm_assets.storage.sources.json_lines import text_without_values
 from dssm_assets.storage.sources.source_files import SourceFile
 
@@ -28,22 +29,29 @@ _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file, its wanted columns (our name -> source name), and the common schema in our names."""
+    """A file, its wanted columns (our name -> source name), and the common schema in our names.
+
+    With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first.
+    """
 
     file: SourceFile
     columns: dict[str, str]
     schema: pa.Schema
+    clock: tuple[pa.Field, pa.Field] | None = None
 
     def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
         types = {source: self.schema.field(ours).type for ours, source in self.columns.items()}
+        types |= {field.name: field.type for field in self.clock or ()}
         yield from map(self._to_common, self.file.blocks(pa.schema(list(types.items())), wants))
 
     def _to_common(self, raw: pa.Table) -> pa.Table:
         """Returns a block in the common schema; columns that the file lacks are null."""
         arrays = {}
         for field in self.schema:
-            if field.name in self.columns:
+            if field.name == EVENT_TIME and self.clock is not None:
+                arrays[field.name] = join_clock(*(raw.column(part.name) for part in self.clock))
+            elif field.name in self.columns:
                 arrays[field.name] = decode_column(raw.column(self.columns[field.name])).cast(field.type)
             else:
                 arrays[field.name] = pa.nulls(raw.num_rows, field.type)
@@ -99,8 +107,26 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     if table.format is FileFormat.JSON:
         merged = {name: text_without_values(kind) for name, kind in merged.items()}
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
+    clock = table.clock_column if isinstance(table, BehaviorTable) else None
+    if clock is not None:
+        merged[EVENT_TIME] = pa.string()
     common = pa.schema(list(merged.items()))
-    return [PlannedFile(file, columns, common) for file, columns in zip(files, chosen, strict=True)]
+    return [
+        PlannedFile(file, columns, common, _clock_fields(schema, columns, clock))
+        for file, columns, schema in zip(files, chosen, schemas, strict=True)
+    ]
+
+
+def _clock_fields(schema: pa.Schema, columns: dict[str, str], clock: str | None) -> tuple[pa.Field, pa.Field] | None:
+    """Returns the fields of date and time of day; a file of JSON lines without one of them has no times."""
+    if clock is None or EVENT_TIME not in columns or clock not in schema.names:
+        if clock is not None:
+            columns.pop(EVENT_TIME, None)
+        return None
+    date, time = (
+        field.with_type(text_without_values(field.type)) for field in (schema.field(columns[EVENT_TIME]), schema.field(clock))
+    )
+    return date, time
 
 
 def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
@@ -157,6 +183,9 @@ def _choose_columns(
     rest = _kept_columns(table, names, set(named.values()))
     exist = ", ".join(names) or "none"
     faults = []
+    if isinstance(table, BehaviorTable) and table.clock_column is not None and table.clock_column not in names:
+        where_clock = f"{where}, column {table.clock_column} (the time of day)"
+        faults.append(Fault(where_clock, "the column to exist", f"columns {exist}", f"correct {key}.clock_column"))
     for ours, source in [*named.items(), *((name, name) for name in rest)]:
         if source not in names and ours not in _may_lack(table):
             remedy = f"add it to the source, or correct {key}.columns.{ours} or {key}.keep"

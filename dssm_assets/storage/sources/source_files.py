@@ -1,19 +1,18 @@
 """Files of a source table: listed, opened, their schemas read, their rows yielded in blocks of bounded size.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: lines of JSON (`json_lines.py`), which columns are wanted
+Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`), which columns are wanted
 (`source_columns.py`) and the day of a row (`reader.py`).
 
 Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
-`.pq`; `.csv`; `.jsonl`, `.ndjson`, `.json`; the texts also with `.gz`) or no ending; names that start with "_" or "." are skipped. CSV files are UTF-8 with one
-header line and separated by commas. Every csv column arrives as text and only an empty field is null, because a type inferred from the first block can
-be wrong for a later one. Without a comma in the header line its `;`, tab or `|` separates the fields.
+`.pq`; `.csv`, `.tsv`; `.jsonl`, `.ndjson`, `.json`; the texts also compressed) or no ending; names that start with "_" or "." are skipped; a
+single file may have any name. A csv file has a header line unless the configuration names its columns. Every csv column arrives as text and only an
+empty field is null, because a type inferred from the first block can be wrong for a later one.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,19 +26,25 @@ from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.storage.files import check_names, decoding_errors
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.json_lines import find_schema, read_blocks
+from dssm_assets.storage.sources.text_files import (
+    COMPRESSIONS,
+    CsvShape,
+    count_unnamed,
+    find_bad_byte,
+    find_csv_shape,
+    open_text,
+    read_head,
+)
 
 BLOCK_ROWS: Final = 262_144
 BLOCK_BYTES: Final = 16 * 2**20
 ENDINGS: Final = {
     FileFormat.PARQUET: (".parquet", ".pq"),
-    FileFormat.CSV: (".csv", ".csv.gz"),
-    FileFormat.JSON: (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz"),
+    FileFormat.CSV: tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in COMPRESSIONS),
+    FileFormat.JSON: tuple(f"{text}{packed}" for text in (".jsonl", ".ndjson", ".json") for packed in COMPRESSIONS),
 }
 """How names of data files end, by format."""
-_PARQUET_MAGIC: Final = b"PAR1"
-_OTHER_SEPARATORS: Final = (";", "\t", "|")
-_QUOTED: Final = re.compile(r'"[^"]*"')
-_HEADER_BYTES: Final = 1 << 20
+PARQUET_MAGIC: Final = b"PAR1"
 
 
 class SourceMissingError(InputError):
@@ -52,9 +57,13 @@ class SourceFolder:
 
     fs: Any
     path: str
-    format: FileFormat
+    table: SourceTable
     name: str
-    uri: str
+
+    @property
+    def uri(self) -> str:
+        """Returns where the configuration says that it is."""
+        return self.table.uri
 
     @property
     def where(self) -> str:
@@ -68,8 +77,13 @@ class SourceFile:
 
     fs: Any
     path: str
-    format: FileFormat
+    table: SourceTable
     name: str
+
+    @property
+    def format(self) -> FileFormat:
+        """Returns its format."""
+        return self.table.format
 
     @property
     def where(self) -> str:
@@ -82,15 +96,15 @@ class SourceFile:
         Raises:
             SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
         """
-        parsing = self._parsing()
-        with self._open() as handle:
+        shape = self.csv_shape() if self.format is FileFormat.CSV else None
+        with self._open(shape) as handle:
             if self.format is FileFormat.PARQUET:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
-            elif self.format is FileFormat.JSON:
+            elif shape is None:
                 schema = find_schema(handle, self.where)
             else:
-                options = pcsv.ReadOptions(block_size=BLOCK_BYTES)
-                names = pcsv.open_csv(handle, read_options=options, parse_options=parsing).schema.names
+                with self._open_csv(handle, shape) as reader:
+                    names = reader.schema.names
                 schema = pa.schema([(name, pa.string()) for name in names])
             names = schema.names  # a name may not be UTF-8
         check_names(names, self.where)
@@ -104,53 +118,69 @@ class SourceFile:
             wants: skips parquet row groups by their metadata.
         """
         columns = wanted.names
-        parsing = self._parsing()
-        with self._open() as handle:
+        shape = self.csv_shape() if self.format is FileFormat.CSV else None
+        with self._open(shape) as handle:
             if self.format is FileFormat.PARQUET:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
-                batches = file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=columns)
-            elif self.format is FileFormat.JSON:
-                batches = read_blocks(handle, wanted)
+                yield from _tables(file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=columns), columns)
+            elif shape is None:
+                yield from _tables(read_blocks(handle, wanted), columns)
             else:
-                batches = pcsv.open_csv(
-                    handle,
-                    read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES),
-                    parse_options=parsing,
-                    convert_options=pcsv.ConvertOptions(
-                        column_types={name: pa.string() for name in columns},
-                        include_columns=columns,
-                        null_values=[""],
-                        strings_can_be_null=True,
-                    ),
-                )
-            for batch in batches:
-                yield pa.Table.from_batches([batch]).select(columns)
+                with self._open_csv(handle, shape, columns) as reader:
+                    yield from _tables(reader, columns)
 
-    def separator(self) -> str:
-        """Returns what separates the fields of a csv file: found in its header line, outside quotes."""
+    def csv_shape(self) -> CsvShape:
+        """Returns how the lines of a csv file are divided, by the first of them."""
+        names = self.table.column_names
         with self._open() as handle:
-            header = _QUOTED.sub("", handle.readline(_HEADER_BYTES).decode("utf-8", errors="replace"))
-        separator = "," if "," in header else max(_OTHER_SEPARATORS, key=header.count)
-        return separator if separator in header else ","
+            return find_csv_shape(read_head(handle), None if names is None else len(names))
 
-    def _parsing(self) -> pcsv.ParseOptions:
-        if self.format is not FileFormat.CSV:
-            return pcsv.ParseOptions()
-        return pcsv.ParseOptions(delimiter=self.separator(), newlines_in_values=True)
+    def count_unnamed(self) -> int:
+        """Returns how many columns a csv file has whose first line is a row and no header; 0 if it is one."""
+        with self._open() as handle:
+            head = read_head(handle)
+        return count_unnamed(head, find_csv_shape(head))
+
+    def _open_csv(self, handle: Any, shape: CsvShape, columns: list[str] | None = None) -> pcsv.CSVStreamingReader:
+        texts = {} if columns is None else {name: pa.string() for name in columns}
+        return pcsv.open_csv(
+            handle,
+            read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.table.column_names),
+            parse_options=pcsv.ParseOptions(
+                delimiter=shape.delimiter, quote_char='"' if shape.has_quotes else False, newlines_in_values=shape.has_quotes
+            ),
+            convert_options=pcsv.ConvertOptions(
+                column_types=texts, include_columns=columns, null_values=[""], strings_can_be_null=True
+            ),
+        )
 
     @contextmanager
-    def _open(self) -> Iterator[Any]:
-        """Opens the file and turns decoding errors into a SchemaError."""
-        is_text = self.format is not FileFormat.PARQUET
+    def _open(self, shape: CsvShape | None = None) -> Iterator[Any]:
+        """Opens the file, a text as UTF-8, and turns decoding errors into a SchemaError."""
+        if self.format is FileFormat.PARQUET:
+            with decoding_errors(self.where, self._expected, self._remedy), self.fs.open(self.path, "rb") as handle:
+                yield handle
+            return
         with self.fs.open(self.path, "rb") as plain:
-            if is_text and plain.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
+            if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
                 raise SchemaError(Fault(self.where, self._expected, "a parquet file", self._remedy))
-        with (
-            decoding_errors(self.where, self._expected, self._remedy),
-            self.fs.open(self.path, "rb", compression="infer" if is_text else None) as handle,
-        ):
-            yield handle
+        separator = None if shape is None else shape.separator
+        with decoding_errors(self.where, self._expected, self._remedy):
+            try:
+                with open_text(self.fs, self.path, self.where, self.table.encoding, separator) as handle:
+                    yield handle
+            except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+                if bad := find_bad_byte(self.fs, self.path, self.where, self.table.encoding):
+                    raise SchemaError(self._encoding_fault(bad)) from error
+                raise
+
+    def _encoding_fault(self, bad: str) -> Fault:
+        key = f"tables.{self.name.removesuffix('_table')}.encoding"
+        if self.table.encoding is not None:
+            return Fault(self.where, f"text in {self.table.encoding}, as {key} says", bad, f"correct {key}")
+        remedy = f"name the encoding in {key}, such as cp1252 or latin-1, or write the file again in UTF-8"
+        return Fault(self.where, "text in UTF-8", bad, remedy)
 
     @property
     def _expected(self) -> str:
@@ -160,8 +190,8 @@ class SourceFile:
     def _remedy(self) -> str:
         again = {
             FileFormat.PARQUET: "write the file again",
-            FileFormat.CSV: "write the file again in UTF-8",
-            FileFormat.JSON: "write the file again in UTF-8 with an object per line, as jq -c '.[]' does with a list of objects",
+            FileFormat.CSV: "correct those lines",
+            FileFormat.JSON: "write the file again with an object per line",
         }
         return f"correct tables.{self.name.removesuffix('_table')}.format, or {again[self.format]}"
 
@@ -177,7 +207,7 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
     remedy = f"correct {key}, install its package, or set its credentials"
     fs, path = open_location(table.uri, f"table {name}", table.storage_options, remedy)
     fs.invalidate_cache()
-    folder = SourceFolder(fs, path, table.format, name, table.uri)
+    folder = SourceFolder(fs, path, table, name)
     with location_errors(table.uri, f"table {name}", remedy):
         exists = fs.exists(path)
     if not exists:
@@ -185,6 +215,21 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
             Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}")
         )
     return folder
+
+
+def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
+    """Returns the format of a file with an unknown ending, by its content; None if it is neither parquet nor text."""
+    with fs.open(path, "rb") as plain:
+        if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
+            return FileFormat.PARQUET
+    with (
+        decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"),
+        open_text(fs, path, where, None) as handle,
+    ):
+        head = read_head(handle)
+    if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
+        return None
+    return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV
 
 
 def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile]:
@@ -195,17 +240,17 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     """
     start = folder.path if path is None else path
     if folder.fs.isfile(start):
-        return [SourceFile(folder.fs, start, folder.format, folder.name)]
+        return [SourceFile(folder.fs, start, folder.table, folder.name)]
     found = sorted(folder.fs.find(start))
-    chosen = [file for file in found if _is_data(file, start, folder.format)]
+    chosen = [file for file in found if _is_data(file, start, folder.table.format)]
     if not chosen:
         others = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
-        expected = f"files that end in {' or '.join(ENDINGS[folder.format])}"
+        expected = f"files that end in {' or '.join(ENDINGS[folder.table.format])}"
         key = f"tables.{folder.name.removesuffix('_table')}"
         raise SourceMissingError(
             Fault(f"table {folder.name}, folder {start}", expected, others, f"correct {key}.format or {key}.uri")
         )
-    return [SourceFile(folder.fs, file, folder.format, folder.name) for file in chosen]
+    return [SourceFile(folder.fs, file, folder.table, folder.name) for file in chosen]
 
 
 def day_folders(folder: SourceFolder) -> dict[str, list[str]]:
@@ -230,3 +275,8 @@ def is_hidden(path: str, start: str) -> bool:
 def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
     name = posixpath.basename(path[len(start) :])
     return not is_hidden(path, start) and (name.endswith(ENDINGS[file_format]) or "." not in name)
+
+
+def _tables(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.Table]:
+    for batch in batches:
+        yield pa.Table.from_batches([batch]).select(columns)

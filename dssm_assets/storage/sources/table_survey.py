@@ -1,4 +1,4 @@
-"""A survey of an unknown table: format and layout of its files, and a profile of each column.
+"""A survey of an unknown table: format, layout and encoding of its files, and a profile of each column.
 
 Belongs here: finding format and layout, reading blocks for the profiles. Does not belong here: the roles of columns
 (`core/sources/column_roles.py`).
@@ -7,13 +7,14 @@ Belongs here: finding format and layout, reading blocks for the profiles. Does n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
-from dssm_assets.core.errors import Fault
-from dssm_assets.core.sources.column_roles import ColumnProfile, ProfileBuilder
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.sources.column_roles import ColumnProfile, ProfileBuilder, unnamed_columns
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.source_columns import csv_types, plan_files
 from dssm_assets.storage.sources.source_files import (
@@ -21,10 +22,12 @@ from dssm_assets.storage.sources.source_files import (
     SourceFile,
     SourceMissingError,
     day_folders,
+    find_format,
     is_hidden,
     list_files,
     open_folder,
 )
+from dssm_assets.storage.sources.text_files import find_eight_bit
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class TableSurvey:
     """The result of a survey.
 
     Attributes:
-        table: location, format, layout and decimal mark; no columns are mapped.
+        table: location, format, layout, names of columns without a header line, encoding and decimal mark; no columns are mapped.
         columns: profiles of its columns, in order.
         days: its day folders, ascending; empty for other layouts.
     """
@@ -60,11 +63,27 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     parts: list[str | None] = [paths[0] for paths in days.values()]
     chosen = (parts if is_log else parts[-1:]) or [None]
     files = [file for part in chosen for file in list_files(folder, part)]
-    profiles = _profiles(table, files)
-    if any(column.has_decimal_comma for column in profiles) and table.format is FileFormat.CSV and files[0].separator() != ",":
-        table = table.model_copy(update={"decimal_mark": ","})
+    if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
+        table, files = _with(files, column_names=unnamed_columns(count))
+    try:
+        profiles = _profiles(table, files)
+    except SchemaError:
+        encoding = find_eight_bit(files[0].fs, [file.path for file in files], f"{name}, {uri}")
+        if table.format is FileFormat.PARQUET or encoding is None:
+            raise
+        table, files = _with(files, encoding=encoding)
+        profiles = _profiles(table, files)
+    is_comma = any(column.has_decimal_comma for column in profiles) and table.format is FileFormat.CSV
+    if is_comma and files[0].csv_shape().separator != ",":
+        table, files = _with(files, decimal_mark=",")
         profiles = _profiles(table, files)
     return TableSurvey(table, tuple(profiles), tuple(days))
+
+
+def _with(files: list[SourceFile], **settings: Any) -> tuple[SourceTable, list[SourceFile]]:
+    """Returns the table of some files with other settings, and its files."""
+    table = files[0].table.model_copy(update=settings)
+    return table, [replace(file, table=table) for file in files]
 
 
 def read_columns(survey: TableSurvey, columns: list[str]) -> Iterator[pa.Table]:
@@ -110,6 +129,8 @@ def _find_layout(uri: str, name: str) -> SourceTable:
     shown = [found for found in names if not is_hidden(found, path)]
     counts = {form: sum(found.endswith(endings) for found in shown) for form, endings in ENDINGS.items()}
     chosen = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))
+    if fs.isfile(path) and not counts[chosen] and (found := find_format(fs, path, f"{name}, {uri}")) is not None:
+        return SourceTable(uri=uri, format=found)
     if not counts[chosen]:
         others = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
         remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"

@@ -73,7 +73,7 @@ def test_a_decimal_comma_of_users_is_for_csv_alone(form: str) -> None:
     assert [tables.user.decimal_mark, tables.behavior.decimal_mark] == [",", ","]
 
 
-@pytest.mark.parametrize("value", ["%d.%m", "%d.%b.%Y", 3])
+@pytest.mark.parametrize("value", ["%d.%m", "%d.%b.%m.%Y", 3])
 def test_time_format_that_reads_no_date_is_refused(value: object) -> None:
     raw = copy.deepcopy(SMALLEST)
     raw["tables"]["behavior"]["time_format"] = value

@@ -31,6 +31,12 @@ from dssm_assets.core.sources.time_format import KNOWN, check_time_format, find_
         ("%Y%m%d %H:%M", "20260101 9:30", "2026-01-01 09:30:00"),
         ("%Y%m%d%H%M", "20260101930", None),
         ("%d.%m.%Y %I%p", "1.1.2026 9pm", "2026-01-01 21:00:00"),
+        ("%a %b %d %H:%M:%S %z %Y", "Tue Apr 03 18:00:09 +0000 2012", "2012-04-03 18:00:09+0000"),
+        ("%a %b %d %H:%M:%S %Y", "Tue Apr  3 18:00:09 2012", "2012-04-03 18:00:09"),
+        ("%A, %d. %B %Y", "tuesday, 3. APRIL 2012", "2012-04-03 00:00:00"),
+        ("%d/%b/%Y:%H:%M:%S %z", "03/Sep/2012:18:00:09 GMT", "2012-09-03 18:00:09GMT"),
+        ("%d%b%Y", "03Apr2012", "2012-04-03 00:00:00"),
+        ("%d %b %Y", "3 Avr 2012", None),
         ("%d.%m.%Y", "03.01.2026 ", None),
         ("%d.%m.%Y", None, None),
     ],
@@ -48,6 +54,12 @@ def test_texts_of_a_format_become_iso_8601(time_format: str, text: str | None, e
         (["4/13/2026 1:05 PM"], ("%m/%d/%Y %I:%M %p",)),
         (["2026/04/03 10:00:00"], ("%Y/%m/%d %H:%M:%S",)),
         (["20260131"], ("%Y%m%d",)),
+        (["Tue Apr 03 18:00:09 +0000 2012"], ("%a %b %d %H:%M:%S %z %Y",)),
+        (["03/Apr/2012", "4/May/2012"], ("%d/%b/%Y",)),
+        (["Apr 3, 2012", "June 30, 2012"], ("%b %d, %Y",)),
+        (["3 April 2012"], ("%d %b %Y",)),
+        (["01 5, 2014", "11 30, 2014"], ("%m %d, %Y",)),
+        (["12/1/10 8:26", "12/31/10 8:26"], ("%m/%d/%y %H:%M",)),
         (["13.04.2026", "04.13.2026"], ()),
         (["2026-01-31 10:00"], ()),
         (["1.2.13"], ()),
@@ -71,7 +83,8 @@ def test_known_formats_agree_with_strptime(time_format: str, times: list[dt.date
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "%d.%m", "%d.%m.%Y %y", "%d.%d.%m.%Y", "%d.%b.%Y", "%d.%m.%Y %I", "%d.%m.%Y %H %I %p", "%d.%m.%Y %"]
+    "wrong",
+    ["", "%d.%m", "%d.%m.%Y %y", "%d.%d.%m.%Y", "%d.%b.%m.%Y", "%b %Y", "%d.%m.%Y %I", "%d.%m.%Y %H %I %p", "%d.%m.%Y %"],
 )
 def test_a_format_without_a_whole_date_or_with_unknown_directives_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"expected a day, a month and a year, each once, of the directives %Y"):
@@ -80,4 +93,4 @@ def test_a_format_without_a_whole_date_or_with_unknown_directives_is_refused(wro
 
 def test_only_a_format_of_digits_reads_integers() -> None:
     assert reads_integers("%Y%m%d")
-    assert not reads_integers("%d.%m.%Y")
+    assert not reads_integers("%d.%m.%Y") and not reads_integers("%d%b%Y")

@@ -1,0 +1,152 @@
+"""Texts in any encoding, compression and separation give the same rows; what cannot be read is named with its line."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dssm_assets.core.config.pipeline import SourceTable
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.storage.sources import text_files
+from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.text_files import CsvShape, count_unnamed, find_csv_shape
+
+ROWS = [{"user_id": 1, "city": "Köln"}, {"user_id": 2, "city": "a\n::b"}]
+TEXT = 'user_id,city\r\n1,Köln\r\n2,"a\n::b"\r\n'
+
+
+def read(path: Path, **config: Any) -> list[dict[str, Any]]:
+    table = SourceTable(uri=str(path), **({"format": "csv"} | config))
+    ((_, rows),) = list(read_days(table, ["2026-01-01"], name="user_table"))
+    return rows.to_pylist()
+
+
+def zipped(*names: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, TEXT)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        (TEXT.encode("utf-8"), None),
+        (TEXT.encode("utf-8-sig"), None),
+        (TEXT.encode("utf-16"), None),
+        (TEXT.encode("utf-16-le"), None),
+        (TEXT.encode("utf-16-be"), None),
+        (TEXT.encode("latin-1"), "latin-1"),
+        (TEXT.encode("cp1252"), "cp1252"),
+    ],
+)
+def test_encodings_give_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, encoding: str | None, block_bytes: int
+) -> None:
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", block_bytes)
+    (tmp_path / "u.csv").write_bytes(content)
+    assert read(tmp_path / "u.csv", encoding=encoding) == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_json_lines_have_encodings_too(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "u.json").write_bytes('{"user_id": 1, "city": "Köln"}\n'.encode(encoding))
+    named = encoding if encoding == "latin-1" else None
+    assert read(tmp_path / "u.json", format="json", encoding=named) == ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("u.csv.gz", gzip.compress(TEXT.encode())),
+        ("u.csv.bz2", bz2.compress(TEXT.encode())),
+        ("u.csv.xz", lzma.compress(TEXT.encode())),
+        ("u.csv.zip", zipped("folder/u.csv", "__MACOSX/._u.csv")),
+    ],
+)
+def test_texts_may_be_compressed(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert read(tmp_path) == ROWS  # found in the folder by its ending
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped("a.csv", "b.csv"), r"u\.csv\.zip: expected one file in the archive, got 2: a\.csv, b\.csv\. To fix: unpack it"),
+        (zipped("folder/"), "expected one file in the archive, got none"),
+        (b"user_id", "expected a zip archive"),
+    ],
+)
+def test_archives_of_no_or_several_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "u.csv.zip").write_bytes(content)
+    with pytest.raises(SchemaError, match=message):
+        read(tmp_path)
+
+
+def test_a_byte_of_another_encoding_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 7)
+    (tmp_path / "u.csv").write_bytes("user_id,city\n1,Köln\n2,Rhön\n".encode().replace("ö".encode(), b"\x81", 2)[:-1])
+    expected = (
+        r"u\.csv: expected text in UTF-8, got the byte 0x81 in line 2. To fix: name the encoding in tables\.user\.encoding"
+    )
+    with pytest.raises(SchemaError, match=expected):
+        read(tmp_path / "u.csv")
+    with pytest.raises(
+        SchemaError, match=r"expected text in cp1252, as tables\.user\.encoding says, got the byte 0x81 in line 2"
+    ):
+        read(tmp_path / "u.csv", encoding="cp1252")
+
+
+@pytest.mark.parametrize("separator", ["::", "\t"])
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+def test_dumps_have_no_header_and_no_quotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str, block_bytes: int
+) -> None:
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", block_bytes)
+    (tmp_path / "u.dat").write_text(f'1{separator}a: b, "c\n2{separator}"d"\n')
+    rows = read(tmp_path / "u.dat", column_names=["user_id", "name"])
+    assert rows == [{"user_id": 1, "name": 'a: b, "c'}, {"user_id": 2, "name": '"d"'}]
+
+
+@pytest.mark.parametrize(
+    ("head", "columns", "expected"),
+    [
+        ("a,b\n1,2\n", None, CsvShape(",", True)),
+        ("1\tRock, Live\n2\tPop\n3\tRap\n", None, CsvShape("\t", False)),
+        ("1\tRock, Live\n2\tPop, Live\n", None, CsvShape("\t", False)),
+        ('"a"\t"b"\n"1"\t"2, 3"\n', None, CsvShape("\t", True)),
+        ("1::A|B::c, d\n2::A::c\n3::A::c\n", None, CsvShape("::", False)),
+        ("1,a|b\n2,c|d\n", None, CsvShape(",", True)),
+        ("1,a|b\n", 2, CsvShape(",", True)),
+        ("1,5|a,b|c\n2|a|c\n", 3, CsvShape("|", True)),
+        ("id\n1\n", None, CsvShape(",", True)),
+    ],
+)
+def test_the_separator_is_the_one_that_every_line_has_as_often(head: str, columns: int | None, expected: CsvShape) -> None:
+    assert find_csv_shape(head, columns) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("user,item,time\n1,2,3\n", 0),
+        ("1,2,3\n4,5,6\n", 3),
+        ("u1\t2012-04-03T18:00:09Z\ti1\n", 3),
+        ("u1;Tue Apr 03 18:00:09 +0000 2012\n", 2),
+        ("1::Toy Story (1995)::Animation\n", 3),
+        ('"u1","4,5"\n', 2),
+        (",0,1,2\n0,a,b,c\n", 0),
+        (",user,item\n0,a,b\n", 0),
+    ],
+)
+def test_a_first_line_with_a_number_or_a_time_is_no_header(head: str, expected: int) -> None:
+    assert count_unnamed(head, find_csv_shape(head)) == expected
