@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.steps.previous_day import read_wide_sample
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.wide_samples import read_wide_sample
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
 
 EVALUATED = len(DAYS) - 1

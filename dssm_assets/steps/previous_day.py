@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.samples.sample_fg import FeatureRows, widen
+from dssm_assets.core.samples.sample_fg import FeatureRows
 from dssm_assets.core.statistics.value_counts import CodedTable, code_columns
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before
 from dssm_assets.storage.manifest import Manifest
@@ -111,26 +111,3 @@ class FeatureTables:
             values = code_columns(values, features)
         self._values[side] = (manifest.digest, values)
         return values
-
-
-def read_wide_sample(workspace: Workspace, asset: str, ds: str) -> pa.Table:
-    """Returns a day of sample_fg or positive_sample with a column for every feature, to look at.
-
-    Raises:
-        PartitionMissingError: if there is no such partition.
-        ProvenanceError: if the feature tables were materialized again since.
-    """
-    rows = workspace.need(asset, ds)
-    samples = rows if asset == "sample_fg" else workspace.need("sample_fg", ds)
-    if samples is not rows:
-        check_built_from(rows, samples)
-    sides = []
-    for side in ID_COLUMNS:
-        key = f"{side}_features_fg/{day_before(ds)}"
-        if key in samples.inputs:
-            manifest = workspace.need(f"{side}_features_fg", day_before(ds))
-            check_built_from(samples, manifest)
-            sides.append(workspace.tables.read(manifest))
-        else:
-            sides.append(workspace.tables.open(workspace.need(f"{side}_features_fg", ds)).schema.empty_table())
-    return widen(workspace.tables.read(rows), *sides)

@@ -27,21 +27,23 @@ import yaml
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, Mask, row_of_value
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.evaluation.cold_items import order_by_category
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.feature_importance import cold_lists
+from dssm_assets.core.training.feature_importance import fitted_item_vectors, only_items
 from dssm_assets.core.training.fit_options import FitContext
-from dssm_assets.core.training.held_out_items import choose_items, count_events, hold_out_items
+from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.validation import user_blocks, validation_set
 from dssm_assets.steps.cold_items import read_categories
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.workspace import Workspace, open_workspace, start_of_day_ms
 from dssm_assets.storage.config_file import load_config
+from dssm_assets_tests.benchmarks.held_out_items import choose_items, count_events, hold_out_items
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,40 @@ class ColdHits:
     category: int
     new: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class ColdPairs:
+    """Pairs of user and cold item: the item [P], and whether it is in the user's list of cold items [P]."""
+
+    items: IntArray
+    is_hit: Mask
+
+
+def cold_lists(result: FitResult, data: TrainData, first_day: int, is_cold: Mask, k: int) -> ColdPairs:
+    """Returns the pairs of the days from `first_day` on whose items are cold, and which of them lists of cold items have.
+
+    Args:
+        result: towers that were fitted to the days before.
+        data: the window.
+        first_day: of the days that are scored.
+        is_cold: bool [I].
+        k: length of the lists.
+    """
+    every = validation_set(data, first_day)
+    cold = only_items(every, is_cold)
+    items = fitted_item_vectors(result, data, every)[is_cold]
+    found = np.zeros(len(cold.truth.items), np.bool_)
+    begin = 0
+    for block in user_blocks(result.two_tower, every):
+        offsets = cold.truth.offsets[begin : begin + len(block) + 1]
+        place = slice(offsets[0], offsets[-1])
+        scores = block @ items.T if block.ndim == 2 else (block @ items.T).max(axis=1)
+        best = np.argpartition(-scores, min(k, len(items)) - 1, axis=1)[:, :k]
+        wanted = row_of_value(offsets - offsets[0]) * len(items) + cold.truth.items[place]
+        found[place] = np.isin(wanted, (np.arange(len(best))[:, None] * len(items) + best))
+        begin += len(block)
+    return ColdPairs(np.flatnonzero(is_cold)[cold.truth.items], found)
 
 
 def measure_day(workspace: Workspace, ds: str, frac: float, seed: int, changes: Mapping[str, Any], k: int) -> ColdHits:

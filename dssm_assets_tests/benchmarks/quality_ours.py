@@ -27,7 +27,6 @@ from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.training.closed_form.svd_init import divide_rows, item_codes, scale_to_std
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
-from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.benchmarks.quality_features import (
     CODE,
@@ -43,6 +42,7 @@ from dssm_assets_tests.benchmarks.quality_features import (
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
+from dssm_assets_tests.core.training.worlds import infer_item_vectors, infer_user_vectors
 
 HISTORY_PREFIX = "past__"
 """Prefix of the sub-features' names."""

@@ -2,7 +2,7 @@
 
     python -m dssm_assets_tests.benchmarks.warm_start --data DIR/online-retail
 
-DIR/online-retail holds users.parquet, items.parquet and behavior.parquet (`dssm_assets.datasets.online_retail`). All tables of
+DIR/online-retail holds users.parquet, items.parquet and behavior.parquet (`dssm_assets_tests.datasets.online_retail`). All tables of
 the last days of the log are built once. Then, for every requested number of epochs, the model of each day except the first
 is fitted from scratch and from the model of the day before, which itself began so. The first day's model is fitted from
 scratch with the most epochs. Days are scored as in production.
@@ -26,7 +26,6 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.evaluation.rates import total_hit_rate
-from dssm_assets.datasets import online_retail
 from dssm_assets.datasets.source_tables import write_tables
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
@@ -37,6 +36,7 @@ from dssm_assets.steps.feature_config import training_config
 from dssm_assets.steps.vectors import item_vectors, user_vectors
 from dssm_assets.steps.workspace import days_between, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, complete_config
+from dssm_assets_tests.datasets import online_retail
 
 START, FIRST, LAST = "2011-10-20", "2011-12-05", "2011-12-09"
 SCRATCH, WARM = "from scratch", "warm start"

@@ -14,9 +14,9 @@ import dssm_assets_tests.fixtures.online_retail as fixture
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.sources.normalise import count_unknown_ids, normalise_behavior, normalise_items, normalise_users
-from dssm_assets.datasets.online_retail import load
 from dssm_assets.datasets.source_tables import SourceTables, write_tables
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets_tests.datasets.online_retail import load
 from dssm_assets_tests.fixtures.online_retail.cut import cut
 
 SLICE = Path(fixture.__file__).parent

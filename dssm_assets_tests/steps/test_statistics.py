@@ -20,7 +20,7 @@ from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets.steps import sample, statistics
-from dssm_assets.steps.previous_day import FeatureTables, read_wide_sample
+from dssm_assets.steps.previous_day import FeatureTables
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines.engine import Engine
@@ -32,6 +32,7 @@ from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
 from dssm_assets_tests.spark.cluster import requires_pyspark
 from dssm_assets_tests.spark.sessions import LocalSession
+from dssm_assets_tests.wide_samples import read_wide_sample
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 WORLD = World(rows=1_200, users=150, items=60, days=5)

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import hits_column, ndcg_column
 from dssm_assets.core.evaluation.ndcg import user_ndcg
@@ -61,11 +61,6 @@ class InteractedItems(NamedTuple):
     def select_users(self, users: IntArray) -> InteractedItems:
         """Returns the items of the given users, in that order."""
         return InteractedItems(self.window.select_users(users), self.history.select_users(users))
-
-
-def no_interactions(num_users: int) -> InteractedItems:
-    """Returns the items of users without any history."""
-    return InteractedItems(no_exclusions(num_users), no_exclusions(num_users))
 
 
 class RankedLists(NamedTuple):

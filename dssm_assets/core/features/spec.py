@@ -141,10 +141,6 @@ class FgSpec:
         """
         return self.features if side is None else tuple(feature for feature in self.features if feature.side is Side(side))
 
-    def features_of_kind(self, kind: Kind) -> tuple[Feature, ...]:
-        """Returns the features of a kind without sub-features of sequences."""
-        return tuple(feature for feature in self.features if feature.kind is kind)
-
     def to_fg_json(self) -> dict[str, Any]:
         """Returns a copy of the mapping that `parse_fg` read."""
         return copy.deepcopy(dict(self.raw))

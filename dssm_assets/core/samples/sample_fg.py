@@ -1,7 +1,7 @@
 """Samples with the rows of their features: the feature tables as of the previous day, and the proof that nothing is newer.
 
 A sample stores the row numbers of its user and its item instead of their features. All samples of a user and a day have the
-same user features, so copying them would cost more than all other work together. `widen` returns the wide table to look at.
+same user features, so copying them would cost more than all other work together.
 
 Belongs here: the as-of lookup and the leak check. Does not belong here: feature generation, and the choice of the partition
 that is looked up: the caller passes the feature tables of the previous day.
@@ -86,29 +86,6 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     }
     columns = dict(zip(sample.column_names, sample.columns, strict=True)) | found
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
-
-
-def widen(sample_fg: pa.Table, user_features: pa.Table, item_features: pa.Table) -> pa.Table:
-    """Returns sample_fg with the features of the user and the item instead of their row numbers; null where unknown.
-
-    Args:
-        sample_fg: samples of one day.
-        user_features: user_features_fg of the previous day.
-        item_features: item_features_fg of the previous day.
-
-    Raises:
-        SchemaError: two sides have a column of the same name.
-    """
-    kept = sample_fg.drop_columns([col.USER_ROW, col.ITEM_ROW])
-    sides = {
-        "the user side": user_features.drop_columns([col.USER_ID, col.FEATURE_DATE]).take(sample_fg.column(col.USER_ROW)),
-        "the item side": item_features.drop_columns([col.ITEM_ID, col.FEATURE_DATE]).take(sample_fg.column(col.ITEM_ROW)),
-    }
-    refuse_collisions("table sample_fg", {"the sample": kept.column_names} | {k: t.column_names for k, t in sides.items()})
-    for table in sides.values():
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            kept = kept.append_column(name, column)
-    return kept
 
 
 def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.int64], int]:

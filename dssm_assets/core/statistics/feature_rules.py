@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.columns import COUNT, FEATURE
 from dssm_assets.core.config.features import EmbeddingDimPolicy, HashFunction, Statistics
 from dssm_assets.core.errors import Fault, SchemaError
@@ -110,42 +109,6 @@ def collision_frac(hashes: Any, bucket_count: int) -> float:
         return 0.0
     _, counts = np.unique(buckets, return_counts=True)
     return float(counts[counts > 1].sum() / len(buckets))
-
-
-def expected_collision_frac(distinct_count: int, bucket_count: int) -> float:
-    """Returns the expected `collision_frac` of a uniform hash: 1 - (1 - 1/m)^(n - 1) for n values in m buckets.
-
-    A value does not collide if none of the n - 1 others is in its bucket.
-
-    Raises:
-        ValueError: bucket_count is below 1, or distinct_count below 0.
-    """
-    _check(bucket_count)
-    if distinct_count < 0:
-        raise ValueError(f"the number of distinct values is 0 or more, got {distinct_count}")
-    others = max(distinct_count - 1, 0)
-    if bucket_count == 1:
-        return float(others > 0)
-    # By the logarithm, because 1 - 1/m rounds to 1 for large m.
-    return -math.expm1(others * math.log1p(-1 / bucket_count))
-
-
-def texts_of_one_hash(texts: pa.Array | pa.ChunkedArray, function: HashFunction = HashFunction.MURMUR) -> list[tuple[str, ...]]:
-    """Returns the groups of distinct texts with the same 64-bit hash; groups and the texts in them are sorted.
-
-    A group is very unlikely: it occurs in one of 37 million sets of a million texts. Nulls are ignored.
-
-    Args:
-        texts: a column, or the entries of a dictionary.
-        function: the hash function.
-    """
-    distinct = texts.unique().drop_null()
-    _, group, counts = np.unique(hash_values(distinct, function), return_inverse=True, return_counts=True)
-    shared = np.flatnonzero(counts[group] > 1)
-    groups: dict[int, list[str]] = {}
-    for number, text in zip(group[shared].tolist(), distinct.take(pa.array(shared)).to_pylist(), strict=True):
-        groups.setdefault(number, []).append(text)
-    return sorted(tuple(sorted(found)) for found in groups.values())
 
 
 def _check(bucket_count: int) -> None:

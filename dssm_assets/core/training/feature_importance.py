@@ -106,7 +106,7 @@ def _score(
     result: FitResult, data: TrainData, first_day: int, group: str | None, names: tuple[str, ...], k: int
 ) -> FeatureWorth:
     every = validation_set(data, first_day)
-    items = _items_of(result, data, every)
+    items = fitted_item_vectors(result, data, every)
     has_prior = result.prior is not None
     if result.prior is not None:
         items = append_prior(items, PriorSearch.from_days_before(data, first_day).item_values(result.prior))
@@ -129,45 +129,12 @@ def _score(
     )
 
 
-def _items_of(result: FitResult, data: TrainData, validation: ValidationSet) -> FloatArray:
+def fitted_item_vectors(result: FitResult, data: TrainData, validation: ValidationSet) -> FloatArray:
+    """Returns the vectors of the items [I, D]; items without an event have the codes of their groups, where there are any."""
     items = item_vectors(result.two_tower, validation)
     if result.group_codes is None:
         return items
     return result.group_codes.fill_in(items, data.item_keys(result.group_codes.features))
-
-
-@dataclass(frozen=True)
-class ColdPairs:
-    """Pairs of user and cold item: the item [P], and whether it is in the user's list of cold items [P]."""
-
-    items: IntArray
-    is_hit: Mask
-
-
-def cold_lists(result: FitResult, data: TrainData, first_day: int, is_cold: Mask, k: int) -> ColdPairs:
-    """Returns the pairs of the days from `first_day` on whose items are cold, and which of them lists of cold items have.
-
-    Args:
-        result: towers that were fitted to the days before.
-        data: the window.
-        first_day: of the days that are scored.
-        is_cold: bool [I].
-        k: length of the lists.
-    """
-    every = validation_set(data, first_day)
-    cold = only_items(every, is_cold)
-    items = _items_of(result, data, every)[is_cold]
-    found = np.zeros(len(cold.truth.items), np.bool_)
-    begin = 0
-    for block in user_blocks(result.two_tower, every):
-        offsets = cold.truth.offsets[begin : begin + len(block) + 1]
-        place = slice(offsets[0], offsets[-1])
-        scores = block @ items.T if block.ndim == 2 else (block @ items.T).max(axis=1)
-        best = np.argpartition(-scores, min(k, len(items)) - 1, axis=1)[:, :k]
-        wanted = row_of_value(offsets - offsets[0]) * len(items) + cold.truth.items[place]
-        found[place] = np.isin(wanted, (np.arange(len(best))[:, None] * len(items) + best))
-        begin += len(block)
-    return ColdPairs(np.flatnonzero(is_cold)[cold.truth.items], found)
 
 
 def events_before(data: TrainData, day: int) -> IntArray:

@@ -3,7 +3,7 @@
 Belongs here: inference over tables of embedding indices. Does not belong here: computing the indices and storing vectors.
 
 `ItemInference` and `UserInference` hold the towers (and the histories) and read the rows part by part, so that neither all
-indices nor all vectors are in memory at once. `infer_item_vectors` and `infer_user_vectors` do the same over one table.
+indices nor all vectors are in memory at once.
 
 Context features are missing, because they are unknown before the request, and dropout is off.
 
@@ -110,26 +110,6 @@ class UserInference:
                 inputs = history.join(_with_missing_context(reader.read(rows), spec))
                 vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
         return vectors
-
-
-def infer_item_vectors(two_tower: TwoTower, items: pa.Table, batch_size: int) -> FloatArray:
-    """Returns the item tower's vectors [I, D] of one table, float32; see `ItemInference`."""
-    return ItemInference(two_tower, batch_size).vectors(items)
-
-
-def infer_user_vectors(
-    two_tower: TwoTower,
-    users: pa.Table,
-    *,
-    history_start: IntArray,
-    history_end: IntArray,
-    history: pa.Table,
-    as_of_ms: int,
-    batch_size: int,
-) -> FloatArray:
-    """Returns the user tower's vectors of one table, float32; see `UserInference`."""
-    inference = UserInference(two_tower, history, as_of_ms=as_of_ms, batch_size=batch_size)
-    return inference.vectors(users, history_start, history_end)
 
 
 def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:

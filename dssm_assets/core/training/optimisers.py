@@ -48,10 +48,6 @@ class RowOptimiser(ABC):
     def __init__(self, tables: EmbeddingTables) -> None:
         self._tables = tables
 
-    def step(self, tape: Sequence[Lookup], learning_rate: float) -> None:
-        """Updates the rows that the look-ups read, after backward has filled in the gradients of their bags."""
-        self.update_rows(gradients_of(self._tables, tape), learning_rate)
-
     @abstractmethod
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
         """Updates the rows by their gradients: one step."""

@@ -64,7 +64,6 @@ def test_sub_feature_is_named_after_its_sequence() -> None:
 def test_lookups_by_side_kind_and_name() -> None:
     parsed = parse_fg(FG)
     assert [f.name for f in parsed.features_of_side("item")] == ["item"]
-    assert [f.name for f in parsed.features_of_kind(Kind.NUMERIC)] == ["age", "liked"]
     assert parsed.feature("past__item") is parsed.sequence_features[0]
     with pytest.raises(FeatureSpecError, match="feature unknown"):
         parsed.feature("unknown")

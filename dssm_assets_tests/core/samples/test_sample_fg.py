@@ -16,8 +16,8 @@ from dssm_assets.core.samples.sample_fg import (
     check_no_leak,
     count_used_rows,
     count_uses,
-    widen,
 )
+from dssm_assets_tests.wide_samples import widen
 
 
 def sample_table(users: list[object], items: list[object]) -> pa.Table:

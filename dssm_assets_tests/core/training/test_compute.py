@@ -10,8 +10,7 @@ from dssm_assets.core.config.training import Device, Precision
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training import compute
 from dssm_assets.core.training.compute import ComputeContext, device_of, is_bfloat16
-from dssm_assets.core.training.inference import infer_item_vectors
-from dssm_assets_tests.core.training.worlds import fitted, world
+from dssm_assets_tests.core.training.worlds import fitted, infer_item_vectors, world
 
 CPU = torch.device("cpu")
 HAS_CUDA = torch.cuda.is_available()

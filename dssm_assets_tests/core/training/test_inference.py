@@ -14,8 +14,16 @@ from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training.inference import ItemInference, UserInference, infer_item_vectors, infer_user_vectors
-from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, SMALL_MODEL, SMALL_TRAINING, world
+from dssm_assets.core.training.inference import ItemInference, UserInference
+from dssm_assets_tests.core.training.worlds import (
+    AS_OF_MS,
+    FEATURES,
+    SMALL_MODEL,
+    SMALL_TRAINING,
+    infer_item_vectors,
+    infer_user_vectors,
+    world,
+)
 
 MODEL = Model(**{**SMALL_MODEL, "context_dropout": 1.0, "dropout": 0.0})
 SPEC = tower_spec(FEATURES, MODEL)

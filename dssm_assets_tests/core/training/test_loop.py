@@ -17,7 +17,6 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.fit_report import EpochScore, FitResult, Progress
-from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import model_to_bytes
 from dssm_assets.core.training.validation import EpochEvaluator
@@ -32,6 +31,8 @@ from dssm_assets_tests.core.training.worlds import (
     StepClock,
     World,
     fitted,
+    infer_item_vectors,
+    infer_user_vectors,
     world,
 )
 

@@ -15,9 +15,18 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, SMALL_MODEL, SMALL_TRAINING, StepClock, World, world
+from dssm_assets_tests.core.training.worlds import (
+    AS_OF_MS,
+    FEATURES,
+    SMALL_MODEL,
+    SMALL_TRAINING,
+    StepClock,
+    World,
+    infer_item_vectors,
+    infer_user_vectors,
+    world,
+)
 
 MODEL, TRAINING = Model(**{**SMALL_MODEL, "context_dropout": 0.3}), Training(**SMALL_TRAINING)
 MULTI = tuple(feature.name for feature in FEATURES if feature.is_multi)

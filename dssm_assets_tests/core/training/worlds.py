@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
+from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.loop import fit
 
 ITEMS, USERS, EVENTS = 12, 10, 8
@@ -133,3 +136,23 @@ def fitted(
         progress=lambda progress: None,
         now=StepClock(),
     )
+
+
+def infer_item_vectors(two_tower: TwoTower, items: pa.Table, batch_size: int) -> FloatArray:
+    """Returns the item tower's vectors [I, D] of one table, float32; see `ItemInference`."""
+    return ItemInference(two_tower, batch_size).vectors(items)
+
+
+def infer_user_vectors(
+    two_tower: TwoTower,
+    users: pa.Table,
+    *,
+    history_start: IntArray,
+    history_end: IntArray,
+    history: pa.Table,
+    as_of_ms: int,
+    batch_size: int,
+) -> FloatArray:
+    """Returns the user tower's vectors of one table, float32; see `UserInference`."""
+    inference = UserInference(two_tower, history, as_of_ms=as_of_ms, batch_size=batch_size)
+    return inference.vectors(users, history_start, history_end)

@@ -32,8 +32,16 @@ from dssm_assets.core.training.closed_form.svd_init import (
 )
 from dssm_assets.core.training.closed_form.svd_init_rules import svd_init_faults
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.inference import infer_item_vectors, infer_user_vectors
-from dssm_assets_tests.core.training.worlds import AS_OF_MS, FEATURES, ITEMS, USERS, fitted, world
+from dssm_assets_tests.core.training.worlds import (
+    AS_OF_MS,
+    FEATURES,
+    ITEMS,
+    USERS,
+    fitted,
+    infer_item_vectors,
+    infer_user_vectors,
+    world,
+)
 
 LINEAR = {
     "output_dim": 16,

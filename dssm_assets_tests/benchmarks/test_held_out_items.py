@@ -10,7 +10,7 @@ import pyarrow as pa
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.held_out_items import choose_items, count_events, hold_out_items
+from dssm_assets_tests.benchmarks.held_out_items import choose_items, count_events, hold_out_items
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, USERS, world
 
 

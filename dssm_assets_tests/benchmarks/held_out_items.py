@@ -3,7 +3,7 @@
 What towers recommend of such items says how well they know an item before anybody has interacted with it: on a single day only few
 items are new, and the others cannot show it.
 
-Belongs here: the tables of a window without these events. Does not belong here: fitting (`loop.py`) and scoring (`validation.py`).
+Belongs here: the tables of a window without these events. Does not belong here: fitting (`core/training/loop.py`) and scoring (`core/training/validation.py`).
 
 Letters: I items, U users, n events.
 """
