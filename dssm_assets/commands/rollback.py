@@ -17,11 +17,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _rollback(parsed: argparse.Namespace) -> int:
-    from dssm_assets.storage.bundles import BundleStore
-    from dssm_assets.storage.layout import serving_root
+    from dssm_assets.storage.bundles import open_bundles
 
-    loaded = load_announced_scene(parsed, is_data=parsed.list).loaded
-    store = BundleStore(serving_root(loaded.root), loaded.config.storage.options)
+    store = open_bundles(load_announced_scene(parsed, is_data=parsed.list).loaded)
     before = store.pointer()
     if parsed.list and before is not None:
         marks = {before.bundle_id: "  served", before.previous: "  previous"}

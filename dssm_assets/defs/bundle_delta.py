@@ -123,12 +123,13 @@ def _fingerprint(scene: Scene) -> str:
     Raises:
         InputError: no bundle is served, or a source cannot be listed.
     """
-    from dssm_assets.steps.bundle_delta import find_base, open_store
+    from dssm_assets.steps.bundle_delta import find_base
+    from dssm_assets.storage.bundles import open_bundles
     from dssm_assets.storage.partitions import PartitionStore
     from dssm_assets.storage.sources.landing import fingerprint_files
 
     loaded = scene.loaded
-    base, _ = find_base(open_store(loaded))
+    base, _ = find_base(open_bundles(loaded))
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
     seen: list[Any] = [base]
     for asset in ("item_table", "user_history_fg"):

@@ -8,7 +8,6 @@ A `Bundle` never changes. Replacing or removing its files does not affect it: th
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,14 +25,14 @@ from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.id_rows import IdRows, VectorRows
 from dssm_assets.storage.bundles import READABLE_FORMATS, bundle_id_of
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
-from dssm_assets.storage.local_files import is_local
+from dssm_assets.storage.local_files import is_local, map_arrow
 from dssm_assets.storage.locations import location_errors, open_location
+from dssm_assets.storage.partitions import file_sha256
 from dssm_assets.storage.scratch_folder import ScratchFolder
 
 Loaded = TypeVar("Loaded")
 
 _TRIES = 10
-_CHUNK_BYTES = 1 << 20
 
 
 class BundleRoot:
@@ -249,8 +248,7 @@ class _Files:
         return self._folder / name
 
     def table(self, name: str) -> pa.Table:
-        with pa.memory_map(str(self.path(name)), "rb") as source:
-            return pa.ipc.open_file(source).read_all()
+        return map_arrow(self.path(name))
 
     def check(self, bundle_id: str, is_verified: bool) -> None:
         wrong = []
@@ -258,7 +256,7 @@ class _Files:
             path = self._folder / name
             if path.stat().st_size != int(entry["bytes"]):
                 wrong.append(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
-            elif is_verified and _sha256(path) != entry["sha256"]:
+            elif is_verified and file_sha256(path) != entry["sha256"]:
                 wrong.append(f"{name} has another sha256")
         if wrong:
             raise _broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
@@ -283,11 +281,3 @@ def _parse_manifest(content: bytes, bundle_id: str) -> Mapping[str, Any]:
 
 def _broken(bundle_id: str, problem: str) -> StorageError:
     return StorageError(f"bundle {bundle_id}: {problem}. To fix: publish the bundle again")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

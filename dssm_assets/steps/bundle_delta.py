@@ -69,11 +69,9 @@ from dssm_assets.steps.vectors import (
     with_group_codes,
 )
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
-from dssm_assets.storage.bundles import FORMAT, BundleStore, Published, base_of
-from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.bundles import FORMAT, BundleStore, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
-from dssm_assets.storage.layout import serving_root
-from dssm_assets.storage.local_files import write_arrow, write_arrow_table
+from dssm_assets.storage.local_files import map_arrow, write_arrow, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
@@ -137,7 +135,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         CheckFailedError: no index reaches serving.min_index_recall.
         InputError: see `open_fresh_days`.
     """
-    store = open_store(workspace.loaded)
+    store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
     with store.fetching(base_id, without=_UNUSED) as folder, store.staging() as target:
         base = _Base(workspace, base_id, store.manifest(base_id), folder)
@@ -150,11 +148,6 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         published = store.publish_delta(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
     workspace.log(f"{published.bundle_id} is served now, a delta of {base_id}")
     return DeltaResult(base_id, counts, published)
-
-
-def open_store(loaded: LoadedConfig) -> BundleStore:
-    """Returns the store of a configuration's bundles."""
-    return BundleStore(serving_root(loaded.root), loaded.config.storage.options)
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
@@ -219,8 +212,7 @@ class _Base:
 
     def table(self, name: str) -> pa.Table:
         """Returns the table in an Arrow file, memory-mapped."""
-        with pa.memory_map(str(self.folder / name), "rb") as source:
-            return pa.ipc.open_file(source).read_all()
+        return map_arrow(self.folder / name)
 
     def has_file(self, name: str) -> bool:
         return name in self.manifest["files"]

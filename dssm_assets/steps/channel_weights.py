@@ -13,7 +13,7 @@ Belongs here: which days are held out, what is read of them. Does not belong her
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,15 +33,9 @@ from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.stored_interactions import read_interactions_of_users
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.validation_vectors import ValidationVectors
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, start_of_day_ms
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day, start_of_day_ms
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
-
-
-def channel_weights(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Fits the weights of each day's merged lists."""
-    for ds in days:
-        yield _fit_weights(workspace, ds)
 
 
 @dataclass
@@ -59,7 +53,9 @@ class _HeldOut:
         return sum(len(one.truth_items) for one in self.days)
 
 
-def _fit_weights(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def channel_weights(workspace: Workspace, ds: str) -> StepResult:
+    """Fits the weights of a day's merged lists."""
     settings = workspace.config.channels
     names = [source.name for source in settings.sources]
     held_out: list[_HeldOut] = []

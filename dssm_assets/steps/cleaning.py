@@ -13,7 +13,7 @@ from typing import Final
 from dssm_assets.steps.retention import remove_expired
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.leftovers import Leftover, clean_bundles, clean_store, clean_temporary
 
 _DUE_SECONDS: Final = 24 * 3600.0
@@ -32,13 +32,11 @@ def clean(
         removes: False only finds them.
     """
     loaded, store = workspace.loaded, workspace.tables.partitions
-    storage = loaded.config.storage
-    before = time.time() - (storage.grace_hours if grace_hours is None else grace_hours) * 3600
-    bundles = BundleStore(layout.serving_root(loaded.root), storage.options)
+    before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
     yield from remove_expired(workspace, groups, before, removes=removes)
     yield from clean_temporary([loaded.scratch], workspace.artifacts.cache, before, removes=removes)
     yield from clean_store(store, before, removes=removes)
-    yield from clean_bundles(bundles, before, removes=removes)
+    yield from clean_bundles(open_bundles(loaded), before, removes=removes)
 
 
 def clean_if_due(workspace: Workspace, groups: Mapping[str, str]) -> None:

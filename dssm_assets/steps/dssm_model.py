@@ -25,18 +25,12 @@ from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.core.training.ranks import Ranks
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
-from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests
+from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.scratch_folder import ScratchFolder
 
 _PROGRESS_SECONDS: Final = 5.0
-
-
-def dssm_model(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Fits the towers."""
-    for ds in days:
-        yield _dssm_model(workspace, ds)
 
 
 class PrunedFitError(Exception):
@@ -59,7 +53,9 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
         return _publish(workspace, plan, outcome)
 
 
-def _dssm_model(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def dssm_model(workspace: Workspace, ds: str) -> StepResult:
+    """Fits the towers."""
     with _prepare_fit(workspace, ds) as plan:
         if plan.settings.training.started_by is Launcher.EXTERNAL:
             return _use_published(workspace, plan)

@@ -37,7 +37,7 @@ from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_fact
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import columns_needed, segment_table
 from dssm_assets.steps.user_segments import read_item_popularity
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, partitions_before, truth_days, window_days
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
 from dssm_assets.storage.local_files import write_arrow
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
@@ -48,48 +48,43 @@ POPULARITY_FACTOR: Final = 1.2
 """The model's hit rate must be this many times popularity's."""
 
 
-def ground_truth(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def ground_truth(workspace: Workspace, ds: str) -> StepResult:
     """Writes what each user interacted with on the evaluation day, or on the days of `evaluation.span_days` that begin with it."""
     keys = [col.USER_ID, col.ITEM_ID]
-    for ds in days:
-        span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
-        window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        pairs = (workspace.tables.read(manifest, keys) for manifest in window)
-        table = truth.ground_truth(pa.concat_tables([workspace.tables.read(day, keys) for day in span]), pairs)
-        facts = {
-            "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
-            "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py(),
-        }
-        yield StepResult(workspace.write_table(GROUND_TRUTH, ds, table, [span, window]), facts)
+    span = workspace.need_all("positive_sample", truth_days(ds, workspace.config.evaluation.span_days))
+    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+    pairs = (workspace.tables.read(manifest, keys) for manifest in window)
+    table = truth.ground_truth(pa.concat_tables([workspace.tables.read(day, keys) for day in span]), pairs)
+    facts = {
+        "truth_pairs": sum(map(len, table.column(col.GT_ITEMS))),
+        "warm_users": pc.sum(table.column(col.IS_WARM_USER)).as_py(),
+    }
+    return StepResult(workspace.write_table(GROUND_TRUTH, ds, table, [span, window]), facts)
 
 
-def hit_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def hit_counts(workspace: Workspace, ds: str) -> StepResult:
     """Counts the hits of the model and of every baseline."""
     from dssm_assets.steps.scoring import count_hits_of_day
 
-    for ds in days:
-        yield count_hits_of_day(workspace, ds)
+    return count_hits_of_day(workspace, ds)
 
 
-def hit_rate_detail(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
     """Writes each user's list, hits and misses, and reports the hit rate of each segment."""
     from dssm_assets.steps.scoring import write_lists_of_day
 
-    k = workspace.config.evaluation.k[-1]
-    for ds in days:
-        manifest = write_lists_of_day(workspace, ds)
-        segments = _segment_rates(workspace, manifest)
-        facts = {"k": k, "segments": segments.to_pylist()}
-        yield StepResult(manifest, facts, (), segment_report(ds, segments, k), _segment_images(segments, k))
+    k, manifest = workspace.config.evaluation.k[-1], write_lists_of_day(workspace, ds)
+    segments = _segment_rates(workspace, manifest)
+    facts = {"k": k, "segments": segments.to_pylist()}
+    return StepResult(manifest, facts, (), segment_report(ds, segments, k), _segment_images(segments, k))
 
 
-def total_hit_rate(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     """Sums the hits to rates, writes the report, runs the gate."""
-    for ds in days:
-        yield _total_hit_rate_of_day(workspace, ds)
-
-
-def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
     config, settings = workspace.config, workspace.config.evaluation
     counts, detail = workspace.need(HIT_COUNTS.name, ds), workspace.need(HIT_RATE_DETAIL.name, ds)
     cells = StoredCells(workspace, counts)
@@ -124,7 +119,8 @@ def _total_hit_rate_of_day(workspace: Workspace, ds: str) -> StepResult:
     facts: dict[str, Any] = {**_headline(warm, k), **_list_figures(lists, k)}
     facts |= {f"worth@{k} of {gain.against.removeprefix(MERGED_WITHOUT)}": gain.gain for gain in channels}
     facts |= {"segments": segments.to_pylist(), "trend": _trend_rows(trend)}
-    return StepResult(manifest, facts, checks, report, {**_segment_images(segments, k), **_trend_images(trend, k)})
+    images = _segment_images(segments, k) | ({"hit_rate_trend": trend_png(trend, k)} if trend.num_rows else {})
+    return StepResult(manifest, facts, checks, report, images)
 
 
 def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells, total: pa.Table) -> Check:
@@ -234,11 +230,6 @@ def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
         yield ds, total
 
     return trend_table(read_totals(), settings.k[-1])
-
-
-def _trend_images(trend: pa.Table, k: int) -> dict[str, bytes]:
-    """Returns the chart of the trend, by its name in the metadata; none if no day has a rate."""
-    return {"hit_rate_trend": trend_png(trend, k)} if trend.num_rows else {}
 
 
 def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ are (`core/experiments.py`) and the forms that they come from (`defs/run_setting
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from dssm_assets.core.experiments import (
     paired_gains,
 )
 from dssm_assets.core.features.expressions import SEQUENCE
-from dssm_assets.steps.workspace import StepResult, Workspace, duckdb_engine, is_current
+from dssm_assets.steps.workspace import StepResult, Workspace, each_day, is_current
 from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.overlay import OverlayStore, experiment_names
 from dssm_assets.storage.tables import TableStore
@@ -136,12 +136,6 @@ def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
     return _overlay(regular, partitions, Experiment(name, normalise_changes(regular.config, settings)))
 
 
-def experiments(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Compares the hit rates of each day's experiments with those of the regular run."""
-    for ds in days:
-        yield _compare_experiments(workspace, ds)
-
-
 def read_comparison(workspace: Workspace, ds: str) -> list[dict[str, Any]]:
     """Returns the rows of the table `experiments` of a day.
 
@@ -158,7 +152,9 @@ def read_comparison(workspace: Workspace, ds: str) -> list[dict[str, Any]]:
     return list(workspace.tables.read(manifest).to_pylist())
 
 
-def _compare_experiments(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def experiments(workspace: Workspace, ds: str) -> StepResult:
+    """Compares the hit rates of a day's experiments with those of the regular run."""
     from dssm_assets.steps.evaluation import StoredCells
 
     regular, counts = workspace.need(_SCORED, ds), workspace.need(_COUNTED, ds)
@@ -190,9 +186,7 @@ def _cut_offs(total: pa.Table) -> set[int]:
 
 def _overlay(regular: Workspace, partitions: OverlayStore, experiment: Experiment) -> Workspace:
     """Returns a workspace with an experiment's settings, whose partitions hide the regular ones."""
-    loaded = replace(regular.loaded, config=apply_changes(regular.config, experiment.changes))
-    tables, artifacts = TableStore(partitions), ArtifactStore(partitions, regular.artifacts.cache)
-    return replace(regular, loaded=loaded, tables=tables, artifacts=artifacts, engine=duckdb_engine(loaded, tables))
+    return regular.over(replace(regular.loaded, config=apply_changes(regular.config, experiment.changes)), partitions)
 
 
 def _stored_settings(artifacts: ArtifactStore, ds: str) -> dict[str, Any]:

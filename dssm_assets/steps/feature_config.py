@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -16,43 +15,37 @@ from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpe
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics import feature_config as decide
 from dssm_assets.core.statistics.bucketizer import BucketFeature, Bucketizer
-from dssm_assets.steps.workspace import StepResult, Workspace, digests, window_days
+from dssm_assets.steps.workspace import StepResult, Workspace, digests, each_day, window_days
 from dssm_assets.storage.manifest import Manifest
 
 FILE = "training_config.yaml"
 
 
-def feature_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Decides the embedding of every feature from the statistics of the window before each day."""
-    for ds in days:
-        built_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
-        binning, counts = (workspace.tables.read(manifest) for manifest in built_from)
-        spec, config = workspace.fg_spec, workspace.config
-        table = decide.decide_feature_config(
-            spec,
-            config.statistics,
-            binning,
-            counts,
-            exclude=config.features.exclude,
-            hash_function=config.features.hash_function,
-        )
-        collisions = decide.collision_fracs(spec, config.statistics, counts)
-        dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
-        manifest = workspace.write_table(fg_tables.FEATURE_CONFIG, ds, table, built_from)
-        facts = {
-            "features_kept": table.num_rows - len(dropped),
-            "features_dropped": dropped,
-            "collision_frac": {name: round(frac, 6) for name, frac in collisions.items()},
-        }
-        yield StepResult(manifest, facts)
+@each_day
+def feature_config(workspace: Workspace, ds: str) -> StepResult:
+    """Decides the embedding of every feature from the statistics of the window before a day."""
+    built_from = [workspace.need("feature_binning", ds), workspace.need("feature_counts", ds)]
+    binning, counts = (workspace.tables.read(manifest) for manifest in built_from)
+    spec, config = workspace.fg_spec, workspace.config
+    excluded, function = config.features.exclude, config.features.hash_function
+    table = decide.decide_feature_config(spec, config.statistics, binning, counts, exclude=excluded, hash_function=function)
+    collisions = decide.collision_fracs(spec, config.statistics, counts)
+    dropped = [row["feature"] for row in table.to_pylist() if "DROP IT" in (row["message"] or "")]
+    manifest = workspace.write_table(fg_tables.FEATURE_CONFIG, ds, table, built_from)
+    facts = {
+        "features_kept": table.num_rows - len(dropped),
+        "features_dropped": dropped,
+        "collision_frac": {name: round(frac, 6) for name, frac in collisions.items()},
+    }
+    return StepResult(manifest, facts)
 
 
-def step_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def step_config(workspace: Workspace, ds: str) -> StepResult:
     """Plans the number of training steps, and the number of steps in which the learning rate decays."""
-    for ds in days:
-        window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
-        yield StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
+    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+    table = decide.decide_step_config(sum(day.rows for day in window), workspace.config.training)
+    return StepResult(workspace.write_table(fg_tables.STEP_CONFIG, ds, table, [window]))
 
 
 def open_bucketizer(workspace: Workspace, ds: str) -> tuple[Bucketizer, list[Manifest]]:
@@ -90,13 +83,9 @@ def indexed_features(bucketizer: Bucketizer, *sides: str) -> IndexedFeatures:
     return IndexedFeatures(bucketizer.bucketize, [feature.name for feature in chosen], weighted)
 
 
-def training_config(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Writes the configuration of the training run of each day: plan, model and towers."""
-    for ds in days:
-        yield _training_config(workspace, ds)
-
-
-def _training_config(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def training_config(workspace: Workspace, ds: str) -> StepResult:
+    """Writes the configuration of the training run of a day: plan, model and towers."""
     bucketizer, built_from = open_bucketizer(workspace, ds)
     steps = workspace.need("step_config", ds)
     config = workspace.config

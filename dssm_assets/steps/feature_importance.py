@@ -5,7 +5,7 @@ Belongs here: the groups, and the table. Does not belong here: the fits and thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from dssm_assets.core.training.feature_importance import FeatureWorth, leave_out
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.feature_config import RunSettings, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, each_day
 
 ALL_FEATURES = "all features"
 TABLE = TableSpec(
@@ -40,17 +40,13 @@ TABLE = TableSpec(
 )
 
 
-def feature_importance(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Fits the towers of each day once with all features, and once without each group.
+@each_day
+def feature_importance(workspace: Workspace, ds: str) -> StepResult:
+    """Fits the towers of a day once with all features, and once without each group.
 
     Raises:
         ConfigError: there are no validation days.
     """
-    for ds in days:
-        yield _compare_groups(workspace, ds)
-
-
-def _compare_groups(workspace: Workspace, ds: str) -> StepResult:
     settings, samples = towers_of(workspace, ds), workspace.need("train_samples", ds)
     if not settings.training.validation_days:
         expected, remedy = "validation days, on which features are compared", "set it to 1 or more"

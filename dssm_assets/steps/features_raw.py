@@ -243,14 +243,14 @@ def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: Tabl
         windows,
         settings={"windows": list(windows), "values": list(values)},
         step=_roll_activity,
-        changes=_list_activity_changes,
+        changes=activity.list_activity_changes,
         running={
             "sums": activity.list_sums(windows, values),
             "least": [FIRST_EVENT_TIME_MS],
             "greatest": [LAST_EVENT_TIME_MS],
         },
-        scratch=_build_activity,
-        arguments={"entity": entity, "windows": windows, "values": values},
+        scratch=activity.build_activity,
+        arguments={"entity_column": entity, "statistic_days": windows, "value_columns": values},
     )
     return roll(workspace, state, days)
 
@@ -260,25 +260,11 @@ def _roll_activity(
     previous: ibis.Table | None = None,
     *,
     ds: QueryDay,
-    entity: str,
-    windows: Sequence[int],
-    values: Sequence[str],
-    **leaving: ibis.Table,
+    statistic_days: Sequence[int],
+    **given: Any,
 ) -> ibis.Table:
-    by_window = {window: leaving.get(f"leaving_{window}") for window in windows}
-    return activity.roll_activity(
-        entity, today=today, leaving=by_window, previous=previous, statistic_days=windows, value_columns=values
-    )
-
-
-def _list_activity_changes(*, entity: str, windows: Sequence[int], values: Sequence[str], **given: Any) -> ibis.Table:
-    return activity.list_activity_changes(entity, statistic_days=windows, value_columns=values, **given)
-
-
-def _build_activity(
-    behavior: ibis.Table, *, ds: QueryDay, entity: str, windows: Sequence[int], values: Sequence[str]
-) -> ibis.Table:
-    return activity.build_activity(entity, behavior, ds, statistic_days=windows, value_columns=values)
+    leaving = {window: given.pop(f"leaving_{window}", None) for window in statistic_days}
+    return activity.roll_activity(today=today, leaving=leaving, previous=previous, statistic_days=statistic_days, **given)
 
 
 def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -288,7 +274,7 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
         raw_feature_tables.PAIR_ACTIVITY,
         windows=[longest],
         settings={"window": longest},
-        step=_roll_pairs,
+        step=activity.roll_pair_activity,
         changes=activity.list_pair_changes,
         running={"greatest": [LAST_DATE]},
         scratch=activity.build_pair_activity,
@@ -297,10 +283,6 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
         has_leaving=False,
     )
     return roll(workspace, state, days)
-
-
-def _roll_pairs(today: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
-    return activity.roll_pair_activity(today, previous, ds=ds, window_days=window_days)
 
 
 def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -318,14 +300,14 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
         changes=_list_preference_changes,
         running={"sums": [col.COUNT]},
         keep=lambda table, ds: table.filter(pc.not_equal(table.column(col.COUNT), 0)),
-        scratch=_build_preferences,
-        arguments={"window": window, "columns": columns, "positive": positive},
+        scratch=preferences.build_preferences,
+        arguments={"preference_days": window, "preference_columns": columns, "positive_events": positive},
     )
     return roll(workspace, state, days)
 
 
-def _list_preference_changes(*, window: int, columns: Sequence[str], positive: Sequence[str], **given: Any) -> ibis.Table:
-    return preferences.list_preference_changes(preference_columns=columns, positive_events=positive, **given)
+def _list_preference_changes(*, preference_days: int, **given: Any) -> ibis.Table:
+    return preferences.list_preference_changes(**given)
 
 
 def _roll_preferences(
@@ -333,26 +315,11 @@ def _roll_preferences(
     previous: ibis.Table | None = None,
     *,
     ds: QueryDay,
-    window: int,
-    columns: Sequence[str],
-    positive: Sequence[str],
-    **leaving: ibis.Table,
+    preference_days: int,
+    **given: Any,
 ) -> ibis.Table:
-    return preferences.roll_preferences(
-        today=today,
-        leaving=leaving.get(f"leaving_{window}"),
-        previous=previous,
-        preference_columns=columns,
-        positive_events=positive,
-    )
-
-
-def _build_preferences(
-    behavior: ibis.Table, *, ds: QueryDay, window: int, columns: Sequence[str], positive: Sequence[str]
-) -> ibis.Table:
-    return preferences.build_preferences(
-        behavior, ds, preference_days=window, preference_columns=columns, positive_events=positive
-    )
+    leaving = given.pop(f"leaving_{preference_days}", None)
+    return preferences.roll_preferences(today=today, leaving=leaving, previous=previous, **given)
 
 
 def _no_preferences(workspace: Workspace, ds: str) -> StepResult:

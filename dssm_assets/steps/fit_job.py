@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
@@ -32,7 +31,7 @@ from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
-from dssm_assets.storage.local_files import write_atomic
+from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
         tables: argument of `TrainData` -> path of its Arrow file.
         spec: the towers that read them.
     """
-    return TrainData(spec, **{name: _map_table(path) for name, path in tables.items()})
+    return TrainData(spec, **{name: map_arrow(path) for name, path in tables.items()})
 
 
 def remove_state(job: FitJob) -> None:
@@ -221,11 +220,6 @@ def _read_warm_start(files: WarmFiles) -> EarlierWeights:
         names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]
         rows = {name: CarriedRows(arrays[f"today/{name}"], arrays[f"earlier/{name}"]) for name in names}
     return WarmStart(files.name, towers, rows)
-
-
-def _map_table(path: str) -> pa.Table:
-    with pa.memory_map(path, "rb") as source:
-        return pa.ipc.open_file(source).read_all()
 
 
 def _small_files(result: FitResult) -> dict[str, bytes]:

@@ -20,12 +20,10 @@ from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.steps import features_raw, sample, source
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, duckdb_engine
-from dssm_assets.storage.artifacts import ArtifactStore
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.sources.source_files import day_folders, open_folder
-from dssm_assets.storage.tables import TableStore
 
 _HISTORY = "user_history_fg"
 
@@ -100,9 +98,7 @@ def _overlay(workspace: Workspace, folder: str, fg: FgFiles) -> Workspace:
         fg=fg.definitions,
         fg_folder=fg.folder,
     )
-    store = TableStore(OverlayStore(workspace.tables.partitions, "fresh", folder))
-    artifacts = ArtifactStore(store.partitions, workspace.artifacts.cache)
-    return replace(workspace, loaded=loaded, tables=store, artifacts=artifacts, engine=duckdb_engine(loaded, store))
+    return workspace.over(loaded, OverlayStore(workspace.tables.partitions, "fresh", folder))
 
 
 def _read_entities(

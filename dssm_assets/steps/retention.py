@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.leftovers import Kind, Leftover, manifest_changed_at, unlisted_shared_files
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names
@@ -66,14 +66,13 @@ def _own_bytes(manifest: Manifest) -> int:
 
 def _needed(workspace: Workspace, store: PartitionStore) -> set[str]:
     """Returns the keys of the partitions that stored bundles and experiments were built from."""
-    options = workspace.config.storage.options
-    bundles = BundleStore(layout.serving_root(workspace.loaded.root), options)
+    bundles = open_bundles(workspace.loaded)
     pointer = bundles.pointer()
     needed: set[str] = set()
     for bundle_id in () if pointer is None else pointer.stored:
         needed |= set(bundles.manifest(bundle_id)["inputs"])
     for name in experiment_names(store):
-        own = PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), options)
+        own = PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
         for asset in own.assets():
             for ds in own.days(asset):
                 needed |= set(own.manifest(asset, ds).inputs)

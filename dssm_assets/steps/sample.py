@@ -22,7 +22,7 @@ from dssm_assets.core.schema import TableSpec, names
 from dssm_assets.steps.day_groups import group_days, write_days
 from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, window_days
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, window_days
 from dssm_assets.storage.engines.engine import Target, partition_to_keep
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
@@ -77,25 +77,14 @@ def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]
             yield _find_features(workspace, sample, rows, None if encoded is None else encoded[number])
 
 
-def positive_sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Keeps the positives of each day. A day of positives alone is a copy of sample_fg."""
-    for ds in days:
-        source = workspace.need("sample_fg", ds)
-        target = Target(sample_tables.POSITIVE_SAMPLE, ds, digests([source]))
-        if workspace.tables.min_max(source, col.LABEL) == (1, 1):
-            yield StepResult(workspace.tables.copy_partition(target.spec, source, inputs=target.inputs))
-        else:
-            yield StepResult(workspace.engine.write_mapped(target, source, _select_positives)[0])
-
-
-def training_window(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Lists the window of each day and checks that it is complete.
-
-    Raises:
-        SkippedDay: the window is complete, and there is nothing to evaluate on the day.
-    """
-    for ds in days:
-        yield _list_window(workspace, ds)
+@each_day
+def positive_sample(workspace: Workspace, ds: str) -> StepResult:
+    """Keeps the positives of a day. A day of positives alone is a copy of sample_fg."""
+    source = workspace.need("sample_fg", ds)
+    target = Target(sample_tables.POSITIVE_SAMPLE, ds, digests([source]))
+    if workspace.tables.min_max(source, col.LABEL) == (1, 1):
+        return StepResult(workspace.tables.copy_partition(target.spec, source, inputs=target.inputs))
+    return StepResult(workspace.engine.write_mapped(target, source, _select_positives)[0])
 
 
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
@@ -276,7 +265,13 @@ def _select_positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
     return select_positives(table), None
 
 
-def _list_window(workspace: Workspace, ds: str) -> StepResult:
+@each_day
+def training_window(workspace: Workspace, ds: str) -> StepResult:
+    """Lists the window of a day and checks that it is complete.
+
+    Raises:
+        SkippedDay: the window is complete, and there is nothing to evaluate on the day.
+    """
     start, length = workspace.config.calendar.start.isoformat(), workspace.config.window.days
     feature_days = [day for day in window_days(ds, length + 1) if day >= start] or [day_before(ds)]
     days_of = {table: window_days(ds, length) for table in WINDOW_TABLES} | dict.fromkeys(FEATURE_TABLES, feature_days)

@@ -112,7 +112,7 @@ class HitCounter:
         workspace: Workspace,
     ) -> None:
         """Opens the model, the fitted baselines, and what channels have in common (None: there are no channels), of a day."""
-        self._workspace, self._model, self._cold = workspace, DayModel(workspace, ds), cold.items
+        self._workspace, self._model, self._cold = workspace, DayVectors(workspace, ds), cold.items
         self._now_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._merges, weights = read_merges(workspace, ds)
         self._shared = None if shared is None else open_shared(_open_files(shared))
@@ -121,9 +121,8 @@ class HitCounter:
         history = find_history_days(workspace, ds)
         first = window_days(ds, workspace.config.window.days)[0]
         self._window, self._older = [day for day in history if day.ds >= first], [day for day in history if day.ds < first]
-        self.inputs = digests(
-            [*self._model.built_from, history, weights, workspace.need(cold.built_from.asset, cold.built_from.ds)]
-        )
+        others = (workspace.need("ground_truth", ds), workspace.need(cold.built_from.asset, cold.built_from.ds))
+        self.inputs = digests([*self._model.built_from, history, weights, *others])
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
         """Returns the rows of hit_counts of these users, and who was counted."""
@@ -152,8 +151,8 @@ class ListWriter:
 
     def __init__(self, ds: str, workspace: Workspace) -> None:
         """Opens the model of a day."""
-        self._k, self._model = workspace.config.evaluation.k[-1], DayModel(workspace, ds)
-        self.inputs = digests(self._model.built_from)
+        self._k, self._model = workspace.config.evaluation.k[-1], DayVectors(workspace, ds)
+        self.inputs = digests([*self._model.built_from, workspace.need("ground_truth", ds)])
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, None]:
         """Returns the rows of hit_rate_detail of these users."""
@@ -179,7 +178,8 @@ class EvaluatedUsers:
 
 def read_evaluated_users(workspace: Workspace, ds: str) -> EvaluatedUsers:
     """Returns who is evaluated on a day: its users with truth, or a sample of `evaluation.max_users` of them."""
-    built_from, config = _find_scored(workspace, ds), workspace.config
+    config = workspace.config
+    built_from = tuple(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth"))
     item_ids = workspace.tables.read(built_from[0], [col.ITEM_ID]).column(0).combine_chunks()
     of_day = workspace.tables.read(built_from[2])
     sample = sample_users(of_day, config.evaluation.max_users, config.seed)
@@ -208,19 +208,6 @@ class DayVectors:
             self._scorer = model_scorer(self._items, users, user_ids, stored_similarity(self._workspace.config.model))
             return self._scorer
         return self._scorer.for_users(users, user_ids)
-
-
-class DayModel(DayVectors):
-    """The model of a day that is scored: its vectors, and the truth that they are scored by."""
-
-    def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Reads the corpus."""
-        super().__init__(workspace, ds)
-        self.built_from = _find_scored(workspace, ds)
-
-
-def _find_scored(workspace: Workspace, ds: str) -> tuple[Manifest, ...]:
-    return tuple(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth"))
 
 
 def stored_similarity(model: Model) -> Similarity:

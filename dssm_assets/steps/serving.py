@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,9 +35,9 @@ from dssm_assets.steps.served_vectors import (
     write_items,
     write_users,
 )
-from dssm_assets.steps.workspace import Check, StepResult, Workspace
-from dssm_assets.storage.bundles import BundleStore, Published
-from dssm_assets.storage.layout import BUNDLE_MANIFEST, serving_root
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day
+from dssm_assets.storage.bundles import Published, open_bundles
+from dssm_assets.storage.layout import BUNDLE_MANIFEST
 from dssm_assets.storage.local_files import write_arrow_table
 from dssm_assets.storage.onnx_session import open_session
 
@@ -45,19 +45,10 @@ ASSET: Final = "serving_bundle"
 _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime", "pyarrow", "torch")
 
 
-def serving_bundle(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Builds and publishes the bundle of each day."""
-    for ds in days:
-        yield _publish_bundle(workspace, ds)
-
-
-def bundle_store(workspace: Workspace) -> BundleStore:
-    """Returns the store of a configuration's bundles: `<storage.root>/serving`."""
-    return BundleStore(serving_root(workspace.loaded.root), workspace.config.storage.options)
-
-
-def _publish_bundle(workspace: Workspace, ds: str) -> StepResult:
-    inputs, store = open_inputs(workspace, ds), bundle_store(workspace)
+@each_day
+def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
+    """Builds and publishes the bundle of a day."""
+    inputs, store = open_inputs(workspace, ds), open_bundles(workspace.loaded)
     with store.staging() as folder:
         contents = _write_files(workspace, inputs, folder)
         checks = (_check_towers(workspace, contents), _check_index(workspace, contents.index))

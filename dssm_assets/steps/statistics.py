@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.value_counts import ONCE, CodedTable, Counts, Uses, count_values, merge_value_counts
 from dssm_assets.steps.day_groups import cut_days
 from dssm_assets.steps.previous_day import ROW_COLUMNS, FeatureTables
-from dssm_assets.steps.workspace import StepResult, Workspace, window_days
+from dssm_assets.steps.workspace import StepResult, Workspace, each_day, window_days
 from dssm_assets.storage.engines.engine import Engine
 from dssm_assets.storage.manifest import Manifest
 
@@ -228,24 +228,26 @@ def _count_here(
     return value_counts.count_values(kind, groups)
 
 
-def feature_binning(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Cuts numeric features into equal-frequency bins over the window before each day."""
-    for ds in days:
-        window = workspace.need_all("numeric_value_counts", window_days(ds, workspace.config.window.days))
-        merged = value_counts.merge_value_counts(_read_window(workspace, window))
-        statistics = workspace.config.statistics
-        own_bins = {name: own.num_bins for name, own in statistics.features.items() if own.num_bins is not None}
-        table = bin_features(merged, statistics.num_bins, own_bins)
-        yield StepResult(workspace.write_table(fg_tables.FEATURE_BINNING, ds, table, [window]), {"window_days": len(window)})
+@each_day
+def feature_binning(workspace: Workspace, ds: str) -> StepResult:
+    """Cuts numeric features into equal-frequency bins over the window before a day."""
+    merged, window = _merge_window(workspace, "numeric_value_counts", ds)
+    statistics = workspace.config.statistics
+    own_bins = {name: own.num_bins for name, own in statistics.features.items() if own.num_bins is not None}
+    table = bin_features(merged, statistics.num_bins, own_bins)
+    return StepResult(workspace.write_table(fg_tables.FEATURE_BINNING, ds, table, [window]), {"window_days": len(window)})
 
 
-def feature_counts(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Counts the values of categorical features over the window before each day."""
-    for ds in days:
-        window = workspace.need_all("category_value_counts", window_days(ds, workspace.config.window.days))
-        table = value_counts.sort_by_frequency(value_counts.merge_value_counts(_read_window(workspace, window)))
-        yield StepResult(workspace.write_table(fg_tables.FEATURE_COUNTS, ds, table, [window]), {"window_days": len(window)})
+@each_day
+def feature_counts(workspace: Workspace, ds: str) -> StepResult:
+    """Counts the values of categorical features over the window before a day."""
+    merged, window = _merge_window(workspace, "category_value_counts", ds)
+    table = value_counts.sort_by_frequency(merged)
+    return StepResult(workspace.write_table(fg_tables.FEATURE_COUNTS, ds, table, [window]), {"window_days": len(window)})
 
 
-def _read_window(workspace: Workspace, window: Iterable[Manifest]) -> Iterable[pa.Table]:
-    return (workspace.tables.read(manifest, as_dictionaries=[FEATURE]) for manifest in window)
+def _merge_window(workspace: Workspace, asset: str, ds: str) -> tuple[pa.Table, list[Manifest]]:
+    """Returns the counts of the window before a day, and their days."""
+    window = workspace.need_all(asset, window_days(ds, workspace.config.window.days))
+    days = (workspace.tables.read(manifest, as_dictionaries=[FEATURE]) for manifest in window)
+    return merge_value_counts(days), window

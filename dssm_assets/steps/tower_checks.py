@@ -6,11 +6,10 @@ their subjects (`core/models/tower_spec.py`, `core/training/closed_form/svd_init
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from dssm_assets.core.config.pipeline import PipelineConfig
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -39,17 +38,14 @@ def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
     try:
         towers = tower_spec(features, config.model)
     except ConfigError as error:
-        faults = list(error.faults) if _has_exact_history(spec, config, features) else _without_heads(error.faults)
+        is_exact = _has_exact_history(spec, config, features)
+        faults = [fault for fault in error.faults if is_exact or fault.where != _HEADS]
         if not faults:
             return
         raise ConfigError(faults) from error
     faults = [] if config.training.svd_init is None else svd_init_faults(towers, config.training.svd_init)
     if faults:
         raise ConfigError(faults)
-
-
-def _without_heads(faults: Sequence[Fault]) -> list[Fault]:
-    return [fault for fault in faults if fault.where != _HEADS]
 
 
 def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:

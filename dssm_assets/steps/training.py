@@ -26,6 +26,7 @@ from dssm_assets.steps.workspace import (
     day_before,
     days_between,
     digests,
+    each_day,
     start_of_day_ms,
     window_days,
 )
@@ -42,23 +43,22 @@ JOINED_BYTES: Final = 1 << 22
 _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFile.ITEM_ROWS}
 
 
-def negative_items(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def negative_items(workspace: Workspace, ds: str) -> StepResult:
     """Weighs every item that is known on the previous day by its popularity in the window."""
-    for ds in days:
-        items = workspace.need("item_features_fg", day_before(ds))
-        window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
-        positives = (workspace.tables.read(day, [col.ITEM_ID], as_dictionaries=[col.ITEM_ID]) for day in window)
-        counts = count_positives(positives)
-        table = weigh_items(workspace.tables.read(items), counts, workspace.config.negative_items)
-        manifest = workspace.write_table(sample_tables.NEGATIVE_ITEMS, ds, table, [items, window])
-        yield StepResult(manifest, {"items_with_positives": counts.num_rows, "alpha": workspace.config.negative_items.alpha})
+    items = workspace.need("item_features_fg", day_before(ds))
+    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+    counts = count_positives(workspace.tables.read(day, [col.ITEM_ID], as_dictionaries=[col.ITEM_ID]) for day in window)
+    table = weigh_items(workspace.tables.read(items), counts, workspace.config.negative_items)
+    manifest = workspace.write_table(sample_tables.NEGATIVE_ITEMS, ds, table, [items, window])
+    return StepResult(manifest, {"items_with_positives": counts.num_rows, "alpha": workspace.config.negative_items.alpha})
 
 
-def train_samples(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def train_samples(workspace: Workspace, ds: str) -> StepResult:
     """Turns the window into memory-mapped rows of embedding indices."""
-    for ds in days:
-        with workspace.tables.partitions.staging() as scratch:
-            yield _write_train_samples(workspace, ds, ScratchArrays(scratch))
+    with workspace.tables.partitions.staging() as scratch:
+        return _write_train_samples(workspace, ds, ScratchArrays(scratch))
 
 
 def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> StepResult:

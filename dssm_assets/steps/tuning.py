@@ -15,10 +15,10 @@ Belongs here: running trials and recording them. Does not belong here: what is s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import yaml
 
@@ -31,6 +31,7 @@ from dssm_assets.core.tuning.study_report import Trial, TrialState, best_trial, 
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.experiments import open_experiment
 from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.local_files import write_atomic
 
 if TYPE_CHECKING:
     import optuna
@@ -174,7 +175,8 @@ def _run_trial(
 
     state, fault = TrialState.COMPLETE, ""
     try:
-        experiment = Experiment(name, _trial_settings(workspace, changes))
+        own = {**changes, "training.validation_days": _validation_days(workspace), "training.refit": False}
+        experiment = Experiment(name, own)
         opened, _ = open_experiment(workspace, experiment, "dssm_model", request.ds)
         fit_scored(opened, request.ds, follow)
     except PrunedFitError:
@@ -209,11 +211,6 @@ def _suggest(asked: optuna.Trial, one: Parameter) -> Value:
     return number
 
 
-def _trial_settings(workspace: Workspace, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a trial's settings: its own, validation days, and no refit."""
-    return {**changes, "training.validation_days": _validation_days(workspace), "training.refit": False}
-
-
 def _validation_days(workspace: Workspace) -> int:
     configured = workspace.config.training.validation_days
     return configured or max(1, int(workspace.config.window.days * VALIDATION_FRAC))
@@ -227,7 +224,7 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
     changes = dict(best.changes)
     if not workspace.config.training.validation_days and best.epoch is not None:
         changes["training.epochs"] = best.epoch  # the fit itself has no days on which to find it
-    k = max((k for k in workspace.config.evaluation.k), default=0)
+    k = max(workspace.config.evaluation.k, default=0)
     table = trials_markdown(trials, k)
     head = [
         f"Written by `dssm-assets tune`, study {request.name}: {best.name} of {len(trials)} trials.",
@@ -239,7 +236,5 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
     config_path = source.with_name(f"{source.stem}.{request.name}.yaml")
     table_path = loaded.home / FOLDER / f"{request.name}.md"
     for path, text in ((config_path, tuned_yaml(raw, changes, table, head)), (table_path, table)):
-        staged = path.with_suffix(path.suffix + ".part")
-        staged.write_text(text, encoding="utf-8")
-        staged.replace(path)
+        write_atomic(path, [text.encode()])
     return StudyResult(tuple(trials), best, config_path, table_path)

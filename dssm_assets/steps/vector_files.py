@@ -72,8 +72,10 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
     if users is None or items is None or truth is None or faults.found:
         raise InputError(faults.found)
     if shown is not None:
-        kept = _keep_pairs(truth[0], shown)
-        items, truth = _keep_items(items, shown), (kept, truth[1] - (truth[0].num_rows - kept.num_rows))
+        pairs, rows = truth
+        kept = pairs.filter(pa.array(_is_shown(combine_chunks(pairs.column(ITEM_ID)), shown)))
+        truth, places = (kept, rows - (pairs.num_rows - kept.num_rows)), np.flatnonzero(_is_shown(items.ids, shown))
+        items = VectorSet(items.ids.take(pa.array(places)), *items.select(places))
     with ExitStack() as stack:
         writers = [stack.enter_context(writer) if writer is not None else None for writer in (detail, reference)]
         sums: list[pa.Table] = []
@@ -113,15 +115,6 @@ def _find_shown(files: VectorFiles) -> pa.Array | None:
     if not len(shown):
         raise InputError(Fault("filters", "conditions that an item passes", "none of them passes", "correct the conditions"))
     return shown
-
-
-def _keep_items(items: VectorSet, shown: pa.Array) -> VectorSet:
-    kept = np.flatnonzero(_is_shown(items.ids, shown))
-    return VectorSet(items.ids.take(pa.array(kept)), *items.select(kept))
-
-
-def _keep_pairs(pairs: pa.Table, shown: pa.Array) -> pa.Table:
-    return pairs.filter(pa.array(_is_shown(combine_chunks(pairs.column(ITEM_ID)), shown)))
 
 
 def _is_shown(ids: pa.Array, shown: pa.Array) -> npt.NDArray[np.bool_]:

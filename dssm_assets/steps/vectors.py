@@ -27,13 +27,7 @@ from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.vector_parts import VectorPart, VectorPartition, write_vectors
-from dssm_assets.steps.workspace import (
-    StepResult,
-    Workspace,
-    check_built_from,
-    day_before,
-    start_of_day_ms,
-)
+from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, each_day, start_of_day_ms
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_ROWS = 4096
@@ -41,16 +35,16 @@ BATCH_ROWS = 4096
 VectorArray = npt.NDArray[np.float32]
 
 
-def item_vectors(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def item_vectors(workspace: Workspace, ds: str) -> StepResult:
     """Runs the item tower over the corpus."""
-    for ds in days:
-        yield write_vectors(workspace, ItemVectors, ds)
+    return write_vectors(workspace, ItemVectors, ds)
 
 
-def user_vectors(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+@each_day
+def user_vectors(workspace: Workspace, ds: str) -> StepResult:
     """Runs the user tower over all users, with their history up to the end of the previous day."""
-    for ds in days:
-        yield write_vectors(workspace, UserVectors, ds)
+    return write_vectors(workspace, UserVectors, ds)
 
 
 class ItemVectors:

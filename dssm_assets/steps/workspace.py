@@ -8,9 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -136,6 +136,11 @@ class Workspace:
         """Writes a table as a partition; records the digests of `built_from`."""
         return self.tables.write(spec, ds, table, inputs=digests(built_from), facts=facts)
 
+    def over(self, loaded: LoadedConfig, partitions: PartitionStore) -> Workspace:
+        """Returns a workspace with another configuration over another store, with DuckDB in this process."""
+        tables, artifacts = TableStore(partitions), ArtifactStore(partitions, self.artifacts.cache)
+        return replace(self, loaded=loaded, tables=tables, artifacts=artifacts, engine=_duckdb_engine(loaded, tables))
+
 
 @dataclass(frozen=True)
 class WorkspaceHandle:
@@ -176,14 +181,23 @@ def _build_workspace(
     make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     tables = TableStore(partitions)
-    engine = make_engine(tables) if make_engine else duckdb_engine(loaded, tables)
+    engine = make_engine(tables) if make_engine else _duckdb_engine(loaded, tables)
     return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
 
 
-def duckdb_engine(loaded: LoadedConfig, tables: TableStore) -> DuckDBEngine:
-    """Returns the DuckDB engine over some tables, with the limits of the configuration."""
+def _duckdb_engine(loaded: LoadedConfig, tables: TableStore) -> DuckDBEngine:
     duckdb = loaded.config.duckdb
     return DuckDBEngine(tables, duckdb.threads or loaded.config.training.num_threads, duckdb.memory, loaded.scratch)
+
+
+def each_day(make: Callable[[Workspace, str], StepResult]) -> Callable[[Workspace, Sequence[str]], Iterator[StepResult]]:
+    """Makes a step of a function that makes the partition of one day."""
+
+    @wraps(make)
+    def step(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
+        return (make(workspace, ds) for ds in days)
+
+    return step
 
 
 def digests(built_from: Iterable[Bindable]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Final
 import pyarrow as pa
 
 from dssm_assets.core.errors import StorageError
+from dssm_assets.storage.local_files import map_arrow
 from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.partitions import PartitionStore
 
@@ -142,8 +143,7 @@ class ArtifactStore:
 
     def map_table(self, manifest: Manifest, name: str) -> pa.Table:
         """Returns an Arrow file as a memory-mapped table."""
-        with pa.memory_map(str(self.local_path(manifest, name)), "rb") as source:
-            return pa.ipc.open_file(source).read_all()
+        return map_arrow(self.local_path(manifest, name))
 
 
 def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:

@@ -35,6 +35,7 @@ from typing import Any, Final
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import put_if, unchanged_condition
+from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.local_files import is_local, local_staging, sync_folder, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
@@ -407,6 +408,11 @@ class BundleStore:
         with (Path(self.root) / ".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def open_bundles(loaded: LoadedConfig) -> BundleStore:
+    """Returns the store of a configuration's bundles, `<storage.root>/serving`."""
+    return BundleStore(layout.serving_root(loaded.root), loaded.config.storage.options)
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:

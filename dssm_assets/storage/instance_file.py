@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from dssm_assets.storage.local_files import write_atomic
+
 INSTANCE_FILE: Final = "dagster.yaml"
 INSTANCE_YAML: Final = """\
 # Written by dssm-assets: a local instance, SQLite in this folder.
@@ -28,6 +30,4 @@ def write_instance_file(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / INSTANCE_FILE
     if not path.exists():
-        staged = path.with_suffix(".part")
-        staged.write_text(INSTANCE_YAML, encoding="utf-8")
-        staged.replace(path)
+        write_atomic(path, [INSTANCE_YAML.encode()])

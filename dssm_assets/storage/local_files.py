@@ -141,6 +141,12 @@ def write_arrow_table(path: Path, table: pa.Table) -> int:
     return write_arrow(path, table.schema, table.combine_chunks().to_batches())
 
 
+def map_arrow(path: Path | str) -> pa.Table:
+    """Returns the table in an Arrow IPC file, memory-mapped."""
+    with pa.memory_map(str(path), "rb") as source:
+        return pa.ipc.open_file(source).read_all()
+
+
 class ScratchArrays:
     """Makes arrays that are mapped from files, so that the system can drop their pages when memory is short."""
 

@@ -9,8 +9,8 @@ import pytest
 
 from dssm_assets.commands import rollback
 from dssm_assets.core.errors import PartitionMissingError
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 
 
@@ -19,7 +19,7 @@ def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     loaded = worlds.write_config(tmp_path)
     monkeypatch.setenv("DSSM_CONFIG", str(tmp_path / "config.yaml"))
     monkeypatch.setenv("DSSM_HOME", str(loaded.home))
-    store = bundle_store(open_workspace(loaded))
+    store = open_bundles(open_workspace(loaded).loaded)
     made = []
     for day in (1, 2, 3):
         with store.staging() as folder:

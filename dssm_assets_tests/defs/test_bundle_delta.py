@@ -8,8 +8,8 @@ import pytest
 from dssm_assets.cli import main
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs import bundle_delta
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import publish_bundle
 
@@ -65,7 +65,7 @@ def test_an_item_of_the_source_is_published_by_the_run_that_the_sensor_starts(wo
     defs, instance = build_definitions(loaded), dg.DagsterInstance.ephemeral()
     result = defs.resolve_job_def("publish_delta").execute_in_process(instance=instance)
     (event,) = result.asset_materializations_for_node("bundle_delta")
-    store = bundle_store(workspace)
+    store = open_bundles(workspace.loaded)
     pointer = store.pointer()
     assert event.metadata["bundle_id"].value == pointer.bundle_id
     assert event.metadata["refreshed_bundle"].value == pointer.previous

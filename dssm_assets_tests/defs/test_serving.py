@@ -6,8 +6,8 @@ import pytest
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.assets.serving import ROWS
 from dssm_assets.defs.scene import Scene
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
@@ -38,7 +38,7 @@ def test_bundle_is_served_and_its_checks_and_metadata_are_recorded(world, tmp_pa
             "index_recall": True,
         }
         (made,) = result.asset_materializations_for_node("serving_bundle")
-    pointer = bundle_store(open_workspace(loaded)).pointer()
+    pointer = open_bundles(open_workspace(loaded).loaded).pointer()
     assert made.metadata["bundle_id"].value == pointer.bundle_id
     assert (made.metadata["users"].value, made.metadata["items"].value) == (len(worlds.users()), 20)
     assert "item_index.faiss" in made.metadata["report"].value
@@ -49,9 +49,9 @@ def test_failing_check_is_an_error_and_the_previous_bundle_keeps_serving(world, 
     loaded = world.copy(tmp_path / "world")
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(loaded, instance).success
-        before = bundle_store(open_workspace(loaded)).pointer()
+        before = open_bundles(open_workspace(loaded).loaded).pointer()
         changed = worlds.write_config(tmp_path / "world", {"serving": {"max_tower_difference": 1e-30}})
         found = checks_of(run(changed, instance))["exported_towers"]
     assert (found.passed, found.severity, found.blocking) == (False, dg.AssetCheckSeverity.ERROR, True)
     assert "not published" in found.description
-    assert bundle_store(open_workspace(loaded)).pointer() == before
+    assert open_bundles(open_workspace(loaded).loaded).pointer() == before

@@ -34,10 +34,10 @@ from dssm_assets.serving.request_body import parse_recall_body
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.stored_interactions import read_interactions_of_users
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import day_before, open_workspace, start_of_day_ms
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving import bundles
@@ -57,7 +57,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(workspace):
-    return RecallEngine.open(bundle_store(workspace).root)
+    return RecallEngine.open(open_bundles(workspace.loaded).root)
 
 
 def fitted_merge(workspace):
@@ -190,11 +190,11 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
 def test_channels_of_another_version_are_refused(workspace, monkeypatch):
     monkeypatch.setattr("dssm_assets.serving.channels.CHANNELS_VERSION", 2)
     with pytest.raises(StorageError, match=r"channels\.json has version 3, this version reads 2"):
-        RecallEngine.open(bundle_store(workspace).root)
+        RecallEngine.open(open_bundles(workspace.loaded).root)
 
 
 def test_command_prints_sources_and_takes_the_switch(workspace, capsys):
-    arguments = ["recall", "--bundle", bundle_store(workspace).root, "--user-id", "a0", "-k", "3"]
+    arguments = ["recall", "--bundle", open_bundles(workspace.loaded).root, "--user-id", "a0", "-k", "3"]
     assert main(arguments) == 0
     assert "own_history" in capsys.readouterr().out
     assert main([*arguments, "--channels", "vectors", "--json"]) == 0

@@ -22,8 +22,8 @@ from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.serving.shop_lists import ShopLists
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
@@ -128,7 +128,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def merged(world):
-    return RecallEngine.open(bundle_store(world).root)
+    return RecallEngine.open(open_bundles(world.loaded).root)
 
 
 def test_bundle_has_the_columns_of_each_item(world, merged):

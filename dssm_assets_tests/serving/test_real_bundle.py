@@ -8,8 +8,9 @@ import pytest
 from dssm_assets.commands import recall
 from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
-from dssm_assets.steps.serving import bundle_store, serving_bundle
+from dssm_assets.steps.serving import serving_bundle
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE
 
@@ -20,14 +21,14 @@ HISTORY = ("item_ids", "event_times_ms", "category")
 def workspace(tmp_path_factory):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path_factory.mktemp("served") / "world")
     workspace = open_workspace(loaded)
-    if bundle_store(workspace).pointer() is None:
+    if open_bundles(workspace.loaded).pointer() is None:
         list(serving_bundle(workspace, [EVALUATION_DAY]))
     return workspace
 
 
 @pytest.fixture(scope="module")
 def engine(workspace):
-    return RecallEngine.open(bundle_store(workspace).root)
+    return RecallEngine.open(open_bundles(workspace.loaded).root)
 
 
 @pytest.fixture(scope="module")

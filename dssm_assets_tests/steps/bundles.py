@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dssm_assets.steps.serving import bundle_store, serving_bundle
+from dssm_assets.steps.serving import serving_bundle
 from dssm_assets.steps.workspace import StepResult, Workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 VECTORS = {"user": "user_tower_emb", "item": "item_tower_emb"}
@@ -24,7 +25,7 @@ class PlainBundle:
     """The current bundle of a workspace, read with plain libraries."""
 
     def __init__(self, workspace: Workspace) -> None:
-        store = bundle_store(workspace)
+        store = open_bundles(workspace.loaded)
         pointer = store.pointer()
         assert pointer is not None
         self.bundle_id = pointer.bundle_id

@@ -30,9 +30,9 @@ from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.bundle_delta import DeltaCounts, publish_delta
 from dssm_assets.steps.features_raw import item_all_feature
 from dssm_assets.steps.sample import item_features_fg
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.source import item_table
 from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -121,7 +121,7 @@ def test_rows_of_known_items_and_users_stay_and_new_ones_follow(refreshed: tuple
 
 
 def test_a_new_item_is_recalled_and_filters_know_it(refreshed: tuple[Workspace, DeltaCounts]) -> None:
-    engine = RecallEngine(Bundle.open(bundle_store(refreshed[0]).root))
+    engine = RecallEngine(Bundle.open(open_bundles(refreshed[0].loaded).root))
     lists = {user: engine.recall_for_user(user, VECTORS_ALONE).item_ids for user in worlds.users()}
     # It has the attributes of a_00 and its category alone: nearer to users of group a than every item of group b.
     assert all(items.index("z_00") <= 10 for user, items in lists.items() if user[0] == "a")
@@ -144,7 +144,7 @@ def test_a_user_with_events_of_today_has_the_vector_of_a_request_with_that_histo
 ) -> None:
     """The service computes it from the bundle's own files and raw inputs."""
     workspace = refreshed[0]
-    engine = RecallEngine(Bundle.open(bundle_store(workspace).root))
+    engine = RecallEngine(Bundle.open(open_bundles(workspace.loaded).root))
     (raw,) = (
         row
         for row in workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY)).to_pylist()
@@ -195,7 +195,7 @@ def worlds_items(group: str) -> list[str]:
 
 
 def test_files_that_do_not_change_are_those_of_the_whole_bundle(refreshed: tuple[Workspace, DeltaCounts]) -> None:
-    store, opened = bundle_store(refreshed[0]), PlainBundle(refreshed[0])
+    store, opened = open_bundles(refreshed[0].loaded), PlainBundle(refreshed[0])
     base = opened.manifest["delta"]["base"]
     shared = [name for name in opened.manifest["files"] if Path(opened.folder, name).samefile(Path(store.folder(base), name))]
     assert shared == [
@@ -230,14 +230,14 @@ def test_object_store_and_day_folders_give_the_same_delta(
     assert result.counts == refreshed[1]
     assert result.published is not None
     assert result.published.bundle_id == PlainBundle(refreshed[0]).bundle_id
-    bundle_store(workspace).verify(result.published.bundle_id)
+    open_bundles(workspace.loaded).verify(result.published.bundle_id)
     assert fs.find(f"/{root}/_staging") == fs.find(f"/{root}/serving/_staging") == []
     fs.rm(f"/{root}", recursive=True)
 
 
 def test_a_service_takes_deltas_and_rollbacks_as_any_bundle(served: Path, tmp_path: Path) -> None:
     workspace = copy_of(served, tmp_path / "world")
-    store = bundle_store(workspace)
+    store = open_bundles(workspace.loaded)
     base = store.pointer().bundle_id  # type: ignore[union-attr]
     live = LiveEngine(store.root)
     assert publish_delta(workspace, TODAY).published is None, "nothing has changed"
@@ -287,13 +287,13 @@ def test_a_bundle_published_meanwhile_wins(served: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("dssm_assets.storage.bundles.BundleStore.publish_delta", publish_other)
     with pytest.raises(PartitionReplacedError, match=r"as when the delta began, got .*publish the delta again"):
         publish_delta(slower, TODAY)
-    assert [bundle_store(workspace).pointer().bundle_id] == seen  # type: ignore[union-attr]
-    assert list(Path(bundle_store(workspace).root, "_staging").iterdir()) == []
+    assert [open_bundles(workspace.loaded).pointer().bundle_id] == seen  # type: ignore[union-attr]
+    assert list(Path(open_bundles(workspace.loaded).root, "_staging").iterdir()) == []
 
 
 def test_what_cannot_be_refreshed_is_refused(served: Path, tmp_path: Path) -> None:
     workspace = copy_of(served, tmp_path / "world")
-    store = bundle_store(workspace)
+    store = open_bundles(workspace.loaded)
     base = store.pointer().bundle_id  # type: ignore[union-attr]
     rows = [{**row, "category": number, "stock": str(row["stock"])} for number, row in enumerate(worlds.item_rows())]
     worlds.write_rows(tmp_path / "world/source/items.parquet", rows)

@@ -14,9 +14,9 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
 from dssm_assets.steps.retention import remove_expired
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage import layout
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.leftovers import Kind, unlisted_shared_files
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.partitions import PartitionStore
@@ -82,8 +82,8 @@ def put(store, asset, ds, inputs=None):
 def test_what_a_bundle_and_an_experiment_were_built_from_stays(world):
     publish_bundle(world)
     store = world.tables.partitions
-    (bundle,) = bundle_store(world).pointer().stored
-    needed = set(bundle_store(world).manifest(bundle)["inputs"])
+    (bundle,) = open_bundles(world.loaded).pointer().stored
+    needed = set(open_bundles(world.loaded).manifest(bundle)["inputs"])
     put(OverlayStore(store, "trial"), "dssm_model", EVALUATION_DAY, {"user_activity/2024-01-02": "digest"})
     put(store, "user_activity", "2024-02-20")
     found = expired(world)

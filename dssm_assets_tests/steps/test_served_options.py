@@ -11,7 +11,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
-from dssm_assets.steps.serving import bundle_store
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
@@ -96,7 +96,7 @@ def test_evaluated_scores_are_the_best_interests_product_with_the_prior(refitted
 
 def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_world):
     workspace, _ = refitted_world
-    engine = RecallEngine.open(bundle_store(workspace).root)
+    engine = RecallEngine.open(open_bundles(workspace.loaded).root)
     manifest = engine.bundle.manifest
     assert (manifest["dims"], manifest["interests"], manifest["has_prior"]) == (DIMS + 1, INTERESTS, True)
     assert (manifest["compared_by"], manifest["frozen_dims"]) == ("inner product", 0)

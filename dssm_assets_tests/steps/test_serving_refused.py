@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, ProvenanceError
-from dssm_assets.steps.serving import bundle_store
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -53,7 +53,7 @@ def test_settings_of_the_serving_section_are_used(world: worlds.BuiltWorld, tmp_
     for golden_rows in (9, 10, 11):
         changed = {"serving": {**settings, "golden_rows": golden_rows}}
         result = publish_bundle(open_workspace(worlds.write_config(tmp_path / "world", changed)))
-    store = bundle_store(workspace)
+    store = open_bundles(workspace.loaded)
     pointer = store.pointer()
     assert pointer is not None
     assert len(pointer.stored) == 2
@@ -64,7 +64,7 @@ def test_model_other_than_the_evaluated_one_is_refused(world: worlds.BuiltWorld,
     loaded = world.copy(tmp_path / "world", {"seed": 8})
     worlds.run_steps(loaded, ["training_config", "dssm_model"], [EVALUATION_DAY])
     workspace = open_workspace(loaded)
-    before = bundle_store(workspace).pointer()
+    before = open_bundles(workspace.loaded).pointer()
     with pytest.raises(
         ProvenanceError, match=rf"item_vectors/{EVALUATION_DAY}, input dssm_model/{EVALUATION_DAY}: .*digest now"
     ):
@@ -72,7 +72,7 @@ def test_model_other_than_the_evaluated_one_is_refused(world: worlds.BuiltWorld,
     worlds.run_steps(loaded, ["item_vectors", "user_vectors"], [EVALUATION_DAY])
     with pytest.raises(ProvenanceError, match="hit_counts"):
         publish_bundle(workspace)
-    assert bundle_store(workspace).pointer() == before
+    assert open_bundles(workspace.loaded).pointer() == before
 
 
 def test_bundle_without_a_hit_rate_is_refused(world: worlds.BuiltWorld, tmp_path: Any) -> None:

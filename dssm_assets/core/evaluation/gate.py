@@ -44,7 +44,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict, a sentence that says who is ahead and by how much, and the figures behind it."""
+    """The verdict on a day, or on one question, a sentence that says who is ahead and by how much, and the figures behind it."""
 
     verdict: Verdict
     sentence: str
@@ -54,13 +54,6 @@ class GateReport:
     def passed(self) -> bool:
         """Returns whether the day may be shipped; a lack of evidence does not hold it back."""
         return self.verdict is not Verdict.FAILED
-
-
-@dataclass(frozen=True)
-class _Answer:
-    verdict: Verdict
-    sentence: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -99,21 +92,15 @@ def hit_rate_gate(
         InputError: if a configured baseline was not scored.
     """
     comparison = _Comparison(hit_counts, gate, k, samples, seed, spans)
-    answers = [
-        answer
-        for scope in gate.scopes
-        for answer in comparison.judge(_warm_rows(total, scope, k), scope, _earlier(previous, gate))
-    ]
+    days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
+    earlier = {day: previous[day] for day in days}
+    answers = [one for scope in gate.scopes for one in comparison.judge(_warm_rows(total, scope, k), scope, earlier)]
     verdicts = [answer.verdict for answer in answers]
     verdict = next((worst for worst in (Verdict.FAILED, Verdict.NOT_ENOUGH_EVIDENCE) if worst in verdicts), Verdict.PASSED)
     facts: dict[str, Any] = {"verdict": str(verdict), "k": k}
     for answer in answers:
         facts |= answer.facts
     return GateReport(verdict, f"{verdict}: {'; '.join(answer.sentence for answer in answers)}", facts)
-
-
-def _earlier(previous: Mapping[str, pa.Table], gate: Gate) -> dict[str, pa.Table]:
-    return {day: previous[day] for day in sorted(previous)[-gate.last_partitions :]} if gate.last_partitions else {}
 
 
 @dataclass(frozen=True)
@@ -127,12 +114,12 @@ class _Comparison:
     seed: int
     spans: Spans | None
 
-    def judge(self, rows: Rows, scope: Scope, earlier: Mapping[str, pa.Table]) -> list[_Answer]:
+    def judge(self, rows: Rows, scope: Scope, earlier: Mapping[str, pa.Table]) -> list[GateReport]:
         """Returns the answers in a scope: its size if that is too small, else both questions."""
         place = "" if scope is Scope.ALL else f"{scope}: "
         scorer = _judged_scorer(rows, self.gate)
         if scorer is None:
-            return [_Answer(Verdict.NOT_ENOUGH_EVIDENCE, f"{place}no known user has a known item to find")]
+            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, f"{place}no known user has a known item to find")]
         row = rows[scorer]
         facts = {name: row[name] for name in ("hit_rate", "ci_low", "ci_high", "users")}
         facts |= {"scorer": scorer, "pairs": row[TRUTH_COUNT]}
@@ -141,15 +128,15 @@ class _Comparison:
                 f"{place}{row[TRUTH_COUNT]:,} items to find by {row['users']:,} known users; "
                 f"a verdict needs {self.gate.min_pairs:,} by {self.gate.min_users:,}"
             )
-            return [_Answer(Verdict.NOT_ENOUGH_EVIDENCE, sentence, _of_scope(facts, scope))]
+            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, _of_scope(facts, scope))]
         baselines = _baselines(rows, self.gate)
         if not baselines:
-            return [_Answer(Verdict.PASSED, f"{place}compared with no baseline", _of_scope(facts, scope))]
+            return [GateReport(Verdict.PASSED, f"{place}compared with no baseline", _of_scope(facts, scope))]
         best = _best(rows, baselines)
         answers = [self._ahead_or_behind(rows, scope, place, scorer, best)]
         if self.gate.last_partitions:
             answers.append(self._drop(rows, scope, place, scorer, best, earlier))
-        return [_Answer(answer.verdict, answer.sentence, _of_scope({**facts, **answer.facts}, scope)) for answer in answers]
+        return [GateReport(answer.verdict, answer.sentence, _of_scope({**facts, **answer.facts}, scope)) for answer in answers]
 
     def _gain(self, scope: Scope, scorer: str, best: str, times: float = 1.0) -> Gain:
         return paired_gain(
@@ -164,7 +151,7 @@ class _Comparison:
             times=times,
         )
 
-    def _ahead_or_behind(self, rows: Rows, scope: Scope, place: str, scorer: str, best: str) -> _Answer:
+    def _ahead_or_behind(self, rows: Rows, scope: Scope, place: str, scorer: str, best: str) -> GateReport:
         gain, margin, baseline = self._gain(scope, scorer, best), self.gate.baseline_margin, rows[best]["hit_rate"]
         sentence = f"{place}{_describe(rows, gain, self.spans)}, {rows[scorer]['users']:,} users"
         if margin:
@@ -184,13 +171,15 @@ class _Comparison:
         }
         failed = gain.ci_high < margin
         verdict = Verdict.FAILED if failed else Verdict.NOT_ENOUGH_EVIDENCE if is_open else Verdict.PASSED
-        return _Answer(verdict, sentence, facts)
+        return GateReport(verdict, sentence, facts)
 
-    def _drop(self, rows: Rows, scope: Scope, place: str, scorer: str, best: str, earlier: Mapping[str, pa.Table]) -> _Answer:
+    def _drop(
+        self, rows: Rows, scope: Scope, place: str, scorer: str, best: str, earlier: Mapping[str, pa.Table]
+    ) -> GateReport:
         before = _hits_before(earlier, scorer, scope, self.gate, self.k)
         hits, baseline_hits, pairs = (sum(day[column] for day in before.values()) for column in range(3))
         if not hits or not baseline_hits or pairs < self.gate.min_pairs:
-            return _Answer(Verdict.PASSED, f"{place}no earlier partitions with enough items to find to compare with")
+            return GateReport(Verdict.PASSED, f"{place}no earlier partitions with enough items to find to compare with")
         ratio_before = hits / baseline_hits
         required = (1 - self.gate.max_drop_frac) * ratio_before
         lead = self._gain(scope, scorer, best, required)
@@ -210,7 +199,7 @@ class _Comparison:
             "max_drop_frac": self.gate.max_drop_frac,
             "days_before": list(before),
         }
-        return _Answer(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts)
+        return GateReport(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts)
 
 
 def _describe(rows: Rows, gain: Gain, spans: Spans | None) -> str:

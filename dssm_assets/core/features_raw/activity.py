@@ -175,7 +175,7 @@ def _reduce(
 PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
-def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None, *, ds: QueryDay, window_days: int) -> ibis.Table:
+def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
     """Returns the pair state of day `ds` from the behaviour of the day and the state of the previous day.
 
     Args:

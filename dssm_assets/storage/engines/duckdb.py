@@ -204,7 +204,8 @@ class DuckDBEngine:
     ) -> Manifest:
         """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
         with self._borrow(inputs) as borrowed:
-            first, *others = self._ranges(target.by_key, inputs)
+            ranges = [_ALL] if target.by_key is None else key_ranges(self.store, target.by_key, stored_inputs(inputs))
+            first, *others = ranges
             self._bind(borrowed, inputs, target.by_key, first)
             query = self._compile(borrowed.connection, expression, inputs, arguments)
 
@@ -307,9 +308,6 @@ class DuckDBEngine:
             if not self.store.partitions.is_local:
                 borrowed.connection.register_filesystem(self.store.partitions.filesystem_for(stored_inputs(inputs)))
             yield borrowed
-
-    def _ranges(self, key: str | None, inputs: Mapping[str, Bindable]) -> list[KeyRange]:
-        return [KeyRange()] if key is None else key_ranges(self.store, key, stored_inputs(inputs))
 
     def _bind(
         self, borrowed: Connection, inputs: Mapping[str, Bindable], key: str | None = None, keys: KeyRange = _ALL
