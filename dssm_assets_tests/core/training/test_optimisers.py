@@ -71,7 +71,7 @@ def test_rowwise_adagrad_first_step_by_hand() -> None:
     tape: list[Lookup] = []
     found = tables.lookup(tables.groups([SINGLE], []), TowerInput(np.array([[4], [4]])), tape)
     (found * torch.tensor([3.0, 0.0, 0.0])).sum().backward()
-    RowwiseAdagrad(tables).step(tape, 0.1)
+    RowwiseAdagrad(tables).update_rows(gradients_of(tables, tape), 0.1)
     moved = (tables.table(3) - before)[4]
     assert moved.tolist() == pytest.approx([-0.6 / 12**0.5, 0, 0], abs=1e-6)
     assert torch.equal(tables.table(3)[[0, 1, 2, 3, 5]], before[[0, 1, 2, 3, 5]])
@@ -87,7 +87,7 @@ def test_bag_weight_scales_the_gradient_of_its_row() -> None:
     (found * torch.tensor([4.0, 0.0, 0.0])).sum().backward()
     rows, gradient = row_gradients(tape)
     assert (rows.tolist(), gradient.tolist()) == ([1, 2], [[3, 0, 0], [-1, 0, 0]])
-    RowwiseAdagrad(tables).step(tape, 0.1)
+    RowwiseAdagrad(tables).update_rows(gradients_of(tables, tape), 0.1)
     moved = (tables.table(3) - before)[:, 0]
     assert moved.tolist() == pytest.approx([0, -0.3 / 3**0.5, 0.1 * 3**0.5, 0, 0, 0], abs=1e-6)
 
