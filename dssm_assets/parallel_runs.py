@@ -198,17 +198,13 @@ class _Forwarding(Observer):
         self._connection = connection
 
     def on_log(self, text: str) -> None:
-        """Sends a log line."""
         self._connection.send(("on_log", text))
 
     def on_asset_done(self, name: str, seconds: float) -> None:
-        """Forwards the end of an asset's step."""
         self._connection.send(("on_asset_done", name, seconds))
 
     def on_partition(self, name: str, ds: str) -> None:
-        """Forwards a partition that was written."""
         self._connection.send(("on_partition", name, ds))
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Forwards that there is nothing to do on a day."""
         self._connection.send(("on_skipped", ds, reason))

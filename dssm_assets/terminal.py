@@ -146,7 +146,6 @@ class _WorkerProgress(Observer):
         self._table, self._since = table, table.now()
 
     def on_log(self, text: str) -> None:
-        """Shows a progress line."""
         self._table.on_log(text)
 
     def on_partition(self, name: str, ds: str) -> None:
@@ -160,7 +159,6 @@ class _WorkerProgress(Observer):
         self._since = self._table.now()
 
     def on_skipped(self, ds: str, reason: str) -> None:
-        """Shows that there is nothing to do on a day."""
         self._table.on_skipped(ds, reason)
 
 

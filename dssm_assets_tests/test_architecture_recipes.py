@@ -61,11 +61,6 @@ class LengthFeature(NumericOperator):
     feature_type: Literal["length_feature"] = "length_feature"
     expression: ExpressionText
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The one input."""
-        return (self.expression,)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the length of each text."""
         texts = column_values.text_values(inputs[0], self.where(0)).cast(pa.string())

@@ -118,7 +118,6 @@ class KnownLists:
         self._lists, self._is_known = np.full((num_users, depth), -1, np.int32), np.zeros(num_users, np.bool_)
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         if k > self._lists.shape[1]:
             return self._search(user_rows, k)
         if not self._is_known[user_rows].all():
@@ -128,11 +127,9 @@ class KnownLists:
         return self._lists[user_rows, :k].astype(np.int64)
 
     def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        """Returns item_index int64 [B, K], none of them excluded."""
         return self._model.top_items_without(user_rows, k, excluded)
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
-        """Returns the scores of items, float64 [B, C]."""
         return self._model.score_items(user_rows, items)
 
     def _search(self, user_rows: IntArray, k: int) -> IntArray:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,15 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import Checkpoints, EarlierWeights, FitContext, ignore_scores
+from dssm_assets.core.training.fit_options import Checkpoints, FitContext
 from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult, Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 from dssm_assets.storage.local_files import map_arrow, write_atomic
+
+if TYPE_CHECKING:
+    from dssm_assets.core.training.resume.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def run_job(
     now: Callable[[], float],
     ranks: Ranks = SINGLE_PROCESS,
     out: Path | None = None,
-    after_epoch: Callable[[Sequence[EpochScore]], None] | None = None,
+    after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
 ) -> FitOutcome | None:
     """Runs the job and returns its output; None in a process that is not the first of several.
 
@@ -126,7 +129,7 @@ def run_job(
         now: returns the seconds of a monotonic clock.
         ranks: the processes that share the fit.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
-        after_epoch: called with all scores after each epoch on validation days; None: nothing is called.
+        after_epoch: called with all scores after each epoch on validation days.
     """
     spec = TowerSpec.from_json(job.towers)
     data = map_train_data(job.tables, spec)
@@ -137,7 +140,7 @@ def run_job(
         checkpoints=_checkpoints(job, training, now, ranks),
         ranks=ranks,
         peak_bytes=peak_bytes,
-        after_epoch=after_epoch or ignore_scores,
+        after_epoch=after_epoch,
     )
     result = fit(
         data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, context=context, plan=job.plan
@@ -212,7 +215,7 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
     )
 
 
-def _read_warm_start(files: WarmFiles) -> EarlierWeights:
+def _read_warm_start(files: WarmFiles) -> WarmStart:
     from dssm_assets.core.training.resume.warm_start import WarmStart
 
     towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))

@@ -32,7 +32,6 @@ class OverlayStore(PartitionStore):
         return sorted({*super().days(asset), *self.base.days(asset)})
 
     def file_path(self, manifest: Manifest, file: StoredFile) -> str:
-        """Returns the path of a file, in the store that its partition was found in."""
         return super().file_path(manifest, file) if self.is_own(manifest) else self.base.file_path(manifest, file)
 
     def is_own(self, manifest: Manifest) -> bool:

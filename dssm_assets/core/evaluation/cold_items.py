@@ -69,16 +69,13 @@ class ColdModelScorer:
 
     @property
     def name(self) -> str:
-        """Returns the model's name."""
         return self.model.name
 
     @property
     def block_size(self) -> int:
-        """Returns how many users to rank at once."""
         return self.model.block_size
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         if not len(self.items):
             return np.full((len(user_rows), k), -1, np.int64)
         found = self._inside.top_items(user_rows, k)

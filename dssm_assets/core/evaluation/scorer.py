@@ -99,11 +99,9 @@ class ModelScorer:
         return Corpus(self.item_vectors, self.similarity, self.item_ids)
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         return self.top_k(user_rows, k)[0]
 
     def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        """Returns item_index int64 [B, K], none of them excluded."""
         return self.top_k(user_rows, k, excluded)[0]
 
     def top_k(self, user_rows: IntArray, k: int, excluded: Exclusions | None = None) -> tuple[IntArray, Scores]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 if TYPE_CHECKING:
     from dssm_assets.core.models.group_codes import GroupCodes
     from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
+    from dssm_assets.core.training.resume.warm_start import WarmStart
 
 
 class Checkpoints:
@@ -41,22 +42,6 @@ class Checkpoints:
         """Called after every step. `state` returns all tensors that the next step depends on."""
 
 
-class EarlierWeights(Protocol):
-    """Weights of earlier towers (`resume/warm_start.py`)."""
-
-    def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
-        """Overwrites the weights that have an earlier value; returns what the report says about it."""
-        ...
-
-
-def _zero_bytes() -> int:
-    return 0
-
-
-def ignore_scores(scores: Sequence[EpochScore]) -> None:
-    """Does nothing with the scores of a fit."""
-
-
 @dataclass(frozen=True)
 class FitContext:
     """Everything that a fit needs in addition to data and configuration.
@@ -71,53 +56,35 @@ class FitContext:
     """
 
     ks: Sequence[int] = (200,)
-    warm_start: EarlierWeights | None = None
+    warm_start: WarmStart | None = None
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     ranks: Ranks = SINGLE_PROCESS
-    peak_bytes: Callable[[], int] = _zero_bytes
-    after_epoch: Callable[[Sequence[EpochScore]], None] = ignore_scores
+    peak_bytes: Callable[[], int] = lambda: 0
+    after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None
 
 
-class EmbeddingStart(Protocol):
-    """Initialises embeddings before the first step."""
+class EmbeddingStart:
+    """Initialises embeddings before the first step. This one leaves them random; `closed_form/svd_init.py` has another."""
+
+    has_groups = False
+    """Whether `write_into` returns codes of groups."""
 
     def find_faults(self, spec: TowerSpec) -> list[Fault]:
         """Returns why embeddings of this specification cannot be initialised this way."""
-        ...
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether `write_into` returns codes of groups."""
-        ...
+        return []
 
     def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> GroupCodes | None:
         """Overwrites embeddings, computed from the interactions before a day; None: from the whole window.
 
         Returns the codes of items without an event; None: they have none.
         """
-        ...
-
-
-class RandomStart:
-    """Leaves embeddings random."""
-
-    def find_faults(self, spec: TowerSpec) -> list[Fault]:
-        """Returns no fault."""
-        return []
-
-    @property
-    def has_groups(self) -> bool:
-        """Returns that there are no groups."""
-        return False
-
-    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> None:
-        """Changes nothing."""
+        return None
 
 
 def embedding_start(training: Training) -> EmbeddingStart:
     """Returns the initialisation that `training.svd_init` configures."""
     if training.svd_init is None:
-        return RandomStart()
+        return EmbeddingStart()
     from dssm_assets.core.training.closed_form.svd_init import SvdStart
 
     return SvdStart(training.svd_init)

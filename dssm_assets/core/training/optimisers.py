@@ -75,7 +75,6 @@ class RowwiseAdagrad(RowOptimiser):
         self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Updates the rows by their gradients: one step."""
         for found in (block for whole in gradients for block in whole.blocks()):
             squares = self._squares[found.dim]
             grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
@@ -84,7 +83,6 @@ class RowwiseAdagrad(RowOptimiser):
             self._tables.table(found.dim).index_add_(0, found.rows, change)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the accumulators."""
         return {f"squares_{dim}": squares for dim, squares in self._squares.items()}
 
 
@@ -109,7 +107,6 @@ class RowwiseAdam(RowOptimiser):
         self._done = torch.zeros((), dtype=torch.int64)
 
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        """Updates the rows by their gradients: one step."""
         self._done += 1
         step = int(self._done)
         rate = learning_rate / (1.0 - _DECAY**step)
@@ -127,7 +124,6 @@ class RowwiseAdam(RowOptimiser):
             self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the moments, when each row was last read, and the number of steps."""
         named = {"mean": self._mean, "square": self._square, "read_at": self._read_at}
         return {"done": self._done} | {f"{name}_{dim}": rows for name, by_dim in named.items() for dim, rows in by_dim.items()}
 

@@ -84,7 +84,6 @@ class ItemQueue(StepHook):
         self._vectors.clear()
 
     def extra_columns(self) -> list[Tensor]:
-        """Returns the queued items' vectors, oldest batch first."""
         return list(self._vectors)
 
     def after_update(self, update: Update) -> None:
@@ -92,11 +91,9 @@ class ItemQueue(StepHook):
         self._vectors.append(update.items.detach())
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the vectors by their place in the queue."""
         return {str(place): vectors for place, vectors in enumerate(self._vectors)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
         self._vectors.clear()
         self._vectors.extend(state[str(place)].to(self._device) for place in range(len(state)))
 
@@ -126,7 +123,6 @@ class WeightAverage(StepHook):
             self._catch_up_rows(found.dim, found.rows)
 
     def after_update(self, update: Update) -> None:
-        """Adds the new weights to the average."""
         done = int(self._clock[0])
         decay = min(self._decay, (1 + done) / (10 + done))
         self._clock += torch.tensor([1.0, math.log(decay)], dtype=torch.float64)
@@ -155,13 +151,11 @@ class WeightAverage(StepHook):
         self._swap()
 
     def state(self) -> dict[str, Tensor]:
-        """Returns everything that the average depends on except the towers, by name; not copies."""
         state = {"place": self._clock} | {f"dense.{name}": average for name, average in self._dense.items()}
         state |= {f"rows_{dim}": rows for dim, rows in self._rows.items()}
         return state | {f"log_at_{dim}": at for dim, at in self._log_at.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 

@@ -101,7 +101,6 @@ class AlsScorer:
     name: str = "als"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         ranked = np.full((len(user_rows), min(k, len(self.items))), -1, dtype=np.int64)
         known = np.flatnonzero(self.users[user_rows].any(axis=1))
         if len(known):

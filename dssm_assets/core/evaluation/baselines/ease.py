@@ -65,7 +65,6 @@ class EaseScorer:
     name: str = "ease"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         scores = np.asarray(self.users[user_rows] @ self.weights)
         place, best = top_k_scores(scores, min(k, len(self.items)))
         is_scored = best > 0

@@ -69,7 +69,6 @@ class ItemCooccurrenceScorer:
     name: str = "item_cooccurrence"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         return fill_up(best_columns(self.users[user_rows] @ self.neighbors, k).lists(k), self.order, k)
 
 

@@ -26,7 +26,6 @@ class OwnHistoryScorer:
     block_size: int = 1024
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         starts = self.indptr[user_rows]
         lengths = np.minimum(self.indptr[user_rows + 1] - starts, k)
         own = np.full((len(user_rows), int(lengths.max(initial=0))), -1, dtype=np.int64)

@@ -21,7 +21,6 @@ class PopularityScorer:
     block_size: int = 2048
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         first = np.full(k, -1, dtype=np.int64)
         first[: len(self.order)] = self.order[:k]
         return np.tile(first, (len(user_rows), 1))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -71,6 +71,8 @@ class Operator(Definition, ABC):
     need_prefix: Literal[False] = False
     group: str | None = None
     combiner: str | None = Field(default=None, pattern="^(mean|sum|sqrtn|min|max)$")
+    input_keys: ClassVar[tuple[str, ...]] = ("expression",)
+    """The keys that hold input expressions, one or several each."""
 
     @property
     @abstractmethod
@@ -103,9 +105,10 @@ class Operator(Definition, ABC):
         return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     @property
-    @abstractmethod
     def expression_texts(self) -> Sequence[str]:
         """The input expressions in the order of the arrays that `compute` takes."""
+        values = (getattr(self, key) for key in self.input_keys)
+        return tuple(text for value in values for text in ((value,) if isinstance(value, str) else value))
 
     @abstractmethod
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
@@ -212,6 +215,18 @@ class BagKeys(Definition):
     value_dim: int | None = Field(default=None, ge=0, le=65536)
 
 
+class CategoryOperator(Operator, CategoryKeys, BagKeys):
+    """A feature of categories: a list of them in each row, or one if value_dim is 1."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.CATEGORICAL
+
+    @property
+    def is_multi(self) -> bool:
+        return self.value_dim != 1
+
+
 class NumberKeys(Definition):
     """Keys of a feature whose values may be numbers.
 
@@ -263,7 +278,6 @@ class NumericOperator(Operator, NumberKeys):
 
     @property
     def kind(self) -> Kind:
-        """Always a number."""
         return Kind.NUMERIC
 
     def finish(self, numbers: Numbers) -> pa.Array:

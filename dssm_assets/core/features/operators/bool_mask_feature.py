@@ -13,11 +13,11 @@ from pydantic import Field
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ragged import Mask, Offsets
 from dssm_assets.core.features import column_values
-from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
+from dssm_assets.core.features.expressions import ExpressionText
+from dssm_assets.core.features.operators.base import CategoryOperator
 
 
-class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
+class BoolMaskFeature(CategoryOperator):
     """The categories of a row at the true positions of its mask, in their order.
 
     An element of the mask is true if it is the boolean, the text "true" in any case, or a number other than zero; all
@@ -34,23 +34,7 @@ class BoolMaskFeature(Operator, CategoryKeys, BagKeys):
     feature_type: Literal["bool_mask_feature"] = "bool_mask_feature"
     expression: Annotated[tuple[ExpressionText, ...], Field(min_length=2, max_length=2)]
 
-    @property
-    def kind(self) -> Kind:
-        """Always a category."""
-        return Kind.CATEGORICAL
-
-    @property
-    def is_multi(self) -> bool:
-        """True if value_dim is not 1."""
-        return self.value_dim != 1
-
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The values and the mask."""
-        return self.expression
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the category of each row, or a list of categories."""
         values, offsets = _elements(inputs[0], self.separator, self.where(0))
         mask, mask_offsets = _elements(inputs[1], self.separator, self.where(1))
         lengths = np.diff(offsets)

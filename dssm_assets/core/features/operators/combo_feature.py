@@ -18,8 +18,8 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ragged import Offsets
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values
-from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
+from dssm_assets.core.features.expressions import ExpressionText
+from dssm_assets.core.features.operators.base import CategoryOperator
 
 _MAX_VALUES: Final = 2**31 - 1
 """Number of values that one Arrow list column can hold."""
@@ -30,7 +30,7 @@ _MAX_ROW_VALUES: Final = 1 << 20
 _MAX_KEY: Final = 2**63 - 1
 
 
-class ComboFeature(Operator, CategoryKeys, BagKeys):
+class ComboFeature(CategoryOperator):
     """The combinations of a row: each value of the first input with each value of the second, and so on.
 
     The first input is outermost: ("ua", "ub") and ("ia", "ib") give ua_ia, ua_ib, ub_ia, ub_ib. A row in which any input
@@ -50,21 +50,6 @@ class ComboFeature(Operator, CategoryKeys, BagKeys):
         if self.num_buckets is not None:
             raise ValueError("num_buckets needs integers, but a combination is a text: use hash_bucket_size or a vocabulary")
         return self
-
-    @property
-    def kind(self) -> Kind:
-        """Always a category."""
-        return Kind.CATEGORICAL
-
-    @property
-    def is_multi(self) -> bool:
-        """True if value_dim is not 1."""
-        return self.value_dim != 1
-
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The inputs, the outermost first."""
-        return self.expression
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the combination of each row, or a list of combinations.

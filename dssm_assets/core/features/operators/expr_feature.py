@@ -34,6 +34,7 @@ class ExprFeature(NumericOperator):
     feature_type: Literal["expr_feature"] = "expr_feature"
     expression: str = Field(min_length=1)
     variables: list[ExpressionText] = Field(min_length=1)
+    input_keys = ("variables",)
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     value_dim: Literal[0, 1] = 0
 
@@ -54,13 +55,7 @@ class ExprFeature(NumericOperator):
         parse_formula(self.expression, names)
         return self
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The variables, as declared."""
-        return tuple(self.variables)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the result of the formula for each row."""
         formula = self._formula
         columns: dict[str, Column] = {}
         for position, (name, array) in enumerate(zip(self._names, inputs, strict=True)):

@@ -13,12 +13,12 @@ from pydantic import model_validator
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values
-from dssm_assets.core.features.expressions import ExpressionText, Kind
+from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.maps import key_values
-from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Operator
+from dssm_assets.core.features.operators.base import CategoryOperator, Operator
 
 
-class IdFeature(Operator, CategoryKeys, BagKeys):
+class IdFeature(CategoryOperator):
     """The categories of a row.
 
     Attributes:
@@ -41,31 +41,14 @@ class IdFeature(Operator, CategoryKeys, BagKeys):
         return self
 
     @property
-    def kind(self) -> Kind:
-        """Always a category."""
-        return Kind.CATEGORICAL
-
-    @property
-    def is_multi(self) -> bool:
-        """True if value_dim is not 1."""
-        return self.value_dim != 1
-
-    @property
     def is_weighted(self) -> bool:
-        """True if weighted is."""
         return self.weighted
 
     def as_element(self) -> Operator:
         """Returns the operator that works on the elements of a sequence; a weighted one keeps several values."""
         return self if self.weighted else super().as_element()
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The one input."""
-        return (self.expression,)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the category of each row, or a list of categories."""
         if self.weighted:
             return self.compute_weighted(inputs)[0]
         (array,) = inputs

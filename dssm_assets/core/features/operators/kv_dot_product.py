@@ -41,6 +41,7 @@ class KvDotProduct(NumericOperator):
     feature_type: Literal["kv_dot_product"] = "kv_dot_product"
     query: ExpressionText
     document: ExpressionText
+    input_keys = ("query", "document")
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     kv_delimiter: str = Field(default=":", min_length=1, max_length=1)
 
@@ -50,13 +51,7 @@ class KvDotProduct(NumericOperator):
             raise ValueError("separator and kv_delimiter must differ: one separates entries, the other divides an entry")
         return self
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The query and the document."""
-        return (self.query, self.document)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the dot product of each row."""
         query, document = (self._read_side(array, position) for position, array in enumerate(inputs))
         with np.errstate(over="ignore", invalid="ignore"):
             products = _dot_products(query, document)

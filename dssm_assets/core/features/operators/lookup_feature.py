@@ -41,19 +41,13 @@ class LookupFeature(HitOperator):
     key: ExpressionText
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
     need_key: bool = False
+    input_keys = ("map", "key")
 
     @property
     def shows_keys(self) -> bool:
-        """True if need_key is."""
         return self.need_key
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The map and the keys."""
-        return (self.map, self.key)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the combined number of each row, or the texts of its hits."""
         entries = key_values(inputs[0], self.separator, self.where(0))
         requested, offsets = column_values.multi_text_values(inputs[1], self.separator, self.where(1))
         row_count = len(inputs[0])

@@ -74,7 +74,6 @@ class MatchFeature(HitOperator):
 
     @property
     def shows_keys(self) -> bool:
-        """True if show_pkey or show_skey is."""
         return self.show_pkey or self.show_skey
 
     @property
@@ -83,7 +82,6 @@ class MatchFeature(HitOperator):
         return (self.nested_map, *(key for key in (self.pkey, self.skey) if not _is_wildcard(key)))
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the combined number of each row, or the texts of its hits."""
         maps = nested_maps(inputs[0], self.where(0))
         row_count = len(inputs[0])
         if self.kind is Kind.NUMERIC:

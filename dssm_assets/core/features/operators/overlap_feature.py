@@ -82,16 +82,11 @@ class OverlapFeature(NumericOperator):
     feature_type: Literal["overlap_feature"] = "overlap_feature"
     query: ExpressionText
     title: ExpressionText
+    input_keys = ("query", "title")
     method: Method
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The query and the title."""
-        return (self.query, self.title)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the measure of each row."""
         query, title = terms.read_terms(inputs[0], inputs[1], self.separator, (self.where(0), self.where(1)))
         numbers = _MEASURES[self.method](query, title)
         return self.finish(np.where((query.lengths > 0) & (title.lengths > 0), numbers, np.nan))

@@ -51,16 +51,9 @@ class RawFeature(NumericOperator):
 
     @property
     def is_multi(self) -> bool:
-        """True for a vector."""
         return self.value_dim > 1
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The one input."""
-        return (self.expression,)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the number of each row as float32, or its vector as a list of float32."""
         return self.read_numbers(inputs[0])
 
     def read_numbers(self, array: pa.Array) -> pa.Array:

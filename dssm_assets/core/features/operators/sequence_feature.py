@@ -14,9 +14,10 @@ import pyarrow as pa
 from pydantic import Field, SerializeAsAny, model_validator
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import Mask, Offsets
 from dssm_assets.core.features import column_values
-from dssm_assets.core.features.expressions import Expression, ExpressionText, Kind, Source
-from dssm_assets.core.features.operators.base import BagKeys, CategoryKeys, Definition, Operator
+from dssm_assets.core.features.expressions import Expression, ExpressionText, Source
+from dssm_assets.core.features.operators.base import CategoryOperator, Definition, Operator
 from dssm_assets.core.features.operators.id_feature import single_text
 from dssm_assets.core.features.operators.raw_feature import RawFeature
 
@@ -106,89 +107,74 @@ class SequenceFeature(Definition):
         return qualified if qualified in columns else expression.name
 
 
-class SequenceIdFeature(Operator, CategoryKeys, BagKeys):
+class ElementKeys(Definition):
+    """Keys of a feature type whose rows are sequences.
+
+    Attributes:
+        sequence_length: number of most recent elements to keep (without the key, 0: all).
+        sequence_delim: separates the elements of a text (default ";").
+        oldest_first: the most recent elements are the last (default false: the first).
+    """
+
+    sequence_length: int = Field(default=0, ge=1, le=100_000)
+    sequence_delim: str = Field(default=DELIMITER, min_length=1)
+    oldest_first: bool = False
+
+    @property
+    def is_sequence(self) -> bool:
+        return True
+
+    @property
+    def is_multi(self) -> bool:
+        return True
+
+    def read_elements(self, array: pa.Array, where: str) -> tuple[pa.Array, Offsets, Mask]:
+        """Returns the elements that are kept, their offsets, and which rows are null."""
+        lists = column_values.as_lists(array, self.sequence_delim, where)
+        flat, offsets = ragged.flatten(lists)
+        positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
+        return flat if positions is None else flat.take(pa.array(positions)), offsets, ragged.null_mask(lists)
+
+
+class SequenceIdFeature(ElementKeys, CategoryOperator):
     """The categories of the elements of a row. A missing element keeps its position: it is null, or the default.
 
     Attributes:
         expression: the input.
         default_value: value of a missing element (default "": null).
         value_dim: 1 gives one category per element (default); 0 a list of all its values, n of the first n.
-        sequence_length: number of most recent elements to keep (without the key, 0: all).
-        sequence_delim: separates the elements of a text (default ";").
-        oldest_first: the most recent elements are the last (default false: the first).
+        sequence_length, sequence_delim, oldest_first: see `ElementKeys`.
     """
 
     feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"
     expression: ExpressionText
-    sequence_length: int = Field(default=0, ge=1, le=100_000)
-    sequence_delim: str = Field(default=DELIMITER, min_length=1)
-    oldest_first: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        """Always a category."""
-        return Kind.CATEGORICAL
-
-    @property
-    def is_sequence(self) -> bool:
-        """Always true."""
-        return True
-
-    @property
-    def is_multi(self) -> bool:
-        """Always true."""
-        return True
 
     @property
     def depth(self) -> int:
         """1, or 2 where an element has several values."""
         return 1 if self.value_dim in (None, 1) else 2
 
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The one input."""
-        return (self.expression,)
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the categories of the elements of each row; a null row stays null."""
-        array = column_values.as_lists(inputs[0], self.sequence_delim, self.where(0))
-        flat, offsets = ragged.flatten(array)
-        positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
-        flat = flat if positions is None else flat.take(pa.array(positions))
+        flat, offsets, is_missing = self.read_elements(inputs[0], self.where(0))
         if self.depth == 1:
             values = single_text(flat, self.default_text, self.where(0))
         else:
             texts, bounds = column_values.multi_text_values(flat, self.separator, self.where(0))
             texts, bounds = column_values.keep_first(texts, bounds, self.value_dim)
             values = ragged.build_lists(*column_values.fill_empty_rows(texts, bounds, self.default_text))
-        return ragged.build_lists(values, offsets, ragged.null_mask(array))
+        return ragged.build_lists(values, offsets, is_missing)
 
 
-class SequenceRawFeature(RawFeature):
+class SequenceRawFeature(ElementKeys, RawFeature):
     """The numbers of the elements of a row. A missing element keeps its position: it is the default, or null.
 
     Attributes:
         value_dim: 1 gives one number per element (default), n a vector of n numbers.
-        sequence_length: number of most recent elements to keep (without the key, 0: all).
-        sequence_delim: separates the elements of a text (default ";").
-        oldest_first: the most recent elements are the last (default false: the first).
+        sequence_length, sequence_delim, oldest_first: see `ElementKeys`.
         expression, default_value, normalizer, separator: see `RawFeature`.
     """
 
     feature_type: Literal["sequence_raw_feature"] = "sequence_raw_feature"  # type: ignore[assignment]
-    sequence_length: int = Field(default=0, ge=1, le=100_000)
-    sequence_delim: str = Field(default=DELIMITER, min_length=1)
-    oldest_first: bool = False
-
-    @property
-    def is_sequence(self) -> bool:
-        """Always true."""
-        return True
-
-    @property
-    def is_multi(self) -> bool:
-        """Always true."""
-        return True
 
     @property
     def depth(self) -> int:
@@ -196,9 +182,5 @@ class SequenceRawFeature(RawFeature):
         return 2 if self.value_dim > 1 else 1
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        """Returns the numbers of the elements of each row; a null row stays null."""
-        array = column_values.as_lists(inputs[0], self.sequence_delim, self.where(0))
-        flat, offsets = ragged.flatten(array)
-        positions, offsets = column_values.keep_recent(offsets, self.sequence_length, self.oldest_first)
-        flat = flat if positions is None else flat.take(pa.array(positions))
-        return ragged.build_lists(self.read_numbers(flat), offsets, ragged.null_mask(array))
+        flat, offsets, is_missing = self.read_elements(inputs[0], self.where(0))
+        return ragged.build_lists(self.read_numbers(flat), offsets, is_missing)

@@ -51,12 +51,10 @@ class TokenizeFeature(Operator):
 
     @property
     def kind(self) -> Kind:
-        """Always a category."""
         return Kind.CATEGORICAL
 
     @property
     def is_multi(self) -> bool:
-        """Always true."""
         return True
 
     @property
@@ -69,11 +67,6 @@ class TokenizeFeature(Operator):
     def num_buckets(self) -> int:
         """Size of the vocabulary, because the bucket of a token is its id."""
         return self.vocabulary_size
-
-    @property
-    def expression_texts(self) -> Sequence[str]:
-        """The one input."""
-        return (self.expression,)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is tokenized once."""

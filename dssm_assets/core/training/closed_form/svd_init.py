@@ -46,6 +46,7 @@ from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpe
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.closed_form.svd_init_rules import find_coded_features, svd_init_faults
 from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.fit_options import EmbeddingStart
 
 _MAX_EVENTS = 1 << 25
 """Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
@@ -66,26 +67,16 @@ _SMALLEST = 1e-9
 """Share of the largest eigenvalue below which an eigenvalue is rounding."""
 
 
-class SvdStart:
-    """An embedding of history items begins at the codes of `training.svd_init`."""
+class SvdStart(EmbeddingStart):
+    """An embedding of history items begins at the codes of `training.svd_init`; with groups, items without an event have codes, too."""
 
     def __init__(self, section: SvdInit) -> None:
-        self._section = section
+        self._section, self.has_groups = section, bool(section.group_by)
 
     def find_faults(self, spec: TowerSpec) -> list[Fault]:
-        """Returns what keeps towers of this specification from beginning at codes."""
         return svd_init_faults(spec, self._section)
 
-    @property
-    def has_groups(self) -> bool:
-        """Whether items without an event have codes, too."""
-        return bool(self._section.group_by)
-
     def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> GroupCodes | None:
-        """Overwrites the embedding by the codes of the histories before a day; None: of whole histories.
-
-        Returns the codes of the groups, None without groups.
-        """
         ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
         return write_codes(towers, data, self._section, ends)
 

@@ -52,7 +52,6 @@ class ProcessGroup(Ranks):
     def new_epoch(
         self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
     ) -> Epoch:
-        """Returns an epoch whose batches hold this process's part."""
         return SharedEpoch(data, order, model, training, window_shifts, ranks=self)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
@@ -61,7 +60,6 @@ class ProcessGroup(Ranks):
         generator.manual_seed(int(words[0]))
 
     def gather(self, vectors: Tensor, count: int) -> Tensor:
-        """Returns the vectors of all rows [M, D] from those of each process's `rows`; gradients flow back."""
         whole: Tensor = _Gather.apply(vectors, count, self)  # type: ignore[no-untyped-call]
         return whole
 
@@ -71,7 +69,6 @@ class ProcessGroup(Ranks):
         return torch.cat([self.gather(items[:own], num_shared), items[own:]])
 
     def sum_gradients(self, module: nn.Module) -> None:
-        """Replaces the gradient of each parameter by its sum; one that this process did not use counts as 0."""
         for parameter in module.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -106,25 +103,21 @@ class ProcessGroup(Ranks):
             tensor.copy_(part.view_as(tensor))
 
     def sum_loss(self, loss: Tensor) -> float:
-        """Returns the sum of the processes' parts of the loss."""
         total = loss.detach().clone().reshape(1)
         dist.all_reduce(total)
         return float(total.item())
 
     def from_first(self, values: Sequence[float]) -> list[float]:
-        """Returns the first process's numbers in every process."""
         numbers = torch.tensor(list(values), dtype=torch.float64, device=exchange_device())
         dist.broadcast(numbers, 0)
         return [float(value) for value in numbers]
 
     def is_same(self, value: float) -> bool:
-        """Returns whether all processes have this number."""
         ends = torch.tensor([value, -value], dtype=torch.float64, device=exchange_device())
         dist.all_reduce(ends, dist.ReduceOp.MAX)
         return float(ends[0]) == -float(ends[1])
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
         dist.barrier()
 
     def _concatenate(self, part: Tensor) -> Tensor:

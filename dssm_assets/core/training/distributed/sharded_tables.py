@@ -78,7 +78,6 @@ class ShardedTables(EmbeddingTables):
         super().write_rows(dim, rows[is_own] // self._ranks.count, source, source_rows[is_own])
 
     def blocks(self, dim: int) -> Iterator[Tensor]:
-        """Yields the whole table in parts, in every process."""
         count = self._ranks.count
         device = exchange_device()
         for begin in range(0, self.sizes[dim], BLOCK_ROWS * count):
@@ -87,7 +86,6 @@ class ShardedTables(EmbeddingTables):
             yield self._ranks.gather(own, rows).cpu()
 
     def mean_length(self, dim: int, first: int, end: int) -> float:
-        """Returns the mean length of rows first .. end - 1 of the whole table, 0 if there is none."""
         rank, count = self._ranks.rank, self._ranks.count
         low, high = (-(-(bound - rank) // count) for bound in (first, end))
         total = self.table(dim)[low:high].norm(dim=1).double().sum().to(exchange_device())

@@ -64,11 +64,9 @@ class SharedBatch(Batch):
         return self.count
 
     def item_side(self, model: Model) -> ItemSide:
-        """Returns this process's part of the item tower."""
         return self.side
 
     def positives(self, own_items: Tensor) -> Tensor:
-        """Returns the item vectors of its own samples [b, D]."""
         return own_items[torch.from_numpy(self.rows).to(own_items.device)]
 
     def part_of_loss(self, loss: Tensor) -> Tensor:
@@ -89,12 +87,10 @@ class SharedEpoch(Epoch):
         *,
         ranks: Ranks,
     ) -> None:
-        """Notes what `Epoch` notes, and which process this is."""
         super().__init__(data, order, model, training, window_shifts)
         self._ranks = ranks
 
     def read_batch(self, step: int, rng: np.random.Generator) -> SharedBatch:
-        """Returns this process's part of a batch by its number."""
         data, model = self._data, self._model
         samples = self._order[step * self._size : (step + 1) * self._size]
         keys = data.read_keys(samples)

@@ -56,11 +56,9 @@ class StoredCheckpoints(Checkpoints):
         self._saved_at = now()
 
     def restore(self) -> tuple[FitHistory, dict[str, Tensor]] | None:
-        """Returns history and tensors of the stored state, if it has this key."""
         return None if self._saved is None else read_state(self._saved, self._key)
 
     def save_if_due(self, history: FitHistory, state: Callable[[], dict[str, Tensor]]) -> None:
-        """Stores a state if the last one is old enough."""
         if self._save is None:
             return
         (is_due,) = self._all_ranks.from_first([float(self._now() - self._saved_at >= self._seconds)])

@@ -34,7 +34,7 @@ class WarmStart:
             from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.
         """
         carried = sum(self._copy_rows(two_tower, name) for name in two_tower.tables.bases)
-        total = sum(size - 1 for size in _num_embeddings(two_tower.spec).values())
+        total = sum({f.embedding_name: f.num_embeddings - 1 for f in two_tower.spec.features}.values())
         dense = self._copy_layers(two_tower)
         names = [name for name in two_tower.state_dict() if not name.startswith("tables.")]
         return {
@@ -70,10 +70,6 @@ class WarmStart:
                     tensor.copy_(earlier[name])
                     count += 1
         return count
-
-
-def _num_embeddings(spec: TowerSpec) -> dict[str, int]:
-    return {feature.embedding_name: feature.num_embeddings for feature in spec.features}
 
 
 def _features_read(spec: TowerSpec) -> list[dict[str, Any]]:
