@@ -37,8 +37,6 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
     An existing home keeps its dates: a later call continues it.
 
     Args:
-        home: its folder.
-        today: the current date.
         is_shifted: move all dates by whole weeks, so that the last day is recent.
 
     Raises:

@@ -63,7 +63,6 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
     """Returns the runs of an experiment: the fit and what follows, or only the hit counts if no setting reaches the towers.
 
     Args:
-        scene: of the configuration.
         name: of the experiment, new or known.
         entered: key -> value; a known experiment keeps the others.
         days: evaluation days, each with a regular run.

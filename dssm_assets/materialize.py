@@ -79,10 +79,7 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     """Returns the runs that materialize an asset or a job over a range of days.
 
     Args:
-        scene: of the assets.
         name: the asset or job; it is made even where it is stored.
-        first: first day.
-        last: last day.
         with_upstream: with everything that these days need and that is not stored, or was built from other inputs or with other
             settings.
 
@@ -122,7 +119,6 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     or were built from other inputs than the stored ones or with other settings, and what depends on them.
 
     Args:
-        scene: of the assets.
         wanted: assets and days.
         is_remaking: make the wanted assets also where they are stored.
     """
@@ -256,8 +252,6 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     check, does not stop the next one; a run of daily tables that fails does.
 
     Args:
-        plan: the runs.
-        observer: follows them.
         instance_home: the folder.
         processes: how many runs are made at the same time, each in a process.
 

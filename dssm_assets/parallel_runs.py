@@ -71,10 +71,8 @@ def make_in_parallel(
     """Makes the runs in several processes; returns the errors of those that may fail, by their place.
 
     Args:
-        scene: of the runs.
         runs: in the order in which they are begun.
         needs: of each run the places of earlier runs that end before it begins.
-        make: see `Make`.
         observer: is asked for a follower of each process.
         processes: this one and processes - 1 others.
         may_fail: whether the other runs go on after a DssmError of a run.

@@ -279,9 +279,7 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
     Then warm, cold and all pairs of every scope at the largest k, and what the gate said.
 
     Args:
-        console: where to print.
         day: what to print.
-        scopes: the scopes to print.
     """
     ks = day.ks
     for scope in scopes:

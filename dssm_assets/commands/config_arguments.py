@@ -39,7 +39,6 @@ def announce_config(parsed: argparse.Namespace, *, is_data: bool = False, is_sil
     """Returns the configuration and the home of a command's arguments; prints them as the command's first line.
 
     Args:
-        parsed: arguments of `add_config_arguments`.
         is_data: stdout is data for another program, so the line goes to stderr.
         is_silent: print nothing, because another process of the same command does.
 

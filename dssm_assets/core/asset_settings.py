@@ -98,8 +98,6 @@ def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: Re
     so a key that a later version adds, with null as its default, changes nothing.
 
     Args:
-        config: the configuration.
-        fg: the feature definitions.
         read_file: reads the files that they name. Their content counts, not their place.
     """
     given = config.model_dump(mode="json", exclude_none=True)

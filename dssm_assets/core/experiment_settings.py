@@ -154,7 +154,6 @@ def reached_assets(changes: Iterable[str], *, reads_history: bool) -> frozenset[
     """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys.
 
     Args:
-        changes: keys.
         reads_history: a tower reads histories.
 
     Example: `negative_items.alpha` reaches negative_items, train_samples, training_config and channel_weights.

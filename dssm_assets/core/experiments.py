@@ -122,8 +122,6 @@ def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: 
         first: hit counts of one run.
         second: of the other, on the same day.
         ks: cut-offs that both have.
-        samples: R.
-        seed: of the resamples.
     """
     found: dict[Cell, PairedGain] = {}
     for scope in Scope if ks else ():

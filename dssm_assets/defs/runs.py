@@ -50,10 +50,6 @@ def run_day(
     """Materializes assets of one day in one run.
 
     Args:
-        defs: have the assets.
-        instance: records the run.
-        names: keys of the assets.
-        ds: the day.
         settings: op -> its form, as in the Launchpad.
 
     Raises:

@@ -56,7 +56,6 @@ class Access:
         """Wraps an application.
 
         Args:
-            app: the application.
             keys: API keys; none: everybody may ask.
             log: takes the line of each answer; None: there is no log.
         """

@@ -204,7 +204,6 @@ def engine_process(open_live: Callable[[], LiveEngine], threads: int, limits: Se
     Args:
         open_live: opens the engine, in that process; a function of a module, with arguments.
         threads: that compute lists.
-        limits: of bodies.
 
     Raises:
         DssmError: what `open_live` raised: there is no usable bundle to start with.

@@ -156,7 +156,6 @@ def build_app(engine: EngineClient, limits: ServiceLimits | None = None, tracer:
     """Returns the application over an engine.
 
     Args:
-        engine: computes lists.
         limits: of requests (default: those of an empty configuration). Those of connections need `make_server`.
         tracer: makes spans of requests; None: there are none.
     """

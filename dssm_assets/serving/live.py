@@ -78,8 +78,6 @@ class LiveEngine:
         """Opens the current bundle.
 
         Args:
-            root: `<storage.root>/serving`.
-            options: of the fsspec filesystem.
             check_seconds: interval at which the pointer and the lists are read.
             is_verified: compare the sha256 of every file of each bundle.
             shop_lists: which items may be shown.

@@ -135,7 +135,6 @@ def _read_span(
     vector is known.
 
     Args:
-        workspace: has the days.
         ds: the evaluation day, whose corpus is ranked.
         span: the held-out days, in their order.
         scratch: where large arrays are.

@@ -57,12 +57,10 @@ def make_day_channels(
     """Returns the channels of the first num_users users of a history.
 
     Args:
-        settings: section `channels`.
         shared: as of `now_ms`.
         history: their interactions of all days before `now_ms`.
         num_users: U.
         model: the vectors of a model for these users, asked for a few users at a time (`KnownLists`); None: a day without vectors.
-        now_ms: the moment.
     """
     end = history.indptr[num_users]
     own = OwnItems(history.indptr[: num_users + 1], history.item_index[:end], history.count[:end], history.last_time_ms[:end])
@@ -110,8 +108,6 @@ class KnownLists:
         """Knows no list yet.
 
         Args:
-            model: the vectors.
-            num_users: U.
             depth: items of each list that are kept.
         """
         self.name, self.block_size, self._model = model.name, model.block_size, model

@@ -51,8 +51,6 @@ def read_categories(workspace: Workspace, ds: str, column: str | None, corpus: I
     """Returns the categories as of the day before a day.
 
     Args:
-        workspace: has the day.
-        ds: the day.
         column: of item_table; None: the one that is most like a category.
         corpus: the items; None: those of the day.
 

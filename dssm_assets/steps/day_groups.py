@@ -77,7 +77,6 @@ def group_days(
     """Yields groups of days with their inputs, in order.
 
     Args:
-        workspace: has the partitions.
         days: ascending.
         assets: name of an input -> the asset that it is a partition of.
         fixed: inputs that are the same partition content on all days of a group; their rows do not count.

@@ -71,8 +71,6 @@ def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) ->
 
     Args:
         workspace: the same configuration and store in every process.
-        ds: the day.
-        ranks: this process among all.
         node_rank: its rank on its machine. Rank 0 downloads the files, which all processes of the machine then map.
     """
     with ExitStack() as open_files:

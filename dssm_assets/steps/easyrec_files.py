@@ -38,10 +38,8 @@ def import_files(
     Args:
         pipeline: the configuration, in text format.
         fg: the feature generator's fg.json.
-        folder: where to write.
         base: config.yaml whose calendar, tables, events and other sections are kept.
         sequence_columns: feature of a sequence -> the column of an item that it has.
-        is_replacing: whether existing files may be replaced.
 
     Raises:
         ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.

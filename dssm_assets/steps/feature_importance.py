@@ -89,7 +89,6 @@ def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, f
 
     Args:
         settings: towers, and the embedding in closed form.
-        fg: what features are computed from.
         columns: of user_table and of item_table.
     """
     start = settings.training.svd_init

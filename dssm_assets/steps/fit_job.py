@@ -124,10 +124,8 @@ def run_job(
     The stored state remains after the fit; `remove_state` removes it.
 
     Args:
-        job: what is fitted.
         progress: called after every step.
         now: returns the seconds of a monotonic clock.
-        ranks: the processes that share the fit.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
         after_epoch: called with all scores after each epoch on validation days.
     """
@@ -163,7 +161,6 @@ def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
 
     Args:
         tables: argument of `TrainData` -> path of its Arrow file.
-        spec: the towers that read them.
     """
     return TrainData(spec, **{name: map_arrow(path) for name, path in tables.items()})
 
@@ -279,7 +276,6 @@ class StateFiles:
 
         Args:
             path: of the state, or of the file that names the complete slot.
-            ranks: the processes that share the fit.
             is_sharded: every process stores a part.
         """
         self._path, self._ranks, self._is_sharded = path, ranks, is_sharded

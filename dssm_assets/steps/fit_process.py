@@ -43,9 +43,7 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
     """Trains in `count` data-parallel processes; returns model files and report.
 
     Args:
-        job: what is fitted.
         folder: an empty folder for the files that the processes exchange.
-        count: processes on this machine.
         progress: called about once a second.
 
     Raises:

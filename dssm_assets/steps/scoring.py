@@ -219,11 +219,7 @@ def read_fit_data(workspace: Workspace, ds: str, item_ids: pa.Array, user_ids: p
     """Returns the interactions of all users before a day, large arrays in files.
 
     Args:
-        workspace: has the days.
-        ds: the day.
-        item_ids: the corpus.
         user_ids: any users; ids are cast to their type.
-        scratch: where the files are.
     """
     window, settings, corpus = find_window_history(workspace, ds), workspace.config.evaluation, IdIndex(item_ids)
     first_recent = window_days(ds, settings.recent_days)[0]

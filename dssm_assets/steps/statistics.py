@@ -84,7 +84,6 @@ def _count_on_workers(
 
     Args:
         engine: maps functions over row groups.
-        kind: numbers or categories.
         positive: the positives of the day.
         context: the context features of that kind, which are columns of the positives.
         sides: the feature tables of users and items.

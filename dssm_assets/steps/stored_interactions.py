@@ -46,10 +46,8 @@ def read_interactions_of_users(
     """Returns the interactions of some users in some days of user history.
 
     Args:
-        workspace: has the days.
         history: the days.
         user_ids: the users, ascending; rows of others are not read.
-        corpus: the items.
         earlier: interactions of other days, of the same users and items, that are added.
     """
     kinds = _IdTypes(user_ids.type, corpus.ids.type)
@@ -63,10 +61,7 @@ def read_all_interactions(
     """Yields the interactions of all users of some days of user history, a few users at a time, each user once.
 
     Args:
-        workspace: has the days.
-        history: the days.
         user_ids: ids are cast to their type.
-        corpus: the items.
     """
     for events in _read_whole_users(workspace, history, _IdTypes(user_ids.type, corpus.ids.type)):
         yield read_interactions(events, user_ids.slice(0, 0), corpus)

@@ -179,9 +179,7 @@ def read_history(
     """Returns the histories in stored days of user_history_fg, with the sequence features that are kept.
 
     Args:
-        workspace: has the days.
         days: the days, in any order.
-        item_index: the corpus.
         bucketizer: the features to keep and the embedding indices of their values.
         scratch: allocates the arrays, which exist as long as it does.
         typed_by: a day that tells the types of ids if there are no days.
@@ -240,7 +238,6 @@ class WindowRows:
         """Reads the positives once, for the feature rows that they point to.
 
         Args:
-            workspace: has the tables.
             window: positive_sample of each day, the oldest first.
             bucketizer: the features to keep and the embedding indices of their values.
 

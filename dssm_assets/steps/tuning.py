@@ -77,7 +77,6 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[T
 
     Args:
         workspace: of the configuration; the day needs a regular dssm_model.
-        request: the study.
         on_trial: called with every finished trial, also those of earlier runs, and the number of finished ones.
 
     Raises:

@@ -71,7 +71,6 @@ def write_user_ranges(
     Args:
         workspace: opened again in each process.
         make_scorer: can be pickled.
-        truth: of all evaluated users.
         cuts: of the same users.
         folder: where the files are staged.
         inputs: what the scorer must find in the store, as of `RangeScorer.inputs`.

@@ -175,7 +175,6 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
     """Returns the check and the figures of the drift since the partition before; no figures if there is none.
 
     Args:
-        workspace: has both partitions.
         spec: contract of the table: its id and its vectors.
         manifest: the partition.
     """

@@ -147,8 +147,6 @@ def read_recent_priors(
     """Returns the priors [I] of items from the positive samples of days. One day is in memory at a time.
 
     Args:
-        workspace: has the model and the days.
-        model: has the prior.
         recent: positive_sample of days before `after`.
         after: the day that is scored, as YYYY-MM-DD.
         items: any items; samples of others are left out.

@@ -99,8 +99,6 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
     `{data}` in a source table's uri is replaced by the folder of the file, `{home}` by the home folder.
 
     Args:
-        path: the file.
-        home: the home folder.
         checks_features: False leaves the feature definitions unchecked (see `LoadedConfig.check_features`), so that a code
             location starts without loading the feature generator.
 

@@ -47,7 +47,6 @@ def explain_full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFull
     """Returns a typed error for one that `is_disk_full` recognised; it names the fullest of some folders' disks.
 
     Args:
-        error: the error.
         folders: where files were written, besides the folder for temporary files; they need not exist.
     """
     free: dict[Path, int] = {}

@@ -30,7 +30,6 @@ def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
     Args:
         uri: any fsspec URL or path.
         columns: the columns of interest; the caller checks which of them are required.
-        where: the name of the file in errors.
 
     Raises:
         InputError: if the place cannot be used, the file does not exist, or the folder has no parquet file.

@@ -27,12 +27,6 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
 
     S3 connections get time limits, unless `options` has `config_kwargs`; requests are retried while a store restarts (`s3_retries.py`).
 
-    Args:
-        uri: the path or URL.
-        where: its name in errors.
-        options: of the filesystem.
-        remedy: how to correct it.
-
     Raises:
         InputError: if the protocol is unknown, its package is missing or the text cannot be a path.
     """

@@ -114,7 +114,6 @@ class IdIndex:
 
         Args:
             ids: integers or text, unique, without nulls.
-            where: what the ids are, for error messages.
 
         Raises:
             SchemaError: see `comparable_ids`.
@@ -215,7 +214,6 @@ class SortedIds:
 
         Args:
             ids: integers or text, ascending, without nulls; copied only if they have several chunks.
-            where: what the ids are, for error messages.
 
         Raises:
             SchemaError: see `comparable_ids`; or an id is not above the one before it.

@@ -20,7 +20,6 @@ def order_largest(values: NDArray[np.float64], k: int) -> IntArray:
 
     Args:
         values: float64 [R, N], without nan.
-        k: K.
     """
     ascending = -values
     order: IntArray = np.argsort(ascending, axis=1)[:, : k + 1]  # not stable, which takes half the time
@@ -41,7 +40,6 @@ def list_largest(lengths: Any, entries: IntArray, values: NDArray[np.float64], k
         lengths: entries of each row [R].
         entries: int64 [n], one row after the other.
         values: float64 [n].
-        k: K.
     """
     shape = len(lengths), int(np.max(lengths, initial=0))
     is_entry = np.arange(shape[1]) < np.asarray(lengths)[:, None]

@@ -263,11 +263,9 @@ def rank_candidates(merge: Merge, items: IntArray, signals: Float64Array, fill_o
     """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
 
     Args:
-        merge: the weights.
         items: the candidates int64 [B, C], ascending but for -1.
         signals: float64 [S, B, C], of the merge's channels.
         fill_order: int64 [I], what lists are filled up from.
-        k: K.
     """
     odds = log_odds(merge, signals)
     odds[items < 0] = -np.inf

@@ -112,7 +112,6 @@ def make_channels(
         shared: as of `now_ms`.
         own: of the users, before `now_ms`.
         nearest: the vectors; None: there are none, and no channel of that name.
-        now_ms: the moment.
         allowed: bool [I], the items that may be in a list; None: all. `nearest` may propose others.
     """
     popular_depth = depths.get(ChannelName.RECENT_POPULARITY, 0)

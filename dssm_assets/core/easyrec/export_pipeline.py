@@ -70,12 +70,7 @@ class ExportSource:
 
 
 def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
-    """Returns the configuration in text format, and a sentence for everything that it cannot express.
-
-    Args:
-        source: what a day decided.
-        system: EasyRec or TorchEasyRec.
-    """
+    """Returns the configuration in text format, and a sentence for everything that it cannot express."""
     features = [source.spec.feature(name) for name in source.infos]
     parts = _easyrec(source, features) if system == EASYREC else _torch(source, features)
     return write_text_format(message(*parts)), [*_feature_notes(source, system), *_setting_notes(source, system)]

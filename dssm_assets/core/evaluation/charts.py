@@ -95,9 +95,7 @@ def hit_rate_png(
     """Returns a PNG with one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
-        total: total_hit_rate.
         scopes: the panels, row by row; scopes without users are left out.
-        population: which pairs count.
         spans: days that the baselines read, for their names.
 
     Raises:
@@ -214,10 +212,6 @@ def segment_png(segments: pa.Table, k: int) -> bytes:
 
     The dashed line is the rate over all users.
 
-    Args:
-        segments: as of `segment_table`.
-        k: length of the lists, for the label.
-
     Raises:
         InputError: if there are no rows.
     """
@@ -292,8 +286,6 @@ def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = TREND_SCOPES) -
     Days are placed by date, so a day that was not evaluated leaves a wider step.
 
     Args:
-        trend: as of `trend_table`.
-        k: its cut-off, for the label.
         scopes: the panels, left to right; scopes without rows are left out.
 
     Raises:

@@ -24,10 +24,7 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
     """Returns one row per user with truth, sorted by user_id, from the model's lists over all candidates.
 
     Args:
-        scorer: the model.
-        truth: the evaluated users and their items.
         cuts: segments of these users and tiers of the items.
-        k: length of the lists.
     """
     blocks = []
     for start in range(0, max(truth.num_users, 1), scorer.block_size):
@@ -52,7 +49,6 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
         top_items: int64 [U, K], -1 where there is none.
         top_scores: float32 [U, K].
         truth: the evaluated users, one per row of the lists.
-        item_ids: the corpus.
         cuts: segments of these users and tiers of the items.
 
     Raises:
@@ -96,7 +92,6 @@ def list_columns(
         top_scores: float32 [U, K].
         truth: the users, one per row of the lists.
         ranks: int64 [P], as of `hit_ranks`.
-        item_ids: the corpus.
     """
     is_item, is_hit = _first_occurrences(top_items), np.zeros(top_items.shape, dtype=bool)
     found = ranks < top_items.shape[1]

@@ -159,7 +159,6 @@ def evaluate_vectors(
         items: the corpus, one vector each.
         truth_pairs: user_id, item_id, as of `read_pairs`.
         seen_pairs: user_id, item_id of what users had seen before, or None.
-        settings: cut-offs, metric, bootstrap.
         truth_rows: rows of the truth before repeated ones were dropped.
         on_detail: receives the rows per user, block by block, users ascending; columns as of `detail.list_columns`.
 

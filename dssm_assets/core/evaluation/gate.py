@@ -82,10 +82,6 @@ def hit_rate_gate(
         hit_counts: the day's counts per user, as of `hits.count_hits`.
         total: the day's rates, computed from these counts.
         previous: day -> rates of an earlier day; only the last `gate.last_partitions` count.
-        gate: the rules.
-        k: length of the lists.
-        samples: bootstrap resamples.
-        seed: of the resamples.
         spans: days that the baselines count, which the sentence then names.
 
     Raises:

@@ -106,8 +106,6 @@ def count_hits(
     a is found, 1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
     Args:
-        scorers: the model and the baselines, over the same corpus.
-        truth: the evaluated users and their items.
         interacted: what these users interacted with before.
         ks: cut-offs, ascending.
         cold: what scope `cold` is counted with; None: without this scope.
@@ -192,10 +190,7 @@ def rank_items(scorer: Scorer, users: IntArray, interacted: InteractedItems, k: 
     other items in all days than in the window has one list for both.
 
     Args:
-        scorer: gives the lists.
         users: rows of the evaluated users [B].
-        interacted: of these users.
-        k: K.
     """
     spare = min(int(np.quantile(interacted.history.lengths, MOST_USERS, method="higher")), k)
     ranked = scorer.top_items(users, k + spare)
@@ -271,12 +266,7 @@ def count_cell(scorer: str, scope: Scope, population: Population, truth: Truth, 
     """Returns the rows of hit_counts of one scorer, scope and population: one per user with truth there.
 
     Args:
-        scorer: its name.
-        scope: which of a user's items are to be found.
-        population: which pairs count.
-        truth: the evaluated users and their items.
         ranks: int64 [P], rank of each pair's item in its user's list, see `hit_ranks`.
-        ks: cut-offs.
     """
     pairs = truth.pairs_in(scope, population)
     truth_count = sums_per_user(truth, pairs)

@@ -70,7 +70,6 @@ def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> 
     """Returns the interactions of one table; its users who are not among user_ids follow them, ascending.
 
     Args:
-        table: as of `sum_interactions`.
         user_ids: the evaluated users, who become users 0 .. U - 1 whether they occur or not.
         item_ids: the corpus, distinct; its order defines item_index.
 

@@ -29,7 +29,6 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
         pair_user: int64 [P], the user of each truth pair.
         ranks: int64 [P], place of the pair's item in the user's list, from 0; k or more if it is not there.
         truth_count: int64 [U], items of each user to find.
-        k: cut-off.
     """
     discounts = 1 / np.log2(np.arange(k) + 2.0)
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(truth_count, k)]

@@ -102,8 +102,6 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
         hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}; or its cells, of which one is in
             memory at a time.
         ks: cut-offs; each needs its columns hits_{k} and ndcg_{k}.
-        bootstrap_samples: R.
-        seed: of the resamples.
 
     Raises:
         InputError: if there are no rows at all: a rate over no users is not a number.
@@ -326,8 +324,6 @@ def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int, population: Popu
 
     Args:
         totals: (YYYY-MM-DD, total_hit_rate of that day); one is in memory at a time.
-        k: cut-off.
-        population: which pairs count.
     """
     parts = [TREND_SCHEMA.empty_table()]
     for day, total in totals:

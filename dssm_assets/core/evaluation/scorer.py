@@ -52,7 +52,6 @@ class ExcludingScorer(Scorer, Protocol):
 
         Args:
             user_rows: rows of the evaluated users [B].
-            k: K.
             excluded: items of these B users.
         """
 
@@ -63,7 +62,6 @@ def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
     Args:
         items: int64 [B, N].
         is_kept: bool [B, N].
-        k: K.
     """
     position = np.cumsum(is_kept, axis=1) - 1
     chosen = is_kept & (position < k)
@@ -109,7 +107,6 @@ class ModelScorer:
 
         Args:
             user_rows: rows of the evaluated users [B].
-            k: K.
             excluded: items that are left out for these users.
         """
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
@@ -163,8 +160,6 @@ def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Ar
     Args:
         item_vectors: item_id, item_tower_emb.
         user_vectors: user_id, user_tower_emb: one vector of the items' width, or several one after another.
-        user_ids: the evaluated users.
-        similarity: how vectors are compared.
 
     Raises:
         DuplicateKeyError: if an id has two vectors.

@@ -88,7 +88,6 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
     """Returns the popularity over a corpus; items without a count have 0.
 
     Args:
-        item_ids: the corpus.
         counts: item_id, distinct, and count.
 
     Raises:
@@ -216,7 +215,6 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     Args:
         detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
         settings: segments and how they are shown.
-        seed: of the resamples.
 
     Raises:
         SchemaError: if detail was built with other segments.

@@ -105,7 +105,6 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
     """Returns the truth of a ground_truth table over a corpus, with duplicates within a user's list removed.
 
     Args:
-        ground_truth: the table; rows in any order.
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
@@ -224,9 +223,7 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     """Returns the rows of at most max_users users, in their order: those with the smallest hash of seed and id.
 
     Args:
-        ground_truth: one row per user.
         max_users: most rows; None: all of them.
-        seed: decides who is sampled.
     """
     if max_users is None or ground_truth.num_rows <= max_users:
         return ground_truth

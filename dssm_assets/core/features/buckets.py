@@ -93,7 +93,6 @@ def given_vocabulary(
         words: word -> bucket.
         default_text: the default_value of the feature. Without default_bucket it gets bucket 0, unless it is a word.
         default_bucket: default_bucketize_value.
-        function: hash function of the words.
     """
     known = dict(words)
     if default_bucket is None and default_text:

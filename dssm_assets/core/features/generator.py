@@ -193,8 +193,6 @@ def encode_distinct(generator: FeatureGenerator, table: pa.Table, side: str) -> 
     """Returns the same as `generator.encode(table, side)`, but encodes only distinct rows where they are few.
 
     Args:
-        generator: encodes the rows.
-        table: the input columns.
         side: "user", "item" or "context".
 
     Raises:

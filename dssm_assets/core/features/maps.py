@@ -50,7 +50,6 @@ def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":"
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
         separator: separates the entries of a text.
-        where: name of the input in errors.
         delimiter: separates key and value in a text.
 
     Raises:
@@ -126,7 +125,6 @@ def nested_maps(array: pa.Array, where: str) -> NestedMaps:
 
     Args:
         array: texts, lists of "pk^sk:v,sk:v" texts, or map<key, inner> with any inner column that `key_values` reads.
-        where: name of the input in errors.
 
     Raises:
         SchemaError: keys or values have no text, such as structs.

@@ -184,7 +184,6 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
     Args:
         raw: `{"features": [...], "reserves": [...], "multi_val_sep": "|"}`. `multi_val_sep` is the separator of all
             features that have the key `separator` and do not set it.
-        where: name of the file in errors.
         read_file: returns the content of a file that a definition names (`vocab_file`). None: definitions may not name
             files.
 
@@ -350,7 +349,6 @@ def _check_between(
 
     Args:
         definitions: the features and sequences that could be parsed.
-        where: name of the file.
         all_names: one name per feature and sub-feature of the file, including those that could not be parsed.
     """
     operators = [item for item in definitions if isinstance(item, Operator)]

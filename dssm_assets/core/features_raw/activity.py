@@ -95,7 +95,6 @@ def list_activity_changes(
         moves: see `signed_days.list_moves`.
         previous: state of the day before the first one.
         ds: the first day.
-        statistic_days: the windows, in days.
         value_columns: as in `roll_activity`.
     """
     rows = move_rows(log, moves, [entity_column, EVENT, EVENT_TIME_MS, *value_columns])
@@ -118,8 +117,6 @@ def build_activity(
     Args:
         entity_column: user_id or item_id.
         behavior: all days as one table with a column `ds` (text or date); later days are ignored.
-        ds: the day.
-        statistic_days: the windows, in days.
         value_columns: columns to sum, as in `activity`.
     """
     day = behavior[DS].cast("string")
@@ -181,7 +178,6 @@ def roll_pair_activity(today: ibis.Table, previous: ibis.Table | None = None, *,
     Args:
         today: behaviour of day `ds`.
         previous: state of the previous day; None only if `ds` is the first day with data.
-        ds: the day.
         window_days: the largest statistic window; pairs that last occurred before it are dropped.
     """
     keys = today.select(*PAIR_KEY).distinct()
@@ -215,7 +211,6 @@ def build_pair_activity(behavior: ibis.Table, ds: QueryDay, *, window_days: int)
 
     Args:
         behavior: days as one table with a column `ds` (text or date); days outside the window are ignored.
-        ds: the day.
         window_days: the largest statistic window.
     """
     days = behavior.select(*PAIR_KEY, **{LAST_DATE: behavior[DS].cast("string")})
@@ -231,7 +226,6 @@ def count_counterparts(
     Args:
         pairs: pair state of day `ds`; of several days with `by`.
         entity: user_id (counts items: {event}_distinct_items_{w}d) or item_id (counts users).
-        ds: the day; the last one with `by`.
         statistic_days: windows, none larger than that of the state.
         events: events that get columns; other events are ignored.
         by: the column of days.

@@ -125,7 +125,6 @@ def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: st
     Args:
         event_time_ms: Ibis int64 column of instants up to the end of `ds`.
         ds: the day that counts as 0.
-        timezone: where days are counted.
         first_day: first day with data. Earlier instants get its offset.
     """
     if isinstance(ds, str):

@@ -35,7 +35,6 @@ def roll_preferences(
         previous: state of day D-1 with the same preference_columns, positive_events and window; None only if D is the first
             day with data.
         preference_columns: item attributes, at least one.
-        positive_events: events that count.
 
     Raises:
         WindowIncompleteError: a day leaves although there is no previous state.
@@ -65,8 +64,6 @@ def list_preference_changes(
         moves: see `signed_days.list_moves`.
         previous: state of the day before the first one.
         ds: the first day.
-        preference_columns: as in `roll_preferences`.
-        positive_events: as in `roll_preferences`.
     """
     rows = move_rows(log, moves, list(dict.fromkeys([USER_ID, EVENT, *preference_columns])))
     sign = (rows[MOVE_WINDOW] == 0).ifelse(1, -1).cast("int64")
@@ -87,11 +84,8 @@ def build_preferences(
     """Returns the preference state of day `ds` from the behaviour of the days of the window.
 
     Args:
-        behavior: days as one table with a column `ds` (text or date); days outside the window are ignored.
         ds: the day.
-        preference_days: the window.
         preference_columns: item attributes, at least one.
-        positive_events: events that count.
     """
     day = behavior[DS].cast("string")
     window = behavior.filter(day >= first_day_text(ds, preference_days), day <= day_text(ds))

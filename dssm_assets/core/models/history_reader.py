@@ -44,7 +44,6 @@ class HistoryReader:
 
         Args:
             table: events, sorted by user and time.
-            spec: of the towers.
             user_starts: where the events of each user begin, ascending; with them, repeats are found once for many reads.
         """
         self._features, self._encoded = spec.sequences, spec.encoded
@@ -159,8 +158,6 @@ class HistoryReader:
             starts: first event of each row's history [B].
             ends: one after the last event of each row's history [B].
             as_of_ms: timestamp of each row [B].
-            where: the place that an error names.
-            remedy: what an error tells the reader to do.
 
         Raises:
             LeakError: a row sees an event of its own timestamp or later.

@@ -33,7 +33,6 @@ class TwoTower(nn.Module):
         """Draws the initial weights.
 
         Args:
-            spec: features, tables and layers.
             generator: source of all weights.
             tables: drawn from the generator before; None: they are drawn here.
         """

@@ -77,7 +77,6 @@ def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int
         now: unique ids.
         before: unique ids.
         limit: most ids to compare.
-        seed: of the draw.
 
     Raises:
         SchemaError: ids that are neither integers nor text, or null.

@@ -166,13 +166,10 @@ def top_k(
     Args:
         user_vectors: [U, D].
         item_vectors: [I, D].
-        k: length of the lists.
         similarity: how vectors are compared: ip, cosine (both sides are brought to unit length first) or l2.
         excluded: items that a user must not be given: (indptr int64 [U + 1], indices int64).
         block_size: users searched at once: memory against speed, never the result.
         threads: blocks searched at the same time.
-        user_ids: names for error messages.
-        item_ids: names for error messages.
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
@@ -200,13 +197,7 @@ def search(
     """Returns what `top_k` does, for items that are ready.
 
     Args:
-        corpus: the items.
         user_vectors: [U, D].
-        k: length of the lists.
-        excluded: as of `top_k`.
-        block_size: as of `top_k`.
-        threads: as of `top_k`.
-        user_ids: names for error messages.
         is_checked: the user vectors were checked.
 
     Raises:
@@ -239,7 +230,6 @@ def top_k_scores(
 
     Args:
         scores: [B, I]; not changed.
-        k: length of the lists.
         excluded: items left out, one row of the exclusions per row of the block.
 
     Raises:
@@ -331,9 +321,7 @@ def _propose_above_bound(
     Nearly all scores are below a bound that the scores of a few items give: a number is compared faster than it is sorted.
 
     Args:
-        corpus: the items.
         users: [R, D], at most _PRODUCT_USERS.
-        count: items to propose.
         excluded: items of these users.
         products: room for the products of the users with as many items at once as fit.
     """

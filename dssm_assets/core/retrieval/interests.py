@@ -57,14 +57,11 @@ def search_interests(
     and b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
 
     Args:
-        corpus: the items.
         vectors: [V, D], grouped by user.
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
-        k: length of the lists.
         excluded: per user, as of `top_k`.
         block_size: vectors searched at once.
         threads: blocks searched at the same time.
-        user_ids: per user, for error messages.
         is_checked: the vectors were checked.
 
     Returns:
@@ -160,9 +157,7 @@ def similar_items(
     """Returns the k items most similar to each query item, as `top_k` would; an item is never its own neighbour.
 
     Args:
-        corpus: the items.
         items: int64 [Q], item_index of the query items.
-        k: length of the lists.
         block_size: items searched at once.
         threads: blocks searched at the same time.
 

@@ -50,8 +50,6 @@ def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str
     Args:
         table: the columns that a filter may name, one row per item; text may be dictionary-encoded.
         wanted: the filter, as parsed from JSON.
-        where: its name in errors.
-        remedy: for a column that does not exist.
 
     Raises:
         InputError: naming every condition whose column does not exist, or whose value the column's type cannot have.

@@ -55,10 +55,6 @@ class Metric(StrEnum):
 def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
     """Returns float32 [N, D] of a fixed_size_list<float32>[D] column.
 
-    Args:
-        column: the vectors.
-        where: name of the column in errors.
-
     Raises:
         InputError: if the column has another type or a missing vector.
     """
@@ -155,7 +151,6 @@ def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDA
         items: float32 [I, D], of unit length for cosine.
         rows: [P], row of the pair's user.
         columns: [P], row of the pair's item.
-        metric: how they are compared.
     """
     total = np.empty(len(rows), dtype=np.float64)
     pairs_at_once = max(1, _CELLS_AT_ONCE // items.shape[1])

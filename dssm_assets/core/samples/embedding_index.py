@@ -76,7 +76,6 @@ class IndexedFeatures:
 
         Args:
             table: holds the columns; a null list is an empty one.
-            where: names the table in errors.
 
         Raises:
             SchemaError: a column is missing, two features need one column, weights do not fit the values, or as

@@ -32,7 +32,6 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     Args:
         item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
         positive_counts: item_id, count, as `count_positives` returns them.
-        config: alpha and smoothing.
 
     Raises:
         EmptyDayError: there is no item.

@@ -35,7 +35,6 @@ class FeatureRows:
         Args:
             feature_table: user_features_fg or item_features_fg of one day.
             key: `user_id` or `item_id`.
-            where: names the table in errors.
 
         Raises:
             SchemaError: a column is missing, or ids are null or neither integers nor text.

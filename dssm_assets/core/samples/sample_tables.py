@@ -245,7 +245,6 @@ def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
     """Checks that every column has one source.
 
     Args:
-        where: names the table in errors.
         sources: source -> the columns that come from it.
 
     Raises:

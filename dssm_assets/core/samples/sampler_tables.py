@@ -128,7 +128,6 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
 
     Args:
         table: the columns of the spec: ids (integers or text), weight (float32 or float64), fields of attrs (text).
-        spec: the kind of table.
 
     Raises:
         SchemaError: a column is missing or has another type; an id, weight or field is null; a weight is negative or not

@@ -106,9 +106,6 @@ def discretise_rows(
 
     Args:
         encoded: the kept rows of user_features_fg or item_features_fg.
-        features: the user or the item features to keep.
-        file: the name of the file.
-        where: names the table in errors.
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
 
     Raises:
@@ -128,8 +125,6 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     """Returns items.arrow: the weight and the features of every corpus item, in the order of the corpus.
 
     Args:
-        negative_items: the corpus.
-        features: the item features to keep.
         distribution: of its weights, stored in the schema of items.arrow.
 
     Raises:

@@ -28,8 +28,6 @@ def add_encoder(graph: OnnxGraph, encoder: SequenceEncoder, events: str, feature
     """Returns the state of each row's last event [B, W], zeros for a row without events.
 
     Args:
-        graph: receives the nodes.
-        encoder: its weights.
         events: the node with the events' vectors [B, L, W].
         feature: the first sub-feature, which names the inputs of weights and seconds.
         name: prefix of the encoder's constants.

@@ -72,7 +72,6 @@ class Bucketizer:
         """Reads the rules and the vocabularies.
 
         Args:
-            feature_config: the rules.
             counts: the category counts from which the rules were decided.
 
         Raises:

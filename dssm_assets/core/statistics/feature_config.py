@@ -46,12 +46,9 @@ def decide_feature_config(
     sequence is decided by the counts of its embedding.
 
     Args:
-        spec: the feature definitions.
-        statistics: the section of the configuration.
         binning: `bin_features` of the window.
         counts: category counts of the window, in any order.
         exclude: features that are generated but not trained on.
-        hash_function: hash function of the counted values.
 
     Raises:
         SchemaError: naming every feature without statistics, and every sub-feature whose vocabulary is unknown.

@@ -207,7 +207,6 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Seque
     are counted separately.
 
     Args:
-        kind: numbers or categories.
         groups: tables of encoded rows, plain or coded, the features that each contains, and how often samples use its rows.
 
     Raises:
@@ -240,7 +239,6 @@ def count_days(kind: Kind, days: Sequence[Sequence[tuple[pa.Table, Sequence[Feat
     """Returns for each day what `count_values` would; each column is coded once for all days.
 
     Args:
-        kind: numbers or categories.
         days: for each day its tables, with the same columns and features on all days.
 
     Raises:

@@ -82,7 +82,6 @@ class Epoch:
         """Prepares what all batches share.
 
         Args:
-            data: the window.
             order: the samples of the epoch, first to last.
             model: histories, negatives, corrections and masks.
             training: batch_size, group_sessions and logits_chunk_rows.
@@ -168,7 +167,6 @@ def epoch_batches(
     `History.LEAVE_ONE_OUT`, to the masks of known positives, and to hard negatives.
 
     Args:
-        data: the window.
         rows: the samples that are trained on.
         model: histories, negatives, corrections and masks.
         training: batch_size, group_sessions and logits_chunk_rows.

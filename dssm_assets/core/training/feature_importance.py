@@ -79,10 +79,7 @@ def leave_out_groups(
         open_data: returns the training data as towers of a specification read them.
         spec: the towers with all features.
         groups: name of a group -> its features, each of the specification.
-        model: the model section.
         training: the training section, with validation days.
-        seed: of every fit.
-        k: length of the lists.
         progress: called with the group after every step.
         now: seconds of a clock that never goes back; only reported rates depend on it.
     """

@@ -69,10 +69,8 @@ class UserInference:
         """Checks the histories once.
 
         Args:
-            two_tower: the fitted towers.
             history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
             as_of_ms: the timestamp of the vectors; every event must be strictly earlier.
-            batch_size: rows that go through the tower at once.
 
         Raises:
             SchemaError: a column of the history is missing, of another type, or points outside its embedding table.

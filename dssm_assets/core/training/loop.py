@@ -55,12 +55,8 @@ def fit(
     """Returns towers fitted to the data. Same data, configuration and seed give the same bytes.
 
     Args:
-        data: the window's samples.
         spec: the towers; must be what `tower_spec` returns for the model section.
-        model: loss, negatives and masks.
-        training: epochs, batches, learning rates, threads.
         seed: of initial weights, order, negatives and dropout.
-        progress: called after every step.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
         context: the optional parts: earlier weights, checkpoints, other processes. None: without them.
         plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.

@@ -45,8 +45,6 @@ class Trainer:
 
         Args:
             two_tower: on the device of `compute`; changed by every step.
-            model: the loss.
-            training: optimisers and learning rates.
             seed: of dropout.
             plan: the steps over which learning rates rise and fall.
             compute: device, number format, processes.

@@ -127,7 +127,6 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     """Returns what towers are scored on that were fitted to the days before `first_day`.
 
     Args:
-        data: the window.
         first_day: of the validation days.
         targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
             history, too.
@@ -171,7 +170,6 @@ def user_blocks(
         towers: fitted.
         validation: the users.
         places: of those whose vectors are wanted, 0 .. V - 1; None: of all.
-        ranks: the processes.
     """
     chosen = np.arange(validation.num_users) if places is None else places
     return _blocks(len(chosen), lambda rows: towers.user_vectors(validation.read_users(chosen[rows])), ranks)
@@ -190,9 +188,6 @@ def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: Validat
 
     Args:
         users: vectors of all users in their order, in blocks.
-        items: vectors of the corpus.
-        validation: the truth.
-        k: length of the lists.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP, is_checked=True)
@@ -227,7 +222,6 @@ class EpochEvaluator:
         """Reads who is scored.
 
         Args:
-            data: the window.
             first_day: of the validation days.
             model: whether there is a prior.
             ks: of the evaluation.

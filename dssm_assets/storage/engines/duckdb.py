@@ -171,7 +171,6 @@ class DuckDBEngine:
         """Prepares an engine.
 
         Args:
-            store: the tables.
             threads: of DuckDB; each one needs memory for its own blocks.
             memory: limit at which DuckDB spills to disk, e.g. "512MB".
             scratch: local folder to spill to, created when it is needed (default: the system's temporary folder).

@@ -24,7 +24,6 @@ def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
     Args:
         ranked: int64 [B, M], distinct within a row, -1 after the last.
         order: int64 [I], every item once.
-        k: length of the lists.
     """
     most = ranked.shape[1]
     is_short = ~(ranked[:, :k] >= 0).all(axis=1) if most >= k else np.ones(len(ranked), np.bool_)

@@ -37,8 +37,6 @@ def own_history_scorer(name: str, own: Interactions, order: IntArray) -> OwnHist
     """Returns the scorer of the users of these interactions.
 
     Args:
-        name: of the baseline.
-        own: the interactions that are ranked.
         order: what lists are filled up from.
     """
     best_first = np.lexsort((own.item_index, -own.last_time_ms, -own.count, own.user_index))

@@ -60,7 +60,6 @@ def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> Masked
     Args:
         cells: group in place of row, sorted by group.
         group: of each row [B].
-        count: number of groups.
     """
     ends = np.cumsum(np.bincount(cells.rows, minlength=count))
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])

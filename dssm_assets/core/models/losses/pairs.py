@@ -63,7 +63,6 @@ def mean_of_pairs(
         terms: corrections, weights and masks.
         slope: of x; a scalar tensor if it is learned.
         offset: of x; a scalar tensor if it is learned.
-        pair_loss: the loss of one pair.
     """
     with torch.autocast(vectors[0].device.type, enabled=False):
         wide = [at_least_float32(tensor) for tensor in vectors]
@@ -130,8 +129,6 @@ def _column_sums(
         columns: vectors of the columns [C, D].
         shift: what is added to x of each column [C].
         negative_weight: weight in the loss of each negative of a row [B].
-        terms: masks.
-        pair_loss: the loss of a pair.
 
     Returns:
         Each row's loss and sum_j g_ij [2, B], sum_j g_ij v_j [B, D], sum_i g_ij scaled_i [C, D].

@@ -104,7 +104,6 @@ def _column_sums(
         columns: vectors of the columns [C, D].
         own_sums: log2 of each row's sum over its positive and its hard negatives [B].
         row_weight: of each row in the loss [B].
-        terms: corrections and masks.
         middle: of the corrections if the logits are narrow, else None.
 
     Returns:

@@ -93,7 +93,6 @@ class PriorSearch:
             truth_users: user of each pair [P].
             truth_items: item of each pair [P].
             scale: 1 / temperature.
-            k: length of the lists.
             excluded: items that are left out of each user's list; none of them is a truth item of the user.
         """
         scores = self.score_candidates(users, items * np.float32(scale), truth_users, truth_items, k, excluded)

@@ -89,7 +89,6 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     Args:
         towers: changed; `svd_init_faults` finds no fault.
         data: histories and corpus.
-        section: which embedding, how large.
         ends: where each user's known events end [U].
     """
     sequence, item = find_coded_features(towers.spec, section)
