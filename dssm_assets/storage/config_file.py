@@ -65,11 +65,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Returns the mapping of a node.
-
-        Raises:
-            ConstructorError: naming the line of the second key.
-        """
+        """Returns the mapping of a node."""
         seen: set[Any] = set()
         for key, _ in node.value:
             value = key.value if isinstance(key, yaml.ScalarNode) else None
@@ -81,11 +77,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns the mapping of a JSON object.
-
-    Raises:
-        ValueError: a key is given twice.
-    """
+    """Returns the mapping of a JSON object."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]

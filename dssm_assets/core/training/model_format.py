@@ -104,11 +104,7 @@ def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool
 
 
 def _tables(spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor]) -> EmbeddingTables:
-    """Returns embedding tables over the stored tensors.
-
-    Raises:
-        StorageError: the model has no table of a width that the specification needs.
-    """
+    """Returns embedding tables over the stored tensors."""
     try:
         return EmbeddingTables(spec, generator, by_dim)
     except KeyError as error:

@@ -435,11 +435,7 @@ def _batches(connection: Any, query: _Query) -> Generator[pa.RecordBatch, None, 
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Returns a batch with the types of a schema.
-
-    Raises:
-        pa.ArrowInvalid: a value does not fit.
-    """
+    """Returns a batch with the types of a schema."""
     columns = [
         _narrow(column)
         if pa.types.is_decimal128(column.type) and column.type.scale == 0 and kind == pa.int64()
