@@ -111,13 +111,11 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
         Raises:
             ConfigError: the configuration is missing or wrong, or source_assets names no source table.
         """
-        faults = [
+        ConfigError.raise_if(
             Fault("defs.yaml, attribute source_assets", f"keys among {', '.join(_SOURCE_TABLES)}", table, "correct the key")
             for table in self.source_assets
             if table not in _SOURCE_TABLES
-        ]
-        if faults:
-            raise ConfigError(faults)
+        )
         return scene_definitions(self.load_scene(context.path, context.project_root), Observer())
 
     def load_scene(self, folder: Path, project: Path) -> Scene:

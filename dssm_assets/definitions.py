@@ -101,8 +101,7 @@ def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
                 faults.append(Fault(f"{both}, key storage.root", "a different root for each", one.root, remedy))
     if not loaded:
         faults.append(Fault("configurations", "at least one", "none", "name a YAML file"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     return [Scene(one, one.config.name if len(loaded) > 1 else "") for one in loaded]
 
 

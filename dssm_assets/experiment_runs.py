@@ -82,8 +82,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
     if not faults and any(not one.changes for one in found):
         got = f"the configured settings on {days[[bool(one.changes) for one in found].index(False)]}"
         faults.append(Fault(f"experiment {name}", "a setting that differs from the configuration", got, "add --set key=value"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     has_fit = any(_was_changed(workspace, name, one, ds) for one, ds in zip(found, days, strict=True))
     names = [row.name for row in all_rows() if _is_run(row, has_fit)]
     settings = tuple(f"{ds}: {one.summary}" for one, ds in zip(found, days, strict=True))

@@ -100,8 +100,7 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
         expected = f"days from {calendar.start} to {calendar.end or 'yesterday'}"
         remedy = "choose days of the calendar, or change calendar in the configuration"
         faults.append(Fault("range of days", expected, f"{first} to {last}", remedy))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     is_windowed = any(row.is_windowed for row in rows if row.name in names)
     if with_upstream:
         if is_windowed:

@@ -62,8 +62,7 @@ class BenchSizes:
         ]
         if self.k > self.corpus:
             faults.append(Fault("bench, k", f"at most the corpus, {self.corpus}", str(self.k), "choose shorter lists"))
-        if faults:
-            raise InputError(faults)
+        InputError.raise_if(faults)
 
 
 CATEGORIES: Final = (5, 20, 60, 200, 1_000, 5_000, 20_000, 100_000)

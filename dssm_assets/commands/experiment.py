@@ -61,8 +61,7 @@ def _experiment(parsed: argparse.Namespace) -> int:
         faults.append(Fault("experiment adopt", "a name alone", "--set, --from or --to", "leave them out"))
     if not is_adopted and parsed.first is None:
         faults.append(Fault("experiment", "--from, the evaluation day", "none", "add --from YYYY-MM-DD"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     return _adopt(parsed) if is_adopted else _run(parsed)
 
 

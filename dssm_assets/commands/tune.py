@@ -46,8 +46,7 @@ def _tune(parsed: argparse.Namespace) -> int:
         faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
     if not _NAME.match(parsed.study):
         faults.append(Fault("--study", "small letters, digits and _", repr(parsed.study), "choose another name"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     workspace = open_workspace(load_announced_scene(parsed).loaded)
     fitted = workspace.tables.partitions.days("dssm_model")
     if parsed.day is None and not fitted:

@@ -5,7 +5,7 @@ Belongs here: the exception classes and their message format. Does not belong he
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class DssmError(Exception):
@@ -38,6 +38,12 @@ class InputError(DssmError):
     def __reduce__(self) -> tuple[type[InputError], tuple[list[Fault]]]:
         """Pickles the faults instead of the message, so that the error survives the way from a worker process."""
         return type(self), (self.faults,)
+
+    @classmethod
+    def raise_if(cls, faults: Iterable[Fault]) -> None:
+        """Raises the error if there is a fault."""
+        if found := list(faults):
+            raise cls(found)
 
 
 class SkippedDay(Exception):  # noqa: N818 - not an error: a day on which there is nothing to do

@@ -84,8 +84,7 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             got = f"{value!r}: {' '.join(str(error).split())}"
             faults.append(Fault(f"--set {key}", "a value in YAML", got, "quote it, for example --set 'key={item: 64}'"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     return found
 
 
@@ -115,8 +114,7 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
             except TypeError:
                 remedy = f"give the whole value of {top}"
                 faults.append(Fault(f"{WHERE}, {key}", f"{top} to hold keys", repr(before)[:80], remedy))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     return found
 
 

@@ -83,7 +83,7 @@ def refuse_unnamed(config: PipelineConfig, settings: Mapping[str, Any], file: st
     Raises:
         ConfigError: naming each one that differs, and both ways to try it.
     """
-    faults = [
+    ConfigError.raise_if(
         Fault(
             f"run settings, {key}",
             f"{value_of(config, key)}, as configured, or an experiment's name",
@@ -92,9 +92,7 @@ def refuse_unnamed(config: PipelineConfig, settings: Mapping[str, Any], file: st
             f"change; or set {key} in {file} and materialize again: that replaces the regular partition",
         )
         for key, value in drop_configured(config, settings).items()
-    ]
-    if faults:
-        raise ConfigError(faults)
+    )
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,7 @@ def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
                 faults.append(Fault(where, ID_KINDS, str(actual), "cast the column before it is read"))
         elif actual != column.type:
             faults.append(Fault(where, str(column.type), str(actual), "write the column with this type"))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
@@ -107,7 +106,7 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
     Raises:
         SchemaError: one fault per column with nulls.
     """
-    faults = [
+    SchemaError.raise_if(
         Fault(
             f"table {spec.name}, column {column.name}",
             "no nulls",
@@ -116,9 +115,7 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
         )
         for column in spec.columns
         if not column.is_nullable and column.name in table.column_names and table.column(column.name).null_count
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )
 
 
 def names(columns: Sequence[ColumnSpec]) -> list[str]:

@@ -74,13 +74,11 @@ def require_columns(table: pa.Table, columns: Sequence[str], where: str) -> None
         SchemaError: naming every column that is missing.
     """
     present = ", ".join(table.column_names)
-    faults = [
+    SchemaError.raise_if(
         Fault(f"{where}, column {name}", "the column to exist", f"columns {present}", "use the data set's own files")
         for name in columns
         if name not in table.column_names
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )
 
 
 def sort_rows(table: pa.Table, first: Sequence[str]) -> pa.Table:

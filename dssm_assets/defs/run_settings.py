@@ -157,8 +157,7 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
             if found.setdefault(key, value) != value:
                 where = f"run settings, {op}.{setting}"
                 faults.append(Fault(where, f"{found[key]}, as elsewhere in the run", f"{value}", "enter one value"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     return found
 
 

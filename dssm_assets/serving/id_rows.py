@@ -138,8 +138,7 @@ class IdRows:
                 faults += error.faults
                 if len(faults) == MAX_BAD_IDS:
                     break
-        if faults:
-            raise InputError(faults)
+        InputError.raise_if(faults)
         return parsed
 
 

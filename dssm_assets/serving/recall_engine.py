@@ -312,9 +312,7 @@ class RecallEngine:
         if read_own is None or self.channels is None:
             got = f"bundle {self.bundle.bundle_id} without channels"
             wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
-            missing = [Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name]]
-            if missing:
-                raise InputError(missing)
+            InputError.raise_if(Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name])
             selection = self._select(options)
             return _Plan(vector, selection.depth, selection, source, ignored)
         is_merged = options.lists is not Lists.VECTORS
@@ -370,8 +368,7 @@ class RecallEngine:
         if len(exclude) > MAX_EXCLUDED:
             got = f"{len(exclude)} ids"
             faults.append(Fault("exclude", f"at most {MAX_EXCLUDED} ids", got, "remove the rest from the list afterwards"))
-        if faults:
-            raise InputError(faults)
+        InputError.raise_if(faults)
         items = self.bundle.items
         allowed = self._conditions.find(options.filters)
         if not exclude and not len(left_out):

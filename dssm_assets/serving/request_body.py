@@ -147,8 +147,7 @@ def _check_request(content: Any, place: str, limits: ServiceLimits) -> UserReque
         faults.append(fault)
         if len(faults) > limits.max_faults:  # One more than is reported: the answer says that there are further ones.
             break
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     try:
         return RecallRequest.model_validate(content).to_request()
     except ValidationError as error:

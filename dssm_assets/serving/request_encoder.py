@@ -124,8 +124,7 @@ class RequestEncoder:
                 rows = self._encode_history([{**one.features, **one.history} for one in requests]).join(rows)
             except InputError as error:
                 faults += error.faults
-        if faults:
-            raise InputError(faults)
+        InputError.raise_if(faults)
         return rows
 
     def _encode_features(self, requests: Sequence[Mapping[str, Any]]) -> TowerInput:

@@ -122,8 +122,7 @@ class ShopLists:
         faults: list[Fault] = []
         self.blocked = _open(blocked, "blocked items", (root, options or {}), faults, may_be_empty=True)
         self.stocked = _open(stocked, "stocked items", (root, options or {}), faults, may_be_empty=False)
-        if faults:
-            raise InputError(faults)
+        InputError.raise_if(faults)
 
     def refresh(self, items: IdRows) -> bool:
         """Reads the lists again where they have changed; returns whether any has. After an error all are as before.

@@ -300,7 +300,7 @@ class _Delta:
         newest, key = self._fresh.tables[side], _KEYS[side]
         old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
         compared = sorted({name for name in names if name in old or name in new} - {key})
-        faults = [
+        SchemaError.raise_if(
             Fault(
                 f"{side}_table, column {name}, read by {reader}",
                 f"{old.get(name, 'no such column')}, as on {before.ds}",
@@ -309,9 +309,7 @@ class _Delta:
             )
             for name in compared
             if name in old and old[name] != new.get(name) and "null" not in (old[name], new.get(name))
-        ]
-        if faults:
-            raise SchemaError(faults)
+        )
         compared = [name for name in compared if name in old]
         if not compared:
             return pa.array([], self._type_of(side))

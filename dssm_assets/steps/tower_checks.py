@@ -44,8 +44,7 @@ def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
             return
         raise ConfigError(faults) from error
     faults = [] if config.training.svd_init is None else svd_init_faults(towers, config.training.svd_init)
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
 
 
 def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:

@@ -346,8 +346,7 @@ def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> li
             except ProvenanceError as error:
                 faults |= {str(fault): fault for fault in error.faults}
         found.append(day)
-    if faults:
-        raise ProvenanceError(list(faults.values()))
+    ProvenanceError.raise_if(faults.values())
     return found
 
 

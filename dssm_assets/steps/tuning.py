@@ -115,8 +115,7 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
     if _validation_days(workspace) >= workspace.config.window.days:
         got = f"{workspace.config.window.days} days"
         faults.append(Fault("window.days", "a day to learn from and one to validate on", got, "lengthen the window"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
 
 
 def _open_study(workspace: Workspace, request: StudyRequest, path: Path, space: Sequence[Parameter]) -> optuna.Study:

@@ -227,8 +227,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
                 expected = f"the digest that it was built from, {digest[:12]}"
                 got = f"the input's digest now, {manifest.digest[:12]}"
             faults.append(Fault(f"{built.key}, input {manifest.key}", expected, got, remedy))
-    if faults:
-        raise ProvenanceError(faults)
+    ProvenanceError.raise_if(faults)
 
 
 def is_current(workspace: Workspace, manifest: Manifest) -> bool:

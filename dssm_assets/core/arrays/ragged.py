@@ -204,8 +204,7 @@ def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> No
         faults.append(
             Fault("exclusions, items", f"indices in [0, {num_items})", got, "leave out items that are not in the corpus")
         )
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
 
 
 def _find_wrong_offset(indptr: Offsets, num_values: int) -> str | None:

@@ -120,8 +120,7 @@ def _check(table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> No
             faults.append(
                 Fault(where, "no nulls", f"{nulls} nulls in {table.num_rows} rows", "write 0 (missing) instead of null")
             )
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def _is_kind(actual: pa.DataType, kind: pa.DataType) -> bool:

@@ -356,13 +356,11 @@ def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
             named += [(f"number {number}, feature {place}", sub, "feature_name") for place, sub in enumerate(inner, 1)]
         elif inner is not None:
             named.append((f"number {number}, key features", inner, "a list"))
-    faults = [
+    ConfigError.raise_if(
         Fault(f"fg.json, {place}", f"a mapping with {key}", repr(entry)[:80], "name it")
         for place, entry, key in named
         if not isinstance(entry, dict) or not isinstance(entry.get(key), str)
-    ]
-    if faults:
-        raise ConfigError(faults)
+    )
     return given
 
 

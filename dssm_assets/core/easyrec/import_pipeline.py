@@ -105,8 +105,7 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
         record.faults.append(Fault(f"{source.where}, the history of MIND", "a sequence", got, remedy))
     read_training(train, data, record)
     reader.tell_rest(FIELD_REASONS | SETTING_REASONS, "no key here does this")
-    if record.faults:
-        raise ConfigError(record.faults)
+    ConfigError.raise_if(record.faults)
     sections = _sections(source, record, features, ids, _label(data))
     config = parse_config(sections, f"what {source.where} becomes")
     spec = parse_fg(features.fg, read_file=source.read_file)

@@ -93,8 +93,7 @@ def parse_text_format(text: str, where: str) -> Message:
     """
     parser = _Parser(text, where)
     parsed = parser.parse_fields(None, 0)
-    if parser.faults:
-        raise ConfigError(parser.faults)
+    ConfigError.raise_if(parser.faults)
     return parsed
 
 

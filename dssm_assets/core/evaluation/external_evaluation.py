@@ -234,5 +234,4 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
     if widths[0] != widths[1]:
         got = f"users {widths[0]}, items {widths[1]} numbers"
         faults.append(Fault("vectors", "users and items of one width", got, "take both from the same model"))
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)

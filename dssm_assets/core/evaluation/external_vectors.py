@@ -66,8 +66,7 @@ class FaultCollector:
         Raises:
             InputError: with every fault.
         """
-        if self.found:
-            raise InputError(self.found)
+        InputError.raise_if(self.found)
 
 
 def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
@@ -134,12 +133,10 @@ def _matrix(
     parts = list(_parts(column, is_nested))
     counts, owner, widths, values, holes = (np.concatenate([part[place] for part in parts]) for place in range(5))
     faults = [*_shape_faults(counts, owner, widths, holes, ids, where)]
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
     matrix = values.reshape(len(owner), int(widths[0]))
     found = vector_faults(side, matrix, _IdOfVector(ids, owner))
-    if found:
-        raise InputError(found)
+    InputError.raise_if(found)
     return matrix, offsets_of(counts)
 
 

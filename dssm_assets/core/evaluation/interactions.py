@@ -168,5 +168,4 @@ def _check(table: pa.Table) -> None:
             faults.append(Fault(where, "the column to exist", f"columns {', '.join(table.column_names)}", "add the column"))
         elif table.column(column).null_count:
             faults.append(Fault(where, "no nulls", f"{table.column(column).null_count} nulls", "drop those rows"))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)

@@ -215,8 +215,7 @@ def _check(table: pa.Table, name: str) -> None:
             faults.append(Fault(where, ID_KINDS, str(table.column(column).type), "cast the column"))
         elif table.column(column).null_count:
             faults.append(Fault(where, "no nulls", f"{table.column(column).null_count} nulls", "drop those rows in the source"))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:

@@ -223,14 +223,12 @@ def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
     for feature in features:
         for column in input_columns(feature, present):
             needed.setdefault(column, []).append(feature.name)
-    faults = [
+    SchemaError.raise_if(
         Fault(f"input column {column}", "the column to exist", f"columns {', '.join(present) or '(none)'}",
               f"add it or change the features that read it: {', '.join(names)}")
         for column, names in sorted(needed.items())
         if column not in present
-    ]  # fmt: skip
-    if faults:
-        raise SchemaError(faults)
+    )  # fmt: skip
 
 
 def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
@@ -310,8 +308,7 @@ class FeatureColumns:
                 continue
             if feature.weights_name is not None:
                 columns[feature.weights_name] = self._weights[feature.name]
-        if faults:
-            raise SchemaError(list(faults.values()))
+        SchemaError.raise_if(faults.values())
         return columns
 
     def _compute_feature(self, feature: Feature) -> pa.Array:
@@ -372,7 +369,7 @@ class FeatureColumns:
 
 def _check_lengths(feature: str, offsets_by_input: dict[str, Offsets]) -> None:
     first_name, offsets = next(iter(offsets_by_input.items()))
-    differing = [
+    SchemaError.raise_if(
         Fault(
             f"feature {feature}, input {name}",
             f"lists as long as those of {first_name}",
@@ -381,9 +378,7 @@ def _check_lengths(feature: str, offsets_by_input: dict[str, Offsets]) -> None:
         )
         for name, other in offsets_by_input.items()
         if not np.array_equal(other, offsets)
-    ]
-    if differing:
-        raise SchemaError(differing)
+    )
 
 
 def _constant(text: str, row_count: int) -> pa.Array:

@@ -74,8 +74,7 @@ def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) 
             faults.append(Fault(f"requests, input {name}", "values of one type", got, "encode such requests one by one"))
         else:
             arrays[name] = joined
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
     return pa.table(arrays) if arrays else pa.table({"rows": pa.nulls(len(requests))}).select([])
 
 

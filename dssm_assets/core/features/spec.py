@@ -214,8 +214,7 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
         if definition is not None:
             definitions.append(definition)
     faults.extend(_check_between(definitions, where, _output_names(entries)))
-    if faults:
-        raise FeatureSpecError(faults)
+    FeatureSpecError.raise_if(faults)
     return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
 
 

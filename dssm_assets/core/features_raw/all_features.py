@@ -173,5 +173,4 @@ def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan)
     faults += [
         Fault(f"table {table}, column {name}", "a name that is not generated", "a source column", remedy) for name in conflicts
     ]
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)

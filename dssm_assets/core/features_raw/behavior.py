@@ -69,8 +69,7 @@ def _check(behavior_table: ibis.Table, item_table: ibis.Table, item_columns: Seq
             faults.append(Fault(where, "the column to exist", got, "correct preference_columns or history_columns"))
     faults += _name_faults(behavior_table.columns, item_columns)
     faults += _id_faults(behavior_table[ITEM_ID].type(), item_table[ITEM_ID].type())
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:

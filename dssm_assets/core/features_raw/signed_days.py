@@ -41,8 +41,7 @@ def check_step(
             for days in windows
             if leaving.get(days) is not None
         ]
-    if faults:
-        raise WindowIncompleteError(faults)
+    WindowIncompleteError.raise_if(faults)
 
 
 def check_previous(state: str, previous: ibis.Table, columns: Sequence[str]) -> None:
@@ -51,7 +50,7 @@ def check_previous(state: str, previous: ibis.Table, columns: Sequence[str]) -> 
     Raises:
         SchemaError: with one fault per missing column.
     """
-    faults = [
+    SchemaError.raise_if(
         Fault(
             f"table {state}, column {name}",
             "the column in the state of the previous day",
@@ -60,9 +59,7 @@ def check_previous(state: str, previous: ibis.Table, columns: Sequence[str]) -> 
         )
         for name in columns
         if name not in previous.columns
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )
 
 
 def union_all(tables: Sequence[ibis.Table]) -> ibis.Table:
@@ -182,5 +179,4 @@ def check_no_negative(table: pa.Table | pa.RecordBatch, state: str) -> None:
         if negative:
             remedy = "a past day changed after it was counted: build the state of that day and of all later days again"
             faults.append(Fault(f"table {state}, column {name}", "counts of 0 or more", f"{negative} negative", remedy))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)

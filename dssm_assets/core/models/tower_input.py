@@ -139,8 +139,7 @@ def check_indices(view: TableView, table: str, features: Sequence[TowerFeature])
                     "build the table with the feature configuration of this model",
                 )
             )
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
@@ -158,8 +157,7 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
             )
         elif num_not_finite:
             faults.append(Fault(where, "finite weights", f"{num_not_finite} that are NaN or infinite", remedy))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, SideValues]) -> TowerInput:

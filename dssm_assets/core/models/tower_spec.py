@@ -118,8 +118,7 @@ class TowerSpec(Section):
             faults.append(
                 Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "widen or remove the layer")
             )
-        if faults:
-            raise ConfigError(faults)
+        ConfigError.raise_if(faults)
         return self
 
     def features_of(self, *sides: TowerSide) -> tuple[TowerFeature, ...]:

@@ -318,5 +318,4 @@ def _check(items: Vectors, users: Vectors) -> None:
     if items.shape[1] != users.shape[1]:
         got = f"{items.shape[1]} and {users.shape[1]}"
         faults.append(Fault("vectors of the index", "items and users of one width", got, "use vectors of one model"))
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)

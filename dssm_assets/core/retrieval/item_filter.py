@@ -71,8 +71,7 @@ def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str
         passes |= reader.mask_all(group, place)
     if not groups:
         reader.faults.append(Fault(where, "at least one object of conditions", "none", "leave the filter out"))
-    if reader.faults:
-        raise InputError(reader.faults)
+    InputError.raise_if(reader.faults)
     return passes
 
 

@@ -92,9 +92,7 @@ def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], wi
         raise InputError(Fault("vectors", "two matrices of one width", got, "use vectors of one model"))
     if "item" in sides and not len(sides["item"][0]):
         raise InputError(Fault("item vectors", "at least one", "none", "materialise item_vectors of this date"))
-    faults = [fault for side, (matrix, ids) in sides.items() for fault in vector_faults(side, matrix, ids)]
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(fault for side, (matrix, ids) in sides.items() for fault in vector_faults(side, matrix, ids))
 
 
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:

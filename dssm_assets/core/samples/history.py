@@ -256,15 +256,13 @@ def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) ->
 
 
 def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
-    faults = [
+    SchemaError.raise_if(
         Fault(f"{_TABLE}, column {name}", "a list", str(column.type), "write one list per user")
         for name, column in lists.items()
         if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )
     expected = list_lengths(lists[col.ITEM_IDS])
-    faults = [
+    SchemaError.raise_if(
         Fault(
             f"{_TABLE}, column {name}",
             "as many values as item_ids in every row",
@@ -273,9 +271,7 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
         )
         for name, column in lists.items()
         if (count := int(np.count_nonzero(list_lengths(column) != expected)))
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )
 
 
 def _bucketize_flat(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:

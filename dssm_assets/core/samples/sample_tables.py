@@ -198,7 +198,7 @@ def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
         SchemaError: with one fault per column that differs.
     """
     ours, theirs = ({field.name: str(field.type) for field in side} for side in (expected, schema))
-    faults = [
+    SchemaError.raise_if(
         Fault(
             f"{where}, column {name}",
             f"{ours.get(name, 'no such column')}, as on the days before",
@@ -207,9 +207,7 @@ def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
         )
         for name in dict.fromkeys([*ours, *theirs])
         if ours.get(name) != theirs.get(name)
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )
 
 
 def require_columns(where: str, present: Iterable[str], required: Iterable[str]) -> None:
@@ -220,13 +218,11 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
     """
     existing = list(present)
     got = f"columns {', '.join(existing)}" if existing else "no columns"
-    missing = [name for name in dict.fromkeys(required) if name not in existing]
-    faults = [
+    SchemaError.raise_if(
         Fault(f"{where}, column {name}", "the column to exist", got, "write it upstream or correct the configuration")
-        for name in missing
-    ]
-    if faults:
-        raise SchemaError(faults)
+        for name in dict.fromkeys(required)
+        if name not in existing
+    )
 
 
 def require_times(where: str, name: str, times: pa.Array | pa.ChunkedArray) -> None:
@@ -254,10 +250,8 @@ def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
     for source, columns in sources.items():
         for name in columns:
             origins.setdefault(name, []).append(source)
-    faults = [
+    SchemaError.raise_if(
         Fault(f"{where}, column {name}", "one source", f"it from {' and from '.join(found)}", "rename the feature in fg.json")
         for name, found in origins.items()
         if len(found) > 1
-    ]
-    if faults:
-        raise SchemaError(faults)
+    )

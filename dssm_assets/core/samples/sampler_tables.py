@@ -138,8 +138,7 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
     weights = _require_weights(table.column(col.WEIGHT), spec)
     fields = [_require_text(table.column(name), spec, name) for name in spec.attr_fields or ()]
     faults = _find_unwritable(ids, weights, fields, spec)
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
     # Arrow writes the fewest digits that read back as the same number.
     cells = [*ids, weights, *_join_fields(fields, spec, table.num_rows)]
     header = "\t".join(_header(spec, [column.type for column in ids]))
@@ -170,8 +169,7 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
         attrs, found = _split_attrs(lines.cells[-1], lines.numbers, spec)
         columns |= attrs
         faults += found
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
     return pa.table(columns)
 
 

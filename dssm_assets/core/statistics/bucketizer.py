@@ -81,9 +81,7 @@ class Bucketizer:
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
         infos = {name: FeatureInfo.from_json(text) for name, text in texts}
         grouped = FeatureCounts(counts)
-        faults = [fault for name, info in infos.items() for fault in _count_faults(name, info, grouped)]
-        if faults:
-            raise SchemaError(faults)
+        SchemaError.raise_if(fault for name, info in infos.items() for fault in _count_faults(name, info, grouped))
         self.features: tuple[BucketFeature, ...] = tuple(_bucket_feature(name, info) for name, info in infos.items())
         self._kinds = {name: info.kind for name, info in infos.items()}
         shared: dict[str, Callable[[Any], Indices]] = {}

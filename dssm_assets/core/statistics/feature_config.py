@@ -150,5 +150,4 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
             if len(set(map(str, given.values()))) > 1:
                 got = ", ".join(f"{name}: {value}" for name, value in given.items())
                 faults.append(Fault(f"statistics, {key} of embedding {embedding}", "one value", got, "agree on one"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)

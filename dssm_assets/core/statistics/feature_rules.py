@@ -172,8 +172,7 @@ class FeatureRules:
                 faults.append(Fault(where, "its row in feature_binning", "none", "recompute feature_binning with this fg.json"))
             elif feature.kind is Kind.CATEGORICAL and feature.name not in self._counts:
                 faults.append(Fault(where, "its rows in feature_counts", "none", "recompute feature_counts with this fg.json"))
-        if faults:
-            raise SchemaError(faults)
+        SchemaError.raise_if(faults)
 
     def rule_for(self, feature: Feature) -> Rule:
         """Returns the rule from the values of a feature to indices; features of one embedding share it."""

@@ -308,5 +308,4 @@ def _check(table: pa.Table, features: Sequence[Feature]) -> None:
             got = "no such column" if actual is None else str(actual)
             remedy = "count tables that feature generation wrote with this fg.json"
             faults.append(Fault(f"samples, feature {feature.name}", wanted, got, remedy))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)

@@ -406,8 +406,7 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
         return HardEdges.empty()
     faults = range_faults(view, "hard_negatives", USER_INDEX, num_users)
     faults += range_faults(view, "hard_negatives", ITEM_INDEX, num_items)
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
     users, items, days = (whole_column(view, column) for column in (USER_INDEX, ITEM_INDEX, DAY))
     step, same = np.diff(users), np.diff(items) <= 0
     wrong = np.flatnonzero((step < 0) | ((step == 0) & same))
@@ -437,8 +436,7 @@ def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) ->
     if num_wrong:
         got = f"{num_wrong} rows with a NaN, infinite, zero or negative weight"
         faults.append(Fault("table samples, column weight", "finite weights above 0", got, "drop or fix those samples"))
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
 
 
 def check_user_bounds(user_index: npt.NDArray[Any], ends: IntArray, user_ends: IntArray) -> None:

@@ -99,8 +99,7 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
         got = f"{training.validation_days} of {data.num_days} days with samples"
         expected = "days before them that are trained on"
         faults.append(Fault("training.validation_days", expected, got, "lengthen the window or set it lower"))
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
 
 
 class _FitRun:

@@ -79,8 +79,7 @@ def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool
     header, start = _read_header(data)
     remedy = "fit the model again with the current configuration"
     faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", remedy)
-    if faults:
-        raise ConfigError(faults)
+    ConfigError.raise_if(faults)
     sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
     size = 4 * sum(sizes.values())
     if size != len(data) - start:
