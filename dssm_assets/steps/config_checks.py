@@ -221,6 +221,10 @@ def _check_evaluation_days(found: Validation, config: PipelineConfig, habits: Ha
     if pairs is not None:
         days = pairs.evaluation_days(config.window.days, config.calendar.start, last, span=config.evaluation.span_days)
         found.figures["evaluation days"] = days.sentence
+        if days.calendar_days and not pairs.evaluation_days(config.window.days, config.calendar.start, last, 1).days:
+            expected = f"a day with a user and an item that the {config.window.days} days before it know"
+            remedy = "map user_id to ids that come back on other days, as those of orders, baskets and sessions do not, or change window.days"
+            found.faults.append(Fault("table behavior_table, column user_id", expected, "no such day in the calendar", remedy))
 
 
 def _file_groups(table: BehaviorTable, days: Sequence[str]) -> Iterator[list[PlannedFile]]:

@@ -21,11 +21,19 @@ from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.column_roles import Roles, find_roles, is_time
 from dssm_assets.core.sources.log_habits import HabitScan
 from dssm_assets.core.sources.log_scan import LogScan
-from dssm_assets.core.sources.look_ahead import FirstEvents
+from dssm_assets.core.sources.look_ahead import FirstEvents, ItemColumns
 from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_config import config_yaml
 from dssm_assets.core.sources.starter_features import FG_FILE, fg_json, starter_fg
-from dssm_assets.core.sources.starter_inputs import CONSTANT_EVENT, LogFacts, StarterInputs, StarterTable, is_positive
+from dssm_assets.core.sources.starter_inputs import (
+    CONSTANT_EVENT,
+    RESERVED,
+    LogFacts,
+    StarterInputs,
+    StarterTable,
+    find_contexts,
+    is_positive,
+)
 from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.sources.source_columns import plan_files
@@ -149,7 +157,10 @@ def _facts(
     constant = CONSTANT_EVENT if roles.event is None else None
     if roles.event is not None:
         columns[EVENT] = roles.event
+    rest = [column for column in log.columns if column.name not in {*roles.of_log, *RESERVED}]
+    possible = [column.name for column in find_contexts(rest)]
     table = BehaviorTable(
+        keep=possible,
         uri=log.table.uri,
         format=log.table.format,
         layout=Layout.TIME_COLUMN,
@@ -161,6 +172,7 @@ def _facts(
         encoding=log.table.encoding,
     )
     scan, habits = LogScan(table, Calendar(start=dt.date(1970, 1, 1), timezone=timezone)), HabitScan()
+    item_columns = ItemColumns(ITEM_ID, possible)
     first_events = {
         side: FirstEvents(key, timezone)
         for side, key, survey in (("user", USER_ID, users), ("item", ITEM_ID, items))
@@ -168,6 +180,7 @@ def _facts(
     }
     for block in _blocks(log, table):
         scan.observe(block)
+        item_columns.observe(block)
         habits.observe_block(block, table, timezone, is_positive)
         for one in first_events.values():
             one.observe(block, table)
@@ -186,7 +199,7 @@ def _facts(
                 look_ahead[side, column.name] = later
     events = dict(Counter(scan.events).most_common())
     distinct = len(scan.ids.get(ITEM_ID, ()))
-    return LogFacts(events, first, last, empty, habits.habits(), distinct, look_ahead)
+    return LogFacts(events, first, last, empty, habits.habits(), distinct, item_columns.find(), look_ahead)
 
 
 def _blocks(log: TableSurvey, table: BehaviorTable) -> Iterator[pa.Table]:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dssm_assets.cli import main
+from dssm_assets.core.sources.starter_config import choose_cut_offs
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 
@@ -32,6 +33,15 @@ def written(tmp_path):
     return yaml.safe_load((tmp_path / "out" / "config.yaml").read_text(encoding="utf-8"))
 
 
+def load_with_lists_of(tmp_path, k):
+    """Returns the configuration with lists of another length: those of a tenth of 20 items do not hold a group of 10."""
+    path = tmp_path / "out" / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert "  k: [1, 2]    # the longest is no more than a tenth of the 20 items" in text
+    path.write_text(text.replace("k: [1, 2]", f"k: [{k}]"), encoding="utf-8")
+    return load_config(path, tmp_path / "out")
+
+
 def features(tmp_path):
     found = json.loads((tmp_path / "out" / "fg.json").read_text(encoding="utf-8"))["features"]
     return {feature.get("feature_name", feature.get("sequence_name")): feature for feature in found}
@@ -43,8 +53,7 @@ def test_init_writes_a_configuration_that_runs_to_the_hit_rate(sources, tmp_path
     assert f"{tmp_path}/out/config.yaml matches its data." in out
     assert f"DSSM_CONFIG={tmp_path}/out/config.yaml" in out
     assert main(["validate", "--config", "out/config.yaml"]) == 0
-    loaded = load_config(tmp_path / "out" / "config.yaml", tmp_path / "out")
-    workspace = worlds.build_all(loaded)
+    workspace = worlds.build_all(load_with_lists_of(tmp_path, 10))
     total = workspace.tables.read(workspace.need("total_hit_rate", worlds.EVALUATION_DAY)).to_pylist()
     # Users take items of their own group of 10 alone: a list of 10 finds them all.
     (rate,) = [row["hit_rate"] for row in total if (row["scorer"], row["scope"], row["population"]) == ("model", "all", "warm")]
@@ -56,7 +65,7 @@ def test_a_log_alone_runs_to_the_hit_rate(sources, tmp_path, capsys):
     assert set(written(tmp_path)["tables"]) == {"behavior"}
     out = capsys.readouterr().out
     assert "user_table: none: the ids of the log" in out
-    workspace = worlds.build_all(load_config(tmp_path / "out" / "config.yaml", tmp_path / "out"))
+    workspace = worlds.build_all(load_with_lists_of(tmp_path, 10))
     users = workspace.tables.read(workspace.need("user_table", worlds.DAYS[0]))
     assert users.column_names == ["user_id"]
     assert users.column(0).to_pylist() == sorted({row["user_id"] for row in worlds.log_rows([0])})
@@ -123,7 +132,7 @@ def test_init_finds_roles_days_and_events(sources, tmp_path):
     assert config["events"] == {"funnel": ["click", "buy"], "positive": ["click", "buy"]}
     # Of 12 days a quarter is left to evaluate.
     assert config["window"]["days"] == 9
-    assert config["evaluation"]["k"] == [10]
+    assert config["evaluation"]["k"] == [1, 2]  # a tenth of 20 items
     # 1 of 9 days is spared for the choice of epochs and prior.
     assert config["training"]["validation_days"] == 1
     assert config["model"]["prior"] is True
@@ -243,6 +252,42 @@ def test_init_reads_a_dump_without_header(tmp_path, monkeypatch, capsys):
     assert (
         "has no header line: column_1 is taken for users, column_4 for items and column_2 for times" in capsys.readouterr().out
     )
+
+
+def test_ids_that_do_not_come_back_are_no_users(tmp_path, monkeypatch, capsys):
+    """Each basket has its own id and one day: no day has a user that an earlier one knows."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{n // 2},item {n % 11},2026-01-{1 + n // 20:02d}" for n in range(400)]
+    (tmp_path / "log.csv").write_text("\n".join(["Transaction,Item,Date", *lines]), encoding="utf-8")
+    assert init("--user-id", "Transaction", user=None, item=None, behavior="log.csv") == 1
+    out = capsys.readouterr().out
+    assert "Note: 0.0% of recent events are by ids in Transaction that have an earlier day: if they are orders" in out
+    assert "column user_id: expected a day with a user and an item that the" in out and "Next:" not in out
+
+
+def test_a_log_without_times_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ratings.csv").write_bytes(b'"User-ID";"ISBN";"Book-Rating"\r\n"1";"034545104X";"0"\r\n')
+    assert init(user=None, item=None, behavior="ratings.csv") == 1
+    err = capsys.readouterr().err
+    assert "got Book-Rating: integer" in err and "docs/platform.md says how to give days to a log without times" in err
+
+
+def test_columns_that_follow_from_the_item_are_no_contexts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{n % 13},{n % 11},2026-01-{1 + n // 20:02d},{'ab'[n % 11 > 4]},{'xyz'[n % 3]}" for n in range(400)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time,category,device", *lines]), encoding="utf-8")
+    assert init(user=None, item=None, behavior="log.csv") == 0
+    assert written(tmp_path)["tables"]["behavior"]["context_columns"] == ["device"]
+    text = (tmp_path / "out" / "config.yaml").read_text(encoding="utf-8")
+    assert "# not used: category (text, 2 distinct, e.g. a, b); it follows from the item, so no request knows it" in text
+
+
+@pytest.mark.parametrize(
+    ("items", "ks"), [(9, [1]), (94, [1, 2, 5]), (167, [1, 2, 5, 10]), (1682, [10, 20, 50, 100]), (2000, [10, 50, 100, 200])]
+)
+def test_lists_of_a_small_corpus_are_short(items, ks):
+    assert choose_cut_offs(items)[0] == ks
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,11 @@ class Roles:
     event: str | None
     clock: str | None = None
 
+    @property
+    def of_log(self) -> tuple[str | None, ...]:
+        """Returns the columns of the log that have a role."""
+        return self.user_id, self.item_id, self.event_time, self.event, self.clock
+
 
 Profiles = Sequence[ColumnProfile]
 _Patterns = tuple[re.Pattern[str], re.Pattern[str]]
@@ -450,7 +455,10 @@ def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str | None:
     if not fitting:
         found = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
         expected = "timestamps, dates as text (2026-01-31 10:00, 31.01.2026), or seconds or milliseconds since 1970"
-        remedy = "name it with --event-time, and the format of its text with --time-format, such as '%d.%m.%y %H:%M'"
+        remedy = (
+            "name it with --event-time, and the format of its text with --time-format, such as '%d.%m.%y %H:%M'; docs/platform.md says how "
+            "to give days to a log without times"
+        )
         faults.append(Fault("log, the column of timestamps", expected, found, remedy))
         return None
     return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name

@@ -25,11 +25,14 @@ MAX_LOOK_AHEAD: Final = 0.01
 """Fraction of ids whose time is later than their first event from which on a column was written later than it says."""
 FEW_VALUES: Final = 20
 """Distinct integers up to which a column is a category whatever its name."""
+_FEW_KNOWN: Final = 0.05
+"""Fraction of events by users with an earlier day below which ids hardly ever come back."""
 _FEW_CODES: Final = 200
 """Distinct integers up to which a column is a category if its name says so, or they count on from 0 or 1."""
 _MANY: Final = 1000
 """Distinct texts up to which a column is a category even if they rarely repeat; beyond it, free text."""
-_RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
+RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
+"""Columns of a table that have a meaning of their own."""
 _QUANTITY: Final = re.compile(
     r"(^|_)age|year|count|num|qty|quantity|price|amount|size|length|duration|score|rating|weight|days|minutes|seconds|total|rank",
     re.IGNORECASE,
@@ -69,6 +72,7 @@ class LogFacts:
         empty_days: days in between without rows.
         habits: of its positive events; None: not known.
         items: distinct items of all events.
+        item_columns: columns of the log that follow from the item.
         look_ahead: (side, column) -> fraction of the ids whose time in the column is later than their first event.
     """
 
@@ -78,6 +82,7 @@ class LogFacts:
     empty_days: int
     habits: LogHabits | None = None
     items: int = 0
+    item_columns: frozenset[str] = frozenset()
     look_ahead: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     @property
@@ -101,7 +106,7 @@ class StarterTable:
 
     def rest(self, *used: str | None) -> list[ColumnProfile]:
         """Returns the columns that have no role and no reserved name."""
-        return [column for column in self.columns if column.name not in used and column.name not in _RESERVED]
+        return [column for column in self.columns if column.name not in used and column.name not in RESERVED]
 
 
 @dataclass(frozen=True)
@@ -145,14 +150,20 @@ class StarterInputs:
 
     @property
     def notes(self) -> list[str]:
-        """Returns what a user should look at first: roles that were found by the places of columns alone."""
-        roles = self.roles
-        if self.log.column_names is None:
-            return []
-        return [
-            f"{self.log.uri} has no header line: {roles.user_id} is taken for users, {roles.item_id} for items and {roles.event_time} for "
-            "times; --user-id, --item-id and --event-time name others"
-        ]
+        """Returns what to look at first: roles that were found by the places of columns alone, ids of users that do not come back."""
+        roles, habits = self.roles, self.facts.habits
+        notes = []
+        if self.log.column_names is not None:
+            notes.append(
+                f"{self.log.uri} has no header line: {roles.user_id} is taken for users, {roles.item_id} for items and {roles.event_time} for "
+                "times; --user-id, --item-id and --event-time name others"
+            )
+        if habits is not None and habits.known_frac < _FEW_KNOWN:
+            notes.append(
+                f"{habits.known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "
+                "name the users with --user-id"
+            )
+        return notes
 
     @cached_property
     def settings(self) -> StarterSettings:
@@ -183,12 +194,8 @@ class StarterInputs:
 
     @property
     def contexts(self) -> list[str]:
-        """Returns the columns of the log that may be known at request time."""
-        kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
-        fitting = [column for column in self._log_rest() if column.kind in kinds and 1 < column.distinct <= _MANY]
-        return [
-            column.name for column in fitting if not (is_time(column) or column.time_formats)
-        ]  # a day that is over does not come again
+        """Returns the columns of the log that may be known at request time: none that follows from the item."""
+        return [column.name for column in find_contexts(self._log_rest()) if column.name not in self.facts.item_columns]
 
     @property
     def unused(self) -> list[ColumnProfile]:
@@ -207,8 +214,14 @@ class StarterInputs:
         return [column.name for column in sorted(repeating, key=lambda column: -column.distinct)[:2]]
 
     def _log_rest(self) -> list[ColumnProfile]:
-        roles = self.roles
-        return self.log.rest(roles.user_id, roles.item_id, roles.event_time, roles.event, roles.clock)
+        return self.log.rest(*self.roles.of_log)
+
+
+def find_contexts(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
+    """Returns the columns with few texts or booleans; no times, because a day that is over does not come again."""
+    kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
+    fitting = [column for column in columns if column.kind in kinds and 1 < column.distinct <= _MANY]
+    return [column for column in fitting if not (is_time(column) or column.time_formats)]
 
 
 def is_exposure(event: str) -> bool:

@@ -1,11 +1,11 @@
-"""Times after an id's first event are counted; unreadable blocks are left out."""
+"""Times after an id's first event are counted, unreadable blocks left out; columns that follow from the item are found."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import BehaviorTable
-from dssm_assets.core.sources.look_ahead import FirstEvents
+from dssm_assets.core.sources.look_ahead import FirstEvents, ItemColumns
 
 TABLE = BehaviorTable(uri="log")
 DAY = 86_400
@@ -18,6 +18,27 @@ def _first_events() -> FirstEvents:
     found.observe(pa.table({"user_id": ["a", "a", "b", "b"], "event_time": times}), TABLE)
     found.observe(pa.table({"user_id": ["c"], "event_time": [times[0]]}), TABLE)
     return found
+
+
+def test_a_column_follows_from_the_item_if_rows_of_an_item_share_it():
+    """300 rows of 3 items: the group is the item's, mostly is so in nine of ten rows, the other one runs through three values."""
+    n = range(300)
+    found = ItemColumns("item_id", ["group", "mostly", "other", "constant"])
+    for begin in (0, 150):
+        rows = [i for i in n if begin <= i < begin + 150]
+        found.observe(
+            pa.table(
+                {
+                    "item_id": [i % 3 for i in rows],
+                    "group": ["xyz"[i % 3] for i in rows],
+                    "mostly": ["S" if i % 30 < 3 else "xyz"[i % 3] for i in rows],
+                    "other": ["abc"[i // 3 % 3] for i in rows],
+                    "constant": ["a" for i in rows],
+                }
+            )
+        )
+    assert found.find() == {"group", "mostly"}
+    assert ItemColumns("item_id", ["group"]).find() == frozenset()
 
 
 def test_fraction_of_ids_by_hand() -> None:
