@@ -337,12 +337,14 @@ def _propose_above_bound(
         scores = np.matmul(users, chunk.T, out=products[: num_users * len(chunk)].reshape(num_users, len(chunk)))
         is_here = (excluded.indices >= start) & (excluded.indices < start + len(chunk))
         scores[excluded.users[is_here], excluded.indices[is_here] - start] = -np.inf
-        cells = np.flatnonzero(scores >= bounds)
+        is_above = scores >= bounds
+        if np.count_nonzero(is_above) > most * num_users:  # equal scores of many items: their cells would fill the memory
+            of_user = np.count_nonzero(is_above, axis=1)
+            counts += np.where(of_user > most, of_user, 0)
+        is_above[counts > most] = False
+        cells = np.flatnonzero(is_above)
         rows, columns = np.divmod(cells, len(chunk))
         counts += np.bincount(rows, minlength=num_users)
-        if (counts > most).any():
-            is_kept = counts[rows] <= most
-            cells, rows, columns = cells[is_kept], rows[is_kept], columns[is_kept]
         found.append((rows, columns + start, np.take(scores, cells)))
     rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     items, floor = _best_of_rows(rows, columns, values, num_users, count)
