@@ -83,7 +83,11 @@ def scene_definitions(scene: Scene, observer: Observer) -> dg.Definitions:
 
 
 def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
-    """Returns the scenes of some configurations; if there are several, each prefixes its names."""
+    """Returns the scenes of some configurations; if there are several, each prefixes its names.
+
+    Raises:
+        ConfigError: as `build_definitions`.
+    """
     loaded = [
         load_config(one.absolute(), one.absolute().parent, checks_features=False) if isinstance(one, Path) else one
         for one in configs
@@ -129,7 +133,11 @@ def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool
 
 
 def load_scene(name: str | None = None, choice: ConfigChoice | None = None) -> Scene:
-    """Returns the scene of a name among the configurations of a choice (as in `load_configured`), by default the only one."""
+    """Returns the scene of a name among the configurations of a choice (as in `load_configured`), by default the only one.
+
+    Raises:
+        ConfigError: as `load_configured`; or no scene has the name, or there are several and no name is given.
+    """
     scenes = build_scenes(load_configured(choice))
     chosen = scenes if name is None else [scene for scene in scenes if scene.loaded.config.name == name]
     if len(chosen) != 1:

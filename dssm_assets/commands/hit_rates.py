@@ -50,7 +50,11 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 
 
 def _choose_day(workspace: Workspace, wanted: str | None) -> str:
-    """Returns the day to print."""
+    """Returns the day to print.
+
+    Raises:
+        PartitionMissingError: it is not evaluated; with the reason where it cannot be, else with the command.
+    """
     from dssm_assets.core.errors import Fault, PartitionMissingError
     from dssm_assets.steps.evaluation_days import reason_to_skip
 

@@ -59,7 +59,11 @@ def _publish(parsed: argparse.Namespace) -> int:
 
 
 def _last_evaluated(loaded: LoadedConfig) -> str:
-    """Returns the last day with hit rates."""
+    """Returns the last day with hit rates.
+
+    Raises:
+        PartitionMissingError: there is none.
+    """
     from dssm_assets.core.errors import Fault, PartitionMissingError
     from dssm_assets.storage.partitions import PartitionStore
 

@@ -122,6 +122,9 @@ def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dic
     """Returns the changes that differ from the configuration, with the values that the configuration makes of them.
 
     Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, those not given by default.
+
+    Raises:
+        ConfigError: as `apply_changes`.
     """
     before, after = config.model_dump(mode="json"), apply_changes(config, changes).model_dump(mode="json")
     found = {}

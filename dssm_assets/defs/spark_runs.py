@@ -136,7 +136,11 @@ def _signal_all(job: "subprocess.Popen[bytes]", number: int) -> bool:
 
 
 def submit_command(spark: Spark, name: str) -> list[str]:
-    """Returns the command that submits a job under a name."""
+    """Returns the command that submits a job under a name.
+
+    Raises:
+        ConfigError: the program that spark.submit names is not installed.
+    """
     program, *first = spark.submit
     conf = {**_QUIET, "spark.sql.shuffle.partitions": str(spark.partitions), **spark.conf}
     master = ["--master", spark.master] if spark.master else []

@@ -205,7 +205,11 @@ class Bundle:
         return pq.read_table(self._files.path(name), partitioning=None)
 
     def _check_sizes(self, item_vectors: pa.Table) -> None:
-        """Checks that the files match each other."""
+        """Checks that the files match each other.
+
+        Raises:
+            StorageError: naming every group of numbers that should be equal.
+        """
         per_interest, rest = divmod(self.user_vectors.dims, self.interests)
         user_dims = (self.user_vectors.dims if rest else per_interest) if len(self.users) else self.dims
         expected = {

@@ -161,7 +161,11 @@ class BundleChannels:
 
 
 def _read_list(history: Mapping[str, Any], name: str) -> list[Any] | tuple[Any, ...]:
-    """Returns a list of the history; empty without it."""
+    """Returns a list of the history; empty without it.
+
+    Raises:
+        InputError: the value is no list.
+    """
     values = history.get(name)
     if values is None:
         return []

@@ -99,7 +99,11 @@ class RequestEncoder:
         return encoded
 
     def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that no feature reads."""
+        """Returns the names that no feature reads.
+
+        Raises:
+            InputError: none of the names is an input.
+        """
         known = {*self.inputs, col.EVENT_TIMES_MS} if self._has_history else set(self.inputs)
         names = [*inputs.features, *inputs.history]
         ignored = tuple(dict.fromkeys(name for name in names if name not in known))
@@ -232,7 +236,11 @@ def _missing_feature(feature: Feature, count: int) -> dict[str, pa.Array]:
 
 
 def _common_length(lengths: Mapping[str, int], times: Any) -> int:
-    """Returns the number of items in the history."""
+    """Returns the number of items in the history.
+
+    Raises:
+        InputError: two lists of the history have different lengths.
+    """
     all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple | np.ndarray) else lengths
     if len(set(all_lengths.values())) > 1:
         got = ", ".join(f"{name} {count}" for name, count in all_lengths.items())

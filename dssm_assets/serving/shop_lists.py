@@ -35,7 +35,11 @@ class ShopList:
     """The ids in one file."""
 
     def __init__(self, uri: str, where: str, options: Mapping[str, Any], *, may_be_empty: bool) -> None:
-        """Takes the file's place, its name in errors and the options of its filesystem, and reads it."""
+        """Takes the file's place, its name in errors and the options of its filesystem, and reads it.
+
+        Raises:
+            InputError: as `fetch`.
+        """
         self.uri, self.where, self._may_be_empty = uri, where, may_be_empty
         self._fs, self._path = open_location(uri, where, options)
         self._content: _Content | None = None
@@ -118,6 +122,9 @@ class ShopLists:
             stocked: place of the items in stock.
             root: of the bundles. A list in its bucket is read with its options, another one as the environment says.
             options: of the filesystem of `root`.
+
+        Raises:
+            InputError: with the faults of both.
         """
         faults: list[Fault] = []
         self.blocked = _open(blocked, "blocked items", (root, options or {}), faults, may_be_empty=True)

@@ -134,7 +134,11 @@ def _publish(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: ob
 
 
 def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
-    """Returns the model that processes started elsewhere have published for these settings and inputs."""
+    """Returns the model that processes started elsewhere have published for these settings and inputs.
+
+    Raises:
+        ProvenanceError: there is none, or it has other settings or inputs.
+    """
     ds = plan.ds
     published = workspace.find("dssm_model", ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
@@ -205,6 +209,9 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
 
     They are the last model before the day. With validation days they are the last model whose own window ends before the
     first of these; a later model would be scored on days that it was trained on.
+
+    Raises:
+        ProvenanceError: the earlier day's feature configuration is not the one that its model was built from.
     """
     if not settings.training.warm_start:
         return None, []

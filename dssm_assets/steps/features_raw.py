@@ -214,7 +214,11 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 
 
 def _unknown_ids(workspace: Workspace, days: Sequence[Mapping[str, Manifest]]) -> list[dict[str, int]]:
-    """Returns for each day, which all have the same users and items, how many of its log have no row in their table."""
+    """Returns for each day, which all have the same users and items, how many of its log have no row in their table.
+
+    Raises:
+        SchemaError: ids of different types.
+    """
     users = workspace.tables.read(days[0]["user_table"], [col.USER_ID])
     items = workspace.tables.read(days[0]["item_table"], [col.ITEM_ID])
     logs = [workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID]) for inputs in days]

@@ -375,7 +375,11 @@ def _to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
 
 
 def _check_structure(side: str, report: StructureReport) -> None:
-    """Checks that there are vectors and that they can be searched."""
+    """Checks that there are vectors and that they can be searched.
+
+    Raises:
+        InputError: if not.
+    """
     if report.passed and report.row_count:
         return
     got = report.sentence if report.row_count else f"no {side}"

@@ -87,6 +87,9 @@ def _count_on_workers(
         positive: the positives of the day.
         context: the context features of that kind, which are columns of the positives.
         sides: the feature tables of users and items.
+
+    Raises:
+        SchemaError: a feature column is missing or has another type, or a row number is outside its table.
     """
     row_counts = {side: 0 if at.manifest is None else at.manifest.rows for side, at in sides.items()}
     columns = [*(ROW_COLUMNS[side] for side in sides), *(feature.name for feature in context)]

@@ -108,7 +108,11 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
 
 
 def _check_event_weights(workspace: Workspace) -> None:
-    """Checks that only positive events have a weight, because training sees no others."""
+    """Checks that only positive events have a weight, because training sees no others.
+
+    Raises:
+        ConfigError: naming the events that are not positive.
+    """
     positive = workspace.config.events.positive
     odd = sorted(set(workspace.config.model.event_weights) - set(positive))
     if odd:
@@ -334,7 +338,11 @@ class WindowRows:
 
 
 def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, Manifest | None]]:
-    """Returns, for each day, the feature table of each side that its positives point into; None on the first day of all."""
+    """Returns, for each day, the feature table of each side that its positives point into; None on the first day of all.
+
+    Raises:
+        ProvenanceError: naming every table that was materialized again since.
+    """
     tables = FeatureTables(workspace)
     found: list[Mapping[str, Manifest | None]] = []
     faults: dict[str, Fault] = {}

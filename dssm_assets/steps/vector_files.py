@@ -96,7 +96,11 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
-    """Returns the ids of the items that pass the filters; None without filters."""
+    """Returns the ids of the items that pass the filters; None without filters.
+
+    Raises:
+        InputError: only one of filters and items is given, or a condition cannot be used.
+    """
     if files.filters is None and files.items is None:
         return None
     if files.filters is None or files.items is None:

@@ -65,7 +65,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Returns the mapping of a node."""
+        """Returns the mapping of a node.
+
+        Raises:
+            ConstructorError: naming the line of the second key.
+        """
         seen: set[Any] = set()
         for key, _ in node.value:
             value = key.value if isinstance(key, yaml.ScalarNode) else None
@@ -77,7 +81,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns the mapping of a JSON object."""
+    """Returns the mapping of a JSON object.
+
+    Raises:
+        ValueError: a key is given twice.
+    """
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]

@@ -357,7 +357,11 @@ class PartitionStore:
             raise
 
     def _missing_files(self, manifest: Manifest) -> Fault | None:
-        """Returns what happened to a partition whose files are missing, None if all are there."""
+        """Returns what happened to a partition whose files are missing, None if all are there.
+
+        Raises:
+            StorageError: its manifest still lists them.
+        """
         for _ in range(
             _LOOKS
         ):  # the same content may be published again between the look at the files and the one at the manifest

@@ -227,7 +227,11 @@ class SortedIds:
                 raise SchemaError(Fault(where, "ids each above the one before it", got, "write the table again"))
 
     def lookup(self, ids: Column, *, where: str = "looked-up ids") -> npt.NDArray[np.int64]:
-        """Returns the row number of every id, int64, -1 where it is unknown."""
+        """Returns the row number of every id, int64, -1 where it is unknown.
+
+        Raises:
+            SchemaError: the ids are null, or text is looked up among integers or integers among text.
+        """
         wanted = combine_chunks(_comparable_to(self._ids.type, self._where, ids, where))
         if not len(self._ids):
             return np.full(len(wanted), -1, np.int64)

@@ -344,7 +344,11 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
 
 
 def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the definitions of fg.json, each of which has a name."""
+    """Returns the definitions of fg.json, each of which has a name.
+
+    Raises:
+        ConfigError: naming every one that is not a mapping with a name.
+    """
     given = fg.get("features")
     if not isinstance(given, list):
         raise ConfigError(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))

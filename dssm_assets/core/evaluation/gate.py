@@ -214,7 +214,11 @@ def _judged_scorer(rows: Rows, gate: Gate) -> str | None:
 
 
 def _baselines(rows: Rows, gate: Gate) -> Sequence[str]:
-    """Returns the baselines that are compared with."""
+    """Returns the baselines that are compared with.
+
+    Raises:
+        InputError: a configured one was not scored.
+    """
     scored = [name for name in rows if name != MODEL and not is_of_channels(name)]
     if gate.baselines is None:
         return scored

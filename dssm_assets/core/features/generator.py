@@ -97,6 +97,9 @@ class FeatureGenerator:
             batch: the input columns.
             side: as in `generate`.
             is_whole: do not cut sequences to their sequence_length.
+
+        Raises:
+            SchemaError: as `generate`.
         """
         return self._compute(batch, self._features(side), self._encode_values, is_whole)
 
@@ -105,6 +108,9 @@ class FeatureGenerator:
 
         A sequence has one bucket id per element, null where the element is missing. A feature without keys for buckets
         keeps its values, in lists.
+
+        Raises:
+            SchemaError: as `generate`.
         """
         return self._compute(batch, self._features(side), self._bucketize_values)
 
@@ -121,11 +127,19 @@ class FeatureGenerator:
         return requests.first_row(self.generate(self._request_table(request, side), side))
 
     def encode_one(self, request: Mapping[str, Any], side: str | None = None, *, is_whole: bool = False) -> dict[str, Any]:
-        """Returns feature -> encoded value of one request, as `encode` does for a batch."""
+        """Returns feature -> encoded value of one request, as `encode` does for a batch.
+
+        Raises:
+            SchemaError: as `generate_one`.
+        """
         return requests.first_row(self.encode(self._request_table(request, side), side, is_whole=is_whole))
 
     def bucketize_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
-        """Returns feature -> list of bucket ids of one request, as `bucketize` does for a batch."""
+        """Returns feature -> list of bucket ids of one request, as `bucketize` does for a batch.
+
+        Raises:
+            SchemaError: as `generate_one`.
+        """
         return requests.first_row(self.bucketize(self._request_table(request, side), side))
 
     def _features(self, side: str | None) -> tuple[Feature, ...]:
@@ -180,6 +194,9 @@ def encode_distinct(generator: FeatureGenerator, table: pa.Table, side: str) -> 
 
     Args:
         side: "user", "item" or "context".
+
+    Raises:
+        SchemaError: as `FeatureGenerator.encode`.
     """
     features = generator.spec.features_of_side(Side(side))
     inputs = sorted({name for feature in features for name in feature.inputs})

@@ -73,6 +73,9 @@ def join_item_features(
 
     Columns: feature_date (= ds), item_id, the columns of item_table (null for an item without a row in it), then
     `plan.generated(ITEM_ID)`, with the same rules as `join_user_features`, those of several days too.
+
+    Raises:
+        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan, by)
     return _with_profile(_repeat(item_table, days), wide, ITEM_ID, ds, plan, by)

@@ -143,7 +143,11 @@ def check_indices(view: TableView, table: str, features: Sequence[TowerFeature])
 
 
 def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
-    """Checks that every value of a weighted feature has one finite weight."""
+    """Checks that every value of a weighted feature has one finite weight.
+
+    Raises:
+        SchemaError: with one fault per feature whose weights differ in number from its values or are not finite.
+    """
     faults = []
     for feature in (feature for feature in features if feature.is_weighted):
         column = feature_weights(feature.name)

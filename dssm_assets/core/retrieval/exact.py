@@ -199,6 +199,9 @@ def search(
     Args:
         user_vectors: [U, D].
         is_checked: the user vectors were checked.
+
+    Raises:
+        InputError: for unusable user vectors and for exclusions that do not fit.
     """
     if k < 1:
         raise InputError(Fault("top_k, k", "at least 1", str(k), "ask for a longer list"))

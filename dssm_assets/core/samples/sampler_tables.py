@@ -255,7 +255,11 @@ def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
 
 
 def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
-    """Returns the type of each id as the header names it."""
+    """Returns the type of each id as the header names it.
+
+    Raises:
+        SchemaError: it is the header of another table.
+    """
     got = header.split("\t")
     named = [cell.partition(":")[2] for cell in got[: len(spec.ids)]]
     types = [_ID_TYPES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(spec.ids) - len(named))

@@ -208,6 +208,9 @@ def count_values(kind: Kind, groups: Iterable[tuple[pa.Table | CodedTable, Seque
 
     Args:
         groups: tables of encoded rows, plain or coded, the features that each contains, and how often samples use its rows.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
     """
     counts_of: dict[str, tuple[pa.Array, Counts]] = {}
     for table, features, uses in groups:
@@ -237,6 +240,9 @@ def count_days(kind: Kind, days: Sequence[Sequence[tuple[pa.Table, Sequence[Feat
 
     Args:
         days: for each day its tables, with the same columns and features on all days.
+
+    Raises:
+        SchemaError: naming every feature column that is missing or has another type.
     """
     counts_of: dict[str, tuple[pa.Array, Counts]] = {}
     days_of: dict[str, Counts] = {}

@@ -71,6 +71,9 @@ class UserInference:
         Args:
             history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
             as_of_ms: the timestamp of the vectors; every event must be strictly earlier.
+
+        Raises:
+            SchemaError: a column of the history is missing, of another type, or points outside its embedding table.
         """
         self._towers, self._batch_size, self._as_of_ms = two_tower, batch_size, as_of_ms
         self._history = HistoryReader(history, two_tower.spec)

@@ -103,7 +103,11 @@ def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool
 
 
 def _tables(spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor]) -> EmbeddingTables:
-    """Returns embedding tables over the stored tensors."""
+    """Returns embedding tables over the stored tensors.
+
+    Raises:
+        StorageError: the model has no table of a width that the specification needs.
+    """
     try:
         return EmbeddingTables(spec, generator, by_dim)
     except KeyError as error:

@@ -435,7 +435,11 @@ def _batches(connection: Any, query: _Query) -> Generator[pa.RecordBatch, None, 
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Returns a batch with the types of a schema."""
+    """Returns a batch with the types of a schema.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit.
+    """
     columns = [
         _narrow(column)
         if pa.types.is_decimal128(column.type) and column.type.scale == 0 and kind == pa.int64()

@@ -100,6 +100,9 @@ class HardSampler(WeightedSampler):
         Args:
             weights: of the items [I].
             edges: what users were shown and did not interact with.
+
+        Raises:
+            SchemaError: a weight is negative or not finite, or none is positive.
         """
         super().__init__(weights)
         self._edges = edges

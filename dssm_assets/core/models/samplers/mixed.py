@@ -21,6 +21,9 @@ class MixedSampler(WeightedSampler):
         Args:
             weights: of the items [I].
             uniform_frac: f, 0 to 1.
+
+        Raises:
+            SchemaError: a weight is negative or not finite, or none is positive.
         """
         by_weight = WeightedSampler(weights).probability
         super().__init__(uniform_frac / len(weights) + (1.0 - uniform_frac) * by_weight)
