@@ -265,6 +265,25 @@ def test_ids_that_do_not_come_back_are_no_users(tmp_path, monkeypatch, capsys):
     assert "column user_id: expected a day with a user and an item that the" in out and "Next:" not in out
 
 
+def test_a_dump_of_events_and_rows_without_users(tmp_path, monkeypatch, capsys):
+    """Number of the row, user (missing in a tenth), item, category, event, seconds; no header line."""
+    monkeypatch.chdir(tmp_path)
+    events = ["pv", "pv", "pv", "cart", "buy"]
+    user = ["\\N" if n % 10 == 9 else n % 12 for n in range(600)]
+    lines = [f"{n},{user[n]},{n % 11},{n % 11 % 2},{events[n % 5]},{1_511_544_070 + n * 3600}" for n in range(600)]
+    (tmp_path / "UserBehavior.csv").write_text("\n".join(lines), encoding="utf-8")
+    named = ("--user-id", "column_2", "--item-id", "column_3")
+    assert init(*named, user=None, item=None, behavior="UserBehavior.csv") == 0
+    config = written(tmp_path)
+    table = config["tables"]["behavior"]
+    columns = {"user_id": "column_2", "item_id": "column_3", "event": "column_5", "event_time": "column_6"}
+    assert (table["columns"], table["missing_ids"]) == (columns, "drop")
+    assert config["events"]["funnel"] == ["pv", "cart", "buy"]
+    out = capsys.readouterr().out
+    assert "Note: 60 of 600 rows have no column_2 or no column_3: they are left out." in out
+    assert "540 rows from" in out
+
+
 def test_a_log_without_times_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ratings.csv").write_bytes(b'"User-ID";"ISBN";"Book-Rating"\r\n"1";"034545104X";"0"\r\n')

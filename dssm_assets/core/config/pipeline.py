@@ -152,6 +152,10 @@ class BehaviorTable(SourceTable):
     value_columns: list[str] = Field(
         default_factory=list, description="Numeric columns (price, quantity, play time) that are summed per user and per item."
     )
+    missing_ids: Literal["drop"] | None = Field(
+        default=None,
+        description="`drop`: rows without a user or without an item (guests, fees) are left out (default: they are an error).",
+    )
     clock_column: str | None = Field(
         default=None,
         description="Column of the log with the time of day, where that of event_time is a date alone. Both, with a space in between, are "

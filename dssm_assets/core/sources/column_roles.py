@@ -256,6 +256,18 @@ _FEW_IDS: Final = 10
 """Distinct values up to which a column without a name has ratings or flags, not ids."""
 _ID: Final = re.compile(r"id$|_no$|nr$|number$|nummer$|code$|key$|^user$|^item$", re.IGNORECASE)
 _EVENT: Final = re.compile(r"event|action|behaviou?r|bhv|^type$|activity|operation", re.IGNORECASE)
+EVENT_STAGES: Final = tuple(
+    re.compile(words, re.IGNORECASE)
+    for words in (
+        r"expr|expos|impress|^imps?$|show|display",
+        r"view|visit|browse|^pv$|detail",
+        r"click|play|open|watch|read",
+        r"fav|like|collect|wish|bookmark|share",
+        r"cart|basket",
+        r"buy|purchas|order|pay|transaction|checkout|convert|conversion|subscribe|rent",
+    )
+)
+"""Names of events, from the widest to the narrowest."""
 _MAX_EVENTS: Final = 50
 _SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
 _LIST_SAMPLE: Final = 5_000
@@ -434,8 +446,13 @@ def unnamed_columns(count: int) -> list[str]:
 def _first_unnamed_ids(columns: Profiles) -> list[ColumnProfile]:
     """Returns the first column without a name that may have ids: users come before items in nearly all published logs."""
     unnamed = [column for column in columns if _UNNAMED.fullmatch(column.name) and not _reads_as_timestamp(column)]
-    several = [column for column in unnamed if column.distinct > 1 and not column.missing]
+    several = [column for column in unnamed if column.distinct > 1 and not column.missing and not _numbers_rows(column)]
     return ([column for column in several if column.distinct > _FEW_IDS] or several)[:1]
+
+
+def _numbers_rows(column: ColumnProfile) -> bool:
+    """Returns whether each row has a value of its own, as an id of rows has."""
+    return column.values is not None and len(column.values) == column.rows > _FEW_IDS
 
 
 def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
@@ -511,4 +528,12 @@ def _find_event(columns: Profiles) -> str | None:
     """Returns the first column with a name for events, few distinct values and none missing."""
     kinds = (ValueKind.TEXT, ValueKind.INTEGER)
     named = [column for column in columns if column.kind in kinds and _EVENT.search(column.name)]
+    named += [column for column in columns if _UNNAMED.fullmatch(column.name) and _has_event_names(column)]
     return next((column.name for column in named if 0 < column.distinct <= _MAX_EVENTS and not column.missing), None)
+
+
+def _has_event_names(column: ColumnProfile) -> bool:
+    """Returns whether all values are names of events: "pv", "cart", "fav", "buy"."""
+    if column.kind is not ValueKind.TEXT or column.distinct > _MAX_EVENTS or column.values is None:
+        return False
+    return all(any(stage.search(value) for stage in EVENT_STAGES) for value in column.values.to_pylist())

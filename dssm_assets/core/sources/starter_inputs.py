@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from dssm_assets.core.sources.column_roles import ColumnProfile, Roles, ValueKind, is_time, list_separator
+from dssm_assets.core.sources.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
 from dssm_assets.core.sources.log_habits import LogHabits
 from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_settings import StarterSettings, choose_settings
@@ -47,17 +47,6 @@ _CODE: Final = re.compile(
 _EXPOSURE: Final = re.compile(r"^(expr|expos\w*|impression\w*|imp|imps|show\w*|display\w*)$", re.IGNORECASE)
 _UNDONE: Final = re.compile(
     r"cancel|refund|return|dislike|unlike|unfav|unfollow|unsubscribe|remove|delete|hide|block|report", re.IGNORECASE
-)
-_STAGES: Final = tuple(
-    re.compile(words, re.IGNORECASE)
-    for words in (
-        r"expr|expos|impress|^imps?$|show|display",
-        r"view|visit|browse|^pv$|detail",
-        r"click|play|open|watch|read",
-        r"fav|like|collect|wish|bookmark|share",
-        r"cart|basket",
-        r"buy|purchas|order|pay|transaction|checkout|convert|conversion|subscribe|rent",
-    )
 )
 
 
@@ -149,6 +138,12 @@ class StarterInputs:
         return "USER_ID" if column.values is None or not len(column.values) else str(column.values[0].as_py())
 
     @property
+    def missing_ids(self) -> int:
+        """Returns the rows of the log without a user or without an item, at least."""
+        roles = self.roles
+        return max(column.missing for column in self.log.columns if column.name in (roles.user_id, roles.item_id))
+
+    @property
     def notes(self) -> list[str]:
         """Returns what to look at first: roles that were found by the places of columns alone, ids of users that do not come back."""
         roles, habits = self.roles, self.facts.habits
@@ -157,6 +152,10 @@ class StarterInputs:
             notes.append(
                 f"{self.log.uri} has no header line: {roles.user_id} is taken for users, {roles.item_id} for items and {roles.event_time} for "
                 "times; --user-id, --item-id and --event-time name others"
+            )
+        if self.missing_ids:
+            notes.append(
+                f"{self.missing_ids:,} of {self.log.columns[0].rows:,} rows have no {roles.user_id} or no {roles.item_id}: they are left out"
             )
         if habits is not None and habits.known_frac < _FEW_KNOWN:
             notes.append(
@@ -236,7 +235,7 @@ def is_positive(event: str) -> bool:
 
 def order_events(events: Sequence[str]) -> list[str]:
     """Returns events from the widest to the narrowest if every name is known, else as given."""
-    ranks = {event: next((rank for rank, word in enumerate(_STAGES) if word.search(event)), None) for event in events}
+    ranks = {event: next((rank for rank, word in enumerate(EVENT_STAGES) if word.search(event)), None) for event in events}
     known = {event: rank for event, rank in ranks.items() if rank is not None}
     return sorted(events, key=lambda event: known[event]) if len(known) == len(events) else list(events)
 

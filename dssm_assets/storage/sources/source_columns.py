@@ -13,7 +13,7 @@ from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.convert import decode_column, with_decimal_point
+from dssm_assets.core.sources.convert import decode_column, is_text, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
 from dssm_assets.storage.sources.json_lines import text_without_values
 from dssm_assets.storage.sources.source_files import SourceFile
@@ -31,13 +31,15 @@ _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 class PlannedFile:
     """A file, its wanted columns (our name -> source name), and the common schema in our names.
 
-    With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first.
+    With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first. Rows without a user or an item
+    may be left out.
     """
 
     file: SourceFile
     columns: dict[str, str]
     schema: pa.Schema
     clock: tuple[pa.Field, pa.Field] | None = None
+    needs_ids: bool = False
 
     def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
@@ -55,7 +57,10 @@ class PlannedFile:
                 arrays[field.name] = decode_column(raw.column(self.columns[field.name])).cast(field.type)
             else:
                 arrays[field.name] = pa.nulls(raw.num_rows, field.type)
-        return pa.table(arrays, schema=self.schema)
+        rows = pa.table(arrays, schema=self.schema)
+        if self.needs_ids:
+            rows = rows.filter(pc.and_(*(_has_value(rows.column(name)) for name in (USER_ID, ITEM_ID))))
+        return rows
 
 
 def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedFile]:
@@ -108,13 +113,20 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
         merged = {name: text_without_values(kind) for name, kind in merged.items()}
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
     clock = table.clock_column if isinstance(table, BehaviorTable) else None
+    needs_ids = isinstance(table, BehaviorTable) and table.missing_ids is not None
     if clock is not None:
         merged[EVENT_TIME] = pa.string()
     common = pa.schema(list(merged.items()))
     return [
-        PlannedFile(file, columns, common, _clock_fields(schema, columns, clock))
+        PlannedFile(file, columns, common, _clock_fields(schema, columns, clock), needs_ids)
         for file, columns, schema in zip(files, chosen, schemas, strict=True)
     ]
+
+
+def _has_value(ids: Any) -> Any:
+    """Returns where ids are neither null nor NaN nor empty."""
+    is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
+    return pc.fill_null(pc.and_(is_there, pc.not_equal(ids, "")), False) if is_text(ids.type) else is_there
 
 
 def _clock_fields(schema: pa.Schema, columns: dict[str, str], clock: str | None) -> tuple[pa.Field, pa.Field] | None:

@@ -5,8 +5,8 @@ Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separ
 
 Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
 `.pq`; `.csv`, `.tsv`; `.jsonl`, `.ndjson`, `.json`; the texts also compressed) or no ending; names that start with "_" or "." are skipped; a
-single file may have any name. A csv file has a header line unless the configuration names its columns. Every csv column arrives as text and only an
-empty field is null, because a type inferred from the first block can be wrong for a later one.
+single file may have any name. A csv file has a header line unless the configuration names its columns. Every csv column arrives as text and only
+NULLS are null, because a type inferred from the first block can be wrong for a later one.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ ENDINGS: Final = {
     FileFormat.JSON: tuple(f"{text}{packed}" for text in (".jsonl", ".ndjson", ".json") for packed in COMPRESSIONS),
 }
 """How names of data files end, by format."""
+NULLS: Final = ["", "NULL", "\\N"]
+"""Fields of csv files that say that there is no value, as dumps of databases write it. NA and nan may be texts."""
 PARQUET_MAGIC: Final = b"PAR1"
 
 
@@ -151,7 +153,7 @@ class SourceFile:
                 delimiter=shape.delimiter, quote_char='"' if shape.has_quotes else False, newlines_in_values=shape.has_quotes
             ),
             convert_options=pcsv.ConvertOptions(
-                column_types=texts, include_columns=columns, null_values=[""], strings_can_be_null=True
+                column_types=texts, include_columns=columns, null_values=NULLS, strings_can_be_null=True
             ),
         )
 

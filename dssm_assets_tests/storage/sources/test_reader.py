@@ -120,6 +120,29 @@ def test_csv_types_are_inferred_from_all_rows(tmp_path: Path) -> None:
     }
 
 
+def test_nulls_of_database_dumps_are_no_values(tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text('user_id,age,city\n1,NULL,\\N\n2,7,"null"\n')
+    assert read(users(tmp_path / "u.csv", format="csv"), "2026-01-01")["2026-01-01"] == [
+        {"user_id": 1, "age": None, "city": None},
+        {"user_id": 2, "age": 7, "city": "null"},
+    ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_rows_without_ids_are_left_out_if_asked_for(tmp_path: Path, ending: str) -> None:
+    write(tmp_path / f"log.{ending}", log([0, 0, 0, 1], user_id=["a", None, "c", "d"], item_id=["x", "y", "", "z"]))
+    file_format = {"jsonl": "json"}.get(ending, ending)
+    table = behavior(tmp_path / f"log.{ending}", format=file_format, missing_ids="drop")
+    found = read_all(table, "2026-01-01", "2026-01-02")
+    assert [day.select(["user_id", "item_id"]).to_pylist() for _, day in found] == [
+        [{"user_id": "a", "item_id": "x"}],
+        [{"user_id": "d", "item_id": "z"}],
+    ]
+    write(tmp_path / "floats.parquet", log([0, 0], user_id=[7.0, float("nan")]))
+    ((_, rows),) = read_all(behavior(tmp_path / "floats.parquet", missing_ids="drop"), "2026-01-01")
+    assert rows.column("user_id").to_pylist() == [7.0]
+
+
 def test_csv_numbers_may_have_a_decimal_comma(tmp_path: Path) -> None:
     (tmp_path / "u.csv").write_text("user_id;price;code;age\n1;1.012,5;1,5,2;3\n2;7;x;4\n")
     ((_, rows),) = read_all(users(tmp_path / "u.csv", format="csv", decimal_mark=","), "2026-01-01")
