@@ -42,7 +42,7 @@ from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
+from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, cast_text, csv_types, plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
 
 SHOWN = 5
@@ -200,7 +200,7 @@ def _check_log(
     if types is not None:
         for name, ids in scan.ids.items():
             if kinds := types.candidates.get(name):
-                scan.ids[name] = ids.cast(kinds[0])
+                scan.ids[name] = cast_text(ids, kinds[0])
     found.faults.extend(scan.faults(config.events))
     for name in (*table.value_columns, *table.context_columns):
         if types is not None and name not in seen:  # days of JSON lines may lack it, but not all of them

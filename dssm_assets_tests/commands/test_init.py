@@ -284,6 +284,24 @@ def test_a_dump_of_events_and_rows_without_users(tmp_path, monkeypatch, capsys):
     assert "540 rows from" in out
 
 
+def test_ids_that_some_rows_lack_may_be_floats(tmp_path, monkeypatch, capsys):
+    """As pandas writes the invoices of a shop whose guests have no number: 17000.0, or nothing; the second log has NA and hours of the day."""
+    monkeypatch.chdir(tmp_path)
+    user = [f"{17_000 + n % 12}.0" if n % 10 else "" for n in range(600)]
+    lines = [f"{user[n]},A{n % 11},2026-01-{1 + n // 30:02d} 10:00" for n in range(600)]
+    (tmp_path / "log.csv").write_text("\n".join(["CustomerID,StockCode,InvoiceDate", *lines]), encoding="utf-8")
+    assert init(user=None, item=None, behavior="log.csv") == 0
+    assert written(tmp_path)["tables"]["behavior"]["missing_ids"] == "drop"
+    assert "recall --user-id 17001 " in capsys.readouterr().out
+    lines = [f"{user[n] or 'NA'},A{n % 11},2026-01-{1 + n // 30:02d},{n % 24}" for n in range(600)]
+    (tmp_path / "log.csv").write_text("\n".join(["CustomerID,StockCode,date,hour", *lines]), encoding="utf-8")
+    assert init("--force", user=None, item=None, behavior="log.csv") == 0
+    table = written(tmp_path)["tables"]["behavior"]
+    assert (table["missing_ids"], table["clock_column"], table["time_format"]) == ("drop", "hour", "%Y-%m-%d %H")
+    out = capsys.readouterr().out
+    assert "Note: rows have NA in place of CustomerID: they are left out." in out and "540 rows from" in out
+
+
 def test_a_log_without_times_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ratings.csv").write_bytes(b'"User-ID";"ISBN";"Book-Rating"\r\n"1";"034545104X";"0"\r\n')

@@ -154,7 +154,8 @@ class BehaviorTable(SourceTable):
     )
     missing_ids: Literal["drop"] | None = Field(
         default=None,
-        description="`drop`: rows without a user or without an item (guests, fees) are left out (default: they are an error).",
+        description="`drop`: rows without a user or without an item (guests, fees) are left out, also where the id is NA, N/A, nan, null or None "
+        "(default: they are an error, and those texts are ids).",
     )
     clock_column: str | None = Field(
         default=None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -213,6 +213,8 @@ class ProfileBuilder:
         formats = self._time_formats if len(self._time_formats) < len(KNOWN) else ()  # else there was no value
         has_comma = self._may_have_comma and self._has_comma
         clocks = self._clock_formats if self._rows > self._missing else ()
+        if self._kind is ValueKind.INTEGER and _HOUR.search(self._name) and self._low is not None and self._high is not None:
+            clocks = ("%H",) if self._low >= 0 and self._high <= _LAST_HOUR else ()
         return ColumnProfile(
             self._name, self._kind, self._rows, self._missing, values, self._low, self._high, formats, has_comma, clocks
         )
@@ -268,6 +270,8 @@ EVENT_STAGES: Final = tuple(
     )
 )
 """Names of events, from the widest to the narrowest."""
+_HOUR: Final = re.compile(r"hour|stunde", re.IGNORECASE)
+_LAST_HOUR: Final = 23
 _MAX_EVENTS: Final = 50
 _SEPARATORS: Final = ("\x1d", "|", ";", ", ", ",")
 _LIST_SAMPLE: Final = 5_000
@@ -338,6 +342,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     if not any(column.rows for column in log):
         found = f"the columns {', '.join(column.name for column in log)} without rows" if log else "no columns"
         raise ConfigError(Fault("log", "rows", found, "give a log with rows"))
+    log = [_as_ids(column) for column in log]
     names = {column.name for column in log}
     faults = [
         Fault(
@@ -364,6 +369,20 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     dates = next(column for column in log if column.name == time)
     clock = _find_clock([column for column in rest if column.name != event]) if _is_date(dates) else None
     return Roles(user[0], item[0], user[1], item[1], time, event, clock)
+
+
+def _as_ids(column: ColumnProfile) -> ColumnProfile:
+    """Returns the profile of a column of integers in place of one of whole floats whose name says that they are ids: 17850.0."""
+    is_named = (_USER.search(column.name) or _ITEM.search(column.name) or _ID.search(column.name)) and not _MEASURE.search(
+        column.name
+    )
+    ends = (column.low, column.high)
+    if column.kind is not ValueKind.NUMBER or not is_named or any(end is None or end != int(end) for end in ends):
+        return column
+    if column.values is not None and not _is_whole(column):
+        return column
+    values = None if column.values is None else column.values.cast(pa.int64())
+    return replace(column, kind=ValueKind.INTEGER, values=values)
 
 
 def _find_id_columns(

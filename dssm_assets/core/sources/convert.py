@@ -20,6 +20,10 @@ COMMA_NUMBER: Final = r"^-?(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d+)?$"
 """Numbers with a comma before their fractions, and points between thousands."""
 
 
+NO_IDS: Final = ("NA", "N/A", "nan", "NaN", "null", "None")
+"""Texts that say that an id is missing, where rows without one are left out; else they are ids like others."""
+
+
 def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Returns a column as one array, with dictionaries decoded and large or view text as plain text."""
     column = combine_chunks(values)

@@ -125,7 +125,7 @@ def _log_lines(inputs: StarterInputs) -> list[str]:
         columns["event"] = roles.event
     lines = _table_lines("behavior", inputs.log, columns)
     if inputs.missing_ids:
-        lines.append(f"    missing_ids: drop    # {inputs.missing_ids:,} rows have no user or no item")
+        lines.append(f"    missing_ids: drop    # {inputs.missing_ids}")
     if roles.clock is not None:
         lines.append(
             f"    clock_column: {_scalar(roles.clock)}    # the time of day: read together with the date of event_time"

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Final
 
 from dssm_assets.core.sources.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
+from dssm_assets.core.sources.convert import NO_IDS
 from dssm_assets.core.sources.log_habits import LogHabits
 from dssm_assets.core.sources.recipe import Recipe
 from dssm_assets.core.sources.starter_settings import StarterSettings, choose_settings
@@ -135,13 +136,19 @@ class StarterInputs:
     def example_user(self) -> str:
         """Returns the id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
         (column,) = (one for one in self.log.columns if one.name == self.roles.user_id)
-        return "USER_ID" if column.values is None or not len(column.values) else str(column.values[0].as_py())
+        values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
+        first = next((value for value in values if value not in NO_IDS), "USER_ID")
+        return str(int(first) if isinstance(first, float) else first)
 
     @property
-    def missing_ids(self) -> int:
-        """Returns the rows of the log without a user or without an item, at least."""
-        roles = self.roles
-        return max(column.missing for column in self.log.columns if column.name in (roles.user_id, roles.item_id))
+    def missing_ids(self) -> str:
+        """Returns how many rows of the log have no user or no item, as a text; empty if all have both."""
+        ids = [column for column in self.log.columns if column.name in (self.roles.user_id, self.roles.item_id)]
+        if rows := max(column.missing for column in ids):
+            return f"{rows:,} of {ids[0].rows:,} rows have no {ids[0].name} or no {ids[-1].name}"
+        texts = ((column.name, column.values) for column in ids if column.kind is ValueKind.TEXT)
+        found = ((name, set(NO_IDS) & set(values.to_pylist())) for name, values in texts if values is not None)
+        return "; ".join(f"rows have {', '.join(sorted(values))} in place of {name}" for name, values in found if values)
 
     @property
     def notes(self) -> list[str]:
@@ -154,9 +161,7 @@ class StarterInputs:
                 "times; --user-id, --item-id and --event-time name others"
             )
         if self.missing_ids:
-            notes.append(
-                f"{self.missing_ids:,} of {self.log.columns[0].rows:,} rows have no {roles.user_id} or no {roles.item_id}: they are left out"
-            )
+            notes.append(f"{self.missing_ids}: they are left out")
         if habits is not None and habits.known_frac < _FEW_KNOWN:
             notes.append(
                 f"{habits.known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "

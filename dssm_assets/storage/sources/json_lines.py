@@ -30,6 +30,7 @@ _MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|bool
 _LIST_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
 """Texts whole, so that brackets in them are none, and the brackets of objects."""
 _BETWEEN: Final = re.compile(rb"\s*,?\s*")
+_PYTHON_LINE: Final = re.compile(rb"\s*\{\s*u?'")
 _NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
 
 
@@ -88,6 +89,10 @@ def _line_blocks(handle: Any) -> Iterator[bytes]:
     while block := begin or handle.read(BLOCK_BYTES):
         begin = b""
         lines = block + handle.readline()
+        if _PYTHON_LINE.match(lines):
+            raise pa.ArrowInvalid(
+                "JSON parse error: a line of Python, not JSON; json.dumps(ast.literal_eval(line)) makes JSON of it"
+            )
         if lines.lstrip().startswith(b"null") or _NULL_LINE.search(lines):
             raise pa.ArrowInvalid("JSON parse error: a line is null")
         if lines.strip():

@@ -13,7 +13,7 @@ from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.convert import decode_column, is_text, with_decimal_point
+from dssm_assets.core.sources.convert import NO_IDS, decode_column, is_text, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
 from dssm_assets.storage.sources.json_lines import text_without_values
 from dssm_assets.storage.sources.source_files import SourceFile
@@ -22,6 +22,8 @@ DS: Final = "ds"
 """The partition column: never an attribute of a user or item."""
 
 _INTEGER: Final = r"^(?:0|-?[1-9]\d{0,17})$"
+_WHOLE: Final = r"^(?:0|-?[1-9]\d{0,17})(?:\.0+)?$"
+"""An id that a dataframe turned into a float because some are missing: 17850.0."""
 _NUMBER: Final = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 """Without leading zeros, which zip codes and article numbers have."""
@@ -124,9 +126,9 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
 
 
 def _has_value(ids: Any) -> Any:
-    """Returns where ids are neither null nor NaN nor empty."""
+    """Returns where ids are neither null nor NaN nor a text that says so."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
-    return pc.fill_null(pc.and_(is_there, pc.not_equal(ids, "")), False) if is_text(ids.type) else is_there
+    return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 
 
 def _clock_fields(schema: pa.Schema, columns: dict[str, str], clock: str | None) -> tuple[pa.Field, pa.Field] | None:
@@ -152,7 +154,7 @@ def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
 
 
 class CsvTypes:
-    """Infers the types of CSV columns from all rows: int64, else float64 (not for ids), else text.
+    """Infers the types of CSV columns from all rows: int64, else float64 (not for ids, where 7.0 is 7), else text.
 
     "007" stays text because a number would lose the zeros.
     """
@@ -169,7 +171,8 @@ class CsvTypes:
             column = table.column(name)
             if column.null_count < len(column):
                 self.has_value.add(name)
-            pattern = {pa.int64(): _INTEGER, pa.float64(): _NUMBER if self.decimal_mark is None else _COMMA_NUMBER}
+            integer = _WHOLE if name in self.ids else _INTEGER
+            pattern = {pa.int64(): integer, pa.float64(): _NUMBER if self.decimal_mark is None else _COMMA_NUMBER}
             self.candidates[name] = [kind for kind in kinds if _all_match(column, pattern[kind])]
         return table
 
@@ -181,8 +184,15 @@ class CsvTypes:
                 column = table.column(name)
                 if kinds[0] == pa.float64() and self.decimal_mark is not None:
                     column = with_decimal_point(column)
-                table = table.set_column(index, name, column.cast(kinds[0]))
+                table = table.set_column(index, name, cast_text(column, kinds[0]))
         return table
+
+
+def cast_text(column: Any, kind: pa.DataType) -> Any:
+    """Returns texts as numbers; whole numbers may end in .0."""
+    if kind == pa.int64():
+        column = pc.replace_substring_regex(column, r"\.0+$", "")
+    return column.cast(kind)
 
 
 def _choose_columns(

@@ -138,6 +138,9 @@ def test_rows_without_ids_are_left_out_if_asked_for(tmp_path: Path, ending: str)
         [{"user_id": "a", "item_id": "x"}],
         [{"user_id": "d", "item_id": "z"}],
     ]
+    write(tmp_path / f"log.{ending}", log([0, 0], user_id=["NA", "c"]))
+    ((_, rows),) = read_all(table, "2026-01-01")
+    assert rows.column("user_id").to_pylist() == ["c"]
     write(tmp_path / "floats.parquet", log([0, 0], user_id=[7.0, float("nan")]))
     ((_, rows),) = read_all(behavior(tmp_path / "floats.parquet", missing_ids="drop"), "2026-01-01")
     assert rows.column("user_id").to_pylist() == [7.0]
@@ -153,6 +156,13 @@ def test_csv_codes_with_leading_zeros_are_text_with_a_decimal_comma_too(tmp_path
     (tmp_path / "u.csv").write_text("user_id;zip;price\n00012;01234;0,5\n00000;20095;-1.200,25\n")
     ((_, rows),) = read_all(users(tmp_path / "u.csv", format="csv", decimal_mark=","), "2026-01-01")
     assert rows.to_pydict() == {"user_id": ["00012", "00000"], "zip": ["01234", "20095"], "price": [0.5, -1200.25]}
+
+
+def test_csv_ids_may_have_been_floats(tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_text("user_id,size\n17850.0,1.0\n7,2.0\n")
+    rows = read(users(tmp_path / "u.csv", format="csv"), "2026-01-01")["2026-01-01"]
+    assert rows == [{"user_id": 17850, "size": 1.0}, {"user_id": 7, "size": 2.0}]
+    assert isinstance(rows[0]["user_id"], int) and isinstance(rows[0]["size"], float)
 
 
 def test_csv_ids_with_one_letter_are_text(tmp_path: Path) -> None:
@@ -411,6 +421,7 @@ def test_date_and_time_of_day_may_be_two_columns(
         ('{"user_id": 1}\n{"user_id":\n"a"}', r"Column\(/user_id\) changed from number to string in row 1"),
         ('null\n{"user_id": 1}', "expected JSON lines: an object per line, got JSON parse error: a line is null"),
         ('{"user_id": 1}\n null \r\n{"user_id": 1}', "an object per line, got JSON parse error: a line is null"),
+        ("{'user_id': 1}\n", "a line of Python, not JSON; json.dumps"),
         ("", r"column user_id \(our user_id\): expected the column to exist, got columns none"),
     ],
 )
