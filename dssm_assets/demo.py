@@ -25,6 +25,7 @@ from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets.storage.instance_file import write_instance_file
+from dssm_assets.storage.local_files import write_atomic
 
 ORIGINAL_YEAR = 2017
 NAME = "demo"
@@ -50,9 +51,7 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
         shutil.copyfile(PACKAGED_CONFIG.with_name("complete_journey.fg.json"), home / "complete_journey.fg.json")
         write_instance_file(home)
         text = _shift_calendar(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)
-        staged = config_path.with_suffix(".part")
-        staged.write_text(text, encoding="utf-8")
-        staged.replace(config_path)
+        write_atomic(config_path, [text.encode()])
     loaded = load_config(config_path, home)
     if loaded.config.name != NAME:
         got = f"{config_path} with the name {loaded.config.name!r}"

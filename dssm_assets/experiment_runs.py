@@ -27,6 +27,7 @@ from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.steps.experiments import check_experiment, experiment_days, is_fitted, read_settings
 from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.local_files import write_atomic
 
 ADOPT = "adopt"
 """`experiment adopt NAME` adopts, so no experiment has this name."""
@@ -146,9 +147,7 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
         raise ConfigError(Fault(f"experiment {name}", "settings that differ from the configuration", "none", remedy))
     text = edit_yaml(path.read_text(encoding="utf-8"), settings, f"experiment {name}")
     parse_config(yaml.safe_load(text), where=f"configuration {path.name}")
-    staged = path.with_suffix(path.suffix + ".part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    write_atomic(path, [text.encode()])
     return Adoption(
         path, days[-1], {key: (json_value_of(workspace.config, key), value) for key, value in sorted(settings.items())}
     )

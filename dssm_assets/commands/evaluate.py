@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from dssm_assets.commands.recall import parse_json
@@ -41,12 +42,18 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("-k", type=_cut_offs, default=(10, 50, 100, 200), help="cut-offs (default: 10,50,100,200)")
     parser.add_argument("--metric", choices=METRICS, default="ip", help="how vectors are compared (default: ip)")
-    parser.add_argument("--bootstrap", type=_samples, default=1000, help="resamples of the 95%% interval (default: 1000)")
-    parser.add_argument("--seed", type=_seed, default=17, help="seed of the resamples (default: 17)")
+    parser.add_argument(
+        "--bootstrap", type=partial(_whole, most=100_000), default=1000, help="resamples of the 95%% interval (default: 1000)"
+    )
+    parser.add_argument(
+        "--seed", type=partial(_whole, least=0, most=2**63 - 1), default=17, help="seed of the resamples (default: 17)"
+    )
     parser.add_argument(
         "--block-size", type=_whole, default=4096, help="vectors searched at once, which bounds memory (default: 4096)"
     )
-    parser.add_argument("--threads", type=_threads, default=1, help="blocks searched at the same time (default: 1)")
+    parser.add_argument(
+        "--threads", type=partial(_whole, most=1024), default=1, help="blocks searched at the same time (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object only")
     out = parser.add_argument_group("files to write, at any fsspec URL")
     out.add_argument("--detail", metavar="OUT.parquet", help="each user's list, hits and misses")
@@ -81,14 +88,11 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     )
     result = evaluate_files(files, settings)
     if parsed.json:
-        print(json.dumps({**_settings(parsed), "results": _rows(result), "who": asdict(result.who)}, ensure_ascii=False))
+        stated = {name: getattr(parsed, name) for name in ("metric", "bootstrap", "seed")}
+        print(json.dumps({**stated, "results": _rows(result), "who": asdict(result.who)}, ensure_ascii=False))
     else:
         _print(result)
     return 0
-
-
-def _settings(parsed: argparse.Namespace) -> dict[str, Any]:
-    return {"metric": parsed.metric, "bootstrap": parsed.bootstrap, "seed": parsed.seed}
 
 
 def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
@@ -146,15 +150,3 @@ def _whole(text: str, least: int = 1, most: int = 1_000_000) -> int:
     if not digits.isdecimal() or len(digits) > 20 or not least <= int(digits) <= most:
         raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most:,}, got {text[:40]!r}")
     return int(digits)
-
-
-def _samples(text: str) -> int:
-    return _whole(text, most=100_000)
-
-
-def _threads(text: str) -> int:
-    return _whole(text, most=1024)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0, 2**63 - 1)

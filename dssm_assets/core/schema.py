@@ -65,12 +65,8 @@ class TableSpec:
         for spec in self.columns:
             if spec.name == column:
                 return spec.description
-        fitting = [pattern for pattern in self.extra if _fits(pattern, column)]
+        fitting = [pattern for pattern in self.extra if fnmatch.fnmatchcase(column, pattern)]
         return self.extra[max(fitting, key=len)] if fitting else ""
-
-
-def _fits(pattern: str, column: str) -> bool:
-    return fnmatch.fnmatchcase(column, pattern)
 
 
 def is_id_type(arrow_type: pa.DataType) -> bool:

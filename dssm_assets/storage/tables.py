@@ -179,7 +179,7 @@ class TableStore:
             ]
             return pa.concat_tables([file.read(columns=wanted, use_threads=is_large).select(wanted) for file in files])
 
-    def read_day(self, asset: str, ds: str, columns: Sequence[str] | None = None) -> tuple[Manifest, pa.Table]:
+    def read_day(self, asset: str, ds: str) -> tuple[Manifest, pa.Table]:
         """Returns the partition of a day and its rows; if it is written again meanwhile, the newer one.
 
         Raises:
@@ -188,9 +188,9 @@ class TableStore:
         for _ in range(_READ_TRIES - 1):
             manifest = self.partitions.manifest(asset, ds)
             with contextlib.suppress(PartitionReplacedError):
-                return manifest, self.read(manifest, columns)
+                return manifest, self.read(manifest)
         manifest = self.partitions.manifest(asset, ds)
-        return manifest, self.read(manifest, columns)
+        return manifest, self.read(manifest)
 
     def batches(
         self,

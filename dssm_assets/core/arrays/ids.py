@@ -97,10 +97,10 @@ def find_positions(ids: pa.Array, values: pa.Array) -> IntArray:
     return found
 
 
-def format_ids(ids: pa.Array, rows: Any, limit: int = _SHOWN_IDS) -> str:
+def format_ids(ids: pa.Array, rows: Any) -> str:
     """Returns the ids of the first of these rows as text, for messages."""
-    first = [str(ids[int(row)]) for row in rows[:limit]]
-    return ", ".join(first) + ("" if len(rows) <= limit else ", ...")
+    first = [str(ids[int(row)]) for row in rows[:_SHOWN_IDS]]
+    return ", ".join(first) + ("" if len(rows) <= _SHOWN_IDS else ", ...")
 
 
 class IdIndex:

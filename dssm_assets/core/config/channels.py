@@ -43,16 +43,14 @@ class Channel(Section):
     )
 
 
-def _all_channels() -> list[Channel]:
-    return [Channel(name=name) for name in ChannelName]
-
-
 class Channels(Section):
     """The channels of the merged list, which is evaluated and served next to the list of the vectors alone."""
 
     is_enabled: bool = Field(default=True, description="Whether lists are merged: evaluated and served.")
     sources: list[Channel] = Field(
-        default_factory=_all_channels, min_length=1, description="The channels. `vectors` is one of them."
+        default_factory=lambda: [Channel(name=name) for name in ChannelName],
+        min_length=1,
+        description="The channels. `vectors` is one of them.",
     )
     depth: int = Field(
         default=500,

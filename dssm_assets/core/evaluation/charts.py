@@ -32,7 +32,7 @@ from dssm_assets.core.evaluation.labels import (
     scorers_in_order,
 )
 from dssm_assets.core.evaluation.rates import DAY
-from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.scopes import Population
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,27 +85,20 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def hit_rate_png(
-    total: pa.Table,
-    *,
-    scopes: Sequence[Scope] = CHART_SCOPES,
-    population: Population = Population.WARM,
-    spans: Spans | None = None,
-) -> bytes:
-    """Returns a PNG with one panel per scope: hit_rate@k of the model and every baseline, with 95% intervals.
+def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
+    """Returns a PNG with one panel per scope with users: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
-        scopes: the panels, row by row; scopes without users are left out.
         spans: days that the baselines read, for their names.
 
     Raises:
         InputError: if no scope has users.
     """
-    rows = [row for row in total.to_pylist() if row[POPULATION] == population]
-    shown = [scope for scope in scopes if any(row[SCOPE] == scope for row in rows)]
+    rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
+    shown = [scope for scope in CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
     if not shown:
         raise InputError(
-            Fault("hit rate chart", f"rows of population {population}", "none", "draw a population that has users")
+            Fault("hit rate chart", f"rows of population {Population.WARM}", "none", "draw a population that has users")
         )
     columns = min(len(shown), PANELS_IN_ROW)
     panel_rows = math.ceil(len(shown) / columns)
@@ -280,19 +273,16 @@ MARKERS = ("s", "^", "v", "D", "P", "X", "*")
 MAX_TICKS = 7
 
 
-def trend_png(trend: pa.Table, k: int, scopes: Sequence[Scope] = TREND_SCOPES) -> bytes:
+def trend_png(trend: pa.Table, k: int) -> bytes:
     """Returns a PNG with one panel per scope: hit_rate@k over the days, the model's with its 95% interval as a band.
 
     Days are placed by date, so a day that was not evaluated leaves a wider step.
-
-    Args:
-        scopes: the panels, left to right; scopes without rows are left out.
 
     Raises:
         InputError: if no scope has rows.
     """
     rows = trend.to_pylist()
-    shown = [scope for scope in scopes if any(row[SCOPE] == scope for row in rows)]
+    shown = [scope for scope in TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]
     if not shown:
         raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
     figure = new_figure(min(4.6 * len(shown), 11.4) + 0.3, 4.0)

@@ -130,15 +130,16 @@ def color_of(scorer: str) -> str:
     return SCORERS[scorer].color if scorer in SCORERS else "#999999"
 
 
-def scorers_in_order(names: Iterable[str], spans: Spans | None = None, *, has_parts: bool = False) -> list[str]:
+def scorers_in_order(names: Iterable[str], spans: Spans | None = None) -> list[str]:
     """Returns distinct scorers in the order of the table, then the others by name.
+
+    Without the channels alone and the merged lists without a channel, which have a table of their own.
 
     Args:
         names: of scorers, repeated or not.
         spans: days that the baselines count. Where recent popularity counts the whole window, it is popularity, and left out.
-        has_parts: with the channels alone and the merged lists without a channel, which have a table of their own.
     """
-    names = [name for name in names if has_parts or not is_part(name)]
+    names = [name for name in names if not is_part(name)]
     if spans is not None and spans.recent == spans.window and "popularity" in names:
         names = [name for name in names if name != "recent_popularity"]
     known = {name: place for place, name in enumerate(SCORERS)}

@@ -317,17 +317,17 @@ TREND_SCHEMA = pa.schema(
 )
 
 
-def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int, population: Population = Population.WARM) -> pa.Table:
+def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
     """Returns day, scope, scorer, hit_rate, ci_low, ci_high, users at one k; days in the given order.
 
-    A day that was scored at other k, or that has no users in the population, has no rows: a gap is shown as a gap.
+    A day that was scored at other k, or that has no known users, has no rows: a gap is shown as a gap.
 
     Args:
         totals: (YYYY-MM-DD, total_hit_rate of that day); one is in memory at a time.
     """
     parts = [TREND_SCHEMA.empty_table()]
     for day, total in totals:
-        is_wanted = pc.and_(pc.equal(total.column("k"), k), pc.equal(total.column(POPULATION), str(population)))
+        is_wanted = pc.and_(pc.equal(total.column("k"), k), pc.equal(total.column(POPULATION), str(Population.WARM)))
         rows = total.filter(is_wanted).select(TREND_COLUMNS)
         days = pa.array([day] * rows.num_rows, pa.string())
         parts.append(rows.add_column(0, DAY, days).cast(TREND_SCHEMA))

@@ -44,7 +44,7 @@ _SHOWN: Final = 80
 _INT64_END: Final = 2**63
 
 
-def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str = "name an existing column") -> BoolArray:
+def mask_items(table: pa.Table, wanted: Any, remedy: str = "name an existing column") -> BoolArray:
     """Returns which items pass a filter, bool [I].
 
     Args:
@@ -59,18 +59,18 @@ def mask_items(table: pa.Table, wanted: Any, where: str = "filters", remedy: str
     if max(count, len(groups)) > MAX_CONDITIONS:
         got = f"{count} in {len(groups)} objects"
         raise InputError(
-            Fault(where, f"at most {MAX_CONDITIONS} conditions", got, "write one list of values in place of several")
+            Fault("filters", f"at most {MAX_CONDITIONS} conditions", got, "write one list of values in place of several")
         )
     reader = _Reader(table, remedy)
     passes = np.zeros(table.num_rows, bool)
     for number, group in enumerate(groups):
-        place = f"{where}[{number}]" if isinstance(wanted, list) else where
+        place = f"filters[{number}]" if isinstance(wanted, list) else "filters"
         if not isinstance(group, Mapping) or not group:
             reader.faults.append(Fault(place, "an object of column and condition", _shown(group), "write {column: condition}"))
             continue
         passes |= reader.mask_all(group, place)
     if not groups:
-        reader.faults.append(Fault(where, "at least one object of conditions", "none", "leave the filter out"))
+        reader.faults.append(Fault("filters", "at least one object of conditions", "none", "leave the filter out"))
     InputError.raise_if(reader.faults)
     return passes
 

@@ -103,17 +103,13 @@ def collision_frac(hashes: Any, bucket_count: int) -> float:
     Raises:
         ValueError: bucket_count is below 1.
     """
-    _check(bucket_count)
+    if bucket_count < 1:
+        raise ValueError(f"hash values need 1 bucket or more, got {bucket_count}")
     buckets = hash_bucket(np.asarray(hashes), bucket_count)
     if not len(buckets):
         return 0.0
     _, counts = np.unique(buckets, return_counts=True)
     return float(counts[counts > 1].sum() / len(buckets))
-
-
-def _check(bucket_count: int) -> None:
-    if bucket_count < 1:
-        raise ValueError(f"hash values need 1 bucket or more, got {bucket_count}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -266,44 +267,18 @@ def _squared_deviations(vectors: Vectors) -> Numbers:
     return _squared_norm(vectors.with_numbers(vectors.numbers - means))
 
 
-def _variance(vectors: Vectors) -> Numbers:
-    variance: Numbers = _squared_deviations(vectors) / vectors.lengths
-    return variance
+def _variance(vectors: Vectors, without: int = 0) -> Numbers:
+    return without_infinities(_squared_deviations(vectors) / (vectors.lengths - without))
 
 
-def _pop_variance(vectors: Vectors) -> Numbers:
-    return without_infinities(_squared_deviations(vectors) / (vectors.lengths - 1))
-
-
-def _std_dev(vectors: Vectors) -> Numbers:
-    deviation: Numbers = np.sqrt(_variance(vectors))
-    return deviation
-
-
-def _pop_std_dev(vectors: Vectors) -> Numbers:
-    deviation: Numbers = np.sqrt(_pop_variance(vectors))
-    return deviation
-
-
-def _by_name(*functions: Function) -> Mapping[str, Function]:
-    return MappingProxyType({function.name: function for function in functions})
-
-
-VECTOR_FUNCTIONS: Final = _by_name(
-    Function("len", 1, lambda vectors: vectors.lengths),
-    Function("l2_norm", 1, _l2_norm),
-    Function("squared_norm", 1, _squared_norm),
-    Function("dot", 2, _dot),
-    Function("euclid_dist", 2, _euclid_dist),
-    Function("std_dev", 1, _std_dev),
-    Function("pop_std_dev", 1, _pop_std_dev),
-    Function("variance", 1, _variance),
-    Function("pop_variance", 1, _pop_variance),
-    Function("reduce_min", 1, lambda vectors: _reduce(np.minimum, vectors)),
-    Function("reduce_max", 1, lambda vectors: _reduce(np.maximum, vectors)),
-    Function("reduce_sum", 1, _sum),
-    Function("reduce_mean", 1, _mean),
-    Function("reduce_prod", 1, lambda vectors: _reduce(np.multiply, vectors)),
+VECTOR_FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
+    _table(1, {"len": lambda vectors: vectors.lengths, "l2_norm": _l2_norm, "squared_norm": _squared_norm})
+    | _table(2, {"dot": _dot, "euclid_dist": _euclid_dist})
+    | _table(1, {"variance": _variance, "pop_variance": partial(_variance, without=1)})
+    | _table(1, {"std_dev": lambda vectors: np.sqrt(_variance(vectors))})
+    | _table(1, {"pop_std_dev": lambda vectors: np.sqrt(_variance(vectors, 1))})
+    | _table(1, {"reduce_min": partial(_reduce, np.minimum), "reduce_max": partial(_reduce, np.maximum)})
+    | _table(1, {"reduce_sum": _sum, "reduce_mean": _mean, "reduce_prod": partial(_reduce, np.multiply)})
 )
 """Functions of one or two vectors.
 

@@ -82,14 +82,6 @@ def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
     return MaskedPairs(rows[order], columns[order])
 
 
-def _no_rows() -> IntArray:
-    return np.zeros(0, np.int64)
-
-
-def _no_numbers() -> Tensor:
-    return torch.zeros(0)
-
-
 @dataclass(frozen=True)
 class LossTerms:
     """Corrections, weights and masks of one batch.
@@ -113,8 +105,8 @@ class LossTerms:
     weight: Tensor
     masked: MaskedPairs
     logits_chunk_rows: int
-    hard_rows: IntArray = field(default_factory=_no_rows)
-    hard_correction: Tensor = field(default_factory=_no_numbers)
+    hard_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    hard_correction: Tensor = field(default_factory=lambda: torch.zeros(0))
     bfloat16: bool = False
 
     def to(self, device: torch.device) -> LossTerms:
