@@ -1,8 +1,4 @@
-"""The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder.
-
-Belongs here: the attributes of defs.yaml, where an instance stores its tables, and what `dg scaffold defs` writes. Does not belong
-here: the graph (`definitions.py`), deriving a configuration from tables (`steps/starter.py`).
-"""
+"""The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,4 @@
-"""`dssm-assets demo`: the whole graph on a year of real grocery purchases.
-
-Belongs here: preparing the home folder, what is made. Does not belong here: planning and making runs (`materialize.py`), what
-an asset computes, printing (`terminal.py`).
-"""
+"""`dssm-assets demo`: the whole graph on a year of real grocery purchases."""
 
 import datetime as dt
 import shutil

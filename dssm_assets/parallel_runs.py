@@ -2,9 +2,6 @@
 
 A run begins when the runs that it needs have ended. Processes are spawned, and import what they need while the first run is
 made. Calls of their observers are forwarded to this process.
-
-Belongs here: which run may begin, processes and what they exchange. Does not belong here: which runs there are
-(`materialize.py`), one run (`defs/runs.py`).
 """
 
 import multiprocessing

@@ -2,8 +2,6 @@
 
 Which configuration and home are read is the rule of `storage/config_choice.py`, as for every command: in the folder of a
 config.yaml, or of the demo's .dssm, no argument is needed. Nothing here needs Dagster.
-
-Belongs here: calls for notebooks and for assets of other projects. Does not belong here: how anything is stored or searched.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The bench of a machine: its limits, the rate of every part of the library, and the share of the limit that each part reaches.
-
-Belongs here: the order of the parts, rates and limits. Does not belong here: the parts (`parts.py`), printing
-(`commands/bench.py`).
-"""
+"""The bench of a machine: its limits, the rate of every part of the library, and the share of the limit that each part reaches."""
 
 from __future__ import annotations
 

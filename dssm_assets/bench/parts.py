@@ -2,9 +2,6 @@
 
 The least work is the products of towers, logits and distances, and the bytes of inputs, outputs and embedding rows. All other
 work of a part (hashing, sorting, drawing negatives) makes its share of the limit smaller than one.
-
-Belongs here: what is timed, and the least work of a row. Does not belong here: the data (`generated.py`), the limits of the
-machine and the order of the parts (`machine_bench.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`dssm-assets bench`: the speed of each part of the library on this machine, next to the limits of the hardware.
-
-Belongs here: arguments and printing. Does not belong here: the measurement (`dssm_assets/bench`).
-"""
+"""`dssm-assets bench`: the speed of each part of the library on this machine, next to the limits of the hardware."""
 
 from __future__ import annotations
 

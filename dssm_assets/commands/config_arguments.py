@@ -1,7 +1,4 @@
-"""The arguments --config, --home and --scene, and the first line of a command, which says what they came to.
-
-Belongs here: the arguments and that line. Does not belong here: the rule (`storage/config_choice.py`).
-"""
+"""The arguments --config, --home and --scene, and the first line of a command, which says what they came to."""
 
 from __future__ import annotations
 

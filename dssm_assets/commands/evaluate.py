@@ -1,7 +1,4 @@
-"""`dssm-assets evaluate`: score your own user and item vectors.
-
-Belongs here: arguments and printing. Does not belong here: the evaluation (`core/evaluation/external_evaluation.py`).
-"""
+"""`dssm-assets evaluate`: score your own user and item vectors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`dssm-assets experiment` and `experiments`: other settings tried next to the regular run, compared, and adopted.
-
-Belongs here: arguments and printing. Does not belong here: runs and adopting (`experiment_runs.py`).
-"""
+"""`dssm-assets experiment` and `experiments`: other settings tried next to the regular run, compared, and adopted."""
 
 from __future__ import annotations
 

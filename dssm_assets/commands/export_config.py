@@ -1,7 +1,4 @@
-"""`dssm-assets export-config`: writes the training run of a day as a configuration of EasyRec or TorchEasyRec.
-
-Belongs here: arguments and printing. Does not belong here: which key becomes what (`core/easyrec`), files (`steps/easyrec_files.py`).
-"""
+"""`dssm-assets export-config`: writes the training run of a day as a configuration of EasyRec or TorchEasyRec."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`dssm-assets fit`: one of the processes, on one machine or several, that fit a day's towers together under torchrun.
-
-Belongs here: arguments and the environment that torchrun sets. Does not belong here: the fit (`steps/dssm_model.py`).
-"""
+"""`dssm-assets fit`: one of the processes, on one machine or several, that fit a day's towers together under torchrun."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`dssm-assets hit-rates`, and the hit rates that `demo` and `materialize` print at their end.
-
-Belongs here: arguments, which day is printed, why there is nothing to print. Does not belong here: the tables (`terminal.py`).
-"""
+"""`dssm-assets hit-rates`, and the hit rates that `demo` and `materialize` print at their end."""
 
 from __future__ import annotations
 

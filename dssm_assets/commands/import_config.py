@@ -1,7 +1,4 @@
-"""`dssm-assets import-config`: writes config.yaml and fg.json for a configuration of EasyRec or TorchEasyRec.
-
-Belongs here: arguments and printing. Does not belong here: what a field becomes (`core/easyrec`), files (`steps/easyrec_files.py`).
-"""
+"""`dssm-assets import-config`: writes config.yaml and fg.json for a configuration of EasyRec or TorchEasyRec."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`dssm-assets recall`: items from the serving bundle, for a user, for features, or for an item.
-
-Belongs here: arguments, where the bundle is stored, printing. Does not belong here: the list (`serving/recall_engine.py`).
-"""
+"""`dssm-assets recall`: items from the serving bundle, for a user, for features, or for an item."""
 
 from __future__ import annotations
 

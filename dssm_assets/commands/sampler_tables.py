@@ -1,7 +1,4 @@
-"""`dssm-assets sampler-tables`: writes the text tables of negative samplers that EasyRec and graph-learn read, and reads them.
-
-Belongs here: arguments and printing. Does not belong here: rows and files (`steps/sampler_files.py`).
-"""
+"""`dssm-assets sampler-tables`: writes the text tables of negative samplers that EasyRec and graph-learn read, and reads them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`dssm-assets tune`: searches settings that recall more, and writes the best as a configuration.
-
-Belongs here: arguments and printing. Does not belong here: trials (`steps/tuning.py`).
-"""
+"""`dssm-assets tune`: searches settings that recall more, and writes the best as a configuration."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`dssm-assets validate`: checks the configuration against its data, before any run.
-
-Belongs here: arguments and printing. Does not belong here: the checks (`steps/config_checks.py`).
-"""
+"""`dssm-assets validate`: checks the configuration against its data, before any run."""
 
 from __future__ import annotations
 

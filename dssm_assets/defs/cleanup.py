@@ -1,7 +1,4 @@
-"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset.
-
-Does not belong here: what is removed (`steps/cleaning.py`).
-"""
+"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset."""
 
 import warnings
 from collections import Counter

@@ -2,8 +2,6 @@
 
 `steps_of("evaluation").ground_truth` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
 is first called. A process that only shows the graph then loads neither torch, faiss, pandas nor an engine.
-
-Belongs here: finding a step by its name, and its place in the source code. Does not belong here: what steps do.
 """
 
 import importlib

@@ -1,8 +1,4 @@
-"""The forms of the Launchpad, and the experiment that a run's settings ask for.
-
-Belongs here: which settings a form offers, reading them from a run's configuration. Does not belong here: how an experiment
-changes the configuration (`core/experiments.py`), and how one asset runs in it (`asset_run.py`).
-"""
+"""The forms of the Launchpad, and the experiment that a run's settings ask for."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

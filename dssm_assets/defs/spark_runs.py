@@ -3,9 +3,6 @@
 Log lines of the job appear in the run while it works. Its results arrive as custom messages, one per day, and become
 metadata, checks and data versions through the same code as those of a step in this process: Pipes' own report of a
 materialization has no partition.
-
-Belongs here: the command, its environment, reading its messages, ending it with its run. Does not belong here: what the
-job does (`deployment/spark_job.py`).
 """
 
 import os

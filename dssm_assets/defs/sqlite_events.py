@@ -1,8 +1,4 @@
-"""Quick event writes of runs inside this process, on Dagster's SQLite storage.
-
-Belongs here: a connection that stays open, and one transaction per batch of events. Postgres does both by itself. Does not
-belong here: what is run (`runs.py`).
-"""
+"""Quick event writes of runs inside this process, on Dagster's SQLite storage."""
 
 import json
 import os

@@ -3,9 +3,6 @@
 A run of `dssm-assets materialize` works in the command's process: no run launcher knows it. If it is killed, the run stays
 "started", occupies the queue and its pool's slot, and no run monitoring notices. So each run is tagged with its process; a
 command also reports every minute that it lives, for daemons on other machines.
-
-Belongs here: the tag, the reports, the verdict on a process, ending the runs of dead processes. Does not belong here: launching
-runs, asking code servers (`watched_launcher.py`) and Kubernetes (`watched_k8s_launcher.py`).
 """
 
 from __future__ import annotations

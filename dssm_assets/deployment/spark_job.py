@@ -6,8 +6,6 @@ The job is described by the extras of the Pipes context (`spark_messages.py`). L
 a custom message for each finished day, or one that says why the job failed. Pipes' parameters come from the environment, or
 from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) with launchers that pass arguments, such as EMR.
 The parameters say where messages go: a file, standard output, or an S3 bucket.
-
-Belongs here: that program. Does not belong here: submitting it (`defs/spark_runs.py`), the steps.
 """
 
 from __future__ import annotations

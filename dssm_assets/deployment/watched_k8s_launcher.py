@@ -2,8 +2,6 @@
 
 It looks for the Kubernetes job of each run in progress. A run of `dssm-assets materialize` in a pod of another purpose has
 none, so run monitoring would mark it as failed while it works.
-
-Belongs here: which runs have a job. Does not belong here: jobs, which Dagster makes; processes (`run_owner.py`).
 """
 
 from __future__ import annotations

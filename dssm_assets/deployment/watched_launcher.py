@@ -2,8 +2,6 @@
 
 With the default launcher, runs are processes of the code server, and run monitoring cannot ask for their health: a
 run whose container is killed stays "started" forever, occupies the queue and its pool, and is not retried.
-
-Belongs here: the health check. Does not belong here: launching runs, which Dagster does; processes (`run_owner.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Who may ask the service, and the log of who asked: an API key, an id for each request, one line of JSON per answer.
 
 The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged.
-
-Belongs here: headers and the log. Does not belong here: limits (`http.py`), TLS (`server.py`).
 """
 
 from __future__ import annotations

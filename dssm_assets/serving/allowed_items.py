@@ -1,8 +1,5 @@
 """Which items of a bundle a list may contain: by the conditions of a request, and by lists of the shop (blocked, in stock).
 
-Belongs here: from conditions to the items that pass, kept for the next request with the same conditions. Does not belong here: the
-form of conditions (`core/retrieval/item_filter.py`), the search (`recall_engine.py`), reading the shop's lists (`shop_lists.py`).
-
 Shapes: I items.
 """
 

@@ -1,8 +1,4 @@
-"""What the event loop asks the engine's process for: the bytes of requests, answered together, and the bytes of their answers.
-
-Belongs here: from calls to answers in JSON or Arrow. Does not belong here: the form of requests (`request_body.py`), the lists
-(`recall_engine.py`), how calls get here (`engine_process.py`).
-"""
+"""What the event loop asks the engine's process for: the bytes of requests, answered together, and the bytes of their answers."""
 
 from __future__ import annotations
 

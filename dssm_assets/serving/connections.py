@@ -1,8 +1,5 @@
 """Connections of the HTTP service: how many there are, how long a client may take, how large the head of a request may be.
 
-Belongs here: what happens before a request reaches the application, and after its answer has left it. Does not belong here: bodies
-and requests at once (`http.py`).
-
 uvicorn closes unused connections and bounds the time of a shutdown; those options are used. Its `limit_concurrency` is not: it counts
 connections instead of requests, so clients that send nothing would keep others out, and it has no Retry-After. It also waits without
 end for a head that does not come and for a client that does not read.

@@ -3,9 +3,6 @@
 Python runs one thread at a time. Next to threads that read large bodies, an event loop waits for the interpreter's lock at every read and
 write, and /health with it. So the event loop has a process of its own: it receives and sends bytes, and nothing else takes long there.
 
-Belongs here: passing calls and their answers, the state of the engine, the end of either process. Does not belong here: what a call
-computes (`calls.py`), requests (`http.py`).
-
 The engine has one thread per socket. A message is its length in 8 bytes and a pickle, of calls or of their answers: both ends are the same
 program.
 """

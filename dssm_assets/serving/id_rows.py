@@ -1,8 +1,5 @@
 """Look-up of single ids and vectors in the memory-mapped tables of a bundle.
 
-Belongs here: from one id to its row, from rows to ids, the vector of a row. Does not belong here: looking up whole columns
-of ids (`core/arrays/ids.py`).
-
 A look-up is a binary search over the sorted ids. It takes microseconds, and the index needs 8 bytes per id (16 for
 integers), however long the ids are.
 

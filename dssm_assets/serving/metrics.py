@@ -1,7 +1,4 @@
-"""The service's Prometheus metrics.
-
-Belongs here: their names, labels and buckets. Does not belong here: counting (`http.py`, `live.py`).
-"""
+"""The service's Prometheus metrics."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Why the service refuses a request that may be right, with the status of each reason, and refusals as JSON.
-
-Belongs here: the errors that limits raise, and the one form of an answer that is an error. Does not belong here: the limits
-(`core/config/service_limits.py`).
-"""
+"""Why the service refuses a request that may be right, with the status of each reason, and refusals as JSON."""
 
 from __future__ import annotations
 

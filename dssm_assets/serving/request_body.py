@@ -1,8 +1,5 @@
 """What clients send: from a query or a body to checked requests, within the limits of the service.
 
-Belongs here: the models of queries and bodies, the sizes that a body may have. Does not belong here: receiving the bytes (`http.py`)
-and the values that a feature can use (`request_encoder.py`).
-
 Sizes are checked before anything that takes time or memory: bytes before they are read as JSON, and lists before the model looks
 at their entries. The first list that is too long ends the check of its entries, so the work is bounded by the body's size.
 """

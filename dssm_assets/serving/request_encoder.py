@@ -1,9 +1,5 @@
 """The user tower's input for requests, computed by the code that computed the training rows.
 
-Belongs here: which inputs a request may have, the encoded and bucketized rows of users, the order of the history.
-Does not belong here: what a feature computes (`core/features`), what an index means to a tower (`core/models`), running
-the tower (`user_tower.py`).
-
 An input that a request lacks is missing, as a null in a table is. A context feature without any of its inputs is missing
 too, as in the stored vectors, which are computed without a context; with its inputs, the vector is one of this request.
 """

@@ -1,7 +1,4 @@
-"""The server that runs the application, with the limits of its connections and of its end.
-
-Belongs here: uvicorn's options. Does not belong here: the application (`http.py`) and arguments (`commands/serve.py`).
-"""
+"""The server that runs the application, with the limits of its connections and of its end."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again when it changes. Write it under another name and rename it: a
 reader may meet a file that is still being written. A list that cannot be used leaves the former one in place.
-
-Belongs here: reading the lists, what of a bundle they leave. Does not belong here: when they are read (`live.py`).
 """
 
 from __future__ import annotations

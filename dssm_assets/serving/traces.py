@@ -1,7 +1,5 @@
 """OpenTelemetry spans of requests: one per request, and in it the stages of its list as the engine has timed them.
 
-Belongs here: from times to spans. Does not belong here: the times (`calls.py`), which requests there are (`http.py`).
-
 The SDK and its exporter are an extra; the standard environment configures them (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME,
 OTEL_TRACES_SAMPLER, ...). Spans are made after the answer, from the process that speaks HTTP.
 """

@@ -8,9 +8,6 @@ accumulates. It is a bundle of its own: files that do not change are those of th
     users     those with events after the bundle's day, a new or changed profile: vector from their whole history, own items of channels
     as before statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
 
-Belongs here: what is computed again, and the files of the delta. Does not belong here: reading the days after the bundle
-(`fresh_days.py`), storing a bundle (`storage/bundles.py`).
-
 Shapes: I items, U users, D vector dimension.
 """
 

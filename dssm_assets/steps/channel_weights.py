@@ -6,9 +6,6 @@ fit. Without any, the other channels are fitted alone, and the vectors take the 
 have too few pairs, the weights of the other channels are first fitted on more days, and then drawn to those.
 
 Where `evaluation.span_days` days are evaluated together, so many are held out together, as of the beginning of the first.
-
-Belongs here: which days are held out, what is read of them. Does not belong here: the vectors of validation days
-(`validation_vectors.py`), the fit of the weights (`core/channels/fit.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Removing leftovers and expired partitions of a scene: on request, and once a day by the first run.
-
-Belongs here: which places belong to a scene, and when they are searched. Does not belong here: what a leftover is
-(`storage/leftovers.py`), when a partition expires (`retention.py`).
-"""
+"""Removing leftovers and expired partitions of a scene: on request, and once a day by the first run."""
 
 from __future__ import annotations
 

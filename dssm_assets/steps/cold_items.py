@@ -1,7 +1,4 @@
-"""Reads which items are cold on a day, and their categories.
-
-Belongs here: from partitions to `ColdItems`. Does not belong here: ranking them (`core/evaluation/cold_items.py`).
-"""
+"""Reads which items are cold on a day, and their categories."""
 
 from __future__ import annotations
 

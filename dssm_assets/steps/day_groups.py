@@ -1,8 +1,6 @@
 """Several short days at once: which days share one query or one call, so that the fixed cost of a table is not paid for every day.
 
 The partitions are those that each day alone would give. Rows of a group are bounded, so a long day is a group of its own.
-
-Belongs here: the groups, and queries over them. Does not belong here: how an engine writes several days (`storage/engines`).
 """
 
 from __future__ import annotations

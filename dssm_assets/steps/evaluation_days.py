@@ -1,7 +1,4 @@
-"""Which evaluation days have something to evaluate, known before anything is trained for them.
-
-Belongs here: the reasons to skip a day. Does not belong here: the truth itself (`evaluation.py`).
-"""
+"""Which evaluation days have something to evaluate, known before anything is trained for them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Steps of experiments: the workspace of a run with other settings, and the table that compares the results.
-
-Belongs here: opening that workspace, storing its settings, comparing hit rates. Does not belong here: which settings there
-are (`core/experiments.py`) and the forms that they come from (`defs/run_settings.py`).
-"""
+"""Steps of experiments: the workspace of a run with other settings, and the table that compares the results."""
 
 from __future__ import annotations
 

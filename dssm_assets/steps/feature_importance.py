@@ -1,7 +1,4 @@
-"""What each group of features is worth on the day's validation days: one fit without each of them.
-
-Belongs here: the groups, and the table. Does not belong here: the fits and their scores (`core/training/feature_importance.py`).
-"""
+"""What each group of features is worth on the day's validation days: one fit without each of them."""
 
 from __future__ import annotations
 

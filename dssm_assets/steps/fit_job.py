@@ -1,8 +1,4 @@
-"""A fit as a value that another process can read: paths of memory-mapped files, configuration sections, path of its state.
-
-Belongs here: `FitJob`, running it in this process, its output files, the files of its state. Does not belong here:
-which partitions it reads (`dssm_model`), starting several processes (`fit_process`).
-"""
+"""A fit as a value that another process can read: paths of memory-mapped files, configuration sections, path of its state."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
 """Data-parallel training on one machine: starting the processes, what each of them runs, choosing the error to report.
 
 `python -m torch.distributed.run --nproc-per-node N -m dssm_assets.steps.fit_process JOB OUT` runs a job file by hand.
-
-Belongs here: the launch, the process group, progress as lines of JSON, errors in files. Does not belong here: what the
-processes exchange (`core/training/distributed`), processes on several machines, which the operator starts
-(`commands/fit.py`).
 """
 
 from __future__ import annotations

@@ -2,9 +2,6 @@
 
 A day that has not ended has no partition, because its statistics would be those of a part of a day. So what is read here goes to a store
 of its own over the regular one, by the steps of the daily tables, and is removed afterwards.
-
-Belongs here: the newest rows of users and items, the events of these days. Does not belong here: what a bundle makes of them
-(`bundle_delta.py`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Processes are spawned, not forked, because a filesystem such as s3fs does not survive a fork. Each process builds its worker
 once and then processes one task after the other.
-
-Belongs here: distributing tasks to processes. Does not belong here: the tasks (`vectors.py`, `scoring.py`).
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ that wrote it may go on to read it. What stays however old it is:
 
 The partitions that a remaining one was built from may go before it: it can be read, but is computed again only after them
 (`materialize --with-upstream` makes them).
-
-Does not belong here: when that happens (`cleaning.py`), removing one partition (`storage/partitions.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What a serving bundle holds for its channels: users' own items, neighbours and counts of items, the weights of the merge.
 
 All as of the end of the bundle's day, like its vectors; the weights are those that were evaluated.
-
-Belongs here: reading it from the stored days, the files. Does not belong here: answering from them (`serving/channels.py`).
 """
 
 from __future__ import annotations

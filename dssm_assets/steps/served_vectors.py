@@ -1,9 +1,6 @@
 """Vectors of all users and items as of the end of a day, computed again for the serving bundle.
 
 The vectors of the evaluation use features as of the day before the evaluation day; a bundle serves the days after it.
-
-Belongs here: which partitions a bundle is built from, writing its ids and vectors, golden rows. Does not belong here: the
-other files of the bundle and its checks (`serving.py`).
 """
 
 from __future__ import annotations

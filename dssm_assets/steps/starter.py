@@ -1,7 +1,4 @@
-"""Writes a first configuration for the tables of a user: surveys them, guesses roles, derives and writes the files.
-
-Does not belong here: the guesses (`core/sources/column_roles.py`, `core/sources/starter_inputs.py`).
-"""
+"""Writes a first configuration for the tables of a user: surveys them, guesses roles, derives and writes the files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Reads interactions from the stored days of user history: of some users, or of all users, a few at a time.
-
-Does not belong here: what is computed from interactions (`core/evaluation/interactions.py`, `core/evaluation/baselines/`).
-"""
+"""Reads interactions from the stored days of user history: of some users, or of all users, a few at a time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Checks of the towers that need no data: what is wrong with them whatever the statistics of a window are.
-
-Belongs here: the towers as far as configuration and fg.json decide them. Does not belong here: the rules, which are defined with
-their subjects (`core/models/tower_spec.py`, `core/training/closed_form/svd_init_rules.py`).
-"""
+"""Checks of the towers that need no data: what is wrong with them whatever the statistics of a window are."""
 
 from __future__ import annotations
 

@@ -7,9 +7,6 @@ the evaluation day is not read.
 Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a study that was
 stopped and goes on proposes what it would have proposed. The study is a SQLite file in the home folder; a trial that was
 killed is started again under its name and resumes from its checkpoint.
-
-Belongs here: running trials and recording them. Does not belong here: what is searched, and the winner's file
-(`core/tuning`).
 """
 
 from __future__ import annotations

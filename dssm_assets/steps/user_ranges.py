@@ -1,8 +1,4 @@
-"""Tables of users, written one range of users after another by one process or several: each range is a file.
-
-Belongs here: the cut into ranges, writing and publishing their files. Does not belong here: the rows of a range
-(`scoring.py`), the processes (`parallel.py`).
-"""
+"""Tables of users, written one range of users after another by one process or several: each range is a file."""
 
 from __future__ import annotations
 

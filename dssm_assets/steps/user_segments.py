@@ -1,7 +1,4 @@
-"""Reads the segments of the evaluation: segments of users, tiers of items by popularity.
-
-Does not belong here: how a segment is labelled (`core/evaluation/segments.py`).
-"""
+"""Reads the segments of the evaluation: segments of users, tiers of items by popularity."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The vectors of the validation days, by the towers of the fit's search, which were not fitted to these days.
-
-Belongs here: from a stored model to vectors as of the beginning of a validation day. Does not belong here: who is scored
-and what the towers read (`core/training/validation.py`), what the vectors are compared with (`channel_weights.py`).
-"""
+"""The vectors of the validation days, by the towers of the fit's search, which were not fitted to these days."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Evaluates vectors from files: reads them, evaluates, writes the results.
-
-Does not belong here: definitions (`core/evaluation/external_evaluation.py`).
-"""
+"""Evaluates vectors from files: reads them, evaluates, writes the results."""
 
 from __future__ import annotations
 

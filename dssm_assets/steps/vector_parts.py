@@ -1,8 +1,6 @@
 """Vectors written in parts, by one process or several, and their checks: structure, and drift against the day before.
 
 A table of vectors is cut into files of PART_ROWS rows, however many processes there are, so their number changes no byte.
-
-Belongs here: parts, the two checks. Does not belong here: the towers (`vectors.py`), distributing tasks (`parallel.py`).
 """
 
 from __future__ import annotations

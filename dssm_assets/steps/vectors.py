@@ -1,9 +1,6 @@
 """Steps of the vectors: the item tower over the corpus, the user tower over all users as of the previous day.
 
 The model's tables and the histories are memory maps, so all processes of `evaluation.num_processes` share what they read.
-
-Belongs here: what each tower reads, and the form in which vectors are stored. Does not belong here: writing them in parts and
-checking them (`vector_parts.py`).
 """
 
 from __future__ import annotations

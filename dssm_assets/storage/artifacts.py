@@ -1,7 +1,4 @@
-"""Artifacts: partitions that are not tables, such as a model or memory-mapped Arrow files.
-
-Belongs here: writing and reading files by their logical names. Does not belong here: what the files mean.
-"""
+"""Artifacts: partitions that are not tables, such as a model or memory-mapped Arrow files."""
 
 from __future__ import annotations
 

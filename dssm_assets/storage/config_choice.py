@@ -17,8 +17,6 @@ and the home, where tables, models and runs go, is the first of
 
 Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home, and says so.
 Dagster records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
-
-Belongs here: that rule and the sentence that says what came out. Does not belong here: reading the file (`config_file.py`).
 """
 
 from __future__ import annotations

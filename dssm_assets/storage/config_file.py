@@ -1,7 +1,4 @@
-"""The configuration file: read, parsed, with its variables filled in.
-
-Belongs here: YAML and paths. Does not belong here: what the keys mean (`core/config`).
-"""
+"""The configuration file: read, parsed, with its variables filled in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Errors of a full disk, recognised whoever raises them: the system, Arrow, DuckDB, SQLite or an object store.
-
-Belongs here: recognising them and saying which disk is full. Does not belong here: freeing space (`leftovers.py`).
-"""
+"""Errors of a full disk, recognised whoever raises them: the system, Arrow, DuckDB, SQLite or an object store."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Files outside the store: tables that a user gives or asks for, read and written at any fsspec URL.
-
-Belongs here: opening, decoding, writing. Does not belong here: what the tables must hold (`core/`), the configured source
-tables with their layouts (`sources/`), our own partitions (`tables.py`).
-"""
+"""Files outside the store: tables that a user gives or asks for, read and written at any fsspec URL."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@
 
 Only what has not changed during the grace period is removed. On a local disk a temporary folder also stays while the process
 that made it lives, however old it is, and files are removed under the locks of their writers.
-
-Belongs here: finding and removing. Does not belong here: when that happens (`steps/cleaning.py`, `commands/cleanup.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Places that a user names: paths and fsspec URLs, opened with a typed error where that cannot work.
-
-Belongs here: an unknown protocol, a missing package, missing credentials, a host that does not answer. Does not belong here: what
-is stored there.
-"""
+"""Places that a user names: paths and fsspec URLs, opened with a typed error where that cannot work."""
 
 from __future__ import annotations
 

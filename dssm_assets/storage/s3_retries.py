@@ -2,8 +2,6 @@
 
 botocore repeats a failing request a few times, for about eight seconds, which is right for a host that does not exist. A store that
 restarts is away for longer (SeaweedFS 35 s): first it answers 500, then it takes no connections.
-
-Belongs here: which failures are waited for, and how long. Does not belong here: time limits of one connection (`locations.py`).
 """
 
 from __future__ import annotations

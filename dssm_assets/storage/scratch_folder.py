@@ -2,9 +2,6 @@
 
 A folder is locked by the process that uses it. The system gives the lock back when the process ends, however that happens; so a
 folder that can be locked is one that a killed process has left.
-
-Belongs here: making, removing and finding such folders. Does not belong here: what is in them; leftovers in a store
-(`leftovers.py`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,6 @@
 A feature's bag pools to the weighted mean sum(w * e) / sum(|w|) of its embeddings e. Equal weights give the plain mean, and a
 row with long lists or large counts does not outweigh the other features of its tower.
 
-Does not belong here: where the values come from (`table_view.py`) and which embedding table they point into
-(`core/models/embedding.py`).
-
 Letters: B rows, n values.
 """
 

@@ -3,9 +3,6 @@
 Several rows may read one sequence at different events: whatever looks back only, as causal self-attention does, runs once
 over the sequence and has the answer of every row.
 
-Does not belong here: where the events come from (`core/models/history_reader.py`), what reads them
-(`core/models/sequence_encoder.py`).
-
 Letters: B rows, S sequences, n events of all sequences, U users.
 """
 

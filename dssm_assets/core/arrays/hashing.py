@@ -5,9 +5,6 @@ value's bytes alone: it is the same on every platform and in every process.
 
 Each entry of a dictionary column is hashed once, which is ten times cheaper than hashing every row. A plain column is
 not encoded first, because encoding costs as much as hashing.
-
-Does not belong here: what text a value has (`core/features/column_values.py`) and which bucket a hash falls into
-(`core/features/buckets.py`).
 """
 
 from __future__ import annotations

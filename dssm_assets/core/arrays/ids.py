@@ -2,9 +2,6 @@
 
 Two indexes stay apart. `IdIndex` takes ids in any order and hashes in memory. `SortedIds` takes ascending ids, often
 millions of a memory-mapped file, and searches where they lie: nothing is copied, hashed or kept.
-
-Belongs here: the one form in which ids are compared, and look-up. Does not belong here: embedding indices of feature
-values, which come from the feature configuration.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """Rows of different lengths as one flat array of values and the offsets of each row (CSR layout); items excluded per user.
 
-Belongs here: what works on the values of all rows at once, without a loop over rows, and the one way to make an Arrow
-column contiguous. Does not belong here: what the values mean; the embedding indices and weights of rows (`bags.py`).
-
 Letters: R rows, n values of all rows.
 """
 

@@ -3,9 +3,6 @@
 The weights are the most probable ones if each is normally distributed around its default, or around what other days gave: few
 held-out pairs leave them near, a signal that the held-out days do not have keeps its default.
 
-Belongs here: the rows that weights are fitted on, the fit. Does not belong here: which days are held out
-(`steps/channel_weights.py`).
-
 Shapes: U users, B users of a block, C candidates, N rows, S signals, F terms.
 """
 

@@ -6,8 +6,6 @@ A signal forms a pair with itself, too. What a list says about an item of the us
 says about a new one, a long pause says less against an item that many take now: pairs say both. A candidate is any item that a
 channel proposes; the popular items follow where the candidates do not fill a list.
 
-Belongs here: candidates, their log-odds, the merged list as a scorer. Does not belong here: how weights are fitted (`fit.py`).
-
 Shapes: B users of a block, C candidates, L proposed items, S signals, K top-k.
 """
 

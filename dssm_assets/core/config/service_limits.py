@@ -1,8 +1,4 @@
-"""The section `serving.limits` of the configuration: what one request, one client and all of them together may cost.
-
-Belongs here: the limits of the HTTP service and their defaults. Does not belong here: enforcing them (`serving/connections.py`,
-`serving/http.py`, `serving/request_body.py`).
-"""
+"""The section `serving.limits` of the configuration: what one request, one client and all of them together may cost."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 PyYAML's nodes tell where each value begins and ends; the new value is written there, on one line. Comments inside a replaced
 list or mapping go with it.
-
-Belongs here: text. Does not belong here: which values (`core/experiment_settings.py`), reading and writing files.
 """
 
 from __future__ import annotations

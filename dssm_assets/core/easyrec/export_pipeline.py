@@ -1,7 +1,4 @@
-"""The training run of a day as a configuration of EasyRec or TorchEasyRec, and what neither of them can express.
-
-Belongs here: which key becomes which field. Does not belong here: what the day decided (`steps/feature_config.py`).
-"""
+"""The training run of a day as a configuration of EasyRec or TorchEasyRec, and what neither of them can express."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Fields of a message read by name, and the record of the import: whatever is not read is reported as having no counterpart.
-
-Belongs here: access to fields and the record. Does not belong here: what a field means (`import_features.py`,
-`import_settings.py`).
-"""
+"""Fields of a message read by name, and the record of the import: whatever is not read is reported as having no counterpart."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of what moved, differs or has no counterpart.
-
-Belongs here: the order of reading, the texts that are written. Does not belong here: which field becomes what (`import_features.py`,
-`import_settings.py`), files (`steps/easyrec_files.py`).
-"""
+"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of what moved, differs or has no counterpart."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Protocol buffers' text format without a schema: parsed into entries that know their place, and written.
-
-Belongs here: the grammar. Does not belong here: which fields a message has (`field_reader.py` and its callers).
-"""
+"""Protocol buffers' text format without a schema: parsed into entries that know their place, and written."""
 
 from __future__ import annotations
 

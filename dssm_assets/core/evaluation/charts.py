@@ -1,8 +1,6 @@
 """Charts as PNG bytes: hit rates of a day, hit rates by segment, the trend over days, the curves of a training.
 
 matplotlib is imported when a chart is drawn: it takes 100 MiB that most steps do not need.
-
-Does not belong here: computing what is drawn (`rates.py`, `segments.py`), names and colours of scorers (`labels.py`).
 """
 
 from __future__ import annotations

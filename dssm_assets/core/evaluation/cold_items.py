@@ -3,9 +3,6 @@
 Lists of all items cannot show it: what has no event is behind what has many, for good reason. So cold items are ranked among
 themselves, by the model's vectors and, to compare, by how popular their category is.
 
-Belongs here: the order by category, the column that categories are read from, the scorers over cold items. Does not belong here:
-counting hits (`hits.py`), reading tables (`steps/cold_items.py`).
-
 Shapes: I items, C cold items, B users of a block, K top-k.
 """
 

@@ -1,7 +1,5 @@
 """What was recalled for each user: the list, its hits and its misses. This table answers questions about single users.
 
-Does not belong here: sums over users (`rates.py`, `segments.py`).
-
 Shapes: U users, B users of a block, K top-k.
 """
 

@@ -2,8 +2,6 @@
 
 Every fault of a table is reported at once, with the first ids that have it.
 
-Does not belong here: their evaluation (`external_evaluation.py`), opening files (`steps/vector_files.py`).
-
 Shapes: N ids, V vectors, D vector dimension.
 """
 

@@ -11,8 +11,6 @@ that a hard day, on which everything finds less, does not count as a bad model:
 
 A scope with few pairs or users to find is "not enough evidence", and so is an interval wider than the baseline's own rate that leaves open
 who is ahead. That is no failure, and it is said.
-
-Does not belong here: rates and intervals (`rates.py`), stopping a bundle (a blocking check does that).
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 """Interactions: who had how many positive events on which item and when last, as compressed sparse rows.
 
-Belongs here: the structure, and summing it up from tables. Does not belong here: reading stored days
-(`steps/stored_interactions.py`), what is recommended from it (`baselines/`).
-
 Shapes: U evaluated users, V >= U all users, I items, E distinct (user, item) pairs.
 """
 

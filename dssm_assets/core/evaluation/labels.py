@@ -1,7 +1,4 @@
-"""How scorers and scopes are called, coloured and ordered wherever people read them: terminal, charts, report.
-
-Does not belong here: which baselines exist and what each is called (`baselines/registry.py`).
-"""
+"""How scorers and scopes are called, coloured and ordered wherever people read them: terminal, charts, report."""
 
 from __future__ import annotations
 

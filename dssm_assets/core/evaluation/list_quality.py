@@ -1,8 +1,6 @@
 """Quality of the lists beyond hits: coverage of the corpus, popularity bias, novelty, and the overlap with the lists of
 the previous evaluation day. Computed batch by batch.
 
-Does not belong here: hits (`rates.py`), text (`report.py`).
-
 Sources: Ge, Delgado-Battenfeld, Jannach, "Beyond accuracy" (RecSys 2010) for coverage; Zhou et al., "Solving the apparent
 diversity-accuracy dilemma of recommender systems" (PNAS 2010) for self-information as novelty.
 

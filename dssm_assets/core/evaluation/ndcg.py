@@ -3,8 +3,6 @@
 Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2, with the logarithmic
 discount from the first place on that recommender systems use.
 
-Does not belong here: ranks of truth pairs in lists (`hits.py`), means over users (`rates.py`).
-
 Shapes: U evaluated users, P truth pairs.
 """
 

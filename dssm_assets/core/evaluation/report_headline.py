@@ -2,8 +2,6 @@
 
 In this order: the merged list over all items, which is what users get; vectors alone on items that are new to a user, which is what
 they are there for; vectors alone over all items, the figure of the reference solution; vectors alone on items without any event.
-
-Belongs here: the choice of these figures and their text. Does not belong here: the sections below it (`report.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """What can be evaluated: anything that ranks items for users. The model is one scorer, every baseline another.
 
-Belongs here: the protocol, and the model as a scorer. Does not belong here: the baselines (`baselines/`), counting hits.
-
 Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
 

@@ -3,8 +3,6 @@
 Codes in closed form (`core/training/closed_form/svd_init.py`) come from the events of an item, so an item without any has none. Its
 group may have one: all items with the same values in some features, for example of one product type and one manufacturer.
 
-Belongs here: the codes of the groups, and item vectors in which they are filled in. Does not belong here: computing them.
-
 Letters: I items, G groups, F features of a group, D vector width, d width of the codes.
 """
 

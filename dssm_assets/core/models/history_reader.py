@@ -3,9 +3,6 @@
 A history is a slice of one table sorted by (user, time): the events start .. end - 1. It is read ragged, so a short
 history costs as much as its events and nothing is padded.
 
-Belongs here: reading, and the checks that histories are slices of the table and end before their sample. Does not belong
-here: where a sample's history ends (train_samples) and the weights of events (`poolings`).
-
 Letters: B rows, n events of all rows.
 """
 

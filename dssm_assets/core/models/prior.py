@@ -2,9 +2,6 @@
 
     score = u . v + p = (u, 1) . (v, p)
 
-Belongs here: the values of the prior and the longer vectors. Does not belong here: choosing its strengths
-(`core/training/closed_form/prior_choice.py`), storing vectors (`steps/vectors.py`).
-
 Letters: I items, n positive samples, D vector width.
 """
 

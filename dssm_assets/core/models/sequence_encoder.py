@@ -11,9 +11,6 @@ sequences are encoded together, nor on the events after it: one pass over a sequ
 
 Dense layers run over the events of all sequences one after another; only attention pads, in blocks of similar lengths.
 
-Belongs here: the layers. Does not belong here: which event a row reads (`core/arrays/event_sequences.py`), the tower that
-reads the state (`two_tower`).
-
 Letters: n events of all sequences, S sequences, R sequences of a block, L length of its longest, W width, H heads.
 """
 

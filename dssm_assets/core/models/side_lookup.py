@@ -1,8 +1,5 @@
 """The embedding look-ups of one tower, and what each column of them means.
 
-Belongs here: which columns the tower's layers read, which belong to embeddings that both towers share, and which are
-frozen. Does not belong here: the tables (`embedding`) and the layers (`tower`).
-
 Letters: B rows, W columns that the layers read, F frozen columns.
 """
 

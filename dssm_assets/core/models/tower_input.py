@@ -1,8 +1,5 @@
 """The input of a tower for a batch of rows, and how it is read from tables of embedding indices.
 
-Belongs here: `TowerInput` and operations on its rows, `SideReader`, and the checks of indices and weights. Does not belong
-here: the history (`history_reader`) and the vectors behind the indices (`embedding`).
-
 Letters: B rows, F single-valued features.
 """
 

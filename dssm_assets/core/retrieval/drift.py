@@ -12,8 +12,6 @@ fitted to the other.
 
 The verdict uses the aligned mean cosine. Both cosines are reported.
 
-Does not belong here: reading the partitions.
-
 Shapes: N common ids that are compared, D vector dimension.
 """
 

@@ -6,9 +6,6 @@ proven if every item that was not proposed scores less than its last item, round
 proven, for example because hundreds of items tie, is searched again among all items. So the result depends on the input
 alone, not on the processor, the threads or the block size.
 
-Belongs here: the search over vectors and the selection from a block of scores, both with one tie rule. Does not belong
-here: approximate indexes (`index.py`), and what the lists are used for (`core/evaluation`, the serving bundle).
-
 Memory beyond the vectors, per thread: about `_BLOCK_CELLS` proposals with their scores; for users without proof,
 `_DENSE_CELLS` scores. L2 needs a copy of the items.
 

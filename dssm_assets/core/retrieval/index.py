@@ -13,8 +13,6 @@ The code is of an item's difference from its cell's center.
 An item counts as found if its exact score is at least that of the k-th best item, because among equal scores any item is
 right.
 
-Does not belong here: the exact lists of the evaluation (`exact.py`), where the index is written, and serving.
-
 Shapes: I items, U users, D vector dimension, K list length.
 """
 

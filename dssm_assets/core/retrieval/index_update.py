@@ -4,8 +4,6 @@ Flat and IVF are as if built from the new vectors (IVF with its former cells and
 neighbours in the lowest layer of the graph and becomes one of theirs, so that it is found where it is now. What a search misses
 then has to be measured again, as for any graph.
 
-Belongs here: what each kind of index can do. Does not belong here: building one and measuring it (`index.py`).
-
 Shapes: I items, D vector dimension.
 """
 

@@ -1,7 +1,5 @@
 """Search for users with several vectors (interests), and for items similar to an item.
 
-Does not belong here: the search for one vector (`exact.py`).
-
 Shapes: U users, V vectors of all users, I items, Q query items, D vector dimension, M vectors per user, K top-k.
 """
 

@@ -15,8 +15,6 @@ A filter is an object of column -> condition, all of which must hold; a list of 
 
 An item of a column of lists has each entry as a value, and lacks a value if the list is empty or missing.
 
-Belongs here: the form, its faults, the items that pass. Does not belong here: the search among them (`serving/allowed_items.py`).
-
 Shapes: I items.
 """
 

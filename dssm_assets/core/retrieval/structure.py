@@ -1,8 +1,6 @@
 """Checks the structure of a table of vectors, part by part while it is written.
 
 Only the ids are kept, because uniqueness can be checked only over all of them.
-
-Does not belong here: reading vectors for a search (`vectors.py`), writing tables.
 """
 
 from __future__ import annotations

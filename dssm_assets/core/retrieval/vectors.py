@@ -1,8 +1,5 @@
 """Vectors ready for search, and the one definition of the score of two vectors.
 
-Belongs here: reading vectors from Arrow, what must hold for them, metrics, scores of given pairs. Does not belong here:
-which pairs are scored (`exact.py`).
-
 The score of a pair is the float32 nearest to a sum over dimensions, computed in float64, dimension by dimension:
 inner product and cosine sum the products (for cosine both vectors have unit length), L2 sums the squared differences and
 the score is minus that sum, so that more is better under every metric. A matrix product in float32 depends in its last

@@ -1,8 +1,4 @@
-"""Feature columns as embedding indices: what samples require of a bucketizer, and the checks of what it returns.
-
-Belongs here: the protocol and its checks; the weights next to the indices of a weighted feature. Does not belong here: how a
-value becomes a bucket (`core/statistics/bucketizer.py`) and what a weight does in a tower (`core/arrays/bags.py`).
-"""
+"""Feature columns as embedding indices: what samples require of a bucketizer, and the checks of what it returns."""
 
 from __future__ import annotations
 

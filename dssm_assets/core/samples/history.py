@@ -1,8 +1,5 @@
 """The history of every user: all positives in one array by user and time, built from the days of user_history_fg.
 
-Belongs here: the compressed sparse rows (CSR) of histories, building them, and the search for the row up to which a sample may
-look. Does not belong here: cutting a history to its last items, which the batches do (`core/training/data.py`).
-
 Letters: U users, H history rows.
 """
 

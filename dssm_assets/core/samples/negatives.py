@@ -1,8 +1,4 @@
-"""Negatives: the corpus with the weight by which each item is drawn, and hard negatives, which a user saw and did not want.
-
-Belongs here: counts of positives, weights of items, pairs of users and items that were shown without a positive. Does not belong
-here: drawing negatives (`core/models/samplers`) and embedding indices (`train_samples.discretise_items`).
-"""
+"""Negatives: the corpus with the weight by which each item is drawn, and hard negatives, which a user saw and did not want."""
 
 from __future__ import annotations
 

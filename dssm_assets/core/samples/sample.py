@@ -1,8 +1,4 @@
-"""The sample: which events of a day become labelled rows, which rows are positives, and how much a positive weighs.
-
-Belongs here: the choice of rows, labels and weights. Does not belong here: features (`sample_fg.py`), and the hour and weekday
-of an event, which the behaviour table of features_raw has already.
-"""
+"""The sample: which events of a day become labelled rows, which rows are positives, and how much a positive weighs."""
 
 from __future__ import annotations
 

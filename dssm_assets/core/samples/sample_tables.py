@@ -1,10 +1,9 @@
 """Contracts of the sample tables and of the Arrow files of train_samples, with the meaning of every column.
 
-Belongs here: contracts of tables and columns of this package, and checks that a table keeps them. Does not belong here:
-contracts of other packages' tables. The descriptions of the Arrow files' columns are part of their bytes.
-
 `user_row` means two things: in sample_fg it is the row of user_features_fg of the previous day; in train_samples it is the
 row of user_rows.arrow. The same holds for `item_row`, with item_features_fg and item_rows.arrow.
+
+The descriptions of the Arrow files' columns are part of their bytes.
 """
 
 from __future__ import annotations

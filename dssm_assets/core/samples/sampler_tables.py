@@ -11,8 +11,6 @@ pyarrow.csv cuts the text into lines and cells. Three things it cannot express a
 that it cannot convert, while every faulty line must be named, and it accepts more than the format does (` 1`, `0x1`, `inf`),
 so numbers are read as text and checked. It reads an empty line as a line of empty cells. It refuses to write a quotation mark
 without quoting, so lines are joined by Arrow's string functions.
-
-Belongs here: the rows of these tables, and text to tables and back. Does not belong here: files (`steps/sampler_files.py`).
 """
 
 from __future__ import annotations

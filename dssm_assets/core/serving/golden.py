@@ -1,7 +1,5 @@
 """Golden rows: rows on which the exported towers must compute the same vectors as the trained ones.
 
-Belongs here: choosing rows and comparing. Does not belong here: running an exported tower; callers pass a function for that.
-
 Letters: B rows, D vector dimension.
 """
 

@@ -1,7 +1,4 @@
-"""An ONNX graph under construction: nodes with names, constants, reshapes.
-
-Does not belong here: what a tower computes (`tower_export.py`, `encoder_export.py`).
-"""
+"""An ONNX graph under construction: nodes with names, constants, reshapes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Export of the fitted towers as ONNX models, which run without this package.
 
-Belongs here: a tower's graph and its embedding tables. Does not belong here: the graph of a sequence encoder
-(`encoder_export.py`), names and filling of inputs (`tower_layout.py`), running a model, files.
-
 The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same
 bytes on every machine. It computes what `models/tower.py` and `models/embedding.py` compute. The check `exported_towers` of
 serving_bundle compares both before each publication, so a change there without the same change here is never served.

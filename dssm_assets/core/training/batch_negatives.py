@@ -1,7 +1,5 @@
 """The negatives of a batch: which are drawn, how logits are corrected for the draw, which cells of the logits are masked.
 
-Belongs here: `NegativeRule`. Does not belong here: the distributions of the samplers (`models/samplers`), the loss.
-
 Letters: B samples of a batch, b of them of this process, N sampled, Q queued, H hard negatives, I items, U users.
 """
 

@@ -6,9 +6,6 @@ Columns of the softmax that have the same vector and the corrections c_1 .. c_k 
 mask depends on the item alone. So the loss and its gradients are unchanged, except that dropout is drawn once for all of
 them.
 
-Belongs here: which rows are equal, and the columns and terms that are left. Does not belong here: what is in a batch
-(`batches`), the tower and the loss.
-
 Letters: B samples, N sampled negatives, n rows, M distinct ones, C columns.
 """
 

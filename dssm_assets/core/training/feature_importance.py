@@ -3,8 +3,6 @@
 For every group the towers are fitted again without its features, to the days before the validation days, and compared there
 with the towers that have all features. A group that others can stand in for is worth little, although it may hold a lot.
 
-Belongs here: the fits and their scores. Does not belong here: which features form a group (`steps/feature_importance.py`).
-
 Letters: V users, I items, D vector width.
 """
 

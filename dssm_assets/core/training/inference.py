@@ -1,7 +1,5 @@
 """Vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
 
-Belongs here: inference over tables of embedding indices. Does not belong here: computing the indices and storing vectors.
-
 `ItemInference` and `UserInference` hold the towers (and the histories) and read the rows part by part, so that neither all
 indices nor all vectors are in memory at once.
 

@@ -1,7 +1,5 @@
 """Which samples are of an item that is new to its user: one that is nowhere in the history that the sample may see.
 
-Does not belong here: what is trained on (`TrainData.rows_of_days`), what is new on an evaluation day (`core/evaluation/truth.py`).
-
 Letters: B samples, U users.
 """
 

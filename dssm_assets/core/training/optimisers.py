@@ -1,7 +1,5 @@
 """How weights are updated: exact row-wise Adagrad or Adam for embedding tables, AdamW for dense layers, one schedule.
 
-Belongs here: updates and the schedule. Does not belong here: the order of a step (`trainer`), averages (`weight_average`).
-
 Letters: n values read, U distinct rows, G bags, d width of a table.
 """
 

@@ -1,7 +1,5 @@
 """What else a training step may do: the hook protocol, the queue of earlier batches' items, the moving average of weights.
 
-Does not belong here: the step itself (`trainer`).
-
 Letters: B samples, D vector width.
 """
 

@@ -1,8 +1,5 @@
 """How well towers recall what happened on days that they were not trained on.
 
-Belongs here: who is scored, hit_rate@k of towers on them, the score after an epoch. Does not belong here: how the prior is
-chosen (`closed_form/prior_choice.py`), what follows from a score (`loop.py`).
-
 hit_rate@k = truth pairs whose item is among the k best of their user / truth pairs, by exact search over the corpus.
 
 Letters: V users who are scored, B users of a block, I items, K interests, D vector width.

@@ -3,8 +3,6 @@
 The space is small: settings that matter on logs of every kind (`docs/recall_experiments.md`) and that need no other
 features or samples. The configured value of each is inside, so the first trial is the configuration as it is. Epochs are not
 searched: every trial stops at its best one on the validation days.
-
-Belongs here: parameters and how their values become settings. Does not belong here: who proposes values (`steps/tuning.py`).
 """
 
 from __future__ import annotations

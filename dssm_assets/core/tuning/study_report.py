@@ -1,7 +1,4 @@
-"""The trials of a study as a table, and the configuration of its winner.
-
-Belongs here: text. Does not belong here: running trials (`steps/tuning.py`).
-"""
+"""The trials of a study as a table, and the configuration of its winner."""
 
 from __future__ import annotations
 

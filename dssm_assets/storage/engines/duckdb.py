@@ -1,8 +1,4 @@
-"""The default engine: embedded DuckDB, and kernels in this process.
-
-Belongs here: connections, binding partitions, streaming results, ranges of keys. Does not belong here: the interface of an
-engine (`engine.py`).
-"""
+"""The default engine: embedded DuckDB, and kernels in this process."""
 
 from __future__ import annotations
 

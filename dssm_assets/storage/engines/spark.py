@@ -2,9 +2,6 @@
 
 Rows never pass through the driver. Workers write partitions with the store's own code (pyarrow, fsspec), so each worker needs
 the package, its dependencies and access to the store; a store in a local folder must be the same folder on every machine.
-
-Belongs here: binding partitions, sending work, publishing. Does not belong here: the functions that are sent
-(`spark_tasks.py`).
 """
 
 from __future__ import annotations

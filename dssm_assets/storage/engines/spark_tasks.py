@@ -4,8 +4,6 @@ A result leaves Spark in two steps. First each task of the query stages its rows
 row counts are known, the fragments are cut into parts of PART_ROWS rows. So the files follow from the rows and their order
 alone and not from how Spark distributed them: a partition that is materialized again from equal inputs has an equal digest,
 and a shuffle of 200 tasks does not leave 200 small files. The driver sees row counts and file names only.
-
-Belongs here: functions that are sent to workers, and what they return. Does not belong here: sending them (`spark.py`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ An operator is a pydantic model of its keys in fg.json and one pure function, `c
 expression, all with R rows, and returns R rows: float32 for a number, dictionary<string> for a category, lists of them
 where a row holds several. Null (or an empty list) is missing. Row i of the result depends only on row i of the inputs, so
 that a request gets the same features as a row of a table.
-
-Belongs here: what all feature types share. Does not belong here: the keys of one feature type (its own file).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Base of lookup_feature and match_feature: from hits, the entries of a map whose keys are requested, to values.
-
-Belongs here: how hits become a number, numbers or texts, and the join of entries with requested keys. Does not belong here:
-what each feature type counts as a hit (its own file).
-"""
+"""Base of lookup_feature and match_feature: from hits, the entries of a map whose keys are requested, to values."""
 
 from __future__ import annotations
 

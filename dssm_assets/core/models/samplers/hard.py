@@ -7,8 +7,6 @@ their users' edges allow; chance decides which rows get the remainder. A row tha
 
 These are k different edges, each with probability exactly k / d, whatever the order of the edges.
 
-Belongs here: the draw. Does not belong here: which edges exist (`core/samples/negatives.py`).
-
 Letters: B rows, I items, U users, E edges, H hard negatives of a batch.
 """
 

@@ -1,8 +1,5 @@
 """Chooses the popularity prior that recalls most of what happened on the validation days.
 
-Belongs here: the choice, from coarse to fine, over scores that are computed once. Does not belong here: what a prior is
-(`core/models/prior.py`), which towers are scored (`core/training/validation.py`).
-
 A prior is tried in units of the loss's logits: score = u . v / temperature + a ln(count + 1) + w ln(recent + .3). The chosen
 one is in units of the product, which is what is stored and searched: a and w times the temperature.
 

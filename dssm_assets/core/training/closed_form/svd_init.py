@@ -19,9 +19,6 @@ attributes, the sum of the group's columns times `group_weight`, w. An item's co
 item without events has w times its group's, times `group_scale`: its product with a user tells how much of the group is in the history. This is one
 factorisation of histories times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
 
-Belongs here: the codes, and towers that begin with them. Does not belong here: what a pooling is (`core/models/poolings`),
-how the skip connections of both towers start alike (`core/models/tower.py`).
-
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
 

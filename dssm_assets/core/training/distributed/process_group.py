@@ -5,9 +5,6 @@ towers over it. Item vectors are exchanged, so that every sample meets all colum
 batch norms, are added up. All processes make the same updates and stay equal, bit for bit. Only dropout is drawn by each
 process for its own rows.
 
-Belongs here: the exchanges and the sums. Does not belong here: which rows a process reads (`shared_batches`), tables of
-which each process holds a shard (`sharded_tables`).
-
 Letters: W processes, M rows of all processes, D vector width.
 """
 

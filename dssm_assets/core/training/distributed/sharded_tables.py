@@ -9,9 +9,6 @@ All exchanges are `torch.distributed`, on gloo and NCCL alike. On a cluster of G
 replace this class: they would implement the methods of `EmbeddingTables` from `locate_rows` to `mean_length`, and
 `own_gradients`.
 
-Belongs here: where rows lie, and the exchanges. Does not belong here: how rows are updated (`optimisers`), what else
-processes exchange (`process_group`).
-
 Letters: W processes, n requested rows, U distinct rows, d width of a table.
 """
 

@@ -6,9 +6,6 @@ each) and its sampled negatives. Of features, histories and known positives each
     user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
     item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
 
-Belongs here: which process reads what, and reading it. Does not belong here: what a batch is (`batches`), exchanging the
-vectors (`process_group`).
-
 Letters: W processes, B samples of a batch, b of them of this process, V sessions, D vector width, M rows of the item tower that all
 processes share.
 """

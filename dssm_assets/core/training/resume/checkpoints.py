@@ -1,7 +1,5 @@
 """The state of a running fit as bytes, and when it is stored: what a killed fit resumes from.
 
-Belongs here: the format, `StoredCheckpoints`. Does not belong here: files and paths (`steps/fit_job.py`).
-
 Format: the magic, the header's length (8 bytes, little-endian), the header (JSON: the history, and per tensor its name, type
 and shape), then all tensors, little-endian, in the order of the header. No pickle: reading a state runs no code.
 """
