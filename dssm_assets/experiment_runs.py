@@ -39,12 +39,9 @@ class ExperimentPlan:
     """The runs of an experiment: one per day.
 
     Attributes:
-        scene: of the assets.
-        name: of the experiment.
         changes: key -> value, as entered.
         settings: one line per day, all settings in force.
         names: the assets of each run, the table `experiments` last.
-        days: evaluation days.
     """
 
     scene: Scene

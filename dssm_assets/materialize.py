@@ -32,9 +32,6 @@ class PlannedRun:
     """One run: daily assets over a range of days, or windowed assets of one day.
 
     Attributes:
-        names: the assets.
-        days: the days.
-        is_windowed: the assets are windowed.
         is_last: it needs all runs before it.
     """
 

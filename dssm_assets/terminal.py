@@ -174,9 +174,6 @@ class DayRates:
     """What is printed of an evaluation day: its rows of total_hit_rate, the cut-offs, and what the gate said.
 
     Attributes:
-        ds: the day.
-        rows: of total_hit_rate.
-        ks: cut-offs.
         gate: the gate's sentence; None if the partition is older than the sentence.
         last_day: last day whose interactions are the truth.
         spans: days that the baselines count.

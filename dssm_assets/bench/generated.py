@@ -30,8 +30,6 @@ class BenchSizes:
         queries: users that search.
         dims: width of the vectors.
         k: length of the lists.
-        index: kind of the index.
-        threads: threads of every part.
         seed: seed of the data and of training.
     """
 

@@ -69,7 +69,6 @@ class Rate:
     """The rate of a part, and the best rate that the machine allows.
 
     Attributes:
-        name: name of the part.
         unit: what a row is.
         per_s: rows per second.
         limit: the limit that binds: matrix product or memory bandwidth.

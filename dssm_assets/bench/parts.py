@@ -47,10 +47,8 @@ class Timed:
     """The time of a part.
 
     Attributes:
-        name: name of the part.
         unit: what a row is.
         rows: rows that were processed.
-        seconds: their duration.
         flops: floating point operations that one row needs at least.
         bytes_moved: bytes that one row reads and writes at least.
         note: settings or a result of the part.

@@ -1,4 +1,7 @@
-"""`dssm-assets publish`: the serving bundle of a day, or with --delta what has changed since the served one."""
+"""`dssm-assets publish` and `rollback`: which bundle is served.
+
+The bundle of a day, what has changed since the served one (--delta), the one before it, or any stored one.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import argparse
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 
 if TYPE_CHECKING:
     from dssm_assets.storage.config_file import LoadedConfig
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
+    """Adds both commands."""
     parser = commands.add_parser(
         "publish",
         help="publish a serving bundle, or refresh the served one (--delta)",
@@ -34,6 +37,11 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_config_arguments(parser)
     parser.set_defaults(command=_publish)
+    back = commands.add_parser("rollback", help="serve the previous bundle again")
+    back.add_argument("--to", metavar="BUNDLE_ID", help="a stored bundle (default: the one served before the current one)")
+    back.add_argument("--list", action="store_true", help="only print the stored bundles and which one is served")
+    add_config_arguments(back)
+    back.set_defaults(command=_rollback)
 
 
 def _publish(parsed: argparse.Namespace) -> int:
@@ -72,3 +80,17 @@ def _last_evaluated(loaded: LoadedConfig) -> str:
         remedy = "materialize train_and_evaluate of a day first"
         raise PartitionMissingError(Fault("total_hit_rate", "an evaluated day", "none", remedy))
     return days[-1]
+
+
+def _rollback(parsed: argparse.Namespace) -> int:
+    from dssm_assets.storage.bundles import open_bundles
+
+    store = open_bundles(load_announced_scene(parsed, is_data=parsed.list).loaded)
+    before = store.pointer()
+    if parsed.list and before is not None:
+        marks = {before.bundle_id: "  served", before.previous: "  previous"}
+        print("\n".join(f"{bundle_id}{marks.get(bundle_id, '')}" for bundle_id in before.stored))
+        return 0
+    now = store.rollback(parsed.to)
+    print(f"{now.bundle_id} is served (before: {before.bundle_id if before else 'none'}; previous: {now.previous or 'none'})")
+    return 0

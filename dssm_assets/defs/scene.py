@@ -68,7 +68,6 @@ class Scene:
     """One configuration in a code location.
 
     Attributes:
-        loaded: its configuration.
         prefix: what its names start with; "" for the only scene.
         launch: runs the jobs of its assets if `engine: spark`.
         source_assets: source table -> the asset of another project that makes it, which it depends on.

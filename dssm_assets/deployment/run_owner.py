@@ -39,8 +39,6 @@ class RunOwner:
     """A process, identified for as long as its machine runs.
 
     Attributes:
-        host: name of its host.
-        pid: its process id.
         started: when it was started, as the system tells it; another process of that id has another time.
         machine: identifies the machine since its last start, and the container: where process ids mean the same processes.
     """

@@ -107,7 +107,6 @@ class UserRequest:
     Attributes:
         user_id: of a stored user, or None.
         inputs: features and history.
-        options: what list is wanted.
         is_popular_for_unknown: an unknown user without features gets the popular items; else that is an UnknownIdError.
     """
 

@@ -38,7 +38,6 @@ class RollingState:
     """A state that follows from the one of the previous day.
 
     Attributes:
-        spec: its table.
         windows: lengths of the windows in days; the largest limits the days that are read and compared.
         settings: all other settings, which are recorded with the state and compared.
         step: called with the tables `today`, `previous` (where there is such a state) and `leaving_<w>` (where the day exists), with

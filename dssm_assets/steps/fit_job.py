@@ -56,9 +56,6 @@ class FitJob:
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
-        towers: the specification.
-        model: the model section.
-        training: the training section.
         seed: of all random numbers.
         ks: cut-offs of the evaluation.
         key: digest of configuration and inputs.

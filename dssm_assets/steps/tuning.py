@@ -50,7 +50,6 @@ class StudyRequest:
         name: of the study; its experiments are called <name>_0000, ...
         ds: the evaluation day whose window is learned from.
         trials: how many the study shall have in the end.
-        seed: of the proposals.
     """
 
     name: str

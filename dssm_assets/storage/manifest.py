@@ -56,8 +56,6 @@ class Manifest:
     """A partition.
 
     Attributes:
-        asset: name of the table or artifact.
-        ds: its day.
         files: in order.
         columns: schema of a table; empty for an artifact.
         inputs: "asset/ds" -> digest of each partition that it was built from.

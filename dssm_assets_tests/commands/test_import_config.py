@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dssm_assets.cli import main
-from dssm_assets.commands.export_config import SYSTEMS
+from dssm_assets.commands.easyrec import SYSTEMS
 from dssm_assets.core.easyrec import export_pipeline
 from dssm_assets.core.easyrec.import_pipeline import ImportSource, import_pipeline
 from dssm_assets.core.easyrec.text_format import Message, parse_text_format

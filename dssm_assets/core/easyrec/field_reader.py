@@ -26,7 +26,6 @@ class ImportRecord:
 
     Attributes:
         where: name of the imported file in errors.
-        system: EasyRec or TorchEasyRec.
         settings: key of config.yaml -> setting.
         features: feature -> where it comes from.
         ids: field that names a column of ids -> the column.

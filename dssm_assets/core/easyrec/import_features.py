@@ -103,7 +103,6 @@ class ImportedFeatures:
 
     Attributes:
         fg: fg.json.
-        exclude: features that no tower reads.
         history_columns: item columns that the history needs.
         history_length: elements of the history, 0 without one.
     """

@@ -42,11 +42,6 @@ class ExternalSettings:
 
     Attributes:
         ks: cut-offs, ascending.
-        metric: how vectors are compared.
-        bootstrap_samples: resamples of the interval.
-        seed: of the resamples.
-        block_size: vectors searched at once, which bounds the memory.
-        threads: blocks searched at the same time.
     """
 
     ks: tuple[int, ...] = (10, 50, 100, 200)

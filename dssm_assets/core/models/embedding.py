@@ -69,7 +69,6 @@ class EmbeddingTables(nn.Module):
     A subclass that keeps the rows elsewhere overrides the methods from `locate_rows` to `mean_length`.
 
     Attributes:
-        bases: base row of each embedding_name.
         sizes: rows of the fused table of each width.
     """
 

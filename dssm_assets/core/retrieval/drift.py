@@ -45,9 +45,6 @@ class CommonIds:
 
     Attributes:
         ids: the common ids that are compared, int64 or string, ascending.
-        common_count: all common ids.
-        now_count: ids of the partition.
-        before_count: ids of the partition before.
     """
 
     ids: pa.Array

@@ -66,7 +66,6 @@ class ShippedIndex:
 
     Attributes:
         index: ready to be searched and to be written.
-        kind: Flat, HNSW or IVF.
         parameters: what it was built and is searched with.
         recall_at: k -> fraction of the exact lists that it finds.
     """

@@ -87,7 +87,6 @@ class SampleWeights:
     Attributes:
         event_weights: weight by event; other events weigh 1.
         half_life_days: None: age does not matter.
-        window_days: days of the window.
     """
 
     event_weights: Mapping[str, float] = field(default_factory=dict)

@@ -50,7 +50,6 @@ class FitContext:
         ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
         warm_start: weights to start from; None: random weights.
         checkpoints: where the state of the fit is stored.
-        ranks: the processes that share every batch.
         peak_bytes: returns the peak memory of this process so far.
         after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
     """

@@ -47,8 +47,6 @@ class Target:
     """The partition that an engine writes.
 
     Attributes:
-        spec: the table's contract.
-        ds: the day.
         inputs: "asset/ds" -> digest of every input.
         facts: stored in its manifest.
         is_shared: the manifests of other days may list its files too.

@@ -50,7 +50,6 @@ class SparkEngine:
     """Runs expressions and kernels on the cluster of a Spark session.
 
     Attributes:
-        store: the tables.
         session: a `pyspark.sql.SparkSession`; the caller stops it.
         read_with: which reader queries use for stored files.
     """

@@ -40,7 +40,6 @@ class Formula:
     """A parsed formula.
 
     Attributes:
-        text: the formula as written.
         steps: the operations that compute it, operands first.
         numbers: names of the variables with one number per row.
         vectors: names of the variables with a vector per row.

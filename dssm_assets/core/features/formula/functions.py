@@ -36,8 +36,6 @@ class Function:
     """A named computation.
 
     Attributes:
-        name: its name in formulas.
-        arity: number of arguments.
         compute: takes one column per argument and returns a new column.
     """
 

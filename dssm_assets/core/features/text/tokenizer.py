@@ -45,7 +45,6 @@ class TextTokenizer:
     Attributes:
         digest: SHA-256 of the file.
         size: number of ids; every id is below it.
-        encode: returns the token ids of each text.
     """
 
     digest: str

@@ -1,13 +1,19 @@
-"""`dssm-assets import-config`: writes config.yaml and fg.json for a configuration of EasyRec or TorchEasyRec."""
+"""`dssm-assets import-config` and `export-config`: configurations of EasyRec and TorchEasyRec as ours, and a day's fit as one of theirs."""
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 from pathlib import Path
+
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
+SYSTEMS = ("TorchEasyRec", "EasyRec")
+"""As `core/easyrec/export_pipeline.py` has them, whose import would slow down every command."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to a parser."""
+    """Adds both commands."""
     parser = commands.add_parser(
         "import-config",
         help="bring in a configuration of EasyRec or TorchEasyRec (DSSM, MIND)",
@@ -35,6 +41,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(command=_import)
+    export = commands.add_parser(
+        "export-config", help="write a day's training run as a configuration of EasyRec or TorchEasyRec"
+    )
+    export.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    export.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"whose configuration (default: {SYSTEMS[0]})")
+    export.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: print it)")
+    add_config_arguments(export)
+    export.set_defaults(command=_export)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -62,4 +76,19 @@ def _import(parsed: argparse.Namespace) -> int:
     )
     print(f"{len(record.differences)} differences, {len(record.without_counterpart)} fields without counterpart.")
     print(f"Next: dssm-assets validate --config {parsed.out / 'config.yaml'}")
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    scene = load_announced_scene(parsed, is_data=parsed.out is None)
+    from dssm_assets.steps.easyrec_files import export_text
+    from dssm_assets.steps.workspace import open_workspace
+    from dssm_assets.storage.local_files import write_atomic
+
+    text = export_text(open_workspace(scene.loaded), parsed.day.isoformat(), parsed.system)
+    if parsed.out is None:
+        print(text, end="")
+    else:
+        write_atomic(parsed.out, [text.encode()])
+        print(f"Wrote {parsed.out}; the comments at its end name what it cannot express.")
     return 0
