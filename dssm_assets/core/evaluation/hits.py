@@ -5,7 +5,7 @@ A hit is a truth pair (user, item) whose item is among the first k items of the 
 
 A cell is one scope in one population, for example discovery x warm; every rate is reported per cell.
 
-Does not belong here: rates and intervals (`rates.py`), the formula of NDCG (`ndcg.py`), lists for people to read (`detail.py`).
+Does not belong here: rates and intervals (`rates.py`), lists for people to read (`detail.py`).
 
 Shapes: U evaluated users, B users of a block, P truth pairs, K top-k, L entries of a longer list.
 """
@@ -19,11 +19,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import hits_column, ndcg_column
-from dssm_assets.core.evaluation.ndcg import user_ndcg
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Truth
@@ -287,3 +287,29 @@ def count_cell(scorer: str, scope: Scope, population: Population, truth: Truth, 
 def sums_per_user(truth: Truth, pairs: Mask) -> IntArray:
     """Returns int64 [U], how many of the marked pairs each user has."""
     return np.bincount(truth.pair_user[pairs], minlength=truth.num_users).astype(np.int64)
+
+
+def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: int) -> NDArray[np.float64]:
+    """Returns NDCG@k with binary relevance of each user, float64 [U]: how far up in a list the user's items are; NaN without truth.
+
+    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), section 2, with the logarithmic
+    discount from the first place on that recommender systems use.
+
+    DCG = sum over the user's items among the first k of 1 / log2(rank + 2), ranks from 0. NDCG = DCG / ideal DCG, which is
+    that of a list that begins with min(k, truth count) of the user's items.
+
+    By hand: k = 3, two items to find, one of them second in the list: DCG = 1 / log2(3) = .631, ideal 1 + .631 = 1.631, NDCG
+    = .387. Were it first: 1 / 1.631 = .613.
+
+    Args:
+        pair_user: int64 [P], the user of each truth pair.
+        ranks: int64 [P], place of the pair's item in the user's list, from 0; k or more if it is not there.
+        truth_count: int64 [U], items of each user to find.
+    """
+    discounts = 1 / np.log2(np.arange(k) + 2.0)
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(truth_count, k)]
+    is_hit = ranks < k
+    gained = np.bincount(pair_user[is_hit], weights=discounts[ranks[is_hit]], minlength=len(truth_count))
+    with np.errstate(invalid="ignore"):
+        result: NDArray[np.float64] = gained / ideal
+    return result

@@ -121,7 +121,6 @@ class LeakReport:
     """What the feature dates of samples say.
 
     Attributes:
-        is_passed: no row has features newer than the previous day.
         newest_user_feature_date: latest date among the user features, None if no user was known.
         newest_item_feature_date: the same for items.
         row_count: rows that were checked.
@@ -130,13 +129,17 @@ class LeakReport:
         unknown_item_count: the same for items.
     """
 
-    is_passed: bool
     newest_user_feature_date: str | None
     newest_item_feature_date: str | None
     row_count: int
     leaking_row_count: int
     unknown_user_count: int
     unknown_item_count: int
+
+    @property
+    def is_passed(self) -> bool:
+        """True if no row has features newer than the previous day."""
+        return self.leaking_row_count == 0
 
 
 def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
@@ -145,7 +148,6 @@ def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
     users = [part.newest_user_feature_date for part in parts if part.newest_user_feature_date is not None]
     items = [part.newest_item_feature_date for part in parts if part.newest_item_feature_date is not None]
     return LeakReport(
-        is_passed=all(part.is_passed for part in parts),
         newest_user_feature_date=max(users, default=None),
         newest_item_feature_date=max(items, default=None),
         row_count=sum(part.row_count for part in parts),
@@ -155,7 +157,7 @@ def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
     )
 
 
-def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds: str) -> LeakReport:
+def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:
     """Returns what the feature dates of the samples of day `ds` say. A leak is reported, not raised.
 
     Example: ds 2024-05-02 and user_feature_date 2024-05-02 in one row: is_passed is False, leaking_row_count is 1.
@@ -163,30 +165,20 @@ def check_no_leak(sample_fg: pa.Table | Iterable[pa.RecordBatch | pa.Table], ds:
     Raises:
         SchemaError: `ds` is not YYYY-MM-DD, or a date column is missing or not text.
     """
-    allowed = _day_before(ds)
-    newest: dict[str, str] = {}
-    unknown = {col.USER_FEATURE_DATE: 0, col.ITEM_FEATURE_DATE: 0}
-    row_count = leaking_count = 0
-    for batch in [sample_fg] if isinstance(sample_fg, pa.Table) else sample_fg:
-        require_columns("table sample_fg", batch.schema.names, unknown)
-        row_count += batch.num_rows
-        leaks = []
-        for name in unknown:
-            dates = _encode_dates("table sample_fg", name, batch.column(name))
-            unknown[name] += dates.null_count
-            latest = pc.max(dates.dictionary.take(pc.unique(dates.indices))).as_py()
-            if latest is not None:
-                newest[name] = max(latest, newest.get(name, latest))
-            leaks.append(pc.fill_null(pc.greater(dates.dictionary, allowed).take(dates.indices), False))
-        leaking_count += pc.sum(pc.or_(*leaks)).as_py() or 0
+    allowed, names = _day_before(ds), (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE)
+    require_columns("table sample_fg", sample_fg.column_names, names)
+    users, items = (_encode_dates("table sample_fg", name, sample_fg.column(name)) for name in names)
+    user_leaks, item_leaks = (
+        pc.fill_null(pc.greater(dates.dictionary, allowed).take(dates.indices), False) for dates in (users, items)
+    )
+    newest_user, newest_item = (pc.max(dates.dictionary.take(pc.unique(dates.indices))).as_py() for dates in (users, items))
     return LeakReport(
-        is_passed=leaking_count == 0,
-        newest_user_feature_date=newest.get(col.USER_FEATURE_DATE),
-        newest_item_feature_date=newest.get(col.ITEM_FEATURE_DATE),
-        row_count=row_count,
-        leaking_row_count=leaking_count,
-        unknown_user_count=unknown[col.USER_FEATURE_DATE],
-        unknown_item_count=unknown[col.ITEM_FEATURE_DATE],
+        newest_user_feature_date=newest_user,
+        newest_item_feature_date=newest_item,
+        row_count=sample_fg.num_rows,
+        leaking_row_count=pc.sum(pc.or_(user_leaks, item_leaks)).as_py() or 0,
+        unknown_user_count=users.null_count,
+        unknown_item_count=items.null_count,
     )
 
 

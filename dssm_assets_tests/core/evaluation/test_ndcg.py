@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.evaluation.ndcg import user_ndcg
+from dssm_assets.core.evaluation.hits import user_ndcg
 
 
 def test_ndcg_by_hand() -> None:
