@@ -133,7 +133,7 @@ def _matrix(
     faults = [*_shape_faults(counts, owner, widths, holes, ids, where)]
     InputError.raise_if(faults)
     matrix = values.reshape(len(owner), int(widths[0]))
-    found = vector_faults(side, matrix, _IdOfVector(ids, owner))
+    found = vector_faults(side, matrix, ids.take(pa.array(owner)))
     InputError.raise_if(found)
     return matrix, offsets_of(counts)
 
@@ -188,13 +188,3 @@ def _nulls(array: Any) -> Any:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pat.is_floating(kind) or pat.is_integer(kind) or pat.is_decimal(kind))
-
-
-class _IdOfVector:
-    """Ids by the row of a vector."""
-
-    def __init__(self, ids: pa.Array, owner: IntArray) -> None:
-        self._ids, self._owner = ids, owner
-
-    def __getitem__(self, row: int) -> Any:
-        return self._ids[int(self._owner[row])]

@@ -141,10 +141,6 @@ class FgSpec:
         """
         return self.features if side is None else tuple(feature for feature in self.features if feature.side is Side(side))
 
-    def to_fg_json(self) -> dict[str, Any]:
-        """Returns a copy of the mapping that `parse_fg` read."""
-        return copy.deepcopy(dict(self.raw))
-
     def _feature(self, operator: Operator) -> Feature:
         named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
         inputs = _all_inputs(operator, named)

@@ -9,6 +9,7 @@ import itertools
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
@@ -70,7 +71,6 @@ def search_interests(
     """
     counts = np.diff(bounds)
     owners = row_of_value(bounds)
-    names = None if user_ids is None else _VectorOwners(user_ids, owners)
     kept_out = no_exclusions(len(counts)) if excluded is None else Exclusions(*excluded)
     index = np.full((len(counts), k), -1, dtype=np.int64)
     scores = np.full((len(counts), k), -np.inf, dtype=np.float32)
@@ -84,7 +84,7 @@ def search_interests(
             excluded=kept_out.select_users(owners[part]),
             block_size=block_size,
             threads=threads,
-            user_ids=None if names is None else names.part(part),
+            user_ids=None if user_ids is None else user_ids.take(pa.array(owners[part])),
             is_checked=is_checked,
         )
         index[first:stop], scores[first:stop] = merge_lists(*found, bounds[first : stop + 1] - bounds[first])
@@ -177,17 +177,3 @@ def _spans(bounds: IntArray, span: int) -> list[tuple[int, int]]:
     starts = np.unique(np.searchsorted(bounds, np.arange(0, int(bounds[-1]) + 1, span), side="left"))
     edges = np.unique(np.concatenate([[0], starts, [len(bounds) - 1]]))
     return [(int(first), int(stop)) for first, stop in itertools.pairwise(edges)]
-
-
-class _VectorOwners:
-    """Ids of users, looked up by the rows of their vectors."""
-
-    def __init__(self, ids: Any, owners: IntArray, start: int = 0) -> None:
-        self._ids, self._owners, self._start = ids, owners, start
-
-    def part(self, rows: slice) -> _VectorOwners:
-        """Returns the ids of a range of rows."""
-        return _VectorOwners(self._ids, self._owners, rows.start)
-
-    def __getitem__(self, row: int) -> Any:
-        return self._ids[int(self._owners[self._start + row])]

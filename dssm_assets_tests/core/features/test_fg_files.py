@@ -25,8 +25,8 @@ def test_paths_are_relative_to_the_fg_json(tmp_path: Path) -> None:
     raw = {"features": [WORDS], "reserves": ["user_id"]}
     generator = FeatureGenerator.from_fg_json(write_fg(tmp_path, raw, "zero\none\n\ntwo words\n"))
     assert generator.bucketize_one({"x": ["zero", "one", "two words", "three"]}) == {"f": [0, 1, 2, 0]}
-    assert generator.spec.to_fg_json() == raw
-    again = FeatureGenerator.from_fg_json(generator.spec.to_fg_json(), read_file=lambda name: (tmp_path / name).read_bytes())
+    assert generator.spec.raw == raw
+    again = FeatureGenerator.from_fg_json(generator.spec.raw, read_file=lambda name: (tmp_path / name).read_bytes())
     assert again.bucketize_one({"x": "one"}) == {"f": [1]}
 
 

@@ -39,8 +39,8 @@ def spec(*features: dict[str, Any]) -> FgSpec:
 
 
 def test_writes_back_what_it_read() -> None:
-    assert parse_fg(FG).to_fg_json() == FG
-    assert spec().to_fg_json() == {"features": []}
+    assert parse_fg(FG).raw == FG
+    assert spec().raw == {"features": []}
 
 
 def test_resolved_features() -> None:
@@ -206,7 +206,7 @@ def test_spellings_of_the_reference_are_read_and_written_back() -> None:
     ]}  # fmt: skip
     found = parse_fg(raw)
     assert [feature.kind for feature in found.features] == [Kind.CATEGORICAL, Kind.CATEGORICAL]
-    assert found.to_fg_json() == raw
+    assert found.raw == raw
     raw["features"][1]["matchType"] = "hit"
     with pytest.raises(FeatureSpecError, match="match_type hit contradicts the keys"):
         parse_fg(raw)

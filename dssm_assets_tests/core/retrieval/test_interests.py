@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def score(user: list[int], item: list[int], metric: Metric) -> int:
 def test_unusable_interest_is_named_by_its_user() -> None:
     corpus = Corpus(np.eye(2), Metric.IP)
     with pytest.raises(InputError, match="1 of 3 all zeros: v"):
-        search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1, user_ids=["u", "v"])
+        search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1, user_ids=pa.array(["u", "v"]))
     with pytest.raises(InputError, match=r"\[U, M, D\]"):
         flatten_interests(np.zeros(3))
 
