@@ -1,4 +1,4 @@
-"""Feature columns as embedding indices: what samples require of a bucketizer, and the checks of what it returns."""
+"""Feature columns as embedding indices, with the weights of weighted features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
 
-SINGLE = pa.int32()
 MULTI = pa.list_(pa.int32())
 WEIGHTS = pa.list_(pa.float32())
 
@@ -25,27 +24,6 @@ class Bucketize(Protocol):
 
     def __call__(self, feature: str, column: pa.Array, /) -> pa.Array:
         """Returns int32 for a column of single values and list<int32> for a column of lists, without nulls."""
-
-
-def bucketize_checked(bucketize: Bucketize, feature: str, column: Column) -> pa.Array:
-    """Returns the embedding indices of a column: int32 or list<int32>, one per row of the column, none null.
-
-    Raises:
-        SchemaError: the bucketizer returned another type, another number of rows, or nulls.
-    """
-    whole = combine_chunks(column)
-    found = combine_chunks(bucketize(feature, whole))
-    where = f"feature {feature}, embedding indices"
-    is_multi = is_list(found.type)
-    values_type = found.type.value_type if is_multi else found.type
-    if values_type != SINGLE:
-        raise SchemaError(Fault(where, f"{SINGLE} or {MULTI}", str(found.type), "fix the bucketizer"))
-    if len(found) != len(whole):
-        raise SchemaError(Fault(where, f"{len(whole)} rows", f"{len(found)} rows", "fix the bucketizer"))
-    null_count = found.null_count + (found.flatten().null_count if is_multi else 0)
-    if null_count:
-        raise SchemaError(Fault(where, "0 for a missing value", f"{null_count} nulls", "fix the bucketizer"))
-    return found.cast(MULTI) if is_multi else found
 
 
 @dataclass(frozen=True)
@@ -74,14 +52,13 @@ class IndexedFeatures:
             table: holds the columns; a null list is an empty one.
 
         Raises:
-            SchemaError: a column is missing, two features need one column, weights do not fit the values, or as
-                `bucketize_checked`.
+            SchemaError: a column is missing, two features need one column, or weights do not fit the values.
         """
         refuse_collisions(where, {f"feature {name}": self._columns_of(name) for name in self.names})
         require_columns(where, table.column_names, self.columns)
         found: dict[str, pa.Array] = {}
         for name in self.names:
-            found[name] = bucketize_checked(self.bucketize, name, table.column(name))
+            found[name] = self.bucketize(name, combine_chunks(table.column(name)))
             if name in self.weighted:
                 column = feature_weights(name)
                 found[column] = _check_weights(table.column(column), found[name], f"{where}, column {column}")

@@ -18,7 +18,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
-from dssm_assets.core.samples.embedding_index import Bucketize, bucketize_checked
+from dssm_assets.core.samples.embedding_index import Bucketize
 from dssm_assets.core.samples.sample_tables import history_schema, require_columns, require_times, users_schema
 
 
@@ -248,7 +248,7 @@ def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) ->
         lengths=lengths,
         item_ids=combine_chunks(items),
         event_time_ms=times.to_numpy(),
-        features={name: _bucketize_flat(bucketize, name, flat[name]) for name in features},
+        features={name: bucketize(name, flat[name]).to_numpy() for name in features},
     )
 
 
@@ -269,12 +269,3 @@ def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
         for name, column in lists.items()
         if (count := int(np.count_nonzero(list_lengths(column) != expected)))
     )
-
-
-def _bucketize_flat(bucketize: Bucketize, feature: str, values: pa.Array) -> npt.NDArray[np.int32]:
-    found = bucketize_checked(bucketize, feature, values)
-    if found.type != pa.int32():
-        raise SchemaError(
-            Fault(f"feature {feature}, embedding indices", "int32 for flat values", str(found.type), "fix the bucketizer")
-        )
-    return np.asarray(found.to_numpy(), dtype=np.int32)

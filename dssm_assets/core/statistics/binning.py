@@ -43,12 +43,8 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
 
     Raises:
         SchemaError: the table is not a table of numeric value counts.
-        ValueError: num_bins is below 2.
     """
     merged = cast_counts(merged, [NUMERIC_COUNTS])
-    wanted = {"num_bins": num_bins, **(own_bins or {})}
-    if min(wanted.values()) < 2:
-        raise ValueError(f"num_bins must be at least 2, got {wanted}")
     names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()
     column = combine_chunks(merged.column(VALUE))
@@ -62,7 +58,7 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
         own = order[bounds[code] : bounds[code + 1]]
         present = own[~is_missing[own]]
         missing_count = int(counts[own[is_missing[own]]].sum())
-        bins = wanted.get(name, num_bins)
+        bins = (own_bins or {}).get(name, num_bins)
         rows.append(_row(name, values[present], counts[present], bins) | {"missing_count": missing_count})
     for row in rows:
         row[COUNT] += row["missing_count"]

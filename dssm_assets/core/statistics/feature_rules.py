@@ -99,12 +99,7 @@ def collision_frac(hashes: Any, bucket_count: int) -> float:
     Args:
         hashes: one uint64 or int64 hash per distinct value.
         bucket_count: the bucket is the hash modulo this number.
-
-    Raises:
-        ValueError: bucket_count is below 1.
     """
-    if bucket_count < 1:
-        raise ValueError(f"hash values need 1 bucket or more, got {bucket_count}")
     buckets = hash_bucket(np.asarray(hashes), bucket_count)
     if not len(buckets):
         return 0.0

@@ -1,4 +1,4 @@
-"""A bucketizer's indices and a feature's weights are checked before they reach a model."""
+"""Features become embedding indices; a feature's weights are checked before they reach a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples.embedding_index import IndexedFeatures, bucketize_checked
+from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets_tests.core.samples.worlds import bucketize
 
 
@@ -28,25 +28,6 @@ def test_types_are_those_of_to_indices() -> None:
     }
     with pytest.raises(SchemaError, match="table t, column a: expected the column to exist"):
         features.types(schema.remove(0), "table t")
-
-
-def test_bucketize_checked_casts_large_lists() -> None:
-    found = bucketize_checked(lambda _, __: pa.array([[1]], pa.large_list(pa.int32())), "f", pa.chunked_array([[9]]))
-    assert found.type == pa.list_(pa.int32())
-
-
-@pytest.mark.parametrize(
-    ("returned", "message"),
-    [
-        (pa.array([1, 2], pa.int64()), "expected int32 or list"),
-        (pa.array([1], pa.int32()), "expected 2 rows, got 1 rows"),
-        (pa.array([1, None], pa.int32()), "expected 0 for a missing value, got 1 nulls"),
-        (pa.array([[None], None], pa.list_(pa.int32())), "got 2 nulls"),
-    ],
-)
-def test_bucketize_checked_refuses_what_breaks_the_contract(returned: pa.Array, message: str) -> None:
-    with pytest.raises(SchemaError, match=f"feature f, embedding indices: .*{message}"):
-        bucketize_checked(lambda _, __: returned, "f", pa.array([7, 8]))
 
 
 LISTS, WEIGHTS = pa.list_(pa.int64()), pa.list_(pa.float32())
