@@ -13,7 +13,7 @@ from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.config.model import Loss, Model, Norm, Pooling, Sampler, Similarity
 from dssm_assets.core.config.training import EmbeddingOptimiser, Precision, StepPlan, Training
 from dssm_assets.core.easyrec.import_settings import EASYREC, TORCH
-from dssm_assets.core.easyrec.text_format import Message, Word, message, write_text_format
+from dssm_assets.core.easyrec.text_format import Word, message, write_text_format
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
 from dssm_assets.core.features.spec import Feature, FgSpec
@@ -32,7 +32,11 @@ _SAMPLER_FIELDS: Final = {
     Sampler.HARD: "hard_negative_sampler",
     Sampler.HARD_V2: "hard_negative_sampler_v2",
 }
-_LOSS_TYPES: Final = {Loss.SOFTMAX: "SOFTMAX_CROSS_ENTROPY", Loss.SIGMOID: "CLASSIFICATION", Loss.L2: "L2_LOSS"}
+_LOSS_TYPES: Final[Mapping[str, str]] = {
+    Loss.SOFTMAX: "SOFTMAX_CROSS_ENTROPY",
+    Loss.SIGMOID: "CLASSIFICATION",
+    Loss.L2: "L2_LOSS",
+}
 _WRITTEN: Final = {
     "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
     "batch_size", "epochs", "learning_rate", "embedding_optimiser", "embedding_learning_rate", "weight_decay", "gradient_clip",
@@ -69,228 +73,210 @@ class ExportSource:
 def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
     """Returns the configuration in text format, and a sentence for everything that it cannot express."""
     features = [source.spec.feature(name) for name in source.infos]
-    parts = _easyrec(source, features) if system == EASYREC else _torch(source, features)
-    return write_text_format(message(*parts)), [*_feature_notes(source, system), *_setting_notes(source, system)]
+    fields = _easyrec(source, features) if system == EASYREC else _torch(source, features)
+    return write_text_format(message(fields)), [*_feature_notes(source, system), *_setting_notes(source, system)]
 
 
-def _torch(source: ExportSource, features: Sequence[Feature]) -> list[tuple[str, Any]]:
-    model, training = source.model, source.training
-    configs: list[Message] = []
-    for feature in (feature for feature in features if feature.sequence is None):
-        configs.append(message((feature.operator.feature_type, _torch_feature(source, feature))))
-    for name, members in _sequences(features).items():
-        inner = [message((f.operator.feature_type, _torch_feature(source, f))) for f in members]
-        length = members[0].sequence.sequence_length if members[0].sequence is not None else 0
-        fields = [("sequence_name", name), ("sequence_length", length or model.history_length), ("features", inner)]
-        configs.append(message(("sequence_feature", message(*fields))))
+def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
+    model, training, sequences = source.model, source.training, _sequences(features)
     user, item = _names(features, TowerSide.USER), _names(features, TowerSide.ITEM)
-    groups = []
-    for name, members in _sequences(features).items():
-        pooling = message(("pooling_encoder", message(("input", name), ("pooling_type", "mean"))))
-        groups += [("sequence_groups", message(("group_name", name), ("feature_names", [f.name for f in members])))]
-        groups += [("sequence_encoders", pooling)]
-    layers = [("hidden_units", list(model.hidden_units)), ("dropout_ratio", [model.dropout] * len(model.hidden_units))]
-    norm = [("use_bn", model.norm is Norm.BATCH), ("use_ln", model.norm is Norm.LAYER)]
-    towers = [(f"{side}_tower", message(("input", side), ("mlp", message(*layers, *norm)))) for side in ("user", "item")]
-    head = [("output_dim", model.output_dim), ("similarity", Word(model.similarity)), ("temperature", model.temperature)]
-    sparse = "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
-    dense = [("lr", training.learning_rate), ("weight_decay", training.weight_decay)]
-    constant = ("constant_learning_rate", Message())
-    clip = [] if training.gradient_clip is None else [("clipping_type", "norm"), ("max_gradient", training.gradient_clip)]
-    train: list[tuple[str, Any]] = [
-        ("sparse_optimizer", message((sparse, message(("lr", training.embedding_learning_rate))), constant)),
-        ("dense_optimizer", message(("adamw_optimizer", message(*dense)), constant)),
-        ("num_epochs", training.epochs),
-    ]
-    train += [("mixed_precision", "BF16")] if training.precision is Precision.BFLOAT16 else []
-    train += [("grad_clipping", message(*clip))] if clip else []
-    data = [("batch_size", training.batch_size), ("dataset_type", Word("ParquetDataset")), ("fg_mode", Word("FG_DAG"))]
-    return [
-        ("train_input_path", ""),
-        ("eval_input_path", ""),
-        ("model_dir", "model"),
-        ("train_config", message(*train)),
-        ("data_config", message(*data, ("label_fields", "label"), *_sampler(source, _names(features, TowerSide.ITEM)))),
-        ("feature_configs", configs),
-        (
-            "model_config",
-            message(
-                (
-                    "feature_groups",
-                    message(("group_name", "user"), ("feature_names", user), *groups, ("group_type", Word("DEEP"))),
-                ),
-                ("feature_groups", message(("group_name", "item"), ("feature_names", item), ("group_type", Word("DEEP")))),
-                ("dssm", message(*towers, *head, ("in_batch_negative", model.in_batch and not model.num_sample))),
-                ("losses", message(("softmax_cross_entropy", Message()))),
-            ),
-        ),
-    ]
+    configs = [{f.operator.feature_type: _torch_feature(source, f)} for f in features if f.sequence is None]
+    for name, members in sequences.items():
+        length = members[0].sequence.sequence_length if members[0].sequence is not None else 0
+        inner = [{f.operator.feature_type: _torch_feature(source, f)} for f in members]
+        fields = {"sequence_name": name, "sequence_length": length or model.history_length, "features": inner}
+        configs.append({"sequence_feature": fields})
+    mlp = {
+        "hidden_units": list(model.hidden_units),
+        "dropout_ratio": [model.dropout] * len(model.hidden_units),
+        "use_bn": model.norm is Norm.BATCH,
+        "use_ln": model.norm is Norm.LAYER,
+    }
+    constant: dict[str, Any] = {"constant_learning_rate": {}}
+    clip = training.gradient_clip
+    return {
+        "train_input_path": "",
+        "eval_input_path": "",
+        "model_dir": "model",
+        "train_config": {
+            "sparse_optimizer": {_embedding_optimizer(training): {"lr": training.embedding_learning_rate}, **constant},
+            "dense_optimizer": {
+                "adamw_optimizer": {"lr": training.learning_rate, "weight_decay": training.weight_decay},
+                **constant,
+            },
+            "num_epochs": training.epochs,
+            "mixed_precision": "BF16" if training.precision is Precision.BFLOAT16 else None,
+            "grad_clipping": None if clip is None else {"clipping_type": "norm", "max_gradient": clip},
+        },
+        "data_config": {
+            "batch_size": training.batch_size,
+            "dataset_type": Word("ParquetDataset"),
+            "fg_mode": Word("FG_DAG"),
+            "label_fields": "label",
+            **_sampler(source, item),
+        },
+        "feature_configs": configs,
+        "model_config": {
+            "feature_groups": [
+                {
+                    "group_name": "user",
+                    "feature_names": user,
+                    "sequence_groups": [
+                        {"group_name": name, "feature_names": [f.name for f in members]} for name, members in sequences.items()
+                    ],
+                    "sequence_encoders": [{"pooling_encoder": {"input": name, "pooling_type": "mean"}} for name in sequences],
+                    "group_type": Word("DEEP"),
+                },
+                {"group_name": "item", "feature_names": item, "group_type": Word("DEEP")},
+            ],
+            "dssm": {
+                **{f"{side}_tower": {"input": side, "mlp": mlp} for side in ("user", "item")},
+                "output_dim": model.output_dim,
+                "similarity": Word(model.similarity),
+                "temperature": model.temperature,
+                "in_batch_negative": model.in_batch and not model.num_sample,
+            },
+            "losses": {"softmax_cross_entropy": {}},
+        },
+    }
 
 
-def _torch_feature(source: ExportSource, feature: Feature) -> Message:
+def _embedding_optimizer(training: Training) -> str:
+    return "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
+
+
+_NOT_DEFINED: Final = {
+    "feature_name", "feature_type", "embedding_name", "embedding_dim", "boundaries", "group", "value_type", "need_prefix",
+    "default_bucketize_value", *VOCABULARY_KEYS,
+}  # fmt: skip
+"""Keys of a definition that its table has, or that the other system lacks."""
+
+
+def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
     """Returns the definition of fg.json with the day's table."""
-    fields: list[tuple[str, Any]] = [("feature_name", feature.operator.feature_name)]
     given = feature.operator.model_dump(exclude_unset=True, mode="json")
-    skipped = (
-        "feature_name",
-        "feature_type",
-        "embedding_name",
-        "embedding_dim",
-        "boundaries",
-        "group",
-        "value_type",
-        "need_prefix",
-        *VOCABULARY_KEYS,
-    )
-    for key, value in given.items():
-        if key not in (*skipped, "default_bucketize_value") and value is not None:
-            fields.append(
-                (key, str(value) if key == "default_value" else message(*value.items()) if isinstance(value, dict) else value)
-            )
-    return message(*fields, *_table(source, source.infos[feature.name]))
+    fields = {key: str(value) if key == "default_value" else value for key, value in given.items() if key not in _NOT_DEFINED}
+    return {"feature_name": feature.operator.feature_name, **fields, **_table(source, source.infos[feature.name])}
 
 
-def _table(source: ExportSource, info: FeatureInfo) -> list[tuple[str, Any]]:
+def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
     """Returns the fields of an embedding table."""
-    fields: list[tuple[str, Any]] = [("embedding_name", info.embedding_name), ("embedding_dim", info.embedding_dim)]
-    if info.boundary is not None:
-        fields.append(("boundaries", info.boundary))
-    elif info.vocab_size is not None:
-        fields.append(("hash_bucket_size", max(1, info.vocab_size * source.hash_ratio)))
-    elif info.vocab_dict is not None:
-        fields.append(("vocab_dict", [message(("key", key), ("value", value)) for key, value in info.vocab_dict.items()]))
-    else:
-        for key in ("hash_bucket_size", "num_buckets", "vocab_list"):
-            if (value := getattr(info, key)) is not None:
-                fields.append((key, value))
-    if info.default_bucketize_value is not None:
-        fields.append(("default_bucketize_value", info.default_bucketize_value))
-    return fields
+    words = info.vocab_dict
+    return {
+        "embedding_name": info.embedding_name,
+        "embedding_dim": info.embedding_dim,
+        "boundaries": info.boundary,
+        "hash_bucket_size": info.hash_bucket_size if info.vocab_size is None else max(1, info.vocab_size * source.hash_ratio),
+        "vocab_dict": None if words is None else [{"key": key, "value": value} for key, value in words.items()],
+        "num_buckets": info.num_buckets,
+        "vocab_list": info.vocab_list,
+        "default_bucketize_value": info.default_bucketize_value,
+    }
 
 
-def _easyrec(source: ExportSource, features: Sequence[Feature]) -> list[tuple[str, Any]]:
+def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
     model, training = source.model, source.training
-    layers: list[tuple[str, Any]] = [("hidden_units", [*model.hidden_units, model.output_dim])]
-    layers += [("dropout_ratio", [model.dropout] * (len(model.hidden_units) + 1))] if model.dropout else []
-    ids = {"user": col.USER_ID, "item": col.ITEM_ID}
-    towers = [
-        (f"{side}_tower", message(("id", name), ("dnn", message(*layers, ("use_bn", model.norm is Norm.BATCH)))))
-        for side, name in ids.items()
-    ]
-    head: list[tuple[str, Any]] = [
-        ("simi_func", Word(model.similarity)),
-        ("scale_simi", model.learn_temperature or model.learn_scale),
-    ]
-    head += [("temperature", model.temperature)] if model.similarity is Similarity.COSINE else []
-    head += [("item_id", col.ITEM_ID)] if model.collision_mask else []
-    rows = [feature for feature in features if feature.sequence is None]
-    history = [feature for feature in features if feature.sequence is not None]
-    user = [*_names(rows, TowerSide.USER), *(feature.name for feature in history)]
-    groups = [
-        message(("group_name", side), ("feature_names", names), ("wide_deep", Word("DEEP")))
-        for side, names in (("user", user), ("item", _names(rows, TowerSide.ITEM)))
-    ]
-    embeddings = "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
-    dense = [("weight_decay", training.weight_decay)]
-    average: list[tuple[str, Any]] = [("use_moving_average", training.weight_average > 0)]
-    average += [("moving_average_decay", training.weight_average)] if training.weight_average else []
-    train: list[tuple[str, Any]] = [
-        ("optimizer_config", message((embeddings, message(_constant(training.embedding_learning_rate))))),
-        ("optimizer_config", message(("adamw_optimizer", message(_constant(training.learning_rate), *dense)), *average)),
-        ("num_steps", source.plan.num_steps),
-    ]
-    train += [] if training.gradient_clip is None else [("gradient_clipping_by_norm", training.gradient_clip)]
-    inputs = [message(("input_name", "label"), ("input_type", Word("INT32")))]
-    inputs += [message(("input_name", feature.name), ("input_type", Word("STRING"))) for feature in features]
-    return [
-        ("train_input_path", ""),
-        ("eval_input_path", ""),
-        ("model_dir", "model"),
-        ("train_config", message(*train)),
-        (
-            "data_config",
-            message(
-                ("batch_size", training.batch_size),
-                ("num_epochs", training.epochs),
-                ("input_type", Word("CSVInput")),
-                ("separator", "\x02"),
-                ("label_fields", "label"),
-                ("input_fields", inputs),
-                *_sampler(source, _names(rows, TowerSide.ITEM)),
-            ),
-        ),
-        ("feature_configs", [_easyrec_feature(source, feature) for feature in features]),
-        (
-            "model_config",
-            message(
-                ("model_class", "DSSM"),
-                ("feature_groups", groups),
-                ("dssm", message(*towers, *head, ("ignore_in_batch_neg_sam", not model.in_batch), ("l2_regularization", 0.0))),
-                (
-                    "loss_type",
-                    Word(
-                        _LOSS_TYPES.get(model.loss, "SOFTMAX_CROSS_ENTROPY")
-                        if isinstance(model.loss, Loss)
-                        else "SOFTMAX_CROSS_ENTROPY"
-                    ),
-                ),
-            ),
-        ),
-    ]
+    item = _names(features, TowerSide.ITEM)
+    history = [feature.name for feature in features if feature.sequence is not None]
+    dnn = {
+        "hidden_units": [*model.hidden_units, model.output_dim],
+        "dropout_ratio": [model.dropout] * (len(model.hidden_units) + 1) if model.dropout else None,
+        "use_bn": model.norm is Norm.BATCH,
+    }
+    return {
+        "train_input_path": "",
+        "eval_input_path": "",
+        "model_dir": "model",
+        "train_config": {
+            "optimizer_config": [
+                {_embedding_optimizer(training): _constant(training.embedding_learning_rate)},
+                {
+                    "adamw_optimizer": {**_constant(training.learning_rate), "weight_decay": training.weight_decay},
+                    "use_moving_average": training.weight_average > 0,
+                    "moving_average_decay": training.weight_average or None,
+                },
+            ],
+            "num_steps": source.plan.num_steps,
+            "gradient_clipping_by_norm": training.gradient_clip,
+        },
+        "data_config": {
+            "batch_size": training.batch_size,
+            "num_epochs": training.epochs,
+            "input_type": Word("CSVInput"),
+            "separator": "\x02",
+            "label_fields": "label",
+            "input_fields": [
+                {"input_name": "label", "input_type": Word("INT32")},
+                *({"input_name": feature.name, "input_type": Word("STRING")} for feature in features),
+            ],
+            **_sampler(source, item),
+        },
+        "feature_configs": [_easyrec_feature(source, feature) for feature in features],
+        "model_config": {
+            "model_class": "DSSM",
+            "feature_groups": [
+                {"group_name": side, "feature_names": names, "wide_deep": Word("DEEP")}
+                for side, names in (("user", [*_names(features, TowerSide.USER), *history]), ("item", item))
+            ],
+            "dssm": {
+                "user_tower": {"id": col.USER_ID, "dnn": dnn},
+                "item_tower": {"id": col.ITEM_ID, "dnn": dnn},
+                "simi_func": Word(model.similarity),
+                "scale_simi": model.learn_temperature or model.learn_scale,
+                "temperature": model.temperature if model.similarity is Similarity.COSINE else None,
+                "item_id": col.ITEM_ID if model.collision_mask else None,
+                "ignore_in_batch_neg_sam": not model.in_batch,
+                "l2_regularization": 0.0,
+            },
+            "loss_type": Word(_LOSS_TYPES.get(model.loss, "SOFTMAX_CROSS_ENTROPY")),
+        },
+    }
 
 
-def _easyrec_feature(source: ExportSource, feature: Feature) -> Message:
+def _easyrec_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
     """Returns the definition of an encoded feature: a column of the feature generator's output."""
     info = source.infos[feature.name]
-    is_number = feature.kind is Kind.NUMERIC
-    kind = (
-        "SequenceFeature"
-        if feature.sequence is not None
-        else "RawFeature"
-        if is_number
-        else "TagFeature"
-        if feature.is_multi
-        else "IdFeature"
-    )
-    fields: list[tuple[str, Any]] = [
-        ("feature_name", feature.name),
-        ("input_names", feature.name),
-        ("feature_type", Word(kind)),
-    ]
-    if kind == "SequenceFeature":
-        fields += [("sub_feature_type", Word("RawFeature"))] if is_number else []
-        fields += [("separator", ";"), ("max_seq_len", info.sequence_length or source.model.history_length)]
+    is_number, fields, kind = feature.kind is Kind.NUMERIC, dict[str, Any](), "RawFeature"
+    if feature.sequence is not None:
+        kind, length = "SequenceFeature", info.sequence_length or source.model.history_length
+        fields = {"sub_feature_type": Word("RawFeature") if is_number else None, "separator": ";", "max_seq_len": length}
     elif feature.is_multi:
-        fields += [
-            ("separator", ENCODED_SEPARATOR),
-            *([("kv_separator", ":")] if info.is_weighted else []),
-            ("combiner", "mean"),
-        ]
-    table = [(key, value) for key, value in _table(source, info) if key not in ("vocab_dict", "default_bucketize_value")]
+        kind = "RawFeature" if is_number else "TagFeature"
+        fields = {"separator": ENCODED_SEPARATOR, "kv_separator": ":" if info.is_weighted else None, "combiner": "mean"}
+    elif not is_number:
+        kind = "IdFeature"
+    table = _table(source, info) | {"vocab_dict": None, "default_bucketize_value": None}
     if info.vocab_dict is not None:
-        table.append(("hash_bucket_size", info.num_embeddings * source.hash_ratio))
-    return message(*fields, *table)
+        table["hash_bucket_size"] = info.num_embeddings * source.hash_ratio
+    return {"feature_name": feature.name, "input_names": feature.name, "feature_type": Word(kind), **fields, **table}
 
 
-def _constant(rate: float) -> tuple[str, Message]:
-    return "learning_rate", message(("constant_learning_rate", message(("learning_rate", rate))))
+def _constant(rate: float) -> dict[str, Any]:
+    return {"learning_rate": {"constant_learning_rate": {"learning_rate": rate}}}
 
 
-def _sampler(source: ExportSource, item_features: Sequence[str]) -> list[tuple[str, Any]]:
+def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
     """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
     model = source.model
     name = _SAMPLER_FIELDS.get(model.sampler)
     if name is None or not model.num_sample:
-        return []
-    paths = [("input_path", "items.txt")]
-    if name != "negative_sampler":
-        paths = [("user_input_path", "users.txt"), ("item_input_path", "items.txt")]
-        paths += [("pos_edge_input_path", "positive_edges.txt")] if name.endswith("_v2") else []
-        paths += [("hard_neg_edge_input_path", "hard_edges.txt")] if name.startswith("hard") else []
-    counts = [("num_sample", model.num_sample), ("num_eval_sample", model.num_sample)]
-    counts += [("num_hard_sample", model.num_hard_sample)] if name.startswith("hard") else []
-    ids = [("item_id_field", col.ITEM_ID), *([("user_id_field", col.USER_ID)] if name != "negative_sampler" else [])]
-    return [(name, message(*paths, *counts, ("attr_fields", list(item_features)), *ids, ("attr_delimiter", ":")))]
+        return {}
+    is_plain, is_hard = name == "negative_sampler", name.startswith("hard")
+    fields = {
+        "input_path": "items.txt" if is_plain else None,
+        "user_input_path": None if is_plain else "users.txt",
+        "item_input_path": None if is_plain else "items.txt",
+        "pos_edge_input_path": "positive_edges.txt" if name.endswith("_v2") else None,
+        "hard_neg_edge_input_path": "hard_edges.txt" if is_hard else None,
+        "num_sample": model.num_sample,
+        "num_eval_sample": model.num_sample,
+        "num_hard_sample": model.num_hard_sample if is_hard else None,
+        "attr_fields": list(item_features),
+        "item_id_field": col.ITEM_ID,
+        "user_id_field": None if is_plain else col.USER_ID,
+        "attr_delimiter": ":",
+    }
+    return {name: fields}
 
 
 def _names(features: Iterable[Feature], tower: TowerSide) -> list[str]:

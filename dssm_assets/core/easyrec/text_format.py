@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -40,13 +41,20 @@ class Message:
 Value = str | Word | int | float | Message
 
 
-def message(*fields: tuple[str, Any]) -> Message:
-    """Returns the message of fields, each a value or a list of values, which makes an entry per value; a boolean becomes a word."""
+def message(fields: Mapping[str, Any]) -> Message:
+    """Returns the message of nested fields: a list makes an entry per value, a mapping a message, None no entry, a boolean a word."""
     entries = []
-    for name, given in fields:
+    for name, given in fields.items():
         for value in given if isinstance(given, list | tuple) else [given]:
-            entries.append(Entry(name, Word(str(value).lower()) if isinstance(value, bool) else value))
+            if value is not None:
+                entries.append(Entry(name, _to_value(value)))
     return Message(tuple(entries))
+
+
+def _to_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return message(value)
+    return Word(str(value).lower()) if isinstance(value, bool) else value
 
 
 class _Token(NamedTuple):

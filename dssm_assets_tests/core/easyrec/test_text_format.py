@@ -29,7 +29,7 @@ def test_strings_are_unescaped_and_joined() -> None:
 def test_messages_lists_comments_and_places() -> None:
     text = "# a comment\nm { x: 1 } # another\nm: < x: [2, 3] >\nn [{y: 1}, {}]\nempty: []\n"
     parsed = parse_text_format(text, "p")
-    assert parsed == message(("m", [message(("x", 1)), message(("x", [2, 3]))]), ("n", [message(("y", 1)), Message()]))
+    assert parsed == message({"m": [{"x": 1}, {"x": [2, 3]}], "n": [{"y": 1}, {}]})
     assert [(entry.line, entry.column) for entry in parsed.entries] == [(2, 1), (3, 1), (4, 1), (4, 1)]
 
 
@@ -58,9 +58,8 @@ def test_depth_is_limited() -> None:
 
 
 def test_a_written_message_is_readable() -> None:
-    written = message(
-        ("b", [1, 2.5]), ("flag", True), ("m", message(("s", 'a"\x02\n'))), ("e", Message()), ("w", ["x", Word("Y")])
-    )
+    fields = {"b": [1, 2.5], "flag": True, "m": {"s": 'a"\x02\n'}, "e": {}, "w": ["x", Word("Y")], "none": None}
+    written = message(fields)
     assert write_text_format(written) == ('b: [1, 2.5]\nflag: true\nm {\n  s: "a\\"\\002\\n"\n}\ne {}\nw: "x"\nw: Y\n')
 
 
