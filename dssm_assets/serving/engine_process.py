@@ -205,7 +205,7 @@ def engine_process(open_live: Callable[[], LiveEngine], threads: int, limits: Se
     Raises:
         DssmError: what `open_live` raised: there is no usable bundle to start with.
     """
-    ours, theirs = _socket_pairs(threads)
+    ours, theirs = socket_pairs(threads)
     # A fork has what is imported already. Nothing here has started threads; elsewhere than on Linux, system libraries may have.
     method = "fork" if sys.platform == "linux" else "spawn"
     inherited = ours if method == "fork" else ()
@@ -220,20 +220,6 @@ def engine_process(open_live: Callable[[], LiveEngine], threads: int, limits: Se
         for end in ours:
             end.close()
         process.join()
-
-
-@contextmanager
-def engine_threads(live: LiveEngine, threads: int, limits: ServiceLimits) -> Iterator[EngineClient]:
-    """Yields the client of an engine whose threads are in this process."""
-    ours, theirs = _socket_pairs(threads)
-    serving = threading.Thread(target=serve_engine, args=(live, theirs[1:], theirs[0], limits), daemon=True)
-    serving.start()
-    try:
-        yield EngineClient(ours[1:], ours[0])
-    finally:
-        for end in ours:
-            end.close()
-        serving.join()
 
 
 def serve_engine(live: LiveEngine, channels: Sequence[socket.socket], status: socket.socket, limits: ServiceLimits) -> None:
@@ -295,7 +281,8 @@ def _lost_error() -> BusyError:
     return BusyError(Fault("service", "a process that computes lists", "none: it has ended", "try again later"))
 
 
-def _socket_pairs(threads: int) -> tuple[list[socket.socket], list[socket.socket]]:
+def socket_pairs(threads: int) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Returns both ends of a socket for the status and of one for each thread of the engine."""
     pairs = [socket.socketpair() for _ in range(threads + 1)]
     return [one for one, _ in pairs], [other for _, other in pairs]
 

@@ -188,18 +188,12 @@ class RecallEngine:
         """
         return self._answer(self._plan_for_user(user_id, options))
 
-    def recall_for_features(self, inputs: UserInputs, options: ListOptions = ANY_LIST, user_id: Any = None) -> RecallAnswer:
-        """Returns the items for a user by features. Own history is that of the request; without one, that of a stored `user_id`.
-
-        Raises:
-            InputError: naming every input or option that cannot be used.
-        """
-        return self._answer(self._plan_for_vector(*self.tower.compute_vector(inputs), inputs, options, user_id))
-
     def recall_for_users(
         self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
     ) -> list[RecallAnswer | Exception]:
         """Returns the list of each request, or the error of one that has none.
+
+        Own history is that of the request; without one, that of a stored user.
 
         Together they cost less than one by one, because features are encoded and the index is searched for many at once. Each
         list is the one that its request gets alone. `on_encoded` is called between the two.

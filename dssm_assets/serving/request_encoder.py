@@ -63,17 +63,10 @@ class RequestEncoder:
         inputs += [name for feature in sequences for name in _sequence_inputs(feature)]
         self.inputs: tuple[str, ...] = tuple(dict.fromkeys(inputs))
 
-    def encode(self, inputs: UserInputs) -> tuple[TowerInput, tuple[str, ...]]:
-        """Returns the tower's input, one row, and the names of the request that no feature reads.
-
-        Raises:
-            InputError: naming every input that cannot be used, or none of the names is an input.
-        """
-        return self._encode_rows([inputs]), self._find_ignored(inputs)
-
     def encode_each(self, inputs: Sequence[UserInputs]) -> list[tuple[TowerInput, tuple[str, ...]] | Exception]:
-        """Returns what `encode` returns or raises for each of some requests.
+        """Returns the tower's input of each request, one row, and the names in it that no feature reads.
 
+        In their place the error of a request with inputs that cannot be used, or without any input of a feature.
         Requests with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
         """
         encoded: list[tuple[TowerInput, tuple[str, ...]] | Exception] = [InputError([])] * len(inputs)

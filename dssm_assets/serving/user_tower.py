@@ -57,19 +57,11 @@ class UserTower:
             raise StorageError(f"{message}. To fix: publish the bundle again")
         return cls(RequestEncoder(generator, bucketizer, spec), layout, session)
 
-    def compute_vector(self, inputs: UserInputs) -> tuple[Vector, tuple[str, ...]]:
-        """Returns the vector of a user, float32 [D] ([K, D] for K interests), and the names of the request that no feature reads.
-
-        Raises:
-            InputError: naming every input that cannot be used.
-        """
-        (computed,) = self.compute_vectors([inputs])
-        if isinstance(computed, Exception):
-            raise computed
-        return computed
-
     def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[tuple[Vector, tuple[str, ...]] | Exception]:
-        """Returns what `compute_vector` returns or raises for each of some users, whose features are encoded together."""
+        """Returns the vector of each user, float32 [D] ([K, D] for K interests), and the names of the request that no feature reads.
+
+        In their place the error of a user some of whose inputs cannot be used: it names them all. Features are encoded together.
+        """
         computed: list[tuple[Vector, tuple[str, ...]] | Exception] = []
         for one in self._encoder.encode_each(inputs):
             if isinstance(one, Exception):

@@ -27,6 +27,8 @@ import pyarrow.parquet as pq
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
+from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving.hand_tower import BAGS, DIMS, ITEMS, SINGLES, TABLES, user_tower
 
 USERS = {"u": (1.0, 0.0), "v": (0.0, 1.0)}
@@ -55,6 +57,14 @@ WORDS: dict[str, list[str]] = {
     "history__brand": ["b"],
 }
 """The vocabulary of each embedding: index 0 is missing, 1 any other value, 2 the first word."""
+
+
+def vector_of(engine: RecallEngine, inputs: UserInputs) -> np.ndarray:
+    """Returns the vector of a user, or raises why there is none."""
+    (found,) = engine.tower.compute_vectors([inputs])
+    if isinstance(found, Exception):
+        raise found
+    return found[0]
 
 
 def write_bundle(

@@ -18,11 +18,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.serving.engine_process import engine_threads
+from dssm_assets.serving.engine_process import EngineClient, serve_engine, socket_pairs
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.server import NO_OPTIONS, ServerOptions, make_server
 from dssm_assets.serving.traces import RequestTracer
+
+
+@contextlib.contextmanager
+def engine_threads(live: LiveEngine, threads: int, limits: ServiceLimits) -> Iterator[EngineClient]:
+    """Yields the client of an engine whose threads are in this process."""
+    ours, theirs = socket_pairs(threads)
+    serving = threading.Thread(target=serve_engine, args=(live, theirs[1:], theirs[0], limits), daemon=True)
+    serving.start()
+    try:
+        yield EngineClient(ours[1:], ours[0])
+    finally:
+        for end in ours:
+            end.close()
+        serving.join()
 
 
 @contextlib.contextmanager

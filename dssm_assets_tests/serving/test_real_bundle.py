@@ -6,12 +6,13 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine
+from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import serving_bundle
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
+from dssm_assets_tests.serving.bundles import vector_of
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE
 
 HISTORY = ("item_ids", "event_times_ms", "category")
@@ -56,23 +57,26 @@ def to_json(value):
 def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
     assert set(requests) == set(worlds.users())
     for user, request in requests.items():
-        computed, _ = engine.tower.compute_vector(request)
+        computed = vector_of(engine, request)
         stored = engine.bundle.user_vectors.vector(engine.bundle.users.find_row(user))
         assert computed == pytest.approx(stored, abs=1e-5)
 
 
 def test_request_with_a_users_features_gets_the_users_list(engine, requests):
     for user, request in requests.items():
-        cold, stored = engine.recall_for_features(request, ListOptions(5)), engine.recall_for_user(user, ListOptions(5))
+        cold, stored = (
+            recall_for_request(engine, inputs=request, options=ListOptions(5)),
+            engine.recall_for_user(user, ListOptions(5)),
+        )
         assert (cold.source, stored.source) == (AnswerSource.FEATURES, AnswerSource.STORED)
         assert cold.scores == pytest.approx(stored.scores, abs=1e-5)
 
 
 def test_features_and_history_both_change_the_vector(engine, requests):
     request = requests["a0"]
-    whole, _ = engine.tower.compute_vector(request)
-    without_history, _ = engine.tower.compute_vector(UserInputs({**request.features}, {}))
-    elsewhere, _ = engine.tower.compute_vector(UserInputs({**request.features, "city": "another"}, request.history))
+    whole = vector_of(engine, request)
+    without_history = vector_of(engine, UserInputs({**request.features}, {}))
+    elsewhere = vector_of(engine, UserInputs({**request.features, "city": "another"}, request.history))
     assert abs(whole - without_history).max() > 1e-3
     assert abs(whole - elsewhere).max() > 1e-6
 
@@ -91,9 +95,9 @@ def test_similar_items_are_of_the_same_group(engine):
 
 def test_new_user_is_recalled_by_history_alone(engine):
     request = UserInputs({"city": "city0"}, {"item_ids": ["b_01", "b_02"], "category": ["cat_b", "cat_b"]})
-    nearest = engine.recall_for_features(request, ListOptions(GROUP_SIZE, lists=Lists.VECTORS))
+    nearest = recall_for_request(engine, inputs=request, options=ListOptions(GROUP_SIZE, lists=Lists.VECTORS))
     assert {item[0] for item in nearest.item_ids} == {"b"}
-    assert engine.recall_for_features(request, ListOptions(2)).item_ids == ["b_01", "b_02"], (
+    assert recall_for_request(engine, inputs=request, options=ListOptions(2)).item_ids == ["b_01", "b_02"], (
         "the merged list begins with the user's own items"
     )
 

@@ -8,6 +8,7 @@ from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
+from dssm_assets_tests.serving.bundles import vector_of
 
 DAY_MS = 86_400_000
 
@@ -27,7 +28,7 @@ def decaying(tmp_path_factory):
 
 
 def vector(engine, features, history=None):
-    found, _ = engine.tower.compute_vector(UserInputs(features, history or {}))
+    found = vector_of(engine, UserInputs(features, history or {}))
     return pytest.approx(found.tolist(), abs=1e-6)
 
 
@@ -115,15 +116,15 @@ def test_older_items_weigh_less_with_a_half_life(decaying):
     history = {"item_ids": ["n0", "n1"], "event_times_ms": [0, DAY_MS]}
     assert vector(decaying, {}, history) == [1 / 3, 2 / 3]
     with pytest.raises(InputError, match="event_times_ms: expected the time of each item"):
-        decaying.tower.compute_vector(UserInputs({}, {"item_ids": ["n0"]}))
+        vector_of(decaying, UserInputs({}, {"item_ids": ["n0"]}))
 
 
 def test_inputs_without_a_feature_are_named(engine):
-    answer = engine.recall_for_features(UserInputs({"city": "x", "shoe_size": 44}), ListOptions(1))
+    answer = recall_for_request(engine, inputs=UserInputs({"city": "x", "shoe_size": 44}), options=ListOptions(1))
     assert answer.ignored == ("shoe_size",)
     assert answer.to_dict()["ignored"] == ["shoe_size"]
     with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
-        engine.recall_for_features(UserInputs({"shoe_size": 44}))
+        recall_for_request(engine, inputs=UserInputs({"shoe_size": 44}))
 
 
 @pytest.mark.parametrize(
@@ -141,12 +142,12 @@ def test_inputs_without_a_feature_are_named(engine):
 )
 def test_unusable_inputs_are_named(engine, features, history, message):
     with pytest.raises(InputError, match=message):
-        engine.tower.compute_vector(UserInputs(features, history))
+        vector_of(engine, UserInputs(features, history))
 
 
 def test_all_faults_of_a_request_are_reported_at_once(engine):
     with pytest.raises(InputError) as caught:
-        engine.tower.compute_vector(UserInputs({"city": object()}, {"item_ids": 5}))
+        vector_of(engine, UserInputs({"city": object()}, {"item_ids": 5}))
     assert len(caught.value.faults) == 2
 
 

@@ -34,6 +34,7 @@ from dssm_assets.steps.source import item_table
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
+from dssm_assets_tests.serving.bundles import vector_of
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
@@ -154,7 +155,7 @@ def test_a_user_with_events_of_today_has_the_vector_of_a_request_with_that_histo
     features = {name: raw[name] for name in ("city", "click_count_1d", "buy_count_3d", "category_preference")}
     # a_09 was bought while it had the category of its group.
     history = {"item_ids": items, "category": ["cat_a"] * len(items)}
-    vector, _ = engine.tower.compute_vector(UserInputs(features, history))
+    vector = vector_of(engine, UserInputs(features, history))
     np.testing.assert_allclose(PlainBundle(workspace).vectors("user")["a0"], vector, rtol=0, atol=1e-5)
 
 

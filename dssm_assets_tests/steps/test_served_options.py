@@ -9,10 +9,11 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
+from dssm_assets_tests.serving.bundles import vector_of
 from dssm_assets_tests.steps.refitted_worlds import refit, vectors_of
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
@@ -115,15 +116,15 @@ def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_wo
         name: dict(value) if value and isinstance(value, list) and isinstance(value[0], tuple) else value
         for name, value in row.items()
     }
-    vectors, _ = engine.tower.compute_vector(UserInputs(features, history))
+    vectors = vector_of(engine, UserInputs(features, history))
     assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vectors.vector(engine.bundle.users.find_row("a0")), abs=1e-5)
     cold, known = (
-        engine.recall_for_features(UserInputs(features, history), ListOptions(5)),
+        recall_for_request(engine, inputs=UserInputs(features, history), options=ListOptions(5)),
         engine.recall_for_user("a0", ListOptions(5)),
     )
     assert cold.scores == pytest.approx(known.scores, abs=1e-5)
     with pytest.raises(InputError, match="weight halves every 2 days"):  # the root pooling has a half-life
-        engine.tower.compute_vector(UserInputs(features, {name: history[name] for name in ("item_ids", "category")}))
+        vector_of(engine, UserInputs(features, {name: history[name] for name in ("item_ids", "category")}))
     # The bundle includes the evaluation day, and so does its prior.
     window = range(len(DAYS) - WINDOW_DAYS, len(DAYS))
     expected = expected_priors(prior_of(workspace), window)
