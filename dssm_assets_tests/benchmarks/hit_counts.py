@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
+from dssm_assets.core.evaluation.baselines.fit_data import FitData
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.hits import InteractedItems, hit_ranks, rank_items
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
+from dssm_assets_tests.core.evaluation.worlds import item_events, user_items
 
 SIZES = ((100_000, 92_000, 10, 30, 100), (400, 92_000, 10, 60, 600))
 """Users, items, truth pairs of a user, interactions of a user in the window, and in the days before it."""
@@ -62,7 +63,7 @@ def make_world(users: int, items: int, truth: int, window: int, older: int, *, h
     seen = sum_interactions([draw_events(window)], user_ids, item_ids)
     history = sum_interactions([draw_events(older)], user_ids, item_ids, seen)
     pairs = np.unique(np.repeat(np.arange(users), truth) * items + draw_items(users * truth))
-    data = FitData(*[seen.item_events()] * 3, user_items(seen), lambda: iter([history]), Evaluation())
+    data = FitData(*[item_events(seen)] * 3, user_items(seen), lambda: iter([history]), Evaluation())
     scorers = baseline_scorers(fit_baselines(data), seen, history)
     if has_model:
         model = model_scorer(vectors("item", items), vectors("user", users), user_ids, Similarity.COSINE)

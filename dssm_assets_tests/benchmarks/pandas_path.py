@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dssm_assets.core.arrays.hashing import murmur_hash64a
+from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets_tests.benchmarks.process_cost import measured
 
 ENCODE = "encode per sample"
@@ -103,7 +103,7 @@ def _column(expression: str) -> str:
 
 def _buckets(texts: Any, size: int | None, own_hash: bool) -> Any:
     """Returns 1 + hash modulo the size as int32, or the hash without a size; 0 for a missing text."""
-    hashes = murmur_hash64a(pa.array(texts)) if own_hash else pd.util.hash_pandas_object(texts, index=False).to_numpy()
+    hashes = hash_values(pa.array(texts)) if own_hash else pd.util.hash_pandas_object(texts, index=False).to_numpy()
     known = texts.notna().to_numpy()
     if size is None:
         return np.where(known, hashes, np.uint64(0))

@@ -18,6 +18,7 @@ from dssm_assets.steps import stored_interactions
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
+from dssm_assets_tests.core.evaluation.worlds import item_events
 
 ITEMS = pa.array([f"i{number}" for number in range(6)])
 CORPUS = IdIndex(ITEMS)
@@ -77,9 +78,9 @@ def test_read_all_interactions_yields_every_user_once_and_whole(
     per_user = Counter(user for user, _ in expected(events, ALL_USERS))
     assert sizes == sorted(per_user.values())
     assert (len(parts) > 6) is (range_events < 8 and min(batch_rows, open_rows // 5) < 8)
-    item_events = sum(part.item_events() for part in parts)
-    assert item_events.tolist() == stored_interactions.count_item_events(workspace, manifests, CORPUS).tolist()
-    assert item_events.sum() == sum(item != "x" for day in events for _, item, _ in day)
+    counted = sum(item_events(part) for part in parts)
+    assert counted.tolist() == stored_interactions.count_item_events(workspace, manifests, CORPUS).tolist()
+    assert counted.sum() == sum(item != "x" for day in events for _, item, _ in day)
 
 
 def test_interactions_of_users_add_earlier_days(workspace: Workspace) -> None:
@@ -98,7 +99,7 @@ def test_interactions_of_users_add_earlier_days(workspace: Workspace) -> None:
 def test_no_days_give_no_interactions(workspace: Workspace) -> None:
     assert stored_interactions.read_interactions_of_users(workspace, [], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
     (nothing,) = stored_interactions.read_all_interactions(workspace, [], pa.array(["u"]), CORPUS)
-    assert (nothing.indptr.tolist(), nothing.item_events().tolist()) == ([0], [0] * 6)
+    assert (nothing.indptr.tolist(), item_events(nothing).tolist()) == ([0], [0] * 6)
     assert sum_interactions([], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
 
 

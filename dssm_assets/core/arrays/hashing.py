@@ -286,11 +286,6 @@ def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = Has
     return hashes
 
 
-def murmur_hash64a(column: pa.Array | pa.ChunkedArray) -> Hashes:
-    """Returns the MurmurHash64A of each value, as `hash_values` does."""
-    return hash_values(column, HashFunction.MURMUR)
-
-
 def signed(hashes: Hashes) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Returns the hashes as signed integers of the same bits, as tables store them."""
     return hashes.view(np.int64)

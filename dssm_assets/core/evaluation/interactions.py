@@ -56,12 +56,6 @@ class Interactions:
         indptr = self.indptr[: num_users + 1]
         return Exclusions(indptr, self.item_index[: indptr[-1]])
 
-    def item_events(self) -> IntArray:
-        """Returns int64 [I], positive events of each item."""
-        events = np.zeros(self.num_items, dtype=np.int64)
-        np.add.at(events, self.item_index, self.count)
-        return events
-
 
 def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> Interactions:
     """Returns the interactions of one table; its users who are not among user_ids follow them, ascending.

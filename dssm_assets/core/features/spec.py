@@ -95,11 +95,6 @@ class FgSpec:
     definitions: tuple[Operator | SequenceFeature, ...]
     raw: Mapping[str, Any]
 
-    @property
-    def reserves(self) -> tuple[str, ...]:
-        """Columns that feature generation passes through unchanged."""
-        return tuple(self.raw.get("reserves") or ())
-
     @cached_property
     def features(self) -> tuple[Feature, ...]:
         """Features of a row in the order of fg.json, without stubs and without the sub-features of sequences."""

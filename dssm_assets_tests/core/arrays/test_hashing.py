@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays import byte_values
-from dssm_assets.core.arrays.hashing import hash_texts, hash_values, murmur_hash64a, signed
+from dssm_assets.core.arrays.hashing import hash_texts, hash_values, signed
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets_tests.core.features.hash_goldens import Golden, goldens
 
@@ -121,7 +121,7 @@ def test_columns_without_text_are_refused(column: pa.Array) -> None:
 
 def test_murmur_is_the_default() -> None:
     column = pa.array(["abc"])
-    assert hash_values(column).tolist() == murmur_hash64a(column).tolist() == hash_values(column, HashFunction.MURMUR).tolist()
+    assert hash_values(column).tolist() == hash_values(column, HashFunction.MURMUR).tolist()
     assert HashFunction("murmur_hash64a") is HashFunction.MURMUR
     assert HashFunction("farm_fingerprint64") is HashFunction.FARM
 
@@ -172,17 +172,17 @@ def model(data: bytes) -> int:
 
 @pytest.mark.parametrize(("text", "bucket"), AT_100_BUCKETS.items())
 def test_murmur_buckets_equal_the_reference(text: str, bucket: int) -> None:
-    assert int(murmur_hash64a(pa.array([text]))[0]) % 100 == bucket
+    assert int(hash_values(pa.array([text]))[0]) % 100 == bucket
 
 
 @pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
 def test_murmur_hashes_equal_libstdcxx(golden: Golden) -> None:
-    assert murmur_hash64a(pa.array([golden.value])).tolist() == [golden.murmur]
+    assert hash_values(pa.array([golden.value])).tolist() == [golden.murmur]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30))
 def test_murmur_equals_a_bytewise_model(values: list[bytes]) -> None:
-    assert murmur_hash64a(pa.array(values, pa.binary())).tolist() == [model(value) for value in values]
+    assert hash_values(pa.array(values, pa.binary())).tolist() == [model(value) for value in values]
 
 
 SIGNED = {

@@ -7,7 +7,7 @@ import pytest
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.interactions import read_interactions, sum_interactions
-from dssm_assets_tests.core.evaluation.worlds import events_table, interactions
+from dssm_assets_tests.core.evaluation.worlds import events_table, interactions, item_events
 
 
 def test_rows_of_a_pair_are_added_and_unknown_items_are_counted_as_dropped() -> None:
@@ -21,7 +21,7 @@ def test_rows_of_a_pair_are_added_and_unknown_items_are_counted_as_dropped() -> 
     assert got.count.tolist() == [1, 5, 1]
     assert got.last_time_ms.tolist() == [8, 10, 5]
     assert got.user_index.tolist() == [0, 0, 2]
-    assert got.item_events().tolist() == [2, 5]
+    assert item_events(got).tolist() == [2, 5]
     assert got.dropped_events == 4
     assert got.user_events.tolist() == [10, 0, 1]
     excluded = got.exclusions(2)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.fit_data import FitData, user_items
+from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, UserItems, recent_items
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.scorer import Scorer
@@ -33,6 +33,17 @@ def interactions(rows: Sequence[tuple[str, str, int, int]], users: Sequence[str]
     return read_interactions(events_table(rows, pa.string()), pa.array(users, pa.string()), pa.array(items, pa.string()))
 
 
+def item_events(found: Interactions) -> IntArray:
+    """Returns int64 [I], positive events of each item."""
+    return np.bincount(found.item_index, weights=found.count, minlength=found.num_items).astype(np.int64)
+
+
+def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> UserItems:
+    """Returns the items of the users of these interactions; see `recent_items`."""
+    lengths, items = recent_items(window, max_items)
+    return UserItems(offsets_of(lengths), items, window.num_items)
+
+
 @dataclass
 class FixedScorer:
     """Gives the lists that it was made with, -1 after their end."""
@@ -51,7 +62,7 @@ class FixedScorer:
 def fitted_scorers(window: Interactions, recent: Interactions, history: Interactions, settings: Evaluation) -> list[Scorer]:
     """Returns every baseline, fitted on the window and its last days, for the users of these interactions."""
     data = FitData(
-        window.item_events(), recent.item_events(), history.item_events(), user_items(window), lambda: iter([history]), settings
+        item_events(window), item_events(recent), item_events(history), user_items(window), lambda: iter([history]), settings
     )
     return baseline_scorers(fit_baselines(data), window, history)
 

@@ -48,7 +48,7 @@ REQUEST = {
 def test_file_of_the_reference_is_read_and_written_back() -> None:
     spec = parse_fg(json.loads(TEXT))
     assert spec.raw == json.loads(TEXT)
-    assert spec.reserves == ("member", "clicked")
+    assert spec.raw["reserves"] == ["member", "clicked"]
     assert parse_fg(spec.raw).raw == json.loads(TEXT)
 
 

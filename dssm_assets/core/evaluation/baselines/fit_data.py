@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
 from dssm_assets.core.evaluation.interactions import Interactions
@@ -52,12 +52,6 @@ def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple
     is_recent = np.zeros(len(order), dtype=bool)
     is_recent[order] = np.arange(len(order)) - np.repeat(window.indptr[:-1], lengths) < max_items
     return np.minimum(lengths, max_items), items[is_recent]
-
-
-def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> UserItems:
-    """Returns the items of the users of these interactions; see `recent_items`."""
-    lengths, items = recent_items(window, max_items)
-    return UserItems(offsets_of(lengths), items, window.num_items)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines import als
-from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData, user_items
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.suite import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets_tests.core.evaluation.worlds import interactions
+from dssm_assets_tests.core.evaluation.worlds import interactions, item_events, user_items
 from dssm_assets_tests.worlds import CONFIG
 
 ITEMS = [f"i{place:02d}" for place in range(20)]
@@ -33,7 +33,7 @@ def groups() -> Interactions:
 
 
 def fitted(history: Interactions, seed: int = 3) -> Arrays:
-    events = history.item_events()
+    events = item_events(history)
     return als.fit(FitData(events, events, events, user_items(history), lambda: iter([history]), SETTINGS, seed=seed))
 
 

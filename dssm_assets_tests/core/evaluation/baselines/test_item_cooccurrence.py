@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
-from dssm_assets.core.evaluation.baselines.fit_data import UserItems, user_items
+from dssm_assets.core.evaluation.baselines.fit_data import UserItems
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import best_columns, fit_all_neighbors, fit_neighbors, transpose
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.retrieval.exact import top_k_scores
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
-from dssm_assets_tests.core.evaluation.worlds import interactions
+from dssm_assets_tests.core.evaluation.worlds import interactions, user_items
 
 NUM_ITEMS, EACH = 300, 10
 
