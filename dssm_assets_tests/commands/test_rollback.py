@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dssm_assets.commands import rollback
+from dssm_assets.commands import publish
 from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
@@ -30,7 +30,7 @@ def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    rollback.add_command(parser.add_subparsers())
+    publish.add_command(parser.add_subparsers())
     parsed = parser.parse_args(["rollback", *arguments])
     return int(parsed.command(parsed))
 
