@@ -399,7 +399,7 @@ def _find_id_columns(
     keys = [column for column in entities if column.is_key]
     if not keys:
         found = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
-        remedy = f"keep one row per {side} and give it an id"
+        remedy = f"keep one row per {side} and give it an id; where a row is one property, pandas.DataFrame.pivot makes columns of them"
         faults.append(Fault(f"{side} table", "a column of ids: integers or text, all distinct, none missing", found, remedy))
         return None
     pattern, _ = patterns
