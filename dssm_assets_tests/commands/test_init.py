@@ -250,7 +250,8 @@ def test_init_reads_a_dump_without_header(tmp_path, monkeypatch, capsys):
     assert table["column_names"] == [f"column_{place}" for place in range(1, 6)]
     assert (table["encoding"], table["time_format"]) == ("cp1252", "%a %b %d %H:%M:%S %z %Y")
     assert (
-        "has no header line: column_1 is taken for users, column_4 for items and column_2 for times" in capsys.readouterr().out
+        "has no header line: by their places, users are in column_1, items in column_4 and times in column_2;"
+        in capsys.readouterr().out
     )
 
 

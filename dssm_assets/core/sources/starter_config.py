@@ -161,7 +161,7 @@ def _lines(lines: Sequence[Line]) -> list[str]:
 def choose_cut_offs(items: int) -> tuple[list[int], str]:
     """Returns the lengths of lists that are scored, and why: up to 200, but no more than a tenth of the items.
 
-    A list of 200 of 167 items has them all, and one of 200 of 300 is hit by anybody: rates near 1 tell no scorer from another. By hand: 3,706
+    A list of 200 of 167 items has them all, and any list of 200 of 300 finds most: rates near 1 tell no scorer from another. By hand: 3,706
     items have 10, 50, 100 and 200; 167 items have 1, 2, 5 and 10; fewer than 20 items have 1.
     """
     most = max(1, items // _ITEMS_PER_PLACE)

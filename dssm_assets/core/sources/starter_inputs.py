@@ -157,8 +157,8 @@ class StarterInputs:
         notes = []
         if self.log.column_names is not None:
             notes.append(
-                f"{self.log.uri} has no header line: {roles.user_id} is taken for users, {roles.item_id} for items and {roles.event_time} for "
-                "times; --user-id, --item-id and --event-time name others"
+                f"{self.log.uri} has no header line: by their places, users are in {roles.user_id}, items in {roles.item_id} and times in "
+                f"{roles.event_time}; --user-id, --item-id and --event-time name others"
             )
         if self.missing_ids:
             notes.append(f"{self.missing_ids}: they are left out")
