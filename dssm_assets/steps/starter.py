@@ -165,7 +165,7 @@ def _facts(
         constant_event=constant,
         time_format=time_format,
         clock_column=roles.clock,
-        missing_ids="drop",
+        incomplete_rows="drop",
         column_names=log.table.column_names,
         encoding=log.table.encoding,
     )

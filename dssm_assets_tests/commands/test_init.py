@@ -278,10 +278,10 @@ def test_a_dump_of_events_and_rows_without_users(tmp_path, monkeypatch, capsys):
     config = written(tmp_path)
     table = config["tables"]["behavior"]
     columns = {"user_id": "column_2", "item_id": "column_3", "event": "column_5", "event_time": "column_6"}
-    assert (table["columns"], table["missing_ids"]) == (columns, "drop")
+    assert (table["columns"], table["incomplete_rows"]) == (columns, "drop")
     assert config["events"]["funnel"] == ["pv", "cart", "buy"]
     out = capsys.readouterr().out
-    assert "Note: 60 of 600 rows have no column_2 or no column_3: they are left out." in out
+    assert "Note: 60 of 600 rows have no column_2: they are left out." in out
     assert "540 rows from" in out
 
 
@@ -292,13 +292,13 @@ def test_ids_that_some_rows_lack_may_be_floats(tmp_path, monkeypatch, capsys):
     lines = [f"{user[n]},A{n % 11},2026-01-{1 + n // 30:02d} 10:00" for n in range(600)]
     (tmp_path / "log.csv").write_text("\n".join(["CustomerID,StockCode,InvoiceDate", *lines]), encoding="utf-8")
     assert init(user=None, item=None, behavior="log.csv") == 0
-    assert written(tmp_path)["tables"]["behavior"]["missing_ids"] == "drop"
+    assert written(tmp_path)["tables"]["behavior"]["incomplete_rows"] == "drop"
     assert "recall --user-id 17001 " in capsys.readouterr().out
     lines = [f"{user[n] or 'NA'},A{n % 11},2026-01-{1 + n // 30:02d},{n % 24}" for n in range(600)]
     (tmp_path / "log.csv").write_text("\n".join(["CustomerID,StockCode,date,hour", *lines]), encoding="utf-8")
     assert init("--force", user=None, item=None, behavior="log.csv") == 0
     table = written(tmp_path)["tables"]["behavior"]
-    assert (table["missing_ids"], table["clock_column"], table["time_format"]) == ("drop", "hour", "%Y-%m-%d %H")
+    assert (table["incomplete_rows"], table["clock_column"], table["time_format"]) == ("drop", "hour", "%Y-%m-%d %H")
     out = capsys.readouterr().out
     assert "Note: rows have NA in place of CustomerID: they are left out." in out and "540 rows from" in out
 

@@ -152,10 +152,10 @@ class BehaviorTable(SourceTable):
     value_columns: list[str] = Field(
         default_factory=list, description="Numeric columns (price, quantity, play time) that are summed per user and per item."
     )
-    missing_ids: Literal["drop"] | None = Field(
+    incomplete_rows: Literal["drop"] | None = Field(
         default=None,
-        description="`drop`: rows without a user or without an item (guests, fees) are left out, also where the id is NA, N/A, nan, null or None "
-        "(default: they are an error, and those texts are ids).",
+        description="`drop`: rows without a user (guests), an item (fees) or a time are left out, also where the id is NA, N/A, nan, null or "
+        "None (default: they are an error, and those texts are ids).",
     )
     clock_column: str | None = Field(
         default=None,

@@ -124,8 +124,8 @@ def _log_lines(inputs: StarterInputs) -> list[str]:
     if roles.event is not None:
         columns["event"] = roles.event
     lines = _table_lines("behavior", inputs.log, columns)
-    if inputs.missing_ids:
-        lines.append(f"    missing_ids: drop    # {inputs.missing_ids}")
+    if inputs.incomplete_rows:
+        lines.append(f"    incomplete_rows: drop    # {inputs.incomplete_rows}")
     if roles.clock is not None:
         lines.append(
             f"    clock_column: {_scalar(roles.clock)}    # the time of day: read together with the date of event_time"

@@ -141,11 +141,13 @@ class StarterInputs:
         return str(int(first) if isinstance(first, float) else first)
 
     @property
-    def missing_ids(self) -> str:
-        """Returns how many rows of the log have no user or no item, as a text; empty if all have both."""
-        ids = [column for column in self.log.columns if column.name in (self.roles.user_id, self.roles.item_id)]
-        if rows := max(column.missing for column in ids):
-            return f"{rows:,} of {ids[0].rows:,} rows have no {ids[0].name} or no {ids[-1].name}"
+    def incomplete_rows(self) -> str:
+        """Returns how many rows of the log have no user, item or time, as a text; empty if all have."""
+        roles = self.roles
+        needed = [column for column in self.log.columns if column.name in (roles.user_id, roles.item_id, roles.event_time)]
+        if lacking := [column for column in needed if column.missing]:
+            return "; ".join(f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in lacking)
+        ids = [column for column in needed if column.name != roles.event_time]
         texts = ((column.name, column.values) for column in ids if column.kind is ValueKind.TEXT)
         found = ((name, set(NO_IDS) & set(values.to_pylist())) for name, values in texts if values is not None)
         return "; ".join(f"rows have {', '.join(sorted(values))} in place of {name}" for name, values in found if values)
@@ -160,8 +162,8 @@ class StarterInputs:
                 f"{self.log.uri} has no header line: by their places, users are in {roles.user_id}, items in {roles.item_id} and times in "
                 f"{roles.event_time}; --user-id, --item-id and --event-time name others"
             )
-        if self.missing_ids:
-            notes.append(f"{self.missing_ids}: they are left out")
+        if self.incomplete_rows:
+            notes.append(f"{self.incomplete_rows}: they are left out")
         if habits is not None and habits.known_frac < _FEW_KNOWN:
             notes.append(
                 f"{habits.known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "

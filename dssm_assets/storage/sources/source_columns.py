@@ -33,15 +33,15 @@ _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 class PlannedFile:
     """A file, its wanted columns (our name -> source name), and the common schema in our names.
 
-    With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first. Rows without a user or an item
-    may be left out.
+    With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first. Rows without a user, an item
+    or a time may be left out.
     """
 
     file: SourceFile
     columns: dict[str, str]
     schema: pa.Schema
     clock: tuple[pa.Field, pa.Field] | None = None
-    needs_ids: bool = False
+    needs_all: bool = False
 
     def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
@@ -60,8 +60,9 @@ class PlannedFile:
             else:
                 arrays[field.name] = pa.nulls(raw.num_rows, field.type)
         rows = pa.table(arrays, schema=self.schema)
-        if self.needs_ids:
-            rows = rows.filter(pc.and_(*(_has_value(rows.column(name)) for name in (USER_ID, ITEM_ID))))
+        if self.needs_all:
+            for name in (USER_ID, ITEM_ID, EVENT_TIME):
+                rows = rows.filter(_has_value(rows.column(name)))
         return rows
 
 
@@ -115,18 +116,18 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
         merged = {name: text_without_values(kind) for name, kind in merged.items()}
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
     clock = table.clock_column if isinstance(table, BehaviorTable) else None
-    needs_ids = isinstance(table, BehaviorTable) and table.missing_ids is not None
+    needs_all = isinstance(table, BehaviorTable) and table.incomplete_rows is not None
     if clock is not None:
         merged[EVENT_TIME] = pa.string()
     common = pa.schema(list(merged.items()))
     return [
-        PlannedFile(file, columns, common, _clock_fields(schema, columns, clock), needs_ids)
+        PlannedFile(file, columns, common, _clock_fields(schema, columns, clock), needs_all)
         for file, columns, schema in zip(files, chosen, schemas, strict=True)
     ]
 
 
 def _has_value(ids: Any) -> Any:
-    """Returns where ids are neither null nor NaN nor a text that says so."""
+    """Returns where ids or times are neither null nor NaN nor a text that says so."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 

@@ -129,20 +129,21 @@ def test_nulls_of_database_dumps_are_no_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
-def test_rows_without_ids_are_left_out_if_asked_for(tmp_path: Path, ending: str) -> None:
+def test_rows_without_ids_or_time_are_left_out_if_asked_for(tmp_path: Path, ending: str) -> None:
     write(tmp_path / f"log.{ending}", log([0, 0, 0, 1], user_id=["a", None, "c", "d"], item_id=["x", "y", "", "z"]))
     file_format = {"jsonl": "json"}.get(ending, ending)
-    table = behavior(tmp_path / f"log.{ending}", format=file_format, missing_ids="drop")
+    table = behavior(tmp_path / f"log.{ending}", format=file_format, incomplete_rows="drop")
     found = read_all(table, "2026-01-01", "2026-01-02")
     assert [day.select(["user_id", "item_id"]).to_pylist() for _, day in found] == [
         [{"user_id": "a", "item_id": "x"}],
         [{"user_id": "d", "item_id": "z"}],
     ]
-    write(tmp_path / f"log.{ending}", log([0, 0], user_id=["NA", "c"]))
+    times = [START_MS, None, START_MS] if ending == "parquet" else [str(START_MS), "", str(START_MS)]
+    write(tmp_path / f"log.{ending}", log([0, 0, 0], user_id=["NA", "b", "c"], event_time=times))
     ((_, rows),) = read_all(table, "2026-01-01")
     assert rows.column("user_id").to_pylist() == ["c"]
     write(tmp_path / "floats.parquet", log([0, 0], user_id=[7.0, float("nan")]))
-    ((_, rows),) = read_all(behavior(tmp_path / "floats.parquet", missing_ids="drop"), "2026-01-01")
+    ((_, rows),) = read_all(behavior(tmp_path / "floats.parquet", incomplete_rows="drop"), "2026-01-01")
     assert rows.column("user_id").to_pylist() == [7.0]
 
 
