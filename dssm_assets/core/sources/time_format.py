@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -145,7 +146,9 @@ def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...
         text: texts without nulls; without any, all formats are left.
         among: the formats to try.
     """
-    possible = [time_format for time_format in among if _fits(text[:1], time_format)]
+    first = text[0].as_py() if len(text) else None
+    possible = [one for one in among if first is None or _letters(one) <= set(first)]
+    possible = [time_format for time_format in possible if _fits(text[:1], time_format)]
     return tuple(time_format for time_format in possible if _fits(text, time_format))
 
 
@@ -166,6 +169,12 @@ def digits_text(integers: Any, time_format: str) -> pa.Array:
     tokens = _TOKEN.findall(time_format)
     width = 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)
     return pc.utf8_lpad(integers.cast("string"), width, "0")
+
+
+@cache
+def _letters(time_format: str) -> frozenset[str]:
+    """Returns what is between the parts of a format: a text without one of these cannot fit, which is cheaper to see than to match."""
+    return frozenset("".join(token for token in _TOKEN.findall(time_format) if token not in _DIRECTIVES))
 
 
 def _fits(text: Any, time_format: str) -> bool:
