@@ -126,7 +126,6 @@ class _WorkerProcess:
         theirs.close()  # so that a killed process is noticed here
 
     def __enter__(self) -> "_WorkerProcess":
-        """Returns itself."""
         return self
 
     def __exit__(self, *_: object) -> None:

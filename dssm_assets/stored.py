@@ -201,9 +201,7 @@ def recall(
         filters: conditions on item columns, as `--filters` and the service take them.
         exclude_history: leave out what the user interacted with before.
         channels: merged or vectors; by default merged if the bundle has channels.
-        config: the configuration file.
-        home: the home folder.
-        scene: the name of the configuration, where several are named.
+        config, home, scene: as of `open_table`.
 
     Raises:
         ConfigError: no configuration is found, or it is wrong.

@@ -72,14 +72,12 @@ class ProgressTable(Observer):
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "ProgressTable":
-        """Shows the table."""
         self._begin = self.now()
         if self.console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the table."""
         self._live.stop()
 
     def on_log(self, text: str) -> None:

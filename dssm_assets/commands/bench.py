@@ -25,7 +25,6 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     made = commands.add_parser(
         "bench", help="rows, samples and queries per second on this machine, next to its limits", epilog=_EPILOG
     )

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser(
         "cleanup",
         help="remove partitions older than storage.keep_days, what killed runs left behind, and replaced files",

@@ -6,7 +6,6 @@ import argparse
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     command = commands.add_parser(
         "configuration", help="print every configuration key with type, default and meaning (Markdown)"
     )

@@ -13,7 +13,6 @@ SYSTEMS = ("TorchEasyRec", "EasyRec")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds both commands."""
     parser = commands.add_parser(
         "import-config",
         help="bring in a configuration of EasyRec or TorchEasyRec (DSSM, MIND)",

@@ -22,7 +22,6 @@ _EPILOG = (
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser(
         "evaluate", help="score your own user and item vectors: hit rates against truth", epilog=_EPILOG
     )

@@ -19,7 +19,6 @@ _EPILOG = (
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds both commands."""
     parser = commands.add_parser("experiment", help="run a day with other settings next to the regular run", epilog=_EPILOG)
     parser.add_argument(
         "name",

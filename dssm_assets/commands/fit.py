@@ -10,7 +10,6 @@ from dssm_assets.commands.config_arguments import add_config_arguments, load_ann
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to a parser."""
     parser = commands.add_parser(
         "fit",
         help="fit the towers of a day together with other processes, started by torchrun on one machine or several",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser(
         "hit-rates",
         help="print the hit rates of an evaluation day",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds both commands."""
     parser = commands.add_parser(
         "publish",
         help="publish a serving bundle, or refresh the served one (--delta)",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser("recall", help="print the items that the serving bundle recalls for a user or an item")
     query = parser.add_argument_group("query (features override the stored vector of the user)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")

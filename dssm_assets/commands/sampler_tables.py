@@ -13,7 +13,6 @@ KINDS = ("items", "users", "positive_edges", "hard_edges")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command to a parser."""
     parser = commands.add_parser(
         "sampler-tables", help="text tables of negative samplers, in the format of EasyRec and graph-learn"
     )

@@ -16,7 +16,6 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser(
         "tune",
         help="search settings on the days before an evaluation day; needs the extra `tune`",

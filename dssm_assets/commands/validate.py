@@ -19,7 +19,6 @@ _PATH: Final = re.compile(r"\S*/[^,]*")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser(
         "validate",
         help="check a configuration against its data before any run, and list all faults",

@@ -60,7 +60,6 @@ class IdRows:
             self._text = memoryview(text or b"")
 
     def __len__(self) -> int:
-        """Returns the number of ids."""
         return len(self._ids)
 
     @property
@@ -153,7 +152,6 @@ class VectorRows:
         self.dims: int = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
 
     def __len__(self) -> int:
-        """Returns the number of vectors."""
         return int(self._starts[-1])
 
     def vector(self, row: int) -> npt.NDArray[np.float32]:

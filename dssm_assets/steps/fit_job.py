@@ -76,12 +76,10 @@ class FitJob:
     warm_start: WarmFiles | None = None
 
     def to_json(self) -> str:
-        """Returns the job as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> FitJob:
-        """Returns the job that `to_json` wrote."""
         fields = json.loads(text)
         warm, plan = fields.pop("warm_start"), fields.pop("plan")
         return cls(

@@ -80,7 +80,6 @@ class Pointer:
         return pointer
 
     def to_json(self) -> str:
-        """Returns the stored text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def back_to(self, bundle_id: str, ds: str) -> Pointer:

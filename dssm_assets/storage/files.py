@@ -114,7 +114,6 @@ class TableWriter:
         self._writer.write_table(table)
 
     def __enter__(self) -> TableWriter:
-        """Returns itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -97,7 +97,6 @@ class Manifest:
         return content.hexdigest()
 
     def to_json(self) -> str:
-        """Returns the stored text form."""
         body: dict[str, object] = {
             "asset": self.asset,
             "ds": self.ds,
@@ -118,7 +117,6 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Returns the manifest that a stored text describes."""
         body = json.loads(text)
         return cls(
             asset=body["asset"],

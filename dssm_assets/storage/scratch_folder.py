@@ -42,11 +42,9 @@ class ScratchFolder:
         self._remove()
 
     def __enter__(self) -> Path:
-        """Returns the path of the folder."""
         return self.path
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Removes the folder."""
         self.close()
 
 

@@ -123,7 +123,6 @@ class IdIndex:
             raise _duplicate_ids(self._ids, where)
 
     def __len__(self) -> int:
-        """Returns the number of ids."""
         return len(self._ids)
 
     @property

@@ -74,14 +74,12 @@ class ListChannel:
     _kept: dict[bytes, npt.NDArray[np.int32]] = field(default_factory=dict)
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        """Returns item_index int64 [B, L]."""
         key = user_rows.tobytes()
         if key not in self._kept:
             self._kept[key] = self.find(user_rows, self.depth).astype(np.int32)
         return self._kept[key].astype(np.int64)
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        """Returns float64 [1, B, C]."""
         return rank_signal(places, self.depth)[None]
 
 
@@ -116,11 +114,9 @@ class VectorChannel:
     name: ChannelName = ChannelName.VECTORS
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        """Returns item_index int64 [B, L]."""
         return self.nearest.top_items(user_rows, self.depth)
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        """Returns float64 [2, B, C]."""
         scores = self.nearest.score_items(user_rows, candidates)
         # Sums over the places of the list, so that they do not depend on who else is in the block.
         listed = np.zeros((len(user_rows), self.depth))
@@ -153,9 +149,7 @@ class PopularityChannel:
     name: ChannelName = ChannelName.RECENT_POPULARITY
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        """Returns int64 [B, L]."""
         return np.tile(self.order[: self.depth], (len(user_rows), 1))
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        """Returns float64 [3, B, C]."""
         return np.take(self.values, candidates, axis=1)

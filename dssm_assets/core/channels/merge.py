@@ -229,11 +229,9 @@ class MergedScorer:
 
     @property
     def name(self) -> str:
-        """Returns the name of the merge."""
         return self.merge.name
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
         own = [names.index(name) for name in self.merge.channels]
         rows = [row for row, signal in enumerate(signals_of(names)) if signal.channel in self.merge.channels]
@@ -307,9 +305,7 @@ class ChannelScorer:
 
     @property
     def name(self) -> str:
-        """Returns the name under which the results are stored."""
         return f"{CHANNEL}{self.channel.name}"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        """Returns item_index int64 [B, K]."""
         return fill_up(self.channel.propose(user_rows)[:, :k], self.fill_order, k)

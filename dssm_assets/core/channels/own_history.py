@@ -75,7 +75,6 @@ class OwnHistoryChannel:
         return list_largest(lengths, self.items[pairs], score, self.depth)
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        """Returns float64 [4, B, C]."""
         signals = np.zeros((len(SIGNALS), *candidates.shape))
         lengths, pairs = self._pairs(user_rows)
         if not len(pairs):

@@ -71,12 +71,13 @@ def _section_text(path: str, section: type[Section]) -> str:
 
 
 def _row(name: str, key: FieldInfo) -> str:
-    cells = (f"`{name}`", _type_text(key), _default_text(key), key.description or "")
+    cells = (
+        f"`{name}`",
+        ", ".join([_annotation_text(key.annotation), *_bound_texts(key)]),
+        _default_text(key),
+        key.description or "",
+    )
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _type_text(key: FieldInfo) -> str:
-    return ", ".join([_annotation_text(key.annotation), *_bound_texts(key)])
 
 
 def _bound_texts(key: FieldInfo) -> list[str]:

@@ -102,7 +102,7 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
     read_training(train, data, record)
     reader.tell_rest(FIELD_REASONS | SETTING_REASONS, "no key here does this")
     ConfigError.raise_if(record.faults)
-    sections = _sections(source, record, features, ids, _label(data))
+    sections = _sections(source, record, features, ids, next(iter(data.texts("label_fields")), "click"))
     config = parse_config(sections, f"what {source.where} becomes")
     spec = parse_fg(features.fg, read_file=source.read_file)
     _tell_values(spec, record)
@@ -141,10 +141,6 @@ def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
         return {Side.USER: ["user", "hist"], Side.ITEM: ["item"]}
     user, item = model.message("user_tower"), model.message("item_tower")
     return {Side.USER: [user.text("input", "user"), user.text("history_input", "")], Side.ITEM: [item.text("input", "item")]}
-
-
-def _label(data: FieldReader) -> str:
-    return next(iter(data.texts("label_fields")), "click")
 
 
 def _sections(

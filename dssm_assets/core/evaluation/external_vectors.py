@@ -58,14 +58,6 @@ class FaultCollector:
             self.found += error.faults
             return None
 
-    def raise_any(self) -> None:
-        """Raises the collected faults, if there are any.
-
-        Raises:
-            InputError: with every fault.
-        """
-        InputError.raise_if(self.found)
-
 
 def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
     """Returns the vectors of a table with an id column and a column `vector`.
@@ -115,7 +107,7 @@ def read_pairs(table: pa.Table, where: str) -> pa.Table:
             faults.found.append(Fault(place, "the column to exist", came, "rename or add it"))
         else:
             columns[name] = faults.run(lambda name=name, place=place: combine_chunks(comparable_ids(table.column(name), place)))  # type: ignore[misc]
-    faults.raise_any()
+    InputError.raise_if(faults.found)
     return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])
 
 

@@ -278,7 +278,6 @@ def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list
     """Returns one fault per feature and input column that its table will not have.
 
     Args:
-        spec: the feature definitions.
         columns: side (user, item, context, sequence) -> columns of the table that its features read. A side that is not
             given is not checked.
     """

@@ -63,12 +63,9 @@ def replay_rows(
 
     Args:
         generator: the generator that encoded the table.
-        table: the inputs.
         encoded: their features, as `FeatureGenerator.encode` returned them for the side.
-        side: as in `FeatureGenerator.encode`.
         positions: rows to replay, counted in the larger table.
         start: position of the first row of the block in the larger table.
-        is_whole: as in `FeatureGenerator.encode`.
     """
     differing: dict[str, int] = {}
     example = ""

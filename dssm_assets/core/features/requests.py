@@ -29,7 +29,6 @@ def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Tabl
 
     Args:
         request: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
-        columns: names of the inputs that are needed.
 
     Raises:
         SchemaError: naming every input whose value has no column type, such as an object.

@@ -51,7 +51,6 @@ def roll_activity(
     """Returns the activity state of day D from that of D-1, by one union of signed contributions and one group-by.
 
     Args:
-        entity_column: user_id or item_id.
         today: behaviour of day D.
         leaving: window w -> behaviour of day D-w; None if that day is before the first one.
         previous: state of day D-1; None only if D is the first day with data.
@@ -90,7 +89,6 @@ def list_activity_changes(
     """Returns what `roll_activity` adds on each of several days, for `signed_days.running_states`.
 
     Args:
-        entity_column: user_id or item_id.
         log: behaviour with a column `ds`: the days, and those that leave a window on one of them.
         moves: see `signed_days.list_moves`.
         previous: state of the day before the first one.
@@ -115,7 +113,6 @@ def build_activity(
     Memory grows with the number of (entity, event) pairs, not with the number of days.
 
     Args:
-        entity_column: user_id or item_id.
         behavior: all days as one table with a column `ds` (text or date); later days are ignored.
         value_columns: columns to sum, as in `activity`.
     """

@@ -112,7 +112,9 @@ class EmbeddingTables(nn.Module):
             without: an embedding that is not read.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
-        return tuple(self._group(dim, *read) for dim in self.dims if _uses(dim, *read))
+        return tuple(
+            self._group(dim, *read) for dim in self.dims if any(f.embedding_dim == dim for side in read for _, f in side)
+        )
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
         """Returns the pooled vectors of all features, concatenated [B, sum of widths].
@@ -216,7 +218,3 @@ def _layout(spec: TowerSpec) -> tuple[dict[str, int], dict[int, int]]:
 
 def _buffer(dim: int) -> str:
     return f"table_{dim}"
-
-
-def _uses(dim: int, *features: Sequence[_IndexedFeature]) -> bool:
-    return any(feature.embedding_dim == dim for group in features for _, feature in group)

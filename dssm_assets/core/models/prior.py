@@ -43,12 +43,10 @@ class Prior(Section):
         return np.asarray(values - (values.mean() if len(values) else 0.0), np.float32)
 
     def to_json(self) -> str:
-        """Returns the prior as JSON."""
         return self.model_dump_json()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Prior:
-        """Returns the prior that `to_json` wrote."""
         return cls.model_validate_json(text)
 
 

@@ -107,7 +107,8 @@ class TowerSpec(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
-        faults = _feature_faults(self.features)
+        given = self.features
+        faults = [*_name_faults(given), *_weight_faults(given), *_size_faults(given), *_side_faults(given)]
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
             faults.append(
@@ -195,7 +196,6 @@ class TowerSpec(Section):
 
     @classmethod
     def from_json(cls, text: str) -> TowerSpec:
-        """Returns the specification that `to_json` wrote."""
         return cls.model_validate_json(text)
 
 
@@ -248,11 +248,6 @@ def _flatten(spec: TowerSpec) -> dict[str, str]:
     for feature in features:
         flat |= {f"feature {feature['name']}.{key}": json.dumps(value) for key, value in feature.items() if key != "name"}
     return flat
-
-
-def _feature_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    """Returns what is wrong with the features of two towers: names, weights, table sizes, sides without features."""
-    return [*_name_faults(features), *_weight_faults(features), *_size_faults(features), *_side_faults(features)]
 
 
 def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:

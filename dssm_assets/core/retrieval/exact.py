@@ -77,7 +77,6 @@ class Corpus:
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
     def __len__(self) -> int:
-        """Returns I."""
         return len(self.vectors)
 
     @cached_property

@@ -87,7 +87,6 @@ class FeatureInfo(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> FeatureInfo:
-        """Returns the decision that `to_json` wrote."""
         return cls.model_validate_json(text)
 
 

@@ -97,7 +97,6 @@ class Engine(Protocol):
             expression: called with `by=("ds",)` in addition; its result has the column `ds` and is ordered by it first.
             inputs: as in `write_query`; those of single days are `ByDay`, with exactly the days of the targets.
             arguments: as in `write_query`; if the expression takes `ds`, the last day: the day of a row is its column.
-            kernel: as in `write_query`.
         """
         ...
 

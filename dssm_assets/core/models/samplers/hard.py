@@ -96,7 +96,6 @@ class HardSampler(WeightedSampler):
         """Builds the alias table.
 
         Args:
-            weights: of the items [I].
             edges: what users were shown and did not interact with.
 
         Raises:
