@@ -70,7 +70,7 @@ def tower_features(bucketizer: Bucketizer) -> list[TowerFeature]:
             embedding_dim=feature.embedding_dim,
             num_embeddings=feature.num_embeddings,
             is_multi=feature.is_multi,
-            is_weighted=feature.is_weighted,
+            is_weighted=bool(feature.is_weighted),
         )
         for feature in bucketizer.features
     ]

@@ -43,7 +43,17 @@ class FixedBucketizer:
     def __init__(self, *left_out):
         kept = {"age": (Side.USER, False), "tags": (Side.ITEM, True), "hour_bucket": (Side.CONTEXT, False)}
         self.features = tuple(
-            BucketFeature(name, side, Kind.CATEGORICAL, is_multi, is_multi, None, name, 4, 100)
+            BucketFeature(
+                name=name,
+                side=side,
+                kind=Kind.CATEGORICAL,
+                is_multi=is_multi,
+                is_weighted=is_multi,
+                embedding_name=name,
+                embedding_dim=4,
+                num_embeddings=100,
+                hash_bucket_size=99,
+            )
             for name, (side, is_multi) in kept.items()
             if name not in left_out
         )

@@ -22,7 +22,7 @@ from dssm_assets.core.columns import FEATURE, FEATURE_INFO
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.buckets import Vocabulary, bin_of, given_vocabulary, hash_bucket, integers_below
-from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.core.statistics.vocabulary import FeatureCounts
@@ -33,31 +33,10 @@ OUT_OF_VOCABULARY: Final = 1
 Indices = np.ndarray[Any, np.dtype[np.int32]]
 
 
-@dataclass(frozen=True)
-class BucketFeature:
-    """A feature that the feature configuration keeps: its column of embedding indices and its embedding table.
-
-    Attributes:
-        name: the feature, `sequence__feature` for a sub-feature of a sequence.
-        side: the tower that reads it.
-        kind: number or category.
-        is_multi: a row has a list of indices; false for a sub-feature, where each element of the sequence has one.
-        is_weighted: another column has the weight of each value.
-        sequence_name: the sequence that contains it, None for a feature of the row.
-        embedding_name: features of one name share a table.
-        embedding_dim: width of the table.
-        num_embeddings: rows of the table; all indices are below it.
-    """
+class BucketFeature(FeatureInfo):
+    """The decision for a feature that is kept, with the feature's name: `sequence__feature` for a sub-feature of a sequence."""
 
     name: str
-    side: Side
-    kind: Kind
-    is_multi: bool
-    is_weighted: bool
-    sequence_name: str | None
-    embedding_name: str
-    embedding_dim: int
-    num_embeddings: int
 
     @property
     def is_sequence(self) -> bool:
@@ -79,18 +58,18 @@ class Bucketizer:
         """
         kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
-        infos = {name: FeatureInfo.from_json(text) for name, text in texts}
+        self.features = tuple(BucketFeature(name=name, **FeatureInfo.from_json(text).model_dump()) for name, text in texts)
         grouped = FeatureCounts(counts)
-        SchemaError.raise_if(fault for name, info in infos.items() for fault in _count_faults(name, info, grouped))
-        self.features: tuple[BucketFeature, ...] = tuple(_bucket_feature(name, info) for name, info in infos.items())
-        self._kinds = {name: info.kind for name, info in infos.items()}
+        SchemaError.raise_if(fault for feature in self.features for fault in _count_faults(feature, grouped))
+        self._kinds = {feature.name: feature.kind for feature in self.features}
         shared: dict[str, Callable[[Any], Indices]] = {}
         self._rules: dict[str, Callable[[Any], Indices]] = {}
-        for name, info in infos.items():
+        for feature in self.features:
             # Features of one embedding share one rule, so the vocabulary is sorted once and in memory once.
-            key = info.embedding_name if info.kind is Kind.CATEGORICAL else f"{info.embedding_name}/{name}"
+            name, embedding = feature.name, feature.embedding_name
+            key = embedding if feature.kind is Kind.CATEGORICAL else f"{embedding}/{name}"
             if key not in shared:
-                shared[key] = _build_rule(info, grouped)
+                shared[key] = _build_rule(feature, grouped)
             self._rules[name] = shared[key]
 
     def bucketize(self, feature: str, column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -129,20 +108,6 @@ class Bucketizer:
         return pa.array(indices)
 
 
-def _bucket_feature(name: str, info: FeatureInfo) -> BucketFeature:
-    return BucketFeature(
-        name=name,
-        side=info.side,
-        kind=info.kind,
-        is_multi=info.is_multi,
-        is_weighted=bool(info.is_weighted),
-        sequence_name=info.sequence_name,
-        embedding_name=info.embedding_name,
-        embedding_dim=info.embedding_dim,
-        num_embeddings=info.num_embeddings,
-    )
-
-
 def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
     """Returns the function from encoded values to embedding indices, which leaves 0 to missing values."""
     if info.boundary is not None:
@@ -169,12 +134,12 @@ def _index_by_vocabulary(vocabulary: Vocabulary, offset: int) -> Callable[[Any],
     return lambda hashes: (vocabulary(hashes) + offset).astype(np.int32)
 
 
-def _count_faults(name: str, info: FeatureInfo, counts: FeatureCounts) -> list[Fault]:
+def _count_faults(info: BucketFeature, counts: FeatureCounts) -> list[Fault]:
     if info.vocab_size is None:
         return []
     wanted = info.counted_features or []
     missing = [feature for feature in wanted if feature not in counts]
-    where, remedy = f"feature {name}, vocabulary", "give the counts from which feature_config was decided"
+    where, remedy = f"feature {info.name}, vocabulary", "give the counts from which feature_config was decided"
     if missing:
         return [Fault(where, f"counts of {', '.join(wanted)}", f"none of {', '.join(missing)}", remedy)]
     size = len(counts.vocabulary(wanted, info.min_count or 1))
@@ -220,34 +185,30 @@ class EmbeddingRules:
         """
         self.bucketizer = Bucketizer(feature_config, counts)
         self.counts = FeatureCounts(counts)
-        kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
-        self.feature_by_embedding: dict[str, tuple[str, FeatureInfo]] = {}
-        for name, text in zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True):
-            info = FeatureInfo.from_json(text)
-            self.feature_by_embedding.setdefault(info.embedding_name, (name, info))
+        self.feature_by_embedding: dict[str, BucketFeature] = {}
+        for feature in self.bucketizer.features:
+            self.feature_by_embedding.setdefault(feature.embedding_name, feature)
 
 
 def match_rows(today: EmbeddingRules, earlier: EmbeddingRules) -> dict[str, CarriedRows]:
     """Returns embedding -> rows that mean the same values on both days, for embeddings that both days have."""
     return {
-        embedding: _match_embedding(today, earlier, embedding)
-        for embedding in today.feature_by_embedding
+        embedding: _match_embedding(today, earlier, info, earlier.feature_by_embedding[embedding])
+        for embedding, info in today.feature_by_embedding.items()
         if embedding in earlier.feature_by_embedding
     }
 
 
-def _match_embedding(today: EmbeddingRules, earlier: EmbeddingRules, embedding: str) -> CarriedRows:
-    name, info = today.feature_by_embedding[embedding]
-    name_before, before = earlier.feature_by_embedding[embedding]
+def _match_embedding(today: EmbeddingRules, earlier: EmbeddingRules, info: BucketFeature, before: BucketFeature) -> CarriedRows:
     if info.vocab_size is not None and before.vocab_size is not None and info.hash_function == before.hash_function:
         hashes = today.counts.vocabulary(info.counted_features or [], info.min_count or 1)
-        rows, rows_before = _rows_of_values(today, name, hashes), _rows_of_values(earlier, name_before, hashes)
+        rows, rows_before = _rows_of_values(today, info.name, hashes), _rows_of_values(earlier, before.name, hashes)
         same = rows_before > OUT_OF_VOCABULARY
         outside = np.array([OUT_OF_VOCABULARY], np.int64)
         return CarriedRows(np.concatenate([outside, rows[same]]), np.concatenate([outside, rows_before[same]]))
     if info.boundary and before.boundary:
         middles = _middles(np.asarray(info.boundary, np.float32))
-        return CarriedRows(_rows_of_values(today, name, middles), _rows_of_values(earlier, name_before, middles))
+        return CarriedRows(_rows_of_values(today, info.name, middles), _rows_of_values(earlier, before.name, middles))
     same_rule = all(getattr(info, key) == getattr(before, key) for key in _RULE)
     rows = np.arange(1, info.num_embeddings if same_rule and info.vocab_size == before.vocab_size else 1, dtype=np.int64)
     return CarriedRows(rows, rows)

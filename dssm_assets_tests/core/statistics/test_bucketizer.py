@@ -206,15 +206,15 @@ def test_rows_of_another_hash_do_not_match() -> None:
 def test_hash_buckets_of_another_hash_do_not_match() -> None:
     hashed = Statistics(min_count=1, max_vocabulary=1)
     murmur, farm = (_rows([1.0], {30: 9, 8: 2}, function=function, statistics=hashed) for function in HashFunction)
-    assert murmur.feature_by_embedding["v"][1].hash_bucket_size is not None
+    assert murmur.feature_by_embedding["v"].hash_bucket_size is not None
     assert _pairs(murmur, farm, "v") == {}
-    assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.feature_by_embedding["v"][1].num_embeddings)}
+    assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.feature_by_embedding["v"].num_embeddings)}
 
 
 def test_default_hash_is_not_written() -> None:
     def hashes(function: HashFunction) -> list[HashFunction | None]:
         infos = _rows([1.0], {30: 9, 8: 2}, function=function).feature_by_embedding
-        return [infos[name][1].hash_function for name in ("n", "v", "h", "l")]
+        return [infos[name].hash_function for name in ("n", "v", "h", "l")]
 
     assert hashes(HashFunction.MURMUR) == [None] * 4
     assert hashes(HashFunction.FARM) == [None, *[HashFunction.FARM] * 3]
@@ -230,5 +230,5 @@ def test_neighbouring_boundaries_match() -> None:
 @pytest.mark.parametrize("embedding", ["n", "v", "h", "l"])
 def test_day_matches_all_its_own_rows(embedding: str) -> None:
     day = _rows([0.1, 0.7, 5.0], {3: 9, 1: 5, 8: 5})
-    info = day.feature_by_embedding[embedding][1]
+    info = day.feature_by_embedding[embedding]
     assert _pairs(day, day, embedding) == {row: row for row in range(1, info.num_embeddings)}
