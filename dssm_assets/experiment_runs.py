@@ -61,9 +61,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
     """Returns the runs of an experiment: the fit and what follows, or only the hit counts if no setting reaches the towers.
 
     Args:
-        name: of the experiment, new or known.
         entered: key -> value; a known experiment keeps the others.
-        days: evaluation days, each with a regular run.
 
     Raises:
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.

@@ -115,7 +115,6 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     or were built from other inputs than the stored ones or with other settings, and what depends on them.
 
     Args:
-        wanted: assets and days.
         is_remaking: make the wanted assets also where they are stored.
     """
     config, rows = scene.loaded.config, all_rows()
@@ -248,7 +247,6 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     check, does not stop the next one; a run of daily tables that fails does.
 
     Args:
-        instance_home: the folder.
         processes: how many runs are made at the same time, each in a process.
 
     Raises:

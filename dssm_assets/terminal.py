@@ -272,9 +272,6 @@ def print_hit_rates(console: Console, day: DayRates, scopes: Iterable[Scope] = S
     the last, NDCG at the first k.
 
     Then warm, cold and all pairs of every scope at the largest k, and what the gate said.
-
-    Args:
-        day: what to print.
     """
     ks = day.ks
     for scope in scopes:

@@ -33,7 +33,6 @@ class MachineLimits:
 
         Args:
             flops: floating point operations of one row; 0: only memory binds.
-            bytes_moved: bytes that one row reads and writes.
         """
         product = self.gflops * 1e9 / flops if flops else float("inf")
         memory = self.gbytes * 1e9 / bytes_moved if bytes_moved else float("inf")
@@ -107,7 +106,6 @@ def run_bench(sizes: BenchSizes, now: Callable[[], float], on_stage: Callable[[s
     """Returns the limits and rates of this machine. All data is generated in memory and nothing is written.
 
     Args:
-        sizes: sizes of the data, and threads.
         now: seconds of a monotonic clock.
         on_stage: called with the name of each of STAGES when it begins.
     """

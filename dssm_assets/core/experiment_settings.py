@@ -151,9 +151,6 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
 def reached_assets(changes: Iterable[str], *, reads_history: bool) -> frozenset[str]:
     """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys.
 
-    Args:
-        reads_history: a tower reads histories.
-
     Example: `negative_items.alpha` reaches negative_items, train_samples, training_config and channel_weights.
     """
     found: set[str] = set()

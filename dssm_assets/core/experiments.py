@@ -115,11 +115,6 @@ def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: 
 
     By hand: two users with 4 and 1 items to find. The first run finds 2 and 1, the second 1 and 1: (3 - 2) / 5 = .2. The
     resamples {u1, u1}, {u1, u2}, {u2, u2} give 2/8, 1/5 and 0, so the interval is [0, .25].
-
-    Args:
-        first: hit counts of one run.
-        second: of the other, on the same day.
-        ks: cut-offs that both have.
     """
     found: dict[Cell, PairedGain] = {}
     for scope in Scope if ks else ():

@@ -50,7 +50,6 @@ class EngineClient:
 
         Args:
             channels: a socket to each thread of the engine.
-            status: over which the engine reports its state.
 
         Raises:
             DssmError: the engine has no bundle to start with.

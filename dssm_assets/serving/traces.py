@@ -28,11 +28,8 @@ class RequestTracer:
         """Makes the spans of an answered request; it is part of the trace that its header `traceparent` names.
 
         Args:
-            scope: the ASGI scope.
             route: its path, or `other`.
-            status: of the answer.
             start_ns: when it arrived, unix nanoseconds.
-            end_ns: when it had been answered.
         """
         from opentelemetry import propagate, trace
 

@@ -121,7 +121,6 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     """Refreshes the served bundle with what has changed since its day, and serves the result.
 
     Args:
-        workspace: the regular one.
         today: the day that has not ended, YYYY-MM-DD in the calendar's time zone.
 
     Raises:

@@ -96,7 +96,6 @@ def held_out_spans(days: Sequence[str], length: int) -> list[list[str]]:
 
     Args:
         days: consecutive, the latest first.
-        length: days of a span.
     """
     starts = range(0, max(len(days) - length + 1, min(len(days), 1)), length)
     return [sorted(days[start : start + length]) for start in starts]
@@ -132,9 +131,6 @@ def _read_span(
     vector is known.
 
     Args:
-        ds: the evaluation day, whose corpus is ranked.
-        span: the held-out days, in their order.
-        scratch: where large arrays are.
         vectors: has the day; None: without vectors.
     """
     settings, config, day = workspace.config.channels, workspace.config, span[0]

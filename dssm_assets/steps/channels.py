@@ -59,7 +59,6 @@ def make_day_channels(
     Args:
         shared: as of `now_ms`.
         history: their interactions of all days before `now_ms`.
-        num_users: U.
         model: the vectors of a model for these users, asked for a few users at a time (`KnownLists`); None: a day without vectors.
     """
     end = history.indptr[num_users]

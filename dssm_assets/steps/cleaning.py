@@ -47,7 +47,6 @@ def clean(
     """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes.
 
     Args:
-        workspace: the regular one of the scene.
         groups: asset -> group, of those whose partitions may expire.
         grace_hours: how long they must not have changed (default: storage.grace_hours).
         removes: False only finds them.
@@ -83,7 +82,6 @@ def remove_expired(
     """Yields, and removes, the partitions that are kept no longer, and shared files that no remaining one lists.
 
     Args:
-        workspace: the regular one of the scene.
         groups: asset -> group, of those that may expire.
         before: only what has not changed since, in unix seconds.
         removes: False only finds them.

@@ -37,7 +37,6 @@ def import_files(
 
     Args:
         pipeline: the configuration, in text format.
-        fg: the feature generator's fg.json.
         base: config.yaml whose calendar, tables, events and other sections are kept.
         sequence_columns: feature of a sequence -> the column of an item that it has.
 

@@ -83,10 +83,6 @@ def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, f
 
     Attributes are features of the source table's own columns, statistics those of columns that were computed from the log. The
     embedding that is computed in closed form belongs to no group: towers without it would be other towers.
-
-    Args:
-        settings: towers, and the embedding in closed form.
-        columns: of user_table and of item_table.
     """
     start = settings.training.svd_init
     fixed = {settings.model.frozen_embedding, None if start is None else start.embedding}

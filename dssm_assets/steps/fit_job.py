@@ -115,7 +115,6 @@ def run_job(
     The stored state remains after the fit; `remove_state` removes it.
 
     Args:
-        progress: called after every step.
         now: returns the seconds of a monotonic clock.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
         after_epoch: called with all scores after each epoch on validation days.
@@ -267,7 +266,6 @@ class StateFiles:
 
         Args:
             path: of the state, or of the file that names the complete slot.
-            is_sharded: every process stores a part.
         """
         self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
         self._slot: bytes | None = None

@@ -57,8 +57,6 @@ def open_fresh_days(workspace: Workspace, fg: FgFiles, after: str, today: str) -
     """Yields what is known after a day, up to and including today; it exists as long as the context.
 
     Args:
-        workspace: the regular one.
-        fg: by which histories are encoded.
         after: the last day that is known already, YYYY-MM-DD.
         today: the day that has not ended, in the time zone of the calendar; an earlier one than `after` reads the day after that.
 

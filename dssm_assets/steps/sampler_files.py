@@ -73,10 +73,8 @@ def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, d
     """Reads a text table and writes it to a parquet or csv file; returns its number of rows.
 
     Args:
-        kind: one of KINDS.
         attrs: names of the fields in the attrs of items, in their order.
         into: fsspec URL or path that ends in .parquet, .pq or .csv.
-        delimiter: between the fields.
 
     Raises:
         InputError: the file cannot be read, or `into` not written.

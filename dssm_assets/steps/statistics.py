@@ -83,8 +83,6 @@ def _count_on_workers(
     The workers send one row per feature and value of each row group, and one number per used row of a feature table.
 
     Args:
-        engine: maps functions over row groups.
-        positive: the positives of the day.
         context: the context features of that kind, which are columns of the positives.
         sides: the feature tables of users and items.
 

@@ -43,7 +43,6 @@ def read_interactions_of_users(
     """Returns the interactions of some users in some days of user history.
 
     Args:
-        history: the days.
         user_ids: the users, ascending; rows of others are not read.
         earlier: interactions of other days, of the same users and items, that are added.
     """
@@ -55,11 +54,7 @@ def read_interactions_of_users(
 def read_all_interactions(
     workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array, corpus: IdIndex
 ) -> Iterator[Interactions]:
-    """Yields the interactions of all users of some days of user history, a few users at a time, each user once.
-
-    Args:
-        user_ids: ids are cast to their type.
-    """
+    """Yields the interactions of all users of some days of user history, a few users at a time, each user once."""
     for events in _read_whole_users(workspace, history, _IdTypes(user_ids.type, corpus.ids.type)):
         yield read_interactions(events, user_ids.slice(0, 0), corpus)
 

@@ -294,7 +294,6 @@ class WindowRows:
 
         Args:
             item_index: the corpus; rows of other items are left out.
-            history: the histories of all users.
 
         Raises (also while it is read):
             SchemaError: a feature is of another type than on the days before, or see `discretise_day`.

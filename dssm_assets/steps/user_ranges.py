@@ -67,8 +67,6 @@ def write_user_ranges(
     Args:
         workspace: opened again in each process.
         make_scorer: can be pickled.
-        cuts: of the same users.
-        folder: where the files are staged.
         inputs: what the scorer must find in the store, as of `RangeScorer.inputs`.
     """
     ranges = list(_cut_ranges(truth, cuts, folder))

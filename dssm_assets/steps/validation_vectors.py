@@ -62,7 +62,6 @@ class ValidationVectors:
         Args:
             day: one of `days`.
             user_ids: the users, distinct; those without an event before the day have no vector.
-            item_ids: the corpus of the model's day.
         """
         try:
             found = validation_set(self._data, self._day_of[day])

@@ -174,7 +174,6 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
 
     Args:
         spec: contract of the table: its id and its vectors.
-        manifest: the partition.
     """
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:

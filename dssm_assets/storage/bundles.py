@@ -99,7 +99,6 @@ class Pointer:
         Never the served one, the one before it, and the whole bundles that these two refresh; no other delta stays.
 
         Args:
-            keep: whole bundles to keep.
             bases: delta -> the whole bundle that it refreshes.
         """
         needed = {bundle_id for bundle_id in (self.bundle_id, self.previous) if bundle_id is not None}
@@ -227,7 +226,6 @@ class BundleStore:
             folder: from `staging`.
             body: the manifest without `format`, `files` and `delta.base`.
             keep: as of `publish`; the whole bundle stays.
-            base: the bundle that it refreshes.
             served: the bundle that was served when the delta began.
 
         Raises:

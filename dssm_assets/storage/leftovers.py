@@ -57,8 +57,6 @@ def clean_temporary(folders: Iterable[Path], cache: Path, before: float, *, remo
     """Yields, and removes, the temporary folders of ended processes in some folders and in the system's; parts of fetched files.
 
     Args:
-        folders: where else to search.
-        cache: of files fetched from a remote store.
         before: only those that have not changed since, in unix seconds.
         removes: False only finds them.
     """

@@ -92,8 +92,6 @@ class PartitionStore:
         """Opens a store, which need not exist yet.
 
         Args:
-            root: the folder or URL.
-            options: of the fsspec filesystem.
             grace_seconds: how long replaced files stay, at least as long as anybody reads one partition.
             settings: asset -> digest of the settings that its partitions are made with, recorded in their manifests.
         """
@@ -167,8 +165,6 @@ class PartitionStore:
         """Publishes the shared files of a partition for another day too; returns that day's manifest.
 
         Args:
-            manifest: a partition whose files are shared.
-            ds: the other day.
             inputs: what that day's partition was built from (default: the inputs of the given one).
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)

@@ -59,7 +59,6 @@ def find_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Path]:
 
     Args:
         parent: the folder to search; it may be missing.
-        prefix: beginning of their names.
         before: in unix seconds.
     """
     try:

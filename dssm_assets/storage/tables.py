@@ -203,7 +203,6 @@ class TableStore:
         """Yields a partition in record batches of bounded size, in order.
 
         Args:
-            manifest: the partition.
             columns: the columns to read (default: all).
             as_dictionaries: text columns to leave dictionary-encoded, for work on distinct values.
             batch_rows: rows per batch at most (default: those of a row group).

@@ -54,7 +54,6 @@ class ByteValues:
         """Yields the words at the positions, then the words that follow them and so on, each for the first `end` positions.
 
         Args:
-            positions: start of the first words.
             ends: how many positions each step reads; never more than the step before.
         """
         place = positions >> 3
@@ -98,7 +97,6 @@ def longest_first(values: ByteValues, counts: Positions, hash_of: Callable[[Byte
 
     Args:
         values: at least one.
-        counts: number of steps of each value.
         hash_of: called with the values in that order and how many of them have a first step, a second step and so on.
     """
     longest = int(counts.max())

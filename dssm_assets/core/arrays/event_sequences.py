@@ -81,7 +81,6 @@ class SharedWindows:
         Args:
             starts: first event of each row's history [B].
             ends: one after the last event of each row's history [B].
-            length: of a window.
         """
         shift = np.where(self.user_ends - starts > length, self.shifts % length, 0)
         window = (ends - 1 - starts + shift) // length

@@ -148,7 +148,6 @@ class RowGather:
 
         Args:
             table: its columns have no nulls and types of 4 or 8 bytes, or lists of them.
-            flat: columns of single values.
             lists: columns of lists.
         """
         batches = [batch for batch in table.select([*flat, *lists]).to_batches() if batch.num_rows]

@@ -101,7 +101,6 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
     for `item_to_item`, see `_stand_in`.
 
     Args:
-        names: of all channels.
         days: one or more, with the same channels each; `vectors` may be missing.
         start: the merges whose weights are drawn to, e.g. fitted on other days; None: the defaults.
     """

@@ -159,7 +159,6 @@ class FieldReader:
 
         Args:
             reasons: field name -> why it has no counterpart; of nested fields the innermost one with a reason counts.
-            otherwise: the reason of the others.
         """
         for number, entry in enumerate(self._entries):
             if number in self._children:

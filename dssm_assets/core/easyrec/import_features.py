@@ -150,8 +150,6 @@ def import_features(
     """Returns fg.json and what follows from the features.
 
     Args:
-        definitions: the entries of feature_configs, of either system.
-        groups: what the towers read.
         ids: columns of ids; their inputs become user_id and item_id.
         fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
         record: gets origins, differences and fields without counterpart.

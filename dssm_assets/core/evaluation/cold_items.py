@@ -102,7 +102,6 @@ def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | Non
     is 100; of columns with 3, 80 and 6,000 values the second is nearest, by ratio.
 
     Args:
-        items: one row per item.
         ignored: columns that are no candidates, as the item's id.
     """
     wanted, best = math.sqrt(max(items.num_rows, 1)), None

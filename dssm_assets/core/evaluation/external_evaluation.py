@@ -150,8 +150,6 @@ def evaluate_vectors(
     """Returns the rates of user vectors against item vectors and truth.
 
     Args:
-        users: vectors of users, one or several each.
-        items: the corpus, one vector each.
         truth_pairs: user_id, item_id, as of `read_pairs`.
         seen_pairs: user_id, item_id of what users had seen before, or None.
         truth_rows: rows of the truth before repeated ones were dropped.

@@ -65,7 +65,6 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_in
     Args:
         table: one row per id; `vector` a list of numbers, or a list of such lists where an id may have several.
         id_column: user_id or item_id.
-        allows_multi_interest: an id may have several vectors.
 
     Raises:
         InputError: with every fault: a missing column, ids that are missing or repeated, vectors that are missing, of

@@ -78,7 +78,6 @@ def hit_rate_gate(
 
     Args:
         hit_counts: the day's counts per user, as of `hits.count_hits`.
-        total: the day's rates, computed from these counts.
         previous: day -> rates of an earlier day; only the last `gate.last_partitions` count.
         spans: days that the baselines count, which the sentence then names.
 

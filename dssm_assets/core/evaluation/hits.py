@@ -106,7 +106,6 @@ def count_hits(
     a is found, 1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
     Args:
-        interacted: what these users interacted with before.
         ks: cut-offs, ascending.
         cold: what scope `cold` is counted with; None: without this scope.
     """

@@ -133,7 +133,6 @@ def scorers_in_order(names: Iterable[str], spans: Spans | None = None) -> list[s
     Without the channels alone and the merged lists without a channel, which have a table of their own.
 
     Args:
-        names: of scorers, repeated or not.
         spans: days that the baselines count. Where recent popularity counts the whole window, it is popularity, and left out.
     """
     names = [name for name in names if not is_part(name)]

@@ -47,7 +47,6 @@ def resampled_sums(values: IntArray, samples: int, seed: int) -> Floats:
 
     Args:
         values: int64 [U, C], at least one row.
-        samples: R.
         seed: of the generator (PCG64).
     """
     num_users = len(values)

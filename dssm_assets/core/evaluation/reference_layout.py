@@ -59,9 +59,6 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
 def reference_total(detail: pa.Table) -> pa.Table:
     """Returns the reference's total of hit_rate_detail: one row, `hitrate`.
 
-    Args:
-        detail: hits, truth_count.
-
     Raises:
         InputError: if there is no truth to divide by.
     """

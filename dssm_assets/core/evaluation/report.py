@@ -203,16 +203,13 @@ def render_report(
 
     Args:
         day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
-        total: total_hit_rate.
         segments: the model's hit rate per segment, as of `segment_table`.
         gains: the model against the best baseline, as of `gains_over_best`.
-        facts: who was counted.
         lists: what the model's lists are like.
         trend: hit rates of the last days, this day included, as of `trend_table`.
         merged_gains: the merged list against the best baseline, as of `gains_over_best`.
         channels: what each channel is worth, as of `channel_gains`.
         spans: days that the baselines read, for their names in the tables of the day.
-        span_days: days whose interactions are the truth.
     """
     k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total, spans)]

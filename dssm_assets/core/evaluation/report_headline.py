@@ -47,11 +47,7 @@ def headline(
     """Returns the figures as a table, the most important first, and the sentences on what looks worst.
 
     Args:
-        total: total_hit_rate.
         gains: the model against the best baseline of each scope.
-        merged_gains: the same of the merged list.
-        channels: what each channel is worth.
-        segments: the model's hit rate per segment.
     """
     k = max(total.column("k").to_pylist())
     rows = {

@@ -184,7 +184,6 @@ def label_column(user_ids: pa.Array, table_ids: pa.ChunkedArray, column: pa.Chun
     Args:
         user_ids: the evaluated users [U].
         table_ids: the users of the table, distinct.
-        column: the values, in the table's order.
         segment: its edges, if any, cut numbers into ranges.
 
     Raises:
@@ -214,7 +213,6 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
 
     Args:
         detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
-        settings: segments and how they are shown.
 
     Raises:
         SchemaError: if detail was built with other segments.

@@ -268,7 +268,6 @@ def keep_recent(offsets: Offsets, length: int, is_oldest_first: bool) -> tuple[I
     """Returns the positions of the `length` most recent elements of each row and their offsets; None for all elements.
 
     Args:
-        offsets: of the rows.
         length: elements to keep, 0 for all.
         is_oldest_first: the most recent elements are the last of a row, else the first.
     """

@@ -49,8 +49,6 @@ def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":"
 
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
-        separator: separates the entries of a text.
-        delimiter: separates key and value in a text.
 
     Raises:
         SchemaError: keys or values have no text, such as structs.

@@ -62,7 +62,6 @@ def replay_rows(
     The table may be a block of a larger one: positions outside the block are skipped.
 
     Args:
-        generator: the generator that encoded the table.
         encoded: their features, as `FeatureGenerator.encode` returned them for the side.
         positions: rows to replay, counted in the larger table.
         start: position of the first row of the block in the larger table.

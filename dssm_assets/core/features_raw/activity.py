@@ -51,10 +51,8 @@ def roll_activity(
     """Returns the activity state of day D from that of D-1, by one union of signed contributions and one group-by.
 
     Args:
-        today: behaviour of day D.
         leaving: window w -> behaviour of day D-w; None if that day is before the first one.
         previous: state of day D-1; None only if D is the first day with data.
-        statistic_days: the windows, in days.
         value_columns: columns to add up. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.
 
     Raises:
@@ -92,7 +90,6 @@ def list_activity_changes(
         log: behaviour with a column `ds`: the days, and those that leave a window on one of them.
         moves: see `signed_days.list_moves`.
         previous: state of the day before the first one.
-        ds: the first day.
         value_columns: as in `roll_activity`.
     """
     rows = move_rows(log, moves, [entity_column, EVENT, EVENT_TIME_MS, *value_columns])
@@ -192,8 +189,6 @@ def list_pair_changes(log: ibis.Table, previous: ibis.Table, *, ds: QueryDay, wi
     Args:
         log: behaviour of the days, with a column `ds`.
         previous: state of the day before the first one.
-        ds: the first day.
-        window_days: the largest statistic window.
     """
     day = log[DS].cast("string")
     new = log.select(**{DS: day}, **{name: log[name] for name in PAIR_KEY}, **{LAST_DATE: day})
@@ -208,7 +203,6 @@ def build_pair_activity(behavior: ibis.Table, ds: QueryDay, *, window_days: int)
 
     Args:
         behavior: days as one table with a column `ds` (text or date); days outside the window are ignored.
-        window_days: the largest statistic window.
     """
     days = behavior.select(*PAIR_KEY, **{LAST_DATE: behavior[DS].cast("string")})
     window = days.filter(days[LAST_DATE] >= first_day_text(ds, window_days), days[LAST_DATE] <= day_text(ds))
@@ -225,7 +219,6 @@ def count_counterparts(
         entity: user_id (counts items: {event}_distinct_items_{w}d) or item_id (counts users).
         statistic_days: windows, none larger than that of the state.
         events: events that get columns; other events are ignored.
-        by: the column of days.
     """
     columns: dict[str, Any] = {}
     day = each_row(ds, pairs, by)

@@ -45,7 +45,6 @@ def join_user_features(
         pair_activity: pair state of `ds`.
         user_preferences: preference state of `ds`; None only if plan.preference_columns is empty.
         ds: the day; with `by` the last one.
-        plan: the columns to generate.
         days: with `by`, a table with all days, if user_table is the same on all of them.
         by: the column of days, if the tables have several days. The result has it too and is ordered by it first.
 

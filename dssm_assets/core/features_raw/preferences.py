@@ -63,7 +63,6 @@ def list_preference_changes(
         log: behaviour with a column `ds`: the days, and those that leave the window on one of them.
         moves: see `signed_days.list_moves`.
         previous: state of the day before the first one.
-        ds: the first day.
     """
     rows = move_rows(log, moves, list(dict.fromkeys([USER_ID, EVENT, *preference_columns])))
     sign = (rows[MOVE_WINDOW] == 0).ifelse(1, -1).cast("int64")
@@ -84,7 +83,6 @@ def build_preferences(
     """Returns the preference state of day `ds` from the behaviour of the days of the window.
 
     Args:
-        ds: the day.
         preference_columns: item attributes, at least one.
     """
     day = behavior[DS].cast("string")

@@ -109,7 +109,6 @@ class EmbeddingTables(nn.Module):
         Args:
             features: the single-valued features, in the order of the columns of a `TowerInput`.
             bag_features: the features of its bags, in their order.
-            without: an embedding that is not read.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
         return tuple(
@@ -121,7 +120,6 @@ class EmbeddingTables(nn.Module):
 
         Args:
             groups: from `groups`, of the tower that the input belongs to.
-            inputs: the rows.
             tape: receives what the optimiser needs; None outside of training.
         """
         parts: list[Tensor] = []
@@ -140,7 +138,6 @@ class EmbeddingTables(nn.Module):
         """Returns the vectors of n events, not pooled, features concatenated [n, sum of widths].
 
         Args:
-            features: of the events.
             values: of each feature, one per event; 0 is missing and has the zero vector.
             tape: as for `lookup`.
         """

@@ -70,7 +70,6 @@ def decayed_counts(
     Args:
         items: item_index of each positive sample [n].
         age_days: from `ages_in_days` [n].
-        half_life_days: days in which a sample's weight halves.
     """
     weights = np.exp2(-np.asarray(age_days, np.float64) / half_life_days)
     return np.bincount(items, weights=weights, minlength=item_count).astype(np.float64)

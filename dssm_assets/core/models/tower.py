@@ -90,7 +90,6 @@ class Tower(nn.Module):
         """Returns the vectors [B, D] of inputs [B, W].
 
         Args:
-            inputs: pooled feature vectors.
             dropout: source of the dropout's randomness; None outside of training, where there is no dropout and batch norms
                 use their running averages.
         """
@@ -127,8 +126,6 @@ def align_skips(
     Args:
         user: the user tower's skip; None: it has none, and nothing is done.
         user_columns: what each of its input columns is; equal values mean the same coordinate.
-        item: the item tower's skip.
-        item_columns: what each of its input columns is.
     """
     if user is None or item is None:
         return

@@ -209,8 +209,6 @@ def hide_features(
     Args:
         inputs: not changed.
         is_hidden: whether a row's features become missing [B].
-        single_columns: positions among the single-valued features.
-        bag_columns: positions among the bags.
     """
     singles = inputs.singles.copy()
     columns = np.asarray(single_columns, np.int64)

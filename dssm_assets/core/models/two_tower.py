@@ -33,7 +33,6 @@ class TwoTower(nn.Module):
         """Draws the initial weights.
 
         Args:
-            generator: source of all weights.
             tables: drawn from the generator before; None: they are drawn here.
         """
         super().__init__()
@@ -74,7 +73,6 @@ class TwoTower(nn.Module):
         """Returns the user tower's vectors [B, D], or [B, K, D] if there are several interests.
 
         Args:
-            inputs: the rows.
             tape: receives the look-ups that the optimiser of the tables needs; None outside of training.
             dropout: source of the dropout's randomness; None outside of training.
             with_frozen: whether the frozen embedding is appended; if not, the vectors are narrower by its width.

@@ -71,7 +71,6 @@ def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int
     Args:
         now: unique ids.
         before: unique ids.
-        limit: most ids to compare.
 
     Raises:
         SchemaError: ids that are neither integers nor text, or null.
@@ -118,7 +117,6 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
     Args:
         now: [N, D].
         before: [N, D'], where D' differs from D only if the configuration has changed; then nothing can be compared.
-        seed: of the split into halves.
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)

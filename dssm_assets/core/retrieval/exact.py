@@ -165,7 +165,6 @@ def top_k(
         similarity: how vectors are compared: ip, cosine (both sides are brought to unit length first) or l2.
         excluded: items that a user must not be given: (indptr int64 [U + 1], indices int64).
         block_size: users searched at once: memory against speed, never the result.
-        threads: blocks searched at the same time.
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
@@ -194,7 +193,6 @@ def search(
 
     Args:
         user_vectors: [U, D].
-        is_checked: the user vectors were checked.
 
     Raises:
         InputError: for unusable user vectors and for exclusions that do not fit.

@@ -95,7 +95,6 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
         item_vectors: [I, D], float32, by row of the index.
         user_vectors: a sample of users [U, D], float32.
         ks: list lengths at which the recall is measured; capped at the number of items.
-        settings: kind, sizes and the required recall.
         seed: of the choice of training vectors and of k-means.
 
     Raises:

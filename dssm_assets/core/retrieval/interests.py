@@ -60,8 +60,6 @@ def search_interests(
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
         excluded: per user, as of `top_k`.
         block_size: vectors searched at once.
-        threads: blocks searched at the same time.
-        is_checked: the vectors were checked.
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
@@ -98,7 +96,6 @@ def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: I
         users: [U, M, D].
         items: float32 [I, D], of unit length for cosine.
         columns: rows of items, int64 [U, C]; -1 is the last one.
-        metric: how they are compared.
     """
     num_users, _, dims = users.shape
     vectors = prepare_vectors(users.reshape(-1, dims), metric).astype(np.float64).reshape(users.shape)
@@ -157,7 +154,6 @@ def similar_items(
     Args:
         items: int64 [Q], item_index of the query items.
         block_size: items searched at once.
-        threads: blocks searched at the same time.
 
     Raises:
         InputError: an index is outside the corpus.

@@ -91,10 +91,8 @@ def build_history(
 
     Args:
         days: user_history_fg, the days in any order. A table without rows is fine.
-        item_index: the corpus, by row.
         bucketize: called per day and sub-feature with the flat int64 values.
         features: the sequence sub-features to keep, named `seq__feat` like their columns.
-        allocate: makes the arrays of H rows.
 
     Raises:
         WindowIncompleteError: there is not a single table.

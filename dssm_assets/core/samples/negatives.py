@@ -160,8 +160,6 @@ def find_hard_negatives(
     Args:
         days: sample_fg, one table per day of the window, the oldest first. One day and the distinct pairs are in memory.
         exposure_events: events that mean that an item was shown.
-        item_index: the corpus.
-        history: the positives of users.
 
     Raises:
         ConfigError: there is no exposure event.

@@ -102,7 +102,6 @@ class SampleWeights:
         """Returns the weight of every row, float32 above 0.
 
         Args:
-            positive_sample: one day of positive samples.
             day: number of the day in the window, 0 the oldest.
 
         Raises:

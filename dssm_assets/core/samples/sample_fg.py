@@ -33,7 +33,6 @@ class FeatureRows:
         """Indexes a feature table. Only the key and feature_date are read.
 
         Args:
-            feature_table: user_features_fg or item_features_fg of one day.
             key: `user_id` or `item_id`.
 
         Raises:
@@ -64,7 +63,6 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
 
     Args:
-        sample: one day of samples.
         users: rows of the user features as of the previous day.
         items: rows of the item features as of the previous day.
         context: encoded context features, row by row of the sample.

@@ -57,14 +57,11 @@ def discretise_day(
     Whatever the cutoff, a sample never sees its own event: its history ends strictly before the event's time.
 
     Args:
-        positive_sample: one day of positive samples.
         day: number of the day in the window, 0 the oldest.
         day_start_ms: the first instant of that day in calendar.timezone, the cutoff of `History.DAY`.
         feature_rows: user_row and item_row: for each row of positive_sample, the row of its user's features in
             user_rows.arrow and of its item's in item_rows.arrow.
-        features: the context features to keep.
         item_index: the corpus: item ids in the order of negative_items.
-        history: the histories of all users.
         cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
             the later events itself (`core/training/data.py`).
         weights: the weight of each sample; None: all weigh 1.
@@ -105,7 +102,6 @@ def discretise_rows(
     """Returns rows of a feature table as rows of user_rows.arrow or item_rows.arrow, in their order.
 
     Args:
-        encoded: the kept rows of user_features_fg or item_features_fg.
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
 
     Raises:
@@ -167,8 +163,6 @@ class KeptRows:
         """Keeps the rows of a table that samples point to.
 
         Args:
-            table: names its content, for example a digest.
-            row_count: how many rows it has.
             rows: the row of each sample; null for an unknown id.
 
         Raises:
@@ -188,7 +182,6 @@ class KeptRows:
 
         Args:
             table: names the content that the rows point into; None on the first day of all, before any feature table.
-            rows: rows that were marked.
 
         Raises:
             SchemaError: a row is not null on the first day.

@@ -177,7 +177,6 @@ class EmbeddingRules:
         """Reads the rules.
 
         Args:
-            feature_config: of the day.
             counts: the category counts from which it was decided.
 
         Raises:

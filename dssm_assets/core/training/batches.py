@@ -83,8 +83,6 @@ class Epoch:
 
         Args:
             order: the samples of the epoch, first to last.
-            model: histories, negatives, corrections and masks.
-            training: batch_size, group_sessions and logits_chunk_rows.
             window_shifts: of each user [U], with `training.group_users`; None: without.
         """
         self._data, self._order, self._model, self._size = data, order, model, training.batch_size
@@ -167,10 +165,6 @@ def epoch_batches(
     `History.LEAVE_ONE_OUT`, to the masks of known positives, and to hard negatives.
 
     Args:
-        rows: the samples that are trained on.
-        model: histories, negatives, corrections and masks.
-        training: batch_size, group_sessions and logits_chunk_rows.
-        seed: of the whole training.
         epoch: from 0.
         first: number of the first batch to yield; earlier batches are not read.
         new_epoch: builds the epoch from the samples in their order.
@@ -204,7 +198,6 @@ def make_cold(data: TrainData, items: TowerInput, is_cold: npt.NDArray[np.bool_]
     """Returns a copy in which some rows have the features of an item without an event; multi-valued ones stay.
 
     Args:
-        data: knows these features.
         items: rows of the item tower [n]; not changed.
         is_cold: bool [n].
     """
@@ -238,7 +231,6 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
 
     Args:
         session: of each sample; every number from 0 on occurs [n].
-        rng: decides the order.
     """
     by_session = np.argsort(session, kind="stable")
     ends = np.cumsum(np.bincount(session))

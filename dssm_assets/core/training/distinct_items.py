@@ -53,7 +53,6 @@ def merge_items(items: TowerInput, item_index: IntArray, terms: LossTerms, model
     Args:
         items: rows of the samples' own items [B], of the sampled negatives [N], then of the hard negatives.
         item_index: the items of the first B + N rows.
-        terms: of the batch.
         model: the loss, the item tower's norm, the masks.
     """
     count, end = len(terms.weight), len(item_index)
@@ -108,9 +107,7 @@ def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
     """Returns the terms of the same loss in which column j has become column group[j].
 
     Args:
-        terms: of C columns.
         group: of the first columns. The queued columns follow in their order.
-        count: number of groups.
     """
     merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
     correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))

@@ -75,10 +75,7 @@ def leave_out_groups(
 
     Args:
         open_data: returns the training data as towers of a specification read them.
-        spec: the towers with all features.
         groups: name of a group -> its features, each of the specification.
-        training: the training section, with validation days.
-        progress: called with the group after every step.
         now: seconds of a clock that never goes back; only reported rates depend on it.
     """
     searched = training.model_copy(update={"refit": False, "warm_start": False})

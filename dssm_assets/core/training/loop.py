@@ -56,7 +56,6 @@ def fit(
 
     Args:
         spec: the towers; must be what `tower_spec` returns for the model section.
-        seed: of initial weights, order, negatives and dropout.
         now: seconds of a clock that never goes back; only reported numbers depend on it.
         context: the optional parts: earlier weights, checkpoints, other processes. None: without them.
         plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.

@@ -66,7 +66,6 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
 
     Args:
         data: the bytes. torch needs them to be writable: use a copy-on-write memory map.
-        spec: what the towers must be.
 
     Raises:
         StorageError: the bytes are not a whole model.

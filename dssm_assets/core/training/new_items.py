@@ -31,7 +31,6 @@ def new_items(starts: IntArray, ends: IntArray, items: npt.NDArray[Any], items_a
         starts: first event of each sample's user [B].
         ends: where each sample's history ends [B]; the start if it has none.
         items: of each sample [B].
-        items_at: reads events.
     """
     is_new = np.ones(len(items), dtype=bool)
     with_history = np.flatnonzero(ends > starts)

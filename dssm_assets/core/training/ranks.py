@@ -75,7 +75,6 @@ class Ranks:
 
         Args:
             found: of this process. A table that it did not read may be left out.
-            tables: the rows belong to them.
         """
         return list(found)
 

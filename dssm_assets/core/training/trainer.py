@@ -45,10 +45,7 @@ class Trainer:
 
         Args:
             two_tower: on the device of `compute`; changed by every step.
-            seed: of dropout.
             plan: the steps over which learning rates rise and fall.
-            compute: device, number format, processes.
-            hooks: what else happens in a step.
         """
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
         self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks

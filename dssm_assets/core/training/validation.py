@@ -124,7 +124,6 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
     """Returns what towers are scored on that were fitted to the days before `first_day`.
 
     Args:
-        first_day: of the validation days.
         targets: all interactions, or those with items that are new to the user; then lists are without items of the user's
             history, too.
 
@@ -164,8 +163,6 @@ def user_blocks(
     Each process computes its part of every block, so all must exhaust it.
 
     Args:
-        towers: fitted.
-        validation: the users.
         places: of those whose vectors are wanted, 0 .. V - 1; None: of all.
     """
     chosen = np.arange(validation.num_users) if places is None else places
@@ -219,9 +216,6 @@ class EpochEvaluator:
         """Reads who is scored.
 
         Args:
-            first_day: of the validation days.
-            model: whether there is a prior.
-            ks: of the evaluation.
             ranks: the processes. The first one searches and chooses the prior.
 
         Raises:

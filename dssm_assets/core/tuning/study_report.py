@@ -66,10 +66,7 @@ def tuned_yaml(raw: Mapping[str, Any], changes: Mapping[str, Any], table: str, h
     """Returns a configuration file with some values replaced, with the table of trials as a comment.
 
     Args:
-        raw: the file as parsed.
         changes: key `section.name` -> value.
-        table: of the trials.
-        head: first lines of the comment.
     """
     sections = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     for key, value in changes.items():

@@ -113,8 +113,6 @@ class Engine(Protocol):
         """Writes the tables that a kernel returns for the rows of a partition, in order; returns manifest and reports.
 
         Args:
-            target: the partition to write.
-            source: the partition to read.
             kernel: also called without rows, for the types of its columns.
             as_dictionaries: text columns that the kernel gets dictionary-encoded, as they are stored.
             is_whole: an engine in one process calls the kernel once with all rows, because that costs less.

@@ -22,7 +22,6 @@ class BaselineModule(Protocol):
         """Returns the scorer of the users of these interactions, which is a range of the evaluated users.
 
         Args:
-            window: their positive events of the window.
             history: all their positive events before the evaluation day, those of the window included.
         """
 

@@ -34,7 +34,6 @@ def combine(combiner: Combiner, rows: IntArray, numbers: Numbers, row_count: int
     Args:
         combiner: any but NONE.
         rows: row of each hit, ascending; sums are added in the order of the hits.
-        numbers: number of each hit.
     """
     counts = np.bincount(rows, minlength=row_count)
     result = np.full(row_count, np.nan)

@@ -60,7 +60,6 @@ def mean_of_pairs(
 
     Args:
         vectors: users [B, D], positives [B, D], columns (the shared negatives) [C, D] and hard negatives [H, D].
-        terms: corrections, weights and masks.
         slope: of x; a scalar tensor if it is learned.
         offset: of x; a scalar tensor if it is learned.
     """

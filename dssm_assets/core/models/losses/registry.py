@@ -36,7 +36,6 @@ class LossFunction(Protocol):
             positive: vectors of the rows' own items [B, D].
             columns: vectors of the negatives that all rows share: in-batch, sampled and queued items [C, D].
             hard: vectors of the hard negatives, each of which counts for one row (`terms.hard_rows`) [H, D].
-            terms: corrections, weights and masks.
             scale: 1 / temperature, which multiplies the similarity; a scalar tensor if it is learned.
             affine: |w| and b of the similarity |w| * (u . v) + b; None unless `model.learn_scale` is on.
         """

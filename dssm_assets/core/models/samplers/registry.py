@@ -52,7 +52,6 @@ class CorpusSamplers:
         """Returns the sampler that the model section names; the same instance for an equal section and day.
 
         Args:
-            model: names the sampler and holds its parameters.
             end_day: interactions from this day on are unknown to it; None: it knows the whole window.
 
         Raises:

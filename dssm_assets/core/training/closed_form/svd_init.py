@@ -85,7 +85,6 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
 
     Args:
         towers: changed; `svd_init_faults` finds no fault.
-        data: histories and corpus.
         ends: where each user's known events end [U].
     """
     sequence, item = find_coded_features(towers.spec, section)
@@ -161,8 +160,6 @@ def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGr
     """Returns the groups of the corpus.
 
     Args:
-        data: has the corpus.
-        item: the item feature whose rows get codes.
         section: the features of a group, and its weight.
     """
     found = data.item_keys((item.name, *section.group_by))
@@ -181,7 +178,6 @@ def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, s
     Args:
         histories: weights, float32 [U, N].
         totals: their sums [N].
-        width: d.
         section: with ridge 0 and exponent 0 the codes are the leading singular vectors.
     """
     factors = popularity_factors(totals, section.popularity_exponent)
@@ -276,7 +272,6 @@ def leading_codes(histories: sp.csr_matrix, width: int, max_users: int = _MAX_US
 
     Args:
         histories: weights, float32 [U, N].
-        width: d.
         max_users: whose products are computed at once. Of more users an even sample decides, except for a last step.
     """
     every = max(1, -(-histories.shape[0] // max_users))

@@ -44,7 +44,6 @@ class StoredCheckpoints(Checkpoints):
             key: names configuration and inputs; a state of another key is ignored.
             saved: what `save` received from a run that was killed.
             save: stores a state, which is given piece by piece; None: another process stores it.
-            minutes: between two states.
             now: seconds of a clock that never goes back.
             all_ranks: the processes that each store their part of the same step. The first one decides when. By default
                 this process decides alone.
@@ -69,7 +68,6 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
     """Yields the state piece by piece, so that there is never a second copy of all weights.
 
     Args:
-        history: how far the fit has come.
         tensors: everything that the next step depends on.
         key: names configuration and inputs; only a fit of the same key may resume from the state.
     """
