@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dssm_assets.core.config.section import Section, check_distinct
 from dssm_assets.core.config.service_limits import ServiceLimits
@@ -15,6 +16,23 @@ from dssm_assets.core.evaluation.scopes import Scope
 USER_SIDE: Final = "user:"
 _BASELINES: Final = ", ".join(BASELINE_NAMES)
 _EXTRAS: Final = ", ".join(EXTRA_BASELINES)
+
+
+_Name = TypeVar("_Name", bound=str)
+
+
+def _check_names(what: str, given: list[_Name], known: Collection[str]) -> list[_Name]:
+    """Returns the names as given.
+
+    Raises:
+        ValueError: one is not known, or repeated.
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"{what} must be of {', '.join(known)}, got {', '.join(unknown)}")
+    if len(set(given)) != len(given):
+        raise ValueError(f"{what} must be distinct, got {', '.join(given)}")
+    return given
 
 
 class SegmentKind(StrEnum):
@@ -147,29 +165,17 @@ class Evaluation(Section):
     )
     trend_partitions: int = Field(default=30, ge=1, le=366, description="Most evaluation days that the trend shows.")
 
-    @field_validator("k")
+    @field_validator("k", "segment_edges")
     @classmethod
-    def _ascending(cls, value: list[int]) -> list[int]:
+    def _ascending(cls, value: list[int], info: ValidationInfo) -> list[int]:
         if sorted(set(value)) != value:
-            raise ValueError("k must be ascending and distinct")
-        return value
-
-    @field_validator("segment_edges")
-    @classmethod
-    def _edges_ascending(cls, value: list[int]) -> list[int]:
-        if sorted(set(value)) != value:
-            raise ValueError("segment_edges must be ascending and distinct")
+            raise ValueError(f"{info.field_name} must be ascending and distinct")
         return value
 
     @field_validator("extra_baselines")
     @classmethod
     def _are_extras(cls, value: list[str]) -> list[str]:
-        unknown = [name for name in value if name not in EXTRA_BASELINES]
-        if unknown:
-            raise ValueError(f"extra baselines must be of {_EXTRAS}, got {', '.join(unknown)}")
-        if len(set(value)) != len(value):
-            raise ValueError(f"extra baselines must be distinct, got {', '.join(value)}")
-        return value
+        return _check_names("extra baselines", value, EXTRA_BASELINES)
 
     @field_validator("segments")
     @classmethod
@@ -247,23 +253,14 @@ class Gate(Section):
     @field_validator("baselines")
     @classmethod
     def _known(cls, value: list[str] | None) -> list[str] | None:
-        if value is None:
-            return None
-        unknown = [name for name in value if name not in BASELINE_NAMES]
-        if unknown:
-            raise ValueError(f"gate baselines must be of {_BASELINES}, got {', '.join(unknown)}")
-        if len(set(value)) != len(value):
-            raise ValueError(f"gate baselines must be distinct, got {', '.join(value)}")
-        return value
+        return None if value is None else _check_names("gate baselines", value, BASELINE_NAMES)
 
     @field_validator("scopes")
     @classmethod
     def _distinct(cls, value: list[Scope]) -> list[Scope]:
         if Scope.COLD in value:
             raise ValueError("gate scopes must be others than cold, of which these baselines know no item")
-        if len(set(value)) != len(value):
-            raise ValueError(f"gate scopes must be distinct, got {', '.join(value)}")
-        return value
+        return _check_names("gate scopes", value, list(Scope))
 
 
 class IndexKind(StrEnum):
