@@ -119,7 +119,6 @@ class ProgressTable(Observer):
             self.console.print(f"{ds} is skipped: {reason}", markup=False, highlight=False)
 
     def render(self) -> RenderableType:
-        """Returns what is shown now."""
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("asset", min_width=22, no_wrap=True)
         for heading in ("days", "rate", "ETA"):

@@ -97,7 +97,6 @@ class BenchReport:
     rates: tuple[Rate, ...]
 
     def to_document(self) -> dict[str, Any]:
-        """Returns the report as JSON values."""
         rates = [{**asdict(rate), "limit_frac": rate.limit_frac} for rate in self.rates]
         return {"device": DEVICE, "sizes": asdict(self.sizes), "limits": asdict(self.limits), "rates": rates}
 

@@ -54,7 +54,6 @@ class Observer:
 
 
 def build_asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
-    """Returns the Dagster asset of a row."""
     with warnings.catch_warnings():
         # `backfill_policy` and code references are beta, partitions of checks a preview; each process would warn once per asset.
         warnings.simplefilter("ignore", dg.BetaWarning)

@@ -89,7 +89,6 @@ class Scene:
         return {SCENE_TAG: self.loaded.config.name}
 
     def key(self, asset: str) -> dg.AssetKey:
-        """Returns the key of an asset."""
         return dg.AssetKey([self.prefix, asset] if self.prefix else [asset])
 
     def name(self, plain: str) -> str:

@@ -42,7 +42,6 @@ class _MessageLog(dg.PipesTempFileMessageReader):
 
     @contextmanager
     def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[Mapping[str, Any]]:
-        """Reads messages as the base class does."""
         try:
             with super().read_messages(handler) as params:
                 yield params

@@ -50,7 +50,6 @@ class RunOwner:
 
     @classmethod
     def from_this_process(cls) -> RunOwner:
-        """Returns this process."""
         return cls(socket.gethostname(), os.getpid(), start_of_process(os.getpid()) or "", _this_machine())
 
     @classmethod

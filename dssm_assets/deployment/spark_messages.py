@@ -26,12 +26,10 @@ class SparkJob:
     loaded: LoadedConfig
 
     def to_message(self) -> dict[str, Any]:
-        """Returns the job as JSON values."""
         return {"module": self.module, "step": self.step, "days": list(self.days), "scene": config_to_json(self.loaded)}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> SparkJob:
-        """Returns the job of a message."""
         return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
 
     def run(self, workspace: Workspace) -> Iterator[StepResult]:

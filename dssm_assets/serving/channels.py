@@ -95,7 +95,6 @@ class BundleChannels:
         return self._depths[ChannelName.VECTORS]
 
     def own_items(self, user_row: int) -> OwnItems:
-        """Returns the items of a stored user."""
         rows, counts, times = (values[starts[user_row] : starts[user_row + 1]].astype(np.int64) for starts, values in self._own)
         return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
 

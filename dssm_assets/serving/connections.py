@@ -83,7 +83,6 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_timer = self._call_later(self._end_waiting)
 
     def on_message_begin(self) -> None:
-        """Begins a request."""
         super().on_message_begin()
         self._is_in_head, self._head_bytes = True, 0
 
@@ -130,7 +129,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._close("head_too_large" if isinstance(error, HeadTooLargeError) else "malformed")
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closes an unused connection."""
         if not self.transport.is_closing():
             self._close(None)
 

@@ -153,7 +153,6 @@ class _Thread(asyncio.Protocol):
         self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the connection."""
         self._transport = cast("asyncio.Transport", transport)
 
     def pass_calls(self, calls: Sequence[tuple[Call, asyncio.Future[Reply]]]) -> None:

@@ -64,7 +64,6 @@ class IdRows:
 
     @property
     def id_type(self) -> pa.DataType:
-        """Returns the Arrow type of the ids."""
         return self._ids.type
 
     def find_row(self, wanted: Id) -> int:

@@ -138,7 +138,6 @@ class RecallAnswer:
     sources: list[list[str]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the answer as a JSON object."""
         body: dict[str, Any] = {"bundle_id": self.bundle_id, "source": self.source.value}
         if self.ignored:
             body["ignored"] = list(self.ignored)

@@ -53,7 +53,6 @@ class RequestTracer:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Exports what is waiting."""
         self._provider.shutdown()
 
 

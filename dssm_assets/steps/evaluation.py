@@ -266,7 +266,6 @@ class StoredCells:
 
     @property
     def num_rows(self) -> int:
-        """Returns the rows of all cells."""
         return self._manifest.rows
 
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:

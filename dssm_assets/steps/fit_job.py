@@ -300,7 +300,6 @@ class StateFiles:
         self._slot = slot
 
     def remove(self) -> None:
-        """Removes the state."""
         self._path.unlink(missing_ok=True)
         for part in self._path.parent.glob(f"{self._path.name}.*-of-*"):
             part.unlink(missing_ok=True)

@@ -198,7 +198,6 @@ class DayVectors:
 
     @property
     def item_ids(self) -> pa.ChunkedArray:
-        """Returns the corpus."""
         return self._items.column(col.ITEM_ID)
 
     def scorer(self, user_ids: pa.Array) -> ModelScorer:

@@ -89,7 +89,6 @@ class _RangeWriter:
         self.inputs = self._scorer.inputs
 
     def process(self, users: UserRange) -> WrittenRange:
-        """Writes the file of a range."""
         table, facts = self._scorer.rows(users.truth, users.cuts)
         row_count = self._tables.write_part(users.path, self._scorer.spec, table.to_batches(), table.schema)
         return WrittenRange(users.path, row_count, table.schema, facts)

@@ -45,7 +45,6 @@ class VectorPartition:
 
     @property
     def schema(self) -> pa.Schema:
-        """Returns the schema of the table."""
         key, vector = (column.name for column in self.spec.columns)
         return pa.schema([(key, self.id_type), (vector, pa.list_(pa.float32(), self.dims))])
 
@@ -129,7 +128,6 @@ class _Writer:
         return cls(open_source(workspace, ds), workspace)
 
     def process(self, task: _Task) -> _Written:
-        """Writes a file."""
         partition = self._source.partition
         structure = VectorStructure(width=partition.dims, expected_row_count=task.end - task.first)
         facts: dict[str, int] = {}

@@ -73,7 +73,6 @@ class Workspace:
 
     @property
     def config(self) -> PipelineConfig:
-        """Returns the configuration."""
         return self.loaded.config
 
     @property
@@ -84,12 +83,10 @@ class Workspace:
 
     @cached_property
     def fg_spec(self) -> FgSpec:
-        """Returns the feature definitions, parsed and checked."""
         return parse_fg(self.loaded.fg, read_file=self.loaded.read_fg_file)
 
     @cached_property
     def generator(self) -> FeatureGenerator:
-        """Returns the feature generator."""
         return FeatureGenerator(self.fg_spec, self.config.features.hash_function)
 
     def find(self, asset: str, ds: str) -> Manifest | None:

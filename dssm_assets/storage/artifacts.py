@@ -135,7 +135,6 @@ class ArtifactStore:
         raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
-        """Returns the content of a file."""
         return self.local_path(manifest, name).read_bytes()
 
     def map_table(self, manifest: Manifest, name: str) -> pa.Table:

@@ -53,7 +53,6 @@ def experiments_folder(root: str) -> str:
 
 
 def experiment_root(root: str, name: str) -> str:
-    """Returns the root of an experiment's partitions."""
     return f"{experiments_folder(root)}/{name}"
 
 
@@ -64,7 +63,6 @@ def experiment_of_folder(folder: str) -> str | None:
 
 
 def partition_folder(root: str, asset: str, ds: str) -> str:
-    """Returns the folder of one partition."""
     return f"{asset_folder(root, asset)}/ds={ds}"
 
 

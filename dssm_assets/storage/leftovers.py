@@ -214,7 +214,6 @@ def _experiment_roots(store: PartitionStore) -> list[str]:
 
 
 def _folders(fs: Any, folder: str) -> list[str]:
-    """Returns the folders in a folder, sorted."""
     try:
         entries = fs.ls(folder, detail=True, **({"refresh": True} if has_conditional_puts(fs) else {}))
     except FileNotFoundError:

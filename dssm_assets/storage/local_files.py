@@ -79,7 +79,6 @@ def make_folder(path: str) -> None:
 
 
 def read_bytes(path: str) -> bytes:
-    """Returns the content of a file."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         return file.read()
 

@@ -496,9 +496,7 @@ class StoreAddress:
 
     @classmethod
     def from_store(cls, partitions: PartitionStore) -> StoreAddress:
-        """Returns the address of an open store."""
         return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options, partitions.grace_seconds)
 
     def open(self) -> PartitionStore:
-        """Returns the store."""
         return PartitionStore(self.url, self.options, self.grace_seconds)

@@ -58,7 +58,6 @@ class HeldOutDay:
 
     @property
     def names(self) -> tuple[ChannelName, ...]:
-        """Returns the names of the channels."""
         return tuple(channel.name for channel in self.channels)
 
 

@@ -63,7 +63,6 @@ class Segment(Section):
 
     @property
     def kind(self) -> SegmentKind:
-        """Returns what the segment groups by."""
         return SegmentKind(self.by) if self.by in _NAMED else SegmentKind.USER_COLUMN
 
     @property

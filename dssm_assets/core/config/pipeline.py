@@ -513,6 +513,5 @@ def json_value_of(config: PipelineConfig, key: str) -> Any:
 
 
 def value_of(config: PipelineConfig, key: str) -> Any:
-    """Returns the value of a key `section.name`."""
     section, _, name = key.partition(".")
     return getattr(getattr(config, section), name)

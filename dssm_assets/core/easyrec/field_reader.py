@@ -44,7 +44,6 @@ class ImportRecord:
     faults: list[Fault] = field(default_factory=list)
 
     def put(self, key: str, value: Any, origin: str) -> None:
-        """Records the value of a key."""
         self.settings[key] = Setting(value, origin)
 
     def tell(self, sentence: str) -> None:
@@ -91,7 +90,6 @@ class FieldReader:
         return found[-1].value if found else None
 
     def text(self, name: str, default: str = "") -> str:
-        """Returns a text or a word."""
         return next(reversed(self.texts(name)), default)
 
     def texts(self, name: str) -> list[str]:
@@ -99,7 +97,6 @@ class FieldReader:
         return [str(value) for value in self._values(name, str, "a text")]
 
     def number(self, name: str, default: float) -> float:
-        """Returns a number."""
         return next(reversed(self.numbers(name)), default)
 
     def numbers(self, name: str) -> list[float]:
@@ -107,7 +104,6 @@ class FieldReader:
         return list(self._values(name, (int, float), "a number"))
 
     def integer(self, name: str, default: int) -> int:
-        """Returns a whole number."""
         return next(reversed(self.integers(name)), default)
 
     def integers(self, name: str) -> list[int]:
@@ -115,7 +111,6 @@ class FieldReader:
         return list(self._values(name, int, "a whole number"))
 
     def flag(self, name: str, default: bool) -> bool:
-        """Returns a boolean."""
         found = list(self._values(name, (Word, int), "true or false"))
         if found and str(found[-1]) not in _BOOLEANS:
             self._add_fault(name, "true or false", str(found[-1]))

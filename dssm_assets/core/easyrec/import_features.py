@@ -226,7 +226,6 @@ def _torch_entry(reader: FieldReader, kind: str, name: str, groups: FeatureGroup
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value as JSON has it."""
     if isinstance(value, Word):
         return {"true": True, "false": False}.get(str(value), str(value))
     return "" if isinstance(value, Message) else value

@@ -251,7 +251,6 @@ def _inline(value: Any) -> str:
 
 
 def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatures, model: str) -> str:
-    """Returns the report as Markdown."""
     lines = [f"# {record.where}: {model} of {record.system}", ""]
     if source.base is None:
         lines += [

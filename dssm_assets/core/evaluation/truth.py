@@ -51,7 +51,6 @@ class Truth:
 
     @property
     def num_users(self) -> int:
-        """Returns U."""
         return len(self.user_ids)
 
     def users_from(self, start: int, stop: int) -> Truth:

@@ -35,7 +35,6 @@ class ParityReport:
 
     @property
     def sentence(self) -> str:
-        """The result as a sentence."""
         if self.is_passed:
             return f"{self.row_count} sampled rows have the same features in batch and in single requests"
         names = ", ".join(f"{name} ({count})" for name, count in sorted(self.differing.items()))

@@ -53,13 +53,11 @@ _WINDOW_START: Final = "window_start_"
 
 @ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
 def _text_variable(variable: str) -> str:
-    """Returns a variable of the engine."""
     raise NotImplementedError
 
 
 @ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
 def _number_variable(variable: str) -> int:
-    """Returns a variable of the engine."""
     raise NotImplementedError
 
 

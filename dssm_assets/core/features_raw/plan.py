@@ -37,7 +37,6 @@ class FeaturePlan:
 
     @staticmethod
     def from_config(config: PipelineConfig) -> FeaturePlan:
-        """Returns the plan of a configuration."""
         return FeaturePlan(
             funnel=tuple(config.events.funnel),
             statistic_days=tuple(config.raw_features.statistic_days),

@@ -77,7 +77,6 @@ class GroupCodes:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> GroupCodes:
-        """Returns the codes that `to_bytes` wrote."""
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         features = tuple(name for name in table.column_names if name != CODE)
         width = table.schema.field(CODE).type.list_size

@@ -162,5 +162,4 @@ def nearest_interests(interests: Tensor, items: Tensor) -> Tensor:
 
 
 def _split_by_values(features: tuple[TowerFeature, ...]) -> tuple[list[TowerFeature], list[TowerFeature]]:
-    """Returns the single-valued and the multi-valued features."""
     return [f for f in features if not f.is_multi], [f for f in features if f.is_multi]

@@ -182,7 +182,6 @@ class DriftReport:
 
     @property
     def sentence(self) -> str:
-        """Returns the verdict in words."""
         count, raw, aligned = self.drift.compared_count, self.drift.raw, self.drift.aligned
         if raw is None:
             return f"nothing to compare with {self.before}: {self.ids.common_count} ids in common, or vectors of another width"

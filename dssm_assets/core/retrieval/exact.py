@@ -81,7 +81,6 @@ class Corpus:
 
     @cached_property
     def longest(self) -> float:
-        """Returns the length of the longest vector."""
         return float(vector_lengths(self.vectors).max())
 
     @cached_property

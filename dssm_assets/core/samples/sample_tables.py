@@ -171,7 +171,6 @@ def history_schema(features: Sequence[str]) -> pa.Schema:
 
 
 def hard_negatives_schema() -> pa.Schema:
-    """Returns the schema of hard_negatives.arrow."""
     return _arrow_schema(TrainSamplesFile.HARD_NEGATIVES, _HARD_NEGATIVES, {})
 
 

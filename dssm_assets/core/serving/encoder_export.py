@@ -49,7 +49,6 @@ class _EncoderGraph:
         self._graph, self._name = graph, name
 
     def add_number(self, name: str, number: float, kind: Any = np.float32) -> str:
-        """Adds a constant number."""
         return self._graph.add_constant(f"{self._name}/{name}", np.array(number, kind))
 
     def add_distances(self, indices: str) -> str:

@@ -25,7 +25,6 @@ class OnnxGraph:
         return name
 
     def add_constant(self, name: str, values: npt.NDArray[Any] | Tensor) -> str:
-        """Adds a small constant; returns its name."""
         array = values.detach().numpy() if isinstance(values, Tensor) else values
         self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name

@@ -162,7 +162,6 @@ class FitClock:
 
     @property
     def samples_per_s(self) -> float:
-        """Samples per second since the start."""
         return self._samples_done / self.seconds if self.seconds > 0 else 0.0
 
     @property

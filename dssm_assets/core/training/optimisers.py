@@ -55,7 +55,6 @@ class RowOptimiser(ABC):
         """Returns everything that the next step depends on except the tables, by name; not copies."""
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
@@ -127,7 +126,6 @@ class RowwiseAdam(RowOptimiser):
 
 
 def row_optimiser(tables: EmbeddingTables, kind: EmbeddingOptimiser) -> RowOptimiser:
-    """Returns a new optimiser of this kind."""
     return RowwiseAdam(tables) if kind is EmbeddingOptimiser.ADAM else RowwiseAdagrad(tables)
 
 
@@ -217,7 +215,6 @@ class DenseAdamW:
         return {f"{place}.{name}": tensor for place, one in enumerate(by_place) for name, tensor in one.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
         for name, tensor in self.state().items():
             if name in state:  # torch's AdamW, which wrote earlier states, had nothing of a parameter without a gradient
                 tensor.copy_(state[name])

@@ -136,7 +136,6 @@ class Trainer:
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` returned."""
         self.two_tower.load_state_dict(_with_prefix(state, "towers."))
         self._row_optimiser.load(_with_prefix(state, "rows."))
         self._dense_optimiser.load(_with_prefix(state, "dense."))

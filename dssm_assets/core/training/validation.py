@@ -90,7 +90,6 @@ class ValidationSet:
 
     @property
     def num_users(self) -> int:
-        """V."""
         return len(self.user_index)
 
     @property

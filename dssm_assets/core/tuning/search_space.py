@@ -54,7 +54,6 @@ Parameter: TypeAlias = Choice | Range
 
 
 def search_space(config: PipelineConfig) -> tuple[Parameter, ...]:
-    """Returns the parameters of a configuration."""
     model, training = config.model, config.training
     found: list[Parameter] = [
         _around("training.learning_rate", training.learning_rate, _FACTOR),

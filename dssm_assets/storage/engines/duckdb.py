@@ -362,7 +362,6 @@ class DuckDBEngine:
         return value.schema if isinstance(value, pa.Table) else (manifests_of(value)[0].columns, isinstance(value, ByDay))
 
     def _table(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
-        """Returns a bound input."""
         shape = self._shape(value)
         # To ask DuckDB for the types takes longer than to read a short table: they follow from the manifest's.
         schema = _SCHEMAS.get(shape)

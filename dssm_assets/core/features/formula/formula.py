@@ -52,7 +52,6 @@ class Formula:
 
     @property
     def variables(self) -> frozenset[str]:
-        """Names of all variables of the formula."""
         return self.numbers | self.vectors
 
     def evaluate(self, columns: Mapping[str, Column], row_count: int) -> Numbers:

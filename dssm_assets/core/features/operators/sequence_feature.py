@@ -52,7 +52,6 @@ class SubFeature(Definition):
 
     @cached_property
     def sequence_inputs(self) -> tuple[Expression, ...]:
-        """The inputs that are sequences."""
         columns = [expression for expression in dict.fromkeys(self.operator.expressions) if expression.is_column]
         if self.keys.sequence_fields is not None:
             return tuple(expression for expression in columns if expression.name in self.keys.sequence_fields)
