@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -105,7 +106,8 @@ def _from_100k(users: list[str], items: list[str], ratings: list[str]) -> Source
     user_id, age, gender, occupation, zip_code = _fields(users, "|", 5, "u.user")
     item_id, title, release_date, _, imdb_url, *flags = _fields(items, "|", 5 + len(GENRES), "u.item")
     named = [
-        pc.if_else(pc.equal(flag, "1"), genre, None) for flag, genre in sorted(zip(flags, GENRES, strict=True), key=_genre)
+        pc.if_else(pc.equal(flag, "1"), genre, None)
+        for flag, genre in sorted(zip(flags, GENRES, strict=True), key=itemgetter(1))
     ]
     date = pc.if_else(pc.equal(release_date, ""), None, release_date)
     return SourceTables(
@@ -130,10 +132,6 @@ def _from_100k(users: list[str], items: list[str], ratings: list[str]) -> Source
         ).sort_by("item_id"),
         behavior=_behavior(*_fields(ratings, "\t", 4, "u.data")),
     )
-
-
-def _genre(pair: tuple[pa.Array, str]) -> str:
-    return pair[1]
 
 
 def _behavior(user_id: pa.Array, item_id: pa.Array, rating: pa.Array, event_time: pa.Array) -> pa.Table:

@@ -1,8 +1,4 @@
-"""Which days of which assets an asset needs: what `--with-upstream` and the demo make before it.
-
-Belongs here: the arithmetic of days along the dependencies of the asset table. Does not belong here: which of these days are
-stored already, and the runs that make the others (`materialize.py`).
-"""
+"""Which days of which assets an asset needs: what `--with-upstream` and the demo make before it."""
 
 from __future__ import annotations
 

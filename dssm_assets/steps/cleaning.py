@@ -31,7 +31,6 @@ from dssm_assets.storage.leftovers import (
     manifest_changed_at,
     unlisted_shared_files,
 )
-from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 
@@ -99,14 +98,11 @@ def remove_expired(
         for manifest in expired:
             if removes:
                 store.remove(asset, manifest.ds)
-            yield Leftover(Kind.EXPIRED, manifest.key, _own_bytes(manifest))
+            own = [file.bytes for file in manifest.files if not layout.is_shared(file.path)]
+            yield Leftover(Kind.EXPIRED, manifest.key, sum(own))
         if any(layout.is_shared(file.path) for manifest in expired for file in manifest.files):
             remaining = sorted(set(days) - {manifest.ds for manifest in expired})
             yield from unlisted_shared_files(store, asset, remaining, before, removes=removes)
-
-
-def _own_bytes(manifest: Manifest) -> int:
-    return sum(file.bytes for file in manifest.files if not layout.is_shared(file.path))
 
 
 def _needed(workspace: Workspace, store: PartitionStore) -> set[str]:

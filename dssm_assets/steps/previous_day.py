@@ -1,8 +1,4 @@
-"""Feature tables as of the previous day: where samples find the rows of their features, and where these are read again.
-
-Belongs here: the choice of the partition, and reading it once for all days that share it. Does not belong here: the look-up of
-ids (`core/samples/sample_fg.py`) and the steps.
-"""
+"""Feature tables as of the previous day: where samples find the rows of their features, and where these are read again."""
 
 from __future__ import annotations
 

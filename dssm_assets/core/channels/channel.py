@@ -1,8 +1,5 @@
 """What a channel is: it proposes items for a user, and describes any item of the corpus by a few signals.
 
-Belongs here: the protocol, the channels that are lists of a scorer or one order for all users. Does not belong here: own
-history (`own_history.py`), what the signals are worth (`merge.py`).
-
 Shapes: B users of a block, L proposed items, C candidates, S signals of a channel, I items.
 """
 

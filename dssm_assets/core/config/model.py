@@ -1,8 +1,4 @@
-"""The model section of the configuration: the two towers, the history that they read, their negatives and their loss.
-
-Belongs here: the keys, their bounds and what one key demands of another. Does not belong here: how weights are fitted
-(`config/training.py`) and what the towers compute (`core/models`).
-"""
+"""The model section of the configuration: the two towers, the history that they read, their negatives and their loss."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The training section: how weights are fitted, validated, stored on the way and shared by processes.
-
-Belongs here: the keys and their bounds, and the steps that follow from them. Does not belong here: what is fitted (`model.py`).
-"""
+"""The training section: how weights are fitted, validated, stored on the way and shared by processes."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ those are given, are neither candidates nor to be found (scope discovery).
 
 By hand: u's list begins with a, c, the truth is a, b: hit_rate@2 = 1/2. If u had seen a, only b is to be found: 0/1.
 
-Does not belong here: reading the tables (`external_vectors.py`), files (`steps/vector_files.py`).
-
 Shapes: U users with truth, B users of a block, P truth pairs, K top-k.
 """
 

@@ -5,9 +5,6 @@
 - A vocabulary without default_bucketize_value reserves 0 for the default value and 1 for values out of the vocabulary. With
   default_bucketize_value nothing is reserved, and values out of the vocabulary get that bucket.
 - An integer outside num_buckets gets default_bucketize_value, or no bucket without it.
-
-Does not belong here: vocabularies counted over a window, and embedding indices, which add an index for missing values
-(`core/statistics/bucketizer.py`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@
     item vector = item tower(item features)
     score = user vector . item vector
 
-Belongs here: `TwoTower`. Does not belong here: losses, samplers, optimisers, the search index.
-
 Letters: B rows, K interests, W columns that a tower's layers read, D width of the vectors.
 """
 

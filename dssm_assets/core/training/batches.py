@@ -98,7 +98,9 @@ class Epoch:
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
         ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
         self._history_rule = HistoryRule(model.history, model.history_cut, ends, window_shifts)
-        item_frac = data.item_frac if is_whole else _item_frac(data.read_key(ITEM_INDEX, order), data.num_items)
+        item_frac = data.item_frac
+        if not is_whole:
+            item_frac = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items) / len(order)
         self._negatives = NegativeRule(data, model, training.logits_chunk_rows, item_frac, ends, end_day)
 
     def read_batch(self, step: int, rng: np.random.Generator) -> Batch:
@@ -263,10 +265,6 @@ def _shuffle(
     keys = {name: data.read_key(name, rows) for name in names}
     groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
     return rows[shuffle_sessions(groups, rng)]
-
-
-def _item_frac(item_index: npt.NDArray[np.int32], num_items: int) -> npt.NDArray[np.float64]:
-    return np.asarray(np.bincount(item_index, minlength=num_items) / len(item_index))
 
 
 def _context_positions(spec: TowerSpec) -> tuple[list[int], list[int]]:

@@ -3,9 +3,6 @@
 They need no pass through the item tower, so a batch can have many times its own items as columns (Wang et al.,
 "Cross-Batch Negative Sampling for Training Two-Tower Recommenders", SIGIR 2021). An epoch starts with an empty queue.
 
-Belongs here: which samples' items are queued, and the probability of each. Does not belong here: the vectors
-(`core/training/step_hooks.py`) and masks: a queued column is masked like any other.
-
 Letters: n samples of an epoch, Q queued columns, I items.
 """
 
