@@ -29,7 +29,10 @@ EIGHT_BIT: Final = "cp1252"
 """The encoding that `init` takes texts for that are not UTF-8; a superset of the printable characters of Latin-1."""
 LATIN_1: Final = "latin-1"
 """It knows every byte."""
-_NUMBER_OR_DATE: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|\.\d+)(?:[eE][+-]?\d+)?$|\d{4}-\d{2}-\d{2}(?:$|[ T])")
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|\.\d+)(?:[eE][+-]?\d+)?$")
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[ T])")
+_COMPARED_LINES: Final = 20
+"""First lines that tell a header from a row."""
 _SEPARATORS: Final = ("::", ",", ";", "\t", "|")
 _LONG: Final = "::"
 _SHORT: Final = "\x1f"
@@ -103,28 +106,35 @@ def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
 def count_unnamed(head: str, shape: CsvShape) -> int:
     """Returns how many columns a csv file has whose first line is a row; 0 if that is a header.
 
-    It is a row if a field of it is a number or a time: names of columns are neither, but for those that dataframes without names
-    have, 0, 1, 2 and so on.
+    It is a row if a field of it is a time, or a number and no other field names numbers: a text above numbers alone. Names that
+    dataframes without names have, 0, 1, 2 and so on, are a header. By hand: "item,2019,2020" above "17,3,5" is one, and "u1,2019" above "u2,2020"
+    is none.
     """
-    line = head.split("\n", 1)[0]
+    first, *others = (_fields(line, shape) for line in head.split("\n")[:_COMPARED_LINES])
+    named = first[1:] if first[:1] == [""] else first
+    if named == [str(place) for place in range(len(named))] or not any(map(_is_value, first)):
+        return 0
+    if any(_is_value(field) and not _NUMBER.match(field.strip()) for field in first):
+        return len(first)
+    rows = [fields for fields in others if len(fields) == len(first)]
+    names_numbers = any(
+        rows and not _NUMBER.match(field) and field and all(_NUMBER.match(fields[place]) for fields in rows)
+        for place, field in enumerate(first)
+    )
+    return 0 if names_numbers else len(first)
+
+
+def _fields(line: str, shape: CsvShape) -> list[str]:
     if shape.separator == _LONG:
-        fields = line.split(_LONG)
-    else:
-        quotes = '"' if shape.has_quotes else None
-        fields = next(
-            csv.reader(
-                [line], delimiter=shape.separator, quotechar=quotes, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-            ),
-            [],
-        )
-    named = fields[1:] if fields[:1] == [""] else fields
-    is_counted = named == [str(place) for place in range(len(named))]
-    return 0 if is_counted or not any(map(_is_value, fields)) else len(fields)
+        return line.split(_LONG)
+    quotes = '"' if shape.has_quotes else None
+    quoting: Any = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    return next(csv.reader([line], delimiter=shape.separator, quotechar=quotes, quoting=quoting), [])
 
 
 def _is_value(field: str) -> bool:
     text = field.strip()
-    return bool(_NUMBER_OR_DATE.match(text)) or bool(text and find_time_formats(pa.array([text])))
+    return bool(_NUMBER.match(text) or _DATE.match(text)) or bool(text and find_time_formats(pa.array([text])))
 
 
 def find_eight_bit(fs: Any, paths: Sequence[str], where: str) -> str | None:

@@ -146,6 +146,9 @@ def test_the_separator_is_the_one_that_every_line_has_as_often(head: str, column
         ('"u1","4,5"\n', 2),
         (",0,1,2\n0,a,b,c\n", 0),
         (",user,item\n0,a,b\n", 0),
+        ("item,2019,2020\n17,3,5\n18,4,6\n", 0),
+        ("u1,2019\nu2,2020\n", 2),
+        ("2014-04-07T10:51:09.277Z,S\n2014-04-07T10:54:09.868Z,0\n", 2),
     ],
 )
 def test_a_first_line_with_a_number_or_a_time_is_no_header(head: str, expected: int) -> None:
