@@ -123,6 +123,12 @@ def test_trace_of_own_folders_and_missing_files_is_clean():
     assert not (outside.written or outside.look_ups or outside.connections)
 
 
+def test_only_devices_are_written_without_a_trace():
+    names = "/dev/null", "/dev/shm/sem.a", "/dev/shm/pytest-of-user/pytest-0/user/a"
+    lines = [f'1 openat(AT_FDCWD, "{name}", O_WRONLY|O_CREAT) = 3' for name in names]
+    assert read_trace("\n".join(lines), [Path("/own")]).written == {names[-1]}
+
+
 def test_telemetry_is_off_before_the_import_of_onnxruntime(tmp_path):
     root = bundles.write_bundle(tmp_path / "serving").parent.parent
     code = (
