@@ -27,9 +27,10 @@ from dssm_assets.storage.files import check_names
 
 BLOCK_BYTES: Final = 16 * 2**20
 _MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|boolean) to (?:string|number|boolean) ")
-_LIST_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
-"""Texts whole, so that brackets in them are none, and the brackets of objects."""
+_LIST_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}]', re.DOTALL)
+"""Texts whole, or as far as they are read, so that brackets in them are none, and the brackets of objects."""
 _BETWEEN: Final = re.compile(rb"\s*,?\s*")
+_NO_OBJECT: Final = re.compile(rb"\s*,?\s*[^\s,{\]]")
 _PYTHON_LINE: Final = re.compile(rb"\s*\{\s*u?'")
 _NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
 
@@ -107,7 +108,10 @@ def _objects_of_list(handle: Any, begin: bytes) -> Iterator[bytes]:
         lines, end = _split_objects(text)
         if lines:
             yield b"\n".join(lines) + b"\n"
-        text = text[end:] + block
+        text = text[end:]
+        if _NO_OBJECT.match(text):  # else a file without objects would be read into memory
+            break
+        text += block
     lines, end = _split_objects(text)
     if lines:
         yield b"\n".join(lines) + b"\n"

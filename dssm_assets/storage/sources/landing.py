@@ -26,7 +26,7 @@ import pyarrow.types as pat
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import to_event_time_ms
-from dssm_assets.storage.sources.source_columns import PlannedFile, plan_files
+from dssm_assets.storage.sources.source_columns import PlannedFile, has_value, plan_files
 from dssm_assets.storage.sources.source_files import (
     SourceFile,
     SourceFolder,
@@ -201,7 +201,8 @@ def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
         yield pa.array([newest], kind)
         return
     for block in plan.file.blocks(pa.schema([(column, kind)])):
-        yield block.column(column)
+        times = block.column(column)
+        yield times.filter(has_value(times)) if plan.needs_all else times
 
 
 def _is_ordered(kind: pa.DataType) -> bool:

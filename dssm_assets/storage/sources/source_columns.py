@@ -62,7 +62,7 @@ class PlannedFile:
         rows = pa.table(arrays, schema=self.schema)
         if self.needs_all:
             for name in (USER_ID, ITEM_ID, EVENT_TIME):
-                rows = rows.filter(_has_value(rows.column(name)))
+                rows = rows.filter(has_value(rows.column(name)))
         return rows
 
 
@@ -126,7 +126,7 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     ]
 
 
-def _has_value(ids: Any) -> Any:
+def has_value(ids: Any) -> Any:
     """Returns where ids or times are neither null nor NaN nor a text that says so."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there

@@ -1,7 +1,7 @@
 """Text files as they come: any encoding and compression, separated by one or two characters; read as bytes of UTF-8.
 
 A file is UTF-8 unless a byte order mark, or a zero in its first bytes, says that it is UTF-16. Fields are in quotes where they need to be,
-but in files separated by `::`, and by tabs without a quoted field in the first line, a quote is a character of its field: those are dumps.
+but in files separated by `::`, and by tabs unless the first lines have fields in quotes, a quote is a character of its field: those are dumps.
 
 Belongs here: bytes to text, separators, quotes. Does not belong here: columns and rows (`source_files.py`, `json_lines.py`).
 """
@@ -21,6 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.sources.convert import NO_IDS
 from dssm_assets.core.sources.time_format import find_time_formats
 
 COMPRESSIONS: Final = ("", ".gz", ".bz2", ".xz", ".zip")
@@ -31,8 +32,9 @@ LATIN_1: Final = "latin-1"
 """It knows every byte."""
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|\.\d+)(?:[eE][+-]?\d+)?$")
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[ T])")
-_COMPARED_LINES: Final = 20
-"""First lines that tell a header from a row."""
+_ID_NAME: Final = re.compile(r"(?:^|[_\- .])[iI][dD]s?$|[a-z]I[dD]s?$")
+_NO_NAMES: Final = ("", "NULL", "\\N", *NO_IDS)
+"""Fields of a row without a value."""
 _SEPARATORS: Final = ("::", ",", ";", "\t", "|")
 _LONG: Final = "::"
 _SHORT: Final = "\x1f"
@@ -41,6 +43,7 @@ _HEAD_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 16
 _BLOCK_BYTES: Final = 1 << 20
 _QUOTED: Final = re.compile(r'"[^"]*"')
+_QUOTED_FIELD: Final = re.compile(r'(?:^|\t)"((?:[^"]|"")*+)"(?=\t|$)', re.MULTILINE)
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -99,37 +102,65 @@ def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
     usual = "," if "," in possible else max(possible, key=lambda one: counts[one], default=",")
     preferred = [one for one in (_LONG, "\t", usual) if one in regular]  # texts hardly ever have the first two
     separator = next(iter([*preferred, *regular]), usual)
-    begin = head.split("\n", 1)[0]
-    return CsvShape(separator, separator != _LONG and (separator != "\t" or bool(_QUOTED.search(begin))))
+    return CsvShape(separator, separator != _LONG and (separator != "\t" or _has_quoted_fields(head)))
+
+
+def _has_quoted_fields(head: str) -> bool:
+    """Returns whether fields of lines separated by tabs may be in quotes.
+
+    They may if all names in the first line are. They may if each line has as many fields read so, and either has not without, or a quote in a
+    field in quotes is doubled, as writers of csv do. A field such as "Heroes", which needs no quotes, has them in its text.
+    """
+    begin, *others = head.split("\n")
+    if '"' not in head or all(_QUOTED_FIELD.fullmatch(name) for name in begin.split("\t")):
+        return '"' in head
+    lines = [line for line in (begin, *(others[:-1] or others)) if line]  # the last may be cut off
+    separators = begin.count("\t")
+    is_regular = {len(row) for row in _split_lines(lines, CsvShape("\t", True), is_strict=True) if row} == {separators + 1}
+    is_literal = {line.count("\t") for line in lines} == {separators}
+    return is_regular and (not is_literal or any('""' in field for field in _QUOTED_FIELD.findall("\n".join(lines))))
+
+
+def _split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False) -> list[list[str]]:
+    """Returns the fields of lines; none at all where one is too long for a csv reader, or, if strict, quotes are not around fields."""
+    if shape.separator == _LONG:
+        return [line.split(_LONG) for line in lines]
+    quotes = (
+        {"quotechar": '"', "quoting": csv.QUOTE_MINIMAL} if shape.has_quotes else {"quotechar": None, "quoting": csv.QUOTE_NONE}
+    )
+    try:
+        return list(csv.reader((f"{line}\n" for line in lines), delimiter=shape.separator, strict=is_strict, **quotes))  # type: ignore[arg-type]
+    except csv.Error:
+        return []
 
 
 def count_unnamed(head: str, shape: CsvShape) -> int:
     """Returns how many columns a csv file has whose first line is a row; 0 if that is a header.
 
-    It is a row if a field of it is a time, or a number and no other field names numbers: a text above numbers alone. Names that
-    dataframes without names have, 0, 1, 2 and so on, are a header. By hand: "item,2019,2020" above "17,3,5" is one, and "u1,2019" above "u2,2020"
-    is none.
+    It is a row if a field of it is a time, or a number and no other field names numbers: a text above numbers alone. The name of an id, and
+    names that dataframes without names have, 0, 1, 2 and so on, are in a header. By hand: "item,2019,2020" above "17,3,5" is one, and
+    "user_id,2019" above any row, and "u1,2019" above "u2,2020" is none.
     """
-    first, *others = (_fields(line, shape) for line in head.split("\n")[:_COMPARED_LINES])
+    begin, *others = head.split("\n")
+    first = next(iter(_split_lines([begin], shape)), [])
     named = first[1:] if first[:1] == [""] else first
-    if named == [str(place) for place in range(len(named))] or not any(map(_is_value, first)):
+    if (
+        named == [str(place) for place in range(len(named))]
+        or any(map(_ID_NAME.search, first))
+        or not any(map(_is_value, first))
+    ):
         return 0
     if any(_is_value(field) and not _NUMBER.match(field.strip()) for field in first):
         return len(first)
-    rows = [fields for fields in others if len(fields) == len(first)]
+    rows = [row for row in _split_lines(others[:-1] or others, shape) if len(row) == len(first)]
     names_numbers = any(
-        rows and not _NUMBER.match(field) and field and all(_NUMBER.match(fields[place]) for fields in rows)
+        rows
+        and field not in _NO_NAMES
+        and not _NUMBER.match(field.strip())
+        and all(_NUMBER.match(row[place].strip()) for row in rows)
         for place, field in enumerate(first)
     )
     return 0 if names_numbers else len(first)
-
-
-def _fields(line: str, shape: CsvShape) -> list[str]:
-    if shape.separator == _LONG:
-        return line.split(_LONG)
-    quotes = '"' if shape.has_quotes else None
-    quoting: Any = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    return next(csv.reader([line], delimiter=shape.separator, quotechar=quotes, quoting=quoting), [])
 
 
 def _is_value(field: str) -> bool:
@@ -147,7 +178,7 @@ def find_eight_bit(fs: Any, paths: Sequence[str], where: str) -> str | None:
 def read_head(handle: Any) -> str:
     """Returns the first lines of an open text file, the first of them whole."""
     head = handle.readline(_HEAD_BYTES) + handle.read(_SAMPLE_BYTES)
-    return str(head.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n"))
+    return str(head.decode("utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def find_bad_byte(fs: Any, path: str, where: str, encoding: str | None) -> str | None:
@@ -211,8 +242,16 @@ def _open_bytes(fs: Any, path: str, where: str) -> Iterator[Any]:
         if len(files) != 1:
             got = f"{len(files)}: {', '.join(files[:5])}" if files else "none"
             raise SchemaError(Fault(where, "one file in the archive", got, "unpack it and name the file"))
-        with archive.open(files[0]) as member, io.BufferedReader(member, _BLOCK_BYTES) as handle:  # type: ignore[type-var]
+        with _open_member(archive, files[0], where) as member, io.BufferedReader(member, _BLOCK_BYTES) as handle:
             yield handle
+
+
+def _open_member(archive: zipfile.ZipFile, name: str, where: str) -> Any:
+    try:
+        return archive.open(name)
+    except (RuntimeError, NotImplementedError) as error:
+        remedy = "unpack it and name the file"
+        raise SchemaError(Fault(where, "an archive without a password, packed as zip does", str(error), remedy)) from error
 
 
 def _open_archive(packed: Any, where: str) -> zipfile.ZipFile:

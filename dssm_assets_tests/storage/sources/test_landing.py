@@ -115,3 +115,9 @@ def test_an_unchanged_log_is_not_read_again(tmp_path):
 def test_an_empty_log_has_no_rows(tmp_path):
     write(tmp_path / "log.parquet", [])
     assert look(log(tmp_path / "log.parquet")).landing_of_day("2024-01-05").reason == "behavior_table has no rows"
+
+
+def test_rows_without_a_time_may_be_left_out(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,event_time\nu,i,2024-01-05 10:00\nu,i,NA\nu,i,\n")
+    landing = look(log(tmp_path / "log.csv", incomplete_rows="drop"))
+    assert landing.state.newest_ms == timestamp("2024-01-05T10:00") * 1000

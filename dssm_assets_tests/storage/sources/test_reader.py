@@ -365,12 +365,12 @@ def test_a_day_of_json_lines_may_lack_values_but_not_ids(tmp_path: Path) -> None
         read(table.model_copy(update={"columns": {"user_id": "who"}}), "2026-01-01")
 
 
-@pytest.mark.parametrize("block_bytes", [1, 5, 1 << 20])
+@pytest.mark.parametrize("block_bytes", [1, 5, 23, 1 << 20])
 def test_a_list_of_objects_is_read_as_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
     monkeypatch.setattr(json_lines, "BLOCK_BYTES", block_bytes)
-    (tmp_path / "u.json").write_text('[{"user_id": 1, "x": {"y": "}{\\""}},\n {"user_id":\r\n  2}\n]\n')
+    (tmp_path / "u.json").write_text('[{"user_id": 1, "x": {"y": "}}{\\" \\\\"}},\n {"user_id":\r\n  2}\n]\n')
     assert read(users(tmp_path / "u.json", format="json"), "2026-01-01") == {
-        "2026-01-01": [{"user_id": 1, "x.y": '}{"'}, {"user_id": 2, "x.y": None}]
+        "2026-01-01": [{"user_id": 1, "x.y": '}}{" \\'}, {"user_id": 2, "x.y": None}]
     }
 
 

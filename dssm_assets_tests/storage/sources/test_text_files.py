@@ -92,6 +92,25 @@ def test_archives_of_no_or_several_files_are_refused(tmp_path: Path, content: by
         read(tmp_path)
 
 
+def test_archives_with_a_password_or_broken_bytes_are_refused(tmp_path: Path) -> None:
+    content = bytearray(zipped("a.csv"))
+    central = content.index(b"PK\x01\x02")
+    content[6] |= 1
+    content[central + 8] |= 1  # the flag of encryption
+    (tmp_path / "u.csv.zip").write_bytes(content)
+    with pytest.raises(SchemaError, match=r"expected an archive without a password, .* got .*encrypted"):
+        read(tmp_path)
+    (tmp_path / "u.csv.zip").unlink()
+    (tmp_path / "u.csv.xz").write_bytes(TEXT.encode())
+    with pytest.raises(SchemaError, match=r"u\.csv\.xz: expected a readable csv file, got .*format"):
+        read(tmp_path)
+
+
+def test_lines_may_end_as_on_old_computers(tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_bytes("user_id,city\r1,Köln\r2,Rhön\r".encode())
+    assert [row["user_id"] for row in read(tmp_path / "u.csv")] == [1, 2]
+
+
 def test_a_byte_of_another_encoding_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_files, "_BLOCK_BYTES", 7)
     (tmp_path / "u.csv").write_bytes("user_id,city\n1,Köln\n2,Rhön\n".encode().replace("ö".encode(), b"\x81", 2)[:-1])
@@ -124,6 +143,11 @@ def test_dumps_have_no_header_and_no_quotes(
         ("1\tRock, Live\n2\tPop\n3\tRap\n", None, CsvShape("\t", False)),
         ("1\tRock, Live\n2\tPop, Live\n", None, CsvShape("\t", False)),
         ('"a"\t"b"\n"1"\t"2, 3"\n', None, CsvShape("\t", True)),
+        ('a\tb\n1\t"He said ""hi"""\n', None, CsvShape("\t", True)),
+        ('a\tb\n1\t"with\ttab"\n2\tc\n', None, CsvShape("\t", True)),
+        ('a\tb\n1\t"two\nlines"\n2\tc\n', None, CsvShape("\t", True)),
+        ('1\t"Weird Al" Yankovic\n2\t"Heroes"\n', None, CsvShape("\t", False)),
+        ('1\t"open\n2\ty"\n', None, CsvShape("\t", False)),
         ("1::A|B::c, d\n2::A::c\n3::A::c\n", None, CsvShape("::", False)),
         ("1,a|b\n2,c|d\n", None, CsvShape(",", True)),
         ("1,a|b\n", 2, CsvShape(",", True)),
@@ -149,6 +173,14 @@ def test_the_separator_is_the_one_that_every_line_has_as_often(head: str, column
         ("item,2019,2020\n17,3,5\n18,4,6\n", 0),
         ("u1,2019\nu2,2020\n", 2),
         ("2014-04-07T10:51:09.277Z,S\n2014-04-07T10:54:09.868Z,0\n", 2),
+        ("user_id,2019,2020\nu1,3,4\nu2,5,6\n", 0),
+        ("customer;2019-01;2019-02\n7;3;4\n8;5;6\n", 0),
+        ("user_id,2019-01-01\nu1,3\nu2,5\n", 0),
+        ("1,\\N,3\n2,4,5\n3,7,6\n", 3),
+        ("1,NA,3\n2,4,5\n3,7,6\n", 3),
+        ('1,"Weird Al" Yankovic\n2,x\n', 2),
+        ("1,android,3\n2,ios,4\n", 3),
+        ('1,"' + "x" * 200_000 + '"\n', 0),
     ],
 )
 def test_a_first_line_with_a_number_or_a_time_is_no_header(head: str, expected: int) -> None:
