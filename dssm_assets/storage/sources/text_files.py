@@ -129,7 +129,7 @@ def _split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False)
         {"quotechar": '"', "quoting": csv.QUOTE_MINIMAL} if shape.has_quotes else {"quotechar": None, "quoting": csv.QUOTE_NONE}
     )
     try:
-        return list(csv.reader((f"{line}\n" for line in lines), delimiter=shape.separator, strict=is_strict, **quotes))  # type: ignore[arg-type]
+        return list(csv.reader((f"{line}\n" for line in lines), delimiter=shape.separator, strict=is_strict, **quotes))
     except csv.Error:
         return []
 
