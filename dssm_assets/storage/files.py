@@ -53,7 +53,7 @@ def decoding_errors(where: str, expected: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError) as error:
         got = (str(error).splitlines() or [type(error).__name__])[0]
         raise SchemaError(Fault(where, expected, got, remedy)) from error
 

@@ -249,10 +249,9 @@ def test_init_reads_a_dump_without_header(tmp_path, monkeypatch, capsys):
     assert table["columns"] == {"user_id": "column_1", "event_time": "column_2", "item_id": "column_4"}
     assert table["column_names"] == [f"column_{place}" for place in range(1, 6)]
     assert (table["encoding"], table["time_format"]) == ("cp1252", "%a %b %d %H:%M:%S %z %Y")
-    assert (
-        "has no header line: by their places, users are in column_1, items in column_4 and times in column_2;"
-        in capsys.readouterr().out
-    )
+    output = capsys.readouterr().out
+    assert "has no header line: by their places, users are in column_1, items in column_4 and times in column_2;" in output
+    assert "checkins.txt is not in UTF-8: read as cp1252" in output
 
 
 def test_ids_that_do_not_come_back_are_no_users(tmp_path, monkeypatch, capsys):
@@ -330,7 +329,11 @@ def test_lists_of_a_small_corpus_are_short(items, ks):
 
 @pytest.mark.parametrize(
     ("date", "clock", "time_format"),
-    [("%Y-%m-%d", "%H:%M:%S", "%Y-%m-%d %H:%M:%S"), ("%d-%m-%Y", "%H:%M", "%d-%m-%Y %H:%M")],
+    [
+        ("%Y-%m-%d", "%H:%M:%S", "%Y-%m-%d %H:%M:%S"),
+        ("%Y-%m-%d 00:00:00", "%H:%M", "%Y-%m-%d %H:%M"),
+        ("%d-%m-%Y", "%H:%M", "%d-%m-%Y %H:%M"),
+    ],
 )
 def test_init_reads_date_and_time_of_day_together(tmp_path, monkeypatch, date, clock, time_format):
     monkeypatch.chdir(tmp_path)
@@ -341,6 +344,17 @@ def test_init_reads_date_and_time_of_day_together(tmp_path, monkeypatch, date, c
     table = written(tmp_path)["tables"]["behavior"]
     assert (table["columns"]["event_time"], table["clock_column"], table["time_format"]) == ("Date", "Time", time_format)
     assert "context_columns" not in table
+
+
+def test_init_reads_columns_of_times_of_day_in_parquet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    times = [dt.datetime(2016, 10, 30, 9, 58, 11) + dt.timedelta(hours=n) for n in range(400)]
+    columns = {"member": [n % 12 for n in range(400)], "Item": [n % 11 for n in range(400)]}
+    columns |= {"Date": [time.date() for time in times], "Time": [time.time() for time in times]}
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    assert init(user=None, item=None, behavior="log.parquet") == 0
+    table = written(tmp_path)["tables"]["behavior"]
+    assert (table["clock_column"], table["time_format"]) == ("Time", "%Y-%m-%d %H:%M:%S.%f")
 
 
 def test_init_reads_columns_of_a_german_shop(tmp_path, monkeypatch):

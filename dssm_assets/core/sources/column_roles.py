@@ -18,7 +18,7 @@ import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.sources.convert import COMMA_NUMBER, decode_column, is_text
-from dssm_assets.core.sources.event_time import SECONDS_BELOW, to_event_time_ms
+from dssm_assets.core.sources.event_time import SECONDS_BELOW, time_text_format, to_event_time_ms
 from dssm_assets.core.sources.time_format import CLOCKS, KNOWN, find_time_formats, has_clock, reads_integers
 
 DISTINCT_CAP: Final = 200_000
@@ -157,7 +157,7 @@ class ProfileBuilder:
         self._kind = kind_of(values.type)
         self._rows += len(values)
         if self._kind is ValueKind.OTHER:
-            self._clock_formats = self._clock_formats[:1] if pat.is_time(values.type) else ()
+            self._clock_formats = (time_text_format(values.type),) if pat.is_time(values.type) else ()
             self._is_capped = True
             self._missing += values.null_count
             return

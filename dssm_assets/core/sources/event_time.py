@@ -84,12 +84,18 @@ def to_event_time_ms(
 def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Returns dates and times of day as one text each, with a space in between; null without either.
 
-    By hand: the date 2016-10-30, or the timestamp of its midnight, and "9:58" are "2016-10-30 9:58".
+    By hand: the date 2016-10-30, or its midnight as a timestamp or a text, and "9:58" are "2016-10-30 9:58".
     """
     date, clock = decode_column(dates), decode_column(clocks)
     if pat.is_timestamp(date.type):
         date = date.cast(pa.date32(), safe=False)
-    return _join(*(pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, clock)), separator=" ")
+    day, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, clock))
+    return _join(pc.replace_substring_regex(day, r"[ T]00:00(?::00(?:\.0+)?)?$", ""), time, separator=" ")
+
+
+def time_text_format(kind: pa.DataType) -> str:
+    """Returns the format in which `join_clock` writes a time of day that is no text: 09:58:00.000 where its unit is below a second."""
+    return "%H:%M:%S" if kind.unit == "s" else "%H:%M:%S.%f"
 
 
 def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:

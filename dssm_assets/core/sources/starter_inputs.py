@@ -162,6 +162,11 @@ class StarterInputs:
                 f"{self.log.uri} has no header line: by their places, users are in {roles.user_id}, items in {roles.item_id} and times in "
                 f"{roles.event_time}; --user-id, --item-id and --event-time name others"
             )
+        for table in (self.user, self.item, self.log):
+            if table is not None and table.encoding is not None:
+                notes.append(
+                    f"{table.uri} is not in UTF-8: read as {table.encoding}; look at a name, and correct the key encoding if it is wrong"
+                )
         if self.incomplete_rows:
             notes.append(f"{self.incomplete_rows}: they are left out")
         if habits is not None and habits.known_frac < _FEW_KNOWN:

@@ -172,7 +172,7 @@ class SourceFile:
             try:
                 with open_text(self.fs, self.path, self.where, self.table.encoding, separator) as handle:
                     yield handle
-            except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            except (pa.ArrowInvalid, UnicodeError) as error:
                 if bad := find_bad_byte(self.fs, self.path, self.where, self.table.encoding):
                     raise SchemaError(self._encoding_fault(bad)) from error
                 raise

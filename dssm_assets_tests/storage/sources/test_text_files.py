@@ -125,6 +125,13 @@ def test_a_byte_of_another_encoding_is_named_with_its_line(tmp_path: Path, monke
         read(tmp_path / "u.csv", encoding="cp1252")
 
 
+def test_bytes_that_their_encoding_cannot_give_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "u.csv").write_bytes(b"user_id,city\n1,\\ud800\n")
+    for encoding in ("unicode_escape", "punycode"):
+        with pytest.raises(SchemaError, match=r"u\.csv: expected"):
+            read(tmp_path / "u.csv", encoding=encoding)
+
+
 @pytest.mark.parametrize("separator", ["::", "\t"])
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 def test_dumps_have_no_header_and_no_quotes(
