@@ -67,7 +67,7 @@ def test_json_lines_have_encodings_too(tmp_path: Path, encoding: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("u.csv.gz", gzip.compress(TEXT.encode())),
+        ("u.csv.gz", gzip.compress(TEXT.encode(), mtime=0)),
         ("u.csv.bz2", bz2.compress(TEXT.encode())),
         ("u.csv.xz", lzma.compress(TEXT.encode())),
         ("u.csv.zip", zipped("folder/u.csv", "__MACOSX/._u.csv")),
