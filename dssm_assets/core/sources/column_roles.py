@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
-from dssm_assets.core.sources.convert import COMMA_NUMBER, decode_column, is_text
+from dssm_assets.core.sources.convert import COMMA_NUMBER, NO_IDS, decode_column, is_text
 from dssm_assets.core.sources.event_time import SECONDS_BELOW, time_text_format, to_event_time_ms
 from dssm_assets.core.sources.time_format import CLOCKS, KNOWN, find_time_formats, has_clock, reads_integers
 
@@ -55,6 +55,7 @@ class ColumnProfile:
         time_formats: the formats, other than ISO 8601, that read all its values as times.
         has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
         clock_formats: the formats that read all its values as times of day.
+        no_ids: those of its texts that say that an id is missing.
     """
 
     name: str
@@ -67,6 +68,7 @@ class ColumnProfile:
     time_formats: tuple[str, ...] = ()
     has_decimal_comma: bool = False
     clock_formats: tuple[str, ...] = ()
+    no_ids: frozenset[str] = frozenset()
 
     @property
     def time_format(self) -> str | None:
@@ -150,6 +152,7 @@ class ProfileBuilder:
         self._time_formats: tuple[str, ...] = KNOWN
         self._clock_formats: tuple[str, ...] = CLOCKS
         self._may_have_comma, self._has_comma = True, False
+        self._no_ids: frozenset[str] = frozenset()
 
     def observe(self, column: Any) -> None:
         """Adds a block of the column."""
@@ -172,6 +175,9 @@ class ProfileBuilder:
         self._update_range(present)
         self._update_time_formats(present)
         self._update_decimal_comma(present)
+        if self._kind is ValueKind.TEXT:
+            is_missing = pc.is_in(present, value_set=pa.array(NO_IDS))
+            self._no_ids |= set(pc.unique(present.filter(is_missing)).to_pylist())
         if not self._is_capped:
             fresh = pc.unique(present)
             self._values = fresh if self._values is None else pc.unique(pa.concat_arrays([self._values, fresh]))
@@ -216,7 +222,17 @@ class ProfileBuilder:
         if self._kind is ValueKind.INTEGER and _HOUR.search(self._name) and self._low is not None and self._high is not None:
             clocks = ("%H",) if self._low >= 0 and self._high <= _LAST_HOUR else ()
         return ColumnProfile(
-            self._name, self._kind, self._rows, self._missing, values, self._low, self._high, formats, has_comma, clocks
+            self._name,
+            self._kind,
+            self._rows,
+            self._missing,
+            values,
+            self._low,
+            self._high,
+            formats,
+            has_comma,
+            clocks,
+            self._no_ids,
         )
 
 

@@ -148,9 +148,7 @@ class StarterInputs:
         if lacking := [column for column in needed if column.missing]:
             return "; ".join(f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in lacking)
         ids = [column for column in needed if column.name != roles.event_time]
-        texts = ((column.name, column.values) for column in ids if column.kind is ValueKind.TEXT)
-        found = ((name, set(NO_IDS) & set(values.to_pylist())) for name, values in texts if values is not None)
-        return "; ".join(f"rows have {', '.join(sorted(values))} in place of {name}" for name, values in found if values)
+        return "; ".join(f"rows have {', '.join(sorted(one.no_ids))} in place of {one.name}" for one in ids if one.no_ids)
 
     @property
     def notes(self) -> list[str]:

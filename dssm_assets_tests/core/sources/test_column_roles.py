@@ -241,3 +241,12 @@ def test_names_of_ids_in_public_logs_are_known(user: str, item: str, others: dic
     log = columns(**{user: ["u", "v", "v"], item: ["p", "q", "r"]}, **others, time=[1_500_000_000] * 3)
     roles = find_roles(None, None, log, {})
     assert (roles.user_id, roles.item_id) == (user, item)
+
+
+def test_texts_in_place_of_ids_are_seen_among_any_number_of_ids(monkeypatch):
+    monkeypatch.setattr(column_roles, "DISTINCT_CAP", 3)
+    builder = ProfileBuilder("user")
+    builder.observe(pa.array(["a", "b", "c", "d", "NA", None, ""]))
+    builder.observe(pa.array(["nan", "Nancy"]))
+    profile = builder.profile()
+    assert (profile.values, profile.no_ids, profile.missing) == (None, {"NA", "nan"}, 2)
