@@ -175,7 +175,7 @@ class ProfileBuilder:
         self._update_range(present)
         self._update_time_formats(present)
         self._update_decimal_comma(present)
-        if self._kind is ValueKind.TEXT:
+        if is_text(present.type) and not is_list:
             is_missing = pc.is_in(present, value_set=pa.array(NO_IDS))
             self._no_ids |= set(pc.unique(present.filter(is_missing)).to_pylist())
         if not self._is_capped:
