@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from dssm_assets.core.errors import Fault, InputError
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -177,3 +179,37 @@ def _hash(keys: IntArray, shift: np.uint64) -> NDArray[np.uint64]:
 def no_exclusions(num_users: int) -> Exclusions:
     """Returns exclusions that exclude nothing."""
     return Exclusions(np.zeros(num_users + 1, np.int64), np.zeros(0, np.int64))
+
+
+def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> None:
+    """Checks that exclusions fit the number of users and items.
+
+    Raises:
+        InputError: listing each mismatch: number of users, offsets out of order, item indices outside the corpus.
+    """
+    faults: list[Fault] = []
+    indptr, indices = excluded
+    remedy = "build the exclusions over the same users and items as the search"
+    if len(indptr) != num_users + 1:
+        faults.append(Fault("exclusions, users", f"{num_users}", f"{len(indptr) - 1}", remedy))
+    wrong = _find_wrong_offset(indptr, len(indices)) if len(indptr) else None
+    if wrong is not None:
+        faults.append(Fault("exclusions, offsets", f"ascending from 0 to {len(indices)}", wrong, remedy))
+    outside = int(((indices < 0) | (indices >= num_items)).sum())
+    if outside:
+        got = f"{outside} indices outside"
+        faults.append(
+            Fault("exclusions, items", f"indices in [0, {num_items})", got, "leave out items that are not in the corpus")
+        )
+    InputError.raise_if(faults)
+
+
+def _find_wrong_offset(indptr: Offsets, num_values: int) -> str | None:
+    """Returns the first offset that is not 0 at the start, descends, or is not the number of values at the end."""
+    if indptr[0] != 0:
+        return f"{indptr[0]} as the first offset"
+    descending = np.flatnonzero(np.diff(indptr) < 0)
+    if len(descending):
+        position = int(descending[0]) + 1
+        return f"{indptr[position]} after {indptr[position - 1]} at position {position}"
+    return None if indptr[-1] == num_values else f"{indptr[-1]} as the last offset"

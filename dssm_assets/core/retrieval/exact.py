@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, offsets_of
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, offsets_of
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
@@ -170,7 +170,7 @@ def top_k(
         remain, -1 and -inf.
 
     Raises:
-        InputError: for NaN, infinite or zero vectors, naming how many and the first ids.
+        InputError: for NaN, infinite or zero vectors, naming how many and the first ids, and for exclusions that do not fit.
     """
     check_vectors({"user": (user_vectors, user_ids), "item": (item_vectors, item_ids)})
     corpus = Corpus(item_vectors, similarity, is_checked=True)
@@ -202,6 +202,7 @@ def search(
         check_vectors({"user": (user_vectors, user_ids)}, width=corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = no_exclusions(len(users)) if excluded is None else Exclusions(*excluded)
+    check_exclusions(exclusions, len(users), len(corpus))
     index = np.full((len(users), k), -1, dtype=np.int64)
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
 
@@ -225,14 +226,16 @@ def top_k_scores(
         excluded: items left out, one row of the exclusions per row of the block.
 
     Raises:
-        InputError: if a score is NaN.
+        InputError: if a score is NaN or the exclusions do not fit.
     """
     num_users, num_items = scores.shape
     missing = int(np.isnan(scores).sum())
     if missing:
         raise InputError(Fault("scores", "numbers", f"{missing} NaN", "find the scorer that divides by zero"))
     if excluded is not None:
-        scores = np.where(Exclusions(*excluded).mask(num_items), scores.dtype.type(-np.inf), scores)
+        exclusions = Exclusions(*excluded)
+        check_exclusions(exclusions, num_users, num_items)
+        scores = np.where(exclusions.mask(num_items), scores.dtype.type(-np.inf), scores)
     kept = min(k, num_items)
     if kept == 0 or num_users == 0:
         return np.full((num_users, k), -1, dtype=np.int64), np.full((num_users, k), -np.inf, dtype=np.float32)

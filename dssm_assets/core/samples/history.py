@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
-from dssm_assets.core.errors import Fault, WindowIncompleteError
+from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples.embedding_index import Bucketize
 from dssm_assets.core.samples.sample_tables import history_schema, require_columns, require_times, users_schema
 
@@ -96,7 +96,8 @@ def build_history(
 
     Raises:
         WindowIncompleteError: there is not a single table.
-        SchemaError: a column is missing, or an id or time is null or has the wrong type.
+        SchemaError: a column is missing or has the wrong type, its lists differ in length from item_ids, or an id or
+            time is null.
     """
     columns = [*_KEYS, col.EVENT_TIMES_MS, *features]
     users, distinct_items = _find_distinct_ids(days, columns)
@@ -151,6 +152,7 @@ def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdI
     users, items = _DistinctIds(col.USER_ID), _DistinctIds(col.ITEM_IDS)
     for table in days(columns):
         require_columns(_TABLE, table.column_names, columns)
+        _refuse_bad_lists({name: table.column(name) for name in columns if name != col.USER_ID})
         users.update(table.column(col.USER_ID))
         items.update(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
     if users.ids is None:
@@ -245,4 +247,23 @@ def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) ->
         item_ids=combine_chunks(items),
         event_time_ms=times.to_numpy(),
         features={name: bucketize(name, flat[name]).to_numpy() for name in features},
+    )
+
+
+def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
+    SchemaError.raise_if(
+        Fault(f"{_TABLE}, column {name}", "a list", str(column.type), "write one list per user")
+        for name, column in lists.items()
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
+    )
+    expected = list_lengths(lists[col.ITEM_IDS])
+    SchemaError.raise_if(
+        Fault(
+            f"{_TABLE}, column {name}",
+            "as many values as item_ids in every row",
+            f"another number in {count} rows",
+            "pad with nulls",
+        )
+        for name, column in lists.items()
+        if (count := int(np.count_nonzero(list_lengths(column) != expected)))
     )

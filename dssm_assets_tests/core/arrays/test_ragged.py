@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.errors import InputError
 
 rows = st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=4)), max_size=8)
 
@@ -47,6 +49,20 @@ def test_ranges_equal_a_loop(slices: list[tuple[int, int]]) -> None:
     positions = ragged.ranges(starts, ends - starts)
     assert positions.tolist() == [p for start, length in slices for p in range(start, start + length)]
     assert ragged.offsets_of(ends - starts).tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("indptr", "got"),
+    [
+        ([1, 1, 2], "1 as the first offset"),
+        ([0, 3, 2], "2 after 3 at position 2"),
+        ([0, 1, 3], "3 as the last offset"),
+    ],
+)
+def test_check_exclusions_prints_the_first_wrong_offset(indptr: list[int], got: str) -> None:
+    excluded = ragged.Exclusions(np.array(indptr), np.array([4, 5]))
+    with pytest.raises(InputError, match=f"exclusions, offsets: expected ascending from 0 to 2, got {got}"):
+        ragged.check_exclusions(excluded, num_users=2, num_items=6)
 
 
 @given(st.lists(st.sets(st.integers(0, 9)), min_size=1, max_size=5), st.integers(-1, 9), st.integers(0, 4))
