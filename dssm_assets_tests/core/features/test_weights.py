@@ -38,7 +38,7 @@ def test_only_weighted_features_are_configured_with_weights() -> None:
     texts = dict(zip(config.column(FEATURE).to_pylist(), config.column(FEATURE_INFO).to_pylist(), strict=True))
     assert '"is_multi":true,"is_weighted":true' in texts["likes"]
     assert "weight" not in texts["plain"]
-    assert [(feature.name, feature.is_weighted) for feature in Bucketizer(config, counts).features] == [
+    assert [(feature.name, bool(feature.is_weighted)) for feature in Bucketizer(config, counts).features] == [
         ("likes", True),
         ("plain", False),
     ]
