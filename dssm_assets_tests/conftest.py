@@ -50,6 +50,8 @@ LONGEST: Final = (
     "defs",
 )
 """Started first, so that no process is left alone with one of them at the end."""
+LOOKING_AT_CHARTS: Final = ("core/evaluation", "defs", "steps/test_evaluation.py")
+"""Tests of charts."""
 MEMORY: Final = Path("/dev/shm")
 """A folder in memory: many small files take a third of the time there."""
 ROOM_BYTES: Final = 4 << 30
@@ -79,6 +81,17 @@ def loaded_migrations() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alembic.util, "load_python_file", load_file)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def charts_where_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Has charts drawn for tests that look at them alone."""
+    from dssm_assets_tests.undrawn import leave_out_charts
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not any(request.path.is_relative_to(HERE / looking) for looking in LOOKING_AT_CHARTS):
+            leave_out_charts(patch)
         yield
 
 

@@ -31,13 +31,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dssm_assets.core.evaluation import charts
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
 from dssm_assets.steps.workspace import Workspace, days_between, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
+from dssm_assets_tests.undrawn import leave_out_charts
 
 TIMEZONE = "Asia/Shanghai"
 START, END = "2024-01-01", "2024-01-12"
@@ -219,11 +219,6 @@ def run_steps(loaded: LoadedConfig, names: Sequence[str], days: Sequence[str]) -
     with pytest.MonkeyPatch.context() as patch:
         leave_out_charts(patch)
         _run_steps(workspace, names, days)
-
-
-def leave_out_charts(patch: pytest.MonkeyPatch) -> None:
-    """Has every chart be an empty picture. Charts are in no partition, and to draw them takes half of an evaluation."""
-    patch.setattr(charts, "png_bytes", lambda figure: b"\x89PNG")
 
 
 def _run_steps(workspace: Workspace, names: Sequence[str], days: Sequence[str]) -> None:

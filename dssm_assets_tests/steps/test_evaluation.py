@@ -31,6 +31,7 @@ from dssm_assets.steps.evaluation import StoredCells
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import pairs_table
+from dssm_assets_tests.undrawn import leave_out_charts
 
 FIRST, DAY, PREVIOUS_DAY = "2024-01-08", "2024-01-09", "2024-01-08"
 EVALUATION = {
@@ -97,7 +98,7 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    worlds.leave_out_charts(monkeypatch)
+    leave_out_charts(monkeypatch)
 
 
 def run(step, workspace, ds=DAY):
