@@ -37,7 +37,8 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     """Reads the behaviour of all days in one pass over the source."""
     config = workspace.config
     timezone = config.calendar.timezone
-    raws = read_days(config.tables.behavior, days, name=canonical_tables.BEHAVIOR_TABLE.name, timezone=timezone)
+    name = canonical_tables.BEHAVIOR_TABLE.name
+    raws = read_days(config.tables.behavior, days, name=name, timezone=timezone, log=workspace.log)
     groups = cut_days(raws, lambda first, day: first[1].schema.equals(day[1].schema), lambda _, day: day[1].num_rows)
     for group in groups:
         yield from _write_days(workspace, dict(group))

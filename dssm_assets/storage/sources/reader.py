@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,12 @@ _NO_DATE: Final = np.iinfo(np.int32).min
 
 
 def read_days(
-    table: SourceTable | BehaviorTable, days: Sequence[str], *, name: str, timezone: str = "UTC"
+    table: SourceTable | BehaviorTable,
+    days: Sequence[str],
+    *,
+    name: str,
+    timezone: str = "UTC",
+    log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[str, pa.Table]]:
     """Returns an iterator over (day, raw rows of that day), days ascending and distinct, in one pass over the source.
 
@@ -49,6 +55,7 @@ def read_days(
         days: "YYYY-MM-DD".
         name: the table's name in messages: user_table, item_table or behavior_table.
         timezone: zone of the days of a log with a time column.
+        log: is given a line if rows are left out.
 
     Raises:
         SourceMissingError: if the file or folder does not exist, or holds no data files.
@@ -61,8 +68,8 @@ def read_days(
     if table.layout is Layout.SNAPSHOT:
         return _read_snapshot(table, folder, wanted)
     if table.layout is Layout.DS_FOLDERS:
-        return _read_folders(table, folder, wanted, _check_day_folders(table, folder, wanted))
-    return _read_log(table, folder, wanted, timezone)
+        return _read_folders(table, folder, wanted, _check_day_folders(table, folder, wanted), log)
+    return _read_log(table, folder, wanted, timezone, log)
 
 
 def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
@@ -74,7 +81,9 @@ def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) ->
 
 
 @contextmanager
-def _map_rows(table: SourceTable, folder: SourceFolder, path: str | None) -> Iterator[pa.Table]:
+def _map_rows(
+    table: SourceTable, folder: SourceFolder, path: str | None, log: Callable[[str], None] = lambda line: None
+) -> Iterator[pa.Table]:
     """Yields all rows of a file or folder, mapped from a file on local disk unless they are few."""
     plans = plan_files(table, list_files(folder, path))
     types = csv_types(table, plans)
@@ -86,11 +95,13 @@ def _map_rows(table: SourceTable, folder: SourceFolder, path: str | None) -> Ite
         if sum(part.num_rows for part in begin) > _FEW_ROWS:
             break
     else:
+        _log_left_out(plans, log)
         yield types.apply(pa.concat_tables(begin) if begin else schema.empty_table())
         return
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
         _write_arrow(read, schema, itertools.chain(begin, blocks))
+        _log_left_out(plans, log)
         with _open_arrow(read) as rows:
             found = types.apply(schema.empty_table()).schema
             if found.equals(schema):
@@ -99,6 +110,14 @@ def _map_rows(table: SourceTable, folder: SourceFolder, path: str | None) -> Ite
             _write_arrow(typed, found, (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches()))
         with _open_arrow(typed) as rows:
             yield rows
+
+
+def _log_left_out(plans: Sequence[PlannedFile], log: Callable[[str], None]) -> None:
+    """Says how many rows `incomplete_rows: drop` left out of files that were read."""
+    rows = sum((plan.rows for plan in plans), Counter[str]())
+    if rows["left_out"]:
+        where = plans[0].file.path if len(plans) == 1 else f"{len(plans)} files"
+        log(f"{where}: {rows['left_out']:,} of {rows['read']:,} rows are left out, without a user, an item or a time")
 
 
 def _write_arrow(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
@@ -138,12 +157,12 @@ def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]
 
 
 def _read_folders(
-    table: SourceTable, folder: SourceFolder, days: list[str], paths: dict[str, str]
+    table: SourceTable, folder: SourceFolder, days: list[str], paths: dict[str, str], log: Callable[[str], None]
 ) -> Iterator[tuple[str, pa.Table]]:
     empty: pa.Table | None = None
     for day in days:
         if day in paths:
-            with _map_rows(table, folder, paths[day]) as rows:
+            with _map_rows(table, folder, paths[day], log) as rows:
                 has_types = rows.num_rows or table.format is FileFormat.PARQUET or not isinstance(table, BehaviorTable)
                 if has_types:
                     yield day, rows
@@ -163,7 +182,9 @@ def _empty_day(table: SourceTable, folder: SourceFolder) -> pa.Table:
     return empty
 
 
-def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezone: str) -> Iterator[tuple[str, pa.Table]]:
+def _read_log(
+    table: SourceTable, folder: SourceFolder, days: list[str], timezone: str, log: Callable[[str], None]
+) -> Iterator[tuple[str, pa.Table]]:
     if not days:
         return
     plans = plan_files(table, list_files(folder))
@@ -171,6 +192,7 @@ def _read_log(table: SourceTable, folder: SourceFolder, days: list[str], timezon
     with ScratchFolder("source") as scratch:
         path = scratch / "rows.arrow"
         batches = _spill(path, plans, types, _DayFilter(table, folder.name, timezone, days))
+        _log_left_out(plans, log)
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
             faults = [empty_day_fault(day) for day in days if day not in batches]
             if faults:

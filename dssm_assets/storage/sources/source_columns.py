@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ class PlannedFile:
     """A file, its wanted columns (our name -> source name), and the common schema in our names.
 
     With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first. Rows without a user, an item
-    or a time may be left out.
+    or a time may be left out; `rows` counts those that were read and those of them that were left out.
     """
 
     file: SourceFile
@@ -42,6 +43,7 @@ class PlannedFile:
     schema: pa.Schema
     clock: tuple[pa.Field, pa.Field] | None = None
     needs_all: bool = False
+    rows: Counter[str] = field(default_factory=Counter, compare=False)
 
     def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
@@ -52,17 +54,18 @@ class PlannedFile:
     def _to_common(self, raw: pa.Table) -> pa.Table:
         """Returns a block in the common schema; columns that the file lacks are null."""
         arrays = {}
-        for field in self.schema:
-            if field.name == EVENT_TIME and self.clock is not None:
-                arrays[field.name] = join_clock(*(raw.column(part.name) for part in self.clock))
-            elif field.name in self.columns:
-                arrays[field.name] = decode_column(raw.column(self.columns[field.name])).cast(field.type)
+        for wanted in self.schema:
+            if wanted.name == EVENT_TIME and self.clock is not None:
+                arrays[wanted.name] = join_clock(*(raw.column(part.name) for part in self.clock))
+            elif wanted.name in self.columns:
+                arrays[wanted.name] = decode_column(raw.column(self.columns[wanted.name])).cast(wanted.type)
             else:
-                arrays[field.name] = pa.nulls(raw.num_rows, field.type)
+                arrays[wanted.name] = pa.nulls(raw.num_rows, wanted.type)
         rows = pa.table(arrays, schema=self.schema)
         if self.needs_all:
             for name in (USER_ID, ITEM_ID, EVENT_TIME):
                 rows = rows.filter(has_value(rows.column(name)))
+            self.rows.update(read=raw.num_rows, left_out=raw.num_rows - rows.num_rows)
         return rows
 
 

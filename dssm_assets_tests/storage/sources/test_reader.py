@@ -133,11 +133,13 @@ def test_rows_without_ids_or_time_are_left_out_if_asked_for(tmp_path: Path, endi
     write(tmp_path / f"log.{ending}", log([0, 0, 0, 1], user_id=["a", None, "c", "d"], item_id=["x", "y", "", "z"]))
     file_format = {"jsonl": "json"}.get(ending, ending)
     table = behavior(tmp_path / f"log.{ending}", format=file_format, incomplete_rows="drop")
-    found = read_all(table, "2026-01-01", "2026-01-02")
+    lines: list[str] = []
+    found = read_all(table, "2026-01-01", "2026-01-02", log=lines.append)
     assert [day.select(["user_id", "item_id"]).to_pylist() for _, day in found] == [
         [{"user_id": "a", "item_id": "x"}],
         [{"user_id": "d", "item_id": "z"}],
     ]
+    assert lines == [f"{tmp_path}/log.{ending}: 2 of 4 rows are left out, without a user, an item or a time"]
     times = [START_MS, None, START_MS] if ending == "parquet" else [str(START_MS), "", str(START_MS)]
     write(tmp_path / f"log.{ending}", log([0, 0, 0], user_id=["NA", "b", "c"], event_time=times))
     ((_, rows),) = read_all(table, "2026-01-01")
@@ -145,6 +147,16 @@ def test_rows_without_ids_or_time_are_left_out_if_asked_for(tmp_path: Path, endi
     write(tmp_path / "floats.parquet", log([0, 0], user_id=[7.0, float("nan")]))
     ((_, rows),) = read_all(behavior(tmp_path / "floats.parquet", incomplete_rows="drop"), "2026-01-01")
     assert rows.column("user_id").to_pylist() == [7.0]
+
+
+def test_each_day_folder_says_what_is_left_out(tmp_path: Path) -> None:
+    for day in ("2026-01-01", "2026-01-02"):
+        write(tmp_path / f"ds={day}/a.csv", log([0, 0], user_id=["a", None if day.endswith("2") else "b"]))
+    lines: list[str] = []
+    table = behavior(tmp_path, layout="ds_folders", format="csv", incomplete_rows="drop")
+    found = read_all(table, "2026-01-01", "2026-01-02", log=lines.append)
+    assert [day.num_rows for _, day in found] == [2, 1]
+    assert lines == [f"{tmp_path}/ds=2026-01-02/a.csv: 1 of 2 rows are left out, without a user, an item or a time"]
 
 
 def test_csv_numbers_may_have_a_decimal_comma(tmp_path: Path) -> None:
