@@ -72,6 +72,15 @@ def unsynced() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def folders_freed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Frees the memory of a process's folders, unless one of its tests failed: then they are kept for a look, as on a disk."""
+    yield
+    base = tmp_path_factory.getbasetemp()
+    if base.is_relative_to(MEMORY) and not request.session.testsfailed:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def loaded_migrations() -> Iterator[None]:
     """Loads the migrations of Dagster's database once: every new instance loads some hundred files."""
     load, load_once = alembic.util.load_python_file, functools.cache(alembic.util.load_python_file)
@@ -134,17 +143,8 @@ def pytest_sessionstart() -> None:
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
     if worker is not None:
         for path in sorted(HERE.rglob("test_*.py"))[int(worker.removeprefix("gw")) :: workers]:
-            with suppress(Exception, pytest.skip.Exception):  # a module that cannot be imported fails when it is collected
+            with suppress(ImportError, pytest.skip.Exception):  # such a module fails or is skipped when it is collected
                 importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Frees the memory of the folders, unless something failed: then they are kept for a look, as on a disk."""
-    base = session.config._tmp_path_factory._basetemp  # type: ignore[attr-defined]
-    is_worker = "PYTEST_XDIST_WORKER" in os.environ
-    if exitstatus == pytest.ExitCode.OK and not is_worker and base is not None and base.is_relative_to(MEMORY):
-        shutil.rmtree(base, ignore_errors=True)
 
 
 def pytest_collection_finish() -> None:

@@ -199,13 +199,15 @@ def _read_manifests(store: PartitionStore, folders: Sequence[str]) -> dict[str, 
 
 def _clean_uploads(store: PartitionStore, before: float, *, removes: bool) -> Iterator[Leftover]:
     bucket, _, prefix = store.root.strip("/").partition("/")
-    with contextlib.suppress(NotImplementedError):
+    try:
         answer = store.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "")
-        for upload in answer.get("Uploads") or []:
-            if upload["Initiated"].timestamp() < before:
-                if removes:
-                    store.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-                yield Leftover(Kind.UPLOAD, f"{bucket}/{upload['Key']}", 0)
+    except NotImplementedError:  # s3fs's error for a service that does not list uploads
+        return
+    for upload in answer.get("Uploads") or []:
+        if upload["Initiated"].timestamp() < before:
+            if removes:
+                store.fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            yield Leftover(Kind.UPLOAD, f"{bucket}/{upload['Key']}", 0)
 
 
 def _experiment_roots(store: PartitionStore) -> list[str]:

@@ -10,7 +10,7 @@ does not know can not be hit either, and count as missed.
 There are no times. Events of a user are a second apart and all users' last ones are at one midnight: what is before that day is
 every user's line without its last item. Towers of these splits must not read more of a time than the order.
 
-Belongs here: the two rules. Does not belong here: reading text (`dssm_assets_tests/datasets/sequences.py`), rules of logs with
+Belongs here: the two rules. Does not belong here: reading text (`dssm_assets/datasets/sequences.py`), rules of logs with
 times (`quality_splits.py`).
 
 Letters: U users, I items, E events, V users with truth, P truth pairs.
@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ragged import ranges, repeat_rows
+from dssm_assets.datasets.sequences import Sequences, read_sequences
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
-from dssm_assets_tests.datasets.sequences import Sequences, read_sequences
 
 MIN_EVENTS = 3
 """Users with fewer events are not evaluated; all their events train."""

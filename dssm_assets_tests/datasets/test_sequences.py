@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.datasets import sequences
+from dssm_assets.datasets.sequences import Sequences, read_sequences
 from dssm_assets.datasets.source_tables import DatasetMissingError
-from dssm_assets_tests.datasets import sequences
-from dssm_assets_tests.datasets.sequences import Sequences, read_sequences
 
 
 def _file(folder: Path, content: bytes | str, name: str = "data.txt") -> Path:

@@ -288,7 +288,9 @@ def test_a_bundle_published_meanwhile_wins(served: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("dssm_assets.storage.bundles.BundleStore.publish_delta", publish_other)
     with pytest.raises(PartitionReplacedError, match=r"as when the delta began, got .*publish the delta again"):
         publish_delta(slower, TODAY)
-    assert [open_bundles(workspace.loaded).pointer().bundle_id] == seen  # type: ignore[union-attr]
+    pointer = open_bundles(workspace.loaded).pointer()
+    assert pointer is not None, "no bundle is served"
+    assert [pointer.bundle_id] == seen
     assert list(Path(open_bundles(workspace.loaded).root, "_staging").iterdir()) == []
 
 

@@ -206,7 +206,10 @@ def test_rows_of_another_hash_do_not_match() -> None:
 def test_hash_buckets_of_another_hash_do_not_match() -> None:
     hashed = Statistics(min_count=1, max_vocabulary=1)
     murmur, farm = (_rows([1.0], {30: 9, 8: 2}, function=function, statistics=hashed) for function in HashFunction)
-    assert murmur.feature_by_embedding["v"].hash_bucket_size is not None
+    assert [rules.feature_by_embedding["v"].hash_bucket_size for rules in (murmur, farm)] == [
+        10,
+        10,
+    ]  # five buckets for each of two values
     assert _pairs(murmur, farm, "v") == {}
     assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.feature_by_embedding["v"].num_embeddings)}
 

@@ -419,7 +419,8 @@ def test_date_and_time_of_day_may_be_two_columns(
     assert [day.column("item_id").to_pylist() for _, day in found] == [[1], [2]]
     assert [set(day.column_names) for _, day in found] == [{"user_id", "item_id", "event_time"}] * 2
     state = SourceLanding(table, name="behavior_table", timezone="UTC").state
-    assert state is not None and state.newest_ms is not None
+    assert state is not None, "the log was not looked at"
+    assert state.newest_ms is not None, "no time was read"
     assert state.newest_ms // 60_000 * 60_000 == START_MS + DAY_MS + 10 * 60_000
     with pytest.raises(SchemaError, match=r"column clock \(the time of day\): expected the column to exist"):
         read_all(table.model_copy(update={"clock_column": "clock"}), "2026-01-01")
