@@ -136,26 +136,14 @@ def _share_machine(processes: int) -> None:
 
     Called before the libraries that read it are imported. Batches differ in their number of users, so most products of a fit have
     shapes that do not come again: a fit of the demo leaves 400 MB of kernels and their descriptions for them, and is no slower
-    without. OpenBLAS's threads spin for some 20 ms after each product, which doubles the CPU time of a search. It takes the newest
-    processors of AMD for ones without AVX-512, which halves the speed of its products.
+    without. OpenBLAS's threads spin for some 20 ms after each product, which doubles the CPU time of a search.
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    if _is_amd_with_avx512():
-        os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # of oneDNN, of its caller in torch
         os.environ.setdefault(name, "32")
     if processes > 1:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // processes)))
-
-
-def _is_amd_with_avx512() -> bool:
-    """Returns whether Linux says that this processor is of AMD and has what OpenBLAS uses of AVX-512."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return words >= {"AuthenticAMD", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 
 def _demo(parsed: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from dssm_assets.core.config.training import StepPlan, Training, batches_per_epo
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior
+from dssm_assets.core.models.products import by_numpy, is_numpy_faster
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
@@ -182,13 +183,14 @@ class _FitRun:
                 first=history.step,
                 new_epoch=self._context.ranks.new_epoch,
             )
-            while (batch := self._clock.wait_for(partial(next, batches, None))) is not None:
-                history.losses.append(trainer.train_step(batch))
-                history.step += 1
-                rate, eta_s = self._clock.count_samples(len(batch))
-                phase = "search" if history.is_search else "fit"
-                self._progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
-                self._context.checkpoints.save_if_due(history, partial(self._state, trainer))
+            with by_numpy(is_numpy_faster()):
+                while (batch := self._clock.wait_for(partial(next, batches, None))) is not None:
+                    history.losses.append(trainer.train_step(batch))
+                    history.step += 1
+                    rate, eta_s = self._clock.count_samples(len(batch))
+                    phase = "search" if history.is_search else "fit"
+                    self._progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
+                    self._context.checkpoints.save_if_due(history, partial(self._state, trainer))
             history.epoch, history.step = epoch + 1, 0
             yield
 

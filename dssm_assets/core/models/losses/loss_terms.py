@@ -175,14 +175,6 @@ def to_factor(values: Tensor, terms: LossTerms) -> Tensor:
     return values.bfloat16() if terms.bfloat16 else values
 
 
-def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Adds left @ right to the float32 total, the left factor in the number format of the right one."""
-    if right.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += torch.mm(left.to(right.dtype), right)
-
-
 def at_least_float32(vectors: Tensor) -> Tensor:
     """Returns half-precision vectors as float32 and others unchanged: sums and exponentials need the digits."""
     return vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from dssm_assets.core.models.losses.loss_terms import (
     LossTerms,
-    add_product,
     at_least_float32,
     count_unmasked_columns,
     row_chunks,
     to_factor,
 )
+from dssm_assets.core.models.products import add_product, product
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ def _column_sums(
     buffer = columns.new_empty(min(terms.logits_chunk_rows, len(scaled)), len(columns))  # [R, C]
     for chunk in row_chunks(terms, len(columns), columns.device):
         rows = chunk.rows
-        x = torch.mm(scaled[rows], columns.T, out=buffer[: rows.stop - rows.start]).add_(shift)
+        x = product(scaled[rows], columns.T, out=buffer[: rows.stop - rows.start]).add_(shift)
         chunk.fill_masked(x, pair_loss.masked_x)
         by_row[0, rows] = pair_loss.negative_loss(x).sum(1)  # x holds the derivatives from here on
         by_row[1, rows] = x.sum(1)
         weight = negative_weight[rows, None]  # [R, 1]
         derivatives = to_factor(x, terms)
-        torch.mul(torch.mm(derivatives, factor), weight, out=grad_user[rows])
+        torch.mul(product(derivatives, factor), weight, out=grad_user[rows])
         add_product(grad_columns, (scaled[rows] * weight).T, derivatives)
     return by_row.mul_(negative_weight), grad_user, grad_columns.T.contiguous()
 

@@ -32,11 +32,11 @@ from dssm_assets.core.models.losses.loss_terms import (
     Affine,
     LossTerms,
     RowChunk,
-    add_product,
     at_least_float32,
     row_chunks,
     to_factor,
 )
+from dssm_assets.core.models.products import add_product, product
 
 _LOG2_E = 1 / math.log(2)
 _NARROW = 30.0
@@ -118,7 +118,7 @@ def _column_sums(
     buffer = columns.new_empty(min(terms.logits_chunk_rows, len(scaled)), len(columns))  # [R, C]
     for chunk in row_chunks(terms, len(columns), columns.device):
         rows = chunk.rows
-        logits = torch.mm(scaled[rows], columns.T, out=buffer[: rows.stop - rows.start])
+        logits = product(scaled[rows], columns.T, out=buffer[: rows.stop - rows.start])
         if factor is None:
             largest = _subtract_largest(logits, chunk, correction, own_sums[rows])
             powers = logits.exp2_()
@@ -131,7 +131,7 @@ def _column_sums(
             torch.log2(total, out=sums[rows])
         weight = (row_weight[rows] / total)[:, None]  # [R, 1]
         rounded = to_factor(powers, terms)
-        torch.mul(torch.mm(rounded, weighted), weight, out=grad_user[rows])
+        torch.mul(product(rounded, weighted), weight, out=grad_user[rows])
         add_product(grad_columns, (scaled[rows] * weight).T, rounded)
     column_factor = torch.ones_like(correction) if factor is None else factor
     # Written as rows of [C, D] at once: a transposed view would cost every later reader strides of D.

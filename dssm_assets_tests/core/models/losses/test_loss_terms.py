@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.models.losses.loss_terms import (
     MaskedPairs,
-    add_product,
     at_least_float32,
     count_unmasked_columns,
     diagonal_pairs,
@@ -22,7 +21,6 @@ from dssm_assets.core.models.losses.loss_terms import (
     matching_pairs,
     merge_pairs,
     row_chunks,
-    to_factor,
 )
 from dssm_assets_tests.core.models.losses.loss_batches import no_pairs, plain_terms
 
@@ -121,15 +119,6 @@ def test_chunks_hold_every_row_once_with_its_masked_cells() -> None:
 def test_a_column_masked_twice_is_left_out_of_the_count_once() -> None:
     assert count_unmasked_columns(plain_terms(3, 3, [], masked=MASKED), 3).tolist() == [2, 3, 1]
     assert count_unmasked_columns(plain_terms(2, 0, [], masked=no_pairs()), 0).tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_bfloat16_rounds_factors_and_never_sums(bfloat16: bool) -> None:
-    terms = replace(plain_terms(1, 1, []), bfloat16=bfloat16)
-    factor = to_factor(torch.tensor([[1.0 + 2**-10]]), terms)
-    total = torch.tensor([[2.0**-20]])
-    add_product(total, torch.tensor([[1.0]]), factor)
-    assert total.item() == (1.0 if bfloat16 else 1.0 + 2**-10) + 2**-20
 
 
 def test_half_precision_becomes_float32_and_wider_types_stay() -> None:
