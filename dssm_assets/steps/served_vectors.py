@@ -30,7 +30,7 @@ from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.training import find_history_days, read_history
+from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import (
     pack_item_vectors,
     pack_user_vectors,
@@ -39,7 +39,7 @@ from dssm_assets.steps.vectors import (
     with_group_codes,
 )
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
-from dssm_assets.storage.local_files import ScratchArrays, write_arrow, write_arrow_table
+from dssm_assets.storage.local_files import write_arrow, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES = ("user_features_fg", "item_features_fg", "user_history_fg")
@@ -271,21 +271,14 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
     write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
 
 
-def write_users(workspace: Workspace, inputs: BundleInputs, items: BundleItems, folder: Path) -> BundleUsers:
+def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, folder: Path) -> BundleUsers:
     """Writes user_vectors.arrow, with rows in the order of user_features_fg.
 
     Raises:
         InputError: there are no users, or their ids or vectors cannot be searched.
         LeakError: a history has events after the day.
     """
-    with workspace.tables.partitions.staging() as scratch:
-        history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, ScratchArrays(scratch))
-        return _write_users(workspace, inputs, history, history.to_tables()[0], folder)
-
-
-def _write_users(
-    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, events: pa.Table, folder: Path
-) -> BundleUsers:
+    events, _ = history.to_tables()
     spec, settings = inputs.settings.spec, workspace.config.serving
     width = spec.user_vector_width
     structure = VectorStructure(width=width, expected_row_count=inputs.users.rows)
@@ -319,8 +312,7 @@ def _user_batches(
     inference = UserInference(inputs.towers, events, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
     indexed = indexed_features(inputs.bucketizer, "user")
     for batch in workspace.tables.batches(inputs.users, [col.USER_ID, *indexed.columns]):
-        rows = history.users.lookup(batch.column(0), where="table user_features_fg, column user_id")
-        bounds = [np.where(rows >= 0, bound[rows] if len(bound) else 0, 0) for bound in (history.starts, history.ends)]
+        bounds = history.bounds(batch.column(0), where="table user_features_fg, column user_id")
         features = pa.Table.from_batches([batch]).select([])
         for name, column in indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg").items():
             features = features.append_column(name, column)

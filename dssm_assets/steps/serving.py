@@ -35,10 +35,11 @@ from dssm_assets.steps.served_vectors import (
     write_items,
     write_users,
 )
+from dssm_assets.steps.training import read_history
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day
 from dssm_assets.storage.bundles import Published, open_bundles
 from dssm_assets.storage.layout import BUNDLE_MANIFEST
-from dssm_assets.storage.local_files import write_arrow_table
+from dssm_assets.storage.local_files import ScratchArrays, write_arrow_table
 from dssm_assets.storage.onnx_session import open_session
 
 ASSET: Final = "serving_bundle"
@@ -101,9 +102,12 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
     config = workspace.config
     items = write_items(workspace, inputs, folder)
     write_filter_columns(workspace, inputs, items, folder)
-    users = write_users(workspace, inputs, items, folder)
+    with workspace.tables.partitions.staging() as place:
+        scratch = ScratchArrays(place)
+        history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, scratch)
+        users = write_users(workspace, inputs, history, folder)
+        has_channels = write_channels(workspace, inputs, history, len(items.index), scratch, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
-    has_channels = write_channels(workspace, inputs, items, folder)
     shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
     faiss.write_index(shipped.index, str(folder / BundleFile.ITEM_INDEX))
     counts = count_positives(workspace.tables.read(day, [col.ITEM_ID]) for day in inputs.recent)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
@@ -108,16 +109,24 @@ def sum_interactions(
         known = items >= 0
         dropped += int(count[~known].sum())
         sums.add_events(owner[known] * width + items[known], count[known].astype(np.int64), time[known].astype(np.int64))
-    pairs, summed, latest = sums.merge()
-    return Interactions(
-        indptr=offsets_of(np.bincount(pairs // width, minlength=len(user_ids))),
-        item_index=pairs % width,
-        count=summed,
-        last_time_ms=latest,
-        num_items=len(corpus),
-        dropped_events=dropped,
-        user_events=events,
-    )
+    return sums.interactions(len(corpus), dropped, events)
+
+
+def interactions_of_events(
+    owner: IntArray, item_index: NDArray[np.integer[Any]], time_ms: IntArray, *, num_users: int, num_items: int
+) -> Interactions:
+    """Returns the interactions of single events.
+
+    Args:
+        owner: int64 [N], the user of each event, 0 .. num_users - 1.
+        item_index: [N], -1 outside the corpus.
+        time_ms: int64 [N].
+    """
+    is_known = item_index >= 0
+    sums = _PairSums()
+    pairs = owner[is_known] * max(num_items, 1) + item_index[is_known]
+    sums.add_events(pairs, np.ones(len(pairs), np.int64), time_ms[is_known])
+    return sums.interactions(num_items, len(owner) - len(pairs), np.bincount(owner, minlength=num_users))
 
 
 class _PairSums:
@@ -133,6 +142,13 @@ class _PairSums:
         if sum(len(part[0]) for part in self._parts) - self._merged_pairs > max(self._merged_pairs, MERGE_PAIRS):
             self._parts = [self.merge()]
             self._merged_pairs = len(self._parts[0][0])
+
+    def interactions(self, num_items: int, dropped_events: int, user_events: IntArray) -> Interactions:
+        """Returns all pairs, which are user times max(num_items, 1) plus item, as interactions."""
+        pairs, count, latest = self.merge()
+        width = max(num_items, 1)
+        starts = offsets_of(np.bincount(pairs // width, minlength=len(user_events)))
+        return Interactions(starts, pairs % width, count, latest, num_items, dropped_events, user_events)
 
     def merge(self) -> tuple[IntArray, IntArray, IntArray]:
         """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.arrays.ids import Column, IdIndex, comparable_ids, refuse_type_change
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.samples.embedding_index import Bucketize
@@ -41,6 +41,16 @@ class HistoryCsr:
     item_index: npt.NDArray[np.int32]
     event_time_ms: npt.NDArray[np.int64]
     features: Mapping[str, npt.NDArray[np.int32]]
+
+    def bounds(self, user_ids: Column, *, where: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns the first row of each user and the row after the last, int64 [B] each; 0 and 0 without a history.
+
+        Raises:
+            SchemaError: ids are null, or text is looked up among integers or integers among text.
+        """
+        rows = self.users.lookup(user_ids, where=where)
+        first, end = (np.where(rows >= 0, bound[rows] if len(bound) else 0, 0) for bound in (self.starts, self.ends))
+        return first, end
 
     def to_tables(self) -> tuple[pa.Table, pa.Table]:
         """Returns (history.arrow, users.arrow)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.interactions import read_interactions, sum_interactions
+from dssm_assets.core.evaluation.interactions import interactions_of_events, read_interactions, sum_interactions
 from dssm_assets_tests.core.evaluation.worlds import events_table, interactions, item_events
 
 
@@ -51,3 +52,11 @@ def test_several_tables_sum_to_one_table(monkeypatch: pytest.MonkeyPatch) -> Non
         for name in ("indptr", "item_index", "count", "last_time_ms", "user_events"):
             assert getattr(got, name).tolist() == getattr(whole, name).tolist(), name
         assert (got.num_items, got.dropped_events) == (whole.num_items, whole.dropped_events)
+
+
+def test_single_events_are_summed_per_pair() -> None:
+    owner, item, time = np.array([0, 0, 0, 0, 2]), np.array([1, 0, 1, -1, 0], np.int32), np.array([10, 8, 7, 99, 5])
+    got = interactions_of_events(owner, item, time, num_users=3, num_items=2)
+    assert got.indptr.tolist() == [0, 2, 2, 3]
+    assert (got.item_index.tolist(), got.count.tolist(), got.last_time_ms.tolist()) == ([0, 1, 0], [1, 2, 1], [8, 10, 5])
+    assert (got.num_items, got.dropped_events, got.user_events.tolist()) == (2, 1, [4, 0, 1])

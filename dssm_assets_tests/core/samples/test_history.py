@@ -59,6 +59,13 @@ def test_history_end_is_strictly_before_the_cutoff() -> None:
     assert ends(history, []) == []
 
 
+def test_bounds_of_users_without_a_history_are_empty() -> None:
+    starts, stops = build([DAY_0, DAY_1]).bounds(pa.array([9, 5, 4]), where="users")
+    assert (starts.tolist(), stops.tolist()) == ([3, 0, 0], [5, 0, 3])
+    starts, stops = build([DAY_0.slice(0, 0)]).bounds(pa.array([9]), where="users")
+    assert (starts.tolist(), stops.tolist()) == ([0], [0])
+
+
 def test_build_history_of_text_ids() -> None:
     day = history_day([("b", [(1, "y", 1)]), ("a", [(1, "x", 1), (1, "y", 2), (2, "x", 3)])], pa.string())
     history = history_from_tables([day], IdIndex(pa.array(["y", "z"])), bucketize)

@@ -46,11 +46,10 @@ def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple
     """Returns how many items of each user are kept, and which: at most the max_items most recent, then the lower index."""
     lengths = np.diff(window.indptr)
     items = window.item_index.astype(np.int32)
-    if not (lengths > max_items).any():
-        return lengths, items
-    order = np.lexsort((window.item_index, -window.last_time_ms, window.user_index))
-    is_recent = np.zeros(len(order), dtype=bool)
-    is_recent[order] = np.arange(len(order)) - np.repeat(window.indptr[:-1], lengths) < max_items
+    is_recent = np.ones(len(items), dtype=bool)
+    for user in np.flatnonzero(lengths > max_items).tolist():  # few
+        own = slice(window.indptr[user], window.indptr[user + 1])
+        is_recent[own.start + np.argsort(-window.last_time_ms[own], kind="stable")[max_items:]] = False
     return np.minimum(lengths, max_items), items[is_recent]
 
 
