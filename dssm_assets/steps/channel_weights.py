@@ -21,10 +21,12 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
+from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
 from dssm_assets.core.channels.merge import Merge, default_merges
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import with_neighbors
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
@@ -216,9 +218,12 @@ def _read_span(
     model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
     if vectors is not None and model is None:
         return None, []
-    data = read_fit_data(workspace, day, item_ids, truth.user_ids, scratch)
-    shared = open_shared(shared_arrays(data))
     history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
+    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # Others have half of all pairs of items.
+    data = with_neighbors(
+        read_fit_data(workspace, day, item_ids, truth.user_ids, scratch), (MIN_COMMON_USERS,), of_items=is_asked_for
+    )
+    shared = open_shared(shared_arrays(data))
     now_ms = start_of_day_ms(day, config.calendar.timezone)
     nearest = None if model is None else keep_lists(settings, model, truth.num_users)
     channels = make_day_channels(settings, shared, history, truth.num_users, nearest, now_ms)

@@ -86,9 +86,9 @@ def neighbors_of(data: FitData, min_common_users: int) -> Any:
     return fit_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, min_common_users)
 
 
-def with_neighbors(data: FitData, min_common_users: Sequence[int]) -> FitData:
-    """Returns the data with neighbours for several numbers of common users."""
-    fits = fit_all_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, min_common_users)
+def with_neighbors(data: FitData, min_common_users: Sequence[int], of_items: Mask | None = None) -> FitData:
+    """Returns the data with neighbours for several numbers of common users; see `fit_all_neighbors`."""
+    fits = fit_all_neighbors(data.user_items, data.settings.cooccurrence_neighbors, data.allocate, min_common_users, of_items)
     return replace(data, neighbors=dict(zip(min_common_users, fits, strict=True)))
 
 
@@ -98,7 +98,11 @@ def fit_neighbors(users: UserItems, num_neighbors: int, allocate: Allocate = np.
 
 
 def fit_all_neighbors(
-    users: UserItems, num_neighbors: int, allocate: Allocate, min_common_users: Sequence[int]
+    users: UserItems,
+    num_neighbors: int,
+    allocate: Allocate,
+    min_common_users: Sequence[int],
+    of_items: Mask | None = None,
 ) -> tuple[Any, ...]:
     """Returns csr [I, I] for each number of common users: row i holds the similarities of i's most similar others.
 
@@ -110,9 +114,12 @@ def fit_all_neighbors(
         num_neighbors: kept per item.
         allocate: makes the arrays of E users and of the neighbours.
         min_common_users: fewest users of both items. Two items of one user each, who is the same, have the highest similarity, 1.
+        of_items: bool [I], the items whose neighbours are wanted, the rows of others are empty; None: all.
     """
     by_item = transpose(users, allocate)
     users_per_item = np.maximum(np.diff(by_item.starts), 1)
+    if of_items is not None:
+        by_item = by_item.keep(of_items)
     fits = [_Neighbors(users.num_items, num_neighbors, allocate, least) for least in min_common_users]
     for start, stop in _even_ranges(by_item.item_pairs):
         counts = _count_cooccurrences(users, by_item, start, stop)
@@ -164,6 +171,12 @@ class ItemUsers:
     starts: IntArray
     users: NDArray[np.int32]
     item_pairs: IntArray
+
+    def keep(self, is_kept: Mask) -> ItemUsers:
+        """Returns the users of some items (bool [I]); the others have none."""
+        lengths = np.diff(self.starts)
+        users = self.users[np.repeat(is_kept, lengths)]
+        return ItemUsers(offsets_of(lengths * is_kept), users, self.item_pairs * is_kept)
 
 
 def transpose(users: UserItems, allocate: Allocate) -> ItemUsers:

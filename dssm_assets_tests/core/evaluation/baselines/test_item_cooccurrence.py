@@ -75,6 +75,16 @@ def test_neighbours_equal_a_dense_computation(key_bits: int, monkeypatch: pytest
                 assert found.data[stored].tolist() == of_item[best].tolist()
 
 
+@pytest.mark.parametrize("pairs", [1, 50, 10**6])
+def test_neighbors_of_some_items_are_their_rows_alone(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", pairs)
+    has = np.random.Generator(np.random.PCG64(5)).random((40, 30)) < 0.2
+    items = UserItems(np.append(0, np.cumsum(has.sum(axis=1))), np.nonzero(has)[1].astype(np.int32), 30)
+    wanted = np.arange(30) % 3 == 0
+    (whole,), (some,) = (fit_all_neighbors(items, 5, np.empty, (1,), of_items) for of_items in (None, wanted))
+    assert some.toarray().tolist() == (whole.toarray() * wanted[:, None]).tolist()
+
+
 def world(users: int, scratch: ScratchArrays) -> UserItems:
     """Every user has EACH distinct items."""
     rng = np.random.Generator(np.random.PCG64(7))
