@@ -120,12 +120,32 @@ def fit_all_neighbors(
     users_per_item = np.maximum(np.diff(by_item.starts), 1)
     if of_items is not None:
         by_item = by_item.keep(of_items)
+    rare_first = np.argsort(users_per_item, kind="stable").astype(np.int32)
+    by_rarity = _renumber_items(users, np.argsort(rare_first).astype(np.int32), allocate)
     fits = [_Neighbors(users.num_items, num_neighbors, allocate, least) for least in min_common_users]
+    num_single = num_neighbors + 1 if min(min_common_users) < 2 else 0  # the item itself may be one of them
     for start, stop in _even_ranges(by_item.item_pairs):
-        counts = _count_cooccurrences(users, by_item, start, stop)
+        found = _count_cooccurrences(by_rarity, by_item, start, stop, num_single)
+        found = found._replace(column=rare_first[found.column])
+        others = found.select(found.column != found.row + start)
         for one in fits:
-            one.add(counts, start, users_per_item)
+            one.add(others, start, stop, users_per_item)
     return tuple(one.matrix() for one in fits)
+
+
+class _ItemPairs(NamedTuple):
+    """Pairs of an item of a range and any item, by the former."""
+
+    row: Any
+    """Integers [P], ascending: the item's place in the range."""
+    column: Any
+    """Integers [P], the other item."""
+    common: IntArray
+    """int64 [P], users of both."""
+
+    def select(self, chosen: Mask) -> _ItemPairs:
+        """Returns the chosen pairs [P]."""
+        return self if chosen.all() else _ItemPairs(*(of_pair[chosen] for of_pair in self))
 
 
 class _Neighbors:
@@ -137,12 +157,13 @@ class _Neighbors:
         self._lengths, self._count = np.zeros(num_items, np.int64), 0
         self._num_neighbors, self._least = num_neighbors, min_common_users
 
-    def add(self, counts: Any, start: int, users_per_item: IntArray) -> None:
-        """Adds the items from `start` on, by their co-occurrences with all items, csr [R, I]."""
-        best = _most_similar(counts, start, users_per_item, self._least, self._num_neighbors)
+    def add(self, pairs: _ItemPairs, start: int, stop: int, users_per_item: IntArray) -> None:
+        """Adds a range of items, by their pairs with other items."""
+        kept = pairs.select(pairs.common >= self._least)
+        best = _most_similar(kept, start, stop, users_per_item, self._num_neighbors)
         place = slice(self._count, self._count + len(best.columns))
         self._columns[place], self._values[place] = best.columns, best.values
-        self._lengths[start : start + len(best.lengths)] = best.lengths
+        self._lengths[start:stop] = best.lengths
         self._count = place.stop
 
     def matrix(self) -> Any:
@@ -150,9 +171,9 @@ class _Neighbors:
         return csr_of(offsets_of(self._lengths), self._columns[: self._count], self._values[: self._count])
 
 
-def csr_of(starts: IntArray, columns: Any, values: Any) -> Any:
-    """Returns csr [I, I] over these very arrays; the constructor would copy some."""
-    matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1))
+def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:
+    """Returns csr [R, C], square if C is not given, over these very arrays; the constructor would copy some."""
+    matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1 if num_columns is None else num_columns))
     kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
     matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values
     return matrix
@@ -219,51 +240,66 @@ def _even_ranges(sizes: IntArray) -> Iterator[tuple[int, int]]:
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(sizes)], strict=False)
 
 
-def _count_cooccurrences(users: UserItems, by_item: ItemUsers, start: int, stop: int) -> Any:
-    """Returns csr [stop - start, I]: how many users have both an item of the range and each item."""
-    bounds = by_item.starts[start : stop + 1] - by_item.starts[start]
+def _renumber_items(users: UserItems, numbers: NDArray[np.int32], allocate: Allocate) -> Any:
+    """Returns the new numbers [I] of each user's items, as the values and as the columns of csr [V, I]."""
+    items = allocate(len(users.items), np.int32)
+    for low in range(0, len(items), BLOCK_PAIRS):
+        items[low : low + BLOCK_PAIRS] = numbers[users.items[low : low + BLOCK_PAIRS]]
+    return csr_of(users.starts, items, items, users.num_items)
+
+
+def _count_cooccurrences(users: Any, by_item: ItemUsers, start: int, stop: int, num_single: int) -> _ItemPairs:
+    """Returns how many users have both an item of the range and each item, for pairs that have some.
+
+    Most pairs have one user. Of an item's they are the more similar the rarer the other item is, so the first are enough.
+
+    Args:
+        users: csr [V, I], each user's items as values, numbered from the rarest on.
+        by_item: the users of each item, by its index.
+        num_single: pairs of one user that are kept of each item, those with the rarest items.
+    """
     user = np.asarray(by_item.users[by_item.starts[start] : by_item.starts[stop]])
     if stop - start == 1:
         return _count_cooccurrences_of_one(users, user)
-    items, lengths = _items_of(users, user)
-    ones = np.ones(len(items), np.float32)
-    user_items = sp.csr_matrix((ones, items, offsets_of(lengths)), shape=(len(user), users.num_items))
-    item_users = sp.csr_matrix((ones[:1].repeat(len(user)), np.arange(len(user)), bounds), shape=(stop - start, len(user)))
-    return item_users @ user_items
+    num_pairs, bits = by_item.item_pairs[start:stop], users.shape[1].bit_length()
+    kind = np.int32 if stop - start << bits <= np.iinfo(np.int32).max else np.int64
+    keys = np.repeat(np.arange(stop - start, dtype=kind) << bits, num_pairs)
+    keys += users[user].data
+    keys.sort()  # a key is there once for each user
+    is_first = np.ones(len(keys) + 1, np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=is_first[1:-1])
+    is_kept = is_first[:-1] & ~is_first[1:]
+    ends = np.flatnonzero(is_first[1:] & ~is_first[:-1])
+    single = np.flatnonzero(is_first[:-1] & is_first[1:])
+    starts = np.searchsorted(single, offsets_of(num_pairs))
+    is_kept[single[ranges(starts[:-1], np.minimum(np.diff(starts), num_single))]] = True
+    kept = np.flatnonzero(is_kept)
+    common, is_common = np.ones(len(kept), np.int64), ~is_first[kept + 1]
+    common[is_common] = ends - kept[is_common] + 1
+    keys = keys[kept]
+    return _ItemPairs(keys >> bits, keys & (1 << bits) - 1, common)
 
 
-def _count_cooccurrences_of_one(users: UserItems, user: Any) -> Any:
-    """Returns csr [1, I]: how many of the users of one item, who may be very many, have each item."""
-    counts = np.zeros(users.num_items, dtype=np.int64)
-    for start, stop in _even_ranges(users.starts[user + 1] - users.starts[user]):
-        counts += np.bincount(_items_of(users, user[start:stop])[0], minlength=users.num_items)
-    return sp.csr_matrix(counts[None, :])
+def _count_cooccurrences_of_one(users: Any, user: Any) -> _ItemPairs:
+    """Returns how many of the users of one item, who may be very many, have each item."""
+    counts = np.zeros(users.shape[1], dtype=np.int64)
+    for start, stop in _even_ranges(users.indptr[user + 1] - users.indptr[user]):
+        counts += np.bincount(users[user[start:stop]].data, minlength=len(counts))
+    column = np.flatnonzero(counts)
+    return _ItemPairs(np.zeros(len(column), np.int64), column, counts[column])
 
 
-def _items_of(users: UserItems, user: Any) -> tuple[Any, IntArray]:
-    """Returns the items of some users, one user after the other, and how many each has."""
-    starts = users.starts[user]
-    lengths = users.starts[user + 1] - starts
-    return np.asarray(users.items[ranges(starts, lengths)]), lengths
-
-
-def _most_similar(counts: Any, start: int, users_per_item: IntArray, min_common_users: int, num_neighbors: int) -> BestColumns:
+def _most_similar(pairs: _ItemPairs, start: int, stop: int, users_per_item: IntArray, num_neighbors: int) -> BestColumns:
     """Returns the most similar other items of a range of items, by their co-occurrence counts.
 
     Within a row, count / sqrt(users of the column) orders items as the similarity does. It is compared as float32, with room for
     rounding, and only what may be among the best gets its similarity in float64.
     """
-    num_rows = counts.shape[0]
-    row, column, common = np.repeat(np.arange(num_rows, dtype=np.int32), np.diff(counts.indptr)), counts.indices, counts.data
-    if not (is_common := common >= min_common_users).all():  # most pairs have one user
-        row, column, common = row[is_common], column[is_common], common[is_common]
-    is_other = column != row + start
-    row, column, common = row[is_other], column[is_other], common[is_other]
     weights = (1.0 / np.sqrt(users_per_item)).astype(np.float32)
-    near = _near_the_top(row, common * weights[column], num_rows, num_neighbors, slack=_ROUNDING)
-    row, column, common = row[near], column[near], common[near]
+    values = pairs.common.astype(np.float32) * weights[pairs.column]
+    row, column, common = pairs.select(_near_the_top(pairs.row, values, stop - start, num_neighbors, slack=_ROUNDING))
     users = users_per_item[start + row].astype(np.float64) * users_per_item[column]
-    return _order_best(row, column, common.astype(np.float64) / np.sqrt(users), num_rows, num_neighbors)
+    return _order_best(row, column, common.astype(np.float64) / np.sqrt(users), stop - start, num_neighbors)
 
 
 class BestColumns(NamedTuple):
