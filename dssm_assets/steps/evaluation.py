@@ -275,7 +275,7 @@ class StoredCells:
             if rest == [scope, population]:
                 ranges = self._ranges[scorer, scope, population]
                 parts = [self._rows.slice(first, end - first) for first, end in ranges]
-                found[scorer] = pa.concat_tables(parts).combine_chunks()
+                found[scorer] = pa.concat_tables(parts)
         return found
 
     def _find_runs(self) -> Iterator[tuple[tuple[str, ...], int, int]]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import (
@@ -39,19 +39,19 @@ MAX_WEIGHTS = 4_000_000
 TAILS = (2.5, 97.5)
 
 
-def resampled_sums(values: IntArray, samples: int, seed: int) -> Floats:
+def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats:
     """Returns float64 [R, C]: the column sums over R multinomial resamples of the rows.
 
     The resamples depend on the seed and the number of rows only, so columns of one call, and calls over the same users, are
     paired. Sums of whole numbers below 2**53 are exact in float64, so neither their order nor the number of threads matters.
 
     Args:
-        values: int64 [U, C], at least one row.
+        values: whole numbers [U, C], at least one row.
         seed: of the generator (PCG64).
     """
     num_users = len(values)
     rng = np.random.Generator(np.random.PCG64(seed))
-    wide = values.astype(np.float64)
+    wide = np.asarray(values, np.float64)
     step = max(1, MAX_WEIGHTS // num_users)
     parts = []
     for start in range(0, samples, step):
@@ -167,7 +167,7 @@ def paired_gain(
         if name not in cell:
             remedy = "compare scorers of one run, in a cell that has users"
             raise InputError(Fault(where, f"rows of scorer {name}", f"rows of {', '.join(sorted(cell)) or 'none'}", remedy))
-    first, second = cell[scorer], cell[against]
+    first, second = _by_user(cell[scorer]), _by_user(cell[against])
     if not first.column(USER_ID).equals(second.column(USER_ID)):
         raise InputError(
             Fault(where, f"{scorer} and {against} over the same users", "different users", "score both in one run")
@@ -229,12 +229,19 @@ def gains_over_best(
 
 
 def _cell(hit_counts: pa.Table | HitCells, scope: Scope, population: Population) -> dict[str, pa.Table]:
-    """Returns scorer -> its rows of the cell, sorted by user, for scorers that have any."""
+    """Returns scorer -> its rows of the cell, for scorers that have any."""
     if isinstance(hit_counts, pa.Table):
         found = _cell_of_table(hit_counts, scope, population)
     else:
         found = hit_counts.cell(scope, population)
-    return {name: found[name].sort_by(USER_ID).combine_chunks() for name in sorted(found)}
+    return {name: found[name] for name in sorted(found)}
+
+
+def _by_user(rows: pa.Table) -> pa.Table:
+    """Returns the rows sorted by user, as they nearly always are."""
+    users = combine_chunks(rows.column(USER_ID))
+    is_sorted = pc.all(pc.less_equal(users.slice(0, max(len(users) - 1, 0)), users.slice(1))).as_py()
+    return rows if is_sorted else rows.sort_by(USER_ID)
 
 
 def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -> dict[str, pa.Table]:
@@ -246,7 +253,8 @@ def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -
 def _group_by_users(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
     """Returns the scorers of a cell grouped by the users they were scored for; nearly always one group."""
     groups: list[dict[str, pa.Table]] = []
-    for name, rows in cell.items():
+    for name, stored in cell.items():
+        rows = _by_user(stored)
         for group in groups:
             if next(iter(group.values())).column(USER_ID).equals(rows.column(USER_ID)):
                 group[name] = rows
@@ -266,37 +274,43 @@ def _rows(
 ) -> list[dict[str, Any]]:
     _check_columns(group, ks)
     cuts = [(name, k) for name in group for k in ks]
-    truth, hits, ndcg = (np.stack(columns, axis=1) for columns in zip(*(_columns(group[n], k) for n, k in cuts), strict=True))
-    steps = np.rint(ndcg * NDCG_STEPS).astype(np.int64)
-    sums = resampled_sums(np.concatenate([truth, hits, steps], axis=1), samples, seed).reshape(samples, 3, len(cuts))
-    low, high = interval(sums[:, 1] / sums[:, 0])
-    ndcg_low, ndcg_high = interval(sums[:, 2] / (NDCG_STEPS * len(truth)))
+    num_users = len(next(iter(group.values())))
+    # The items to find of each scorer's users, then the hits of each cut, then its NDCG in steps; sums of whole numbers are exact.
+    values = np.empty((len(group) + 2 * len(cuts), num_users))
+    ends = (len(group), len(group) + len(cuts))
+    truth_rows, hits, steps = np.split(values, ends)
+    truth = dict(zip(group, truth_rows, strict=True))
+    for name, row in truth.items():
+        row[:] = group[name].column(TRUTH_COUNT)
+    ndcg = np.empty(len(cuts))
+    for i, (name, k) in enumerate(cuts):
+        hits[i] = group[name].column(hits_column(k))
+        user_ndcg = group[name].column(ndcg_column(k)).to_numpy()
+        ndcg[i] = user_ndcg.mean()
+        np.rint(user_ndcg * NDCG_STEPS, out=steps[i])
+    truth_sums, hit_sums, step_sums = np.split(resampled_sums(values.T, samples, seed), ends, axis=1)
+    low, high = interval(hit_sums / truth_sums.repeat(len(ks), axis=1))
+    ndcg_low, ndcg_high = interval(step_sums / (NDCG_STEPS * num_users))
     return [
         {
             SCORER: name,
             SCOPE: str(scope),
             POPULATION: str(population),
             "k": k,
-            "hit_rate": float(hits[:, i].sum() / truth[:, i].sum()),
+            "hit_rate": float(hits[i].sum() / truth[name].sum()),
             "ci_low": float(low[i]),
             "ci_high": float(high[i]),
-            "user_recall": float((hits[:, i] / truth[:, i]).mean()),
-            "user_hit_rate": float((hits[:, i] > 0).mean()),
-            "ndcg": float(ndcg[:, i].mean()),
+            "user_recall": float((hits[i] / truth[name]).mean()),
+            "user_hit_rate": float((hits[i] > 0).mean()),
+            "ndcg": float(ndcg[i]),
             "ndcg_ci_low": float(ndcg_low[i]),
             "ndcg_ci_high": float(ndcg_high[i]),
-            "users": len(truth),
-            "hits": int(hits[:, i].sum()),
-            TRUTH_COUNT: int(truth[:, i].sum()),
+            "users": num_users,
+            "hits": int(hits[i].sum()),
+            TRUTH_COUNT: int(truth[name].sum()),
         }
         for i, (name, k) in enumerate(cuts)
     ]
-
-
-def _columns(rows: pa.Table, k: int) -> tuple[IntArray, IntArray, Floats]:
-    """Returns truth_count, hits and NDCG of a cut-off, [U] each."""
-    ndcg: Floats = rows.column(ndcg_column(k)).to_numpy()
-    return _integers(rows, TRUTH_COUNT), _integers(rows, hits_column(k)), ndcg
 
 
 def _check_columns(group: dict[str, pa.Table], ks: Sequence[int]) -> None:
