@@ -16,14 +16,14 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.features_raw import activity, all_features, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.local_time import QueryDay, window_start
-from dssm_assets.core.features_raw.plan import FIRST_EVENT_TIME_MS, LAST_DATE, LAST_EVENT_TIME_MS, FeaturePlan
+from dssm_assets.core.features_raw.plan import ATTRIBUTE, FIRST_EVENT_TIME_MS, LAST_DATE, LAST_EVENT_TIME_MS, FeaturePlan
 from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
 from dssm_assets.steps.day_groups import GROUP_DAYS, Inputs, group_days, has_own_day, read_together, write_days, write_group
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
-from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target
+from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target, has_plain_type, plain_schema
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 
@@ -372,7 +372,8 @@ def _join_days(
         first, last = group[0][1], group[-1][0]
         if len(group) == 1 or workspace.engine.is_distributed or has_own_day(first):
             for ds, inputs in group:
-                yield StepResult(workspace.write_query(spec, ds, expression, inputs, None, entity, ds=ds, plan=plan))
+                target = Target(spec, ds, digests(inputs.values()), by_key=entity)
+                yield StepResult(_join_day(workspace, target, entity, expression, profile, inputs, plan))
             continue
         is_same = all(inputs[profile].digest == first[profile].digest for _, inputs in group)
         together = read_together(group, fixed=[profile] if is_same else [])
@@ -381,6 +382,44 @@ def _join_days(
         targets = [Target(spec, ds, digests(inputs.values())) for ds, inputs in group]
         written = workspace.engine.write_days(targets, expression, together, {"ds": last, "plan": plan})
         yield from map(StepResult, written)
+
+
+def _join_day(
+    workspace: Workspace,
+    target: Target,
+    entity: str,
+    expression: Callable[..., ibis.Table],
+    profile: str,
+    inputs: Inputs,
+    plan: FeaturePlan,
+) -> Manifest:
+    """Joins the profile and the states of a day.
+
+    In this process a query joins the statistics alone. Profiles and preferences are stored in the order of its rows, to which they
+    are added as they are read: joining and sorting all columns takes three times as long.
+    """
+    engine, tables = workspace.engine, workspace.tables
+    profiles = tables.read_ascending(inputs[profile], entity)
+    if engine.is_distributed or not all(map(has_plain_type, profiles.schema)):
+        return engine.write_query(target, expression, inputs, {"ds": target.ds, "plan": plan})
+    schema = plain_schema(profiles.schema)
+    states = {name: manifest for name, manifest in inputs.items() if name != "user_preferences"}
+    counts = None
+    if entity == col.USER_ID and plan.preference_columns:
+        counts = tables.read_ascending(inputs["user_preferences"], entity, as_dictionaries=[ATTRIBUTE, col.VALUE])
+
+    def add_stored(batch: pa.RecordBatch) -> pa.RecordBatch:
+        users = batch.column(entity)
+        last = users[-1].as_py() if len(users) else None
+        lists: dict[str, pa.Array] = {}
+        if counts is not None:
+            read = counts.read_through(last)
+            lists = {
+                name: preferences.rank_preferences(read, users, name, plan.preference_top) for name in plan.preference_columns
+            }
+        return all_features.add_stored(batch, profiles.read_through(last).cast(schema), lists, entity, plan)
+
+    return engine.write_query(target, expression, states, {"ds": target.ds, "plan": plan, "is_narrow": True}, add_stored)
 
 
 def _group_profiles(

@@ -224,6 +224,11 @@ class TableStore:
                     yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
             begin += stored.rows
 
+    def read_ascending(self, manifest: Manifest, key: str, *, as_dictionaries: Sequence[str] = ()) -> AscendingRows:
+        """Returns a reader of a partition that is stored in the order of a key; for `as_dictionaries` see `batches`."""
+        schema = self.open(manifest, as_dictionaries=as_dictionaries).schema.remove_metadata()
+        return AscendingRows(self.batches(manifest, as_dictionaries=as_dictionaries), key, schema)
+
     def _open_file(self, manifest: Manifest, path: str) -> Any:
         """Returns a file open for reading; a local one without Python in every read: histories are hundreds of small files."""
         is_local = self.partitions.is_local
@@ -232,6 +237,28 @@ class TableStore:
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.file_path(manifest, file) for manifest in manifests for file in manifest.files]
+
+
+class AscendingRows:
+    """Rows that are stored in the order of a key, each of which is read and returned once."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], key: str, schema: pa.Schema) -> None:
+        self.schema = schema
+        self._batches, self._key = batches, key
+        self._waiting = schema.empty_table()
+
+    def read_through(self, last: Any) -> pa.Table:
+        """Returns the next rows, up to the key `last`; None: none of them."""
+        if last is None:
+            return self.schema.empty_table()
+        while not len(self._waiting) or self._waiting.column(self._key)[-1].as_py() <= last:
+            batch = next(self._batches, None)
+            if batch is None:
+                break
+            self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch]).cast(self.schema)])
+        count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
+        rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
+        return rows
 
 
 def bounds_of_groups(metadata: pq.FileMetaData, column: str) -> list[tuple[Any, Any] | None]:

@@ -270,3 +270,18 @@ def test_vectors_are_stored_plain_and_uncompressed(tmp_path):
     assert kinds["vector.list.element"].compression == "UNCOMPRESSED"
     assert not kinds["vector.list.element"].has_dictionary_page
     assert stored.read(manifest).column("vector").to_pylist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_ascending_rows_are_each_returned_once(tables, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
+    manifest = tables.write(NOTES, DS, notes(*((f"u{n}", n, "seen") for n in (1, 2, 2, 5, 6))))
+    reader = tables.read_ascending(manifest, "user_id", as_dictionaries=["note"])
+    assert reader.schema.field("note").type == pa.dictionary(pa.int32(), pa.string())
+    assert reader.read_through(None).schema == reader.schema
+    read = [reader.read_through(last).column("at").to_pylist() for last in ("u0", "u2", "u2", "u5", "u9", "u9")]
+    assert read == [[], [1, 2, 2], [], [5], [6], []]
+
+
+def test_ascending_rows_of_an_empty_table(tables):
+    reader = tables.read_ascending(tables.write(NOTES, DS, notes()), "user_id")
+    assert reader.read_through("u").equals(notes())

@@ -212,7 +212,7 @@ def build_pair_activity(behavior: ibis.Table, ds: QueryDay, *, window_days: int)
 def count_counterparts(
     pairs: ibis.Table, entity: str, ds: QueryDay, statistic_days: Sequence[int], events: Sequence[str], by: Sequence[str] = ()
 ) -> ibis.Table:
-    """Returns one row per entity of the pair state, ordered, with its distinct counterparts per event and window, int64.
+    """Returns one row per entity of the pair state, with its distinct counterparts per event and window, int64.
 
     Args:
         pairs: pair state of day `ds`; of several days with `by`.
@@ -225,5 +225,5 @@ def count_counterparts(
     for event in events:
         for days in statistic_days:
             inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= first_day_text(day, days))
-            columns[event_distinct(entity, event, days)] = inside.cast("int64").sum()
-    return pairs.group_by(*by, entity).agg(**columns).order_by(*by, entity)
+            columns[event_distinct(entity, event, days)] = pairs.count(where=inside)  # DuckDB's sum takes twice the memory
+    return pairs.group_by(*by, entity).agg(**columns)

@@ -8,11 +8,15 @@ activity.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ibis
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw import plan as names
@@ -27,11 +31,12 @@ def join_user_features(
     *,
     user_activity: ibis.Table,
     pair_activity: ibis.Table,
-    user_preferences: ibis.Table | None,
+    user_preferences: ibis.Table | None = None,
     ds: QueryDay,
     plan: FeaturePlan,
     days: ibis.Table | None = None,
     by: Sequence[str] = (),
+    is_narrow: bool = False,
 ) -> ibis.Table:
     """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
 
@@ -47,15 +52,16 @@ def join_user_features(
         ds: the day; with `by` the last one.
         days: with `by`, a table with all days, if user_table is the same on all of them.
         by: the column of days, if the tables have several days. The result has it too and is ordered by it first.
+        is_narrow: leave out the columns of user_table and the preference lists, which `add_stored` adds.
 
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan, by)
-    if plan.preference_columns:
+    if plan.preference_columns and not is_narrow:
         lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top, by=by)
         wide = _left_join(wide, lists, [*by, USER_ID])
-    return _with_profile(_repeat(user_table, days), wide, USER_ID, ds, plan, by)
+    return _with_profile(_repeat(user_table, days), wide, USER_ID, ds, plan, by, is_narrow=is_narrow)
 
 
 def join_item_features(
@@ -67,6 +73,7 @@ def join_item_features(
     plan: FeaturePlan,
     days: ibis.Table | None = None,
     by: Sequence[str] = (),
+    is_narrow: bool = False,
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
@@ -77,7 +84,29 @@ def join_item_features(
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan, by)
-    return _with_profile(_repeat(item_table, days), wide, ITEM_ID, ds, plan, by)
+    return _with_profile(_repeat(item_table, days), wide, ITEM_ID, ds, plan, by, is_narrow=is_narrow)
+
+
+def add_stored(
+    rows: pa.RecordBatch, profile: pa.Table, lists: Mapping[str, pa.Array], entity: str, plan: FeaturePlan
+) -> pa.RecordBatch:
+    """Returns rows of the narrow table with the columns of their profiles and their preference lists, as the wide table has them.
+
+    Args:
+        rows: of `join_user_features` or `join_item_features` with `is_narrow`.
+        profile: the profiles of these users or items, in the same order; some may have none.
+        lists: of `rank_preferences` for these users, by attribute.
+    """
+    ids, known = rows.column(entity), ragged.combine_chunks(profile.column(entity))
+    if not known.equals(ids):
+        profile = profile.take(pc.index_in(ids, value_set=known))
+    columns: dict[str, pa.Array] = dict(zip(rows.schema.names, rows.columns, strict=True))
+    columns |= {name: ragged.combine_chunks(profile.column(name)) for name in profile.column_names if name != entity}
+    columns |= {names.preference(name): values for name, values in lists.items()}
+    source = [name for name in profile.column_names if name != entity]
+    return pa.RecordBatch.from_pydict(
+        {name: columns[name] for name in [FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]]}
+    )
 
 
 def _repeat(profile: ibis.Table, days: ibis.Table | None) -> ibis.Table:
@@ -105,12 +134,13 @@ def _statistics(
 
 
 def _with_profile(
-    profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan, by: Sequence[str]
+    profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan, by: Sequence[str], *, is_narrow: bool
 ) -> ibis.Table:
     key = [*by, entity]
     source = [name for name in profile.columns if name not in key]
-    generated = plan.generated(entity)
     check_generated_names(entity, source, plan)
+    if is_narrow:
+        source, plan = [], replace(plan, preference_columns=())
     joined = profile.outer_join(wide, key)
     either = {name: ibis.coalesce(joined[name], joined[f"{name}_right"]) for name in key}
     others = {*key, *(f"{name}_right" for name in key)}
@@ -119,7 +149,9 @@ def _with_profile(
     columns: dict[str, Any] = {FEATURE_DATE: day_text(day), **{name: rows[name] for name in key}}
     columns |= {name: rows[name] for name in source}
     columns |= _finish(rows, entity, day, plan)
-    return rows.select(**{name: columns[name] for name in [*by, FEATURE_DATE, entity, *source, *generated[1:]]}).order_by(key)
+    return rows.select(
+        **{name: columns[name] for name in [*by, FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]]}
+    ).order_by(key)
 
 
 def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> dict[str, Any]:

@@ -142,7 +142,20 @@ def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
 
 def contract_of(result: ibis.Table) -> pa.Schema:
     """Returns the types that every engine writes: the expression's own, without `large_` variants and nullability."""
-    return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])
+    return plain_schema(result.schema().to_pyarrow())
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Returns a schema without `large_` variants, nullability and metadata."""
+    return pa.schema([pa.field(column.name, _plain(column.type)) for column in schema])
+
+
+def has_plain_type(column: pa.Field) -> bool:
+    """Returns whether engines write a stored column with its own type: numbers, booleans, texts, and lists of them."""
+    kind = column.type
+    while pa.types.is_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind) or kind in (pa.float32(), pa.float64(), pa.bool_(), pa.string()))
 
 
 def kernel_schema(schema: pa.Schema, kernel: BatchKernel | None) -> pa.Schema:

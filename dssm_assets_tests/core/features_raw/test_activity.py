@@ -157,13 +157,18 @@ def test_count_counterparts_by_hand(con) -> None:
             "last_date": ["2024-01-03", "2024-01-02", "2024-01-03", "2024-01-01"],
         }
     )
-    users = run(con, count_counterparts(ibis.memtable(pairs), "user_id", "2024-01-03", [1, 3], ["click"]))
+    users = run(con, count_counterparts(ibis.memtable(pairs), "user_id", "2024-01-03", [1, 3], ["click"]).order_by("user_id"))
     assert users.to_pydict() == {
         "user_id": [1, 2],
         "click_distinct_items_1d": [1, 0],
         "click_distinct_items_3d": [2, 1],
     }
-    items = run(con, count_counterparts(ibis.memtable(as_text_ids(pairs)), "item_id", "2024-01-03", [3], ["click", "buy"]))
+    items = run(
+        con,
+        count_counterparts(ibis.memtable(as_text_ids(pairs)), "item_id", "2024-01-03", [3], ["click", "buy"]).order_by(
+            "item_id"
+        ),
+    )
     assert items.to_pydict() == {
         "item_id": ["10", "11"],
         "click_distinct_users_3d": [2, 1],

@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity
-from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
+from dssm_assets.core.features_raw.all_features import add_stored, join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import build_preferences
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, USER_ALL_FEATURE
@@ -94,6 +94,22 @@ def test_users_by_hand(con) -> None:
     assert out.column_names == list(USERS_EXPECTED)
     assert out.schema.field("expr_count_1d").type == pa.int64()
     assert out.schema.field("category_preference").type.value_type == pa.string()
+
+
+def test_narrow_rows_with_what_is_stored_are_the_wide_ones(con) -> None:
+    states = _states(con, False)
+    activity = {"user_activity": states["user"], "pair_activity": states["pairs"]}
+    narrow = run(con, join_user_features(ibis.memtable(USERS), **activity, ds=DS, plan=PLAN, is_narrow=True))
+    assert narrow.to_pydict() == {
+        name: column for name, column in USERS_EXPECTED.items() if name not in ("age", "category_preference")
+    }
+    (batch,) = narrow.combine_chunks().to_batches()
+    lists = {"category": pa.array([["a:1", "b:1"], [], []])}
+    made = add_stored(batch, USERS.sort_by("user_id"), lists, "user_id", PLAN)
+    assert made.to_pydict() == USERS_EXPECTED
+    assert made.schema.names == list(USERS_EXPECTED)
+    whole = pa.table({"user_id": batch.column("user_id"), "age": pa.array([40, 30, 20], pa.int64())})
+    assert add_stored(batch, whole, lists, "user_id", PLAN).column("age").to_pylist() == [40, 30, 20]
 
 
 def test_users_with_text_ids(con) -> None:

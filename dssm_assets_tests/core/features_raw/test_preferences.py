@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import WindowIncompleteError
-from dssm_assets.core.features_raw.preferences import list_preferences, roll_preferences
+from dssm_assets.core.features_raw.preferences import list_preferences, rank_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import at, log, run
 
 DAY0 = log(
@@ -56,6 +56,27 @@ def test_lists_are_ordered_cut_and_never_null(con) -> None:
         "category_preference": [["c:10", "a:2", "b:2"], []],
         "brand_preference": [[], ["x:3"]],
     }
+    ordered = state.sort_by([("user_id", "ascending"), ("attribute", "ascending"), ("value", "ascending")])
+    users = pa.array(["t", "u", "v"])
+    assert _rank(ordered, users, "category", 3) == [[], ["c:10", "a:2", "b:2"], []]
+    assert _rank(ordered, users, "brand", 3) == [[], [], ["x:3"]]
+    assert _rank(ordered, users, "colour", 3) == [[], [], []]
+    assert _rank(ordered.slice(0, 0), users, "brand", 3) == [[], [], []]
+    assert _rank(ordered.slice(0, 0), users.slice(0, 0), "brand", 3) == []
+
+
+def _rank(state: pa.Table, users: pa.Array, attribute: str, top: int) -> list[list[str]]:
+    """Returns the lists of a state in two parts with a dictionary each, as it is read."""
+    parts = [state.slice(0, len(state) // 2), state.slice(len(state) // 2)]
+    encoded = [_encode(part) for part in parts if len(part)] or [_encode(state)]
+    lists = rank_preferences(pa.concat_tables(encoded), users, attribute, top)
+    assert lists.type == pa.list_(pa.string())
+    return lists.to_pylist()
+
+
+def _encode(part: pa.Table) -> pa.Table:
+    columns = {name: part.column(name).combine_chunks() for name in part.column_names}
+    return pa.table(columns | {name: columns[name].dictionary_encode() for name in ("attribute", "value")})
 
 
 def test_lists_have_the_same_order_with_threads() -> None:
@@ -77,6 +98,9 @@ def test_lists_have_the_same_order_with_threads() -> None:
         results.append(engine.to_pyarrow(list_preferences(table, attributes=["category"], top=20)))
     assert results[0].equals(results[1])
     assert results[0].equals(results[2])
+    ordered = state.sort_by([("user_id", "ascending"), ("value", "ascending")])
+    ranked = _rank(ordered, results[0].column("user_id").combine_chunks(), "category", 20)
+    assert ranked == results[0].column("category_preference").to_pylist()
     first = results[0].column("category_preference")[0].as_py()
     parsed = [(-int(entry.rsplit(":", 1)[1]), entry.rsplit(":", 1)[0]) for entry in first]
     assert parsed == sorted(parsed)
