@@ -165,29 +165,37 @@ def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdI
         _refuse_bad_lists({name: table.column(name) for name in columns if name != col.USER_ID})
         users.update(table.column(col.USER_ID))
         items.update(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
-    if users.ids is None:
+    if not users:
         raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", "materialize user_history_fg for the window"))
     return users.index(), items.index()
 
 
 class _DistinctIds:
-    """The distinct ids of a column over days."""
+    """The distinct ids of a column over days, merged whenever as many are unmerged as merged."""
 
     def __init__(self, column: str) -> None:
         self._where = f"{_TABLE}, column {column}"
-        self.ids: pa.Array | None = None
+        self._parts: list[pa.Array] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
 
     def update(self, column: pa.Array | pa.ChunkedArray) -> None:
         found = pc.unique(comparable_ids(column, self._where))
-        if self.ids is not None:
-            refuse_type_change(self._where, self.ids.type, found.type)
-            found = pc.unique(pa.concat_arrays([self.ids, found]))
-        self.ids = found
+        if self._parts:
+            refuse_type_change(self._where, self._parts[0].type, found.type)
+        self._parts.append(found)
+        if sum(map(len, self._parts)) > 2 * len(self._parts[0]):
+            self._merge()
 
     def index(self) -> IdIndex:
         """Returns the ids in ascending order, so that the row of an id is its rank."""
-        assert self.ids is not None
-        return IdIndex(self.ids.take(pc.sort_indices(self.ids)), where=self._where)
+        ids = self._merge()
+        return IdIndex(ids.take(pc.sort_indices(ids)), where=self._where)
+
+    def _merge(self) -> pa.Array:
+        self._parts = [pc.unique(pa.concat_arrays(self._parts))]
+        return self._parts[0]
 
 
 def _count_events(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
