@@ -179,7 +179,9 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
         known = (seen_user >= 0) & (seen_item >= 0)
         warm_user[seen_user[seen_user >= 0]] = True
         warm_item[seen_item[seen_item >= 0]] = True
-        is_repeat |= np.isin(pairs, seen_user[known] * width + seen_item[known])
+        keys = seen_user[known] * width + seen_item[known]
+        places = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
+        is_repeat[places[pairs[places] == keys]] = True
     counts = np.bincount(pair_user, minlength=len(user_values))
     offsets = pa.array(offsets_of(counts).astype(np.int32))
 
