@@ -41,8 +41,8 @@ _DENSE_CELLS = 2**22
 """Scores kept at once when users are searched among all items."""
 _PRODUCT_USERS = 512
 """Users of one product at most: so many that the items are not read too often."""
-_PRODUCT_CELLS = 2**23
-"""Products kept at once."""
+_PRODUCT_CELLS = 2**18
+"""Products kept at once: few enough for the cache, where they are compared with a bound."""
 _SAMPLE_ITEMS = 2**14
 """Items of a sample at most."""
 _SAMPLE_STEP = 16
