@@ -232,16 +232,43 @@ class MergedScorer:
         return self.merge.name
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
-        own = [names.index(name) for name in self.merge.channels]
-        rows = [row for row, signal in enumerate(signals_of(names)) if signal.channel in self.merge.channels]
-        items = np.where(found.is_proposed[own].any(axis=0), found.items, -1)
-        return rank_candidates(self.merge, items, found.signals[rows], self.fill_order, k).items
+        return rank_candidates(self.merge, *self._candidates(user_rows), self.fill_order, k).items
 
     def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
         """Returns item_index int64 [B, K], the list without some items of each user."""
         ranked = self.top_items(user_rows, k + int(excluded.lengths.max(initial=0)))
         return keep_first(ranked, ~excluded.contains(np.arange(len(ranked))[:, None], ranked) & (ranked >= 0), k)
+
+    def rank_pairs(
+        self, user_rows: IntArray, pair_row: IntArray, pair_item: IntArray, excluded: Sequence[Exclusions], k: int
+    ) -> list[IntArray]:
+        """Returns the ranks of pairs, see `PairRanker`: how many other candidates of the user come first."""
+        items, signals = self._candidates(user_rows)
+        odds, count = log_odds(self.merge, signals), (items >= 0).sum(axis=1)
+        odds[items < 0] = -np.inf
+        pairs, column = np.nonzero((items[pair_row] == pair_item[:, None]) & (pair_item >= 0)[:, None])
+        row = pair_row[pairs]
+        others, own = odds[row], odds[row, column][:, None]
+        is_first = (others > own) | ((others == own) & (np.arange(items.shape[1]) < column[:, None]))
+        ranks = is_first.sum(axis=1)
+        found = []
+        for one in excluded:
+            is_full = count - one.lengths >= k  # no popular item beyond the candidates is in the list
+            found.append(np.where(is_full[pair_row], k, -1))
+            found[-1][pairs] = ranks
+            near = np.flatnonzero(ranks < k + one.lengths[row])
+            is_excluded = one.select_users(row[near]).contains(np.arange(len(near))[:, None], items[row[near]])
+            found[-1][pairs[near]] -= (is_first[near] & is_excluded).sum(axis=1)
+        return found
+
+    def _candidates(self, user_rows: IntArray) -> tuple[IntArray, list[Float64Array]]:
+        """Returns the candidates of the merge's channels, int64 [B, C], -1 where there is none, and their signals [B, C]."""
+        found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
+        own = [names.index(name) for name in self.merge.channels]
+        signals = [
+            values for name, values in zip(signals_of(names), found.signals, strict=True) if name.channel in self.merge.channels
+        ]
+        return np.where(found.is_proposed[own].any(axis=0), found.items, -1), signals
 
 
 class RankedItems(NamedTuple):
@@ -255,12 +282,14 @@ class RankedItems(NamedTuple):
     """int64 [B, K], of each among the candidates; -1 beyond them."""
 
 
-def rank_candidates(merge: Merge, items: IntArray, signals: Float64Array, fill_order: IntArray, k: int) -> RankedItems:
+def rank_candidates(
+    merge: Merge, items: IntArray, signals: Sequence[Float64Array] | Float64Array, fill_order: IntArray, k: int
+) -> RankedItems:
     """Returns the best candidates, equal ones by item_index, and the popular items that fill the lists up.
 
     Args:
         items: the candidates int64 [B, C], ascending but for -1.
-        signals: float64 [S, B, C], of the merge's channels.
+        signals: float64 [B, C] each, of the merge's channels.
         fill_order: int64 [I], what lists are filled up from.
     """
     odds = log_odds(merge, signals)
@@ -277,13 +306,13 @@ def rank_candidates(merge: Merge, items: IntArray, signals: Float64Array, fill_o
     return RankedItems(lists, scores, columns)
 
 
-def log_odds(merge: Merge, signals: Float64Array) -> Float64Array:
-    """Returns the log-odds float64 [B, C] of candidates by their signals float64 [S, B, C].
+def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Float64Array:
+    """Returns the log-odds float64 [B, C] of candidates by their signals, float64 [B, C] each.
 
     Term after term: a matrix product would round one candidate differently from the same one among others.
     """
     names = signals_of(merge.channels)
-    odds, product = np.full(signals.shape[1:], merge.intercept), np.empty(signals.shape[1:])
+    odds, product = np.full(signals[0].shape, merge.intercept), np.empty(signals[0].shape)
     for place, (name, values) in enumerate(zip(names, signals, strict=True)):
         slope = np.full(values.shape, merge.weights[Term(name)])
         for other, others in zip(names[place:], signals[place:], strict=True):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -21,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, no_exclusions
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import hits_column, ndcg_column
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
+from dssm_assets.core.evaluation.scorer import ExcludingScorer, PairRanker, Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Truth
 
 MOST_USERS: Final = 0.95
@@ -162,52 +163,101 @@ def rank_scorers(
 
 
 def rank_truth(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int) -> list[RankedLists]:
-    """Returns, for scorers of one block size, the rank of every truth pair, K if missed, in each kind of list.
-
-    A pair is looked up only in lists in which its item may be.
-    """
+    """Returns, for scorers of one block size, the rank of every truth pair, K if missed, in each kind of list."""
     ranks = [RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for _ in scorers]
-    may_be_listed = (np.ones_like(truth.is_repeat), ~truth.is_repeat, ~truth.is_known)
-    bounds = np.searchsorted(truth.pair_user, np.arange(truth.num_users + 1))
+    rankers = [partial(_rank_by_pairs, one) if isinstance(one, PairRanker) else partial(_rank_in_lists, one) for one in scorers]
     size = scorers[0].block_size
     for start in range(0, truth.num_users, size):
         users = np.arange(start, min(start + size, truth.num_users))
-        own, block = interacted.select_users(users), np.arange(bounds[start], bounds[users[-1] + 1])
-        for scorer, of_scorer in zip(scorers, ranks, strict=True):
-            lists = rank_items(scorer, users, own, k)
-            for rank, listed, top_items in zip(of_scorer, may_be_listed, lists, strict=True):
-                pairs = block[listed[block]]
-                rank[pairs] = hit_ranks(top_items, truth.pair_user[pairs] - start, truth.pair_item[pairs])
+        own, block = interacted.select_users(users), truth.users_from(start, start + size)
+        pairs = slice(*np.searchsorted(truth.pair_user, (start, start + size)))
+        is_different = _are_different(*own)[block.pair_user]  # few users have other items in all days than in the window
+        for rank_pairs, of_scorer in zip(rankers, ranks, strict=True):
+            for all_ranks, found in zip(of_scorer, rank_pairs(users, block, own, is_different, k), strict=True):
+                all_ranks[pairs] = found
     return ranks
 
 
-def rank_items(scorer: Scorer, users: IntArray, interacted: InteractedItems, k: int) -> RankedLists:
-    """Returns the lists of all items, and those without each user's own items of the window and of all days.
+def _rank_in_lists(
+    scorer: Scorer, users: IntArray, truth: Truth, own: InteractedItems, is_different: Mask, k: int
+) -> RankedLists:
+    """Returns the ranks of the truth pairs of a block by its lists.
 
-    One ranking serves all three: a longer list without the own items begins with the best of the other items. It is longer by
-    the number of own items that MOST_USERS have, at most by K. Users who lose more than that are ranked again. A user with no
-    other items in all days than in the window has one list for both.
+    A pair is looked up only in lists in which its item may be: those without own items are made for users of whom the ranking has
+    a pair, or has perhaps lost one to more own items than it has room for.
+    """
+    ranking, row, item = rank_items(scorer, users, own.history, k), truth.pair_user, truth.pair_item
+    places, length = hit_ranks(ranking.items, row, item), ranking.items.shape[1]
+
+    def rank_without(excluded: Exclusions, is_wanted: Mask) -> IntArray:
+        ranks = np.full(len(row), k)
+        pairs = np.flatnonzero(is_wanted & ((places < length) | (excluded.lengths[row] > length - k)))
+        rows, place = np.unique(row[pairs], return_inverse=True)
+        ranks[pairs] = hit_ranks(ranking.lists_without(excluded, rows), place, item[pairs])
+        return ranks
+
+    without_window = rank_without(own.window, ~truth.is_repeat)
+    without_history = rank_without(own.history, is_different & ~truth.is_known)
+    return RankedLists(
+        np.minimum(places, k),
+        without_window,
+        np.where(truth.is_known | is_different, without_history, without_window),
+    )
+
+
+def _rank_by_pairs(
+    scorer: PairRanker, users: IntArray, truth: Truth, own: InteractedItems, is_different: Mask, k: int
+) -> RankedLists:
+    """Returns the ranks of the truth pairs of a block by what the scorer says of each."""
+    row, item = truth.pair_user, truth.pair_item
+    kinds = [no_exclusions(len(users)), own.window, *([own.history] if is_different.any() else [])]
+    found = scorer.rank_pairs(users, row, item, kinds, k)
+    for ranks, excluded in zip(found, kinds, strict=True):
+        if len(pairs := np.flatnonzero(ranks < 0)):
+            rows, place = np.unique(row[pairs], return_inverse=True)
+            lists = scorer.top_items_without(users[rows], k, excluded.select_users(rows))
+            ranks[pairs] = hit_ranks(lists, place, item[pairs])
+    everything, without_window, without_history = (np.minimum(ranks, k) for ranks in (*found, found[-1])[:3])
+    return RankedLists(everything, np.where(truth.is_repeat, k, without_window), np.where(truth.is_known, k, without_history))
+
+
+class Ranking(NamedTuple):
+    """The first items of B users by one scorer, more than K."""
+
+    scorer: Scorer
+    users: IntArray
+    """int64 [B], rows of the evaluated users."""
+    items: IntArray
+    """int64 [B, L], best first, -1 after the last."""
+    k: int
+
+    def lists_without(self, own: Exclusions, rows: IntArray) -> IntArray:
+        """Returns int64 [R, K], the lists of the users in some rows, without each user's own items (of all B users)."""
+        return _leave_out(self.scorer, self.users[rows], self.items[rows], own.select_users(rows), self.k)
+
+
+def rank_items(scorer: Scorer, users: IntArray, history: Exclusions, k: int) -> Ranking:
+    """Returns a ranking that gives the lists of all items, and those without each user's own items.
+
+    A longer list without the own items begins with the best of the other items. It is longer by the number of own items that
+    MOST_USERS have, at most by K. Users who lose more than that are ranked again.
 
     Args:
         users: rows of the evaluated users [B].
+        history: their own items.
     """
-    spare = min(int(np.quantile(interacted.history.lengths, MOST_USERS, method="higher")), k)
-    ranked = scorer.top_items(users, k + spare)
-    without_window = _leave_out(scorer, users, ranked, interacted.window, k)
-    without_history = without_window.copy()
-    if len(rows := _find_different(*interacted)):
-        own = interacted.history.select_users(rows)
-        without_history[rows] = _leave_out(scorer, users[rows], ranked[rows], own, k)
-    return RankedLists(ranked[:, :k], without_window, without_history)
+    spare = min(int(np.quantile(history.lengths, MOST_USERS, method="higher")), k)
+    return Ranking(scorer, users, scorer.top_items(users, k + spare), k)
 
 
-def _find_different(one: Exclusions, other: Exclusions) -> IntArray:
-    """Returns the users whose items are not the same in both, or not in the same order."""
+def _are_different(one: Exclusions, other: Exclusions) -> Mask:
+    """Returns bool [U], the users whose items are not the same in both, or not in the same order."""
     is_same = one.lengths == other.lengths
     rows = np.flatnonzero(is_same)
     left, right = one.select_users(rows), other.select_users(rows)
     is_same[rows[left.users[left.indices != right.indices]]] = False
-    return np.flatnonzero(~is_same)
+    result: Mask = ~is_same
+    return result
 
 
 def _leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions, k: int) -> IntArray:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions, no_exclusions
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
-from dssm_assets.core.evaluation.hits import InteractedItems, count_hits, hit_ranks, rank_items
+from dssm_assets.core.evaluation.hits import InteractedItems, count_hits, hit_ranks
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.schema import check_schema
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, ranked_lists, slow_hits, truth_of
 
 
 def test_hit_ranks_by_hand() -> None:
@@ -58,7 +58,7 @@ def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject
     history = [items | data.draw(ITEMS_OF_A_USER) for items in window]
     lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
     past = InteractedItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
-    found = rank_items(FixedScorer(lists), np.arange(users), past, k)
+    found = ranked_lists(FixedScorer(lists), users, past, k)
     for row, order in enumerate(orders):
         for ranked, dropped in zip(found, (set(), window[row], history[row]), strict=True):
             free = [item for item in order if item not in dropped]
@@ -77,7 +77,7 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
     monkeypatch.setattr("dssm_assets.core.evaluation.hits.MAX_ENTRIES", 200)
     lists = np.tile(np.arange(400), (40, 1))
     past = InteractedItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
-    found = rank_items(Recording(lists), np.arange(40), past, 5)
+    found = ranked_lists(Recording(lists), 40, past, 5)
     assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
     assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
     assert asked[0] == (40, 10)

@@ -7,13 +7,18 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.channels.merge import DescribedUsers, MergedScorer, default_merges
+from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
+from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
-from dssm_assets.core.evaluation.hits import InteractedItems, hit_ranks, rank_items
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
+from dssm_assets.core.evaluation.hits import InteractedItems, rank_truth
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
-from dssm_assets.core.evaluation.scorer import Scorer, model_scorer
-from dssm_assets_tests.core.evaluation.worlds import fitted_scorers
+from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer, model_scorer
+from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, item_events, user_items
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:
@@ -67,7 +72,7 @@ def random_interactions(rng: np.random.Generator, events: int) -> Interactions:
     return read_interactions(pa.table(columns), pa.array(np.arange(NUM_USERS)), pa.array(np.arange(NUM_ITEMS)))
 
 
-def random_model(rng: np.random.Generator) -> Scorer:
+def random_model(rng: np.random.Generator) -> ModelScorer:
     """Few distinct vectors, none of zeros, so that many scores tie; the last user has no vector."""
 
     def vectors_of(side: str, count: int) -> pa.Table:
@@ -84,6 +89,17 @@ def full_ranking(scorer: Scorer, dropped: set[tuple[int, int]]) -> list[list[int
     return [[item for item in row if item >= 0 and (user, item) not in dropped] for user, row in enumerate(whole)]
 
 
+def merged_scorers(model: ModelScorer, recent: Interactions, window: Interactions, history: Interactions) -> list[Scorer]:
+    """Returns merged lists of short channels, of which some users have fewer candidates than K."""
+    events = [item_events(one) for one in (window, recent, history)]
+    users_per_item = np.bincount(window.item_index, minlength=NUM_ITEMS)
+    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), 7, min_common_users=2))
+    own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
+    channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)
+    merges = default_merges([channel.name for channel in channels])
+    return [MergedScorer(merge, DescribedUsers(channels), shared.popular_order) for merge in merges]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     """Every user looks for every item and for one outside the corpus, in each kind of list."""
@@ -91,15 +107,19 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     recent, window, history = (random_interactions(rng, events) for events in (30, 400, 900))
     rows: IntArray = np.repeat(np.arange(NUM_USERS), NUM_ITEMS + 1)
     items = np.tile(np.arange(-1, NUM_ITEMS), NUM_USERS)
-    seen, ever = (set(zip(one.user_index.tolist(), one.item_index.tolist(), strict=True)) for one in (window, history))
     past = InteractedItems(window.exclusions(NUM_USERS), history.exclusions(NUM_USERS))
-    settings = Evaluation(cooccurrence_neighbors=7)
-    for scorer in (random_model(rng), *fitted_scorers(window, recent, history, settings)):
-        found = rank_items(scorer, np.arange(NUM_USERS), past, K)
-        for lists, dropped in zip(found, (set(), seen, ever), strict=True):
+    is_repeat, is_known = (own.contains(rows, items) for own in past)
+    users = pa.array([f"u{user}" for user in range(NUM_USERS)])
+    truth = Truth(users, np.ones(NUM_USERS, bool), rows, items, np.ones(len(rows), bool), is_repeat, is_known)
+    seen, ever = (set(zip(one.user_index.tolist(), one.item_index.tolist(), strict=True)) for one in (window, history))
+    model = random_model(rng)
+    baselines = fitted_scorers(window, recent, history, Evaluation(cooccurrence_neighbors=7))
+    for scorer in (model, *baselines, *merged_scorers(model, recent, window, history)):
+        (found,) = rank_truth([scorer], truth, past, K)
+        for ranks, dropped in zip(found, (set(), seen, ever), strict=True):
             ranking = full_ranking(scorer, dropped)
             expected = [
                 ranking[user].index(item) if item in ranking[user][:K] else K
                 for user, item in zip(rows.tolist(), items.tolist(), strict=True)
             ]
-            assert hit_ranks(lists, rows, items).tolist() == expected, (scorer.name, len(dropped))
+            assert ranks.tolist() == expected, (scorer.name, len(dropped))

@@ -13,6 +13,7 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, UserItems, recent_items
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
+from dssm_assets.core.evaluation.hits import InteractedItems, RankedLists, rank_items
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -65,6 +66,13 @@ def fitted_scorers(window: Interactions, recent: Interactions, history: Interact
         item_events(window), item_events(recent), item_events(history), user_items(window), lambda: iter([history]), settings
     )
     return baseline_scorers(fit_baselines(data), window, history)
+
+
+def ranked_lists(scorer: Scorer, num_users: int, past: InteractedItems, k: int) -> RankedLists:
+    """Returns the lists int64 [U, K] of all items, and those without each user's items of the window and of the history."""
+    users = np.arange(num_users)
+    ranking = rank_items(scorer, users, past.history, k)
+    return RankedLists(ranking.items[:, :k], *(ranking.lists_without(own, users) for own in past))
 
 
 def truth_of(day: Sequence[tuple[Any, Any]], window: Sequence[tuple[Any, Any]], corpus: Sequence[Any]) -> Truth:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.hits import InteractedItems, rank_items
+from dssm_assets.core.evaluation.hits import InteractedItems
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import Scorer
-from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
+from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions, ranked_lists
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]
 USERS = ["n", "u", "v"]
@@ -38,6 +38,6 @@ def scorers(settings: Evaluation | None = None) -> dict[str, Scorer]:
 def lists(name: str, k: int, scope: Scope = Scope.ALL, settings: Evaluation | None = None) -> dict[str, str]:
     """Returns user -> list of a baseline in a scope, as one string of items."""
     past = InteractedItems(*(interactions(rows, USERS, ITEMS).exclusions(len(USERS)) for rows in (WINDOW, HISTORY)))
-    found = rank_items(scorers(settings)[name], np.arange(len(USERS)), past, k).in_scope(scope)
+    found = ranked_lists(scorers(settings)[name], len(USERS), past, k).in_scope(scope)
     assert found.dtype == np.int64
     return {user: "".join(ITEMS[item] for item in row if item >= 0) for user, row in zip(USERS, found.tolist(), strict=True)}
