@@ -20,7 +20,7 @@ from dssm_assets.core.features_raw.plan import ATTRIBUTE, FIRST_EVENT_TIME_MS, L
 from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
-from dssm_assets.steps.day_groups import GROUP_DAYS, Inputs, group_days, has_own_day, read_together, write_days, write_group
+from dssm_assets.steps.day_groups import GROUP_DAYS, Inputs, group_days, has_own_day, read_together, write_group
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target, has_plain_type, plain_schema
@@ -329,17 +329,16 @@ def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
 
 
 def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Lists the positive events of each user on each day."""
-    written = write_days(
-        workspace,
-        raw_feature_tables.USER_HISTORY,
-        days,
-        log.collect_user_history,
-        {"behavior": "behavior"},
-        positive_events=workspace.config.events.positive,
-        history_columns=workspace.config.raw_features.history_columns,
-    )
-    yield from map(StepResult, written)
+    """Lists the positive events of each user on each day, in this process if it is a long day."""
+    spec, extra = raw_feature_tables.USER_HISTORY, list(workspace.config.raw_features.history_columns)
+    arguments: dict[str, Any] = {"positive_events": workspace.config.events.positive, "history_columns": extra}
+    for group in group_days(workspace, days, {"behavior": "behavior"}):
+        if len(group) > 1 or workspace.engine.is_distributed:
+            yield from map(StepResult, write_group(workspace, spec, group, log.collect_user_history, None, (), **arguments))
+            continue
+        ds, inputs = group[0]
+        events = workspace.tables.read(inputs["behavior"], [col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT_TIME_MS, *extra])
+        yield StepResult(workspace.write_table(spec, ds, log.list_user_history(events, **arguments), inputs.values()))
 
 
 def user_all_feature(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -225,5 +225,6 @@ def count_counterparts(
     for event in events:
         for days in statistic_days:
             inside = (pairs[EVENT] == event) & (pairs[LAST_DATE] >= first_day_text(day, days))
-            columns[event_distinct(entity, event, days)] = pairs.count(where=inside)  # DuckDB's sum takes twice the memory
+            # A sum takes twice the memory in DuckDB, and count(where=) a quarter more time.
+            columns[event_distinct(entity, event, days)] = inside.ifelse(1, ibis.null("int8")).count()
     return pairs.group_by(*by, entity).agg(**columns)

@@ -12,7 +12,9 @@ from typing import Any
 import ibis
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, EVENT_TIMES_MS, HOUR, ITEM_ID, ITEM_IDS, USER_ID, WEEKDAY
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw.local_time import hour_and_weekday
@@ -131,3 +133,17 @@ def collect_user_history(
         lists[name] = positive[name].cast("string").collect(order_by=order, include_null=True)
     key = [*by, USER_ID]
     return positive.group_by(key).agg(**lists).order_by(key)
+
+
+def list_user_history(behavior: pa.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> pa.Table:
+    """Returns what `collect_user_history` does, of a day's log in memory that is stored in the order of its key.
+
+    One stable sort by user orders all lists: DuckDB orders each list by itself and takes three times as long.
+    """
+    positive = behavior.filter(pc.is_in(behavior.column(EVENT), value_set=pa.array(positive_events, pa.string())))
+    rows = positive.take(pc.sort_indices(positive.column(USER_ID)))
+    users = pc.run_end_encode(ragged.combine_chunks(rows.column(USER_ID)))
+    offsets = np.append(0, users.run_ends.to_numpy())
+    listed = {ITEM_IDS: ITEM_ID, EVENT_TIMES_MS: EVENT_TIME_MS, **{name: name for name in history_columns}}
+    lists = {name: ragged.build_lists(ragged.combine_chunks(rows.column(column)), offsets) for name, column in listed.items()}
+    return pa.table({USER_ID: users.values, **lists})

@@ -125,7 +125,9 @@ def rank_preferences(state: pa.Table, users: pa.Array, attribute: str, top: int)
     attributes = ragged.combine_chunks(state.column(ATTRIBUTE))
     rows = state.filter(pc.equal(attributes.indices, pc.index(attributes.dictionary, attribute)))
     counts, values = rows.column(COUNT).to_numpy(), ragged.combine_chunks(rows.column(VALUE))
-    user, base = find_positions(ragged.combine_chunks(rows.column(USER_ID)), users), counts.max(initial=0) + 1
+    runs = pc.run_end_encode(ragged.combine_chunks(rows.column(USER_ID)))
+    entries = np.diff(runs.run_ends.to_numpy(), prepend=0)
+    user, base = np.repeat(find_positions(runs.values, users), entries), counts.max(initial=0) + 1
     # The state has a user's values in ascending order, in which a stable sort leaves those with equal counts.
     order = np.argsort(user * base - counts, kind="stable")
     lengths = np.bincount(user, minlength=len(users))
