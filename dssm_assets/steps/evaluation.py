@@ -2,7 +2,7 @@
 
 Read `ground_truth`, `hit_counts`, `hit_rate_detail`, `total_hit_rate` in this order; what the report adds to the rates follows.
 
-Does not belong here: what a day's scoring reads and runs (`scoring.py`; imported by the steps that need it, because it loads torch,
+Does not belong here: what a day's scoring reads and runs (`scoring.py`; imported by the steps that need it, because it loads scipy,
 which `ground_truth` and `total_hit_rate` do without), definitions (`core/evaluation`).
 """
 

@@ -13,8 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.steps.workspace import Workspace, WorkspaceHandle
 
@@ -57,8 +55,11 @@ def run_parallel(
     """
     processes = workspace.config.evaluation.num_processes
     is_single = min(processes, len(tasks)) <= 1
-    handle = WorkspaceHandle.from_workspace(workspace)
-    make = partial(build, workspace) if is_single else partial(_build_in_process, handle, build, inputs)
+    if is_single:
+        return run_tasks(partial(build, workspace), tasks, 1, 1)
+    import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
+
+    make = partial(_build_in_process, WorkspaceHandle.from_workspace(workspace), build, inputs)
     return run_tasks(make, tasks, processes, torch.get_num_threads())
 
 
@@ -104,6 +105,8 @@ _WORKER: dict[str, Any] = {}
 
 def _start_worker(make: Callable[[], Any], num_threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
+    import torch
+
     torch.set_num_threads(num_threads)
     _WORKER["worker"] = make()
 
