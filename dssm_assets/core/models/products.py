@@ -1,8 +1,7 @@
 """Products of float32 matrices: by torch, or by numpy where that is faster.
 
 torch multiplies by Intel's MKL, which leaves AVX-512 unused on processors of AMD and is half as fast there as the OpenBLAS of
-numpy. The latter then multiplies on one thread, because its threads and those of torch would wait for each other; on one thread
-it is as fast as MKL on two.
+numpy. On several threads nothing is gained: those of OpenBLAS and of torch wait for each other.
 
 Shapes: R rows, D width, C columns.
 """
@@ -20,14 +19,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 _BY_NUMPY: Final = ContextVar("by_numpy", default=False)
-_MOST_THREADS: Final = 2
 
 
 def is_numpy_faster() -> bool:
     """Returns whether numpy multiplies faster than torch, by the processor and the number of torch's threads."""
     processor = torch.cpu.get_capabilities()
     has_unused = str(processor.get("cpu_name", "")).startswith("AMD") and bool(processor.get("avx512_f"))
-    return has_unused and torch.get_num_threads() <= _MOST_THREADS
+    return has_unused and torch.get_num_threads() == 1
 
 
 @contextmanager

@@ -76,13 +76,12 @@ def test_numpy_has_one_thread_while_it_multiplies() -> None:
     ("name", "has_avx512", "threads", "is_faster"),
     [
         ("AMD EPYC 9R45", True, 1, True),
-        ("AMD EPYC 9R45", True, 2, True),
-        ("AMD EPYC 9R45", True, 3, False),
+        ("AMD EPYC 9R45", True, 2, False),
         ("AMD EPYC 7R13", False, 1, False),
         ("Intel(R) Xeon(R) Platinum 8488C", True, 1, False),
     ],
 )
-def test_numpy_is_faster_with_few_threads_where_mkl_leaves_avx512_unused(
+def test_numpy_is_faster_on_one_thread_where_mkl_leaves_avx512_unused(
     monkeypatch: pytest.MonkeyPatch, name: str, has_avx512: bool, threads: int, is_faster: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name, "avx512_f": has_avx512})
