@@ -320,8 +320,8 @@ def _propose_above_bound(
     """
     num_users, step = len(users), corpus.sample_step
     sample = users @ corpus.sample_items.T
-    is_sampled = excluded.indices % step == 0
-    sample[excluded.users[is_sampled], excluded.indices[is_sampled] // step] = -np.inf
+    of_user, is_sampled = excluded.users, excluded.indices % step == 0
+    sample[of_user[is_sampled], excluded.indices[is_sampled] // step] = -np.inf
     above = int(count / step + 4 * (count / step) ** 0.5 + 4)
     most = 4 * above * step
     bounds = np.full((num_users, 1), np.finfo(np.float32).min)  # -inf is no candidate
@@ -331,16 +331,15 @@ def _propose_above_bound(
     for start in range(0, len(corpus), width):
         chunk = corpus.quick_items[start : start + width]
         scores = np.matmul(users, chunk.T, out=products[: num_users * len(chunk)].reshape(num_users, len(chunk)))
-        is_here = (excluded.indices >= start) & (excluded.indices < start + len(chunk))
-        scores[excluded.users[is_here], excluded.indices[is_here] - start] = -np.inf
-        is_above = scores >= bounds
-        if np.count_nonzero(is_above) > most * num_users:  # equal scores of many items: their cells would fill the memory
-            of_user = np.count_nonzero(is_above, axis=1)
-            counts += np.where(of_user > most, of_user, 0)
-        is_above[counts > most] = False
-        cells = np.flatnonzero(is_above)
+        if len(excluded.indices):
+            is_here = (excluded.indices >= start) & (excluded.indices < start + len(chunk))
+            scores[of_user[is_here], excluded.indices[is_here] - start] = -np.inf
+        cells = np.flatnonzero(scores >= bounds)
         rows, columns = np.divmod(cells, len(chunk))
         counts += np.bincount(rows, minlength=num_users)
+        if counts.max() > most:  # equal scores of many items: their cells would fill the memory
+            is_kept = counts[rows] <= most
+            cells, rows, columns = cells[is_kept], rows[is_kept], columns[is_kept]
         found.append((rows, columns + start, np.take(scores, cells)))
     rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     items, floor = _best_of_rows(rows, columns, values, num_users, count)
