@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from dssm_assets.core.errors import PartitionReplacedError
+from dssm_assets.core.errors import Fault, PartitionReplacedError, SchemaError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import read_bytes
@@ -227,7 +227,8 @@ class TableStore:
     def read_ascending(self, manifest: Manifest, key: str, *, as_dictionaries: Sequence[str] = ()) -> AscendingRows:
         """Returns a reader of a partition that is stored in the order of a key; for `as_dictionaries` see `batches`."""
         schema = self.open(manifest, as_dictionaries=as_dictionaries).schema.remove_metadata()
-        return AscendingRows(self.batches(manifest, as_dictionaries=as_dictionaries), key, schema)
+        where = f"partition {manifest.key}, column {key}"
+        return AscendingRows(self.batches(manifest, as_dictionaries=as_dictionaries), key, schema, where=where)
 
     def _open_file(self, manifest: Manifest, path: str) -> Any:
         """Returns a file open for reading; a local one without Python in every read: histories are hundreds of small files."""
@@ -242,13 +243,17 @@ class TableStore:
 class AscendingRows:
     """Rows that are stored in the order of a key, each of which is read and returned once."""
 
-    def __init__(self, batches: Iterator[pa.RecordBatch], key: str, schema: pa.Schema) -> None:
+    def __init__(self, batches: Iterator[pa.RecordBatch], key: str, schema: pa.Schema, *, where: str) -> None:
         self.schema = schema
-        self._batches, self._key = batches, key
+        self._batches, self._key, self._where = batches, key, where
         self._waiting = schema.empty_table()
 
     def read_through(self, last: Any) -> pa.Table:
-        """Returns the next rows, up to the key `last`; None: none of them."""
+        """Returns the next rows, up to the key `last`; None: none of them.
+
+        Raises:
+            SchemaError: the rows are in another order.
+        """
         if last is None:
             return self.schema.empty_table()
         while not len(self._waiting) or self._waiting.column(self._key)[-1].as_py() <= last:
@@ -256,6 +261,11 @@ class AscendingRows:
             if batch is None:
                 break
             self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch]).cast(self.schema)])
+            keys = self._waiting.column(self._key)
+            if pc.any(pc.less(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))).as_py():
+                raise SchemaError(
+                    Fault(self._where, "ascending values", "a smaller one after a larger", "materialize it again")
+                )
         count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
         rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
         return rows

@@ -282,6 +282,14 @@ def test_ascending_rows_are_each_returned_once(tables, monkeypatch):
     assert read == [[], [1, 2, 2], [], [5], [6], []]
 
 
+@pytest.mark.parametrize("users", ["ba", "acb"])
+def test_ascending_rows_refuse_another_order(tables, monkeypatch, users):
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
+    manifest = tables.write(NOTES, DS, notes(*((user, 0, None) for user in users)))
+    with pytest.raises(SchemaError, match=f"{NOTES.name}.*user_id.*ascending.*To fix: materialize it again"):
+        tables.read_ascending(manifest, "user_id").read_through("z")
+
+
 def test_ascending_rows_of_an_empty_table(tables):
     reader = tables.read_ascending(tables.write(NOTES, DS, notes()), "user_id")
     assert reader.read_through("u").equals(notes())
