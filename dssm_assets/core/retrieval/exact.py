@@ -327,14 +327,15 @@ def _propose_above_bound(
     bounds = np.full((num_users, 1), np.finfo(np.float32).min)  # -inf is no candidate
     if above < sample.shape[1]:
         bounds = np.maximum(bounds, np.partition(sample, sample.shape[1] - above, axis=1)[:, sample.shape[1] - above, None])
-    counts, found, width = np.zeros(num_users, np.int64), [], len(products) // num_users
+    counts, found, width = np.zeros(num_users, np.int64), [], min(len(products) // num_users, len(corpus))
+    bounds = np.ascontiguousarray(np.broadcast_to(bounds, (num_users, width)))  # numpy would copy them for each product
     for start in range(0, len(corpus), width):
         chunk = corpus.quick_items[start : start + width]
         scores = np.matmul(users, chunk.T, out=products[: num_users * len(chunk)].reshape(num_users, len(chunk)))
         if len(excluded.indices):
             is_here = (excluded.indices >= start) & (excluded.indices < start + len(chunk))
             scores[of_user[is_here], excluded.indices[is_here] - start] = -np.inf
-        cells = np.flatnonzero(scores >= bounds)
+        cells = np.flatnonzero(scores >= bounds[:, : len(chunk)])
         rows, columns = np.divmod(cells, len(chunk))
         counts += np.bincount(rows, minlength=num_users)
         if counts.max() > most:  # equal scores of many items: their cells would fill the memory
