@@ -43,7 +43,7 @@ _PRODUCT_USERS = 512
 """Users of one product at most: so many that the items are not read too often."""
 _PRODUCT_CELLS = 2**18
 """Products kept at once: few enough for the cache, where they are compared with a bound."""
-_SAMPLE_ITEMS = 2**14
+_SAMPLE_ITEMS = 2**13
 """Items of a sample at most."""
 _SAMPLE_STEP = 16
 """Each how many-th score of a row gives the bound above which the best ones are looked for."""

@@ -39,7 +39,7 @@ def own_history_scorer(name: str, own: Interactions, order: IntArray) -> OwnHist
     Args:
         order: what lists are filled up from.
     """
-    best_first = np.lexsort((own.item_index, -own.last_time_ms, -own.count, own.user_index))
+    best_first = np.lexsort((-own.last_time_ms, -own.count, own.user_index))  # stable, and items ascend
     return OwnHistoryScorer(name, own.indptr, own.item_index[best_first], order)
 
 
