@@ -17,7 +17,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, prepare_vectors
 
-_ITEMS_AT_ONCE: Final = 512
+_ITEMS_AT_ONCE: Final = 2048
 """Items scored at once, which stay in the cache."""
 
 
