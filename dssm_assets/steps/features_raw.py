@@ -16,7 +16,14 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.features_raw import activity, all_features, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.local_time import QueryDay, window_start
-from dssm_assets.core.features_raw.plan import ATTRIBUTE, FIRST_EVENT_TIME_MS, LAST_DATE, LAST_EVENT_TIME_MS, FeaturePlan
+from dssm_assets.core.features_raw.plan import (
+    ATTRIBUTE,
+    DAYS_SINCE_LAST_EVENT,
+    FIRST_EVENT_TIME_MS,
+    LAST_DATE,
+    LAST_EVENT_TIME_MS,
+    FeaturePlan,
+)
 from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
@@ -31,6 +38,8 @@ SETTINGS = "settings"
 DAYS = "days"
 MAX_CHANGES: Final = 1 << 17
 """Rows of the state before and changes by the log that are added up in memory at most, to roll several days at once."""
+MAX_EVENTS: Final = 1 << 22
+"""Rows of a day's log whose events are listed in memory at most."""
 
 
 @dataclass(frozen=True)
@@ -329,11 +338,12 @@ def _no_preferences(workspace: Workspace, ds: str) -> StepResult:
 
 
 def user_history(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Lists the positive events of each user on each day, in this process if it is a long day."""
+    """Lists the positive events of each user on each day, in this process if it is a long day that fits into memory."""
     spec, extra = raw_feature_tables.USER_HISTORY, list(workspace.config.raw_features.history_columns)
     arguments: dict[str, Any] = {"positive_events": workspace.config.events.positive, "history_columns": extra}
     for group in group_days(workspace, days, {"behavior": "behavior"}):
-        if len(group) > 1 or workspace.engine.is_distributed:
+        rows = sum(inputs["behavior"].rows for _, inputs in group)
+        if len(group) > 1 or rows > MAX_EVENTS or workspace.engine.is_distributed:
             yield from map(StepResult, write_group(workspace, spec, group, log.collect_user_history, None, (), **arguments))
             continue
         ds, inputs = group[0]
@@ -412,9 +422,10 @@ def _join_day(
         last = users[-1].as_py() if len(users) else None
         lists: dict[str, pa.Array] = {}
         if counts is not None:
-            read = counts.read_through(last)
+            read, is_active = counts.read_through(last), batch.column(DAYS_SINCE_LAST_EVENT).is_valid().to_numpy(False)
             lists = {
-                name: preferences.rank_preferences(read, users, name, plan.preference_top) for name in plan.preference_columns
+                name: preferences.rank_preferences(read, users, is_active, name, plan.preference_top)
+                for name in plan.preference_columns
             }
         return all_features.add_stored(batch, profiles.read_through(last).cast(schema), lists, entity, plan)
 

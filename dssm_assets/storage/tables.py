@@ -247,6 +247,7 @@ class AscendingRows:
         self.schema = schema
         self._batches, self._key, self._where = batches, key, where
         self._waiting = schema.empty_table()
+        self._last_key: Any = None
 
     def read_through(self, last: Any) -> pa.Table:
         """Returns the next rows, up to the key `last`; None: none of them.
@@ -256,19 +257,26 @@ class AscendingRows:
         """
         if last is None:
             return self.schema.empty_table()
-        while not len(self._waiting) or self._waiting.column(self._key)[-1].as_py() <= last:
+        parts = [self._waiting]
+        while not len(parts[-1]) or parts[-1].column(self._key)[-1].as_py() <= last:
             batch = next(self._batches, None)
             if batch is None:
                 break
-            self._waiting = pa.concat_tables([self._waiting, pa.Table.from_batches([batch]).cast(self.schema)])
-            keys = self._waiting.column(self._key)
-            if pc.any(pc.less(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))).as_py():
-                raise SchemaError(
-                    Fault(self._where, "ascending values", "a smaller one after a larger", "materialize it again")
-                )
+            self._check_order(batch.column(self._key))
+            parts.append(pa.Table.from_batches([batch]).cast(self.schema))
+        self._waiting = pa.concat_tables(parts)
         count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
         rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
         return rows
+
+    def _check_order(self, keys: pa.Array) -> None:
+        """Checks the keys of the next rows."""
+        if not len(keys):
+            return
+        is_ascending = self._last_key is None or self._last_key <= keys[0].as_py()
+        if not is_ascending or pc.any(pc.less(keys.slice(1), keys.slice(0, len(keys) - 1))).as_py():
+            raise SchemaError(Fault(self._where, "ascending values", "a smaller one after a larger", "materialize it again"))
+        self._last_key = keys[-1].as_py()
 
 
 def bounds_of_groups(metadata: pq.FileMetaData, column: str) -> list[tuple[Any, Any] | None]:

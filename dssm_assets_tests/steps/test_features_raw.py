@@ -181,3 +181,12 @@ def test_without_preference_columns_the_table_is_empty_with_its_contract(tmp_pat
         [("user_id", pa.string()), ("attribute", pa.string()), ("value", pa.string()), ("count", pa.int64())]
     )
     assert table.num_rows == 0
+
+
+def test_history_of_a_day_is_the_same_listed_in_memory_and_by_the_engine(tmp_path, monkeypatch):
+    workspace = workspace_with(tmp_path, [OTHER, *BUSY[1:]], {"events": {"positive": ["buy", "click"]}})
+    (here,) = features_raw.user_history(workspace, DAYS[:1])
+    monkeypatch.setattr(features_raw, "MAX_EVENTS", 1)
+    (there,) = features_raw.user_history(workspace, DAYS[:1])
+    assert here.manifest.rows == 2
+    assert here.manifest.digest == there.manifest.digest

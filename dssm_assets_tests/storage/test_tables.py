@@ -290,6 +290,13 @@ def test_ascending_rows_refuse_another_order(tables, monkeypatch, users):
         tables.read_ascending(manifest, "user_id").read_through("z")
 
 
+def test_ascending_rows_refuse_a_key_below_those_already_returned(tables, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
+    reader = tables.read_ascending(tables.write(NOTES, DS, notes(*((user, 0, None) for user in "bcad"))), "user_id")
+    with pytest.raises(SchemaError, match="ascending"):
+        [reader.read_through(last) for last in "cz"]
+
+
 def test_ascending_rows_of_an_empty_table(tables):
     reader = tables.read_ascending(tables.write(NOTES, DS, notes()), "user_id")
     assert reader.read_through("u").equals(notes())

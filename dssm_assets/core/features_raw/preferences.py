@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ids import find_positions
+from dssm_assets.core.arrays.ragged import Mask
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
 from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
 from dssm_assets.core.features_raw.plan import ATTRIBUTE, DS, preference
@@ -114,26 +115,30 @@ def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top:
     return preferences.group_by(*by, USER_ID).agg(**lists).order_by(*by, USER_ID)
 
 
-def rank_preferences(state: pa.Table, users: pa.Array, attribute: str, top: int) -> pa.Array:
+def rank_preferences(state: pa.Table, users: pa.Array, is_active: Mask, attribute: str, top: int) -> pa.Array:
     """Returns the list of each user for one attribute, list<string> [R], as `list_preferences` does.
 
     Args:
         state: some users' rows of the state, in its order; attributes and values dictionary-encoded.
-        users: distinct ids [R] in ascending order, those of the state among them.
+        users: distinct ids [R] in ascending order.
+        is_active: bool [R], users with activity; the lists of others are empty.
     """
     state = state.unify_dictionaries().combine_chunks()
     attributes = ragged.combine_chunks(state.column(ATTRIBUTE))
     rows = state.filter(pc.equal(attributes.indices, pc.index(attributes.dictionary, attribute)))
-    counts, values = rows.column(COUNT).to_numpy(), ragged.combine_chunks(rows.column(VALUE))
     runs = pc.run_end_encode(ragged.combine_chunks(rows.column(USER_ID)))
-    entries = np.diff(runs.run_ends.to_numpy(), prepend=0)
-    user, base = np.repeat(find_positions(runs.values, users), entries), counts.max(initial=0) + 1
+    places = find_positions(runs.values, users)
+    user = np.repeat(np.where(np.append(is_active, False)[places], places, -1), np.diff(runs.run_ends.to_numpy(), prepend=0))
+    if not (is_listed := user >= 0).all():
+        user, rows = user[is_listed], rows.filter(pa.array(is_listed))
+    counts, values = rows.column(COUNT).to_numpy(), ragged.combine_chunks(rows.column(VALUE))
+    base = counts.max(initial=0) + 1
     # The state has a user's values in ascending order, in which a stable sort leaves those with equal counts.
     order = np.argsort(user * base - counts, kind="stable")
     lengths = np.bincount(user, minlength=len(users))
     rank = np.arange(len(order)) - np.repeat(ragged.offsets_of(lengths)[:-1], lengths)
     kept = order[rank < top]
-    pairs = pa.array(values.indices.to_numpy()[kept] * base + counts[kept]).dictionary_encode()
+    pairs = pa.array(values.indices.to_numpy()[kept].astype(np.int64) * base + counts[kept]).dictionary_encode()
     value, count = np.divmod(pairs.dictionary.to_numpy(), base)
     texts = pc.binary_join_element_wise(values.dictionary.take(pa.array(value)), pa.array(count).cast(pa.string()), ":")
     return ragged.build_lists(texts.take(pairs.indices), ragged.offsets_of(np.minimum(lengths, top)))

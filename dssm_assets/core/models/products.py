@@ -30,7 +30,10 @@ def is_numpy_faster() -> bool:
 
 @contextmanager
 def by_numpy(is_on: bool) -> Iterator[None]:
-    """Runs the block with products of float32 matrices in the CPU's memory by numpy, if it is on."""
+    """Runs the block with products of float32 matrices in the CPU's memory by numpy, if it is on.
+
+    The limit of numpy's threads holds for the whole process: blocks of several threads must not overlap.
+    """
     if not is_on:
         yield
         return
@@ -75,7 +78,7 @@ def map_rows(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if not _is_by_numpy(inputs) or torch.is_autocast_enabled("cpu"):
         return torch.nn.functional.linear(inputs, weight, bias)
-    rows: Tensor = _RowMap.apply(inputs.reshape(-1, inputs.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
+    rows: Tensor = _RowMap.apply(inputs.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]
     return rows.view(*inputs.shape[:-1], len(weight))
 
 

@@ -33,7 +33,7 @@ Bindable: TypeAlias = Manifest | list[Manifest] | ByDay | pa.Table
 
 
 BatchKernel: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
-"""A function of record batches that treats each row independently, so that batch sizes do not matter."""
+"""A function of record batches, which it gets once each and in order; their sizes do not change its rows."""
 PartKernel: TypeAlias = Callable[[pa.Table, int], tuple[pa.Table, Any]]
 """A function of consecutive rows of a partition and the position of the first one; returns a table and a report."""
 ReportKernel: TypeAlias = Callable[[pa.Table, int], Any]

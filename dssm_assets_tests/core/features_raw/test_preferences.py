@@ -69,9 +69,30 @@ def _rank(state: pa.Table, users: pa.Array, attribute: str, top: int) -> list[li
     """Returns the lists of a state in two parts with a dictionary each, as it is read."""
     parts = [state.slice(0, len(state) // 2), state.slice(len(state) // 2)]
     encoded = [_encode(part) for part in parts if len(part)] or [_encode(state)]
-    lists = rank_preferences(pa.concat_tables(encoded), users, attribute, top)
+    lists = rank_preferences(pa.concat_tables(encoded), users, np.ones(len(users), bool), attribute, top)
     assert lists.type == pa.list_(pa.string())
     return lists.to_pylist()
+
+
+def test_ranked_lists_are_those_of_users_with_activity() -> None:
+    """User 1 has a profile alone, and user 9 not even that: joining the lists to the statistics leaves both out."""
+    state = pa.table(
+        {"user_id": [1, 2, 9], "attribute": ["brand"] * 3, "value": ["x", "y", "z"], "count": pa.array([3, 2, 1], pa.int64())}
+    )
+    users, is_active = pa.array([1, 2, 3]), np.array([False, True, True])
+    assert rank_preferences(_encode(state), users, is_active, "brand", 2).to_pylist() == [[], ["y:2"], []]
+
+
+def test_ranked_lists_of_many_values_with_high_counts() -> None:
+    """Value and count are one number of 64 bits: 2^17 values times counts up to 2^17 exceed 32."""
+    size = 1 << 17
+    values = [f"v{number:06d}" for number in range(size)]
+    state = pa.table(
+        {"user_id": np.ones(size, np.int64), "attribute": ["brand"] * size, "value": values, "count": np.arange(1, size + 1)}
+    )
+    assert rank_preferences(_encode(state), pa.array([1]), np.array([True]), "brand", 1).to_pylist() == [
+        [f"v{size - 1:06d}:{size}"]
+    ]
 
 
 def _encode(part: pa.Table) -> pa.Table:
