@@ -259,15 +259,30 @@ class AscendingRows:
             return self.schema.empty_table()
         parts = [self._waiting]
         while not len(parts[-1]) or parts[-1].column(self._key)[-1].as_py() <= last:
-            batch = next(self._batches, None)
-            if batch is None:
+            if (part := self._read_batch()) is None:
                 break
-            self._check_order(batch.column(self._key))
-            parts.append(pa.Table.from_batches([batch]).cast(self.schema))
+            parts.append(part)
         self._waiting = pa.concat_tables(parts)
         count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
         rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
         return rows
+
+    def peek_key(self) -> Any:
+        """Returns the key of the last row that waits, of the next batch if none does; None after the last row.
+
+        Raises:
+            SchemaError: the rows are in another order.
+        """
+        while not len(self._waiting) and (part := self._read_batch()) is not None:
+            self._waiting = part
+        return self._last_key if len(self._waiting) else None
+
+    def _read_batch(self) -> pa.Table | None:
+        batch = next(self._batches, None)
+        if batch is None:
+            return None
+        self._check_order(batch.column(self._key))
+        return pa.Table.from_batches([batch]).cast(self.schema)
 
     def _check_order(self, keys: pa.Array) -> None:
         """Checks the keys of the next rows."""

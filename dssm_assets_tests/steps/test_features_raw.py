@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.errors import WindowIncompleteError
+from dssm_assets.core.errors import SchemaError, WindowIncompleteError
 from dssm_assets.core.features_raw.raw_feature_tables import BEHAVIOR
 from dssm_assets.steps import features_raw
 from dssm_assets.steps.workspace import days_between, open_workspace
@@ -79,10 +79,27 @@ def test_rolled_state_equals_rebuilt_state_byte_for_byte(tmp_path_factory, log):
     rolled = workspace_with(tmp_path_factory.mktemp("rolled"), log)
     rebuilt = workspace_with(tmp_path_factory.mktemp("rebuilt"), log)
     for state in STATES:
-        assert make(rolled, state, DAYS) == dict.fromkeys(DAYS, "rolled")
+        for days in (DAYS[:3], *([ds] for ds in DAYS[3:])):  # several days with one query, and days alone
+            assert make(rolled, state, days) == dict.fromkeys(days, "rolled")
         # Without the state of the previous day the last day is rebuilt from all days.
         assert make(rebuilt, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
         assert digest(rebuilt, state, DAYS[-1]) == digest(rolled, state, DAYS[-1]), state
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_of_several_row_groups_equals_the_rebuilt_state(tmp_path, monkeypatch, state):
+    for module in ("tables", "engines.duckdb"):
+        monkeypatch.setattr(f"dssm_assets.storage.{module}.ROW_GROUP_ROWS", 2)
+    log = [
+        [(user, item, "buy", 0, 1.5, item) for user in users for item in "xyz"] for users in ("bcf", "aef", "dg", "", "h", "cg")
+    ]
+    workspace = workspace_with(tmp_path, log)
+    for ds in DAYS:
+        make(workspace, state, [ds])
+    rolled = digest(workspace, state, DAYS[-1])
+    workspace.tables.partitions.remove(state, DAYS[-2])
+    assert make(workspace, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
+    assert digest(workspace, state, DAYS[-1]) == rolled
 
 
 BUSY = [[("u", "x", "buy", 1000, 1.0, "red"), ("v", "y", "click", 2000, None, None)] for _ in DAYS]
@@ -190,3 +207,13 @@ def test_history_of_a_day_is_the_same_listed_in_memory_and_by_the_engine(tmp_pat
     (there,) = features_raw.user_history(workspace, DAYS[:1])
     assert here.manifest.rows == 2
     assert here.manifest.digest == there.manifest.digest
+
+
+def test_ids_of_another_type_than_in_the_state_are_refused(tmp_path):
+    workspace = workspace_with(tmp_path, BUSY, {"raw_features": {"statistic_days": [30], "preference_days": 30}})
+    make(workspace, "user_preferences", DAYS[:5])
+    workspace.tables.write(BEHAVIOR, DAYS[5], behavior_day(5, BUSY[5]).set_column(1, "user_id", pa.array([1, 2])))
+    with pytest.raises(
+        SchemaError, match=r"table user_preferences, column user_id.*string, as on the days before.*int64.*To fix"
+    ):
+        make(workspace, "user_preferences", DAYS[5:])

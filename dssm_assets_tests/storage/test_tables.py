@@ -282,6 +282,13 @@ def test_ascending_rows_are_each_returned_once(tables, monkeypatch):
     assert read == [[], [1, 2, 2], [], [5], [6], []]
 
 
+def test_ascending_rows_name_the_last_key_that_waits(tables, monkeypatch):
+    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
+    reader = tables.read_ascending(tables.write(NOTES, DS, notes(*((user, 0, None) for user in "abbcd"))), "user_id")
+    read = [(last, len(reader.read_through(last))) for last in iter(reader.peek_key, None)]
+    assert read == [("b", 3), ("c", 1), ("d", 1)]
+
+
 @pytest.mark.parametrize("users", ["ba", "acb"])
 def test_ascending_rows_refuse_another_order(tables, monkeypatch, users):
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)

@@ -32,6 +32,7 @@ def roll_preferences(
     previous: ibis.Table | None,
     preference_columns: Sequence[str],
     positive_events: Sequence[str],
+    is_change: bool = False,
 ) -> ibis.Table:
     """Returns the preference state of day D from that of D-1, by one union of signed contributions and one group-by.
 
@@ -41,11 +42,13 @@ def roll_preferences(
         previous: state of day D-1 with the same preference_columns, positive_events and window; None only if D is the first
             day with data.
         preference_columns: item attributes, at least one.
+        is_change: returns what the day adds to the previous state, which is not given, for `signed_days.sum_by_key`.
 
     Raises:
         WindowIncompleteError: a day leaves although there is no previous state.
     """
-    check_step("user_preferences", windows=[0], leaving={0: leaving}, previous=previous)
+    if not is_change:
+        check_step("user_preferences", windows=[0], leaving={0: leaving}, previous=previous)
     parts = _contributions(today, preference_columns, positive_events, sign=1)
     if leaving is not None:
         parts += _contributions(leaving, preference_columns, positive_events, sign=-1)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.features_raw.local_time import shift_day
 from dssm_assets.core.features_raw.plan import DS
@@ -161,6 +162,25 @@ class _Running:
         state = self._state[keys]
         found = pa.array(state, mask=None if self._how is np.add else state == self._neutral)
         return found if self._texts is None else self._texts.take(found)
+
+
+def sum_by_key(rows: pa.Table, key: Sequence[str], column: str) -> pa.Table:
+    """Returns one row per key, ordered by it, with the sum of a column; the key is dictionary-encoded.
+
+    Args:
+        rows: of a state and of what is added to it, without nulls.
+        key: columns of the key, plain or dictionary-encoded.
+        column: an int64 column.
+    """
+    keys = {name: ragged.combine_chunks(rows.column(name).dictionary_encode().unify_dictionaries()) for name in key}
+    codes = np.zeros(len(rows), np.int64)
+    for values in keys.values():
+        ranks = np.argsort(pc.sort_indices(values.dictionary).to_numpy())
+        codes = codes * len(ranks) + ranks[values.indices.to_numpy()]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    merged = pa.table({name: values.take(pa.array(order[starts])) for name, values in keys.items()})
+    return merged.append_column(column, pa.array(np.add.reduceat(rows.column(column).to_numpy()[order], starts)))
 
 
 def check_no_negative(table: pa.Table | pa.RecordBatch, state: str) -> None:

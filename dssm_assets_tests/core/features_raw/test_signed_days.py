@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from dssm_assets.core.features_raw.signed_days import list_moves, running_states
+from dssm_assets.core.features_raw.signed_days import list_moves, running_states, sum_by_key
 
 DAYS = ["2024-01-02", "2024-01-03", "2024-01-04"]
 
@@ -45,3 +45,17 @@ def test_days_without_any_key_have_empty_states():
     none = pa.schema([("ds", pa.string()), ("user_id", pa.int64()), ("count", pa.int64()), ("position", pa.int64())])
     states = list(running_states(none.empty_table(), DAYS, ["user_id"], sums=["count"]))
     assert [(ds, table.num_rows, table.column_names) for ds, table in states] == [(ds, 0, ["user_id", "count"]) for ds in DAYS]
+
+
+def test_rows_are_summed_by_key_in_its_order():
+    kind = pa.schema([("user_id", pa.int64()), ("event", pa.dictionary(pa.int32(), pa.string())), ("count", pa.int64())])
+    state = pa.table([[1, 2, 2], ["buy", "buy", "click"], [3, 1, 7]], schema=kind)
+    changed = pa.table([[0, 2], ["click", "buy"], [4, -1]], schema=kind)
+    summed = sum_by_key(pa.concat_tables([state, changed]), ["user_id", "event"], "count")
+    assert [tuple(row.values()) for row in summed.to_pylist()] == [
+        (0, "click", 4),
+        (1, "buy", 3),
+        (2, "buy", 0),
+        (2, "click", 7),
+    ]
+    assert sum_by_key(state.slice(0, 0), ["user_id", "event"], "count").num_rows == 0
