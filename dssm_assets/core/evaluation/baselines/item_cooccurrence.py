@@ -119,7 +119,7 @@ def fit_all_neighbors(
     by_item = transpose(users, allocate)
     users_per_item = np.maximum(np.diff(by_item.starts), 1)
     if of_items is not None:
-        by_item = by_item.keep(of_items)
+        by_item = by_item.keep(of_items, allocate)
     rare_first = np.argsort(users_per_item, kind="stable").astype(np.int32)
     by_rarity = _renumber_items(users, np.argsort(rare_first).astype(np.int32), allocate)
     fits = [_Neighbors(users.num_items, num_neighbors, allocate, least) for least in min_common_users]
@@ -193,11 +193,15 @@ class ItemUsers:
     users: NDArray[np.int32]
     item_pairs: IntArray
 
-    def keep(self, is_kept: Mask) -> ItemUsers:
+    def keep(self, is_kept: Mask, allocate: Allocate) -> ItemUsers:
         """Returns the users of some items (bool [I]); the others have none."""
-        lengths = np.diff(self.starts)
-        users = self.users[np.repeat(is_kept, lengths)]
-        return ItemUsers(offsets_of(lengths * is_kept), users, self.item_pairs * is_kept)
+        starts = offsets_of(np.diff(self.starts) * is_kept)
+        users, end = allocate(int(starts[-1]), np.int32), 0
+        for item, user in _pair_blocks(self.starts, self.users):
+            kept = user[is_kept[item]]
+            users[end : end + len(kept)] = kept
+            end += len(kept)
+        return ItemUsers(starts, users, self.item_pairs * is_kept)
 
 
 def transpose(users: UserItems, allocate: Allocate) -> ItemUsers:
@@ -208,13 +212,13 @@ def transpose(users: UserItems, allocate: Allocate) -> ItemUsers:
         allocate: makes the array of E users.
     """
     count, item_pairs = np.zeros(users.num_items, np.int64), np.zeros(users.num_items, np.int64)
-    for user, item in _pair_blocks(users):
+    for user, item in _pair_blocks(users.starts, users.items):
         count += np.bincount(item, minlength=users.num_items)
         lengths = users.starts[user + 1] - users.starts[user]
         item_pairs += np.bincount(item, weights=lengths, minlength=users.num_items).astype(np.int64)
     starts = offsets_of(count)
     result, free = allocate(len(users.items), np.int32), starts[:-1].copy()
-    for user, item in _pair_blocks(users):
+    for user, item in _pair_blocks(users.starts, users.items):
         order = np.argsort(item, kind="stable")
         found, first, counts = np.unique(item[order], return_index=True, return_counts=True)
         result[np.arange(len(item)) + np.repeat(free[found] - first, counts)] = user[order]
@@ -222,13 +226,13 @@ def transpose(users: UserItems, allocate: Allocate) -> ItemUsers:
     return ItemUsers(starts, result, item_pairs)
 
 
-def _pair_blocks(users: UserItems) -> Iterator[tuple[IntArray, NDArray[np.int32]]]:
-    """Yields users and items of about BLOCK_PAIRS pairs at a time, in order."""
-    for low in range(0, len(users.items), BLOCK_PAIRS):
-        high = min(low + BLOCK_PAIRS, len(users.items))
-        first, last = np.searchsorted(users.starts, (low, high - 1), side="right") - 1
-        bounds = np.clip(users.starts[first : last + 2], low, high)
-        yield np.repeat(np.arange(first, last + 1), np.diff(bounds)), users.items[low:high]
+def _pair_blocks(starts: IntArray, values: NDArray[np.int32]) -> Iterator[tuple[IntArray, NDArray[np.int32]]]:
+    """Yields rows and values, those of row r are values[starts[r] : starts[r + 1]], about BLOCK_PAIRS at a time, in order."""
+    for low in range(0, len(values), BLOCK_PAIRS):
+        high = min(low + BLOCK_PAIRS, len(values))
+        first, last = np.searchsorted(starts, (low, high - 1), side="right") - 1
+        bounds = np.clip(starts[first : last + 2], low, high)
+        yield np.repeat(np.arange(first, last + 1), np.diff(bounds)), values[low:high]
 
 
 def _even_ranges(sizes: IntArray) -> Iterator[tuple[int, int]]:

@@ -78,6 +78,7 @@ def test_neighbours_equal_a_dense_computation(key_bits: int, monkeypatch: pytest
 @pytest.mark.parametrize("pairs", [1, 50, 10**6])
 def test_neighbors_of_some_items_are_their_rows_alone(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_cooccurrence, "FIT_PAIRS", pairs)
+    monkeypatch.setattr(item_cooccurrence, "BLOCK_PAIRS", pairs)
     has = np.random.Generator(np.random.PCG64(5)).random((40, 30)) < 0.2
     items = UserItems(np.append(0, np.cumsum(has.sum(axis=1))), np.nonzero(has)[1].astype(np.int32), 30)
     wanted = np.arange(30) % 3 == 0
