@@ -12,9 +12,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, offsets_of, ranges, repeat_rows
 from dssm_assets.core.channels.weights_table import to_table
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, UserItems, recent_items
@@ -23,21 +25,23 @@ from dssm_assets.core.evaluation.interactions import Interactions, interactions_
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.steps.channels import read_merges, shared_arrays
+from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.served_vectors import BundleInputs
-from dssm_assets.steps.workspace import Workspace, start_of_day_ms, window_days
+from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, write_arrow
+from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 8192
 
 
 def write_channels(
-    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, scratch: ScratchArrays, folder: Path
+    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, items: IdIndex, scratch: ScratchArrays, folder: Path
 ) -> bool:
     """Writes the files of the channels, if they are switched on; returns whether they are.
 
     Args:
         history: of all users, up to the end of the bundle's day.
-        num_items: items of the bundle.
+        items: of the bundle, by row.
         scratch: makes large arrays.
     """
     settings = workspace.config.channels
@@ -51,7 +55,7 @@ def write_channels(
         "weights": to_table([merge for merge in merges if merge.name == MERGED]).to_pylist(),
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    shared = shared_arrays(_fit_data(workspace, inputs, history, num_items, scratch))
+    shared = shared_arrays(_fit_data(workspace, inputs, history, items, scratch))
     neighbors = pa.table(
         {
             ItemChannelColumn.WINDOW_EVENTS: pa.array(shared["window_events"], pa.int64()),
@@ -64,16 +68,20 @@ def write_channels(
     )
     write_arrow(folder / BundleFile.ITEM_CHANNELS, neighbors.schema, neighbors.combine_chunks().to_batches())
     user_ids = combine_chunks(workspace.tables.read(inputs.users, [col.USER_ID]).column(0))
-    write_arrow(folder / BundleFile.OWN_ITEMS, _OWN_SCHEMA, _own_items(history, user_ids, num_items))
+    write_arrow(folder / BundleFile.OWN_ITEMS, _OWN_SCHEMA, _own_items(history, user_ids, len(items)))
     return True
 
 
 def _fit_data(
-    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, scratch: ScratchArrays
+    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, items: IdIndex, scratch: ScratchArrays
 ) -> FitData:
-    """Returns what `read_fit_data` does, of the day after the bundle's: from the events that its vectors were computed from."""
-    settings, calendar = workspace.config.evaluation, workspace.config.calendar
-    # The events of a stored day lie in it.
+    """Returns what `read_fit_data` does, of the day after the bundle's: from the events that its vectors were computed from.
+
+    These do not tell their stored day: where it is another one than that of an event's time, the days are read once more.
+    """
+    if not all(_has_own_times(workspace, day) for day in inputs.history):
+        return read_fit_data(workspace, inputs.next_day, items.ids, history.users.ids, scratch)
+    settings, calendar, num_items = workspace.config.evaluation, workspace.config.calendar, len(items)
     since = [
         start_of_day_ms(window_days(inputs.next_day, days)[0], calendar.timezone)
         for days in (workspace.config.window.days, settings.recent_days)
@@ -84,24 +92,34 @@ def _fit_data(
     def read_items() -> Iterator[NDArray[np.int32]]:
         for starts, ends in _user_blocks(history):
             own = slice(starts[0], ends[-1])
-            items, times = history.item_index[own], history.event_time_ms[own]
-            for row, first_ms in enumerate((*since, times.min(initial=0))):
-                events[row] += np.bincount(items[(items >= 0) & (times >= first_ms)], minlength=num_items)
+            rows, times = history.item_index[own], history.event_time_ms[own]
+            for place, first_ms in enumerate((*since, times.min(initial=0))):
+                events[place] += np.bincount(rows[(rows >= 0) & (times >= first_ms)], minlength=num_items)
             counts, kept = recent_items(_read_block(history, starts, ends, num_items, since[0]))
             lengths.append(counts)
             yield kept
 
-    items = scratch.concat(read_items(), np.int32)
+    kept_items = scratch.concat(read_items(), np.int32)
     return FitData(
         window_events=events[0],
         recent_events=events[1],
         history_events=events[2],
-        user_items=UserItems(offsets_of(np.concatenate(lengths)), items, num_items),
+        user_items=UserItems(offsets_of(np.concatenate(lengths)), kept_items, num_items),
         read_history=lambda: (_read_block(history, *block, num_items) for block in _user_blocks(history)),
         settings=settings,
         allocate=scratch,
         seed=workspace.config.seed,
     )
+
+
+def _has_own_times(workspace: Workspace, day: Manifest) -> bool:
+    """Returns whether all events of a stored day of user history lie in that day; a source may file some under another one."""
+    start_ms, end_ms = (start_of_day_ms(ds, workspace.config.calendar.timezone) for ds in (day.ds, day_before(day.ds, -1)))
+    for batch in workspace.tables.batches(day, [col.EVENT_TIMES_MS]):
+        times = pc.list_flatten(batch.column(0)).to_numpy()
+        if times.min(initial=start_ms) < start_ms or times.max(initial=start_ms) >= end_ms:
+            return False
+    return True
 
 
 def _user_blocks(history: HistoryCsr) -> Iterator[tuple[IntArray, IntArray]]:

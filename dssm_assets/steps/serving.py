@@ -106,7 +106,7 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
         scratch = ScratchArrays(place)
         history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, scratch)
         users = write_users(workspace, inputs, history, folder)
-        has_channels = write_channels(workspace, inputs, history, len(items.index), scratch, folder)
+        has_channels = write_channels(workspace, inputs, history, items.index, scratch, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
     shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
     faiss.write_index(shipped.index, str(folder / BundleFile.ITEM_INDEX))

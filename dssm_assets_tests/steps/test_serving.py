@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -13,8 +14,12 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.features.generator import FeatureGenerator
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
+from dssm_assets.steps.channels import shared_arrays
+from dssm_assets.steps.scoring import read_fit_data
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, open_workspace
+from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import VECTORS, PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
@@ -106,6 +111,26 @@ def test_popular_items_are_those_of_the_window_that_ends_on_the_day(served: tupl
     expected = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     popular = PlainBundle(served[0]).table("popular_items.arrow").to_pylist()
     assert [(row["item_id"], row["count"]) for row in popular] == expected
+
+
+@pytest.mark.parametrize("late_days", [0, WINDOW_DAYS])
+def test_items_of_channels_are_counted_by_stored_day(world: worlds.BuiltWorld, tmp_path: Path, late_days: int) -> None:
+    workspace = open_workspace(world.copy(tmp_path / "world"))
+    stored = workspace.tables.read(workspace.need("user_history_fg", EVALUATION_DAY))
+    times = stored.column("event_times_ms").to_pylist()
+    times[3] = [time - late_days * 86_400_000 for time in times[3]]  # filed under this day, but before the window
+    place, kind = stored.column_names.index("event_times_ms"), stored.schema.field("event_times_ms")
+    late = stored.set_column(place, kind, pa.array(times, kind.type))
+    workspace.tables.write(TableSpec("user_history_fg", "any", (), ()), EVALUATION_DAY, late)
+    publish_bundle(workspace)
+    bundle = PlainBundle(workspace)
+    found = bundle.table("item_channels.arrow").to_pydict()
+    ids, next_day = bundle.table("item_ids.arrow").column("item_id").combine_chunks(), day_before(EVALUATION_DAY, -1)
+    expected = shared_arrays(read_fit_data(workspace, next_day, ids, pa.array(worlds.users()), ScratchArrays(tmp_path)))
+    for name in ("window_events", "recent_events", "history_events", "window_users"):
+        assert found[name] == expected[name].tolist()
+    for column, values in (("neighbors", "items"), ("similarities", "similarities")):
+        assert found[column] == [part.tolist() for part in np.split(expected[values], expected["starts"][1:-1])]
 
 
 def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation_day(
