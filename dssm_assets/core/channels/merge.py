@@ -232,43 +232,18 @@ class MergedScorer:
         return self.merge.name
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        return rank_candidates(self.merge, *self._candidates(user_rows), self.fill_order, k).items
-
-    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        """Returns item_index int64 [B, K], the list without some items of each user."""
-        ranked = self.top_items(user_rows, k + int(excluded.lengths.max(initial=0)))
-        return keep_first(ranked, ~excluded.contains(np.arange(len(ranked))[:, None], ranked) & (ranked >= 0), k)
-
-    def rank_pairs(
-        self, user_rows: IntArray, pair_row: IntArray, pair_item: IntArray, excluded: Sequence[Exclusions], k: int
-    ) -> list[IntArray]:
-        """Returns the ranks of pairs, see `PairRanker`: how many other candidates of the user come first."""
-        items, signals = self._candidates(user_rows)
-        odds, count = log_odds(self.merge, signals), (items >= 0).sum(axis=1)
-        odds[items < 0] = -np.inf
-        pairs, column = np.nonzero((items[pair_row] == pair_item[:, None]) & (pair_item >= 0)[:, None])
-        row = pair_row[pairs]
-        others, own = odds[row], odds[row, column][:, None]
-        is_first = (others > own) | ((others == own) & (np.arange(items.shape[1]) < column[:, None]))
-        ranks = is_first.sum(axis=1)
-        found = []
-        for one in excluded:
-            is_full = count - one.lengths >= k  # no popular item beyond the candidates is in the list
-            found.append(np.where(is_full[pair_row], k, -1))
-            found[-1][pairs] = ranks
-            near = np.flatnonzero(ranks < k + one.lengths[row])
-            is_excluded = one.select_users(row[near]).contains(np.arange(len(near))[:, None], items[row[near]])
-            found[-1][pairs[near]] -= (is_first[near] & is_excluded).sum(axis=1)
-        return found
-
-    def _candidates(self, user_rows: IntArray) -> tuple[IntArray, list[Float64Array]]:
-        """Returns the candidates of the merge's channels, int64 [B, C], -1 where there is none, and their signals [B, C]."""
         found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
         own = [names.index(name) for name in self.merge.channels]
         signals = [
             values for name, values in zip(signals_of(names), found.signals, strict=True) if name.channel in self.merge.channels
         ]
-        return np.where(found.is_proposed[own].any(axis=0), found.items, -1), signals
+        items = np.where(found.is_proposed[own].any(axis=0), found.items, -1)
+        return rank_candidates(self.merge, items, signals, self.fill_order, k).items
+
+    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
+        """Returns item_index int64 [B, K], the list without some items of each user."""
+        ranked = self.top_items(user_rows, k + int(excluded.lengths.max(initial=0)))
+        return keep_first(ranked, ~excluded.contains(np.arange(len(ranked))[:, None], ranked) & (ranked >= 0), k)
 
 
 class RankedItems(NamedTuple):

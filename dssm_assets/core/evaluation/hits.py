@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -22,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.evaluation.evaluation_tables import hits_column, ndcg_column
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.evaluation.scorer import ExcludingScorer, PairRanker, Scorer, keep_first
+from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Truth
 
 MOST_USERS: Final = 0.95
@@ -165,15 +164,14 @@ def rank_scorers(
 def rank_truth(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int) -> list[RankedLists]:
     """Returns, for scorers of one block size, the rank of every truth pair, K if missed, in each kind of list."""
     ranks = [RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for _ in scorers]
-    rankers = [partial(_rank_by_pairs, one) if isinstance(one, PairRanker) else partial(_rank_in_lists, one) for one in scorers]
     size = scorers[0].block_size
     for start in range(0, truth.num_users, size):
         users = np.arange(start, min(start + size, truth.num_users))
         own, block = interacted.select_users(users), truth.users_from(start, start + size)
         pairs = slice(*np.searchsorted(truth.pair_user, (start, start + size)))
         is_different = _are_different(*own)[block.pair_user]  # few users have other items in all days than in the window
-        for rank_pairs, of_scorer in zip(rankers, ranks, strict=True):
-            for all_ranks, found in zip(of_scorer, rank_pairs(users, block, own, is_different, k), strict=True):
+        for scorer, of_scorer in zip(scorers, ranks, strict=True):
+            for all_ranks, found in zip(of_scorer, _rank_in_lists(scorer, users, block, own, is_different, k), strict=True):
                 all_ranks[pairs] = found
     return ranks
 
@@ -203,22 +201,6 @@ def _rank_in_lists(
         without_window,
         np.where(truth.is_known | is_different, without_history, without_window),
     )
-
-
-def _rank_by_pairs(
-    scorer: PairRanker, users: IntArray, truth: Truth, own: InteractedItems, is_different: Mask, k: int
-) -> RankedLists:
-    """Returns the ranks of the truth pairs of a block by what the scorer says of each."""
-    row, item = truth.pair_user, truth.pair_item
-    kinds = [no_exclusions(len(users)), own.window, *([own.history] if is_different.any() else [])]
-    found = scorer.rank_pairs(users, row, item, kinds, k)
-    for ranks, excluded in zip(found, kinds, strict=True):
-        if len(pairs := np.flatnonzero(ranks < 0)):
-            rows, place = np.unique(row[pairs], return_inverse=True)
-            lists = scorer.top_items_without(users[rows], k, excluded.select_users(rows))
-            ranks[pairs] = hit_ranks(lists, place, item[pairs])
-    everything, without_window, without_history = (np.minimum(ranks, k) for ranks in (*found, found[-1])[:3])
-    return RankedLists(everything, np.where(truth.is_repeat, k, without_window), np.where(truth.is_known, k, without_history))
 
 
 class Ranking(NamedTuple):

@@ -5,7 +5,6 @@ Shapes: U evaluated users, B users of a block, M vectors per user, I items, D ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -51,25 +50,6 @@ class ExcludingScorer(Scorer, Protocol):
 
         Args:
             user_rows: rows of the evaluated users [B].
-            excluded: items of these B users.
-        """
-
-
-@runtime_checkable
-class PairRanker(ExcludingScorer, Protocol):
-    """A scorer that finds the rank of an item without a list of the best ones."""
-
-    def rank_pairs(
-        self, user_rows: IntArray, pair_row: IntArray, pair_item: IntArray, excluded: Sequence[Exclusions], k: int
-    ) -> list[IntArray]:
-        """Returns int64 [P] for each of the exclusions: the rank of each pair's item in the list without them.
-
-        K or more if it is not among the first K, -1 if only a list can tell. The rank of an excluded item means nothing.
-
-        Args:
-            user_rows: rows of the evaluated users [B].
-            pair_row: place of the pair's user among them [P].
-            pair_item: item_index [P], -1 for an item outside the corpus.
             excluded: items of these B users.
         """
 
