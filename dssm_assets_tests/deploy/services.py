@@ -1,7 +1,7 @@
 """The services of docker-compose.yaml as processes of this machine, each in a session of its own as in a container.
 
-A process gets only the environment from the file. Two things differ from a container:
-its network (so free ports are chosen for the object store's inner parts) and the image's entry point, which creates a
+A process gets only the environment from the file, and what chooses threads and numpy's kernels. Two things differ from a
+container: its network (so free ports are chosen for the object store's inner parts) and the image's entry point, which creates a
 database on first start.
 
 Belongs here: starting, asking for health, stopping, killing, measuring. Does not belong here: what the file says
@@ -181,7 +181,9 @@ class Services:
         ours = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(self.root), "LANG": "C.UTF-8"}
         ours["PYTHONPATH"] = str(DEPLOY.parent)  # the image has the package installed
         threads = {"OMP_NUM_THREADS": "1", "GOMAXPROCS": "1"}
-        return {**ours, **threads, **service.environment}
+        # Which kernels numpy multiplies with decides the last digits of a fit, and its tables are compared with local ones.
+        kernels = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+        return {**ours, **threads, **kernels, **service.environment}
 
     def _make_database(self, service: Service) -> None:
         """Does what the image's entry point does on an empty volume."""
