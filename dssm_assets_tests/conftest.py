@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
-import importlib
 import os
 import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,15 +134,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     is_selected = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or bool(config.option.keyword)
     return 0 if is_selected or config.option.markexpr != "not slow" else (os.cpu_count() or 1) + 1
-
-
-def pytest_sessionstart() -> None:
-    """Imports a share of the tests first, so that of several workers each compiles a part, and finds the rest compiled."""
-    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
-    if worker is not None:
-        for path in sorted(HERE.rglob("test_*.py"))[int(worker.removeprefix("gw")) :: workers]:
-            with suppress(ImportError, pytest.skip.Exception):  # such a module fails or is skipped when it is collected
-                importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:
