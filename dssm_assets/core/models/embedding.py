@@ -37,8 +37,8 @@ class Lookup:
 
     dim: int
     rows: IntArray  # [n]
-    offsets: IntArray  # [G + 1]
-    weights: FloatArray | None  # [n]; None: all 1
+    offsets: IntArray | None  # [G + 1]; None: every row is a bag of its own
+    weights: FloatArray | None  # [n]; None: all are 1
     pooled: Tensor  # [G, d], a leaf
 
 
@@ -145,25 +145,29 @@ class EmbeddingTables(nn.Module):
         for feature, indices in zip(features, values, strict=True):
             rows = np.where(indices > 0, indices + self.bases[feature.embedding_name], 0)
             table, positions = self.locate_rows(feature.embedding_dim, rows)
-            vectors = table.detach()[torch.from_numpy(positions).to(table.device)]
+            vectors = gather_rows(table, positions)
             if tape is not None:
                 vectors.requires_grad_(True)
-                tape.append(Lookup(feature.embedding_dim, rows, np.arange(len(rows) + 1, dtype=np.int64), None, vectors))
+                tape.append(Lookup(feature.embedding_dim, rows, None, None, vectors))
             parts.append(vectors)
         return torch.cat(parts, dim=1)
 
     def _pool(self, group: WidthGroup, inputs: TowerInput) -> Lookup:
-        index = inputs.singles[:, group.single_columns]  # [B, F]
-        rows = [np.where(index > 0, index + group.single_bases, 0).reshape(-1)]
-        lengths = [np.ones(rows[0].size, np.int64)]
-        weights = [np.ones(rows[0].size, np.float32)]
+        index = inputs.singles.take(group.single_columns, axis=1)  # [B, F]
+        single_rows = ((index + group.single_bases) * (index > 0)).reshape(-1)
+        if not group.bag_columns:
+            table, positions = self.locate_rows(group.dim, single_rows)
+            return Lookup(group.dim, single_rows, None, None, gather_rows(table, positions))
+        rows = [single_rows]
+        lengths = [np.ones(len(single_rows), np.int64)]
+        weights = [np.ones(len(single_rows), np.float32)]
         for column, base in zip(group.bag_columns, group.bag_bases, strict=True):
             bag = inputs.bags[column]
             rows.append(bag.values + base)
             lengths.append(np.diff(bag.offsets))
             weights.append(bag.weights)
         all_rows, offsets = np.concatenate(rows), offsets_of(np.concatenate(lengths))
-        weight = np.concatenate(weights) if group.bag_columns else None
+        weight = np.concatenate(weights)
         table, positions = self.locate_rows(group.dim, all_rows)
         return Lookup(group.dim, all_rows, offsets, weight, weighted_sums(table, positions, offsets, weight))
 
@@ -182,6 +186,13 @@ class EmbeddingTables(nn.Module):
             tuple(k for k, _ in bags),
             tuple(base for _, base in bags),
         )
+
+
+def gather_rows(table: Tensor, rows: IntArray) -> Tensor:
+    """Returns a copy of the given table rows [n, d]."""
+    if table.device.type == "cpu":  # for rows of a few values numpy is several times faster
+        return torch.from_numpy(table.detach().numpy().take(rows, axis=0))
+    return table.detach()[torch.from_numpy(rows).to(table.device)]
 
 
 def weighted_sums(table: Tensor, rows: IntArray, offsets: IntArray, weights: FloatArray | None) -> Tensor:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.arrays.ragged import IntArray, row_of_value
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
 from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, gather_rows, weighted_sums
 
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999
@@ -77,7 +77,7 @@ class RowwiseAdagrad(RowOptimiser):
             grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
             squares.index_copy_(0, found.rows, grown)
             change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
-            self._tables.table(found.dim).index_add_(0, found.rows, change)
+            _add_to_rows(self._tables.table(found.dim), found.rows, change)
 
     def state(self) -> dict[str, Tensor]:
         return {f"squares_{dim}": squares for dim, squares in self._squares.items()}
@@ -118,7 +118,7 @@ class RowwiseAdam(RowOptimiser):
             squares.index_copy_(0, rows, square)
             read_at.index_fill_(0, rows, step)
             size = (square / (1.0 - _SQUARE_DECAY**step)).sqrt() + _EPSILON
-            self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
+            _add_to_rows(self._tables.table(dim), rows, mean * (-rate / size)[:, None])
 
     def state(self) -> dict[str, Tensor]:
         named = {"mean": self._mean, "square": self._square, "read_at": self._read_at}
@@ -140,22 +140,37 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
 
     Values are sorted by (row, position), so each row's gradient is summed in one order whatever the number of threads.
     """
-    rows = np.concatenate([lookup.rows for lookup in found])
-    bag_counts = [len(lookup.offsets) - 1 for lookup in found]
-    bases = np.concatenate([[0], np.cumsum(bag_counts)[:-1]])
-    bags = np.concatenate([row_of_value(lookup.offsets) + base for lookup, base in zip(found, bases, strict=True)])
-    weights = None
-    if any(lookup.weights is not None for lookup in found):
-        ones = [np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights for lookup in found]
-        weights = np.concatenate(ones)
     gradients = torch.cat([_gradient(lookup) for lookup in found])  # [G, d]
-    sorted_rows, order = _sort_rows(rows)
+    sorted_rows, order = _sort_rows(np.concatenate([lookup.rows for lookup in found]))
     first = int(np.searchsorted(sorted_rows, 1))
     sorted_rows, order = sorted_rows[first:], order[first:]
-    starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
-    offsets = np.append(starts, len(sorted_rows))
-    summed = weighted_sums(gradients, bags[order], offsets, None if weights is None else weights[order])
+    starts = np.flatnonzero(np.concatenate([sorted_rows[:1] > 0, sorted_rows[1:] != sorted_rows[:-1]]))
+    bags, weights = order, None  # of look-ups without bags
+    if any(lookup.offsets is not None for lookup in found):
+        ends = np.cumsum([len(lookup.pooled) for lookup in found])
+        parts = [_bag_of_value(lookup) + end - len(lookup.pooled) for lookup, end in zip(found, ends, strict=True)]
+        bags = np.concatenate(parts).take(order)
+        weights = np.concatenate([_weights(lookup) for lookup in found]).take(order)
+    summed = weighted_sums(gradients, bags, np.append(starts, len(sorted_rows)), weights)
     return torch.from_numpy(sorted_rows[starts]).to(summed.device), summed
+
+
+def _add_to_rows(table: Tensor, rows: Tensor, change: Tensor) -> None:
+    """Adds the change [U, d] to distinct rows of a table."""
+    if table.device.type != "cpu":
+        table.index_add_(0, rows, change)
+        return
+    # numpy reads and writes rows in half the time in which torch adds to them one by one; a row is one value to it.
+    places, row = rows.numpy(), np.dtype((np.void, table.shape[1] * table.element_size()))
+    table.numpy().view(row)[places] = gather_rows(table, places).add_(change).numpy().view(row)
+
+
+def _bag_of_value(lookup: Lookup) -> IntArray:
+    return np.arange(len(lookup.rows)) if lookup.offsets is None else row_of_value(lookup.offsets)
+
+
+def _weights(lookup: Lookup) -> FloatArray:
+    return np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights
 
 
 def _mean_square(gradient: Tensor) -> Tensor:
