@@ -25,7 +25,7 @@ from dssm_assets.core.features_raw.plan import (
     LAST_EVENT_TIME_MS,
     FeaturePlan,
 )
-from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, running_states, sum_by_key
+from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, merge_changes, running_states
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.normalise import count_unknown_ids
 from dssm_assets.steps.day_groups import GROUP_DAYS, Inputs, group_days, has_own_day, read_together, write_group
@@ -34,7 +34,7 @@ from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import DAY, Bindable, ByDay, Target, has_plain_type, plain_schema
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.tables import AscendingRows
+from dssm_assets.storage.tables import AscendingRows, stored_schema
 
 SETTINGS = "settings"
 DAYS = "days"
@@ -58,10 +58,11 @@ class RollingState:
         running: arguments of `running_states`: the columns by how they are added up.
         scratch: called with a table `behavior` of all days with a column `ds`, with `ds` and the arguments.
         arguments: of the three queries.
-        keep: returns the rows to store, of those that `running_states` yields for a day, or that a merged day has.
+        keep: returns which of some rows the state of a day has; None: all of them.
         has_leaving: days that leave a window are read too.
-        is_merged: a single day is added to the state before in this process, where DuckDB runs in it. For a state of one sum, whose
-            step has an argument `is_change`: with more columns, the query of the changes takes most of the time.
+        day: called like step without `previous`: returns what a single long day changes, for `merge_changes`. None: such a day is
+            made by step, as where DuckDB does not run in this process; with many columns, the query of the changes takes as long.
+        repeated: columns of few texts, which are read as dictionaries for `merge_changes`.
     """
 
     spec: TableSpec
@@ -72,9 +73,10 @@ class RollingState:
     running: Mapping[str, Sequence[str]]
     scratch: Callable[..., ibis.Table]
     arguments: Mapping[str, Any]
-    keep: Callable[[pa.Table, str], pa.Table] = lambda table, ds: table
+    keep: Callable[[pa.Table, str], Any] | None = None
     has_leaving: bool = True
-    is_merged: bool = False
+    day: Callable[..., ibis.Table] | None = None
+    repeated: Sequence[str] = ()
 
 
 def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iterator[StepResult]:
@@ -151,7 +153,7 @@ def _roll_days(
         inputs["moves"] = list_moves(days, state.windows)
     added = workspace.engine.table(state.changes, inputs, ds=days[0], **state.arguments)
     for ds, table in running_states(added, days, state.spec.key, **state.running):
-        kept = state.keep(table, ds)
+        kept = table if state.keep is None else table.filter(state.keep(table, ds))
         check_no_negative(kept, state.spec.name)
         target = _target(state, ds, _recent_logs(workspace, state, ds, logs), [last])
         last = workspace.tables.write(state.spec, ds, kept, inputs=target.inputs, facts=target.facts)
@@ -175,7 +177,7 @@ def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str
         query, method = state.scratch, f"rebuilt from {len(before)} days"
         workspace.log(f"{ds}: {method}")
     target = _target(state, ds, stored, list(inputs.values()))
-    if state.is_merged and previous is not None and method == "rolled" and isinstance(workspace.engine, DuckDBEngine):
+    if state.day and previous is not None and method == "rolled" and isinstance(workspace.engine, DuckDBEngine):
         return StepResult(_merge_day(workspace, workspace.engine, state, target, inputs), {"state": method})
     kernel = partial(_check_counts, state=state.spec.name)
     manifest = workspace.engine.write_query(target, query, inputs, {"ds": ds, **state.arguments}, kernel)
@@ -192,20 +194,21 @@ def _merge_day(
     Raises:
         SchemaError: ids have another type than in the state before.
     """
-    given, key = dict(inputs), state.spec.key
+    given, key, keep = dict(inputs), state.spec.key, state.keep
+    assert state.day is not None and keep is not None
     previous = given.pop("previous")
     assert isinstance(previous, Manifest)
-    texts = [column.name for column in previous.columns if column.name != key[0] and column.type == "string"]
-    before = workspace.tables.read_ascending(previous, key[0], as_dictionaries=texts)
-    with engine.run(state.step, given, ds=target.ds, is_change=True, **state.arguments) as (schema, batches):
-        types = [known.field(key[0]).type for known in (before.schema, schema)]
-        refuse_type_change(f"table {target.spec.name}, column {key[0]}", *types)
+    before = workspace.tables.read_ascending(previous, key[0], as_dictionaries=state.repeated)
+    with engine.run(state.day, given, ds=target.ds, **state.arguments) as (schema, batches):
+        for name in key:
+            types = [known.field(name).type for known in (stored_schema(before.schema), schema)]
+            refuse_type_change(f"table {target.spec.name}, column {name}", *types)
         changes = AscendingRows(batches, key[0], before.schema, where=f"changes of {target.spec.name}")
 
         def merge() -> Iterator[pa.RecordBatch]:
             while waiting := [last for last in (before.peek_key(), changes.peek_key()) if last is not None]:
-                rows = pa.concat_tables([part.read_through(min(waiting)) for part in (before, changes)])
-                made = state.keep(sum_by_key(rows, key, *state.running["sums"]), target.ds)
+                old, new = (part.read_through(min(waiting)) for part in (before, changes))
+                made = merge_changes(old, new, key, state.running.get("sums", ()), lambda merged: keep(merged, target.ds))
                 check_no_negative(made, target.spec.name)
                 yield from made.to_batches()
 
@@ -324,10 +327,19 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
         running={"greatest": [LAST_DATE]},
         scratch=activity.build_pair_activity,
         arguments={"window_days": longest},
-        keep=lambda table, ds: table.filter(pc.greater_equal(table.column(LAST_DATE), window_start(ds, longest))),
+        keep=partial(_is_in_window, longest=longest),
         has_leaving=False,
+        day=activity.roll_pair_activity,
+        repeated=[col.EVENT, LAST_DATE],
     )
     return roll(workspace, state, days)
+
+
+def _is_in_window(table: pa.Table, ds: str, *, longest: int) -> pa.ChunkedArray:
+    dates = table.column(LAST_DATE).dictionary_encode().unify_dictionaries()
+    return pa.chunked_array(
+        [pc.greater_equal(part.dictionary, window_start(ds, longest)).take(part.indices) for part in dates.chunks], pa.bool_()
+    )
 
 
 def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -344,16 +356,21 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
         step=_roll_preferences,
         changes=_list_preference_changes,
         running={"sums": [col.COUNT]},
-        keep=lambda table, ds: table.filter(pc.not_equal(table.column(col.COUNT), 0)),
+        keep=lambda table, ds: pc.not_equal(table.column(col.COUNT), 0),
         scratch=preferences.build_preferences,
         arguments={"preference_days": window, "preference_columns": columns, "positive_events": positive},
-        is_merged=True,
+        day=_list_preference_changes_of_day,
+        repeated=[ATTRIBUTE, col.VALUE],
     )
     return roll(workspace, state, days)
 
 
 def _list_preference_changes(*, preference_days: int, **given: Any) -> ibis.Table:
     return preferences.list_preference_changes(**given)
+
+
+def _list_preference_changes_of_day(**given: Any) -> ibis.Table:
+    return _roll_preferences(is_change=True, **given)
 
 
 def _roll_preferences(

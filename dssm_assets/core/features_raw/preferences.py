@@ -42,7 +42,7 @@ def roll_preferences(
         previous: state of day D-1 with the same preference_columns, positive_events and window; None only if D is the first
             day with data.
         preference_columns: item attributes, at least one.
-        is_change: returns what the day adds to the previous state, which is not given, for `signed_days.sum_by_key`.
+        is_change: returns what the day adds to the previous state, which is not given, for `signed_days.merge_changes`.
 
     Raises:
         WindowIncompleteError: a day leaves although there is no previous state.

@@ -6,8 +6,8 @@ Here are the checks of the inputs and of the result of such a step; the states t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import ibis
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
 from dssm_assets.core.features_raw.local_time import shift_day
 from dssm_assets.core.features_raw.plan import DS
@@ -164,23 +165,67 @@ class _Running:
         return found if self._texts is None else self._texts.take(found)
 
 
-def sum_by_key(rows: pa.Table, key: Sequence[str], column: str) -> pa.Table:
-    """Returns one row per key, ordered by it, with the sum of a column; the key is dictionary-encoded.
+def merge_changes(
+    before: pa.Table, changes: pa.Table, key: Sequence[str], sums: Sequence[str], keep: Callable[[pa.Table], Any]
+) -> pa.Table:
+    """Returns the rows of a state and of its changes in the order of the key: a change replaces the row that has its key.
+
+    A day changes few rows of a long state: each is looked up, and the others stay in their order.
 
     Args:
-        rows: of a state and of what is added to it, without nulls.
-        key: columns of the key, plain or dictionary-encoded.
-        column: an int64 column.
+        before: rows of the state, ordered by the key; columns of texts may be dictionary-encoded.
+        changes: rows in the same order, with the same types, one per key.
+        key: columns of the key, without nulls.
+        sums: int64 columns, in which a change is added to the row that it replaces.
+        keep: returns which of the rows, old and changed, the new state has (bool).
     """
-    keys = {name: ragged.combine_chunks(rows.column(name).dictionary_encode().unify_dictionaries()) for name in key}
-    codes = np.zeros(len(rows), np.int64)
-    for values in keys.values():
-        ranks = np.argsort(pc.sort_indices(values.dictionary).to_numpy())
-        codes = codes * len(ranks) + ranks[values.indices.to_numpy()]
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    merged = pa.table({name: values.take(pa.array(order[starts])) for name, values in keys.items()})
-    return merged.append_column(column, pa.array(np.add.reduceat(rows.column(column).to_numpy()[order], starts)))
+    count = len(before)
+    rows = pa.concat_tables([before, changes]).unify_dictionaries().combine_chunks()
+    places, is_known = _find_rows([_rank_texts(ragged.combine_chunks(rows.column(name))) for name in key], count)
+    for name in sums:
+        values = rows.column(name).to_numpy().copy()
+        values[count:] += np.where(is_known, values[places], 0)
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    is_kept = keep(rows).to_numpy(zero_copy_only=False)
+    old, new = np.delete(np.arange(count), places[is_known]), np.flatnonzero(is_kept[count:])
+    old = old[is_kept[old]]
+    return rows.take(pa.array(np.insert(old, np.searchsorted(old, places[new]), count + new)))
+
+
+def _rank_texts(values: pa.Array) -> pa.Array:
+    """Returns numbers in place of dictionary-encoded texts, in the same order."""
+    if not pa.types.is_dictionary(values.type):
+        return values
+    ranks = np.argsort(pc.sort_indices(values.dictionary).to_numpy())
+    return pa.array(ranks[values.indices.to_numpy()])
+
+
+def _find_rows(key: Sequence[pa.Array], count: int) -> tuple[IntArray, Mask]:
+    """Returns the first of the rows 0 .. count - 1 with a key of at least that of each later row, and whether they are equal."""
+    first, others = key[0], key[1:]
+    changes = len(first) - count
+    low, high = np.zeros(changes, np.int64), np.full(changes, count)
+    if pa.types.is_integer(first.type):
+        known, wanted = first.slice(0, count).to_numpy(), first.slice(count).to_numpy()
+        low, high = np.searchsorted(known, wanted), np.searchsorted(known, wanted, "right")
+    else:
+        others = key
+    end = high
+    while (is_open := low < high).any():
+        middle = (low + high) // 2
+        is_less, _ = _compare_rows(others, middle, count)
+        low, high = np.where(is_open & is_less, middle + 1, low), np.where(is_open & ~is_less, middle, high)
+    return low, _compare_rows(others, low, count)[1] & (low < end)
+
+
+def _compare_rows(key: Sequence[pa.Array], places: IntArray, count: int) -> tuple[Mask, Mask]:
+    """Returns whether the rows at these places have a smaller key than the rows from `count` on, and whether an equal one."""
+    is_less, is_equal = np.zeros(len(places), bool), np.ones(len(places), bool)
+    for values in key:
+        known, wanted = values.take(pa.array(places)), values.slice(count)
+        is_less |= is_equal & pc.less(known, wanted).to_numpy(zero_copy_only=False)
+        is_equal &= pc.equal(known, wanted).to_numpy(zero_copy_only=False)
+    return is_less, is_equal
 
 
 def check_no_negative(table: pa.Table | pa.RecordBatch, state: str) -> None:

@@ -1,8 +1,12 @@
 """Running states of several days: what the changes of each day add up to."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dssm_assets.core.features_raw.signed_days import list_moves, running_states, sum_by_key
+from dssm_assets.core.features_raw.signed_days import list_moves, merge_changes, running_states
 
 DAYS = ["2024-01-02", "2024-01-03", "2024-01-04"]
 
@@ -47,15 +51,47 @@ def test_days_without_any_key_have_empty_states():
     assert [(ds, table.num_rows, table.column_names) for ds, table in states] == [(ds, 0, ["user_id", "count"]) for ds in DAYS]
 
 
-def test_rows_are_summed_by_key_in_its_order():
-    kind = pa.schema([("user_id", pa.int64()), ("event", pa.dictionary(pa.int32(), pa.string())), ("count", pa.int64())])
-    state = pa.table([[1, 2, 2], ["buy", "buy", "click"], [3, 1, 7]], schema=kind)
-    changed = pa.table([[0, 2], ["click", "buy"], [4, -1]], schema=kind)
-    summed = sum_by_key(pa.concat_tables([state, changed]), ["user_id", "event"], "count")
-    assert [tuple(row.values()) for row in summed.to_pylist()] == [
+def merged(state, changes, kind, sums=("count",), least=None):
+    tables = [
+        pa.Table.from_pylist([dict(zip(kind.names, row, strict=True)) for row in rows], kind) for rows in (state, changes)
+    ]
+
+    def keep(rows):
+        return pc.greater_equal(rows.column(rows.num_columns - 1), -9 if least is None else least)
+
+    return [tuple(row.values()) for row in merge_changes(*tables, kind.names[:-1], sums, keep).to_pylist()]
+
+
+@pytest.mark.parametrize("event", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_changes_are_added_to_the_rows_with_their_key(event):
+    kind = pa.schema([("user_id", pa.int64()), ("event", event), ("count", pa.int64())])
+    state, changed = (
+        [(1, "buy", 3), (2, "buy", 1), (2, "click", 7)],
+        [(0, "click", 4), (2, "buy", -1), (2, "call", 5), (3, "buy", 1)],
+    )
+    assert merged(state, changed, kind) == [
         (0, "click", 4),
         (1, "buy", 3),
         (2, "buy", 0),
+        (2, "call", 5),
         (2, "click", 7),
+        (3, "buy", 1),
     ]
-    assert sum_by_key(state.slice(0, 0), ["user_id", "event"], "count").num_rows == 0
+    assert merged(state, changed, kind, least=1) == [row for row in merged(state, changed, kind) if row[-1]]
+    assert merged(state, [], kind) == state
+    assert merged([], changed, kind) == changed
+    assert merged([], [], kind) == []
+
+
+@given(
+    st.dictionaries(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.sampled_from("xy")), st.integers(0, 9)),
+    st.dictionaries(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.sampled_from("xy")), st.integers(0, 9)),
+    st.sampled_from([pa.int64(), pa.string()]),
+)
+def test_merged_changes_are_those_of_a_dictionary(state, changes, user):
+    kind = pa.schema([("user_id", user), ("item_id", pa.string()), ("event", pa.string()), ("date", pa.int64())])
+    shown = str if user == pa.string() else int
+    rows = [
+        [(shown(key[0]), *key[1:], known[key]) for key in sorted(known)] for known in (state, changes, {**state, **changes})
+    ]
+    assert merged(*rows[:2], kind, sums=(), least=5) == [row for row in rows[2] if row[-1] >= 5]
