@@ -79,7 +79,7 @@ def time_scorer(scorer: Scorer, world: World, k: int) -> tuple[float, int]:
     users, warm = pa.array(np.arange(num_users)), np.ones(max(num_users, num_pairs), np.bool_)
     truth = Truth(users, warm[:num_users], world.pair_user, world.pair_item, warm[:num_pairs], is_repeat, is_known)
     begin = time.process_time()
-    (ranks,) = rank_truth([scorer], truth, past, k)
+    (ranks,) = rank_truth([scorer], truth, past, k, np.ones(truth.num_users, np.bool_))
     return time.process_time() - begin, int((ranks.everything < k).sum())
 
 

@@ -15,6 +15,7 @@ from dssm_assets.core.channels.own_history import OWN_EVENTS
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.evaluation.evaluation_tables import is_part
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps import channel_weights as steps_of_weights
@@ -180,6 +181,18 @@ def test_lists_are_counted_for_the_configured_channels(world, tmp_path):
     counted = workspace.tables.read(run(hit_counts, workspace).manifest)
     added = {name for name in counted.column("scorer").unique().to_pylist() if "merged" in name or "channel" in name}
     assert added == {"merged", "merged_without_vectors", "merged_without_own_history", "channel_own_history"}
+
+
+def test_parts_of_the_merged_list_are_counted_for_a_sample_of_users(world, tmp_path, monkeypatch):
+    workspace = opened(world, tmp_path)
+    run(channel_weights, workspace)
+    whole = workspace.tables.read(run(hit_counts, workspace).manifest).to_pylist()
+    monkeypatch.setattr("dssm_assets.steps.scoring.PART_USERS", 3)
+    counted = run(hit_counts, workspace)
+    rows = workspace.tables.read(counted.manifest).to_pylist()
+    sample = {row["user_id"] for row in rows if row["scorer"] == "channel_own_history"}
+    assert len(sample) == 3 < len({row["user_id"] for row in rows})
+    assert rows == [row for row in whole if row["user_id"] in sample or not is_part(row["scorer"])]
 
 
 def test_channels_that_are_switched_off_leave_the_model_and_the_baselines(world, tmp_path):

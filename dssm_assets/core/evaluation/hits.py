@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
-from dssm_assets.core.evaluation.evaluation_tables import hits_column, ndcg_column
+from dssm_assets.core.evaluation.evaluation_tables import hits_column, is_part, ndcg_column
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
 from dssm_assets.core.evaluation.truth import Truth
@@ -94,6 +94,7 @@ def count_hits(
     interacted: InteractedItems,
     ks: Sequence[int],
     cold: ColdScope | None = None,
+    is_sampled: Mask | None = None,
 ) -> HitCounts:
     """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there.
 
@@ -108,18 +109,24 @@ def count_hits(
     Args:
         ks: cut-offs, ascending.
         cold: what scope `cold` is counted with; None: without this scope.
+        is_sampled: bool [U], users whom scorers of parts (`evaluation_tables.is_part`) rank items for; None: all.
     """
     truth = truth.with_history(interacted.history)
+    is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
+    in_sample = is_sampled[truth.pair_user]
+    of_sample = truth.keep_pairs(in_sample)
     truths: dict[Scope, Truth] = {scope: truth for scope in Scope if scope is not Scope.COLD}
     cells: dict[tuple[str, Scope], list[pa.Table]] = {}
     if cold is not None:
         of_cold = truths[Scope.COLD] = truth.keep_pairs(_are_cold(truth.pair_item, cold.is_cold))
         for one in cold.scorers:
             cells[one.name, Scope.COLD] = _count_scope(one.name, Scope.COLD, of_cold, _rank_cold(one, of_cold, ks[-1]), ks)
-    for name, ranks in rank_scorers(scorers, truth, interacted, ks[-1]):
+    for name, ranks in rank_scorers(scorers, truth, interacted, ks[-1], is_sampled):
         for scope in truths:
             if scope is not Scope.COLD:
-                cells[name, scope] = _count_scope(name, scope, truth, ranks.in_scope(scope), ks)
+                of_scope = ranks.in_scope(scope)
+                counted, found = (of_sample, of_scope[in_sample]) if is_part(name) else (truth, of_scope)
+                cells[name, scope] = _count_scope(name, scope, counted, found, ks)
     rows = [cell for key in sorted(cells) for cell in cells[key]]
     without = {
         f"{scope}/{population}": truth.num_users - len(np.unique(of.pair_user[of.pairs_in(scope, population)]))
@@ -150,7 +157,7 @@ def _count_scope(name: str, scope: Scope, truth: Truth, ranks: IntArray, ks: Seq
 
 
 def rank_scorers(
-    scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int
+    scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int, is_sampled: Mask
 ) -> Iterator[tuple[str, RankedLists]]:
     """Yields each scorer's name and the ranks of `rank_truth`. Scorers of one block size rank the same users in turn.
 
@@ -158,21 +165,29 @@ def rank_scorers(
     """
     for _, group in groupby(sorted(scorers, key=lambda one: -one.block_size), key=lambda one: one.block_size):
         members = list(group)
-        yield from zip((one.name for one in members), rank_truth(members, truth, interacted, k), strict=True)
+        yield from zip((one.name for one in members), rank_truth(members, truth, interacted, k, is_sampled), strict=True)
 
 
-def rank_truth(scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int) -> list[RankedLists]:
-    """Returns, for scorers of one block size, the rank of every truth pair, K if missed, in each kind of list."""
+def rank_truth(
+    scorers: Sequence[Scorer], truth: Truth, interacted: InteractedItems, k: int, is_sampled: Mask
+) -> list[RankedLists]:
+    """Returns, for scorers of one block size, the rank of every truth pair, K if missed, in each kind of list.
+
+    Users of the sample (bool [U]) are in blocks of their own, the only ones that scorers of parts rank.
+    """
     ranks = [RankedLists(*(np.full(len(truth.pair_user), k) for _ in RankedLists._fields)) for _ in scorers]
     size = scorers[0].block_size
-    for start in range(0, truth.num_users, size):
-        users = np.arange(start, min(start + size, truth.num_users))
-        own, block = interacted.select_users(users), truth.users_from(start, start + size)
-        pairs = slice(*np.searchsorted(truth.pair_user, (start, start + size)))
-        is_different = _are_different(*own)[block.pair_user]  # few users have other items in all days than in the window
-        for scorer, of_scorer in zip(scorers, ranks, strict=True):
-            for all_ranks, found in zip(of_scorer, _rank_in_lists(scorer, users, block, own, is_different, k), strict=True):
-                all_ranks[pairs] = found
+    all_scorers = list(zip(scorers, ranks, strict=True))
+    whole_lists = [pair for pair in all_scorers if not is_part(pair[0].name)]
+    for chosen, ranking in ((np.flatnonzero(is_sampled), all_scorers), (np.flatnonzero(~is_sampled), whole_lists)):
+        for start in range(0, len(chosen), size):
+            users = chosen[start : start + size]
+            own, (block, pairs) = interacted.select_users(users), truth.select_users(users)
+            is_different = _are_different(*own)[block.pair_user]  # few users have other items in all days than in the window
+            for scorer, of_scorer in ranking:
+                found = _rank_in_lists(scorer, users, block, own, is_different, k)
+                for all_ranks, of_block in zip(of_scorer, found, strict=True):
+                    all_ranks[pairs] = of_block
     return ranks
 
 

@@ -251,6 +251,9 @@ def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Seq
         f"The merged list at k = {k} over all items: {with_interval(rates[MERGED])}. A channel is worth the hit rate that the "
         "merged list loses without it; its weights are then fitted without it."
     )
+    users, sampled = (rates[name]["users"] for name in (MERGED, channels[0].against))
+    if sampled < users:
+        note += f" Lists without a channel, and of one but the vectors, are counted for a sample of {sampled:,} of these {users:,} users."
     head = ["channel", f"alone, hit_rate@{k}", "merged without it", "worth"]
     lines = "\n".join(map(gain_line, merged_gains))
     return "\n\n".join(part for part in ("## Channels", note, lines, table(head, body)) if part)

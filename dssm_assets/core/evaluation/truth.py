@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks, offsets_of, repeat_rows
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks, offsets_of, ranges, repeat_rows
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -66,6 +66,14 @@ class Truth:
             is_known=self.is_known[low:high],
         )
 
+    def select_users(self, users: IntArray) -> tuple[Truth, IntArray]:
+        """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the places of its pairs."""
+        first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
+        pairs = ranges(first, end - first)
+        part = self.keep_pairs(pairs)
+        part = replace(part, user_ids=self.user_ids.take(pa.array(users)), is_warm_user=self.is_warm_user[users])
+        return replace(part, pair_user=repeat_rows(end - first)), pairs
+
     def with_history(self, history: Exclusions) -> Truth:
         """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
 
@@ -76,8 +84,8 @@ class Truth:
         """
         return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
 
-    def keep_pairs(self, is_kept: Mask) -> Truth:
-        """Returns the truth of the same users with some of the pairs alone."""
+    def keep_pairs(self, is_kept: Mask | IntArray) -> Truth:
+        """Returns the truth of the same users with some of the pairs alone: a mask, or their places."""
         names = ("pair_user", "pair_item", "is_warm", "is_repeat", "is_known")
         return replace(self, **{name: getattr(self, name)[is_kept] for name in names})
 
@@ -227,7 +235,13 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     """
     if max_users is None or ground_truth.num_rows <= max_users:
         return ground_truth
-    texts = combine_chunks(ground_truth.column(USER_ID)).cast(pa.string())
-    hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), texts, ":"))
-    chosen = np.sort(np.argsort(hashes, kind="stable")[:max_users])
-    return ground_truth.take(pa.array(chosen))
+    is_chosen = is_in_sample(combine_chunks(ground_truth.column(USER_ID)), max_users, seed)
+    return ground_truth.filter(pa.array(is_chosen))
+
+
+def is_in_sample(user_ids: pa.Array, max_users: int, seed: int) -> Mask:
+    """Returns bool [U]: whether a user is one of at most max_users, those with the smallest hash of seed and id."""
+    hashes = hash_values(pc.binary_join_element_wise(pa.scalar(str(seed)), user_ids.cast(pa.string()), ":"))
+    is_chosen = np.zeros(len(user_ids), np.bool_)
+    is_chosen[np.argsort(hashes, kind="stable")[:max_users]] = True
+    return is_chosen

@@ -155,6 +155,18 @@ def test_gains_are_over_the_best_baseline() -> None:
     assert (gain.against, gain.gain, gain.scope) == ("good", -0.25, Scope.ALL)
 
 
+def test_gain_over_a_scorer_of_some_users_is_that_of_these_users() -> None:
+    # Of users 0 to 3 the other list was made for 1 and 3: there ours finds 1 + 2 of 2 + 4 items, the other 0 + 1, so (3 - 1) / 6.
+    cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
+    ours = counts("merged", [9, 2, 9, 4], [9, 1, 9, 2], ["u0", "u1", "u2", "u3"])
+    gain = paired_gain(
+        pa.concat_tables([ours, counts("part", [2, 4], [0, 1], ["u1", "u3"])]), scorer="merged", against="part", **cell
+    )
+    assert gain.gain == pytest.approx(2 / 6)
+    alone = pa.concat_tables([counts("merged", [2, 4], [1, 2], ["u1", "u3"]), counts("part", [2, 4], [0, 1], ["u1", "u3"])])
+    assert paired_gain(alone, scorer="merged", against="part", **cell) == gain
+
+
 def test_gain_over_a_missing_scorer_or_other_users_is_refused() -> None:
     cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
     table = pa.concat_tables([counts("model", [1], [1]), counts("other", [1], [1], ["zz"])])

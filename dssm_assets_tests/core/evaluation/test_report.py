@@ -20,9 +20,10 @@ from dssm_assets.core.evaluation.hits import HitCounts, InteractedItems, count_h
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
-from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, gains_over_best, total_hit_rate, trend_table
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (
     cell,
+    channel_section,
     list_facts,
     list_section,
     render_report,
@@ -31,6 +32,7 @@ from dssm_assets.core.evaluation.report import (
     segment_section,
     trend_section,
 )
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import ModelScorer, model_scorer
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -90,6 +92,16 @@ def report(run: Run, **options: Any) -> str:
         trend=trend_table([("2026-03-01", total)], 200),
         **options,
     )
+
+
+@pytest.mark.parametrize(("users", "sentence"), [(900, "a sample of 900 of these 2,000 users"), (2000, None)])
+def test_channels_say_of_how_many_users_they_are(users: int, sentence: str | None) -> None:
+    named = {"merged": 2000, "merged_without_vectors": users, "model": 2000}
+    rows = [{**total_row(name, k=200), "users": counted} for name, counted in named.items()]
+    gain = Gain("merged", "merged_without_vectors", Scope.ALL, Population.WARM, 200, 0.01, 0.0, 0.02)
+    text = channel_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), [], [gain])
+    assert "| vectors |" in text and "+0.0100 [+0.0000, +0.0200]" in text
+    assert ("sample" in text) is (sentence is not None) and (sentence or "") in text
 
 
 def test_a_report_on_a_span_of_days_names_them(run: Run) -> None:

@@ -57,6 +57,9 @@ def test_read_truth_drops_duplicates_and_keeps_unknown_items() -> None:
     assert truth.pairs_in(Scope.NEW, Population.ALL).tolist() == [True, True, False, False]  # the table knows the window
     part = truth.users_from(3, 4)
     assert (part.user_ids.to_pylist(), part.pair_user.tolist(), part.pair_item.tolist()) == (["w"], [0], [1])
+    some, places = truth.select_users(np.array([0, 2]))
+    assert (some.user_ids.to_pylist(), some.is_warm_user.tolist()) == (["t", "v"], [False, True])
+    assert (some.pair_user.tolist(), some.is_warm.tolist(), places.tolist()) == ([1, 1, 1], [False, True, True], [0, 1, 2])
 
 
 def test_truth_tables_that_break_the_contract_are_refused() -> None:
