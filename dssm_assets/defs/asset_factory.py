@@ -4,7 +4,6 @@ Belongs here: the decorator call, partitions, backfill policy, checks, progress.
 (`defs/assets/*`), what it computes (`steps/*`), what an experiment changes about its run (`asset_run.py`).
 """
 
-import ctypes
 import datetime as dt
 import hashlib
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from dssm_assets.core.arrays.free_memory import release_memory
 from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
@@ -120,21 +120,11 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         add_metadata(context, key, metadata)
         _log_end(log, done, time.perf_counter() - start)
         observer.on_asset_done(row.name, time.perf_counter() - start)
-        _release_memory()
+        release_memory()
         checks = [run.label_check(_check_result(check, done)) for check in row.checks]
         yield dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
 
     return materialize
-
-
-def _release_memory() -> None:
-    """Returns to the system what a step has freed: allocators keep it, and the next step wants blocks of other sizes."""
-    import pyarrow as pa
-
-    pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-    if trim is not None:
-        trim(0)
 
 
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:

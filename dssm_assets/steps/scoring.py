@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.free_memory import release_memory
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
@@ -71,6 +72,8 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
         fitted = fit_baselines(data)
         shared = _to_files(shared_arrays(data)) if merges else None
         arrays = {name: _to_files(of_baseline) for name, of_baseline in fitted.items()}
+        del data, fitted
+        release_memory()
         part_users = user_ids.filter(pa.array(is_in_sample(user_ids, PART_USERS, workspace.config.seed)))
         counter = partial(HitCounter, ds, arrays, shared, ColdSource(cold, categories_from), part_users)
         written = write_user_ranges(workspace, counter, evaluated.truth, Cuts({}), folder, inputs)
