@@ -6,8 +6,10 @@ proven if every item that was not proposed scores less than its last item, round
 proven, for example because hundreds of items tie, is searched again among all items. So the result depends on the input
 alone, not on the processor, the threads or the block size.
 
+Many users are searched among items in groups: most groups are too far from a user to have one of the best items.
+
 Memory beyond the vectors, per thread: about `_BLOCK_CELLS` proposals with their scores; for users without proof,
-`_DENSE_CELLS` scores. L2 needs a copy of the items.
+`_DENSE_CELLS` scores. Groups need a copy of the items, L2 another.
 
 Shapes: U users, B users of a block, I items, D vector dimension, K top-k, N proposals per user, P pairs.
 """
@@ -43,6 +45,12 @@ _PRODUCT_USERS = 512
 """Users of one product at most: so many that the items are not read too often."""
 _PRODUCT_CELLS = 2**18
 """Products kept at once: few enough for the cache, where they are compared with a bound."""
+_MANY_USERS = 1024
+"""Users for whom items are grouped, which takes about as long as the search for so many."""
+_GROUP_ITEMS = 1024
+"""Items of a group at most: few enough to lie near each other, enough for one product."""
+_GROUP_SAMPLE = 2048
+"""Items from which the direction of most variance is estimated."""
 _SAMPLE_ITEMS = 2**13
 """Items of a sample at most."""
 _SAMPLE_STEP = 16
@@ -106,6 +114,25 @@ class Corpus:
         return np.ascontiguousarray(self.quick_items[:: self.sample_step])
 
     @cached_property
+    def groups(self) -> _ItemGroups:
+        """Returns `quick_items` in groups of near ones."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a radius beyond float32 leaves no group out
+            parts = _halve(self.quick_items, np.arange(len(self)))
+            order, offsets = np.concatenate(parts), offsets_of([len(part) for part in parts])
+            items = self.quick_items[order]
+            pieces = np.split(items, offsets[1:-1])
+            centers = np.stack([piece.mean(axis=0) for piece in pieces])
+            radii = [vector_lengths(piece - center).max() for piece, center in zip(pieces, centers, strict=True)]
+        return _ItemGroups(order, items, offsets, centers, np.array(radii) * (1 + 4 * _HALF_ULP))  # i - c was rounded
+
+    def in_order(self, size: int) -> _ItemGroups:
+        """Returns `quick_items` in their order, in groups of this size without a limit of their scores."""
+        starts = np.arange(0, len(self), size)
+        centers = np.zeros((len(starts), self.quick_items.shape[1]), np.float32)
+        offsets = np.append(starts, len(self))
+        return _ItemGroups(np.arange(len(self)), self.quick_items, offsets, centers, np.full(len(starts), np.inf))
+
+    @cached_property
     def _longest_quick(self) -> float:
         return self.longest if self.metric is not Metric.L2 else float(vector_lengths(self.quick_items).max())
 
@@ -140,6 +167,25 @@ class _QuickUsers(NamedTuple):
     """[B]"""
     margin: NDArray[np.float64]
     """[B]"""
+
+    def select_users(self, users: IntArray) -> _QuickUsers:
+        """Returns the given users, in that order."""
+        return _QuickUsers(self.vectors[users], self.scale[users], self.shift[users], self.margin[users])
+
+
+class _ItemGroups(NamedTuple):
+    """Items in groups. The distance from the group's center c limits their scores: u.i <= u.c + |u| |i - c|."""
+
+    order: IntArray
+    """int64 [I], the item_index of each row of `items`."""
+    items: Vectors
+    """[I, D], quick items, group by group."""
+    offsets: IntArray
+    """int64 [G + 1], the rows of each group."""
+    centers: Vectors
+    """[G, D]"""
+    radii: NDArray[np.float64]
+    """[G], no item of the group is farther from its center."""
 
 
 def top_k(
@@ -206,8 +252,11 @@ def search(
     index = np.full((len(users), k), -1, dtype=np.int64)
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
 
+    at_once = max(1, min(len(users), block_size, _PRODUCT_USERS))
+    groups = corpus.groups if len(users) >= _MANY_USERS else corpus.in_order(_PRODUCT_CELLS // at_once)
+
     def fill(block: IntArray) -> None:
-        index[block], scores[block] = _search_block(corpus, users[block], k, exclusions.select_users(block))
+        index[block], scores[block] = _search_block(corpus, groups, users[block], k, exclusions.select_users(block))
 
     # Users with similar numbers of exclusions share a block, because all users of a block get equally many proposals.
     order = np.argsort(exclusions.lengths, kind="stable")
@@ -268,9 +317,24 @@ def _run(fill: Callable[[IntArray], None], blocks: list[IntArray], threads: int)
         list(pool.map(fill, blocks))
 
 
-def _search_block(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) -> Lists:
+def _halve(items: Vectors, rows: IntArray) -> list[IntArray]:
+    """Returns the rows in groups of near items: halves of halves, each time along the direction of most variance."""
+    if len(rows) <= _GROUP_ITEMS:
+        return [rows]
+    part = items[rows]
+    sample = part[:: -(-len(part) // _GROUP_SAMPLE)]
+    sample = sample - sample.mean(axis=0)
+    axis = sample[np.einsum("nd,nd->n", sample, sample).argmax()]
+    for _ in range(3):  # power iteration
+        axis = sample.T @ (sample @ axis)
+        axis = axis / np.abs(axis).max()
+    order, half = np.argpartition(part @ axis, len(rows) // 2), len(rows) // 2
+    return _halve(items, rows[order[:half]]) + _halve(items, rows[order[half:]])
+
+
+def _search_block(corpus: Corpus, groups: _ItemGroups, users: Vectors, k: int, excluded: Exclusions) -> Lists:
     quick = corpus.quick_users(users)
-    items, floor = _propose(corpus, quick, k + _SPARE, excluded)
+    items, floor = _propose(corpus, groups, quick, k + _SPARE, excluded)
     items.sort(axis=1)  # of equal scores the lower item_index comes first
     rows = np.repeat(np.arange(len(users)), items.shape[1])
     scores = pair_scores(users, corpus.vectors, rows, items.ravel(), corpus.metric).reshape(items.shape)
@@ -285,7 +349,9 @@ def _search_block(corpus: Corpus, users: Vectors, k: int, excluded: Exclusions) 
     return index, best
 
 
-def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusions) -> tuple[IntArray, NDArray[np.float64]]:
+def _propose(
+    corpus: Corpus, groups: _ItemGroups, quick: _QuickUsers, count: int, excluded: Exclusions
+) -> tuple[IntArray, NDArray[np.float64]]:
     """Returns the `count` best items per user by quick scores, without excluded ones, and the floor [B].
 
     No other item has a quick score above its user's floor. If too few items are left, the list ends in -1; if no other item
@@ -293,59 +359,73 @@ def _propose(corpus: Corpus, quick: _QuickUsers, count: int, excluded: Exclusion
     """
     count, num_users = min(count, len(corpus)), len(quick.vectors)
     items, floor = np.full((num_users, count), -1, np.int64), np.full(num_users, -np.inf)
-    products = np.empty(min(min(num_users, _PRODUCT_USERS) * len(corpus), _PRODUCT_CELLS), np.float32)
     for start in range(0, num_users, _PRODUCT_USERS):
         part = np.arange(start, min(start + _PRODUCT_USERS, num_users))
-        users, left_out = quick.vectors[part], excluded.select_users(part)
+        users, left_out = quick.select_users(part), excluded.select_users(part)
         with np.errstate(over="ignore", invalid="ignore"):  # where products may overflow, the margin is infinite
-            found, kept = _propose_above_bound(corpus, users, count, left_out, products)
+            found, kept = _propose_above_bound(corpus, groups, users, count, left_out)
             for user in np.flatnonzero(np.isnan(kept)).tolist():
                 own = left_out.indices[left_out.indptr[user] : left_out.indptr[user + 1]]
-                found[user], kept[user] = _propose_to_one(corpus, users[user], count, own)
+                found[user], kept[user] = _propose_to_one(corpus, users.vectors[user], count, own)
         items[part], floor[part] = found, kept
     return items, floor
 
 
 def _propose_above_bound(
-    corpus: Corpus, users: Vectors, count: int, excluded: Exclusions, products: Scores
+    corpus: Corpus, groups: _ItemGroups, quick: _QuickUsers, count: int, excluded: Exclusions
 ) -> tuple[IntArray, NDArray[np.float64]]:
     """Returns what `_propose` does; the floor of a user with too few or far too many items above the bound is NaN.
 
     Nearly all scores are below a bound that the scores of a few items give: a number is compared faster than it is sorted.
+    A group without an item above a user's bound is not multiplied with this user.
 
     Args:
-        users: [R, D], at most _PRODUCT_USERS.
+        quick: R users, at most _PRODUCT_USERS.
         excluded: items of these users.
-        products: room for the products of the users with as many items at once as fit.
     """
-    num_users, step = len(users), corpus.sample_step
-    sample = users @ corpus.sample_items.T
-    of_user, is_sampled = excluded.users, excluded.indices % step == 0
-    sample[of_user[is_sampled], excluded.indices[is_sampled] // step] = -np.inf
+    users, num_users, step = quick.vectors, len(quick.vectors), corpus.sample_step
     above = int(count / step + 4 * (count / step) ** 0.5 + 4)
-    most = 4 * above * step
-    bounds = np.full((num_users, 1), np.finfo(np.float32).min)  # -inf is no candidate
-    if above < sample.shape[1]:
-        bounds = np.maximum(bounds, np.partition(sample, sample.shape[1] - above, axis=1)[:, sample.shape[1] - above, None])
-    counts, found, width = np.zeros(num_users, np.int64), [], min(len(products) // num_users, len(corpus))
-    bounds = np.ascontiguousarray(np.broadcast_to(bounds, (num_users, width)))  # numpy would copy them for each product
-    for start in range(0, len(corpus), width):
-        chunk = corpus.quick_items[start : start + width]
-        scores = np.matmul(users, chunk.T, out=products[: num_users * len(chunk)].reshape(num_users, len(chunk)))
-        if len(excluded.indices):
-            is_here = (excluded.indices >= start) & (excluded.indices < start + len(chunk))
-            scores[of_user[is_here], excluded.indices[is_here] - start] = -np.inf
-        cells = np.flatnonzero(scores >= bounds[:, : len(chunk)])
-        rows, columns = np.divmod(cells, len(chunk))
+    most = 4 * above * step + excluded.lengths
+    bounds = _sample_bounds(corpus, users, above, excluded)
+    reach = users @ groups.centers.T + vector_lengths(users)[:, None] * groups.radii
+    reach += 2 * quick.margin[:, None]  # of the product with the center and of that with an item
+    is_near = np.ascontiguousarray(~(reach < bounds[:, None]).T)  # [G, R]
+    counts, found = np.zeros(num_users, np.int64), []
+    products = np.empty(num_users * int(np.diff(groups.offsets).max()), np.float32)
+    for group in np.flatnonzero(is_near.any(axis=1)).tolist():
+        rows = np.flatnonzero(is_near[group])
+        start, stop = int(groups.offsets[group]), int(groups.offsets[group + 1])
+        room = products[: (stop - start) * len(rows)].reshape(stop - start, len(rows))
+        scores = np.matmul(groups.items[start:stop], np.take(users, rows, axis=0).T, out=room)
+        cells = np.flatnonzero(scores >= bounds[rows])
+        columns, places = np.divmod(cells, len(rows))
+        rows = rows[places]
         counts += np.bincount(rows, minlength=num_users)
-        if counts.max() > most:  # equal scores of many items: their cells would fill the memory
-            is_kept = counts[rows] <= most
+        if (counts > most).any():  # equal scores of many items: their cells would fill the memory
+            is_kept = (counts <= most)[rows]
             cells, rows, columns = cells[is_kept], rows[is_kept], columns[is_kept]
-        found.append((rows, columns + start, np.take(scores, cells)))
+        found.append((rows, groups.order[columns + start], np.take(scores, cells)))
     rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if len(excluded.indices):
+        is_kept = ~excluded.contains(rows, columns)
+        rows, columns, values = rows[is_kept], columns[is_kept], values[is_kept]
     items, floor = _best_of_rows(rows, columns, values, num_users, count)
-    floor[(counts < count) | (counts > most)] = np.nan
+    floor[(np.bincount(rows, minlength=num_users) < count) | (counts > most)] = np.nan
     return items, floor
+
+
+def _sample_bounds(corpus: Corpus, users: Vectors, above: int, excluded: Exclusions) -> Scores:
+    """Returns a score [R] that at least `above` items of the sample reach; the lowest number if it has fewer."""
+    sample = users @ corpus.sample_items.T
+    is_sampled = excluded.indices % corpus.sample_step == 0
+    sample[excluded.users[is_sampled], excluded.indices[is_sampled] // corpus.sample_step] = -np.inf
+    while sample.shape[1] > 32 * above:  # only one of two scores, hardly ever both, is among so few best ones
+        half = sample.shape[1] // 2
+        sample = np.maximum(sample[:, :half], sample[:, half : 2 * half])
+    bounds = np.full(len(users), np.finfo(np.float32).min)  # -inf is no candidate
+    if above < sample.shape[1]:
+        np.maximum(bounds, np.partition(sample, sample.shape[1] - above, axis=1)[:, sample.shape[1] - above], out=bounds)
+    return bounds
 
 
 def _best_of_rows(
@@ -356,8 +436,8 @@ def _best_of_rows(
     shape = num_rows, max(int(lengths.max(initial=0)), count)
     places = np.arange(len(rows)) + np.repeat(np.arange(num_rows) * shape[1] - offsets_of(lengths)[:-1], lengths)
     table, items = np.full(shape, np.inf, np.float32), np.full(shape, -1, np.int64)
-    np.put(table, places, -values[order])
-    np.put(items, places, columns[order])
+    np.put(table, places, -np.take(values, order))
+    np.put(items, places, np.take(columns, order))
     best = np.argpartition(table, count - 1, axis=1)[:, :count]
     return np.take_along_axis(items, best, 1), -np.take_along_axis(table, best, 1).max(axis=1).astype(np.float64)
 
@@ -412,10 +492,21 @@ def _search_all_items(corpus: Corpus, users: Vectors, k: int, excluded: Exclusio
 
 def _order_lists(items: IntArray, scores: NDArray[np.floating[Any]], k: int) -> Lists:
     """Returns the k best of each row: score descending, then in the order given; a score of -inf is no item."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    order = _descending(scores)[:, :k]
     values = np.take_along_axis(scores, order, axis=1)
     index = np.full((len(items), k), -1, dtype=np.int64)
     best = np.full((len(items), k), -np.inf, dtype=np.float32)
     index[:, : order.shape[1]] = np.where(np.isneginf(values), -1, np.take_along_axis(items, order, axis=1))
     best[:, : order.shape[1]] = values
     return index, best
+
+
+def _descending(scores: NDArray[np.floating[Any]]) -> IntArray:
+    """Returns the places of each row's scores, from the highest on, of equal scores in the order given."""
+    if scores.dtype != np.float32:
+        return np.argsort(-scores, axis=1, kind="stable")
+    # Whole numbers that are ordered as the negated scores are, each with its place, are sorted faster than places are.
+    bits = (0 - scores).view(np.int32)
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32 | np.arange(scores.shape[1])
+    keys.sort(axis=1)
+    return np.asarray(keys & 0xFFFFFFFF)

@@ -151,12 +151,12 @@ def pair_scores(users: Vectors, items: Vectors, rows: NDArray[Any], columns: NDA
     pairs_at_once = max(1, _CELLS_AT_ONCE // items.shape[1])
     for start in range(0, len(rows), pairs_at_once):
         part = slice(start, start + pairs_at_once)
-        terms = items[columns[part]].T.astype(np.float64, order="C")  # [D, P]: the sum then runs over D in order
+        terms, of_user = np.take(items, columns[part], axis=0).astype(np.float64), np.take(users, rows[part], axis=0)
         if metric is Metric.L2:
-            terms -= users[rows[part]].T
+            terms -= of_user
             np.multiply(terms, terms, out=terms)
         else:
-            terms *= users[rows[part]].T
-        np.add.reduce(terms, axis=0, out=total[part])
+            terms *= of_user
+        np.add.reduce(np.ascontiguousarray(terms.T), axis=0, out=total[part])  # [D, P]: the sum runs over D in order
     with np.errstate(over="ignore"):  # sums beyond float32 become infinite
         return (0 - total if metric is Metric.L2 else total + 0).astype(np.float32)  # -0 becomes 0

@@ -67,12 +67,16 @@ def few_shapes(rng: np.random.Generator, distinct: int, count: int, dim: int) ->
     return rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=count)]
 
 
-@pytest.fixture(params=["proposals with spare", "no spare", "small products"])
+@pytest.fixture(params=["proposals with spare", "no spare", "small products", "small groups"])
 def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Without spare proposals no list has its proof, so that every user is searched among all items."""
     if request.param == "small products":
         monkeypatch.setattr(exact, "_PRODUCT_USERS", 5)
         monkeypatch.setattr(exact, "_PRODUCT_CELLS", 700)
+    if request.param == "small groups":
+        monkeypatch.setattr(exact, "_MANY_USERS", 1)
+        monkeypatch.setattr(exact, "_GROUP_ITEMS", 20)
+        monkeypatch.setattr(exact, "_GROUP_SAMPLE", 100)
     if request.param == "no spare":
         monkeypatch.setattr(exact, "_SPARE", 0)
     monkeypatch.setattr(exact, "_DENSE_CELLS", 2000)  # few users at once
@@ -173,6 +177,30 @@ def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Met
     index, _ = top_k(users, items, 10, similarity=metric)
     assert index.tolist() == expected
     assert sum(unproven) < 5
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_users_are_multiplied_only_with_groups_of_near_items(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    monkeypatch.setattr(exact, "_MANY_USERS", 1)
+    monkeypatch.setattr(exact, "_GROUP_ITEMS", 30)
+    rng = np.random.default_rng(7)
+    centers = rng.normal(size=(40, 8)) * size
+    items, users = (
+        (centers[rng.integers(40, size=count)] + rng.normal(size=(count, 8)) * size * 0.05).astype(np.float32)
+        for count in (2000, 12)
+    )
+    banned = [set(rng.choice(2000, size=int(count), replace=False).tolist()) for count in rng.integers(0, 400, size=12)]
+    multiplied: list[int] = []
+    original = np.matmul
+
+    def counting(left: np.ndarray, right: np.ndarray, **options: np.ndarray) -> np.ndarray:
+        multiplied.append(len(left) * right.shape[1])
+        return np.asarray(original(left, right, **options))
+
+    monkeypatch.setattr(np, "matmul", counting)
+    index, _ = top_k(users, items, 10, similarity=Metric.IP, excluded=exclusions(banned))
+    assert index.tolist() == slow(users, items, 10, banned)
+    assert 0 < sum(multiplied) < 12 * 2000 / 2
 
 
 def test_best_of_a_row_are_its_highest_scores_wherever_they_are() -> None:
