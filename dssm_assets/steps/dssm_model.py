@@ -45,7 +45,8 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
     """
     with _prepare_fit(workspace, ds) as plan:
         try:
-            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch)
+            scratch = workspace.loaded.scratch
+            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch, scratch=scratch)
         except PrunedFitError:
             remove_state(plan.job)
             raise
@@ -121,7 +122,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
         from dssm_assets.steps.fit_process import run_in_processes
 
         return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
-    outcome = run_job(plan.job, progress, workspace.now)
+    outcome = run_job(plan.job, progress, workspace.now, scratch=workspace.loaded.scratch)
     assert outcome is not None  # a single process is the first
     return outcome
 

@@ -1,16 +1,17 @@
 """Rows of Arrow tables as numpy arrays, read by number without a copy, so that a memory-mapped table stays on disk.
 
 `TableView` checks its columns and reads any type, chunk by chunk. `RowGather` reads random rows of a table of many chunks
-several times faster, and only values of 4 or 8 bytes: it addresses all chunks as one stretch of memory.
+several times faster, and only values of 4 or 8 bytes: it addresses all chunks as one stretch of memory. A value of a column is
+a miss of the cache; rows that are read again and again can be copied into records, of which each is one miss or two.
 
 Letters: B selected rows, n values of a list column, C chunks, F flat columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.errors import Fault, SchemaError
 
 Array = npt.NDArray[Any]
+Concat: TypeAlias = Callable[[Iterable[Array], Any], Array]
+"""Concatenates arrays of a type in a place that has room for them, such as a mapped file."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def _is_kind(actual: pa.DataType, kind: pa.DataType) -> bool:
 
 
 _WORD_BYTES = 8
+_BLOCK_ROWS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -143,12 +147,15 @@ class Rows:
 class RowGather:
     """Reads rows of a table by number, in any order; only the rows that are read are copied."""
 
-    def __init__(self, table: pa.Table, *, flat: Sequence[str] = (), lists: Sequence[str] = ()) -> None:
+    def __init__(
+        self, table: pa.Table, *, flat: Sequence[str] = (), lists: Sequence[str] = (), concat: Concat | None = None
+    ) -> None:
         """Records the address of each chunk and keeps the columns alive.
 
         Args:
             table: its columns have no nulls and types of 4 or 8 bytes, or lists of them.
             lists: columns of lists.
+            concat: copies the flat columns into records; None: nothing is copied.
         """
         batches = [batch for batch in table.select([*flat, *lists]).to_batches() if batch.num_rows]
         counts = np.array([batch.num_rows for batch in batches], np.int64)
@@ -166,6 +173,10 @@ class RowGather:
         self._values = dict(zip(lists, self._memory.addresses[len(flat) + len(lists) :], strict=True))
         kinds = [chunks[0].dtype if chunks else np.dtype(np.int32) for chunks in (*singles, *values)]
         self._kinds = dict(zip((*flat, *lists), kinds, strict=True))
+        self._records: Array | None = None  # [rows]
+        if concat is not None and flat:
+            record = np.dtype([(name, self._kinds[name]) for name in flat])
+            self._records = concat(_records({name: columns[name] for name in flat}, record), record).view(record)
 
     def select(self, rows: npt.NDArray[Any]) -> Rows:
         """Returns the selection of these rows, in this order.
@@ -184,13 +195,18 @@ class RowGather:
 
     def read_columns(self, at: Rows) -> dict[str, Array]:
         """Returns the values of every flat column [B]."""
+        if self._records is not None:
+            records = self._records.take(at.rows)
+            return {name: np.ascontiguousarray(records[name]) for name in self._flat}
         addresses = self._addresses(at)
         return {name: self._memory.read(addresses[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
 
     def read_matrix(self, at: Rows) -> Array:
         """Returns the values of all flat columns, which must have one type, in the order of the constructor [B, F]."""
-        addresses = self._addresses(at)
-        return self._memory.read(addresses, next(map(self._kinds.__getitem__, self._flat), addresses.dtype))
+        kind = next(map(self._kinds.__getitem__, self._flat), np.dtype(np.int64))
+        if self._records is not None:
+            return self._records.take(at.rows).view(kind).reshape(len(at.rows), len(self._flat))
+        return self._memory.read(self._addresses(at), kind)
 
     def read_list(self, column: str, at: Rows) -> tuple[Array, IntArray]:
         """Returns the values [n] of the rows' lists and their offsets [B + 1]."""
@@ -203,6 +219,16 @@ class RowGather:
         addresses = self._flat_addresses.take(at.chunk, axis=0)
         addresses += at.rows[:, None]
         return addresses
+
+
+def _records(columns: Mapping[str, Sequence[pa.Array]], record: np.dtype[Any]) -> Iterator[Array]:
+    """Yields the rows of some columns, of the same chunks, as records; few enough at once for the processor's cache."""
+    for chunks in zip(*columns.values(), strict=True):
+        for begin in range(0, len(chunks[0]), _BLOCK_ROWS):
+            block = np.empty(min(_BLOCK_ROWS, len(chunks[0]) - begin), record)
+            for name, chunk in zip(columns, chunks, strict=True):
+                block[name] = _numpy(chunk)[begin : begin + len(block)]
+            yield block
 
 
 class _Memory:

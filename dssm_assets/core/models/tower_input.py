@@ -18,7 +18,7 @@ import pyarrow as pa
 from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
 from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
-from dssm_assets.core.arrays.table_view import RowGather, TableView
+from dssm_assets.core.arrays.table_view import Concat, RowGather, TableView
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
@@ -71,7 +71,12 @@ SideValues: TypeAlias = tuple[npt.NDArray[Any], tuple[Bags, ...]]
 class SideReader:
     """Reads the features of one tower (without history) from one table."""
 
-    def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
+    def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature], concat: Concat | None = None) -> None:
+        """Checks the features' columns.
+
+        Args:
+            concat: copies the single-valued features of a table of several chunks into records, which are read faster.
+        """
         columns = feature_columns(features)
         self._view = TableView(table, name, columns)
         check_indices(self._view, name, features)
@@ -81,7 +86,7 @@ class SideReader:
         # A table of one chunk, such as a request's, is read directly: an index of its chunks would cost more than the read.
         is_chunked = bool(features) and table.column(features[0].name).num_chunks > 1
         lists = [column for column in columns if column not in self._singles]
-        self._gather = RowGather(table, flat=self._singles, lists=lists) if is_chunked else None
+        self._gather = RowGather(table, flat=self._singles, lists=lists, concat=concat) if is_chunked else None
 
     def read(self, rows: npt.NDArray[Any]) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""

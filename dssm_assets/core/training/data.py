@@ -3,7 +3,7 @@
 Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
 here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
 
-Nothing is copied: a memory-mapped table stays on disk, and memory is bounded by one batch, one number per sample (the
+Nothing is copied but records, if they are asked for: a memory-mapped table stays on disk, and memory is bounded by one batch, one number per sample (the
 epoch's order) and one number per user and item.
 
 Letters: B samples of a batch, n events, U users, I items.
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.event_sequences import SharedWindows
 from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
-from dssm_assets.core.arrays.table_view import RowGather, TableView
+from dssm_assets.core.arrays.table_view import Concat, RowGather, TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
@@ -93,6 +93,8 @@ class TrainData:
             the distribution of the weights.
         hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
             the model needs none.
+        concat: copies what every epoch reads of samples, user_rows and item_rows into records, which are read faster; None:
+            nothing is copied.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
@@ -110,15 +112,16 @@ class TrainData:
         users: pa.Table,
         items: pa.Table,
         hard_negatives: pa.Table | None = None,
+        concat: Concat | None = None,
     ) -> None:
         self.spec = spec
         self.num_samples: int = samples.num_rows
         self.num_items: int = items.num_rows
         self.keys = TableView(samples, "samples", _KEYS)
-        self._read_keys = RowGather(samples, flat=list(_KEYS))
-        self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT))
-        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
-        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
+        self._read_keys = RowGather(samples, flat=list(_KEYS), concat=concat)
+        self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT), concat)
+        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER), concat)
+        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM), concat)
         self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})

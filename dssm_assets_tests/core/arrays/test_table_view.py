@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.table_view import RowGather, TableView
+from dssm_assets.core.arrays.table_view import Array, Concat, RowGather, TableView
 from dssm_assets.core.errors import SchemaError
 
 LIST = pa.list_(pa.int32())
@@ -85,10 +87,15 @@ def cut(whole: pa.Table, cuts: list[int]) -> pa.Table:
     return pa.concat_tables([whole.take(pa.array(range(low, high), pa.int64())) for low, high in pairwise(bounds)])
 
 
+def join(parts: Iterable[Array], kind: np.dtype[Any]) -> Array:
+    return np.concatenate([np.zeros(0, kind), *parts])
+
+
 def read(source: pa.Table, rows: list[int]) -> pa.Table:
     """Returns the rows as the gather reads them, column by column."""
     lists = [field.name for field in source.schema if pa.types.is_list(field.type)]
-    gather = RowGather(source, flat=[name for name in source.column_names if name not in lists], lists=lists)
+    flat = [name for name in source.column_names if name not in lists]
+    gather, of_records = RowGather(source, flat=flat, lists=lists), RowGather(source, flat=flat, concat=join)
     at = gather.select(np.array(rows, np.int64))
     columns = {}
     for field in source.schema:
@@ -97,7 +104,8 @@ def read(source: pa.Table, rows: list[int]) -> pa.Table:
             columns[field.name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=field.type)
         else:
             columns[field.name] = pa.array(gather.read_column(field.name, at))
-            assert gather.read_columns(at)[field.name].tolist() == columns[field.name].to_pylist()
+            for one in (gather, of_records):
+                assert one.read_columns(at)[field.name].tolist() == columns[field.name].to_pylist()
     return pa.table(columns)
 
 
@@ -107,12 +115,13 @@ def test_row_gather_equals_pyarrow_for_any_chunks(cuts: list[int], first: int, r
     assert read(source, rows).equals(source.take(pa.array(rows, pa.int64())).combine_chunks())
 
 
-def test_row_gather_reads_flat_columns_as_a_matrix() -> None:
+@pytest.mark.parametrize("concat", [None, join])
+def test_row_gather_reads_flat_columns_as_a_matrix(concat: Concat | None) -> None:
     source = cut(table(9), [2, 5]).select(["b", "a"])
-    gather = RowGather(source, flat=["b", "a"])
+    gather = RowGather(source, flat=["b", "a"], concat=concat)
     assert gather.read_matrix(gather.select(np.array([8, 0, 4]))).tolist() == [[81, 80], [1, 0], [41, 40]]
     assert gather.read_matrix(gather.select(np.array([], np.int64))).shape == (0, 2)
-    only_lists = RowGather(cut(table(9), [2]), lists=["bag"])
+    only_lists = RowGather(cut(table(9), [2]), lists=["bag"], concat=concat)
     assert only_lists.read_matrix(only_lists.select(np.array([1, 2]))).shape == (2, 0)
 
 
@@ -154,8 +163,9 @@ def test_row_gather_refuses_rows_outside_the_table(rows: list[int]) -> None:
         RowGather(cut(table(4), [2]), flat=["a"]).select(np.array(rows))
 
 
-def test_row_gather_of_an_empty_table() -> None:
-    gather = RowGather(table(0), flat=["a", "b"], lists=["bag"])
+@pytest.mark.parametrize("concat", [None, join])
+def test_row_gather_of_an_empty_table(concat: Concat | None) -> None:
+    gather = RowGather(table(0), flat=["a", "b"], lists=["bag"], concat=concat)
     at = gather.select(np.array([], np.int64))
     assert gather.read_matrix(at).shape == (0, 2)
     values, offsets = gather.read_list("bag", at)

@@ -24,6 +24,7 @@ from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_sp
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import TrainData, cut_lengths, keep_oldest, read_hard_edges, without_own_item
+from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -167,13 +168,14 @@ def _mapped(table: pa.Table, path: Path, max_chunksize: int) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
+@pytest.mark.parametrize("has_records", [False, True])
 @pytest.mark.parametrize("max_chunksize", [7, 1000])
-def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_chunksize: int) -> None:
+def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_chunksize: int, has_records: bool) -> None:
     tables = world()
     names = [field.name for field in fields(World)]
     mapped = World(**{n: _mapped(getattr(tables, n), tmp_path / n, max_chunksize) for n in names})
     rows = np.random.default_rng(0).permutation(80)[:33]
-    ours, theirs = mapped.data(SPEC), tables.data(SPEC)
+    ours, theirs = mapped.data(SPEC, ScratchArrays(tmp_path).concat if has_records else None), tables.data(SPEC)
     for a, b in (
         (ours.read_user_side(rows, ours.read_keys(rows)), theirs.read_user_side(rows, theirs.read_keys(rows))),
         (ours.read_sample_items(rows), theirs.read_sample_items(rows)),
