@@ -43,9 +43,8 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
         offsets: start of each row and the end of the last [B + 1].
         importance: positive weight of each value in the mean [n]; equal weights if None.
     """
-    values, row, importance, totals = _drop_missing(values, offsets, importance)
-    weights = (1.0 if importance is None else importance) / totals[row]
-    return _to_bags(values, row, weights, len(totals))
+    values, offsets, importance, totals = _drop_missing(values, offsets, importance)
+    return _to_bags(values, offsets, (1.0 if importance is None else importance) / totals)
 
 
 def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
@@ -58,9 +57,8 @@ def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
         offsets: start of each row and the end of the last [B + 1].
         importance: positive w of each value [n]; 1 if None.
     """
-    values, row, importance, totals = _drop_missing(values, offsets, importance)
-    weights = (1.0 if importance is None else importance) / np.sqrt(totals)[row]
-    return _to_bags(values, row, weights, len(totals))
+    values, offsets, importance, totals = _drop_missing(values, offsets, importance)
+    return _to_bags(values, offsets, (1.0 if importance is None else importance) / np.sqrt(totals))
 
 
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
@@ -84,16 +82,15 @@ def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDAr
 def _drop_missing(
     values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None
 ) -> tuple[npt.NDArray[Any], IntArray, npt.NDArray[np.float64] | None, npt.NDArray[Any]]:
-    """Returns the values that are not missing, the row and importance of each, and the importances' sum per row [B]."""
-    count = len(offsets) - 1
-    row = row_of_value(offsets)
+    """Returns the values that are not missing, their offsets and importances, and the sum of importances in each one's row [n]."""
     present = values > 0
     if not present.all():
-        values, row = values[present], row[present]
+        values, offsets = values[present], offsets_of(present)[offsets]
         importance = None if importance is None else importance[present]
-    return values, row, importance, np.bincount(row, weights=importance, minlength=count)
+    lengths = np.diff(offsets)
+    totals = lengths if importance is None else np.bincount(row_of_value(offsets), importance, minlength=len(lengths))
+    return values, offsets, importance, np.repeat(totals, lengths)
 
 
-def _to_bags(values: npt.NDArray[Any], row: IntArray, weights: npt.NDArray[Any], count: int) -> Bags:
-    offsets = offsets_of(np.bincount(row, minlength=count))
+def _to_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
     return Bags(values.astype(np.int64, copy=False), offsets, weights.astype(np.float32))

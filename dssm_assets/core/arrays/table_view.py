@@ -69,7 +69,7 @@ class TableView:
     def read_column(self, column: str, selection: Selection) -> Array:
         """Returns the column's values of the selected rows [B]."""
         parts = self._flat[column]
-        return _in_order([parts[chunk][rows] for chunk, rows in selection.local], selection)
+        return _in_order([parts[chunk].take(rows) for chunk, rows in selection.local], selection)
 
     def read_list(self, column: str, selection: Selection) -> tuple[Array, IntArray]:
         """Returns the values [n] of the selected rows' lists and their offsets [B + 1]."""
@@ -77,7 +77,7 @@ class TableView:
         for chunk, rows in selection.local:
             offsets, flat = self._lists[column][chunk]
             lengths.append(offsets[rows + 1] - offsets[rows])
-            values.append(flat[ranges(offsets[rows].astype(np.int64), lengths[-1])])
+            values.append(flat.take(ranges(offsets[rows].astype(np.int64), lengths[-1])))
         flat_values = np.concatenate(values) if values else np.zeros(0, np.int32)
         if selection.inverse is None:
             return flat_values, offsets_of(_in_order(lengths, selection))

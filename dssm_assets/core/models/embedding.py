@@ -128,8 +128,8 @@ class EmbeddingTables(nn.Module):
             if tape is not None:
                 found.pooled.requires_grad_(True)
                 tape.append(found)
-            count, singles = len(inputs), len(group.single_columns)
-            pieces = torch.split(found.pooled, [count * singles] + [count] * len(group.bag_columns))
+            count, singles, bags = len(inputs), len(group.single_columns), len(group.bag_columns)
+            pieces = torch.split(found.pooled, [count * singles] + [count] * bags) if bags else [found.pooled]
             parts += [pieces[0].view(count, singles * group.dim), *pieces[1:]]
         # A tower whose only input is a learned pooling of the history looks up nothing here.
         return torch.cat(parts, dim=1) if parts else self.table(self.dims[0]).new_zeros(len(inputs), 0)

@@ -171,7 +171,7 @@ def draw_factors(values: Tensor, frac: float, generator: torch.Generator) -> Ten
     words = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
     words.random_(-(2**63), None, generator=generator)
     chance = words.view(torch.int16)[: values.numel()].view(values.shape)
-    return values.copy_(chance >= dropped - 32768).mul_(65536 / (65536 - dropped))
+    return torch.ge(chance, dropped - 32768, out=values).mul_(65536 / (65536 - dropped))
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:

@@ -21,7 +21,7 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import Loss, Model, Norm
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs
-from dssm_assets.core.models.tower_input import TowerInput, select_rows
+from dssm_assets.core.models.tower_input import TowerInput, select_rows, slice_rows
 
 Fingerprints = npt.NDArray[np.uint64]
 
@@ -60,7 +60,7 @@ def merge_items(items: TowerInput, item_index: IntArray, terms: LossTerms, model
     own = np.arange(count, dtype=np.int64)
     if not can_merge_items(model):
         return ItemSide(items, end, own, slice(begin, end), terms)
-    first, group = find_equal_rows(select_rows(items, np.arange(begin, end)), item_index[begin:])
+    first, group = find_equal_rows(slice_rows(items, begin, end), item_index[begin:])
     kept = np.concatenate([np.arange(begin), begin + first, np.arange(end, len(items))])
     return ItemSide(
         items=select_rows(items, kept),
@@ -135,10 +135,11 @@ def _hash_bag_rows(bag: Bags) -> Fingerprints:
 
 
 def _are_equal(inputs: TowerInput, item_index: IntArray, others: IntArray) -> bool:
-    if not np.array_equal(item_index, item_index[others]) or not np.array_equal(inputs.singles, inputs.singles[others]):
+    merged = np.flatnonzero(others != np.arange(len(others)))
+    mine, theirs = select_rows(inputs, merged), select_rows(inputs, others[merged])
+    if not np.array_equal(item_index, item_index[others]) or not np.array_equal(mine.singles, theirs.singles):
         return False
-    again = select_rows(inputs, others)
     return all(
         np.array_equal(a.offsets, b.offsets) and np.array_equal(a.values, b.values) and np.array_equal(a.weights, b.weights)
-        for a, b in zip(inputs.bags, again.bags, strict=True)
+        for a, b in zip(mine.bags, theirs.bags, strict=True)
     )

@@ -115,10 +115,11 @@ def _column_sums(
     weighted = to_factor(columns if factor is None else columns * factor[:, None], terms)
     sums, grad_user = torch.empty_like(own_sums), torch.empty_like(scaled)
     grad_columns = columns.new_zeros(columns.shape[1], len(columns))  # [D, C]: the product is faster this way round
+    by_column = columns.T.contiguous()  # [D, C]: so is this one
     buffer = columns.new_empty(min(terms.logits_chunk_rows, len(scaled)), len(columns))  # [R, C]
     for chunk in row_chunks(terms, len(columns), columns.device):
         rows = chunk.rows
-        logits = product(scaled[rows], columns.T, out=buffer[: rows.stop - rows.start])
+        logits = product(scaled[rows], by_column, out=buffer[: rows.stop - rows.start])
         if factor is None:
             largest = _subtract_largest(logits, chunk, correction, own_sums[rows])
             powers = logits.exp2_()
