@@ -12,7 +12,7 @@ Shapes: V users, B users of a block, R rows, I items, E (user, item) pairs, K to
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -67,9 +67,22 @@ class ItemCooccurrenceScorer:
     """int64 [I], what lists are filled up from."""
     block_size: int = 256
     name: str = "item_cooccurrence"
+    _summed: list[tuple[IntArray, Any]] = field(default_factory=list)
+    """Of the users that were asked for last: users with many items are asked for again, for longer lists."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        return fill_up(best_columns(self.users[user_rows] @ self.neighbors, k).lists(k), self.order, k)
+        return fill_up(best_columns(self._sum_similarities(user_rows), k).lists(k), self.order, k)
+
+    def _sum_similarities(self, user_rows: IntArray) -> Any:
+        """Returns the scores of the users' neighbours, scipy csr [B, I]."""
+        for known, sums in self._summed:
+            places = np.searchsorted(known[:-1], user_rows)
+            if np.array_equal(known[places], user_rows):
+                return sums[places]
+        sums = self.users[user_rows] @ self.neighbors
+        if len(user_rows):
+            self._summed[:] = [(user_rows, sums)]
+        return sums
 
 
 def item_cooccurrence_scorer(window: Interactions, neighbors: Any, order: IntArray) -> ItemCooccurrenceScorer:

@@ -30,6 +30,15 @@ def test_item_cooccurrence_by_hand() -> None:
     assert lists("item_cooccurrence", 3, Scope.DISCOVERY) == {"n": "abc", "u": "cde", "v": "dbe"}
 
 
+@pytest.mark.parametrize("again", [[0, 1, 2], [1], [0, 2], [], [2, 3]])
+def test_users_who_are_asked_for_again_have_the_same_lists(again: list[int]) -> None:
+    window = interactions(WINDOW, [*USERS, "x"], ITEMS)
+    neighbors, order = fit_neighbors(user_items(window), 5), np.arange(len(ITEMS))
+    asked, fresh = (item_cooccurrence.item_cooccurrence_scorer(window, neighbors, order) for _ in range(2))
+    asked.top_items(np.arange(3), 2)
+    assert asked.top_items(np.array(again, np.int64), 5).tolist() == fresh.top_items(np.array(again, np.int64), 5).tolist()
+
+
 def test_only_the_nearest_neighbours_are_kept() -> None:
     neighbors = fit_neighbors(user_items(interactions(WINDOW, USERS, ITEMS)), 1)
     nearest = {ITEMS[row]: ITEMS[column] for row, column in zip(*neighbors.nonzero(), strict=True)}
