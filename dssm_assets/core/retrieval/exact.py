@@ -329,6 +329,7 @@ def _halve(items: Vectors, rows: IntArray) -> list[IntArray]:
         axis = sample.T @ (sample @ axis)
         axis = axis / np.abs(axis).max()
     order, half = np.argpartition(part @ axis, len(rows) // 2), len(rows) // 2
+    del part, sample  # the copies of all levels would be twice the items
     return _halve(items, rows[order[:half]]) + _halve(items, rows[order[half:]])
 
 
