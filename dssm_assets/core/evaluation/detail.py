@@ -118,6 +118,9 @@ def list_columns(
 
 def _first_occurrences(top_items: IntArray) -> Mask:
     """Returns bool [U, K], true for an item that does not occur earlier in its row."""
+    ordered = np.sort(top_items, axis=1)
+    if not ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():  # as in nearly all lists
+        return top_items >= 0
     order = np.argsort(top_items, axis=1, kind="stable")
     ordered = np.take_along_axis(top_items, order, axis=1)
     is_first = np.ones(top_items.shape, dtype=bool)

@@ -53,13 +53,12 @@ def resampled_sums(values: IntArray | Floats, samples: int, seed: int) -> Floats
     rng = np.random.Generator(np.random.PCG64(seed))
     wide = np.asarray(values, np.float64)
     step = max(1, MAX_WEIGHTS // num_users)
-    parts = []
+    parts, weights = [], np.empty((min(step, samples), num_users))
     for start in range(0, samples, step):
-        size = min(step, samples - start)
-        drawn = rng.integers(num_users, size=(size, num_users))
-        drawn += np.arange(size)[:, None] * num_users
-        weights = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
-        parts.append(weights.astype(np.float64) @ wide)
+        drawn = weights[: samples - start]
+        for resample in drawn:  # one at a time: its counts stay in the cache
+            resample[:] = np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)
+        parts.append(drawn @ wide)
     return np.concatenate(parts)
 
 
