@@ -1,4 +1,4 @@
-"""Orders entries by value, largest first, equal ones by their place: so the order is the same wherever it is computed.
+"""Orders entries by value, equal ones by their place: so the order is the same wherever it is computed.
 
 Letters: R rows, N values of a row, n values of all rows, K longest result of a row.
 """
@@ -11,6 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray
+
+
+def sort_with_places(values: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the values in ascending order and the place of each, equal ones by their place [n].
+
+    Value and place are one number, and numbers are sorted in a fraction of the time of a stable order.
+
+    Args:
+        values: not negative, and so small that value and place together have at most 63 bits [n].
+    """
+    bits = len(values).bit_length()
+    keys = values << bits
+    keys |= np.arange(len(values))
+    keys.sort()
+    return keys >> bits, keys & ((1 << bits) - 1)
 
 
 def order_largest(values: NDArray[np.float64], k: int) -> IntArray:

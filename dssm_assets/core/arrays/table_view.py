@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -141,7 +142,12 @@ class Rows:
     """Selected rows and the chunk of each, found once for all columns."""
 
     rows: IntArray  # [B]
-    chunk: IntArray  # [B]
+    ends: IntArray  # of the chunks [C]
+
+    @cached_property
+    def chunk(self) -> IntArray:
+        """The chunk of each row [B]."""
+        return np.searchsorted(self.ends, self.rows, side="right")
 
 
 class RowGather:
@@ -187,7 +193,7 @@ class RowGather:
         count = int(self._ends[-1]) if len(self._ends) else 0
         if len(rows) and (rows.min() < 0 or rows.max() >= count):
             raise IndexError(f"rows {rows.min()} .. {rows.max()} of a table of {count}")
-        return Rows(rows.astype(np.int64, copy=False), np.searchsorted(self._ends, rows, side="right"))
+        return Rows(rows.astype(np.int64, copy=False), self._ends)
 
     def read_column(self, column: str, at: Rows) -> Array:
         """Returns the values of a flat column [B]."""

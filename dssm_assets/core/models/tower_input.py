@@ -75,7 +75,7 @@ class SideReader:
         """Checks the features' columns.
 
         Args:
-            concat: copies the single-valued features of a table of several chunks into records, which are read faster.
+            concat: copies the single-valued features into records, which are read faster.
         """
         columns = feature_columns(features)
         self._view = TableView(table, name, columns)
@@ -84,9 +84,9 @@ class SideReader:
         self._singles = [feature.name for feature in features if not feature.is_multi]
         self._multis = [feature for feature in features if feature.is_multi]
         # A table of one chunk, such as a request's, is read directly: an index of its chunks would cost more than the read.
-        is_chunked = bool(features) and table.column(features[0].name).num_chunks > 1
+        is_indexed = bool(features) and (concat is not None or table.column(features[0].name).num_chunks > 1)
         lists = [column for column in columns if column not in self._singles]
-        self._gather = RowGather(table, flat=self._singles, lists=lists, concat=concat) if is_chunked else None
+        self._gather = RowGather(table, flat=self._singles, lists=lists, concat=concat) if is_indexed else None
 
     def read(self, rows: npt.NDArray[Any]) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""

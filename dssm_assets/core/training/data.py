@@ -93,7 +93,7 @@ class TrainData:
             the distribution of the weights.
         hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
             the model needs none.
-        concat: copies what every epoch reads of samples, user_rows and item_rows into records, which are read faster; None:
+        concat: copies what every epoch reads of samples, user_rows, item_rows and items into records, which are read faster; None:
             nothing is copied.
 
     Raises:
@@ -122,7 +122,7 @@ class TrainData:
         self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT), concat)
         self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER), concat)
         self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM), concat)
-        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
+        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM), concat)
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))

@@ -87,11 +87,9 @@ def find_equal_rows(inputs: TowerInput, item_index: IntArray) -> tuple[IntArray,
     Rows are compared by a fingerprint, which is then verified. If two different rows have the same fingerprint, every row
     is a group of its own.
     """
-    parts = [item_index.astype(np.uint64), *inputs.singles.T.astype(np.uint64), *map(_hash_bag_rows, inputs.bags)]
-    fingerprints = np.zeros(len(item_index), np.uint64)
-    for position, part in enumerate(parts):
-        # Each part is mixed with its position, so that swapping the values of two features changes the fingerprint.
-        fingerprints = _mix(fingerprints + _mix(part + np.uint64((position + 1) * _FACTOR % 2**64)))
+    parts = np.column_stack([item_index, inputs.singles, *(_hash_bag_rows(bag).view(np.int64) for bag in inputs.bags)])
+    # Each part has a factor of its own, so that swapping the values of two features changes the fingerprint.
+    fingerprints = parts.view(np.uint64) @ _mix(_mix(np.arange(1, parts.shape[1] + 1, dtype=np.uint64)))
     _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)

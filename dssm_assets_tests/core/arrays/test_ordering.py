@@ -6,10 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ordering import list_largest, order_largest
+from dssm_assets.core.arrays.ordering import list_largest, order_largest, sort_with_places
 
 # Few different values, so that most rows have equal ones, also across the cut.
 some_values = st.sampled_from([-1.5, 0.0, 2.0, 2.5, -np.inf])
+
+
+@given(st.lists(st.integers(0, 1 << 40) | st.integers(0, 3), max_size=40))
+def test_numbers_are_sorted_with_their_places(values: list[int]) -> None:
+    ascending, places = sort_with_places(np.array(values, np.int64))
+    assert list(zip(ascending.tolist(), places.tolist(), strict=True)) == sorted(zip(values, range(len(values)), strict=True))
 
 
 @given(st.integers(0, 40).flatmap(lambda n: st.lists(st.lists(some_values, min_size=n, max_size=n), min_size=1, max_size=3)))

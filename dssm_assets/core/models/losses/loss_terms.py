@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dssm_assets.core.arrays.ordering import sort_with_places
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
 
 Affine: TypeAlias = tuple[Tensor, Tensor]
@@ -48,7 +49,7 @@ def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> M
     last = ends[known[matching]]
     first = last - columns_per_item[known[matching]]
     positions = ranges(first, last - first)
-    return MaskedPairs(np.repeat(rows[matching], last - first), np.argsort(column_items, kind="stable")[positions])
+    return MaskedPairs(np.repeat(rows[matching], last - first), sort_with_places(column_items)[1][positions])
 
 
 def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
