@@ -24,6 +24,7 @@ from dssm_assets.core.features_raw.plan import (
     LAST_DATE,
     LAST_EVENT_TIME_MS,
     FeaturePlan,
+    preference,
 )
 from dssm_assets.core.features_raw.signed_days import check_no_negative, list_moves, merge_changes, running_states
 from dssm_assets.core.schema import TableSpec
@@ -459,30 +460,37 @@ def _join_day(
 ) -> Manifest:
     """Joins the profile and the states of a day.
 
-    In this process a query joins the statistics alone. Profiles and preferences are stored in the order of its rows, to which they
-    are added as they are read: joining and sorting all columns takes three times as long.
+    In this process a query joins the statistics alone. Profiles, preferences and items of users are stored in the order of its rows,
+    to which they are added as they are read: joining and sorting all columns takes three times as long.
     """
     engine, tables = workspace.engine, workspace.tables
     profiles = tables.read_ascending(inputs[profile], entity)
     if engine.is_distributed or not all(map(has_plain_type, profiles.schema)):
         return engine.write_query(target, expression, inputs, {"ds": target.ds, "plan": plan})
     schema = plain_schema(profiles.schema)
-    states = {name: manifest for name, manifest in inputs.items() if name != "user_preferences"}
-    counts = None
-    if entity == col.USER_ID and plan.preference_columns:
-        counts = tables.read_ascending(inputs["user_preferences"], entity, as_dictionaries=[ATTRIBUTE, col.VALUE])
+    states, pairs, counts = dict(inputs), None, None
+    if entity == col.USER_ID:  # of items the pairs are in another order
+        pairs = tables.read_ascending(
+            states.pop("pair_activity"), entity, [entity, col.EVENT, LAST_DATE], as_dictionaries=[col.EVENT, LAST_DATE]
+        )
+        preferred = states.pop("user_preferences", None)
+        if preferred is not None and plan.preference_columns:
+            counts = tables.read_ascending(preferred, entity, as_dictionaries=[ATTRIBUTE, col.VALUE])
 
     def add_stored(batch: pa.RecordBatch) -> pa.RecordBatch:
-        users = batch.column(entity)
+        users, is_active = batch.column(entity), batch.column(DAYS_SINCE_LAST_EVENT).is_valid().to_numpy(False)
         last = users[-1].as_py() if len(users) else None
-        lists: dict[str, pa.Array] = {}
+        added: dict[str, pa.Array] = {}
+        if pairs is not None:
+            parts = pairs.parts_through(last)
+            added |= activity.count_items(parts, users, is_active, target.ds, plan.statistic_days, plan.funnel)
         if counts is not None:
-            read, is_active = counts.read_through(last), batch.column(DAYS_SINCE_LAST_EVENT).is_valid().to_numpy(False)
-            lists = {
-                name: preferences.rank_preferences(read, users, is_active, name, plan.preference_top)
+            read = counts.read_through(last)
+            added |= {
+                preference(name): preferences.rank_preferences(read, users, is_active, name, plan.preference_top)
                 for name in plan.preference_columns
             }
-        return all_features.add_stored(batch, profiles.read_through(last).cast(schema), lists, entity, plan)
+        return all_features.add_stored(batch, profiles.read_through(last).cast(schema), added, entity, plan)
 
     return engine.write_query(target, expression, states, {"ds": target.ds, "plan": plan, "is_narrow": True}, add_stored)
 

@@ -224,11 +224,14 @@ class TableStore:
                     yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
             begin += stored.rows
 
-    def read_ascending(self, manifest: Manifest, key: str, *, as_dictionaries: Sequence[str] = ()) -> AscendingRows:
-        """Returns a reader of a partition that is stored in the order of a key; for `as_dictionaries` see `batches`."""
+    def read_ascending(
+        self, manifest: Manifest, key: str, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
+    ) -> AscendingRows:
+        """Returns a reader of a partition that is stored in the order of a key; for the arguments see `batches`."""
         schema = self.open(manifest, as_dictionaries=as_dictionaries).schema.remove_metadata()
+        schema = schema if columns is None else pa.schema([field for field in schema if field.name in columns])
         where = f"partition {manifest.key}, column {key}"
-        return AscendingRows(self.batches(manifest, as_dictionaries=as_dictionaries), key, schema, where=where)
+        return AscendingRows(self.batches(manifest, columns, as_dictionaries=as_dictionaries), key, schema, where=where)
 
     def _open_file(self, manifest: Manifest, path: str) -> Any:
         """Returns a file open for reading; a local one without Python in every read: histories are hundreds of small files."""
@@ -255,17 +258,17 @@ class AscendingRows:
         Raises:
             SchemaError: the rows are in another order.
         """
-        if last is None:
-            return self.schema.empty_table()
-        parts = [self._waiting]
-        while not len(parts[-1]) or parts[-1].column(self._key)[-1].as_py() <= last:
-            if (part := self._read_batch()) is None:
-                break
-            parts.append(part)
-        self._waiting = pa.concat_tables(parts)
-        count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
-        rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
-        return rows
+        return pa.concat_tables(list(self.parts_through(last)) or [self.schema.empty_table()])
+
+    def parts_through(self, last: Any) -> Iterator[pa.Table]:
+        """Yields the rows of `read_through`, those of a batch at a time."""
+        while last is not None and self.peek_key() is not None:
+            count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
+            rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
+            if count:
+                yield rows
+            if len(self._waiting):
+                return
 
     def peek_key(self) -> Any:
         """Returns the key of the last row that waits, of the next batch if none does; None after the last row.

@@ -280,6 +280,12 @@ def test_ascending_rows_are_each_returned_once(tables, monkeypatch):
     assert reader.read_through(None).schema == reader.schema
     read = [reader.read_through(last).column("at").to_pylist() for last in ("u0", "u2", "u2", "u5", "u9", "u9")]
     assert read == [[], [1, 2, 2], [], [5], [6], []]
+    reader = tables.read_ascending(manifest, "user_id", ["user_id", "at"])
+    assert [part.to_pydict() for part in reader.parts_through("u2")] == [
+        {"user_id": ["u1", "u2"], "at": [1, 2]},
+        {"user_id": ["u2"], "at": [2]},
+    ]
+    assert [part.column("at").to_pylist() for part in reader.parts_through("u9")] == [[5], [6]]
 
 
 def test_ascending_rows_name_the_last_key_that_waits(tables, monkeypatch):

@@ -11,13 +11,19 @@ occurred. From it follow the numbers of distinct items of a user and of distinct
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ids import find_positions
+from dssm_assets.core.arrays.ragged import Mask
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, USER_ID
-from dssm_assets.core.features_raw.local_time import QueryDay, day_text, each_row, first_day_text
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, each_row, first_day_text, window_start
 from dssm_assets.core.features_raw.plan import (
     COUNT_TOTAL,
     DS,
@@ -228,3 +234,41 @@ def count_counterparts(
             # A sum takes twice the memory in DuckDB, and count(where=) a quarter more time.
             columns[event_distinct(entity, event, days)] = inside.ifelse(1, ibis.null("int8")).count()
     return pairs.group_by(*by, entity).agg(**columns)
+
+
+def count_items(
+    pairs: Iterable[pa.Table], users: pa.Array, is_active: Mask, ds: str, statistic_days: Sequence[int], events: Sequence[str]
+) -> dict[str, pa.Array]:
+    """Returns the columns of `count_counterparts` for some users by name, int64 [U].
+
+    Args:
+        pairs: these users' rows of the pair state, in its order, in parts; event and last date dictionary-encoded.
+        users: distinct ids [U].
+        is_active: bool [U], users with activity; the counts of others are 0.
+    """
+    starts, windows = [window_start(ds, days) for days in statistic_days], len(statistic_days)
+    width = len(events) * windows + 1
+    ids, counts = [users.slice(0, 0)], [np.zeros((0, width), np.int64)]
+    for part in pairs:
+        event, date, user = (ragged.combine_chunks(part.column(name)) for name in (EVENT, LAST_DATE, USER_ID))
+        # A row is counted in the smallest window that has its date, of its event; in the last column if there is none.
+        smallest = [sum(known < start for start in starts) for known in date.dictionary.to_pylist()]
+        first = {name: number * windows for number, name in enumerate(events)}
+        cells = [
+            [first[name] + window if name in first and window < windows else width - 1 for window in smallest]
+            for name in event.dictionary.to_pylist()
+        ]
+        runs = pc.run_end_encode(user)
+        row = ragged.repeat_rows(np.diff(runs.run_ends.to_numpy(), prepend=0))
+        cell = np.array(cells)[event.indices.to_numpy(), date.indices.to_numpy()]
+        ids.append(runs.values)
+        counts.append(np.bincount(row * width + cell, minlength=len(runs.values) * width).reshape(-1, width))
+    found = np.zeros((len(users) + 1, width), np.int64)
+    np.add.at(found, find_positions(pa.concat_arrays(ids), users), np.concatenate(counts))
+    found[:-1][~is_active] = 0
+    by_event = found[:-1, :-1].reshape(len(users), len(events), windows).cumsum(axis=2)
+    return {
+        event_distinct(USER_ID, event, days): pa.array(by_event[:, row, window])
+        for row, event in enumerate(events)
+        for window, days in enumerate(statistic_days)
+    }

@@ -30,7 +30,7 @@ def join_user_features(
     user_table: ibis.Table,
     *,
     user_activity: ibis.Table,
-    pair_activity: ibis.Table,
+    pair_activity: ibis.Table | None = None,
     user_preferences: ibis.Table | None = None,
     ds: QueryDay,
     plan: FeaturePlan,
@@ -47,7 +47,7 @@ def join_user_features(
     Args:
         user_table: the day's profiles, unique user_id.
         user_activity: activity state of `ds`.
-        pair_activity: pair state of `ds`.
+        pair_activity: pair state of `ds`; None: leave out the distinct items, which `add_stored` adds.
         user_preferences: preference state of `ds`; None only if plan.preference_columns is empty.
         ds: the day; with `by` the last one.
         days: with `by`, a table with all days, if user_table is the same on all of them.
@@ -88,21 +88,21 @@ def join_item_features(
 
 
 def add_stored(
-    rows: pa.RecordBatch, profile: pa.Table, lists: Mapping[str, pa.Array], entity: str, plan: FeaturePlan
+    rows: pa.RecordBatch, profile: pa.Table, added: Mapping[str, pa.Array], entity: str, plan: FeaturePlan
 ) -> pa.RecordBatch:
-    """Returns rows of the narrow table with the columns of their profiles and their preference lists, as the wide table has them.
+    """Returns rows of the narrow table with the columns of their profiles and others, as the wide table has them.
 
     Args:
         rows: of `join_user_features` or `join_item_features` with `is_narrow`.
         profile: the profiles of these users or items, in the same order; some may have none.
-        lists: of `rank_preferences` for these users, by attribute.
+        added: other columns by name: distinct items, of `count_items`, and preference lists, of `rank_preferences`.
     """
     ids, known = rows.column(entity), ragged.combine_chunks(profile.column(entity))
     if not known.equals(ids):
         profile = profile.take(pc.index_in(ids, value_set=known))
     columns: dict[str, pa.Array] = dict(zip(rows.schema.names, rows.columns, strict=True))
     columns |= {name: ragged.combine_chunks(profile.column(name)) for name in profile.column_names if name != entity}
-    columns |= {names.preference(name): values for name, values in lists.items()}
+    columns |= added
     source = [name for name in profile.column_names if name != entity]
     return pa.RecordBatch.from_pydict(
         {name: columns[name] for name in [FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]]}
@@ -114,21 +114,25 @@ def _repeat(profile: ibis.Table, days: ibis.Table | None) -> ibis.Table:
 
 
 def _statistics(
-    entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryDay, plan: FeaturePlan, by: Sequence[str]
+    entity: str, activity: ibis.Table, pairs: ibis.Table | None, ds: QueryDay, plan: FeaturePlan, by: Sequence[str]
 ) -> ibis.Table:
     """Returns one row per entity with activity: counts, sums, days since events, distinct counterparts."""
     columns: dict[str, Any] = {}
+    none = ibis.null("int64")
     for event in plan.funnel:
         is_event = activity[EVENT] == event
         for days in plan.statistic_days:
-            count = activity[names.window_count(days)]
-            columns[names.event_count(event, days)] = is_event.ifelse(count, 0).sum()
+            # The state has one row per entity and event, of which the maximum takes less time than the sum.
+            columns[names.event_count(event, days)] = is_event.ifelse(activity[names.window_count(days)], none).max()
             for value in plan.value_columns:
-                total = activity[names.window_sum(value, days)]
-                columns[names.event_sum(event, value, days)] = is_event.ifelse(total, 0).sum()
+                columns[names.event_sum(event, value, days)] = is_event.ifelse(
+                    activity[names.window_sum(value, days)], none
+                ).max()
     columns[names.DAYS_SINCE_FIRST_EVENT] = activity[names.FIRST_EVENT_TIME_MS].min()
     columns[names.DAYS_SINCE_LAST_EVENT] = activity[names.LAST_EVENT_TIME_MS].max()
     counts = activity.group_by(*by, entity).agg(**columns)
+    if pairs is None:
+        return counts
     distinct = count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel, by)
     return _left_join(counts, distinct, [*by, entity])
 
@@ -150,7 +154,7 @@ def _with_profile(
     columns |= {name: rows[name] for name in source}
     columns |= _finish(rows, entity, day, plan)
     return rows.select(
-        **{name: columns[name] for name in [*by, FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]]}
+        **{name: columns[name] for name in [*by, FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]] if name in columns}
     ).order_by(key)
 
 
@@ -161,7 +165,9 @@ def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> d
         counts = {event: rows[names.event_count(event, days)].fill_null(0) for event in plan.funnel}
         for event in plan.funnel:
             distinct, count = names.event_distinct(entity, event, days), names.event_count(event, days)
-            done |= {distinct: rows[distinct].fill_null(0), count: counts[event]}
+            done[count] = counts[event]
+            if distinct in rows.columns:
+                done[distinct] = rows[distinct].fill_null(0)
             for value in plan.value_columns:
                 total = names.event_sum(event, value, days)
                 done[total] = rows[total].fill_null(0).cast("float64") / float(names.FIXED_POINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -13,11 +14,12 @@ from dssm_assets.core.features_raw.activity import (
     build_activity,
     build_pair_activity,
     count_counterparts,
+    count_items,
     roll_activity,
     roll_pair_activity,
 )
 from dssm_assets.core.features_raw.signed_days import check_no_negative
-from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_dictionaries, with_ds
 
 DAY0 = log([(1, 10, "click", at(0, 7), 1.5, "a", None), (1, 10, "click", at(0, 9), None, "a", None)])
 DAY1 = log([(1, 11, "click", at(1, 3), 0.00005, "b", None), (2, 11, "buy", at(1, 4), -2.0, "b", None)])
@@ -163,6 +165,14 @@ def test_count_counterparts_by_hand(con) -> None:
         "click_distinct_items_1d": [1, 0],
         "click_distinct_items_3d": [2, 1],
     }
+    # Two parts, in the second of which user 1 goes on; user 3 has no pairs.
+    parts = [with_dictionaries(pairs.slice(*part)) for part in ((0, 1), (1, 3))]
+    for is_active, second in (([True, True, True], 1), ([True, False, True], 0)):
+        found = count_items(parts, pa.array([1, 2, 3]), np.array(is_active), "2024-01-03", [1, 3], ["click"])
+        assert pa.table(found).to_pydict() == {
+            "click_distinct_items_1d": [1, 0, 0],
+            "click_distinct_items_3d": [2, second, 0],
+        }
     items = run(
         con,
         count_counterparts(ibis.memtable(as_text_ids(pairs)), "item_id", "2024-01-03", [3], ["click", "buy"]).order_by(

@@ -6,17 +6,27 @@ from dataclasses import replace
 from typing import Any
 
 import ibis
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity
+from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity, count_items
 from dssm_assets.core.features_raw.all_features import add_stored, join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import build_preferences
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, USER_ALL_FEATURE
 from dssm_assets.core.schema import check_no_nulls, check_schema
-from dssm_assets_tests.core.features_raw.worlds import FIRST_DAY, as_text_ids, at, day_name, log, run, with_ds
+from dssm_assets_tests.core.features_raw.worlds import (
+    FIRST_DAY,
+    as_text_ids,
+    at,
+    day_name,
+    log,
+    run,
+    with_dictionaries,
+    with_ds,
+)
 
 PLAN = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), 2, "UTC", FIRST_DAY)
 DS = day_name(4)
@@ -98,18 +108,18 @@ def test_users_by_hand(con) -> None:
 
 def test_narrow_rows_with_what_is_stored_are_the_wide_ones(con) -> None:
     states = _states(con, False)
-    activity = {"user_activity": states["user"], "pair_activity": states["pairs"]}
-    narrow = run(con, join_user_features(ibis.memtable(USERS), **activity, ds=DS, plan=PLAN, is_narrow=True))
-    assert narrow.to_pydict() == {
-        name: column for name, column in USERS_EXPECTED.items() if name not in ("age", "category_preference")
-    }
+    narrow = run(con, join_user_features(ibis.memtable(USERS), user_activity=states["user"], ds=DS, plan=PLAN, is_narrow=True))
+    stored = [name for name in USERS_EXPECTED if "_distinct_" in name] + ["age", "category_preference"]
+    assert narrow.to_pydict() == {name: column for name, column in USERS_EXPECTED.items() if name not in stored}
     (batch,) = narrow.combine_chunks().to_batches()
-    lists = {"category": pa.array([["a:1", "b:1"], [], []])}
-    made = add_stored(batch, USERS.sort_by("user_id"), lists, "user_id", PLAN)
+    pairs = with_dictionaries(run(con, states["pairs"]))
+    counts = count_items([pairs], batch.column("user_id"), np.ones(3, bool), DS, PLAN.statistic_days, PLAN.funnel)
+    added = {**counts, "category_preference": pa.array([["a:1", "b:1"], [], []])}
+    made = add_stored(batch, USERS.sort_by("user_id"), added, "user_id", PLAN)
     assert made.to_pydict() == USERS_EXPECTED
     assert made.schema.names == list(USERS_EXPECTED)
     whole = pa.table({"user_id": batch.column("user_id"), "age": pa.array([40, 30, 20], pa.int64())})
-    assert add_stored(batch, whole, lists, "user_id", PLAN).column("age").to_pylist() == [40, 30, 20]
+    assert add_stored(batch, whole, added, "user_id", PLAN).column("age").to_pylist() == [40, 30, 20]
 
 
 def test_users_with_text_ids(con) -> None:
