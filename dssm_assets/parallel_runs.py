@@ -93,6 +93,7 @@ def make_in_parallel(
     def work_elsewhere(worker: _WorkerProcess) -> None:
         try:
             work(worker.make_run)
+            worker.end()  # no run is left that may begin: its memory is for the last ones
         except BaseException as error:
             fatal.append(error)
             schedule.stop()
@@ -120,7 +121,7 @@ class _WorkerProcess:
     def __init__(self, scene: Scene, make: Make, observer: Observer) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self._observer = observer
+        self._observer, self._is_ended = observer, False
         self._process = spawn.Process(target=_work, args=(scene, make, theirs))
         self._process.start()
         theirs.close()  # so that a killed process is noticed here
@@ -129,7 +130,13 @@ class _WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         """Ends the process, and those that it has started, whatever they do."""
+        if self._is_ended:
+            return
+        self._is_ended = True
         assert self._process.pid is not None
         try:
             os.killpg(self._process.pid, signal.SIGKILL)

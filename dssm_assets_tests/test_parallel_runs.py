@@ -71,6 +71,23 @@ def test_runs_that_do_not_need_each_other_are_made_by_several_processes(quick):
     assert 1 <= len(processes) <= 2
 
 
+@contextmanager
+def wait_for_the_end_of_others(scene, observer):
+    def make(note):
+        deadline = time.monotonic() + 20
+        while note.name == "last" and multiprocessing.active_children() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        observer.on_log(f"{note.name} {len(multiprocessing.active_children())}")
+
+    yield make
+
+
+def test_a_process_ends_when_no_run_is_left_for_it(quick):
+    recorder, notes = Recorder(), [Note("first"), Note("last")]
+    make_in_parallel(None, notes, [NONE, NONE], wait_for_the_end_of_others, recorder, processes=2, may_fail=lambda note: False)
+    assert "last 0" in recorder.lines
+
+
 def test_a_day_that_fails_does_not_stop_the_others_and_its_error_arrives_whole(quick):
     for processes in (1, 2):
         made, _, failed = run_notes(
