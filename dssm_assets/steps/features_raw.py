@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import refuse_type_change
+from dssm_assets.core.arrays.ids import IdIndex, refuse_type_change
 from dssm_assets.core.features_raw import activity, all_features, preferences, raw_feature_tables
 from dssm_assets.core.features_raw import behavior as log
 from dssm_assets.core.features_raw.local_time import QueryDay, window_start
@@ -246,8 +246,9 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         return batch.append_column(col.HOUR, hour).append_column(col.WEEKDAY, weekday)
 
     tables = {name: name for name in ("behavior_table", "user_table", "item_table")}
+    known: dict[str, tuple[str, IdIndex]] = {}
     for group in group_days(workspace, days, tables, fixed=("user_table", "item_table")):
-        counts = _unknown_ids(workspace, [inputs for _, inputs in group])
+        counts = _count_unknown_ids(workspace, [inputs for _, inputs in group], known)
         read = [(ds, {name: inputs[name] for name in ("behavior_table", "item_table")}) for ds, inputs in group]
         written = write_group(
             workspace,
@@ -262,16 +263,23 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
             yield StepResult(manifest, unknown)
 
 
-def _unknown_ids(workspace: Workspace, days: Sequence[Mapping[str, Manifest]]) -> list[dict[str, int]]:
+def _count_unknown_ids(
+    workspace: Workspace, days: Sequence[Mapping[str, Manifest]], known: dict[str, tuple[str, IdIndex]]
+) -> list[dict[str, int]]:
     """Returns for each day, which all have the same users and items, how many of its log have no row in their table.
+
+    Args:
+        known: table -> digest and ids, which are read if the digest is another one.
 
     Raises:
         SchemaError: ids of different types.
     """
-    users = workspace.tables.read(days[0]["user_table"], [col.USER_ID])
-    items = workspace.tables.read(days[0]["item_table"], [col.ITEM_ID])
+    for table, column in (("user_table", col.USER_ID), ("item_table", col.ITEM_ID)):
+        manifest = days[0][table]
+        if table not in known or known[table][0] != manifest.digest:
+            known[table] = manifest.digest, IdIndex(workspace.tables.read(manifest, [column]).column(column), where=table)
     logs = [workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID]) for inputs in days]
-    return count_unknown_ids(logs, users, items)
+    return count_unknown_ids(logs, known["user_table"][1], known["item_table"][1])
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -481,13 +489,14 @@ def _join_day(
         users, is_active = batch.column(entity), batch.column(DAYS_SINCE_LAST_EVENT).is_valid().to_numpy(False)
         last = users[-1].as_py() if len(users) else None
         added: dict[str, pa.Array] = {}
+        index = IdIndex(users)
         if pairs is not None:
             parts = pairs.parts_through(last)
-            added |= activity.count_items(parts, users, is_active, target.ds, plan.statistic_days, plan.funnel)
+            added |= activity.count_items(parts, index, is_active, target.ds, plan.statistic_days, plan.funnel)
         if counts is not None:
             read = counts.read_through(last)
             added |= {
-                preference(name): preferences.rank_preferences(read, users, is_active, name, plan.preference_top)
+                preference(name): preferences.rank_preferences(read, index, is_active, name, plan.preference_top)
                 for name in plan.preference_columns
             }
         return all_features.add_stored(batch, profiles.read_through(last).cast(schema), added, entity, plan)

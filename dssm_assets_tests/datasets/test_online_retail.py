@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import dssm_assets_tests.fixtures.online_retail as fixture
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.sources.normalise import count_unknown_ids, normalise_behavior, normalise_items, normalise_users
@@ -79,11 +80,12 @@ def test_the_committed_slice_is_a_source() -> None:
     users = normalise_users(pq.read_table(SLICE / "users.parquet")).table
     items = normalise_items(pq.read_table(SLICE / "items.parquet")).table
     days = [(dt.date(2011, 10, 25) + dt.timedelta(days=number)).isoformat() for number in range(45)]
+    known = IdIndex(users.column("user_id")), IdIndex(items.column("item_id"))
     counts = {}
     for day, raw in read_days(config, days, name="behavior_table"):
         result = normalise_behavior(raw, config, events, timezone="UTC", day=day)
         assert result.counts["rows_on_other_days"] == 0
-        assert sum(count_unknown_ids([result.table], users, items)[0].values()) == 0
+        assert sum(count_unknown_ids([result.table], *known)[0].values()) == 0
         counts[day] = (result.counts["buy_rows"], result.counts["cancel_rows"])
     assert (users.num_rows, items.num_rows) == (250, 2_447)
     assert (sum(buy for buy, _ in counts.values()), sum(cancel for _, cancel in counts.values())) == (30_129, 598)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ids import find_positions
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import Mask
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, USER_ID
 from dssm_assets.core.features_raw.local_time import QueryDay, day_text, each_row, first_day_text, window_start
@@ -237,18 +237,18 @@ def count_counterparts(
 
 
 def count_items(
-    pairs: Iterable[pa.Table], users: pa.Array, is_active: Mask, ds: str, statistic_days: Sequence[int], events: Sequence[str]
+    pairs: Iterable[pa.Table], users: IdIndex, is_active: Mask, ds: str, statistic_days: Sequence[int], events: Sequence[str]
 ) -> dict[str, pa.Array]:
     """Returns the columns of `count_counterparts` for some users by name, int64 [U].
 
     Args:
         pairs: these users' rows of the pair state, in its order, in parts; event and last date dictionary-encoded.
-        users: distinct ids [U].
+        users: ids [U].
         is_active: bool [U], users with activity; the counts of others are 0.
     """
     starts, windows = [window_start(ds, days) for days in statistic_days], len(statistic_days)
     width = len(events) * windows + 1
-    ids, counts = [users.slice(0, 0)], [np.zeros((0, width), np.int64)]
+    ids, counts = [users.ids.slice(0, 0)], [np.zeros((0, width), np.int64)]
     for part in pairs:
         event, date, user = (ragged.combine_chunks(part.column(name)) for name in (EVENT, LAST_DATE, USER_ID))
         # A row is counted in the smallest window that has its date, of its event; in the last column if there is none.
@@ -264,7 +264,7 @@ def count_items(
         ids.append(runs.values)
         counts.append(np.bincount(row * width + cell, minlength=len(runs.values) * width).reshape(-1, width))
     found = np.zeros((len(users) + 1, width), np.int64)
-    np.add.at(found, find_positions(pa.concat_arrays(ids), users), np.concatenate(counts))
+    np.add.at(found, users.lookup(pa.concat_arrays(ids)), np.concatenate(counts))
     found[:-1][~is_active] = 0
     by_event = found[:-1, :-1].reshape(len(users), len(events), windows).cumsum(axis=2)
     return {

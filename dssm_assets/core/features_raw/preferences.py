@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ids import find_positions
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import Mask
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
 from dssm_assets.core.features_raw.local_time import QueryDay, day_text, first_day_text
@@ -118,19 +118,21 @@ def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top:
     return preferences.group_by(*by, USER_ID).agg(**lists).order_by(*by, USER_ID)
 
 
-def rank_preferences(state: pa.Table, users: pa.Array, is_active: Mask, attribute: str, top: int) -> pa.Array:
+def rank_preferences(state: pa.Table, users: IdIndex, is_active: Mask, attribute: str, top: int) -> pa.Array:
     """Returns the list of each user for one attribute, list<string> [R], as `list_preferences` does.
 
     Args:
         state: some users' rows of the state, in its order; attributes and values dictionary-encoded.
-        users: distinct ids [R] in ascending order.
+        users: ids [R] in ascending order.
         is_active: bool [R], users with activity; the lists of others are empty.
     """
     state = state.unify_dictionaries().combine_chunks()
     attributes = ragged.combine_chunks(state.column(ATTRIBUTE))
-    rows = state.filter(pc.equal(attributes.indices, pc.index(attributes.dictionary, attribute)))
+    rows = state
+    if attributes.dictionary.to_pylist() != [attribute]:
+        rows = state.filter(pc.equal(attributes.indices, pc.index(attributes.dictionary, attribute)))
     runs = pc.run_end_encode(ragged.combine_chunks(rows.column(USER_ID)))
-    places = find_positions(runs.values, users)
+    places = users.lookup(runs.values).astype(np.int64)
     user = np.repeat(np.where(np.append(is_active, False)[places], places, -1), np.diff(runs.run_ends.to_numpy(), prepend=0))
     if not (is_listed := user >= 0).all():
         user, rows = user[is_listed], rows.filter(pa.array(is_listed))

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
@@ -266,7 +267,7 @@ def _sort_by_key(table: pa.Table, first: Sequence[str] = ()) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in (*first, *BEHAVIOR_TABLE.key)]))
 
 
-def count_unknown_ids(days: Sequence[pa.Table], users: pa.Table, items: pa.Table) -> list[dict[str, int]]:
+def count_unknown_ids(days: Sequence[pa.Table], users: IdIndex, items: IdIndex) -> list[dict[str, int]]:
     """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of each day of behaviour, at least one.
 
     These are ids of the behaviour without a row in the user or item table. They are accepted: their features are missing.
@@ -278,16 +279,18 @@ def count_unknown_ids(days: Sequence[pa.Table], users: pa.Table, items: pa.Table
     counts: list[dict[str, int]] = [{} for _ in days]
     for key, kind, known in ((USER_ID, "user", users), (ITEM_ID, "item", items)):
         acting = pa.chunked_array([chunk for day in days for chunk in day.column(key).chunks], days[0].column(key).type)
-        listed = known.column(key)
-        if acting.type != listed.type:
+        if acting.type != known.ids.type:
             where = f"tables behavior_table and {kind}_table, column {key}"
             faults.append(
                 Fault(
-                    where, "one type of id", f"{acting.type} and {listed.type}", "store the ids with one type in both sources"
+                    where,
+                    "one type of id",
+                    f"{acting.type} and {known.ids.type}",
+                    "store the ids with one type in both sources",
                 )
             )
             continue
-        is_unknown = pc.invert(pc.is_in(acting, value_set=decode_column(listed)))
+        is_unknown = pa.array(known.lookup(acting) < 0)
         start = 0
         for day, found in zip(days, counts, strict=True):
             unknown = day.column(key).filter(is_unknown.slice(start, day.num_rows))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
 from dssm_assets.core.features_raw.activity import (
     build_activity,
@@ -168,7 +169,7 @@ def test_count_counterparts_by_hand(con) -> None:
     # Two parts, in the second of which user 1 goes on; user 3 has no pairs.
     parts = [with_dictionaries(pairs.slice(*part)) for part in ((0, 1), (1, 3))]
     for is_active, second in (([True, True, True], 1), ([True, False, True], 0)):
-        found = count_items(parts, pa.array([1, 2, 3]), np.array(is_active), "2024-01-03", [1, 3], ["click"])
+        found = count_items(parts, IdIndex(pa.array([1, 2, 3])), np.array(is_active), "2024-01-03", [1, 3], ["click"])
         assert pa.table(found).to_pydict() == {
             "click_distinct_items_1d": [1, 0, 0],
             "click_distinct_items_3d": [2, second, 0],

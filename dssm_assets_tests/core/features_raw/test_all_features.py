@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity, count_items
 from dssm_assets.core.features_raw.all_features import add_stored, join_item_features, join_user_features
@@ -113,7 +114,7 @@ def test_narrow_rows_with_what_is_stored_are_the_wide_ones(con) -> None:
     assert narrow.to_pydict() == {name: column for name, column in USERS_EXPECTED.items() if name not in stored}
     (batch,) = narrow.combine_chunks().to_batches()
     pairs = with_dictionaries(run(con, states["pairs"]))
-    counts = count_items([pairs], batch.column("user_id"), np.ones(3, bool), DS, PLAN.statistic_days, PLAN.funnel)
+    counts = count_items([pairs], IdIndex(batch.column("user_id")), np.ones(3, bool), DS, PLAN.statistic_days, PLAN.funnel)
     added = {**counts, "category_preference": pa.array([["a:1", "b:1"], [], []])}
     made = add_stored(batch, USERS.sort_by("user_id"), added, "user_id", PLAN)
     assert made.to_pydict() == USERS_EXPECTED

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import WindowIncompleteError
 from dssm_assets.core.features_raw.preferences import list_preferences, rank_preferences, roll_preferences
 from dssm_assets_tests.core.features_raw.worlds import at, log, run
@@ -69,7 +70,7 @@ def _rank(state: pa.Table, users: pa.Array, attribute: str, top: int) -> list[li
     """Returns the lists of a state in two parts with a dictionary each, as it is read."""
     parts = [state.slice(0, len(state) // 2), state.slice(len(state) // 2)]
     encoded = [_encode(part) for part in parts if len(part)] or [_encode(state)]
-    lists = rank_preferences(pa.concat_tables(encoded), users, np.ones(len(users), bool), attribute, top)
+    lists = rank_preferences(pa.concat_tables(encoded), IdIndex(users), np.ones(len(users), bool), attribute, top)
     assert lists.type == pa.list_(pa.string())
     return lists.to_pylist()
 
@@ -80,7 +81,7 @@ def test_ranked_lists_are_those_of_users_with_activity() -> None:
         {"user_id": [1, 2, 9], "attribute": ["brand"] * 3, "value": ["x", "y", "z"], "count": pa.array([3, 2, 1], pa.int64())}
     )
     users, is_active = pa.array([1, 2, 3]), np.array([False, True, True])
-    assert rank_preferences(_encode(state), users, is_active, "brand", 2).to_pylist() == [[], ["y:2"], []]
+    assert rank_preferences(_encode(state), IdIndex(users), is_active, "brand", 2).to_pylist() == [[], ["y:2"], []]
 
 
 def test_ranked_lists_of_many_values_with_high_counts() -> None:
@@ -90,7 +91,7 @@ def test_ranked_lists_of_many_values_with_high_counts() -> None:
     state = pa.table(
         {"user_id": np.ones(size, np.int64), "attribute": ["brand"] * size, "value": values, "count": np.arange(1, size + 1)}
     )
-    assert rank_preferences(_encode(state), pa.array([1]), np.array([True]), "brand", 1).to_pylist() == [
+    assert rank_preferences(_encode(state), IdIndex(pa.array([1])), np.array([True]), "brand", 1).to_pylist() == [
         [f"v{size - 1:06d}:{size}"]
     ]
 

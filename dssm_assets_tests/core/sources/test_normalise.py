@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError
 from dssm_assets.core.schema import check_no_nulls, check_schema
@@ -175,14 +176,14 @@ def test_a_constant_event_must_be_known_and_alone() -> None:
 
 def test_unknown_ids_are_counted() -> None:
     acted = pa.table({"user_id": [1, 2, 2, 3], "item_id": ["a", "a", "b", "a"]})
-    (counts,) = count_unknown_ids([acted], pa.table({"user_id": [1, 9]}), pa.table({"item_id": ["a"]}))
+    (counts,) = count_unknown_ids([acted], IdIndex(pa.array([1, 9])), IdIndex(pa.array(["a"])))
     assert counts == {"unknown_users": 2, "unknown_user_rows": 3, "unknown_items": 1, "unknown_item_rows": 1}
 
 
 def test_ids_of_two_types_are_refused() -> None:
     acted = pa.table({"user_id": [1], "item_id": [1]})
     with pytest.raises(SchemaError, match=r"behavior_table and item_table, column item_id.*int64 and string"):
-        count_unknown_ids([acted], pa.table({"user_id": [1]}), pa.table({"item_id": ["1"]}))
+        count_unknown_ids([acted], IdIndex(pa.array([1])), IdIndex(pa.array(["1"])))
 
 
 @pytest.mark.parametrize("is_sorted", [True, False])
