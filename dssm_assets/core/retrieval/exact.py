@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, offsets_of
+from dssm_assets.core.arrays.ordering import falling_numbers, order_whole, sort_with_places
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, offsets_of, ranges
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
@@ -411,7 +412,7 @@ def _propose_above_bound(
         is_kept = ~excluded.contains(rows, columns)
         rows, columns, values = rows[is_kept], columns[is_kept], values[is_kept]
     items, floor = _best_of_rows(rows, columns, values, num_users, count)
-    floor[(np.bincount(rows, minlength=num_users) < count) | (counts > most)] = np.nan
+    floor[counts > most] = np.nan
     return items, floor
 
 
@@ -432,15 +433,15 @@ def _sample_bounds(corpus: Corpus, users: Vectors, above: int, excluded: Exclusi
 def _best_of_rows(
     rows: IntArray, columns: IntArray, values: Scores, num_rows: int, count: int
 ) -> tuple[IntArray, NDArray[np.float64]]:
-    """Returns the columns of the `count` largest values of each row, in any order, -1 if it has fewer, and the least of them."""
-    order, lengths = np.argsort(rows.astype(np.int16), kind="stable"), np.bincount(rows, minlength=num_rows)
-    shape = num_rows, max(int(lengths.max(initial=0)), count)
-    places = np.arange(len(rows)) + np.repeat(np.arange(num_rows) * shape[1] - offsets_of(lengths)[:-1], lengths)
-    table, items = np.full(shape, np.inf, np.float32), np.full(shape, -1, np.int64)
-    np.put(table, places, -np.take(values, order))
-    np.put(items, places, np.take(columns, order))
-    best = np.argpartition(table, count - 1, axis=1)[:, :count]
-    return np.take_along_axis(items, best, 1), -np.take_along_axis(table, best, 1).max(axis=1).astype(np.float64)
+    """Returns the columns of the `count` largest values of each row and the least of them; -1 and nan if it has fewer."""
+    lengths = np.bincount(rows, minlength=num_rows)
+    order = order_whole((rows << 32) + falling_numbers(values), 32 + num_rows.bit_length())
+    starts, kept = offsets_of(lengths)[:-1], np.minimum(lengths, count)
+    items, least = np.full((num_rows, count), -1, np.int64), np.full(num_rows, np.nan)
+    items[np.arange(count) < kept[:, None]] = columns[order[ranges(starts, kept)]]
+    is_full = lengths >= count
+    least[is_full] = values[order[starts[is_full] + count - 1]]
+    return items, least
 
 
 def _propose_to_one(corpus: Corpus, user: Vectors, count: int, excluded: IntArray) -> tuple[IntArray, float]:
@@ -493,21 +494,13 @@ def _search_all_items(corpus: Corpus, users: Vectors, k: int, excluded: Exclusio
 
 def _order_lists(items: IntArray, scores: NDArray[np.floating[Any]], k: int) -> Lists:
     """Returns the k best of each row: score descending, then in the order given; a score of -inf is no item."""
-    order = _descending(scores)[:, :k]
+    if scores.dtype == np.float32:
+        order = sort_with_places(falling_numbers(scores))[1][:, :k]
+    else:
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     values = np.take_along_axis(scores, order, axis=1)
     index = np.full((len(items), k), -1, dtype=np.int64)
     best = np.full((len(items), k), -np.inf, dtype=np.float32)
     index[:, : order.shape[1]] = np.where(np.isneginf(values), -1, np.take_along_axis(items, order, axis=1))
     best[:, : order.shape[1]] = values
     return index, best
-
-
-def _descending(scores: NDArray[np.floating[Any]]) -> IntArray:
-    """Returns the places of each row's scores, from the highest on, of equal scores in the order given."""
-    if scores.dtype != np.float32:
-        return np.argsort(-scores, axis=1, kind="stable")
-    # Whole numbers that are ordered as the negated scores are, each with its place, are sorted faster than places are.
-    bits = (0 - scores).view(np.int32)
-    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32 | np.arange(scores.shape[1])
-    keys.sort(axis=1)
-    return np.asarray(keys & 0xFFFFFFFF)
