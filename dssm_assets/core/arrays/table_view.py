@@ -230,10 +230,11 @@ class RowGather:
 def _records(columns: Mapping[str, Sequence[pa.Array]], record: np.dtype[Any]) -> Iterator[Array]:
     """Yields the rows of some columns, of the same chunks, as records; few enough at once for the processor's cache."""
     for chunks in zip(*columns.values(), strict=True):
+        views = dict(zip(columns, map(_numpy, chunks), strict=True))
         for begin in range(0, len(chunks[0]), _BLOCK_ROWS):
             block = np.empty(min(_BLOCK_ROWS, len(chunks[0]) - begin), record)
-            for name, chunk in zip(columns, chunks, strict=True):
-                block[name] = _numpy(chunk)[begin : begin + len(block)]
+            for name, view in views.items():
+                block[name] = view[begin : begin + len(block)]
             yield block
 
 

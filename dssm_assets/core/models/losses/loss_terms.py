@@ -157,12 +157,13 @@ class RowChunk:
 def row_chunks(terms: LossTerms, num_columns: int, device: torch.device) -> Iterator[RowChunk]:
     """Yields the rows of the batch in order, `terms.logits_chunk_rows` at a time."""
     num_rows = len(terms.weight)
-    masked = torch.from_numpy(_flat_cells(terms, num_columns)).to(device)
+    in_chunk = terms.masked.rows % terms.logits_chunk_rows * num_columns + terms.masked.columns
+    masked = torch.from_numpy(in_chunk).to(device)
     begins = np.arange(0, num_rows, terms.logits_chunk_rows)
     bounds = np.searchsorted(terms.masked.rows, np.append(begins, num_rows)).tolist()
     for index, begin in enumerate(begins.tolist()):
         rows = slice(begin, min(begin + terms.logits_chunk_rows, num_rows))
-        yield RowChunk(rows, masked[bounds[index] : bounds[index + 1]] - begin * num_columns)
+        yield RowChunk(rows, masked[bounds[index] : bounds[index + 1]])
 
 
 def count_unmasked_columns(terms: LossTerms, num_columns: int) -> IntArray:
