@@ -61,11 +61,10 @@ def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
         items: int64 [B, N].
         is_kept: bool [B, N].
     """
-    position = np.cumsum(is_kept, axis=1) - 1
-    chosen = is_kept & (position < k)
-    row, _ = np.nonzero(chosen)
+    counts = np.cumsum(is_kept, axis=1, dtype=np.int32)
+    chosen = is_kept & (counts <= k)
     result = np.full((len(items), k), -1, dtype=np.int64)
-    result[row, position[chosen]] = items[chosen]
+    result[np.arange(k) < chosen.sum(axis=1)[:, None]] = items[chosen]
     return result
 
 

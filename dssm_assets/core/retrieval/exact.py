@@ -291,10 +291,13 @@ def top_k_scores(
         return np.full((num_users, k), -1, dtype=np.int64), np.full((num_users, k), -np.inf, dtype=np.float32)
     # Of the negatives: with thousands of ties at -inf, as sparse scores have, it is six times faster this way around.
     cut = -np.partition(-scores, kept - 1, axis=1)[:, kept - 1, None]  # [B, 1], the k-th best score
-    above, level = scores > cut, scores == cut
+    chosen = scores >= cut
+    tied = np.flatnonzero(chosen.sum(axis=1) > kept)
+    level = scores[tied] == cut[tied]
+    above = chosen[tied] & ~level
     room = kept - above.sum(axis=1, keepdims=True)
-    chosen = above | (level & (np.cumsum(level, axis=1) <= room))  # of the tied ones, the lowest indices
-    candidates = np.nonzero(chosen)[1].reshape(num_users, kept)
+    chosen[tied] = above | (level & (np.cumsum(level, axis=1, dtype=np.int32) <= room))  # of the tied ones, the lowest indices
+    candidates = np.flatnonzero(chosen).reshape(num_users, kept) - np.arange(num_users)[:, None] * num_items
     return _order_lists(candidates, np.take_along_axis(scores, candidates, axis=1), k)
 
 
