@@ -49,7 +49,7 @@ def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
         is_missing = ragged.null_mask(text)
         positions = codes.fill_null(0).to_numpy(zero_copy_only=False)
         nulls = ragged.null_mask(codes)
-        codes = pa.array(positions, pa.int32(), mask=nulls | (is_missing[positions] if len(is_missing) else nulls))
+        codes = ragged.mask_numbers(positions, nulls | (is_missing[positions] if len(is_missing) else nulls))
         text = text.fill_null("")
     return pa.DictionaryArray.from_arrays(codes, text)
 
@@ -130,7 +130,7 @@ def number_values(array: pa.Array, where: str) -> Numbers:
         array = array.cast(pa.int8())
     elif not (pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type)):
         raise SchemaError(Fault(where, "numbers, booleans or text", str(arrow_type), _CAST))
-    numbers = np.array(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    numbers = np.array(array.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(), dtype=np.float64)
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
 
@@ -151,7 +151,7 @@ def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
         narrow = numbers.astype(np.float32) + np.float32(0)
     is_missing = ~np.isfinite(narrow)
     if default is None:
-        return pa.array(narrow, pa.float32(), mask=is_missing)
+        return ragged.mask_numbers(narrow, is_missing)
     narrow[is_missing] = np.float32(default)
     return pa.array(narrow, pa.float32())
 
@@ -246,7 +246,7 @@ def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) 
     has_value = np.diff(offsets) > 0
     codes = np.append(dictionary_codes(texts), 0)[np.where(has_value, offsets[:-1], len(texts))]
     dictionary = texts.dictionary if len(texts.dictionary) else pa.array([""], pa.string())
-    first = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=~has_value), dictionary)
+    first = pa.DictionaryArray.from_arrays(ragged.mask_numbers(codes.astype(np.int32), ~has_value), dictionary)
     return fill_missing(first, default)
 
 

@@ -172,7 +172,7 @@ class FeatureGenerator:
     def _hash_texts(self, values: pa.Array) -> pa.Array:
         if not pa.types.is_dictionary(values.type):
             return values
-        return pa.array(signed(hash_values(values, self.hash_function)), mask=ragged.null_mask(values.indices))
+        return ragged.mask_numbers(signed(hash_values(values, self.hash_function)), ragged.null_mask(values.indices))
 
     def _bucketize_values(self, feature: Feature, values: pa.Array) -> pa.Array:
         rule = self._bucket_rules.rule_for(feature.operator)

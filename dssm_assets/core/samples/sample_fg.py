@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
@@ -53,7 +54,7 @@ class FeatureRows:
         if not len(self._index):
             return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.dictionary(pa.int32(), pa.string()))
         rows = self._index.lookup(sample.column(self._key), where=f"table sample, column {self._key}")
-        found = pa.array(rows, mask=rows < 0)
+        found = ragged.mask_numbers(rows, rows < 0)
         return found, self._dates.take(found)
 
 

@@ -76,8 +76,8 @@ class CodedValues:
         array = ragged.combine_chunks(column)
         values, offsets = _flatten(array) if ragged.is_list(array.type) else (array, None)
         if pa.types.is_float32(values.type):
-            numbers = values.to_numpy(zero_copy_only=False) + np.float32(0)
-            values = pa.array(numbers, pa.float32(), mask=np.isnan(numbers))
+            numbers = values.fill_null(np.nan).to_numpy() + np.float32(0)
+            values = ragged.mask_numbers(numbers, np.isnan(numbers))
         encoded = values.dictionary_encode()
         none = len(encoded.dictionary)
         order = np.append(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False)), none)

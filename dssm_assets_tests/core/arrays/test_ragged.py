@@ -31,6 +31,21 @@ def test_filter_values_filters_inside_each_row(values: list[list[int] | None]) -
     assert ragged.build_lists(*kept).to_pylist() == [[number for number in row or [] if number % 2 == 0] for row in values]
 
 
+@given(st.lists(st.one_of(st.none(), st.integers(0, 9))), st.integers(0, 9))
+@pytest.mark.parametrize("kind", [pa.int32(), pa.float32(), pa.bool_(), pa.string(), pa.dictionary(pa.int8(), pa.string())])
+def test_null_masks_also_of_slices(kind: pa.DataType, values: list[int | None], start: int) -> None:
+    text = pa.array([None if value is None else str(value % 2) for value in values], pa.string())
+    array = (text.dictionary_encode() if pa.types.is_dictionary(kind) else text.cast(kind))[start:]
+    assert ragged.null_mask(array).tolist() == [value is None for value in values[start:]]
+
+
+def test_masked_numbers_are_null() -> None:
+    values, nulls = np.arange(20, dtype=np.float32), np.arange(20) % 3 == 0
+    for every in (nulls, ~nulls, nulls & False, nulls | True):
+        assert ragged.mask_numbers(values, every).equals(pa.array(values, mask=every))
+    assert ragged.mask_numbers(values[::2], nulls[::2]).equals(pa.array(values[::2], mask=nulls[::2]))
+
+
 def test_flatten_skips_values_hidden_under_null_lists() -> None:
     array = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
     flat, offsets = ragged.flatten(array)
