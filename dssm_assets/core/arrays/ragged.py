@@ -174,9 +174,9 @@ class Exclusions(NamedTuple):
         shift = np.uint64(64 - min((16 * len(excluded)).bit_length(), _MOST_HASH_BITS))
         table = np.zeros(1 << (64 - int(shift)), dtype=bool)
         table[_hash(excluded, shift)] = True
-        maybe = np.nonzero(table[_hash(wanted, shift)] & (items >= 0))
-        candidates, excluded = wanted[maybe], np.sort(excluded)
-        found[maybe] = excluded[np.minimum(np.searchsorted(excluded, candidates), len(excluded) - 1)] == candidates
+        maybe = np.flatnonzero(np.take(table, _hash(wanted, shift)) & (items >= 0))
+        candidates, excluded = wanted.ravel()[maybe], np.sort(excluded)
+        found.ravel()[maybe] = np.take(excluded, np.searchsorted(excluded, candidates), mode="clip") == candidates
         return found
 
 
@@ -184,9 +184,9 @@ _MOST_HASH_BITS: Final = 22
 _HASH_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _hash(keys: IntArray, shift: np.uint64) -> NDArray[np.uint64]:
+def _hash(keys: IntArray, shift: np.uint64) -> IntArray:
     """Returns the first bits of each key's product with a large odd number (Knuth, volume 3, section 6.4)."""
-    return keys.astype(np.uint64) * _HASH_FACTOR >> shift
+    return (keys.view(np.uint64) * _HASH_FACTOR >> shift).view(np.int64)
 
 
 def no_exclusions(num_users: int) -> Exclusions:
