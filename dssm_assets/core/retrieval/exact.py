@@ -46,7 +46,7 @@ _PRODUCT_USERS = 512
 """Users of one product at most: so many that the items are not read too often."""
 _PRODUCT_CELLS = 2**18
 """Products kept at once: few enough for the cache, where they are compared with a bound."""
-_MANY_USERS = 1024
+_MANY_USERS = 512
 """Users for whom items are grouped, which takes about as long as the search for so many."""
 _GROUP_ITEMS = 1024
 """Items of a group at most: few enough to lie near each other, enough for one product."""
@@ -120,11 +120,16 @@ class Corpus:
         with np.errstate(over="ignore", invalid="ignore"):  # a radius beyond float32 leaves no group out
             parts = _halve(self.quick_items, np.arange(len(self)))
             order, offsets = np.concatenate(parts), offsets_of([len(part) for part in parts])
-            items = self.quick_items[order]
+            items = np.take(self.quick_items, order, axis=0)
             pieces = np.split(items, offsets[1:-1])
             centers = np.stack([piece.mean(axis=0) for piece in pieces])
             radii = [vector_lengths(piece - center).max() for piece, center in zip(pieces, centers, strict=True)]
         return _ItemGroups(order, items, offsets, centers, np.array(radii) * (1 + 4 * _HALF_ULP))  # i - c was rounded
+
+    @property
+    def has_groups(self) -> bool:
+        """Returns whether a search has grouped the items."""
+        return "groups" in vars(self)
 
     def in_order(self, size: int) -> _ItemGroups:
         """Returns `quick_items` in their order, in groups of this size without a limit of their scores."""
@@ -254,7 +259,8 @@ def search(
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
 
     at_once = max(1, min(len(users), block_size, _PRODUCT_USERS))
-    groups = corpus.groups if len(users) >= _MANY_USERS else corpus.in_order(_PRODUCT_CELLS // at_once)
+    is_grouped = len(users) >= _MANY_USERS or corpus.has_groups
+    groups = corpus.groups if is_grouped else corpus.in_order(_PRODUCT_CELLS // at_once)
 
     def fill(block: IntArray) -> None:
         index[block], scores[block] = _search_block(corpus, groups, users[block], k, exclusions.select_users(block))
@@ -325,7 +331,7 @@ def _halve(items: Vectors, rows: IntArray) -> list[IntArray]:
     """Returns the rows in groups of near items: halves of halves, each time along the direction of most variance."""
     if len(rows) <= _GROUP_ITEMS:
         return [rows]
-    part = items[rows]
+    part = np.take(items, rows, axis=0)
     sample = part[:: -(-len(part) // _GROUP_SAMPLE)]
     sample = sample - sample.mean(axis=0)
     axis = sample[np.einsum("nd,nd->n", sample, sample).argmax()]

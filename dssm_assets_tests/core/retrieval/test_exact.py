@@ -269,6 +269,8 @@ def test_corpus_can_be_searched_repeatedly() -> None:
     first, again = search(corpus, users[:4], 6), search(corpus, users[4:], 6)
     whole = top_k(users, items, 6, similarity=Metric.COSINE)
     assert np.concatenate([first[0], again[0]]).tolist() == whole[0].tolist()
+    assert not corpus.has_groups and len(corpus.groups.order) == 50 and corpus.has_groups
+    assert search(corpus, users, 6)[0].tolist() == whole[0].tolist()
     with pytest.raises(InputError, match="against items of width 4"):
         search(corpus, users[:, :3], 6)
     with pytest.raises(InputError, match="1 of 1 all zeros: u"):
