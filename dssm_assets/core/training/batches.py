@@ -260,7 +260,7 @@ def _shuffle(
     data: TrainData, rows: IntArray, training: Training, shifts: IntArray | None, rng: np.random.Generator
 ) -> IntArray:
     if shifts is None and not training.group_sessions:
-        return rows[rng.permutation(len(rows))]
+        return rng.permutation(rows)
     names = SESSION_KEYS if shifts is None else (USER_INDEX, HISTORY_END)
     keys = {name: data.read_key(name, rows) for name in names}
     groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
