@@ -58,11 +58,12 @@ class RollingState:
             day, and the arguments; returns what `running_states` adds up.
         running: arguments of `running_states`: the columns by how they are added up.
         scratch: called with a table `behavior` of all days with a column `ds`, with `ds` and the arguments.
-        arguments: of the three queries.
-        keep: returns which of some rows the state of a day has; None: all of them.
+        arguments: of the four queries.
+        keep: returns which of some rows the state of a day has; by default all of them.
         has_leaving: days that leave a window are read too.
-        day: called like step without `previous`: returns what a single long day changes, for `merge_changes`. None: such a day is
-            made by step, as where DuckDB does not run in this process; with many columns, the query of the changes takes as long.
+        day: called like step without `previous`: returns what a single long day changes, for `merge_changes`. Where DuckDB does not run
+            in this process, such a day is made by step.
+        merging: arguments of `merge_changes`: the columns by how they are added up; others are those of the change.
         repeated: columns of few texts, which are read as dictionaries for `merge_changes`.
     """
 
@@ -74,10 +75,11 @@ class RollingState:
     running: Mapping[str, Sequence[str]]
     scratch: Callable[..., ibis.Table]
     arguments: Mapping[str, Any]
-    keep: Callable[[pa.Table, str], Any] | None = None
+    day: Callable[..., ibis.Table]
+    merging: Mapping[str, Sequence[str]]
+    repeated: Sequence[str]
+    keep: Callable[[pa.Table, str], Any] = lambda table, ds: pc.is_valid(table.column(0))
     has_leaving: bool = True
-    day: Callable[..., ibis.Table] | None = None
-    repeated: Sequence[str] = ()
 
 
 def roll(workspace: Workspace, state: RollingState, days: Sequence[str]) -> Iterator[StepResult]:
@@ -154,7 +156,7 @@ def _roll_days(
         inputs["moves"] = list_moves(days, state.windows)
     added = workspace.engine.table(state.changes, inputs, ds=days[0], **state.arguments)
     for ds, table in running_states(added, days, state.spec.key, **state.running):
-        kept = table if state.keep is None else table.filter(state.keep(table, ds))
+        kept = table.filter(state.keep(table, ds))
         check_no_negative(kept, state.spec.name)
         target = _target(state, ds, _recent_logs(workspace, state, ds, logs), [last])
         last = workspace.tables.write(state.spec, ds, kept, inputs=target.inputs, facts=target.facts)
@@ -178,7 +180,7 @@ def _roll_day(workspace: Workspace, state: RollingState, ds: str, logs: dict[str
         query, method = state.scratch, f"rebuilt from {len(before)} days"
         workspace.log(f"{ds}: {method}")
     target = _target(state, ds, stored, list(inputs.values()))
-    if state.day and previous is not None and method == "rolled" and isinstance(workspace.engine, DuckDBEngine):
+    if previous is not None and method == "rolled" and isinstance(workspace.engine, DuckDBEngine):
         return StepResult(_merge_day(workspace, workspace.engine, state, target, inputs), {"state": method})
     kernel = partial(_check_counts, state=state.spec.name)
     manifest = workspace.engine.write_query(target, query, inputs, {"ds": ds, **state.arguments}, kernel)
@@ -195,8 +197,7 @@ def _merge_day(
     Raises:
         SchemaError: ids have another type than in the state before.
     """
-    given, key, keep = dict(inputs), state.spec.key, state.keep
-    assert state.day is not None and keep is not None
+    given, key = dict(inputs), state.spec.key
     previous = given.pop("previous")
     assert isinstance(previous, Manifest)
     before = workspace.tables.read_ascending(previous, key[0], as_dictionaries=state.repeated)
@@ -209,7 +210,7 @@ def _merge_day(
         def merge() -> Iterator[pa.RecordBatch]:
             while waiting := [last for last in (before.peek_key(), changes.peek_key()) if last is not None]:
                 old, new = (part.read_through(min(waiting)) for part in (before, changes))
-                made = merge_changes(old, new, key, state.running.get("sums", ()), lambda merged: keep(merged, target.ds))
+                made = merge_changes(old, new, key, lambda merged: state.keep(merged, target.ds), **state.merging)
                 check_no_negative(made, target.spec.name)
                 yield from made.to_batches()
 
@@ -295,21 +296,29 @@ def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
 def _activity(workspace: Workspace, days: Sequence[str], entity: str, spec: TableSpec) -> Iterator[StepResult]:
     windows = tuple(workspace.config.raw_features.statistic_days)
     values = tuple(workspace.config.tables.behavior.value_columns)
+    added = {
+        "sums": activity.list_sums(windows, values),
+        "least": [FIRST_EVENT_TIME_MS],
+        "greatest": [LAST_EVENT_TIME_MS],
+    }
     state = RollingState(
         spec,
         windows,
         settings={"windows": list(windows), "values": list(values)},
         step=_roll_activity,
         changes=activity.list_activity_changes,
-        running={
-            "sums": activity.list_sums(windows, values),
-            "least": [FIRST_EVENT_TIME_MS],
-            "greatest": [LAST_EVENT_TIME_MS],
-        },
+        running=added,
+        day=_list_activity_changes_of_day,
+        merging=added,
+        repeated=[col.EVENT],
         scratch=activity.build_activity,
         arguments={"entity_column": entity, "statistic_days": windows, "value_columns": values},
     )
     return roll(workspace, state, days)
+
+
+def _list_activity_changes_of_day(**given: Any) -> ibis.Table:
+    return _roll_activity(is_change=True, **given)
 
 
 def _roll_activity(
@@ -339,6 +348,7 @@ def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRes
         keep=partial(_is_in_window, longest=longest),
         has_leaving=False,
         day=activity.roll_pair_activity,
+        merging={},
         repeated=[col.EVENT, LAST_DATE],
     )
     return roll(workspace, state, days)
@@ -369,6 +379,7 @@ def user_preferences(workspace: Workspace, days: Sequence[str]) -> Iterator[Step
         scratch=preferences.build_preferences,
         arguments={"preference_days": window, "preference_columns": columns, "positive_events": positive},
         day=_list_preference_changes_of_day,
+        merging={"sums": [col.COUNT]},
         repeated=[ATTRIBUTE, col.VALUE],
     )
     return roll(workspace, state, days)

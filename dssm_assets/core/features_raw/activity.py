@@ -53,6 +53,7 @@ def roll_activity(
     previous: ibis.Table | None,
     statistic_days: Sequence[int],
     value_columns: Sequence[str],
+    is_change: bool = False,
 ) -> ibis.Table:
     """Returns the activity state of day D from that of D-1, by one union of signed contributions and one group-by.
 
@@ -60,12 +61,14 @@ def roll_activity(
         leaving: window w -> behaviour of day D-w; None if that day is before the first one.
         previous: state of day D-1; None only if D is the first day with data.
         value_columns: columns to add up. Null and NaN count as 0; each value is rounded to 1/10,000, halves away from 0.
+        is_change: returns what the day adds to the previous state, which is not given, for `signed_days.merge_changes`.
 
     Raises:
         WindowIncompleteError: a window has no entry in `leaving`, or days leave although there is no previous state.
         SchemaError: the previous state lacks a column, because a window or a value column is new: build from scratch.
     """
-    check_step("activity", windows=statistic_days, leaving=leaving, previous=previous)
+    if not is_change:
+        check_step("activity", windows=statistic_days, leaving=leaving, previous=previous)
     added = {days: ibis.literal(1, type="int64") for days in statistic_days}
     parts = [_contribution(entity_column, today, added, value_columns, is_new=True)]
     for days in statistic_days:

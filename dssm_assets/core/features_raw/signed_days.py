@@ -166,7 +166,14 @@ class _Running:
 
 
 def merge_changes(
-    before: pa.Table, changes: pa.Table, key: Sequence[str], sums: Sequence[str], keep: Callable[[pa.Table], Any]
+    before: pa.Table,
+    changes: pa.Table,
+    key: Sequence[str],
+    keep: Callable[[pa.Table], Any],
+    *,
+    sums: Sequence[str] = (),
+    least: Sequence[str] = (),
+    greatest: Sequence[str] = (),
 ) -> pa.Table:
     """Returns the rows of a state and of its changes in the order of the key: a change replaces the row that has its key.
 
@@ -176,16 +183,20 @@ def merge_changes(
         before: rows of the state, ordered by the key; columns of texts may be dictionary-encoded.
         changes: rows in the same order, with the same types, one per key.
         key: columns of the key, without nulls.
-        sums: int64 columns, in which a change is added to the row that it replaces.
         keep: returns which of the rows, old and changed, the new state has (bool).
+        sums: int64 columns in which a change is added to the row that it replaces.
+        least: int64 columns of which the minimum of the change and the row that it replaces is kept; null is ignored.
+        greatest: int64 columns of which the maximum is kept; null is ignored.
     """
     count = len(before)
     rows = pa.concat_tables([before, changes]).unify_dictionaries().combine_chunks()
     places, is_known = _find_rows([_rank_texts(ragged.combine_chunks(rows.column(name))) for name in key], count)
-    for name in sums:
-        values = rows.column(name).to_numpy().copy()
-        values[count:] += np.where(is_known, values[places], 0)
-        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    for names, how in ((sums, pc.add_checked), (least, pc.min_element_wise), (greatest, pc.max_element_wise)):
+        for name in names:
+            values = ragged.combine_chunks(rows.column(name))
+            changed = values.slice(count)
+            merged = pc.if_else(pa.array(is_known), how(values.take(pa.array(places)), changed), changed)
+            rows = rows.set_column(rows.column_names.index(name), name, pa.concat_arrays([values.slice(0, count), merged]))
     is_kept = keep(rows).to_numpy(zero_copy_only=False)
     old, new = np.delete(np.arange(count), places[is_known]), np.flatnonzero(is_kept[count:])
     old = old[is_kept[old]]

@@ -59,7 +59,7 @@ def merged(state, changes, kind, sums=("count",), least=None):
     def keep(rows):
         return pc.greater_equal(rows.column(rows.num_columns - 1), -9 if least is None else least)
 
-    return [tuple(row.values()) for row in merge_changes(*tables, kind.names[:-1], sums, keep).to_pylist()]
+    return [tuple(row.values()) for row in merge_changes(*tables, kind.names[:-1], keep, sums=sums).to_pylist()]
 
 
 @pytest.mark.parametrize("event", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
@@ -81,6 +81,15 @@ def test_changes_are_added_to_the_rows_with_their_key(event):
     assert merged(state, [], kind) == state
     assert merged([], changed, kind) == changed
     assert merged([], [], kind) == []
+
+
+def test_changes_keep_the_least_and_the_greatest():
+    columns = {"user_id": [1, 2], "first": [5, 3], "last": [6, None]}
+    state = pa.table(columns)
+    changes = pa.table({"user_id": [1, 2, 3], "first": pa.array([7, None, 1]), "last": pa.array([8, 4, None], pa.int64())})
+    given = {"least": ["first"], "greatest": ["last"]}
+    made = merge_changes(state, changes, ["user_id"], lambda rows: pc.is_valid(rows.column(0)), **given)
+    assert made.to_pydict() == {"user_id": [1, 2, 3], "first": [5, 3, 1], "last": [8, 4, None]}
 
 
 @given(
