@@ -211,31 +211,42 @@ def _rank_texts(values: pa.Array) -> pa.Array:
     return pa.array(ranks[values.indices.to_numpy()])
 
 
+_STRIDE: Final = 64
+"""Of so many changes with texts as ids the first is looked up among all rows, the others between it and that of the next ones."""
+
+
 def _find_rows(key: Sequence[pa.Array], count: int) -> tuple[IntArray, Mask]:
     """Returns the first of the rows 0 .. count - 1 with a key of at least that of each later row, and whether they are equal."""
-    first, others = key[0], key[1:]
-    changes = len(first) - count
-    low, high = np.zeros(changes, np.int64), np.full(changes, count)
-    if pa.types.is_integer(first.type):
-        known, wanted = first.slice(0, count).to_numpy(), first.slice(count).to_numpy()
-        low, high = np.searchsorted(known, wanted), np.searchsorted(known, wanted, "right")
+    wanted = [values.slice(count) for values in key]
+    if pa.types.is_integer(key[0].type):
+        known = key[0].slice(0, count).to_numpy()
+        low, high = (np.searchsorted(known, wanted[0].to_numpy(), side) for side in ("left", "right"))
+        key, wanted, end = key[1:], wanted[1:], high
     else:
-        others = key
-    end = high
+        some = [values.take(pa.array(np.arange(0, len(values), _STRIDE))) for values in wanted]
+        bounds = _bisect(key, some, np.zeros(len(some[0]), np.int64), np.full(len(some[0]), count))
+        low, high = (np.repeat(bound, _STRIDE)[: len(wanted[0])] for bound in (bounds, np.append(bounds[1:], count)))
+        end = np.full(len(low), count)
+    places = _bisect(key, wanted, low, high)
+    return places, _compare_rows(key, places, wanted)[1] & (places < end)
+
+
+def _bisect(key: Sequence[pa.Array], wanted: Sequence[pa.Array], low: IntArray, high: IntArray) -> IntArray:
+    """Returns the first row from low on and before high with a key of at least the wanted one, high if there is none."""
     while (is_open := low < high).any():
         middle = (low + high) // 2
-        is_less, _ = _compare_rows(others, middle, count)
+        is_less, _ = _compare_rows(key, middle, wanted)
         low, high = np.where(is_open & is_less, middle + 1, low), np.where(is_open & ~is_less, middle, high)
-    return low, _compare_rows(others, low, count)[1] & (low < end)
+    return low
 
 
-def _compare_rows(key: Sequence[pa.Array], places: IntArray, count: int) -> tuple[Mask, Mask]:
-    """Returns whether the rows at these places have a smaller key than the rows from `count` on, and whether an equal one."""
+def _compare_rows(key: Sequence[pa.Array], places: IntArray, wanted: Sequence[pa.Array]) -> tuple[Mask, Mask]:
+    """Returns whether the rows at these places have a smaller key than the wanted ones, and whether an equal one."""
     is_less, is_equal = np.zeros(len(places), bool), np.ones(len(places), bool)
-    for values in key:
-        known, wanted = values.take(pa.array(places)), values.slice(count)
-        is_less |= is_equal & pc.less(known, wanted).to_numpy(zero_copy_only=False)
-        is_equal &= pc.equal(known, wanted).to_numpy(zero_copy_only=False)
+    for values, others in zip(key, wanted, strict=True):
+        known = values.take(pa.array(places))
+        is_less |= is_equal & pc.less(known, others).to_numpy(zero_copy_only=False)
+        is_equal &= pc.equal(known, others).to_numpy(zero_copy_only=False)
     return is_less, is_equal
 
 

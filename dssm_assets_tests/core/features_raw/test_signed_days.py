@@ -1,11 +1,14 @@
 """Running states of several days: what the changes of each day add up to."""
 
+from unittest import mock
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.features_raw import signed_days
 from dssm_assets.core.features_raw.signed_days import list_moves, merge_changes, running_states
 
 DAYS = ["2024-01-02", "2024-01-03", "2024-01-04"]
@@ -96,11 +99,13 @@ def test_changes_keep_the_least_and_the_greatest():
     st.dictionaries(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.sampled_from("xy")), st.integers(0, 9)),
     st.dictionaries(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.sampled_from("xy")), st.integers(0, 9)),
     st.sampled_from([pa.int64(), pa.string()]),
+    st.sampled_from([2, 64]),
 )
-def test_merged_changes_are_those_of_a_dictionary(state, changes, user):
+def test_merged_changes_are_those_of_a_dictionary(state, changes, user, stride):
     kind = pa.schema([("user_id", user), ("item_id", pa.string()), ("event", pa.string()), ("date", pa.int64())])
     shown = str if user == pa.string() else int
     rows = [
         [(shown(key[0]), *key[1:], known[key]) for key in sorted(known)] for known in (state, changes, {**state, **changes})
     ]
-    assert merged(*rows[:2], kind, sums=(), least=5) == [row for row in rows[2] if row[-1] >= 5]
+    with mock.patch.object(signed_days, "_STRIDE", stride):
+        assert merged(*rows[:2], kind, sums=(), least=5) == [row for row in rows[2] if row[-1] >= 5]
