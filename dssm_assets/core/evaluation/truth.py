@@ -187,7 +187,7 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
         known = (seen_user >= 0) & (seen_item >= 0)
         warm_user[seen_user[seen_user >= 0]] = True
         warm_item[seen_item[seen_item >= 0]] = True
-        keys = seen_user[known] * width + seen_item[known]
+        keys = np.sort(seen_user[known] * width + seen_item[known])  # in order they are found several times faster
         places = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
         is_repeat[places[pairs[places] == keys]] = True
     counts = np.bincount(pair_user, minlength=len(user_values))
