@@ -175,6 +175,7 @@ class Exclusions(NamedTuple):
         table = np.zeros(1 << (64 - int(shift)), dtype=bool)
         table[_hash(excluded, shift)] = True
         maybe = np.flatnonzero(np.take(table, _hash(wanted, shift)) & (items >= 0))
+        maybe = maybe[np.argsort(wanted.ravel()[maybe])]  # in order they are found several times faster
         candidates, excluded = wanted.ravel()[maybe], np.sort(excluded)
         found.ravel()[maybe] = np.take(excluded, np.searchsorted(excluded, candidates), mode="clip") == candidates
         return found
