@@ -190,9 +190,10 @@ class EmbeddingTables(nn.Module):
 
 def gather_rows(table: Tensor, rows: IntArray) -> Tensor:
     """Returns a copy of the given table rows [n, d]."""
-    if table.device.type == "cpu":  # for rows of a few values numpy is several times faster
-        return torch.from_numpy(table.detach().numpy().take(rows, axis=0))
-    return table.detach()[torch.from_numpy(rows).to(table.device)]
+    # For rows of a few values numpy is several times faster; of a table at an odd address, as in a mapped file, it would copy all.
+    if table.device.type == "cpu" and (whole := table.detach().numpy()).flags.aligned:
+        return torch.from_numpy(whole.take(rows, axis=0))
+    return table.detach().index_select(0, torch.from_numpy(rows).to(table.device))
 
 
 def weighted_sums(table: Tensor, rows: IntArray, offsets: IntArray, weights: FloatArray | None) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
+import pytest
 import torch
 
 from dssm_assets.core.arrays.bags import mean_bags
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, gather_rows
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 
@@ -60,3 +63,15 @@ def test_gradient_goes_to_the_look_ups_and_not_to_the_tables() -> None:
     assert all(lookup.pooled.grad is not None and bool((lookup.pooled.grad == 1).all()) for lookup in tape)
     assert not any(tables.table(dim).requires_grad for dim in tables.dims)
     assert list(tables.parameters()) == []
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_rows_are_read_at_any_address_without_a_copy_of_the_table(start: int) -> None:
+    data = np.zeros(start + 4 * 400_000, np.uint8)
+    data[start:].view("<f4")[:] = np.arange(400_000)
+    table = torch.from_numpy(data[start:].view("<f4").reshape(-1, 4))
+    tracemalloc.start()
+    found = gather_rows(table, np.array([99_999, 0, 7]))
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    assert found.tolist() == [[399_996, 399_997, 399_998, 399_999], [0, 1, 2, 3], [28, 29, 30, 31]]
