@@ -25,7 +25,7 @@ def sort_with_places(values: IntArray) -> tuple[IntArray, IntArray]:
         values: so small that value and place together have at most 63 bits and a sign [n] or [R, N].
     """
     bits = values.shape[-1].bit_length()
-    keys = values << bits
+    keys = np.left_shift(values, bits, dtype=np.int64)
     keys |= np.arange(values.shape[-1])
     keys.sort()
     return keys >> bits, keys & ((1 << bits) - 1)

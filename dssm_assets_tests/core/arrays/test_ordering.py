@@ -19,6 +19,11 @@ def test_numbers_are_sorted_with_their_places(values: list[int]) -> None:
     assert list(zip(ascending.tolist(), places.tolist(), strict=True)) == sorted(zip(values, range(len(values)), strict=True))
 
 
+def test_large_numbers_of_32_bits_are_sorted_with_their_places() -> None:
+    ascending, places = sort_with_places(np.array([2**31 - 1, 5, 2**30], np.int32))
+    assert (ascending.tolist(), places.tolist()) == ([5, 2**30, 2**31 - 1], [1, 2, 0])
+
+
 @given(st.integers(0, 40).flatmap(lambda n: st.lists(st.lists(some_values, min_size=n, max_size=n), min_size=1, max_size=3)))
 def test_order_is_that_of_a_stable_sort(rows: list[list[float]]) -> None:
     for k in (1, 3, 50):
