@@ -12,6 +12,7 @@ Shapes: U evaluated users, B users of a block, I items, N items with events, F f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,10 @@ class AlsScorer:
         ranked = np.full((len(user_rows), min(k, len(self.items))), -1, dtype=np.int64)
         known = np.flatnonzero(self.users[user_rows].any(axis=1))
         if len(known):
-            corpus = Corpus(self.factors, Metric.IP, is_checked=True)
-            place, _ = search(corpus, self.users[user_rows[known]], ranked.shape[1], is_checked=True)
+            place, _ = search(self._corpus, self.users[user_rows[known]], ranked.shape[1], is_checked=True)
             ranked[known] = np.where(place >= 0, self.items[place], -1)
         return fill_up(ranked, self.order, k)
+
+    @cached_property
+    def _corpus(self) -> Corpus:
+        return Corpus(self.factors, Metric.IP, is_checked=True)
