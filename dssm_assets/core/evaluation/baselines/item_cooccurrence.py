@@ -287,9 +287,10 @@ def _count_cooccurrences(users: Any, by_item: ItemUsers, start: int, stop: int, 
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:-1])
     is_kept = is_first[:-1] & ~is_first[1:]
     ends = np.flatnonzero(is_first[1:] & ~is_first[:-1])
-    single = np.flatnonzero(is_first[:-1] & is_first[1:])
-    starts = np.searchsorted(single, offsets_of(num_pairs))
-    is_kept[single[ranges(starts[:-1], np.minimum(np.diff(starts), num_single))]] = True
+    if num_single:
+        single = np.flatnonzero(is_first[:-1] & is_first[1:])
+        starts = np.searchsorted(single, offsets_of(num_pairs))
+        is_kept[single[ranges(starts[:-1], np.minimum(np.diff(starts), num_single))]] = True
     kept = np.flatnonzero(is_kept)
     common, is_common = np.ones(len(kept), np.int64), ~is_first[kept + 1]
     common[is_common] = ends - kept[is_common] + 1
