@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 import zlib
 from collections import deque
@@ -155,12 +156,14 @@ def map_train_data(tables: Mapping[str, str], spec: TowerSpec, scratch: Path | N
     Args:
         tables: argument of `TrainData` -> path of its Arrow file.
         scratch: folder on a disk with room for another copy of the samples and their features, whose rows are then in one piece
-            each and read several times faster; None: nothing is copied.
+            each and read several times faster; None, or without room there: nothing is copied.
     """
     mapped = {name: map_arrow(path) for name, path in tables.items()}
     if scratch is None:
         return TrainData(spec, **mapped)
     scratch.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(scratch).free < sum(Path(path).stat().st_size for path in tables.values()):
+        return TrainData(spec, **mapped)
     with ScratchFolder("fit", scratch) as folder:  # files that are mapped outlive it
         return TrainData(spec, **mapped, concat=ScratchArrays(folder).concat)
 

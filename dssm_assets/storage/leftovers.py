@@ -1,6 +1,6 @@
 """What killed runs leave behind, and files of partitions that were written again: found and removed after a grace period.
 
-    temporary folders   <temporary folder>/dssm-*, <scratch>/dssm-duckdb-*, <root>/_staging/*, <root>/serving/_staging/*
+    temporary folders   <temporary folder>/dssm-*, <scratch>/dssm-*, <root>/_staging/*, <root>/serving/_staging/*
     partition files     in the folder of a partition, but not in its manifest, or replaced
     bundles             folders that current.json does not list: of a publisher that was killed
     uploads             parts of files whose upload to S3 was never completed

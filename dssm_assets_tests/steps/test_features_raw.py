@@ -217,3 +217,11 @@ def test_ids_of_another_type_than_in_the_state_are_refused(tmp_path):
         SchemaError, match=r"table user_preferences, column user_id.*string, as on the days before.*int64.*To fix"
     ):
         make(workspace, "user_preferences", DAYS[5:])
+
+
+def test_item_ids_of_another_type_than_in_the_state_are_refused(tmp_path):
+    workspace = workspace_with(tmp_path, BUSY, {"raw_features": {"statistic_days": [30]}})
+    make(workspace, "pair_activity", DAYS[:5])
+    workspace.tables.write(BEHAVIOR, DAYS[5], behavior_day(5, BUSY[5]).set_column(2, "item_id", pa.array([1, 2])))
+    with pytest.raises(SchemaError, match=r"table pair_activity, column item_id.*string, as on the days before.*int64.*To fix"):
+        make(workspace, "pair_activity", DAYS[5:])

@@ -94,8 +94,9 @@ def null_mask(array: pa.Array) -> Mask:
     if not (pat.is_primitive(kind) or pat.is_string(kind) or pat.is_list(kind)):
         mask = array.is_null().to_numpy(zero_copy_only=False)
     elif array.null_count:  # numpy unpacks bits in a tenth of Arrow's time
-        bits = np.frombuffer(array.buffers()[0], np.uint8)
-        mask = np.unpackbits(bits, count=array.offset + len(array), bitorder="little")[array.offset :] == 0
+        first, skipped = divmod(array.offset, 8)
+        bits = np.frombuffer(array.buffers()[0], np.uint8)[first:]
+        mask = np.unpackbits(bits, count=skipped + len(array), bitorder="little")[skipped:] == 0
     return mask
 
 
@@ -187,7 +188,7 @@ _HASH_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 def _hash(keys: IntArray, shift: np.uint64) -> IntArray:
     """Returns the first bits of each key's product with a large odd number (Knuth, volume 3, section 6.4)."""
-    return (keys.view(np.uint64) * _HASH_FACTOR >> shift).view(np.int64)
+    return (keys.astype(np.int64, copy=False).view(np.uint64) * _HASH_FACTOR >> shift).view(np.int64)
 
 
 def no_exclusions(num_users: int) -> Exclusions:

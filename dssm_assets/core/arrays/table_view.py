@@ -106,7 +106,9 @@ def _in_order(parts: list[Array], selection: Selection) -> Array:
 
 
 def _numpy(array: pa.Array) -> Array:
-    return np.asarray(array.to_numpy(zero_copy_only=True))
+    """Returns the values, copied if they do not start at a multiple of their size: each read would copy them all."""
+    found: Array = array.to_numpy(zero_copy_only=True)
+    return found if found.flags.aligned else found.copy()
 
 
 def _check(table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> None:
@@ -151,7 +153,7 @@ class Rows:
 
 
 class RowGather:
-    """Reads rows of a table by number, in any order; only the rows that are read are copied."""
+    """Reads rows of a table by number, in any order; only the rows that are read are copied, unless records are wanted."""
 
     def __init__(
         self, table: pa.Table, *, flat: Sequence[str] = (), lists: Sequence[str] = (), concat: Concat | None = None
@@ -167,9 +169,9 @@ class RowGather:
         counts = np.array([batch.num_rows for batch in batches], np.int64)
         self._ends = np.cumsum(counts)
         columns = {name: [batch.column(name) for batch in batches] for name in (*flat, *lists)}
-        singles = [[_buffer(chunk) for chunk in columns[name]] for name in flat]
-        offsets = [[_buffer(chunk.offsets) for chunk in columns[name]] for name in lists]
-        values = [[_buffer(chunk.values) for chunk in columns[name]] for name in lists]
+        singles = [[_numpy(chunk) for chunk in columns[name]] for name in flat]
+        offsets = [[_numpy(chunk.offsets) for chunk in columns[name]] for name in lists]
+        values = [[_numpy(chunk.values) for chunk in columns[name]] for name in lists]
         self._memory = _Memory([*singles, *offsets, *values], len(batches))
         # A chunk's first row is row `end - count` of the table, so the address of row r is `by_row[chunk] + r`.
         by_row = self._memory.addresses[: len(flat) + len(lists)] - (self._ends - counts)
@@ -182,7 +184,7 @@ class RowGather:
         self._records: Array | None = None  # [rows]
         if concat is not None and flat:
             record = np.dtype([(name, self._kinds[name]) for name in flat])
-            self._records = concat(_records({name: columns[name] for name in flat}, record), record).view(record)
+            self._records = np.asarray(concat(_records({name: columns[name] for name in flat}, record), record)).view(record)
 
     def select(self, rows: npt.NDArray[Any]) -> Rows:
         """Returns the selection of these rows, in this order.
@@ -203,7 +205,7 @@ class RowGather:
         """Returns the values of every flat column [B]."""
         if self._records is not None:
             records = self._records.take(at.rows)
-            return {name: np.ascontiguousarray(records[name]) for name in self._flat}
+            return {name: records[name].copy() for name in self._flat}
         addresses = self._addresses(at)
         return {name: self._memory.read(addresses[:, k], self._kinds[name]) for k, name in enumerate(self._flat)}
 
@@ -253,7 +255,7 @@ class _Memory:
         is_there = sizes > 0
         low = int(starts[is_there].min()) // _WORD_BYTES * _WORD_BYTES if is_there.any() else 0
         words = -(-(int((starts + sizes)[is_there].max()) - low) // _WORD_BYTES) if is_there.any() else 0
-        buffer = pa.foreign_buffer(low, words * _WORD_BYTES) if words else b""
+        buffer = pa.foreign_numpy(low, words * _WORD_BYTES) if words else b""
         self._views = {np.dtype(kind): np.frombuffer(buffer, kind) for kind in (np.int32, np.int64, np.float32, np.float64)}
         items = np.array([array.itemsize for array in flat], np.int64)
         found = np.where(is_there, (starts - low) // np.maximum(items, 1), 0)
@@ -263,9 +265,3 @@ class _Memory:
     def read(self, addresses: IntArray, kind: np.dtype[Any]) -> Array:
         """Returns the values at these addresses [any shape]."""
         return self._views[kind].take(addresses)
-
-
-def _buffer(array: pa.Array) -> Array:
-    found: Array = array.to_numpy(zero_copy_only=True)
-    # Addresses count whole values, so an array that does not start at a multiple of its value size is copied.
-    return found if found.flags.aligned else found.copy()

@@ -25,7 +25,8 @@ class DuckDB(Section):
         default=None, ge=1, le=1024, description="Threads; each needs memory for its own blocks (None: num_threads)."
     )
     scratch: str = Field(
-        default="{home}/scratch", description="Local folder to spill to; `{home}` is the configuration's home folder."
+        default="{home}/scratch",
+        description="Local folder to spill to, and for the copy that a fit makes of its samples; `{home}` is the configuration's home folder.",
     )
 
     @field_validator("memory")

@@ -118,7 +118,7 @@ GROUND_TRUTH: Final = TableSpec(
 
 HIT_COUNTS: Final = TableSpec(
     name="hit_counts",
-    grain="one row per scorer, scope, population and user with truth there",
+    grain="one row per scorer, scope, population and user with truth there; of parts of merged lists, of sampled users",
     key=(SCORER, SCOPE, POPULATION, USER_ID),
     columns=(_SCORER, _SCOPE, _POPULATION, _USER, _TRUTH_COUNT),
     extra={

@@ -42,7 +42,7 @@ class HitCounts:
 
     Attributes:
         table: scorer, scope, population, user_id, truth_count, hits_{k} and ndcg_{k} per k; sorted by the first four. One row per scorer,
-            scope, population and user with truth there.
+            scope, population and user with truth there; of parts of merged lists, of sampled users alone.
         users_without_truth: "scope/population" -> evaluated users who have no truth there and therefore no row.
     """
 
@@ -96,7 +96,7 @@ def count_hits(
     cold: ColdScope | None = None,
     is_sampled: Mask | None = None,
 ) -> HitCounts:
-    """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there.
+    """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there (of the sample, for parts).
 
     The lists of scopes `all`, `repeat` and `new` are the same; those of `discovery` leave out the user's window items, those
     of `unseen` everything that the user interacted with before, those of `cold` everything that anybody did. An item outside the

@@ -27,6 +27,7 @@ from dssm_assets.core.evaluation.evaluation_tables import (
     MODEL,
     hits_column,
     is_of_channels,
+    is_part,
     ndcg_column,
 )
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
@@ -154,7 +155,7 @@ def paired_gain(
 ) -> Gain:
     """Returns hit_rate(scorer) - times * hit_rate(against) with a paired bootstrap interval: both see the same resampled users.
 
-    Where `against` was scored for some of the users alone, these are compared.
+    Parts of merged lists (`is_part`) may be scored for some of the users alone: then these are compared.
 
     By hand: of 100 items to find, one scorer finds 50, the other 40: the gain is 0.1. Against 1.5 times the other it is
     0.5 - 1.5 * 0.4 = -0.1.
@@ -169,7 +170,7 @@ def paired_gain(
             remedy = "compare scorers of one run, in a cell that has users"
             raise InputError(Fault(where, f"rows of scorer {name}", f"rows of {', '.join(sorted(cell)) or 'none'}", remedy))
     first, second = _by_user(cell[scorer]), _by_user(cell[against])
-    if len(second) < len(first):
+    if is_part(against) and len(second) < len(first):
         first = first.filter(pc.is_in(first.column(USER_ID), combine_chunks(second.column(USER_ID))))
     if not first.column(USER_ID).equals(second.column(USER_ID)):
         raise InputError(

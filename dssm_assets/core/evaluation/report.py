@@ -223,7 +223,7 @@ def render_report(
 READING = (
     "How to read this: hit_rate@k is the fraction of the items that users interacted with on the day that were among the first "
     "k items of their lists. 0.25 means that one in four was found. Brackets are 95% intervals from a bootstrap over users: "
-    "with other users the number would likely have stayed inside. All scorers see the same users, so compare two of them by "
+    "with other users the number would likely have stayed inside. All scorers see the same users (but those of single channels, which may see a sample), so compare two of them by "
     "the gain stated above, not by whether their brackets overlap. The second table of a scope has means over users: NDCG@k, which "
     "is 1 if the list begins with the user's items and less the further down they are, the fraction of a user's items that was "
     "found, and the fraction of users for whom any was. Only known users and known items count, unless a table "

@@ -194,8 +194,8 @@ def merge_changes(
     for names, how in ((sums, pc.add_checked), (least, pc.min_element_wise), (greatest, pc.max_element_wise)):
         for name in names:
             values = ragged.combine_chunks(rows.column(name))
-            changed = values.slice(count)
-            merged = pc.if_else(pa.array(is_known), how(values.take(pa.array(places)), changed), changed)
+            nothing = pa.scalar(0 if how is pc.add_checked else None, values.type)
+            merged = how(pc.if_else(pa.array(is_known), values.take(pa.array(places)), nothing), values.slice(count))
             rows = rows.set_column(rows.column_names.index(name), name, pa.concat_arrays([values.slice(0, count), merged]))
     is_kept = keep(rows).to_numpy(zero_copy_only=False)
     old, new = np.delete(np.arange(count), places[is_known]), np.flatnonzero(is_kept[count:])

@@ -117,7 +117,7 @@ def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault
 def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:
     """Returns the vectors as float32 [N, D], scaled to unit length for cosine."""
     if metric is not Metric.COSINE:
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+        return np.require(vectors, np.float32, ["C", "A"])  # of an array at an odd address each read would copy the whole
     unit = np.empty(vectors.shape, dtype=np.float32)
     step = max(1, _CELLS_AT_ONCE // max(vectors.shape[1], 1))
     for start in range(0, len(vectors), step):

@@ -87,7 +87,8 @@ def find_equal_rows(inputs: TowerInput, item_index: IntArray) -> tuple[IntArray,
     Rows are compared by a fingerprint, which is then verified. If two different rows have the same fingerprint, every row
     is a group of its own.
     """
-    parts = np.column_stack([item_index, inputs.singles, *(_hash_bag_rows(bag).view(np.int64) for bag in inputs.bags)])
+    columns = [item_index.astype(np.int64, copy=False), inputs.singles.astype(np.int64, copy=False)]
+    parts = np.column_stack([*columns, *(_hash_bag_rows(bag).view(np.int64) for bag in inputs.bags)])
     # Each part has a factor of its own, so that swapping the values of two features changes the fingerprint.
     fingerprints = parts.view(np.uint64) @ _mix(_mix(np.arange(1, parts.shape[1] + 1, dtype=np.uint64)))
     _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)

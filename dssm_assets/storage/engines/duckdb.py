@@ -441,7 +441,8 @@ def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _narrow_sums(sql: str, schema: pa.Schema) -> str:
     """Returns a query whose integers have the type of the schema: the expression's own types are the contract, as in Spark.
 
-    DuckDB widens sums to HUGEINT, and narrows them in less time than Arrow.
+    DuckDB widens sums to HUGEINT, and narrows them in less time than Arrow. A sum that does not fit ends the query with its
+    ConversionException.
     """
     if pa.int64() not in schema.types:
         return sql

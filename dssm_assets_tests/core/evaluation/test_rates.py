@@ -160,11 +160,16 @@ def test_gain_over_a_scorer_of_some_users_is_that_of_these_users() -> None:
     cell = {"scope": Scope.ALL, "population": Population.WARM, "k": 5, "samples": 100, "seed": 2}
     ours = counts("merged", [9, 2, 9, 4], [9, 1, 9, 2], ["u0", "u1", "u2", "u3"])
     gain = paired_gain(
-        pa.concat_tables([ours, counts("part", [2, 4], [0, 1], ["u1", "u3"])]), scorer="merged", against="part", **cell
+        pa.concat_tables([ours, counts("channel_x", [2, 4], [0, 1], ["u1", "u3"])]),
+        scorer="merged",
+        against="channel_x",
+        **cell,
     )
     assert gain.gain == pytest.approx(2 / 6)
-    alone = pa.concat_tables([counts("merged", [2, 4], [1, 2], ["u1", "u3"]), counts("part", [2, 4], [0, 1], ["u1", "u3"])])
-    assert paired_gain(alone, scorer="merged", against="part", **cell) == gain
+    alone = pa.concat_tables(
+        [counts("merged", [2, 4], [1, 2], ["u1", "u3"]), counts("channel_x", [2, 4], [0, 1], ["u1", "u3"])]
+    )
+    assert paired_gain(alone, scorer="merged", against="channel_x", **cell) == gain
 
 
 def test_gain_over_a_missing_scorer_or_other_users_is_refused() -> None:
@@ -172,6 +177,9 @@ def test_gain_over_a_missing_scorer_or_other_users_is_refused() -> None:
     table = pa.concat_tables([counts("model", [1], [1]), counts("other", [1], [1], ["zz"])])
     with pytest.raises(InputError, match="different users"):
         paired_gain(table, scorer="model", against="other", **cell)
+    some = pa.concat_tables([counts("model", [9, 2], [1, 1]), counts("popularity", [2], [1], ["u1"])])
+    with pytest.raises(InputError, match="different users"):  # a baseline is counted for all users
+        paired_gain(some, scorer="model", against="popularity", **cell)
     with pytest.raises(InputError, match="rows of scorer missing"):
         paired_gain(table, scorer="model", against="missing", **cell)
 

@@ -84,6 +84,9 @@ def test_integers_are_their_own_buckets() -> None:
 def test_value_that_equals_a_boundary_opens_its_bin() -> None:
     numbers = np.array([0.0, 0.7, 0.69999, 1.0, 2.0, 1e30, -1e30], np.float32)
     assert list(bin_of([0.0, 0.7, 1.0, 2.0], numbers)) == [1, 2, 1, 3, 4, 4, 0]
+    fg = {"features": [{"feature_type": "raw_feature", "feature_name": "n", "expression": "user:x", "boundaries": [0, 1, 2]}]}
+    found = FeatureGenerator.from_fg_json(fg).bucketize(pa.table({"x": pa.array([-1, 0, 1, 2, 3, None])}))
+    assert found.column("n").to_pylist() == [[0], [1], [2], [3], [3], [1]]  # The default of a number is 0.
 
 
 @pytest.mark.parametrize("boundaries", [[], [0.0], [-1e30, -0.7, -0.0, 1e-40, 0.7, 1.0, 1.0000001, 2.0, 300.5]])
@@ -94,9 +97,6 @@ def test_bins_of_many_numbers_are_those_of_few(boundaries):
     numbers = np.concatenate([every, *near, np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32)])
     assert np.array_equal(Bins(boundaries)(numbers), bin_of(boundaries, numbers))
     assert np.array_equal(Bins(boundaries)(numbers[-60:]), bin_of(boundaries, numbers[-60:]))
-    fg = {"features": [{"feature_type": "raw_feature", "feature_name": "n", "expression": "user:x", "boundaries": [0, 1, 2]}]}
-    found = FeatureGenerator.from_fg_json(fg).bucketize(pa.table({"x": pa.array([-1, 0, 1, 2, 3, None])}))
-    assert found.column("n").to_pylist() == [[0], [1], [2], [3], [3], [1]]  # The default of a number is 0.
 
 
 def test_definition_without_keys_keeps_its_values() -> None:

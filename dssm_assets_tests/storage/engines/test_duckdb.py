@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import duckdb
 import ibis
 import pyarrow as pa
 import pytest
@@ -137,6 +138,24 @@ def totals(profile: ibis.Table, activity: ibis.Table, rates: ibis.Table) -> ibis
     rate = rates.aggregate(rate=rates.rate.sum())
     wide = joined.select(user_id=either, city=joined.city, total=joined.total, count=joined["count"]).cross_join(rate)
     return wide.order_by("user_id")
+
+
+def doubled(numbers: ibis.Table) -> ibis.Table:
+    by_name = numbers.group_by("name").agg(numbers.number.sum().name('a "sum"'), count=numbers.count())
+    return by_name.order_by(ibis.desc("name"))
+
+
+def test_sums_have_the_type_of_the_expression(tables):
+    rows = pa.table({"name": ["a", "b", "b", "c"], "number": [1 << 62, -(1 << 62), -(1 << 62), None]})
+    found = DuckDBEngine(tables).table(doubled, {"numbers": rows})
+    assert found.schema.types == [pa.string(), pa.int64(), pa.int64()]
+    assert found.to_pylist() == [
+        {"name": "c", 'a "sum"': None, "count": 1},
+        {"name": "b", 'a "sum"': -(1 << 63), "count": 2},
+        {"name": "a", 'a "sum"': 1 << 62, "count": 1},
+    ]
+    with pytest.raises(duckdb.ConversionException, match="out of range"):
+        DuckDBEngine(tables).table(doubled, {"numbers": pa.concat_tables([rows, rows])})
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()])

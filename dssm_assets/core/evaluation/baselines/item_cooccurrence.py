@@ -67,7 +67,7 @@ class ItemCooccurrenceScorer:
     """int64 [I], what lists are filled up from."""
     block_size: int = 256
     name: str = "item_cooccurrence"
-    _summed: list[tuple[IntArray, Any]] = field(default_factory=list)
+    _summed: list[tuple[IntArray, Any]] = field(default_factory=list, init=False)
     """Of the users that were asked for last: users with many items are asked for again, for longer lists."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
