@@ -255,7 +255,7 @@ class _Memory:
         is_there = sizes > 0
         low = int(starts[is_there].min()) // _WORD_BYTES * _WORD_BYTES if is_there.any() else 0
         words = -(-(int((starts + sizes)[is_there].max()) - low) // _WORD_BYTES) if is_there.any() else 0
-        buffer = pa.foreign_numpy(low, words * _WORD_BYTES) if words else b""
+        buffer = pa.foreign_buffer(low, words * _WORD_BYTES) if words else b""
         self._views = {np.dtype(kind): np.frombuffer(buffer, kind) for kind in (np.int32, np.int64, np.float32, np.float64)}
         items = np.array([array.itemsize for array in flat], np.int64)
         found = np.where(is_there, (starts - low) // np.maximum(items, 1), 0)
