@@ -137,6 +137,7 @@ class HitCounter:
         self._window, self._older = [day for day in history if day.ds >= first], [day for day in history if day.ds < first]
         others = (workspace.need("ground_truth", ds), workspace.need(cold.built_from.asset, cold.built_from.ds))
         self.inputs = digests([*self._model.built_from, history, weights, *others])
+        release_memory()  # of reading the items' vectors
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
         """Returns the rows of hit_counts of these users, and who was counted."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.free_memory import release_memory
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, Interactions, read_interactions, sum_interactions
@@ -57,6 +58,7 @@ def read_all_interactions(
     """Yields the interactions of all users of some days of user history, a few users at a time, each user once."""
     for events in _read_whole_users(workspace, history, _IdTypes(user_ids.type, corpus.ids.type)):
         yield read_interactions(events, user_ids.slice(0, 0), corpus)
+        release_memory()
 
 
 def count_item_events(workspace: Workspace, history: Sequence[Manifest], corpus: IdIndex) -> IntArray:
