@@ -56,6 +56,7 @@ def read_all_interactions(
     workspace: Workspace, history: Sequence[Manifest], user_ids: pa.Array, corpus: IdIndex
 ) -> Iterator[Interactions]:
     """Yields the interactions of all users of some days of user history, a few users at a time, each user once."""
+    release_memory()  # reading all days side by side takes much
     for events in _read_whole_users(workspace, history, _IdTypes(user_ids.type, corpus.ids.type)):
         yield read_interactions(events, user_ids.slice(0, 0), corpus)
         release_memory()
