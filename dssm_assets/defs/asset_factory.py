@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.core.arrays.free_memory import release_memory
 from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
@@ -83,6 +82,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
     )
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.cleaning import clean_if_due
+        from dssm_assets.steps.workspace import release_memory
 
         days = list(context.partition_keys)
         subject = f"{key.to_user_string()} {name_days(days)}"  # other days of the asset may be made at the same time

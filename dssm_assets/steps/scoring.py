@@ -18,7 +18,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.free_memory import release_memory
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
@@ -47,7 +46,7 @@ from dssm_assets.steps.stored_interactions import (
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.user_ranges import publish_user_ranges, write_user_ranges
 from dssm_assets.steps.user_segments import read_cuts
-from dssm_assets.steps.workspace import StepResult, Workspace, digests, start_of_day_ms, window_days
+from dssm_assets.steps.workspace import StepResult, Workspace, digests, release_memory, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, ScratchFile
 from dssm_assets.storage.manifest import Manifest
 

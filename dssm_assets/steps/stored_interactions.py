@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.free_memory import release_memory
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, Interactions, read_interactions, sum_interactions
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.workspace import Workspace, window_days
+from dssm_assets.steps.workspace import Workspace, release_memory, window_days
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_ROWS: Final = 8192

@@ -5,6 +5,7 @@ Belongs here: what every step needs. Does not belong here: the steps themselves.
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import os
 import time
@@ -275,3 +276,11 @@ def partitions_before(workspace: Workspace, asset: str, ds: str, count: int) -> 
     """Returns the last `count` stored partitions before a day, ascending; fewer if fewer are stored."""
     before = [day for day in workspace.tables.partitions.days(asset) if day < ds]
     return workspace.need_all(asset, before[-count:]) if count else []
+
+
+def release_memory() -> None:
+    """Returns to the system what was freed: allocators keep it, and what comes next wants blocks of other sizes."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
