@@ -24,6 +24,7 @@ from dssm_assets.defs.cleanup import build_cleanup
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Scene
 from dssm_assets.defs.spark_runs import Launch, spark_submit
+from dssm_assets.defs.upstream_runs import UpstreamRuns
 from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 
@@ -66,12 +67,21 @@ def build_definitions(
     return dg.Definitions.merge(*(scene_definitions(scene, observer or Observer()) for scene in scenes))
 
 
-def scene_definitions(scene: Scene, observer: Observer) -> dg.Definitions:
-    """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor."""
+def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool = True) -> dg.Definitions:
+    """Returns the asset graph of one scene, with its jobs, schedule and sensors, without an executor.
+
+    Args:
+        makes_upstream: a run makes first what its days need and lack.
+    """
     rows = all_rows()
+    make_upstream = UpstreamRuns(scene).make if makes_upstream else None
     jobs, delta = build_jobs(rows, scene), delta_job(scene)
     return dg.Definitions(
-        assets=[*(build_asset(row, scene, observer) for row in rows), build_bundle_delta(scene), build_cleanup(scene)],
+        assets=[
+            *(build_asset(row, scene, observer, make_upstream) for row in rows),
+            build_bundle_delta(scene),
+            build_cleanup(scene),
+        ],
         jobs=[*jobs.values(), delta],
         schedules=[daily_schedule(scene, jobs, rows)],
         sensors=[

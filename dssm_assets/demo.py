@@ -15,8 +15,8 @@ from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
+from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, plan_upstream
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import PlannedRun, RunPlan, Wanted, plan_upstream
 from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config

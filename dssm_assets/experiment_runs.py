@@ -13,7 +13,7 @@ import yaml
 
 from dssm_assets.core.config.pipeline import json_value_of, parse_config
 from dssm_assets.core.config.yaml_edit import edit_yaml
-from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault
+from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault, remedy_of_missing
 from dssm_assets.core.experiment_settings import expand_settings, needs_fit, reached_assets
 from dssm_assets.core.experiments import REGULAR, Experiment
 from dssm_assets.definitions import scene_definitions
@@ -91,7 +91,7 @@ def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path
     Raises:
         CheckFailedError: at the end, with the descriptions of the blocking checks that failed.
     """
-    defs = scene_definitions(plan.scene, observer)
+    defs = scene_definitions(plan.scene, observer, makes_upstream=False)
     keys = [plan.scene.key(name).to_user_string() for name in plan.names]
     form = {plan.scene.op(plan.names[0]): {"experiment": plan.name, "changes": dict(plan.changes)}}
     failed = []
@@ -174,5 +174,5 @@ def _day_faults(workspace: Workspace, days: Sequence[str]) -> list[Fault]:
     missing = [ds for ds in days if workspace.find("total_hit_rate", ds) is None]
     if not missing:
         return []
-    remedy = f"run dssm-assets materialize total_hit_rate --from {missing[0]} --to {missing[-1]} --with-upstream"
+    remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
     return [Fault("total_hit_rate", "a regular run of each day to compare with", f"none of {', '.join(missing)}", remedy)]

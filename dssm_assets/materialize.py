@@ -1,13 +1,12 @@
-"""Runs of assets over days in this process, as `dssm-assets materialize` and the demo make them: planned, then made.
+"""Runs of assets over days in this process, as `dssm-assets materialize` and the demo make them, in one process or several.
 
-Belongs here: which runs, in which order, and what is stored already. Does not belong here: which days an asset needs
-(`defs/needed_days.py`), one run (`defs/runs.py`).
+Does not belong here: which runs (`defs/run_plan.py`), one run (`defs/runs.py`).
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,57 +18,12 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.needed_days import NeededDays, needed_days
+from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, plan_upstream
 from dssm_assets.defs.runs import open_instance, run_day, run_range
-from dssm_assets.defs.scene import Scene, name_days
+from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.parallel_runs import make_in_parallel
-from dssm_assets.steps.workspace import Workspace, day_before, days_between, has_other_settings, is_current
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run: daily assets over a range of days, or windowed assets of one day.
-
-    Attributes:
-        is_last: it needs all runs before it.
-    """
-
-    names: tuple[str, ...]
-    days: tuple[str, ...]
-    is_windowed: bool
-    is_last: bool = False
-
-    def __str__(self) -> str:
-        """Returns assets and days in one line."""
-        return f"{name_days(self.days)}: {', '.join(self.names)}"
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """The runs that materialize some assets, in order."""
-
-    scene: Scene
-    runs: tuple[PlannedRun, ...]
-    outdated: Mapping[str, int] = field(default_factory=dict)
-    """Asset -> on how many days it is made again because it was made with other settings."""
-
-    @property
-    def days_by_asset(self) -> dict[str, int]:
-        """Returns on how many days each asset is made, in the order of the runs; empty if there is nothing to make."""
-        counts: dict[str, int] = {}
-        for run in self.runs:
-            for name in run.names:
-                counts[name] = counts.get(name, 0) + len(run.days)
-        return counts
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Assets to make on some days."""
-
-    names: tuple[str, ...]
-    days: tuple[str, ...]
+from dssm_assets.steps.workspace import days_between
 
 
 def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: bool = False) -> RunPlan:
@@ -107,131 +61,10 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     return RunPlan(scene, tuple(PlannedRun(tuple(names), run, is_windowed) for run in runs))
 
 
-def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
-    """Returns the runs that make some assets and what they need of what is not stored.
-
-    Daily tables are made on the days that have none, over consecutive days in one run; from the first day on that one was made
-    with other settings, it and what depends on it are made again. Of a day's windowed assets those are made that are not stored
-    or were built from other inputs than the stored ones or with other settings, and what depends on them.
-
-    Args:
-        is_remaking: make the wanted assets also where they are stored.
-    """
-    config, rows = scene.loaded.config, all_rows()
-    workspace = scene.open_workspace(lambda _: None)
-    start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
-    window, span = config.window.days, config.evaluation.span_days
-    by_day = [(one, needed_days(rows, one.names, ds, start, window, span), ds) for one in wanted for ds in one.days]
-    missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
-    for name, lacking in missing.items():
-        stored = set(workspace.tables.partitions.days(name))
-        for one, needed, ds in by_day:
-            if name in needed.daily:
-                lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored and day <= end)
-            if is_remaking and name in one.names:
-                lacking.add(ds)
-    outdated = _add_outdated(workspace, rows, missing, by_day)
-    runs = list(_group_daily(rows, missing))
-    planned: dict[str, set[str]] = {}
-    for one, needed, ds in by_day:
-        remade = set(one.names) if is_remaking else set()
-        before = planned.setdefault(ds, set())
-        names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade, outdated) if name not in before]
-        if names:
-            before.update(names)
-            runs.append(PlannedRun(tuple(names), (ds,), True))
-    return RunPlan(scene, tuple(runs), outdated)
-
-
-def _add_outdated(
-    workspace: Workspace,
-    rows: Sequence[AssetRow],
-    missing: dict[str, set[str]],
-    by_day: Sequence[tuple[Wanted, NeededDays, str]],
-) -> dict[str, int]:
-    """Adds the days of daily tables that were made with other settings, and of what follows from them; returns how many of each.
-
-    Rolling states and histories follow from all days before, so a table is made again from the first such day on.
-    """
-    first: dict[str, str] = {}
-    outdated: dict[str, int] = {}
-    for row in rows:
-        if row.is_windowed:
-            continue
-        spans = [needed.daily[row.name] for _, needed, _ in by_day if row.name in needed.daily]
-        stored = workspace.tables.partitions.find_days(
-            row.name, sorted({day for span in spans for day in days_between(*span)} - missing[row.name])
-        )
-        changed = [ds for ds, manifest in stored.items() if has_other_settings(workspace, manifest)]
-        if changed:
-            outdated[row.name] = len(changed)
-        begins = min([*changed, *(first[dep] for dep in row.deps if dep in first)], default=None)
-        if begins is not None:
-            first[row.name] = begins
-            missing[row.name].update(ds for ds in stored if ds >= begins)
-    return outdated
-
-
-def _windowed_to_make(
-    workspace: Workspace,
-    needed: NeededDays,
-    missing: dict[str, set[str]],
-    ds: str,
-    remade: set[str],
-    outdated: dict[str, int],
-) -> list[str]:
-    """Returns the windowed assets of a day that are not stored, not current, or to be made again; counts those with other settings."""
-    made: list[str] = []
-    for name in needed.windowed:
-        stored = workspace.find(name, ds)
-        is_downstream = any(dep in made for dep in needed.rows[name].deps)
-        daily = needed.of_asset(name, ds).daily
-        has_new_daily = any(missing[table] & set(days_between(*days)) for table, days in daily.items())
-        if stored is not None and has_other_settings(workspace, stored):
-            outdated[name] = outdated.get(name, 0) + 1
-        elif not (has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored)):
-            continue
-        made.append(name)
-    return made
-
-
-def _group_daily(rows: Sequence[AssetRow], missing: dict[str, set[str]]) -> Iterator[PlannedRun]:
-    """Yields the runs of daily tables: those with the same missing days share runs, none before what it depends on."""
-    groups: list[tuple[list[str], list[tuple[str, ...]]]] = []
-    place: dict[str, int] = {}
-    for row in rows:
-        if not missing.get(row.name):
-            continue
-        ranges = _consecutive(sorted(missing[row.name]))
-        first = max((place[dep] for dep in row.deps if dep in place), default=0)
-        found = next((at for at in range(first, len(groups)) if groups[at][1] == ranges), None)
-        if found is None:
-            found = len(groups)
-            groups.append(([], ranges))
-        groups[found][0].append(row.name)
-        place[row.name] = found
-    for names, ranges in groups:
-        for days in ranges:
-            yield PlannedRun(tuple(names), days, False)
-
-
-def _consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns ascending days as runs of consecutive ones."""
-    found: list[tuple[str, ...]] = []
-    for ds in days:
-        if found and found[-1][-1] == day_before(ds):
-            found[-1] = (*found[-1], ds)
-        else:
-            found.append((ds,))
-    return found
-
-
 def _check_window(scene: Scene, first: str) -> None:
-    config = scene.loaded.config
-    start = config.calendar.start.isoformat()
-    if day_before(first, config.window.days) < start:
-        earliest = day_before(start, -config.window.days)
-        expected = f"{config.window.days} days of the calendar before the first evaluation day: {earliest} or later"
+    if first < (earliest := first_evaluation_day(scene)):
+        days = scene.loaded.config.window.days
+        expected = f"{days} days of the calendar before the first evaluation day: {earliest} or later"
         raise ConfigError(Fault("range of days", expected, first, "evaluate a later day, or shorten window.days"))
 
 
@@ -279,7 +112,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
 
 @contextmanager
 def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterator[Callable[[PlannedRun], None]]:
-    defs = scene_definitions(scene, observer)
+    defs = scene_definitions(scene, observer, makes_upstream=False)
     with open_instance(instance_home) as instance:
 
         def make_run(run: PlannedRun) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dssm_assets.core.errors import ConfigError, Fault, InputError, PartitionMissingError
+from dssm_assets.core.errors import ConfigError, Fault, InputError, PartitionMissingError, remedy_of_missing
 from dssm_assets.storage.config_choice import choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets.storage.layout import serving_root
@@ -238,6 +238,6 @@ def _choose_day(partitions: PartitionStore, name: str, day: Day | None) -> str:
         return day if isinstance(day, str) else day.strftime("%Y-%m-%d")
     stored = partitions.days(name)
     if not stored:
-        remedy = f"correct the name, or run dssm-assets materialize {name} --with-upstream --from DAY"
+        remedy = f"correct the name, or {remedy_of_missing(name, 'DAY')}"
         raise PartitionMissingError(Fault(f"table {name} in {partitions.root}", "a stored day", "none", remedy))
     return stored[-1]

@@ -248,7 +248,7 @@ def test_failing_check_is_one_line_with_the_command_that_fixes_it(tmp_path):
     assert ended.returncode == 1
     line = only_line(ended.stderr)
     assert "window_complete" in line
-    assert "To fill them: dssm-assets materialize daily_tables --from 2024-01-01 --to 2024-01-11" in line
+    assert f"dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY} --with-upstream" in line
 
 
 def start(loaded, *arguments, **pipes):

@@ -14,10 +14,11 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.run_plan import Wanted, plan_upstream
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import RunOwner
-from dssm_assets.materialize import Wanted, plan_runs, plan_upstream, run_plan
+from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.storage.layout import manifest_path
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds

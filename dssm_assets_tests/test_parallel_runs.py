@@ -12,8 +12,9 @@ import pytest
 
 from dssm_assets.core.errors import DssmError, EmptyDayError, Fault
 from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import PlannedRun, _needed_runs, _split_branches, plan_runs, run_plan
+from dssm_assets.materialize import _needed_runs, _split_branches, plan_runs, run_plan
 from dssm_assets.parallel_runs import make_in_parallel
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds

@@ -194,7 +194,8 @@ def test_window_with_missing_days_stops_at_its_check(broken):
     assert (check.passed, check.blocking, check.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
     assert check.description == (
         "2024-01-12: missing: positive_sample: 2024-01-09; user_features_fg: 2024-01-11. "
-        "To fill them: dssm-assets materialize daily_tables --from 2024-01-09 --to 2024-01-11"
+        "To fix: materialize train_and_evaluate of 2024-01-12 in Dagster, which first makes what it needs, or run dssm-assets "
+        "materialize train_and_evaluate --from 2024-01-12 --with-upstream"
     )
     assert check.metadata["missing_days"].value == {"positive_sample": ["2024-01-09"], "user_features_fg": ["2024-01-11"]}
     assert materialized(instance) == {"training_window"}

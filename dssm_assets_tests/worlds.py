@@ -31,10 +31,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dssm_assets.definitions import build_definitions
+from dssm_assets.definitions import scene_definitions
+from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import Workspace, days_between, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets_tests.undrawn import leave_out_charts
@@ -200,8 +202,9 @@ def write_world(folder: Path, changes: Mapping[str, Any] | None = None) -> Loade
 def materialize(
     loaded: LoadedConfig, names: Sequence[str], days: Sequence[str], instance: dg.DagsterInstance | None = None
 ) -> None:
-    """Materializes daily assets for all days in one run; with windowed assets, in one run per day."""
-    defs, at = build_definitions(loaded), instance or dg.DagsterInstance.ephemeral()
+    """Materializes daily assets for all days in one run; with windowed assets, in one run per day. They make nothing else."""
+    defs = scene_definitions(Scene(loaded), Observer(), makes_upstream=False)
+    at = instance or dg.DagsterInstance.ephemeral()
     if set(names) <= set(DAILY):
         run_range(defs, at, names, days)
         return

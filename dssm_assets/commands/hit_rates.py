@@ -51,22 +51,18 @@ def _choose_day(workspace: Workspace, wanted: str | None) -> str:
     Raises:
         PartitionMissingError: it is not evaluated; with the reason where it cannot be, else with the command.
     """
-    from dssm_assets.core.errors import Fault, PartitionMissingError
+    from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.steps.evaluation_days import reason_to_skip
 
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     if wanted in evaluated or (wanted is None and evaluated):
         return wanted or evaluated[-1]
     if wanted is None:
-        remedy = "dssm-assets materialize train_and_evaluate --with-upstream --from DAY; dssm-assets validate names the days"
+        remedy = f"{remedy_of_missing('train_and_evaluate', 'DAY')}; dssm-assets validate names the days"
         raise PartitionMissingError(Fault("table total_hit_rate", "a day that is evaluated", "none", remedy))
     reason = reason_to_skip(workspace, wanted)
     got = "no partition" if reason is None else f"no partition: {reason}"
-    remedy = (
-        f"dssm-assets materialize train_and_evaluate --with-upstream --from {wanted}"
-        if reason is None
-        else "choose another day"
-    )
+    remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""
     raise PartitionMissingError(Fault(f"table total_hit_rate, day {wanted}", "an evaluated day", got, remedy))
 

@@ -71,12 +71,12 @@ def _last_evaluated(loaded: LoadedConfig) -> str:
     Raises:
         PartitionMissingError: there is none.
     """
-    from dssm_assets.core.errors import Fault, PartitionMissingError
+    from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.storage.partitions import PartitionStore
 
     days = PartitionStore(loaded.root, loaded.config.storage.options).days("total_hit_rate")
     if not days:
-        remedy = "materialize train_and_evaluate of a day first"
+        remedy = remedy_of_missing("train_and_evaluate", "DAY")
         raise PartitionMissingError(Fault("total_hit_rate", "an evaluated day", "none", remedy))
     return days[-1]
 

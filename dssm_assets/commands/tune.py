@@ -33,7 +33,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _tune(parsed: argparse.Namespace) -> int:
-    from dssm_assets.core.errors import ConfigError, Fault
+    from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
     from dssm_assets.steps.tuning import StudyRequest, run_study
     from dssm_assets.steps.workspace import open_workspace
 
@@ -46,7 +46,7 @@ def _tune(parsed: argparse.Namespace) -> int:
     workspace = open_workspace(load_announced_scene(parsed).loaded)
     fitted = workspace.tables.partitions.days("dssm_model")
     if parsed.day is None and not fitted:
-        remedy = "run dssm-assets materialize train_and_evaluate for a day"
+        remedy = remedy_of_missing("train_and_evaluate", "DAY")
         raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
     day = parsed.day.isoformat() if parsed.day else fitted[-1]
     printer = _Printer(parsed.trials)

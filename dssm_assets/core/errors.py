@@ -22,6 +22,13 @@ class Fault:
         return f"{self.where}: expected {self.expected}, got {self.got}. To fix: {self.remedy}"
 
 
+def remedy_of_missing(name: str, first: str, last: str = "") -> str:
+    """Returns the one way to make days of an asset or a job with all that they need: a launch in Dagster, or a command."""
+    days = first if last in ("", first) else f"{first} to {last}"
+    command = f"dssm-assets materialize {name} --from {first}{f' --to {last}' if days != first else ''} --with-upstream"
+    return f"materialize {name} of {days} in Dagster, which first makes what it needs, or run {command}"
+
+
 class InputError(DssmError):
     """Unusable input. Carries all faults at once, sorted by place."""
 

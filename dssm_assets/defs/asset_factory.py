@@ -52,15 +52,22 @@ class Observer:
         """Called when there is nothing to do on a day, so that nothing more of its run is made."""
 
 
-def build_asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
+MakeUpstream = Callable[[dg.AssetExecutionContext, AssetRow, Callable[[str], None]], None]
+"""Makes what the run of an asset lacks, and reports to a log."""
+
+
+def build_asset(
+    row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None = None
+) -> dg.AssetsDefinition:
+    """Returns the asset of a row; with make_upstream its runs make first what they lack."""
     with warnings.catch_warnings():
         # `backfill_policy` and code references are beta, partitions of checks a preview; each process would warn once per asset.
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return _asset(row, scene, observer)
+        return _asset(row, scene, observer, make_upstream)
 
 
-def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefinition:
+def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None) -> dg.AssetsDefinition:
     key = scene.key(row.name)
 
     @dg.asset(
@@ -95,6 +102,8 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer) -> dg.AssetsDefiniti
         regular = scene.open_workspace(log)
         if tag_run(context.instance, context.run):
             clean_if_due(regular, expiring_groups())
+            if make_upstream is not None and run.experiment is None:
+                make_upstream(context, row, log)
         workspace = run.open_workspace(regular, days)
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}

@@ -30,12 +30,12 @@ DAYS_PER_TICK = 3
 
 _JOB_DESCRIPTIONS = {
     DAILY_TABLES: "From the source tables to samples, once per day. Takes a range of days.",
-    TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. Run daily_tables first: it "
-    "fills the window.",
-    PUBLISH: "The serving bundle that recall answers from, of a day whose gate has passed.",
+    TRAIN_AND_EVALUATE: "From the training window to the hit rate, one evaluation day per run. A run first makes the days of the "
+    "daily tables that it needs and that are missing, in runs of their own.",
+    PUBLISH: "The serving bundle that recall answers from, of a day whose gate has passed; a day that is not evaluated yet is "
+    "evaluated first.",
     DAILY_CHAIN: "One day, from its source tables to the published bundle, in one run: what the schedule and the sensor start. "
-    "The gate runs before the bundle is published. For many days at once: daily_tables over the range, then "
-    "train_and_evaluate per day.",
+    "The gate runs before the bundle is published. For many days at once: a backfill of train_and_evaluate.",
 }
 _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"

@@ -14,7 +14,8 @@ from dssm_assets.steps.workspace import day_before, truth_days, window_days
 class NeededDays:
     """The days that an asset needs of each daily table, and the windowed assets of its own day.
 
-    A log is needed from the calendar's start, because histories are read across days; samples for the days of the window, and
+    Other tables need a log from the calendar's start, because histories are read across days, a log itself those of its own days;
+    samples for the days of the window, and
     for the day itself where it is scored; features as of the day before a sample.
 
     Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th
@@ -44,7 +45,7 @@ class NeededDays:
         self.windowed = [name for name in self.rows if name in wanted or name in self.windowed]
         for name in names:
             if not self.rows[name].is_windowed:
-                self._add_days(name, ds, ds)
+                self._add_days(name, ds, ds, is_of_log=True)
         for name in sorted(wanted):
             for dep in self.rows[name].deps:
                 if dep in self.rows[name].day_deps:
@@ -68,9 +69,14 @@ class NeededDays:
             if not row.is_log and row.group not in SAMPLE_GROUPS:
                 self._add_days(name, day_before(ds), day_before(ds))
 
-    def _add_days(self, name: str, first: str, last: str) -> None:
+    def _add_days(self, name: str, first: str, last: str, *, is_of_log: bool = False) -> None:
+        """Adds days of a daily table and what they need.
+
+        Args:
+            is_of_log: these days alone are asked for, also of a log.
+        """
         row = self.rows[name]
-        first = self.start if row.is_log else max(first, self.start)
+        first = self.start if row.is_log and not is_of_log else max(first, self.start)
         if last < first:
             return  # before the calendar
         known = self.daily.get(name)
@@ -85,7 +91,7 @@ class NeededDays:
             if is_of_previous_day:
                 self._add_days(dep, day_before(first), day_before(last))
             else:
-                self._add_days(dep, first, last)
+                self._add_days(dep, first, last, is_of_log=row.is_log)
 
 
 def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -29,15 +30,22 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={"compute_logs": _NO_COPIES}))
 
 
-def run_range(defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], days: Sequence[str]) -> None:
-    """Materializes daily assets over consecutive days in one run.
+def run_range(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    names: Sequence[str],
+    days: Sequence[str],
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Materializes daily assets over consecutive days in one run; returns its id.
 
     Raises:
         CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
-    tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
-    _execute(defs, instance, names, {}, tags=tags)
+    day_range = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
+    return _execute(defs, instance, names, {}, tags={**tags, **day_range})
 
 
 def run_day(
@@ -46,8 +54,10 @@ def run_day(
     names: Sequence[str],
     ds: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
-) -> None:
-    """Materializes assets of one day in one run.
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Materializes assets of one day in one run; returns its id.
 
     Args:
         settings: op -> its form, as in the Launchpad.
@@ -57,14 +67,14 @@ def run_day(
         Exception: whatever the failing asset raised.
     """
     run_config = {"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}}
-    _execute(defs, instance, names, run_config, partition_key=ds)
+    return _execute(defs, instance, names, run_config, partition_key=ds, tags=tags)
 
 
 def _execute(
     defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], run_config: dict[str, Any], **partitions: Any
-) -> None:
+) -> str:
     run_id = str(uuid.uuid4())
-    tags = {**partitions.pop("tags", {}), **RunOwner.from_this_process().to_tags(run_id)}
+    tags = {**partitions.pop("tags"), **RunOwner.from_this_process().to_tags(run_id)}
     try:
         with quick_events(instance.event_log_storage), reporting(instance):
             defs.resolve_implicit_global_asset_job_def().execute_in_process(
@@ -79,6 +89,7 @@ def _execute(
         raise KeyboardInterrupt from None  # the run is recorded as ended
     except DagsterAssetCheckFailedError as error:
         raise CheckFailedError(_failed_checks(instance, run_id)) from error
+    return run_id
 
 
 def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -31,7 +31,14 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.config.features import HashFunction
-from dssm_assets.core.errors import CheckFailedError, Fault, PartitionMissingError, ProvenanceError, SchemaError
+from dssm_assets.core.errors import (
+    CheckFailedError,
+    Fault,
+    PartitionMissingError,
+    ProvenanceError,
+    SchemaError,
+    remedy_of_missing,
+)
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
@@ -75,7 +82,6 @@ BATCH_USERS: Final = 1 << 14
 """Users whose histories are in memory at once."""
 RECALL_USERS: Final = 200
 """On whose lists the recall of an index is measured, at most: by exact search, which costs most of a delta of a million items."""
-_AGAIN: Final = "dssm-assets materialize serving_bundle --from {ds}"
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 _UNUSED: Final = frozenset(
     {BundleFile.USER_TOWER, BundleFile.ITEM_TOWER, f"{BundleFile.USER_TOWER}.data", f"{BundleFile.ITEM_TOWER}.data"}
@@ -154,7 +160,7 @@ def find_base(store: BundleStore) -> tuple[str, str]:
     """
     pointer = store.pointer()
     if pointer is None:
-        remedy = "materialize serving_bundle first"
+        remedy = remedy_of_missing("publish", "DAY")
         raise PartitionMissingError(Fault(f"serving root {store.root}", "a bundle to refresh", "none", remedy))
     return base_of(store.manifest(pointer.bundle_id)) or pointer.bundle_id, pointer.bundle_id
 
@@ -165,7 +171,7 @@ class _Base:
     def __init__(self, workspace: Workspace, bundle_id: str, manifest: Mapping[str, Any], folder: Path) -> None:
         self.manifest, self.folder = manifest, folder
         self.ds, self.as_of = str(manifest["ds"]), str(manifest["features_as_of"])
-        self._again = _AGAIN.format(ds=self.ds)
+        self._again = remedy_of_missing("serving_bundle", self.ds)
         needed = [f"dssm_model/{self.ds}", f"item_table/{self.as_of}", f"user_table/{self.as_of}"]
         lacking = [key for key in needed if key not in manifest["inputs"]]
         if manifest["format"] != FORMAT or lacking:

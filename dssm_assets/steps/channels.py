@@ -17,7 +17,7 @@ from dssm_assets.core.channels.merge import ChannelScorer, DescribedUsers, Merge
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName, Channels
-from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.errors import Fault, SchemaError, remedy_of_missing
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, neighbors_of
 from dssm_assets.core.evaluation.interactions import Interactions
@@ -92,8 +92,8 @@ def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manife
     table = workspace.tables.read(stored)
     if table.column_names != [column.name for column in CHANNEL_WEIGHTS.columns]:
         where, expected = f"{CHANNEL_WEIGHTS.name}, {ds}", "the columns of this version"
-        command = f"dssm-assets materialize channel_weights --from {ds}, then the same of total_hit_rate with --with-upstream"
-        raise SchemaError(Fault(where, expected, ", ".join(table.column_names), command))
+        remedy = f"{remedy_of_missing(CHANNEL_WEIGHTS.name, ds)}; then total_hit_rate"
+        raise SchemaError(Fault(where, expected, ", ".join(table.column_names), remedy))
     return from_rows(table.to_pylist(), [source.name for source in settings.sources]), [stored]
 
 

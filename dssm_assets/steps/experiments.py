@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError, remedy_of_missing
 from dssm_assets.core.experiment_settings import PREPARED, apply_changes, normalise_changes, reached_assets
 from dssm_assets.core.experiments import (
     EXPERIMENTS,
@@ -44,7 +44,7 @@ def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: 
     """
     if regular.find(asset, ds) is None:
         where = f"experiment {experiment.name}, {asset} of {ds}"
-        remedy = f"run dssm-assets materialize {asset} --from {ds}"
+        remedy = remedy_of_missing(asset, ds)
         raise ConfigError(Fault(where, "a regular partition to compare with", "none", remedy))
     partitions = OverlayStore(regular.tables.partitions, experiment.name)
     artifacts = ArtifactStore(partitions, regular.artifacts.cache)
@@ -143,7 +143,7 @@ def read_comparison(workspace: Workspace, ds: str) -> list[dict[str, Any]]:
     stored = {column.name for column in manifest.columns}
     missing = sorted(column.name for column in EXPERIMENTS.columns if column.name not in stored)
     if missing:
-        remedy = f"run dssm-assets materialize experiments --from {ds}"
+        remedy = remedy_of_missing(EXPERIMENTS.name, ds)
         raise SchemaError(Fault(f"table experiments, day {ds}", "its columns", f"no {', '.join(missing)}", remedy))
     return list(workspace.tables.read(manifest).to_pylist())
 

@@ -8,7 +8,7 @@ import yaml
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training, planned_warmup
-from dssm_assets.core.errors import Fault, ProvenanceError
+from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
@@ -130,7 +130,7 @@ def check_plan(settings: RunSettings) -> None:
     warm_up = planned_warmup(plan.num_steps, settings.training)
     if plan.warmup_steps != warm_up:
         expected = f"{warm_up} steps of warm-up before the decay, training.warmup_frac of {plan.num_steps}"
-        remedy = f"dssm-assets materialize step_config --from {settings.manifest.ds}, then training_config"
+        remedy = f"{remedy_of_missing('step_config', settings.manifest.ds)}; then training_config"
         raise ProvenanceError(Fault(where, expected, f"{plan.warmup_steps}: decay_steps {plan.decay_steps}", remedy))
 
 

@@ -280,7 +280,7 @@ def training_window(workspace: Workspace, ds: str) -> StepResult:
         table: {day: None if manifest is None else (manifest.rows, manifest.digest) for day, manifest in by_day.items()}
         for table, by_day in manifests.items()
     }
-    table, report = describe_window(found, start, workspace.tables.partitions.days("user_features_fg"))
+    table, report = describe_window(found, start, ds)
     if report.is_complete and (reason := reason_to_skip(workspace, ds)) is not None:
         raise SkippedDay(ds, reason)
     existing = workspace.find(TRAINING_WINDOW.name, ds)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.errors import ConfigError, Fault, InputError
+from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.file_names import BundleFile, ModelFile
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
@@ -156,7 +156,7 @@ def _last_complete_day(workspace: Workspace, ds: str) -> str:
         return ds
     workspace.log(
         f"{', '.join(missing)} of {ds} are not materialized: lists are as of the end of {day_before(ds)}, without the events of {ds}. "
-        f"To add these: dssm-assets materialize publish --from {ds} --with-upstream"
+        f"To add these: {remedy_of_missing('publish', ds)}"
     )
     return day_before(ds)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import yaml
 
 from dssm_assets.core.config.training import Launcher
-from dssm_assets.core.errors import ConfigError, Fault, InputError
+from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.experiments import Experiment
 from dssm_assets.core.training.fit_report import EpochScore
 from dssm_assets.core.tuning.search_space import Choice, Parameter, Value, changes_of, configured_values, search_space
@@ -101,7 +101,7 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
         raise ConfigError(Fault("dssm-assets tune", "the package optuna", "not installed", remedy)) from None
     faults = []
     if workspace.find("dssm_model", request.ds) is None:
-        remedy = f"run dssm-assets materialize train_and_evaluate --from {request.ds}, or choose another --day"
+        remedy = f"{remedy_of_missing('train_and_evaluate', request.ds)}, or choose another --day"
         faults.append(
             Fault(f"dssm_model of {request.ds}", "a regular model, on whose samples trials are fitted", "none", remedy)
         )

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from dssm_assets.core.asset_settings import digest_settings
 from dssm_assets.core.config.pipeline import PipelineConfig
-from dssm_assets.core.errors import Fault, ProvenanceError
+from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
@@ -214,7 +214,7 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     Raises:
         ProvenanceError: an input was rewritten since, or the partition was not built from it; one fault per input.
     """
-    remedy = f"dssm-assets materialize {built.asset} --from {built.ds}"
+    remedy = remedy_of_missing(built.asset, built.ds)
     faults = []
     for manifest in inputs:
         digest = built.inputs.get(manifest.key)

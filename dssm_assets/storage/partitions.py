@@ -41,6 +41,7 @@ from dssm_assets.core.errors import (
     PartitionReplacedError,
     StorageError,
     WindowIncompleteError,
+    remedy_of_missing,
 )
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import absent_condition, has_conditional_puts, put_if, unchanged_condition
@@ -482,7 +483,7 @@ def _missing(asset: str, days: Sequence[str]) -> Fault:
         f"table {asset}",
         "every day to be materialized",
         f"no partition for {shown}",
-        f"dssm-assets materialize {asset} --from {days[0]} --to {days[-1]}",
+        remedy_of_missing(asset, days[0], days[-1]),
     )
 
 

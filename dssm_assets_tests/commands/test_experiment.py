@@ -87,7 +87,7 @@ def test_faults_of_keys_names_and_days_are_told_together(loaded, capsys):
     assert status == 1
     assert "ConfigError: 3 faults:" in stderr
     assert "the nearest is model.prior" in stderr
-    assert f"dssm-assets materialize total_hit_rate --from {DAYS[10]} --to {DAYS[10]} --with-upstream" in stderr
+    assert f"dssm-assets materialize total_hit_rate --from {DAYS[10]} --with-upstream" in stderr
 
 
 @pytest.mark.parametrize(
@@ -165,4 +165,4 @@ def test_table_of_an_earlier_version_is_refused_with_the_remedy(loaded, capsys, 
     workspace.tables.write(replace(old, key=("experiment", "gain", "scope", "k")), EVALUATION_DAY, rows.slice(0, 1))
     status, _, stderr = command(copied, capsys, "experiments")
     assert status == 1
-    assert stderr.endswith(f"got no scorer. To fix: run dssm-assets materialize experiments --from {EVALUATION_DAY}\n")
+    assert stderr.endswith(f"run dssm-assets materialize experiments --from {EVALUATION_DAY} --with-upstream\n")

@@ -84,8 +84,8 @@ def test_an_empty_home_says_what_to_run(tmp_path, capsys):
     status, out, stderr = run(capsys, worlds.write_config(tmp_path))
     assert (status, out) == (1, "")
     assert stderr.startswith(
-        "PartitionMissingError: table total_hit_rate: expected a day that is evaluated, got none. To fix: dssm-assets materialize "
-        "train_and_evaluate --with-upstream --from DAY"
+        "PartitionMissingError: table total_hit_rate: expected a day that is evaluated, got none. To fix: materialize "
+        "train_and_evaluate of DAY in Dagster"
     )
 
 
@@ -93,7 +93,7 @@ def test_a_day_that_is_not_evaluated_says_which_are(world, capsys):
     status, _, stderr = run(capsys, world.loaded, DAYS[10])
     assert status == 1
     assert f"table total_hit_rate, day {DAYS[10]}: expected an evaluated day, got no partition. To fix: " in stderr
-    assert f"--from {DAYS[10]}; evaluated are {EVALUATION_DAY} to {EVALUATION_DAY}" in stderr
+    assert f"--from {DAYS[10]} --with-upstream; evaluated are {EVALUATION_DAY} to {EVALUATION_DAY}" in stderr
 
 
 def test_a_day_that_cannot_be_evaluated_says_why(world, tmp_path, capsys):

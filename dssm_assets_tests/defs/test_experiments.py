@@ -135,7 +135,7 @@ def test_asset_without_settings_is_refused_in_an_experiment(world, tmp_path):
 def test_experiment_without_a_regular_partition_is_refused(world, tmp_path):
     loaded = worlds.write_config(tmp_path / "world")
     (fault,) = run_refused(loaded, ["dssm_model"], {"dssm_model": {"experiment": "hot", "epochs": 1}})
-    assert fault.endswith(f"got none. To fix: run dssm-assets materialize dssm_model --from {EVALUATION_DAY}")
+    assert fault.endswith(f"run dssm-assets materialize dssm_model --from {EVALUATION_DAY} --with-upstream")
 
 
 def test_regular_partitions_do_not_change(experiment):

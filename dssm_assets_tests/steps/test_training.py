@@ -6,7 +6,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import ProvenanceError, SchemaError
+from dssm_assets.core.errors import ProvenanceError, SchemaError, remedy_of_missing
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets.steps.training import find_history_days
@@ -100,8 +100,8 @@ def test_every_rewritten_table_is_named_with_the_command(workspace):
     with pytest.raises(ProvenanceError) as caught:
         window_rows(workspace)
     assert [(fault.where, fault.remedy) for fault in caught.value.faults] == [
-        ("sample_fg/2024-01-02, input user_features_fg/2024-01-01", "dssm-assets materialize sample_fg --from 2024-01-02"),
-        ("sample_fg/2024-01-04, input item_features_fg/2024-01-03", "dssm-assets materialize sample_fg --from 2024-01-04"),
+        ("sample_fg/2024-01-02, input user_features_fg/2024-01-01", remedy_of_missing("sample_fg", "2024-01-02")),
+        ("sample_fg/2024-01-04, input item_features_fg/2024-01-03", remedy_of_missing("sample_fg", "2024-01-04")),
     ]
 
 
@@ -114,7 +114,7 @@ def test_rewritten_samples_are_named_once(workspace):
         window_rows(workspace)
     (fault,) = caught.value.faults
     assert fault.where == "positive_sample/2024-01-03, input sample_fg/2024-01-03"
-    assert fault.remedy == "dssm-assets materialize positive_sample --from 2024-01-03"
+    assert fault.remedy == remedy_of_missing("positive_sample", "2024-01-03")
 
 
 def test_a_table_rewritten_with_equal_content_is_accepted(workspace):

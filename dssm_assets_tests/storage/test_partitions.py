@@ -109,7 +109,7 @@ def test_days_are_those_with_a_visible_partition(store):
 def test_a_missing_partition_error_names_the_command(store):
     assert store.find("model", DS) is None
     with pytest.raises(
-        PartitionMissingError, match=r"no partition for 2024-01-02.*materialize model --from 2024-01-02 --to 2024-01-02"
+        PartitionMissingError, match=r"no partition for 2024-01-02.*materialize model --from 2024-01-02 --with-upstream"
     ):
         store.manifest("model", DS)
 

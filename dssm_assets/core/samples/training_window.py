@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
+from dssm_assets.core.errors import remedy_of_missing
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 TRAINING_WINDOW: Final = TableSpec(
@@ -30,7 +30,7 @@ class WindowReport:
 
     Attributes:
         is_complete: every table has every day.
-        sentence: the result in words, with the command that fills the missing days.
+        sentence: the result in words, with the way to make the missing days.
         missing: table -> its missing days.
     """
 
@@ -43,13 +43,13 @@ Found = Mapping[str, Mapping[str, tuple[int, str] | None]]
 """Table -> day -> (rows, digest), None for a day without a partition."""
 
 
-def describe_window(found: Found, first_day: str, feature_days: Collection[str]) -> tuple[pa.Table, WindowReport]:
+def describe_window(found: Found, first_day: str, ds: str) -> tuple[pa.Table, WindowReport]:
     """Returns the window's table and whether it is complete.
 
     Args:
         found: the days of the window of each table.
         first_day: the first day that can have data; earlier days can never be filled.
-        feature_days: the days that have features. Samples need those of the previous day, so filling starts after one.
+        ds: the evaluation day.
     """
     rows = [
         {"table": table, "day": day, "rows": None if state is None else state[0], "digest": None if state is None else state[1]}
@@ -63,28 +63,22 @@ def describe_window(found: Found, first_day: str, feature_days: Collection[str])
         if (missing_days := [day for day, state in sorted(days.items()) if state is None])
     }
     return pa.Table.from_pylist(rows, schema=schema), WindowReport(
-        not missing, _sentence(missing, first_day, feature_days, found), missing
+        not missing, _sentence(missing, first_day, ds, found), missing
     )
 
 
-def _sentence(missing: Mapping[str, Sequence[str]], first_day: str, feature_days: Collection[str], found: Found) -> str:
+def _sentence(missing: Mapping[str, Sequence[str]], first_day: str, ds: str, found: Found) -> str:
     if not missing:
         # The days of feature tables start a day earlier than those of the samples that point into them.
         days: list[str] = min([sorted(of_table) for of_table in found.values()], key=len)
         return f"all {len(days)} days from {days[0]} to {days[-1]} are materialized"
-    lacking = sorted({day for days in missing.values() for day in days})
-    before = [day for day in lacking if day < first_day]
-    fillable = [day for day in lacking if day >= first_day]
-    parts = [f"missing: {'; '.join(f'{table}: {_shorten(days)}' for table, days in missing.items())}."]
-    if before:
-        parts.append(
-            f"{len(before)} days lie before calendar.start {first_day}: evaluate a later day or set window.days lower."
-        )
-    if fillable:
-        last = max((day for day in feature_days if first_day <= day < fillable[0]), default=None)
-        start = first_day if last is None else (dt.date.fromisoformat(last) + dt.timedelta(days=1)).isoformat()
-        parts.append(f"To fill them: dssm-assets materialize daily_tables --from {start} --to {fillable[-1]}")
-    return " ".join(parts)
+    shown = "; ".join(f"{table}: {_shorten(days)}" for table, days in missing.items())
+    remedy = (
+        f"evaluate a later day or set window.days lower, for calendar.start is {first_day}"
+        if any(day < first_day for days in missing.values() for day in days)
+        else remedy_of_missing("train_and_evaluate", ds)
+    )
+    return f"missing: {shown}. To fix: {remedy}"
 
 
 def _shorten(days: Sequence[str]) -> str:

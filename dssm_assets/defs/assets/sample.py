@@ -58,9 +58,8 @@ ROWS = (
         is_windowed=True,
         kinds=frozenset({"parquet"}),
         checks=(CheckRow("window_complete", "Every day of the window is materialized.", is_blocking=True),),
-        description="The days that the model of this evaluation day learns from, with row counts and digests. Its check names "
-        "missing days and the command that fills them, and blocks everything downstream.",
-        reading="One row per table and day of the window. If a backfill stops here, the message of window_complete is "
-        "the command to run.",
+        description="The days that the model of this evaluation day learns from, with row counts and digests. A launched run first "
+        "makes the days that are missing. The check names what is missing all the same, and blocks everything downstream.",
+        reading="One row per table and day of the window.",
     ),
 )

@@ -1,0 +1,206 @@
+"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make.
+
+Belongs here: which runs, of which days. Does not belong here: which days an asset needs (`needed_days.py`), making the runs
+(`upstream_runs.py`, `materialize.py`).
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dssm_assets.defs.asset_row import AssetRow
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.needed_days import NeededDays, needed_days
+from dssm_assets.defs.scene import Scene, name_days
+from dssm_assets.steps.workspace import Workspace, day_before, days_between, has_other_settings, is_current
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: daily assets over a range of days, or windowed assets of one day.
+
+    Attributes:
+        is_last: it needs all runs before it.
+    """
+
+    names: tuple[str, ...]
+    days: tuple[str, ...]
+    is_windowed: bool
+    is_last: bool = False
+
+    def __str__(self) -> str:
+        """Returns assets and days in one line."""
+        return f"{name_days(self.days)}: {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The runs that materialize some assets, in order."""
+
+    scene: Scene
+    runs: tuple[PlannedRun, ...]
+    outdated: Mapping[str, int] = field(default_factory=dict)
+    """Asset -> on how many days it is made again because it was made with other settings."""
+
+    @property
+    def days_by_asset(self) -> dict[str, int]:
+        """Returns on how many days each asset is made, in the order of the runs; empty if there is nothing to make."""
+        counts: dict[str, int] = {}
+        for run in self.runs:
+            for name in run.names:
+                counts[name] = counts.get(name, 0) + len(run.days)
+        return counts
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Assets to make on some days."""
+
+    names: tuple[str, ...]
+    days: tuple[str, ...]
+
+
+def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
+    """Returns the runs that make what some assets need and lack, without these assets on these days: a run of theirs follows.
+
+    What needs one of them is left out, too. Empty if a window begins before the calendar, which nothing fills.
+    """
+    own = {(name, ds) for name in wanted.names for ds in wanted.days}
+    is_windowed = any(row.is_windowed for row in all_rows() if row.name in wanted.names)
+    if is_windowed and wanted.days[0] < first_evaluation_day(scene):
+        return RunPlan(scene, ())
+    return _plan(scene, [wanted], is_remaking=True, left_out=own)
+
+
+def first_evaluation_day(scene: Scene) -> str:
+    """Returns the first day whose window lies within the calendar."""
+    config = scene.loaded.config
+    return day_before(config.calendar.start.isoformat(), -config.window.days)
+
+
+def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) -> RunPlan:
+    """Returns the runs that make some assets and what they need of what is not stored.
+
+    Daily tables are made on the days that have none, over consecutive days in one run; from the first day on that one was made
+    with other settings, it and what depends on it are made again. Of a day's windowed assets those are made that are not stored
+    or were built from other inputs than the stored ones or with other settings, and what depends on them.
+
+    Args:
+        is_remaking: make the wanted assets also where they are stored.
+    """
+    return _plan(scene, wanted, is_remaking=is_remaking, left_out=frozenset())
+
+
+def _plan(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool, left_out: Collection[tuple[str, str]]) -> RunPlan:
+    config, rows = scene.loaded.config, all_rows()
+    workspace = scene.open_workspace(lambda _: None)
+    start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
+    window, span = config.window.days, config.evaluation.span_days
+    by_day = [(one, needed_days(rows, one.names, ds, start, window, span), ds) for one in wanted for ds in one.days]
+    missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
+    for name, lacking in missing.items():
+        stored = set(workspace.tables.partitions.days(name))
+        for one, needed, ds in by_day:
+            if name in needed.daily:
+                lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored and day <= end)
+            if is_remaking and name in one.names:
+                lacking.add(ds)
+    outdated = _add_outdated(workspace, rows, missing, by_day)
+    to_make = {name: {ds for ds in days if (name, ds) not in left_out} for name, days in missing.items()}
+    runs = list(_group_daily(rows, to_make))
+    planned: dict[str, set[str]] = {}
+    for one, needed, ds in by_day:
+        remade = set(one.names) if is_remaking else set()
+        before = planned.setdefault(ds, set())
+        names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade, outdated) if name not in before]
+        follow = {name for name, day in left_out if day == ds}
+        for name in names:
+            if follow.intersection(needed.rows[name].deps):
+                follow.add(name)
+        names = [name for name in names if name not in follow]
+        if names:
+            before.update(names)
+            runs.append(PlannedRun(tuple(names), (ds,), True))
+    return RunPlan(scene, tuple(runs), outdated)
+
+
+def _add_outdated(
+    workspace: Workspace,
+    rows: Sequence[AssetRow],
+    missing: dict[str, set[str]],
+    by_day: Sequence[tuple[Wanted, NeededDays, str]],
+) -> dict[str, int]:
+    """Adds the days of daily tables that were made with other settings, and of what follows from them; returns how many of each.
+
+    Rolling states and histories follow from all days before, so a table is made again from the first such day on.
+    """
+    first: dict[str, str] = {}
+    outdated: dict[str, int] = {}
+    for row in rows:
+        if row.is_windowed:
+            continue
+        spans = [needed.daily[row.name] for _, needed, _ in by_day if row.name in needed.daily]
+        stored = workspace.tables.partitions.find_days(
+            row.name, sorted({day for span in spans for day in days_between(*span)} - missing[row.name])
+        )
+        changed = [ds for ds, manifest in stored.items() if has_other_settings(workspace, manifest)]
+        if changed:
+            outdated[row.name] = len(changed)
+        begins = min([*changed, *(first[dep] for dep in row.deps if dep in first)], default=None)
+        if begins is not None:
+            first[row.name] = begins
+            missing[row.name].update(ds for ds in stored if ds >= begins)
+    return outdated
+
+
+def _windowed_to_make(
+    workspace: Workspace,
+    needed: NeededDays,
+    missing: dict[str, set[str]],
+    ds: str,
+    remade: set[str],
+    outdated: dict[str, int],
+) -> list[str]:
+    """Returns the windowed assets of a day that are not stored, not current, or to be made again; counts those with other settings."""
+    made: list[str] = []
+    for name in needed.windowed:
+        stored = workspace.find(name, ds)
+        is_downstream = any(dep in made for dep in needed.rows[name].deps)
+        daily = needed.of_asset(name, ds).daily
+        has_new_daily = any(missing[table] & set(days_between(*days)) for table, days in daily.items())
+        if stored is not None and has_other_settings(workspace, stored):
+            outdated[name] = outdated.get(name, 0) + 1
+        elif not (has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored)):
+            continue
+        made.append(name)
+    return made
+
+
+def _group_daily(rows: Sequence[AssetRow], missing: dict[str, set[str]]) -> Iterator[PlannedRun]:
+    """Yields the runs of daily tables: those with the same missing days share runs, none before what it depends on."""
+    groups: list[tuple[list[str], list[tuple[str, ...]]]] = []
+    place: dict[str, int] = {}
+    for row in rows:
+        if not missing.get(row.name):
+            continue
+        ranges = _consecutive(sorted(missing[row.name]))
+        first = max((place[dep] for dep in row.deps if dep in place), default=0)
+        found = next((at for at in range(first, len(groups)) if groups[at][1] == ranges), None)
+        if found is None:
+            found = len(groups)
+            groups.append(([], ranges))
+        groups[found][0].append(row.name)
+        place[row.name] = found
+    for names, ranges in groups:
+        for days in ranges:
+            yield PlannedRun(tuple(names), days, False)
+
+
+def _consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns ascending days as runs of consecutive ones."""
+    found: list[tuple[str, ...]] = []
+    for ds in days:
+        if found and found[-1][-1] == day_before(ds):
+            found[-1] = (*found[-1], ds)
+        else:
+            found.append((ds,))
+    return found

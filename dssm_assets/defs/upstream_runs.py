@@ -1,0 +1,92 @@
+"""What a run lacks, made first: its days need other days and other assets, and these get runs of their own.
+
+So one click, or one backfill, makes any evaluation day that the data allow. The runs are those of `materialize --with-upstream`
+(`run_plan.py`). They work in the process of the run that needs them, before its first step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from dssm_assets.core.errors import Fault, PartitionMissingError
+from dssm_assets.defs.asset_factory import Observer, build_asset
+from dssm_assets.defs.asset_row import AssetRow
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.scene import Scene, name_days
+from dssm_assets.storage.local_files import folder_lock
+
+if TYPE_CHECKING:
+    from dssm_assets.defs.run_plan import PlannedRun
+
+MADE_FOR_TAG = "dssm/made_for"
+"""Tag of a run that was made because another one needs it; its value begins the id of that one."""
+
+
+@dataclass(frozen=True)
+class UpstreamRuns:
+    """Makes what runs of a scene lack."""
+
+    scene: Scene
+
+    def make(self, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
+        """Makes what the run of a context lacks, if the asset is among its first.
+
+        Runs of one home make it one after the other, so that days of a backfill which start together make nothing twice.
+
+        Args:
+            row: the asset whose step begins.
+            log: receives the progress of the runs.
+
+        Raises:
+            DssmError: what a run raised.
+            PartitionMissingError: there is nothing to evaluate on the day.
+        """
+        from dssm_assets.defs.run_plan import Wanted, plan_missing
+
+        names = self._assets_of_run(context)
+        if any(dep in names for dep in row.deps):
+            return
+        home = self.scene.loaded.home
+        home.mkdir(parents=True, exist_ok=True)
+        with folder_lock(home):
+            plan = plan_missing(self.scene, Wanted(tuple(names), tuple(context.partition_keys)))
+            if not plan.runs:
+                return
+            log(f"makes first what is missing, in {len(plan.runs)} runs: {'; '.join(map(str, plan.runs))}")
+            progress = _Progress(log)
+            defs = dg.Definitions(assets=[build_asset(one, self.scene, progress) for one in all_rows()])
+            for number, run in enumerate(plan.runs, start=1):
+                run_id = self._make_run(defs, context, run)
+                log(f"{number} of {len(plan.runs)} runs made, {run_id}: {run}")
+            if progress.skipped:
+                where, expected = f"day {name_days(context.partition_keys)}", "something to evaluate"
+                raise PartitionMissingError(Fault(where, expected, progress.skipped, "choose another day"))
+
+    def _assets_of_run(self, context: dg.AssetExecutionContext) -> list[str]:
+        nodes = {node.name for node in context.job_def.nodes}
+        return [row.name for row in all_rows() if self.scene.op(row.name) in nodes]
+
+    def _make_run(self, defs: dg.Definitions, context: dg.AssetExecutionContext, run: "PlannedRun") -> str:
+        from dssm_assets.defs.runs import run_day, run_range
+
+        keys: Sequence[str] = [self.scene.key(name).to_user_string() for name in run.names]
+        tags = {**self.scene.tags, MADE_FOR_TAG: context.run.run_id[:8]}
+        if run.is_windowed:
+            return run_day(defs, context.instance, keys, run.days[0], tags=tags)
+        return run_range(defs, context.instance, keys, run.days, tags=tags)
+
+
+class _Progress(Observer):
+    """Sends progress to the log of the run that waits; notes why a day was skipped."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self.skipped = ""
+
+    def on_log(self, text: str) -> None:
+        self._log(text)
+
+    def on_skipped(self, ds: str, reason: str) -> None:
+        self.skipped = reason

@@ -1,0 +1,193 @@
+"""A run that is launched in Dagster makes first what it needs and lacks, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dssm_assets.core.errors import DssmError, EmptyDayError, PartitionMissingError
+from dssm_assets.definitions import scene_definitions
+from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.runs import open_instance
+from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.upstream_runs import MADE_FOR_TAG
+from dssm_assets.materialize import plan_runs, run_plan
+from dssm_assets.storage.local_files import folder_lock
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS, days_between
+
+DAY = DAYS[8]
+
+
+def launch(loaded, instance, job, ds, assets=None, prefix=""):
+    """Runs a job, or some assets, of a day as a launched run does."""
+    scene = Scene(loaded, prefix)
+    defs = scene_definitions(scene, Observer())
+    found = defs.resolve_job_def(scene.name(job)) if job else defs.resolve_implicit_global_asset_job_def()
+    selection = None if assets is None else [scene.key(name) for name in assets]
+    return found.execute_in_process(instance=instance, partition_key=ds, asset_selection=selection)
+
+
+def made_for(instance, run):
+    """Returns (assets, first day, last day) of the runs that were made for another, in order."""
+    runs = instance.get_runs(dg.RunsFilter(tags={MADE_FOR_TAG: run.run_id[:8]}))
+    return [(sorted(key.path[-1] for key in one.asset_selection), *_days(one.tags)) for one in reversed(runs)]
+
+
+def _days(tags):
+    day = tags.get("dagster/partition")
+    names = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+    return (day, day) if day else tuple(tags[name] for name in names)
+
+
+def stored_days(loaded):
+    workspace = worlds.open_workspace(loaded)
+    found = {row.name: workspace.tables.partitions.days(row.name) for row in all_rows()}
+    return {name: days for name, days in found.items() if days}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """Returns a home of sources alone in which one click evaluated a day and then the next one, and what the clicks made."""
+    loaded = worlds.write_world(tmp_path_factory.mktemp("fresh"))
+    with open_instance(tmp_path_factory.mktemp("events")) as instance:
+        first = launch(loaded, instance, "train_and_evaluate", DAY)
+        after_first = stored_days(loaded)
+        second = launch(loaded, instance, "", DAYS[9], ["training_window", "ground_truth"])
+        yield loaded, instance, (first, after_first), second
+
+
+def test_a_day_on_a_home_of_sources_alone_is_evaluated_by_one_run_of_the_job(fresh):
+    _, instance, (run, stored), _ = fresh
+    needed = needed_days(all_rows(), ["total_hit_rate"], DAY, DAYS[0], WINDOW_DAYS)
+    expected = {name: days_between(*days) for name, days in needed.daily.items()}
+    assert run.success
+    assert stored == expected | {name: [DAY] for name in worlds.WINDOWED}
+    assert {name for names, _, _ in made_for(instance, run) for name in names} == set(expected)
+
+
+def test_what_was_made_first_is_materialized_in_the_ui(fresh):
+    loaded, instance, _, _ = fresh
+    stored = stored_days(loaded)
+    for name in ("behavior_table", "user_features_fg", "positive_sample", "numeric_value_counts"):
+        assert sorted(instance.get_materialized_partitions(dg.AssetKey(name))) == stored[name]
+
+
+def test_the_next_day_makes_one_day_of_each_daily_table(fresh):
+    _, instance, _, run = fresh
+    assert {(first, last) for _, first, last in made_for(instance, run)} == {(DAYS[8], DAYS[8]), (DAYS[9], DAYS[9])}
+    assert {name: first for names, first, _ in made_for(instance, run) for name in names} == {
+        **dict.fromkeys(["user_table", "item_table", "behavior_table", "behavior"], DAYS[9]),
+        **dict.fromkeys(["sample", "sample_fg", "positive_sample"], DAYS[9]),
+        **dict.fromkeys(["user_history", "user_history_fg", "numeric_value_counts", "category_value_counts"], DAYS[8]),
+        **dict.fromkeys(["user_activity", "item_activity", "pair_activity", "user_preferences"], DAYS[8]),
+        **dict.fromkeys(["user_all_feature", "item_all_feature", "user_features_fg", "item_features_fg"], DAYS[8]),
+    }
+
+
+def test_a_run_that_lacks_nothing_makes_nothing(fresh):
+    loaded, instance, _, _ = fresh
+    before = len(instance.get_runs())
+    assert launch(loaded, instance, "", DAYS[9], ["ground_truth"]).success
+    assert len(instance.get_runs()) == before + 1
+
+
+def test_the_hit_rate_alone_makes_what_leads_to_it_under_the_names_of_its_scene(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    with open_instance(tmp_path / "home") as instance:
+        run = launch(loaded, instance, "", DAY, ["total_hit_rate"], "shop")
+        assert instance.get_materialized_partitions(dg.AssetKey(["shop", "dssm_model"])) == {DAY}
+        made = [name for names, first, _ in made_for(instance, run) for name in names if first == DAY]
+    assert run.success
+    windowed = Counter(name for name in made if name in worlds.WINDOWED)
+    assert windowed == Counter(name for name in worlds.WINDOWED if name not in ("total_hit_rate", "experiments"))
+
+
+def test_daily_tables_of_late_days_make_the_log_and_the_features_before_them(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    with open_instance(tmp_path / "home") as instance:
+        run = launch(loaded, instance, "daily_tables", DAYS[4])
+        found = made_for(instance, run)
+    assert run.success
+    logs = ["behavior", "behavior_table", "item_table", "user_table"]
+    made = {name: (first, last) for names, first, last in found for name in names}
+    assert {name: made[name] for name in logs} == dict.fromkeys(logs, (DAYS[0], DAYS[3]))
+    assert made["user_features_fg"] == (DAYS[3], DAYS[3])
+    assert "sample" not in made
+
+
+def test_a_day_of_a_log_makes_no_other_day(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    instance = dg.DagsterInstance.ephemeral()
+    launch(loaded, instance, "", DAYS[4], ["behavior"])
+    assert stored_days(loaded) == {name: [DAYS[4]] for name in ("user_table", "item_table", "behavior_table", "behavior")}
+
+
+def test_a_run_waits_while_another_of_the_home_makes_days(tmp_path):
+    """Days of a backfill start together; the second finds what the first has made."""
+    loaded = worlds.write_world(tmp_path)
+    loaded.home.mkdir()
+    instance = dg.DagsterInstance.ephemeral()
+    thread = threading.Thread(target=launch, args=(loaded, instance, "", DAYS[3], ["sample"]))
+    with folder_lock(loaded.home):
+        thread.start()
+        thread.join(timeout=3)
+        assert (thread.is_alive(), stored_days(loaded)) == (True, {})
+        worlds.run_steps(loaded, worlds.DAILY[:4], DAYS[:4])
+    thread.join(timeout=60)
+    assert stored_days(loaded)["sample"] == [DAYS[3]]
+    assert len(instance.get_runs()) == 1
+
+
+def test_what_fails_on_the_way_is_the_error_of_the_run_and_of_its_own(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 5]))
+    with open_instance(tmp_path / "home") as instance:
+        with pytest.raises(DssmError, match=DAYS[5]) as caught:
+            launch(loaded, instance, "train_and_evaluate", DAY)
+        runs = instance.get_runs()
+    assert isinstance(caught.value, EmptyDayError) or "has_rows" in str(caught.value)
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.FAILURE]
+
+
+def test_a_day_with_nothing_to_evaluate_says_why(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "w", {"tables": {"behavior": {"allow_empty_days": True}}})
+    worlds.write_rows(tmp_path / "w" / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 9]))
+    worlds.run_steps(loaded, worlds.DAILY, [DAYS[9]])
+    with pytest.raises(
+        PartitionMissingError, match=rf"day {DAYS[9]}: expected something to evaluate, got there is no positive"
+    ):
+        launch(loaded, dg.DagsterInstance.ephemeral(), "", DAYS[9], ["total_hit_rate"])
+
+
+def test_a_day_whose_window_begins_before_the_calendar_makes_nothing(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    instance = dg.DagsterInstance.ephemeral()
+    with pytest.raises(Exception, match="window_complete"):
+        launch(loaded, instance, "train_and_evaluate", DAYS[5])
+    assert list(stored_days(loaded)) == ["training_window"]
+
+
+def test_a_command_makes_only_what_it_names(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    shutil.rmtree(Path(loaded.root) / "sample" / f"ds={DAYS[9]}")
+    with pytest.raises(PartitionMissingError, match="materialize sample of"):
+        run_plan(plan_runs(Scene(loaded), "sample_fg", DAYS[9], DAYS[9]), Observer(), loaded.home)
+
+
+def test_other_days_of_a_table_are_made_again_if_they_have_other_settings(tmp_path_factory, tmp_path):
+    changed = {"raw_features": {"preference_days": 2}}
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", changed)
+    instance = dg.DagsterInstance.ephemeral()
+    run = launch(loaded, instance, "", EVALUATION_DAY, ["training_window"])
+    made = {name: (first, last) for names, first, last in made_for(instance, run) for name in names}
+    needed = needed_days(all_rows(), ["training_window"], EVALUATION_DAY, DAYS[0], WINDOW_DAYS).daily
+    assert made["user_preferences"] == needed["user_preferences"]
+    assert not {"behavior", "user_activity"} & set(made)
