@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,6 +48,10 @@ def import_files(
     existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
     if existing and not is_replacing:
         raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
+    words = ["dssm-assets", "import-config", str(pipeline), *([] if fg is None else [str(fg)]), "--out", str(folder)]
+    words += [] if base is None else ["--base", str(base)]
+    words += ["--force"] if is_replacing else []
+    words += [word for pair in (sequence_columns or {}).items() for word in ("--sequence-column", "=".join(pair))]
     named: dict[str, bytes] = {}
 
     def read_named(name: str) -> bytes:
@@ -62,6 +67,7 @@ def import_files(
             None if base is None else _base(base),
             sequence_columns or {},
             read_named,
+            shlex.join(words),
         )
     )
     outside = [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]

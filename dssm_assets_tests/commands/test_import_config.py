@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.steps.sampler_files import write_sampler_tables
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
-from dssm_assets_tests.core.easyrec.configurations import EASYREC_MIND, TORCH_DSSM
+from dssm_assets_tests.core.easyrec.configurations import EASYREC_MIND, TORCH_DSSM, UNKNOWN_SEQUENCES
+from dssm_assets_tests.core.easyrec.field_tables import read_faults
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 WORLD = """
@@ -69,12 +72,39 @@ def test_a_configuration_is_written(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "configuration base.yaml, key events: expected" in capsys.readouterr().err
 
 
+def test_the_error_of_unknown_sequences_prints_the_command_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "mind of today.config", tmp_path / "ours"
+    path.write_text(UNKNOWN_SEQUENCES, encoding="utf-8")
+    base = {
+        "calendar": {"start": "2026-02-01"},
+        "tables": {"behavior": {"uri": "/log", "layout": "time_column"}},
+        "events": {"funnel": ["buy"], "positive": ["buy"]},
+        "features": {"fg_path": "fg.json"},
+    }
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
+    assert main(["import-config", str(path), "--out", str(out), "--base", str(tmp_path / "base.yaml")]) == 1
+    printed = capsys.readouterr().err
+    assert (
+        "mind of today.config, the history of MIND: expected a sequence of which a column of an item is known, got seen_a, seen_b. "
+        in printed
+    )
+    assert "(sku, maker_id, cost)" in printed
+    assert not out.exists()
+    command = shlex.split(printed.partition("for example: ")[2])
+    assert command[0] == "dssm-assets" and command[-2:] == ["--sequence-column", "seen_a=sku"]
+    assert main(command[1:]) == 0
+    written = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    assert written["events"] == base["events"]
+    (history,) = [
+        entry for entry in json.loads((out / "fg.json").read_text(encoding="utf-8"))["features"] if "features" in entry
+    ]
+    assert [(sub["feature_name"], sub["expression"]) for sub in history["features"]] == [("seen_a", "user:item_ids")]
+
+
 def test_sequence_columns_and_files_of_features(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mind.config"
     path.write_text(EASYREC_MIND, encoding="utf-8")
     command = ["import-config", str(path), "--out", str(tmp_path / "ours")]
-    assert main(command) == 1
-    assert not (tmp_path / "ours").exists()
     assert main([*command, "--sequence-column", "bought=sku"]) == 0
     capsys.readouterr()
     (tmp_path / "words.txt").write_text("rome\noslo\n", encoding="utf-8")
@@ -127,6 +157,7 @@ def test_a_day_is_written_with_its_tables_and_read_back(
         out = tmp_path / f"{system}.config"
         assert main(["export-config", "--day", EVALUATION_DAY, "--system", system, "--out", str(out)]) == 0
         text = out.read_text(encoding="utf-8")
+        assert read_faults(text, system) == []
         tables = _tables(parse_text_format(text, system), system)
         assert set(tables) == set(infos)
         for name, info in infos.items():

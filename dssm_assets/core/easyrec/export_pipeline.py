@@ -16,6 +16,8 @@ from dssm_assets.core.easyrec.import_settings import EASYREC, TORCH
 from dssm_assets.core.easyrec.text_format import Word, message, write_text_format
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
+from dssm_assets.core.features.operators.sequence_feature import DELIMITER
+from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
@@ -82,9 +84,13 @@ def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
     user, item = _names(features, TowerSide.USER), _names(features, TowerSide.ITEM)
     configs = [{f.operator.feature_type: _torch_feature(source, f)} for f in features if f.sequence is None]
     for name, members in sequences.items():
-        length = members[0].sequence.sequence_length if members[0].sequence is not None else 0
-        inner = [{f.operator.feature_type: _torch_feature(source, f)} for f in members]
-        fields = {"sequence_name": name, "sequence_length": length or model.history_length, "features": inner}
+        group = members[0].sequence
+        fields: dict[str, Any] = {
+            "sequence_name": name,
+            "sequence_length": (group.sequence_length if group else 0) or model.history_length,
+            "sequence_delim": group.sequence_delim if group else DELIMITER,
+            "features": [{f.operator.feature_type: _torch_feature(source, f)} for f in members],
+        }
         configs.append({"sequence_feature": fields})
     mlp = {
         "hidden_units": list(model.hidden_units),
@@ -147,16 +153,34 @@ def _embedding_optimizer(training: Training) -> str:
 
 _NOT_DEFINED: Final = {
     "feature_name", "feature_type", "embedding_name", "embedding_dim", "boundaries", "group", "value_type", "need_prefix",
-    "default_bucketize_value", *VOCABULARY_KEYS,
+    "default_bucketize_value", "match_type", "output_type", *VOCABULARY_KEYS,
 }  # fmt: skip
-"""Keys of a definition that its table has, or that the other system lacks."""
+"""Keys of a definition that its table has, or that the other system lacks without a loss."""
+_LACKED: Final = {
+    "match_feature": {"combiner"},
+    "overlap_feature": {"default_value"},
+    "expr_feature": {"normalizer"},
+    "kv_dot_product": {"kv_delimiter"},
+    "sequence_id_feature": {"oldest_first"},
+    "sequence_raw_feature": {"oldest_first"},
+}
+"""Feature type -> keys that TorchEasyRec's definitions lack, and that have an effect here."""
 
 
 def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
     """Returns the definition of fg.json with the day's table."""
+    kind, table = feature.operator.feature_type, _table(source, source.infos[feature.name])
+    left_out = _NOT_DEFINED | _LACKED.get(kind, set()) | ({"combiner"} if kind != "lookup_feature" else set())
+    if isinstance(feature.operator, TokenizeFeature):  # its tokenizer is its vocabulary
+        left_out -= {"vocab_file"}
+        table = {key: table[key] for key in ("embedding_name", "embedding_dim")}
     given = feature.operator.model_dump(exclude_unset=True, mode="json")
-    fields = {key: str(value) if key == "default_value" else value for key, value in given.items() if key not in _NOT_DEFINED}
-    return {"feature_name": feature.operator.feature_name, **fields, **_table(source, source.infos[feature.name])}
+    fields: dict[str, Any] = {
+        key: str(value) if key == "default_value" else value for key, value in given.items() if key not in left_out
+    }
+    if options := (fields.get("text_normalizer") or {}).get("norm_options"):
+        fields["text_normalizer"]["norm_options"] = [Word(option) for option in options]
+    return {"feature_name": feature.operator.feature_name, **fields, **table}
 
 
 def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
@@ -229,6 +253,7 @@ def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any
                 "l2_regularization": 0.0,
             },
             "loss_type": Word(_LOSS_TYPES.get(model.loss, "SOFTMAX_CROSS_ENTROPY")),
+            "loss_weight_strategy": Word("Fixed"),
         },
     }
 
@@ -310,8 +335,12 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
         ]
         if source.hash_function is HashFunction.MURMUR:
             notes.append("EasyRec hashes by FarmHash, features.hash_function is murmur_hash64a: buckets differ")
-    elif source.hash_function is HashFunction.FARM:
-        notes.append("TorchEasyRec hashes by MurmurHash64A, features.hash_function is farm_fingerprint64: buckets differ")
+    else:
+        for feature in map(source.spec.feature, source.infos):
+            lacked = _LACKED.get(feature.operator.feature_type, set()) & feature.operator.model_fields_set
+            notes += [f"feature {feature.name}: TorchEasyRec has no {key}" for key in sorted(lacked)]
+        if source.hash_function is HashFunction.FARM:
+            notes.append("TorchEasyRec hashes by MurmurHash64A, features.hash_function is farm_fingerprint64: buckets differ")
     numbers = [name for name, info in source.infos.items() if info.boundary is not None]
     notes += (
         [f"numbers that are missing share no bin here, and have default_value there: {', '.join(numbers)}"] if numbers else []

@@ -29,7 +29,7 @@ class ImportRecord:
         settings: key of config.yaml -> setting.
         features: feature -> where it comes from.
         ids: field that names a column of ids -> the column.
-        differences: what behaves differently here, each sentence once.
+        told: what behaves differently here -> the features that it is about, none if all of it.
         without_counterpart: field, its line and value -> reason.
         faults: what makes the import impossible.
     """
@@ -39,17 +39,21 @@ class ImportRecord:
     settings: dict[str, Setting] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
-    differences: list[str] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
     without_counterpart: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     def put(self, key: str, value: Any, origin: str) -> None:
         self.settings[key] = Setting(value, origin)
 
-    def tell(self, sentence: str) -> None:
-        """Records a difference."""
-        if sentence not in self.differences:
-            self.differences.append(sentence)
+    def tell(self, sentence: str, *features: str) -> None:
+        """Records a difference; a sentence about features ends without a full stop."""
+        self.told[sentence] = list(dict.fromkeys([*self.told.get(sentence, ()), *features]))
+
+    @property
+    def differences(self) -> list[str]:
+        """What behaves differently here, each sentence once, with its features."""
+        return [f"{sentence}: {', '.join(features)}." if features else sentence for sentence, features in self.told.items()]
 
 
 class FieldReader:

@@ -105,12 +105,20 @@ class ImportedFeatures:
         fg: fg.json.
         history_columns: item columns that the history needs.
         history_length: elements of the history, 0 without one.
+        unknown_sequences: sequences that towers read and that are left out, because nothing tells which column of an item they have.
     """
 
     fg: dict[str, Any]
     exclude: list[str]
     history_columns: list[str]
     history_length: int
+    unknown_sequences: list[str]
+
+    @property
+    def item_columns(self) -> list[str]:
+        """The columns of an item that features of a row read."""
+        texts = [str(entry.get("expression")) for entry in self.fg["features"]]
+        return list(dict.fromkeys(text.removeprefix(f"{Side.ITEM}:") for text in texts if text.startswith(f"{Side.ITEM}:")))
 
 
 def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> FeatureGroups:
@@ -145,7 +153,13 @@ def _read_attention(group: FieldReader, groups: FeatureGroups) -> None:
 
 
 def import_features(
-    definitions: Sequence[FieldReader], groups: FeatureGroups, ids: IdFields, fg: Mapping[str, Any] | None, record: ImportRecord
+    definitions: Sequence[FieldReader],
+    groups: FeatureGroups,
+    ids: IdFields,
+    fg: Mapping[str, Any] | None,
+    record: ImportRecord,
+    *,
+    needs_history: bool,
 ) -> ImportedFeatures:
     """Returns fg.json and what follows from the features.
 
@@ -153,6 +167,7 @@ def import_features(
         ids: columns of ids; their inputs become user_id and item_id.
         fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
         record: gets origins, differences and fields without counterpart.
+        needs_history: the model has no use without a history, so the only sequence is taken as one.
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:
@@ -165,7 +180,9 @@ def import_features(
     entries = [_with_ids(entry, ids) for entry in entries]
     _rename_reserved(entries, groups, record)
     rows = [entry for entry in entries if not _is_sequence(entry)]
-    sequence, columns = _history([entry for entry in entries if _is_sequence(entry)], rows, groups, ids, record)
+    sequences = [entry for entry in entries if _is_sequence(entry)]
+    columns, unknown = _find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
+    sequence = _history(sequences, columns, groups, record)
     features = [*rows, *([sequence] if sequence else [])]
     renamed = {f"{HISTORY}__{inner['feature_name']}" for inner in (sequence or {}).get("features", [])}
     known = {_name(entry) for entry in rows} | {name for entry in entries if _is_sequence(entry) for name in _sub_names(entry)}
@@ -182,7 +199,9 @@ def import_features(
         raw["multi_val_sep"] = fg["multi_val_sep"]
     if fg is not None and fg.get("reserves"):
         record.without_counterpart[f"fg.json, reserves: {fg['reserves']}"] = "samples keep the columns that they need"
-    return ImportedFeatures(raw, exclude, columns, sequence["sequence_length"] if sequence else 0)
+    read = {inner["expression"].removeprefix("user:"): None for inner in (sequence or {}).get("features", [])}
+    history_columns = [column for column in read if column != col.ITEM_IDS]
+    return ImportedFeatures(raw, exclude, history_columns, sequence["sequence_length"] if sequence else 0, unknown)
 
 
 def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
@@ -214,8 +233,10 @@ def _torch_entry(reader: FieldReader, kind: str, name: str, groups: FeatureGroup
             inner = reader.message(key)
             given = {"norm_options": inner.texts("norm_options"), "stop_char_file": inner.text("stop_char_file")}
             entry[key] = {option: value for option, value in given.items() if value}
-        elif key in ("boundaries",):
+        elif key == "boundaries":
             entry[key] = reader.numbers(key)
+        elif key == "sequence_length":
+            entry[key] = reader.integer(key, 0)
         elif key in lists:
             entry[key] = reader.texts(key)
         elif key in known and key != "group":
@@ -321,7 +342,7 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
         own = {key: value for key, value in tables.get(name, {}).items() if key in _TABLE_KEYS}
         differing = [key for key, value in own.items() if key in entry and entry[key] != value]
         if differing:
-            record.tell(f"Feature {name}: {', '.join(differing)} of {record.where} instead of fg.json's.")
+            record.tell(f"{', '.join(differing)} of {record.where} instead of fg.json's", name)
         if any(key in own for key in (*VOCABULARY_KEYS, "boundaries")):
             entry = {key: value for key, value in entry.items() if key not in (*VOCABULARY_KEYS, "boundaries")}
         record.features.setdefault(name, "fg.json")
@@ -398,20 +419,71 @@ def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, recor
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
     record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}
     if renamed:
-        names = ", ".join(f"{old} is {new}" for old, new in renamed.items())
-        record.tell(f"Features whose names are those of columns of the samples have others: {names}.")
+        names = [f"{old} is {new}" for old, new in renamed.items()]
+        record.tell("Features whose names are those of columns of the samples have others", *names)
 
 
-def _history(
-    sequences: list[dict[str, Any]], rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """Returns the one sequence that the towers can read, the user's positive events, and the item columns that it needs."""
-    found: dict[str, Any] | None = None
-    columns: list[str] = []
+def _find_columns(
+    sequences: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    groups: FeatureGroups,
+    ids: IdFields,
+    record: ImportRecord,
+    *,
+    needs_history: bool,
+) -> tuple[dict[str, str], list[str]]:
+    """Returns feature of a sequence -> the item's column that it has, and the features for which nothing tells one."""
     by_name = {_name(entry): entry for entry in rows}
     by_table = {
         entry.get("embedding_name"): entry for entry in rows if _name(entry) in groups.item and "embedding_name" in entry
     }
+    found: dict[str, str | None] = {}
+    for entry in sequences:
+        grouped = "features" in entry
+        for own, sub in zip(_sub_names(entry), entry["features"] if grouped else [entry], strict=True):
+            if own not in groups.names:
+                continue
+            shown = by_name.get(groups.keys.get(own, "")) or by_table.get(sub.get("embedding_name"))
+            found[own] = ids.of_sequences.get(own) or _item_column(sub, shown, _name(entry), is_grouped=grouped)
+            if found[own] is None and shown is None and not grouped:
+                found[own] = named = _column_in_names(f"{own}_{_column(sub)}", rows, groups, ids)
+                if named is not None:
+                    record.tell(
+                        "Only names tell which column of an item a sequence has; --sequence-column FEATURE=COLUMN names another",
+                        f"{own} is {named}",
+                    )
+    if needs_history and list(found.values()) == [None]:
+        found = dict.fromkeys(found, col.ITEM_ID)
+        record.tell(
+            "The only sequence is taken as the ids of the user's items; --sequence-column FEATURE=COLUMN names another column",
+            *found,
+        )
+    known = {own: col.ITEM_ID if column == ids.item else column for own, column in found.items() if column is not None}
+    return known, [own for own in found if own not in known]
+
+
+def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
+    """Returns the item's column that names of a sequence have in them, whole or without `_id`: `brand` for `liked_brand_list`.
+
+    The longest one counts. None if there is none, or two of one length.
+    """
+    found: dict[int, set[str]] = {}
+    for entry in rows:
+        if str(entry.get("expression")).startswith(f"{Side.ITEM}:") and _name(entry) in groups.item:
+            column = ids.item if _column(entry) == col.ITEM_ID else _column(entry)
+            for text in (column, column.removesuffix("_id")):
+                if f"_{text}" in f"_{names}":
+                    found.setdefault(len(text), set()).add(column)
+    longest = found[max(found)] if found else set()
+    return min(longest) if len(longest) == 1 else None
+
+
+def _history(
+    sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
+) -> dict[str, Any] | None:
+    """Returns the one sequence that the towers can read, the user's positive events, of those whose item columns are known."""
+    found: dict[str, Any] | None = None
+    lengths: dict[str, int] = {}
     group_name = next(
         (entry["sequence_name"] for entry in sequences if "features" in entry and _is_read(entry, groups)), HISTORY
     )
@@ -427,20 +499,17 @@ def _history(
         grouped = "features" in entry
         for key in entry.keys() & {"sequence_delim", "sequence_pk"} if grouped else ():
             record.without_counterpart[f"sequence {name}, {key}: {entry[key]!r}"] = FIELD_REASONS[key]
-        for sub in entry["features"] if grouped else [entry]:
-            own = f"{name}__{sub['feature_name']}" if grouped else name
+        for own, sub in zip(_sub_names(entry), entry["features"] if grouped else [entry], strict=True):
             if own not in groups.names:
                 record.without_counterpart[own] = "no tower reads it; it is left out"
                 continue
-            shown = by_name.get(groups.keys.get(own, "")) or by_table.get(sub.get("embedding_name"))
-            column = ids.of_sequences.get(own) or _item_column(sub, shown, name, is_grouped=grouped)
-            column = col.ITEM_ID if column == ids.item else column
-            if column is None:
+            if own not in columns:
                 record.without_counterpart[own] = (
-                    "nothing tells which column of an item it has (no embedding_name or seq_att_map joins it to a feature of the item); "
-                    f"it is left out: name it by --sequence-column {own}=COLUMN"
+                    "nothing tells which column of an item a sequence has (no embedding_name, seq_att_map or name joins it to a feature "
+                    "of the item), so it is left out; --sequence-column FEATURE=COLUMN names one"
                 )
                 continue
+            column = columns[own]
             inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
             for key in sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}:
                 record.without_counterpart[f"feature {own}, {key}: {sub[key]!r}"] = (
@@ -448,29 +517,30 @@ def _history(
                 )
             inner["feature_type"] = _SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
             inner["expression"] = f"user:{col.ITEM_IDS if column == col.ITEM_ID else column}"
-            columns += [column] if column != col.ITEM_ID and column not in columns else []
             if found is None:
                 found = {"feature_type": SEQUENCE_FEATURE, "sequence_name": group_name, "oldest_first": True, "features": []}
             found["features"].append(inner)
-            found["sequence_length"] = max(found.get("sequence_length", 0), entry.get("sequence_length") or 0)
+            lengths[own] = entry.get("sequence_length") or 0
     if found is not None:
-        found["sequence_length"] = found["sequence_length"] or _DEFAULT_LENGTH
+        found["sequence_length"] = max(lengths.values()) or _DEFAULT_LENGTH
+        for own, length in lengths.items():
+            if 0 < length < found["sequence_length"]:
+                reason = "the parts of the history have one length, the longest"
+                record.without_counterpart[f"feature {own}, sequence_length: {length}"] = reason
         record.tell(
             f"The sequence {group_name} is not read from a column of the samples: it is computed from the log, the user's positive "
             "events before the sample (model.history), so that it never holds the target."
         )
-    return found, columns
+    return found
 
 
 def _item_column(sub: Mapping[str, Any], shown: Mapping[str, Any] | None, sequence: str, *, is_grouped: bool) -> str | None:
     """Returns the item's column whose values a sub-feature has, those of an item's feature if one is known; None if nothing tells."""
     if shown is not None:
-        side, _, column = str(shown.get("expression")).partition(":")
-        return column if side == Side.ITEM else None
-    side, _, column = str(sub.get("expression")).partition(":")
+        return _column(shown) if str(shown.get("expression")).startswith(f"{Side.ITEM}:") else None
     if not is_grouped or sub["feature_type"] not in ("id_feature", "raw_feature"):
         return None
-    return column.removeprefix(f"{sequence}__")
+    return _column(sub).removeprefix(f"{sequence}__")
 
 
 def _tell_side(entry: Mapping[str, Any], groups: FeatureGroups, record: ImportRecord) -> None:
@@ -480,9 +550,11 @@ def _tell_side(entry: Mapping[str, Any], groups: FeatureGroups, record: ImportRe
     )
     is_item, name = f"{Side.ITEM}:" in texts, _name(entry)
     if name in (groups.user if is_item else groups.item):
-        record.tell(
-            f"Feature {name}: the {'item' if is_item else 'user'} tower reads it, by its inputs, not that of its group."
-        )
+        record.tell(f"The {'item' if is_item else 'user'} tower reads a feature by its inputs, not that of its group", name)
+
+
+def _column(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("expression")).partition(":")[2]
 
 
 def _name(entry: Mapping[str, Any]) -> str:

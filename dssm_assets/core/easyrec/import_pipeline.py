@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.easyrec.field_reader import FieldReader, ImportRecord
-from dssm_assets.core.easyrec.import_features import FIELD_REASONS, IdFields, ImportedFeatures, import_features, read_groups
+from dssm_assets.core.easyrec.import_features import (
+    FIELD_REASONS,
+    FeatureGroups,
+    IdFields,
+    ImportedFeatures,
+    import_features,
+    read_groups,
+)
 from dssm_assets.core.easyrec.import_settings import (
     EASYREC,
     SETTING_REASONS,
@@ -29,7 +38,7 @@ from dssm_assets.core.features.fg_files import ReadFile
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.sources.starter_features import FG_FILE, fg_json
 
-_MODELS: Final = ("dssm", "mind")
+_MODELS: Final = ("dssm", "dssm_v2", "mind")
 _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "statistics", "model", "training")
 """Sections that an import decides, or writes in this order; the others are those of the base as they are."""
 
@@ -45,6 +54,7 @@ class ImportSource:
         base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
         sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
         read_file: reads a file that a feature names.
+        command: the command that imports it, for remedies.
     """
 
     text: str
@@ -53,6 +63,7 @@ class ImportSource:
     base: Mapping[str, Any] | None = None
     sequence_columns: Mapping[str, str] = field(default_factory=dict)
     read_file: ReadFile | None = None
+    command: str = "dssm-assets import-config"
 
 
 @dataclass(frozen=True)
@@ -83,22 +94,26 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
     if kind is None:
         given = model.text("model_class") or ", ".join(name for name in model.names if name != "feature_groups") or "no model"
         raise ConfigError(
-            Fault(f"{source.where}, model_config", "dssm or mind", given[:80], "import a configuration of DSSM or MIND")
+            Fault(
+                f"{source.where}, model_config",
+                f"one of {', '.join(_MODELS)}",
+                given[:80],
+                "import a configuration of DSSM or MIND",
+            )
         )
     name = model.text("model_class", kind)
     inner = model.message(kind)
     events = dict((source.base or {}).get("events") or {})
     sampler = read_sampler(data, record, has_exposure=source.base is None or bool(events.get("exposure")))
-    ids = _read_ids(inner, sampler, source.sequence_columns, record)
-    (read_dssm if kind == "dssm" else read_mind)(model, inner, record)
+    is_mind = kind == "mind"
+    (read_mind if is_mind else read_dssm)(model, inner, record)
     groups = read_groups(model, _towers(inner, record.system))
+    ids = _read_ids(inner, sampler, groups, source.sequence_columns, record)
     definitions = [*reader.messages("feature_configs"), *reader.message("feature_config").messages("features")]
-    features = import_features(definitions, groups, ids, source.fg, record)
+    features = import_features(definitions, groups, ids, source.fg, record, needs_history=is_mind)
     read_history(model, features.history_length, record)
-    if kind == "mind" and not features.history_length:
-        got = "none whose item columns are known"
-        remedy = "name the column of an item that a sequence has: --sequence-column FEATURE=COLUMN"
-        record.faults.append(Fault(f"{source.where}, the history of MIND", "a sequence", got, remedy))
+    if is_mind and not features.history_length:
+        record.faults.append(_history_fault(source, features, ids))
     read_training(train, data, record)
     reader.tell_rest(FIELD_REASONS | SETTING_REASONS, "no key here does this")
     ConfigError.raise_if(record.faults)
@@ -118,15 +133,33 @@ def _system(root: Message) -> str:
     return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
 
 
-def _read_ids(model: FieldReader, sampler: FieldReader, sequences: Mapping[str, str], record: ImportRecord) -> IdFields:
+def _history_fault(source: ImportSource, features: ImportedFeatures, ids: IdFields) -> Fault:
+    where, unknown = f"{source.where}, the history of MIND", features.unknown_sequences
+    if not unknown:
+        return Fault(
+            where, "a sequence that the user tower reads", "none", "define it, and name it in the group of the history"
+        )
+    columns = ", ".join(ids.item if column == col.ITEM_ID else column for column in features.item_columns)
+    remedy = (
+        f"say which column of an item ({columns}) one of them has, for example: "
+        f"{source.command} --sequence-column {shlex.quote(f'{unknown[0]}={ids.item}')}"
+    )
+    return Fault(where, "a sequence of which a column of an item is known", ", ".join(unknown), remedy)
+
+
+def _read_ids(
+    model: FieldReader, sampler: FieldReader, groups: FeatureGroups, sequences: Mapping[str, str], record: ImportRecord
+) -> IdFields:
     """Returns the columns of ids: those of the sampler, of the model or of the towers, else user_id and item_id.
 
-    A fault is recorded if they name different columns.
+    The only feature of EasyRec's item tower is the item's id. A fault is recorded if fields name different columns.
     """
     found: dict[str, list[str]] = {}
     for side, own in (("user", ()), ("item", ((model, "item_id"),))):
         fields = ((sampler, f"{side}_id_field"), *own, (model.message(f"{side}_tower"), "id"))
         given = {reader.origin(name): text for reader, name in fields if (text := reader.text(name))}
+        if not given and side == "item" and record.system == EASYREC and len(groups.item) == 1:
+            given = {"the only feature of the item tower": groups.item[0]}
         record.ids |= given
         found[side] = list(dict.fromkeys(given.values()))
         if len(found[side]) > 1:
@@ -221,12 +254,10 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
         ),
     ):
         if names:
-            record.tell(f"{sentence}: {', '.join(names)}.")
+            record.tell(sentence, *names)
     lists = [f.name for f in features if getattr(f.operator, "vocab_list", None)]
     if lists and record.system == EASYREC:
-        record.tell(
-            f"Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it: {', '.join(lists)}."
-        )
+        record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it", *lists)
 
 
 def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
@@ -262,9 +293,8 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
     lines += [
         "## What has no counterpart",
         "",
-        *(f"- `{place}`: {reason}" for place, reason in record.without_counterpart.items()),
+        *(_without_counterpart(record.without_counterpart) or ["Nothing."]),
     ]
-    lines += [] if record.without_counterpart else ["Nothing."]
     lines += ["", "## Settings", "", "| key | value | from |", "|---|---|---|"]
     lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
     lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
@@ -276,3 +306,20 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
     if features.history_columns:
         lines += ["", f"Item columns of the history (`raw_features.history_columns`): {', '.join(features.history_columns)}."]
     return "\n".join(lines) + "\n"
+
+
+def _without_counterpart(found: Mapping[str, str]) -> list[str]:
+    """Returns a line per reason with its fields, each with its values and the lines that have them."""
+    reasons: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for place, reason in found.items():
+        path, _, rest = place.partition(" (line ")
+        line, _, value = rest.partition("): ")
+        values = reasons.setdefault(reason, {}).setdefault(path, {})
+        if rest:
+            values.setdefault(value, []).append(line)
+    return [f"- {reason}: {'; '.join(starmap(_field, fields.items()))}" for reason, fields in reasons.items()]
+
+
+def _field(path: str, values: Mapping[str, list[str]]) -> str:
+    shown = ", ".join(f"`{value}` (line {', '.join(lines)})" for value, lines in values.items())
+    return f"`{path}` {shown}".rstrip()

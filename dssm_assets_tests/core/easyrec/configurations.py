@@ -423,3 +423,142 @@ model_config {
   }
 }
 """
+
+TORCH_MIND: Final = """
+train_config {
+  sparse_optimizer {
+    adagrad_optimizer {
+      lr: 0.02
+    }
+    constant_learning_rate {}
+  }
+  dense_optimizer {
+    adam_optimizer {
+      lr: 0.003
+    }
+    constant_learning_rate {}
+  }
+  num_epochs: 2
+}
+data_config {
+  batch_size: 256
+  label_fields: "clk"
+  negative_sampler {
+    input_path: "items"
+    num_sample: 32
+    attr_fields: "sku"
+    attr_fields: "maker_id"
+    attr_fields: "cost"
+    item_id_field: "sku"
+  }
+}
+feature_configs {
+  id_feature {
+    feature_name: "city"
+    expression: "user:city"
+    num_buckets: 9
+    embedding_dim: 4
+  }
+}
+feature_configs {
+  id_feature {
+    feature_name: "sku"
+    expression: "item:sku"
+    num_buckets: 2000
+    embedding_dim: 16
+  }
+}
+feature_configs {
+  id_feature {
+    feature_name: "maker_id"
+    expression: "item:maker_id"
+    num_buckets: 90
+    embedding_dim: 8
+  }
+}
+feature_configs {
+  raw_feature {
+    feature_name: "cost"
+    expression: "item:cost"
+    boundaries: [1, 2]
+    embedding_dim: 4
+  }
+}
+feature_configs {
+  sequence_id_feature {
+    feature_name: "seen_a"
+    expression: "user:seen__sku"
+    sequence_length: 20
+    sequence_delim: "|"
+    num_buckets: 2000
+    embedding_dim: 16
+  }
+}
+feature_configs {
+  sequence_id_feature {
+    feature_name: "seen_b"
+    expression: "user:makers_seen"
+    sequence_length: 15
+    sequence_delim: "|"
+    num_buckets: 90
+    embedding_dim: 8
+  }
+}
+model_config {
+  feature_groups {
+    group_name: "u"
+    feature_names: "city"
+    group_type: DEEP
+  }
+  feature_groups {
+    group_name: "i"
+    feature_names: "sku"
+    feature_names: "maker_id"
+    feature_names: "cost"
+    group_type: DEEP
+  }
+  feature_groups {
+    group_name: "past"
+    feature_names: "seen_a"
+    feature_names: "seen_b"
+    group_type: SEQUENCE
+  }
+  mind {
+    user_tower {
+      input: "u"
+      history_input: "past"
+      user_mlp {
+        hidden_units: [32]
+      }
+      hist_seq_mlp {
+        hidden_units: [32]
+        bias: false
+      }
+      capsule_config {
+        max_k: 4
+        max_seq_len: 20
+        high_dim: 16
+      }
+      concat_mlp {
+        hidden_units: [32]
+      }
+    }
+    item_tower {
+      input: "i"
+      mlp {
+        hidden_units: [32]
+        dropout_ratio: 0.2
+      }
+    }
+    output_dim: 16
+    simi_pow: 20
+    temperature: 0.05
+  }
+  losses {
+    softmax_cross_entropy {}
+  }
+}
+"""
+
+UNKNOWN_SEQUENCES: Final = TORCH_MIND.replace("seen__sku", "first").replace("makers_seen", "second")
+"""A MIND whose sequences no name joins to a column of an item."""

@@ -11,13 +11,11 @@ import yaml
 
 from dssm_assets.core.easyrec.import_pipeline import ImportedPipeline, ImportSource, import_pipeline
 from dssm_assets.core.errors import ConfigError, FeatureSpecError
-from dssm_assets_tests.core.easyrec.configurations import EASYREC_DSSM, EASYREC_MIND, TORCH_DSSM
-
-COLUMNS = {"bought": "sku"}
+from dssm_assets_tests.core.easyrec.configurations import EASYREC_DSSM, EASYREC_MIND, TORCH_DSSM, TORCH_MIND, UNKNOWN_SEQUENCES
 
 
 def imported(text: str, **more: Any) -> ImportedPipeline:
-    return import_pipeline(ImportSource(text, **{"sequence_columns": COLUMNS if "mind {" in text else {}, **more}))
+    return import_pipeline(ImportSource(text, **more))
 
 
 def fg_entries(found: ImportedPipeline) -> dict[str, dict[str, Any]]:
@@ -100,13 +98,86 @@ def test_mind_of_easyrec() -> None:
     assert [(pooling.kind, pooling.length) for pooling in model.poolings] == [("attention", 40)]
     assert (model.similarity, model.loss, model.in_batch, model.num_sample) == ("COSINE", "sigmoid", True, 0)
     assert model.learn_scale and not model.learn_temperature
-    with pytest.raises(ConfigError, match="--sequence-column FEATURE=COLUMN"):
-        import_pipeline(ImportSource(EASYREC_MIND))
 
 
-TEXTS = {"easyrec": EASYREC_DSSM, "torch": TORCH_DSSM, "mind": EASYREC_MIND}
+def history_of(found: ImportedPipeline) -> list[tuple[str, str]]:
+    (history,) = [entry for entry in found.spec.raw["features"] if "features" in entry]
+    return [(sub["feature_name"], sub["expression"]) for sub in history["features"]]
+
+
+def test_the_only_sequence_of_a_mind_is_its_history() -> None:
+    found = imported(EASYREC_MIND)
+    assert history_of(found) == [("bought", "user:item_ids")]
+    assert "The only sequence is taken as the ids of the user's items; " in found.report
+    named = imported(EASYREC_MIND, sequence_columns={"bought": "maker"})
+    assert history_of(named) == [("bought", "user:maker")]
+    assert "The only sequence" not in named.report
+
+
+def test_sequences_are_joined_to_columns_that_their_names_have() -> None:
+    found = imported(TORCH_MIND)
+    assert history_of(found) == [("seen_a", "user:item_ids"), ("seen_b", "user:maker_id")]
+    assert found.config.raw_features.history_columns == ["maker_id"]
+    assert "--sequence-column FEATURE=COLUMN names another: seen_a is sku, seen_b is maker_id." in found.report
+    text = TORCH_MIND.replace("makers_seen", "cost_maker_id_list")  # the longer one counts
+    assert history_of(imported(text))[1] == ("seen_b", "user:maker_id")
+    text = TORCH_MIND.replace("makers_seen", "sku_or_cos").replace('"cost"', '"cos"').replace("item:cost", "item:cos")
+    assert history_of(imported(text)) == [("seen_a", "user:item_ids")]  # sku or cos: nothing tells
+    assert ": `seen_b`\n" in imported(text).report
+
+
+def test_a_mind_without_a_sequence_that_is_known_is_refused() -> None:
+    with pytest.raises(ConfigError) as raised:
+        imported(UNKNOWN_SEQUENCES, where="p.config", command="dssm-assets import-config p.config --out ours")
+    (fault,) = raised.value.faults
+    assert (fault.where, fault.got) == ("p.config, the history of MIND", "seen_a, seen_b")
+    assert fault.remedy == (
+        "say which column of an item (sku, maker_id, cost) one of them has, for example: "
+        "dssm-assets import-config p.config --out ours --sequence-column seen_a=sku"
+    )
+    with pytest.raises(ConfigError, match="expected a sequence that the user tower reads, got none"):
+        imported(EASYREC_MIND.replace("SequenceFeature", "TagFeature"))
+
+
+def test_an_item_tower_of_one_feature_reads_the_id() -> None:
+    found = imported(EASYREC_MIND.replace("    item_id: 'sku'\n", "").replace("bought", "sku_list"))
+    assert history_of(found) == [("sku_list", "user:item_ids")]
+    assert fg_entries(found)["sku"]["expression"] == "item:item_id"
+    assert found.config.tables.item.columns == {"item_id": "sku"}
+    assert "`sku` (the only feature of the item tower)" in found.report
+
+
+def test_dssm_v2_is_read_as_dssm() -> None:
+    first, second = imported(TORCH_DSSM), imported(TORCH_DSSM.replace("  dssm {", "  dssm_v2 {"))
+    assert (second.config, second.fg_json) == (first.config, first.fg_json)
+    assert second.report.startswith("# pipeline.config: dssm_v2 of TorchEasyRec\n")
+
+
+@pytest.mark.parametrize("name", ["easyrec", "torch", "mind", "torch_mind"])
+def test_the_report_says_a_sentence_once(name: str) -> None:
+    told = imported(TEXTS[name]).report.partition("## Settings")[0]
+    bullets = [line for line in told.splitlines() if line.startswith("- ")]
+    sentences = [line.partition(": `")[0] for line in bullets]
+    assert sorted(sentences) == sorted(set(sentences))
+
+
+def test_equal_sentences_are_about_several_fields() -> None:
+    columns = "".join(f"  input_fields {{\n    input_name: 'c{number}'\n    input_type: STRING\n  }}\n" for number in range(40))
+    report = imported(EASYREC_MIND.replace("data_config {\n", f"data_config {{\n{columns}")).report
+    assert report.count("the columns of samples follow from tables and fg.json") == 1
+    assert "`data_config.input_fields.input_name` `'c0'` (line 4), `'c1'` (line 8), `'c2'` (line 12)" in report
+    assert "; `data_config.input_fields.input_type` `STRING` (line 5, 9, 13, " in report
+    both = imported(
+        EASYREC_DSSM.replace("feature_names: 'uid'", "feature_names: 'uid' feature_names: 'brand' feature_names: 'maker'")
+    )
+    assert "- The item tower reads a feature by its inputs, not that of its group: brand, maker." in both.report
+
+
+TEXTS = {"easyrec": EASYREC_DSSM, "torch": TORCH_DSSM, "mind": EASYREC_MIND, "torch_mind": TORCH_MIND}
 NO_EFFECT = {
     "feature_type: IdFeature": "the default",
+    "group_type: DEEP": "the default",
+    "group_type: SEQUENCE": "the group of the history is named by history_input",
     "group_name: 'seq'": "joins parts of the configuration",
     'group_name: "clicks"': "joins parts of the configuration",
     'feature_names: "odd"': "the feature has no counterpart, which is reported",
@@ -208,7 +279,7 @@ def test_faults_are_told_at_once_with_their_lines() -> None:
 
 
 def test_another_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected dssm or mind, got DeepFM"):
+    with pytest.raises(ConfigError, match="expected one of dssm, dssm_v2, mind, got DeepFM"):
         imported(EASYREC_DSSM.replace('"DSSM"', '"DeepFM"').replace("  dssm {", "  deepfm {"))
 
 
