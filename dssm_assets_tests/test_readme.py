@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from dssm_assets.cli import build_parser
 from dssm_assets.core.config.pipeline import parse_config
@@ -54,6 +57,18 @@ def _commands() -> list[list[str]]:
     parts = [part for line in lines for part in line.split("&&")]
     commands = [shlex.split(part) for part in parts]
     return [command[command.index("dssm-assets") + 1 :] for command in commands if "dssm-assets" in command]
+
+
+def test_the_first_command_takes_torch_for_cpus() -> None:
+    """Of two indexes pip takes the newest version, and 2.15.0+cpu is newer than 2.15.0."""
+    install = shlex.split(_blocks("bash")[0].partition("&&")[0])
+    index = install[install.index("--extra-index-url") + 1]
+    assert install[-2:] == ["-e", ".[demo]"]
+    assert f"ARG TORCH_INDEX={index}\n" in (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (torch,) = [needed for text in project["dependencies"] if (needed := Requirement(text)).name == "torch"]
+    plain, cpu = Version("2.15.0"), Version("2.15.0+cpu")
+    assert max(plain, cpu) is cpu and {plain, cpu} == set(torch.specifier.filter([plain, cpu]))
 
 
 @pytest.mark.parametrize("command", _commands(), ids=" ".join)
