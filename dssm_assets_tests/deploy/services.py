@@ -39,7 +39,7 @@ class Services:
     def __init__(self, root: Path) -> None:
         """Lays out the containers' folders below a root and chooses ports and passwords."""
         self.root = root
-        names = ("DAGSTER_PG_PORT", "DSSM_S3_PORT", "DSSM_CODE_SERVER_PORT", "DSSM_WEBSERVER_PORT")
+        names = ("DAGSTER_PG_PORT", "DSSM_S3_PORT", "DSSM_CODE_SERVER_PORT", "DSSM_WEBSERVER_PORT", "DSSM_RECALL_PORT")
         ports = free_ports(len(names) + 3)
         self._inner_ports = ports[len(names) :]
         self.variables = {name: str(port) for name, port in zip(names, ports, strict=False)} | {

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from check_jsonschema.builtin_schemas import get_builtin_schema
 from jsonschema.validators import validator_for
 
+from dssm_assets.cli import build_parser
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.storage.layout import serving_root
+from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, config_files, environment_file, raw, services
+from dssm_assets_tests.deploy.services import HOST, running
+from dssm_assets_tests.serving.bundles import write_bundle
 
 SET = {"DAGSTER_PG_PASSWORD": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "c"}
 DAGSTER_SERVICES = ("code-server", "webserver", "daemon")
@@ -53,7 +61,7 @@ def test_example_environment_has_exactly_the_variables_of_the_file() -> None:
 
 
 def test_services_wait_for_those_they_need() -> None:
-    assert list(services(SET)) == ["postgres", "object-store", "bucket", "code-server", "webserver", "daemon"]
+    assert list(services(SET)) == ["postgres", "object-store", "bucket", "code-server", "recall", "webserver", "daemon"]
 
 
 def test_the_three_dagster_services_share_image_and_environment() -> None:
@@ -85,10 +93,30 @@ def test_every_service_has_a_health_check_and_restarts() -> None:
         assert body["restart"] == "unless-stopped"
 
 
-def test_only_the_ui_has_a_port_and_only_on_this_machine() -> None:
+def test_only_the_ui_and_the_recall_service_have_ports_and_only_on_this_machine() -> None:
     ports = {name: body["ports"] for name, body in raw()["services"].items() if "ports" in body}
-    assert list(ports) == ["webserver"]
-    assert all(port.startswith("127.0.0.1:") for port in ports["webserver"])
+    assert list(ports) == ["webserver", "recall"]
+    assert all(port.startswith("127.0.0.1:") for given in ports.values() for port in given)
+
+
+def test_the_recall_service_starts_on_request_without_the_database_s_password() -> None:
+    bodies, service = raw()["services"], services(SET)["recall"]
+    assert {name: body["profiles"] for name, body in bodies.items() if "profiles" in body} == {"recall": ["recall"]}
+    assert bodies["recall"]["image"] == bodies["code-server"]["image"]
+    assert service.environment.items() < services(SET)["code-server"].environment.items()
+    assert [name for name in service.environment if name.startswith(("DAGSTER_", "POSTGRES_"))] == []
+    assert callable(build_parser().parse_args(service.command[1:]).command)
+    grace = int(bodies["recall"]["stop_grace_period"].removesuffix("s"))
+    assert grace > ServiceLimits().shutdown_seconds
+
+
+def test_the_recall_service_answers_from_the_bundle_of_the_scene(tmp_path: Path) -> None:
+    write_bundle(Path(serving_root(str(tmp_path / "tables"))))
+    with running(tmp_path) as made:
+        worlds.write_config(made.config_folder, {"storage": {"root": str(tmp_path / "tables")}})
+        made.start("recall")
+        with urlopen(f"http://{HOST}:{made.variables['DSSM_RECALL_PORT']}/recall?user_id=u&k=3", timeout=10) as answer:
+            assert json.load(answer)["item_ids"] == ["n0", "n2", "n1"]  # user (1, 0) with (1, 0), (.6, .8), (0, 1)
 
 
 def test_image_starts_the_code_server() -> None:

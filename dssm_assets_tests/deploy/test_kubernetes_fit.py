@@ -29,7 +29,7 @@ def _container() -> dict[str, Any]:
 
 def test_every_object_fits_the_schema_of_kubernetes() -> None:
     found = _objects("fit_job.yaml")
-    assert set(found) == {"Service", "Job"}
+    assert set(found) == {"Service", "PersistentVolumeClaim", "Job"}
     for item in found.values():
         kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
 
@@ -44,6 +44,13 @@ def test_every_pod_meets_the_others_at_the_first() -> None:
     assert _pod()["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_claim_of_the_pods_is_made_and_all_of_them_may_write_to_it() -> None:
+    claim = _objects("fit_job.yaml")["PersistentVolumeClaim"]
+    (named,) = [volume["persistentVolumeClaim"] for volume in _pod()["volumes"] if "persistentVolumeClaim" in volume]
+    assert named == {"claimName": claim["metadata"]["name"]}
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_processes_run_dssm_assets_fit_for_the_day_of_the_job() -> None:
