@@ -1,17 +1,19 @@
 """Features of EasyRec and TorchEasyRec as fg.json: definitions, sides, shared embeddings, the history.
 
-Belongs here: which definition a feature becomes and which of its fields have no counterpart. Does not belong here: model, negatives
-and training (`import_settings.py`), the grammar of fg.json (`core/features`).
+Belongs here: which definition a feature becomes and which of its fields have no counterpart. Does not belong here: sequences
+(`import_history.py`), model, negatives and training (`import_settings.py`), the grammar of fg.json (`core/features`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.easyrec.feature_groups import FeatureGroups, IdFields, entry_name, is_sequence, sub_names
 from dssm_assets.core.easyrec.field_reader import FieldReader, ImportRecord
+from dssm_assets.core.easyrec.import_history import HISTORY, find_columns, make_history
 from dssm_assets.core.easyrec.text_format import Message, Word
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Side
@@ -20,81 +22,13 @@ from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 
-HISTORY: Final = "history"
-"""Name of the sequence that EasyRec's sequence features become."""
-
-FIELD_REASONS: Final = {
-    "pooling": "values of a row are pooled by their (weighted) mean",
-    "combiner": "values of a row are pooled by their (weighted) mean",
-    "sequence_combiner": "model.poolings pools the history",
-    "init_fn": "embeddings start at small random values",
-    "initializer": "embeddings start at small random values",
-    "ev_params": "statistics.min_count and max_vocabulary bound a vocabulary",
-    "zch": "vocabularies are exact, or hashed",
-    "dynamicemb": "vocabularies are computed for each window",
-    "trainable": "embeddings are trained, except model.frozen_embedding",
-    "use_mask": "model.embedding_dropout and model.cold_item_frac are the nearest",
-    "data_type": "embeddings are float32",
-    "embedding_constraints": "training.shard_tables divides tables among processes",
-    "max_partitions": "training.shard_tables divides tables among processes",
-    "fg_encoded_default_value": "features are generated here; default_value is the default",
-    "fg_value_type": "the type of a value follows from its feature type",
-    "asset_dir": "vocab_file is relative to fg.json",
-    "autodis": "numbers are cut into bins, each with an embedding",
-    "mlp": "numbers are cut into bins, each with an embedding",
-    "value_separator": "a map's values are single",
-    "fill_missing": "an operand of unequal length is a missing value",
-    "precision": "the text of a number is its shortest form",
-    "sequence_pk": "the history is that of user_id",
-    "sequence_delim": "the history comes as a list",
-    "seq_multi_sep": "an element of the history has one value",
-    "separator": "values come as lists, or as text of a feature that has the key separator",
-    "feature_groups": "towers read features by the names in their groups alone",
-    "wide_deep": "a group has no wide part",
-    "tf_summary": "the report of dssm_model shows the fit",
-}
-"""Field of a feature or a group -> why it has no counterpart."""
-
-_DEFAULT_LENGTH: Final = 50
-"""Elements of a history whose length is not given, as of model.history_length."""
 _LISTS: Final = ("vocab_list", "boundaries", "variables", "sequence_fields")
 _UNSET_IF_ZERO: Final = ("embedding_dim", "hash_bucket_size", "num_buckets")
 _INPUTS: Final = ("expression", "map", "key", "nested_map", "pkey", "skey", "query", "title", "variables")
 _TABLE_KEYS: Final = ("embedding_name", "embedding_dim", "boundaries", *VOCABULARY_KEYS, "default_bucketize_value")
 """Keys of the model's configuration that complete a definition of the feature generator."""
-_NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
-_SEQUENCE_KINDS: Final = {"sequence_id_feature": "id_feature", "sequence_raw_feature": "raw_feature"}
 _EASYREC_KINDS: Final = {"IdFeature": "id_feature", "TagFeature": "id_feature", "RawFeature": "raw_feature"}
 _NORMALIZERS: Final = {"tf.math.log1p": "ln(1 + x)", "tf.log1p": "ln(1 + x)", "tf.math.log": "ln(x)", "tf.math.sqrt": "sqrt(x)"}
-
-
-@dataclass
-class FeatureGroups:
-    """Which features the towers read.
-
-    Attributes:
-        user: features of the user tower, those within sequences included.
-        item: features of the item tower.
-        keys: feature of a history -> feature of the item that it has the values of, as far as the groups tell.
-    """
-
-    user: list[str] = field(default_factory=list)
-    item: list[str] = field(default_factory=list)
-    keys: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def names(self) -> set[str]:
-        """The names of all features that a tower reads."""
-        return {*self.user, *self.item}
-
-
-@dataclass(frozen=True)
-class IdFields:
-    """Columns of the imported samples that hold the ids, and item columns of sequences, by name of the sequence's feature."""
-
-    user: str = col.USER_ID
-    item: str = col.ITEM_ID
-    of_sequences: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -121,37 +55,6 @@ class ImportedFeatures:
         return list(dict.fromkeys(text.removeprefix(f"{Side.ITEM}:") for text in texts if text.startswith(f"{Side.ITEM}:")))
 
 
-def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> FeatureGroups:
-    """Returns the features of the groups that the towers read, by the names of the groups."""
-    groups = FeatureGroups()
-    for group in model.messages("feature_groups"):
-        name = group.text("group_name")
-        group.path = f"{group.path} {name}"
-        side = next((side for side, names in towers.items() if name in names), None)
-        if side is None:
-            continue
-        into = groups.item if side is Side.ITEM else groups.user
-        into += group.texts("feature_names")
-        if group.text("group_type", "DEEP") == "WIDE":
-            group.without_counterpart("group_type", "a group has no wide part")
-        for inner in group.messages("sequence_groups"):
-            into += inner.texts("feature_names")
-            inner.text("group_name")
-        for inner in group.messages("sequence_features"):
-            _read_attention(inner, groups)
-    for inner in model.messages("seq_att_groups"):
-        _read_attention(inner, groups)
-    return groups
-
-
-def _read_attention(group: FieldReader, groups: FeatureGroups) -> None:
-    group.text("group_name")
-    for pair in group.messages("seq_att_map"):
-        keys, histories = pair.texts("key"), pair.texts("hist_seq")
-        groups.keys |= dict(zip(histories, keys, strict=False))
-        groups.user += histories
-
-
 def import_features(
     definitions: Sequence[FieldReader],
     groups: FeatureGroups,
@@ -173,19 +76,21 @@ def import_features(
     for reader in definitions:
         found = _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
         for entry in found:
-            record.features[_name(entry)] = f"feature_configs, line {reader.line}"
+            record.features[entry_name(entry)] = f"feature_configs, line {reader.line}"
         entries += found
     if fg is not None:
         entries = _with_definitions(entries, fg, record)
     entries = [_with_ids(entry, ids) for entry in entries]
     _rename_reserved(entries, groups, record)
-    rows = [entry for entry in entries if not _is_sequence(entry)]
-    sequences = [entry for entry in entries if _is_sequence(entry)]
-    columns, unknown = _find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
-    sequence = _history(sequences, columns, groups, record)
+    rows = [entry for entry in entries if not is_sequence(entry)]
+    sequences = [entry for entry in entries if is_sequence(entry)]
+    columns, unknown = find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
+    sequence = make_history(sequences, columns, groups, record)
     features = [*rows, *([sequence] if sequence else [])]
     renamed = {f"{HISTORY}__{inner['feature_name']}" for inner in (sequence or {}).get("features", [])}
-    known = {_name(entry) for entry in rows} | {name for entry in entries if _is_sequence(entry) for name in _sub_names(entry)}
+    known = {entry_name(entry) for entry in rows} | {
+        name for entry in entries if is_sequence(entry) for name in sub_names(entry)
+    }
     for name in sorted(groups.names - known - renamed - set(record.without_counterpart)):
         where = f"{record.where}, feature_groups, feature {name}"
         record.faults.append(
@@ -193,7 +98,7 @@ def import_features(
         )
     for entry in rows:
         _tell_side(entry, groups, record)
-    exclude = [_name(entry) for entry in rows if _name(entry) not in groups.names and not entry.get("stub_type")]
+    exclude = [entry_name(entry) for entry in rows if entry_name(entry) not in groups.names and not entry.get("stub_type")]
     raw: dict[str, Any] = {"features": features}
     if fg is not None and "multi_val_sep" in fg:
         raw["multi_val_sep"] = fg["multi_val_sep"]
@@ -333,7 +238,7 @@ def _read_values(reader: FieldReader, kind: str, entry: dict[str, Any]) -> None:
 def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], record: ImportRecord) -> list[dict[str, Any]]:
     """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks is kept."""
     given = _checked_definitions(fg)
-    tables = {_name(entry): entry for entry in entries if "features" not in entry}
+    tables = {entry_name(entry): entry for entry in entries if "features" not in entry}
     tables |= {f"{e['sequence_name']}__{sub['feature_name']}": sub for e in entries if "features" in e for sub in e["features"]}
     used: set[str] = set()
 
@@ -357,7 +262,7 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
             found.append({"feature_type": SEQUENCE_FEATURE, **entry, "features": subs})
         else:
             found.append(complete(dict(entry), str(entry.get("feature_name"))))
-    return [*found, *(entry for entry in entries if _name(entry) not in used)]
+    return [*found, *(entry for entry in entries if entry_name(entry) not in used)]
 
 
 def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -404,10 +309,10 @@ def _with_inputs(entry: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[s
 def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, record: ImportRecord) -> None:
     """Renames features, in place, whose names are those of columns of the samples, and `feature:` inputs that read them."""
     reserved = {name for names in NON_FEATURE_COLUMNS.values() for name in names}
-    used = {_name(entry) for entry in entries}
+    used = {entry_name(entry) for entry in entries}
     renamed: dict[str, str] = {}
     for entry in entries:
-        if "features" not in entry and (old := _name(entry)) in reserved:
+        if "features" not in entry and (old := entry_name(entry)) in reserved:
             new = f"{old}_feature"
             while new in used:
                 new += "_"
@@ -423,153 +328,11 @@ def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, recor
         record.tell("Features whose names are those of columns of the samples have others", *names)
 
 
-def _find_columns(
-    sequences: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    groups: FeatureGroups,
-    ids: IdFields,
-    record: ImportRecord,
-    *,
-    needs_history: bool,
-) -> tuple[dict[str, str], list[str]]:
-    """Returns feature of a sequence -> the item's column that it has, and the features for which nothing tells one."""
-    by_name = {_name(entry): entry for entry in rows}
-    by_table = {
-        entry.get("embedding_name"): entry for entry in rows if _name(entry) in groups.item and "embedding_name" in entry
-    }
-    found: dict[str, str | None] = {}
-    for entry in sequences:
-        grouped = "features" in entry
-        for own, sub in zip(_sub_names(entry), entry["features"] if grouped else [entry], strict=True):
-            if own not in groups.names:
-                continue
-            shown = by_name.get(groups.keys.get(own, "")) or by_table.get(sub.get("embedding_name"))
-            found[own] = ids.of_sequences.get(own) or _item_column(sub, shown, _name(entry), is_grouped=grouped)
-            if found[own] is None and shown is None and not grouped:
-                found[own] = named = _column_in_names(f"{own}_{_column(sub)}", rows, groups, ids)
-                if named is not None:
-                    record.tell(
-                        "Only names tell which column of an item a sequence has; --sequence-column FEATURE=COLUMN names another",
-                        f"{own} is {named}",
-                    )
-    if needs_history and list(found.values()) == [None]:
-        found = dict.fromkeys(found, col.ITEM_ID)
-        record.tell(
-            "The only sequence is taken as the ids of the user's items; --sequence-column FEATURE=COLUMN names another column",
-            *found,
-        )
-    known = {own: col.ITEM_ID if column == ids.item else column for own, column in found.items() if column is not None}
-    return known, [own for own in found if own not in known]
-
-
-def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
-    """Returns the item's column that names of a sequence have in them, whole or without `_id`: `brand` for `liked_brand_list`.
-
-    The longest one counts. None if there is none, or two of one length.
-    """
-    found: dict[int, set[str]] = {}
-    for entry in rows:
-        if str(entry.get("expression")).startswith(f"{Side.ITEM}:") and _name(entry) in groups.item:
-            column = ids.item if _column(entry) == col.ITEM_ID else _column(entry)
-            for text in (column, column.removesuffix("_id")):
-                if f"_{text}" in f"_{names}":
-                    found.setdefault(len(text), set()).add(column)
-    longest = found[max(found)] if found else set()
-    return min(longest) if len(longest) == 1 else None
-
-
-def _history(
-    sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
-) -> dict[str, Any] | None:
-    """Returns the one sequence that the towers can read, the user's positive events, of those whose item columns are known."""
-    found: dict[str, Any] | None = None
-    lengths: dict[str, int] = {}
-    group_name = next(
-        (entry["sequence_name"] for entry in sequences if "features" in entry and _is_read(entry, groups)), HISTORY
-    )
-    for entry in sequences:
-        name = _name(entry)
-        if not _is_read(entry, groups):
-            record.without_counterpart[name] = "a sequence that no tower reads; it is left out"
-            continue
-        if "features" in entry and entry["sequence_name"] != group_name:
-            reason = f"towers read one history, the user's positive events, and {group_name} is it; this sequence is left out"
-            record.without_counterpart[name] = reason
-            continue
-        grouped = "features" in entry
-        for key in entry.keys() & {"sequence_delim", "sequence_pk"} if grouped else ():
-            record.without_counterpart[f"sequence {name}, {key}: {entry[key]!r}"] = FIELD_REASONS[key]
-        for own, sub in zip(_sub_names(entry), entry["features"] if grouped else [entry], strict=True):
-            if own not in groups.names:
-                record.without_counterpart[own] = "no tower reads it; it is left out"
-                continue
-            if own not in columns:
-                record.without_counterpart[own] = (
-                    "nothing tells which column of an item a sequence has (no embedding_name, seq_att_map or name joins it to a feature "
-                    "of the item), so it is left out; --sequence-column FEATURE=COLUMN names one"
-                )
-                continue
-            column = columns[own]
-            inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
-            for key in sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}:
-                record.without_counterpart[f"feature {own}, {key}: {sub[key]!r}"] = (
-                    "an element of the history is one value of a list"
-                )
-            inner["feature_type"] = _SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
-            inner["expression"] = f"user:{col.ITEM_IDS if column == col.ITEM_ID else column}"
-            if found is None:
-                found = {"feature_type": SEQUENCE_FEATURE, "sequence_name": group_name, "oldest_first": True, "features": []}
-            found["features"].append(inner)
-            lengths[own] = entry.get("sequence_length") or 0
-    if found is not None:
-        found["sequence_length"] = max(lengths.values()) or _DEFAULT_LENGTH
-        for own, length in lengths.items():
-            if 0 < length < found["sequence_length"]:
-                reason = "the parts of the history have one length, the longest"
-                record.without_counterpart[f"feature {own}, sequence_length: {length}"] = reason
-        record.tell(
-            f"The sequence {group_name} is not read from a column of the samples: it is computed from the log, the user's positive "
-            "events before the sample (model.history), so that it never holds the target."
-        )
-    return found
-
-
-def _item_column(sub: Mapping[str, Any], shown: Mapping[str, Any] | None, sequence: str, *, is_grouped: bool) -> str | None:
-    """Returns the item's column whose values a sub-feature has, those of an item's feature if one is known; None if nothing tells."""
-    if shown is not None:
-        return _column(shown) if str(shown.get("expression")).startswith(f"{Side.ITEM}:") else None
-    if not is_grouped or sub["feature_type"] not in ("id_feature", "raw_feature"):
-        return None
-    return _column(sub).removeprefix(f"{sequence}__")
-
-
 def _tell_side(entry: Mapping[str, Any], groups: FeatureGroups, record: ImportRecord) -> None:
     """Tells of a feature whose group is another tower's than its inputs."""
     texts = str(
         [entry.get(key) for key in ("expression", "map", "key", "variables", "query", "title", "nested_map", "pkey", "skey")]
     )
-    is_item, name = f"{Side.ITEM}:" in texts, _name(entry)
+    is_item, name = f"{Side.ITEM}:" in texts, entry_name(entry)
     if name in (groups.user if is_item else groups.item):
         record.tell(f"The {'item' if is_item else 'user'} tower reads a feature by its inputs, not that of its group", name)
-
-
-def _column(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("expression")).partition(":")[2]
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("sequence_name") if "features" in entry else entry.get("feature_name"))
-
-
-def _sub_names(entry: Mapping[str, Any]) -> list[str]:
-    if "features" not in entry:
-        return [_name(entry)]
-    return [f"{entry['sequence_name']}__{sub['feature_name']}" for sub in entry["features"]]
-
-
-def _is_sequence(entry: Mapping[str, Any]) -> bool:
-    return "features" in entry or entry.get("feature_type") in _SEQUENCE_KINDS
-
-
-def _is_read(entry: Mapping[str, Any], groups: FeatureGroups) -> bool:
-    return any(name in groups.names for name in _sub_names(entry))

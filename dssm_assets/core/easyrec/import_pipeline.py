@@ -12,15 +12,9 @@ from typing import Any, Final
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
+from dssm_assets.core.easyrec.feature_groups import FIELD_REASONS, FeatureGroups, IdFields, read_groups
 from dssm_assets.core.easyrec.field_reader import FieldReader, ImportRecord
-from dssm_assets.core.easyrec.import_features import (
-    FIELD_REASONS,
-    FeatureGroups,
-    IdFields,
-    ImportedFeatures,
-    import_features,
-    read_groups,
-)
+from dssm_assets.core.easyrec.import_features import ImportedFeatures, import_features
 from dssm_assets.core.easyrec.import_settings import (
     EASYREC,
     SETTING_REASONS,
