@@ -177,12 +177,14 @@ def recall(
     *,
     features: Mapping[str, Any] | None = None,
     history: Mapping[str, Any] | None = None,
+    events: Mapping[str, Any] | None = None,
     item_id: Any = None,
     k: int = 200,
     exclude: Sequence[Any] = (),
     filters: Any = None,
     exclude_history: bool = False,
     channels: str | None = None,
+    fields: Sequence[str] = (),
     config: str | Path | None = None,
     home: str | Path | None = None,
     scene: str | None = None,
@@ -193,14 +195,16 @@ def recall(
 
     Args:
         user_id: a user; one who is unknown and has no features gets the popular items.
-        features: of a user, by input name; they override the stored vector.
-        history: of a user: lists, oldest first, e.g. item_ids and event_times_ms.
+        features: of a user, by input name; they replace the stored ones.
+        history: of a user: lists, oldest first, e.g. item_ids and event_times_ms; it replaces the stored one.
+        events: the same of events that are added to the stored history, of a session for example; those that it has already are left out.
         item_id: in place of a user, an item, whose most similar items are returned.
         k: length of the list.
         exclude: items to leave out.
         filters: conditions on item columns, as `--filters` and the service take them.
         exclude_history: leave out what the user interacted with before.
         channels: merged or vectors; by default merged if the bundle has channels.
+        fields: item columns to answer with, of those in serving.filters.
         config, home, scene: as of `open_table`.
 
     Raises:
@@ -209,17 +213,20 @@ def recall(
         InputError: an argument is wrong, or both a user and an item are asked for.
     """
     from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, answer_query
+    from dssm_assets.serving.request_encoder import UserInputs
     from dssm_assets.serving.shop_lists import ShopLists
 
     if channels is not None and channels not in list(Lists):
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
-    options = ListOptions(k, exclude, filters, exclude_history, None if channels is None else Lists(channels))
+    wanted = None if channels is None else Lists(channels)
+    options = ListOptions(k, exclude, filters, exclude_history, wanted, fields)
     loaded = _load(config, home, scene)
     root, options_of_root = serving_root(loaded.root), loaded.config.storage.options
     engine = RecallEngine.open(root, options_of_root)
     lists = ShopLists(loaded.config.serving.blocked_items, loaded.config.serving.stocked_items, root, options_of_root)
     engine = engine.showing(lists.find_shown(engine.bundle.items))
-    return answer_query(engine, user_id=user_id, features=features, history=history, item_id=item_id, options=options)
+    inputs = UserInputs(features or {}, history or {}, events or {})
+    return answer_query(engine, user_id=user_id, inputs=inputs, item_id=item_id, options=options)
 
 
 def _load(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:

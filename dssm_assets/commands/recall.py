@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("recall", help="print the items that the serving bundle recalls for a user or an item")
-    query = parser.add_argument_group("query (features override the stored vector of the user)")
+    query = parser.add_argument_group("query (what is not given of a stored user is as stored)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")
     query.add_argument("--features", type=_json_object, help="""a new user as JSON, by input name: '{"age": "25-34"}'""")
     query.add_argument(
         "--history", type=_json_object, help="the user's history as JSON lists, oldest first: item_ids, event_times_ms, ..."
+    )
+    query.add_argument(
+        "--events",
+        type=_json_object,
+        help="events since, as --history: they are added to the stored history, which --history replaces",
     )
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
@@ -36,6 +41,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--channels",
         choices=("merged", "vectors"),
         help="merged: the list of all channels (default if the bundle has them); vectors: the list of the vectors alone",
+    )
+    parser.add_argument(
+        "--fields",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="item columns to print, such as titles; those in serving.filters",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_bundle_arguments(parser)
@@ -93,26 +105,25 @@ def _recall(parsed: argparse.Namespace) -> int:
 
 def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
     from dssm_assets.serving.recall_engine import ListOptions, Lists, answer_query
+    from dssm_assets.serving.request_encoder import UserInputs
 
     lists = None if parsed.channels is None else Lists(parsed.channels)
-    options = ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists)
-    return answer_query(
-        engine,
-        user_id=parsed.user_id,
-        features=parsed.features,
-        history=parsed.history,
-        item_id=parsed.item_id,
-        options=options,
-    )
+    options = ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields)
+    inputs = UserInputs(parsed.features or {}, parsed.history or {}, parsed.events or {})
+    return answer_query(engine, user_id=parsed.user_id, inputs=inputs, item_id=parsed.item_id, options=options)
 
 
 def _print_answer(answer: RecallAnswer) -> None:
     if answer.ignored:
         print(f"ignored, because no feature reads them: {', '.join(map(str, answer.ignored))}")
+    if answer.replaced:
+        print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")
-    sources = [""] * len(answer.item_ids) if answer.sources is None else [", ".join(names) for names in answer.sources]
-    for number, (item, score, source) in enumerate(zip(answer.item_ids, answer.scores, sources, strict=True), 1):
-        print(f"{number:>5}  {item}  {score:.6g}  {source}".rstrip())
+    columns = [] if answer.sources is None else [[", ".join(names) for names in answer.sources]]
+    columns += (answer.fields or {}).values()
+    for number, (item, score, *rest) in enumerate(zip(answer.item_ids, answer.scores, *columns, strict=True), 1):
+        shown = "  ".join("" if value is None else str(value) for value in rest)
+        print(f"{number:>5}  {item}  {score:.6g}  {shown}".rstrip())
 
 
 def parse_json(text: str) -> Any:

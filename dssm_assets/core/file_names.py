@@ -49,6 +49,7 @@ class BundleFile(StrEnum):
     CHANNELS = "channels.json"
     ITEM_CHANNELS = "item_channels.arrow"
     OWN_ITEMS = "own_items.arrow"
+    USER_INPUTS = "user_inputs.arrow"
 
 
 class ItemChannelColumn(StrEnum):

@@ -1,6 +1,7 @@
 """Who may ask the service, and the log of who asked: an API key, an id for each request, one line of JSON per answer.
 
-The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged.
+The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs,
+which the service is described by, and what it loads need no key: a browser sends none before the user gives it to the page.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.refusals import UnauthorizedError, error_body
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
+DOCS: Final = "/docs"
 MIN_KEY_LENGTH: Final = 16
 REQUEST_ID: Final = b"x-request-id"
 CLIENT_LEFT: Final = 499
@@ -80,7 +82,7 @@ class Access:
 
         ended = 500
         try:
-            if self._digests and not self._has_key(headers):
+            if self._digests and not (_is_description(scope["path"]) or self._has_key(headers)):
                 await _refuse(send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
@@ -96,6 +98,10 @@ class Access:
         digests = [hashlib.sha256(one).digest() for one in given]
         # All are compared, so that the time tells nothing.
         return any([hmac.compare_digest(digest, one) for one in self._digests for digest in digests])  # noqa: C419
+
+
+def _is_description(path: str) -> bool:
+    return path in ("/", "/openapi.json", DOCS) or path.startswith(f"{DOCS}/")
 
 
 def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: float) -> str:

@@ -1,4 +1,5 @@
-"""Which items of a bundle a list may contain: by the conditions of a request, and by lists of the shop (blocked, in stock).
+"""Which items of a bundle a list may contain: by the conditions of a request, and by lists of the shop (blocked, in stock). And the values
+of their columns.
 
 Shapes: I items.
 """
@@ -9,12 +10,14 @@ import datetime as dt
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
@@ -35,6 +38,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} {str(value)[:40]}")
+
+
+def _plain_list(column: pa.ChunkedArray) -> list[Any]:
+    """Returns values as JSON has them; numbers that are not finite are null."""
+    parsed: list[Any] = orjson.loads(orjson.dumps(column.to_pylist()))
+    return parsed
 
 
 class AllowedItems:
@@ -64,11 +73,13 @@ class Selection:
         k: length of the list.
         excluded: rows of items to leave out, int64 [E].
         allowed: the others are left out as well; None: every item is allowed.
+        fields: columns of the items to answer with.
     """
 
     k: int
     excluded: IntArray
     allowed: AllowedItems | None
+    fields: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
@@ -95,6 +106,20 @@ class ItemConditions:
     def showing(self, shown: BoolArray | None) -> ItemConditions:
         """Returns the same for other items that may be shown."""
         return ItemConditions(self._columns, shown)
+
+    def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
+        """Returns the columns to answer with, each once, and a fault for each that is not among those for filters."""
+        names = tuple(dict.fromkeys(map(str, fields)))
+        known = ", ".join(self._columns.column_names) or "there is none"
+        unknown = [name for name in names if name not in self._columns.column_names]
+        return names, [Fault("fields", f"a column for filters: {known}", repr(name)[:80], _REMEDY) for name in unknown]
+
+    def read_fields(self, fields: Sequence[str], rows: IntArray) -> dict[str, list[Any]] | None:
+        """Returns column -> the value for each row, dates and times as ISO text; None without columns."""
+        if not fields:
+            return None
+        found = self._columns.select(list(fields)).take(pa.array(rows))
+        return {name: _plain_list(column) for name, column in zip(fields, found.columns, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
         """Returns the items that pass the filters of a request; None if every item may be shown.

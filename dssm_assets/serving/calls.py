@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError
 from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine, UserRequest
@@ -139,14 +140,21 @@ def _reply(
 
 
 def _arrow_bytes(engine: RecallEngine, answers: list[RecallAnswer | DssmError], limits: ServiceLimits) -> bytes:
-    """Returns a stream with a row per answer: source, item_ids, scores, and error, JSON, which is null where there is a list."""
+    """Returns a stream with a row per answer: source, item_ids, scores, a column `fields.NAME` for each item column, and error.
+
+    The error is JSON, and null where there is a list.
+    """
     lists = [one if isinstance(one, RecallAnswer) else None for one in answers]
     errors = [None if isinstance(one, RecallAnswer) else orjson.dumps(_error(one, limits)).decode() for one in answers]
+    fields = [(one and one.fields) or {} for one in lists]
+    types = {name: _json_type(engine.bundle.item_columns.schema.field(name).type) for own in fields for name in own}
+    columns = {f"fields.{name}": pa.array([own.get(name) for own in fields], pa.list_(kind)) for name, kind in types.items()}
     table = pa.table(
         {
             "source": pa.array([one and one.source.value for one in lists], pa.string()),
             "item_ids": pa.array([one and one.item_ids for one in lists], pa.list_(engine.bundle.items.id_type)),
             "scores": pa.array([one and one.scores for one in lists], pa.list_(pa.float64())),
+            **columns,
             "error": pa.array(errors, pa.string()),
         },
         metadata={"bundle_id": engine.bundle.bundle_id},
@@ -155,6 +163,15 @@ def _arrow_bytes(engine: RecallEngine, answers: list[RecallAnswer | DssmError], 
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+def _json_type(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of an item column's values in an answer: dates and times are text."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if is_list(kind):
+        return pa.list_(_json_type(kind.value_type))
+    return pa.string() if pa.types.is_temporal(kind) else kind
 
 
 def _error(error: DssmError, limits: ServiceLimits) -> dict[str, Any]:

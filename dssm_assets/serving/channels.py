@@ -6,8 +6,7 @@ here: the search for a vector (`recall_engine.py`), the merge itself (`core/chan
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,12 +19,15 @@ from dssm_assets.core.channels.merge import find_candidates, rank_candidates, st
 from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.errors import Fault, InputError, StorageError
+from dssm_assets.core.errors import StorageError
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.serving.allowed_items import Selection
 from dssm_assets.serving.bundle import Bundle
+from dssm_assets.serving.stored_users import ItemEvents
 
+NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ in range(3)))
+"""Of a user without events."""
 FILLED: Final = "popular"
 """Source of an item that no channel proposed: the list was filled up with popular items."""
 _OWN_COLUMNS: Final = (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
@@ -59,7 +61,7 @@ class BundleChannels:
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
             raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
-        self._items = bundle.items
+        self._num_items = len(bundle.items)
         self._now_ms = int(content["now_ms"])
         self._depths = {ChannelName(name): int(depth) for name, depth in content["depths"].items()}
         (self._merge,) = from_rows(content["weights"], tuple(self._depths))
@@ -98,33 +100,16 @@ class BundleChannels:
         rows, counts, times = (values[starts[user_row] : starts[user_row + 1]].astype(np.int64) for starts, values in self._own)
         return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
 
-    def items_of_history(self, history: Mapping[str, Any]) -> OwnItems:
-        """Returns the items of a history in a request: item_ids and event_times_ms, without times of the bundle's day.
-
-        Raises:
-            InputError: an id is not an id, a time is no integer, or the lists have different lengths.
-        """
-        ids = self._items.parse_ids(_read_list(history, "item_ids"), "history, item_ids")
-        times = _read_list(history, "event_times_ms") or [self._now_ms] * len(ids)
-        if not all(type(time_ms) is int for time_ms in times):
-            raise InputError(Fault("request, history", "event_times_ms of integers", "other values", "send unix milliseconds"))
-        counts: Counter[int] = Counter()
-        last: dict[int, int] = {}
-        if len(times) != len(ids):
-            got = f"{len(ids)} and {len(times)}"
-            raise InputError(Fault("request, history", "as many event_times_ms as item_ids", got, "send one time per item"))
-        for item, time_ms in zip(ids, times, strict=True):
-            row = self._items.find_row(item)
-            if row >= 0:
-                counts[row] += 1
-                last[row] = max(last.get(row, 0), int(time_ms))
-        rows = sorted(counts)
-        return OwnItems(
-            np.array([0, len(rows)], np.int64),
-            np.array(rows, np.int64),
-            np.array([counts[row] for row in rows], np.int64),
-            np.array([last[row] for row in rows], np.int64),
-        )
+    def add_events(self, own: OwnItems, events: ItemEvents) -> OwnItems:
+        """Returns a user's items after some more events; those without times are of the bundle's day."""
+        rows = np.array(events.rows, np.int64)
+        times = np.array(events.times_ms or [self._now_ms] * len(rows), np.int64)[rows >= 0]
+        rows = rows[rows >= 0]
+        items, places = np.unique(np.concatenate([own.items, rows]), return_inverse=True)
+        counts, last = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
+        np.add.at(counts, places, np.concatenate([own.counts, np.ones(len(rows), np.int64)]))
+        np.maximum.at(last, places, np.concatenate([own.last_time_ms, times]))
+        return OwnItems(np.array([0, len(items)], np.int64), items, counts, last)
 
     def merge(self, own: Sequence[OwnItems], nearest: NearestItems, selections: Sequence[Selection]) -> list[MergedList]:
         """Returns the merged list of each user. Together they cost less than one by one; each is the one of the user alone.
@@ -142,11 +127,12 @@ class BundleChannels:
         items = candidates.items
         if mask is not None:
             items[~mask[items]] = -1
-        depth = min(max(one.depth for one in selections), len(self._items))
+        depth = min(max(one.depth for one in selections), self._num_items)
         fill_order = first_allowed(self._shared.popular_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, stack_signals(channels, user_rows, candidates), fill_order, depth)
-        bits = (candidates.places >= 0).T @ (1 << np.arange(len(channels)))  # [C, B], which channels proposed a candidate
-        numbers = np.where(ranked.columns >= 0, np.take_along_axis(bits.T, ranked.columns, 1), 0)  # [B, K]
+        bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
+        bits[:, :-1] = ((candidates.places >= 0).T @ (1 << np.arange(len(channels)))).T
+        numbers = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]
         names = [str(channel.name) for channel in channels]
         by_number = [
             [name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))
@@ -157,20 +143,6 @@ class BundleChannels:
             found = [by_number[number] for number in sources[kept].tolist()]
             lists.append(MergedList(rows[kept], scores[kept].tolist(), found))
         return lists
-
-
-def _read_list(history: Mapping[str, Any], name: str) -> list[Any] | tuple[Any, ...]:
-    """Returns a list of the history; empty without it.
-
-    Raises:
-        InputError: the value is no list.
-    """
-    values = history.get(name)
-    if values is None:
-        return []
-    if not isinstance(values, list | tuple):
-        raise InputError(Fault(f"request, history, {name}", "a list", type(values).__name__, "send one value per item"))
-    return values
 
 
 def _combined(table: pa.Table, name: str) -> Any:

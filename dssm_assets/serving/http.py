@@ -1,8 +1,8 @@
-"""The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics.
+"""The HTTP service: /recall, /recall/batch, /similar, /health, /ready, /metrics, and its description in /docs.
 
 Belongs here: routes, errors as JSON, counting requests, how many there are at once and how long each may take.
 Does not belong here: the lists (`recall_engine.py`), which bundle they come from (`live.py`), what a query or a body may hold
-(`request_body.py`), connections (`connections.py`).
+(`request_body.py`), the form of answers (`answers.py`), connections (`connections.py`).
 
 Nothing here takes long, so that /health never waits: the engine's threads, which are in another process (`engine_process.py`), read
 queries and bodies, search and write the answer. FastAPI knows the routes of lists for /docs alone: `_ListRoutes` answers them, because
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import importlib.metadata
 import json
 import logging
 import time
@@ -23,13 +24,26 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Request, Response
-from pydantic import BaseModel
+from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.serving.access import DOCS
+from dssm_assets.serving.answers import (
+    KEYS,
+    OPTIONAL_KEYS,
+    BatchAnswer,
+    Health,
+    ItemList,
+    Readiness,
+    describe_lists,
+    describe_refusals,
+)
 from dssm_assets.serving.calls import ARROW, JSON, Call, Reply, Route
 from dssm_assets.serving.engine_process import EngineClient
 from dssm_assets.serving.id_rows import UnknownIdError
@@ -169,11 +183,19 @@ def build_app(engine: EngineClient, limits: ServiceLimits | None = None, tracer:
         if tracer is not None:
             tracer.close()
 
-    app = FastAPI(title="dssm-assets recall", lifespan=lifespan)
+    app = FastAPI(
+        title="dssm-assets recall",
+        version=importlib.metadata.version("dssm-assets"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.service = service
     app.add_exception_handler(HTTPException, _respond_no_route)
     app.add_exception_handler(Exception, _respond_failure)
     _describe_lists(app)
+    _add_docs(app)
     _add_routes(app, service)
     return app
 
@@ -207,40 +229,60 @@ class _ListRoutes:
 def _describe_lists(app: FastAPI) -> None:
     """Adds the routes of lists to /docs and to the answer to another method. Their functions are not called; see `_ListRoutes`."""
 
-    @app.get("/recall")
-    async def recall(query: Annotated[RecallQuery, Query()]) -> None:
+    @app.get("/recall", responses=describe_lists(404), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
+    async def recall(query: Annotated[RecallQuery, Query()]) -> ItemList:
         """Items for a stored user, merged from all channels, or of the vectors alone."""
+        raise NotImplementedError
 
-    @app.post("/recall", openapi_extra={"requestBody": _describe_body(RecallRequest)})
-    async def recall_by_body() -> None:
-        """Items for a user given by features, or for a stored user."""
+    @app.post("/recall", responses=describe_lists(404, 413), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
+    async def recall_by_body(body: RecallRequest) -> ItemList:
+        """Items for a stored user, for one given by features and history, or for a stored user after further events."""
+        raise NotImplementedError
 
-    @app.post("/recall/batch", openapi_extra={"requestBody": _describe_body(BatchRequest)})
-    async def recall_batch() -> None:
+    @app.post("/recall/batch", responses=describe_lists(413), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
+    async def recall_batch(body: BatchRequest) -> BatchAnswer:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
+        raise NotImplementedError
 
-    @app.get("/similar")
-    async def similar(query: Annotated[SimilarQuery, Query()]) -> None:
+    @app.get("/similar", responses=describe_lists(404), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
+    async def similar(query: Annotated[SimilarQuery, Query()]) -> ItemList:
         """The items that are most similar to an item."""
+        raise NotImplementedError
 
 
-def _describe_body(model: type[BaseModel]) -> dict[str, Any]:
-    return {"required": True, "content": {JSON: {"schema": model.model_json_schema()}}}
+def _add_docs(app: FastAPI) -> None:
+    """Adds / and /docs. Its scripts come from a package, not from the internet; addresses are relative, for a proxy with a prefix."""
+    app.mount(f"{DOCS}/ui", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/", include_in_schema=False)
+    async def lead_to_docs() -> Response:
+        return RedirectResponse("docs")
+
+    @app.get(DOCS, include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/ui/swagger-ui-bundle.js",
+            swagger_css_url="docs/ui/swagger-ui.css",
+            swagger_favicon_url="docs/ui/favicon-32x32.png",
+            swagger_ui_parameters={"validatorUrl": None},  # which would send the address of the service to its makers
+        )
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health")
+    @app.get("/health", response_model=Health, responses=describe_refusals())
     async def health() -> Response:
         """The bundle that serves, its age and its size."""
         return Response(json.dumps(service.health()), media_type=JSON)
 
-    @app.get("/ready")
+    @app.get("/ready", response_model=Readiness, responses={503: {"model": Readiness, "description": "Not now."}})
     async def ready() -> Response:
         """Whether lists are answered now: status 503 while as many as max_requests wait, and after the engine has ended."""
         is_ready = not service.engine.is_lost and service.running < service.limits.max_requests
         return Response(json.dumps({"is_ready": is_ready}), 200 if is_ready else BusyError.status, media_type=JSON)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(service.metrics.render(), media_type=CONTENT_TYPE)

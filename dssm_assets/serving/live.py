@@ -44,7 +44,7 @@ class EngineState:
         refusals: number of new bundles that were broken.
         check_errors: how often the pointer could not be read.
         list_errors: how often a list of the shop could not be used.
-        list_fault: why one cannot be used now, None if all can.
+        list_fault: why one cannot be used now, or that no item is shown; None if lists can be made.
     """
 
     bundle_id: str
@@ -114,7 +114,9 @@ class LiveEngine:
     @property
     def state(self) -> EngineState:
         """What a service tells about the engine."""
-        bundle = self._engine.bundle
+        bundle, fault = self._engine.bundle, self.list_fault
+        if fault is None and self._engine.shows_none:
+            fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
         return EngineState(
             bundle.bundle_id,
             bundle.name,
@@ -129,7 +131,7 @@ class LiveEngine:
             refusals=self._refusals,
             check_errors=self._check_errors,
             list_errors=self._list_errors,
-            list_fault=self.list_fault,
+            list_fault=fault,
         )
 
     def start(self, on_change: Callable[[EngineState], None] = lambda _: None) -> None:

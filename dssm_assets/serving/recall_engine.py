@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,11 @@ from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Selection
 from dssm_assets.serving.bundle import Bundle, BundleRoot
-from dssm_assets.serving.channels import BundleChannels
+from dssm_assets.serving.channels import FILLED, NO_ITEMS, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
-from dssm_assets.serving.user_tower import UserTower
+from dssm_assets.serving.stored_users import NO_EVENTS, ItemEvents, keep_new, read_item_events
+from dssm_assets.serving.user_tower import UserTower, UserVector
 
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
@@ -53,6 +55,7 @@ Nearest = tuple[IntArray, npt.NDArray[np.float32]]
 """Rows and scores of the items nearest to a user's vector."""
 
 _NO_ROWS: Final = np.empty(0, np.int64)
+_NO_VECTOR: Final[Vector] = np.empty(0, np.float32)
 _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_enabled"
 
 
@@ -62,7 +65,7 @@ class AnswerSource(StrEnum):
     STORED = "stored"
     """The user's vector in the bundle."""
     FEATURES = "features"
-    """The user tower's output for the features of the request."""
+    """The user tower's output for what the request sends."""
     POPULAR = "popular"
     """No vector: the most popular items."""
     ITEM = "item"
@@ -88,6 +91,7 @@ class ListOptions:
         filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
         exclude_history: leave out what the user interacted with before.
         lists: merged or of the vectors alone; None: merged if the bundle has channels.
+        fields: columns of the items to answer with, of those that the bundle has for filters.
     """
 
     k: int = DEFAULT_K
@@ -95,6 +99,7 @@ class ListOptions:
     filters: Any = None
     exclude_history: bool = False
     lists: Lists | None = None
+    fields: Sequence[str] = ()
 
 
 ANY_LIST: Final = ListOptions()
@@ -102,12 +107,12 @@ ANY_LIST: Final = ListOptions()
 
 @dataclass(frozen=True)
 class UserRequest:
-    """A user who wants a list: by features if there are any, else the stored user's, else the popular items.
+    """A user who wants a list: by what the request sends, if anything, else the stored user's, else the popular items.
 
     Attributes:
         user_id: of a stored user, or None.
-        inputs: features and history.
-        is_popular_for_unknown: an unknown user without features gets the popular items; else that is an UnknownIdError.
+        inputs: features, and history or events. What they lack is that of the stored user.
+        is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
 
     user_id: Any = None
@@ -127,7 +132,9 @@ class RecallAnswer:
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
             items, their number of positive events in the window.
         ignored: inputs of the request that no feature reads.
-        sources: of a merged list, for each item the channels that proposed it; None for a list that is not merged.
+        sources: for each item the channels that proposed it, of a merged list, or `popular`; None for a list of vectors alone.
+        replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
+        fields: column -> its value for each item, of the columns that were asked for.
     """
 
     bundle_id: str
@@ -136,13 +143,22 @@ class RecallAnswer:
     scores: list[float]
     ignored: tuple[str, ...] = ()
     sources: list[list[str]] | None = None
+    replaced: tuple[str, ...] = ()
+    fields: dict[str, list[Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        body: dict[str, Any] = {"bundle_id": self.bundle_id, "source": self.source.value}
-        if self.ignored:
-            body["ignored"] = list(self.ignored)
-        body |= {"item_ids": self.item_ids, "scores": self.scores}
-        return body if self.sources is None else {**body, "sources": self.sources}
+        """Returns the answer as JSON content; an attribute that does not apply is absent."""
+        content = {
+            "bundle_id": self.bundle_id,
+            "source": self.source.value,
+            "ignored": list(self.ignored) or None,
+            "replaced": list(self.replaced) or None,
+            "item_ids": self.item_ids,
+            "scores": self.scores,
+            "sources": self.sources,
+            "fields": self.fields,
+        }
+        return {name: value for name, value in content.items() if value is not None}
 
 
 class RecallEngine:
@@ -155,7 +171,7 @@ class RecallEngine:
             StorageError: the tower cannot be loaded from the bundle's files.
         """
         self.bundle = bundle
-        self._conditions = ItemConditions(bundle.item_columns)
+        self._conditions, self.shows_none = ItemConditions(bundle.item_columns), False
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
 
@@ -176,6 +192,7 @@ class RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""
         engine = copy.copy(self)
         engine._conditions = self._conditions.showing(shown)
+        engine.shows_none = shown is not None and not shown.any()
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
@@ -197,16 +214,23 @@ class RecallEngine:
         Together they cost less than one by one, because features are encoded and the index is searched for many at once. Each
         list is the one that its request gets alone. `on_encoded` is called between the two.
         """
-        has_inputs = [number for number, one in enumerate(requests) if one.inputs.features or one.inputs.history]
-        vectors = dict(
-            zip(has_inputs, self.tower.compute_vectors([requests[number].inputs for number in has_inputs]), strict=True)
-        )
-        on_encoded()
         answers: dict[int, RecallAnswer | Exception] = {}
-        plans: dict[int, _Plan] = {}
+        seen: dict[int, _Seen] = {}
         for number, request in enumerate(requests):
             try:
-                plan = self._plan(request, vectors.get(number))
+                if not request.inputs.is_empty:
+                    seen[number] = self._look_up(request)
+            except Exception as error:
+                answers[number] = error
+        encoded = [number for number, one in seen.items() if one.needs_tower]
+        vectors = dict(zip(encoded, self.tower.compute_vectors([seen[number].inputs for number in encoded]), strict=True))
+        on_encoded()
+        plans: dict[int, _Plan] = {}
+        for number, request in enumerate(requests):
+            if number in answers:
+                continue
+            try:
+                plan = self._plan(request, seen.get(number), vectors.get(number))
             except Exception as error:
                 answers[number] = error
                 continue
@@ -249,18 +273,59 @@ class RecallEngine:
             InputError: an option is invalid.
         """
         selection, bundle = self._select(options), self.bundle
+        plan = _Plan(_NO_VECTOR, 0, selection, AnswerSource.POPULAR)
         mask = None if selection.allowed is None else selection.allowed.mask
         rows = first_allowed(bundle.popular_rows, mask, selection.depth)
         rows = rows[selection.is_wanted(rows)][: selection.k]
         scores = bundle.popular_counts[rows].astype(np.float64).tolist()
-        return RecallAnswer(bundle.bundle_id, AnswerSource.POPULAR, bundle.items.ids_at(rows), scores)
+        return self._make_answer(plan, rows, scores, [[FILLED] for _ in scores])
 
-    def _plan(self, request: UserRequest, vector: tuple[Vector, tuple[str, ...]] | Exception | None) -> _Plan | RecallAnswer:
-        """Returns what is to be searched for, or the popular items; `vector` is that of the inputs, or why there is none."""
-        if isinstance(vector, Exception):
-            raise vector
-        if vector is not None:
-            return self._plan_for_vector(*vector, request.inputs, request.options, request.user_id)
+    def _look_up(self, request: UserRequest) -> _Seen:
+        """Returns what the request sends of its user, next to what is stored; events that are known are left out.
+
+        Raises:
+            InputError: the id or the events are invalid, both history and events are sent, or the bundle stores no histories.
+        """
+        bundle, inputs, stored = self.bundle, request.inputs, self.tower.stored
+        if inputs.history and inputs.events:
+            remedy = "send events to add to what is stored, or history in place of it"
+            raise InputError(Fault("history, events", "one of them", "both", remedy))
+        row = -1 if request.user_id is None else bundle.users.find_row(bundle.users.parse_id(request.user_id, "user_id"))
+        if not inputs.events:
+            return _Seen(replace(inputs, row=row), partial(self._read_own, row, inputs.history), needs_tower=True)
+        if row >= 0 and stored is None and self.tower.reads_history:
+            expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
+            raise InputError(Fault("events", expected, f"bundle {bundle.bundle_id} without", remedy))
+        own = self._read_own(row)
+        known = set(zip(own.items.tolist(), own.last_time_ms.tolist(), strict=True))
+        if row >= 0 and stored is not None:
+            known |= stored.events(row)
+        events = keep_new(inputs.events, read_item_events(inputs.events, bundle.items, "events"), known)
+        new = read_item_events(events, bundle.items, "events")
+        needs_tower = bool(row < 0 or inputs.features or self.tower.reads_history)
+        read_own = partial(self._read_own, row, more=new)
+        return _Seen(replace(inputs, events=events, row=row), read_own, needs_tower)
+
+    def _read_own(self, row: int, history: Mapping[str, Any] = NO_INPUTS.history, more: ItemEvents = NO_EVENTS) -> OwnItems:
+        """Returns a user's items: of the history that was sent, else the stored ones, and of some more events.
+
+        There are none where the bundle has no channels.
+        """
+        if self.channels is None:
+            return NO_ITEMS
+        if history:
+            return self.channels.add_events(NO_ITEMS, read_item_events(history, self.bundle.items, "history"))
+        own = NO_ITEMS if row < 0 else self.channels.own_items(row)
+        return self.channels.add_events(own, more) if more.ids else own
+
+    def _plan(self, request: UserRequest, seen: _Seen | None, found: UserVector | Exception | None) -> _Plan | RecallAnswer:
+        """Returns what is to be searched for, or the popular items; `found` is the vector of the inputs, or why there is none."""
+        if isinstance(found, Exception):
+            raise found
+        if seen is not None:
+            vector = self.bundle.user_vectors.vector(seen.inputs.row) if found is None else found.vector
+            plan = self._plan_list(vector, seen.read_own, request.options, AnswerSource.FEATURES)
+            return plan if found is None else replace(plan, ignored=found.ignored, replaced=found.replaced)
         if request.user_id is None:
             return self.popular_items(request.options)
         try:
@@ -278,41 +343,27 @@ class RecallEngine:
             self._select(options)
             got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
             raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        channels = self.channels
-        read_own = None if channels is None else lambda: channels.own_items(row)
-        return self._plan_list(bundle.user_vectors.vector(row), read_own, options, AnswerSource.STORED)
-
-    def _plan_for_vector(
-        self, vector: Vector, ignored: tuple[str, ...], inputs: UserInputs, options: ListOptions, user_id: Any
-    ) -> _Plan:
-        channels, users = self.channels, self.bundle.users
-        row = -1 if user_id is None or inputs.history else users.find_row(users.parse_id(user_id, "user_id"))
-        read_own: Callable[[], OwnItems] | None = None
-        if channels is not None:
-            read_own = lambda: channels.items_of_history(inputs.history) if row < 0 else channels.own_items(row)  # noqa: E731
-        return self._plan_list(vector, read_own, options, AnswerSource.FEATURES, ignored)
+        return self._plan_list(bundle.user_vectors.vector(row), partial(self._read_own, row), options, AnswerSource.STORED)
 
     def _plan_list(
         self,
         vector: Vector,
-        read_own: Callable[[], OwnItems] | None,
+        read_own: Callable[[], OwnItems],
         options: ListOptions,
         source: AnswerSource,
-        ignored: tuple[str, ...] = (),
     ) -> _Plan:
-        """Returns the plan of a user with a vector; `read_own` reads the user's items, None if the bundle has no channels."""
-        if read_own is None or self.channels is None:
+        """Returns the plan of a user with a vector; `read_own` reads the user's items, if the bundle has channels."""
+        if self.channels is None:
             got = f"bundle {self.bundle.bundle_id} without channels"
             wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
             InputError.raise_if(Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name])
             selection = self._select(options)
-            return _Plan(vector, selection.depth, selection, source, ignored)
+            return _Plan(vector, selection.depth, selection, source)
         is_merged = options.lists is not Lists.VECTORS
         own = read_own() if is_merged or options.exclude_history else None
         selection = self._select(options, own.items if own is not None and options.exclude_history else _NO_ROWS)
-        if not is_merged:
-            return _Plan(vector, selection.depth, selection, source, ignored)
-        return _Plan(vector, self.channels.vector_depth, selection, source, ignored, own)
+        depth = self.channels.vector_depth if is_merged else selection.depth
+        return _Plan(vector, depth, selection, source, own if is_merged else None)
 
     def _answer(self, plan: _Plan) -> RecallAnswer:
         (answer,) = self._list_items([plan], self.find_nearest([plan.vector], plan.depth, plan.selection.allowed))
@@ -338,19 +389,22 @@ class RecallEngine:
             vectors = _NearestItems(self.bundle, np.stack([plan.vector for plan in block]), rows)
             lists = self.channels.merge([plan.own for plan in block if plan.own], vectors, [plan.selection for plan in block])
             for plan, merged in zip(block, lists, strict=True):
-                ids = self.bundle.items.ids_at(merged.rows)
-                answers.append(
-                    RecallAnswer(self.bundle.bundle_id, plan.source, ids, merged.scores, plan.ignored, merged.sources)
-                )
+                answers.append(self._make_answer(plan, merged.rows, merged.scores, merged.sources))
         return answers
 
     def _list_nearest(self, plan: _Plan, rows: IntArray, scores: Vector) -> RecallAnswer:
-        bundle, selection = self.bundle, plan.selection
+        selection = plan.selection
         if len(selection.excluded):
             is_kept = selection.is_wanted(rows)
             rows, scores = rows[is_kept], scores[is_kept]
-        ids = bundle.items.ids_at(rows[: selection.k])
-        return RecallAnswer(bundle.bundle_id, plan.source, ids, scores[: selection.k].tolist(), plan.ignored)
+        return self._make_answer(plan, rows[: selection.k], scores[: selection.k].tolist())
+
+    def _make_answer(
+        self, plan: _Plan, rows: IntArray, scores: list[float], sources: list[list[str]] | None = None
+    ) -> RecallAnswer:
+        fields = self._conditions.read_fields(plan.selection.fields, rows)
+        ids = self.bundle.items.ids_at(rows)
+        return RecallAnswer(self.bundle.bundle_id, plan.source, ids, scores, plan.ignored, sources, plan.replaced, fields)
 
     def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> Selection:
         """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
@@ -360,13 +414,14 @@ class RecallEngine:
         if len(exclude) > MAX_EXCLUDED:
             got = f"{len(exclude)} ids"
             faults.append(Fault("exclude", f"at most {MAX_EXCLUDED} ids", got, "remove the rest from the list afterwards"))
-        InputError.raise_if(faults)
+        fields, field_faults = self._conditions.check_fields(options.fields)
+        InputError.raise_if([*faults, *field_faults])
         items = self.bundle.items
         allowed = self._conditions.find(options.filters)
         if not exclude and not len(left_out):
-            return Selection(k, _NO_ROWS, allowed)
+            return Selection(k, _NO_ROWS, allowed, fields)
         rows = np.array([items.find_row(item) for item in items.parse_ids(exclude, "exclude")], np.int64)
-        return Selection(k, np.unique(np.concatenate([rows[rows >= 0], left_out])), allowed)
+        return Selection(k, np.unique(np.concatenate([rows[rows >= 0], left_out])), allowed, fields)
 
     def find_nearest(self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None) -> list[Nearest]:
         """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row."""
@@ -415,15 +470,25 @@ class _Plan:
     depth: int
     selection: Selection
     source: AnswerSource
-    ignored: tuple[str, ...] = ()
     own: OwnItems | None = None
     """The user's items, which a merged list needs; None: a list of the vectors alone."""
+    ignored: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     @property
     def kind(self) -> tuple[int, int, int]:
         """Returns what plans have in common whose lists are computed together; those of merged lists are about as long."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
         return self.depth, id(self.selection.allowed), merged_depth
+
+
+class _Seen(NamedTuple):
+    """What a request sends of its user, next to what is stored."""
+
+    inputs: UserInputs
+    read_own: Callable[[], OwnItems]
+    needs_tower: bool
+    """Whether the vector is another one than the stored one."""
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
@@ -482,8 +547,7 @@ def answer_query(
     engine: RecallEngine,
     *,
     user_id: Any = None,
-    features: Mapping[str, Any] | None = None,
-    history: Mapping[str, Any] | None = None,
+    inputs: UserInputs = NO_INPUTS,
     item_id: Any = None,
     options: ListOptions = ANY_LIST,
 ) -> RecallAnswer:
@@ -492,11 +556,10 @@ def answer_query(
     Raises:
         InputError: both or neither are asked for, or as the engine's methods.
     """
-    is_user = bool(user_id is not None or features or history)
+    is_user = bool(user_id is not None or not inputs.is_empty)
     if is_user == (item_id is not None):
-        remedy = "give user_id, features or history, or else item_id"
+        remedy = "give user_id, features, history or events, or else item_id"
         raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
     if item_id is not None:
         return engine.similar_items(item_id, options)
-    inputs = UserInputs(features or {}, history or {})
     return recall_for_request(engine, user_id=user_id, inputs=inputs, options=options)

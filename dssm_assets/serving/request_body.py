@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, WithJsonSchema
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.recall_engine import DEFAULT_K, ListOptions, Lists, UserRequest
+from dssm_assets.serving.recall_engine import DEFAULT_K, MAX_K, ListOptions, Lists, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 
 UnknownUser = Literal["popular", "404"]
@@ -26,34 +26,54 @@ SEE_DOCS: Final = "see /docs for the parameters of each route"
 _BODY: Final = "body"
 _ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]})]
 """Checked by the engine, which knows the type of the bundle's ids."""
-_Lists = Annotated[
-    Lists | None, WithJsonSchema({"anyOf": [{"type": "string", "enum": [str(one) for one in Lists]}, {"type": "null"}]})
-]
+
+_K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
+_EXCLUDE: Final = "Items to leave out of the list"
+_EXCLUDE_HISTORY: Final = "Leave out what the user interacted with before."
+_UNKNOWN: Final = (
+    "Answer for a user who is not stored, if the request sends nothing about the user: popular items, or status 404."
+)
+_CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
+_FIELDS: Final = "Item columns to answer with, such as titles, of those that the bundle has for filters (serving.filters)"
+_FILTERS: Final = "JSON, as `filters` of the body of POST /recall."
 
 
 class RecallRequest(Section):
-    """Body of POST /recall. The list comes from the features if there are any, otherwise from the stored vector of user_id."""
+    """Body of POST /recall. What it does not send of a stored user is as stored; a user of whom nothing is known gets popular items."""
 
-    user_id: int | str | None = None
-    features: dict[str, Any] = Field(default_factory=dict, description="Input name of fg.json -> value.")
-    history: dict[str, Any] = Field(default_factory=dict, description="Input name -> list, oldest item first.")
-    k: int = DEFAULT_K
-    exclude: list[_ExcludedId] = Field(default_factory=list, description="Items to leave out of the list.")
-    exclude_history: bool = Field(default=False, description="Leave out what the user interacted with before.")
+    user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
+    features: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Input name of fg.json -> value. With one of a user feature, all stored user features are replaced.",
+    )
+    history: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Input name -> list, oldest item first: item_ids, event_times_ms and others. It replaces the stored history; "
+        "`replaced` of the answer says so.",
+    )
+    events: dict[str, Any] = Field(
+        default_factory=dict,
+        description="As `history`, but added to the stored history: the events of a session. All are ordered by event_times_ms (unix "
+        "milliseconds), at one time the stored ones first, then as sent. An event with item and time of a stored or an earlier one is "
+        "left out. Without event_times_ms all are new, and newer than what is stored. Stored are the latest events that the user tower "
+        "reads, and the last time of each item.",
+    )
+    k: int = Field(default=DEFAULT_K, description=_K)
+    exclude: list[_ExcludedId] = Field(default_factory=list, description=f"{_EXCLUDE}.")
+    exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
     filters: dict[str, Any] | list[Any] | None = Field(
         default=None,
         description="Item column -> condition, all of which must hold; or a list of such objects, one of which must hold. A "
         "condition is a value, a list of values, or an object with in, not, min, max.",
     )
-    unknown: UnknownUser = Field(default="popular", description="Response to an unknown user without features.")
-    channels: _Lists = Field(
-        default=None, description="merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
-    )
+    unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
+    channels: Lists | None = Field(default=None, description=_CHANNELS)
+    fields: list[str] = Field(default_factory=list, description=f"{_FIELDS}.")
 
     def to_request(self) -> UserRequest:
         """Returns what the engine is asked for."""
-        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels)
-        inputs = UserInputs(self.features, self.history)
+        options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
+        inputs = UserInputs(self.features, self.history, self.events)
         return UserRequest(self.user_id, inputs, options, self.unknown == "popular")
 
 
@@ -65,25 +85,28 @@ class BatchRequest(Section):
     )
 
 
-class SimilarQuery(BaseModel):
+class _ListQuery(BaseModel):
+    """Parameters of every list that is asked for by a query."""
+
+    k: int = Field(default=DEFAULT_K, description=_K)
+    exclude: list[str] = Field(default_factory=list, description=f"{_EXCLUDE}; may be repeated.")
+    filters: str | None = Field(default=None, description=_FILTERS)
+    fields: list[str] = Field(default_factory=list, description=f"{_FIELDS}; may be repeated.")
+
+
+class SimilarQuery(_ListQuery):
     """Parameters of GET /similar."""
 
-    item_id: str
-    k: int = DEFAULT_K
-    exclude: list[str] = Field(default_factory=list, description="Items to leave out of the list; may be repeated.")
-    filters: str | None = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
+    item_id: str = Field(description="An item of the bundle.")
 
 
-class RecallQuery(BaseModel):
+class RecallQuery(_ListQuery):
     """Parameters of GET /recall."""
 
-    user_id: str
-    k: int = DEFAULT_K
-    exclude: list[str] = Field(default_factory=list, description="Items to leave out of the list; may be repeated.")
-    exclude_history: bool = False
-    filters: str | None = Field(default=None, description="JSON, as `filters` of the body of POST /recall.")
-    unknown: UnknownUser = "popular"
-    channels: _Lists = None
+    user_id: str = Field(description="A stored user, or any other one.")
+    exclude_history: bool = Field(default=False, description=_EXCLUDE_HISTORY)
+    unknown: UnknownUser = Field(default="popular", description=_UNKNOWN)
+    channels: Lists | None = Field(default=None, description=_CHANNELS)
 
 
 def parse_recall_query(query: bytes) -> UserRequest:
@@ -93,14 +116,15 @@ def parse_recall_query(query: bytes) -> UserRequest:
         InputError: a parameter is missing or has another form, or `filters` is not JSON.
     """
     asked = _parse_query(RecallQuery, query)
-    options = ListOptions(asked.k, asked.exclude, _parse_filters(asked.filters), asked.exclude_history, asked.channels)
+    filters = _parse_filters(asked.filters)
+    options = ListOptions(asked.k, asked.exclude, filters, asked.exclude_history, asked.channels, asked.fields)
     return UserRequest(asked.user_id, options=options, is_popular_for_unknown=asked.unknown == "popular")
 
 
 def parse_similar_query(query: bytes) -> tuple[str, ListOptions]:
     """Returns the item and the options of GET /similar; errors as `parse_recall_query`."""
     asked = _parse_query(SimilarQuery, query)
-    return asked.item_id, ListOptions(asked.k, asked.exclude, _parse_filters(asked.filters))
+    return asked.item_id, ListOptions(asked.k, asked.exclude, _parse_filters(asked.filters), fields=asked.fields)
 
 
 def parse_recall_body(body: bytes, limits: ServiceLimits) -> UserRequest:
@@ -164,7 +188,7 @@ def _parse_body(body: bytes, limits: ServiceLimits) -> Any:
 def _parse_query(model: type[Query], query: bytes) -> Query:
     given: dict[str, Any] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name == "exclude":
+        if name in ("exclude", "fields"):
             given.setdefault(name, []).append(value)
         else:
             given[name] = value
@@ -209,9 +233,9 @@ def _size_faults(content: Any, body: str, limits: ServiceLimits) -> Iterator[Fau
         length, key = limits.max_list_length, "max_list_length"
         if name == "exclude":
             length, key = limits.max_excluded, "max_excluded"
-        if name == "history" and isinstance(value, dict) and len(value) <= length:
-            yield from _check_container(value, f"{body}.history", 2, length, key, limits)
-            entries = [(f"{body}.history.{inner[:40]}", own, 3) for inner, own in value.items()]
+        if name in ("history", "events") and isinstance(value, dict) and len(value) <= length:
+            yield from _check_container(value, f"{body}.{name}", 2, length, key, limits)
+            entries = [(f"{body}.{name}.{inner[:40]}", own, 3) for inner, own in value.items()]
             length, key = limits.max_history_length, "max_history_length"
         else:
             entries = [(f"{body}.{name[:40]}", value, 2)]

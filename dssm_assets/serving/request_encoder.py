@@ -2,19 +2,22 @@
 
 An input that a request lacks is missing, as a null in a table is. A context feature without any of its inputs is missing
 too, as in the stored vectors, which are computed without a context; with its inputs, the vector is one of this request.
+Of a stored user, what a request does not send is as stored: all user features if it sends none of their inputs, the history if it
+sends no other one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import PoolingKind
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.expressions import SEQUENCE, Kind
@@ -27,6 +30,7 @@ from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerI
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.serving.stored_users import StoredUsers
 
 
 @dataclass(frozen=True)
@@ -37,48 +41,78 @@ class UserInputs:
         features: input name -> value, `{"age": "25-34"}` for `user:age`.
         history: input name -> list, all of one length, oldest item first: item_ids, event_times_ms, and the other inputs of
             the sequence features of fg.json. For those, a name here overrides the same name in `features`.
+        events: the same of events that are added to the stored history; without it, they are the history.
+        row: of the stored user in the bundle, -1 of one who is not stored.
     """
 
     features: Mapping[str, Any] = field(default_factory=dict)
     history: Mapping[str, Any] = field(default_factory=dict)
+    events: Mapping[str, Any] = field(default_factory=dict)
+    row: int = -1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the request sends nothing about the user."""
+        return not (self.features or self.history or self.events)
 
 
 NO_INPUTS: Final = UserInputs()
 
 
+class EncodedUser(NamedTuple):
+    """The tower's input of a request, one row.
+
+    Attributes:
+        rows: the input.
+        ignored: names of the request that no feature reads.
+        replaced: which of `features` and `history` are not the stored ones, of a stored user.
+    """
+
+    rows: TowerInput
+    ignored: tuple[str, ...]
+    replaced: tuple[str, ...]
+
+
 class RequestEncoder:
     """Computes the user tower's input for requests."""
 
-    def __init__(self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec) -> None:
-        self._generator, self._spec = generator, spec
+    def __init__(
+        self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
+    ) -> None:
+        """Takes what the model was trained with, and the stored inputs of users, None where a bundle has none."""
+        self._generator, self._spec, self._stored = generator, spec, stored
         own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._features = own
         self._indexed_features = _indexed(bucketizer, own)
         self._indexed_history = _indexed(bucketizer, spec.sequences)
-        self._has_history = bool(spec.sequences)
+        self.has_history = bool(spec.sequences)
         self._timed = [view.pooling for view in spec.history_views if make_pooling(view.pooling).needs_times]
-        sides = [generator.spec.features_of_side(side) for side in ("user", "context")]
-        inputs = [name for features in sides for feature in features for name in feature.inputs]
-        sequences = generator.spec.sequence_features if self._has_history else ()
-        inputs += [name for feature in sequences for name in _sequence_inputs(feature)]
-        self.inputs: tuple[str, ...] = tuple(dict.fromkeys(inputs))
+        user, context = (
+            [name for feature in generator.spec.features_of_side(side) for name in feature.inputs]
+            for side in ("user", "context")
+        )
+        sequences = generator.spec.sequence_features if self.has_history else ()
+        history = [name for feature in sequences for name in _sequence_inputs(feature)]
+        self.inputs: tuple[str, ...] = tuple(dict.fromkeys([*user, *context, *history]))
+        self._user_inputs, self._history_inputs = frozenset(user), frozenset(history)
 
-    def encode_each(self, inputs: Sequence[UserInputs]) -> list[tuple[TowerInput, tuple[str, ...]] | Exception]:
-        """Returns the tower's input of each request, one row, and the names in it that no feature reads.
+    def encode_each(self, inputs: Sequence[UserInputs]) -> list[EncodedUser | Exception]:
+        """Returns the tower's input of each request.
 
-        In their place the error of a request with inputs that cannot be used, or without any input of a feature.
+        In its place the error of a request with inputs that cannot be used, or without any input of a feature.
         Requests with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
         """
-        encoded: list[tuple[TowerInput, tuple[str, ...]] | Exception] = [InputError([])] * len(inputs)
+        encoded: list[EncodedUser | Exception] = [InputError([])] * len(inputs)
         alike: dict[Any, list[int]] = {}
         for number, one in enumerate(inputs):
-            alike.setdefault((frozenset(one.features), frozenset(one.history)), []).append(number)
+            names = (frozenset(part) for part in (one.features, one.history, one.events))
+            alike.setdefault((*names, one.row >= 0), []).append(number)
         for numbers in alike.values():
             try:
-                ignored = self._find_ignored(inputs[numbers[0]])
-                rows = self._encode_rows([inputs[number] for number in numbers])
+                ignored, replaced = self._find_ignored(inputs[numbers[0]]), self._find_replaced(inputs[numbers[0]])
+                rows = self._encode_rows([inputs[number] for number in numbers], replaced)
                 for place, number in enumerate(numbers):
-                    encoded[number] = slice_rows(rows, place, place + 1), ignored
+                    encoded[number] = EncodedUser(slice_rows(rows, place, place + 1), ignored, replaced)
             except Exception as error:
                 if len(numbers) == 1:
                     encoded[numbers[0]] = error
@@ -93,8 +127,8 @@ class RequestEncoder:
         Raises:
             InputError: none of the names is an input.
         """
-        known = {*self.inputs, col.EVENT_TIMES_MS} if self._has_history else set(self.inputs)
-        names = [*inputs.features, *inputs.history]
+        known = {*self.inputs, col.EVENT_TIMES_MS} if self.has_history else set(self.inputs)
+        names = [*inputs.features, *inputs.history, *inputs.events]
         ignored = tuple(dict.fromkeys(name for name in names if name not in known))
         if len(ignored) == len(dict.fromkeys(names)):
             expected = f"at least one of: {', '.join(self.inputs)}"
@@ -104,23 +138,39 @@ class RequestEncoder:
             )
         return ignored
 
-    def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
-        """Returns a row per request; all have values for the same names."""
+    def _find_replaced(self, inputs: UserInputs) -> tuple[str, ...]:
+        """Returns which parts of the stored user's input are not the stored ones; none of a user who is not stored."""
+        if inputs.row < 0:
+            return ()
+        sends = {
+            "features": not self._user_inputs.isdisjoint(inputs.features),
+            "history": bool(inputs.history) or not self._history_inputs.isdisjoint(inputs.features),
+        }
+        return tuple(name for name, is_sent in sends.items() if is_sent or self._stored is None)
+
+    def _encode_rows(self, requests: Sequence[UserInputs], replaced: Sequence[str]) -> TowerInput:
+        """Returns a row per request; all have values for the same names, all or none of them are stored."""
         faults: list[Fault] = []
         rows = TowerInput(np.zeros((len(requests), 0), np.int64))
+        users = [one.row for one in requests]
+        stored = self._stored if users[0] >= 0 else None
         try:
-            rows = self._encode_features([one.features for one in requests])
+            known = {} if stored is None or "features" in replaced else stored.features(users)
+            rows = self._encode_features([one.features for one in requests], known)
         except SchemaError as error:
             faults += error.faults
-        if self._has_history:
+        if self.has_history:
+            known_events = None if stored is None or "history" in replaced else stored.history(users)
+            lists = [{**one.features, **one.history, **one.events} for one in requests]
             try:
-                rows = self._encode_history([{**one.features, **one.history} for one in requests]).join(rows)
+                rows = self._encode_history(lists, known_events).join(rows)
             except InputError as error:
                 faults += error.faults
         InputError.raise_if(faults)
         return rows
 
-    def _encode_features(self, requests: Sequence[Mapping[str, Any]]) -> TowerInput:
+    def _encode_features(self, requests: Sequence[Mapping[str, Any]], known: Mapping[str, pa.Array]) -> TowerInput:
+        """Returns a row per request; `known` are columns of user features that are indices already."""
         user, context = (self._generator.spec.features_of_side(side) for side in ("user", "context"))
         names = list(requests[0])
         has_inputs = {feature.name: any(name in names for name in feature.inputs) for feature in context}
@@ -132,29 +182,42 @@ class RequestEncoder:
             columns |= dict(zip(encoded.column_names, encoded.columns, strict=True))
         for feature in context:
             columns |= {} if has_inputs[feature.name] else _missing_feature(feature, len(requests))
-        indices = self._indexed_features.to_indices(pa.table(columns), "request")
+        indices = {**self._indexed_features.to_indices(pa.table(columns), "request"), **known}
         return SideReader(pa.table(indices), "request", self._features).read(np.arange(len(requests)))
 
-    def _encode_history(self, requests: Sequence[Mapping[str, Any]]) -> HistoryInput:
+    def _encode_history(
+        self, requests: Sequence[Mapping[str, Any]], known: tuple[IntArray, list[pa.Array], IntArray] | None
+    ) -> HistoryInput:
+        """Returns a row per request; `known` are the events that the requests' are added to, as of `StoredUsers.history`."""
         features = self._generator.spec.sequence_features
         filled = [_fill_history(request, features) for request in requests]
         table = request_rows(filled, _columns(features, list(filled[0])))
         encoded = self._generator.encode(table, SEQUENCE, is_whole=True)
         lists = {name: ragged.combine_chunks(encoded.column(name)) for name in self._indexed_history.names}
         lengths = {name: ragged.list_lengths(values).tolist() for name, values in lists.items()}
-        times, starts = [], [0]
+        before, stored_values, stored_bounds = known or (np.empty(0, np.int64), [], np.zeros(len(requests) + 1, np.int64))
+        times, places, starts, count = [], [], [0], len(before)
         for row, request in enumerate(requests):
             given = request.get(col.EVENT_TIMES_MS)
             length = _common_length({name: counts[row] for name, counts in lengths.items()}, given)
-            times.append(self._timestamps(given, length))
-            starts.append(starts[-1] + length)
-        order = pa.array(
-            np.concatenate([first + np.argsort(own, kind="stable") for first, own in zip(starts, times, strict=False)])
-        )
-        columns = {name: values.flatten().take(order) for name, values in lists.items()}
+            own, first = self._timestamps(given, length), int(stored_bounds[row])
+            stored_times = before[first : stored_bounds[row + 1]]
+            if given is None and len(stored_times):
+                own += stored_times[-1]  # newer than all that is stored
+            joined = np.concatenate([stored_times, own])
+            order = np.argsort(joined, kind="stable")
+            times.append(joined[order])
+            places.append(np.concatenate([first + np.arange(len(stored_times)), count + np.arange(length)])[order])
+            starts.append(starts[-1] + len(order))
+            count += length
+        order = pa.array(np.concatenate(places))
+        columns = {name: values.flatten() for name, values in lists.items()}
+        sent = self._indexed_history.to_indices(pa.table(columns), "request, history")
+        if stored_values:
+            sent = {name: pa.concat_arrays([old, new]) for old, (name, new) in zip(stored_values, sent.items(), strict=True)}
         events = {
-            col.EVENT_TIME_MS: pa.array(np.concatenate([np.sort(own) for own in times])),
-            **self._indexed_history.to_indices(pa.table(columns), "request, history"),
+            col.EVENT_TIME_MS: pa.array(np.concatenate(times)),
+            **{name: values.take(order) for name, values in sent.items()},
         }
         bounds = np.array(starts, np.int64)
         return HistoryReader(pa.table(events), self._spec).read(bounds[:-1], bounds[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,25 @@ from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layo
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.request_encoder import RequestEncoder, UserInputs
+from dssm_assets.serving.stored_users import StoredUsers
 from dssm_assets.storage.onnx_session import open_session
 
 Vector = npt.NDArray[np.float32]
 
 
+class UserVector(NamedTuple):
+    """The vector of a user, float32 [D] ([K, D] for K interests); `ignored` and `replaced` as of `EncodedUser`."""
+
+    vector: Vector
+    ignored: tuple[str, ...]
+    replaced: tuple[str, ...]
+
+
 class UserTower:
     """Computes vectors of users from their features. Safe for any number of threads."""
 
-    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any) -> None:
-        self._encoder, self._layout, self._session = encoder, layout, session
+    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any, stored: StoredUsers | None) -> None:
+        self._encoder, self._layout, self._session, self.stored = encoder, layout, session, stored
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
@@ -55,24 +64,29 @@ class UserTower:
             got = ", ".join(sorted(model_inputs ^ set(layout.input_names)))
             message = f"bundle {bundle.bundle_id}: user_tower.onnx and towers.json differ in the inputs {got}"
             raise StorageError(f"{message}. To fix: publish the bundle again")
-        return cls(RequestEncoder(generator, bucketizer, spec), layout, session)
+        stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
+        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session, stored)
 
-    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[tuple[Vector, tuple[str, ...]] | Exception]:
-        """Returns the vector of each user, float32 [D] ([K, D] for K interests), and the names of the request that no feature reads.
+    @property
+    def reads_history(self) -> bool:
+        """Whether vectors depend on the history."""
+        return self._encoder.has_history
 
-        In their place the error of a user some of whose inputs cannot be used: it names them all. Features are encoded together.
+    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[UserVector | Exception]:
+        """Returns the vector of each user.
+
+        In its place the error of a user some of whose inputs cannot be used: it names them all. Features are encoded together.
         """
-        computed: list[tuple[Vector, tuple[str, ...]] | Exception] = []
+        computed: list[UserVector | Exception] = []
         for one in self._encoder.encode_each(inputs):
             if isinstance(one, Exception):
                 computed.append(one)
                 continue
-            row, ignored = one
             # Row by row: a matrix product would round one row differently from the same row among others.
-            (vectors,) = self._session.run([OUTPUT], self._layout.feed(row))
+            (vectors,) = self._session.run([OUTPUT], self._layout.feed(one.rows))
             vector: Vector = vectors[0]
             if np.isfinite(vector).all():
-                computed.append((vector, ignored))
+                computed.append(UserVector(vector, one.ignored, one.replaced))
             else:
                 remedy = "look for extreme values among the inputs"
                 computed.append(InputError(Fault("request, features", "a finite vector", "NaN or infinity", remedy)))

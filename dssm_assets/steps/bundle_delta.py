@@ -50,6 +50,7 @@ from dssm_assets.core.retrieval.index_update import update_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import history_from_tables
 from dssm_assets.core.serving.golden import choose_rows
+from dssm_assets.core.serving.user_inputs import list_user_inputs
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.steps.feature_config import indexed_features
@@ -459,9 +460,8 @@ class _Delta:
         """Writes the vectors of users, those that have changed from their whole history up to now."""
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
-        found = np.concatenate(
-            [self._user_vectors(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
-        )
+        parts = [self._user_vectors(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
+        found = np.concatenate([vectors for vectors, _ in parts])
         check_vectors("user", users.ids, found)
         stored = base.table(BundleFile.USER_VECTORS)
         ids = pa.concat_arrays([base.user_ids, users.ids.filter(pa.array(users.is_new))])
@@ -470,9 +470,13 @@ class _Delta:
         vectors[users.rows] = found
         lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         write_arrow_table(self._folder / BundleFile.USER_VECTORS, pa.table([ids, lists], schema=stored.schema))
+        if base.has_file(BundleFile.USER_INPUTS):
+            rows, inputs = base.table(BundleFile.USER_INPUTS), pa.Table.from_batches([inputs for _, inputs in parts])
+            changed = _replace_rows(rows, users, inputs.cast(rows.schema))
+            write_arrow(self._folder / BundleFile.USER_INPUTS, rows.schema, changed)
 
-    def _user_vectors(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> Vectors:
-        """Returns the stored vectors of some of the users; their histories are in memory."""
+    def _user_vectors(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> tuple[Vectors, pa.RecordBatch]:
+        """Returns the stored vectors and inputs of some of the users; their histories are in memory."""
         base, fresh = self._base, self._fresh.workspace
         ids, sub_features = users.ids[part], indexed_features(base.bucketizer, "sequence").names
         names = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *sub_features}
@@ -480,13 +484,16 @@ class _Delta:
         rows = [read_rows_of_users(fresh, day, [one.name for one in day.columns if one.name in names], ids) for day in days]
         history = history_from_tables(rows, corpus, base.bucketizer.bucketize, features=sub_features)
         places = history.users.lookup(ids)
-        bounds = [np.where(places >= 0, bound[places] if len(bound) else 0, 0) for bound in (history.starts, history.ends)]
+        starts, ends = (
+            np.where(places >= 0, bound[places] if len(bound) else 0, 0) for bound in (history.starts, history.ends)
+        )
         inference = UserInference(base.towers, history.to_tables()[0], as_of_ms=now_ms, batch_size=BATCH_ROWS)
         encoded = users.encoded.slice(part.start, len(ids))
         features = encoded.select([])
         for name, column in indexed_features(base.bucketizer, "user").to_indices(encoded, "user_table, encoded").items():
             features = features.append_column(name, column)
-        return pack_user_vectors(inference.vectors(features, *bounds), base.spec)
+        vectors = pack_user_vectors(inference.vectors(features, starts, ends), base.spec)
+        return vectors, list_user_inputs(features, history, starts, ends, base.spec)
 
     def _write_channels(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
         """Writes own items of users that have changed, rows without neighbours and events for new items, and the moment."""
@@ -502,28 +509,35 @@ class _Delta:
             write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, [*stored.to_batches(), *added.to_batches()])
         if len(users.ids):
             own = base.table(BundleFile.OWN_ITEMS)
-            write_arrow(folder / BundleFile.OWN_ITEMS, own.schema, self._own_items(own, users, corpus))
+            write_arrow(
+                folder / BundleFile.OWN_ITEMS, own.schema, _replace_rows(own, users, self._own_items(own, users, corpus))
+            )
         content = json.loads((base.folder / BundleFile.CHANNELS).read_bytes())
         if now_ms > content["now_ms"]:
             content["now_ms"] = now_ms
             (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def _own_items(self, own: pa.Table, users: _Entities, corpus: IdIndex) -> Iterator[pa.RecordBatch]:
-        """Yields a row per user: as stored, or with the events of the fresh days added."""
+    def _own_items(self, own: pa.Table, users: _Entities, corpus: IdIndex) -> pa.Table:
+        """Returns a row per user that has changed: as stored, with the events of the fresh days added."""
         old = pa.array(users.rows[~users.is_new])
         earlier = _interactions(own.take(old).combine_chunks(), ~users.is_new, len(corpus))
         merged = read_interactions_of_users(self._fresh.workspace, self._fresh.history, users.ids, corpus, earlier)
-        columns = list_own_items(merged)
-        place = np.full(own.num_rows, -1, np.int64)
-        place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
-        start = 0
-        for batch in own.to_batches():
-            replaced = place[start : start + batch.num_rows]
-            start += batch.num_rows
-            wanted = np.where(replaced < 0, np.arange(batch.num_rows), batch.num_rows + np.cumsum(replaced >= 0) - 1)
-            added = columns.take(pa.array(replaced[replaced >= 0]))
-            yield from pa.Table.from_batches([batch, added]).combine_chunks().take(pa.array(wanted)).to_batches()
-        yield columns.take(pa.array(np.flatnonzero(users.is_new)))
+        return pa.Table.from_batches([list_own_items(merged)])
+
+
+def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of all users, of which some have changed: a row each in the order of `users`; those of new ones come last."""
+    place = np.full(stored.num_rows, -1, np.int64)
+    place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
+    start = 0
+    for batch in stored.to_batches():
+        replaced = place[start : start + batch.num_rows]
+        start += batch.num_rows
+        wanted = np.where(replaced < 0, np.arange(batch.num_rows), batch.num_rows + np.cumsum(replaced >= 0) - 1)
+        added = changed.take(pa.array(replaced[replaced >= 0]))
+        both = pa.concat_tables([pa.Table.from_batches([batch]), added])
+        yield from both.combine_chunks().take(pa.array(wanted)).to_batches()
+    yield from changed.take(pa.array(np.flatnonzero(users.is_new))).combine_chunks().to_batches()
 
 
 def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequence[str]) -> ibis.Table:

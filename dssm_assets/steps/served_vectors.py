@@ -6,6 +6,7 @@ The vectors of the evaluation use features as of the day before the evaluation d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from dssm_assets.core.retrieval.item_filter import comparable_column
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.serving.golden import choose_rows, golden_contexts
+from dssm_assets.core.serving.user_inputs import list_user_inputs
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes
@@ -39,7 +41,7 @@ from dssm_assets.steps.vectors import (
     with_group_codes,
 )
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
-from dssm_assets.storage.local_files import write_arrow, write_arrow_table
+from dssm_assets.storage.local_files import arrow_writer, write_arrow, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES = ("user_features_fg", "item_features_fg", "user_history_fg")
@@ -272,7 +274,7 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
 
 
 def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, folder: Path) -> BundleUsers:
-    """Writes user_vectors.arrow, with rows in the order of user_features_fg.
+    """Writes user_vectors.arrow and user_inputs.arrow, with rows in the order of user_features_fg.
 
     Raises:
         InputError: there are no users, or their ids or vectors cannot be searched.
@@ -288,9 +290,13 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
     id_type = _bundle_ids(pa.array([], stored_type), "user").type
     schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), width))])
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        start = 0
+    def batches(stack: ExitStack) -> Iterator[pa.RecordBatch]:
+        start, writer = 0, None
         for ids, features, vectors in _user_batches(workspace, inputs, history, events):
+            starts, ends = (features.column(name).to_numpy() for name in (_START, _END))
+            stored = list_user_inputs(features.drop_columns([_START, _END]), history, starts, ends, spec)
+            writer = writer or stack.enter_context(arrow_writer(folder / BundleFile.USER_INPUTS, stored.schema))
+            writer.write_batch(stored)
             batch = pa.RecordBatch.from_arrays([ids, _to_lists(vectors)], schema=schema)
             structure.check_rows(batch.column(0), batch.column(1))
             golden.pick(features, start)
@@ -298,7 +304,8 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
             start += batch.num_rows
             yield batch
 
-    count = write_arrow(folder / BundleFile.USER_VECTORS, schema, batches())
+    with ExitStack() as stack:
+        count = write_arrow(folder / BundleFile.USER_VECTORS, schema, batches(stack))
     _check_structure("user", structure.report())
     sample = combine_chunks(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
     return BundleUsers(count, sample, _golden_users(golden.table(), events, spec, workspace.config.seed))

@@ -125,10 +125,17 @@ def _write_through(handle: int, chunks: Iterable[bytes | memoryview]) -> None:
         os.fsync(handle)
 
 
+@contextmanager
+def arrow_writer(path: Path, schema: pa.Schema) -> Iterator[Any]:
+    """Yields a writer of record batches to an uncompressed Arrow IPC file."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        yield writer
+
+
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
     """Writes an uncompressed Arrow IPC file, one batch in memory at a time; returns its number of rows."""
     rows = 0
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with arrow_writer(path, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows

@@ -31,6 +31,8 @@ requests = st.fixed_dictionaries(
         "user_id": values,
         "features": inputs | values,
         "history": histories | values,
+        "events": histories | values,
+        "fields": st.lists(leaves, max_size=2) | values,
         "k": st.integers(-1, 30) | leaves,
         "exclude": st.lists(leaves, max_size=5) | values,
         "unknown": st.sampled_from(["popular", "404"]) | values,

@@ -5,8 +5,13 @@
     popular  n2 9, n0 5, n3 2
 
 The user tower sums the embedding of city (x (1, 0), y (0, 1), any other (-1, -1)), the weighted mean of tags
-(p (0.5, 0), q (0, 0.5)), the embedding of page (home (0, 2)), the mean of the history's items (their own vectors), the mean
+(p (0.5, 0), q (0, 0.5)), the embedding of page (home (0, 2)), the mean of the history's last two items (their own vectors), the mean
 of their brands (b (0, -1)), and (0, 0.25) if the history is empty.
+
+`write_bundle(..., has_channels=True)` adds what merged lists need, and `stores_inputs=True` what is stored of the users' inputs:
+
+    u  city x, no tags    n0 at 1000, n1 at 2000 ms      v  city y, tag q    no events
+    neighbours  n0 and n1, n2 and n3
 
 Belongs here: what several test modules need of that bundle. Does not belong here: expectations.
 """
@@ -32,6 +37,14 @@ from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving.hand_tower import BAGS, DIMS, ITEMS, SINGLES, TABLES, user_tower
 
 USERS = {"u": (1.0, 0.0), "v": (0.0, 1.0)}
+NOW_MS = 86_400_000
+SIGNALS = {
+    "vectors": {"rank": 0.5, "similarity": 0.5},
+    "own_history": {"is_own": 1.0, "own_events": 0.5, "own_age": -0.25, "item_repeats": 0.5},
+    "item_to_item": {"rank": 0.25},
+    "recent_popularity": {"window_events": 0.25, "recent_events": 0.0, "history_events": 0.0},
+}
+"""Channel -> signal -> weight of it in merged lists."""
 POPULAR = {"n2": 9, "n0": 5, "n3": 2}
 FG: dict[str, Any] = {
     "features": [
@@ -75,10 +88,13 @@ def write_bundle(
     users: Mapping[Any, Sequence[float]] = USERS,
     half_life_days: float | None = None,
     item_columns: pa.Table | None = None,
+    has_channels: bool = False,
+    stores_inputs: bool = False,
     is_current: bool = True,
     **manifest: Any,
 ) -> Path:
     """Writes a bundle with more manifest keys and, if is_current, makes it the current one; returns its folder."""
+    more = (_channel_files() if has_channels else {}) | ({"user_inputs.arrow": _user_inputs()} if stores_inputs else {})
     item_vectors, user_vectors = (np.array(list(part.values()), np.float32) for part in (items, users))
     index = faiss.IndexFlatIP(item_vectors.shape[1])
     index.add(item_vectors)
@@ -94,6 +110,7 @@ def write_bundle(
         index=index,
         half_life_days=half_life_days,
         item_columns=item_columns,
+        more=more,
         **manifest,
     )
     if is_current:
@@ -113,9 +130,10 @@ def write_files(
     index: faiss.Index,
     half_life_days: float | None = None,
     item_columns: pa.Table | None = None,
+    more: Mapping[str, Any] | None = None,
     **manifest: Any,
 ) -> Path:
-    """Writes the files of a bundle and its manifest; the user tower fills dimensions beyond the second with zeros.
+    """Writes the files of a bundle, also `more` (tables, or JSON content), and its manifest; the user tower fills dimensions beyond the second with zeros.
 
     Returns its folder, whose name is the id.
     """
@@ -130,6 +148,11 @@ def write_files(
     _arrow(folder / "popular_items.arrow", popular)
     if item_columns is not None:
         _arrow(folder / "item_columns.arrow", item_columns)
+    for name, content in (more or {}).items():
+        if isinstance(content, pa.Table):
+            _arrow(folder / name, content)
+        else:
+            (folder / name).write_text(json.dumps(content))
     (folder / "fg.json").write_text(json.dumps(FG))
     pq.write_table(_feature_config(), folder / "feature_config.parquet")
     pq.write_table(CATEGORY_COUNTS.empty_table(), folder / "feature_counts.parquet")
@@ -195,6 +218,49 @@ def tower_spec(half_life_days: float | None = None, dims: int = DIMS) -> dict[st
         "history_length": 2,
         "history_half_life_days": half_life_days,
     }
+
+
+def _channel_files() -> dict[str, Any]:
+    names = ("list_name", "channel", "signal", "other_channel", "other_signal", "weight")
+    rows = [("merged", "intercept", "intercept", "", "", -7.0)]
+    rows += [
+        ("merged", channel, signal, "", "", weight) for channel, part in SIGNALS.items() for signal, weight in part.items()
+    ]
+    items = {
+        "window_events": pa.array([5, 0, 9, 2], pa.int64()),
+        "recent_events": pa.array([1, 0, 3, 2], pa.int64()),
+        "history_events": pa.array([5, 0, 9, 2], pa.int64()),
+        "window_users": pa.array([2, 0, 3, 2], pa.int64()),
+        "neighbors": pa.array([[1], [0], [3], [2]], pa.large_list(pa.int32())),
+        "similarities": pa.array([[0.5]] * 4, pa.large_list(pa.float64())),
+    }
+    own = {
+        "item_rows": pa.array([[0, 1], []], pa.large_list(pa.int32())),
+        "counts": pa.array([[1, 1], []], pa.large_list(pa.int32())),
+        "last_times_ms": pa.array([[1000, 2000], []], pa.large_list(pa.int64())),
+    }
+    depths = {"vectors": 4, "own_history": 4, "item_to_item": 2, "recent_popularity": 2}
+    weights = [dict(zip(names, row, strict=True)) for row in rows]
+    return {
+        "channels.json": {"version": 3, "now_ms": NOW_MS, "depths": depths, "weights": weights},
+        "item_channels.arrow": pa.table(items),
+        "own_items.arrow": pa.table(own),
+    }
+
+
+def _user_inputs() -> pa.Table:
+    indices, times = pa.large_list(pa.int32()), pa.large_list(pa.int64())
+    return pa.table(
+        {
+            "city": pa.array([2, 3], pa.int32()),
+            "tags": pa.array([[], [3]], pa.list_(pa.int32())),
+            "tags__weights": pa.array([[], [1.0]], pa.list_(pa.float32())),
+            "history/item_rows": pa.array([[0, 1], []], indices),
+            "history/event_times_ms": pa.array([[1000, 2000], []], times),
+            "history/history__item": pa.array([[2, 3], []], indices),
+            "history/history__brand": pa.array([[0, 0], []], indices),
+        }
+    )
 
 
 def _feature_config() -> pa.Table:

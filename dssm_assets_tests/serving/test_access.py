@@ -46,7 +46,7 @@ def test_lists_need_a_key_and_health_does_not(root):
         assert client.get("/health")[0] == 200
         assert client.get("/ready") == (200, {"is_ready": True})
         assert client.get("/metrics")[0] == 200
-        assert client.get("/docs")[0] == 401
+        assert client.get("/nowhere")[0] == 401
         client.close()
 
 

@@ -21,6 +21,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.serving.channels import NO_ITEMS
 from dssm_assets.serving.recall_engine import (
     MERGED_AT_ONCE,
     AnswerSource,
@@ -32,6 +33,7 @@ from dssm_assets.serving.recall_engine import (
 )
 from dssm_assets.serving.request_body import parse_recall_body
 from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.serving.stored_users import read_item_events
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.stored_interactions import read_interactions_of_users
@@ -222,11 +224,45 @@ def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
 @pytest.mark.parametrize("history", [{"item_ids": "i1;i2"}, {"item_ids": 5}, {"event_times_ms": {}}])
 def test_history_is_lists(engine, history):
     with pytest.raises(InputError, match="expected a list"):
-        engine.channels.items_of_history(history)
+        read_item_events(history, engine.bundle.items, "history")
 
 
-@pytest.mark.parametrize("times", [[None], [1.5], ["1"], [True]])
+@pytest.mark.parametrize("times", [[None], [1.5], ["1"], [True], [2**63]])
 def test_times_of_a_history_are_integers(engine, times):
     item = engine.bundle.items.ids_at(np.array([0]))[0]
     with pytest.raises(InputError, match="integers"):
-        engine.channels.items_of_history({"item_ids": [item], "event_times_ms": times})
+        read_item_events({"item_ids": [item], "event_times_ms": times}, engine.bundle.items, "history")
+
+
+def test_events_are_added_to_the_items_of_a_user(engine):
+    first, second = engine.bundle.items.ids_at(np.array([0, 1]))
+    sent = {"item_ids": [second, first, "unknown", second], "event_times_ms": [30, 10, 50, 20]}
+    events = read_item_events(sent, engine.bundle.items, "events")
+    once = engine.channels.add_events(NO_ITEMS, events)
+    assert [part.tolist() for part in (once.items, once.counts, once.last_time_ms)] == [[0, 1], [1, 2], [10, 30]]
+    more = read_item_events({"item_ids": [first], "event_times_ms": [5]}, engine.bundle.items, "events")
+    twice = engine.channels.add_events(once, more)
+    assert [part.tolist() for part in (twice.items, twice.counts, twice.last_time_ms)] == [[0, 1], [2, 2], [10, 30]]
+
+
+def test_a_user_of_the_model_with_events_has_the_list_of_the_whole_history(workspace, engine):
+    """The history that the tower reads, 20 events, is shorter than what is stored."""
+    days = [workspace.tables.read(day) for day in find_history_days(workspace, day_before(EVALUATION_DAY, -1))]
+    rows = [row for day in days for row in day.to_pylist() if row["user_id"] == "b1"]
+    stored = {name: [value for row in rows for value in row[name]] for name in ("item_ids", "event_times_ms")}
+    stored["category"] = ["cat_b"] * worlds.BUYS * len(worlds.DAYS)
+    new = {
+        "item_ids": ["a_03", "b_00"],
+        "event_times_ms": [max(stored["event_times_ms"]) + 5, 10**13],
+        "category": ["cat_a", "cat_b"],
+    }
+    whole = {name: values + new[name] for name, values in stored.items()}
+    known = {name: values[-7:] + new[name] for name, values in stored.items()}
+    for lists in Lists:
+        found = [
+            recall_for_request(engine, user_id="b1", inputs=inputs, options=ListOptions(20, lists=lists))
+            for inputs in (UserInputs(history=whole), UserInputs(events=new), UserInputs(events=known))
+        ]
+        (ids, scores, sources), *others = [(one.item_ids, one.scores, one.sources) for one in found]
+        assert others == [(ids, scores, sources)] * 2
+        assert scores != engine.recall_for_user("b1", ListOptions(20, lists=lists)).scores

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
+import urllib.request
 from urllib.parse import quote
 
 import faiss
@@ -63,6 +65,39 @@ def test_similar_and_popular_items_obey_conditions(engine):
     assert engine.similar_items("n2", ListOptions(2, filters={"color": "red"})).item_ids == ["n0"]
     popular = engine.popular_items(ListOptions(filters={"price": {"max": 2}}))
     assert (popular.item_ids, popular.scores) == (["n0", "n1"], [5, 0])
+
+
+def test_lists_carry_chosen_columns(engine):
+    assert engine.recall_for_user("u", ListOptions(3)).fields is None
+    answer = engine.recall_for_user("u", ListOptions(3, fields=["price", "color", "price"]))
+    assert answer.item_ids == ["n0", "n2", "n1"]
+    assert answer.fields == {"price": [1, 3, 2], "color": ["red", "red", "blue"]}
+    assert engine.similar_items("n2", ListOptions(1, fields=["color"])).fields == {"color": ["blue"]}
+    assert engine.popular_items(ListOptions(2, fields=["color"])).fields == {"color": ["red", "red"]}
+
+
+def test_dates_and_numbers_that_are_not_finite_are_as_json_has_them(tmp_path):
+    days = [dt.date(2024, 1, 31), None, None, None]
+    columns = {"day": days, "times": [[dt.datetime(2024, 1, 31, 12)], [], None, None], "price": [float("nan"), 1.5, None, 2.0]}
+    bundles.write_bundle(tmp_path, item_columns=pa.table(columns))
+    answer = RecallEngine.open(str(tmp_path)).popular_items(ListOptions(fields=list(columns)))
+    assert answer.item_ids == ["n2", "n0", "n3", "n1"]
+    day, times, price = answer.fields.values()
+    assert (day, times) == ([None, "2024-01-31", None, None], [None, ["2024-01-31T12:00:00"], None, []])
+    assert price == [None, None, 2.0, 1.5]
+    json.dumps(answer.to_dict(), allow_nan=False)
+
+
+def test_other_columns_are_refused(engine, tmp_path):
+    with pytest.raises(InputError, match=r"fields: expected a column for filters: color, price, got 'title'.*serving\.filters"):
+        engine.popular_items(ListOptions(fields=["color", "title"]))
+    bundles.write_bundle(tmp_path)
+    with pytest.raises(InputError, match=r"fields: expected a column for filters: there is none, got 'color'"):
+        RecallEngine.open(str(tmp_path)).recall_for_user("u", ListOptions(fields=["color"]))
+
+
+def test_popular_items_name_their_source(engine):
+    assert engine.popular_items(ListOptions(2)).sources == [["popular"], ["popular"]]
 
 
 def test_conditions_need_their_column(engine, tmp_path):
@@ -270,15 +305,38 @@ def test_service_takes_conditions(root):
         assert client.get(f"/similar?item_id=n2&filters={text}")[1]["item_ids"] == ["n0"]
         body = {"user_id": "u", "filters": [{"color": "blue"}, {"price": 4}]}
         assert client.send("POST", "/recall", body)[1]["item_ids"] == ["n1", "n3"]
+        status, answer = client.get("/recall?user_id=u&k=2&fields=color&fields=price")
+        assert answer["fields"] == {"color": ["red", "red"], "price": [1, 3]}
+        assert client.get("/similar?item_id=n2&k=1&fields=price")[1]["fields"] == {"price": [2]}
+        body = {"requests": [{"user_id": "u", "k": 1, "fields": ["color"]}, {"fields": ["size", "color"]}]}
+        answers = client.send("POST", "/recall/batch", body)[1]["answers"]
+        assert answers[0]["fields"] == {"color": ["red"]}
+        assert [fault["got"] for fault in answers[1]["faults"]] == ["'size'"]
         status, refused = client.get("/recall?user_id=u&filters={")
         assert (status, refused["faults"][0]["where"]) == (400, "filters.1")
         client.close()
+
+
+def test_chosen_columns_as_arrow(root):
+    body = json.dumps({"requests": [{"user_id": "u", "k": 1, "fields": ["color", "price"]}, {"k": 1}, {"k": 0}]}).encode()
+    with serving(LiveEngine(str(root))) as port:
+        headers = {"Accept": "application/vnd.apache.arrow.stream"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/recall/batch", body, headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            table = pa.ipc.open_stream(answer.read()).read_all()
+    assert table.column("fields.color").to_pylist() == [["red"], None, None]
+    assert table.column("fields.price").to_pylist() == [[1.0], None, None]
+    assert table.schema.field("fields.color").type == pa.list_(pa.string())
 
 
 def test_command_takes_conditions(root, capsys):
     arguments = ["recall", "--bundle", str(root), "--user-id", "u", "--json"]
     assert main([*arguments, "--filters", '{"price": {"max": 1}}']) == 0
     assert json.loads(capsys.readouterr().out)["item_ids"] == ["n0"]
+    assert main([*arguments[:-1], "-k", "1", "--fields", "color", "price"]) == 0
+    assert capsys.readouterr().out.endswith("    1  n0  1  red  1.0\n")
+    assert main([*arguments, "-k", "1", "--fields", "color"]) == 0
+    assert json.loads(capsys.readouterr().out)["fields"] == {"color": ["red"]}
 
 
 class _Bucket(MemoryFileSystem):

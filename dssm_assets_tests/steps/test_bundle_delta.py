@@ -25,7 +25,7 @@ from dssm_assets.core.errors import (
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.bundle_delta import DeltaCounts, publish_delta
 from dssm_assets.steps.features_raw import item_all_feature
@@ -157,6 +157,23 @@ def test_a_user_with_events_of_today_has_the_vector_of_a_request_with_that_histo
     history = {"item_ids": items, "category": ["cat_a"] * len(items)}
     vector = vector_of(engine, UserInputs(features, history))
     np.testing.assert_allclose(PlainBundle(workspace).vectors("user")["a0"], vector, rtol=0, atol=1e-5)
+
+
+def test_events_are_added_to_the_history_of_today(refreshed: tuple[Workspace, DeltaCounts]) -> None:
+    """As for users that have not changed: what is stored of each row is that of its vector."""
+    engine = RecallEngine(Bundle.open(open_bundles(refreshed[0].loaded).root))
+    vectors = PlainBundle(refreshed[0]).vectors("user")
+    new = {"item_ids": ["b_00"], "event_times_ms": [NEXT_MS + 80_000_000], "category": ["cat_b"]}
+    known = {"item_ids": BOUGHT_TODAY[:1], "event_times_ms": [NEXT_MS + 3_600_000], "category": ["cat_a"]}
+    for user in ("a0", "a1", "c0", "c1"):
+        row = engine.bundle.users.find_row(user)
+        stored = vector_of(engine, UserInputs({"hour": None}, row=row))
+        np.testing.assert_allclose(vectors[user], stored, rtol=0, atol=1e-5)
+        assert np.abs(vectors[user] - vector_of(engine, UserInputs(events=new, row=row))).max() > 1e-3
+    options = ListOptions(20)
+    for user, is_known in (("a0", True), ("c0", True), ("a1", False)):
+        answer = recall_for_request(engine, user_id=user, inputs=UserInputs(events=known), options=options)
+        assert (answer.scores == pytest.approx(engine.recall_for_user(user, options).scores, abs=1e-4)) == is_known
 
 
 def test_users_without_events_keep_their_vectors(refreshed: tuple[Workspace, DeltaCounts], served: Path) -> None:

@@ -58,6 +58,7 @@ def test_bundle_has_the_documented_files_and_manifest(served: tuple[Workspace, S
         "own_items.arrow",
         "popular_items.arrow",
         "towers.json",
+        "user_inputs.arrow",
         "user_tower.onnx",
         "user_vectors.arrow",
     ]

@@ -317,7 +317,8 @@ class Serving(Section):
     filters: list[str] = Field(
         default=[],
         max_length=100,
-        description="Columns of item_table that conditions of a request may name; the bundle holds them.",
+        description="Columns of item_table that conditions of a request may name, and that lists may carry (`fields`), such as titles; the "
+        "bundle holds them.",
     )
     delta_minutes: int | None = Field(
         default=None,

@@ -45,7 +45,9 @@ class ServiceLimits(Section):
         le=1_000_000,
         description="Entries of a list or an object in a body, except the lists of the next two keys.",
     )
-    max_history_length: int = Field(default=5000, ge=1, le=1_000_000, description="Entries of each list of `history`.")
+    max_history_length: int = Field(
+        default=5000, ge=1, le=1_000_000, description="Entries of each list of `history` or `events`."
+    )
     max_excluded: int = Field(default=10_000, ge=1, le=100_000, description="Ids of `exclude`.")
     max_faults: int = Field(
         default=20,
