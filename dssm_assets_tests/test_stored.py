@@ -79,12 +79,18 @@ def test_the_towers_of_a_model_are_its_weights(where):
 
 
 def test_recall_answers_from_the_published_bundle(tmp_path_factory, tmp_path):
-    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "published")
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "published", {"serving": {"filters": ["category"]}})
     where = {"config": loaded.path, "home": loaded.home}
     worlds.run_steps(loaded, worlds.PUBLISHED, [EVALUATION_DAY])
     answer = dssm_assets.recall("a0", k=10, channels="vectors", **where)
     assert set(answer.item_ids) == {f"a_{number:02d}" for number in range(10)}
     assert answer.bundle_id.startswith(EVALUATION_DAY)
+    added = dssm_assets.recall("a0", events={"item_ids": ["b_03"], "event_times_ms": [10**13]}, k=20, **where)
+    assert (added.source, added.replaced, len(added.item_ids)) == ("features", (), 20)
+    assert "own_history" in added.sources[added.item_ids.index("b_03")]
+    assert dssm_assets.recall("a0", history={"item_ids": ["b_03"]}, **where).replaced == ("history",)
+    assert dssm_assets.recall("a0", filters={"category": "NOPE"}, **where).item_ids == []
+    assert dssm_assets.recall("a0", k=2, fields=["category"], **where).fields == {"category": ["cat_a"] * 2}
     with pytest.raises(InputError, match="a user or an item, got neither"):
         dssm_assets.recall(**where)
     with pytest.raises(InputError, match="one of: merged, vectors, got 'best'"):

@@ -74,9 +74,12 @@ def test_calls_together_are_answered_as_alone(engine):
 
 def test_features_of_the_same_names_are_encoded_in_one_table(engine, monkeypatch):
     encoder, tables = engine.tower._encoder, []
-    monkeypatch.setattr(
-        encoder, "_encode_rows", lambda rows: tables.append(len(rows)) or type(encoder)._encode_rows(encoder, rows)
-    )
+
+    def encode(rows, replaced):
+        tables.append(len(rows))
+        return type(encoder)._encode_rows(encoder, rows, replaced)
+
+    monkeypatch.setattr(encoder, "_encode_rows", encode)
     engine.tower.compute_vectors([UserInputs({"city": city}) for city in "xyx"] + [UserInputs({"page": "home"})])
     assert tables == [3, 1]
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from dssm_assets.cli import main
 from dssm_assets.commands import recall, serve
 from dssm_assets.core.errors import InputError
 from dssm_assets_tests.serving import bundles
@@ -54,6 +55,19 @@ def test_recall_accepts_features_and_history(run):
     assert run("--features", '{"city": "x", "age": 3}', "-k", "1").startswith(
         "ignored, because no feature reads them: age\n1 items, source features"
     )
+
+
+def test_recall_adds_events_and_says_what_is_replaced(tmp_path, capsys):
+    bundles.write_bundle(tmp_path, stores_inputs=True)
+    arguments = ["recall", "--bundle", str(tmp_path), "--user-id", "u", "-k", "1"]
+    events = '{"item_ids": ["n2"], "event_times_ms": [3000]}'
+    # City and the last two of n0, n1, n2: (1.3, .9), of which n2 has 1.5; of n2 alone (1.6, .8) and n0 1.6.
+    assert main([*arguments, "--events", events]) == 0
+    assert capsys.readouterr().out.endswith("    1  n2  1.5\n")
+    assert main([*arguments, "--history", events]) == 0
+    assert "sent in place of what is stored of the user: history\n" in capsys.readouterr().out
+    assert main([*arguments, "--history", events, "--events", events]) == 1
+    assert "expected one of them, got both" in capsys.readouterr().err
 
 
 def test_recall_falls_back_to_popular_items_and_finds_similar_items(run):

@@ -143,19 +143,22 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
 
 
 def test_docs_describe_the_body_of_a_recall(client):
-    content = client.get("/openapi.json")[1]["paths"]["/recall"]["post"]["requestBody"]["content"]["application/json"]
-    assert set(content["schema"]["properties"]) == {
+    schema = client.get("/openapi.json")[1]
+    content = schema["paths"]["/recall"]["post"]["requestBody"]["content"]["application/json"]
+    assert content == {"schema": {"$ref": "#/components/schemas/RecallRequest"}}
+    assert set(schema["components"]["schemas"]["RecallRequest"]["properties"]) == {
         "user_id",
         "features",
         "history",
+        "events",
         "k",
         "exclude",
         "exclude_history",
         "filters",
         "unknown",
         "channels",
+        "fields",
     }
-    assert "$ref" not in str(content)
 
 
 def test_metrics_have_the_content_type_of_the_prometheus_text_format(port):
