@@ -109,6 +109,8 @@ class ItemConditions:
 
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Returns the columns to answer with, each once, and a fault for each that is not among those for filters."""
+        if not fields:
+            return (), []
         names = tuple(dict.fromkeys(map(str, fields)))
         known = ", ".join(self._columns.column_names) or "there is none"
         unknown = [name for name in names if name not in self._columns.column_names]

@@ -1,7 +1,7 @@
 """Recall from one bundle: for a stored user, for a new user's features, for an item, or the popular items.
 
 Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
-files (`bundle.py`), features of a request (`requests.py`), HTTP (`http.py`).
+files (`bundle.py`), what a request says of its user (`seen_users.py`, `request_encoder.py`), HTTP (`http.py`).
 
 Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Where only
 some items are allowed, the index passes the others by, or every allowed item is compared: where few are, and where the index found
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,10 @@ from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Selection
 from dssm_assets.serving.bundle import Bundle, BundleRoot
-from dssm_assets.serving.channels import FILLED, NO_ITEMS, BundleChannels
+from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
-from dssm_assets.serving.stored_users import NO_EVENTS, ItemEvents, keep_new, read_item_events
+from dssm_assets.serving.seen_users import SeenUser, SeenUsers
 from dssm_assets.serving.user_tower import UserTower, UserVector
 
 DEFAULT_K: Final = 200
@@ -174,6 +174,7 @@ class RecallEngine:
         self._conditions, self.shows_none = ItemConditions(bundle.item_columns), False
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
+        self._users = SeenUsers(bundle, self.tower, self.channels)
 
     @classmethod
     def open(
@@ -215,11 +216,11 @@ class RecallEngine:
         list is the one that its request gets alone. `on_encoded` is called between the two.
         """
         answers: dict[int, RecallAnswer | Exception] = {}
-        seen: dict[int, _Seen] = {}
+        seen: dict[int, SeenUser] = {}
         for number, request in enumerate(requests):
             try:
                 if not request.inputs.is_empty:
-                    seen[number] = self._look_up(request)
+                    seen[number] = self._users.look_up(request.user_id, request.inputs)
             except Exception as error:
                 answers[number] = error
         encoded = [number for number, one in seen.items() if one.needs_tower]
@@ -280,45 +281,7 @@ class RecallEngine:
         scores = bundle.popular_counts[rows].astype(np.float64).tolist()
         return self._make_answer(plan, rows, scores, [[FILLED] for _ in scores])
 
-    def _look_up(self, request: UserRequest) -> _Seen:
-        """Returns what the request sends of its user, next to what is stored; events that are known are left out.
-
-        Raises:
-            InputError: the id or the events are invalid, both history and events are sent, or the bundle stores no histories.
-        """
-        bundle, inputs, stored = self.bundle, request.inputs, self.tower.stored
-        if inputs.history and inputs.events:
-            remedy = "send events to add to what is stored, or history in place of it"
-            raise InputError(Fault("history, events", "one of them", "both", remedy))
-        row = -1 if request.user_id is None else bundle.users.find_row(bundle.users.parse_id(request.user_id, "user_id"))
-        if not inputs.events:
-            return _Seen(replace(inputs, row=row), partial(self._read_own, row, inputs.history), needs_tower=True)
-        if row >= 0 and stored is None and self.tower.reads_history:
-            expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
-            raise InputError(Fault("events", expected, f"bundle {bundle.bundle_id} without", remedy))
-        own = self._read_own(row)
-        known = set(zip(own.items.tolist(), own.last_time_ms.tolist(), strict=True))
-        if row >= 0 and stored is not None:
-            known |= stored.events(row)
-        events = keep_new(inputs.events, read_item_events(inputs.events, bundle.items, "events"), known)
-        new = read_item_events(events, bundle.items, "events")
-        needs_tower = bool(row < 0 or inputs.features or self.tower.reads_history)
-        read_own = partial(self._read_own, row, more=new)
-        return _Seen(replace(inputs, events=events, row=row), read_own, needs_tower)
-
-    def _read_own(self, row: int, history: Mapping[str, Any] = NO_INPUTS.history, more: ItemEvents = NO_EVENTS) -> OwnItems:
-        """Returns a user's items: of the history that was sent, else the stored ones, and of some more events.
-
-        There are none where the bundle has no channels.
-        """
-        if self.channels is None:
-            return NO_ITEMS
-        if history:
-            return self.channels.add_events(NO_ITEMS, read_item_events(history, self.bundle.items, "history"))
-        own = NO_ITEMS if row < 0 else self.channels.own_items(row)
-        return self.channels.add_events(own, more) if more.ids else own
-
-    def _plan(self, request: UserRequest, seen: _Seen | None, found: UserVector | Exception | None) -> _Plan | RecallAnswer:
+    def _plan(self, request: UserRequest, seen: SeenUser | None, found: UserVector | Exception | None) -> _Plan | RecallAnswer:
         """Returns what is to be searched for, or the popular items; `found` is the vector of the inputs, or why there is none."""
         if isinstance(found, Exception):
             raise found
@@ -343,7 +306,9 @@ class RecallEngine:
             self._select(options)
             got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
             raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        return self._plan_list(bundle.user_vectors.vector(row), partial(self._read_own, row), options, AnswerSource.STORED)
+        return self._plan_list(
+            bundle.user_vectors.vector(row), partial(self._users.read_own, row), options, AnswerSource.STORED
+        )
 
     def _plan_list(
         self,
@@ -480,15 +445,6 @@ class _Plan:
         """Returns what plans have in common whose lists are computed together; those of merged lists are about as long."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
         return self.depth, id(self.selection.allowed), merged_depth
-
-
-class _Seen(NamedTuple):
-    """What a request sends of its user, next to what is stored."""
-
-    inputs: UserInputs
-    read_own: Callable[[], OwnItems]
-    needs_tower: bool
-    """Whether the vector is another one than the stored one."""
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:

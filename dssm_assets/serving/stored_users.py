@@ -21,7 +21,7 @@ from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.id_rows import Id, IdRows
 
 Event = tuple[int, int]
-"""Row of an item, -1 of one that the bundle lacks, and time in unix milliseconds."""
+"""Row of an item, and time in unix milliseconds."""
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -56,10 +56,10 @@ class StoredUsers:
         return times.to_numpy(), [values for values, _ in features], offsets
 
     def events(self, row: int) -> set[Event]:
-        """Returns the latest events of a user."""
+        """Returns the latest events of a user, without those on items that the bundle lacks."""
         table = self._rows([row], [ITEM_ROWS, EVENT_TIMES_MS])
         items, times = (column[0].values.to_pylist() for column in table.columns)
-        return set(zip(items, times, strict=True))
+        return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
 
     def _rows(self, rows: Sequence[int], names: list[str]) -> pa.Table:
         # Slices, because `take` would copy all chunks of the file.
