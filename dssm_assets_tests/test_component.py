@@ -207,7 +207,14 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path):
     assert len(listed["assets"]) == len(all_rows()) + 4  # bundle_delta, cleanup, and the host's two
     for asset in ("shop/user_table", "downstream"):  # their days differ, so they share no run
         dg_command(tmp_path, env, "launch", "--assets", asset, "--partition", DAYS[0])
-    assert (tmp_path / ".dssm" / "shop" / "tables" / "user_table" / f"ds={DAYS[0]}").is_dir()
+    tables = tmp_path / ".dssm" / "shop" / "tables"
+    assert (tables / "user_table" / f"ds={DAYS[0]}").is_dir()
+    # From sources alone to the hit rate in one launch, under the project's executor, which starts a process per step.
+    dg_command(tmp_path, env, "launch", "--assets", "shop/total_hit_rate", "--partition", DAYS[-1])
+    assert (tables / "total_hit_rate" / f"ds={DAYS[-1]}").is_dir()
+    with dg.DagsterInstance.from_config(str(tmp_path / "instance")) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey(["shop", "dssm_model"])) == {DAYS[-1]}
+        assert instance.get_materialized_partitions(dg.AssetKey(["shop", "behavior"])) == set(DAYS)
 
 
 @pytest.mark.slow

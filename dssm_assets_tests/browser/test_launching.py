@@ -6,6 +6,7 @@ checks for backfills every 30 seconds.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 import pytest
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.timeout(400)
 ONE_DAY = worlds.DAYS[4]
 RANGE = worlds.DAYS[:3]
 WINDOWS = worlds.DAYS[-3:-1]
+LACKING = {"user_features_fg": worlds.DAYS[4], "positive_sample": worlds.DAYS[5]}
+"""What both windows need, and what is not there when they are launched."""
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 WAIT_SECONDS = 90.0
 
@@ -52,6 +55,8 @@ def test_run_and_two_backfills_are_launched_by_clicking(ui: Ui, processes: Proce
     ui.open("/assets/training_window?view=partitions")
     expect(ui.page.get_by_text("Materialized (1)")).to_be_visible()
     windows = ui.launch("Materialize…", _between(WINDOWS))
+    for table, ds in LACKING.items():
+        shutil.rmtree(processes.home / "tables" / table / f"ds={ds}")
     launched.update(run=run, tables=tables, windows=windows)
     processes.start_daemon()
 
@@ -76,5 +81,8 @@ def test_windowed_assets_take_one_run_per_date(ui: Ui, processes: Processes, lau
     ui.open("/assets/training_window?view=partitions")
     expect(ui.page.get_by_text(f"Materialized ({1 + len(WINDOWS)})")).to_be_visible()
     expect(ui.page.get_by_text("Missing (9)")).to_be_visible()
+    for table, ds in LACKING.items():  # made once, in a run for the window that came first
+        assert (processes.home / "tables" / table / f"ds={ds}" / "_manifest.json").is_file()
+        ui.open_partition(table, ds)
     ui.open("/assets/training_window?view=checks")
     expect(ui.page.get_by_text("window_complete").first).to_be_visible()
