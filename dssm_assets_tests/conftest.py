@@ -108,6 +108,25 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     quick_processes.in_place_of_spawned(monkeypatch)
 
 
+@pytest.fixture
+def forgetting() -> Iterator[None]:
+    """Forgets after the test what its plug-ins registered."""
+    from dssm_assets_tests import own_project
+
+    with own_project.forgetting():
+        yield
+
+
+@pytest.fixture
+def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetting: None) -> Path:
+    """Returns the folder of a project with plug-ins, which is also the current one; its operator is installed (see `own_project.py`)."""
+    from dssm_assets_tests.own_project import copy_project
+
+    sys.path.insert(0, str(copy_project(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the option of CI."""
     parser.addoption(programs.OPTION, action="store_true", help="fail, not skip, where a program to test with is not installed")

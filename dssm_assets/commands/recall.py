@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
@@ -68,22 +68,33 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, and the configuration's section `serving` (None without a configuration)."""
+    """Where the bundles are, and the configuration's section `serving` (None without a configuration) and plug-ins."""
 
     root: str
     options: Mapping[str, Any]
     serving: Serving | None
+    plugins: Sequence[str] = ()
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
-    """Returns the root of the bundles, its options and the settings of a service; prints what named them as the first line."""
+    """Returns the root of the bundles, its options and the settings of a service; prints what named them as the first line.
+
+    Raises:
+        ConfigError: the configuration cannot be loaded, or a plug-in cannot be imported.
+    """
+    from dssm_assets.core.errors import ConfigError
+    from dssm_assets.storage.plugins import import_plugins
+
     if parsed.bundle:
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
+        ConfigError.raise_if(import_plugins(()))
         return BundleLocation(parsed.bundle, {}, None)
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
-    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving)
+    return BundleLocation(
+        serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, loaded.config.plugins
+    )
 
 
 def _recall(parsed: argparse.Namespace) -> int:

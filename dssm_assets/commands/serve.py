@@ -58,6 +58,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         from dssm_assets.serving.live import open_live_engine
         from dssm_assets.serving.server import ServerOptions, run_server
         from dssm_assets.serving.traces import open_tracer
+        from dssm_assets.storage.plugins import with_plugins
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
@@ -66,7 +67,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     location = bundle_location(parsed)
     configured = location.serving or Serving()
     limits = _read_limits(configured.limits, parsed.limit)
-    open_live = partial(
+    open_engine = partial(
         open_live_engine,
         location.root,
         location.options,
@@ -75,6 +76,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
     )
+    open_live = partial(with_plugins, location.plugins, open_engine)
     options = ServerOptions(
         read_keys(parsed.api_key_file) if parsed.api_key_file else (),
         *_read_tls(parsed.tls_certificate, parsed.tls_key),

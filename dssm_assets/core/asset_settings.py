@@ -65,7 +65,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
 
-NOT_READ: Final = frozenset({"name", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"})
+NOT_READ: Final = frozenset({"name", "plugins", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"})
 """Sections that decide nothing about the rows of the assets in READS, except the gate's verdict."""
 
 HOW: Final = frozenset(

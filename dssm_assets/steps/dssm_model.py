@@ -180,6 +180,7 @@ def _new_job(
         state=str(states / state_name),
         plan=settings.plan,
         warm_start=warm,
+        plugins=tuple(workspace.config.plugins),
     )
 
 

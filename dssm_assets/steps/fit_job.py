@@ -64,6 +64,7 @@ class FitJob:
         state: path at which the state of the fit is stored while it runs.
         plan: number of steps, warm-up and decay; None: computed from the training section.
         warm_start: earlier towers to start from.
+        plugins: modules that register what the model section names.
     """
 
     tables: dict[str, str]
@@ -76,6 +77,7 @@ class FitJob:
     state: str
     plan: StepPlan | None = None
     warm_start: WarmFiles | None = None
+    plugins: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -85,7 +87,7 @@ class FitJob:
         fields = json.loads(text)
         warm, plan = fields.pop("warm_start"), fields.pop("plan")
         return cls(
-            **{**fields, "ks": tuple(fields["ks"])},
+            **{**fields, "ks": tuple(fields["ks"]), "plugins": tuple(fields["plugins"])},
             plan=None if plan is None else StepPlan(**plan),
             warm_start=None if warm is None else WarmFiles(**warm),
         )

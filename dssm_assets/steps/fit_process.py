@@ -28,6 +28,7 @@ from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, run_job
 from dssm_assets.storage.local_files import write_atomic
+from dssm_assets.storage.plugins import import_plugins
 
 _PROGRESS_MARK: Final = "dssm-progress "
 _PROGRESS_SECONDS: Final = 1.0
@@ -50,7 +51,11 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "dssm_assets.steps.fit_process", str(job_file), str(out)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    searched = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # as processes of multiprocessing: plug-ins are found again
+    with subprocess.Popen(command, env=searched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         try:
             for line in running.stdout or ():
                 if line.startswith(_PROGRESS_MARK):
@@ -86,6 +91,7 @@ def _run(job: FitJob, out: Path) -> None:
             printed_at = time.perf_counter()
             print(_PROGRESS_MARK + json.dumps(asdict(at)), flush=True)
 
+    ConfigError.raise_if(import_plugins(job.plugins))
     with process_group(Training.model_validate(job.training).device) as ranks:
         if ranks.is_first:
             out.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The configuration file: read, parsed, with its variables filled in."""
+"""The configuration file: read, its plug-ins imported, parsed, with its variables filled in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.storage.plugins import import_plugins
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class LoadedConfig:
     home: Path
     path: Path | None
     fg_folder: Path
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Imports the plug-ins in the process that receives a configuration."""
+        ConfigError.raise_if(import_plugins(state["config"].plugins))
+        self.__dict__.update(state)
 
     def read_fg_file(self, name: str) -> bytes:
         """Returns the content of a file that the feature definitions name, by its path relative to them.
@@ -100,7 +106,8 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
             location starts without loading the feature generator.
 
     Raises:
-        ConfigError: if the file is missing, is not YAML, or has unknown keys or bad values; names all of them.
+        ConfigError: if the file is missing, is not YAML, or has unknown keys, bad values or plug-ins that cannot be imported; names all of
+            them.
     """
     if not path.is_file():
         raise ConfigError(
@@ -113,7 +120,7 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
         raise ConfigError(Fault(f"configuration {path}", "valid YAML in UTF-8", got, "correct the syntax")) from error
     if not isinstance(raw, dict):
         raise ConfigError(Fault(f"configuration {path}", "a mapping", type(raw).__name__, "start with the key `calendar:`"))
-    config = parse_config(raw, where=f"configuration {path.name}")
+    config = _parse(raw, f"configuration {path.name}")
     return complete_config(config, home=home, path=path, checks_features=checks_features)
 
 
@@ -156,7 +163,20 @@ def config_to_json(loaded: LoadedConfig) -> dict[str, Any]:
 def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
     """Returns the configuration from the values of `config_to_json`."""
     path = None if body["path"] is None else Path(body["path"])
-    return LoadedConfig(parse_config(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))
+    return LoadedConfig(_parse(body["config"]), body["fg"], Path(body["home"]), path, Path(body["fg_folder"]))
+
+
+def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
+    """Returns the configuration of a mapping, whose names may be those that plug-ins register."""
+    named = raw.get("plugins")
+    is_valid = isinstance(named, list) and all(isinstance(name, str) for name in named)
+    faults = import_plugins(named if is_valid and named else (), where)
+    try:
+        config = parse_config(raw, where)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from error
+    ConfigError.raise_if(faults)
+    return config
 
 
 def _read_fg(path: Path) -> Mapping[str, Any]:

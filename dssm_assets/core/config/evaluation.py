@@ -10,12 +10,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dssm_assets.core.config.section import Section, check_distinct
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
+from dssm_assets.core.evaluation.baselines.registry import BASELINES, extra_baselines
 from dssm_assets.core.evaluation.scopes import Scope
 
 USER_SIDE: Final = "user:"
-_BASELINES: Final = ", ".join(BASELINE_NAMES)
-_EXTRAS: Final = ", ".join(EXTRA_BASELINES)
 
 
 _Name = TypeVar("_Name", bound=str)
@@ -111,8 +109,8 @@ class Evaluation(Section):
     )
     extra_baselines: list[str] = Field(
         default=[],
-        description=f"Baselines that are fitted in addition, of those with a library of their own: {_EXTRAS} (pip install "
-        "'dssm-assets[als]').",
+        description="Baselines that are fitted in addition: als, which has a library of its own (pip install 'dssm-assets[als]'), and those that "
+        "plug-ins register (core/evaluation/baselines/registry.py).",
     )
     ease_items: int = Field(
         default=3000,
@@ -174,7 +172,7 @@ class Evaluation(Section):
     @field_validator("extra_baselines")
     @classmethod
     def _are_extras(cls, value: list[str]) -> list[str]:
-        return _check_names("extra baselines", value, EXTRA_BASELINES)
+        return _check_names("extra baselines", value, extra_baselines())
 
     @field_validator("segments")
     @classmethod
@@ -203,7 +201,7 @@ class Gate(Section):
     baselines: list[str] | None = Field(
         default=None,
         description="It is compared with the best of these on the day (default: of all baselines of the report; empty: with none). "
-        f"Any of {_BASELINES}.",
+        "Any of popularity, recent_popularity, item_cooccurrence, ease, als, own_history_window, own_history_all, and those that plug-ins register.",
     )
     scopes: list[Scope] = Field(
         default=[Scope.ALL],
@@ -252,7 +250,7 @@ class Gate(Section):
     @field_validator("baselines")
     @classmethod
     def _known(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else _check_names("gate baselines", value, BASELINE_NAMES)
+        return None if value is None else _check_names("gate baselines", value, BASELINES)
 
     @field_validator("scopes")
     @classmethod

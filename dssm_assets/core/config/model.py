@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.section import Section, check_registered
 
 
 class Similarity(StrEnum):
@@ -49,7 +48,12 @@ class PoolingKind(StrEnum):
 class Pooling(Section):
     """One way to pool the history. The poolings of one history share its embeddings."""
 
-    kind: PoolingKind = Field(default=PoolingKind.MEAN, description="How the vectors of the history's items become one.")
+    kind: PoolingKind | str = Field(
+        default=PoolingKind.MEAN,
+        union_mode="left_to_right",
+        description="How the vectors of the history's items become one: a built-in kind, or the name under which a pooling of your own is registered "
+        "(core/models/poolings/registry.py).",
+    )
     length: int = Field(default=50, ge=1, le=5000, description="Number of the user's latest events that are pooled.")
     half_life_days: float | None = Field(
         default=None,
@@ -82,6 +86,15 @@ class Pooling(Section):
         lt=1,
         description="For sequence: fraction of the inputs, attention weights and outputs of layers that are dropped in training.",
     )
+
+    @field_validator("kind")
+    @classmethod
+    def _is_registered(cls, kind: PoolingKind | str) -> PoolingKind | str:
+        if isinstance(kind, PoolingKind):
+            return kind
+        from dssm_assets.core.models.poolings.registry import POOLINGS  # not at the top: it imports this module
+
+        return check_registered("pooling", kind, POOLINGS)
 
 
 class History(StrEnum):
@@ -259,7 +272,12 @@ class Model(Section):
         "0 switches it off, 1 corrects fully.",
     )
     in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
-    sampler: Sampler = Field(default=Sampler.WEIGHTED, description="The distribution that sampled negatives are drawn from.")
+    sampler: Sampler | str = Field(
+        default=Sampler.WEIGHTED,
+        union_mode="left_to_right",
+        description="The distribution that sampled negatives are drawn from: a built-in sampler, or the name under which a sampler of your own is "
+        "registered (core/models/samplers/registry.py).",
+    )
     num_sample: int = Field(
         default=1024,
         ge=0,
@@ -315,14 +333,21 @@ class Model(Section):
 
     @field_validator("loss")
     @classmethod
-    def _check_registered(cls, loss: Loss | str) -> Loss | str:
+    def _has_registered_loss(cls, loss: Loss | str) -> Loss | str:
         if isinstance(loss, Loss):
             return loss
         from dssm_assets.core.models.losses.registry import LOSSES  # not at the top: it imports torch
 
-        if loss not in LOSSES:
-            raise PydanticCustomError("unknown_loss", f"a registered loss: {', '.join(LOSSES)}")
-        return loss
+        return check_registered("loss", loss, LOSSES)
+
+    @field_validator("sampler")
+    @classmethod
+    def _has_registered_sampler(cls, sampler: Sampler | str) -> Sampler | str:
+        if isinstance(sampler, Sampler):
+            return sampler
+        from dssm_assets.core.models.samplers.registry import SAMPLERS  # not at the top: it imports this module
+
+        return check_registered("sampler", sampler, SAMPLERS)
 
     @model_validator(mode="after")
     def _coherent(self) -> Model:

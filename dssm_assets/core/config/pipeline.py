@@ -20,10 +20,10 @@ from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model, Sampler
-from dssm_assets.core.config.section import RENAMED_KEYS, Section, check_distinct
+from dssm_assets.core.config.section import RENAMED_KEYS, UNREGISTERED, Section, check_distinct
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.evaluation.baselines.registry import EXTRA_BASELINES
+from dssm_assets.core.evaluation.baselines.registry import extra_baselines
 from dssm_assets.core.sources.time_format import check_time_format
 
 
@@ -361,6 +361,11 @@ class PipelineConfig(Section):
         description="Name of the scene: lower-case letters, digits and underscores. Prefix of asset keys where several scenes "
         "share a code location.",
     )
+    plugins: list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]] = Field(
+        default=[],
+        description="Modules that are imported first, in this order, e.g. `[my_project.losses]`: they register losses, samplers, poolings, baselines "
+        "and feature operators of your own. Found among installed packages and in the folder in which a command runs.",
+    )
     seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of everything random. The same seed gives the same bytes.")
     calendar: Calendar
     tables: Tables
@@ -384,6 +389,11 @@ class PipelineConfig(Section):
     )
     spark: Spark = Spark()
     duckdb: DuckDB = DuckDB()
+
+    @field_validator("plugins")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        return check_distinct(value)
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
@@ -409,7 +419,7 @@ def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
     def fault(key: str, expected: str, got: str, remedy: str) -> Fault:
         return Fault(f"{where}, key {key}", expected, got, remedy)
 
-    extras, known = config.evaluation.extra_baselines, EXTRA_BASELINES
+    extras, known = config.evaluation.extra_baselines, extra_baselines()
     if missing := [name for name in config.gate.baselines or () if name in known and name not in extras]:
         expected, remedy = "baselines that are fitted", "add it to evaluation.extra_baselines, which fits it"
         yield fault("gate.baselines", expected, ", ".join(missing), remedy)
@@ -467,6 +477,8 @@ def _fault(where: str, item: Any) -> Fault:
     message, got = item["msg"].removeprefix("Value error, "), repr(item.get("input"))[:200]
     if place.startswith(_MAY_BE_SECRET):
         got = "one that is not shown, as it may be secret"
+    if item["type"] == UNREGISTERED:
+        return Fault(location, message, got, "correct the value, or name the module that registers it in the key plugins")
     if message == item["msg"] and " should " not in message:  # a validator of ours that says what it expects
         return Fault(location, message, got, "correct the value")
     return Fault(location, "a valid value", f"{got}: {message}", "correct the value")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+UNREGISTERED: Final = "unregistered"
+"""Type of the error that `check_registered` raises."""
 
 
 class Section(BaseModel):
@@ -25,6 +30,18 @@ def check_distinct(names: list[str]) -> list[str]:
     if "" in names:
         raise ValueError("a name must not be empty")
     return names
+
+
+def check_registered(what: str, given: str, registry: Iterable[str]) -> str:
+    """Returns a name that chooses an entry of a registry, as a validator of a key does.
+
+    Raises:
+        PydanticCustomError: the registry has no such name; it lists those that it has.
+    """
+    names = list(registry)
+    if given not in names:
+        raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
+    return given
 
 
 RENAMED_KEYS: Final = {

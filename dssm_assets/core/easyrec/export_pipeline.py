@@ -26,7 +26,7 @@ SYSTEMS: Final = (TORCH, EASYREC)
 ENCODED_SEPARATOR: Final = "\x03"
 """Between the values of a feature in the reference's encoded samples."""
 
-_SAMPLER_FIELDS: Final = {
+_SAMPLER_FIELDS: Final[Mapping[str, str]] = {
     Sampler.UNIFORM: "negative_sampler",
     Sampler.WEIGHTED: "negative_sampler",
     Sampler.MIXED: "negative_sampler",
@@ -283,8 +283,8 @@ def _constant(rate: float) -> dict[str, Any]:
 def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
     """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
     model = source.model
-    name = _SAMPLER_FIELDS.get(model.sampler)
-    if name is None or not model.num_sample:
+    name = _SAMPLER_FIELDS.get(model.sampler, "negative_sampler")  # of a plug-in
+    if model.sampler is Sampler.ALL or not model.num_sample:
         return {}
     is_plain, is_hard = name == "negative_sampler", name.startswith("hard")
     fields = {
@@ -371,7 +371,8 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
         notes.append("model.norm = layer: EasyRec has batch normalisation or none, here none")
     if system == EASYREC and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1:
         notes.append(f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone")
-    if model.sampler in (Sampler.UNIFORM, Sampler.MIXED, Sampler.ALL) and (model.num_sample or model.sampler is Sampler.ALL):
+    by_weight = (Sampler.WEIGHTED, Sampler.V2, Sampler.HARD, Sampler.HARD_V2)
+    if model.sampler not in by_weight and (model.num_sample or model.sampler is Sampler.ALL):
         notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
     if training.warmup_frac or training.final_learning_rate_frac != 1:
         ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"

@@ -36,8 +36,8 @@ SCORERS: Final[Mapping[str, ScorerLabel]] = {
     MODEL: ScorerLabel("two-tower model", "#cc3311"),
     MERGED: ScorerLabel("merged list", "#117733"),
     **{
-        baseline.name: ScorerLabel(baseline.label, BASELINE_COLORS[place % len(BASELINE_COLORS)])
-        for place, baseline in enumerate(BASELINES)
+        name: ScorerLabel(baseline.label, BASELINE_COLORS[place % len(BASELINE_COLORS)])
+        for place, (name, baseline) in enumerate(BASELINES.items())
     },
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
@@ -118,7 +118,11 @@ def display_name(scorer: str, spans: Spans | None = None) -> str:
     for prefix, words in ((MERGED_WITHOUT, "merged list without"), (CHANNEL, "channel")):
         if scorer.startswith(prefix):
             return f"{words} {scorer.removeprefix(prefix).replace('_', ' ')}"
-    name = SCORERS[scorer].name if scorer in SCORERS else scorer.replace("_", " ")
+    name = scorer.replace("_", " ")
+    if scorer in SCORERS:
+        name = SCORERS[scorer].name
+    elif scorer in BASELINES:  # of a plug-in
+        name = BASELINES[scorer].label
     return name if spans is None else spans.add_to(scorer, name)
 
 

@@ -283,7 +283,12 @@ def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple
         known = ", ".join([*OPERATORS, SEQUENCE_FEATURE])
         got = repr(entry.get("feature_type"))
         return None, [
-            Fault(f"{place}, key feature_type", f"one of: {known}", got, "choose one of these (sequences cannot be nested)")
+            Fault(
+                f"{place}, key feature_type",
+                f"one of: {known}",
+                got,
+                "choose one of these (sequences cannot be nested), or name the module that registers it in the configuration's key plugins",
+            )
         ]
     return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
 

@@ -13,7 +13,8 @@ Letters: B rows, F single-valued features, L width of a padded feature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import row_of_value
-from dssm_assets.core.config.model import PoolingKind
+from dssm_assets.core.config.model import Pooling, PoolingKind
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import TowerInput
@@ -172,7 +173,7 @@ def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
     return indices, weights
 
 
-_HISTORY_RULES: Final = {
+_HISTORY_RULES: Final[Mapping[str, str]] = {
     PoolingKind.MEAN: "history",
     PoolingKind.ROOT: "root",
     PoolingKind.RECENCY: "recency",
@@ -222,7 +223,7 @@ def describe_towers(spec: TowerSpec) -> dict[str, Any]:
             },
         },
         "history": _describe_history(spec),
-        "rules": _RULES,
+        "rules": _RULES | _outside_rules(spec),
         "spec": spec.model_dump(mode="json"),
     }
 
@@ -234,9 +235,19 @@ def _describe_history(spec: TowerSpec) -> dict[str, Any]:
     return described | {"poolings": [_describe_pooling(view) for view in spec.history_views]}
 
 
+def _history_rule(pooling: Pooling) -> str:
+    return _HISTORY_RULES.get(pooling.kind, pooling.kind)
+
+
+def _outside_rules(spec: TowerSpec) -> dict[str, str]:
+    """Returns the rules of poolings from outside the package, in the words of their classes."""
+    outside = [view.pooling for view in spec.history_views if view.pooling.kind not in _HISTORY_RULES]
+    return {pooling.kind: inspect.getdoc(type(make_pooling(pooling))) or "" for pooling in outside}
+
+
 def _describe_pooling(view: HistoryView) -> dict[str, Any]:
     pooling = view.pooling
-    described: dict[str, Any] = {"rule": _HISTORY_RULES[pooling.kind], "length": make_pooling(pooling).num_events}
+    described: dict[str, Any] = {"rule": _history_rule(pooling), "length": make_pooling(pooling).num_events}
     if pooling.sqrt_repeats:
         described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:
@@ -257,7 +268,7 @@ def _describe_inputs(spec: TowerSpec, layout: TowerLayout) -> list[dict[str, Any
         },
         IS_EMPTY_HISTORY: {"type": "float32", "shape": ["batch"], "holds": _RULES[IS_EMPTY_HISTORY]},
     }
-    rules = {feature: _HISTORY_RULES[view.pooling.kind] for view in spec.history_views for feature in view.features}
+    rules = {feature: _history_rule(view.pooling) for view in spec.history_views for feature in view.features}
     for feature in layout.padded:
         rule = rules.get(feature, "weighted" if feature.is_weighted else "mean")
         shape = ["batch", layout.length_name(feature)]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dssm_assets.core.config.pipeline import parse_config
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES
+from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCOPES, SCORERS, Spans, color_of, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets_tests import worlds
 
 
 def test_every_scorer_has_its_own_name_and_colour() -> None:
-    assert tuple(SCORERS) == ("model", "merged", *BASELINE_NAMES, "category_popularity")
+    assert tuple(SCORERS) == ("model", "merged", *BASELINES, "category_popularity")
     assert len({label.name for label in SCORERS.values()}) == len({label.color for label in SCORERS.values()}) == len(SCORERS)
-    assert len(BASELINE_NAMES) <= len(BASELINE_COLORS)
+    assert len(BASELINES) <= len(BASELINE_COLORS)
 
 
 def test_every_scope_has_a_heading() -> None:

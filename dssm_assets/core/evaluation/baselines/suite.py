@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
+from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import Scorer
 
@@ -44,7 +44,8 @@ def check_extras(names: Sequence[str]) -> None:
         ConfigError: naming what to install.
     """
     for name in names:
-        cast(ExtraModule, _module(name)).check_library()
+        if BASELINES[name].needs_library:
+            cast(ExtraModule, _module(name)).check_library()
 
 
 def fit_baselines(data: FitData) -> dict[str, Arrays]:
@@ -54,7 +55,8 @@ def fit_baselines(data: FitData) -> dict[str, Arrays]:
         ConfigError: if the library of a configured one is not installed.
     """
     check_extras(data.settings.extra_baselines)
-    wanted = [name for name in BASELINE_NAMES if name not in EXTRA_BASELINES or name in data.settings.extra_baselines]
+    extras = data.settings.extra_baselines
+    wanted = [name for name, baseline in BASELINES.items() if not baseline.is_extra or name in extras]
     return {name: _module(name).fit(data) for name in wanted}
 
 
@@ -64,4 +66,5 @@ def baseline_scorers(fitted: Mapping[str, Arrays], window: Interactions, history
 
 
 def _module(name: str) -> BaselineModule:
-    return cast(BaselineModule, importlib.import_module(f"dssm_assets.core.evaluation.baselines.{name}"))
+    module = BASELINES[name].module or f"dssm_assets.core.evaluation.baselines.{name}"
+    return cast(BaselineModule, importlib.import_module(module))

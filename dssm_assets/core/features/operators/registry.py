@@ -34,4 +34,4 @@ OPERATORS: Final[dict[str, type[Operator]]] = {
     "sequence_id_feature": SequenceIdFeature,
     "sequence_raw_feature": SequenceRawFeature,
 }
-"""feature_type -> its operator. A package outside adds its own before it parses a fg.json."""
+"""feature_type -> its operator. A plug-in adds its own: `OPERATORS["my_feature"] = MyFeature` (docs/platform.md)."""

@@ -1,7 +1,6 @@
 """Which function each name in `model.loss` means. A new loss is one file next to this and one line here.
 
-A loss from outside the package is an entry of its own: `LOSSES["my_loss"] = my_loss`, made in a module that every
-training process imports. `model.loss: my_loss` then names it.
+From outside the package: `LOSSES["my_loss"] = my_loss`, in a plug-in (docs/platform.md). `model.loss: my_loss` then names it.
 """
 
 from __future__ import annotations

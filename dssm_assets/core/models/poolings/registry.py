@@ -1,4 +1,7 @@
-"""Which pooling each kind in `model.poolings` means. A new pooling is one file next to this and one line here."""
+"""Which pooling each kind in `model.poolings` means. A new pooling is one file next to this and one line here.
+
+From outside the package: `POOLINGS["my_pooling"] = MyPooling`, in a plug-in (docs/platform.md).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from dssm_assets.core.models.poolings.recency import RecencyPooling
 from dssm_assets.core.models.poolings.root import RootPooling
 from dssm_assets.core.models.poolings.sequence import SequencePooling
 
-POOLINGS: Final[dict[PoolingKind, type[HistoryPooling]]] = {
+POOLINGS: Final[dict[str, type[HistoryPooling]]] = {
     PoolingKind.MEAN: MeanPooling,
     PoolingKind.ROOT: RootPooling,
     PoolingKind.RECENCY: RecencyPooling,

@@ -1,7 +1,7 @@
 """Which sampler each name in `model.sampler` means, and the samplers of one corpus, each built once.
 
 A new sampler is one file next to this, one line in `SAMPLERS`, and its name as a member of `Sampler` in
-core/config/model.py.
+core/config/model.py. From outside the package: `SAMPLERS["my_sampler"] = make_my_sampler`, in a plug-in (docs/platform.md).
 """
 
 from __future__ import annotations

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.config.evaluation import Evaluation, Gate
-from dssm_assets.core.evaluation.baselines import registry, suite
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
-from dssm_assets.core.evaluation.baselines.registry import BASELINE_NAMES, EXTRA_BASELINES
+from dssm_assets.core.evaluation.baselines.registry import BASELINES, Baseline, extra_baselines
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, scorers
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
 
 
 def test_every_registered_baseline_is_fitted_under_its_name() -> None:
-    assert tuple(scorers()) == tuple(name for name in BASELINE_NAMES if name not in EXTRA_BASELINES)
-    assert tuple(scorers(Evaluation(extra_baselines=list(EXTRA_BASELINES)))) == BASELINE_NAMES
-    assert len(set(map(display_name, BASELINE_NAMES))) == len(BASELINE_NAMES)
-    assert Gate(baselines=list(BASELINE_NAMES)).baselines == list(BASELINE_NAMES)
+    assert tuple(scorers()) == tuple(name for name in BASELINES if name not in extra_baselines())
+    assert tuple(scorers(Evaluation(extra_baselines=list(extra_baselines())))) == tuple(BASELINES)
+    assert len(set(map(display_name, BASELINES))) == len(BASELINES)
+    assert Gate(baselines=list(BASELINES)).baselines == list(BASELINES)
 
 
 def test_a_registered_file_is_scored_without_another_edit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,15 +29,15 @@ def test_a_registered_file_is_scored_without_another_edit(monkeypatch: pytest.Mo
     module.fit = lambda data: {"order": np.arange(len(data.window_events))[::-1]}  # type: ignore[attr-defined]
     module.scorer = lambda arrays, window, history: PopularityScorer("last_item_first", arrays["order"])  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "dssm_assets.core.evaluation.baselines.last_item_first", module)
-    monkeypatch.setattr(suite, "BASELINE_NAMES", (*registry.BASELINE_NAMES, "last_item_first"))
+    monkeypatch.setitem(BASELINES, "last_item_first", Baseline("last item first"))
     window = interactions(WINDOW, USERS, ITEMS)
     found = {one.name: one for one in fitted_scorers(window, window, window, Evaluation())}
     assert found["last_item_first"].top_items(np.array([0]), 3).tolist() == [[5, 4, 3]]
 
 
-@pytest.mark.parametrize("name", BASELINE_NAMES)
+@pytest.mark.parametrize("name", BASELINES)
 def test_lists_do_not_depend_on_the_block_and_begin_longer_lists(name: str) -> None:
-    scorer = scorers(Evaluation(extra_baselines=list(EXTRA_BASELINES)))[name]
+    scorer = scorers(Evaluation(extra_baselines=list(extra_baselines())))[name]
     whole = scorer.top_items(np.arange(3), 5)
     assert whole.tolist() == [scorer.top_items(np.array([row]), 5)[0].tolist() for row in range(3)]
     assert whole.tolist() == scorer.top_items(np.arange(3), 9)[:, :5].tolist()

@@ -1,0 +1,84 @@
+"""Plug-ins: modules from outside the package that register losses, samplers, poolings, baselines and feature operators.
+
+Two things name them: the key `plugins` of a configuration, and entry points of the group `dssm_assets.plugins` of installed packages. They are
+imported wherever a configuration is loaded (`config_file.py`), and in each process that a run starts, before names are checked.
+
+Belongs here: finding and importing. Does not belong here: what is registered, which is the registries' in `core`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final, TypeVar
+
+from dssm_assets.core.errors import ConfigError, Fault
+
+GROUP: Final = "dssm_assets.plugins"
+"""The group of entry points."""
+
+Result = TypeVar("Result")
+
+
+def import_plugins(modules: Sequence[str], where: str = "configuration") -> list[Fault]:
+    """Imports the entry points by name, then the modules in their order; returns a fault for each that cannot be imported.
+
+    The current folder is searched last, as `python -m` searches it first: no file in it hides an installed package.
+
+    Args:
+        modules: the key `plugins`.
+        where: names the configuration in faults.
+    """
+    folder = str(Path.cwd())
+    if modules and folder not in sys.path:
+        sys.path.append(folder)
+    faults = list(import_entry_points())
+    for number, name in enumerate(modules):
+        remedy = f"correct the name, pip install the project that has it, or run this in the folder that holds {name.split('.')[0]}, now {folder}"
+        faults += _find_fault(partial(importlib.import_module, name), name, f"{where}, key plugins.{number}", remedy)
+    return faults
+
+
+def with_plugins(modules: Sequence[str], function: Callable[[], Result]) -> Result:
+    """Returns what a function returns after the plug-ins are imported; a partial of both is what a process is started with.
+
+    Raises:
+        ConfigError: a plug-in cannot be imported.
+    """
+    ConfigError.raise_if(import_plugins(modules))
+    return function()
+
+
+@cache
+def import_entry_points() -> tuple[Fault, ...]:
+    faults = []
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        package = "an installed package" if point.dist is None else f"package {point.dist.name}"
+        faults += _find_fault(
+            point.load, point.value, f"{package}, entry point {point.name} of {GROUP}", "install it again, or uninstall it"
+        )
+    return tuple(faults)
+
+
+def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) -> list[Fault]:
+    """Imports a plug-in; returns what is wrong with it, if anything is."""
+    try:
+        load()
+    except (Exception, SystemExit) as error:
+        module = name.partition(":")[0].strip()
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            return [Fault(where, "a module that can be imported", f"{name!r}: no module {error.name}", remedy)]
+        got = f"{name!r}: {type(error).__name__}: {error}{_raised_at(error)}"
+        return [Fault(where, "a module whose import raises nothing", got, "correct the module, or install what it imports")]
+    return []
+
+
+def _raised_at(error: BaseException) -> str:
+    """Returns the file and the line at which a module's import ended; a syntax error says them itself."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames and not isinstance(error, SyntaxError) else ""
