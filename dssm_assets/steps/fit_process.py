@@ -51,11 +51,10 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "dssm_assets.steps.fit_process", str(job_file), str(out)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    searched = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }  # as processes of multiprocessing: plug-ins are found again
-    with subprocess.Popen(command, env=searched, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    # Modules are found as this process finds them, which is what multiprocessing does, too: plug-ins may be among them.
+    searched = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
+    environment = {**os.environ, "PYTHONPATH": searched}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         try:
             for line in running.stdout or ():
                 if line.startswith(_PROGRESS_MARK):
