@@ -1,5 +1,7 @@
 """The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder."""
 
+import datetime as dt
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -44,11 +46,12 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         return StarterTables
 
     def scaffold(self, request: dg.ScaffoldRequest[StarterTables]) -> None:
-        """Writes the files into the component's folder, whose name becomes that of the scene.
+        """Writes the files into the component's folder, whose name becomes that of the scene; prints what `dssm-assets init` prints.
 
         Raises:
             ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.
         """
+        from dssm_assets.steps.config_report import describe_starter, next_commands_of_component
         from dssm_assets.steps.starter import StarterRequest, write_starter
 
         tables, folder = request.params, request.target_path
@@ -57,7 +60,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
                 raise ConfigError(Fault("option --behavior", "the behaviour log: a file, a folder or a URL", "none", remedy))
             name = folder.name.lower().replace("-", "_")
-            write_starter(
+            starter = write_starter(
                 StarterRequest(
                     tables.user,
                     tables.item,
@@ -68,11 +71,17 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
                     time_format=tables.time_format,
                 )
             )
+            scaffold_component(request, {"config": CONFIG_FILE})
+            project = (request.project_root or Path()).absolute()
+            home = project / DEFAULT_HOME / name
+            described, is_valid = describe_starter(starter, home, dt.date.today())
         except DssmError as error:
             if not any(folder.iterdir()):
                 folder.rmdir()  # dg has made it, and would refuse to write there the next time
             raise click.ClickException(str(error)) from error
-        scaffold_component(request, {"config": CONFIG_FILE})
+        click.echo(described)
+        if is_valid:
+            click.echo(next_commands_of_component(starter, home, project, has_instance="DAGSTER_HOME" in os.environ))
 
 
 @dg.scaffold_with(RecallScaffolder)

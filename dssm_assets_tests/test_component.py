@@ -3,10 +3,15 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import dagster as dg
 import pytest
@@ -15,6 +20,7 @@ from click import ClickException
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree
 
+from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
@@ -69,6 +75,15 @@ def downstream(context: dg.AssetExecutionContext):
 @dg.definitions
 def own():
     return dg.Definitions(assets=[log, downstream], executor=dg.multiprocess_executor)
+"""
+
+IN_PROCESS = """\
+import dagster as dg
+
+
+@dg.definitions
+def own():
+    return dg.Definitions(executor=dg.in_process_executor)
 """
 
 
@@ -140,6 +155,38 @@ def test_two_instances_share_a_project_with_its_assets_and_its_executor(tmp_path
     # 12 users have events, all but a7 have a row.
     assert runs[-1].asset_materializations_for_node("downstream")[0].metadata["users"].value == 11
     assert all((tmp_path / ".dssm" / prefix / "tables" / "user_table").is_dir() for prefix in ("shop", "news"))
+
+
+def survey(printed):
+    """Returns what is printed of the tables, and the lines of the next commands."""
+    found, _, commands = printed.partition("\n\nNext:\n")
+    return found[found.index("Recipe ") : found.rindex("\n")], [line.strip() for line in commands.splitlines()]
+
+
+def test_scaffolding_prints_the_survey_of_init_and_commands_for_its_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    defs = write_host(tmp_path, "host_that_reads")
+    scaffold(tmp_path, defs / "shop")
+    printed, commands = survey(capsys.readouterr().out)
+    given = [part for option, value in options(tmp_path).items() for part in (f"--{option}", value)]
+    assert main(["init", *given, "--out", str(tmp_path / "out"), "--name", "shop"]) == 0
+    found, of_init = survey(capsys.readouterr().out)
+    assert (printed, commands[-3:-1]) == (found, of_init[-3:-1])
+    assert "users of the log: 12, 11 of them with a row in user_table" in printed
+    assert commands == [
+        f"cd {tmp_path}",
+        f"export DSSM_CONFIG={defs}/shop/config.yaml DSSM_HOME={tmp_path}/.dssm/shop",
+        f"mkdir -p {tmp_path}/.dssm/instance && export DAGSTER_HOME={tmp_path}/.dssm/instance  # where Dagster records runs",
+        f"dg launch --job shop_train_and_evaluate --partition {DAYS[-1]}",
+        "dssm-assets hit-rates",
+        f"dg launch --job shop_publish --partition {DAYS[-1]}  # what recall and serve answer from",
+        "dssm-assets recall --user-id a0 -k 20",
+        "dssm-assets serve --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
+        "dg dev  # the UI: http://127.0.0.1:3000",
+    ]
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    scaffold(tmp_path, defs / "news")
+    assert "DAGSTER_HOME" not in capsys.readouterr().out  # the project has one
 
 
 def test_scaffolding_without_a_log_says_what_to_give_and_leaves_nothing(tmp_path):
@@ -215,6 +262,61 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path):
     with dg.DagsterInstance.from_config(str(tmp_path / "instance")) as instance:
         assert instance.get_materialized_partitions(dg.AssetKey(["shop", "dssm_model"])) == {DAYS[-1]}
         assert instance.get_materialized_partitions(dg.AssetKey(["shop", "behavior"])) == set(DAYS)
+
+
+@pytest.mark.slow
+def test_each_command_that_scaffolding_prints_works(tmp_path):
+    defs = write_host(tmp_path)
+    (defs / "own.py").write_text(IN_PROCESS)
+    env = environment(tmp_path, ROOT, tmp_path / "src")
+    del env["DAGSTER_HOME"]
+    for name, module in (("dg", "dagster_dg_cli.cli"), ("dssm-assets", "dssm_assets.cli")):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(
+            f'#!/bin/sh\nexec {sys.executable} -P -c "import sys; from {module} import main; sys.exit(main())" "$@"\n'
+        )
+        program.chmod(0o755)
+    env["PATH"] = f"{tmp_path}/bin:{env['PATH']}"
+    given = [part for option, value in options(tmp_path).items() for part in (f"--{option}", value)]
+    _, (*commands, serve, ui) = survey(dg_command(tmp_path, env, "scaffold", "defs", TYPE, "shop", *given))
+    done = subprocess.run(
+        ["bash", "-e", "-c", "\n".join(commands)], cwd="/", env=env, capture_output=True, text=True, timeout=550, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hit_rate@k on" in done.stdout and "source stored" in done.stdout
+    settings = [command for command in commands if command.startswith(("cd", "export", "mkdir"))]
+    for command, port, page in ((serve, 8000, "docs"), (ui, 3000, "server_info")):
+        free, (program, _, note) = free_port(), command.partition("  #")
+        asked = program.removesuffix(f" --port {port}") + f" --port {free}"
+        assert f"http://127.0.0.1:{port}" in note
+        with started("\n".join([*settings, f"exec {asked}"]), env):
+            assert answers(f"http://127.0.0.1:{free}/{page}")
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+@contextmanager
+def started(commands, env):
+    process = subprocess.Popen(["bash", "-e", "-c", commands], cwd="/", env=env, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+
+
+def answers(address):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(OSError), urlopen(address, timeout=5) as reply:
+            return reply.status == 200
+        time.sleep(0.5)
+    return False
 
 
 @pytest.mark.slow

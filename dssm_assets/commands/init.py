@@ -1,24 +1,19 @@
 """`dssm-assets init`: writes a commented starter configuration for your own tables.
 
-Belongs here: arguments and printing. Does not belong here: surveying the tables and choosing (`steps/starter.py`).
+Belongs here: arguments and printing. Does not belong here: surveying the tables and choosing (`steps/starter.py`), the words
+(`steps/config_report.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dssm_assets.core.sources.recipe import Recipe
 
-if TYPE_CHECKING:
-    from dssm_assets.core.sources.starter_inputs import StarterInputs
-
-SHOWN_DAYS: Final = 4
-"""Last days that the printed commands evaluate at most; each is a fit."""
-_ROLES = {
+_ROLES: Final = {
     "user_id": "the log's column of user ids",
     "item_id": "the log's column of item ids",
     "event_time": "the log's column of timestamps",
@@ -58,11 +53,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _init(parsed: argparse.Namespace) -> int:
-    from dssm_assets.commands.validate import print_validation
-    from dssm_assets.steps.config_checks import validate
+    from dssm_assets.steps.config_report import describe_starter, next_commands
     from dssm_assets.steps.starter import StarterRequest, write_starter
     from dssm_assets.storage.config_choice import CONFIG_FILE
-    from dssm_assets.storage.config_file import load_config
     from dssm_assets.storage.instance_file import write_instance_file
 
     given = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}
@@ -81,39 +74,8 @@ def _init(parsed: argparse.Namespace) -> int:
     )
     starter = write_starter(request, is_replacing=parsed.force)
     write_instance_file(folder)
-    path, settings = starter.path, starter.inputs.settings
-    print(f"Wrote {path} and fg.json next to it. Read config.yaml once: a comment explains each choice.")
-    print(f"Recipe {settings.recipe}: {settings.recipe_reason}.")
-    for note in starter.inputs.notes:
-        print(f"Note: {note}.")
-    found = validate(load_config(path, folder, checks_features=False), dt.date.today())
-    print_validation(found, str(path))
-    if not found.faults:
-        print(_next_commands(path, folder, starter.inputs))
-    return 1 if found.faults else 0
-
-
-def _next_commands(path: Path, home: Path, inputs: StarterInputs) -> str:
-    """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder."""
-    from dssm_assets.core.sources.warm_pairs import to_date
-    from dssm_assets.storage.config_choice import UI_COMMAND
-
-    settings = inputs.settings
-    days = settings.evaluation_days
-    last = days.last or dt.date.fromisoformat(settings.start.value) + dt.timedelta(days=days.window)
-    first = last
-    if settings.span_days == 1:  # else each day is a span of several, which is a fit for each
-        first = min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last)
-    return "\n".join(
-        [
-            "",
-            "Next:",
-            f"  export DSSM_CONFIG={shlex.quote(str(path))} DAGSTER_HOME={shlex.quote(str(home))}",
-            f"  dssm-assets materialize train_and_evaluate --from {first} --to {last} --with-upstream",
-            "  dssm-assets hit-rates",
-            f"  dssm-assets materialize publish --from {last} --with-upstream  # what recall and serve answer from",
-            f"  dssm-assets recall --user-id {shlex.quote(inputs.example_user)} -k 20",
-            "  dssm-assets serve --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
-            f"  {UI_COMMAND}  # the UI: http://127.0.0.1:3000",
-        ]
-    )
+    described, is_valid = describe_starter(starter, folder, dt.date.today())
+    print(described)
+    if is_valid:
+        print(next_commands(starter, folder))
+    return 0 if is_valid else 1

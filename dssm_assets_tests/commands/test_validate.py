@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from dssm_assets.cli import main
-from dssm_assets.commands.validate import print_validation
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.steps.config_checks import Validation, validate
+from dssm_assets.steps.config_report import describe_validation
 from dssm_assets_tests import worlds
 
 TODAY = dt.date(2024, 2, 1)
@@ -367,7 +367,7 @@ def test_faults_that_differ_in_the_file_are_printed_once_with_a_count(capsys):
         )
 
     found = Validation([fault_in(3, "time"), fault_in(1, "time"), fault_in(2, "item"), fault_in(2, "time")])
-    print_validation(found, "config.yaml")
+    print(describe_validation(found, "config.yaml"))
     assert capsys.readouterr().out.splitlines() == [
         "config.yaml: 4 faults",
         "  1. table log, file /a b/x=1/p.parquet, column time: expected the column to exist, got columns u, t. To fix: map it. "
