@@ -118,8 +118,11 @@ def forgetting() -> Iterator[None]:
 
 
 @pytest.fixture
-def own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetting: None) -> Path:
-    """Returns the folder of a project with plug-ins, which is also the current one; its operator is installed (see `own_project.py`)."""
+def own_project(forgetting: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns the folder of a project with plug-ins, which is also the current one; its operator is installed (see `own_project.py`).
+
+    It is forgotten last: a monkeypatch that was there before would bring its folder back into sys.path.
+    """
     from dssm_assets_tests.own_project import copy_project
 
     sys.path.insert(0, str(copy_project(tmp_path)))

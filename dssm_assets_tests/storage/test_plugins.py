@@ -35,7 +35,7 @@ def test_names_that_nothing_registers_lead_to_the_key(tmp_path, forgetting):
     assert "of als, got least_popular" in faults["evaluation.extra_baselines"].got
 
 
-def test_what_cannot_be_imported_is_listed_with_the_other_faults(tmp_path, monkeypatch, forgetting):
+def test_what_cannot_be_imported_is_listed_with_the_other_faults(forgetting, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken_losses.py").write_text("import math\n\nmath.sqrt(-1)\n")
     (tmp_path / "broken_names.py").write_text("def loss(:\n")
