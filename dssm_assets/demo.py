@@ -77,18 +77,16 @@ def evaluation_days(loaded: LoadedConfig, count: int) -> list[str]:
 
 
 def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
-    """Returns the runs that are still missing: everything of the evaluation days, the last one first, and its bundle.
+    """Returns the runs that are still missing: everything of the evaluation days, in their order, and the bundle of the last one.
 
-    After the earlier days the last day's report is made again, with their trend. Models that start warm are made in order.
+    If earlier days are made after the last one, its report is made again, with their trend.
     """
     rows = all_rows()
-    in_order = days if loaded.config.training.warm_start else (days[-1], *days[:-1])
-    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(in_order))
+    evaluated = Wanted(tuple(job_assets(rows, TRAIN_AND_EVALUATE)), tuple(days))
     published = Wanted(tuple(job_assets(rows, PUBLISH)), (days[-1],))
     plan = plan_upstream(Scene(loaded), [evaluated, published], is_remaking=False)
-    earlier = [place for place, run in enumerate(plan.runs) if run.is_windowed and run.days[0] != days[-1]]
-    if not earlier:
+    reports = {run.days[0] for run in plan.runs if TOTAL_HIT_RATE.name in run.names}
+    if not reports or days[-1] in reports:
         return plan
-    report = PlannedRun((TOTAL_HIT_RATE.name, EXPERIMENTS.name), (days[-1],), is_windowed=True, is_last=True)
-    end = earlier[-1] + 1
-    return replace(plan, runs=(*plan.runs[:end], report, *plan.runs[end:]))
+    report = PlannedRun((TOTAL_HIT_RATE.name, EXPERIMENTS.name), (days[-1],), is_windowed=True)
+    return replace(plan, runs=(*plan.runs, report))

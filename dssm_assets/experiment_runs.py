@@ -99,7 +99,7 @@ def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path
         end_dead_runs(instance)
         for ds in plan.days:
             try:
-                run_day(defs, instance, keys, ds, form)
+                run_day(defs, instance, keys, ds, form, job=plan.scene.name(TRAIN_AND_EVALUATE))
             except CheckFailedError as error:
                 failed.append(str(error))
     if failed:

@@ -17,7 +17,7 @@ from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
-from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
+from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, find_job, job_assets
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, plan_upstream
 from dssm_assets.defs.runs import open_instance, run_day, run_range
 from dssm_assets.defs.scene import Scene
@@ -117,10 +117,12 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
 
         def make_run(run: PlannedRun) -> None:
             keys = [scene.key(name).to_user_string() for name in run.names]
+            found = find_job(all_rows(), run.names)
+            job = None if found is None else scene.name(found)
             if run.is_windowed:
-                run_day(defs, instance, keys, run.days[0])
+                run_day(defs, instance, keys, run.days[0], job=job)
             else:
-                run_range(defs, instance, keys, run.days)
+                run_range(defs, instance, keys, run.days, job=job)
 
         yield make_run
 
@@ -138,8 +140,7 @@ def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset
             frozenset(
                 at
                 for at, earlier in enumerate(runs[:place])
-                if run.is_last
-                or (run.is_windowed and (not earlier.is_windowed or is_warm or earlier.days == run.days))
+                if (run.is_windowed and (not earlier.is_windowed or is_warm or earlier.days == run.days))
                 or (_is_report(run) and _is_report(earlier) and earlier.days < run.days)
                 or (not run.is_windowed and (wanted - set(run.names)) & set(earlier.names))
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from pathlib import Path
 
 import dagster as dg
@@ -12,13 +13,15 @@ from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
+from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, find_job, job_assets
 from dssm_assets.defs.needed_days import needed_days
 from dssm_assets.defs.run_plan import Wanted, plan_upstream
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import Scene
+from dssm_assets.demo import plan_demo
 from dssm_assets.deployment.run_owner import RunOwner
 from dssm_assets.materialize import plan_runs, run_plan
+from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.layout import manifest_path
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets_tests import worlds
@@ -174,3 +177,50 @@ def test_the_run_of_a_killed_command_ends_with_the_next_command(tmp_path):
     assert main(["materialize", "user_table", "--from", DAYS[0], "--config", str(loaded.path), "--home", str(loaded.home)]) == 0
     with open_instance(loaded.home) as instance:
         assert {run.status for run in instance.get_runs() if run.run_id == left.run_id} == {dg.DagsterRunStatus.FAILURE}
+
+
+def test_runs_of_a_command_belong_to_their_job_and_code_location(late):
+    """Else Overview > Timeline shows none of them, and Runs links them to no job. The table of runs hides tags of .dagster/."""
+    with open_instance(late.home) as instance:
+        runs = instance.get_runs()
+    assert {run.job_name for run in runs} == {"daily_tables", "train_and_evaluate"}
+    assert {run.remote_job_origin.location_name for run in runs} == {UI_LOCATION}
+    assert {run.remote_job_origin.job_name for run in runs} == {run.job_name for run in runs}
+    tags = {tag for run in runs for tag in run.tags if not tag.startswith((".dagster/", "dagster/"))}
+    assert tags == {"dssm/scene"}
+
+
+def test_a_run_belongs_to_the_code_location_of_the_last_run_of_its_job(tmp_path):
+    """A project of its own has a code location of another name, which runs of its UI carry."""
+    loaded = worlds.write_world(tmp_path)
+    (loaded.home / "dagster.yaml").parent.mkdir(parents=True, exist_ok=True)
+    (loaded.home / "dagster.yaml").write_text("run_retries: {enabled: true, max_retries: 3}\n")
+    command = ["materialize", "user_table", "--from", DAYS[0], "--config", str(loaded.path), "--home", str(loaded.home)]
+    assert main(command) == 0
+    with open_instance(loaded.home) as instance:
+        (first,) = instance.get_runs()
+        theirs = dg.deserialize_value(dg.serialize_value(first.remote_job_origin).replace(UI_LOCATION, "shop"))
+        instance.add_run(first.with_job_origin(theirs)._replace(run_id=str(uuid.uuid4())))
+    assert main(command) == 0
+    with open_instance(loaded.home) as instance:
+        last = instance.get_runs(limit=1)[0]
+    assert (first.remote_job_origin.location_name, last.remote_job_origin.location_name) == (UI_LOCATION, "shop")
+    assert last.tags["dagster/max_retries"] == "0", "the daemon does not make again what a command has reported as failed"
+
+
+def test_assets_that_no_job_has_together_are_materialized_ad_hoc():
+    jobs = [find_job(all_rows(), names) for names in (["sample"], ["dssm_model", "hit_counts"], ["serving_bundle"])]
+    assert jobs == ["daily_tables", "train_and_evaluate", "publish"]
+    assert find_job(all_rows(), ["hit_counts", "serving_bundle"]) is None, "the chain has them, but its runs are the schedule's"
+    assert find_job(all_rows(), ["feature_importance"]) is None
+
+
+def test_the_demo_makes_days_in_their_order(late):
+    """The UI shows the results of a check, and plots its figures, in the order of their runs."""
+    days = DAYS[8:11]
+    reports = [run.days[0] for run in plan_demo(late, days).runs if "total_hit_rate" in run.names]
+    assert reports == days[1:], "the first is stored already"
+    # Earlier days that are added: the report of the last day, which is stored, is made again with their trend.
+    runs = plan_demo(late, [DAYS[7], DAYS[8]]).runs
+    assert [run.days for run in runs if "total_hit_rate" in run.names] == [(DAYS[7],), (DAYS[8],)]
+    assert runs[-1].names == ("total_hit_rate", "experiments")

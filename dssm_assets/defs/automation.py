@@ -75,6 +75,15 @@ def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
     return [row.name for row in run if row.is_windowed and is_publishing.get(job) is (row.group == PUBLISHING_GROUP)]
 
 
+def find_job(rows: Sequence[AssetRow], names: Sequence[str]) -> str | None:
+    """Returns the job that these assets are part of, None if there is none with all of them.
+
+    Never the chain: the schedule and the sensor leave out a day that has a run of it.
+    """
+    jobs = (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH)
+    return next((job for job in jobs if set(names) <= set(job_assets(rows, job))), None)
+
+
 def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow]) -> dg.ScheduleDefinition:
     """Returns the schedule of the daily chain; it is on by default if `platform.trigger` is `schedule`."""
     config = scene.loaded.config

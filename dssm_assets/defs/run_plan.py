@@ -16,16 +16,11 @@ from dssm_assets.steps.workspace import Workspace, day_before, days_between, has
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: daily assets over a range of days, or windowed assets of one day.
-
-    Attributes:
-        is_last: it needs all runs before it.
-    """
+    """One run: daily assets over a range of days, or windowed assets of one day."""
 
     names: tuple[str, ...]
     days: tuple[str, ...]
     is_windowed: bool
-    is_last: bool = False
 
     def __str__(self) -> str:
         """Returns assets and days in one line."""

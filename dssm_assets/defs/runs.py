@@ -1,10 +1,11 @@
 """Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
@@ -14,6 +15,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.sqlite_events import quick_events
 from dssm_assets.deployment.run_owner import RunOwner, reporting
+from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.instance_file import write_instance_file
 
 _NO_COPIES = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
@@ -25,9 +27,37 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     """Returns the Dagster instance of a folder, which becomes one if it is not yet. Outputs of its runs stay in the terminal.
 
     Dagster would copy each step's stdout and stderr to files, through two processes each, which Ctrl-C reaches too.
+    A run made here belongs to a code location, or the UI would show it neither in Overview > Timeline nor with its job.
     """
     write_instance_file(folder)
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={"compute_logs": _NO_COPIES}))
+    instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={"compute_logs": _NO_COPIES}))
+    create_run = instance.create_run_for_job
+
+    def create_located_run(job_def: dg.JobDefinition, *arguments: Any, **settings: Any) -> dg.DagsterRun:
+        return create_run(job_def, *arguments, remote_job_origin=_find_origin(instance, job_def.name), **settings)
+
+    instance.create_run_for_job = create_located_run  # type: ignore[method-assign]
+    return instance
+
+
+def _find_origin(instance: dg.DagsterInstance, job: str) -> Any:
+    """Returns where a job belongs: the code location of its last run, by default the one that the printed command of the UI loads."""
+    last = next(iter(instance.get_runs(dg.RunsFilter(job_name=job), limit=1)), None)
+    if last is not None and last.remote_job_origin is not None:
+        return last.remote_job_origin
+    return dg.deserialize_value(_ORIGIN % (json.dumps(UI_LOCATION), json.dumps(job)))
+
+
+_ORIGIN: Final = """{
+    "__class__": "ExternalPipelineOrigin",
+    "external_repository_origin": {
+        "__class__": "ExternalRepositoryOrigin",
+        "repository_location_origin": {"__class__": "RegisteredRepositoryLocationOrigin", "location_name": %s},
+        "repository_name": "__repository__"
+    },
+    "pipeline_name": %s
+}"""
+"""A job's origin as Dagster stores it with a run; its class is not public, the stored form is read by every later version."""
 
 
 def run_range(
@@ -36,16 +66,20 @@ def run_range(
     names: Sequence[str],
     days: Sequence[str],
     *,
+    job: str | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Materializes daily assets over consecutive days in one run; returns its id.
+
+    Args:
+        job: as in `run_day`.
 
     Raises:
         CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
     day_range = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
-    return _execute(defs, instance, names, {}, tags={**tags, **day_range})
+    return _execute(defs, instance, names, {}, job, tags={**tags, **day_range})
 
 
 def run_day(
@@ -55,29 +89,39 @@ def run_day(
     ds: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     *,
+    job: str | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Materializes assets of one day in one run; returns its id.
 
     Args:
         settings: op -> its form, as in the Launchpad.
+        job: which the assets are part of, and the run is shown as one of; None: they are materialized ad hoc.
 
     Raises:
         CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
     run_config = {"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}}
-    return _execute(defs, instance, names, run_config, partition_key=ds, tags=tags)
+    return _execute(defs, instance, names, run_config, job, partition_key=ds, tags=tags)
 
 
 def _execute(
-    defs: dg.Definitions, instance: dg.DagsterInstance, names: Sequence[str], run_config: dict[str, Any], **partitions: Any
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    names: Sequence[str],
+    run_config: dict[str, Any],
+    job: str | None,
+    **partitions: Any,
 ) -> str:
     run_id = str(uuid.uuid4())
     tags = {**partitions.pop("tags"), **RunOwner.from_this_process().to_tags(run_id)}
+    if instance.run_retries_enabled:
+        tags["dagster/max_retries"] = "0"  # whoever called it sees its error; the daemon would make it again elsewhere
     try:
         with quick_events(instance.event_log_storage), reporting(instance):
-            defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            found = defs.resolve_implicit_global_asset_job_def() if job is None else defs.resolve_job_def(job)
+            found.execute_in_process(
                 instance=instance,
                 run_config=run_config | QUIET_CONSOLE,
                 asset_selection=[dg.AssetKey.from_user_string(name) for name in names],

@@ -22,7 +22,8 @@ from typing import Final
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
-OWNER_TAG: Final = "dssm/process"
+OWNER_TAG: Final = ".dagster/dssm_process"
+"""The UI hides tags that begin with .dagster/."""
 REPORT_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 15 * 60.0
 """A command on another machine that has not reported for this long counts as dead."""

@@ -35,6 +35,8 @@ CONFIG_VARIABLE: Final = "DSSM_CONFIG"
 HOME_VARIABLES: Final = ("DSSM_HOME", "DAGSTER_HOME")
 UI_COMMAND: Final = "dg dev -m dssm_assets.definitions"
 """Starts the UI and the daemon, in any folder, with the configuration and the home that the environment names."""
+UI_LOCATION: Final = "dssm_assets.definitions"
+"""Name of the code location that this command loads."""
 _NEITHER: Final = "as no configuration is named or found"
 
 

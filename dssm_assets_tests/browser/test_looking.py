@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from dssm_assets.cli import main
 from dssm_assets.defs.asset_table import ASSET_TABLE
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets_tests.browser.conftest import PICTURES_HOME
 from dssm_assets_tests.browser.ui import Ui
 
 GROUPS = [rows[0].group for rows in ASSET_TABLE]
@@ -67,6 +71,21 @@ def test_partition_shows_the_report_with_chart_and_table_first(ui: Ui, last_day:
     assert window is not None
     assert box["x"] + box["width"] <= window["x"] + window["width"], "no table is wider than its window"
     assert _colours(ui.picture("total_hit_rate", of=report)) > 8
+
+
+def test_runs_of_a_command_are_in_the_timeline_and_their_rows_show_no_process(
+    ui: Ui, home: LoadedConfig, last_day: str
+) -> None:
+    if not os.environ.get(PICTURES_HOME):
+        command = ["materialize", "user_table", "--from", last_day, "--config", str(home.path), "--home", str(home.home)]
+        assert main(command) == 0
+    ui.open("/overview/timeline")
+    expect(ui.page.get_by_text(UI_LOCATION, exact=True)).to_be_visible()
+    expect(ui.page.get_by_role("link", name="daily_tables")).to_be_visible()
+    ui.open("/runs")
+    expect(ui.page.get_by_role("link", name="daily_tables").first).to_be_visible()
+    expect(ui.page.get_by_text("dssm/scene").first).to_be_visible()
+    expect(ui.page.get_by_text("process")).to_have_count(0)
 
 
 def test_hit_rate_is_plotted_over_the_days(ui: Ui, top_k: int) -> None:
