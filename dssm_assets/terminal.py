@@ -24,17 +24,27 @@ from dssm_assets.core.evaluation.scopes import Population, Scope, counted_popula
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.storage.config_choice import UI_COMMAND
 
+_PACE_DAYS: Final = 4
+"""Days of an asset after which its pace is known: two processes make two days at once, and the first has what is done once."""
 _SHOWN_ASSETS: Final = 6
 """Rows of the progress table: a terminal of 24 lines also holds the hit rates below it."""
 
 
 @dataclass
 class _Work:
-    """An asset in the progress table: days done of all planned, and the seconds that they took."""
+    """An asset in the progress table: days done of all planned, the seconds that they took, when the first and the last were done."""
 
     total: int
     done: int = 0
     seconds: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+
+    def estimate_seconds_left(self) -> float | None:
+        """Returns the seconds until all days are done, at the pace since the first; None before a tenth of the days is done."""
+        if self.done == self.total or self.done < max(_PACE_DAYS, self.total / 10):
+            return None
+        return (self.total - self.done) * (self.last - self.first) / (self.done - 1)
 
 
 class ProgressTable(Observer):
@@ -101,7 +111,9 @@ class ProgressTable(Observer):
     def count(self, name: str, ds: str, seconds: float) -> None:
         """Counts a day of an asset; shows the hit rates of a day that is evaluated."""
         work = self._work.setdefault(name, _Work(1))
-        work.done, work.seconds = work.done + 1, work.seconds + seconds
+        work.done, work.seconds, work.last = work.done + 1, work.seconds + seconds, self.now()
+        if work.done == 1:
+            work.first = work.last
         self._recent = [*(one for one in self._recent if one != name), name][-_SHOWN_ASSETS:]
         if name != TOTAL_HIT_RATE.name:
             return
@@ -127,7 +139,8 @@ class ProgressTable(Observer):
             work = self._work[name]
             rate = work.done / max(work.seconds, 1e-9)
             shown = f"{rate:,.0f} days/s" if rate >= 10 else f"{rate:.1f} days/s" if rate >= 1 else f"{1 / rate:.1f} s/day"
-            eta = f"{(work.total - work.done) / rate:.0f} s" if work.done < work.total else ""
+            left = work.estimate_seconds_left()
+            eta = "" if left is None else f"{left:.0f} s"
             table.add_row(name, f"{work.done}/{work.total}", shown, eta, style="bold" if name == self._recent[-1] else "")
         done, total = (sum(getattr(one, name) for one in self._work.values()) for name in ("done", "total"))
         minutes, seconds = divmod(round(self.now() - self._begin), 60)
@@ -201,10 +214,10 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
     cells = [_rates_of(one) for one in (day, *earlier)]
     users = max((row["users"] for (_, scope, _), row in cells[0].items() if scope == Scope.ALL), default=0)
     title = Text(f"hit_rate@k on {day.label}, {users:,} known users")
-    note = f"unseen: @{k} of what a user never interacted with, own history left out"
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("")  # the only column that is folded in a narrow terminal
-    for heading in (*(f"@{cut}" for cut in ks), "95%", "unseen", *(one.ds[5:] for one in earlier)):
+    trend = (f"@{k}\n{one.ds[5:]}" for one in earlier)
+    for heading in (*(f"\n@{cut}" for cut in ks), f"@{k}\n95%", f"unseen\n@{k}", *trend):
         table.add_column(heading, justify="right", no_wrap=True)
     scorers = scorers_in_order((name for name, scope, cut in cells[0] if (scope, cut) == (Scope.ALL, k)), day.spans)
     headline = next((name for name in (MERGED, MODEL) if name in scorers), None)
@@ -218,8 +231,17 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
             *(_rate(of_day, name, Scope.ALL, k) for of_day in cells[1:]),
             style="bold" if name in (MODEL, MERGED) else "",
         )
-    return Group(title, table, Text(note + (f"; days: @{k}" if earlier else ""), style="dim"))
+    window = "window" if day.spans is None else f"{day.spans.window} days before"
+    notes = f"{_KNOWN.format(window)}\n{_UNSEEN}"
+    return Group(title, *([Text(_SERVED)] if headline == MERGED else []), table, Text(notes, style="dim"))
 
+
+_SERVED: Final = (
+    "The merged list is served: the two-tower model alone is its channel for what is new to a user (unseen), the others find "
+    "what users come back for."
+)
+_KNOWN: Final = "known (warm): users and items with positive events in the {}"
+_UNSEEN: Final = "unseen: items that a user never interacted with, own history left out"
 
 _SUMMARY_KS: Final = 3
 """Cut-offs in the summary: the first ones and the largest."""

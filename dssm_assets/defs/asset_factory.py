@@ -107,7 +107,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
         workspace = run.open_workspace(regular, days)
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
-        start = time.perf_counter()
+        start = first = time.perf_counter()
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
         results = (
             _run_on_cluster(row, scene, context, days) if is_submitted else _with_seconds(run_step(row.step, workspace, days))
@@ -117,8 +117,9 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
                 metadata[result.manifest.ds] = run.metadata(result, seconds)
                 done.append(result)
                 observer.on_partition(row.name, result.manifest.ds)
+                first = time.perf_counter() if len(done) == 1 else first
                 if not is_submitted:
-                    _log_days(log, len(done), len(days), time.perf_counter() - start)
+                    _log_days(log, len(done), len(days), time.perf_counter() - first)
         except SkippedDay as skipped:
             log(str(skipped))
             context.instance.add_run_tags(context.run.run_id, {SKIPPED_TAG: skipped.reason})
@@ -227,8 +228,14 @@ def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
 
 
 def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float) -> None:
-    if total > 1 and done < total and done % max(1, total // 5) == 0:
-        log(f"{done}/{total} days, {done / seconds:.1f} days/s, ETA {seconds / done * (total - done):.0f} s")
+    """Logs each fifth of the days.
+
+    Args:
+        seconds: since the first day was done, which has taken what is done once: reading, compiling.
+    """
+    if 1 < done < total and done % max(1, total // 5) == 0:
+        pace = seconds / (done - 1)
+        log(f"{done}/{total} days, {1 / max(pace, 1e-9):.1f} days/s, ETA {pace * (total - done):.0f} s")
 
 
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
