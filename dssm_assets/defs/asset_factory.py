@@ -18,7 +18,7 @@ from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
-from dssm_assets.defs.metadata import add_metadata, to_metadata_value
+from dssm_assets.defs.metadata import add_metadata, describe_bytes, to_metadata_value
 from dssm_assets.defs.run_settings import form_for
 from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.defs.spark_runs import run_submitted
@@ -246,8 +246,7 @@ def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: 
         log(f"{rows:,} rows in {seconds:.1f} s{speed}, {days}")
     else:  # a model, a file
         size = sum(result.manifest.size_bytes for result in done)
-        shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
-        log(f"{shown} in {seconds:.1f} s, {days}")
+        log(f"{describe_bytes(size)} in {seconds:.1f} s, {days}")
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:

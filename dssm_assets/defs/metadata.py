@@ -1,4 +1,7 @@
-"""Dagster metadata of a partition: row count, schema, URI, time, figures, report, images, column lineage."""
+"""Dagster metadata of a partition: figures, report, images, row count, schema, URI, time, column lineage.
+
+The UI shows entries in their order, and plots each that is a number over the partitions: what is no figure to watch is text or JSON.
+"""
 
 import base64
 from collections.abc import Mapping
@@ -20,19 +23,17 @@ if TYPE_CHECKING:
 def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
     """Returns the metadata of one materialized partition."""
     manifest = result.manifest
-    # The UI keeps this order: first the report, images and figures; then where and how the partition was written.
-    metadata: dict[str, Any] = {}
+    metadata = {key: to_metadata_value(value) for key, value in result.headline.items()}
     if result.report_markdown is not None:
         metadata["report"] = dg.MetadataValue.md(result.report_markdown)
     for name, png in result.images.items():
         metadata[name] = dg.MetadataValue.md(f"![{name}]({data_uri(png)})")
-    metadata.update({key: to_metadata_value(value) for key, value in result.facts.items()})
+    metadata.update({key: _in_words(key, value) or to_metadata_value(value) for key, value in result.facts.items()})
     metadata |= {
         "dagster/row_count": manifest.rows,
         "dagster/uri": f"{workspace.tables.partitions.root}/{manifest.asset}/ds={manifest.ds}",
         "seconds": round(seconds, 3),
-        "rows_per_s": round(manifest.rows / seconds, 1) if seconds > 0 else 0.0,
-        "bytes": manifest.size_bytes,
+        "size": describe_bytes(manifest.size_bytes),
         "digest": manifest.digest,
     }
     return metadata
@@ -80,8 +81,21 @@ def add_metadata(context: dg.AssetExecutionContext, key: dg.AssetKey, by_day: Ma
     step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=held)
 
 
+def describe_bytes(size: int) -> str:
+    """Returns a size for readers, such as `1.5 MB` or `12 kB`."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def _in_words(key: str, value: Any) -> str | None:
+    """Returns a size or a speed as text; None for other figures."""
+    return describe_bytes(value) if key.endswith("bytes") else f"{value:,.0f}" if key.endswith("rows_per_s") else None
+
+
 def to_metadata_value(value: Any) -> Any:
-    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings and lists become JSON."""
+    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings and lists become JSON.
+
+    Fractions have four digits after the point, those below 0.1 four significant ones; tables have them all.
+    """
     plain = _without_numpy(value)
     return dg.MetadataValue.json(plain) if isinstance(plain, (dict, list)) else plain
 
@@ -91,7 +105,8 @@ def _without_numpy(value: Any) -> Any:
         return {str(key): _without_numpy(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_numpy(inner) for inner in value]
-    return value.item() if hasattr(value, "item") else value
+    plain = value.item() if hasattr(value, "item") else value
+    return float(f"{plain:.4{'g' if abs(plain) < 0.1 else 'f'}}") if isinstance(plain, float) else plain
 
 
 def data_uri(png: bytes) -> str:

@@ -8,7 +8,7 @@ which `ground_truth` and `total_hit_rate` do without), definitions (`core/evalua
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER
+from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation import gate, truth
 from dssm_assets.core.evaluation.charts import segment_png, trend_png
 from dssm_assets.core.evaluation.evaluation_tables import (
@@ -28,14 +29,15 @@ from dssm_assets.core.evaluation.evaluation_tables import (
     MODEL,
     TOTAL_HIT_RATE,
     is_part,
+    tier_scope,
 )
 from dssm_assets.core.evaluation.labels import Spans
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_overlap, list_quality
-from dssm_assets.core.evaluation.rates import TREND_COLUMNS, HitCells, channel_gains, gains_over_best, trend_table
+from dssm_assets.core.evaluation.rates import TREND_COLUMNS, Gain, HitCells, channel_gains, gains_over_best, trend_table
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
 from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_facts, render_report, segment_report
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
-from dssm_assets.core.evaluation.segments import columns_needed, segment_table
+from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
 from dssm_assets.storage.local_files import write_arrow
@@ -78,7 +80,7 @@ def hit_rate_detail(workspace: Workspace, ds: str) -> StepResult:
 
     k, manifest = workspace.config.evaluation.k[-1], write_lists_of_day(workspace, ds)
     segments = _segment_rates(workspace, manifest)
-    facts = {"k": k, "segments": segments.to_pylist()}
+    facts = {"k": k, "segments": _segment_rows(segments)}
     return StepResult(manifest, facts, (), segment_report(ds, segments, k), _segment_images(segments, k))
 
 
@@ -90,7 +92,11 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     cells = StoredCells(workspace, counts)
     samples, seed, k = settings.bootstrap_samples, config.seed, settings.k[-1]
     total = sum_hits(cells, settings.k, samples, seed)
-    segments, lists, trend = _segment_rates(workspace, detail), _describe_lists(workspace, detail), _trend(workspace, ds, total)
+    segments, lists = _segment_rates(workspace, detail, cells), _describe_lists(workspace, detail)
+    trend = _trend(workspace, ds, total)
+    gains, merged_gains = (
+        gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=scorer) for scorer in (MODEL, MERGED)
+    )
     stored: Any = counts.facts["report"]
     channels = channel_gains(cells, total, k=k, samples=samples, seed=seed)
     last = truth_days(ds, settings.span_days)[-1]
@@ -98,11 +104,11 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
         day=ds if last == ds else f"{ds} to {last}",
         total=total,
         segments=segments,
-        gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed),
+        gains=gains,
         facts=ReportFacts(**stored),
         lists=lists,
         trend=trend,
-        merged_gains=gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=MERGED),
+        merged_gains=merged_gains,
         channels=channels,
         spans=Spans.from_config(config, ds),
         span_days=settings.span_days,
@@ -116,11 +122,17 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
         if row[POPULATION] == counted_population(Scope(row[SCOPE]))
     }
     checks = (_beats_popularity(warm, k), verdict)
-    facts: dict[str, Any] = {**_headline(warm, k), **_list_figures(lists, k)}
-    facts |= {f"worth@{k} of {gain.against.removeprefix(MERGED_WITHOUT)}": gain.gain for gain in channels}
-    facts |= {"segments": segments.to_pylist(), "trend": _trend_rows(trend)}
+    headline = _headline(warm, merged_gains or gains, k) | {"gate": verdict.description}
+    worth = {gain.against.removeprefix(MERGED_WITHOUT): gain.gain for gain in channels}
+    facts = _plotted_figures(warm, lists, worth, settings.k) | {
+        f"rates@{k}": _rates_by_scope(warm, k),
+        f"worth@{k} of channels": worth,
+        f"lists@{k}": [row for table in (lists.quality, lists.overlap) for row in table.to_pylist() if row["k"] == k],
+        "segments": _segment_rows(segments),
+        "trend": _trend_rows(trend),
+    }
     images = _segment_images(segments, k) | ({"hit_rate_trend": trend_png(trend, k)} if trend.num_rows else {})
-    return StepResult(manifest, facts, checks, report, images)
+    return StepResult(manifest, facts, checks, report, images, headline)
 
 
 def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells, total: pa.Table) -> Check:
@@ -149,43 +161,85 @@ def _beats_popularity(warm: dict[Any, Any], k: int) -> Check:
         return Check(name, True, "no warm user has a warm item to find on this day, so there is nothing to compare")
     model, popularity = warm[MODEL, Scope.ALL, k]["hit_rate"], warm[POPULARITY, Scope.ALL, k]["hit_rate"]
     ratio = model / popularity if popularity else float("inf")
-    sentence = f"warm hit_rate@{k} is {model:.4f}, popularity {popularity:.4f}: {ratio:.2f} times"
+    sentence = f"warm hit_rate@{k} of the two-tower model is {model:.4f}, of popularity {popularity:.4f}: {ratio:.2f} times"
     return Check(name, model >= POPULARITY_FACTOR * popularity, sentence, {"model": model, "popularity": popularity})
 
 
-def _headline(warm: dict[Any, Any], k: int) -> dict[str, float]:
-    """Returns the figures that the UI plots: warm hit rates of the model at every k and, at the largest, in every scope; of
-    every baseline at the largest, of all items, of unseen and of cold ones (which count for all users).
+_Rows = Mapping[tuple[str, str, int], Mapping[str, Any]]
+"""(scorer, scope, k) -> its row of total_hit_rate in the population that its scope is reported in."""
+
+
+def _served(warm: _Rows, k: int) -> str:
+    """Returns what is served: the merged list, without channels the model."""
+    return MERGED if (MERGED, Scope.ALL, k) in warm else MODEL
+
+
+def _headline(warm: _Rows, gains: Sequence[Gain], k: int) -> dict[str, float]:
+    """Returns what the day is judged by: the rate of what is served, its gain over the best baseline, the rates of the vectors alone.
+
+    Args:
+        gains: of what is served, by scope.
     """
-    facts = {
-        f"hit_rate@{cut}": row["hit_rate"]
-        for (scorer, scope, cut), row in warm.items()
-        if (scorer, scope) == (MODEL, Scope.ALL)
-    }
+    served = warm.get((_served(warm, k), Scope.ALL, k))
+    if served is None:
+        return {}
+    figures = {f"hit_rate@{k}": served["hit_rate"]}
+    figures |= {f"hit_rate@{k} gain over the best baseline": gain.gain for gain in gains if gain.scope is Scope.ALL}
+    for scope, words in ((Scope.ALL, "of the vectors"), (Scope.UNSEEN, "of the vectors, unseen")):
+        if (MODEL, scope, k) in warm:
+            figures[f"hit_rate@{k} {words}"] = warm[MODEL, scope, k]["hit_rate"]
+    return figures
+
+
+def _plotted_figures(warm: _Rows, lists: ListFacts, worth: Mapping[str, float], ks: Sequence[int]) -> dict[str, Any]:
+    """Returns the other figures that the UI plots over the days: few, since it draws a chart of every number."""
+    k, figures = ks[-1], dict[str, Any]()
+    served = _served(warm, k)
+    if (served, Scope.ALL, k) in warm:
+        figures |= {
+            f"hit_rate@{ks[0]}": warm[served, Scope.ALL, ks[0]]["hit_rate"],
+            f"ndcg@{k}": warm[served, Scope.ALL, k]["ndcg"],
+        }
+    if ChannelName.VECTORS in worth:
+        figures[f"worth@{k} of the vectors"] = worth[ChannelName.VECTORS]
+    figures |= {f"coverage@{k} of the vectors": row["coverage"] for row in lists.quality.to_pylist() if row["k"] == k}
+    figures |= {f"kept_since_day_before@{k}": row["kept"] for row in lists.overlap.to_pylist() if row["k"] == k}
+    return figures
+
+
+def _rates_by_scope(warm: _Rows, k: int) -> dict[str, dict[str, float]]:
+    """Returns scope -> scorer -> hit_rate@k, of known users and items (of all, in scope cold)."""
+    found: dict[str, dict[str, float]] = {}
     for (scorer, scope, cut), row in warm.items():
-        if cut == k and scorer == MODEL:
-            facts[f"hit_rate@{k} {scope}"] = row["hit_rate"]
-        elif cut == k and scope in ((Scope.ALL,) if is_part(scorer) else (Scope.ALL, Scope.UNSEEN, Scope.COLD)):
-            of_scope = "" if scope == Scope.ALL else f" {scope}"
-            facts[f"hit_rate@{k}{of_scope} of {scorer}"] = row["hit_rate"]
-    model = warm.get((MODEL, Scope.ALL, k))
-    if model is not None:
-        facts |= {f"hit_rate@{k} ci_low": model["ci_low"], f"hit_rate@{k} ci_high": model["ci_high"]}
-        facts |= {"user_recall": model["user_recall"], "user_hit_rate": model["user_hit_rate"], f"ndcg@{k}": model["ndcg"]}
-    return facts
+        if cut == k:
+            found.setdefault(scope, {})[scorer] = row["hit_rate"]
+    return found
 
 
-def _segment_rates(workspace: Workspace, detail: Manifest) -> pa.Table:
-    """Returns the hit rate of each segment of a stored hit_rate_detail."""
-    settings = workspace.config.evaluation
+def _segment_rates(workspace: Workspace, detail: Manifest, cells: StoredCells | None = None) -> dict[str, pa.Table]:
+    """Returns the hit rate of each segment of a stored hit_rate_detail: of the merged list, where cells have it, and of the model."""
+    settings, seed = workspace.config.evaluation, workspace.config.seed
     stored = [column.name for column in detail.columns]
     wanted = [name for name in columns_needed(settings.segments) if name in stored]
-    return segment_table(workspace.tables.read(detail, wanted), settings, workspace.config.seed)
+    of_model = workspace.tables.read(detail, [col.USER_ID, *wanted])
+    scopes = {"hits": str(Scope.ALL), **{tier_columns(tier)[0]: tier_scope(tier) for tier in TIERS}}
+    rows = (
+        {} if cells is None else {name: cells.rows(MERGED, scopes[name], Population.ALL) for name in wanted if name in scopes}
+    )
+    found = {MODEL: segment_table(of_model, settings, seed)}
+    if rows and len(rows["hits"]):
+        of_merged = with_hits_of(of_model, rows, settings.k[-1])
+        found = {MERGED: segment_table(of_merged, settings, seed), **found}
+    return found
 
 
-def _segment_images(segments: pa.Table, k: int) -> dict[str, bytes]:
+def _segment_rows(segments: Mapping[str, pa.Table]) -> list[dict[str, Any]]:
+    return [{SCORER: scorer, **row} for scorer, one in segments.items() for row in one.to_pylist()]
+
+
+def _segment_images(segments: Mapping[str, pa.Table], k: int) -> dict[str, bytes]:
     """Returns the chart of the segments, by its name in the metadata; none if no segment has users."""
-    return {"hit_rate_by_segment": segment_png(segments, k)} if segments.num_rows else {}
+    return {"hit_rate_by_segment": segment_png(segments, k)} if segments[MODEL].num_rows else {}
 
 
 def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
@@ -205,18 +259,6 @@ def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
 def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
     schema = workspace.tables.open(detail).schema
     return [schema.field(name).type for name in (col.USER_ID, LISTS)]
-
-
-def _list_figures(lists: ListFacts, k: int) -> dict[str, float]:
-    """Returns the figures at the largest k that the UI plots over the partitions."""
-    figures: dict[str, float] = {}
-    for row in lists.quality.to_pylist():
-        if row["k"] == k:
-            figures |= {f"{name}@{k}": row[name] for name in ("coverage", "popularity_bias", "novelty")}
-    for row in lists.overlap.to_pylist():
-        if row["k"] == k:
-            figures |= {f"kept_since_day_before@{k}": row["kept"], f"jaccard_with_day_before@{k}": row["jaccard"]}
-    return figures
 
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
@@ -273,10 +315,13 @@ class StoredCells:
         found = {}
         for scorer, *rest in sorted(self._ranges):
             if rest == [scope, population]:
-                ranges = self._ranges[scorer, scope, population]
-                parts = [self._rows.slice(first, end - first) for first, end in ranges]
-                found[scorer] = pa.concat_tables(parts)
+                found[scorer] = self.rows(scorer, scope, population)
         return found
+
+    def rows(self, scorer: str, scope: str, population: Population) -> pa.Table:
+        """Returns the rows of a scorer in a cell, of any scope; none if it has none there."""
+        ranges = self._ranges.get((scorer, scope, population), [])
+        return pa.concat_tables([self._rows.slice(0, 0), *(self._rows.slice(first, end - first) for first, end in ranges)])
 
     def _find_runs(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
         """Yields (scorer, scope, population), first and end of rows with these keys; one run may come in pieces."""

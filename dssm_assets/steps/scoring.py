@@ -45,7 +45,7 @@ from dssm_assets.steps.stored_interactions import (
 )
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.user_ranges import publish_user_ranges, write_user_ranges
-from dssm_assets.steps.user_segments import read_cuts
+from dssm_assets.steps.user_segments import read_cuts, read_item_popularity
 from dssm_assets.steps.workspace import StepResult, Workspace, digests, release_memory, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, ScratchFile
 from dssm_assets.storage.manifest import Manifest
@@ -62,6 +62,7 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     users = f"{evaluated.truth.num_users:,} of {evaluated.day_users:,} users"
     workspace.log(f"scoring {users} x {len(evaluated.item_ids):,} items: the model and the baselines")
     cold, categories_from = read_cold_items(workspace, ds, evaluated.item_ids)
+    popularity, tiers_from = read_item_popularity(workspace, ds, evaluated.item_ids)
     inputs = digests([*evaluated.built_from, history, weights, categories_from])
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         item_ids, user_ids = evaluated.item_ids, evaluated.truth.user_ids
@@ -75,13 +76,14 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
         release_memory()
         part_users = user_ids.filter(pa.array(is_in_sample(user_ids, PART_USERS, workspace.config.seed)))
         counter = partial(HitCounter, ds, arrays, shared, ColdSource(cold, categories_from), part_users)
-        written = write_user_ranges(workspace, counter, evaluated.truth, Cuts({}), folder, inputs)
+        written = write_user_ranges(workspace, counter, evaluated.truth, Cuts({}, popularity.tier), folder, inputs)
         facts = replace(
             merge_facts([part.facts for part in written]),
             day_users=evaluated.day_users,
             cold_items=len(cold.items),
             category_column=cold.category,
         )
+        inputs |= digests([tiers_from])
         manifest = publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
 
@@ -146,7 +148,7 @@ class HitCounter:
         scorers = [*baseline_scorers(self._baselines, window, history), *self._model_and_channels(model, history, truth)]
         interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
         ks, is_sampled = self._workspace.config.evaluation.k, find_positions(truth.user_ids, self._part_users) >= 0
-        counts = count_hits(scorers, truth, interacted, ks, self._cold.scope(model), is_sampled)
+        counts = count_hits(scorers, truth, interacted, ks, self._cold.scope(model), is_sampled, cuts.item_tier)
         return counts.table, report_facts(truth, model, counts)
 
     def _model_and_channels(self, model: ModelScorer, history: Interactions, truth: Truth) -> list[Scorer]:

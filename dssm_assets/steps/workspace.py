@@ -52,13 +52,18 @@ class Check:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step: the partition, facts for its metadata (numbers and text), checks, report and images."""
+    """The result of a step: the partition, facts for its metadata (numbers and text), checks, report and images.
+
+    Attributes:
+        headline: facts that readers see first, above the report.
+    """
 
     manifest: Manifest
     facts: Mapping[str, Any] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     report_markdown: str | None = None
     images: Mapping[str, bytes] = field(default_factory=dict)
+    headline: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

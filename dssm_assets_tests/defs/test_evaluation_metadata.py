@@ -25,7 +25,7 @@ def metadata(world, tmp_path_factory):
     """Returns asset -> metadata, evaluated again with segments of every kind."""
     loaded = world.copy(tmp_path_factory.mktemp("segments") / "world", {"evaluation": {"segments": SEGMENTS}})
     instance = dg.DagsterInstance.ephemeral()
-    names = ["hit_rate_detail", "total_hit_rate"]
+    names = ["hit_counts", "hit_rate_detail", "total_hit_rate"]
     worlds.materialize(loaded, names, [worlds.EVALUATION_DAY], instance)
     return {name: read_metadata(instance, name) for name in names}
 
@@ -40,13 +40,15 @@ def test_activity_is_the_default_segment(world):
     found = read_metadata(world.instance, "hit_rate_detail")
     (row,) = found["segments"].value
     assert (row["segment"], row["value"], row["users"], row["hits"], row["hit_rate"]) == ("activity", "10-29", 12, 36, 1.0)
-    assert "| 10-29 | 12 | 36 | 36 | 1.000 [1.000, 1.000] |" in found["report"].value
+    assert "| 10-29 | 12 | 36 | 1.000 [1.000, 1.000] |" in found["report"].value
 
 
 @pytest.mark.parametrize("name", ["hit_rate_detail", "total_hit_rate"])
 def test_segments_are_a_table_and_a_chart_on_both_assets(metadata, name):
     # city0 has the users of even number, city1 those of odd number, a7 has no row: 6, 5 and 1 of 12, with 3 items each.
     counts = {(row["segment"], row["value"]): (row["users"], row["hits"]) for row in metadata[name]["segments"].value}
+    scorers = {row["scorer"] for row in metadata[name]["segments"].value}
+    assert scorers == ({"model"} if name == "hit_rate_detail" else {"merged", "model"})
     assert {value: count for (segment, value), count in counts.items() if segment == "town"} == {
         "city0": (6, 18),
         "city1": (5, 15),
@@ -57,22 +59,23 @@ def test_segments_are_a_table_and_a_chart_on_both_assets(metadata, name):
     tiers = {value: count for (segment, value), count in counts.items() if segment == "items"}
     assert sum(hits for _, hits in tiers.values()) == 36
     assert "unseen in the window" not in tiers
-    assert "| city0 | 6 | 18 | 18 | 1.000 [1.000, 1.000] |" in metadata[name]["report"].value
+    assert "| city0 | 6 | 18 | 1.000 [1.000, 1.000] |" in metadata[name]["report"].value
     assert metadata[name]["hit_rate_by_segment"].value.startswith("![hit_rate_by_segment](data:image/png;base64,iVBOR")
 
 
-def test_properties_of_the_lists_are_numeric_metadata(metadata):
+def test_properties_of_the_lists_are_metadata(metadata):
     # Every list of 10 is the own group, so both groups' 20 items are shown. The most popular item is one of group a, which
     # is in the lists of 8 of 12 users: 8 of 120 positions.
     found = metadata["total_hit_rate"]
-    assert found["coverage@10"] == dg.FloatMetadataValue(1.0)
-    assert found["popularity_bias@10"].value == pytest.approx(8 / 120)
+    assert found["coverage@10 of the vectors"] == dg.FloatMetadataValue(1.0)
+    (quality,) = found["lists@10"].value
+    assert quality["popularity_bias"] == pytest.approx(8 / 120, abs=1e-5)
     window = range(len(worlds.DAYS) - 1 - worlds.WINDOW_DAYS, len(worlds.DAYS) - 1)
     counted = Counter(item for day in window for user in worlds.users() for item in worlds.bought(user, day))
     assert max(counted, key=lambda item: counted[item]).startswith("a_")
     bits = {item: -math.log2((count + 1) / (12 * 3 * worlds.WINDOW_DAYS + 20)) for item, count in counted.items()}
     places = [bits[item] for user in worlds.users() for item in counted if item[0] == user[0]]
-    assert found["novelty@10"].value == pytest.approx(sum(places) / 120)
+    assert quality["novelty"] == pytest.approx(sum(places) / 120, abs=1e-4)
     assert "kept_since_day_before@10" not in found
 
 
@@ -80,5 +83,5 @@ def test_trend_starts_with_the_first_evaluation_day(metadata):
     found = metadata["total_hit_rate"]
     (day,) = found["trend"].value
     assert (day["day"], day["model"], day["ci_low"]) == (worlds.EVALUATION_DAY, 1.0, 1.0)
-    assert day["popularity"] == pytest.approx(2 / 3)
+    assert day["popularity"] == 0.6667
     assert found["hit_rate_trend"].value.startswith("![hit_rate_trend](data:image/png;base64,iVBOR")

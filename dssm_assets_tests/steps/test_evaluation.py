@@ -125,7 +125,7 @@ def test_cold_items_are_ranked_among_themselves_and_by_category(undrawn, workspa
         ("category_popularity", "u"): (1, 0, 1),
         ("category_popularity", "v"): (2, 1, 1),
     }
-    assert result.facts["hit_rate@2 cold"] == result.facts["hit_rate@2 cold of category_popularity"] == pytest.approx(2 / 3)
+    assert result.facts["rates@2"]["cold"] == {"model": pytest.approx(2 / 3), "category_popularity": pytest.approx(2 / 3)}
     assert "Candidates: the 2 cold items of the corpus. Popularity by category: by column kind." in result.report_markdown
     assert "| **vectors alone, cold items among themselves** | **0.667 [" in result.report_markdown
 
@@ -171,11 +171,65 @@ def test_segments_are_those_of_the_previous_day(workspace):
 
 
 def test_detail_and_total_report_every_segment_as_table_and_chart(workspace):
-    for result in evaluate(workspace):
-        rows = result.facts["segments"]
+    detail, total = evaluate(workspace)
+    for result in (detail, total):
+        rows = [row for row in result.facts["segments"] if row["scorer"] == "model"]
         assert [tuple(row[name] for name in ("segment", "value", "users", "hits", "truth_count")) for row in rows] == SEGMENTS
-        assert "| (missing) | 1 | 1 | 0 | 0.000 [0.000, 0.000] |" in result.report_markdown
         assert result.images["hit_rate_by_segment"].startswith(b"\x89PNG")
+    assert "| (missing) | 1 | 1 | 0.000 [0.000, 0.000] |" in detail.report_markdown
+    assert {row["scorer"] for row in detail.facts["segments"]} == {"model"}
+
+
+def test_segments_of_the_merged_list_add_up_to_its_hits(workspace):
+    """The merged list is what is served. u takes a and c, v takes d and zz, which is in no list, w takes b."""
+    _, total = evaluate(workspace)
+    counts = workspace.tables.read(workspace.need("hit_counts", DAY)).to_pylist()
+    of_user = {
+        row["user_id"]: row["hits_2"]
+        for row in counts
+        if (row["scorer"], row["scope"], row["population"]) == ("merged", "all", "all")
+    }
+    rows = {(row["segment"], row["value"]): row for row in total.facts["segments"] if row["scorer"] == "merged"}
+    assert [(*key, row["users"], row["truth_count"]) for key, row in rows.items()] == [(*row[:3], row[4]) for row in SEGMENTS]
+    assert {value: rows["town", value]["hits"] for value in ("x", "y", "(missing)")} == dict(
+        zip(["x", "y", "(missing)"], of_user.values(), strict=True)
+    )
+    for segment in ("town", "items", "activity", "tenure"):
+        assert sum(row["hits"] for (name, _), row in rows.items() if name == segment) == sum(of_user.values()) > 0
+    assert f"| (missing) | 1 | 1 | {rows['town', '(missing)']['hit_rate']:.3f} [" in total.report_markdown
+
+
+def test_the_first_figures_are_those_of_what_is_served(undrawn, workspace, tmp_path):
+    """The report, the terminal and the gate speak of the merged list; the vectors' own rates follow it."""
+    _, result = evaluate(workspace)
+    rates = result.facts["rates@2"]
+    best = max(rate for name, rate in rates["all"].items() if not name.startswith(("model", "merged", "channel")))
+    gate = next(check for check in result.checks if check.name == "hit_rate_gate")
+    assert list(result.headline.items()) == [
+        ("hit_rate@2", rates["all"]["merged"]),
+        ("hit_rate@2 gain over the best baseline", pytest.approx(rates["all"]["merged"] - best)),
+        ("hit_rate@2 of the vectors", rates["all"]["model"]),
+        ("hit_rate@2 of the vectors, unseen", rates["unseen"]["model"]),
+        ("gate", gate.description),
+    ]
+    numbers = [name for name, value in result.facts.items() if isinstance(value, float)]
+    assert numbers == ["hit_rate@1", "ndcg@2", "worth@2 of the vectors", "coverage@2 of the vectors"]
+    alone = open_workspace(
+        worlds.write_config(
+            tmp_path,
+            {
+                "evaluation": EVALUATION,
+                "window": {"days": 3},
+                "channels": {"is_enabled": False},
+                "model": {"similarity": "INNER_PRODUCT"},
+            },
+        )
+    )
+    _, result = evaluate(alone)
+    assert (
+        result.headline["hit_rate@2"] == result.headline["hit_rate@2 of the vectors"] == result.facts["rates@2"]["all"]["model"]
+    )
+    assert {row["scorer"] for row in result.facts["segments"]} == {"model"}
 
 
 def test_list_quality_and_overlap_are_reported(undrawn, workspace):
@@ -185,11 +239,12 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     assert not [name for name in before.facts if "day_before" in name]
     assert "There is no earlier evaluation day to compare the lists with." in before.report_markdown
     _, result = evaluate(workspace)
-    facts = result.facts
-    assert (facts["coverage@2"], facts["popularity_bias@2"]) == (1.0, pytest.approx(2 / 6))
+    quality, overlap = result.facts["lists@2"]
+    assert (quality["coverage"], quality["popularity_bias"]) == (1.0, pytest.approx(2 / 6))
     bits = -np.log2(np.array([7, 3, 2, 1]) / 13)
-    assert facts["novelty@2"] == pytest.approx(bits @ [2, 1, 2, 1] / 6)
-    assert (facts["kept_since_day_before@2"], facts["jaccard_with_day_before@2"]) == (0.5, 0.5)
+    assert quality["novelty"] == pytest.approx(bits @ [2, 1, 2, 1] / 6)
+    assert (overlap["kept"], overlap["jaccard"]) == (0.5, 0.5)
+    assert (result.facts["coverage@2 of the vectors"], result.facts["kept_since_day_before@2"]) == (1.0, 0.5)
     assert f"Kept since {FIRST}" in result.report_markdown
     assert "over 2 users with a list on both days" in result.report_markdown
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
@@ -202,7 +257,7 @@ def test_trend_ends_on_the_day_and_has_the_configured_length(workspace, tmp_path
     trend = result.facts["trend"]
     # Warm: on the first day u has c to find and it is found (v is new); on the second u has a and c, a is found, w has b, missed.
     assert [(row["day"], row["model"]) for row in trend] == [(FIRST, 1.0), (DAY, pytest.approx(1 / 3))]
-    assert trend[1]["ci_low"] == result.facts["hit_rate@2 ci_low"]
+    assert trend[1]["ci_low"] <= 1 / 3 <= trend[1]["ci_high"]
     assert {"popularity", "own_history_all"} <= set(trend[0])
     assert result.images["hit_rate_trend"].startswith(b"\x89PNG")
     assert f"\n| {DAY} | 2 |" in result.report_markdown

@@ -9,7 +9,7 @@ import datetime as dt
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,21 +196,27 @@ MAX_ROWS = 60
 """Values drawn at most; the table next to the chart has them all."""
 LABEL_CHARS = 28
 ROW_INCHES = 0.25
+_STEP = 0.36
+"""Between the scorers of a row, in rows."""
 
 
-def segment_png(segments: pa.Table, k: int) -> bytes:
-    """Returns a PNG with a row per value: the model's hit_rate@k with its 95% interval, and the number of users.
+def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
+    """Returns a PNG with a row per value: each scorer's hit_rate@k with its 95% interval, and the number of users.
 
-    The dashed line is the rate over all users.
+    The dashed line is the rate over all users of the first scorer.
+
+    Args:
+        segments: scorer -> its hit rate per segment, over the same users.
 
     Raises:
         InputError: if there are no rows.
     """
-    rows = segments.to_pylist()
+    by_scorer = {name: one.to_pylist() for name, one in segments.items()}
+    rows = next(iter(by_scorer.values()))
     if not rows:
         raise InputError(Fault("segment chart", "segments with users", "none", "draw it for a day that has truth"))
     shown = rows[:MAX_ROWS]
-    lines = _lines(shown)
+    lines, others = _lines(shown), {name: iter(one) for name, one in by_scorer.items()}
     height = ROW_INCHES * len(lines) + 1.1
     figure = new_figure(8.2, height)
     axis = figure.subplots()
@@ -220,17 +226,24 @@ def segment_png(segments: pa.Table, k: int) -> bytes:
             axis.text(-0.01, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9,
                       color=INK, fontweight="bold", parse_math=False)  # fmt: skip
         else:
-            _draw_segment(axis, y, label, row)
+            _draw_segment(axis, y, label, {name: next(one) for name, one in others.items()})
     first = [row for row in rows if row[SEGMENT] == rows[0][SEGMENT]]
     overall = sum(row["hits"] for row in first) / sum(row[TRUTH_COUNT] for row in first)
     axis.axvline(overall, color=MUTED, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
     axis.set_ylim(len(lines) - 0.4, -0.6)
-    axis.set_xlim(0, max(1e-3, min(1.0, max([row["ci_high"] for row in shown] + [overall]) * 1.06)))
+    ends = [row["ci_high"] for one in by_scorer.values() for row in one[:MAX_ROWS]]
+    axis.set_xlim(0, max(1e-3, min(1.0, max([*ends, overall]) * 1.06)))
     axis.set_yticks([])
     more = f"; {len(rows) - MAX_ROWS} more values in the table" if len(rows) > MAX_ROWS else ""
-    axis.set_xlabel(f"hit rate@{k} of the model, 95% interval; dashed: all users, {overall:.3f}{more}", fontsize=9, color=MUTED)
+    named = next(iter(segments))
+    axis.set_xlabel(
+        f"hit rate@{k}, 95% interval; dashed: {display_name(named)}, all users, {overall:.3f}{more}", fontsize=9, color=MUTED
+    )
+    above = 1 + 0.1 / (height - 0.95)
+    for place, name in enumerate(segments):
+        axis.text(0.3 * place, above, f"● {display_name(name)}", transform=axis.transAxes, fontsize=9, color=color_of(name))
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
-    axis.text(1.02, 1 + 0.1 / (height - 0.95), "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
+    axis.text(1.02, above, "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
     return png_bytes(figure)
 
 
@@ -244,11 +257,14 @@ def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]
     return lines
 
 
-def _draw_segment(axis: Any, y: int, label: str, row: dict[str, Any]) -> None:
-    rate, low, high = row["hit_rate"], row["ci_low"], row["ci_high"]
-    axis.plot([low, high], [y, y], color=MODEL_COLOR, linewidth=1.6, alpha=0.55, solid_capstyle="butt", zorder=2)
-    axis.plot([rate], [y], "o", color=MODEL_COLOR, markersize=6, zorder=3, clip_on=False)
-    at_row = axis.get_yaxis_transform()
+def _draw_segment(axis: Any, y: int, label: str, rows: dict[str, dict[str, Any]]) -> None:
+    for place, (name, row) in enumerate(rows.items()):
+        at, color = y + _STEP * (place - (len(rows) - 1) / 2), color_of(name)
+        axis.plot(
+            [row["ci_low"], row["ci_high"]], [at, at], color=color, linewidth=1.6, alpha=0.55, solid_capstyle="butt", zorder=2
+        )
+        axis.plot([row["hit_rate"]], [at], "o", color=color, markersize=6 if len(rows) == 1 else 4.5, zorder=3, clip_on=False)
+    at_row, row = axis.get_yaxis_transform(), next(iter(rows.values()))
     axis.text(-0.01, y, label, transform=at_row, ha="right", va="center", fontsize=9, color=MUTED, parse_math=False)
     counts = f"{row['users']:,} / {row[TRUTH_COUNT]:,}"
     axis.text(1.02, y, counts, transform=at_row, va="center", fontsize=8.5, color=MUTED)

@@ -13,7 +13,7 @@ from dssm_assets.core.columns import IS_WARM_USER, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hits import hit_ranks, sums_per_user
 from dssm_assets.core.evaluation.scorer import ModelScorer
-from dssm_assets.core.evaluation.segments import TIERS, Cuts, Tier, segment_column, tier_columns
+from dssm_assets.core.evaluation.segments import TIERS, Cuts, segment_column, tier_columns, tiers_of_items
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.retrieval.exact import Scores
 
@@ -65,7 +65,7 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
     }
     columns |= {segment_column(name): labels for name, labels in cuts.users.items()}
     if cuts.item_tier is not None:
-        tiers = np.append(cuts.item_tier, TIERS.index(Tier.UNSEEN))[truth.pair_item]
+        tiers = tiers_of_items(cuts.item_tier, truth.pair_item)
         for index, tier in enumerate(TIERS):
             hits_in, truth_in = tier_columns(tier)
             columns[hits_in] = pa.array(sums_per_user(truth, found & (tiers == index)))

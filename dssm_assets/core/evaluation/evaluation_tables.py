@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -43,6 +44,11 @@ def is_of_channels(scorer: str) -> bool:
 def is_part(scorer: str) -> bool:
     """Returns whether a scorer says what a channel is worth: the channel alone, or the merged list without it."""
     return scorer.startswith((MERGED_WITHOUT, CHANNEL))
+
+
+def tier_scope(tier: str) -> str:
+    """Returns the scope of hit_counts that has the items of a tier of popularity, of the merged list alone."""
+    return f"tier_{tier}"
 
 
 def hits_column(k: int) -> str:
@@ -120,7 +126,17 @@ HIT_COUNTS: Final = TableSpec(
     name="hit_counts",
     grain="one row per scorer, scope, population and user with truth there; of parts of merged lists, of sampled users",
     key=(SCORER, SCOPE, POPULATION, USER_ID),
-    columns=(_SCORER, _SCOPE, _POPULATION, _USER, _TRUTH_COUNT),
+    columns=(
+        _SCORER,
+        replace(
+            _SCOPE,
+            description=f"{_SCOPE.description} {tier_scope('X')}: the items of a tier of popularity in the window, head, next, rest or "
+            "unseen, in the merged list.",
+        ),
+        _POPULATION,
+        _USER,
+        _TRUTH_COUNT,
+    ),
     extra={
         "hits_*": "Of the items to find, those among the first k of the list.",
         "ndcg_*": "NDCG of the first k: 1 if the list begins with the items to find, 0 if it has none of them.",

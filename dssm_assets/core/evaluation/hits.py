@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT, USER_ID
-from dssm_assets.core.evaluation.evaluation_tables import hits_column, is_part, ndcg_column
+from dssm_assets.core.evaluation.evaluation_tables import MERGED, hits_column, is_part, ndcg_column, tier_scope
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import ExcludingScorer, Scorer, keep_first
+from dssm_assets.core.evaluation.segments import TIERS, tiers_of_items
 from dssm_assets.core.evaluation.truth import Truth
 
 MOST_USERS: Final = 0.95
@@ -95,12 +96,13 @@ def count_hits(
     ks: Sequence[int],
     cold: ColdScope | None = None,
     is_sampled: Mask | None = None,
+    item_tier: IntArray | None = None,
 ) -> HitCounts:
     """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there (of the sample, for parts).
 
     The lists of scopes `all`, `repeat` and `new` are the same; those of `discovery` leave out the user's window items, those
     of `unseen` everything that the user interacted with before, those of `cold` everything that anybody did. An item outside the
-    corpus is cold.
+    corpus is cold. Of the merged list the hits on each tier of items are counted, too (`tier_scope`), in population `all`.
 
     By hand: k = 2, u interacted with a, b and d on the day, had a in the window and d long before; the list is a, d, c, b.
     Scope all: the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat:
@@ -110,13 +112,14 @@ def count_hits(
         ks: cut-offs, ascending.
         cold: what scope `cold` is counted with; None: without this scope.
         is_sampled: bool [U], users whom scorers of parts (`evaluation_tables.is_part`) rank items for; None: all.
+        item_tier: int64 [I], position of each item's tier in TIERS; None: tiers are not counted.
     """
     truth = truth.with_history(interacted.history)
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
     in_sample = is_sampled[truth.pair_user]
     of_sample = truth.keep_pairs(in_sample)
     truths: dict[Scope, Truth] = {scope: truth for scope in Scope if scope is not Scope.COLD}
-    cells: dict[tuple[str, Scope], list[pa.Table]] = {}
+    cells: dict[tuple[str, str], list[pa.Table]] = {}
     if cold is not None:
         of_cold = truths[Scope.COLD] = truth.keep_pairs(_are_cold(truth.pair_item, cold.is_cold))
         for one in cold.scorers:
@@ -127,6 +130,15 @@ def count_hits(
                 of_scope = ranks.in_scope(scope)
                 counted, found = (of_sample, of_scope[in_sample]) if is_part(name) else (truth, of_scope)
                 cells[name, scope] = _count_scope(name, scope, counted, found, ks)
+        if name == MERGED and item_tier is not None:
+            tiers = tiers_of_items(item_tier, truth.pair_item)
+            for place, tier in enumerate(TIERS):
+                inside, scope_name = tiers == place, tier_scope(tier)
+                rows_of_tier = count_cell(
+                    name, Scope.ALL, Population.ALL, truth.keep_pairs(inside), ranks.everything[inside], ks
+                )
+                labels = pa.repeat(scope_name, len(rows_of_tier))
+                cells[name, scope_name] = [rows_of_tier.set_column(rows_of_tier.column_names.index(SCOPE), SCOPE, labels)]
     rows = [cell for key in sorted(cells) for cell in cells[key]]
     without = {
         f"{scope}/{population}": truth.num_users - len(np.unique(of.pair_user[of.pairs_in(scope, population)]))

@@ -7,7 +7,7 @@ Belongs here: the text of all sections and its tables. Does not belong here: the
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -55,25 +55,38 @@ def list_facts(quality: pa.Table, overlap: pa.Table, previous_day: str | None, p
     return ListFacts(quality, overlap, previous_day if overlap.num_rows else None, head, popularity.head_frac)
 
 
-def segment_report(day: str, segments: pa.Table, k: int) -> str:
-    """Returns the segments of a day as a text of their own."""
+def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
+    """Returns the segments of a day as a text of their own.
+
+    Args:
+        segments: as of `segment_section`.
+    """
     return f"# Hit rate by segment on {day}\n\n{segment_section(segments, k)}\n"
 
 
-def segment_section(segments: pa.Table, k: int) -> str:
-    """Returns one table per segment: users, items to find, hits, hit rate with its interval."""
+def segment_section(segments: Mapping[str, pa.Table], k: int) -> str:
+    """Returns one table per segment: users, items to find, and each scorer's hit rate with its interval.
+
+    Args:
+        segments: scorer -> its hit rate per segment, as of `segment_table`, over the same users; at least one.
+    """
+    names = [display_name(scorer) for scorer in segments]
     note = (
-        f"The model at k = {k}. New users and new items count here too, so the rows of a segment add up to the population "
-        "`all`. A row's users are those with items to find in it. Brackets are 95% intervals over these users."
+        f"hit_rate@{k} of {' and '.join(f'the {name}' for name in names)}. New users and new items count here too, so the rows of a "
+        "segment add up to the population `all`. A row's users are those with items to find in it. Brackets are 95% intervals over "
+        "these users."
     )
     parts = ["## By segment", note]
-    for name, rows in groupby(segments.to_pylist(), key=lambda row: str(row[SEGMENT])):
-        body = [[cell(str(row[VALUE])), *(f"{row[key]:,}" for key in _COUNTS), with_interval(row)] for row in rows]
-        parts.append(table([cell(name.replace("_", " ")), "users", "items to find", "hits", f"hit_rate@{k}"], body))
-    return "\n\n".join(parts if segments.num_rows else [*parts, "No segment has users."])
+    rows_of_values = zip(*(one.to_pylist() for one in segments.values()), strict=True)
+    for name, rows in groupby(rows_of_values, key=lambda rows: str(rows[0][SEGMENT])):
+        label = cell(name.replace("_", " "))
+        body = [[cell(str(first[VALUE])), *_sizes(first), *map(with_interval, (first, *rest))] for first, *rest in rows]
+        parts.append(table(f"By {label}, hit_rate@{k}", [label, "users", "items to find", *names], body))
+    return "\n\n".join(parts if len(parts) > 2 else [*parts, "No segment has users."])
 
 
-_COUNTS = ("users", TRUTH_COUNT, "hits")
+def _sizes(row: dict[str, Any]) -> list[str]:
+    return [f"{row[key]:,}" for key in ("users", TRUTH_COUNT)]
 
 
 def list_section(facts: ListFacts) -> str:
@@ -96,7 +109,8 @@ def list_section(facts: ListFacts) -> str:
             f"in both lists / items in either. Both over {users:,} users with a list on both days."
         )
     body = [[*_quality_cells(row), *_overlap_cells(overlap.get(row["k"]))] for row in facts.quality.to_pylist()]
-    return f"## The lists\n\n{note}\n\n{table(['k', 'coverage', 'head items', 'novelty', 'kept', 'Jaccard'], body)}"
+    head = ["k", "coverage", "head items", "novelty", "kept", "Jaccard"]
+    return f"## The lists\n\n{note}\n\n{table(f'Lists of the {display_name(MODEL)}', head, body)}"
 
 
 def _quality_cells(row: dict[str, Any]) -> list[str]:
@@ -110,23 +124,25 @@ def _overlap_cells(row: dict[str, Any] | None) -> list[str]:
 def trend_section(trend: pa.Table, k: int) -> str:
     """Returns the hit rates of the last evaluation days, the newest first: the model with its interval, the baselines."""
     rows = trend.to_pylist()
-    title = f"## The last evaluation days\n\nhit_rate@{k}, known users and known items"
+    title = "## The last evaluation days"
     if not rows:
-        return f"{title}: no day has any, so there is no trend."
+        return f"{title}\n\nNo day has known users with known items to find, so there is no trend."
     names = scorers_in_order(str(row[SCORER]) for row in rows if row[SCOPE] == Scope.ALL)
     cells = {(row[DAY], row[SCOPE], row[SCORER]): row for row in rows}
     days = sorted({str(row[DAY]) for row in rows}, reverse=True)
-    baselines = [name for name in names if name != MODEL]
+    served = [name for name in names if name == MERGED]
+    baselines = [name for name in names if name not in (MODEL, MERGED)]
     model = _strong(MODEL)
-    head = ["day", "users", model, *(f"{model}, {scope}" for scope in TREND_SCOPES[1:]), *map(display_name, baselines)]
-    body = [[day, *_model_cells(cells, day), *(_rate(cells.get((day, Scope.ALL, name))) for name in baselines)] for day in days]
-    return f"{title}.\n\n{table(head, body)}"
-
-
-def _model_cells(cells: dict[tuple[str, str, str], dict[str, Any]], day: str) -> list[str]:
-    rows = [cells.get((day, scope, MODEL)) for scope in TREND_SCOPES]
-    shown = ["-" if row is None else with_interval(row) for row in rows]
-    return ["-" if rows[0] is None else f"{rows[0]['users']:,}", *shown]
+    shown = [*((Scope.ALL, name) for name in served), *((scope, MODEL) for scope in TREND_SCOPES)]
+    of_model = [model, *(f"{model}, {scope}" for scope in TREND_SCOPES[1:])]
+    head = ["day", "users", *map(_strong, served), *of_model, *map(display_name, baselines)]
+    body = []
+    for day in days:
+        users = cells.get((day, Scope.ALL, MODEL))
+        rates = ["-" if (row := cells.get((day, *key))) is None else with_interval(row) for key in shown]
+        others = [_rate(cells.get((day, Scope.ALL, name))) for name in baselines]
+        body.append([day, "-" if users is None else f"{users['users']:,}", *rates, *others])
+    return f"{title}\n\n{table(f'hit_rate@{k} by day, known users and known items', head, body)}"
 
 
 def _rate(row: dict[str, Any] | None) -> str:
@@ -189,7 +205,7 @@ def render_report(
     *,
     day: str,
     total: pa.Table,
-    segments: pa.Table,
+    segments: Mapping[str, pa.Table],
     gains: Sequence[Gain],
     facts: ReportFacts,
     lists: ListFacts,
@@ -203,7 +219,7 @@ def render_report(
 
     Args:
         day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
-        segments: the model's hit rate per segment, as of `segment_table`.
+        segments: as of `segment_section`, what is served first.
         gains: the model against the best baseline, as of `gains_over_best`.
         lists: what the model's lists are like.
         trend: hit rates of the last days, this day included, as of `trend_table`.
@@ -213,8 +229,8 @@ def render_report(
     """
     k = max(total.column("k").to_pylist())
     parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total, spans)]
-    parts += [_scope_section(total, scope, facts, gains, spans) for scope in Scope]
-    parts += [channel_section(total, merged_gains, channels)] if channels else []
+    parts += [_scope_section(total, scope, facts, [*merged_gains, *gains], spans) for scope in Scope]
+    parts += [channel_section(total, channels)] if channels else []
     parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     text = "\n\n".join(parts) + "\n"
     return text if span_days == 1 else text.replace("on the day", f"on these {span_days} days")
@@ -231,7 +247,7 @@ READING = (
 )
 
 
-def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Sequence[Gain]) -> str:
+def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
     """Returns what each channel finds alone, what the merged list finds without it, and the difference that it makes."""
     k = channels[0].k
     rates = {
@@ -255,8 +271,7 @@ def channel_section(total: pa.Table, merged_gains: Sequence[Gain], channels: Seq
     if sampled < users:
         note += f" Lists without a channel, and of one but the vectors, are counted for a sample of {sampled:,} of these {users:,} users."
     head = ["channel", f"alone, hit_rate@{k}", "merged without it", "worth"]
-    lines = "\n".join(map(gain_line, merged_gains))
-    return "\n\n".join(part for part in ("## Channels", note, lines, table(head, body)) if part)
+    return "\n\n".join(("## Channels", note, table("What each channel is worth", head, body)))
 
 
 def _chart(total: pa.Table, spans: Spans | None) -> list[str]:
@@ -286,14 +301,13 @@ def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Seq
         category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
         note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
     lines = "\n".join(gain_line(gain) for gain in gains if gain.scope is scope)
-    rates = table(["scorer", *(f"hit_rate@{k}" for k in ks)], body)
-    return "\n\n".join(
-        part for part in (f"## {label.title}", note, lines, rates, _user_means(by_cell, names, ks, spans)) if part
-    )
+    rates = table(f"hit_rate@k, {scope} items", ["scorer", *(f"hit_rate@{k}" for k in ks)], body)
+    means = _user_means(f"Means over users, {scope} items", by_cell, names, ks, spans)
+    return "\n\n".join(part for part in (f"## {label.title}", note, lines, rates, means) if part)
 
 
 def _user_means(
-    by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int], spans: Spans | None
+    title: str, by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int], spans: Spans | None
 ) -> str:
     """Returns the table of the means over users: NDCG at each k, recall and fraction of users with a hit at the largest."""
     k = ks[-1]
@@ -303,7 +317,7 @@ def _user_means(
         between = "[{ndcg_ci_low:.3f}, {ndcg_ci_high:.3f}]".format(**by_cell[name, k])
         users = [f"{by_cell[name, k][column]:.3f}" for column in ("user_recall", "user_hit_rate")]
         body.append([_strong(name, spans), *ndcg[:-1], f"{ndcg[-1]} {between}", *users])
-    return table(["scorer", *(f"NDCG@{cut}" for cut in ks), f"user_recall@{k}", f"user_hit_rate@{k}"], body)
+    return table(title, ["scorer", *(f"NDCG@{cut}" for cut in ks), f"user_recall@{k}", f"user_hit_rate@{k}"], body)
 
 
 def _facts_section(facts: ReportFacts) -> str:
@@ -327,4 +341,4 @@ def _sample(facts: ReportFacts) -> str:
 
 
 def _strong(name: str, spans: Spans | None = None) -> str:
-    return f"**{display_name(name)}**" if name == MODEL else display_name(name, spans)
+    return f"**{display_name(name)}**" if name in (MODEL, MERGED) else display_name(name, spans)

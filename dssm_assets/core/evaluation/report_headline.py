@@ -42,12 +42,17 @@ _FIGURES: Final = (
 
 
 def headline(
-    total: pa.Table, gains: Sequence[Gain], merged_gains: Sequence[Gain], channels: Sequence[Gain], segments: pa.Table
+    total: pa.Table,
+    gains: Sequence[Gain],
+    merged_gains: Sequence[Gain],
+    channels: Sequence[Gain],
+    segments: Mapping[str, pa.Table],
 ) -> str:
     """Returns the figures as a table, the most important first, and the sentences on what looks worst.
 
     Args:
         gains: the model against the best baseline of each scope.
+        segments: scorer -> its hit rate per segment, what is served first.
     """
     k = max(total.column("k").to_pylist())
     rows = {
@@ -61,7 +66,12 @@ def headline(
         return "No known user has a known item to find."
     worst = _worst([*gains, *merged_gains], rows, channels, segments)
     head = ["", f"hit_rate@{k}", "items to find", "compared with", "gain over the best baseline"]
-    return "\n\n".join([table(head, body), *(["Where it looks worst:", "\n".join(worst)] if worst else [])])
+    return "\n\n".join(
+        [
+            table("The figures of the day, the most important first", head, body),
+            *(["Where it looks worst:", "\n".join(worst)] if worst else []),
+        ]
+    )
 
 
 def _line(figure: _Figure, rows: _Rows, over: Mapping[tuple[str, str], Gain]) -> list[str] | None:
@@ -88,28 +98,33 @@ def verdict(gain: Gain) -> str:
 
 
 def gain_line(gain: Gain) -> str:
-    """Returns a gain as an item of a list."""
+    """Returns a gain as an item of a list: who is ahead of whom, or behind, on which items, and by how much."""
     words = {"ahead": "ahead of", "behind": "behind", "not distinguishable": "not distinguishable from"}[verdict(gain)]
     return (
-        f"- {gain.scope}: {words} the best baseline, {display_name(gain.against)}, "
+        f"- {_subject(gain.scorer)}, {gain.scope} items: {words} the best baseline, {display_name(gain.against)}, "
         f"by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] at k = {gain.k}"
     )
 
 
-def _worst(gains: Sequence[Gain], rows: _Rows, channels: Sequence[Gain], segments: pa.Table) -> list[str]:
+def _subject(scorer: str) -> str:
+    name = display_name(scorer)
+    return name[:1].upper() + name[1:]
+
+
+def _worst(gains: Sequence[Gain], rows: _Rows, channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> list[str]:
     """Returns what a reader should know before trusting the figures above."""
     found = []
     behind = sorted((gain for gain in gains if gain.ci_low <= 0), key=lambda gain: gain.gain)
     if behind:
-        gain = behind[0]
-        found.append(f"- {display_name(gain.scorer)}, {gain_line(gain).removeprefix('- ')}.")
+        found.append(f"{gain_line(behind[0])}.")
     for gain in channels:
         if gain.against == f"{MERGED_WITHOUT}vectors" and gain.ci_low <= 0:
             interval = f"{gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]"
             found.append(f"- The merged list would find nearly as much without the vectors: they are worth {interval}.")
-    large = [row for row in segments.to_pylist() if row[TRUTH_COUNT] >= MIN_SEGMENT_ITEMS]
+    served, of_served = next(iter(segments.items()))
+    large = [row for row in of_served.to_pylist() if row[TRUTH_COUNT] >= MIN_SEGMENT_ITEMS]
     if large:
         row = min(large, key=lambda row: (row["hit_rate"], str(row[SEGMENT]), str(row[VALUE])))
         segment = cell(f"{row[SEGMENT]} {row[VALUE]}".replace("_", " "))
-        found.append(f"- Vectors alone, segment {segment}: {with_interval(row)} of {row[TRUTH_COUNT]:,} items to find.")
+        found.append(f"- {_subject(served)}, segment {segment}: {with_interval(row)} of {row[TRUTH_COUNT]:,} items to find.")
     return found

@@ -8,10 +8,10 @@ from typing import Any, Final
 CELL_CHARS: Final = 60
 
 
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Returns a markdown table, its first column aligned left, the others right."""
+def table(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Returns a markdown table below its title, its first column aligned left, the others right."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 def cell(text: str) -> str:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
-from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, VALUE
+from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, USER_ID, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.evaluation.evaluation_tables import hits_column
 from dssm_assets.core.evaluation.rates import interval, resampled_sums
 from dssm_assets.core.features.column_values import number_values, parse_number, text_values
 
@@ -101,6 +102,11 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
         raise InputError(Fault(where, "a count of 0 or more per item", got, "materialize negative_items again"))
     rows = find_positions(item_ids, cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, where))
     return ItemPopularity(item_ids, np.append(values, 0)[rows])
+
+
+def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
+    """Returns the tier of each item, as its position in TIERS; -1, an item outside the corpus, is of the tier unseen."""
+    return np.append(item_tier, TIERS.index(Tier.UNSEEN))[items]
 
 
 MISSING, OTHER = "(missing)", "(other)"
@@ -247,6 +253,31 @@ def columns_needed(segments: Sequence[Segment]) -> list[str]:
         else:
             found.append(segment_column(segment.name))
     return list(dict.fromkeys(found))
+
+
+def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int) -> pa.Table:
+    """Returns rows of hit_rate_detail with the hits of another scorer in their columns of hits.
+
+    Args:
+        detail: user_id, and what `columns_needed` names.
+        counts: column of hits -> rows of hit_counts of that scorer for the items of the column, of users who have any to find.
+        k: length of the lists.
+
+    Raises:
+        SchemaError: rows of hit_counts are missing, or were counted for other items.
+    """
+    faults = []
+    for name, rows in counts.items():
+        truth_name = name.replace("hits", TRUTH_COUNT)
+        if _integers(rows, TRUTH_COUNT).sum() != _integers(detail, truth_name).sum():
+            expected, got = f"{truth_name} of hit_rate_detail", f"{len(rows)} rows of users with other items to find"
+            faults.append(Fault(f"hit_counts, {name}", expected, got, "materialize hit_counts of this day again"))
+        at = find_positions(combine_chunks(rows.column(USER_ID)), combine_chunks(detail.column(USER_ID)))
+        hits = np.zeros(len(detail), np.int64)
+        hits[at] = _integers(rows, hits_column(k))
+        detail = detail.set_column(detail.column_names.index(name), name, pa.array(hits))
+    SchemaError.raise_if(faults)
+    return detail
 
 
 def _split_by_value(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, IntArray, IntArray]]:

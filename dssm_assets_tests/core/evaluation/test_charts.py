@@ -15,7 +15,7 @@ from PIL import Image
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation import charts
 from dssm_assets.core.evaluation.charts import MODEL_COLOR, _ticks, drawable, segment_png, trend_png
-from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCORERS, TREND_SCOPES
+from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCORERS, TREND_SCOPES, color_of
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, trend_table
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA
 from dssm_assets_tests.core.evaluation.worlds import total_row
@@ -113,20 +113,24 @@ def segments_of(values: int, label: str = "value") -> pa.Table:
 
 
 def test_segment_charts_have_a_line_per_value_and_stay_small() -> None:
-    one, ten, sixty, many = (segment_png(segments_of(count), 200) for count in (1, 10, charts.MAX_ROWS, 900))
+    one, ten, sixty, many = (segment_png({"model": segments_of(count)}, 200) for count in (1, 10, charts.MAX_ROWS, 900))
     heights = [picture(png).shape[0] for png in (one, ten, sixty)]
     assert heights == [160, 385, 1635]  # 0.25 inch per value and for the heading, 1.1 around them, 100 pixels an inch
     assert picture(many).shape == picture(sixty).shape
     assert len(many) < MOST_BYTES
     assert many != sixty  # it says how many are not drawn
     assert near(ten, MODEL_COLOR) > 100
+    both = segment_png({"merged": segments_of(10), "model": segments_of(10)}, 200)
+    assert picture(both).shape == picture(ten).shape
+    assert min(near(both, MODEL_COLOR), near(both, color_of("merged"))) > 100
+    assert near(ten, color_of("merged")) == 0
     with pytest.raises(InputError, match="segments with users"):
-        segment_png(segments_of(0), 200)
+        segment_png({"model": segments_of(0)}, 200)
 
 
 @pytest.mark.parametrize("label", ["$x_1$ \\frac{", "a\nb", "北京", "", "x" * 500])
 def test_any_text_is_drawn(label: str, recwarn: pytest.WarningsRecorder) -> None:
-    assert len(segment_png(segments_of(2, label), 200)) < MOST_BYTES
+    assert len(segment_png({"model": segments_of(2, label)}, 200)) < MOST_BYTES
     assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []
 
 

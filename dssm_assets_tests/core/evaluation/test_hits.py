@@ -12,6 +12,7 @@ from dssm_assets.core.arrays.ragged import Exclusions, no_exclusions
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
 from dssm_assets.core.evaluation.hits import InteractedItems, count_hits, hit_ranks
 from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.segments import TIERS, Tier
 from dssm_assets.core.schema import check_schema
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, ranked_lists, slow_hits, truth_of
 
@@ -171,6 +172,29 @@ def test_count_hits_equals_sets_and_loops(
                     expected_cells.add((scope, population, user))
                 assert counts.users_without_truth[f"{scope}/{population}"] == len(users) - len(slow)
     assert set(got) == expected_cells
+
+
+def test_hits_of_the_merged_list_are_counted_by_tier_of_items() -> None:
+    # u has a (head), b (rest) and z, outside the corpus; its list is a, c. v has c (rest); its list is c, b.
+    truth = truth_of([("u", "a"), ("u", "b"), ("u", "z"), ("v", "c")], [("u", "a")], ["a", "b", "c"])
+    lists = np.array([[0, 2], [2, 1]])
+    none = InteractedItems(
+        *[read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a"])).exclusions(2)] * 2
+    )
+    tiers = np.array([TIERS.index(tier) for tier in (Tier.HEAD, Tier.REST, Tier.REST)])
+    scorers = [FixedScorer(lists, "merged"), FixedScorer(lists, "model")]
+    rows = count_hits(scorers, truth, none, [1, 2], item_tier=tiers).table.to_pylist()
+    found = {
+        (r["scorer"], r["scope"], r["user_id"]): (r["truth_count"], r["hits_1"], r["hits_2"])
+        for r in rows
+        if "tier" in r["scope"]
+    }
+    assert found == {
+        ("merged", "tier_head", "u"): (1, 1, 1),
+        ("merged", "tier_rest", "u"): (1, 0, 0),
+        ("merged", "tier_rest", "v"): (1, 1, 1),
+        ("merged", "tier_unseen", "u"): (1, 0, 0),
+    }
 
 
 def test_hit_counts_are_sorted_by_key() -> None:

@@ -85,7 +85,7 @@ def report(run: Run, **options: Any) -> str:
     return render_report(
         day="2026-03-01",
         total=total,
-        segments=segment_table(detail, SETTINGS, seed=3),
+        segments={"model": segment_table(detail, SETTINGS, seed=3)},
         gains=gains_over_best(counts.table, total, k=200, samples=200, seed=3),
         facts=report_facts(truth, model, counts),
         lists=list_facts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
@@ -99,7 +99,7 @@ def test_channels_say_of_how_many_users_they_are(users: int, sentence: str | Non
     named = {"merged": 2000, "merged_without_vectors": users, "model": 2000}
     rows = [{**total_row(name, k=200), "users": counted} for name, counted in named.items()]
     gain = Gain("merged", "merged_without_vectors", Scope.ALL, Population.WARM, 200, 0.01, 0.0, 0.02)
-    text = channel_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), [], [gain])
+    text = channel_section(pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA), [gain])
     assert "| vectors |" in text and "+0.0100 [+0.0000, +0.0200]" in text
     assert ("sample" in text) is (sentence is not None) and (sentence or "") in text
 
@@ -145,7 +145,7 @@ def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
     assert picture.startswith(PNG)
     assert len(data) < 100_000
     assert "How to read this" in text
-    assert "- discovery: ahead of the best baseline, " in text
+    assert "- Two-tower model, discovery items: ahead of the best baseline, " in text
     assert "- Users without a vector: 1;" in text
     assert "not among them: 1;" in text
     assert f"- Users with a positive event on the day: {run[1].num_users:,}, with" in text
@@ -180,21 +180,34 @@ def test_loss_curves_of_one_step_are_drawn_and_of_broken_runs_refused() -> None:
         loss_curve_png([])
 
 
-def segments(*rows: tuple[str, str]) -> pa.Table:
-    numbers = {"users": 1200, "hits": 3, "truth_count": 12, "hit_rate": 0.25, "ci_low": 0.125, "ci_high": 0.5}
+def segments(*rows: tuple[str, str], hit_rate: float = 0.25) -> pa.Table:
+    numbers = {"users": 1200, "hits": 3, "truth_count": 12, "hit_rate": hit_rate, "ci_low": 0.125, "ci_high": 0.5}
     return pa.Table.from_pylist([{"segment": s, "value": v, **numbers} for s, v in rows], schema=SEGMENT_SCHEMA)
 
 
+def test_every_table_has_a_title_and_every_bullet_a_subject(run: Run) -> None:
+    lines = report(run).splitlines()
+    above = [lines[at - 2 : at] for at, line in enumerate(lines[:-1]) if lines[at + 1].startswith("| --- |") and line[0] == "|"]
+    assert len(above) == 1 + 2 * 5 + 1 + 1 + 1, "headline, two of each of five scopes, a segment, the lists, the days"
+    assert [title for title, blank in above if not re.fullmatch(r"\*\*.+\*\*", title) or blank] == []
+    bullets = [line for line in lines if line.startswith("- ")]
+    subjects = "(Two-tower model, \\w+ items|Two-tower model, segment .+|Users .+|Candidates):"
+    assert [line for line in bullets if not re.match(f"- {subjects}", line)] == []
+
+
 def test_each_segment_has_a_table() -> None:
-    text = segment_section(segments(("age_group", "25-34"), ("age_group", "a|b"), ("tenure", "new")), 200)
+    rows = [("age_group", "25-34"), ("age_group", "a|b"), ("tenure", "new")]
+    text = segment_section({"merged": segments(*rows, hit_rate=0.5), "model": segments(*rows)}, 200)
+    assert "hit_rate@200 of the merged list and the two-tower model." in text
     assert "| age\\_group" not in text
-    assert "| age group | users | items to find | hits | hit_rate@200 |\n| --- | ---: | ---: | ---: | ---: |\n" in text
-    assert "| 25-34 | 1,200 | 12 | 3 | 0.250 [0.125, 0.500] |\n| a\\|b | 1,200 |" in text
+    head = "| age group | users | items to find | merged list | two-tower model |\n| --- | ---: | ---: | ---: | ---: |\n"
+    assert f"**By age group, hit_rate@200**\n\n{head}" in text
+    assert "| 25-34 | 1,200 | 12 | 0.500 [0.125, 0.500] | 0.250 [0.125, 0.500] |\n| a\\|b | 1,200 |" in text
     assert text.count("| --- |") == 2
-    assert segment_report("2026-03-01", segments(("tenure", "new")), 5).startswith(
+    assert segment_report("2026-03-01", {"model": segments(("tenure", "new"))}, 5).startswith(
         "# Hit rate by segment on 2026-03-01\n\n## By"
     )
-    assert "No segment has users." in segment_section(segments(), 200)
+    assert "No segment has users." in segment_section({"model": segments()}, 200)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,7 @@ def test_list_section_with_and_without_an_earlier_day() -> None:
 
 def test_trend_section_has_a_row_per_day_newest_first_and_shows_gaps() -> None:
     days = [
-        ("2026-03-01", [total_row(hit_rate=0.25), total_row("popularity", hit_rate=0.125)]),
+        ("2026-03-01", [total_row(hit_rate=0.25), total_row("popularity", hit_rate=0.125), total_row("merged", hit_rate=0.75)]),
         (
             "2026-03-02",
             [total_row(hit_rate=0.5), total_row(scope="discovery", hit_rate=0.25), total_row(scope="unseen", hit_rate=0.125)],
@@ -249,9 +262,10 @@ def test_trend_section_has_a_row_per_day_newest_first_and_shows_gaps() -> None:
     ]
     trend = trend_table([(day, pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)) for day, rows in days], 10)
     assert trend_section(trend, 10).splitlines()[-4:] == [
-        "| day | users | **two-tower model** | **two-tower model**, discovery | **two-tower model**, unseen | popularity |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| 2026-03-02 | 40 | 0.500 [0.450, 0.550] | 0.250 [0.200, 0.300] | 0.125 [0.075, 0.175] | - |",
-        "| 2026-03-01 | 40 | 0.250 [0.200, 0.300] | - | - | 0.1250 |",
+        "| day | users | **merged list** | **two-tower model** | **two-tower model**, discovery | **two-tower model**, unseen "
+        "| popularity |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| 2026-03-02 | 40 | - | 0.500 [0.450, 0.550] | 0.250 [0.200, 0.300] | 0.125 [0.075, 0.175] | - |",
+        "| 2026-03-01 | 40 | 0.750 [0.700, 0.800] | 0.250 [0.200, 0.300] | - | - | 0.1250 |",
     ]
-    assert trend_section(trend.slice(0, 0), 10).endswith("no day has any, so there is no trend.")
+    assert trend_section(trend.slice(0, 0), 10).endswith("so there is no trend.")

@@ -43,7 +43,12 @@ MERGED = [gain("merged", "own_history_all", Scope.ALL, 0.022, 0.014, 0.03)]
 CHANNELS = [gain("merged", "merged_without_vectors", Scope.ALL, 0.002, -0.001, 0.005)]
 
 
-def segments(*rows: tuple[str, int, float]) -> pa.Table:
+def segments(*rows: tuple[str, int, float]) -> dict[str, pa.Table]:
+    """Returns the segments of the merged list, and of the model, which finds nothing."""
+    return {"merged": _segments(*rows), "model": _segments(*((value, count, 0.0) for value, count, _ in rows))}
+
+
+def _segments(*rows: tuple[str, int, float]) -> pa.Table:
     empty = dict.fromkeys(SEGMENT_SCHEMA.names, 0)
     return pa.Table.from_pylist(
         [
@@ -68,7 +73,8 @@ def total(rows: list[dict[str, Any]]) -> pa.Table:
 
 def test_the_most_important_figure_comes_first() -> None:
     text = headline(total(ROWS), GAINS, MERGED, CHANNELS, segments(("1-9", 200, 0.2), ("0", 40, 0.1), ("10-29", 300, 0.3)))
-    lines = text.splitlines()
+    title, _, *lines = text.splitlines()
+    assert title == "**The figures of the day, the most important first**"
     assert lines[0] == "|  | hit_rate@200 | items to find | compared with | gain over the best baseline |"
     assert [line.split(" | ")[0].strip("| *") for line in lines[2:6]] == [
         "merged list, all items",
@@ -82,9 +88,9 @@ def test_the_most_important_figure_comes_first() -> None:
     assert lines[7:] == [
         "Where it looks worst:",
         "",
-        "- two-tower model, all: behind the best baseline, own history, all days, by -0.1560 [-0.1700, -0.1400] at k = 200.",
+        "- Two-tower model, all items: behind the best baseline, own history, all days, by -0.1560 [-0.1700, -0.1400] at k = 200.",
         "- The merged list would find nearly as much without the vectors: they are worth +0.0020 [-0.0010, +0.0050].",
-        "- Vectors alone, segment activity 1-9: 0.200 [0.100, 0.400] of 200 items to find.",
+        "- Merged list, segment activity 1-9: 0.200 [0.100, 0.400] of 200 items to find.",
     ]
 
 

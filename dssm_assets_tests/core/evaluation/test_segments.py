@@ -21,6 +21,7 @@ from dssm_assets.core.evaluation.segments import (
     popularity_from_counts,
     segment_table,
     tier_columns,
+    with_hits_of,
 )
 
 CITY = Segment(name="town", by="city")
@@ -155,6 +156,21 @@ def test_tier_rates_are_over_users_with_truth_in_the_tier() -> None:
         ("items", "rest", 1, 1, 1, 1.0),
         ("items", "unseen in the window", 1, 0, 1, 0.0),
     ]
+
+
+def test_hits_of_another_scorer_take_the_place_of_the_models() -> None:
+    # hit_counts has rows of users with items to find alone, in its own order: u2 finds 2 of 4, u1 none of 2; the head is u2's.
+    detail = pa.table({"user_id": ["u1", "u2", "u3"], "hits": [1, 1, 0], "truth_count": [2, 4, 0], "hits_head": [1, 1, 0]})
+    detail = detail.append_column("truth_count_head", pa.array([1, 3, 0]))
+    of_all = pa.table({"user_id": ["u2", "u1"], "truth_count": [4, 2], "hits_5": [2, 0]})
+    of_head = pa.table({"user_id": ["u1", "u2"], "truth_count": [1, 3], "hits_5": [1, 2]})
+    found = with_hits_of(detail, {"hits": of_all, "hits_head": of_head}, 5)
+    assert (found.column("hits").to_pylist(), found.column("hits_head").to_pylist()) == ([0, 2, 0], [1, 2, 0])
+    assert found.drop_columns(["hits", "hits_head"]) == detail.drop_columns(["hits", "hits_head"])
+    with pytest.raises(
+        SchemaError, match=r"hit_counts, hits_head: expected truth_count_head .* materialize hit_counts of this day"
+    ):
+        with_hits_of(detail, {"hits": of_all, "hits_head": of_head.slice(0, 0)}, 5)
 
 
 def test_no_users_give_no_rows_and_other_segments_are_refused() -> None:
