@@ -363,8 +363,8 @@ def print_next_commands(console: Console, home: Path, days: Sequence[str]) -> No
         f"dssm-assets serve --home {folder} --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
     ]
     where = (
-        f"In the UI: Catalog > total_hit_rate > Partitions > {days[-1]} has the report and the chart, "
-        "Overview > Metadata > Plots each figure over the days."
+        f"In the UI: Catalog > total_hit_rate > Partitions > {days[-1]} has the hit rate and the report, "
+        "Overview > Metadata > Plots the main figures over the days."
     )
     lines = ["", "Next:", *(f"  {command}" for command in commands), "", where]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

@@ -92,6 +92,8 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
     its features too.
     """
     last: tuple[str, StepResult] | None = None
+    fg = workspace.fg_spec
+    spec = fg_tables.describe_features(spec, [*fg.features, *fg.sequence_features])
     for group in group_days(workspace, days, {source: source}):
         raws = [inputs[source] for _, inputs in group]
         if len(raws) > 1 and not workspace.engine.is_distributed and not any(map(has_shared_files, raws)):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 _ENCODED = {
@@ -43,6 +48,27 @@ USER_HISTORY_FG: Final = TableSpec(
     ),
     {"*": "Sequence sub-feature `sequence__feature`: one 64-bit hash per item of the list, null where missing."},
 )
+
+
+def describe_features(spec: TableSpec, features: Iterable[Feature]) -> TableSpec:
+    """Returns the contract of a table of encoded features with the definition of each feature as its column's description.
+
+    Example: "raw_feature of user:buy_count_7d: a number. Null: missing."
+    """
+    return replace(spec, extra={**spec.extra, **{glob.escape(feature.name): _describe(feature) for feature in features}})
+
+
+def _describe(feature: Feature) -> str:
+    value = "a number" if feature.kind is Kind.NUMERIC else "the 64-bit hash of a category"
+    each = f"{value} per value" if feature.is_multi else value
+    if feature.sequence is not None:
+        each = f"{each}, per item of the sequence"
+    operator, inputs = feature.operator, ", ".join(feature.operator.expression_texts)
+    formula = getattr(operator, "expression", None)
+    has_formula = isinstance(formula, str) and formula not in operator.expression_texts
+    return f"{operator.feature_type}{f' {formula}' if has_formula else ''} of {inputs}: {each}. Null: missing."
+
+
 NUMERIC_VALUE_COUNTS: Final = TableSpec(
     "numeric_value_counts",
     "one row per numeric feature and distinct value among the day's positive samples",

@@ -76,7 +76,9 @@ ROWS = (
         settings=EvaluationSettings,
         is_watched=True,
         checks=(
-            CheckRow("beats_popularity", "warm hit_rate at the largest k is at least 1.2 times popularity's."),
+            CheckRow(
+                "beats_popularity", "Warm hit_rate of the two-tower model at the largest k is at least 1.2 times popularity's."
+            ),
             CheckRow(
                 "hit_rate_gate",
                 "What is served is not surely behind the best baseline of the report, nor has its lead over the baselines surely "
@@ -85,8 +87,9 @@ ROWS = (
                 is_blocking=True,
             ),
         ),
-        description="hit_rate@k of the model and of every baseline with 95% intervals, for warm, cold and all users; for all items, "
-        "discovery, repeat, new and unseen items. The report (segments, properties of the lists, trend) and its charts are in the metadata.",
+        description="hit_rate@k of the merged list, the model and every baseline with 95% intervals, for warm, cold and all users; for all "
+        "items, discovery, repeat, new and unseen items. The metadata begin with the hit rate of what is served, its gain over the best "
+        "baseline and the gate's sentence; then the report (segments, properties of the lists, trend) and its charts.",
         reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "
         "on unseen items, which are what recall is for. The report gives the gain over each baseline on the same users.",
     ),
