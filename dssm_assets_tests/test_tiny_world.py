@@ -66,7 +66,10 @@ def test_the_check_says_that_the_model_beats_popularity(world):
         dg.AssetCheckKey(dg.AssetKey("total_hit_rate"), "beats_popularity")
     ).event.asset_check_evaluation
     assert check.passed
-    assert check.description == f"{EVALUATION_DAY}: warm hit_rate@10 of the two-tower model is 1.0000, of popularity 0.6667: 1.50 times"
+    assert (
+        check.description
+        == f"{EVALUATION_DAY}: warm hit_rate@10 of the two-tower model is 1.0000, of popularity 0.6667: 1.50 times"
+    )
 
 
 def test_ground_truth_is_what_was_bought_on_the_day(workspace):
