@@ -203,7 +203,7 @@ def _plotted_figures(warm: _Rows, lists: ListFacts, worth: Mapping[str, float], 
     if ChannelName.VECTORS in worth:
         figures[f"worth@{k} of the vectors"] = worth[ChannelName.VECTORS]
     figures |= {f"coverage@{k} of the vectors": row["coverage"] for row in lists.quality.to_pylist() if row["k"] == k}
-    figures |= {f"kept_since_day_before@{k}": row["kept"] for row in lists.overlap.to_pylist() if row["k"] == k}
+    figures |= {f"kept_since_day_before@{k} of the vectors": row["kept"] for row in lists.overlap.to_pylist() if row["k"] == k}
     return figures
 
 

@@ -1,5 +1,7 @@
 """Metadata of partitions: rows, columns and their meaning, URI, seconds; column lineage; values that Dagster can store."""
 
+import re
+
 import dagster as dg
 import numpy as np
 import pytest
@@ -58,6 +60,14 @@ def test_every_column_has_its_stored_type_and_a_description(world, name):
     shown_types = [(column.name, _entries_alike(column.type)) for column in columns]
     assert shown_types == [(field.name, _entries_alike(str(field.type))) for field in stored]
     assert [column.name for column in columns if not (column.description or "").strip()] == []
+
+
+def test_columns_of_encoded_features_say_how_they_are_computed(world):
+    for name, side in (("user_features_fg", "user"), ("item_features_fg", "item")):
+        columns = materializations(world, name)[worlds.DAYS[-1]]["dagster/column_schema"].schema.columns
+        said = {column.name: column.description for column in columns if column.name not in (f"{side}_id", "feature_date")}
+        assert said and all(re.match(rf"\w+_feature .*of {side}:\w+", text) for text in said.values()), said
+        assert len(set(said.values())) > 1
 
 
 def test_inputs_are_listed_with_their_digests(world):

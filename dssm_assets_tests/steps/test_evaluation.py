@@ -244,7 +244,7 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     bits = -np.log2(np.array([7, 3, 2, 1]) / 13)
     assert quality["novelty"] == pytest.approx(bits @ [2, 1, 2, 1] / 6)
     assert (overlap["kept"], overlap["jaccard"]) == (0.5, 0.5)
-    assert (result.facts["coverage@2 of the vectors"], result.facts["kept_since_day_before@2"]) == (1.0, 0.5)
+    assert (result.facts["coverage@2 of the vectors"], result.facts["kept_since_day_before@2 of the vectors"]) == (1.0, 0.5)
     assert f"Kept since {FIRST}" in result.report_markdown
     assert "over 2 users with a list on both days" in result.report_markdown
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a

@@ -63,7 +63,7 @@ ROWS = (
         kinds=_KINDS,
         code_version="2",
         description="Per user: recalled items, hits and misses, hit rate, configured segments. "
-        "The hit rate of each segment, as a table and a chart, is in the metadata.",
+        "The model's hit rate of each segment, as a table and a chart, is in the metadata; total_hit_rate has the merged list's, too.",
         reading="One row per user with ground truth. Start here if one segment is worse than the others, then look at single users.",
     ),
     AssetRow(
