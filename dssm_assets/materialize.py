@@ -17,9 +17,9 @@ from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
-from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, find_job, job_assets
+from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, plan_upstream
-from dssm_assets.defs.runs import open_instance, run_day, run_range
+from dssm_assets.defs.runs import make_run, open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.parallel_runs import make_in_parallel
@@ -111,20 +111,10 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
 
 
 @contextmanager
-def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterator[Callable[[PlannedRun], None]]:
+def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterator[Callable[[PlannedRun], str]]:
     defs = scene_definitions(scene, observer, makes_upstream=False)
     with open_instance(instance_home) as instance:
-
-        def make_run(run: PlannedRun) -> None:
-            keys = [scene.key(name).to_user_string() for name in run.names]
-            found = find_job(all_rows(), run.names)
-            job = None if found is None else scene.name(found)
-            if run.is_windowed:
-                run_day(defs, instance, keys, run.days[0], job=job)
-            else:
-                run_range(defs, instance, keys, run.days, job=job)
-
-        yield make_run
+        yield partial(make_run, defs, instance, scene)
 
 
 def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:

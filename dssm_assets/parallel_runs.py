@@ -18,7 +18,7 @@ from dssm_assets.core.errors import DssmError, ProcessLostError
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 
-Make = Callable[[Scene, Observer], AbstractContextManager[Callable[[Any], None]]]
+Make = Callable[[Scene, Observer], AbstractContextManager[Callable[[Any], object]]]
 """Prepares a process for runs of a scene; inside the block, what makes one of them. It can be pickled."""
 
 
@@ -80,7 +80,7 @@ def make_in_parallel(
     """
     schedule, failed, fatal = _Schedule(needs), dict[int, DssmError](), list[BaseException]()
 
-    def work(make_run: Callable[[Any], None]) -> None:
+    def work(make_run: Callable[[Any], object]) -> None:
         while (place := schedule.take()) is not None:
             try:
                 make_run(runs[place])

@@ -10,7 +10,7 @@ import dagster as dg
 from dssm_assets.core.config.engines import Trigger
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.automation import PARTITION_TAG
-from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
 
 WEBHOOK_VARIABLE = "DSSM_FAILURE_WEBHOOK"
 _TIMEOUT_SECONDS = 10.0
@@ -34,6 +34,8 @@ def failure_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
         run = context.dagster_run
         if run.job_name not in own_jobs and not own_assets & set(run.asset_selection or ()):
             return dg.SkipReason(f"run {run.run_id} is not a run of {scene.loaded.config.name}")
+        if MADE_FOR_TAG in run.tags:
+            return dg.SkipReason(f"run {run.run_id} was made for another one, which fails with its error and is reported")
         message = _failure_message(context, scene)
         context.log.error(message["text"])
         if (problem := post_json(_webhook_address(scene), message)) is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 SCENE_TAG = "dssm/scene"
+MADE_FOR_TAG = "dssm/made_for"
+"""Tag of a run that was made because another one needs it; its value begins the id of that one."""
 SPARE_DAYS = 30
 """Days after the calendar's end that stay in the UI's plots. Also the longest that a backfill may take: Dagster looks its days
 up at the time when it was requested, with the offset of the code location's last start."""

@@ -4,9 +4,8 @@ So one click, or one backfill, makes any evaluation day that the data allow. The
 (`run_plan.py`). They work in the process of the run that needs them, before its first step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -14,14 +13,9 @@ from dssm_assets.core.errors import Fault, PartitionMissingError
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.automation import build_jobs
 from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.storage.local_files import folder_lock
-
-if TYPE_CHECKING:
-    from dssm_assets.defs.run_plan import PlannedRun
-
-MADE_FOR_TAG = "dssm/made_for"
-"""Tag of a run that was made because another one needs it; its value begins the id of that one."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,7 @@ class UpstreamRuns:
             PartitionMissingError: there is nothing to evaluate on the day.
         """
         from dssm_assets.defs.run_plan import Wanted, plan_missing
+        from dssm_assets.defs.runs import make_run
 
         names = self._assets_of_run(context)
         if any(dep in names for dep in row.deps):
@@ -56,9 +51,11 @@ class UpstreamRuns:
                 return
             log(f"makes first what is missing, in {len(plan.runs)} runs: {'; '.join(map(str, plan.runs))}")
             progress = _Progress(log)
-            defs = dg.Definitions(assets=[build_asset(one, self.scene, progress) for one in all_rows()])
+            rows = all_rows()
+            jobs = build_jobs(rows, self.scene).values()
+            defs = dg.Definitions(assets=[build_asset(one, self.scene, progress) for one in rows], jobs=[*jobs])
             for number, run in enumerate(plan.runs, start=1):
-                run_id = self._make_run(defs, context, run)
+                run_id = make_run(defs, context.instance, self.scene, run, context.run)
                 log(f"{number} of {len(plan.runs)} runs made, {run_id}: {run}")
             if progress.skipped:
                 where, expected = f"day {name_days(context.partition_keys)}", "something to evaluate"
@@ -67,15 +64,6 @@ class UpstreamRuns:
     def _assets_of_run(self, context: dg.AssetExecutionContext) -> list[str]:
         nodes = {node.name for node in context.job_def.nodes}
         return [row.name for row in all_rows() if self.scene.op(row.name) in nodes]
-
-    def _make_run(self, defs: dg.Definitions, context: dg.AssetExecutionContext, run: "PlannedRun") -> str:
-        from dssm_assets.defs.runs import run_day, run_range
-
-        keys: Sequence[str] = [self.scene.key(name).to_user_string() for name in run.names]
-        tags = {**self.scene.tags, MADE_FOR_TAG: context.run.run_id[:8]}
-        if run.is_windowed:
-            return run_day(defs, context.instance, keys, run.days[0], tags=tags)
-        return run_range(defs, context.instance, keys, run.days, tags=tags)
 
 
 class _Progress(Observer):

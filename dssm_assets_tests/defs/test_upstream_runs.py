@@ -16,8 +16,7 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.needed_days import needed_days
 from dssm_assets.defs.runs import open_instance
-from dssm_assets.defs.scene import Scene
-from dssm_assets.defs.upstream_runs import MADE_FOR_TAG
+from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets_tests import worlds
