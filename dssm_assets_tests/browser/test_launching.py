@@ -9,9 +9,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
+import dagster as dg
 import pytest
 from playwright.sync_api import expect
 
+from dssm_assets.defs.scene import MADE_FOR_TAG
 from dssm_assets_tests import worlds
 from dssm_assets_tests.browser.processes import Processes
 from dssm_assets_tests.browser.ui import Ui
@@ -84,5 +86,9 @@ def test_windowed_assets_take_one_run_per_date(ui: Ui, processes: Processes, lau
     for table, ds in LACKING.items():  # made once, in a run for the window that came first
         assert (processes.home / "tables" / table / f"ds={ds}" / "_manifest.json").is_file()
         ui.open_partition(table, ds)
+    with dg.DagsterInstance.from_config(str(processes.home)) as instance:
+        made = [run for run in instance.get_runs() if MADE_FOR_TAG in run.tags]
+    assert {run.tags[MADE_FOR_TAG] for run in made} <= {run[:8] for run, _, _ in _ranges(processes, launched["windows"])}
+    assert {(run.job_name, run.remote_job_origin.location_name) for run in made} == {("daily_tables", "dssm_assets")}
     ui.open("/assets/training_window?view=checks")
     expect(ui.page.get_by_text("window_complete").first).to_be_visible()

@@ -9,6 +9,7 @@ import pytest
 
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.failure_sensor import WEBHOOK_VARIABLE, post_json
+from dssm_assets.defs.scene import MADE_FOR_TAG
 from dssm_assets_tests import worlds
 
 SENSOR = "failure_sensor"
@@ -39,11 +40,11 @@ def receiver():
     thread.join()
 
 
-def failed_run(loaded, instance):
+def failed_run(loaded, instance, **tags):
     """Runs a day whose sources are missing; returns the sensor, the context of the failure, and the run."""
     defs = build_definitions(loaded)
     job = defs.resolve_job_def("daily_tables")
-    result = job.execute_in_process(instance=instance, partition_key="2024-01-04", raise_on_error=False)
+    result = job.execute_in_process(instance=instance, partition_key="2024-01-04", raise_on_error=False, tags=tags)
     assert not result.success
     event = result.get_run_failure_event()
     context = dg.build_run_status_sensor_context(SENSOR, event, instance, result.dagster_run, partition_key="2024-01-04")
@@ -66,6 +67,14 @@ def test_failed_run_is_posted_with_day_step_and_error(tmp_path, receiver, monkey
     assert message["step"] in {"user_table", "item_table", "behavior_table"}
     assert "expected a file or folder, got no such file or folder" in message["error"]
     assert message["text"].startswith(f"tiny: daily_tables of 2024-01-04 failed in {message['step']}: ")
+
+
+def test_a_run_that_was_made_for_another_is_reported_by_that_one_alone(tmp_path, receiver, monkeypatch):
+    monkeypatch.setenv(WEBHOOK_VARIABLE, receiver.address)
+    with dg.DagsterInstance.ephemeral() as instance:
+        sensor, context, _ = failed_run(worlds.write_config(tmp_path), instance, **{MADE_FOR_TAG: "1a2b3c4d"})
+        assert "made for another one" in sensor(context).skip_message
+    assert not receiver.received
 
 
 def test_webhook_of_the_environment_overrides_the_configured_one(tmp_path, receiver, monkeypatch):
