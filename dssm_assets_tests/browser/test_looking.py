@@ -77,13 +77,13 @@ def test_runs_of_a_command_are_in_the_timeline_and_their_rows_show_no_process(
     ui: Ui, home: LoadedConfig, last_day: str
 ) -> None:
     if not os.environ.get(PICTURES_HOME):
-        command = ["materialize", "user_table", "--from", last_day, "--config", str(home.path), "--home", str(home.home)]
+        command = ["materialize", "ground_truth", "--from", last_day, "--config", str(home.path), "--home", str(home.home)]
         assert main(command) == 0
     ui.open("/overview/timeline")
     expect(ui.page.get_by_text(UI_LOCATION, exact=True)).to_be_visible()
-    expect(ui.page.get_by_role("link", name="daily_tables")).to_be_visible()
+    expect(ui.page.get_by_role("link", name="train_and_evaluate")).to_be_visible()
     ui.open("/runs")
-    expect(ui.page.get_by_role("link", name="daily_tables").first).to_be_visible()
+    expect(ui.page.get_by_role("link", name="train_and_evaluate").first).to_be_visible()
     expect(ui.page.get_by_text("dssm/scene").first).to_be_visible()
     expect(ui.page.get_by_text("process")).to_have_count(0)
 
