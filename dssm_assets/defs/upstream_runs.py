@@ -45,6 +45,7 @@ class UpstreamRuns:
             return
         home = self.scene.loaded.home
         home.mkdir(parents=True, exist_ok=True)
+        log("looks for what is missing, one run of the home at a time")
         with folder_lock(home):
             plan = plan_missing(self.scene, Wanted(tuple(names), tuple(context.partition_keys)))
             if not plan.runs:
