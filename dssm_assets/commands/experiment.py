@@ -94,7 +94,7 @@ def _adopt(parsed: argparse.Namespace) -> int:
         print(f"{key}: {now} (was {before})")
     print(f"Wrote {found.path}. Next, of this and of later days:")
     for asset in found.remade:
-        print(f"  dssm-assets materialize {asset} --from {found.day}")
+        print(f"  dssm-assets materialize {asset} --from {found.day} --with-upstream")
     return 0
 
 

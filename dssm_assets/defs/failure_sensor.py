@@ -34,7 +34,7 @@ def failure_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
         run = context.dagster_run
         if run.job_name not in own_jobs and not own_assets & set(run.asset_selection or ()):
             return dg.SkipReason(f"run {run.run_id} is not a run of {scene.loaded.config.name}")
-        if MADE_FOR_TAG in run.tags:
+        if MADE_FOR_TAG in run.tags and run.parent_run_id is None:  # a repeated run has its tags
             return dg.SkipReason(f"run {run.run_id} was made for another one, which fails with its error and is reported")
         message = _failure_message(context, scene)
         context.log.error(message["text"])

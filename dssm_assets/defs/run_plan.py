@@ -4,8 +4,8 @@ Belongs here: which runs, of which days. Does not belong here: which days an ass
 (`upstream_runs.py`, `materialize.py`).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
@@ -55,15 +55,32 @@ class Wanted:
 
 
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
-    """Returns the runs that make what some assets need and lack, without these assets on these days: a run of theirs follows.
+    """Returns the runs that make what some assets need and lack; these assets on these days are left to a run of theirs.
 
-    What needs one of them is left out, too. Empty if a window begins before the calendar, which nothing fills.
+    They are made here, too, if an asset that is not one of them needs them. Empty if a window begins before the calendar, which
+    nothing fills.
     """
-    own = {(name, ds) for name in wanted.names for ds in wanted.days}
-    is_windowed = any(row.is_windowed for row in all_rows() if row.name in wanted.names)
+    rows = all_rows()
+    is_windowed = any(row.is_windowed for row in rows if row.name in wanted.names)
     if is_windowed and wanted.days[0] < first_evaluation_day(scene):
         return RunPlan(scene, ())
-    return _plan(scene, [wanted], is_remaking=True, left_out=own)
+    plan = plan_upstream(scene, [wanted], is_remaking=True)
+    needed = {name for run in plan.runs for name in run.names if name not in wanted.names}
+    for row in reversed(rows):
+        if row.name in needed:
+            needed.update(row.deps)
+    left = Wanted(tuple(name for name in wanted.names if name not in needed), wanted.days)
+    return RunPlan(scene, tuple(part for run in plan.runs for part in _leave_out(run, left)), plan.outdated)
+
+
+def _leave_out(run: PlannedRun, left: Wanted) -> Iterator[PlannedRun]:
+    """Yields a run without some assets on some days."""
+    names = tuple(name for name in run.names if name not in left.names)
+    if names:
+        yield replace(run, names=names)
+    rest = tuple(name for name in run.names if name in left.names)
+    for days in _consecutive([ds for ds in run.days if ds not in left.days]) if rest else ():
+        yield replace(run, names=rest, days=days)
 
 
 def first_evaluation_day(scene: Scene) -> str:
@@ -78,44 +95,47 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     Daily tables are made on the days that have none, over consecutive days in one run; from the first day on that one was made
     with other settings, it and what depends on it are made again. Of a day's windowed assets those are made that are not stored
     or were built from other inputs than the stored ones or with other settings, and what depends on them.
+    A log's gaps before the rolling states that the days begin with stay.
 
     Args:
         is_remaking: make the wanted assets also where they are stored.
     """
-    return _plan(scene, wanted, is_remaking=is_remaking, left_out=frozenset())
-
-
-def _plan(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool, left_out: Collection[tuple[str, str]]) -> RunPlan:
     config, rows = scene.loaded.config, all_rows()
     workspace = scene.open_workspace(lambda _: None)
     start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
     window, span = config.window.days, config.evaluation.span_days
     by_day = [(one, needed_days(rows, one.names, ds, start, window, span), ds) for one in wanted for ds in one.days]
     missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
-    for name, lacking in missing.items():
-        stored = set(workspace.tables.partitions.days(name))
-        for one, needed, ds in by_day:
-            if name in needed.daily:
-                lacking.update(day for day in days_between(*needed.daily[name]) if day not in stored and day <= end)
-            if is_remaking and name in one.names:
-                lacking.add(ds)
+    stored = {name: set(workspace.tables.partitions.days(name)) for name in missing}
+    for one, needed, ds in by_day:
+        begins = _first_log_day(rows, needed, stored)
+        for name, (first, last) in needed.daily.items():
+            days = days_between(max(first, begins) if needed.rows[name].is_log else first, last)
+            missing[name].update(day for day in days if day not in stored[name] and day <= end)
+        if is_remaking:
+            for name in missing.keys() & set(one.names):
+                missing[name].add(ds)
     outdated = _add_outdated(workspace, rows, missing, by_day)
-    to_make = {name: {ds for ds in days if (name, ds) not in left_out} for name, days in missing.items()}
-    runs = list(_group_daily(rows, to_make))
+    runs = list(_group_daily(rows, missing))
     planned: dict[str, set[str]] = {}
     for one, needed, ds in by_day:
         remade = set(one.names) if is_remaking else set()
         before = planned.setdefault(ds, set())
         names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade, outdated) if name not in before]
-        follow = {name for name, day in left_out if day == ds}
-        for name in names:
-            if follow.intersection(needed.rows[name].deps):
-                follow.add(name)
-        names = [name for name in names if name not in follow]
         if names:
             before.update(names)
             runs.append(PlannedRun(tuple(names), (ds,), True))
     return RunPlan(scene, tuple(runs), outdated)
+
+
+def _first_log_day(rows: Sequence[AssetRow], needed: NeededDays, stored: Mapping[str, set[str]]) -> str:
+    """Returns the day from which on a log must have no gap.
+
+    If all rolling states are stored on the first day on which they are needed, none is rebuilt from the log before it. What the
+    log lacks there stays as it is: perhaps the source lacks it, too, and histories are read without it.
+    """
+    first = {row.name: needed.daily[row.name][0] for row in rows if row.is_rolling and row.name in needed.daily}
+    return min(first.values()) if first and all(ds in stored[name] for name, ds in first.items()) else needed.start
 
 
 def _add_outdated(

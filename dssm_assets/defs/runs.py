@@ -40,8 +40,8 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
 def _located_runs(instance: dg.DagsterInstance, made_for: dg.DagsterRun | None) -> Iterator[None]:
     """Gives the runs that are made in a block a code location, or the UI would show them neither in Overview > Timeline nor with their job.
 
-    It is that of the run that they are made for, else that of the last run of their job, else the one that the printed command of the
-    UI loads.
+    It is that of the run that they are made for, else that of the last run of their job; of a command's run without either, the one that
+    the printed command of the UI loads.
     """
     create_run = instance.create_run_for_job
 
@@ -64,7 +64,7 @@ def _find_origin(instance: dg.DagsterInstance, job: str, made_for: dg.DagsterRun
     last = next(iter(instance.get_runs(dg.RunsFilter(job_name=job), limit=1)), None)
     if last is not None and last.remote_job_origin is not None:
         return last.remote_job_origin
-    return dg.deserialize_value(_ORIGIN % (json.dumps(UI_LOCATION), json.dumps(job)))
+    return None if made_for is not None else dg.deserialize_value(_ORIGIN % (json.dumps(UI_LOCATION), json.dumps(job)))
 
 
 _ORIGIN: Final = """{
@@ -85,7 +85,7 @@ def make_run(
     """Makes a planned run, as one of the job that its assets are part of; returns its id.
 
     Args:
-        made_for: the run that needs it, whose tags and code location it gets.
+        made_for: the run that needs it, whose code location it gets.
 
     Raises:
         CheckFailedError: if a blocking check failed, with its description.

@@ -4,8 +4,9 @@ So one click, or one backfill, makes any evaluation day that the data allow. The
 (`run_plan.py`). They work in the process of the run that needs them, before its first step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -15,7 +16,9 @@ from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs
 from dssm_assets.defs.scene import Scene, name_days
-from dssm_assets.storage.local_files import folder_lock
+
+if TYPE_CHECKING:
+    from dssm_assets.defs.run_plan import PlannedRun
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class UpstreamRuns:
     def make(self, context: dg.AssetExecutionContext, row: AssetRow, log: Callable[[str], None]) -> None:
         """Makes what the run of a context lacks, if the asset is among its first.
 
-        Runs of one home make it one after the other, so that days of a backfill which start together make nothing twice.
+        Runs of one home make daily tables one after the other, so that days of a backfill which start together make nothing twice.
+        Windowed assets are those of the run's own day. They are made without the lock: they may wait for a pool.
 
         Args:
             row: the asset whose step begins.
@@ -39,28 +43,34 @@ class UpstreamRuns:
         """
         from dssm_assets.defs.run_plan import Wanted, plan_missing
         from dssm_assets.defs.runs import make_run
+        from dssm_assets.storage.local_files import folder_lock
 
         names = self._assets_of_run(context)
         if any(dep in names for dep in row.deps):
             return
-        home = self.scene.loaded.home
-        home.mkdir(parents=True, exist_ok=True)
-        log("looks for what is missing, one run of the home at a time")
-        with folder_lock(home):
-            plan = plan_missing(self.scene, Wanted(tuple(names), tuple(context.partition_keys)))
-            if not plan.runs:
-                return
-            log(f"makes first what is missing, in {len(plan.runs)} runs: {'; '.join(map(str, plan.runs))}")
-            progress = _Progress(log)
-            rows = all_rows()
-            jobs = build_jobs(rows, self.scene).values()
-            defs = dg.Definitions(assets=[build_asset(one, self.scene, progress) for one in rows], jobs=[*jobs])
-            for number, run in enumerate(plan.runs, start=1):
-                run_id = make_run(defs, context.instance, self.scene, run, context.run)
-                log(f"{number} of {len(plan.runs)} runs made, {run_id}: {run}")
-            if progress.skipped:
-                where, expected = f"day {name_days(context.partition_keys)}", "something to evaluate"
-                raise PartitionMissingError(Fault(where, expected, progress.skipped, "choose another day"))
+        wanted = Wanted(tuple(names), tuple(context.partition_keys))
+        plan = plan_missing(self.scene, wanted)
+        if not plan.runs:
+            return
+        progress, rows = _Progress(log), all_rows()
+        jobs = build_jobs(rows, self.scene).values()
+        defs = dg.Definitions(assets=[build_asset(one, self.scene, progress) for one in rows], jobs=[*jobs])
+
+        def make(runs: "Iterable[PlannedRun]") -> None:
+            for run in runs:
+                log(f"made first, in run {make_run(defs, context.instance, self.scene, run, context.run)[:8]}: {run}")
+
+        log(f"makes first what is missing: {'; '.join(map(str, plan.runs))}")
+        if not all(run.is_windowed for run in plan.runs):
+            home = self.scene.loaded.home
+            home.mkdir(parents=True, exist_ok=True)
+            with folder_lock(home):
+                plan = plan_missing(self.scene, wanted)  # another run may have made some meanwhile
+                make(run for run in plan.runs if not run.is_windowed)
+        make(run for run in plan.runs if run.is_windowed)
+        if progress.skipped:
+            where, expected = f"day {name_days(context.partition_keys)}", "something to evaluate"
+            raise PartitionMissingError(Fault(where, expected, progress.skipped, "choose another day"))
 
     def _assets_of_run(self, context: dg.AssetExecutionContext) -> list[str]:
         nodes = {node.name for node in context.job_def.nodes}

@@ -228,7 +228,7 @@ def _segment_rates(workspace: Workspace, detail: Manifest, cells: StoredCells | 
     )
     found = {MODEL: segment_table(of_model, settings, seed)}
     if rows and len(rows["hits"]):
-        of_merged = with_hits_of(of_model, rows, settings.k[-1])
+        of_merged = with_hits_of(of_model, rows, settings.k[-1], detail.ds)
         found = {MERGED: segment_table(of_merged, settings, seed), **found}
     return found
 

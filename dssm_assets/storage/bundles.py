@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError
+from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import put_if, unchanged_condition
 from dssm_assets.storage.config_file import LoadedConfig
@@ -284,7 +284,9 @@ class BundleStore:
         with self.locked():
             before = self.pointer()
             if before is None:
-                raise PartitionMissingError(_fault(self.root, "a published bundle", "none", "materialize serving_bundle first"))
+                raise PartitionMissingError(
+                    _fault(self.root, "a published bundle", "none", remedy_of_missing("publish", "DAY"))
+                )
             wanted = to or before.previous
             if wanted is None or wanted not in before.stored:
                 others = ", ".join(kept for kept in before.stored if kept != before.bundle_id) or "none"

@@ -133,7 +133,7 @@ def test_adopted_settings_are_in_the_configuration_with_its_comments(loaded, cap
     status, out, _ = command(loaded, capsys, "experiment", "adopt", "wide")
     assert status == 0
     assert "training.epochs: 1 (was 10)" in out
-    assert out.endswith(f"  dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY}\n")
+    assert out.endswith(f"  dssm-assets materialize train_and_evaluate --from {EVALUATION_DAY} --with-upstream\n")
     adopted = loaded.path.read_text()
     assert "seed: 7  # lucky\n" in adopted
     assert "  # experiment wide; was 10\n  epochs: 1  # enough\n" in adopted

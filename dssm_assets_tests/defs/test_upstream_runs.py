@@ -145,6 +145,33 @@ def test_a_run_waits_while_another_of_the_home_makes_days(tmp_path):
     assert len(instance.get_runs()) == 1
 
 
+def test_a_run_that_lacks_no_daily_table_waits_for_nobody(tmp_path_factory, tmp_path):
+    """Windowed assets may wait for a pool: a run that holds its slot must not wait for them."""
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    instance = dg.DagsterInstance.ephemeral()
+    with folder_lock(loaded.home):
+        assert launch(loaded, instance, "", DAYS[10], ["feature_binning"]).success
+    made = instance.get_runs(dg.RunsFilter(tags={MADE_FOR_TAG: instance.get_runs()[-1].run_id[:8]}))
+    assert [[key.path[-1] for key in run.asset_selection] for run in made] == [["training_window"]]
+
+
+def test_an_old_day_that_the_source_lacks_stays_a_gap(tmp_path_factory, tmp_path):
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
+    worlds.write_rows(tmp_path / "world" / "source" / "behavior.parquet", worlds.log_rows(range(1, 12)))
+    for name in ("behavior_table", "behavior", "user_history", "user_history_fg"):
+        shutil.rmtree(Path(loaded.root) / name / f"ds={DAYS[0]}")
+    instance = dg.DagsterInstance.ephemeral()
+    assert launch(loaded, instance, "", EVALUATION_DAY, ["training_window"]).success
+    assert len(instance.get_runs()) == 1
+
+
+def test_assets_with_others_between_them_are_made_with_these(tmp_path):
+    loaded = worlds.write_world(tmp_path)
+    instance = dg.DagsterInstance.ephemeral()
+    assert launch(loaded, instance, "", DAY, ["behavior_table", "training_window", "feature_counts"]).success
+    assert stored_days(loaded)["feature_counts"] == [DAY]
+
+
 def test_what_fails_on_the_way_is_the_error_of_the_run_and_of_its_own(tmp_path):
     loaded = worlds.write_world(tmp_path)
     worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 5]))

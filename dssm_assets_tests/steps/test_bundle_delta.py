@@ -356,5 +356,5 @@ def test_what_cannot_be_refreshed_is_refused(served: Path, tmp_path: Path) -> No
         publish_delta(workspace, TODAY)
     assert store.pointer().bundle_id == base  # type: ignore[union-attr]
     store.fs.rm_file(f"{store.root}/current.json")
-    with pytest.raises(PartitionMissingError, match=r"a bundle to refresh, got none.*serving_bundle"):
+    with pytest.raises(PartitionMissingError, match=r"a bundle to refresh, got none.*materialize publish of DAY"):
         publish_delta(workspace, TODAY)

@@ -23,7 +23,7 @@ from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, USER_ID, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
-from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.errors import Fault, InputError, SchemaError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import hits_column
 from dssm_assets.core.evaluation.rates import interval, resampled_sums
 from dssm_assets.core.features.column_values import number_values, parse_number, text_values
@@ -255,13 +255,14 @@ def columns_needed(segments: Sequence[Segment]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int) -> pa.Table:
+def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: str) -> pa.Table:
     """Returns rows of hit_rate_detail with the hits of another scorer in their columns of hits.
 
     Args:
         detail: user_id, and what `columns_needed` names.
         counts: column of hits -> rows of hit_counts of that scorer for the items of the column, of users who have any to find.
         k: length of the lists.
+        ds: the day, named in errors.
 
     Raises:
         SchemaError: rows of hit_counts are missing, or were counted for other items.
@@ -271,7 +272,7 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int) -> pa
         truth_name = name.replace("hits", TRUTH_COUNT)
         if _integers(rows, TRUTH_COUNT).sum() != _integers(detail, truth_name).sum():
             expected, got = f"{truth_name} of hit_rate_detail", f"{len(rows)} rows of users with other items to find"
-            faults.append(Fault(f"hit_counts, {name}", expected, got, "materialize hit_counts of this day again"))
+            faults.append(Fault(f"hit_counts, {name}", expected, got, remedy_of_missing("hit_counts", ds)))
         at = find_positions(combine_chunks(rows.column(USER_ID)), combine_chunks(detail.column(USER_ID)))
         hits = np.zeros(len(detail), np.int64)
         hits[at] = _integers(rows, hits_column(k))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import Column, IdIndex, comparable_ids, refuse_type_change
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
-from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError
+from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError, remedy_of_missing
 from dssm_assets.core.samples.embedding_index import Bucketize
 from dssm_assets.core.samples.sample_tables import history_schema, require_columns, require_times, users_schema
 
@@ -166,7 +166,7 @@ def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdI
         users.update(table.column(col.USER_ID))
         items.update(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
     if not users:
-        raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", "materialize user_history_fg for the window"))
+        raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", remedy_of_missing("train_and_evaluate", "DAY")))
     return users.index(), items.index()
 
 

@@ -14,7 +14,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
 from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
-from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError
+from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError, remedy_of_missing
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.samples.sample_tables import hard_negatives_schema, refuse_collisions, require_columns
 
@@ -118,7 +118,7 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
             summed_rows = parts[0].num_rows
     if not parts:
         raise WindowIncompleteError(
-            Fault("table positive_sample", "the days of the window", "no day", "materialize positive_sample")
+            Fault("table positive_sample", "the days of the window", "no day", remedy_of_missing("train_and_evaluate", "DAY"))
         )
     return _sum_counts(parts).sort_by(col.ITEM_ID)
 

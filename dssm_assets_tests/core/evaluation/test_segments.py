@@ -164,13 +164,13 @@ def test_hits_of_another_scorer_take_the_place_of_the_models() -> None:
     detail = detail.append_column("truth_count_head", pa.array([1, 3, 0]))
     of_all = pa.table({"user_id": ["u2", "u1"], "truth_count": [4, 2], "hits_5": [2, 0]})
     of_head = pa.table({"user_id": ["u1", "u2"], "truth_count": [1, 3], "hits_5": [1, 2]})
-    found = with_hits_of(detail, {"hits": of_all, "hits_head": of_head}, 5)
+    found = with_hits_of(detail, {"hits": of_all, "hits_head": of_head}, 5, "2024-01-12")
     assert (found.column("hits").to_pylist(), found.column("hits_head").to_pylist()) == ([0, 2, 0], [1, 2, 0])
     assert found.drop_columns(["hits", "hits_head"]) == detail.drop_columns(["hits", "hits_head"])
     with pytest.raises(
-        SchemaError, match=r"hit_counts, hits_head: expected truth_count_head .* materialize hit_counts of this day"
+        SchemaError, match=r"hit_counts, hits_head: expected truth_count_head .* materialize hit_counts of 2024-01-12"
     ):
-        with_hits_of(detail, {"hits": of_all, "hits_head": of_head.slice(0, 0)}, 5)
+        with_hits_of(detail, {"hits": of_all, "hits_head": of_head.slice(0, 0)}, 5, "2024-01-12")
 
 
 def test_no_users_give_no_rows_and_other_segments_are_refused() -> None:
