@@ -20,7 +20,7 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, map_leaves
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray, mask_items
 
@@ -41,9 +41,28 @@ def _plain(value: Any) -> Any:
 
 
 def _plain_list(column: pa.ChunkedArray) -> list[Any]:
-    """Returns values as JSON has them; numbers that are not finite are null."""
-    parsed: list[Any] = orjson.loads(orjson.dumps(column.to_pylist()))
+    """Returns values as JSON has them; numbers that are not finite, and times that ISO text cannot have, are null."""
+    parsed: list[Any] = orjson.loads(orjson.dumps(map_leaves(combine_chunks(column), _times_as_text).to_pylist()))
     return parsed
+
+
+def _times_as_text(values: pa.Array) -> pa.Array:
+    """Returns dates and times as ISO text, to the microsecond, null outside of the years 1 to 9999; other values as they are."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not pa.types.is_temporal(values.type):
+        return values
+    if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
+        values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
+    return pa.array([_time_as_text(value) for value in values], pa.string())
+
+
+def _time_as_text(value: pa.Scalar) -> str | None:
+    try:
+        text: str | None = orjson.loads(orjson.dumps(value.as_py()))
+    except OverflowError:
+        return None
+    return text
 
 
 class AllowedItems:

@@ -168,7 +168,7 @@ def _arrow_bytes(engine: RecallEngine, answers: list[RecallAnswer | DssmError], 
 def _json_type(kind: pa.DataType) -> pa.DataType:
     """Returns the type of an item column's values in an answer: dates and times are text."""
     if pa.types.is_dictionary(kind):
-        return kind.value_type
+        return _json_type(kind.value_type)
     if is_list(kind):
         return pa.list_(_json_type(kind.value_type))
     return pa.string() if pa.types.is_temporal(kind) else kind

@@ -6,6 +6,7 @@ Also lists in which no item may be, in every mode.
 from __future__ import annotations
 
 import json
+import urllib.request
 from contextlib import ExitStack
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.cli import main
+from dssm_assets.serving.calls import ARROW
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
@@ -24,7 +26,26 @@ from dssm_assets_tests.serving.hand_tower import ITEMS
 from dssm_assets_tests.serving.servers import Client, serving
 
 COLUMNS = {"color": ["red", "blue", "red", None], "price": [1.0, 2.0, 3.0, None], "tags": [["a", "b"], ["b"], [], None]}
-ROWS = {item: {name: values[row] for name, values in COLUMNS.items()} for row, item in enumerate(ITEMS)}
+FAR = 2**31 - 1
+"""A date that DuckDB writes for infinity."""
+TIMES = {
+    "when": pa.array([0, 1000, None, 2**61 // 1000 * 1000], pa.timestamp("ns")),
+    "day": pa.array([FAR, None, 0, -FAR], pa.int32()).cast(pa.date32()),
+    "seen": pa.array([1767225600, 2**62, None, 253402300799], pa.timestamp("s", "Asia/Tokyo")),
+    "moments": pa.array([[0, 1001], [], None, [None]], pa.list_(pa.timestamp("ns", "UTC"))),
+    "days": pa.array([[0, FAR], None, [], [1]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+    "opened": pa.array([0, 1, 0, None], pa.timestamp("us")).dictionary_encode(),
+}
+SHOWN = {
+    **COLUMNS,
+    "when": ["1970-01-01T00:00:00", "1970-01-01T00:00:00.000001", None, "2043-01-25T23:56:49.213693"],
+    "day": [None, None, "1970-01-01", None],
+    "seen": ["2026-01-01T09:00:00+09:00", None, None, None],
+    "moments": [["1970-01-01T00:00:00+00:00", "1970-01-01T00:00:00.000001+00:00"], [], None, [None]],
+    "days": [["1970-01-01", None], None, [], ["1970-01-02"]],
+    "opened": ["1970-01-01T00:00:00", "1970-01-01T00:00:00.000001", "1970-01-01T00:00:00", None],
+}
+ROWS = {item: {name: values[row] for name, values in SHOWN.items()} for row, item in enumerate(ITEMS)}
 OWN = {"u": {"n0", "n1"}}
 NONE = {"color": "NOPE"}
 
@@ -32,7 +53,7 @@ NONE = {"color": "NOPE"}
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("serving")
-    columns = pa.table({**COLUMNS, "color": pa.array(COLUMNS["color"]).dictionary_encode()})
+    columns = pa.table({**COLUMNS, **TIMES, "color": pa.array(COLUMNS["color"]).dictionary_encode()})
     write_bundle(root, has_channels=True, stores_inputs=True, item_columns=columns)
     return root
 
@@ -44,7 +65,8 @@ class Shop:
         self._files = {name: folder / f"{name}.txt" for name in ("blocked", "stocked")}
         self._write({"blocked": [], "stocked": ["n0"]})
         self.live = LiveEngine(str(root), shop_lists=ShopLists(*map(str, self._files.values())))
-        self.client = Client(stack.enter_context(serving(self.live)))
+        self.port = stack.enter_context(serving(self.live))
+        self.client = Client(self.port)
         stack.callback(self.client.close)
 
     def show(self, blocked, stocked):
@@ -101,6 +123,8 @@ groups = st.fixed_dictionaries(
         "color": conditions(st.sampled_from(["red", "blue", "NOPE", None])),
         "price": conditions(st.sampled_from([1.0, 2, 3.0, 99, None])) | bounds,
         "tags": conditions(st.sampled_from(["a", "b", "c", None])),
+        "when": conditions(st.sampled_from([*SHOWN["when"], "2026-01-01"])),
+        "seen": conditions(st.sampled_from(["2026-01-01T09:00:00+09:00", "9999-12-31T23:59:59+00:00"])),
     },
 ).filter(bool)
 filters = st.none() | groups | st.lists(groups, min_size=1, max_size=3)
@@ -121,7 +145,7 @@ requests = st.builds(
             "exclude": items,
             "exclude_history": st.booleans(),
             "channels": st.sampled_from([*map(str, Lists), None]),
-            "fields": st.lists(st.sampled_from(list(COLUMNS)), max_size=3),
+            "fields": st.lists(st.sampled_from(list(SHOWN)), max_size=3),
         },
     ),
 )
@@ -158,6 +182,16 @@ def test_lists_obey_conditions_and_lists_of_the_shop(shop, wanted, blocked, stoc
     status, answer = shop.client.get(f"/similar?{urlencode([*query, *(('fields', name) for name in first.get('fields', []))])}")
     assert status == 200
     check(answer, {**first, "exclude_history": False}, shown, {"n2"})
+
+
+def test_times_are_the_same_text_in_arrow(shop):
+    shop.show([], list(ITEMS))
+    body = json.dumps({"user_id": "u", "fields": list(SHOWN)}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{shop.port}/recall", body, {"Accept": ARROW})
+    with urllib.request.urlopen(request) as response:
+        (answer,) = pa.ipc.open_stream(response.read()).read_all().to_pylist()
+    found = {name: answer[f"fields.{name}"] for name in SHOWN}
+    assert found == {name: [ROWS[item][name] for item in answer["item_ids"]] for name in SHOWN}
 
 
 @pytest.mark.parametrize("lists", ["merged", "vectors", None])

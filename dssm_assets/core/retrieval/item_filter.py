@@ -162,7 +162,7 @@ class _Reader:
         passes = np.zeros(self._table.num_rows, bool)
         if None in values:
             passes |= column.is_missing
-        known = [scalar.as_py() for scalar in scalars if scalar is not None]
+        known = [scalar for scalar in scalars if scalar is not None]
         if known:
             options = pc.SetLookupOptions(pa.array(known, column.value_type))
             if pa.types.is_dictionary(column.values.type):
