@@ -41,6 +41,7 @@ from dssm_assets.serving.answers import (
     Health,
     ItemList,
     Readiness,
+    Refusal,
     describe_lists,
     describe_refusals,
 )
@@ -276,7 +277,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """The bundle that serves, its age and its size."""
         return Response(json.dumps(service.health()), media_type=JSON)
 
-    @app.get("/ready", response_model=Readiness, responses={503: {"model": Readiness, "description": "Not now."}})
+    @app.get(
+        "/ready",
+        response_model=Readiness,
+        responses={503: {"model": Readiness | Refusal, "description": "Not now; a refusal during a shutdown."}},
+    )
     async def ready() -> Response:
         """Whether lists are answered now: status 503 while as many as max_requests wait, and after the engine has ended."""
         is_ready = not service.engine.is_lost and service.running < service.limits.max_requests

@@ -143,6 +143,8 @@ def test_a_busy_service_answers_in_the_described_form(tmp_path, schema):
             status, answer = client.send(method.upper(), path, {} if method == "post" else None)
             assert (status, client.headers["retry-after"]) == (503, "1")
             check_form(schema, path, method, status, answer)
+        for not_ready in ({"is_ready": False}, answer):  # the latter during a shutdown
+            check_form(schema, "/ready", "get", status, not_ready)
         client.close()
 
 
