@@ -22,6 +22,7 @@ from dssm_assets_tests.deploy.services import HOST, running
 from dssm_assets_tests.serving.bundles import write_bundle
 
 SET = {"DAGSTER_PG_PASSWORD": "a", "AWS_ACCESS_KEY_ID": "b", "AWS_SECRET_ACCESS_KEY": "c"}
+IMAGE = "${DSSM_IMAGE:-dssm-assets:latest}"
 DAGSTER_SERVICES = ("code-server", "webserver", "daemon")
 
 
@@ -68,7 +69,14 @@ def test_the_three_dagster_services_share_image_and_environment() -> None:
     made = services(SET)
     assert len({tuple(sorted(made[name].environment.items())) for name in DAGSTER_SERVICES}) == 1
     bodies = [raw()["services"][name] for name in DAGSTER_SERVICES]
-    assert {body["image"] for body in bodies} == {"${DSSM_IMAGE:-dssm-assets:latest}"}
+    assert {body["image"] for body in bodies} == {IMAGE}
+
+
+def test_the_image_exposes_the_ports_of_its_services() -> None:
+    commands = [service.command for name, service in services(SET).items() if raw()["services"][name]["image"] == IMAGE]
+    ports = {command[command.index("--port") + 1] for command in commands if "--port" in command}
+    (exposed,) = [rest for word, rest in _dockerfile() if word == "EXPOSE"]
+    assert {*exposed.split()} == ports and len(ports) == 3
 
 
 def test_no_service_can_gain_privileges() -> None:

@@ -26,7 +26,7 @@ from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source_files import open_folder
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
-from dssm_assets_tests.deploy.compose_file import DEPLOY
+from dssm_assets_tests.deploy.compose_file import DEPLOY, raw
 from dssm_assets_tests.deploy.test_watched_launcher import RUN, _Server
 from dssm_assets_tests.storage.stores import NOTES, notes
 
@@ -134,3 +134,14 @@ def test_every_named_file_exists() -> None:
     assert {"deploy/docker-compose.yaml", "deploy/kubernetes/values.yaml"} <= named
     assert [path for path in sorted(named) if not (root / path).exists()] == []
     assert (root / "deploy" / ".gitignore").read_text(encoding="utf-8").split() == [".env"]
+
+
+def test_updates_and_restarts_name_every_service_that_they_concern() -> None:
+    bodies = raw()["services"]
+    reading = [name for name, body in bodies.items() if "./config:/opt/dssm/config:ro" in body.get("volumes", [])]
+    assert f"`docker compose restart {' '.join(reading)}`" in PAGE
+    profiles = " ".join(f"--profile {name}" for body in bodies.values() for name in body.get("profiles", []))
+    assert f"`docker compose build && docker compose {profiles} up -d`" in PAGE
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))}
+    deployed = [f"`{name}`" for name, text in texts.items() if "kind: Deployment\n" in text]
+    assert f"set a new tag in {' and '.join(deployed)}:" in PAGE
