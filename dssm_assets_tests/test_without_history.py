@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from dssm_assets.serving.recall_engine import RecallEngine, recall_for_request
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.bundles import publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
 
@@ -17,7 +21,9 @@ def workspace(tmp_path_factory):
     worlds.write_sources(folder)
     loaded = worlds.write_config(folder, changes)
     worlds.build_all(loaded)
-    return open_workspace(loaded)
+    workspace = open_workspace(loaded)
+    publish_bundle(workspace)
+    return workspace
 
 
 def test_history_files_are_empty(workspace):
@@ -33,3 +39,13 @@ def test_every_user_has_a_vector_and_the_day_is_scored(workspace):
     assert workspace.need("user_vectors", EVALUATION_DAY).rows == users
     total = workspace.tables.read(workspace.need("total_hit_rate", EVALUATION_DAY)).to_pylist()
     assert {row["scorer"] for row in total} >= {"model", "popularity"}
+
+
+@pytest.mark.parametrize(("user", "source"), [("a0", "stored"), ("stranger", "features"), (None, "features")])
+@pytest.mark.parametrize("name", ["events", "history"])
+def test_events_are_own_items_of_merged_lists(workspace, user, source, name):
+    engine = RecallEngine.open(open_bundles(workspace.loaded).root)
+    item = engine.bundle.items.ids_at([3])[0]
+    answer = recall_for_request(engine, user_id=user, inputs=UserInputs(**{name: {"item_ids": [item], "size": [4]}}))
+    assert (answer.source, answer.ignored) == (source, ("size",))
+    assert "own_history" in answer.sources[answer.item_ids.index(item)]

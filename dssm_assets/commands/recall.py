@@ -126,7 +126,7 @@ def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
 
 def _print_answer(answer: RecallAnswer) -> None:
     if answer.ignored:
-        print(f"ignored, because no feature reads them: {', '.join(map(str, answer.ignored))}")
+        print(f"ignored, because nothing reads them: {', '.join(map(str, answer.ignored))}")
     if answer.replaced:
         print(f"sent in place of what is stored of the user: {' and '.join(answer.replaced)}")
     print(f"{len(answer.item_ids)} items, source {answer.source.value}, bundle {answer.bundle_id}")

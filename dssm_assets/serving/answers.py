@@ -28,7 +28,7 @@ class ItemList(_Answer):
         description="stored: the user's vector in the bundle; features: the vector of what the request sent; popular: no vector; item: "
         "an item's vector."
     )
-    ignored: list[str] | None = Field(default=None, description="Inputs of the request that no feature reads.")
+    ignored: list[str] | None = Field(default=None, description="Inputs of the request that nothing reads.")
     replaced: list[Literal["features", "history"]] | None = Field(
         default=None, description="What of a stored user was sent or is not stored, so that the stored one was not used."
     )

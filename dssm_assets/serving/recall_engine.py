@@ -37,7 +37,7 @@ from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
-from dssm_assets.serving.user_tower import UserTower, UserVector
+from dssm_assets.serving.user_tower import UserTower
 
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
@@ -131,7 +131,7 @@ class RecallAnswer:
         item_ids: best first.
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
             items, their number of positive events in the window.
-        ignored: inputs of the request that no feature reads.
+        ignored: inputs of the request that nothing reads.
         sources: for each item the channels that proposed it, of a merged list, or `popular`; None for a list of vectors alone.
         replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
         fields: column -> its value for each item, of the columns that were asked for.
@@ -281,14 +281,15 @@ class RecallEngine:
         scores = bundle.popular_counts[rows].astype(np.float64).tolist()
         return self._make_answer(plan, rows, scores, [[FILLED] for _ in scores])
 
-    def _plan(self, request: UserRequest, seen: SeenUser | None, found: UserVector | Exception | None) -> _Plan | RecallAnswer:
+    def _plan(self, request: UserRequest, seen: SeenUser | None, found: Vector | Exception | None) -> _Plan | RecallAnswer:
         """Returns what is to be searched for, or the popular items; `found` is the vector of the inputs, or why there is none."""
         if isinstance(found, Exception):
             raise found
         if seen is not None:
-            vector = self.bundle.user_vectors.vector(seen.inputs.row) if found is None else found.vector
-            plan = self._plan_list(vector, seen.read_own, request.options, AnswerSource.FEATURES)
-            return plan if found is None else replace(plan, ignored=found.ignored, replaced=found.replaced)
+            source = AnswerSource.STORED if found is None else AnswerSource.FEATURES
+            vector = self.bundle.user_vectors.vector(seen.inputs.row) if found is None else found
+            plan = self._plan_list(vector, seen.read_own, request.options, source)
+            return replace(plan, ignored=seen.ignored, replaced=seen.replaced)
         if request.user_id is None:
             return self.popular_items(request.options)
         try:
@@ -351,7 +352,7 @@ class RecallEngine:
         for start in range(0, len(plans), MERGED_AT_ONCE):
             block = plans[start : start + MERGED_AT_ONCE]
             rows = [found for found, _ in nearest[start : start + MERGED_AT_ONCE]]
-            vectors = _NearestItems(self.bundle, np.stack([plan.vector for plan in block]), rows)
+            vectors = _NearestItems(self.bundle, np.stack([plan.vector.reshape(-1) for plan in block]), rows)
             lists = self.channels.merge([plan.own for plan in block if plan.own], vectors, [plan.selection for plan in block])
             for plan, merged in zip(block, lists, strict=True):
                 answers.append(self._make_answer(plan, merged.rows, merged.scores, merged.sources))

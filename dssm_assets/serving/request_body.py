@@ -55,7 +55,7 @@ class RecallRequest(Section):
         default_factory=dict,
         description="As `history`, but added to the stored history: the events of a session. All are ordered by event_times_ms (unix "
         "milliseconds), at one time the stored ones first, then as sent. An event with item and time of a stored or an earlier one is "
-        "left out. Without event_times_ms all are new, and newer than what is stored. Stored are the latest events that the user tower "
+        "left out; of an item that the bundle lacks, only those of the request are known. Without event_times_ms all are new, and newer than what is stored. Stored are the latest events that the user tower "
         "reads, and the last time of each item.",
     )
     k: int = Field(default=DEFAULT_K, description=_K)

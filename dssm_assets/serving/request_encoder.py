@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -59,22 +59,15 @@ class UserInputs:
 NO_INPUTS: Final = UserInputs()
 
 
-class EncodedUser(NamedTuple):
-    """The tower's input of a request, one row.
+class RequestEncoder:
+    """Computes the user tower's input for requests.
 
     Attributes:
-        rows: the input.
-        ignored: names of the request that no feature reads.
-        replaced: which of `features` and `history` are not the stored ones, of a stored user.
+        inputs: names that a request may send.
+        history_inputs: those of lists with a value per event. One that a user or context feature reads, too, is that feature's among `features`.
+        item_names: names other than item_ids under which the ids of the events' items may be sent.
+        has_history: whether the tower reads the history.
     """
-
-    rows: TowerInput
-    ignored: tuple[str, ...]
-    replaced: tuple[str, ...]
-
-
-class RequestEncoder:
-    """Computes the user tower's input for requests."""
 
     def __init__(
         self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
@@ -92,27 +85,30 @@ class RequestEncoder:
             for side in ("user", "context")
         )
         sequences = generator.spec.sequence_features if self.has_history else ()
-        history = [name for feature in sequences for name in _sequence_inputs(feature)]
-        self.inputs: tuple[str, ...] = tuple(dict.fromkeys([*user, *context, *history]))
-        self._user_inputs, self._history_inputs = frozenset(user), frozenset(history)
+        plain = {form: name for feature in sequences for form, name in _sequence_inputs(feature).items()}
+        plain |= {col.EVENT_TIMES_MS: col.EVENT_TIMES_MS} if self.has_history else {}
+        further = [name for feature in sequences for name in feature.inputs]
+        self.inputs: tuple[str, ...] = tuple(dict.fromkeys([*user, *context, *further, *plain]))
+        self.item_names = [form for form, name in plain.items() if name == col.ITEM_IDS != form]
+        self._user_inputs, self._shared_inputs = frozenset(user), frozenset(plain) & {*user, *context}
+        self.history_inputs = frozenset(plain) - self._shared_inputs
 
-    def encode_each(self, inputs: Sequence[UserInputs]) -> list[EncodedUser | Exception]:
-        """Returns the tower's input of each request.
+    def encode_each(self, inputs: Sequence[UserInputs]) -> list[TowerInput | Exception]:
+        """Returns the tower's input of each request, one row.
 
-        In its place the error of a request with inputs that cannot be used, or without any input of a feature.
+        In its place the error of a request with inputs that cannot be used.
         Requests with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
         """
-        encoded: list[EncodedUser | Exception] = [InputError([])] * len(inputs)
+        encoded: list[TowerInput | Exception] = [InputError([])] * len(inputs)
         alike: dict[Any, list[int]] = {}
         for number, one in enumerate(inputs):
             names = (frozenset(part) for part in (one.features, one.history, one.events))
             alike.setdefault((*names, one.row >= 0), []).append(number)
         for numbers in alike.values():
             try:
-                ignored, replaced = self._find_ignored(inputs[numbers[0]]), self._find_replaced(inputs[numbers[0]])
-                rows = self._encode_rows([inputs[number] for number in numbers], replaced)
+                rows = self._encode_rows([inputs[number] for number in numbers])
                 for place, number in enumerate(numbers):
-                    encoded[number] = EncodedUser(slice_rows(rows, place, place + 1), ignored, replaced)
+                    encoded[number] = slice_rows(rows, place, place + 1)
             except Exception as error:
                 if len(numbers) == 1:
                     encoded[numbers[0]] = error
@@ -121,36 +117,20 @@ class RequestEncoder:
                     (encoded[number],) = self.encode_each([inputs[number]])
         return encoded
 
-    def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that no feature reads.
-
-        Raises:
-            InputError: none of the names is an input.
-        """
-        known = {*self.inputs, col.EVENT_TIMES_MS} if self.has_history else set(self.inputs)
-        names = [*inputs.features, *inputs.history, *inputs.events]
-        ignored = tuple(dict.fromkeys(name for name in names if name not in known))
-        if len(ignored) == len(dict.fromkeys(names)):
-            expected = f"at least one of: {', '.join(self.inputs)}"
-            got = ", ".join(map(str, ignored))[:200] or "nothing"
-            raise InputError(
-                Fault("request, features", expected, got, "use the names of fg.json without their side: age for user:age")
-            )
-        return ignored
-
-    def _find_replaced(self, inputs: UserInputs) -> tuple[str, ...]:
+    def find_replaced(self, inputs: UserInputs) -> tuple[str, ...]:
         """Returns which parts of the stored user's input are not the stored ones; none of a user who is not stored."""
         if inputs.row < 0:
             return ()
         sends = {
             "features": not self._user_inputs.isdisjoint(inputs.features),
-            "history": bool(inputs.history) or not self._history_inputs.isdisjoint(inputs.features),
+            "history": bool(inputs.history) or not self.history_inputs.isdisjoint(inputs.features),
         }
         return tuple(name for name, is_sent in sends.items() if is_sent or self._stored is None)
 
-    def _encode_rows(self, requests: Sequence[UserInputs], replaced: Sequence[str]) -> TowerInput:
+    def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
         """Returns a row per request; all have values for the same names, all or none of them are stored."""
         faults: list[Fault] = []
+        replaced = self.find_replaced(requests[0])
         rows = TowerInput(np.zeros((len(requests), 0), np.int64))
         users = [one.row for one in requests]
         stored = self._stored if users[0] >= 0 else None
@@ -161,7 +141,10 @@ class RequestEncoder:
             faults += error.faults
         if self.has_history:
             known_events = None if stored is None or "history" in replaced else stored.history(users)
-            lists = [{**one.features, **one.history, **one.events} for one in requests]
+            features = [
+                {name: one.features[name] for name in one.features if name not in self._shared_inputs} for one in requests
+            ]
+            lists = [{**own, **one.history, **one.events} for own, one in zip(features, requests, strict=True)]
             try:
                 rows = self._encode_history(lists, known_events).join(rows)
             except InputError as error:
@@ -250,10 +233,11 @@ def _columns(features: Sequence[Feature], names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for feature in features for name in input_columns(feature, names)))
 
 
-def _sequence_inputs(feature: Feature) -> list[str]:
-    assert feature.sequence is not None
-    name = feature.sequence.sequence_name
-    return [form for plain in feature.inputs for form in (plain, f"{name}__{plain}")]
+def _sequence_inputs(feature: Feature) -> dict[str, str]:
+    """Returns name -> plain name of the inputs that have a value per event; a request may send either, the longer one counts."""
+    assert feature.sequence is not None and feature.sub_feature is not None
+    plain = [expression.name for expression in feature.sub_feature.sequence_inputs]
+    return {form: name for name in plain for form in (f"{feature.sequence.sequence_name}__{name}", name)}
 
 
 def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> dict[str, Any]:

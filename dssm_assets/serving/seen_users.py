@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from dssm_assets.core import columns as col
 from dssm_assets.core.channels.sources import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.bundle import Bundle
@@ -25,6 +26,10 @@ class SeenUser(NamedTuple):
     """Returns the user's items."""
     needs_tower: bool
     """Whether the vector is another one than the stored one."""
+    ignored: tuple[str, ...]
+    """Names of the request that neither a feature nor the user's items read."""
+    replaced: tuple[str, ...]
+    """Which of `features` and `history` are not the stored ones, of a stored user."""
 
 
 class SeenUsers:
@@ -37,15 +42,26 @@ class SeenUsers:
         """Returns the user of a request that sends something.
 
         Raises:
-            InputError: the id or the events are invalid, both history and events are sent, or the bundle stores no histories.
+            InputError: the id or the events are invalid, both a history and events are sent, nothing reads what is sent, or the bundle
+                stores no histories.
         """
         users, items, stored = self._bundle.users, self._bundle.items, self._tower.stored
-        if inputs.history and inputs.events:
+        encoder = self._tower.encoder
+        histories = (
+            ["history"]
+            if inputs.history
+            else [f"features.{name}" for name in inputs.features if name in encoder.history_inputs]
+        )
+        if histories and inputs.events:
             remedy = "send events to add to what is stored, or history in place of it"
-            raise InputError(Fault("history, events", "one of them", "both", remedy))
+            raise InputError(Fault(f"{', '.join(histories)}, events", "one of them", "both", remedy))
+        ignored = self._find_ignored(inputs)
         row = -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))
+        inputs = replace(inputs, history=self._name_items(inputs.history), events=self._name_items(inputs.events), row=row)
+        needs_tower = bool(row < 0 or inputs.features or self._tower.reads_history)
+        replaced = encoder.find_replaced(inputs) if needs_tower else ("history",) if inputs.history else ()
         if not inputs.events:
-            return SeenUser(replace(inputs, row=row), partial(self.read_own, row, inputs.history), needs_tower=True)
+            return SeenUser(inputs, partial(self.read_own, row, inputs.history), needs_tower, ignored, replaced)
         if row >= 0 and stored is None and self._tower.reads_history:
             expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
             raise InputError(Fault("events", expected, f"bundle {self._bundle.bundle_id} without", remedy))
@@ -55,8 +71,27 @@ class SeenUsers:
             known |= stored.events(row)
         events = keep_new(inputs.events, read_item_events(inputs.events, items, "events"), known)
         read_own = partial(self.read_own, row, more=read_item_events(events, items, "events"))
-        needs_tower = bool(row < 0 or inputs.features or self._tower.reads_history)
-        return SeenUser(replace(inputs, events=events, row=row), read_own, needs_tower)
+        return SeenUser(replace(inputs, events=events), read_own, needs_tower, ignored, replaced)
+
+    def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
+        """Returns the names that nothing reads.
+
+        Raises:
+            InputError: these are all.
+        """
+        of_features = dict.fromkeys(self._tower.encoder.inputs)
+        of_lists = of_features | dict.fromkeys([] if self._channels is None else [col.ITEM_IDS, col.EVENT_TIMES_MS])
+        parts = [(inputs.features, of_features), (inputs.history, of_lists), (inputs.events, of_lists)]
+        ignored = [name for names, known in parts for name in names if name not in known]
+        if len(ignored) == sum(len(names) for names, _ in parts):
+            got, remedy = ", ".join(map(str, ignored))[:200], "use the names of fg.json without their side: age for user:age"
+            raise InputError(Fault("request, features", f"at least one of: {', '.join(of_lists)}", got, remedy))
+        return tuple(dict.fromkeys(ignored))
+
+    def _name_items(self, lists: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns lists of events with the items' ids as item_ids: those that the vector is of."""
+        sent = next((name for name in self._tower.encoder.item_names if name in lists), None)
+        return lists if sent is None else {**lists, col.ITEM_IDS: lists[sent]}
 
     def read_own(self, row: int, history: Mapping[str, Any] = NO_INPUTS.history, more: ItemEvents = NO_EVENTS) -> OwnItems:
         """Returns a user's items: of the history that was sent, else the stored ones, and of some more events.

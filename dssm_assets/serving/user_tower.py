@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,11 @@ from dssm_assets.storage.onnx_session import open_session
 Vector = npt.NDArray[np.float32]
 
 
-class UserVector(NamedTuple):
-    """The vector of a user, float32 [D] ([K, D] for K interests); `ignored` and `replaced` as of `EncodedUser`."""
-
-    vector: Vector
-    ignored: tuple[str, ...]
-    replaced: tuple[str, ...]
-
-
 class UserTower:
     """Computes vectors of users from their features. Safe for any number of threads."""
 
     def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any, stored: StoredUsers | None) -> None:
-        self._encoder, self._layout, self._session, self.stored = encoder, layout, session, stored
+        self.encoder, self._layout, self._session, self.stored = encoder, layout, session, stored
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
@@ -70,23 +62,23 @@ class UserTower:
     @property
     def reads_history(self) -> bool:
         """Whether vectors depend on the history."""
-        return self._encoder.has_history
+        return self.encoder.has_history
 
-    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[UserVector | Exception]:
-        """Returns the vector of each user.
+    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | Exception]:
+        """Returns the vector of each user, float32 [D] ([K, D] for K interests).
 
         In its place the error of a user some of whose inputs cannot be used: it names them all. Features are encoded together.
         """
-        computed: list[UserVector | Exception] = []
-        for one in self._encoder.encode_each(inputs):
+        computed: list[Vector | Exception] = []
+        for one in self.encoder.encode_each(inputs):
             if isinstance(one, Exception):
                 computed.append(one)
                 continue
             # Row by row: a matrix product would round one row differently from the same row among others.
-            (vectors,) = self._session.run([OUTPUT], self._layout.feed(one.rows))
+            (vectors,) = self._session.run([OUTPUT], self._layout.feed(one))
             vector: Vector = vectors[0]
             if np.isfinite(vector).all():
-                computed.append(UserVector(vector, one.ignored, one.replaced))
+                computed.append(vector)
             else:
                 remedy = "look for extreme values among the inputs"
                 computed.append(InputError(Fault("request, features", "a finite vector", "NaN or infinity", remedy)))

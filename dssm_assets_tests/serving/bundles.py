@@ -77,7 +77,7 @@ def vector_of(engine: RecallEngine, inputs: UserInputs) -> np.ndarray:
     (found,) = engine.tower.compute_vectors([inputs])
     if isinstance(found, Exception):
         raise found
-    return found[0]
+    return found
 
 
 def write_bundle(

@@ -73,11 +73,11 @@ def test_calls_together_are_answered_as_alone(engine):
 
 
 def test_features_of_the_same_names_are_encoded_in_one_table(engine, monkeypatch):
-    encoder, tables = engine.tower._encoder, []
+    encoder, tables = engine.tower.encoder, []
 
-    def encode(rows, replaced):
+    def encode(rows):
         tables.append(len(rows))
-        return type(encoder)._encode_rows(encoder, rows, replaced)
+        return type(encoder)._encode_rows(encoder, rows)
 
     monkeypatch.setattr(encoder, "_encode_rows", encode)
     engine.tower.compute_vectors([UserInputs({"city": city}) for city in "xyx"] + [UserInputs({"page": "home"})])

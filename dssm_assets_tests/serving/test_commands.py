@@ -53,7 +53,7 @@ def test_recall_accepts_features_and_history(run):
     answer = json.loads(run("--features", '{"city": "x"}', "--history", '{"item_ids": ["n1"]}', "-k", "1", "--json"))
     assert (answer["source"], answer["item_ids"]) == ("features", ["n2"])
     assert run("--features", '{"city": "x", "age": 3}', "-k", "1").startswith(
-        "ignored, because no feature reads them: age\n1 items, source features"
+        "ignored, because nothing reads them: age\n1 items, source features"
     )
 
 

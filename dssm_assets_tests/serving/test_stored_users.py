@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -10,7 +11,7 @@ from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.serving.user_tower import UserTower
-from dssm_assets_tests.serving.bundles import renew_manifest, write_bundle
+from dssm_assets_tests.serving.bundles import FG, renew_manifest, write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
 
 VECTORS = {"u": (1.5, 0.5), "v": (0.0, 1.75)}
@@ -122,6 +123,10 @@ def test_what_is_not_sent_is_as_stored_and_the_answer_says_what_is_not(engine):
         ),
         ({"events": {"item_ids": ["n1"], "event_times_ms": [1], "brand": "b"}}, "events, brand: expected a list, got str"),
         ({"events": {"item_ids": "n1"}}, "events, item_ids: expected a list, got str"),
+        (
+            {"events": {"item_ids": ["n1"]}, "features": {"city": "y", "history__item_ids": ["n0"], "brand": ["b"]}},
+            "features.history__item_ids, features.brand, events: expected one of them, got both",
+        ),
         ({"events": {"shoe_size": [44]}}, "got shoe_size"),
     ],
 )
@@ -140,12 +145,48 @@ def test_a_bundle_without_stored_histories_says_so(tmp_path):
     assert recall(engine, "u", features={"city": "y"}).replaced == ("features", "history")
 
 
+@pytest.mark.parametrize("name", ["events", "history"])
+@pytest.mark.parametrize("times", [{}, {"event_times_ms": [3000, 2000]}])
+def test_items_may_have_the_name_of_their_sequence(engine, name, times):
+    plain, qualified = (
+        recall(engine, "u", **{name: {form: ["n2", "n1"], **times}}) for form in ("item_ids", "history__item_ids")
+    )
+    assert plain == qualified
+    assert "own_history" in qualified.sources[qualified.item_ids.index("n2")]
+
+
+def test_a_name_that_is_a_feature_too_replaces_no_history(tmp_path, monkeypatch):
+    feature = {"feature_name": "city", "feature_type": "id_feature", "expression": "user:brand", "value_dim": 1}
+    monkeypatch.setitem(FG, "features", [feature, *FG["features"][1:]])
+    write_bundle(tmp_path, users=VECTORS, has_channels=True, stores_inputs=True)
+    engine = RecallEngine.open(str(tmp_path))
+    # Brand y is (0, 1), as city; with the last two of n0, n1 and n2: (.3, 1.9).
+    events = {"item_ids": ["n2"], "event_times_ms": [3000]}
+    assert recall(engine, "u", features={"brand": "y"}, events=events).replaced == ("features",)
+    assert scores(engine, "u", features={"brand": "y"}, events=events)["n1"] == pytest.approx(1.9)
+
+
 def test_a_tower_that_reads_no_history_keeps_the_stored_vector(engine, monkeypatch):
     monkeypatch.setattr(UserTower, "reads_history", False)
     events = {"item_ids": ["n2", "n1"], "event_times_ms": [3000, 2000]}
     assert scores(engine, "u", events=events) == scores(engine, "u")
-    answer = recall(engine, "u", events=events)
+    answer = recall(engine, "u", events={**events, "shoe_size": [44, 45]})
     assert "own_history" in answer.sources[answer.item_ids.index("n2")]
+    assert (answer.source, answer.ignored) == ("stored", ("shoe_size",))
+    answer = recall(engine, "u", history=events)
+    own = {item for item, names in zip(answer.item_ids, answer.sources, strict=True) if "own_history" in names}
+    assert (answer.source, answer.replaced, own) == ("stored", ("history",), {"n1", "n2"})
+
+
+def test_stored_and_computed_interests_are_merged_together(tmp_path, monkeypatch):
+    write_bundle(tmp_path, users={"u": (1, 0, 0, 1), "v": (0, 1, 0, 0)}, interests=2, has_channels=True, stores_inputs=True)
+    engine, sizes = RecallEngine.open(str(tmp_path)), []
+    merge = engine.channels.merge
+    monkeypatch.setattr(engine.channels, "merge", lambda own, *rest: sizes.append(len(own)) or merge(own, *rest))
+    monkeypatch.setattr(engine.tower, "compute_vectors", lambda inputs: [np.eye(2, dtype=np.float32) for _ in inputs])
+    stored, computed = engine.recall_for_users([UserRequest("u"), UserRequest("u", UserInputs({"page": "home"}))])
+    assert sizes == [2]
+    assert same(stored, computed)
 
 
 def test_another_number_of_users_is_refused(tmp_path):
