@@ -237,8 +237,8 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
 
 
 _SERVED: Final = (
-    "The merged list is served: the two-tower model alone is its channel for what is new to a user (unseen), the others find "
-    "what users come back for."
+    "The merged list is served. It takes what is new to a user (unseen) from the two-tower model, and what users come back for from "
+    "their own history and its neighbours."
 )
 _KNOWN: Final = "known (warm): users and items with positive events in the {}"
 _UNSEEN: Final = "unseen: items that a user never interacted with, own history left out"

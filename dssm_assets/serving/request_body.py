@@ -38,7 +38,7 @@ _FIELDS: Final = "Item columns to answer with, such as titles, of those that the
 _FILTERS: Final = "JSON, as `filters` of the body of POST /recall."
 
 
-class RecallRequest(Section):
+class RecallRequest(Section, json_schema_extra={"examples": [{"user_id": 1, "k": 20}]}):
     """Body of POST /recall. What it does not send of a stored user is as stored; a user of whom nothing is known gets popular items."""
 
     user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")

@@ -198,9 +198,9 @@ def _progress_log(workspace: Workspace) -> Callable[[Progress], None]:
         if at.step == at.steps or workspace.now() - logged_at >= _PROGRESS_SECONDS:
             logged_at = workspace.now()
             phase = "" if at.phase == "fit" else f"{at.phase}: "
+            left = "" if at.eta_s is None else f", ETA {at.eta_s:.0f} s"
             workspace.log(
-                f"{phase}step {at.step}/{at.steps} epoch {at.epoch + 1}, loss {at.loss:.4f}, "
-                f"{at.samples_per_s:,.0f} samples/s, ETA {at.eta_s:.0f} s"
+                f"{phase}step {at.step}/{at.steps} epoch {at.epoch + 1}, loss {at.loss:.4f}, {at.samples_per_s:,.0f} samples/s{left}"
             )
 
     return log_progress

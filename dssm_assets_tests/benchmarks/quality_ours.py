@@ -254,7 +254,7 @@ def print_progress(name: str) -> Callable[[Progress], None]:
             shown_at = time.monotonic()
             step = f"step {at.step:,} of {at.steps:,} at most, epoch {at.epoch + 1}"
             print(
-                f"{name}: {at.phase}, {step}, {at.samples_per_s:,.0f} samples/s, ETA {at.eta_s:.0f} s",
+                f"{name}: {at.phase}, {step}, {at.samples_per_s:,.0f} samples/s, ETA {at.eta_s or 0:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )

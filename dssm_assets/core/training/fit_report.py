@@ -88,7 +88,8 @@ class Progress:
         epoch: of the step, from 0.
         loss: of the step.
         samples_per_s: since the fit began.
-        eta_s: seconds left at that rate, if early stopping saves none.
+        eta_s: seconds left at the pace since the first step, before which the fit is prepared; None at that step. Early stopping may
+            save some.
         phase: search (on the days before the validation days) or fit.
     """
 
@@ -97,7 +98,7 @@ class Progress:
     epoch: int
     loss: float
     samples_per_s: float
-    eta_s: float
+    eta_s: float | None
     phase: str = "fit"
 
 
@@ -141,6 +142,7 @@ class FitClock:
         self._begin = now()
         self._num_samples = num_samples
         self._samples_done = 0
+        self._first_step: tuple[int, float] | None = None
         self._wait_seconds = 0.0
         self.seconds = 0.0
 
@@ -153,12 +155,16 @@ class FitClock:
         self.seconds = end - self._begin
         return produced
 
-    def count_samples(self, samples: int) -> tuple[float, float]:
-        """Counts a step's samples; returns samples per second so far and the seconds left at that rate."""
+    def count_samples(self, samples: int) -> tuple[float, float | None]:
+        """Counts a step's samples; returns samples per second so far, and the seconds left at the pace since the first step."""
         self._samples_done += samples
         self.seconds = self._now() - self._begin
-        rate = self.samples_per_s
-        return rate, (self._num_samples - self._samples_done) / rate if rate else 0.0
+        if self._first_step is None:
+            self._first_step = self._samples_done, self.seconds
+            return self.samples_per_s, None
+        first, seconds = self._first_step
+        left = self._num_samples - self._samples_done
+        return self.samples_per_s, left * (self.seconds - seconds) / (self._samples_done - first)
 
     @property
     def samples_per_s(self) -> float:
