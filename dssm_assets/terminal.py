@@ -237,8 +237,8 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
 
 
 _SERVED: Final = (
-    "The merged list is served. It takes what is new to a user (unseen) from the two-tower model, and what users come back for from "
-    "their own history and its neighbours."
+    "The merged list is served. In it the two-tower model finds what is new to a user (unseen), and own history what users come "
+    "back for."
 )
 _KNOWN: Final = "known (warm): users and items with positive events in the {}"
 _UNSEEN: Final = "unseen: items that a user never interacted with, own history left out"
