@@ -71,9 +71,10 @@ FAULTS = {
     ),
 }
 """What is done to a built world, and the command that then fails."""
+SLOW = ("a model that is missing", "a day that is not evaluated", "an experiment without a regular day")
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAULTS])
 def test_the_printed_command_cures_the_error(fault, loaded, capsys):
     change, command = FAULTS[fault]
     change(loaded)

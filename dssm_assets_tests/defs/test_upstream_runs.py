@@ -98,6 +98,7 @@ def test_a_run_that_lacks_nothing_makes_nothing(fresh):
     assert len(instance.get_runs()) == before + 1
 
 
+@pytest.mark.slow
 def test_the_hit_rate_alone_makes_what_leads_to_it_under_the_names_of_its_scene(tmp_path):
     loaded = worlds.write_world(tmp_path)
     with open_instance(tmp_path / "home") as instance:
@@ -165,6 +166,7 @@ def test_an_old_day_that_the_source_lacks_stays_a_gap(tmp_path_factory, tmp_path
     assert len(instance.get_runs()) == 1
 
 
+@pytest.mark.slow
 def test_assets_with_others_between_them_are_made_with_these(tmp_path):
     loaded = worlds.write_world(tmp_path)
     instance = dg.DagsterInstance.ephemeral()
@@ -183,6 +185,7 @@ def test_what_fails_on_the_way_is_the_error_of_the_run_and_of_its_own(tmp_path):
     assert [run.status for run in runs] == [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.FAILURE]
 
 
+@pytest.mark.slow
 def test_a_day_with_nothing_to_evaluate_says_why(tmp_path_factory, tmp_path):
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "w", {"tables": {"behavior": {"allow_empty_days": True}}})
     worlds.write_rows(tmp_path / "w" / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 9]))

@@ -118,6 +118,7 @@ def test_the_recall_service_starts_on_request_without_the_database_s_password() 
     assert grace > ServiceLimits().shutdown_seconds
 
 
+@pytest.mark.slow
 def test_the_recall_service_answers_from_the_bundle_of_the_scene(tmp_path: Path) -> None:
     write_bundle(Path(serving_root(str(tmp_path / "tables"))))
     with running(tmp_path) as made:
