@@ -230,25 +230,29 @@ class _ListRoutes:
 def _describe_lists(app: FastAPI) -> None:
     """Adds the routes of lists to /docs and to the answer to another method. Their functions are not called; see `_ListRoutes`."""
 
-    @app.get("/recall", responses=describe_lists(404), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
-    async def recall(query: Annotated[RecallQuery, Query()]) -> ItemList:
+    @app.get("/recall", response_model=ItemList, responses=describe_lists(404), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
+    async def recall(query: Annotated[RecallQuery, Query()]) -> None:
         """Items for a stored user, merged from all channels, or of the vectors alone."""
-        raise NotImplementedError
 
-    @app.post("/recall", responses=describe_lists(404, 413), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
-    async def recall_by_body(body: RecallRequest) -> ItemList:
+    @app.post(
+        "/recall", response_model=ItemList, responses=describe_lists(404, 413), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS
+    )
+    async def recall_by_body(body: RecallRequest) -> None:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
-        raise NotImplementedError
 
-    @app.post("/recall/batch", responses=describe_lists(413), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
-    async def recall_batch(body: BatchRequest) -> BatchAnswer:
+    @app.post(
+        "/recall/batch",
+        response_model=BatchAnswer,
+        responses=describe_lists(413),
+        dependencies=KEYS,
+        openapi_extra=OPTIONAL_KEYS,
+    )
+    async def recall_batch(body: BatchRequest) -> None:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
-        raise NotImplementedError
 
-    @app.get("/similar", responses=describe_lists(404), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
-    async def similar(query: Annotated[SimilarQuery, Query()]) -> ItemList:
+    @app.get("/similar", response_model=ItemList, responses=describe_lists(404), dependencies=KEYS, openapi_extra=OPTIONAL_KEYS)
+    async def similar(query: Annotated[SimilarQuery, Query()]) -> None:
         """The items that are most similar to an item."""
-        raise NotImplementedError
 
 
 def _add_docs(app: FastAPI) -> None:
