@@ -44,6 +44,8 @@ _SAMPLE_BYTES: Final = 1 << 16
 _BLOCK_BYTES: Final = 1 << 20
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _QUOTED_FIELD: Final = re.compile(r'(?:^|\t)"((?:[^"]|"")*+)"(?=\t|$)', re.MULTILINE)
+_PACKED: Final = (b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", b"PK\x03\x04")
+"""First bytes of what gzip, bzip2, xz and zip write."""
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -235,6 +237,9 @@ class _Utf8(io.RawIOBase):
 def _open_bytes(fs: Any, path: str, where: str) -> Iterator[Any]:
     if not path.endswith(".zip"):
         with fs.open(path, "rb", compression="infer") as handle:
+            if _peek(handle).startswith(_PACKED):
+                got = "compressed bytes under a name that does not say so"
+                raise SchemaError(Fault(where, "text", got, f"give the file the ending of its compression: {', '.join(COMPRESSIONS[1:])}"))
             yield handle
         return
     with fs.open(path, "rb") as packed, _open_archive(packed, where) as archive:
