@@ -13,24 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dssm_assets.closed_pipe import discard_stdout, is_reader_gone
-from dssm_assets.commands import (
-    bench,
-    cleanup,
-    configuration,
-    easyrec,
-    evaluate,
-    experiment,
-    fit,
-    hit_rates,
-    init,
-    publish,
-    recall,
-    sampler_tables,
-    serve,
-    tune,
-    validate,
-)
+from dssm_assets.commands import configuration, fit, hit_rates, publish, recall, serve
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
+from dssm_assets.extras.registry import load_commands
 
 DEMO_PROCESSES = 2
 """How many processes make the demo's runs."""
@@ -100,23 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_config_arguments(materialize)
     materialize.set_defaults(command=_materialize)
-    hit_rates.add_command(commands)
-    for command in (
-        init,
-        validate,
-        experiment,
-        tune,
-        configuration,
-        fit,
-        evaluate,
-        bench,
-        recall,
-        serve,
-        publish,
-        cleanup,
-        sampler_tables,
-        easyrec,
-    ):
+    for command in (hit_rates, configuration, fit, recall, serve, publish, *load_commands()):
         command.add_command(commands)
     return top
 

@@ -51,8 +51,8 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         Raises:
             ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.
         """
-        from dssm_assets.steps.config_report import describe_starter, next_commands_of_component
-        from dssm_assets.steps.starter import StarterRequest, write_starter
+        from dssm_assets.extras.starter.config_report import describe_starter, next_commands_of_component
+        from dssm_assets.extras.starter.write_starter import StarterRequest, write_starter
 
         tables, folder = request.params, request.target_path
         try:

@@ -19,12 +19,12 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
-from dssm_assets.defs.bundle_delta import JOB, build_bundle_delta, delta_job, delta_sensor
-from dssm_assets.defs.cleanup import build_cleanup
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Scene
-from dssm_assets.defs.spark_runs import Launch, spark_submit
 from dssm_assets.defs.upstream_runs import UpstreamRuns
+from dssm_assets.extras.bundle_delta.definitions import JOB, build_bundle_delta, delta_job, delta_sensor
+from dssm_assets.extras.retention.definitions import build_cleanup
+from dssm_assets.extras.spark.spark_runs import Launch, spark_submit
 from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 

@@ -10,13 +10,13 @@ import yaml
 
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
-from dssm_assets.core.experiments import EXPERIMENTS
 from dssm_assets.datasets import complete_journey
 from dssm_assets.definitions import PACKAGED_CONFIG
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, plan_upstream
 from dssm_assets.defs.scene import Scene
+from dssm_assets.extras.experiments.experiment import EXPERIMENTS
 from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config

@@ -21,7 +21,7 @@ from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.plugins import import_plugins
 from dssm_assets_tests import programs, worlds
-from dssm_assets_tests.core.easyrec.test_export_pipeline import exported
+from dssm_assets_tests.extras.easyrec.test_export_pipeline import exported
 from dssm_assets_tests.own_project import CHANGES, copy_project
 from dssm_assets_tests.test_component import load, scaffold, write_host
 from dssm_assets_tests.worlds import EVALUATION_DAY, PUBLISHED

@@ -25,8 +25,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
+    from dssm_assets.extras.experiments.experiments import reopen_experiment
     from dssm_assets.steps.dssm_model import fit_in_group
-    from dssm_assets.steps.experiments import reopen_experiment
     from dssm_assets.steps.feature_config import towers_of
     from dssm_assets.steps.fit_process import process_group
     from dssm_assets.steps.workspace import open_workspace

@@ -49,7 +49,7 @@ def _publish(parsed: argparse.Namespace) -> int:
 
     scene = load_scene(parsed.scene, choice)
     if parsed.delta:
-        from dssm_assets.defs.bundle_delta import refresh
+        from dssm_assets.extras.bundle_delta.definitions import refresh
 
         result = refresh(scene, print)
         for name, count in result.counts.describe():

@@ -21,8 +21,8 @@ from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.metadata import add_metadata, describe_bytes, to_metadata_value
 from dssm_assets.defs.run_settings import form_for
 from dssm_assets.defs.scene import Scene, name_days
-from dssm_assets.defs.spark_runs import run_submitted
 from dssm_assets.deployment.run_owner import tag_run
+from dssm_assets.extras.spark.spark_runs import run_submitted
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
@@ -88,7 +88,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
         ],
     )
     def materialize(context: dg.AssetExecutionContext):
-        from dssm_assets.steps.cleaning import clean_if_due
+        from dssm_assets.extras.retention.cleaning import clean_if_due
         from dssm_assets.steps.workspace import release_memory
 
         days = list(context.partition_keys)

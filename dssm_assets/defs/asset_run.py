@@ -48,7 +48,7 @@ class AssetRun:
         """
         self._regular = self._workspace = regular
         if self.experiment is not None and not self._row.is_experiment_table:
-            from dssm_assets.steps.experiments import open_experiment
+            from dssm_assets.extras.experiments.experiments import open_experiment
 
             if len(days) != 1:
                 expected, got = "one day per run", f"{len(days)} days"

@@ -15,7 +15,7 @@ from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.scene import Scene
 
 if TYPE_CHECKING:
-    from dssm_assets.core.experiments import Experiment
+    from dssm_assets.extras.experiments.experiment import Experiment
     from dssm_assets.steps.workspace import StepResult, Workspace
     from dssm_assets.storage.manifest import Manifest
 

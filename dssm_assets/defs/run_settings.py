@@ -11,7 +11,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.scene import Scene
 
 if TYPE_CHECKING:
-    from dssm_assets.core.experiments import Experiment
+    from dssm_assets.extras.experiments.experiment import Experiment
 
 NO_NAME = ""
 """Value of `experiment` in the form until a user enters a name."""
@@ -110,7 +110,7 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> "Experi
         ConfigError: a value is out of bounds, a run has two names or two values of one setting, or a setting differs from
             the configuration and no name is given.
     """
-    from dssm_assets.core.experiments import REGULAR, Experiment, refuse_unnamed
+    from dssm_assets.extras.experiments.experiment import REGULAR, Experiment, refuse_unnamed
 
     changes = _changed_settings(run_config, scene)
     name = changes.pop(_NAME, None)
@@ -128,7 +128,7 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
 
     Forms are pre-filled, and several forms may show the same setting: a configured value next to a changed one is no conflict.
     """
-    from dssm_assets.core.experiment_settings import expand_settings
+    from dssm_assets.extras.experiments.settings import expand_settings
 
     config = scene.loaded.config
     found: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from dssm_assets.core.config.pipeline import Calendar
-from dssm_assets.defs.spark_runs import Launch, spark_submit
+from dssm_assets.extras.spark.spark_runs import Launch, spark_submit
 from dssm_assets.storage.config_file import LoadedConfig
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from typing import Any, Final
 import dagster as dg
 
 from dssm_assets.deployment.run_owner import end_dead_runs
+from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.bundles import BundleStore
-from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
 from dssm_assets_tests.benchmarks.health_delays import LOADS, loaded, measure_delays

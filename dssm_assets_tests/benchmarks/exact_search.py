@@ -20,10 +20,10 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.columns import ITEM_ID, USER_ID
-from dssm_assets.core.evaluation.external_evaluation import ExternalSettings, evaluate_vectors
-from dssm_assets.core.evaluation.external_vectors import VectorSet
 from dssm_assets.core.retrieval.exact import top_k
 from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, evaluate_vectors
+from dssm_assets.extras.external_vectors.external_vectors import VectorSet
 
 TORCH_BLOCK = 2048
 TRUTH_PER_USER = 5

@@ -33,7 +33,7 @@ from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.retrieval.exact import top_k
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.core.samples.sampler_tables import USER_SPEC, read_tsv, write_tsv
+from dssm_assets.extras.sampler_tables.sampler_tables import USER_SPEC, read_tsv, write_tsv
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks import exact_search, feature_generation, import_time, training_contenders, training_world
 from dssm_assets_tests.benchmarks.hashing import random_texts

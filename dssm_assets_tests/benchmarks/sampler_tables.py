@@ -38,7 +38,7 @@ def generate_tables(rows: int) -> dict[str, pa.Table]:
 
 def measure(rows: int) -> Rates:
     """Returns the rates of the importable package."""
-    from dssm_assets.core.samples import sampler_tables as module
+    from dssm_assets.extras.sampler_tables import sampler_tables as module
 
     # An older checkout has the same functions under other names.
     names: Any = vars(module)

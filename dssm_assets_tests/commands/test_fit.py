@@ -16,10 +16,10 @@ import pytest
 from dssm_assets.commands import fit
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, InputError, ProvenanceError
-from dssm_assets.core.experiments import Experiment
 from dssm_assets.core.file_names import ModelFile
+from dssm_assets.extras.experiments.experiment import Experiment
+from dssm_assets.extras.experiments.experiments import open_experiment
 from dssm_assets.steps import dssm_model, feature_config
-from dssm_assets.steps.experiments import open_experiment
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY

@@ -15,20 +15,20 @@ import pytest
 import s3fs
 
 from dssm_assets.core.errors import InputError
+from dssm_assets.extras.bundle_delta.delta import publish_delta
+from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.steps.bundle_delta import publish_delta
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish
 from dssm_assets.storage.layout import serving_root
-from dssm_assets.storage.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.s3_retries import RetryingS3FileSystem
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, running
+from dssm_assets_tests.extras.bundle_delta.test_delta import FILTERS, TODAY, change_sources, copy_of
 from dssm_assets_tests.steps.bundles import publish_bundle
-from dssm_assets_tests.steps.test_bundle_delta import FILTERS, TODAY, change_sources, copy_of
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, NOTES, notes
 

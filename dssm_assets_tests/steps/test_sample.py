@@ -17,6 +17,7 @@ from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import SAMPLE, SAMPLE_FG
 from dssm_assets.core.schema import TableSpec
+from dssm_assets.extras.spark.spark import SparkEngine
 from dssm_assets.steps import previous_day, sample
 from dssm_assets.steps.sample import FEATURE_TABLES, WINDOW_TABLES, training_window
 from dssm_assets.steps.workspace import (
@@ -30,11 +31,10 @@ from dssm_assets.steps.workspace import (
 )
 from dssm_assets.storage import layout
 from dssm_assets.storage import tables as table_store
-from dssm_assets.storage.engines.spark import SparkEngine
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
-from dssm_assets_tests.spark.cluster import requires_pyspark
-from dssm_assets_tests.spark.sessions import LocalSession
+from dssm_assets_tests.extras.spark.cluster import requires_pyspark
+from dssm_assets_tests.extras.spark.sessions import LocalSession
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 DS = worlds.DAYS[3]

@@ -19,19 +19,19 @@ from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
+from dssm_assets.extras.spark.spark import SparkEngine
 from dssm_assets.steps import sample, statistics
 from dssm_assets.steps.previous_day import FeatureTables
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines.engine import Engine
-from dssm_assets.storage.engines.spark import SparkEngine
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks import our_path
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
-from dssm_assets_tests.spark.cluster import requires_pyspark
-from dssm_assets_tests.spark.sessions import LocalSession
+from dssm_assets_tests.extras.spark.cluster import requires_pyspark
+from dssm_assets_tests.extras.spark.sessions import LocalSession
 from dssm_assets_tests.wide_samples import read_wide_sample
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import DssmError, InputError, SchemaError
+from dssm_assets.extras.starter.table_survey import survey_table
 from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.files import TableWriter, read_parquet
@@ -18,7 +19,6 @@ from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source_files import list_files, open_folder
-from dssm_assets.storage.sources.table_survey import survey_table
 
 NO_SERVER = {
     "key": "k",

@@ -239,7 +239,9 @@ def _open_bytes(fs: Any, path: str, where: str) -> Iterator[Any]:
         with fs.open(path, "rb", compression="infer") as handle:
             if _peek(handle).startswith(_PACKED):
                 got = "compressed bytes under a name that does not say so"
-                raise SchemaError(Fault(where, "text", got, f"give the file the ending of its compression: {', '.join(COMPRESSIONS[1:])}"))
+                raise SchemaError(
+                    Fault(where, "text", got, f"give the file the ending of its compression: {', '.join(COMPRESSIONS[1:])}")
+                )
             yield handle
         return
     with fs.open(path, "rb") as packed, _open_archive(packed, where) as archive:

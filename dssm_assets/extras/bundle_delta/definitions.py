@@ -1,0 +1,138 @@
+"""The asset `bundle_delta`, its job, and the sensor that starts it when sources have changed."""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dssm_assets.core.errors import InputError, PartitionReplacedError
+from dssm_assets.defs.asset_table import PUBLISHING_GROUP
+from dssm_assets.defs.lazy_steps import code_references, steps_of
+from dssm_assets.defs.scene import Scene, today_in
+
+if TYPE_CHECKING:
+    from dssm_assets.extras.bundle_delta.delta import DeltaResult
+
+NAME = "bundle_delta"
+JOB = "publish_delta"
+DEFAULT_MINUTES = 10
+_TRIES = 3
+_WHOLE = "serving_bundle"
+
+
+def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
+    """Publishes a delta with the current tables and log; starts over if another bundle is published meanwhile.
+
+    Raises:
+        PartitionReplacedError: that happened at every attempt.
+        DssmError: see `publish_delta`.
+    """
+    from dssm_assets.extras.bundle_delta.delta import publish_delta
+
+    for _ in range(_TRIES - 1):
+        try:
+            return publish_delta(scene.open_workspace(log), _today(scene))
+        except PartitionReplacedError as error:
+            log(f"{error}. It is begun again")
+    return publish_delta(scene.open_workspace(log), _today(scene))
+
+
+def _today(scene: Scene) -> str:
+    return today_in(scene.loaded.config.calendar.timezone).isoformat()
+
+
+def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
+    """Returns the asset of a scene; it has no partitions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
+        metadata = code_references(steps_of("bundle_delta").publish_delta, scene.loaded.config.platform)
+
+    @dg.asset(
+        key=scene.key(NAME),
+        group_name=scene.name(PUBLISHING_GROUP),
+        deps=[scene.key(_WHOLE)],
+        description="Refreshes the served bundle between two whole ones: embeds items that are new or have changed since its day with "
+        "its own item tower, and users with events since then with their whole history; filters read the current columns. Its "
+        "model, statistics, popularity and neighbours stay. A bundle of its own, which `dssm-assets rollback` undoes; nothing is "
+        "published if nothing has changed. The next whole bundle replaces it.",
+        kinds={"faiss", "arrow"},
+        metadata=metadata,
+        tags=scene.tags,
+        owners=scene.loaded.config.platform.owners,
+        pool=scene.name("publisher"),
+    )
+    def bundle_delta(context: dg.AssetExecutionContext):
+        result = refresh(scene, context.log.info)
+        published = result.published
+        return dg.MaterializeResult(
+            metadata={
+                "bundle_id": "none: nothing has changed" if published is None else published.bundle_id,
+                "refreshed_bundle": result.base,
+                **asdict(result.counts),
+            }
+        )
+
+    return bundle_delta
+
+
+def delta_job(scene: Scene) -> Any:
+    """Returns the job that publishes a delta."""
+    return dg.define_asset_job(
+        scene.name(JOB),
+        selection=dg.AssetSelection.assets(scene.key(NAME)),
+        description="A delta of the served bundle: what the sensor starts.",
+        tags=scene.tags,
+    )
+
+
+def delta_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
+    """Returns the sensor that publishes a delta when sources have changed; it is on by default if `serving.delta_minutes` is set."""
+    minutes = scene.loaded.config.serving.delta_minutes
+
+    @dg.sensor(
+        name=scene.name("bundle_delta_sensor"),
+        job=job,
+        minimum_interval_seconds=60 * (minutes or DEFAULT_MINUTES),
+        default_status=dg.DefaultSensorStatus.STOPPED if minutes is None else dg.DefaultSensorStatus.RUNNING,
+        description="Publishes a delta of the served bundle when a source table, a stored day of item_table or user_history_fg, or the "
+        "whole bundle has changed since the last look, every serving.delta_minutes at most.",
+        tags=scene.tags,
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        try:
+            state = _fingerprint(scene)
+        except InputError as error:
+            return dg.SensorResult(skip_reason=dg.SkipReason(f"no delta can be published: {error}"))
+        if state == context.cursor:
+            return dg.SensorResult(skip_reason=dg.SkipReason("no source has changed since the last look"))
+        key = f"{scene.name(JOB)}:{state}"
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags=scene.tags)], cursor=state)
+
+    return sensor
+
+
+def _fingerprint(scene: Scene) -> str:
+    """Returns a digest of all that a delta depends on: files of the sources, newest stored days, the whole bundle.
+
+    Raises:
+        InputError: no bundle is served, or a source cannot be listed.
+    """
+    from dssm_assets.extras.bundle_delta.delta import find_base
+    from dssm_assets.storage.bundles import open_bundles
+    from dssm_assets.storage.partitions import PartitionStore
+    from dssm_assets.storage.sources.landing import fingerprint_files
+
+    loaded = scene.loaded
+    base, _ = find_base(open_bundles(loaded))
+    partitions = PartitionStore(loaded.root, loaded.config.storage.options)
+    seen: list[Any] = [base]
+    for asset in ("item_table", "user_history_fg"):
+        days = partitions.days(asset)
+        seen.append((days[-1], partitions.manifest(asset, days[-1]).digest) if days else None)
+    for side in ("user", "item", "behavior"):
+        table = getattr(loaded.config.tables, side)
+        seen.append(None if table is None else fingerprint_files(table, f"{side}_table"))
+    return hashlib.sha256(repr(seen).encode()).hexdigest()

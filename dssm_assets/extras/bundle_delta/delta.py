@@ -1,0 +1,597 @@
+"""The delta of a served bundle: the same towers, with the items and users that are new or have changed since its day.
+
+A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
+accumulates. It is a bundle of its own: files that do not change are those of the whole one (`storage/bundles.py`).
+
+    items     new ones, and those whose attributes have changed, go through the item tower; statistics are those of the bundle's day, which
+              a new item has none of; columns for filters have their current values. An item that has gone from its table stays.
+    users     those with events after the bundle's day, a new or changed profile: vector from their whole history, own items of channels
+    as before statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
+
+Shapes: I items, U users, D vector dimension.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.errors import (
+    CheckFailedError,
+    Fault,
+    PartitionMissingError,
+    ProvenanceError,
+    SchemaError,
+    remedy_of_missing,
+)
+from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
+from dssm_assets.core.features_raw.plan import FeaturePlan
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile, OwnItemColumn
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.index import kth_best, recall_at, ship_index
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.core.samples.history import history_from_tables
+from dssm_assets.core.serving.golden import choose_rows
+from dssm_assets.core.serving.user_inputs import list_user_inputs
+from dssm_assets.core.statistics.bucketizer import Bucketizer
+from dssm_assets.core.training.inference import ItemInference, UserInference
+from dssm_assets.extras.bundle_delta.fresh_days import FgFiles, FreshDays, open_fresh_days
+from dssm_assets.extras.bundle_delta.index_update import update_index
+from dssm_assets.steps.feature_config import indexed_features
+from dssm_assets.steps.fit_job import map_model
+from dssm_assets.steps.served_channels import list_own_items
+from dssm_assets.steps.served_vectors import (
+    BATCH_ROWS,
+    check_vectors,
+    comparable_columns,
+    write_item_columns,
+    write_item_vectors,
+)
+from dssm_assets.steps.stored_interactions import read_interactions_of_users, read_rows_of_users
+from dssm_assets.steps.training import find_history_days
+from dssm_assets.steps.vectors import (
+    pack_item_vectors,
+    pack_user_vectors,
+    read_group_codes,
+    read_recent_priors,
+    with_group_codes,
+)
+from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
+from dssm_assets.storage.bundles import FORMAT, BundleStore, Published, base_of, open_bundles
+from dssm_assets.storage.engines.duckdb import DuckDBEngine
+from dssm_assets.storage.local_files import map_arrow, write_arrow, write_arrow_table
+from dssm_assets.storage.manifest import Manifest
+
+BATCH_USERS: Final = 1 << 14
+"""Users whose histories are in memory at once."""
+RECALL_USERS: Final = 200
+"""On whose lists the recall of an index is measured, at most: by exact search, which costs most of a delta of a million items."""
+_KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
+_UNUSED: Final = frozenset(
+    {BundleFile.USER_TOWER, BundleFile.ITEM_TOWER, f"{BundleFile.USER_TOWER}.data", f"{BundleFile.ITEM_TOWER}.data"}
+)
+"""Files of the whole bundle that a delta does not read: its towers are read from the model."""
+
+
+@dataclass(frozen=True)
+class DeltaCounts:
+    """What a delta has computed again.
+
+    Attributes:
+        new_items: items that the whole bundle lacks.
+        changed_items: of its items, those whose attributes that features read have changed.
+        gone_items: of its items, those without a row in item_table any more; they stay.
+        new_users: users that it lacks.
+        refreshed_users: of its users, those with events or another profile since.
+        events: positive events after its day.
+    """
+
+    new_items: int
+    changed_items: int
+    gone_items: int
+    new_users: int
+    refreshed_users: int
+    events: int
+
+    def describe(self) -> list[tuple[str, int]]:
+        """Returns name -> count, in words."""
+        return [(name.replace("_", " "), count) for name, count in asdict(self).items()]
+
+
+@dataclass(frozen=True)
+class DeltaResult:
+    """The outcome: the whole bundle, what was computed again, and what was published (None: nothing has changed)."""
+
+    base: str
+    counts: DeltaCounts
+    published: Published | None
+
+
+def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
+    """Refreshes the served bundle with what has changed since its day, and serves the result.
+
+    Args:
+        today: the day that has not ended, YYYY-MM-DD in the calendar's time zone.
+
+    Raises:
+        PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
+        ProvenanceError: the bundle was written by an earlier version, or its model or tables were written again since.
+        SchemaError: a column that features or filters read has another type than on the bundle's day, or is missing.
+        PartitionReplacedError: another bundle was published meanwhile; nothing changes.
+        CheckFailedError: no index reaches serving.min_index_recall.
+        InputError: see `open_fresh_days`.
+    """
+    store = open_bundles(workspace.loaded)
+    base_id, served = find_base(store)
+    with store.fetching(base_id, without=_UNUSED) as folder, store.staging() as target:
+        base = _Base(workspace, base_id, store.manifest(base_id), folder)
+        with open_fresh_days(workspace, base.fg_files, base.as_of, today) as fresh:
+            delta = _Delta(workspace, base, fresh, target)
+            counts, body = delta.write()
+        if not any(target.iterdir()) and served == base_id:
+            workspace.log(f"{base_id}: nothing has changed since {base.as_of}")
+            return DeltaResult(base_id, counts, None)
+        published = store.publish_delta(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
+    workspace.log(f"{published.bundle_id} is served now, a delta of {base_id}")
+    return DeltaResult(base_id, counts, published)
+
+
+def find_base(store: BundleStore) -> tuple[str, str]:
+    """Returns the whole bundle that a delta of today refreshes, and the bundle that is served.
+
+    Raises:
+        PartitionMissingError: none is served.
+    """
+    pointer = store.pointer()
+    if pointer is None:
+        remedy = remedy_of_missing("publish", "DAY")
+        raise PartitionMissingError(Fault(f"serving root {store.root}", "a bundle to refresh", "none", remedy))
+    return base_of(store.manifest(pointer.bundle_id)) or pointer.bundle_id, pointer.bundle_id
+
+
+class _Base:
+    """The whole bundle that is refreshed, its files on the local disk, and its model."""
+
+    def __init__(self, workspace: Workspace, bundle_id: str, manifest: Mapping[str, Any], folder: Path) -> None:
+        self.manifest, self.folder = manifest, folder
+        self.ds, self.as_of = str(manifest["ds"]), str(manifest["features_as_of"])
+        self._again = remedy_of_missing("serving_bundle", self.ds)
+        needed = [f"dssm_model/{self.ds}", f"item_table/{self.as_of}", f"user_table/{self.as_of}"]
+        lacking = [key for key in needed if key not in manifest["inputs"]]
+        if manifest["format"] != FORMAT or lacking:
+            got = f"format {manifest['format']}, without the digests of {', '.join(lacking) or 'none'}"
+            raise ProvenanceError(Fault(f"bundle {bundle_id}", "a bundle of this version", got, self._again))
+        channels = folder / BundleFile.CHANNELS
+        version = json.loads(channels.read_bytes())["version"] if channels.exists() else CHANNELS_VERSION
+        if version != CHANNELS_VERSION:
+            expected, got = f"channels of version {CHANNELS_VERSION}", f"version {version}"
+            raise ProvenanceError(Fault(f"bundle {bundle_id}", expected, got, self._again))
+        self.model, self.items_before, self.users_before = (self.need(workspace, *key.split("/")) for key in needed)
+        self.spec = TowerSpec.model_validate(json.loads((folder / BundleFile.TOWERS).read_bytes())["spec"])
+        self.towers: TwoTower = map_model(workspace.artifacts.local_path(self.model, ModelFile.WEIGHTS), self.spec)
+        self.bucketizer = Bucketizer(
+            *(pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
+        )
+        self.item_ids = combine_chunks(self.table(BundleFile.ITEM_IDS).column(col.ITEM_ID))
+        self.user_ids = combine_chunks(self.table(BundleFile.USER_VECTORS).column(col.USER_ID))
+
+    def need(self, workspace: Workspace, asset: str, ds: str) -> Manifest:
+        """Returns a partition that the bundle was built from, unless it has changed since.
+
+        Raises:
+            PartitionMissingError: it is not stored any more.
+            ProvenanceError: it was written again.
+        """
+        found = workspace.need(asset, ds)
+        if found.digest != (expected := self.manifest["inputs"][found.key]):
+            where = f"bundle of {self.ds}, input {found.key}"
+            raise ProvenanceError(
+                Fault(where, f"the digest that it was built from, {expected[:12]}", found.digest[:12], self._again)
+            )
+        return found
+
+    @cached_property
+    def fg_files(self) -> FgFiles:
+        """The bundle's own feature definitions."""
+        definitions = json.loads((self.folder / BundleFile.FG).read_bytes())
+        return FgFiles(definitions, self.folder, HashFunction(self.manifest["hash_function"]))
+
+    def table(self, name: str) -> pa.Table:
+        """Returns the table in an Arrow file, memory-mapped."""
+        return map_arrow(self.folder / name)
+
+    def has_file(self, name: str) -> bool:
+        return name in self.manifest["files"]
+
+
+@dataclass(frozen=True)
+class _Entities:
+    """Users or items that go through their tower: encoded features with their ids, and their rows in the bundle.
+
+    Rows of those that it lacks follow its own; they are ascending by id.
+    """
+
+    encoded: pa.Table
+    ids: pa.Array
+    rows: IntArray
+    known: int
+
+    @property
+    def is_new(self) -> Any:
+        return self.rows >= self.known
+
+
+class _Delta:
+    """Computes one delta and writes its files to a folder."""
+
+    def __init__(self, workspace: Workspace, base: _Base, fresh: FreshDays, folder: Path) -> None:
+        self._workspace, self._base, self._fresh, self._folder = workspace, base, fresh, folder
+        self._plan = FeaturePlan.from_config(workspace.config)
+        assert isinstance(fresh.workspace.engine, DuckDBEngine)
+        self._engine = fresh.workspace.engine
+        self._end_ms = start_of_day_ms(day_before(base.as_of, -1), workspace.config.calendar.timezone)
+
+    def write(self) -> tuple[DeltaCounts, dict[str, Any]]:
+        """Writes the files that change; returns the counts and the manifest's body. Without a change, no file is written."""
+        base = self._base
+        newest = self._ids_of(self._fresh.tables["item"], col.ITEM_ID, base.item_ids.type)
+        items = self._find_entities("item", self._changed("item"), newest)
+        users = self._find_entities("user", self._changed("user"), self._users_with_events())
+        corpus = IdIndex(pa.concat_arrays([base.item_ids, items.ids.filter(pa.array(items.is_new))]))
+        events, last_ms = self._count_events()
+        counts = DeltaCounts(
+            new_items=int(items.is_new.sum()),
+            changed_items=int((~items.is_new).sum()),
+            gone_items=self._count_gone(newest),
+            new_users=int(users.is_new.sum()),
+            refreshed_users=int((~users.is_new).sum()),
+            events=events,
+        )
+        now_ms = max(self._end_ms, last_ms + 1)
+        index = dict(base.manifest["index"])
+        if len(items.ids):
+            index |= self._write_items(items, corpus)
+        self._write_filter_columns(corpus, has_new=len(corpus) > len(base.item_ids))
+        if len(users.ids):
+            self._write_users(users, corpus, now_ms)
+        if base.has_file(BundleFile.CHANNELS):
+            self._write_channels(users, corpus, now_ms)
+        body = {key: value for key, value in base.manifest.items() if key not in ("format", "files", "delta")}
+        body |= {
+            "users": base.manifest["users"] + counts.new_users,
+            "items": len(corpus),
+            "items_not_trained_on": base.manifest["items_not_trained_on"] + counts.new_items,
+            "index": index,
+            "delta": {**asdict(counts), "now_ms": now_ms},
+        }
+        return counts, body
+
+    def _count_gone(self, newest: pa.Array) -> int:
+        """Returns how many items of the bundle had a row in item_table on its day and have none now."""
+        if self._workspace.config.tables.item is None:
+            return 0
+        before = self._ids_of([self._base.items_before], col.ITEM_ID, self._type_of("item"))
+        gone = before.filter(pc.invert(pc.is_in(before, value_set=newest)))
+        return int(pc.sum(pc.is_in(gone, value_set=self._base.item_ids)).as_py() or 0)
+
+    def _changed(self, side: str) -> pa.Array:
+        """Returns the ids of the newest rows that differ from those of the bundle's day in a column that features read."""
+        features = self._fresh.workspace.fg_spec.features_of_side(side)
+        times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
+        inputs = {name for feature in features for name in feature.inputs}
+        return self._differing(side, {times.get(name, name) for name in inputs}, f"features of {side}s")
+
+    def _differing(self, side: str, names: set[str], reader: str) -> pa.Array:
+        before = self._base.items_before if side == "item" else self._base.users_before
+        newest, key = self._fresh.tables[side], _KEYS[side]
+        old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
+        compared = sorted({name for name in names if name in old or name in new} - {key})
+        SchemaError.raise_if(
+            Fault(
+                f"{side}_table, column {name}, read by {reader}",
+                f"{old.get(name, 'no such column')}, as on {before.ds}",
+                new.get(name, "no such column"),
+                "correct the source, or publish a whole bundle",
+            )
+            for name in compared
+            if name in old and old[name] != new.get(name) and "null" not in (old[name], new.get(name))
+        )
+        compared = [name for name in compared if name in old]
+        if not compared:
+            return pa.array([], self._type_of(side))
+        found = self._engine.table(_subtract, {"newest": newest, "before": before}, key=key, names=compared)
+        return self._cast(side, found.column(key))
+
+    def _type_of(self, side: str) -> pa.DataType:
+        return (self._base.item_ids if side == "item" else self._base.user_ids).type
+
+    def _cast(self, side: str, ids: pa.ChunkedArray) -> pa.Array:
+        where = f"{side}_table, column {_KEYS[side]}"
+        return cast_ids(combine_chunks(comparable_ids(ids, where)), self._type_of(side), where)
+
+    def _ids_of(self, manifests: Sequence[Manifest], key: str, kind: pa.DataType) -> pa.Array:
+        side = "item" if key == col.ITEM_ID else "user"
+        parts = [self._cast(side, self._fresh.workspace.tables.read(one, [key]).column(key)) for one in manifests]
+        return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
+
+    def _users_with_events(self) -> pa.Array:
+        known = self._ids_of(self._fresh.tables["user"], col.USER_ID, self._type_of("user"))
+        active = self._ids_of(self._fresh.history, col.USER_ID, self._type_of("user"))
+        new = known.filter(pc.invert(pc.is_in(known, value_set=self._base.user_ids)))
+        return pc.unique(pa.concat_arrays([active, new]))
+
+    def _count_events(self) -> tuple[int, int]:
+        """Returns the number of positive events of the fresh days, and the time of the last of them, 0 without any."""
+        events, last_ms = 0, 0
+        for manifest in self._fresh.history:
+            times = self._fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]).column(0)
+            flat = pc.list_flatten(times)
+            events += len(flat)
+            last_ms = max(last_ms, pc.max(flat).as_py() or 0)
+        return events, last_ms
+
+    def _find_entities(self, side: str, changed: pa.Array, others: pa.Array) -> _Entities:
+        """Returns the encoded features of some users or items: changed ones; of items, those that the bundle lacks; of users, the others."""
+        known_ids = self._base.item_ids if side == "item" else self._base.user_ids
+        if side == "item":
+            others = others.filter(pc.invert(pc.is_in(others, value_set=known_ids)))
+        ids = pc.unique(pa.concat_arrays([changed, others]))
+        ids = ids.take(pc.sort_indices(ids))
+        encoded = self._encode(side, ids)
+        found = self._cast(side, encoded.column(_KEYS[side]))
+        order = pc.sort_indices(found)
+        encoded, found = encoded.take(order), found.take(order)
+        rows = IdIndex(known_ids).lookup(found).astype(np.int64)
+        rows[rows < 0] = len(known_ids) + np.arange(int((rows < 0).sum()))
+        return _Entities(encoded, found, rows, len(known_ids))
+
+    def _encode(self, side: str, ids: pa.Array) -> pa.Table:
+        """Returns id and encoded features, a row per id: newest attributes, statistics of the bundle's day."""
+        key, newest, as_of = _KEYS[side], self._fresh.tables[side], self._base.as_of
+        stored = self._fresh.workspace.tables.open(newest[-1]).schema.field(key).type
+        names = ["item_activity"] if side == "item" else ["user_activity", "user_preferences"]
+        inputs: dict[str, Any] = {name: self._workspace.need(name, as_of) for name in (*names, "pair_activity")}
+        inputs |= {"ids": pa.table({key: ids.cast(stored)}), f"{side}_table": newest}
+        join = _join_items if side == "item" else _join_users
+        raw = self._engine.table(join, inputs, ds=as_of, plan=self._plan)
+        encoded = self._fresh.workspace.generator.encode(raw, side=side)
+        return pa.table({key: raw.column(key), **dict(zip(encoded.column_names, encoded.columns, strict=True))})
+
+    def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
+        """Writes ids, vectors and index; returns what the manifest says of the index."""
+        base, config = self._base, self._workspace.config
+        indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
+        indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
+        found = with_group_codes(ItemInference(base.towers, BATCH_ROWS).vectors(indices), indices, codes)
+        before = to_matrix(base.table(BundleFile.ITEM_VECTORS).column(col.ITEM_TOWER_EMB), "item_vectors")
+        if base.spec.prior:
+            found = pack_item_vectors(found, self._priors(items, before, corpus))
+        check_vectors("item", items.ids, found)
+        vectors = np.empty((len(corpus), before.shape[1]), np.float32)
+        vectors[: len(before)] = before
+        vectors[items.rows] = found
+        old = items.rows[~items.is_new]
+        moved = old[(vectors[old] != before[old]).any(axis=1)]
+        if not len(moved) and len(vectors) == len(before):
+            return {}
+        write_item_vectors(self._folder, corpus.ids, vectors)
+        return self._write_index(vectors, moved, config.evaluation.k)
+
+    def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
+        """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
+        days = window_days(day_before(self._base.as_of, -1), self._workspace.config.window.days)
+        recent = self._workspace.need_all("positive_sample", days)
+        priors = read_recent_priors(self._workspace, self._base.model, recent, day_before(self._base.as_of, -1), corpus)
+        priors += before[0, -1] - priors[0]  # the mean over all items that is subtracted differs: it is kept as it was
+        priors[: len(before)] = before[:, -1]
+        return priors[items.rows]
+
+    def _write_index(self, vectors: Vectors, moved: IntArray, ks: Sequence[int]) -> dict[str, Any]:
+        """Writes the index, changed in place where it stays good enough, else built again; returns what the manifest says of it."""
+        config, path = self._workspace.config, self._folder / BundleFile.ITEM_INDEX
+        index, required = faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX)), config.serving.min_index_recall
+        if update_index(index, vectors, moved):
+            if isinstance(index, faiss.IndexFlat):
+                faiss.write_index(index, str(path))
+                return {}
+            sample = self._sample_users()
+            reachable = sorted({min(k, len(vectors)) for k in ks})
+            recall = recall_at(index, vectors, sample, kth_best(vectors, sample, reachable))
+            if min(recall.values()) >= required:
+                faiss.write_index(index, str(path))
+                return self._describe_recall({k: recall[min(k, len(vectors))] for k in ks}, sample)
+        self._workspace.log("the index is built again")
+        sample = self._sample_users()
+        shipped = ship_index(vectors, sample, ks, config.serving, config.seed)
+        if shipped.lowest_recall < required:
+            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+        faiss.write_index(shipped.index, str(path))
+        described = {"kind": shipped.kind, "parameters": dict(shipped.parameters)}
+        return described | self._describe_recall(shipped.recall_at, sample)
+
+    def _describe_recall(self, recall: Mapping[int, float], sample: Vectors) -> dict[str, Any]:
+        recall_at_k = {str(k): round(value, 6) for k, value in recall.items()}
+        return {"recall_at": recall_at_k, "recall_users": len(sample) // self._base.spec.num_interests}
+
+    def _sample_users(self) -> Vectors:
+        users = self._base.table(BundleFile.USER_VECTORS)
+        chosen = choose_rows(users.num_rows, min(RECALL_USERS, self._workspace.config.serving.recall_users))
+        vectors = to_matrix(users.column(col.USER_TOWER_EMB).take(pa.array(chosen)), "user_vectors")
+        return np.ascontiguousarray(vectors.reshape(-1, self._base.spec.item_vector_width))
+
+    def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
+        """Writes the columns for filters, if one of them has changed or there are new items; items without a row keep theirs."""
+        base = self._base
+        if not base.has_file(BundleFile.ITEM_COLUMNS):
+            return
+        stored = base.table(BundleFile.ITEM_COLUMNS)
+        names = stored.column_names
+        if not has_new and not len(self._differing("item", set(names), "serving.filters")):
+            return
+        (newest,) = self._fresh.tables["item"]
+        table = self._fresh.workspace.tables.read(newest, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
+        rows = corpus.lookup(self._cast("item", table.column(col.ITEM_ID)))
+        plain = pa.table({name: _decode(stored.column(name)) for name in names})
+        both = pa.concat_tables([plain, comparable_columns(table, names).cast(plain.schema)])
+        source = np.full(len(corpus), -1, np.int64)
+        source[: len(plain)] = np.arange(len(plain))
+        source[rows[rows >= 0]] = len(plain) + np.flatnonzero(rows >= 0)
+        write_item_columns(self._folder, both.take(pa.array(source, mask=source < 0)))
+
+    def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
+        """Writes the vectors of users, those that have changed from their whole history up to now."""
+        base = self._base
+        starts = range(0, len(users.ids), BATCH_USERS)
+        parts = [self._user_vectors(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
+        found = np.concatenate([vectors for vectors, _ in parts])
+        check_vectors("user", users.ids, found)
+        stored = base.table(BundleFile.USER_VECTORS)
+        ids = pa.concat_arrays([base.user_ids, users.ids.filter(pa.array(users.is_new))])
+        vectors = np.empty((len(ids), found.shape[1]), np.float32)
+        vectors[: len(base.user_ids)] = to_matrix(stored.column(col.USER_TOWER_EMB), "user_vectors")
+        vectors[users.rows] = found
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        write_arrow_table(self._folder / BundleFile.USER_VECTORS, pa.table([ids, lists], schema=stored.schema))
+        if base.has_file(BundleFile.USER_INPUTS):
+            rows, inputs = base.table(BundleFile.USER_INPUTS), pa.Table.from_batches([inputs for _, inputs in parts])
+            changed = _replace_rows(rows, users, inputs.cast(rows.schema))
+            write_arrow(self._folder / BundleFile.USER_INPUTS, rows.schema, changed)
+
+    def _user_vectors(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> tuple[Vectors, pa.RecordBatch]:
+        """Returns the stored vectors and inputs of some of the users; their histories are in memory."""
+        base, fresh = self._base, self._fresh.workspace
+        ids, sub_features = users.ids[part], indexed_features(base.bucketizer, "sequence").names
+        names = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *sub_features}
+        days = find_history_days(fresh, self._fresh.end)
+        rows = [read_rows_of_users(fresh, day, [one.name for one in day.columns if one.name in names], ids) for day in days]
+        history = history_from_tables(rows, corpus, base.bucketizer.bucketize, features=sub_features)
+        places = history.users.lookup(ids)
+        starts, ends = (
+            np.where(places >= 0, bound[places] if len(bound) else 0, 0) for bound in (history.starts, history.ends)
+        )
+        inference = UserInference(base.towers, history.to_tables()[0], as_of_ms=now_ms, batch_size=BATCH_ROWS)
+        encoded = users.encoded.slice(part.start, len(ids))
+        features = encoded.select([])
+        for name, column in indexed_features(base.bucketizer, "user").to_indices(encoded, "user_table, encoded").items():
+            features = features.append_column(name, column)
+        vectors = pack_user_vectors(inference.vectors(features, starts, ends), base.spec)
+        return vectors, list_user_inputs(features, history, starts, ends, base.spec)
+
+    def _write_channels(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
+        """Writes own items of users that have changed, rows without neighbours and events for new items, and the moment."""
+        base, folder = self._base, self._folder
+        new_items = len(corpus) - len(base.item_ids)
+        if new_items:
+            stored = base.table(BundleFile.ITEM_CHANNELS)
+            values = {name: pa.array([0] * new_items, pa.int64()) for name in ItemChannelColumn}
+            empty: list[list[Any]] = [[]] * new_items
+            for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES):
+                values[name] = pa.array(empty, stored.schema.field(name).type)
+            added = pa.table(values).cast(stored.schema)
+            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, [*stored.to_batches(), *added.to_batches()])
+        if len(users.ids):
+            own = base.table(BundleFile.OWN_ITEMS)
+            write_arrow(
+                folder / BundleFile.OWN_ITEMS, own.schema, _replace_rows(own, users, self._own_items(own, users, corpus))
+            )
+        content = json.loads((base.folder / BundleFile.CHANNELS).read_bytes())
+        if now_ms > content["now_ms"]:
+            content["now_ms"] = now_ms
+            (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def _own_items(self, own: pa.Table, users: _Entities, corpus: IdIndex) -> pa.Table:
+        """Returns a row per user that has changed: as stored, with the events of the fresh days added."""
+        old = pa.array(users.rows[~users.is_new])
+        earlier = _interactions(own.take(old).combine_chunks(), ~users.is_new, len(corpus))
+        merged = read_interactions_of_users(self._fresh.workspace, self._fresh.history, users.ids, corpus, earlier)
+        return pa.Table.from_batches([list_own_items(merged)])
+
+
+def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of all users, of which some have changed: a row each in the order of `users`; those of new ones come last."""
+    place = np.full(stored.num_rows, -1, np.int64)
+    place[users.rows[~users.is_new]] = np.flatnonzero(~users.is_new)
+    start = 0
+    for batch in stored.to_batches():
+        replaced = place[start : start + batch.num_rows]
+        start += batch.num_rows
+        wanted = np.where(replaced < 0, np.arange(batch.num_rows), batch.num_rows + np.cumsum(replaced >= 0) - 1)
+        added = changed.take(pa.array(replaced[replaced >= 0]))
+        both = pa.concat_tables([pa.Table.from_batches([batch]), added])
+        yield from both.combine_chunks().take(pa.array(wanted)).to_batches()
+    yield from changed.take(pa.array(np.flatnonzero(users.is_new))).combine_chunks().to_batches()
+
+
+def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequence[str]) -> ibis.Table:
+    """Returns the keys of rows that are not the same before."""
+    columns = [key, *names]
+    return newest.select(*columns).difference(before.select(*columns)).select(key)
+
+
+def _profiles(ids: ibis.Table, table: ibis.Table, key: str) -> ibis.Table:
+    """Returns a row per id with its attributes, null for one without a row."""
+    joined = ids.left_join(table.distinct(), key)
+    return joined.select(key, *(name for name in table.columns if name != key))
+
+
+def _join_items(
+    ids: ibis.Table, item_table: ibis.Table, item_activity: ibis.Table, pair_activity: ibis.Table, *, ds: str, plan: FeaturePlan
+) -> ibis.Table:
+    activity, pairs = (table.semi_join(ids, col.ITEM_ID) for table in (item_activity, pair_activity))
+    profiles = _profiles(ids, item_table, col.ITEM_ID)
+    return join_item_features(profiles, item_activity=activity, pair_activity=pairs, ds=ds, plan=plan)
+
+
+def _join_users(
+    ids: ibis.Table,
+    user_table: ibis.Table,
+    user_activity: ibis.Table,
+    pair_activity: ibis.Table,
+    user_preferences: ibis.Table,
+    *,
+    ds: str,
+    plan: FeaturePlan,
+) -> ibis.Table:
+    activity, pairs, preferences = (
+        table.semi_join(ids, col.USER_ID) for table in (user_activity, pair_activity, user_preferences)
+    )
+    return join_user_features(
+        _profiles(ids, user_table, col.USER_ID),
+        user_activity=activity,
+        pair_activity=pairs,
+        user_preferences=preferences,
+        ds=ds,
+        plan=plan,
+    )
+
+
+def _decode(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _interactions(own: pa.Table, is_known: Any, num_items: int) -> Interactions:
+    """Returns the own items of users as stored, a row per known one; the others have none."""
+    lists = [combine_chunks(own.column(name)) for name in OwnItemColumn]
+    lengths = np.zeros(len(is_known), np.int64)
+    lengths[is_known] = pc.list_value_length(lists[0]).to_numpy(zero_copy_only=False)
+    items, counts, times = (np.asarray(pc.list_flatten(one), np.int64) for one in lists)
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Interactions(indptr, items, counts, times, num_items, 0, np.zeros(len(is_known), np.int64))

@@ -1,0 +1,93 @@
+"""`dssm-assets import-config` and `export-config`: configurations of EasyRec and TorchEasyRec as ours, and a day's fit as one of theirs."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from pathlib import Path
+
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
+SYSTEMS = ("TorchEasyRec", "EasyRec")
+"""As `extras/easyrec/export_pipeline.py` has them, whose import would slow down every command."""
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "import-config",
+        help="bring in a configuration of EasyRec or TorchEasyRec (DSSM, MIND)",
+        epilog="Writes config.yaml, fg.json and import_report.md. The report names every field that has no counterpart, and what behaves "
+        "differently.",
+    )
+    parser.add_argument("pipeline", type=Path, metavar="pipeline.config", help="the configuration, in text format")
+    parser.add_argument(
+        "fg", type=Path, nargs="?", metavar="fg.json", help="the feature generator's definitions, if there are any"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder to write to")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="CONFIG",
+        help="config.yaml, for example of `init`, whose calendar, tables, events and other sections are kept (default: examples)",
+    )
+    parser.add_argument(
+        "--sequence-column",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="FEATURE=COLUMN",
+        help="the column of an item whose values a sequence has, where the configuration does not tell (repeatable)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.set_defaults(command=_import)
+    export = commands.add_parser(
+        "export-config", help="write a day's training run as a configuration of EasyRec or TorchEasyRec"
+    )
+    export.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
+    export.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"whose configuration (default: {SYSTEMS[0]})")
+    export.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: print it)")
+    add_config_arguments(export)
+    export.set_defaults(command=_export)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    feature, equals, column = text.partition("=")
+    if not (feature and equals and column):
+        raise argparse.ArgumentTypeError(f"FEATURE=COLUMN is expected, got {text!r}")
+    return feature, column
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from dssm_assets.extras.easyrec.files import REPORT_FILE, import_files
+
+    found = import_files(
+        parsed.pipeline,
+        parsed.fg,
+        parsed.out,
+        base=parsed.base,
+        sequence_columns=dict(parsed.sequence_column),
+        is_replacing=parsed.force,
+    )
+    print(found.report)
+    record = found.record
+    print(
+        f"Wrote config.yaml, fg.json and {REPORT_FILE} into {parsed.out}: {len(record.settings)} settings, {len(record.features)} features,"
+    )
+    print(f"{len(record.differences)} differences, {len(record.without_counterpart)} fields without counterpart.")
+    print(f"Next: dssm-assets validate --config {parsed.out / 'config.yaml'}")
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    scene = load_announced_scene(parsed, is_data=parsed.out is None)
+    from dssm_assets.extras.easyrec.files import export_text
+    from dssm_assets.steps.workspace import open_workspace
+    from dssm_assets.storage.local_files import write_atomic
+
+    text = export_text(open_workspace(scene.loaded), parsed.day.isoformat(), parsed.system)
+    if parsed.out is None:
+        print(text, end="")
+    else:
+        write_atomic(parsed.out, [text.encode()])
+        print(f"Wrote {parsed.out}; the comments at its end name what it cannot express.")
+    return 0

@@ -1,0 +1,388 @@
+"""The training run of a day as a configuration of EasyRec or TorchEasyRec, and what neither of them can express."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.config.model import Loss, Model, Norm, Pooling, Sampler, Similarity
+from dssm_assets.core.config.training import EmbeddingOptimiser, Precision, StepPlan, Training
+from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
+from dssm_assets.core.features.operators.sequence_feature import DELIMITER
+from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
+from dssm_assets.core.features.spec import Feature, FgSpec
+from dssm_assets.core.models.tower_spec import TowerSide
+from dssm_assets.core.statistics.feature_rules import FeatureInfo
+from dssm_assets.extras.easyrec.import_settings import EASYREC, TORCH
+from dssm_assets.extras.easyrec.text_format import Word, message, write_text_format
+
+SYSTEMS: Final = (TORCH, EASYREC)
+ENCODED_SEPARATOR: Final = "\x03"
+"""Between the values of a feature in the reference's encoded samples."""
+
+_SAMPLER_FIELDS: Final[Mapping[str, str]] = {
+    Sampler.UNIFORM: "negative_sampler",
+    Sampler.WEIGHTED: "negative_sampler",
+    Sampler.MIXED: "negative_sampler",
+    Sampler.V2: "negative_sampler_v2",
+    Sampler.HARD: "hard_negative_sampler",
+    Sampler.HARD_V2: "hard_negative_sampler_v2",
+}
+_LOSS_TYPES: Final[Mapping[str, str]] = {
+    Loss.SOFTMAX: "SOFTMAX_CROSS_ENTROPY",
+    Loss.SIGMOID: "CLASSIFICATION",
+    Loss.L2: "L2_LOSS",
+}
+_WRITTEN: Final = {
+    "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
+    "batch_size", "epochs", "learning_rate", "embedding_optimiser", "embedding_learning_rate", "weight_decay", "gradient_clip",
+    "history_length", "uniform_frac", "poolings", "warmup_frac", "final_learning_rate_frac",
+}  # fmt: skip
+_ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
+_ALWAYS_NAMED: Final = ("logq", "collision_mask")
+"""Keys that neither system has, so that their defaults are named as well."""
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What a day decided.
+
+    Attributes:
+        spec: the feature definitions.
+        infos: feature -> its decision, for the features that are kept, in the order of fg.json.
+        dropped: feature -> message of feature_config.
+        model, training, plan: of the day's training_config.
+        hash_ratio: buckets per value of a vocabulary that cannot be written, because its texts are not stored.
+        hash_function: of the categories.
+    """
+
+    spec: FgSpec
+    infos: Mapping[str, FeatureInfo]
+    dropped: Mapping[str, str]
+    model: Model
+    training: Training
+    plan: StepPlan
+    hash_ratio: int
+    hash_function: HashFunction = HashFunction.MURMUR
+
+
+def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
+    """Returns the configuration in text format, and a sentence for everything that it cannot express."""
+    features = [source.spec.feature(name) for name in source.infos]
+    fields = _easyrec(source, features) if system == EASYREC else _torch(source, features)
+    return write_text_format(message(fields)), [*_feature_notes(source, system), *_setting_notes(source, system)]
+
+
+def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
+    model, training, sequences = source.model, source.training, _sequences(features)
+    user, item = _names(features, TowerSide.USER), _names(features, TowerSide.ITEM)
+    configs = [{f.operator.feature_type: _torch_feature(source, f)} for f in features if f.sequence is None]
+    for name, members in sequences.items():
+        group = members[0].sequence
+        fields: dict[str, Any] = {
+            "sequence_name": name,
+            "sequence_length": (group.sequence_length if group else 0) or model.history_length,
+            "sequence_delim": group.sequence_delim if group else DELIMITER,
+            "features": [{f.operator.feature_type: _torch_feature(source, f)} for f in members],
+        }
+        configs.append({"sequence_feature": fields})
+    mlp = {
+        "hidden_units": list(model.hidden_units),
+        "dropout_ratio": [model.dropout] * len(model.hidden_units),
+        "use_bn": model.norm is Norm.BATCH,
+        "use_ln": model.norm is Norm.LAYER,
+    }
+    constant: dict[str, Any] = {"constant_learning_rate": {}}
+    clip = training.gradient_clip
+    return {
+        "train_input_path": "",
+        "eval_input_path": "",
+        "model_dir": "model",
+        "train_config": {
+            "sparse_optimizer": {_embedding_optimizer(training): {"lr": training.embedding_learning_rate}, **constant},
+            "dense_optimizer": {
+                "adamw_optimizer": {"lr": training.learning_rate, "weight_decay": training.weight_decay},
+                **constant,
+            },
+            "num_epochs": training.epochs,
+            "mixed_precision": "BF16" if training.precision is Precision.BFLOAT16 else None,
+            "grad_clipping": None if clip is None else {"clipping_type": "norm", "max_gradient": clip},
+        },
+        "data_config": {
+            "batch_size": training.batch_size,
+            "dataset_type": Word("ParquetDataset"),
+            "fg_mode": Word("FG_DAG"),
+            "label_fields": "label",
+            **_sampler(source, item),
+        },
+        "feature_configs": configs,
+        "model_config": {
+            "feature_groups": [
+                {
+                    "group_name": "user",
+                    "feature_names": user,
+                    "sequence_groups": [
+                        {"group_name": name, "feature_names": [f.name for f in members]} for name, members in sequences.items()
+                    ],
+                    "sequence_encoders": [{"pooling_encoder": {"input": name, "pooling_type": "mean"}} for name in sequences],
+                    "group_type": Word("DEEP"),
+                },
+                {"group_name": "item", "feature_names": item, "group_type": Word("DEEP")},
+            ],
+            "dssm": {
+                **{f"{side}_tower": {"input": side, "mlp": mlp} for side in ("user", "item")},
+                "output_dim": model.output_dim,
+                "similarity": Word(model.similarity),
+                "temperature": model.temperature,
+                "in_batch_negative": model.in_batch and not model.num_sample,
+            },
+            "losses": {"softmax_cross_entropy": {}},
+        },
+    }
+
+
+def _embedding_optimizer(training: Training) -> str:
+    return "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
+
+
+_NOT_DEFINED: Final = {
+    "feature_name", "feature_type", "embedding_name", "embedding_dim", "boundaries", "group", "value_type", "need_prefix",
+    "default_bucketize_value", "match_type", "output_type", *VOCABULARY_KEYS,
+}  # fmt: skip
+"""Keys of a definition that its table has, or that the other system lacks without a loss."""
+_LACKED: Final = {
+    "match_feature": {"combiner"},
+    "overlap_feature": {"default_value"},
+    "expr_feature": {"normalizer"},
+    "kv_dot_product": {"kv_delimiter"},
+    "sequence_id_feature": {"oldest_first"},
+    "sequence_raw_feature": {"oldest_first"},
+}
+"""Feature type -> keys that TorchEasyRec's definitions lack, and that have an effect here."""
+
+
+def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
+    """Returns the definition of fg.json with the day's table."""
+    kind, table = feature.operator.feature_type, _table(source, source.infos[feature.name])
+    left_out = _NOT_DEFINED | _LACKED.get(kind, set()) | ({"combiner"} if kind != "lookup_feature" else set())
+    if isinstance(feature.operator, TokenizeFeature):  # its tokenizer is its vocabulary
+        left_out -= {"vocab_file"}
+        table = {key: table[key] for key in ("embedding_name", "embedding_dim")}
+    given = feature.operator.model_dump(exclude_unset=True, mode="json")
+    fields: dict[str, Any] = {
+        key: str(value) if key == "default_value" else value for key, value in given.items() if key not in left_out
+    }
+    if options := (fields.get("text_normalizer") or {}).get("norm_options"):
+        fields["text_normalizer"]["norm_options"] = [Word(option) for option in options]
+    return {"feature_name": feature.operator.feature_name, **fields, **table}
+
+
+def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
+    """Returns the fields of an embedding table."""
+    words = info.vocab_dict
+    return {
+        "embedding_name": info.embedding_name,
+        "embedding_dim": info.embedding_dim,
+        "boundaries": info.boundary,
+        "hash_bucket_size": info.hash_bucket_size if info.vocab_size is None else max(1, info.vocab_size * source.hash_ratio),
+        "vocab_dict": None if words is None else [{"key": key, "value": value} for key, value in words.items()],
+        "num_buckets": info.num_buckets,
+        "vocab_list": info.vocab_list,
+        "default_bucketize_value": info.default_bucketize_value,
+    }
+
+
+def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
+    model, training = source.model, source.training
+    item = _names(features, TowerSide.ITEM)
+    history = [feature.name for feature in features if feature.sequence is not None]
+    dnn = {
+        "hidden_units": [*model.hidden_units, model.output_dim],
+        "dropout_ratio": [model.dropout] * (len(model.hidden_units) + 1) if model.dropout else None,
+        "use_bn": model.norm is Norm.BATCH,
+    }
+    return {
+        "train_input_path": "",
+        "eval_input_path": "",
+        "model_dir": "model",
+        "train_config": {
+            "optimizer_config": [
+                {_embedding_optimizer(training): _constant(training.embedding_learning_rate)},
+                {
+                    "adamw_optimizer": {**_constant(training.learning_rate), "weight_decay": training.weight_decay},
+                    "use_moving_average": training.weight_average > 0,
+                    "moving_average_decay": training.weight_average or None,
+                },
+            ],
+            "num_steps": source.plan.num_steps,
+            "gradient_clipping_by_norm": training.gradient_clip,
+        },
+        "data_config": {
+            "batch_size": training.batch_size,
+            "num_epochs": training.epochs,
+            "input_type": Word("CSVInput"),
+            "separator": "\x02",
+            "label_fields": "label",
+            "input_fields": [
+                {"input_name": "label", "input_type": Word("INT32")},
+                *({"input_name": feature.name, "input_type": Word("STRING")} for feature in features),
+            ],
+            **_sampler(source, item),
+        },
+        "feature_configs": [_easyrec_feature(source, feature) for feature in features],
+        "model_config": {
+            "model_class": "DSSM",
+            "feature_groups": [
+                {"group_name": side, "feature_names": names, "wide_deep": Word("DEEP")}
+                for side, names in (("user", [*_names(features, TowerSide.USER), *history]), ("item", item))
+            ],
+            "dssm": {
+                "user_tower": {"id": col.USER_ID, "dnn": dnn},
+                "item_tower": {"id": col.ITEM_ID, "dnn": dnn},
+                "simi_func": Word(model.similarity),
+                "scale_simi": model.learn_temperature or model.learn_scale,
+                "temperature": model.temperature if model.similarity is Similarity.COSINE else None,
+                "item_id": col.ITEM_ID if model.collision_mask else None,
+                "ignore_in_batch_neg_sam": not model.in_batch,
+                "l2_regularization": 0.0,
+            },
+            "loss_type": Word(_LOSS_TYPES.get(model.loss, "SOFTMAX_CROSS_ENTROPY")),
+            "loss_weight_strategy": Word("Fixed"),
+        },
+    }
+
+
+def _easyrec_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
+    """Returns the definition of an encoded feature: a column of the feature generator's output."""
+    info = source.infos[feature.name]
+    is_number, fields, kind = feature.kind is Kind.NUMERIC, dict[str, Any](), "RawFeature"
+    if feature.sequence is not None:
+        kind, length = "SequenceFeature", info.sequence_length or source.model.history_length
+        fields = {"sub_feature_type": Word("RawFeature") if is_number else None, "separator": ";", "max_seq_len": length}
+    elif feature.is_multi:
+        kind = "RawFeature" if is_number else "TagFeature"
+        fields = {"separator": ENCODED_SEPARATOR, "kv_separator": ":" if info.is_weighted else None, "combiner": "mean"}
+    elif not is_number:
+        kind = "IdFeature"
+    table = _table(source, info) | {"vocab_dict": None, "default_bucketize_value": None}
+    if info.vocab_dict is not None:
+        table["hash_bucket_size"] = info.num_embeddings * source.hash_ratio
+    return {"feature_name": feature.name, "input_names": feature.name, "feature_type": Word(kind), **fields, **table}
+
+
+def _constant(rate: float) -> dict[str, Any]:
+    return {"learning_rate": {"constant_learning_rate": {"learning_rate": rate}}}
+
+
+def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
+    """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
+    model = source.model
+    name = _SAMPLER_FIELDS.get(model.sampler, "negative_sampler")  # of a plug-in
+    if model.sampler is Sampler.ALL or not model.num_sample:
+        return {}
+    is_plain, is_hard = name == "negative_sampler", name.startswith("hard")
+    fields = {
+        "input_path": "items.txt" if is_plain else None,
+        "user_input_path": None if is_plain else "users.txt",
+        "item_input_path": None if is_plain else "items.txt",
+        "pos_edge_input_path": "positive_edges.txt" if name.endswith("_v2") else None,
+        "hard_neg_edge_input_path": "hard_edges.txt" if is_hard else None,
+        "num_sample": model.num_sample,
+        "num_eval_sample": model.num_sample,
+        "num_hard_sample": model.num_hard_sample if is_hard else None,
+        "attr_fields": list(item_features),
+        "item_id_field": col.ITEM_ID,
+        "user_id_field": None if is_plain else col.USER_ID,
+        "attr_delimiter": ":",
+    }
+    return {name: fields}
+
+
+def _names(features: Iterable[Feature], tower: TowerSide) -> list[str]:
+    """Returns the features of a row that a tower reads; the user tower reads those of the context too."""
+    rows = [feature for feature in features if feature.sequence is None]
+    return [feature.name for feature in rows if (str(feature.side) == TowerSide.ITEM) == (tower is TowerSide.ITEM)]
+
+
+def _sequences(features: Iterable[Feature]) -> dict[str, list[Feature]]:
+    found: dict[str, list[Feature]] = {}
+    for feature in features:
+        if feature.sequence is not None:
+            found.setdefault(feature.sequence.sequence_name, []).append(feature)
+    return found
+
+
+def _feature_notes(source: ExportSource, system: str) -> list[str]:
+    notes = [f"feature {name} is left out: {text}" for name, text in source.dropped.items()]
+    counted = {info.embedding_name: info.vocab_size for info in source.infos.values() if info.vocab_size is not None}
+    if counted:
+        sizes = ", ".join(f"{name} {size:,}" for name, size in counted.items())
+        notes.append(
+            f"vocabularies are exact here and their texts are not stored, so hash_bucket_size is {source.hash_ratio} times their size "
+            f"(statistics.hash_ratio): {sizes}"
+        )
+    if system == EASYREC:
+        notes += [
+            f"feature {name}: the buckets of its vocab_dict, so it has hash buckets"
+            for name, info in source.infos.items()
+            if info.vocab_dict is not None
+        ]
+        if source.hash_function is HashFunction.MURMUR:
+            notes.append("EasyRec hashes by FarmHash, features.hash_function is murmur_hash64a: buckets differ")
+    else:
+        for feature in map(source.spec.feature, source.infos):
+            lacked = _LACKED.get(feature.operator.feature_type, set()) & feature.operator.model_fields_set
+            notes += [f"feature {feature.name}: TorchEasyRec has no {key}" for key in sorted(lacked)]
+        if source.hash_function is HashFunction.FARM:
+            notes.append("TorchEasyRec hashes by MurmurHash64A, features.hash_function is farm_fingerprint64: buckets differ")
+    numbers = [name for name, info in source.infos.items() if info.boundary is not None]
+    notes += (
+        [f"numbers that are missing share no bin here, and have default_value there: {', '.join(numbers)}"] if numbers else []
+    )
+    if any(info.sequence_name for info in source.infos.values()):
+        notes.append("the history is computed from the log here; there it is a column of the samples, newest event first")
+    return notes
+
+
+def _setting_notes(source: ExportSource, system: str) -> list[str]:
+    """Returns a sentence for every key of the sections model and training that is set and is not in the text."""
+    model, training = source.model, source.training
+    written = _WRITTEN | _ALSO_WRITTEN[system]
+    notes = []
+    for section, values in (("model", model), ("training", training)):
+        for key in type(values).model_fields:
+            if key not in written and (key in _ALWAYS_NAMED or getattr(values, key) != _default(values, key)):
+                notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
+    if system == TORCH and model.in_batch and model.num_sample:
+        notes.append("model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones")
+    if system == TORCH and training.precision is Precision.AUTO:
+        notes.append("training.precision = auto: float32 there; BF16 if you set mixed_precision")
+    if system == TORCH and model.loss != Loss.SOFTMAX:
+        notes.append(f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone")
+    if system == EASYREC and not isinstance(model.loss, Loss):
+        notes.append(f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place")
+    if system == EASYREC and model.norm is Norm.LAYER:
+        notes.append("model.norm = layer: EasyRec has batch normalisation or none, here none")
+    if system == EASYREC and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1:
+        notes.append(f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone")
+    by_weight = (Sampler.WEIGHTED, Sampler.V2, Sampler.HARD, Sampler.HARD_V2)
+    if model.sampler not in by_weight and (model.num_sample or model.sampler is Sampler.ALL):
+        notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
+    if training.warmup_frac or training.final_learning_rate_frac != 1:
+        ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
+        notes.append(f"{ends}: the learning rate is constant there")
+    plain = Pooling()
+    if any(p.model_copy(update={"length": plain.length}) != plain for p in model.poolings):
+        kinds = ", ".join(f"{pooling.kind} of {pooling.length}" for pooling in model.poolings)
+        notes.append(f"model.poolings = {kinds}: the history is pooled by its mean there")
+    return notes
+
+
+def _default(values: BaseModel, key: str) -> Any:
+    return type(values).model_fields[key].get_default(call_default_factory=True)

@@ -1,0 +1,133 @@
+"""Configurations of EasyRec and TorchEasyRec as files: imported into a folder, and written for a day."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from dssm_assets.core.columns import FEATURE, FEATURE_INFO, MESSAGE
+from dssm_assets.core.config.pipeline import parse_config
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.statistics.feature_rules import FeatureInfo
+from dssm_assets.extras.easyrec.export_pipeline import ExportSource, export_pipeline
+from dssm_assets.extras.easyrec.import_pipeline import ImportedPipeline, ImportSource, import_pipeline
+from dssm_assets.extras.starter.starter_features import FG_FILE
+from dssm_assets.steps.feature_config import towers_of
+from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.config_choice import CONFIG_FILE
+from dssm_assets.storage.local_files import write_atomic
+
+REPORT_FILE = "import_report.md"
+
+
+def import_files(
+    pipeline: Path,
+    fg: Path | None,
+    folder: Path,
+    *,
+    base: Path | None = None,
+    sequence_columns: Mapping[str, str] | None = None,
+    is_replacing: bool = False,
+) -> ImportedPipeline:
+    """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
+
+    Args:
+        pipeline: the configuration, in text format.
+        base: config.yaml whose calendar, tables, events and other sections are kept.
+        sequence_columns: feature of a sequence -> the column of an item that it has.
+
+    Raises:
+        ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.
+        FeatureSpecError: features that this project refuses.
+    """
+    existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
+    if existing and not is_replacing:
+        raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
+    words = ["dssm-assets", "import-config", str(pipeline), *([] if fg is None else [str(fg)]), "--out", str(folder)]
+    words += [] if base is None else ["--base", str(base)]
+    words += ["--force"] if is_replacing else []
+    words += [word for pair in (sequence_columns or {}).items() for word in ("--sequence-column", "=".join(pair))]
+    named: dict[str, bytes] = {}
+
+    def read_named(name: str) -> bytes:
+        places = [parent / name for parent in (pipeline.parent, *([] if fg is None else [fg.parent]), Path())]
+        named[name] = next((path for path in places if path.is_file()), places[0]).read_bytes()
+        return named[name]
+
+    found = import_pipeline(
+        ImportSource(
+            _read(pipeline).decode(errors="replace"),
+            pipeline.name,
+            None if fg is None else _mapping(json.loads, fg),
+            None if base is None else _base(base),
+            sequence_columns or {},
+            read_named,
+            shlex.join(words),
+        )
+    )
+    outside = [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    if outside:
+        got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
+        raise ConfigError(Fault(f"{pipeline.name}, files of features", "a path within the folder", got, remedy))
+    texts = {CONFIG_FILE: found.config_yaml, FG_FILE: found.fg_json, REPORT_FILE: found.report}
+    for name, content in {**named, **{name: text.encode() for name, text in texts.items()}}.items():
+        write_atomic(folder / name, [content])
+    return found
+
+
+def _base(path: Path) -> Mapping[str, Any]:
+    """Returns the sections of a configuration whose `{data}` is its own folder."""
+    text = _read(path).decode(errors="replace").replace("{data}", str(path.parent.absolute()))
+    parsed = _mapping(lambda _: yaml.safe_load(text), path)
+    parse_config(parsed, f"configuration {path.name}")
+    return parsed
+
+
+def _mapping(parse: Any, path: Path) -> Mapping[str, Any]:
+    try:
+        parsed = parse(_read(path))
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(Fault(f"file {path}", "a mapping in its format", str(error), "correct the syntax")) from error
+    if not isinstance(parsed, Mapping):
+        raise ConfigError(Fault(f"file {path}", "a mapping", type(parsed).__name__, "correct the file"))
+    return parsed
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(Fault(f"file {path}", "a file that can be read", str(error), "correct the path")) from error
+
+
+def export_text(workspace: Workspace, ds: str, system: str) -> str:
+    """Returns the training run of a day as a configuration of a system; comments at its end name what it cannot express.
+
+    Raises:
+        PartitionMissingError: feature_config or training_config of the day is missing.
+    """
+    settings = towers_of(workspace, ds)
+    rows = workspace.tables.read(workspace.need("feature_config", ds)).to_pylist()
+    config = workspace.config
+    text, notes = export_pipeline(
+        ExportSource(
+            spec=workspace.fg_spec,
+            infos={row[FEATURE]: FeatureInfo.from_json(row[FEATURE_INFO]) for row in rows if row[FEATURE_INFO] is not None},
+            dropped={row[FEATURE]: row[MESSAGE] for row in rows if row[FEATURE_INFO] is None},
+            model=settings.model,
+            training=settings.training,
+            plan=settings.plan,
+            hash_ratio=config.statistics.hash_ratio,
+            hash_function=config.features.hash_function,
+        ),
+        system,
+    )
+    head = (
+        f"# {system}: the training run of {config.name} for {ds}, from training_config and feature_config. Fill in the paths.\n"
+    )
+    return head + text + "".join(f"# not expressed: {' '.join(note.split())}\n" for note in notes)

@@ -1,0 +1,319 @@
+"""A whole configuration of EasyRec or TorchEasyRec as config.yaml, fg.json and a report of what moved, differs or has no counterpart."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import starmap
+from typing import Any, Final
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.expressions import Kind, Side
+from dssm_assets.core.features.fg_files import ReadFile
+from dssm_assets.core.features.spec import FgSpec, parse_fg
+from dssm_assets.extras.easyrec.feature_groups import FIELD_REASONS, FeatureGroups, IdFields, read_groups
+from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
+from dssm_assets.extras.easyrec.import_features import ImportedFeatures, import_features
+from dssm_assets.extras.easyrec.import_settings import (
+    EASYREC,
+    SETTING_REASONS,
+    TORCH,
+    read_dssm,
+    read_history,
+    read_mind,
+    read_sampler,
+    read_training,
+)
+from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
+from dssm_assets.extras.starter.starter_features import FG_FILE, fg_json
+
+_MODELS: Final = ("dssm", "dssm_v2", "mind")
+_OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "statistics", "model", "training")
+"""Sections that an import decides, or writes in this order; the others are those of the base as they are."""
+
+
+@dataclass(frozen=True)
+class ImportSource:
+    """What is imported.
+
+    Attributes:
+        text: pipeline.config.
+        where: its name in errors.
+        fg: the parsed fg.json of the feature generator, if there is one.
+        base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
+        sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
+        read_file: reads a file that a feature names.
+        command: the command that imports it, for remedies.
+    """
+
+    text: str
+    where: str = "pipeline.config"
+    fg: Mapping[str, Any] | None = None
+    base: Mapping[str, Any] | None = None
+    sequence_columns: Mapping[str, str] = field(default_factory=dict)
+    read_file: ReadFile | None = None
+    command: str = "dssm-assets import-config"
+
+
+@dataclass(frozen=True)
+class ImportedPipeline:
+    """The result: the texts of config.yaml, fg.json and the report (Markdown), and what they were made of."""
+
+    config_yaml: str
+    fg_json: str
+    report: str
+    config: PipelineConfig
+    spec: FgSpec
+    record: ImportRecord
+
+
+def import_pipeline(source: ImportSource) -> ImportedPipeline:
+    """Returns a configuration of DSSM or MIND in this project's keys.
+
+    Raises:
+        ConfigError: the text is no text format, a value has the wrong type, the model is another one, or the result is not a valid
+            configuration; names every fault.
+        FeatureSpecError: features that this project refuses, for example one that crosses user and item.
+    """
+    root = parse_text_format(source.text, source.where)
+    record = ImportRecord(source.where, _system(root))
+    reader = FieldReader(root, "", record)
+    model, data, train = (reader.message(name) for name in ("model_config", "data_config", "train_config"))
+    kind = model.choice(_MODELS)
+    if kind is None:
+        given = model.text("model_class") or ", ".join(name for name in model.names if name != "feature_groups") or "no model"
+        raise ConfigError(
+            Fault(
+                f"{source.where}, model_config",
+                f"one of {', '.join(_MODELS)}",
+                given[:80],
+                "import a configuration of DSSM or MIND",
+            )
+        )
+    name = model.text("model_class", kind)
+    inner = model.message(kind)
+    events = dict((source.base or {}).get("events") or {})
+    sampler = read_sampler(data, record, has_exposure=source.base is None or bool(events.get("exposure")))
+    is_mind = kind == "mind"
+    (read_mind if is_mind else read_dssm)(model, inner, record)
+    groups = read_groups(model, _towers(inner, record.system))
+    ids = _read_ids(inner, sampler, groups, source.sequence_columns, record)
+    definitions = [*reader.messages("feature_configs"), *reader.message("feature_config").messages("features")]
+    features = import_features(definitions, groups, ids, source.fg, record, needs_history=is_mind)
+    read_history(model, features.history_length, record)
+    if is_mind and not features.history_length:
+        record.faults.append(_history_fault(source, features, ids))
+    read_training(train, data, record)
+    reader.tell_rest(FIELD_REASONS | SETTING_REASONS, "no key here does this")
+    ConfigError.raise_if(record.faults)
+    sections = _sections(source, record, features, ids, next(iter(data.texts("label_fields")), "click"))
+    config = parse_config(sections, f"what {source.where} becomes")
+    spec = parse_fg(features.fg, read_file=source.read_file)
+    _tell_values(spec, record)
+    return ImportedPipeline(
+        _config_yaml(sections, record), fg_json(features.fg), _report(source, record, features, name), config, spec, record
+    )
+
+
+def _system(root: Message) -> str:
+    """Returns which system a configuration is of: EasyRec names the class of its model and the type of a feature."""
+    inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
+    names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
+    return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
+
+
+def _history_fault(source: ImportSource, features: ImportedFeatures, ids: IdFields) -> Fault:
+    where, unknown = f"{source.where}, the history of MIND", features.unknown_sequences
+    if not unknown:
+        return Fault(
+            where, "a sequence that the user tower reads", "none", "define it, and name it in the group of the history"
+        )
+    columns = ", ".join(ids.item if column == col.ITEM_ID else column for column in features.item_columns)
+    remedy = (
+        f"say which column of an item ({columns}) one of them has, for example: "
+        f"{source.command} --sequence-column {shlex.quote(f'{unknown[0]}={ids.item}')}"
+    )
+    return Fault(where, "a sequence of which a column of an item is known", ", ".join(unknown), remedy)
+
+
+def _read_ids(
+    model: FieldReader, sampler: FieldReader, groups: FeatureGroups, sequences: Mapping[str, str], record: ImportRecord
+) -> IdFields:
+    """Returns the columns of ids: those of the sampler, of the model or of the towers, else user_id and item_id.
+
+    The only feature of EasyRec's item tower is the item's id. A fault is recorded if fields name different columns.
+    """
+    found: dict[str, list[str]] = {}
+    for side, own in (("user", ()), ("item", ((model, "item_id"),))):
+        fields = ((sampler, f"{side}_id_field"), *own, (model.message(f"{side}_tower"), "id"))
+        given = {reader.origin(name): text for reader, name in fields if (text := reader.text(name))}
+        if not given and side == "item" and record.system == EASYREC and len(groups.item) == 1:
+            given = {"the only feature of the item tower": groups.item[0]}
+        record.ids |= given
+        found[side] = list(dict.fromkeys(given.values()))
+        if len(found[side]) > 1:
+            got = ", ".join(f"{text} ({place})" for place, text in given.items())
+            record.faults.append(Fault(f"{record.where}, {side} ids", "one column", got, "name one column"))
+    return IdFields((found["user"] or [col.USER_ID])[0], (found["item"] or [col.ITEM_ID])[0], sequences)
+
+
+def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
+    """Returns the names of the groups that each tower reads."""
+    if system == EASYREC:
+        return {Side.USER: ["user", "hist"], Side.ITEM: ["item"]}
+    user, item = model.message("user_tower"), model.message("item_tower")
+    return {Side.USER: [user.text("input", "user"), user.text("history_input", "")], Side.ITEM: [item.text("input", "item")]}
+
+
+def _sections(
+    source: ImportSource, record: ImportRecord, features: ImportedFeatures, ids: IdFields, label: str
+) -> dict[str, Any]:
+    """Returns the configuration as a mapping. Without a base, tables, events and calendar are examples to be replaced."""
+    base = copy.deepcopy(dict(source.base or _example(ids, label)))
+    is_hard = record.settings.get("model.sampler") and str(record.settings["model.sampler"].value).startswith("hard")
+    if source.base is None and is_hard:
+        base["events"] = {"funnel": ["expr", label], "positive": [label], "exposure": ["expr"]}
+    raw = dict(base.get("raw_features") or {})
+    if features.history_columns:
+        raw["history_columns"] = list(dict.fromkeys([*(raw.get("history_columns") or []), *features.history_columns]))
+    hashes = {"hash_function": "farm_fingerprint64"} if record.system == EASYREC else {}
+    exclude = {"exclude": features.exclude} if features.exclude else {}
+    own: dict[str, Any] = {
+        "raw_features": raw,
+        "features": {"fg_path": FG_FILE, **hashes, **exclude},
+        "model": {},
+        "training": {},
+    }
+    for key, setting in record.settings.items():
+        section, _, name = key.partition(".")
+        own[section][name] = setting.value
+    if hashes:
+        record.tell("Texts are hashed by FarmHash Fingerprint64, as EasyRec does (features.hash_function).")
+    sections = {**base, **own}
+    sections.pop("statistics", None)
+    return {name: sections[name] for name in (*_OWN_SECTIONS, *sections) if sections.get(name)}
+
+
+def _example(ids: IdFields, label: str) -> dict[str, Any]:
+    """Returns sections to be replaced: their files do not exist, so nothing runs with them."""
+
+    def columns(**ours: str) -> dict[str, Any]:
+        renamed = {name: given for name, given in ours.items() if name != given}
+        return {"columns": renamed} if renamed else {}
+
+    return {
+        "calendar": {"start": "2026-01-01"},
+        "tables": {
+            "user": {"uri": "{data}/users.parquet", **columns(user_id=ids.user)},
+            "item": {"uri": "{data}/items.parquet", **columns(item_id=ids.item)},
+            "behavior": {
+                "uri": "{data}/behavior.parquet",
+                "layout": "time_column",
+                **columns(user_id=ids.user, item_id=ids.item),
+            },
+        },
+        "events": {"funnel": [label], "positive": [label]},
+    }
+
+
+def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
+    """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
+    features = [*spec.features, *spec.sequence_features]
+    several = [feature.name for feature in spec.features if feature.is_multi and feature.kind is Kind.CATEGORICAL]
+    numbers = [f for f in features if f.kind is Kind.NUMERIC]
+    unbinned = [f for f in numbers if not getattr(f.operator, "boundaries", None)]
+    for names, sentence in (
+        (
+            several,
+            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is its "
+            "own mean; `value_dim: 1` then makes the feature faster)",
+        ),
+        (
+            [f.name for f in unbinned if f.sequence is None],
+            "Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in place "
+            "of being read as they are",
+        ),
+        (
+            [f.name for f in unbinned if f.sequence is not None],
+            "Numbers of the history need boundaries; without, feature_config leaves the feature out",
+        ),
+        (
+            [f.name for f in numbers if f.is_multi],
+            "Vectors are not read as they are: the embeddings of their numbers' bins are averaged",
+        ),
+    ):
+        if names:
+            record.tell(sentence, *names)
+    lists = [f.name for f in features if getattr(f.operator, "vocab_list", None)]
+    if lists and record.system == EASYREC:
+        record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it", *lists)
+
+
+def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
+    """Returns config.yaml; a comment says where each setting comes from."""
+    lines = [
+        f"# Written by `dssm-assets import-config` from {record.where} ({record.system}). import_report.md says what behaves differently",
+        "# and names every field without counterpart. Then: dssm-assets validate --config THIS_FILE",
+    ]
+    for section, value in sections.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"{section}: {_inline(value)}")
+            continue
+        lines += ["", f"{section}:"]
+        for key, inner in value.items():
+            setting = record.settings.get(f"{section}.{key}")
+            lines.append(f"  {key}: {_inline(inner)}" + (f"    # {setting.origin}" if setting else ""))
+    return "\n".join(lines) + "\n"
+
+
+def _inline(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatures, model: str) -> str:
+    lines = [f"# {record.where}: {model} of {record.system}", ""]
+    if source.base is None:
+        lines += [
+            "**To be filled in**: `calendar`, `tables` and `events` in config.yaml are examples, because the imported configuration reads "
+            "finished samples. `dssm-assets init` writes these sections for your tables; `--base ITS_CONFIG` takes them from there.",
+            "",
+        ]
+    lines += ["## What behaves differently", "", *(f"- {sentence}" for sentence in record.differences), ""]
+    lines += [
+        "## What has no counterpart",
+        "",
+        *(_without_counterpart(record.without_counterpart) or ["Nothing."]),
+    ]
+    lines += ["", "## Settings", "", "| key | value | from |", "|---|---|---|"]
+    lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
+    lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
+    lines += [f"| `{name}` | {origin} |" for name, origin in record.features.items()]
+    if record.ids:
+        lines += ["", "Columns of ids: " + ", ".join(f"`{column}` ({place})" for place, column in record.ids.items()) + "."]
+    if features.exclude:
+        lines += ["", f"Features that no tower reads (`features.exclude`): {', '.join(features.exclude)}."]
+    if features.history_columns:
+        lines += ["", f"Item columns of the history (`raw_features.history_columns`): {', '.join(features.history_columns)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _without_counterpart(found: Mapping[str, str]) -> list[str]:
+    """Returns a line per reason with its fields, each with its values and the lines that have them."""
+    reasons: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for place, reason in found.items():
+        path, _, rest = place.partition(" (line ")
+        line, _, value = rest.partition("): ")
+        values = reasons.setdefault(reason, {}).setdefault(path, {})
+        if rest:
+            values.setdefault(value, []).append(line)
+    return [f"- {reason}: {'; '.join(starmap(_field, fields.items()))}" for reason, fields in reasons.items()]
+
+
+def _field(path: str, values: Mapping[str, list[str]]) -> str:
+    shown = ", ".join(f"`{value}` (line {', '.join(lines)})" for value, lines in values.items())
+    return f"`{path}` {shown}".rstrip()

@@ -1,0 +1,234 @@
+"""Trials of a study: each an experiment whose towers are scored on the last days of a window, before its evaluation day.
+
+Every trial fits the towers of one day with other settings, without the refit on the whole window, and is scored after every
+epoch on the validation days. A trial that is behind the median of earlier ones at the same epoch is pruned. What happened on
+the evaluation day is not read.
+
+Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a study that was
+stopped and goes on proposes what it would have proposed. The study is a SQLite file in the home folder; a trial that was
+killed is started again under its name and resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import yaml
+
+from dssm_assets.core.config.training import Launcher
+from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
+from dssm_assets.core.training.fit_report import EpochScore
+from dssm_assets.extras.experiments.experiment import Experiment
+from dssm_assets.extras.experiments.experiments import open_experiment
+from dssm_assets.extras.experiments.search_space import Choice, Parameter, Value, changes_of, configured_values, search_space
+from dssm_assets.extras.experiments.study_report import Trial, TrialState, best_trial, trials_markdown, tuned_yaml
+from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
+from dssm_assets.steps.workspace import Workspace
+from dssm_assets.storage.local_files import write_atomic
+
+if TYPE_CHECKING:
+    import optuna
+
+FOLDER: Final = "tuning"
+VALIDATION_FRAC: Final = 0.1
+"""Share of the window that validates trials if the configuration has no validation days."""
+MEDIAN_TRIALS: Final = 4
+"""Finished trials before which none is pruned."""
+_RANDOM_TRIALS: Final = 6
+_TRIAL: Final = "trial"
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What to tune.
+
+    Attributes:
+        name: of the study; its experiments are called <name>_0000, ...
+        ds: the evaluation day whose window is learned from.
+        trials: how many the study shall have in the end.
+    """
+
+    name: str
+    ds: str
+    trials: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All finished trials, the best one, and the files that were written."""
+
+    trials: tuple[Trial, ...]
+    best: Trial
+    config_path: Path
+    table_path: Path
+
+
+def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[Trial, int], None]) -> StudyResult:
+    """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
+
+    Args:
+        workspace: of the configuration; the day needs a regular dssm_model.
+        on_trial: called with every finished trial, also those of earlier runs, and the number of finished ones.
+
+    Raises:
+        ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had
+            another configuration or day, or no trial was complete.
+    """
+    _check(workspace, request)
+    path = workspace.loaded.home / FOLDER / f"{request.name}.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    space = search_space(workspace.config)
+    study = _open_study(workspace, request, path, space)
+    trials = _read_finished(study)
+    for number, trial in enumerate(trials):
+        on_trial(trial, number + 1)
+    while len(trials) < request.trials:
+        trials.append(_run_trial(workspace, request, study, space, len(trials)))
+        on_trial(trials[-1], len(trials))
+    return _write_winner(workspace, request, trials)
+
+
+def _check(workspace: Workspace, request: StudyRequest) -> None:
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        remedy = "run pip install 'dssm-assets[tune]'"
+        raise ConfigError(Fault("dssm-assets tune", "the package optuna", "not installed", remedy)) from None
+    faults = []
+    if workspace.find("dssm_model", request.ds) is None:
+        remedy = f"{remedy_of_missing('train_and_evaluate', request.ds)}, or choose another --day"
+        faults.append(
+            Fault(f"dssm_model of {request.ds}", "a regular model, on whose samples trials are fitted", "none", remedy)
+        )
+    if workspace.config.training.launcher is Launcher.EXTERNAL:
+        remedy = "set training.launcher to auto for tuning"
+        faults.append(Fault("training.launcher", "fits that the command can start itself", "external", remedy))
+    if _validation_days(workspace) >= workspace.config.window.days:
+        got = f"{workspace.config.window.days} days"
+        faults.append(Fault("window.days", "a day to learn from and one to validate on", got, "lengthen the window"))
+    ConfigError.raise_if(faults)
+
+
+def _open_study(workspace: Workspace, request: StudyRequest, path: Path, space: Sequence[Parameter]) -> optuna.Study:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=f"sqlite:///{path}",
+        study_name=request.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_warmup_steps=0),
+    )
+    facts = {"day": request.ds, "seed": request.seed, "space": [repr(one) for one in space]}
+    facts |= {"samples": workspace.need("train_samples", request.ds).digest}
+    facts = json.loads(json.dumps(facts))
+    known = study.user_attrs.get("facts")
+    if known is None:
+        study.set_user_attr("facts", facts)
+    elif known != facts:
+        changed = ", ".join(sorted(key for key in facts if facts[key] != known.get(key)))
+        remedy = "choose another --study, or go back to the day, seed, samples and configuration of this one"
+        raise ConfigError(Fault(f"study {request.name}", "the day, seed, samples and settings it began with", changed, remedy))
+    for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # killed: it is started again
+    return study
+
+
+def _read_finished(study: optuna.Study) -> list[Trial]:
+    """Returns the trials that earlier runs finished, in their order."""
+    bodies = (frozen.user_attrs.get(_TRIAL) for frozen in study.get_trials(deepcopy=False))
+    return [Trial(**{**body, "state": TrialState(body["state"])}) for body in bodies if body is not None]
+
+
+def _run_trial(
+    workspace: Workspace, request: StudyRequest, study: optuna.Study, space: tuple[Parameter, ...], number: int
+) -> Trial:
+    import optuna
+
+    study.sampler = optuna.samplers.TPESampler(seed=request.seed + number, n_startup_trials=_RANDOM_TRIALS)
+    if number == 0 and not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
+        study.enqueue_trial(configured_values(space, workspace.config))
+    asked = study.ask()
+    values = {one.key: _suggest(asked, one) for one in space}
+    changes = changes_of(values, workspace.config)
+    name, begin = f"{request.name}_{number:04d}", workspace.now()
+    scores: list[EpochScore] = []
+
+    def follow(found: Sequence[EpochScore]) -> None:
+        for score in found[len(scores) :]:
+            scores.append(score)
+            asked.report(score.hit_rate, score.epoch)
+        if asked.should_prune():
+            raise PrunedFitError
+
+    state, fault = TrialState.COMPLETE, ""
+    try:
+        own = {**changes, "training.validation_days": _validation_days(workspace), "training.refit": False}
+        experiment = Experiment(name, own)
+        opened, _ = open_experiment(workspace, experiment, "dssm_model", request.ds)
+        fit_scored(opened, request.ds, follow)
+    except PrunedFitError:
+        state = TrialState.PRUNED
+    except InputError as error:
+        if number == 0:
+            raise
+        state, fault = TrialState.FAILED, str(error.faults[0])
+    best = max(scores, key=lambda score: score.hit_rate, default=None)
+    rate, epoch = (None, None) if best is None else (best.hit_rate, best.epoch)
+    trial = Trial(name, changes, state, rate, epoch, workspace.now() - begin, fault)
+    asked.set_user_attr(_TRIAL, {**vars(trial), "changes": dict(changes), "state": str(state)})
+    _tell(study, asked, trial)
+    return trial
+
+
+def _tell(study: optuna.Study, asked: optuna.Trial, trial: Trial) -> None:
+    import optuna
+
+    if trial.state is TrialState.COMPLETE:
+        study.tell(asked, trial.hit_rate)
+    else:
+        pruned = trial.state is TrialState.PRUNED
+        study.tell(asked, state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.FAIL)
+
+
+def _suggest(asked: optuna.Trial, one: Parameter) -> Value:
+    if isinstance(one, Choice):
+        found: Value = asked.suggest_categorical(one.key, one.values)
+        return found
+    number: float = asked.suggest_float(one.key, one.low, one.high, log=one.is_log)
+    return number
+
+
+def _validation_days(workspace: Workspace) -> int:
+    configured = workspace.config.training.validation_days
+    return configured or max(1, int(workspace.config.window.days * VALIDATION_FRAC))
+
+
+def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[Trial]) -> StudyResult:
+    loaded, best = workspace.loaded, best_trial(trials)
+    if best is None:
+        faults = [trial.fault for trial in trials if trial.fault] or ["none was complete"]
+        raise ConfigError(Fault(f"study {request.name}", "a complete trial", faults[0], "correct it, and raise --trials"))
+    changes = dict(best.changes)
+    if not workspace.config.training.validation_days and best.epoch is not None:
+        changes["training.epochs"] = best.epoch  # the fit itself has no days on which to find it
+    k = max(workspace.config.evaluation.k, default=0)
+    table = trials_markdown(trials, k)
+    head = [
+        f"Written by `dssm-assets tune`, study {request.name}: {best.name} of {len(trials)} trials.",
+        f"Trials were scored on the {_validation_days(workspace)} days before {request.ds}, whose own events were not read.",
+    ]
+    source = loaded.path
+    assert source is not None  # a scene's configuration is a file
+    raw = yaml.safe_load(source.read_text(encoding="utf-8"))
+    config_path = source.with_name(f"{source.stem}.{request.name}.yaml")
+    table_path = loaded.home / FOLDER / f"{request.name}.md"
+    for path, text in ((config_path, tuned_yaml(raw, changes, table, head)), (table_path, table)):
+        write_atomic(path, [text.encode()])
+    return StudyResult(tuple(trials), best, config_path, table_path)

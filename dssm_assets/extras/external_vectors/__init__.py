@@ -1,0 +1,1 @@
+"""Hit rates of vectors that were made elsewhere."""

@@ -1,0 +1,228 @@
+"""Scores vectors that a user brings, by the definitions of the pipeline: hit rates of user and item vectors against truth.
+
+hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`.
+Who counts: every user with truth. A user without a vector gets an empty list: the user's truth counts and is missed. A user
+without truth does not count. An item of the truth without a vector counts as missed. Items that a user had seen before, where
+those are given, are neither candidates nor to be found (scope discovery).
+
+By hand: u's list begins with a, c, the truth is a, b: hit_rate@2 = 1/2. If u had seen a, only b is to be found: 0/1.
+
+Shapes: U users with truth, B users of a block, P truth pairs, K top-k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ids import find_positions, format_ids
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, offsets_of
+from dssm_assets.core.columns import ITEM_ID, USER_ID
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.evaluation.detail import list_columns
+from dssm_assets.core.evaluation.evaluation_tables import MODEL
+from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
+from dssm_assets.core.evaluation.rates import total_hit_rate
+from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
+from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores
+from dssm_assets.core.retrieval.interests import search_interests
+from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets.extras.external_vectors.external_vectors import VectorSet
+
+
+@dataclass(frozen=True)
+class ExternalSettings:
+    """How external vectors are scored.
+
+    Attributes:
+        ks: cut-offs, ascending.
+    """
+
+    ks: tuple[int, ...] = (10, 50, 100, 200)
+    metric: Metric = Metric.IP
+    bootstrap_samples: int = 1000
+    seed: int = 17
+    block_size: int = BLOCK_SIZE
+    threads: int = 1
+
+
+class _Search:
+    """The lists of the users with truth, block by block."""
+
+    def __init__(
+        self, users: VectorSet, items: VectorSet, truth: Truth, excluded: Exclusions, settings: ExternalSettings
+    ) -> None:
+        self.users, self.items, self.truth, self.excluded, self.settings = users, items, truth, excluded, settings
+        self.vector_row = find_positions(truth.user_ids, users.ids)
+        self.corpus = Corpus(items.vectors, settings.metric, items.ids, is_checked=True)
+
+    def rank_truth(self, on_detail: Callable[[pa.Table], None] | None) -> IntArray:
+        """Returns the rank of every truth pair (int64 [P], K if missed)."""
+        parts = []
+        step = self.settings.block_size * max(self.settings.threads, 1)
+        for start in range(0, self.truth.num_users, step):
+            rows = np.arange(start, min(start + step, self.truth.num_users))
+            top_items, top_scores = self._search_block(rows)
+            block = self.truth.users_from(start, start + len(rows))
+            parts.append(hit_ranks(top_items, block.pair_user, block.pair_item))
+            if on_detail is not None:
+                on_detail(pa.table(list_columns(top_items, top_scores, block, parts[-1], self.items.ids)))
+        return np.concatenate(parts)
+
+    def _search_block(self, rows: IntArray) -> tuple[IntArray, Scores]:
+        k = self.settings.ks[-1]
+        index = np.full((len(rows), k), -1, dtype=np.int64)
+        scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
+        with_vector = np.flatnonzero(self.vector_row[rows] >= 0)
+        vectors, bounds = self.users.select(self.vector_row[rows[with_vector]])
+        index[with_vector], scores[with_vector] = search_interests(
+            self.corpus,
+            vectors,
+            bounds,
+            k,
+            excluded=self.excluded.select_users(rows[with_vector]),
+            block_size=self.settings.block_size,
+            threads=self.settings.threads,
+            is_checked=True,
+        )
+        return index, scores
+
+
+@dataclass(frozen=True)
+class WhoCounted:
+    """Who and what was counted, what was not, and why.
+
+    Attributes:
+        scope: all, or discovery if seen pairs were given.
+        users_counted: users with truth in the scope; all rates are over them.
+        users_without_vector: of these, users without a vector; their truth counts and is missed.
+        first_users_without_vector: some of them.
+        users_without_truth: users with a vector and without any truth; not counted.
+        users_whose_truth_was_seen: users all of whose truth was seen before; not counted.
+        truth_pairs: distinct pairs of the truth.
+        truth_rows_repeated: rows of the truth that repeat a pair, which counts once.
+        truth_pairs_seen: pairs of the truth that were seen before; not counted.
+        truth_pairs_outside_corpus: counted pairs whose item has no vector; they are missed.
+        corpus_items: candidates.
+        user_vectors: vectors of all users; more than users if some have several.
+        dims: width of the vectors.
+    """
+
+    scope: str
+    users_counted: int
+    users_without_vector: int
+    first_users_without_vector: str
+    users_without_truth: int
+    users_whose_truth_was_seen: int
+    truth_pairs: int
+    truth_rows_repeated: int
+    truth_pairs_seen: int
+    truth_pairs_outside_corpus: int
+    corpus_items: int
+    user_vectors: int
+    dims: int
+
+
+@dataclass(frozen=True)
+class VectorEvaluation:
+    """The rates, one row per k (hit_rate, ci_low, ci_high, user_recall, ...), and who was counted."""
+
+    totals: pa.Table
+    who: WhoCounted
+
+
+def evaluate_vectors(
+    users: VectorSet,
+    items: VectorSet,
+    truth_pairs: pa.Table,
+    seen_pairs: pa.Table | None,
+    settings: ExternalSettings,
+    *,
+    truth_rows: int | None = None,
+    on_detail: Callable[[pa.Table], None] | None = None,
+) -> VectorEvaluation:
+    """Returns the rates of user vectors against item vectors and truth.
+
+    Args:
+        truth_pairs: user_id, item_id, as of `read_pairs`.
+        seen_pairs: user_id, item_id of what users had seen before, or None.
+        truth_rows: rows of the truth before repeated ones were dropped.
+        on_detail: receives the rows per user, block by block, users ascending; columns as of `detail.list_columns`.
+
+    Raises:
+        InputError: if the tables do not fit each other, or no user has truth.
+    """
+    _check_fit(users, items, truth_pairs, seen_pairs)
+    seen = pa.table({USER_ID: users.ids.slice(0, 0), ITEM_ID: items.ids.slice(0, 0)}) if seen_pairs is None else seen_pairs
+    truth = read_truth(ground_truth(truth_pairs, seen), items.ids)
+    scope = Scope.ALL if seen_pairs is None else Scope.DISCOVERY
+    counted = _select_pairs(truth, truth.pairs_in(scope, Population.ALL))
+    if not len(counted.pair_user):
+        got = "none" if not truth_pairs.num_rows else f"{truth_pairs.num_rows} pairs, all of them seen before"
+        raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
+    search = _Search(users, items, counted, _exclusions(seen, counted.user_ids, items.ids), settings)
+    ranks = search.rank_truth(on_detail)
+    hits = count_cell(MODEL, scope, Population.ALL, counted, ranks, settings.ks)
+    totals = total_hit_rate(hits, settings.ks, settings.bootstrap_samples, settings.seed)
+    without = np.flatnonzero(search.vector_row < 0)
+    who = WhoCounted(
+        scope=str(scope),
+        users_counted=counted.num_users,
+        users_without_vector=len(without),
+        first_users_without_vector=format_ids(counted.user_ids, without),
+        users_without_truth=int((find_positions(users.ids, truth.user_ids) < 0).sum()),
+        users_whose_truth_was_seen=truth.num_users - counted.num_users,
+        truth_pairs=len(truth.pair_user),
+        truth_rows_repeated=(truth_pairs.num_rows if truth_rows is None else truth_rows) - len(truth.pair_user),
+        truth_pairs_seen=len(truth.pair_user) - len(counted.pair_user),
+        truth_pairs_outside_corpus=int((counted.pair_item < 0).sum()),
+        corpus_items=len(items.ids),
+        user_vectors=len(users.vectors),
+        dims=items.vectors.shape[1],
+    )
+    return VectorEvaluation(totals, who)
+
+
+def _select_pairs(truth: Truth, pairs: Mask) -> Truth:
+    """Returns the truth of the marked pairs only, and of the users who have any."""
+    users, owner = np.unique(truth.pair_user[pairs], return_inverse=True)
+    return Truth(
+        user_ids=truth.user_ids.take(pa.array(users)),
+        is_warm_user=truth.is_warm_user[users],
+        pair_user=owner.astype(np.int64),
+        pair_item=truth.pair_item[pairs],
+        is_warm=truth.is_warm[pairs],
+        is_repeat=truth.is_repeat[pairs],
+        is_known=truth.is_known[pairs],
+    )
+
+
+def _exclusions(seen: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> Exclusions:
+    """Returns what each of the users had seen; other users and items are skipped."""
+    owner, item = find_positions(seen.column(USER_ID), user_ids), find_positions(seen.column(ITEM_ID), item_ids)
+    known = (owner >= 0) & (item >= 0)
+    width = max(len(item_ids), 1)
+    pairs = np.unique(owner[known] * width + item[known])
+    counts = np.bincount(pairs // width, minlength=len(user_ids))
+    return Exclusions(offsets_of(counts), pairs % width)
+
+
+def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Table | None) -> None:
+    faults = []
+    remedy = "read all tables from one source"
+    for name, table in (("truth", truth), ("seen", seen)):
+        for column, ids in ((USER_ID, users.ids), (ITEM_ID, items.ids)):
+            if table is not None and table.column(column).type != ids.type:
+                where = f"{name}, column {column}"
+                faults.append(
+                    Fault(where, f"ids of type {ids.type}, as the vectors have", str(table.column(column).type), remedy)
+                )
+    widths = users.vectors.shape[1], items.vectors.shape[1]
+    if widths[0] != widths[1]:
+        got = f"users {widths[0]}, items {widths[1]} numbers"
+        faults.append(Fault("vectors", "users and items of one width", got, "take both from the same model"))
+    InputError.raise_if(faults)

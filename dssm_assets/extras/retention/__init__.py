@@ -1,0 +1,1 @@
+"""Removing what is no longer needed: old partitions, replaced files, files of killed runs."""

@@ -1,0 +1,120 @@
+"""Removing expired partitions and leftovers of a scene: on request, and once a day by the first run.
+
+A partition has expired if it is older than `storage.keep_days` of its group and nothing needs it. Days count back from the latest
+stored day, not from today. A partition that was written during the grace period stays, because the run that wrote it may go on to
+read it. What stays however old it is:
+
+    logs                 tables that histories are read from across all days (`AssetRow.is_log`)
+    of a bundle          partitions that a stored serving bundle was built from, so that it can be published again
+    of an experiment     partitions that an experiment read
+    shared files         those that the manifest of a remaining day lists
+
+The partitions that a remaining one was built from may go before it: it can be read, but is computed again only after them
+(`materialize --with-upstream` makes them).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from dssm_assets.extras.retention.leftovers import (
+    Kind,
+    Leftover,
+    clean_bundles,
+    clean_store,
+    clean_temporary,
+    manifest_changed_at,
+    unlisted_shared_files,
+)
+from dssm_assets.steps.workspace import Workspace, day_before
+from dssm_assets.storage import layout
+from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.overlay import experiment_names
+from dssm_assets.storage.partitions import PartitionStore
+
+_DAILY = "behavior"
+"""The log whose latest day is that of the store."""
+_DUE_SECONDS: Final = 24 * 3600.0
+_MIB: Final = 1 << 20
+
+
+def clean(
+    workspace: Workspace, groups: Mapping[str, str], grace_hours: float | None = None, *, removes: bool = True
+) -> Iterator[Leftover]:
+    """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes.
+
+    Args:
+        groups: asset -> group, of those whose partitions may expire.
+        grace_hours: how long they must not have changed (default: storage.grace_hours).
+        removes: False only finds them.
+    """
+    loaded, store = workspace.loaded, workspace.tables.partitions
+    before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
+    yield from remove_expired(workspace, groups, before, removes=removes)
+    yield from clean_temporary([loaded.scratch], workspace.artifacts.cache, before, removes=removes)
+    yield from clean_store(store, before, removes=removes)
+    yield from clean_bundles(open_bundles(loaded), before, removes=removes)
+
+
+def clean_if_due(workspace: Workspace, groups: Mapping[str, str]) -> None:
+    """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs what was removed. Never raises: a run goes on without."""
+    store = workspace.tables.partitions
+    path = layout.cleaned_path(store.root)
+    try:
+        if store.fs.exists(path) and time.time() - store.fs.modified(path).timestamp() < _DUE_SECONDS:
+            return
+        store.fs.makedirs(store.root, exist_ok=True)
+        store.fs.pipe_file(path, b"")
+        removed = list(clean(workspace, groups))
+    except Exception as error:
+        workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
+        return
+    if removed:
+        workspace.log(f"removed leftovers: {len(removed)}, {sum(found.bytes for found in removed) / _MIB:.1f} MiB")
+
+
+def remove_expired(
+    workspace: Workspace, groups: Mapping[str, str], before: float, *, removes: bool = True
+) -> Iterator[Leftover]:
+    """Yields, and removes, the partitions that are kept no longer, and shared files that no remaining one lists.
+
+    Args:
+        groups: asset -> group, of those that may expire.
+        before: only what has not changed since, in unix seconds.
+        removes: False only finds them.
+    """
+    keep_days, store = workspace.config.storage.keep_days, workspace.tables.partitions
+    stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
+    latest = max((days[-1] for days in (*stored.values(), store.days(_DAILY)) if days), default=None)
+    if latest is None or not any(stored.values()):
+        return
+    needed = _needed(workspace, store)
+    for asset, days in stored.items():
+        first = day_before(latest, keep_days[groups[asset]] - 1)
+        old = [ds for ds in days if ds < first and f"{asset}/{ds}" not in needed]
+        expired = [store.manifest(asset, ds) for ds in old if manifest_changed_at(store, asset, ds) < before]
+        for manifest in expired:
+            if removes:
+                store.remove(asset, manifest.ds)
+            own = [file.bytes for file in manifest.files if not layout.is_shared(file.path)]
+            yield Leftover(Kind.EXPIRED, manifest.key, sum(own))
+        if any(layout.is_shared(file.path) for manifest in expired for file in manifest.files):
+            remaining = sorted(set(days) - {manifest.ds for manifest in expired})
+            yield from unlisted_shared_files(store, asset, remaining, before, removes=removes)
+
+
+def _needed(workspace: Workspace, store: PartitionStore) -> set[str]:
+    """Returns the keys of the partitions that stored bundles and experiments were built from."""
+    bundles = open_bundles(workspace.loaded)
+    pointer = bundles.pointer()
+    needed: set[str] = set()
+    for bundle_id in () if pointer is None else pointer.stored:
+        needed |= set(bundles.manifest(bundle_id)["inputs"])
+    for name in experiment_names(store):
+        own = PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
+        for asset in own.assets():
+            for ds in own.days(asset):
+                needed |= set(own.manifest(asset, ds).inputs)
+    return needed

@@ -1,0 +1,51 @@
+"""The asset `cleanup`: removes expired partitions and leftovers, and tells the bytes of each asset."""
+
+import warnings
+from collections import Counter
+
+import dagster as dg
+
+from dssm_assets.defs.asset_table import PUBLISHING_GROUP, expiring_groups
+from dssm_assets.defs.lazy_steps import code_references, steps_of
+from dssm_assets.defs.scene import Scene
+
+NAME = "cleanup"
+
+
+def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
+    """Returns the asset of a scene; it has no partitions and depends on nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
+        metadata = code_references(steps_of("cleaning").clean, scene.loaded.config.platform)
+
+    @dg.asset(
+        key=scene.key(NAME),
+        group_name=scene.name(PUBLISHING_GROUP),
+        description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
+        "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
+        kinds={"parquet"},
+        metadata=metadata,
+        tags=scene.tags,
+        owners=scene.loaded.config.platform.owners,
+    )
+    def cleanup(context: dg.AssetExecutionContext):
+        from dssm_assets.extras.retention.cleaning import clean
+        from dssm_assets.extras.retention.leftovers import Kind
+
+        sizes: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
+        for leftover in clean(scene.open_workspace(context.log.info), expiring_groups()):
+            name = leftover.path.partition("/")[0] if leftover.kind is Kind.EXPIRED else str(leftover.kind)
+            sizes[name] += leftover.bytes
+            counts[name] += 1
+        columns = [dg.TableColumn("what"), dg.TableColumn("removed", "int"), dg.TableColumn("bytes", "int")]
+        rows = [dg.TableRecord({"what": name, "removed": counts[name], "bytes": size}) for name, size in sizes.most_common()]
+        return dg.MaterializeResult(
+            metadata={
+                "removed": sum(counts.values()),
+                "removed_bytes": sum(sizes.values()),
+                "per asset": dg.MetadataValue.table(rows, dg.TableSchema(columns)),
+            }
+        )
+
+    return cleanup

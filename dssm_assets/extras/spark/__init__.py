@@ -1,0 +1,1 @@
+"""Daily tables on a Spark cluster."""

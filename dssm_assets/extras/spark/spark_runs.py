@@ -1,0 +1,163 @@
+"""Steps that run as a job on a Spark cluster: submitted with spark-submit, reporting through Dagster Pipes.
+
+Log lines of the job appear in the run while it works. Its results arrive as custom messages, one per day, and become
+metadata, checks and data versions through the same code as those of a step in this process: Pipes' own report of a
+materialization has no partition.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from dssm_assets.core.config.engines import Spark
+from dssm_assets.core.errors import ConfigError, Fault, SubmittedJobError
+from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.storage.config_file import LoadedConfig
+
+if TYPE_CHECKING:
+    from dssm_assets.steps.workspace import StepResult
+
+Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+"""Runs `extras/spark/spark_job.py` with these Pipes extras; returns its custom messages once it is done."""
+SCRIPT = Path(__file__).parent.parent / "deployment" / "spark_job.py"
+_QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
+"""Spark prints thousands of lines to the run's stderr otherwise; a scene's spark.conf can ask for them."""
+_END_SECONDS = 20.0
+"""Time that an interrupted job has to end by itself."""
+
+
+class _MessageLog(dg.PipesTempFileMessageReader):
+    """Keeps the messages of a job that fails too: Pipes returns those of a successful one only."""
+
+    messages: Sequence[Any] = ()
+
+    @contextmanager
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[Mapping[str, Any]]:
+        try:
+            with super().read_messages(handler) as params:
+                yield params
+        finally:
+            self.messages = handler.get_custom_messages()
+
+
+def run_submitted(
+    context: dg.AssetExecutionContext, loaded: LoadedConfig, launch: Launch, step: LazyStep, days: Sequence[str]
+) -> "Iterator[tuple[StepResult, float]]":
+    """Runs a step over days as one job; yields each day's result and its seconds.
+
+    Raises:
+        SubmittedJobError: the job failed, with its own error if it reported one.
+    """
+    from dssm_assets.extras.spark.spark_messages import SparkJob, result_from_message
+
+    messages = launch(context, loaded, SparkJob(step.module, step.name, tuple(days), loaded).to_message())
+    yield from map(result_from_message, messages)
+
+
+def spark_submit(
+    context: dg.AssetExecutionContext, loaded: LoadedConfig, extras: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """Runs a job with spark-submit, the driver as a child of this process; returns the job's messages.
+
+    Raises:
+        ConfigError: the program that spark.submit names is not installed.
+        SubmittedJobError: the job failed.
+    """
+    from dssm_assets.extras.spark.spark_messages import FAULT
+
+    spark = loaded.config.spark
+    reader = _MessageLog()
+    command = submit_command(spark, f"{loaded.config.name} {extras['step']}")
+    code = _run(context, command, _environment(spark), reader, extras)
+    if code:
+        faults = [message[FAULT] for message in reader.messages if FAULT in message]
+        raise SubmittedJobError(
+            "; ".join(faults) or f"the job failed with code {code}. To fix: read its output in the run's stderr"
+        )
+    return reader.messages
+
+
+def _run(
+    context: dg.AssetExecutionContext,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    reader: dg.PipesMessageReader,
+    extras: Mapping[str, Any],
+) -> int:
+    """Runs a command in a Pipes session; returns its exit code. If this process is interrupted, all the command's processes end.
+
+    Dagster's own client signals only the first process. If that is a shell waiting for spark-submit, the rest would run on.
+    """
+    injector = dg.PipesTempFileContextInjector()
+    with dg.open_pipes_session(context, injector, reader, extras=dict(extras)) as session:
+        variables = {**os.environ, **environment, **session.get_bootstrap_env_vars()}
+        job = subprocess.Popen(command, env=variables, start_new_session=True)
+        try:
+            return job.wait()
+        except BaseException:
+            context.log.info("interrupted: ending the job too")
+            _end(job)
+            raise
+
+
+def _end(job: "subprocess.Popen[bytes]") -> None:
+    """Interrupts the processes of a job, spark-submit and the driver; after some seconds kills those that still run."""
+    end = time.monotonic() + _END_SECONDS
+    try:
+        is_running = _signal_all(job, signal.SIGINT)
+        while is_running and time.monotonic() < end:
+            job.poll()  # until it is polled, an ended child counts as running
+            time.sleep(0.05)
+            is_running = _signal_all(job, 0)
+    finally:
+        _signal_all(job, signal.SIGKILL)
+        job.wait()
+
+
+def _signal_all(job: "subprocess.Popen[bytes]", number: int) -> bool:
+    """Sends a signal to the processes of a job; returns whether there was one."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(job.pid, number)
+        return True
+    return False
+
+
+def submit_command(spark: Spark, name: str) -> list[str]:
+    """Returns the command that submits a job under a name.
+
+    Raises:
+        ConfigError: the program that spark.submit names is not installed.
+    """
+    program, *first = spark.submit
+    conf = {**_QUIET, "spark.sql.shuffle.partitions": str(spark.partitions), **spark.conf}
+    master = ["--master", spark.master] if spark.master else []
+    properties = [argument for key, value in conf.items() for argument in ("--conf", f"{key}={value}")]
+    return [_find_program(program), *first, *master, "--name", name, *spark.options, *properties, str(SCRIPT)]
+
+
+def _environment(spark: Spark) -> dict[str, str]:
+    """Returns the variables that choose each Python: the driver uses this one, since it has what the job imports.
+
+    Workers of a local master run on this machine and use it too, unless spark.python names another.
+    """
+    is_local = spark.master is not None and spark.master.startswith("local")
+    python = spark.python or (sys.executable if is_local else None)
+    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": python} if python else {})}
+
+
+def _find_program(program: str) -> str:
+    next_to_python = Path(sys.executable).parent / program
+    found = shutil.which(program) or (str(next_to_python) if next_to_python.is_file() else None)
+    if found is None:
+        remedy = "install Spark's client, or pip install 'dssm-assets[spark]' (it needs Java 17)"
+        raise ConfigError(Fault("configuration, key spark.submit", "a program that submits jobs", f"no {program!r}", remedy))
+    return found

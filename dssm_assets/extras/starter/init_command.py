@@ -1,0 +1,81 @@
+"""`dssm-assets init`: writes a commented starter configuration for your own tables.
+
+Belongs here: arguments and printing. Does not belong here: surveying the tables and choosing (`extras/starter/write_starter.py`), the words
+(`extras/starter/config_report.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+from pathlib import Path
+from typing import Final
+
+from dssm_assets.extras.starter.recipe import Recipe
+
+_ROLES: Final = {
+    "user_id": "the log's column of user ids",
+    "item_id": "the log's column of item ids",
+    "event_time": "the log's column of timestamps",
+    "event": "the log's column of event names",
+}
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "init",
+        help="survey your own tables and write a commented starter configuration for them",
+        epilog="Tables are files or folders of parquet, csv or JSON lines, with or without folders ds=YYYY-MM-DD, at any fsspec URL. A log alone is "
+        "enough. The command writes config.yaml, fg.json and dagster.yaml, and checks them against the tables as `dssm-assets "
+        "validate` does.",
+    )
+    parser.add_argument("--behavior", required=True, metavar="PATH", help="the behaviour log")
+    for side in ("user", "item"):
+        parser.add_argument(f"--{side}", metavar="PATH", help=f"the table of {side}s (default: none, their ids are in the log)")
+    recipes = ", ".join(recipe.value for recipe in Recipe)
+    parser.add_argument(
+        "--recipe", type=Recipe, metavar="NAME", help=f"the starting point: {recipes} (default: by the habits of the log)"
+    )
+    parser.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: here)")
+    parser.add_argument("--name", default="dssm", help="the scene's name: lower-case letters, digits and _ (default: dssm)")
+    parser.add_argument("--timezone", default="UTC", help="time zone of days, e.g. Europe/Berlin (default: UTC)")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    columns = parser.add_argument_group("columns that the survey cannot identify")
+    for role, what in _ROLES.items():
+        columns.add_argument(f"--{role.replace('_', '-')}", metavar="COLUMN", help=what)
+    columns.add_argument(
+        "--time-format",
+        metavar="FORMAT",
+        help="format of the log's timestamps, by the directives of strptime, e.g. '%%d.%%m.%%Y %%H:%%M' (default: by their values)",
+    )
+    parser.set_defaults(command=_init)
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    from dssm_assets.extras.starter.config_report import describe_starter, next_commands
+    from dssm_assets.extras.starter.write_starter import StarterRequest, write_starter
+    from dssm_assets.storage.config_choice import CONFIG_FILE
+    from dssm_assets.storage.instance_file import write_instance_file
+
+    given = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}
+    folder = parsed.out.absolute()
+    print(f"configuration {folder / CONFIG_FILE} (to be written), home {folder} (--out)", flush=True)
+    request = StarterRequest(
+        parsed.user,
+        parsed.item,
+        parsed.behavior,
+        folder,
+        parsed.name,
+        parsed.timezone,
+        given,
+        parsed.recipe,
+        parsed.time_format,
+    )
+    starter = write_starter(request, is_replacing=parsed.force)
+    write_instance_file(folder)
+    described, is_valid = describe_starter(starter, folder, dt.date.today())
+    print(described)
+    if is_valid:
+        print(next_commands(starter, folder))
+    return 0 if is_valid else 1

@@ -1,0 +1,287 @@
+"""What a first configuration is derived from: three surveyed tables, the roles of their columns, the days and habits of the log.
+
+Belongs here: the facts, and which events are positive. Does not belong here: surveying (`extras/starter/table_survey.py`),
+settings (`starter_settings.py`), features (`starter_features.py`), the file (`starter_config.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from dssm_assets.core.sources.convert import NO_IDS
+from dssm_assets.extras.starter.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
+from dssm_assets.extras.starter.log_habits import LogHabits
+from dssm_assets.extras.starter.recipe import Recipe
+from dssm_assets.extras.starter.starter_settings import StarterSettings, choose_settings
+
+CONSTANT_EVENT: Final = "act"
+CODE: Final = "item_code"
+"""Feature and embedding of the item's closed-form code: the item once more, under another name."""
+MAX_LOOK_AHEAD: Final = 0.01
+"""Fraction of ids whose time is later than their first event from which on a column was written later than it says."""
+FEW_VALUES: Final = 20
+"""Distinct integers up to which a column is a category whatever its name."""
+_FEW_KNOWN: Final = 0.05
+"""Fraction of events by users with an earlier day below which ids hardly ever come back."""
+_FEW_CODES: Final = 200
+"""Distinct integers up to which a column is a category if its name says so, or they count on from 0 or 1."""
+_MANY: Final = 1000
+"""Distinct texts up to which a column is a category even if they rarely repeat; beyond it, free text."""
+RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
+"""Columns of a table that have a meaning of their own."""
+_QUANTITY: Final = re.compile(
+    r"(^|_)age|year|count|num|qty|quantity|price|amount|size|length|duration|score|rating|weight|days|minutes|seconds|total|rank",
+    re.IGNORECASE,
+)
+"""Names of numbers whose order means something."""
+_CODE: Final = re.compile(
+    r"code|type|kind|categ|class|group|segment|region|city|zip|country|state|channel|brand|gender|sex|occupation|status|lang|"
+    r"genre|_id$",
+    re.IGNORECASE,
+)
+"""Names of integers that stand for something else."""
+_EXPOSURE: Final = re.compile(r"^(expr|expos\w*|impression\w*|imp|imps|show\w*|display\w*)$", re.IGNORECASE)
+_UNDONE: Final = re.compile(
+    r"cancel|refund|return|dislike|unlike|unfav|unfollow|unsubscribe|remove|delete|hide|block|report", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """Counts of the log.
+
+    Attributes:
+        events: event -> rows, the most frequent first.
+        first: its first day.
+        last: its last day.
+        empty_days: days in between without rows.
+        habits: of its positive events; None: not known.
+        items: distinct items of all events.
+        item_columns: columns of the log that follow from the item.
+        look_ahead: (side, column) -> fraction of the ids whose time in the column is later than their first event.
+    """
+
+    events: Mapping[str, int]
+    first: dt.date
+    last: dt.date
+    empty_days: int
+    habits: LogHabits | None = None
+    items: int = 0
+    item_columns: frozenset[str] = frozenset()
+    look_ahead: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def days(self) -> int:
+        """Returns the number of days from the first to the last."""
+        return (self.last - self.first).days + 1
+
+
+@dataclass(frozen=True)
+class StarterTable:
+    """One table of the configuration: uri, format, layout, column profiles; how times, numbers and texts are written."""
+
+    uri: str
+    format: str
+    layout: str
+    columns: tuple[ColumnProfile, ...]
+    time_format: str | None = None
+    decimal_mark: str | None = None
+    column_names: list[str] | None = None
+    encoding: str | None = None
+
+    def rest(self, *used: str | None) -> list[ColumnProfile]:
+        """Returns the columns that have no role and no reserved name."""
+        return [column for column in self.columns if column.name not in used and column.name not in RESERVED]
+
+
+@dataclass(frozen=True)
+class StarterInputs:
+    """Everything that the configuration is derived from; without a user or item table there is None."""
+
+    name: str
+    timezone: str
+    user: StarterTable | None
+    item: StarterTable | None
+    log: StarterTable
+    roles: Roles
+    facts: LogFacts
+    recipe: Recipe | None = None
+
+    @property
+    def funnel(self) -> list[str]:
+        """Returns the events from the widest to the narrowest: by name if every name is known, else by number of rows."""
+        return order_events(list(self.facts.events))
+
+    @property
+    def exposure(self) -> list[str]:
+        """Returns the events that are exposures."""
+        return [event for event in self.funnel if is_exposure(event)]
+
+    @property
+    def positive(self) -> list[str]:
+        """Returns the events that are positive: all but exposures and those that undo an interaction, such as a cancellation."""
+        return [event for event in self.funnel if is_positive(event)] or self.funnel[-1:]
+
+    @property
+    def items(self) -> int:
+        """Returns the number of items: rows of the item table, or distinct ids of the log."""
+        return self.item.columns[0].rows if self.item is not None and self.item.columns else self.facts.items
+
+    @property
+    def example_user(self) -> str:
+        """Returns the id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
+        (column,) = (one for one in self.log.columns if one.name == self.roles.user_id)
+        values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
+        first = next((value for value in values if value not in NO_IDS), "USER_ID")
+        return str(int(first) if isinstance(first, float) else first)
+
+    @property
+    def incomplete_rows(self) -> str:
+        """Returns how many rows of the log have no user, item or time, as a text; empty if all have."""
+        roles = self.roles
+        needed = [column for column in self.log.columns if column.name in (roles.user_id, roles.item_id, roles.event_time)]
+        if lacking := [column for column in needed if column.missing]:
+            return "; ".join(f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in lacking)
+        ids = [column for column in needed if column.name != roles.event_time]
+        return "; ".join(f"rows have {', '.join(sorted(one.no_ids))} in place of {one.name}" for one in ids if one.no_ids)
+
+    @property
+    def notes(self) -> list[str]:
+        """Returns what to look at first: roles that were found by the places of columns alone, ids of users that do not come back."""
+        roles, habits = self.roles, self.facts.habits
+        notes = []
+        if self.log.column_names is not None:
+            notes.append(
+                f"{self.log.uri} has no header line: by their places, users are in {roles.user_id}, items in {roles.item_id} and times in "
+                f"{roles.event_time}; --user-id, --item-id and --event-time name others"
+            )
+        for table in (self.user, self.item, self.log):
+            if table is not None and table.encoding is not None:
+                notes.append(
+                    f"{table.uri} is not in UTF-8: read as {table.encoding}; look at a name, and correct the key encoding if it is wrong"
+                )
+        if self.incomplete_rows:
+            notes.append(f"{self.incomplete_rows}: they are left out")
+        if habits is not None and habits.known_frac < _FEW_KNOWN:
+            notes.append(
+                f"{habits.known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "
+                "name the users with --user-id"
+            )
+        return notes
+
+    @cached_property
+    def settings(self) -> StarterSettings:
+        """Returns the settings that fit the habits of the log."""
+        count = sum(self.facts.events[event] for event in self.positive)
+        habits = self.facts.habits or LogHabits.unknown(count, self.facts.first, self.facts.last)
+        return choose_settings(habits, self.facts.first, self.facts.last, items=self.items, code=CODE, recipe=self.recipe)
+
+    def attributes(self, side: str) -> list[ColumnProfile]:
+        """Returns the columns of the user or item table that have no role."""
+        table, key = (self.user, self.roles.user_key) if side == "user" else (self.item, self.roles.item_key)
+        return [] if table is None else table.rest(key)
+
+    def times(self, side: str) -> list[ColumnProfile]:
+        """Returns the columns of the user or item table that are times of one format, those with look-ahead left out."""
+        table = self.user if side == "user" else self.item
+        times = [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
+        return [column for column in times if table is not None and column.reads_times_with(table.time_format)]
+
+    def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
+        """Returns whether a column of times knows what happened later than an id's first event."""
+        return self.facts.look_ahead.get((side, column.name), 0.0) > MAX_LOOK_AHEAD
+
+    @property
+    def values(self) -> list[str]:
+        """Returns the columns of the log that can be summed."""
+        return [column.name for column in self._log_rest() if column.kind is ValueKind.NUMBER]
+
+    @property
+    def contexts(self) -> list[str]:
+        """Returns the columns of the log that may be known at request time: none that follows from the item."""
+        return [column.name for column in find_contexts(self._log_rest()) if column.name not in self.facts.item_columns]
+
+    @property
+    def unused(self) -> list[ColumnProfile]:
+        """Returns the columns of the log that the configuration does not name."""
+        return [column for column in self._log_rest() if column.name not in {*self.values, *self.contexts}]
+
+    @property
+    def history(self) -> list[str]:
+        """Returns the item columns of histories: the two repeating categories with the most values, no lists."""
+        texts = [
+            column
+            for column in self.attributes("item")
+            if is_category(column) and column.kind is ValueKind.TEXT and list_separator(column) is None
+        ]
+        repeating = [column for column in texts if 1 < column.distinct <= max(2, column.rows // 2)]
+        return [column.name for column in sorted(repeating, key=lambda column: -column.distinct)[:2]]
+
+    def _log_rest(self) -> list[ColumnProfile]:
+        return self.log.rest(*self.roles.of_log)
+
+
+def find_contexts(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
+    """Returns the columns with few texts or booleans; no times, because a day that is over does not come again."""
+    kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
+    fitting = [column for column in columns if column.kind in kinds and 1 < column.distinct <= _MANY]
+    return [column for column in fitting if not (is_time(column) or column.time_formats)]
+
+
+def is_exposure(event: str) -> bool:
+    """Returns whether an event's name says that an item was shown."""
+    return bool(_EXPOSURE.match(event))
+
+
+def is_positive(event: str) -> bool:
+    """Returns whether an event's name says neither that an item was shown nor that an interaction was undone."""
+    return not is_exposure(event) and not _UNDONE.search(event)
+
+
+def order_events(events: Sequence[str]) -> list[str]:
+    """Returns events from the widest to the narrowest if every name is known, else as given."""
+    ranks = {event: next((rank for rank, word in enumerate(EVENT_STAGES) if word.search(event)), None) for event in events}
+    known = {event: rank for event, rank in ranks.items() if rank is not None}
+    return sorted(events, key=lambda event: known[event]) if len(known) == len(events) else list(events)
+
+
+def is_category(column: ColumnProfile) -> bool:
+    """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes."""
+    if is_time(column) or column.time_formats:
+        return False
+    if column.kind is ValueKind.INTEGER:
+        return _is_code(column)
+    if column.kind is ValueKind.LIST:
+        return bool(column.distinct)
+    if column.kind is ValueKind.TEXT:
+        is_repeating = column.distinct <= max(_MANY, (column.rows - column.missing) // 2)
+        return is_repeating or list_separator(column) is not None
+    return column.kind is ValueKind.BOOLEAN
+
+
+def _is_code(column: ColumnProfile) -> bool:
+    """Returns whether integers are codes: very few; or few that are called so, or count on from 0 or 1 without gaps.
+
+    By hand: occupations 0 to 20 are codes (21 numbers without gaps), ages from 7 to 73 and years are not; 3,439 postcodes are
+    too many to be few, but are called codes and repeat, 6,040 rows: no more than one in two may be distinct.
+    """
+    if column.distinct <= FEW_VALUES:
+        return True
+    if _QUANTITY.search(column.name) and not _CODE.search(column.name):
+        return False
+    repeats = column.distinct <= (column.rows - column.missing) // 2
+    if _CODE.search(column.name):
+        return repeats
+    is_dense = column.low in (0.0, 1.0) and column.high == column.low + column.distinct - 1
+    return column.distinct <= _FEW_CODES and is_dense and repeats
+
+
+def is_number(column: ColumnProfile) -> bool:
+    """Returns whether a column becomes a raw_feature."""
+    is_numeric = column.kind in (ValueKind.NUMBER, ValueKind.INTEGER)
+    return is_numeric and not is_category(column) and not is_time(column)

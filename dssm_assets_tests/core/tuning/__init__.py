@@ -1,1 +1,0 @@
-"""Tests of the search space and the report of a study."""

@@ -1,0 +1,42 @@
+"""Gains of an experiment over the regular run, worked out by hand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.extras.experiments.experiment import paired_gains
+
+
+class Cells:
+    """Hit counts of warm pairs of all items, of one scorer."""
+
+    def __init__(self, users, truth, hits, scorer="model"):
+        table = pa.table({"user_id": users, "truth_count": truth, "hits_5": hits})
+        self._found, self.num_rows = {scorer: table}, len(users)
+
+    def cell(self, scope, population):
+        return self._found if (scope, population) == (Scope.ALL, Population.WARM) else {}
+
+
+def test_gain_and_its_interval_pair_the_users():
+    first, second = Cells(["a", "b"], [4, 1], [2, 1]), Cells(["b", "a"], [1, 4], [1, 1])
+    found = paired_gains(first, second, [5], 1000, 7)
+    assert set(found) == {("model", "all", 5)}
+    gain = found["model", "all", 5]
+    # (2 + 1 - 1 - 1) / 5; the resamples {a, a}, {a, b}, {b, b} give 2/8, 1/5, 0.
+    assert (gain.gain, gain.low, gain.high) == (pytest.approx(0.2), 0.0, 0.25)
+
+
+def test_only_users_that_both_scored_count():
+    first, second = Cells(["a", "c"], [4, 9], [2, 9]), Cells(["a", "b"], [4, 1], [1, 0])
+    gain = paired_gains(first, second, [5], 10, 7)["model", "all", 5]
+    assert (gain.gain, gain.low, gain.high) == (0.25, 0.25, 0.25)
+
+
+def test_nothing_to_compare_gives_no_cell():
+    first = Cells(["a"], [4], [2])
+    assert paired_gains(first, Cells(["b"], [4], [2]), [5], 10, 7) == {}
+    assert paired_gains(first, Cells(["a"], [4], [2], scorer="merged"), [5], 10, 7) == {}
+    assert paired_gains(first, first, [], 10, 7) == {}

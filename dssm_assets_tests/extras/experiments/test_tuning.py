@@ -1,0 +1,119 @@
+"""Studies on the tiny world: trials are experiments, a stopped study goes on as if it had not stopped, the winner is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.extras.experiments import tuning
+from dssm_assets.extras.experiments.study_report import Trial
+from dssm_assets.extras.experiments.tuning import StudyRequest, run_study
+from dssm_assets.steps.workspace import Workspace, open_workspace
+from dssm_assets.storage.config_file import load_config
+from dssm_assets.storage.overlay import experiment_names
+from dssm_assets_tests import worlds
+from dssm_assets_tests.worlds import EVALUATION_DAY
+
+pytest.importorskip("optuna")
+
+
+def _workspace(factory: pytest.TempPathFactory, folder: Path, **changes: Any) -> Workspace:
+    return open_workspace(worlds.built_world(factory).copy(folder, {"training": {"epochs": 2}, **changes}))
+
+
+def _request(trials: int, **changes: Any) -> StudyRequest:
+    return StudyRequest(**{"name": "tuned", "ds": EVALUATION_DAY, "trials": trials, "seed": 3, **changes})
+
+
+def _ignore(trial: Trial, number: int) -> None:
+    del trial, number
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, tuning.StudyResult]:
+    workspace = _workspace(tmp_path_factory, tmp_path_factory.mktemp("study") / "world")
+    return workspace, run_study(workspace, _request(3), _ignore)
+
+
+def test_the_first_trial_is_the_configuration_and_all_are_experiments(studied: tuple[Workspace, tuning.StudyResult]) -> None:
+    workspace, result = studied
+    assert [trial.name for trial in result.trials] == ["tuned_0000", "tuned_0001", "tuned_0002"]
+    assert result.trials[0].changes == {}
+    assert all(trial.changes for trial in result.trials[1:])
+    assert experiment_names(workspace.tables.partitions) == [trial.name for trial in result.trials]
+    assert all(trial.hit_rate is not None and 0 <= trial.hit_rate <= 1 for trial in result.trials)
+    regular = workspace.need("dssm_model", EVALUATION_DAY)
+    assert "experiments" not in regular.key
+
+
+def test_the_winner_is_a_configuration_that_loads(studied: tuple[Workspace, tuning.StudyResult]) -> None:
+    workspace, result = studied
+    source = workspace.loaded.path
+    assert source is not None
+    assert result.config_path == source.with_name("config.tuned.yaml")
+    tuned = load_config(result.config_path, workspace.loaded.home).config
+    for key, value in result.best.changes.items():
+        section, _, name = key.partition(".")
+        if name != "poolings":
+            assert getattr(getattr(tuned, section), name) == value
+    # The world has no validation days, so the number of epochs is part of what was found; trials' own days are not.
+    assert tuned.training.epochs == result.best.epoch
+    assert (tuned.training.validation_days, tuned.training.refit) == (0, True)
+    assert all(trial.name in result.config_path.read_text() for trial in result.trials)
+    assert all(trial.name in result.table_path.read_text() for trial in result.trials)
+    raw = yaml.safe_load(source.read_text())
+    assert raw["training"]["epochs"] == 2
+
+
+def test_a_stopped_study_goes_on_as_if_it_had_not_stopped(
+    studied: tuple[Workspace, tuning.StudyResult], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = _workspace(tmp_path_factory, tmp_path_factory.mktemp("stopped") / "world")
+    plain, fits = tuning.fit_scored, 0
+
+    def stop_in_the_second(*arguments: Any) -> Any:
+        nonlocal fits
+        fits += 1
+        if fits == 2:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(tuning, "fit_scored", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(workspace, _request(3), _ignore)
+    seen: list[str] = []
+    result = run_study(workspace, _request(3), lambda trial, _: seen.append(trial.name))
+    assert fits == 4  # the first one is not fitted again, the second one is
+    assert seen == ["tuned_0000", "tuned_0001", "tuned_0002"]
+    whole = studied[1]
+    assert [(one.changes, one.hit_rate, one.state) for one in result.trials] == [
+        (one.changes, one.hit_rate, one.state) for one in whole.trials
+    ]
+    assert result.config_path.read_bytes() == whole.config_path.read_bytes()
+
+
+def test_a_study_does_not_go_on_with_another_seed(studied: tuple[Workspace, tuning.StudyResult]) -> None:
+    with pytest.raises(ConfigError, match=r"study tuned: expected .* it began with, got seed\. To fix"):
+        run_study(studied[0], _request(3, seed=4), _ignore)
+
+
+def test_a_bad_epoch_ends_a_trial(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    workspace = _workspace(tmp_path_factory, tmp_path_factory.mktemp("pruned") / "world")
+    prunes = iter([False, False, True])
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: next(prunes))
+    result = run_study(workspace, _request(2), _ignore)
+    assert [str(trial.state) for trial in result.trials] == ["complete", "pruned"]
+    assert result.trials[1].epoch == 1
+    assert result.best.name == "tuned_0000"
+    assert not list(workspace.artifacts.cache.glob("fit_state/**/*tuned_0001*"))
+
+
+def test_a_day_without_a_model_is_refused(studied: tuple[Workspace, tuning.StudyResult]) -> None:
+    with pytest.raises(ConfigError, match=r"dssm_model of 2020-01-01: expected a regular model"):
+        run_study(studied[0], _request(1, ds="2020-01-01"), _ignore)

@@ -1,0 +1,184 @@
+"""Partitions beyond `storage.keep_days`: which go, which something still needs, and that the next evaluation day is computed without them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dssm_assets import cli
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.definitions import build_definitions
+from dssm_assets.defs.asset_table import all_rows, expiring_groups
+from dssm_assets.extras.retention.cleaning import remove_expired
+from dssm_assets.extras.retention.leftovers import Kind, unlisted_shared_files
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage import layout
+from dssm_assets.storage.bundles import open_bundles
+from dssm_assets.storage.overlay import OverlayStore
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+KEEP = 9
+"""The fewest days that the daily tables of this world may be kept: 6 of the window, the evaluation day and 2 of held-out days."""
+GONE = DAYS[:-KEEP]
+GROUPS = ("features_raw", "fg", "sample", "statistics")
+CHANGES = {"storage": {"keep_days": dict.fromkeys(GROUPS, KEEP), "grace_hours": 0}, "channels": {"held_out_days": 1}}
+
+
+@pytest.fixture
+def world(tmp_path_factory, tmp_path):
+    return open_workspace(worlds.built_world(tmp_path_factory).copy(tmp_path / "world", CHANGES))
+
+
+def expired(workspace, *, removes=False):
+    found = list(remove_expired(workspace, expiring_groups(), time.time() + 1, removes=removes))
+    assert all(one.kind is Kind.EXPIRED for one in found)
+    return {one.path for one in found if layout.SHARED not in one.path}
+
+
+def stored(workspace):
+    return {row.name: workspace.tables.partitions.days(row.name) for row in all_rows()}
+
+
+def test_old_partitions_of_the_named_groups_go_and_logs_stay(world):
+    before = stored(world)
+    gone = {f"{row.name}/{ds}" for row in all_rows() if row.group in GROUPS and not row.is_log for ds in GONE}
+    expected = {key for key in gone if key.partition("/")[2] in before[key.partition("/")[0]]}
+    assert {"user_activity/2024-01-03", "sample_fg/2024-01-01", "item_features_fg/2024-01-02"} <= expected
+    assert expired(world) == expected
+    assert stored(world) == before, "a dry run removes nothing"
+    assert expired(world, removes=True) == expected
+    after = stored(world)
+    for row in all_rows():
+        lost = {ds for ds in GONE if f"{row.name}/{ds}" in expected}
+        assert set(before[row.name]) - set(after[row.name]) == lost
+    for row in all_rows():
+        for ds in after[row.name]:
+            world.tables.partitions.verify(world.need(row.name, ds))
+    assert expired(world) == set()
+
+
+def test_an_evaluation_day_is_computed_again_without_them(world):
+    digests = []
+    for removes in (False, True):
+        expired(world, removes=removes)
+        worlds.run_steps(world.loaded, worlds.WINDOWED, [EVALUATION_DAY])
+        digests.append(world.need("total_hit_rate", EVALUATION_DAY).digest)
+    assert digests[0] == digests[1]
+
+
+def put(store, asset, ds, inputs=None):
+    with store.staging() as folder:
+        (folder / "file.json").write_text(ds)
+        store.publish(asset=asset, ds=ds, staged=[(folder / "file.json", 1)], inputs=inputs)
+
+
+def test_what_a_bundle_and_an_experiment_were_built_from_stays(world):
+    publish_bundle(world)
+    store = world.tables.partitions
+    (bundle,) = open_bundles(world.loaded).pointer().stored
+    needed = set(open_bundles(world.loaded).manifest(bundle)["inputs"])
+    put(OverlayStore(store, "trial"), "dssm_model", EVALUATION_DAY, {"user_activity/2024-01-02": "digest"})
+    put(store, "user_activity", "2024-02-20")
+    found = expired(world)
+    assert {f"item_features_fg/{EVALUATION_DAY}", "positive_sample/2024-01-08"} <= needed
+    assert "user_activity/2024-01-02" not in found
+    assert not needed & found
+    every = {f"{name}/{ds}" for name, group in expiring_groups().items() if group in GROUPS for ds in store.days(name)}
+    assert every - found == (every & needed) | {"user_activity/2024-01-02", "user_activity/2024-02-20"}
+
+
+def test_partitions_of_windowed_assets_count_back_from_the_latest_day(tmp_path):
+    changes = {"storage": {"keep_days": {"training": 8, "vectors": 8, "evaluation": 8}}}
+    workspace = open_workspace(worlds.write_config(tmp_path, changes))
+    store = workspace.tables.partitions
+    for asset, days in {"dssm_model": DAYS, "user_vectors": DAYS[:10], "total_hit_rate": DAYS[:3]}.items():
+        for ds in days:
+            put(store, asset, ds)
+    assert expired(workspace, removes=True) == {
+        *(f"dssm_model/{ds}" for ds in DAYS[:4]),
+        *(f"user_vectors/{ds}" for ds in DAYS[:4]),
+        *(f"total_hit_rate/{ds}" for ds in DAYS[:3]),
+    }
+    assert store.days("dssm_model") == DAYS[4:]
+    assert store.days("total_hit_rate") == []
+
+
+def test_what_was_written_during_the_grace_period_stays(world):
+    groups, hour_ago = expiring_groups(), time.time() - 3600
+    assert list(remove_expired(world, groups, hour_ago)) == []
+    path = Path(layout.manifest_path(world.tables.partitions.root, "sample_fg", GONE[0]))
+    os.utime(path, (hour_ago - 60,) * 2)
+    assert [one.path for one in remove_expired(world, groups, hour_ago)] == [f"sample_fg/{GONE[0]}"]
+
+
+def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
+    store = PartitionStore(str(tmp_path))
+    contents = {"2024-01-01": "old", "2024-01-02": "old", "2024-01-03": "new"}
+    for ds, content in contents.items():
+        with store.staging() as folder:
+            (folder / "items.parquet").write_text(content)
+            store.publish(asset="items", ds=ds, staged=[(folder / "items.parquet", 1)], is_shared=True)
+    shared = Path(layout.asset_folder(store.root, "items")) / layout.SHARED
+    now = time.time() + 1
+    assert len(list(shared.iterdir())) == 2
+    store.remove("items", "2024-01-01")
+    assert list(unlisted_shared_files(store, "items", store.days("items"), now, removes=True)) == []
+    store.remove("items", "2024-01-02")
+    (gone,) = unlisted_shared_files(store, "items", store.days("items"), now, removes=True)
+    assert gone.bytes == len("old")
+    store.verify(store.manifest("items", "2024-01-03"))
+    assert len(list(shared.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ({"sample": 8}, r"storage\.keep_days\.sample: expected at least 9 days, which the next evaluation day reads, got 8"),
+        ({"vectors": 1}, r"storage\.keep_days\.vectors: expected at least 2 days"),
+        ({"evaluation": 7}, r"storage\.keep_days\.evaluation: expected at least 8 days"),
+        ({"evaluation": 0}, r"storage\.keep_days\.evaluation: .*greater than or equal to 1"),
+        ({"source": 90}, r"storage\.keep_days\.source: expected a group: config, .*source tables are logs"),
+    ],
+)
+def test_what_would_be_read_later_is_kept(tmp_path, keep, message):
+    with pytest.raises(ConfigError, match=message):
+        worlds.write_config(tmp_path, {"storage": {"keep_days": keep}, "channels": {"held_out_days": 1}})
+
+
+def test_a_warm_start_needs_the_configuration_of_the_model_before(tmp_path):
+    training = {"warm_start": True, "validation_days": 3}
+    with pytest.raises(ConfigError, match=r"keep_days\.config: expected at least 4 days"):
+        worlds.write_config(tmp_path, {"storage": {"keep_days": {"config": 3}}, "training": training})
+
+
+def test_groups_that_may_be_named_are_those_of_the_asset_table(tmp_path):
+    groups = set(expiring_groups().values())
+    worlds.write_config(tmp_path, {"storage": {"keep_days": dict.fromkeys(groups, 100)}})
+
+
+def test_dry_run_lists_bytes_per_asset(world, capsys):
+    arguments = ["cleanup", "--config", str(world.loaded.path), "--home", str(world.loaded.home), "--dry-run"]
+    assert cli.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"sample_fg/{GONE[0]}" in lines
+    (line,) = [line for line in lines if line.startswith("  sample_fg: ")]
+    size = sum(world.need("sample_fg", ds).size_bytes for ds in GONE)
+    assert line == f"  sample_fg: {len(GONE)}, {size / 1e6:.1f} MB"
+    assert lines[-1] == "nothing was removed"
+
+
+def test_the_asset_removes_and_tells_the_bytes(world):
+    defs = build_definitions(world.loaded)
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(asset_selection=[dg.AssetKey("cleanup")])
+    (event,) = result.asset_materializations_for_node("cleanup")
+    records = {record.data["what"]: record.data for record in event.metadata["per asset"].value.records}
+    assert records["sample_fg"]["removed"] == len(GONE)
+    assert event.metadata["removed_bytes"].value == sum(one["bytes"] for one in records.values())
+    assert world.find("sample_fg", GONE[0]) is None

@@ -1,0 +1,125 @@
+"""Leftovers are found and removed after the grace period; what anybody needs stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dssm_assets.extras.retention.leftovers import Kind, clean_bundles, clean_store, clean_temporary
+from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.overlay import OverlayStore
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets_tests.storage.bundles import bundles_on_disk, publish, store_of
+from dssm_assets_tests.storage.races import publish_mark
+from dssm_assets_tests.storage.stores import DS, files_of, stores
+
+SOON = time.time() + 3600
+"""Everything is older than that."""
+LONG_AGO = 1.0
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PartitionStore]:
+    yield stores(tmp_path)[request.param]
+
+
+def _put(store: PartitionStore, path: str, content: bytes = b"1234") -> str:
+    full = f"{store.root}/{path}"
+    store.fs.makedirs(full.rpartition("/")[0], exist_ok=True)
+    store.fs.pipe_file(full, content)
+    return full
+
+
+def _clean(store: PartitionStore, before: float, *, removes: bool = True) -> dict[str, str]:
+    return {found.path: found.kind for found in clean_store(store, before, removes=removes)}
+
+
+def test_files_that_no_manifest_needs_are_removed_and_the_partition_stays(store: PartitionStore) -> None:
+    publish_mark(store, "x")
+    whole = files_of(store)
+    left = _put(store, f"notes/ds={DS}/part-00000-ffffffffffff.bin")
+    never = _put(store, "model/ds=2024-01-05/weights-ffffffffffff.bin")
+    kept = _put(store, "notes/_shared/part-00000-ffffffffffff.bin")
+    assert _clean(store, LONG_AGO) == {}, "nothing is that old"
+    assert _clean(store, SOON, removes=False) == {left: Kind.PARTITION, never: Kind.PARTITION}
+    assert store.fs.exists(left)
+    assert _clean(store, SOON) == {left: Kind.PARTITION, never: Kind.PARTITION}
+    assert files_of(store) == {**whole, kept[len(store.root) + 1 :]: b"1234"}
+    assert _clean(store, SOON) == {}
+
+
+def test_replaced_files_are_removed_after_the_grace_period(store: PartitionStore) -> None:
+    former = publish_mark(store, "x")
+    now = publish_mark(store, "y")
+    assert _clean(store, time.time() - 60) == {}, "replaced just now"
+    assert set(_clean(store, SOON)) == {store.file_path(former, file) for file in former.files}
+    store.verify(now)
+
+
+def test_staged_files_and_partitions_of_experiments_are_cleaned_too(store: PartitionStore) -> None:
+    overlay = OverlayStore(store, "hot")
+    publish_mark(overlay, "x")
+    left = _put(overlay, f"notes/ds={DS}/part-00000-ffffffffffff.bin")
+    staged = _put(store, "_staging/abandoned/deep/part.parquet")
+    bundle = _put(store, "serving/_staging/abandoned/file")
+    folders = {path.rpartition("/")[0].removesuffix("/deep"): Kind.TEMPORARY for path in (staged, bundle)}
+    assert _clean(store, SOON) == {left: Kind.PARTITION, **folders}
+    assert not any("_staging" in path for path in files_of(store))
+    overlay.verify(overlay.manifest("notes", DS))
+
+
+def test_staging_folder_in_use_stays(tmp_path: Path) -> None:
+    store = PartitionStore(str(tmp_path))
+    with store.staging() as folder, store.staging_in_store() as shared:
+        assert _clean(store, SOON) == {}
+        assert folder.exists() and Path(shared).exists()
+    assert not folder.exists() and not Path(shared).exists()
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_bundles_that_the_pointer_does_not_list_are_removed(kind: str, tmp_path: Path) -> None:
+    store = store_of(kind, tmp_path)
+    publish(store, "a")
+    served = publish(store, "b").bundle_id
+    stored = bundles_on_disk(store)
+    partial = f"{store.root}/bundles/2024-01-09-0123456789ab"
+    store.fs.makedirs(partial, exist_ok=True)
+    store.fs.pipe_file(f"{partial}/item_vectors.arrow", b"12345")
+    assert list(clean_bundles(store, LONG_AGO, removes=True)) == []
+    (found,) = clean_bundles(store, SOON, removes=True)
+    assert (found.kind, found.path, found.bytes) == (Kind.BUNDLE, partial, 5)
+    assert bundles_on_disk(store) == stored
+    store.verify(served)
+
+
+def test_bundle_of_a_publisher_that_was_killed_before_the_first_pointer_is_removed(tmp_path: Path) -> None:
+    store = BundleStore(str(tmp_path))
+    (tmp_path / "bundles" / "2024-01-09-0123456789ab").mkdir(parents=True)
+    assert len(list(clean_bundles(store, SOON, removes=True))) == 1
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+def test_temporary_folders_and_parts_of_fetched_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary, scratch, cache = (tmp_path / name for name in ("tmp", "scratch", "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    left = [temporary / "dssm-source-a", temporary / "dssm-fit-b", scratch / "dssm-duckdb-c"]
+    others = [temporary / "not-ours", cache / "dssm_model" / "0123"]
+    for path in (*left, *others):
+        path.mkdir(parents=True)
+        (path / "file").write_bytes(b"1234")
+    part = cache / "dssm_model" / "0123" / "tmpx.part"
+    part.write_bytes(b"12")
+    found = {found.path: found.bytes for found in clean_temporary([scratch], cache, SOON, removes=True)}
+    assert found == {**{str(path): 4 for path in left}, str(part): 2}
+    assert not any(path.exists() for path in (*left, part))
+    assert all((path / "file").exists() for path in others)
+
+
+def test_folder_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dssm-source-a").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert list(clean_temporary([tmp_path], tmp_path / "cache", SOON, removes=False)) == []
