@@ -15,7 +15,7 @@ from typing import Any
 from dssm_assets.closed_pipe import discard_stdout, is_reader_gone
 from dssm_assets.commands import configuration, fit, hit_rates, publish, recall, serve
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
-from dssm_assets.extras.registry import load_commands
+from dssm_assets.installed_extras import load_commands
 
 DEMO_PROCESSES = 2
 """How many processes make the demo's runs."""

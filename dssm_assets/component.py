@@ -15,6 +15,7 @@ from dssm_assets.core.errors import ConfigError, DssmError, Fault
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 from dssm_assets.storage.config_file import load_config
 
@@ -51,17 +52,15 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         Raises:
             ClickException: no log is named, or the tables cannot be understood; dg prints it without a traceback.
         """
-        from dssm_assets.extras.starter.config_report import describe_starter, next_commands_of_component
-        from dssm_assets.extras.starter.write_starter import StarterRequest, write_starter
-
         tables, folder = request.params, request.target_path
         try:
+            starter_extra, report = load_extra("starter", "write_starter"), load_extra("starter", "config_report")
             if tables.behavior is None:
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
                 raise ConfigError(Fault("option --behavior", "the behaviour log: a file, a folder or a URL", "none", remedy))
             name = folder.name.lower().replace("-", "_")
-            starter = write_starter(
-                StarterRequest(
+            starter = starter_extra.write_starter(
+                starter_extra.StarterRequest(
                     tables.user,
                     tables.item,
                     tables.behavior,
@@ -74,14 +73,14 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
             scaffold_component(request, {"config": CONFIG_FILE})
             project = (request.project_root or Path()).absolute()
             home = project / DEFAULT_HOME / name
-            described, is_valid = describe_starter(starter, home, dt.date.today())
+            described, is_valid = report.describe_starter(starter, home, dt.date.today())
         except DssmError as error:
             if not any(folder.iterdir()):
                 folder.rmdir()  # dg has made it, and would refuse to write there the next time
             raise click.ClickException(str(error)) from error
         click.echo(described)
         if is_valid:
-            click.echo(next_commands_of_component(starter, home, project, has_instance="DAGSTER_HOME" in os.environ))
+            click.echo(report.next_commands_of_component(starter, home, project, has_instance="DAGSTER_HOME" in os.environ))
 
 
 @dg.scaffold_with(RecallScaffolder)

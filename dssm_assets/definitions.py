@@ -20,11 +20,9 @@ from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
 from dssm_assets.defs.failure_sensor import failure_sensor
-from dssm_assets.defs.scene import Scene
+from dssm_assets.defs.scene import Launch, Scene
 from dssm_assets.defs.upstream_runs import UpstreamRuns
-from dssm_assets.extras.bundle_delta.definitions import JOB, build_bundle_delta, delta_job, delta_sensor
-from dssm_assets.extras.retention.definitions import build_cleanup
-from dssm_assets.extras.spark.spark_runs import Launch, spark_submit
+from dssm_assets.installed_extras import load_all
 from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 
@@ -41,7 +39,7 @@ ConfigSource = LoadedConfig | Path
 def build_definitions(
     config: ConfigSource | Sequence[ConfigSource] | None = None,
     observer: Observer | None = None,
-    launch: Launch = spark_submit,
+    launch: Launch | None = None,
 ) -> dg.Definitions:
     """Returns the asset graph of one configuration, or those of several.
 
@@ -54,7 +52,7 @@ def build_definitions(
         config: a loaded configuration, the path of a YAML file (its folder is the home), several of them, or None for what
             the environment names.
         observer: follows the progress of runs in this process.
-        launch: runs the jobs of scenes with `engine: spark`; by default with spark-submit.
+        launch: runs the jobs of scenes with `engine: spark`; None: spark-submit does.
 
     Raises:
         ConfigError: a file is missing or wrong, or two scenes share a name or a storage root.
@@ -75,21 +73,15 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
     """
     rows = all_rows()
     make_upstream = UpstreamRuns(scene).make if makes_upstream else None
-    jobs, delta = build_jobs(rows, scene), delta_job(scene)
-    return dg.Definitions(
-        assets=[
-            *(build_asset(row, scene, observer, make_upstream) for row in rows),
-            build_bundle_delta(scene),
-            build_cleanup(scene),
-        ],
-        jobs=[*jobs.values(), delta],
+    jobs, extras = build_jobs(rows, scene), [extra.build(scene) for extra in load_all("definitions")]
+    every_job = [*jobs.values(), *(job for extra in extras for job in extra.jobs or ())]
+    spine = dg.Definitions(
+        assets=[build_asset(row, scene, observer, make_upstream) for row in rows],
+        jobs=[*jobs.values()],
         schedules=[daily_schedule(scene, jobs, rows)],
-        sensors=[
-            landed_sensor(scene, jobs, rows),
-            delta_sensor(scene, delta),
-            failure_sensor(scene, {**jobs, JOB: delta}, rows),
-        ],
+        sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, every_job, rows)],
     )
+    return dg.Definitions.merge(spine, *extras)
 
 
 def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:

@@ -16,7 +16,6 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, plan_upstream
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.experiments.experiment import EXPERIMENTS
 from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_choice import CONFIG_FILE
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -88,5 +87,6 @@ def plan_demo(loaded: LoadedConfig, days: Sequence[str]) -> RunPlan:
     reports = {run.days[0] for run in plan.runs if TOTAL_HIT_RATE.name in run.names}
     if not reports or days[-1] in reports:
         return plan
-    report = PlannedRun((TOTAL_HIT_RATE.name, EXPERIMENTS.name), (days[-1],), is_windowed=True)
+    evaluated_after = [row.name for row in rows if TOTAL_HIT_RATE.name in row.deps and row.name in evaluated.names]
+    report = PlannedRun((TOTAL_HIT_RATE.name, *evaluated_after), (days[-1],), is_windowed=True)
     return replace(plan, runs=(*plan.runs, report))

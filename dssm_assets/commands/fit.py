@@ -25,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.extras.experiments.experiments import reopen_experiment
+    from dssm_assets.installed_extras import load_extra
     from dssm_assets.steps.dssm_model import fit_in_group
     from dssm_assets.steps.feature_config import towers_of
     from dssm_assets.steps.fit_process import process_group
@@ -42,7 +42,7 @@ def _fit(parsed: argparse.Namespace) -> int:
     scene = load_announced_scene(parsed, is_silent=not is_first)
     workspace = open_workspace(scene.loaded, lambda line: print(line, flush=True) if is_first else None)
     if parsed.experiment is not None:
-        workspace = reopen_experiment(workspace, parsed.experiment, ds)
+        workspace = load_extra("experiments", "experiments").reopen_experiment(workspace, parsed.experiment, ds)
     with process_group(towers_of(workspace, ds).training.device) as ranks:
         manifest = fit_in_group(workspace, ds, ranks, int(environment["LOCAL_RANK"]))
     if manifest is not None:

@@ -49,9 +49,9 @@ def _publish(parsed: argparse.Namespace) -> int:
 
     scene = load_scene(parsed.scene, choice)
     if parsed.delta:
-        from dssm_assets.extras.bundle_delta.definitions import refresh
+        from dssm_assets.installed_extras import load_extra
 
-        result = refresh(scene, print)
+        result = load_extra("bundle_delta", "definitions").refresh(scene, print)
         for name, count in result.counts.describe():
             print(f"  {name}: {count}")
         return 0

@@ -1,7 +1,7 @@
 """Turns a row of the asset table into a Dagster asset of a scene.
 
 Belongs here: the decorator call, partitions, backfill policy, checks, progress. Does not belong here: what an asset is
-(`defs/assets/*`), what it computes (`steps/*`), what an experiment changes about its run (`asset_run.py`).
+(`defs/assets/*`), what it computes (`steps/*`), what its run means (`asset_run.py`).
 """
 
 import datetime as dt
@@ -15,14 +15,12 @@ import dagster as dg
 
 from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
-from dssm_assets.defs.asset_run import AssetRun
-from dssm_assets.defs.asset_table import expiring_groups
-from dssm_assets.defs.lazy_steps import LazyStep, code_references
+from dssm_assets.defs.asset_run import open_run
+from dssm_assets.defs.lazy_steps import code_references
 from dssm_assets.defs.metadata import add_metadata, describe_bytes, to_metadata_value
-from dssm_assets.defs.run_settings import form_for
 from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
-from dssm_assets.extras.spark.spark_runs import run_submitted
+from dssm_assets.installed_extras import load_all, load_extra
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
@@ -88,7 +86,6 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
         ],
     )
     def materialize(context: dg.AssetExecutionContext):
-        from dssm_assets.extras.retention.cleaning import clean_if_due
         from dssm_assets.steps.workspace import release_memory
 
         days = list(context.partition_keys)
@@ -98,11 +95,12 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
             context.log.info(text)
             observer.on_log(f"{subject}: {text}")
 
-        run = AssetRun(context, scene, row)
+        run = open_run(context, scene, row)
         regular = scene.open_workspace(log)
         if tag_run(context.instance, context.run):
-            clean_if_due(regular, expiring_groups())
-            if make_upstream is not None and run.experiment is None:
+            for extra in load_all("run_start"):
+                extra.on_run_start(regular)
+            if make_upstream is not None and run.is_regular:
                 make_upstream(context, row, log)
         workspace = run.open_workspace(regular, days)
         done: list[StepResult] = []
@@ -110,11 +108,13 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
         start = first = time.perf_counter()
         is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
         results = (
-            _run_on_cluster(row, scene, context, days) if is_submitted else _with_seconds(run_step(row.step, workspace, days))
+            load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
+            if is_submitted
+            else _with_seconds(run_step(row.step, workspace, days))
         )
         try:
             for result, seconds in results:
-                metadata[result.manifest.ds] = run.metadata(result, seconds)
+                metadata[result.manifest.ds] = run.describe(result, seconds)
                 done.append(result)
                 observer.on_partition(row.name, result.manifest.ds)
                 first = time.perf_counter() if len(done) == 1 else first
@@ -153,7 +153,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "metadata": code_references(row.step, platform),
         "pool": pool,
         "freshness_policy": _freshness_policy(scene) if row.is_watched else None,
-        "config_schema": form_for(row.settings, scene) if row.settings is not None else None,
+        "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
     }
 
 
@@ -167,13 +167,6 @@ def _freshness_policy(scene: Scene) -> dg.FreshnessPolicy | None:
     if hours is None and scene.loaded.config.calendar.end is not None:
         return None
     return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=FRESHNESS_HOURS if hours is None else hours))
-
-
-def _run_on_cluster(
-    row: AssetRow, scene: Scene, context: dg.AssetExecutionContext, days: Sequence[str]
-) -> "Iterator[tuple[StepResult, float]]":
-    assert isinstance(row.step, LazyStep)  # the job finds the step by its name
-    return run_submitted(context, scene.loaded, scene.launch, row.step, days)
 
 
 _STEP_TRIES = 3

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dssm_assets.defs.run_settings import ExperimentSettings
-
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
 
@@ -38,9 +36,7 @@ class AssetRow:
         is_rolling: of a daily table, a day follows from its own previous day; other daily tables can be made in any order of days.
         pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name;
             `TRAINER` is named by the configuration.
-        settings: the form that the Launchpad shows. An asset that has one can be part of an experiment.
-        is_experiment_table: the table that compares experiments. It runs in an experiment's run too, but is never part of
-            the experiment.
+        never_expires: `storage.keep_days` does not count for it.
         is_on_request: an analysis that no job runs; materialize it by its name.
         day_deps: of a windowed asset, the daily tables among its dependencies that it reads for the day itself instead of its
             window.
@@ -65,8 +61,7 @@ class AssetRow:
     is_rolling: bool = False
     checks: tuple[CheckRow, ...] = ()
     pool: str | None = None
-    settings: type[ExperimentSettings] | None = None
-    is_experiment_table: bool = False
+    never_expires: bool = False
     is_on_request: bool = False
     day_deps: tuple[str, ...] = ()
     reads_span: bool = False

@@ -6,6 +6,7 @@ travels along the chain, and the graph stays readable. What a partition did read
 
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, serving, source, statistics, training, vectors
+from dssm_assets.installed_extras import load_all
 
 ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
     source.ROWS,
@@ -27,9 +28,9 @@ SAMPLE_GROUPS = frozenset({sample.GROUP, statistics.GROUP})
 
 def expiring_groups() -> dict[str, str]:
     """Returns asset -> group, of the assets whose old partitions `storage.keep_days` may remove."""
-    return {row.name: row.group for row in all_rows() if not row.is_log and not row.is_experiment_table}
+    return {row.name: row.group for row in all_rows() if not row.is_log and not row.never_expires}
 
 
 def all_rows() -> list[AssetRow]:
-    """Returns every asset, in pipeline order."""
-    return [row for rows in ASSET_TABLE for row in rows]
+    """Returns every asset, in pipeline order, those of extras last."""
+    return [row for rows in (*ASSET_TABLE, *(extra.ROWS for extra in load_all("rows"))) for row in rows]

@@ -17,10 +17,10 @@ _TIMEOUT_SECONDS = 10.0
 _MAX_ERROR_CHARS = 2000
 
 
-def failure_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow]) -> dg.SensorDefinition:
+def failure_sensor(scene: Scene, jobs: Sequence[Any], rows: Sequence[AssetRow]) -> dg.SensorDefinition:
     """Returns the sensor; it is on by default if a schedule, a sensor or a webhook is configured."""
     is_on = scene.loaded.config.platform.trigger is not Trigger.MANUAL or _webhook_address(scene) is not None
-    own_jobs = {job.name for job in jobs.values()}
+    own_jobs = {job.name for job in jobs}
     own_assets = {scene.key(row.name) for row in rows}
 
     @dg.run_failure_sensor(

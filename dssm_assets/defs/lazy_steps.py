@@ -25,19 +25,23 @@ _REPOSITORY = _PACKAGE.parent
 
 @dataclass(frozen=True)
 class LazyStep:
-    """A step's name, callable like the function itself."""
+    """A step's name, callable like the function itself.
+
+    Attributes:
+        module: below `dssm_assets`, such as `steps.evaluation`.
+    """
 
     module: str
     name: str
 
     def __call__(self, workspace: "Workspace", days: Sequence[str]) -> "Iterator[StepResult]":
         """Imports the step's module and runs the step."""
-        return getattr(importlib.import_module(f"dssm_assets.steps.{self.module}"), self.name)(workspace, days)
+        return getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.name)(workspace, days)
 
     @property
     def file(self) -> Path:
         """Returns the file that defines the step."""
-        return _PACKAGE / "steps" / f"{self.module}.py"
+        return _PACKAGE / f"{self.module.replace('.', '/')}.py"
 
     @property
     def line(self) -> int | None:
@@ -60,7 +64,7 @@ class StepModule:
 
 def steps_of(module: str) -> StepModule:
     """Returns the steps of `dssm_assets/steps/<module>.py`."""
-    return StepModule(module)
+    return StepModule(f"steps.{module}")
 
 
 @lru_cache(maxsize=64)
@@ -72,7 +76,7 @@ def code_references(step: Callable[..., Any], platform: Platform) -> dict[str, A
     """Returns the metadata entry that the UI shows as "code", or nothing for a step outside the package."""
     if not isinstance(step, LazyStep) or step.line is None:
         return {}
-    label = f"steps/{step.module}.py, {step.name}"
+    label = f"{step.module.replace('.', '/')}.py, {step.name}"
     reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
     if platform.git_url is not None:
         reference = dg.UrlCodeReference(url=_url(step, platform), label=label)

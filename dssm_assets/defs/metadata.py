@@ -15,7 +15,6 @@ from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.scene import Scene
 
 if TYPE_CHECKING:
-    from dssm_assets.extras.experiments.experiment import Experiment
     from dssm_assets.steps.workspace import StepResult, Workspace
     from dssm_assets.storage.manifest import Manifest
 
@@ -51,22 +50,6 @@ def structure_metadata(manifest: "Manifest", lineage: "ColumnLineage") -> dict[s
     if (origins := lineage.trace(manifest)) is not None:
         metadata["dagster/column_lineage"] = origins
     return metadata
-
-
-def experiment_metadata(metadata: Mapping[str, Any], experiment: "Experiment", regular_digest: str) -> dict[str, Any]:
-    """Returns the metadata of an experiment's partition: its name and settings first, its figures in one JSON entry.
-
-    The UI plots every numeric entry over the partitions and shows the latest: as numbers, the figures of an experiment would
-    look like those of the regular partition.
-    """
-    figures = {key: value for key, value in metadata.items() if isinstance(value, (int, float))}
-    first: dict[str, Any] = {
-        "experiment": experiment.name,
-        "changed": experiment.summary or "nothing",
-        "regular_partition": f"unchanged: it has digest {regular_digest[:12]}; the experiment's partition is at dagster/uri",
-    }
-    rest = {key: value for key, value in metadata.items() if key not in figures}
-    return first | rest | {"experiment_figures": dg.MetadataValue.json(figures)}
 
 
 def add_metadata(context: dg.AssetExecutionContext, key: dg.AssetKey, by_day: Mapping[str, Mapping[str, Any]]) -> None:

@@ -8,19 +8,20 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from dssm_assets.core.config.pipeline import Calendar
-from dssm_assets.extras.spark.spark_runs import Launch, spark_submit
 from dssm_assets.storage.config_file import LoadedConfig
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
 
 
+Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+"""Runs a job on a cluster with these Pipes extras; returns its custom messages once it is done."""
 SCENE_TAG = "dssm/scene"
 MADE_FOR_TAG = "dssm/made_for"
 """Tag of a run that was made because another one needs it; its value begins the id of that one."""
@@ -71,13 +72,13 @@ class Scene:
 
     Attributes:
         prefix: what its names start with; "" for the only scene.
-        launch: runs the jobs of its assets if `engine: spark`.
+        launch: runs the jobs of its assets if `engine: spark`; None for spark-submit.
         source_assets: source table -> the asset of another project that makes it, which it depends on.
     """
 
     loaded: LoadedConfig
     prefix: str = ""
-    launch: Launch = spark_submit
+    launch: Launch | None = None
     source_assets: Mapping[str, dg.AssetKey] = field(default_factory=dict)
 
     @cached_property

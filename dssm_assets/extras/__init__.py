@@ -1,1 +1,1 @@
-"""What few need: a folder for each extra, with all of its layers, found by `registry.py`. A folder that is deleted takes its feature along."""
+"""What few need: each extra is a folder with all of its layers; `installed_extras.py` finds it. Deleting the folder removes the extra."""

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 import torch
-from dssm_assets.bench import generated, parts
 
 from dssm_assets.core.config.evaluation import IndexKind
 from dssm_assets.core.errors import InputError
+from dssm_assets_tests.benchmarks.machine import generated, parts
 from dssm_assets_tests.benchmarks.machine.generated import BenchSizes
 from dssm_assets_tests.benchmarks.machine.machine_bench import (
     STAGES,

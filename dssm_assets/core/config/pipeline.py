@@ -504,20 +504,6 @@ def _section_of(annotation: Any) -> tuple[Any, bool]:
     return (inner[-1], get_origin(annotation) in (list, dict)) if inner else (annotation, False)
 
 
-KEYS: Final = {
-    "epochs": "training.epochs",
-    "learning_rate": "training.learning_rate",
-    "temperature": "model.temperature",
-    "num_sample": "model.num_sample",
-    "output_dim": "model.output_dim",
-    "embedding_dropout": "model.embedding_dropout",
-    "prior": "model.prior",
-    "validation_days": "training.validation_days",
-    "k": "evaluation.k",
-}
-"""Field of a run's settings in the Launchpad -> configuration key that it overrides."""
-
-
 def json_value_of(config: PipelineConfig, key: str) -> Any:
     """Returns the value of a key `section.name` as JSON has it."""
     section, _, name = key.partition(".")

@@ -1,12 +1,10 @@
-"""Group evaluation: ground truth, exact search, hit rates with intervals and baselines, experiments."""
+"""Group evaluation: ground truth, exact search, hit rates with intervals and baselines."""
 
 from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
-from dssm_assets.defs.run_settings import EvaluationSettings
 
 evaluation = steps_of("evaluation")
 channel_weights = steps_of("channel_weights")
-experiments = steps_of("experiments")
 
 GROUP = "evaluation"
 _KINDS = frozenset({"faiss", "parquet"})
@@ -46,7 +44,6 @@ ROWS = (
         deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
         is_windowed=True,
-        settings=EvaluationSettings,
         kinds=_KINDS,
         description="Hits of every user (or of evaluation.max_users of them) at every k, for the model and each baseline, by scope "
         "and population.",
@@ -59,7 +56,6 @@ ROWS = (
         deps=("ground_truth", "item_vectors", "user_vectors"),
         component="18",
         is_windowed=True,
-        settings=EvaluationSettings,
         kinds=_KINDS,
         code_version="2",
         description="Per user: recalled items, hits and misses, hit rate, configured segments. "
@@ -73,7 +69,6 @@ ROWS = (
         deps=("hit_counts", "hit_rate_detail"),
         component="18",
         is_windowed=True,
-        settings=EvaluationSettings,
         is_watched=True,
         checks=(
             CheckRow(
@@ -92,18 +87,5 @@ ROWS = (
         "baseline and the gate's sentence; then the report (segments, properties of the lists, trend) and its charts.",
         reading="One row per scorer, scope, population and k. Compare the model with popularity, then with own history, then "
         "on unseen items, which are what recall is for. The report gives the gain over each baseline on the same users.",
-    ),
-    AssetRow(
-        name="experiments",
-        group=GROUP,
-        step=experiments.experiments,
-        deps=("total_hit_rate",),
-        is_windowed=True,
-        is_experiment_table=True,
-        description="The day's experiments next to the regular run (row `regular`): changed settings, warm hit_rate@k with its "
-        "interval, gain. To run one, materialize dssm_model and its downstream assets up to here with an `experiment` name and "
-        "other settings in the Launchpad. The regular partitions do not change.",
-        reading="One row per experiment, scope and k. A gain within the interval is no gain. Confirm a good one on other "
-        "days before you write it into the configuration.",
     ),
 )

@@ -2,7 +2,6 @@
 
 from dssm_assets.defs.asset_row import TRAINER, AssetRow
 from dssm_assets.defs.lazy_steps import steps_of
-from dssm_assets.defs.run_settings import TrainingSettings
 
 training = steps_of("training")
 dssm_model = steps_of("dssm_model")
@@ -45,7 +44,6 @@ ROWS = (
         is_windowed=True,
         kinds=frozenset({"pytorch"}),
         pool=TRAINER,
-        settings=TrainingSettings,
         description="The user and the item tower, trained with in-batch and sampled negatives in one softmax, logQ correction "
         "and collision mask. Holds weights, manifest and loss curve.",
         reading="Look at the loss curve first. To try other epochs, learning rates, temperatures and negatives, enter them in the "

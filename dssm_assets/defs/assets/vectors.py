@@ -2,7 +2,6 @@
 
 from dssm_assets.defs.asset_row import AssetRow, CheckRow
 from dssm_assets.defs.lazy_steps import steps_of
-from dssm_assets.defs.run_settings import ExperimentSettings
 
 vectors = steps_of("vectors")
 
@@ -22,7 +21,6 @@ ROWS = (
         deps=("dssm_model",),
         component="13",
         is_windowed=True,
-        settings=ExperimentSettings,
         kinds=_KINDS,
         checks=(
             CheckRow(
@@ -43,7 +41,6 @@ ROWS = (
         deps=("dssm_model",),
         component="14",
         is_windowed=True,
-        settings=ExperimentSettings,
         kinds=_KINDS,
         checks=(
             CheckRow(

@@ -10,7 +10,7 @@ import dagster as dg
 
 from dssm_assets.core.errors import InputError, PartitionReplacedError
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
-from dssm_assets.defs.lazy_steps import code_references, steps_of
+from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene, today_in
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ JOB = "publish_delta"
 DEFAULT_MINUTES = 10
 _TRIES = 3
 _WHOLE = "serving_bundle"
+
+
+def build(scene: Scene) -> dg.Definitions:
+    """Returns the asset `bundle_delta`, its job and its sensor."""
+    job = delta_job(scene)
+    return dg.Definitions(assets=[build_bundle_delta(scene)], jobs=[job], sensors=[delta_sensor(scene, job)])
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
@@ -48,7 +54,7 @@ def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
     """Returns the asset of a scene; it has no partitions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        metadata = code_references(steps_of("bundle_delta").publish_delta, scene.loaded.config.platform)
+        metadata = code_references(LazyStep("extras.bundle_delta.delta", "publish_delta"), scene.loaded.config.platform)
 
     @dg.asset(
         key=scene.key(NAME),

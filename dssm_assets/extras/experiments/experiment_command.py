@@ -68,8 +68,9 @@ def _run(parsed: argparse.Namespace) -> int:
     choice = announce_config(parsed)
     from rich.console import Console
 
-    from dssm_assets import experiment_runs, terminal
+    from dssm_assets import terminal
     from dssm_assets.definitions import load_scene
+    from dssm_assets.extras.experiments import experiment_runs
     from dssm_assets.extras.experiments.experiments import read_comparison
     from dssm_assets.steps.workspace import days_between, open_workspace
 

@@ -4,6 +4,7 @@ Belongs here: which assets run, adopting settings. Does not belong here: what an
 partitions (`extras/experiments/experiments.py`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
-from dssm_assets.defs.run_settings import EvaluationSettings, ExperimentSettings
 from dssm_assets.defs.runs import open_instance, run_day
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.extras.experiments.experiment import REGULAR, Experiment
+from dssm_assets.extras.experiments.experiment import EXPERIMENTS, REGULAR, Experiment
 from dssm_assets.extras.experiments.experiments import check_experiment, experiment_days, is_fitted, read_settings
+from dssm_assets.extras.experiments.forms import FORM_KEYS
+from dssm_assets.extras.experiments.runs import NAME_PATTERN
 from dssm_assets.extras.experiments.settings import expand_settings, needs_fit, reached_assets
 from dssm_assets.extras.experiments.yaml_edit import edit_yaml
 from dssm_assets.steps.workspace import Workspace
@@ -31,7 +33,6 @@ from dssm_assets.storage.local_files import write_atomic
 
 ADOPT = "adopt"
 """`experiment adopt NAME` adopts, so no experiment has this name."""
-_NAME_PATTERN = ExperimentSettings.model_fields["experiment"].metadata[0].pattern
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,11 @@ def _was_changed(workspace: Workspace, name: str, found: Experiment, ds: str) ->
 
 
 def _is_run(row: AssetRow, has_fit: bool) -> bool:
-    return row.is_experiment_table or row.settings is EvaluationSettings or (row.settings is not None and has_fit)
+    return row.name == EXPERIMENTS.name or "evaluation.k" in FORM_KEYS.get(row.name, ()) or (row.name in FORM_KEYS and has_fit)
 
 
 def _name_faults(name: str) -> list[Fault]:
-    import re
-
-    if name in (REGULAR, ADOPT) or not re.match(_NAME_PATTERN, name):
+    if name in (REGULAR, ADOPT) or not re.fullmatch(NAME_PATTERN, name):
         expected = f"small letters, digits and _, beginning with a letter, and neither {REGULAR} nor {ADOPT}"
         return [Fault("experiment", expected, repr(name), "choose another name")]
     return []

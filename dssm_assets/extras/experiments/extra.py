@@ -1,10 +1,5 @@
 """What the extra `experiments` adds."""
 
-from dssm_assets.extras.registry import Extra
+from dssm_assets.installed_extras import Extra
 
-EXTRA = Extra(
-    commands=(
-        "dssm_assets.extras.experiments.experiment_command",
-        "dssm_assets.extras.experiments.tune_command",
-    )
-)
+EXTRA = Extra(commands=("experiment_command", "tune_command"), rows="rows", forms="forms", runs="runs")

@@ -1,5 +1,5 @@
 """What the extra `external_vectors` adds."""
 
-from dssm_assets.extras.registry import Extra
+from dssm_assets.installed_extras import Extra
 
-EXTRA = Extra(commands=("dssm_assets.extras.external_vectors.command",))
+EXTRA = Extra(commands=("command",))

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.extras.retention.leftovers import (
     Kind,
     Leftover,
@@ -58,8 +59,8 @@ def clean(
     yield from clean_bundles(open_bundles(loaded), before, removes=removes)
 
 
-def clean_if_due(workspace: Workspace, groups: Mapping[str, str]) -> None:
-    """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs what was removed. Never raises: a run goes on without."""
+def on_run_start(workspace: Workspace) -> None:
+    """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs them. Never raises: a run goes on without."""
     store = workspace.tables.partitions
     path = layout.cleaned_path(store.root)
     try:
@@ -67,7 +68,7 @@ def clean_if_due(workspace: Workspace, groups: Mapping[str, str]) -> None:
             return
         store.fs.makedirs(store.root, exist_ok=True)
         store.fs.pipe_file(path, b"")
-        removed = list(clean(workspace, groups))
+        removed = list(clean(workspace, expiring_groups()))
     except Exception as error:
         workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
         return

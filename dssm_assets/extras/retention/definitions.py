@@ -6,17 +6,22 @@ from collections import Counter
 import dagster as dg
 
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP, expiring_groups
-from dssm_assets.defs.lazy_steps import code_references, steps_of
+from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene
 
 NAME = "cleanup"
+
+
+def build(scene: Scene) -> dg.Definitions:
+    """Returns the asset `cleanup`."""
+    return dg.Definitions(assets=[build_cleanup(scene)])
 
 
 def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
     """Returns the asset of a scene; it has no partitions and depends on nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        metadata = code_references(steps_of("cleaning").clean, scene.loaded.config.platform)
+        metadata = code_references(LazyStep("extras.retention.cleaning", "clean"), scene.loaded.config.platform)
 
     @dg.asset(
         key=scene.key(NAME),

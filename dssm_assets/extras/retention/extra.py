@@ -1,5 +1,5 @@
 """What the extra `retention` adds."""
 
-from dssm_assets.extras.registry import Extra
+from dssm_assets.installed_extras import Extra
 
-EXTRA = Extra(commands=("dssm_assets.extras.retention.command",))
+EXTRA = Extra(commands=("command",), definitions="definitions", run_start="cleaning")

@@ -1,5 +1,5 @@
 """What the extra `sampler_tables` adds."""
 
-from dssm_assets.extras.registry import Extra
+from dssm_assets.installed_extras import Extra
 
-EXTRA = Extra(commands=("dssm_assets.extras.sampler_tables.command",))
+EXTRA = Extra(commands=("command",))

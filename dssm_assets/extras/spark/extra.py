@@ -1,5 +1,5 @@
 """What the extra `spark` adds."""
 
-from dssm_assets.extras.registry import Extra
+from dssm_assets.installed_extras import Extra
 
 EXTRA = Extra()

@@ -18,7 +18,7 @@ FAULT: Final = "fault"
 
 @dataclass(frozen=True)
 class SparkJob:
-    """The step `step` of `dssm_assets/steps/<module>.py`, over some days, in a scene."""
+    """The step `step` of the module `dssm_assets.<module>`, over some days, in a scene."""
 
     module: str
     step: str
@@ -34,7 +34,7 @@ class SparkJob:
 
     def run(self, workspace: Workspace) -> Iterator[StepResult]:
         """Runs the step in a workspace."""
-        module = importlib.import_module(f"dssm_assets.steps.{self.module}")
+        module = importlib.import_module(f"dssm_assets.{self.module}")
         step: Callable[[Workspace, Sequence[str]], Iterator[StepResult]] = getattr(module, self.step)
         return step(workspace, self.days)
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,15 @@ import dagster as dg
 
 from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.errors import ConfigError, Fault, SubmittedJobError
+from dssm_assets.defs.asset_row import Step
 from dssm_assets.defs.lazy_steps import LazyStep
+from dssm_assets.defs.scene import Scene
 from dssm_assets.storage.config_file import LoadedConfig
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult
 
-Launch = Callable[[dg.AssetExecutionContext, LoadedConfig, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-"""Runs `extras/spark/spark_job.py` with these Pipes extras; returns its custom messages once it is done."""
-SCRIPT = Path(__file__).parent.parent / "deployment" / "spark_job.py"
+SCRIPT = Path(__file__).with_name("spark_job.py")
 _QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
 """Spark prints thousands of lines to the run's stderr otherwise; a scene's spark.conf can ask for them."""
 _END_SECONDS = 20.0
@@ -49,8 +49,8 @@ class _MessageLog(dg.PipesTempFileMessageReader):
             self.messages = handler.get_custom_messages()
 
 
-def run_submitted(
-    context: dg.AssetExecutionContext, loaded: LoadedConfig, launch: Launch, step: LazyStep, days: Sequence[str]
+def run_step(
+    context: dg.AssetExecutionContext, scene: Scene, step: Step, days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
     """Runs a step over days as one job; yields each day's result and its seconds.
 
@@ -59,7 +59,9 @@ def run_submitted(
     """
     from dssm_assets.extras.spark.spark_messages import SparkJob, result_from_message
 
-    messages = launch(context, loaded, SparkJob(step.module, step.name, tuple(days), loaded).to_message())
+    assert isinstance(step, LazyStep)  # the job finds the step by its name
+    launch = scene.launch or spark_submit
+    messages = launch(context, scene.loaded, SparkJob(step.module, step.name, tuple(days), scene.loaded).to_message())
     yield from map(result_from_message, messages)
 
 

@@ -1,10 +1,5 @@
 """What the extra `starter` adds."""
 
-from dssm_assets.extras.registry import Extra
+from dssm_assets.installed_extras import Extra
 
-EXTRA = Extra(
-    commands=(
-        "dssm_assets.extras.starter.init_command",
-        "dssm_assets.extras.starter.validate_command",
-    )
-)
+EXTRA = Extra(commands=("init_command", "validate_command"))

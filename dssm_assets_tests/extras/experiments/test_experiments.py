@@ -6,14 +6,16 @@ import dagster as dg
 import pytest
 import yaml
 
-from dssm_assets.core.config.pipeline import KEYS, parse_config, value_of
+from dssm_assets.core.config.pipeline import parse_config, value_of
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
-from dssm_assets.defs.run_settings import EvaluationSettings, TrainingSettings, form_for, requested_experiment
+from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.experiments.experiment import Experiment
 from dssm_assets.extras.experiments.experiments import open_experiment
+from dssm_assets.extras.experiments.forms import FORM_KEYS, settings_form
+from dssm_assets.extras.experiments.runs import requested_experiment
 from dssm_assets.extras.experiments.settings import apply_changes
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -100,11 +102,11 @@ def test_setting_equal_to_the_configuration_is_a_regular_run(world, tmp_path):
 @pytest.mark.parametrize(
     ("form", "where"),
     [
-        ({"epochs": 0}, "dssm_model.epochs"),
-        ({"learning_rate": 10.5}, "dssm_model.learning_rate"),
-        ({"temperature": 0.0}, "dssm_model.temperature"),
-        ({"num_sample": -1}, "dssm_model.num_sample"),
-        ({"experiment": "Not a name"}, "dssm_model.experiment"),
+        ({"epochs": 0}, "key training.epochs"),
+        ({"learning_rate": 10.5}, "key training.learning_rate"),
+        ({"temperature": 0.0}, "key model.temperature"),
+        ({"num_sample": -1}, "key model.num_sample"),
+        ({"experiment": "Not a name"}, "experiment"),
         ({"experiment": "regular"}, "experiment"),
     ],
 )
@@ -250,7 +252,8 @@ def test_checks_of_an_experiment_only_warn_and_name_it(experiment):
 
 def test_form_is_pre_filled_and_asks_for_nothing_until_changed(world):
     scene = Scene(world.loaded)
-    training, k = form_for(TrainingSettings, scene), form_for(EvaluationSettings, scene)
+    rows = {row.name: row for row in all_rows()}
+    training, k = (settings_form(rows[name], scene) for name in ("dssm_model", "total_hit_rate"))
     filled = {name: field.default_value for name, field in training.config_type.fields.items()}
     numbers = {"epochs": 10, "learning_rate": 0.001, "temperature": 0.1, "num_sample": 16, "output_dim": 8}
     others = {"embedding_dropout": 0.0, "prior": False, "validation_days": 0}
@@ -269,10 +272,18 @@ def test_form_is_pre_filled_and_asks_for_nothing_until_changed(world):
 
 def test_every_setting_changes_its_key_of_the_configuration():
     config = parse_config(worlds.CONFIG)
-    values = {"epochs": 3, "learning_rate": 0.5, "temperature": 0.7, "num_sample": 5, "k": [7]}
-    values |= {"output_dim": 4, "embedding_dropout": 0.5, "prior": True, "validation_days": 2}
-    assert set(values) == set(KEYS)
-    for setting, value in values.items():
-        needed = {"training.validation_days": 1} if setting == "prior" else {}
-        changed = apply_changes(config, {**needed, KEYS[setting]: value})
-        assert value_of(changed, KEYS[setting]) == value != value_of(config, KEYS[setting])
+    values = {"training.epochs": 3, "training.learning_rate": 0.5, "model.temperature": 0.7, "model.num_sample": 5}
+    values |= {"model.output_dim": 4, "model.embedding_dropout": 0.5, "model.prior": True, "training.validation_days": 2}
+    values["evaluation.k"] = [7]
+    assert set(values) == {key for keys in FORM_KEYS.values() for key in keys}
+    for key, value in values.items():
+        needed = {"training.validation_days": 1} if key == "model.prior" else {}
+        changed = apply_changes(config, {**needed, key: value})
+        assert value_of(changed, key) == value != value_of(config, key)
+
+
+def test_forms_have_a_description_of_each_field(world):
+    forms = {row.name: settings_form(row, Scene(world.loaded)) for row in all_rows()}
+    assert {name for name, form in forms.items() if form is not None} == set(FORM_KEYS)
+    fields = [field for form in forms.values() if form is not None for field in form.config_type.fields.values()]
+    assert all(field.description for field in fields)

@@ -1,0 +1,141 @@
+"""Runs of experiments in Dagster: a run works in the partitions of the experiment that its settings name."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import dagster as dg
+
+from dssm_assets.core.config.pipeline import json_value_of, value_of
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.defs.asset_row import AssetRow
+from dssm_assets.defs.asset_run import AssetRun
+from dssm_assets.defs.scene import Scene
+from dssm_assets.extras.experiments.experiment import EXPERIMENTS, REGULAR, Experiment, refuse_unnamed
+from dssm_assets.extras.experiments.experiments import open_experiment
+from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME
+from dssm_assets.extras.experiments.settings import expand_settings
+from dssm_assets.steps.workspace import StepResult, Workspace
+
+EXPERIMENT_TAG: Final = "dssm/experiment"
+CHANGED_TAG: Final = "dssm/changed"
+NAME_PATTERN: Final = r"[a-z][a-z0-9_]{0,62}"
+
+
+def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> AssetRun | None:
+    """Returns the run of an asset if the run's settings name an experiment.
+
+    Raises:
+        ConfigError: the settings are wrong, or the asset cannot be part of an experiment.
+    """
+    experiment = requested_experiment(context.run.run_config, scene)
+    if experiment is None:
+        return None
+    if row.name == EXPERIMENTS.name:
+        return ComparisonRun(context, scene, row)
+    if row.name not in FORM_KEYS:
+        expected = f"a run of {', '.join(FORM_KEYS)} and {EXPERIMENTS.name} alone"
+        raise ConfigError(Fault(f"experiment {experiment.name}", expected, row.name, "remove it from the run"))
+    return ExperimentRun(context, scene, row, experiment)
+
+
+def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> Experiment | None:
+    """Returns the experiment that a run asks for, with the settings of all its forms; None for a regular run.
+
+    Raises:
+        ConfigError: a run has two names or two values of one setting, or a setting differs from the configuration and no name is given.
+    """
+    changes = _changed_settings(run_config, scene)
+    name = changes.pop(NAME, None)
+    if name is None:
+        config = scene.loaded.config
+        refuse_unnamed(config, changes, scene.loaded.path.name if scene.loaded.path else "the configuration file")
+        return None
+    if name == REGULAR or not re.fullmatch(NAME_PATTERN, name):
+        expected = f"small letters, digits and _, beginning with a letter, and not {REGULAR}"
+        raise ConfigError(Fault("run settings, experiment", expected, repr(name), "choose another name"))
+    return Experiment(name, changes)
+
+
+def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    """Returns key -> value of the settings that differ from the configuration, over all forms of a run, and the name.
+
+    Forms are pre-filled, and several forms may show the same setting: a configured value next to a changed one is no conflict.
+    """
+    config, keys = scene.loaded.config, {key.split(".")[1]: key for keys in FORM_KEYS.values() for key in keys}
+    changed: dict[str, Any] = {}
+    faults = []
+    for op, entry in sorted(run_config.get("ops", {}).items()):
+        if op != scene.op(op.rpartition("__")[2]):
+            continue
+        entered = {name: value for name, value in (entry.get("config") or {}).items() if value not in (None, "", {})}
+        try:
+            values = expand_settings(config, entered.pop(CHANGES, {}))
+        except ConfigError as error:
+            faults += error.faults
+            continue
+        values |= {keys.get(name, name): value for name, value in entered.items()}
+        for key, value in values.items():
+            if key != NAME and value in (value_of(config, key), json_value_of(config, key)):
+                continue
+            if changed.setdefault(key, value) != value:
+                expected = f"{changed[key]}, as elsewhere in the run"
+                faults.append(Fault(f"run settings, {op}, {key}", expected, f"{value}", "enter one value"))
+    ConfigError.raise_if(faults)
+    return changed
+
+
+class ComparisonRun(AssetRun):
+    """The run of the table `experiments`, which is regular, beside an experiment: it makes nothing first."""
+
+    is_regular = False
+
+
+class ExperimentRun(AssetRun):
+    """The run of an asset in the partitions of an experiment. Nothing is published from it."""
+
+    is_regular = False
+
+    def __init__(self, context: dg.AssetExecutionContext, scene: Scene, row: AssetRow, experiment: Experiment) -> None:
+        super().__init__(context, scene, row)
+        self._experiment = experiment
+
+    def open_workspace(self, regular: Workspace, days: Sequence[str]) -> Workspace:
+        """Returns the workspace of the experiment; tags the run.
+
+        Raises:
+            ConfigError: an experiment over several days, a value out of bounds, or no regular partition to compare with.
+        """
+        where = f"experiment {self._experiment.name}"
+        if len(days) != 1:
+            raise ConfigError(Fault(where, "one day per run", f"{len(days)} days", "start one run per day"))
+        workspace, self._experiment = open_experiment(regular, self._experiment, self.row.name, days[0])
+        # The data version of the regular partition, so that an experiment makes no downstream asset stale.
+        self._regular_digest = regular.need(self.row.name, days[0]).digest
+        self.data_version = dg.DataVersion(self._regular_digest)
+        tags = {EXPERIMENT_TAG: self._experiment.name, CHANGED_TAG: self._experiment.summary or "nothing"}
+        self.context.instance.add_run_tags(self.context.run.run_id, tags)
+        self.context.log.info(f"{where}: {tags[CHANGED_TAG]}")
+        return super().open_workspace(workspace, days)
+
+    def describe(self, result: StepResult, seconds: float) -> dict[str, Any]:
+        """Returns the metadata of a partition: name and settings of the experiment first, its figures in one JSON entry.
+
+        The UI plots every numeric entry over the partitions and shows the latest: as numbers, the figures of an experiment would
+        look like those of the regular partition.
+        """
+        metadata = super().describe(result, seconds)
+        figures = {key: value for key, value in metadata.items() if isinstance(value, (int, float))}
+        digest = self._regular_digest[:12]
+        first = {
+            "experiment": self._experiment.name,
+            "changed": self._experiment.summary or "nothing",
+            "regular_partition": f"unchanged: it has digest {digest}; the experiment's partition is at dagster/uri",
+        }
+        rest = {key: value for key, value in metadata.items() if key not in figures}
+        return first | rest | {"experiment_figures": dg.MetadataValue.json(figures)}
+
+    def label_check(self, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
+        """Returns a check's result that names the experiment and never blocks."""
+        description = f"experiment {self._experiment.name}: {result.description}"
+        return result._replace(severity=dg.AssetCheckSeverity.WARN, description=description)

@@ -1,0 +1,72 @@
+"""The extras of this installation: what each folder of `dssm_assets/extras` adds, as its module `extra.py` says.
+
+The spine knows extras from here alone, so deleting a folder takes its feature away and nothing else. An extra may import the spine, but no
+other extra; import contracts prove both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from dssm_assets import extras
+from dssm_assets.core.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What an extra adds: names of modules in its folder, imported when they are needed.
+
+    Attributes:
+        commands: each has `add_command(commands)`, which adds a command to `dssm-assets`.
+        rows: has `ROWS`, further rows of the asset table.
+        definitions: has `build(scene)`, which returns assets, jobs and sensors beside the asset table.
+        forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
+        runs: has `open_run(context, scene, row)`, the run of an asset whose settings ask for another than the regular one.
+        run_start: has `on_run_start(workspace)`, called once in each run.
+    """
+
+    commands: tuple[str, ...] = ()
+    rows: str = ""
+    definitions: str = ""
+    forms: str = ""
+    runs: str = ""
+    run_start: str = ""
+
+
+@cache
+def find_extras() -> dict[str, Extra]:
+    """Returns name -> extra, by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(extras.__path__) if module.ispkg)
+    return {name: importlib.import_module(f"{extras.__name__}.{name}.extra").EXTRA for name in names}
+
+
+def load_commands() -> list[ModuleType]:
+    """Returns the modules of all extras' commands."""
+    return [_load(name, module) for name, extra in find_extras().items() for module in extra.commands]
+
+
+def load_all(kind: str) -> list[ModuleType]:
+    """Returns the modules of one kind, an attribute of `Extra`, of the extras that have one."""
+    modules = ((name, getattr(extra, kind)) for name, extra in find_extras().items())
+    return [_load(name, module) for name, module in modules if module]
+
+
+def load_extra(name: str, module: str) -> Any:
+    """Returns a module of an extra that a user has asked for.
+
+    Raises:
+        ConfigError: the installation does not have the extra.
+    """
+    if name not in find_extras():
+        remedy = "install dssm-assets with it, or do not use what it adds"
+        raise ConfigError(Fault("dssm_assets/extras", f"the extra {name}", f"only {', '.join(find_extras())}", remedy))
+    return _load(name, module)
+
+
+def _load(extra: str, module: str) -> ModuleType:
+    return importlib.import_module(f"{extras.__name__}.{extra}.{module}")
