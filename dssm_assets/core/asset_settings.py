@@ -24,6 +24,16 @@ START: Final = "calendar.start"
 
 _EVENT_SETTINGS: Final = ("tables.behavior", "events", "calendar.timezone")
 _FIT: Final = ("model", "training", "statistics", FG, "seed")
+_SAMPLES: Final = (
+    "model.event_weights",
+    "model.history",
+    "model.min_history",
+    "model.num_hard_sample",
+    "model.recency_half_life_days",
+    "model.sampler",
+    "model.user_positive_mask",
+    "training.validation_days",
+)
 _SCORES: Final = ("evaluation", "model", "channels", "window", "calendar.timezone", "seed")
 
 READS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -53,7 +63,7 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
     "step_config": ("training", "window"),
     "training_config": (*_FIT, "negative_items", "window"),
     "negative_items": ("negative_items", "window", "events"),
-    "train_samples": (START, "model", "training", "statistics", "negative_items", "window", "events", FG, "seed"),
+    "train_samples": (START, *_SAMPLES, "statistics", "negative_items", "window", "events", FG, "seed"),
     "dssm_model": (START, *_FIT, "evaluation.k"),
     "item_vectors": (FG, "evaluation.num_processes"),
     "user_vectors": (START, FG, "evaluation.num_processes", "window"),

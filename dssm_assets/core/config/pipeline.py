@@ -20,7 +20,7 @@ from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model, Sampler
-from dssm_assets.core.config.section import RENAMED_KEYS, UNREGISTERED, Section, check_distinct
+from dssm_assets.core.config.section import UNREGISTERED, Section, check_distinct
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.baselines.registry import extra_baselines
@@ -467,9 +467,6 @@ def _fault(where: str, item: Any) -> Fault:
     place = ".".join(str(part) for part in item["loc"]) or "(root)"
     location = f"{where}, key {place}"
     if item["type"] == "extra_forbidden":
-        new_name = RENAMED_KEYS.get(".".join(part for part in item["loc"] if isinstance(part, str)))
-        if new_name is not None:
-            return Fault(location, new_name, f"its old name {item['loc'][-1]!r}", f"rename the key to {new_name}")
         known = ", ".join(_known_keys(item["loc"][:-1])) or "no keys"
         return Fault(location, f"one of: {known}", f"unknown key {item['loc'][-1]!r}", "remove it or correct its spelling")
     if item["type"] == "missing":

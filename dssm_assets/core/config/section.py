@@ -42,17 +42,3 @@ def check_registered(what: str, given: str, registry: Iterable[str]) -> str:
     if given not in names:
         raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
     return given
-
-
-RENAMED_KEYS: Final = {
-    "model.held_embedding": "model.frozen_embedding",
-    "model.held_in_loss": "model.frozen_in_loss",
-    "model.poolings.repeats_root": "model.poolings.sqrt_repeats",
-    "training.group_visits": "training.group_sessions",
-    "training.history_start": "training.svd_init",
-    "training.history_start.takers_power": "training.svd_init.popularity_exponent",
-    "training.logits_rows": "training.logits_chunk_rows",
-    "training.svd_init.takers_power": "training.svd_init.popularity_exponent",
-    "serving.flat_up_to": "serving.flat_max_items",
-}
-"""Old key -> new key; positions in lists are left out. An old key is refused with its new name."""

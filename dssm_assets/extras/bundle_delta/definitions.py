@@ -70,7 +70,7 @@ def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
         owners=scene.loaded.config.platform.owners,
         pool=scene.name("publisher"),
     )
-    def bundle_delta(context: dg.AssetExecutionContext):
+    def bundle_delta(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         result = refresh(scene, context.log.info)
         published = result.published
         return dg.MaterializeResult(

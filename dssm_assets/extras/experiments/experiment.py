@@ -1,8 +1,8 @@
 """Experiments: runs with other settings than the configuration's, whose results are kept apart from the regular ones.
 
 Belongs here: an experiment as a name with changes, the table that compares experiments. Does not belong here: which keys can be
-changed (`experiment_settings.py`), where an experiment's partitions are stored (`storage/overlay.py`), the forms that settings
-come from (`defs/run_settings.py`).
+changed (`settings.py`), where an experiment's partitions are stored (`storage/overlay.py`), the forms that settings
+come from (`forms.py`).
 
 Shapes: U users of a cell, K cut-offs, R resamples.
 """

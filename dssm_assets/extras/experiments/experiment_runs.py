@@ -120,7 +120,7 @@ class Adoption:
         """Returns what to materialize, so that the regular partitions follow: the whole job, or what comes after the towers."""
         if needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
-        reached = reached_assets(self.changed, reads_history=True)
+        reached = reached_assets(self.changed)
         counted = ["hit_counts", "hit_rate_detail", "total_hit_rate"]
         return [row.name for row in all_rows() if row.name in reached or row.name in counted]
 

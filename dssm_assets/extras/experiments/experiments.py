@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, remedy_of_missing
-from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.extras.experiments.experiment import (
     EXPERIMENTS,
     REGULAR,
@@ -108,8 +107,7 @@ def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, 
         "training_config": feature_config.training_config,
         "channel_weights": channel_weights.channel_weights,
     }
-    sequences = feature_config.indexed_features(feature_config.open_bucketizer(workspace, ds)[0], SEQUENCE)
-    reached = reached_assets(known.changes, reads_history=bool(sequences.names))
+    reached = reached_assets(known.changes)
     for name in PREPARED.get(asset, ()):
         stored = partitions.find(name, ds)
         if name in reached or (stored is not None and partitions.is_own(stored)):

@@ -1,7 +1,7 @@
 """The settings that an experiment may change: any key of five sections, how they are entered, and what must be made again.
 
 Belongs here: the keys, values as JSON, the windowed assets that follow from a key. Does not belong here: the forms of the
-Launchpad (`defs/run_settings.py`), making the assets (`extras/experiments/experiments.py`).
+Launchpad (`forms.py`), making the assets (`experiments.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import yaml
 
+from dssm_assets.core.asset_settings import READS
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
-from dssm_assets.core.config.section import RENAMED_KEYS
 from dssm_assets.core.errors import ConfigError, Fault
 
 SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channels")
@@ -21,18 +21,6 @@ SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channel
 OTHER_KEYS: Final = ("evaluation.k",)
 WHERE: Final = "run settings"
 
-_SAMPLE_KEYS: Final = frozenset(
-    {
-        "model.event_weights",
-        "model.history",
-        "model.num_hard_sample",
-        "model.recency_half_life_days",
-        "model.sampler",
-    }
-)
-"""Keys of model and training that train_samples follows: weights, histories, hard negatives."""
-HISTORY_KEYS: Final = frozenset({"model.min_history", "model.user_positive_mask", "training.validation_days"})
-"""Keys that need histories in train_samples, which it has already where a tower reads them."""
 PREPARED: Final = {
     "dssm_model": (
         "feature_binning",
@@ -45,14 +33,6 @@ PREPARED: Final = {
     "hit_counts": ("channel_weights",),
 }
 """Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""
-_REACHED: Final[Mapping[str, tuple[str, ...]]] = {
-    "model": ("training_config", "channel_weights"),
-    "training": ("step_config", "training_config", "channel_weights"),
-    "statistics": ("feature_binning", "feature_config", "train_samples", "training_config", "channel_weights"),
-    "negative_items": ("negative_items", "train_samples", "training_config", "channel_weights"),
-    "channels": ("channel_weights",),
-    "evaluation": (),
-}
 
 
 def settable_keys() -> list[str]:
@@ -148,17 +128,15 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
     return parse_config(raw, where=WHERE)
 
 
-def reached_assets(changes: Iterable[str], *, reads_history: bool) -> frozenset[str]:
+def reached_assets(changes: Iterable[str]) -> frozenset[str]:
     """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys.
 
-    Example: `negative_items.alpha` reaches negative_items, train_samples, training_config and channel_weights.
+    Example: `negative_items.alpha` reaches negative_items, train_samples, training_config, and channel_weights by the towers.
     """
-    found: set[str] = set()
-    for key in changes:
-        found.update(_REACHED[key.partition(".")[0]])
-        if key in _SAMPLE_KEYS or (key in HISTORY_KEYS and not reads_history):
-            found.add("train_samples")
-    return frozenset(found)
+    keys = [key for key in changes if key not in OTHER_KEYS]
+    prepared = [asset for assets in PREPARED.values() for asset in assets]
+    reached = {asset for asset in prepared for key in keys if any(f"{key}.".startswith(f"{read}.") for read in READS[asset])}
+    return frozenset(reached | ({"channel_weights"} if needs_fit(keys) else set()))
 
 
 def needs_fit(changes: Iterable[str]) -> bool:
@@ -177,8 +155,6 @@ def _replace_inside(before: Any, path: Sequence[str], value: Any) -> Any:
 
 def _unknown_key(key: str, known: Sequence[str]) -> Fault:
     expected = f"a key of {', '.join(SECTIONS)}, or {', '.join(OTHER_KEYS)}"
-    if key in RENAMED_KEYS:
-        return Fault(f"{WHERE}, {key}", expected, f"the old name of {RENAMED_KEYS[key]}", f"write {RENAMED_KEYS[key]}")
     nearest = max(known, key=lambda one: max(_similarity(key, one), _similarity(key.rpartition(".")[2], one.partition(".")[2])))
     remedy = f"write {nearest} if you mean it; docs/configuration.md has every key"
     return Fault(f"{WHERE}, {key}", expected, f"an unknown key; the nearest is {nearest}", remedy)

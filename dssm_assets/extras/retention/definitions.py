@@ -33,7 +33,7 @@ def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
         tags=scene.tags,
         owners=scene.loaded.config.platform.owners,
     )
-    def cleanup(context: dg.AssetExecutionContext):
+    def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         from dssm_assets.extras.retention.cleaning import clean
         from dssm_assets.extras.retention.leftovers import Kind
 

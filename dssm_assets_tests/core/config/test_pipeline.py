@@ -1,4 +1,4 @@
-"""The root configuration: old keys are refused with their new names."""
+"""The root configuration: secrets are not shown in errors, keys may not contradict each other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
-from dssm_assets.core.config.section import RENAMED_KEYS
+from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
 
 SMALLEST: dict[str, Any] = {
@@ -17,34 +16,6 @@ SMALLEST: dict[str, Any] = {
     "events": {"funnel": ["click", "buy"], "positive": ["buy"]},
     "features": {"fg": {"features": []}},
 }
-
-
-def with_key(path: str) -> dict[str, Any]:
-    """Returns the smallest configuration with a value at a key; poolings is a list."""
-    raw = copy.deepcopy(SMALLEST)
-    node: Any = raw
-    *parents, name = path.split(".")
-    for parent in parents:
-        node = node.setdefault(parent, [{}] if parent == "poolings" else {})
-        node = node[0] if isinstance(node, list) else node
-    node[name] = 1
-    return raw
-
-
-@pytest.mark.parametrize("old", [key for key in RENAMED_KEYS if "history_start." not in key])
-def test_old_key_is_refused_with_its_new_name(old: str) -> None:
-    with pytest.raises(ConfigError, match=f"got its old name '{old.rpartition('.')[2]}'. To fix: rename the key to "):
-        parse_config(with_key(old))
-
-
-@pytest.mark.parametrize("new", sorted(set(RENAMED_KEYS.values())))
-def test_new_name_of_a_renamed_key_exists(new: str) -> None:
-    section: Any = PipelineConfig
-    for part in new.split("."):
-        assert part in section.model_fields, new
-        annotation = section.model_fields[part].annotation
-        candidates = (*getattr(annotation, "__args__", ()), annotation)
-        section = next((each for each in candidates if hasattr(each, "model_fields")), None)
 
 
 @pytest.mark.parametrize("value", ["htps://hooks.example/token", ["https://token"], "https://hooks.example/a token"])

@@ -70,11 +70,6 @@ def test_unknown_key_is_refused_with_the_nearest_and_a_remedy(key, nearest):
     assert f"the nearest is {nearest}. To fix: write {nearest} if you mean it" in fault
 
 
-def test_renamed_key_is_refused_with_its_new_name():
-    (fault,) = faults_of(expand_settings, CONFIG, {"model.held_embedding": "item"})
-    assert fault.endswith("To fix: write model.frozen_embedding")
-
-
 def test_key_inside_a_number_is_refused():
     (fault,) = faults_of(expand_settings, CONFIG, {"model.output_dim.item": 1})
     assert fault.endswith("got 8. To fix: give the whole value of model.output_dim")
@@ -97,11 +92,11 @@ def test_changes_have_the_values_that_the_configuration_makes_of_them():
 
 
 def test_what_settings_reach():
-    reached = lambda *keys: reached_assets(keys, reads_history=True)  # noqa: E731
-    assert reached("model.temperature", "training.validation_days") == {"training_config", "step_config", "channel_weights"}
-    assert reached("model.recency_half_life_days") == {"training_config", "train_samples", "channel_weights"}
-    assert reached("channels.is_enabled") == {"channel_weights"}
-    assert reached("evaluation.k") == frozenset()
-    assert "train_samples" in reached_assets(["training.validation_days"], reads_history=False)
+    assert reached_assets(["model.temperature"]) == {"training_config", "channel_weights"}
+    assert reached_assets(["training.epochs"]) == {"training_config", "step_config", "channel_weights"}
+    assert reached_assets(["model.recency_half_life_days"]) == {"training_config", "train_samples", "channel_weights"}
+    assert "train_samples" in reached_assets(["training.validation_days"])
+    assert reached_assets(["channels.is_enabled"]) == {"channel_weights"}
+    assert reached_assets(["evaluation.k"]) == frozenset()
     assert needs_fit(["model.prior", "channels.is_enabled"])
     assert not needs_fit(["channels.is_enabled", "evaluation.k"])
