@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -50,17 +50,20 @@ class EmbeddingDimPolicy(StrEnum):
     EMB_LN_STEP8 = "EMB_LN_STEP8"
 
 
+AS_IN_STATISTICS: Final = "As in statistics."
+
+
 class FeatureStatistics(Section):
     """Keys of one feature that override those of the section; fg.json overrides both."""
 
-    num_bins: int | None = Field(default=None, ge=2, le=1000, description="As in statistics.")
-    embedding_dim_policy: EmbeddingDimPolicy | None = Field(default=None, description="As in statistics.")
+    num_bins: int | None = Field(default=None, ge=2, le=1000, description=AS_IN_STATISTICS)
+    embedding_dim_policy: EmbeddingDimPolicy | None = Field(default=None, description=AS_IN_STATISTICS)
     embedding_dim: int | None = Field(default=None, ge=1, le=4096, description="Width of the embedding.")
-    max_vocabulary: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="As in statistics.")
-    min_count: int | None = Field(default=None, ge=1, le=1_000_000_000, description="As in statistics.")
-    hash_ratio: int | None = Field(default=None, ge=1, le=1000, description="As in statistics.")
+    max_vocabulary: int | None = Field(default=None, ge=1, lt=2**31 - 2, description=AS_IN_STATISTICS)
+    min_count: int | None = Field(default=None, ge=1, le=1_000_000_000, description=AS_IN_STATISTICS)
+    hash_ratio: int | None = Field(default=None, ge=1, le=1000, description=AS_IN_STATISTICS)
     hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="Number of hash buckets.")
-    drop_missing_frac: float | None = Field(default=None, gt=0, le=1, description="As in statistics.")
+    drop_missing_frac: float | None = Field(default=None, gt=0, le=1, description=AS_IN_STATISTICS)
     keep: bool = Field(default=False, description="Keep the feature whatever its statistics are.")
 
 

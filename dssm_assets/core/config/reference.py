@@ -17,7 +17,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from dssm_assets.core.config.pipeline import PipelineConfig
+from dssm_assets.core.config.features import AS_IN_STATISTICS
+from dssm_assets.core.config.pipeline import BehaviorTable, PipelineConfig
 from dssm_assets.core.config.section import Section
 
 _HEAD: Final = """# Configuration
@@ -64,10 +65,23 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
 
 
 def _section_text(path: str, section: type[Section]) -> str:
-    rows = [_row(name, key) for name, key in section.model_fields.items() if path or not _inner_sections(key.annotation)]
+    keys = {name: key for name, key in section.model_fields.items() if path or not _inner_sections(key.annotation)}
+    repeated = {name: told for name, key in keys.items() if (told := _told_in(section, name, key))}
+    rows = [_row(name, key) for name, key in keys.items() if name not in repeated]
     title = f"## `{path}`" if path else "## Top level"
     table = "| key | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
-    return f"{title}\n\n{_first_paragraph(section)}\n\n{table}\n"
+    also = "".join(
+        f"\nAlso, as in `{told}`: {', '.join(f'`{name}`' for name in repeated if repeated[name] == told)}.\n"
+        for told in sorted(set(repeated.values()))
+    )
+    return f"{title}\n\n{_first_paragraph(section)}\n\n{table}\n{also}"
+
+
+def _told_in(section: type[Section], name: str, key: FieldInfo) -> str:
+    """Returns the section whose key of this name has the same meaning, "" for a key with one of its own."""
+    if section is BehaviorTable and name not in BehaviorTable.__annotations__:
+        return "tables.user"
+    return "statistics" if key.description == AS_IN_STATISTICS else ""
 
 
 def _row(name: str, key: FieldInfo) -> str:
