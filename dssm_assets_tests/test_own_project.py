@@ -14,14 +14,10 @@ import pytest
 import yaml
 
 from dssm_assets.cli import main
-from dssm_assets.core.config.model import Model
-from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.layout import serving_root
-from dssm_assets.storage.plugins import import_plugins
 from dssm_assets_tests import programs, worlds
-from dssm_assets_tests.extras.easyrec.test_export_pipeline import exported
 from dssm_assets_tests.own_project import CHANGES, copy_project
 from dssm_assets_tests.test_component import load, scaffold, write_host
 from dssm_assets_tests.worlds import EVALUATION_DAY, PUBLISHED
@@ -64,16 +60,6 @@ def test_a_component_loads_it(own_project: Path, monkeypatch: pytest.MonkeyPatch
     changes = {key: CHANGES[key] for key in ("plugins", "model", "evaluation")}
     path.write_text(yaml.safe_dump(worlds.merged(yaml.safe_load(path.read_text()), changes)))
     dg.Definitions.validate_loadable(load(own_project, defs, "host_of_plugins", monkeypatch))
-
-
-def test_an_export_says_what_another_system_has_in_its_place(own_project: Path) -> None:
-    ConfigError.raise_if(import_plugins(CHANGES["plugins"]))
-    text, notes = exported("EasyRec", Model(loss="bpr", sampler="rare_first"))
-    assert "negative_sampler {" in text
-    assert {
-        "model.loss = bpr: SOFTMAX_CROSS_ENTROPY in its place",
-        "model.sampler = rare_first: their samplers follow the weights of items.txt",
-    } <= set(notes)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from dssm_assets_tests import worlds
 from dssm_assets_tests.browser.processes import Processes
 from dssm_assets_tests.browser.ui import Ui
 
+pytest.importorskip("dssm_assets.extras.experiments.forms")
 TAGS = "query($id:ID!){runOrError(runId:$id){... on Run{tags{key value}}}}"
 MODEL = {"output_dim": 8, "num_sample": 16, "temperature": 0.1, "embedding_dropout": 0, "prior": False}
 FILLED = {"experiment": "", "changes": {}, "epochs": 10, "learning_rate": 0.001, "validation_days": 0, **MODEL}

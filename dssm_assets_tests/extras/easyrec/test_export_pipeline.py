@@ -11,12 +11,15 @@ from google.protobuf.text_format import ParseError
 import dssm_assets_tests.fixtures.tokenizers as fixtures
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
+from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec.export_pipeline import ExportSource, export_pipeline
 from dssm_assets.extras.easyrec.import_settings import EASYREC, TORCH
+from dssm_assets.storage.plugins import import_plugins
 from dssm_assets_tests.extras.easyrec.field_tables import read_faults
+from dssm_assets_tests.own_project import CHANGES
 
 FG = {
     "features": [
@@ -129,3 +132,13 @@ def test_fields_that_are_unknown_or_of_another_type_are_refused() -> None:
     for old, new in (("batch_size: ", "batch_sise: "), ("CSVInput", '"CSVInput"'), ("num_steps: 20", "num_steps: 1.5")):
         with pytest.raises(ParseError):
             read_faults(text.replace(old, new), EASYREC)
+
+
+def test_an_export_says_what_another_system_has_in_place_of_a_plug_in(own_project: Path) -> None:
+    ConfigError.raise_if(import_plugins(CHANGES["plugins"]))
+    text, notes = exported("EasyRec", Model(loss="bpr", sampler="rare_first"))
+    assert "negative_sampler {" in text
+    assert {
+        "model.loss = bpr: SOFTMAX_CROSS_ENTROPY in its place",
+        "model.sampler = rare_first: their samplers follow the weights of items.txt",
+    } <= set(notes)
