@@ -1,0 +1,65 @@
+"""Extras: the registry finds them, and the spine works without any of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dssm_assets
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.defs.asset_table import ASSET_TABLE
+from dssm_assets.installed_extras import find_extras, load_all, load_extra
+
+PACKAGE = Path(dssm_assets.__file__).parent
+WITHOUT = """
+from dssm_assets.cli import build_parser
+from dssm_assets.definitions import defs
+print(len(defs().resolve_asset_graph().get_all_asset_keys()))
+print(build_parser().format_help())
+"""
+
+
+def run_without(folder: Path, names: list[str]) -> str:
+    """Returns what a copy of the package prints that lacks some extras."""
+    shutil.copytree(PACKAGE, folder / "dssm_assets", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in names:
+        shutil.rmtree(folder / "dssm_assets" / "extras" / name)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_module_that_an_extra_names_can_be_imported() -> None:
+    for name, extra in find_extras().items():
+        for module in extra.commands:
+            assert callable(load_extra(name, module).add_command)
+    assert all(hasattr(module, "ROWS") for module in load_all("rows"))
+    assert all(callable(module.build) for module in load_all("definitions"))
+    assert all(callable(module.settings_form) for module in load_all("forms"))
+    assert all(callable(module.open_run) for module in load_all("runs"))
+    assert all(callable(module.on_run_start) for module in load_all("run_start"))
+
+
+def test_without_any_extra_the_spine_is_there(tmp_path: Path) -> None:
+    printed = run_without(tmp_path, list(find_extras()))
+    count, _, usage = printed.partition("\n")
+    assert int(count) == sum(map(len, ASSET_TABLE))
+    assert all(command in usage for command in ("demo", "materialize", "recall", "serve", "publish"))
+    assert all(command not in usage for command in ("init", "experiment", "cleanup", "import-config"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(find_extras()))
+def test_each_extra_can_be_deleted(tmp_path: Path, name: str) -> None:
+    run_without(tmp_path, [name])
+
+
+def test_an_extra_that_is_not_installed_is_named() -> None:
+    with pytest.raises(ConfigError, match="the extra nothing, got only bundle_delta, easyrec, "):
+        load_extra("nothing", "command")
