@@ -8,7 +8,7 @@ Each attempt ends with a check of every stored file against its manifest. The la
 is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
 
 Belongs here: the attempts and the table. Does not belong here: the race itself (`storage/races.py`), the proxy
-(`faulty_proxy.py`), hostile inputs (`hostile_inputs.py`), the load on a service (`health_delays.py`).
+(`faulty_proxy.py`), hostile inputs (`hostile_inputs.py`).
 """
 
 from __future__ import annotations
@@ -36,18 +36,14 @@ from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
-from dssm_assets_tests.benchmarks.health_delays import LOADS, loaded, measure_delays
 from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
 from dssm_assets_tests.deploy.services import BUCKET, running
-from dssm_assets_tests.serving import bundles as serving_bundles
-from dssm_assets_tests.serving.servers import served_by_process
 from dssm_assets_tests.storage.bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, RaceResult, publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS
 
 ROUNDS: Final = 1000
 WRITERS, READERS = 3, 2
-HEALTH_MS: Final = 100
 _FAILING: Final = (0.10, 0.35)
 
 
@@ -180,23 +176,8 @@ def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
         yield row
 
 
-def health(folder: Path, limits: Limits) -> Iterator[Row]:
-    """`/health` while clients do what they may; an answer after 100 ms is a failure."""
-    serving_bundles.write_bundle(folder)
-    for name in LOADS:
-        row = Row(f"/health while {name}")
-        with served_by_process(str(folder), "--limit", "keep_alive_seconds=3600") as (process, port), loaded(port, name):
-            time.sleep(2)
-            count = max(10, round(3000 * limits.scale))
-            delays = sorted(measure_delays(port, count, process.pid), key=lambda delay: delay.total)
-        row.tried, row.failed = len(delays), [str(delay) for delay in delays if 1000 * delay.total > HEALTH_MS]
-        p50, p99 = (1000 * delays[int(share * len(delays))].total for share in (0.5, 0.99))
-        row.seen = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {delays[-1]}"
-        yield row
-
-
 PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
-    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk, inputs, health)
+    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk, inputs)
 }
 
 

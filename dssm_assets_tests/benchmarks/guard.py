@@ -35,12 +35,9 @@ from dssm_assets.core.retrieval.exact import top_k
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.extras.sampler_tables.sampler_tables import USER_SPEC, read_tsv, write_tsv
 from dssm_assets_tests import worlds
-from dssm_assets_tests.benchmarks import exact_search, feature_generation, import_time, training_contenders, training_world
-from dssm_assets_tests.benchmarks.hashing import random_texts
-from dssm_assets_tests.benchmarks.sampler_tables import generate_tables
+from dssm_assets_tests.benchmarks import exact_search, import_time, training_contenders, training_world
+from dssm_assets_tests.benchmarks.process_cost import run_apart
 from dssm_assets_tests.benchmarks.training_settings import setting_of
-from dssm_assets_tests.benchmarks.training_speed import run_in_process
-from dssm_assets_tests.benchmarks.world import World
 
 FILE: Final = Path(__file__).parent / "measured" / "guard.json"
 LEAST: Final = 0.05
@@ -102,11 +99,12 @@ def search_ratios(users: int = 512, items: int = 50_000) -> Iterator[tuple[str, 
 
 def array_ratios(texts: int = 500_000, rows: int = 100_000) -> Iterator[tuple[str, Round]]:
     """Yields hashing compared with Arrow's dictionary encoding, and sampler tables compared with Arrow's CSV writer."""
-    column = random_texts(texts, 8, 20)
+    rng = np.random.default_rng(0)
+    column = random_texts(rng, texts)
     for function in HashFunction:
         name = f"hash, {function.value} / dictionary encoding"
         yield name, lambda function=function: cpu_ratio(lambda: hash_values(column, function), column.dictionary_encode)
-    table = generate_tables(rows)["user table"]
+    table = pa.table({"user_id": rng.integers(0, 1 << 40, rows), "weight": rng.random(rows)})
     text = write_tsv(table, USER_SPEC)
 
     def write_csv() -> None:
@@ -114,6 +112,13 @@ def array_ratios(texts: int = 500_000, rows: int = 100_000) -> Iterator[tuple[st
 
     yield "sampler table written / csv", lambda: cpu_ratio(lambda: write_tsv(table, USER_SPEC), write_csv)
     yield "sampler table read / csv written", lambda: cpu_ratio(lambda: read_tsv(text, USER_SPEC), write_csv)
+
+
+def random_texts(rng: np.random.Generator, count: int) -> pa.Array:
+    """Returns random texts of 8 to 20 lower-case letters, as ids mostly are."""
+    offsets = np.append(0, np.cumsum(rng.integers(8, 20, count, endpoint=True))).astype(np.int32)
+    letters = rng.integers(ord("a"), ord("z"), int(offsets[-1]), dtype=np.uint8, endpoint=True)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(letters))
 
 
 def table_ratios(folder: Path, days: int = 4, files: int = 400) -> Iterator[tuple[str, Round]]:
@@ -136,27 +141,20 @@ def table_ratios(folder: Path, days: int = 4, files: int = 400) -> Iterator[tupl
 
 
 def process_ratios(
-    folder: Path, samples: int = 50_000, rows: int = 60_000, seconds: float = 3.0, run: Callable[..., Any] = run_in_process
+    folder: Path, samples: int = 50_000, seconds: float = 3.0, run: Callable[..., Any] = run_apart
 ) -> Iterator[tuple[str, Round]]:
-    """Yields training, feature generation and imports, which run in processes of their own."""
+    """Yields training and imports, which run in processes of their own."""
     setting = {"name": "wide", "samples": samples, "users": max(1, samples // 10), "items": max(1, samples // 25)}
     place = {"folder": str(folder / "training"), "setting": setting, "budget_s": seconds}
     training_world.write(folder / "training", setting_of(setting))
 
-    def train(precision: str) -> float:
-        found = run(sys.executable, training_contenders.ours, **place, precision=precision)
-        naive = run(sys.executable, training_contenders.naive, **place)
+    def train() -> float:
+        found = run(training_contenders.ours, **place, precision="float32")
+        naive = run(training_contenders.naive, **place)
         return float(naive["samples_per_s"] / found["samples_per_s"])
 
-    yield "training, float32 / naive PyTorch", lambda: train("float32")
+    yield "training, float32 / naive PyTorch", train
 
-    def generate() -> float:
-        world = World(rows, max(1, rows // 20), max(1, rows // 50), 3, 17)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            report = feature_generation.measure(world, Path(scratch), batch_rows=1000)
-        return feature_generation.total_cpu_s(report.ours[3]) / feature_generation.total_cpu_s(report.pandas[3])
-
-    yield "feature generation / pandas", generate
     yield "import of the code location / dagster", lambda: import_time.measure(rounds=2).ratio
 
 

@@ -1,19 +1,14 @@
-"""Our path from tables to train_samples, step by step, on a generated world.
+"""The steps from tables to train_samples, on a generated world: `prepare` writes what they start from, `run` runs them.
 
-The tables are the sample keys of each day, and users and items as of the end of each day. They are written before the
-measurement: sources, log, samples and histories by the steps themselves, the wide tables by a cheap substitute for the
-rolling statistics, a snapshot with counts that grow by one a day or stay the same.
+Sources, log, samples and histories are written by their steps. The wide tables of users and items are a cheap substitute for
+rolling statistics: a snapshot with counts that grow by one a day, or stay the same.
 
-No tower of this world reads histories, so train_samples reads only the column types of the last day of user_history_fg, and
-only that day is written. `run` fails if a history was read.
+No tower of this world reads histories, so only the last day of user_history_fg is written.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +18,19 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw import raw_feature_tables
-from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps import feature_config, features_raw, sample, source, statistics, training
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, open_workspace, window_days
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets_tests.benchmarks.process_cost import Cost, measured
 from dssm_assets_tests.benchmarks.world import World, write_world
 from dssm_assets_tests.benchmarks.world_features import load_world
 
 Step = Callable[[Workspace, Sequence[str]], Iterator[StepResult]]
 
 
-def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int]:
-    """Writes the sources and all tables that the measured path starts from, and returns the number of sample rows.
+def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> None:
+    """Writes the sources and all tables that the path starts from.
 
     With is_daily users and items change every day; else all days share one table of each.
     """
@@ -57,18 +49,10 @@ def prepare(world: dict[str, Any], folder: str, is_daily: bool) -> dict[str, int
                 _write_as_of(workspace, side, ds, number)
             else:
                 workspace.tables.partitions.publish_shared(first, ds)
-    return {"rows": sum(workspace.need("sample", ds).rows for ds in made.log_days)}
 
 
-def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
-    """Returns the cost of a window of so many days that ends with the log.
-
-    Returns:
-        costs: of each step; encoding: the part of the calls of `encode` and `bucketize`; samples: rows of train_samples.
-
-    Raises:
-        RuntimeError: histories were read.
-    """
+def run(world: dict[str, Any], folder: str, days: int) -> None:
+    """Runs the steps of a window of so many days that ends with the log."""
     made = World(**world)
     workspace = open_workspace(load_world(made, Path(folder), days))
     ds = made.evaluation_day
@@ -90,63 +74,13 @@ def run(world: dict[str, Any], folder: str, days: int) -> dict[str, Any]:
         training.negative_items,
         training.train_samples,
     ]
-    costs = []
-    encoding = [Cost("encode"), Cost("bucketize")]
-    with _add_cost_of_calls(FeatureGenerator, "encode", encoding[0]), _add_cost_of_calls(Bucketizer, "bucketize", encoding[1]):
-        for step, step_days in [*daily, *((step, [ds]) for step in windowed)]:
-            with measured(step.__name__) as cost:
-                cost.rows = _run(step, workspace, step_days)
-            costs.append(asdict(cost))
-    samples = workspace.need("train_samples", ds)
-    if any(key.startswith("user_history_fg/") for key in samples.inputs):
-        raise RuntimeError("train_samples reads histories in this world: make and measure user_history_fg of every day")
-    return {"costs": costs, "encoding": [asdict(cost) for cost in encoding], "samples": samples.rows}
+    for step, step_days in [*daily, *((step, [ds]) for step in windowed)]:
+        _run(step, workspace, step_days)
 
 
-def inputs_of(world: dict[str, Any], folder: str, days: int) -> list[dict[str, str]]:
-    """Returns the files of each day of the window: its sample, and users and items as of the day before."""
-    made = World(**world)
-    workspace = open_workspace(load_world(made, Path(folder), days))
-
-    def path(asset: str, ds: str) -> str:
-        (only,) = workspace.tables.paths([workspace.need(asset, ds)])
-        return only
-
-    return [
-        {
-            "sample": path("sample", ds),
-            "user": path("user_all_feature", day_before(ds)),
-            "item": path("item_all_feature", day_before(ds)),
-        }
-        for ds in window_days(made.evaluation_day, days)
-    ]
-
-
-@contextmanager
-def _add_cost_of_calls(owner: type, method: str, cost: Cost) -> Iterator[None]:
-    """Adds the CPU time of every call of a method to a cost, and the rows of its result, while the block runs."""
-    original = getattr(owner, method)
-
-    def counted(*positional: Any, **named: Any) -> Any:
-        start = time.process_time()
-        result = original(*positional, **named)
-        cost.cpu_s += time.process_time() - start
-        cost.rows += len(result)
-        return result
-
-    setattr(owner, method, counted)
-    try:
-        yield
-    finally:
-        setattr(owner, method, original)
-
-
-def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> int:
-    """Runs a step and returns the number of rows that it wrote; a day that shares the files of another one wrote none."""
-    written: dict[object, int] = {}
-    for manifest in (result.manifest for result in step(workspace, days)):
-        written[manifest.files if sample.has_shared_files(manifest) else manifest.ds] = manifest.rows
-    return sum(written.values())
+def _run(step: Step, workspace: Workspace, days: Sequence[str]) -> None:
+    for _ in step(workspace, days):
+        pass
 
 
 def _write_as_of(workspace: Workspace, side: str, ds: str, number: int, is_shared: bool = False) -> Manifest:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -62,14 +63,16 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
-def run_apart(work: Callable[..., Any], /, **arguments: Any) -> Any:
-    """Returns the result of a module's function in a fresh process; arguments and result are passed as JSON.
+def run_apart(work: Callable[..., Any], /, *, python: str = sys.executable, **arguments: Any) -> Any:
+    """Returns the result of a module's function in a fresh process, on one thread; arguments and result are passed as JSON.
 
     Raises:
         RuntimeError: the process failed; the message has its stderr.
     """
-    command = [sys.executable, "-m", __name__, work.__module__, work.__qualname__, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [python, "-m", __name__, work.__module__, work.__qualname__, json.dumps(arguments)]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{work.__module__}.{work.__qualname__} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])

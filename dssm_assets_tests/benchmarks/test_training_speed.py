@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +15,16 @@ import torch
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.data import TrainData
 from dssm_assets_tests.benchmarks import training_contenders, training_pace, training_peers, training_world
+from dssm_assets_tests.benchmarks.process_cost import run_apart
 from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
 from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace
 from dssm_assets_tests.benchmarks.training_settings import setting_of
-from dssm_assets_tests.benchmarks.training_speed import Report, Result, measure, run_in_process
+from dssm_assets_tests.benchmarks.training_speed import NAIVE, PEER, measure, render
 
 _TINY = {"name": "wide", "samples": 400, "users": 20, "items": 30, "batch_size": 64}
 
 
-def _run_here(python: str, work: Callable[..., Any], /, **arguments: Any) -> Any:
+def _run_here(work: Callable[..., Any], /, python: str = "", **arguments: Any) -> Any:
     return work(**arguments)
 
 
@@ -58,46 +59,25 @@ def test_tables_and_arrays_hold_the_same_samples(tmp_path: Path, name: str) -> N
 
 
 def test_contenders_are_measured_or_reported_as_missing(tmp_path: Path) -> None:
-    report = measure(_TINY, seconds=0.0, growth=2, python=sys.executable, folder=tmp_path, run=_run_here)
-    assert min(result.samples_per_s or 0 for result in report.results[:5]) > 0
-    peers = report.results[5:]
-    assert len(peers) == 2
-    for peer in peers:
-        assert (peer.samples_per_s or 0) > 0 or peer.note.startswith("missing: ")
-    assert [(samples, found.anonymous_mib > 0) for _, samples, found in report.growth] == [
-        (400, True),
-        (800, True),
-        (800, True),
-    ]
-    assert "800" in report.text()
+    found = measure(_TINY, seconds=0.0, python=sys.executable, folder=tmp_path, run=_run_here)
+    assert all(result["samples_per_s"] > 0 for name, result in found.items() if name != PEER)
+    assert found[PEER] == {"missing": "torch-rechub"} or found[PEER]["samples_per_s"] > 0
+    assert all(name in render(_TINY, found) for name in found)
 
 
 def test_contender_runs_in_its_own_process() -> None:
-    assert run_in_process(sys.executable, training_peers.versions)["python"] == platform.python_version()
+    assert run_apart(statistics.mean, data=[1, 3]) == 2
     with pytest.raises(RuntimeError, match=r"training_peers\.rechub failed"):
-        run_in_process(sys.executable, training_peers.rechub, wrong=1)
+        run_apart(training_peers.rechub, wrong=1)
 
 
-def test_table_shows_ratios_and_shares_of_the_limit() -> None:
-    setting = setting_of(_TINY)
-    results = (
-        Result("ours, float32", 3000.0, "9"),
-        Result("ours, bfloat16", 6000.0, "9"),
-        Result("in-batch only, float32", 5000.0, "9"),
-        Result("naive PyTorch", 1500.0, "9"),
-        Result("torch-rechub DSSM", 2000.0, "9"),
-        Result("RecTools DSSM", None, "missing: rectools[torch]"),
-    )
-    limit = {"float32": 2 * setting.multiply_adds * 6000 / 1e9, "bfloat16": 2 * setting.multiply_adds * 12000 / 1e9}
-    rows = Report(setting, limit, {"rectools": ""}, results, ()).text().splitlines()
-    assert [row.split() for row in rows if row.startswith(("ours, b", "naive", "torch-rechub"))] == [
-        ["ours,", "bfloat16", "6,000", "0.50", "1.00", "50%", "0", "9"],
-        ["naive", "PyTorch", "1,500", "2.00", "4.00", "25%", "0", "9"],
-        # Compared with ours in-batch only, which was not measured in bfloat16.
-        ["torch-rechub", "DSSM", "2,000", "2.50", "-", "-", "0", "9"],
-    ]
-    assert "RecTools DSSM            missing: rectools[torch]" in rows
-    assert "peers: rectools missing" in rows
+def test_table_shows_ratios_with_the_same_negatives() -> None:
+    pace = {"ours, float32": 3000.0, "ours, bfloat16": 6000.0, "in-batch only, float32": 5000.0}
+    pace |= {"in-batch only, bfloat16": 8000.0, NAIVE: 1500.0, PEER: 2000.0}
+    results = {name: {"samples_per_s": value, "steps": 9, "peak_mib": 10.0} for name, value in pace.items()}
+    rows = [line.split() for line in render(_TINY, results).splitlines()]
+    assert ["naive", "PyTorch", "1,500", "2.00", "4.00", "10", "9"] in rows
+    assert ["torch-rechub", "DSSM", "2,000", "2.50", "4.00", "10", "9"] in rows
 
 
 def test_pace_is_that_of_the_middle_step_after_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 Naive PyTorch has one `nn.EmbeddingBag` per feature, Adam over everything, all logits of the batch at once and
 `cross_entropy`. Its batches are gathered from arrays without a loop, so that only the training is compared.
 
-Belongs here: both trainings and the measured limit of matrix products. Does not belong here: peers (`training_peers.py`).
+Belongs here: both trainings. Does not belong here: the peer (`training_peers.py`).
 
 Letters: B rows, N shared negatives, C columns, W values of a feature.
 """
@@ -91,21 +91,6 @@ def naive(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str,
                 optimiser.step()
                 pace.step(len(rows))
     return pace.result()
-
-
-def product_limit() -> dict[str, float]:
-    """Returns GFLOP per CPU second of a 1024^3 product on one thread, in float32 and bfloat16: the best of ten."""
-    torch.set_num_threads(1)
-    found = {}
-    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        square = torch.randn(1024, 1024).to(kind)
-        out, best = torch.empty_like(square), float("inf")
-        for _ in range(10):
-            begin = time.process_time()
-            torch.mm(square, square, out=out)
-            best = min(best, time.process_time() - begin)
-        found[name] = 2 * 1024**3 / best / 1e9
-    return found
 
 
 class _NaiveTowers(nn.Module):

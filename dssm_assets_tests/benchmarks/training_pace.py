@@ -1,4 +1,4 @@
-"""Measures training steps: CPU seconds per step, and the memory of the process.
+"""Measures training steps: CPU seconds per step, and the peak memory of the process.
 
 The median step counts, so that neither the first steps nor other work on the machine matter.
 
@@ -7,14 +7,13 @@ Belongs here: the meter, for any interpreter that has NumPy. Does not belong her
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_STATUS = Path("/proc/self/status")
 _WARM_UP_STEPS = 2
 
 
@@ -29,12 +28,10 @@ class Pace:
     Attributes:
         budget_s: CPU seconds after which the training stops.
         least_steps: number of steps to run even beyond the budget.
-        anonymous_mib: highest anonymous memory after a step, without mapped files.
     """
 
     budget_s: float
     least_steps: int = 5
-    anonymous_mib: float = 0.0
     _mark_s: float = 0.0
     _costs: list[float] = field(default_factory=list)
     _samples: list[int] = field(default_factory=list)
@@ -53,7 +50,6 @@ class Pace:
         self._costs.append(now - self._mark_s)
         self._mark_s = now
         self._samples.append(samples)
-        self.anonymous_mib = max(self.anonymous_mib, memory_mib("RssAnon"))
         if len(self._samples) >= self.least_steps and sum(self._costs) >= self.budget_s:
             raise EnoughError
 
@@ -65,18 +61,9 @@ class Pace:
         return float(np.median(rates)) if len(rates) else 0.0
 
     def result(self) -> dict[str, Any]:
-        """Returns samples per second, the number of steps, and the highest memory."""
+        """Returns samples per second, the number of steps, and the peak memory."""
         return {
             "samples_per_s": self.samples_per_s,
             "steps": len(self._samples),
-            "peak_mib": memory_mib("VmHWM"),
-            "anonymous_mib": self.anonymous_mib,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-
-
-def memory_mib(entry: str) -> float:
-    """Returns an entry of the process's status (VmHWM: peak resident, RssAnon: resident without mapped files); 0 if unknown."""
-    if not _STATUS.exists():
-        return 0.0
-    found = [line for line in _STATUS.read_text().splitlines() if line.startswith(entry)]
-    return int(found[0].split()[1]) / 1024 if found else 0.0
