@@ -126,7 +126,7 @@ def run_steps(world: dict[str, Any], folder: str, steps: Sequence[dict[str, Any]
 
 def _run(workspace: Workspace, world: World, step: ChainStep) -> dict[str, Any]:
     days = world.log_days[-1:] if step.is_windowed else daily_days(world)
-    run = getattr(importlib.import_module(f"dssm_assets.steps.{step.module}"), step.name)
+    run = getattr(importlib.import_module(f"dssm_assets.{step.module}"), step.name)
     size = 0
     with measured(step.name) as cost:
         for result in run(workspace, days):
