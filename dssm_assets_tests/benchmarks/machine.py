@@ -128,7 +128,8 @@ def time_towers(setting: Setting, threads: int, seed: int) -> Iterator[Timed]:
             rows = rows.append_column(name, [values])
         _, seconds = time_work(lambda: users.vectors(rows, *bounds))
         written = setting.output_dim * FLOAT_BYTES
-        flops = [2.0 * sum(layer.weight.numel() for layer in tower.linears) for tower in (fitted.user_tower, fitted.item_tower)]
+        towers: list[Any] = [fitted.user_tower, fitted.item_tower]
+        flops = [2.0 * sum(layer.weight.numel() for layer in tower.linears) for tower in towers]
         yield Timed("user vectors", "rows", setting.users, seconds, flops[0], user_reads + written)
         _, seconds = time_work(lambda: ItemInference(fitted, INFERENCE_ROWS).vectors(tables["items"]))
         yield Timed("item vectors", "rows", setting.items, seconds, flops[1], item_reads + written)
@@ -154,7 +155,8 @@ def time_searches(corpus: int, queries: int, k: int, kind: IndexKind, threads: i
     flops, moved = 2.0 * corpus * serving.DIMS, corpus * vector / min(SEARCH_BLOCK, queries) + found
     yield Timed("exact search", "queries", queries, seconds, flops, moved, f"{corpus:,} items, top {k}")
     shipped = ship_index(items, users[:SEARCH_BLOCK], [k], Serving(index=kind), 1)
-    counters: list[Any] = [faiss.cvar.indexIVF_stats, faiss.cvar.hnsw_stats]
+    counts: Any = faiss.cvar
+    counters = [counts.indexIVF_stats, counts.hnsw_stats]
     for counter in counters:
         counter.reset()
     _, seconds = time_work(lambda: search_index(shipped.index, users, k))

@@ -46,8 +46,8 @@ PATIENCE: Final = 3
 """Epochs without a better hit rate after which a candidate's search ends."""
 POPULARITY: Final = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Weights of ln(count + 1) beside the logits of one part."""
-NEIGHBOURS: Final = {True: (0.0, 0.025, 0.05), False: (0.0, 0.1, 0.2, 0.4, 0.8)}
-"""Deviations of the scores of neighbours that are tried, by whether the order of a line means something."""
+NEIGHBOURS: Final = (0.0, 0.025, 0.05)
+"""Deviations of the scores of neighbours that are tried."""
 _NO_DECAY_DAYS: Final = 1e6
 """Half-life of the prior's recent count: without times every event is as old as any other."""
 _MAX_SCORES: Final = 100_000_000
@@ -94,23 +94,21 @@ class _Way(NamedTuple):
     popularity: float
 
 
-def choose_parts(split: Split, candidates: Mapping[str, Settings], *, is_ordered: bool, seed: int = 0) -> Chosen:
+def choose_parts(split: Split, candidates: Mapping[str, Settings]) -> Chosen:
     """Returns the best candidate, or all of them, with their numbers of epochs and what is added.
 
     Args:
-        split: the last event of each user is alone on the last day (`quality_texts.py`).
+        split: the last event of each user is alone on the last day (`quality_text_settings.py`).
         candidates: by name, with one temperature and the same `added_codes`; `training.epochs` are at most.
-        is_ordered: the order of a user's events means something.
-        seed: of every search.
     """
     found = {}
     for name, settings in candidates.items():
         begin = time.monotonic()
-        found[name], data, first_day = _search(name, split, settings, seed)
+        found[name], data, first_day = _search(name, split, settings)
         epochs = found[name].settings.training.epochs
         _print(f"{name}: {epochs} epochs, {time.monotonic() - begin:.0f} s")
     validation = validation_set(data, first_day, Targets.NEW)
-    best = _best_way(found, validation, before_last_day(split), is_ordered=is_ordered)
+    best = _best_way(found, validation, before_last_day(split))
     first, *others = [replace(found[name].settings, added_codes=None) for name in best.parts]
     if best.with_codes:
         first = replace(first, added_codes=found[best.parts[0]].settings.added_codes)
@@ -118,7 +116,7 @@ def choose_parts(split: Split, candidates: Mapping[str, Settings], *, is_ordered
     return Chosen((first, *others), prior, best.neighbours_std)
 
 
-def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Split, *, is_ordered: bool) -> _Way:
+def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Split) -> _Way:
     """Returns the way with the largest NDCG; of equal ones the first, which adds least."""
     names, temperature = tuple(found), next(iter(found.values())).settings.model.temperature
     section = next(iter(found.values())).settings.added_codes
@@ -127,11 +125,11 @@ def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Spl
         _Way(parts, with_codes, std, weight * temperature)
         for parts in sets
         for with_codes in ((False,) if section is None else (False, True))
-        for std in NEIGHBOURS[is_ordered]
+        for std in NEIGHBOURS
         for weight in POPULARITY
     ]
     codes = None if section is None else code_vectors(split, section)
-    neighbours = find_neighbours(split, is_ordered=is_ordered, score_std=1.0)
+    neighbours = find_neighbours(split, 1.0)
     values = Prior(popularity=1.0, recent=0.0, half_life_days=_NO_DECAY_DAYS).values_for(popularity(split), popularity(split))
     gains = np.zeros(len(ways))
     for places, rows, items in _blocks(validation):
@@ -175,7 +173,7 @@ def _gains(
     return np.where(ranks < LENGTH, 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
-def _search(name: str, split: Split, settings: Settings, seed: int) -> tuple[_Found, TrainData, int]:
+def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, TrainData, int]:
     """Returns what the best epoch found that was fitted to the days before the last one, the data, and that day."""
     settings = settings.with_model(targets=Targets.NEW)
     model, training = settings.model, settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training
@@ -186,7 +184,7 @@ def _search(name: str, split: Split, settings: Settings, seed: int) -> tuple[_Fo
         tables.spec,
         model=model,
         training=training,
-        seed=seed,
+        seed=0,
         progress=print_progress(name),
         now=time.monotonic,
         context=context,

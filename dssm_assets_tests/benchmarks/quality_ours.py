@@ -22,6 +22,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from dssm_assets.core.config.training import SvdInit
+from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.training.closed_form.svd_init import divide_rows, item_codes, scale_to_std
@@ -110,6 +111,16 @@ def concatenate_vectors(parts: Sequence[ByVectors], factor: float = 1.0) -> ByVe
     """Returns vectors whose inner product is the sum of those of the parts, times the square of a factor."""
     users, items = (np.concatenate([getattr(part, side) for part in parts], axis=1) for side in ("users", "items"))
     return ByVectors(users * np.float32(factor), items * np.float32(factor))
+
+
+def add_prior(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVectors:
+    """Returns the vectors with the popularity prior of a split in one more dimension; without a prior unchanged."""
+    if prior is None:
+        return vectors
+    day = split.time_s // SECONDS_PER_DAY
+    recent = decayed_counts(split.item, day.max() + 1 - day, prior.half_life_days, len(split.item_ids))
+    values = prior.values_for(popularity(split), recent)
+    return ByVectors(append_one(vectors.users), append_prior(vectors.items, values))
 
 
 def _fit_once(tables: Tables, settings: Settings, seed: int) -> tuple[ByVectors, float]:

@@ -8,12 +8,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from dssm_assets_tests.benchmarks.quality_metrics import PUBLISHED, metric_names
 from dssm_assets_tests.benchmarks.quality_scores import FILTERED, UNFILTERED
 
 OURS = "dssm-assets"
+PUBLISHED: Final[dict[tuple[str, str], dict[str, dict[str, float]]]] = {
+    ("ml-1m", "loo"): {
+        "SASRec, sampled softmax (HSTU paper)": {"HR@10": 0.2853, "HR@50": 0.5474, "HR@200": 0.7528, "NDCG@10": 0.1603},
+        "HSTU (HSTU paper)": {"HR@10": 0.3097, "HR@50": 0.5754, "HR@200": 0.7716, "NDCG@10": 0.1720},
+        "HSTU-large (HSTU paper)": {"HR@10": 0.3294, "HR@50": 0.5935, "HR@200": 0.7839, "NDCG@10": 0.1893},
+        "HSTU-large (RecTools)": {"HR@10": 0.3642, "HR@50": 0.6194, "HR@200": 0.8031, "NDCG@10": 0.2164},
+    }
+}
+"""Published figures by data set and split: Zhai et al. 2024 (HSTU), and the benchmark of the library RecTools."""
 
 
 @dataclass
@@ -29,8 +37,6 @@ class Report:
         models: name -> summary, in the order of the table.
         settings: by name.
         missing: name -> reason.
-        order: what says which of two events at the same second came first; empty: nothing does.
-        cut_offs: k of Recall@k and NDCG@k, which the summaries hold; empty: they do not.
     """
 
     dataset: str
@@ -41,13 +47,6 @@ class Report:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    order: str = ""
-    cut_offs: tuple[int, ...] = ()
-
-    @property
-    def metrics(self) -> list[str]:
-        """Returns the names of the means over users."""
-        return metric_names(self.split, self.cut_offs) if self.cut_offs else []
 
     def json_line(self) -> str:
         """Returns the report as one line of JSON: the models by name, and how they were run."""
@@ -59,44 +58,35 @@ class Report:
             "seeds": self.seeds,
             "settings": self.settings,
             "missing": self.missing,
-            "order": self.order,
         }
-        return json.dumps({**{name: self._named(found) for name, found in self.models.items()}, **about})
+        return json.dumps({**self.models, **about})
 
     def text(self) -> str:
         """Returns the report as a heading and a Markdown table."""
         sizes = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.facts.items())
         inner = " (inner: to choose settings on)" if self.is_inner else ""
-        order = f"; events of one second as {self.order}" if self.order else ""
-        heading = f"{self.dataset}, {self.split}{inner}: {sizes}{order}; seeds {', '.join(map(str, self.seeds))}"
+        heading = f"{self.dataset}, {self.split}{inner}: {sizes}; seeds {', '.join(map(str, self.seeds))}"
         absent = [f"{name}: {why}" for name, why in self.missing.items()]
-        means = ["", *self._means_table()] if self.cut_offs else []
-        return "\n".join([heading, "", *table(self.models), *means, *(["", *absent] if absent else [])])
+        means = ["", *self._means_table()] if any("means" in found for found in self.models.values()) else []
+        return "\n".join([heading, "", *self._rates_table(), *means, *(["", *absent] if absent else [])])
 
-    def _named(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a summary whose means have names."""
-        return {**found, "means": dict(zip(self.metrics, found["means"], strict=True))} if "means" in found else dict(found)
+    def _rates_table(self) -> list[str]:
+        """Returns a Markdown table, a line each: mean ± spread over seeds, in brackets the standard error over users."""
+        lines = ["| model | hit_rate@200 filtered | unfiltered | samples per CPU-second |", "|---|---|---|---|"]
+        for name, found in self.models.items():
+            cells = [name, _rate(found[FILTERED]), _rate(found[UNFILTERED]), f"{found['samples_per_cpu_s']:,.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+        return lines
 
     def _means_table(self) -> list[str]:
         """Returns the means over users as a Markdown table, published ones last."""
-        lines = [f"| seen items left out | {' | '.join(self.metrics)} |", f"|---|{'---|' * len(self.metrics)}"]
+        rows = {name: found["means"] for name, found in self.models.items()}
+        metrics = list(next(iter(rows.values())))
         published = {} if self.is_inner else PUBLISHED.get((self.dataset, self.split), {})
-        rows = {name: self._named(found)["means"] for name, found in self.models.items()}
+        lines = [f"| seen items left out | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
         for name, row in [*rows.items(), *((f"published: {name}", row) for name, row in published.items())]:
-            lines.append(f"| {name} | {' | '.join(f'{row[key]:.4f}' if key in row else '' for key in self.metrics)} |")
+            lines.append(f"| {name} | {' | '.join(f'{row[key]:.4f}' if key in row else '' for key in metrics)} |")
         return lines
-
-
-def table(models: Mapping[str, Mapping[str, Any]], first: str = "model") -> list[str]:
-    """Returns a Markdown table, a line each: mean ± spread over seeds, in brackets the standard error over users."""
-    lines = [
-        f"| {first} | hit_rate@200 filtered | unfiltered | samples per CPU-second |",
-        "|---|---|---|---|",
-    ]
-    for name, found in models.items():
-        cells = [name, _rate(found[FILTERED]), _rate(found[UNFILTERED]), f"{found['samples_per_cpu_s']:,.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
 
 
 def _rate(rate: Mapping[str, float | None]) -> str:

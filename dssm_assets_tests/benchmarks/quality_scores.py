@@ -4,8 +4,7 @@
 
 Candidates are all items of the training part, found exactly. Filtered: without items that the user interacted with in the training part. Unfiltered: with them.
 
-Belongs here: lists from vectors or scores, ranks, hit rates, their error and spread. Does not belong here: the recommenders,
-means over users (`quality_metrics.py`).
+Belongs here: lists from vectors or scores, ranks, hit rates, their error and spread. Does not belong here: the recommenders.
 
 Shapes: V users with truth, U users, I items, D vector width, K length of the lists, S seeds.
 """
@@ -24,7 +23,6 @@ from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
 from dssm_assets.core.retrieval.exact import top_k, top_k_scores
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets_tests.benchmarks.quality_metrics import ndcg_at, recall_at
 from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
 
 K = 200
@@ -95,10 +93,15 @@ class Run:
         sums = resampled_sums(counts, RESAMPLES, seed=0)
         return float((sums[:, 0] / sums[:, 1]).std())
 
-    def means(self, ks: Sequence[int]) -> list[float]:
-        """Returns Recall@k of every k, then NDCG@k of every k, seen items left out."""
-        of_run = (self.ranks[FILTERED], self.split.truth_row, self.split.truth_totals)
-        return [metric(*of_run, k, self.split.lost_users) for metric in (recall_at, ndcg_at) for k in ks]
+    def means(self, ks: Sequence[int]) -> dict[str, float]:
+        """Returns HR@k and NDCG@k of leave one out, seen items left out; users with an unknown item count as missed.
+
+        With one held-out item per user, NDCG@k is the mean of 1 / log2(rank + 2), 0 from rank k on.
+        """
+        ranks, users = self.ranks[FILTERED], len(self.split.eval_users) + self.split.lost_users
+        gains = 1.0 / np.log2(ranks + 2.0)
+        found = {f"HR@{k}": float((ranks < k).sum() / users) for k in ks}
+        return found | {f"NDCG@{k}": float(gains[ranks < k].sum() / users) for k in ks}
 
 
 def scored(recommender: Recommender, split: Split, samples_per_cpu_s: float) -> Run:
@@ -112,7 +115,7 @@ def scored(recommender: Recommender, split: Split, samples_per_cpu_s: float) -> 
 
 
 def summary(runs: Sequence[Run], *, is_seeded: bool = True, ks: Sequence[int] = ()) -> dict[str, Any]:
-    """Returns the mean over seeds, in the form of the JSON line; with `ks` also Recall@k and NDCG@k.
+    """Returns the mean over seeds, in the form of the JSON line; with `ks` also HR@k and NDCG@k.
 
     sd is the spread over seeds, None where one seed of a seeded recommender ran, 0 where the seed plays no part; se is the
     error that other users would make, mean over seeds.
@@ -127,6 +130,7 @@ def summary(runs: Sequence[Run], *, is_seeded: bool = True, ks: Sequence[int] = 
             "se": float(np.mean([run.error(variant) for run in runs])),
         }
     if ks:
-        found["means"] = np.mean([run.means(ks) for run in runs], axis=0).tolist()
+        means = [run.means(ks) for run in runs]
+        found["means"] = {name: float(np.mean([one[name] for one in means])) for name in means[0]}
     found["samples_per_cpu_s"] = float(np.mean([run.samples_per_cpu_s for run in runs]))
     return found

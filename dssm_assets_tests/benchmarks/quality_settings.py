@@ -7,7 +7,7 @@ of it, or all other items of the user. On calendar splits a frozen embedding is 
 leave-one-out of ML-1M the user tower is a sequence encoder, items have no features but their id, and codes in closed form are
 added to the products.
 
-Belongs here: configuration as values, and ablations of it. Does not belong here: running them (`quality.py`).
+Belongs here: configuration as values. Does not belong here: running it (`quality.py`).
 """
 
 from __future__ import annotations
@@ -182,12 +182,10 @@ _PEERS: dict[str, dict[str, dict[str, Any]]] = {
     "ml-100k": {
         "ease": {"l2": 700.0},
         "als": {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
-        "rectools": {"n_factors": 128, "epochs": 200, "batch_size": 128, "lr": 1e-3},
     },
     "ml-1m": {
         "ease": {"l2": 3000.0},
         "als": {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
-        "rectools": {"n_factors": 128, "epochs": 200, "batch_size": 128, "lr": 1e-3},
     },
 }
 _PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
@@ -252,39 +250,3 @@ def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
     """Returns the settings of a peer: of this split, else of the data set, else those of ML-100K."""
     of_split = _PEERS_OF_SPLIT.get((dataset, split), {})
     return of_split.get(name) or _PEERS.get(dataset, _PEERS["ml-100k"]).get(name, {})
-
-
-def ablations(settings: Settings) -> dict[str, Settings]:
-    """Returns the settings as chosen, then with one thing changed, by the name of the change; none that changes nothing."""
-    model, training, code_dim = settings.with_model, settings.with_training, settings.code_dim
-    alone = replace(settings, code_dim=0).with_model(frozen_embedding=None, output_dim=settings.model.output_dim - code_dim)
-    alone = alone.with_training(svd_init=None)
-    without_history = {"no history": alone.with_model(history_length=0, poolings=[], history_cut={})}
-    sampled = {
-        "+ 1,024 sampled negatives": model(num_sample=1024),
-        "1,024 sampled negatives alone": model(num_sample=1024, in_batch=False),
-    }
-    in_batch = {"in-batch negatives": model(in_batch=True, num_sample=0, sampler="weighted")}
-    changed = {
-        "logQ off": model(logq=0.0),
-        "logQ x 0.5": model(logq=0.5),
-        "temperature 0.05": model(temperature=0.05),
-        "temperature 0.2": model(temperature=0.2),
-        **(without_history if settings.with_user_id or settings.with_side else {}),
-        "no random cut of the history": model(history_cut={}),
-        "one pooling: mean of 50": model(poolings=[MEAN_50], history_length=50),
-        "no codes": replace(alone, added_codes=None),
-        "no skip": model(skip=False),
-        "no embedding dropout": model(embedding_dropout=0.0),
-        "no side features": replace(settings, with_side=False),
-        "no popularity features": replace(settings, with_counts=False),
-        "no user id": replace(settings, with_user_id=False),
-        "32 dimensions": model(output_dim=32 + code_dim),
-        "64 dimensions": model(output_dim=64 + code_dim),
-        "256 dimensions": model(output_dim=256 + code_dim),
-        **(sampled if settings.model.in_batch else in_batch),
-        "recency weights, half-life 60 days": model(recency_half_life_days=60.0),
-        "no moving average of the weights": training(weight_average=0.0),
-        "row-wise Adagrad for the tables": training(embedding_optimiser="adagrad", embedding_learning_rate=0.05),
-    }
-    return {"as chosen": settings, **{name: one for name, one in changed.items() if one != settings}}

@@ -5,9 +5,8 @@
     temporal-D   the last D days of the whole log
 
 Positives are all events, one per user and item, the first kept. Of a user's events at the same second a seeded draw says
-which came first, so that no order of ids leaks (`drawn`); or the log's column seq_pos does, the order in which the user rated
-(`page`). Published results of leave-one-out on MovieLens-1M use the order of the page: there the draw gives a fifth of the users
-another target. The universe is the users and items of the training part: truth of others
+which came first, so that no order of ids leaks. For leave-one-out the log's column seq_pos says it, the order in which the user
+rated, if there is one: published results on MovieLens-1M use it. The universe is the users and items of the training part: truth of others
 is left out, and counted. `inner` applies the rule twice: the held-out part of the training part, to choose settings on.
 
 Belongs here: reading the log and the rules. Does not belong here: features of users and items (`quality_features.py`) and
@@ -19,7 +18,6 @@ Shapes: E events, U users, I items, V users with truth, P truth pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +33,6 @@ TIE_SEED = 20240101
 SECONDS_PER_DAY = 86_400
 PLACE = "seq_pos"
 """Column of a log with each event's exact place among its user's events."""
-
-
-class Order(StrEnum):
-    """What says which of a user's events at the same second came first."""
-
-    DRAWN = "drawn"
-    """A seeded draw."""
-    PAGE = "page"
-    """The column seq_pos."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +62,7 @@ class Split:
         truth_row: place in eval_users of each truth pair's user, ascending [P].
         truth_item: item of each truth pair [P].
         dropped_pairs: held-out pairs whose user or item the training part does not know.
-        truth_totals: held-out items of each user with truth, with those that the training part does not know [V].
         lost_users: users with held-out items, none of which the training part knows.
-        repeated_pairs: truth pairs that the training part holds too.
     """
 
     user_ids: Ints
@@ -87,9 +74,7 @@ class Split:
     truth_row: Ints
     truth_item: Ints
     dropped_pairs: int
-    truth_totals: Ints
     lost_users: int = 0
-    repeated_pairs: int = 0
 
     def by_user(self) -> tuple[Ints, Ints]:
         """Returns the training events' numbers by (user, time) [E], and where each user's begin and end [U + 1]."""
@@ -114,31 +99,24 @@ class Split:
             "eval_users": len(self.eval_users),
             "eval_pairs": len(self.truth_row),
             "dropped_pairs": self.dropped_pairs,
-            **({"repeated_pairs": self.repeated_pairs} if self.repeated_pairs else {}),
         }
 
 
-def default_order(folder: Path, rule: str) -> Order:
-    """Returns page for leave-one-out of a log that has seq_pos, as published, else drawn."""
-    has_place = PLACE in pq.read_schema(folder / "behavior.parquet").names
-    return Order.PAGE if rule == "loo" and has_place else Order.DRAWN
-
-
-def read_split(folder: Path, rule: str, *, inner: bool = False, order: Order | None = None) -> Split:
+def read_split(folder: Path, rule: str, *, inner: bool = False) -> Split:
     """Returns the split of behavior.parquet (user_id, item_id, event_time in seconds) in a folder.
 
     Args:
         folder: holds behavior.parquet.
         rule: lastpct-P, loo or temporal-D.
         inner: apply the rule once more to the training part.
-        order: of events at the same second; None: `default_order`.
 
     Raises:
         ValueError: the rule is none of these.
     """
-    order = order or default_order(folder, rule)
-    names = ["user_id", "item_id", "event_time", *([PLACE] if order is Order.PAGE else [])]
-    table = pq.read_table(folder / "behavior.parquet", columns=names)
+    path = folder / "behavior.parquet"
+    has_place = rule == "loo" and PLACE in pq.read_schema(path).names
+    names = ["user_id", "item_id", "event_time", *([PLACE] if has_place else [])]
+    table = pq.read_table(path, columns=names)
     columns = (table.column(name).to_numpy().astype(np.int64) for name in names)
     return cut(distinct_log(*columns), rule, inner=inner)
 
@@ -169,7 +147,6 @@ def cut(log: Log, rule: str, *, inner: bool = False) -> Split:
     order = np.argsort(truth_user, kind="stable")
     eval_users, truth_row = np.unique(truth_user[order], return_inverse=True)
     truth_item = np.searchsorted(item_ids, truth.item_id)[order]
-    of_truth = np.searchsorted(user_ids[eval_users], test.user_id[np.isin(test.user_id, user_ids[eval_users])])
     return Split(
         user_ids=user_ids,
         item_ids=item_ids,
@@ -180,7 +157,6 @@ def cut(log: Log, rule: str, *, inner: bool = False) -> Split:
         truth_row=truth_row,
         truth_item=truth_item,
         dropped_pairs=len(known) - int(known.sum()),
-        truth_totals=np.bincount(of_truth, minlength=len(eval_users)),
         lost_users=len(np.unique(test.user_id)) - len(eval_users),
     )
 
