@@ -64,7 +64,6 @@ def chain_config(
     world: World,
     window: int,
     engine_memory: str,
-    max_users: int | None = None,
     statistic_days: Sequence[int] = STATISTIC_DAYS,
 ) -> dict[str, Any]:
     """Returns the configuration of the chain: the world's 59 features, statistics of behaviour, item ids and histories."""
@@ -88,7 +87,7 @@ def chain_config(
     raw["features"] = {"fg": {"features": features}}
     raw["model"] = {"output_dim": 32, "hidden_units": [64], "num_sample": 1024}
     raw["training"] = {"epochs": 1, "batch_size": 4096, "num_threads": 1}
-    raw["evaluation"] = {"bootstrap_samples": 100, "max_users": max_users}
+    raw["evaluation"] = {"bootstrap_samples": 100}
     raw["duckdb"] = {"memory": engine_memory}
     return raw
 
@@ -98,24 +97,17 @@ def write_chain(
     folder: str,
     window: int,
     engine_memory: str,
-    max_users: int | None = None,
     statistic_days: Sequence[int] = STATISTIC_DAYS,
 ) -> None:
     """Writes the source tables and the configuration into the folder."""
     made, at = World(**world), Path(folder)
     write_world(made, at)
-    text = yaml.safe_dump(chain_config(made, window, engine_memory, max_users, statistic_days), sort_keys=False)
+    text = yaml.safe_dump(chain_config(made, window, engine_memory, statistic_days), sort_keys=False)
     (at / "chain.yaml").write_text(text, encoding="utf-8")
 
 
-def run_step(world: dict[str, Any], folder: str, step: dict[str, Any]) -> dict[str, Any]:
-    """Runs a step over its days in this process. Returns its cost and the bytes that it wrote."""
-    (cost,) = run_steps(world, folder, [step])
-    return cost
-
-
 def run_steps(world: dict[str, Any], folder: str, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs steps one after the other in this process. Returns the cost of each, see `run_step`.
+    """Runs steps one after the other in this process. Returns the cost of each, and the bytes that it wrote.
 
     Raises:
         RuntimeError: a blocking check failed. A low hit rate does not count.

@@ -7,8 +7,7 @@ Every step (`chain_steps.py`) runs in a process of its own that cannot allocate 
 are those of the window. The log has one more day, which is scored. By default there is one user per 20 rows and one item per
 50, so a world with ten times the rows also has ten times the users and items.
 
-Belongs here: running all steps, the report as JSON, its tables. Does not belong here: the steps, the limit, and projections
-to larger worlds (`capacity.py`).
+Belongs here: running all steps, the report as JSON, its tables. Does not belong here: the steps, the limit.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_step, write_chain
+from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_steps, write_chain
 from dssm_assets_tests.benchmarks.memory_limit import Limited, run_limited
 from dssm_assets_tests.benchmarks.world import World
 
@@ -62,14 +61,12 @@ class ChainReport:
         window: number of training days.
         limit_mib: memory limit of each step; None: no limit.
         steps: costs of the steps, in the order in which they ran.
-        max_users: at most this many users of the evaluation day were scored; None: all.
     """
 
     world: World
     window: int
     limit_mib: int | None
     steps: tuple[StepCost, ...]
-    max_users: int | None = None
 
     @property
     def rows(self) -> int:
@@ -95,7 +92,7 @@ class ChainReport:
         """Returns the report that `to_json` wrote."""
         found = json.loads(text)
         steps = tuple(StepCost(**step) for step in found["steps"])
-        return cls(World(**found["world"]), found["window"], found["limit_mib"], steps, found.get("max_users"))
+        return cls(World(**found["world"]), found["window"], found["limit_mib"], steps)
 
 
 def chain_world(rows: int, window: int, users: int | None = None, items: int | None = None, seed: int = 17) -> World:
@@ -109,11 +106,9 @@ def measure(
     *,
     window: int,
     limit_mib: int | None,
-    max_users: int | None = None,
     on_step: Callable[[StepCost], None] = lambda _: None,
     run: Callable[..., Limited] = run_limited,
     steps: Sequence[ChainStep] | None = None,
-    done: Sequence[StepCost] = (),
 ) -> ChainReport:
     """Returns the cost of every step of the chain under the limit.
 
@@ -122,26 +117,22 @@ def measure(
         folder: where everything is written; files of the same world are overwritten.
         window: number of training days before the scored day.
         limit_mib: memory that no step may exceed; None: no limit.
-        max_users: score at most this many users; None: all.
         on_step: called after each step.
         run: starts a process.
         steps: the steps to run; None: all.
-        done: costs of the first steps, measured in this folder before; these steps do not run again.
 
     Raises:
         MemoryError: a step failed.
     """
     engine = f"{max((limit_mib or 2048) // ENGINE_DIVISOR, 64)}MB"
-    if not done:
-        settings = {"window": window, "engine_memory": engine, "max_users": max_users}
-        run(write_chain, None, world=asdict(world), folder=str(folder), **settings)
-    costs = list(done)
-    for step in (chain_steps() if steps is None else steps)[len(done) :]:
-        seen = run(run_step, limit_mib, world=asdict(world), folder=str(folder), step=asdict(step))
-        cost = {name: seen.result[name] for name in ("name", "days", "rows", "bytes", "cpu_s")}
+    run(write_chain, None, world=asdict(world), folder=str(folder), window=window, engine_memory=engine)
+    costs = []
+    for step in chain_steps() if steps is None else steps:
+        seen = run(run_steps, limit_mib, world=asdict(world), folder=str(folder), steps=[asdict(step)])
+        cost = {name: seen.result[0][name] for name in ("name", "days", "rows", "bytes", "cpu_s")}
         costs.append(StepCost(**cost, counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
         on_step(costs[-1])
-    return ChainReport(world, window, limit_mib, tuple(costs), max_users)
+    return ChainReport(world, window, limit_mib, tuple(costs))
 
 
 def exponent(rows: Sequence[int], cost: Sequence[float]) -> float:
@@ -155,7 +146,6 @@ def render(report: ChainReport) -> str:
     """Returns the report as a title and a Markdown table."""
     world, limit = report.world, "no limit" if report.limit_mib is None else f"limit {report.limit_mib:,} MiB"
     title = f"{report.rows:,} rows in {report.window} days, {world.users:,} users, {world.items:,} items, seed {world.seed}; {limit}"
-    title += "" if report.max_users is None else f"; {report.max_users:,} users scored at most"
     rows = [
         (
             step.name,
@@ -205,15 +195,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--window", type=int, default=30, help="number of training days")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--limit-mib", type=int, default=2048, help="memory limit of each step; 0: no limit")
-    parser.add_argument("--max-users", type=int, help="score at most this many users of the evaluation day (default: all)")
-    parser.add_argument("--until", choices=[step.name for step in chain_steps()], help="the last step (default: all)")
     parser.add_argument("--folder", type=Path, help="where to write, kept afterwards (default: a temporary folder)")
-    parser.add_argument(
-        "--report",
-        type=Path,
-        help="write the costs to this JSON file after every step; with the --folder of an interrupted run, "
-        "continue after its last step",
-    )
+    parser.add_argument("--report", type=Path, help="write the costs to this JSON file")
     parser.add_argument("--compare", type=Path, nargs="+", help="run nothing; show how costs grow over these reports")
     return parser
 
@@ -227,31 +210,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     world = chain_world(given.rows, given.window, given.users, given.items, given.seed)
     limit = given.limit_mib or None
-    max_users = given.max_users
-    done = _finished_steps(given.report, ChainReport(world, given.window, limit, (), max_users)) if given.folder else []
 
-    def save_step(step: StepCost) -> None:
+    def show(step: StepCost) -> None:
         sys.stderr.write(f"{step.name}: {step.cpu_s:.1f} s, {step.counted_mib:.0f} MiB\n")
-        done.append(step)
-        if given.report:
-            report = ChainReport(world, given.window, limit, tuple(done), max_users)
-            given.report.write_text(report.to_json(), encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="dssm-chain-") as scratch:
-        folder = given.folder or Path(scratch)
-        steps = chain_steps()
-        until = len(steps) if given.until is None else 1 + [step.name for step in steps].index(given.until)
-        settings = {"window": given.window, "limit_mib": limit, "max_users": max_users}
-        report = measure(world, folder, **settings, on_step=save_step, steps=steps[:until], done=tuple(done))
+        report = measure(world, given.folder or Path(scratch), window=given.window, limit_mib=limit, on_step=show)
+    if given.report:
+        given.report.write_text(report.to_json(), encoding="utf-8")
     sys.stdout.write(render(report))
-
-
-def _finished_steps(path: Path | None, expected: ChainReport) -> list[StepCost]:
-    """Returns the costs in an existing report of the same world and settings, else none."""
-    if path is None or not path.exists():
-        return []
-    found = ChainReport.from_json(path.read_text(encoding="utf-8"))
-    return list(found.steps) if replace(found, steps=()) == expected else []
 
 
 if __name__ == "__main__":

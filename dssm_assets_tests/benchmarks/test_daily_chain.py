@@ -91,21 +91,15 @@ def test_report_round_trips_through_json_and_its_table_has_rows_per_second() -> 
     assert "| fg | 1 | 1,000 | 2.0 | 500 | 200 | 300 | 1.0 |" in render(report)
 
 
-def test_interrupted_chain_continues_after_its_last_step(tmp_path: Path) -> None:
+def test_every_step_runs_once_in_its_own_process(tmp_path: Path) -> None:
     ran: list[str] = []
 
     def run(work: Any, limit: int | None, /, **arguments: Any) -> Limited:
         if work.__name__ == "write_chain":
             return Limited(None, 0.0, 0.0)
-        ran.append(arguments["step"]["name"])
-        cost = {"name": ran[-1], "days": 1, "rows": 10, "bytes": 5, "cpu_s": 1.0}
-        return Limited(cost, 50.0, 40.0)
+        ran.append(arguments["steps"][0]["name"])
+        return Limited([{"name": ran[-1], "days": 1, "rows": 10, "bytes": 5, "cpu_s": 1.0}], 50.0, 40.0)
 
-    steps = [ChainStep("fg", name, False) for name in ("one", "two", "three")]
-    world = chain_world(1000, 4)
-    settings: dict[str, Any] = {"window": 4, "limit_mib": 100, "run": run, "steps": steps}
-    first = measure(world, tmp_path, **settings)
-    assert ran == ["one", "two", "three"]
-    again = measure(world, tmp_path, **settings, done=first.steps[:2])
-    assert ran[3:] == ["three"]
-    assert again == first
+    steps = [ChainStep("steps.fg", name, False) for name in ("one", "two")]
+    report = measure(chain_world(1000, 4), tmp_path, window=4, limit_mib=100, run=run, steps=steps)
+    assert ran == [step.name for step in report.steps] == ["one", "two"]

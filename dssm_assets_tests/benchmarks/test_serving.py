@@ -10,7 +10,7 @@ from dssm_assets_tests.benchmarks import serving
 def test_serving_report_has_a_line_per_measurement(quick, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(serving, "USERS", 1000)
     lines = serving.report(4000, kind, 0.95, 0.05, 2, tmp_path)
-    rows = [line.rsplit(maxsplit=8)[0].strip() for line in lines[16:22]]
+    rows = [line.rsplit(maxsplit=8)[0].strip() for line in lines[4:10]]
     assert rows == [
         "GET /recall",
         "POST /recall with features",
@@ -19,5 +19,4 @@ def test_serving_report_has_a_line_per_measurement(quick, tmp_path, monkeypatch,
         "GET /recall, 1 connection",
         "POST with features, 1 connection",
     ]
-    assert [line.split()[0] for line in lines[4:14]] == ["index,", "index,", "+", "+", "of", "of", "GET,", "POST", "of", "POST"]
     assert "Flat" in lines[0] if kind is IndexKind.AUTO else "IVF, cells" in lines[0]

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dssm_assets.core.features.expressions import Kind
@@ -46,19 +44,6 @@ def test_files_have_the_configured_rows(tmp_path: Path) -> None:
     }
 
 
-def test_day_of_the_log_does_not_depend_on_earlier_days() -> None:
-    assert WORLD.behavior(1).equals(WORLD.behavior(1))
-    assert not WORLD.behavior(0).column("user_id").equals(WORLD.behavior(1).column("user_id"))
-
-
-def test_ids_of_the_log_occur_once_in_the_tables() -> None:
-    log = pa.concat_tables([WORLD.behavior(0), WORLD.behavior(1)])
-    for side, size in (("user", 300), ("item", 200)):
-        ids = pa.concat_tables(WORLD.entities(side)).column(f"{side}_id").to_pylist()
-        assert len(set(ids)) == len(ids) == size
-        assert set(log.column(f"{side}_id").to_pylist()) <= set(ids)
-
-
 def test_ranks_follow_the_zipf_mandelbrot_distribution() -> None:
     world = World(rows=200_000, users=1_000, items=1_000, days=1)
     for side, exponent in (("user", 0.8), ("item", 1.0)):
@@ -91,11 +76,3 @@ def test_pipeline_reads_the_sources_and_every_event_is_on_its_day(tmp_path: Path
         assert result.facts["rows_on_other_days"] == 0
     (users,) = source.user_table(workspace, [WORLD.day_before_log])
     assert users.manifest.rows == 300
-
-
-def test_some_attributes_are_missing() -> None:
-    users = pa.concat_tables(WORLD.entities("user"))
-    missing = [users.column(name).null_count for name in users.column_names if name.startswith("user_cat_")]
-    # A twentieth of 300 is 15.
-    assert all(0 < count < 45 for count in missing)
-    assert pc.min(users.column("user_num_0")).as_py() >= 1
