@@ -119,7 +119,7 @@ def align_skips(
     Every coordinate of an embedding that both towers read goes to an output of its own, as long as there are outputs, and
     the poolings of one history are averaged. Towers that start apart must first find a common space, which takes long for
     histories of hundreds of items: on a year of grocery purchases this start alone is worth a tenth of the hit rate
-    (docs/recall_experiments.md).
+    (docs/what_was_learned.md).
 
     Example: a history is pooled twice over one embedding of width 2, which an item feature shares; there are 3 outputs. The
     item's skip is [[1, 0], [0, 1], [0, 0]], the user's [[.5, 0, .5, 0], [0, .5, 0, .5], [0, 0, 0, 0]].

@@ -1,6 +1,6 @@
 """The settings that `dssm-assets tune` searches, around the configured ones.
 
-The space is small: settings that matter on logs of every kind (`docs/recall_experiments.md`) and that need no other
+The space is small: settings that matter on logs of every kind (`docs/what_was_learned.md`) and that need no other
 features or samples. The configured value of each is inside, so the first trial is the configuration as it is. Epochs are not
 searched: every trial stops at its best one on the validation days.
 """

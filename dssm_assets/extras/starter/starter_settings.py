@@ -1,6 +1,6 @@
 """Settings of window, towers and training that fit a log's habits, each with the fact that chose it.
 
-The rules were compared on logs of different kinds (`docs/recall_experiments.md`): purchases that repeat, ratings that never do,
+The rules were compared on logs of different kinds (`docs/what_was_learned.md`): purchases that repeat, ratings that never do,
 many and few events a day. They never look at what is to be evaluated.
 
 Belongs here: the rules. Does not belong here: the facts (`log_habits.py`), tables, events and features
