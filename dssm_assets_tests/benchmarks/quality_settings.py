@@ -12,7 +12,7 @@ Belongs here: configuration as values. Does not belong here: running it (`qualit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dssm_assets.core.config.model import History, HistoryCut, Model, Norm, Pooling, PoolingKind, Sampler
@@ -104,27 +104,12 @@ SMALL = _Pace(batch_size=256, rate=1e-3, weight_average=0.998, epochs=6)
 LARGE = _Pace(batch_size=512, rate=2e-3, weight_average=0.999, epochs=4)
 
 
-@dataclass(frozen=True)
-class _HistorySettings:
-    """What differs between splits."""
-
-    model: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    with_user_id: bool = True
-    with_features: bool = True
-    prior: Prior | None = None
-    chosen_on: str = CHOSEN_ON
-    code_dim: int = 0
-    codes: SvdInit | None = None
-    fits: int = 1
-    added_codes: SvdInit | None = None
-    neighbours_std: float = 0.0
-
-
-_LAST_PART = _HistorySettings({"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)})
-_LAST_ONE = _HistorySettings()
-_ENCODED = _HistorySettings(
-    {
+_Recipe = dict[str, Any]
+"""Keys of `Settings`; `model` and `training` hold what differs between splits."""
+_LAST_PART: _Recipe = {"model": {"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)}}
+_LAST_ONE: _Recipe = {}
+_ENCODED: _Recipe = {
+    "model": {
         "output_dim": 64,
         "hidden_units": [],
         "dropout": 0.0,
@@ -134,29 +119,30 @@ _ENCODED = _HistorySettings(
         "sampler": Sampler.ALL,
         "in_batch": False,
     },
-    {"group_users": True, "embedding_learning_rate": 6e-3, "warmup_frac": 0.02, "final_learning_rate_frac": 0.1},
-    with_user_id=False,
-    with_features=False,
-    chosen_on=CHOSEN_BY_LOSS,
-    fits=2,
-    added_codes=SvdInit(embedding=CODE, score_std=0.035, ridge=30.0, user_exponent=0.5),
-    neighbours_std=0.03,
-)
-_ANY_SHARE = _HistorySettings(
-    {
+    "training": {"group_users": True, "embedding_learning_rate": 6e-3, "warmup_frac": 0.02, "final_learning_rate_frac": 0.1},
+    "with_user_id": False,
+    "with_side": False,
+    "with_counts": False,
+    "chosen_on": CHOSEN_BY_LOSS,
+    "fits": 2,
+    "added_codes": SvdInit(embedding=CODE, score_std=0.035, ridge=30.0, user_exponent=0.5),
+    "neighbours_std": 0.03,
+}
+_ANY_SHARE: _Recipe = {
+    "model": {
         "history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0),
         "recency_half_life_days": 41.6,
         "poolings": [ROOT_ALL, MEAN_50, RECENCY_10],
         "history_length": 3000,
     },
-    with_user_id=False,
-    prior=Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
-    chosen_on=CHOSEN_ON_CUTS.format("15 and 30"),
-    code_dim=32,
-    codes=SvdInit(embedding=CODE, scale=5.0, ridge=1000.0),
-)
-_ALL_OTHERS = _HistorySettings(
-    {
+    "training": {"svd_init": SvdInit(embedding=CODE, scale=5.0, ridge=1000.0)},
+    "with_user_id": False,
+    "prior": Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
+    "chosen_on": CHOSEN_ON_CUTS.format("15 and 30"),
+    "code_dim": 32,
+}
+_ALL_OTHERS: _Recipe = {
+    "model": {
         "history": History.LEAVE_ONE_OUT,
         "min_history": 20,
         "poolings": [ROOT_ALL, Pooling(kind=PoolingKind.MEAN, length=400)],
@@ -164,13 +150,13 @@ _ALL_OTHERS = _HistorySettings(
         "recency_half_life_days": 253.0,
         "frozen_in_loss": False,
     },
-    with_user_id=False,
-    prior=Prior(popularity=0.0, recent=0.3, half_life_days=60.0),
-    chosen_on=CHOSEN_ON_CUTS.format("90 and 180"),
-    code_dim=128,
-    codes=SvdInit(embedding=CODE, scale=6.9, ridge=3000.0, popularity_exponent=0.25),
-)
-_CHOSEN: dict[tuple[str, str], tuple[_Pace, _HistorySettings]] = {
+    "training": {"svd_init": SvdInit(embedding=CODE, scale=6.9, ridge=3000.0, popularity_exponent=0.25)},
+    "with_user_id": False,
+    "prior": Prior(popularity=0.0, recent=0.3, half_life_days=60.0),
+    "chosen_on": CHOSEN_ON_CUTS.format("90 and 180"),
+    "code_dim": 128,
+}
+_CHOSEN: dict[tuple[str, str], tuple[_Pace, _Recipe]] = {
     ("ml-100k", "lastpct-20"): (SMALL, _LAST_PART),
     ("ml-100k", "loo"): (SMALL, _LAST_ONE),
     ("ml-100k", "temporal-60"): (SMALL, _ANY_SHARE),
@@ -198,13 +184,12 @@ _PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
 def chosen(dataset: str, split: str) -> Settings:
     """Returns the settings chosen for a data set and split; for other splits those of the nearest known one."""
     kind = split.partition("-")[0]
-    pace, history = _CHOSEN.get((dataset, split)) or next(
-        value for (_, known), value in _CHOSEN.items() if known.partition("-")[0] == kind
-    )
-    known = (dataset, split) in _CHOSEN
+    found = _CHOSEN.get((dataset, split))
+    pace, recipe = found or next(value for (_, known), value in _CHOSEN.items() if known.partition("-")[0] == kind)
+    code_dim = recipe.get("code_dim", 0)
     model = {
-        "output_dim": 128 + history.code_dim,
-        "frozen_embedding": CODE if history.code_dim else None,
+        "output_dim": 128 + code_dim,
+        "frozen_embedding": CODE if code_dim else None,
         "hidden_units": [128],
         "norm": Norm.NONE,
         "dropout": 0.1,
@@ -214,7 +199,7 @@ def chosen(dataset: str, split: str) -> Settings:
         "history_length": 200,
         "poolings": [MEAN_50, ROOT_200, RECENCY_10],
         "num_sample": 0,
-        **history.model,
+        **recipe.get("model", {}),
     }
     training = {
         "epochs": pace.epochs,
@@ -226,24 +211,12 @@ def chosen(dataset: str, split: str) -> Settings:
         "final_learning_rate_frac": 1.0,
         "weight_average": pace.weight_average,
         "checkpoint_minutes": None,
-        "svd_init": history.codes,
         "num_threads": 1,
-        **history.training,
+        **recipe.get("training", {}),
     }
-    note = history.chosen_on if known else f"another data set or split of kind {kind}: not chosen for this one"
-    return Settings(
-        Model(**model),
-        Training(**training),
-        history.with_user_id,
-        history.with_features,
-        history.with_features,
-        code_dim=history.code_dim,
-        prior=history.prior,
-        chosen_on=note,
-        fits=history.fits,
-        added_codes=history.added_codes,
-        neighbours_std=history.neighbours_std,
-    )
+    settings = Settings(**{**recipe, "model": Model(**model), "training": Training(**training)})
+    note = f"another data set or split of kind {kind}: not chosen for this one"
+    return settings if found else replace(settings, chosen_on=note)
 
 
 def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:

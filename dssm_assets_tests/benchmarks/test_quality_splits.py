@@ -71,12 +71,6 @@ def test_last_percent_holds_out_at_least_one_of_two_or_more() -> None:
     assert split.seen().indices.tolist() == [0, 1, 2, 3]  # items 10, 11, 12, 13 of user 1
 
 
-def test_leave_one_out_needs_three_events() -> None:
-    split = cut(_log(ROWS), "loo")
-    assert _train(split) == [(1, 10), (1, 11), (2, 14), (1, 12), (1, 13), (2, 20), (3, 11)]
-    assert _truth(split) == [(1, 14)]
-
-
 def test_calendar_split_boundary_is_exclusive() -> None:
     # The last event is at 6 d + 1 s: later than 4 d + 1 s are 5 d, 6 d and itself. User 3 is not known before.
     split = cut(_log(ROWS), "temporal-2")

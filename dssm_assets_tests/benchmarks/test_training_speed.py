@@ -14,10 +14,9 @@ import torch
 
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.data import TrainData
-from dssm_assets_tests.benchmarks import training_contenders, training_pace, training_peers, training_world
+from dssm_assets_tests.benchmarks import training_arrays, training_contenders, training_peers, training_world
 from dssm_assets_tests.benchmarks.process_cost import run_apart
-from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
-from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace
+from dssm_assets_tests.benchmarks.training_arrays import ArrayReader, EnoughError, Pace
 from dssm_assets_tests.benchmarks.training_settings import setting_of
 from dssm_assets_tests.benchmarks.training_speed import NAIVE, PEER, measure, render
 
@@ -83,7 +82,7 @@ def test_table_shows_ratios_with_the_same_negatives() -> None:
 def test_pace_is_that_of_the_middle_step_after_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:
     # Steps of 9, 9, 2, 4 and 5 seconds over 20 samples each, then a pause of 100.
     readings = iter([0.0, 9.0, 18.0, 20.0, 24.0, 29.0, 129.0, 133.0])
-    monkeypatch.setattr(training_pace.time, "process_time", lambda: next(readings))
+    monkeypatch.setattr(training_arrays.time, "process_time", lambda: next(readings))
     pace = Pace(budget_s=32.0, least_steps=3)
     pace.resume()
     for _ in range(5):

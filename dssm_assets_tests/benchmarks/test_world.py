@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import parse_fg
@@ -28,20 +27,6 @@ def test_world_is_determined_by_its_seed(tmp_path: Path) -> None:
         write_world(world, tmp_path / name)
     assert _files(tmp_path / "first") == _files(tmp_path / "second")
     assert not set(_files(tmp_path / "first").values()) & set(_files(tmp_path / "other").values())
-
-
-def test_files_have_the_configured_rows(tmp_path: Path) -> None:
-    world = replace(WORLD, rows=11, days=3)
-    write_world(world, tmp_path)
-    counts = {name.removeprefix("source/"): pq.read_metadata(tmp_path / name).num_rows for name in _files(tmp_path)}
-    # 11 rows over 3 days: 4, 4 and 3.
-    assert counts == {
-        "users.parquet": 300,
-        "items.parquet": 200,
-        "behavior/ds=2024-03-01/part.parquet": 4,
-        "behavior/ds=2024-03-02/part.parquet": 4,
-        "behavior/ds=2024-03-03/part.parquet": 3,
-    }
 
 
 def test_ranks_follow_the_zipf_mandelbrot_distribution() -> None:

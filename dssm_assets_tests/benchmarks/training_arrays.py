@@ -1,13 +1,18 @@
-"""The arrays of a training world as batches of tensors, for contenders that do not read our tables.
+"""What contenders that do not read our tables need: the arrays of a training world as batches of tensors, and the meter of steps.
 
-Belongs here: gathering rows without a loop. Does not belong here: anything that needs more than NumPy and torch, because
-peers read it in an interpreter of their own.
+The median step counts, so that neither the first steps nor other work on the machine matter.
+
+Belongs here: gathering rows without a loop, CPU seconds per step. Does not belong here: anything that needs more than NumPy and
+torch, because the peer reads it in an interpreter of its own.
 
 Letters: B rows, E samples, I items, L history items that are pooled, W values of a feature.
 """
 
 from __future__ import annotations
 
+import resource
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from torch import Tensor
 from dssm_assets_tests.benchmarks.training_settings import Setting
 
 Array = npt.NDArray[Any]
+_WARM_UP_STEPS = 2
 
 
 class ArrayReader:
@@ -65,3 +71,55 @@ class ArrayReader:
     def _values(self, name: str, owners: Array) -> Tensor:
         values = torch.from_numpy(self._arrays[name][owners]).long()
         return values[:, None] if values.ndim == 1 else values
+
+
+class EnoughError(Exception):
+    """Stops a training that has run for long enough."""
+
+
+@dataclass
+class Pace:
+    """Collects the CPU time of every step.
+
+    Attributes:
+        budget_s: CPU seconds after which the training stops.
+        least_steps: number of steps to run even beyond the budget.
+    """
+
+    budget_s: float
+    least_steps: int = 5
+    _mark_s: float = 0.0
+    _costs: list[float] = field(default_factory=list)
+    _samples: list[int] = field(default_factory=list)
+
+    def resume(self) -> None:
+        """Starts the clock, at the first step or after work that is not part of a step."""
+        self._mark_s = time.process_time()
+
+    def step(self, samples: int) -> None:
+        """Records that a step over this many samples has ended.
+
+        Raises:
+            EnoughError: the budget is spent.
+        """
+        now = time.process_time()
+        self._costs.append(now - self._mark_s)
+        self._mark_s = now
+        self._samples.append(samples)
+        if len(self._samples) >= self.least_steps and sum(self._costs) >= self.budget_s:
+            raise EnoughError
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples per CPU second of the median step; 0 before the first."""
+        first = min(_WARM_UP_STEPS, len(self._samples) - 1)
+        rates = np.array(self._samples[first:]) / np.maximum(self._costs[first:], 1e-9)
+        return float(np.median(rates)) if len(rates) else 0.0
+
+    def result(self) -> dict[str, Any]:
+        """Returns samples per second, the number of steps, and the peak memory."""
+        return {
+            "samples_per_s": self.samples_per_s,
+            "steps": len(self._samples),
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }

@@ -26,8 +26,7 @@ from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_sp
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.loop import fit
 from dssm_assets_tests.benchmarks import training_settings
-from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
-from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace
+from dssm_assets_tests.benchmarks.training_arrays import ArrayReader, EnoughError, Pace
 from dssm_assets_tests.benchmarks.training_settings import Column, Setting
 from dssm_assets_tests.benchmarks.training_world import read_tables
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets_tests.benchmarks.training_pace import EnoughError, Pace
+from dssm_assets_tests.benchmarks.training_arrays import ArrayReader, EnoughError, Pace
 from dssm_assets_tests.benchmarks.training_settings import Column, Setting, setting_of
 
 Array = npt.NDArray[Any]
@@ -38,8 +38,6 @@ def rechub(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str
     from torch_rechub.models.matching import DSSM
     from torch_rechub.trainers import MatchTrainer
     from torch_rechub.utils.data import DataGenerator
-
-    from dssm_assets_tests.benchmarks.training_arrays import ArrayReader
 
     torch.set_num_threads(1)
     torch.manual_seed(1)

@@ -3,7 +3,7 @@
     python -m dssm_assets_tests.benchmarks.training_speed --setting wide --seconds 15 --python /path/to/python
 
 One setting is generated once. Every contender trains on it in a process of its own, on one thread, until its seconds are spent;
-the middle step counts (`training_pace.py`). The peer runs in the interpreter of `--python`, into which the extra `bench` is
+the middle step counts (`training_arrays.py`). The peer runs in the interpreter of `--python`, into which the extra `bench` is
 installed; by default that is this one. A peer that is not installed is reported as missing.
 
 The columns `x` say how many times as fast ours is with the same negatives: naive PyTorch has the batch's other items and the
