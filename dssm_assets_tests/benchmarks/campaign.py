@@ -1,9 +1,10 @@
-"""What happens when writers race, processes are killed, the object store fails, the disk is full, input and clients are hostile.
+"""What happens when writers race, writers are killed, the object store fails, and input is hostile.
 
     python -m dssm_assets_tests.benchmarks.campaign                     # everything, about ten minutes
     python -m dssm_assets_tests.benchmarks.campaign --seconds inf       # 1,000 rounds of each race, however long they take
     python -m dssm_assets_tests.benchmarks.campaign --only races_disk kills --scale 0.1
 
+Killed commands and full disks are tried by the default suite (`deploy/test_run_owner.py`, `storage/test_disk_space.py`).
 Each attempt ends with a check of every stored file against its manifest. The last line of the table is the sum; the exit status
 is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
 
@@ -19,7 +20,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +29,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import dagster as dg
-
-from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.partitions import PartitionStore
@@ -122,47 +119,6 @@ def kills(folder: Path, limits: Limits) -> Iterator[Row]:
         yield row
 
 
-def runs(folder: Path, limits: Limits) -> Iterator[Row]:
-    """Commands that work on a run, killed at random moments; then the run ends and its slot in the pool is free."""
-    from dssm_assets_tests.deploy.compose_file import DEPLOY
-    from dssm_assets_tests.deploy.test_run_owner import COMMAND
-
-    row, moments = Row("kill -9 of a command: its run and pool"), random.Random(17)
-    shutil.copy(DEPLOY / "dagster.yaml", folder / "dagster.yaml")
-    (folder / "hold").touch()
-    with dg.DagsterInstance.from_config(str(folder)) as instance:
-        for _ in range(max(1, round(10 * limits.scale))):
-            (folder / "started").unlink(missing_ok=True)
-            process = subprocess.Popen([sys.executable, "-c", COMMAND, str(folder)], stderr=subprocess.DEVNULL)
-            while not (folder / "started").exists() and process.poll() is None:
-                time.sleep(0.02)
-            time.sleep(moments.uniform(0, 0.5))
-            process.kill()
-            process.wait()
-            row.tried += 1
-            end_dead_runs(instance)
-            open_runs = [run.run_id for run in instance.get_runs() if not run.is_finished]
-            slots = instance.event_log_storage.get_concurrency_info("trainer").active_slot_count
-            if open_runs or slots:
-                row.failed.append(f"{len(open_runs)} runs in progress, {slots} slots taken")
-    yield row
-
-
-def full_disk(folder: Path, limits: Limits) -> Iterator[Row]:
-    """Tables, artifacts, mapped arrays and spilled queries on a disk of 1 MiB."""
-    from dssm_assets_tests.storage.test_disk_space import MOUNTED, WRITES
-
-    row = Row("full disk, four ways of writing")
-    for _ in range(max(1, round(5 * limits.scale))):
-        command = f'mount -t tmpfs -o size=1m none {folder} && {sys.executable} -c "$0" {folder}'
-        done = subprocess.run([*MOUNTED, command, WRITES], check=False, capture_output=True, text=True)
-        typed = [line for line in done.stdout.splitlines() if "expected room for the files of this run" in line]
-        row.tried += 4
-        if len(typed) != 4 or not done.stdout.endswith("whole\n"):
-            row.failed.append(done.stdout + done.stderr)
-    yield row
-
-
 def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
     """Hostile configurations, broken files and requests over HTTP: a typed error each, or none."""
     for name, attempts in INPUTS.items():
@@ -177,7 +133,7 @@ def inputs(folder: Path, limits: Limits) -> Iterator[Row]:
 
 
 PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
-    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, runs, full_disk, inputs)
+    part.__name__: part for part in (races_disk, races_s3, faults_s3, kills, inputs)
 }
 
 

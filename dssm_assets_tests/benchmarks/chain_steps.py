@@ -6,14 +6,14 @@
 The chain has all steps of the graph. Towers are small and trained for one epoch: the benchmark measures the cost of the
 tables, not of a good model.
 
-Belongs here: which steps run, and on which configuration. Does not belong here: limits (`memory_limit.py`), the command and its tables (`daily_chain.py`).
+Belongs here: which steps run, and on which configuration. Does not belong here: limits (`process_cost.py`), the command and its tables (`daily_chain.py`).
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ import yaml
 
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
-from dssm_assets_tests.benchmarks.process_cost import measured
+from dssm_assets_tests.benchmarks.process_cost import cpu_seconds
 from dssm_assets_tests.benchmarks.world import World, write_world
 from dssm_assets_tests.benchmarks.world_features import feature_definitions, pipeline_config
 
@@ -119,15 +119,15 @@ def run_steps(world: dict[str, Any], folder: str, steps: Sequence[dict[str, Any]
 def _run(workspace: Workspace, world: World, step: ChainStep) -> dict[str, Any]:
     days = world.log_days[-1:] if step.is_windowed else daily_days(world)
     run = getattr(importlib.import_module(f"dssm_assets.{step.module}"), step.name)
-    size = 0
-    with measured(step.name) as cost:
-        for result in run(workspace, days):
-            cost.rows += result.manifest.rows
-            size += result.manifest.size_bytes
-            failed = [check for check in result.checks if check.is_blocking and not check.is_passed]
-            if failed and step.name != "total_hit_rate":
-                raise RuntimeError(f"{step.name}: {failed[0].description}")
-    return {**asdict(cost), "bytes": size, "days": len(days)}
+    rows = size = 0
+    begin = cpu_seconds()
+    for result in run(workspace, days):
+        rows += result.manifest.rows
+        size += result.manifest.size_bytes
+        failed = [check for check in result.checks if check.is_blocking and not check.is_passed]
+        if failed and step.name != "total_hit_rate":
+            raise RuntimeError(f"{step.name}: {failed[0].description}")
+    return {"name": step.name, "days": len(days), "rows": rows, "bytes": size, "cpu_s": cpu_seconds() - begin}
 
 
 def daily_days(world: World) -> Sequence[str]:

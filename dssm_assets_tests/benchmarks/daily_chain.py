@@ -3,7 +3,7 @@
     python -m dssm_assets_tests.benchmarks.daily_chain --rows 10000000 --limit-mib 2048 --report 10m.json
     python -m dssm_assets_tests.benchmarks.daily_chain --compare 1m.json 10m.json 30m.json
 
-Every step (`chain_steps.py`) runs in a process of its own that cannot allocate more than the limit (`memory_limit.py`). Rows
+Every step (`chain_steps.py`) runs in a process of its own that cannot allocate more than the limit (`process_cost.py`). Rows
 are those of the window. The log has one more day, which is scored. By default there is one user per 20 rows and one item per
 50, so a world with ten times the rows also has ten times the users and items.
 
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_steps, write_chain
-from dssm_assets_tests.benchmarks.memory_limit import Limited, run_limited
+from dssm_assets_tests.benchmarks.process_cost import Limited, run_limited
 from dssm_assets_tests.benchmarks.world import World
 
 ENGINE_DIVISOR = 4
@@ -129,8 +129,7 @@ def measure(
     costs = []
     for step in chain_steps() if steps is None else steps:
         seen = run(run_steps, limit_mib, world=asdict(world), folder=str(folder), steps=[asdict(step)])
-        cost = {name: seen.result[0][name] for name in ("name", "days", "rows", "bytes", "cpu_s")}
-        costs.append(StepCost(**cost, counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
+        costs.append(StepCost(**seen.result[0], counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
         on_step(costs[-1])
     return ChainReport(world, window, limit_mib, tuple(costs))
 

@@ -1,7 +1,15 @@
-"""Measures a block of work or a function in a fresh process: CPU seconds, wall seconds and peak memory.
+"""Runs a function in a fresh process, under a memory limit if asked, and measures CPU seconds and memory.
 
-Peak memory is the high-water mark of the process. On Linux it is reset before each block, so every block has its own. On
-other systems it never falls, so a block shows the highest mark so far.
+The limit is RLIMIT_DATA, which the kernel enforces on the private writable memory of a process, touched or not: heap, thread
+stacks, reserves of allocators. So it is an upper bound of resident anonymous memory. Files that are mapped for reading do not
+count, because the kernel can drop their pages at any time; the library reads its large tables in this way. (RLIMIT_AS would
+count them, and every shared library too.) An allocation beyond the limit fails in the process, with an error of the library
+that needed it.
+
+A cgroup (`docker run --memory`, a pod's limit) counts pages instead: resident anonymous memory and cached files, and it drops
+the latter before anything fails. A process that stays under the limit here stays under a cgroup of the same size.
+
+Arrow's default allocator reserves whole gibibytes at once, so a limited process uses malloc with few arenas.
 
 Belongs here: starting the process and reading its counters. Does not belong here: the work, tables of figures.
 """
@@ -15,46 +23,36 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
+_ALLOCATION: Final = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_THREAD_TIMEOUT": "4",
+}
+_SECONDS: Final = 0.01
+_LAST_CHARACTERS: Final = 3_000
 
 
-@dataclass
-class Cost:
-    """The cost of a block of work: CPU time of the process and its ended children, wall time, peak memory.
+@dataclass(frozen=True)
+class Limited:
+    """The result of a limited process and its peak memory, sampled from outside every 10 ms.
 
     Attributes:
-        name: the block.
-        rows: number of rows that were processed, 0 if that is not meaningful.
-        cpu_s: user and system time.
-        wall_s: elapsed time.
-        peak_mib: high-water mark of resident memory in MiB.
+        result: the result of the function.
+        counted_mib: peak of the memory that the limit counts.
+        resident_mib: peak of resident anonymous memory, without mapped files.
     """
 
-    name: str
-    rows: int = 0
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-    peak_mib: float = 0.0
-
-
-@contextmanager
-def measured(name: str, rows: int = 0) -> Iterator[Cost]:
-    """Yields a cost that is filled in when the block ends; `rows` may be set inside the block."""
-    cost = Cost(name, rows)
-    with contextlib.suppress(OSError):
-        _CLEAR.write_text("5")
-    cpu, wall = cpu_seconds(), time.perf_counter()
-    yield cost
-    cost.cpu_s, cost.wall_s = cpu_seconds() - cpu, time.perf_counter() - wall
-    cost.peak_mib = _peak_mib()
+    result: Any
+    counted_mib: float
+    resident_mib: float
 
 
 def cpu_seconds() -> float:
@@ -69,25 +67,57 @@ def run_apart(work: Callable[..., Any], /, *, python: str = sys.executable, **ar
     Raises:
         RuntimeError: the process failed; the message has its stderr.
     """
-    command = [python, "-m", __name__, work.__module__, work.__qualname__, json.dumps(arguments)]
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    threads = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = _command(python, 0, work, arguments)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
     if done.returncode:
         raise RuntimeError(f"{work.__module__}.{work.__qualname__} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _peak_mib() -> float:
-    if _STATUS.exists():
-        (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments: Any) -> Limited:
+    """Runs a module's function in a fresh process under a memory limit; returns its result and peak memory.
+
+    Args:
+        work: a function of a module; arguments and result are passed as JSON.
+        limit_mib: the limit in MiB; None: no limit.
+        arguments: arguments of the function.
+
+    Raises:
+        MemoryError: the process failed, usually but not always for lack of memory. The message ends with its stderr.
+    """
+    command = _command(sys.executable, limit_mib or 0, work, arguments)
+    counted = resident = 0.0
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with subprocess.Popen(command, stdout=out, stderr=err, text=True, env=os.environ | _ALLOCATION) as running:
+            while running.poll() is None:
+                with contextlib.suppress(OSError, ValueError):
+                    now = _memory_of(running.pid)
+                    counted, resident = max(counted, now[0]), max(resident, now[1])
+                time.sleep(_SECONDS)
+        out.seek(0)
+        err.seek(0)
+        if running.returncode:
+            error = err.read()[-_LAST_CHARACTERS:]
+            name = f"{work.__module__}.{work.__qualname__}"
+            raise MemoryError(f"{name} ended with {running.returncode} under {limit_mib} MiB:\n{error}")
+        return Limited(json.loads(out.read().splitlines()[-1]), counted, resident)
+
+
+def _command(python: str, limit_mib: int, work: Callable[..., Any], arguments: dict[str, Any]) -> list[str]:
+    return [python, "-m", __name__, str(limit_mib), work.__module__, work.__qualname__, json.dumps(arguments)]
+
+
+def _memory_of(pid: int) -> tuple[float, float]:
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    found = {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines if words[0] in ("VmData:", "RssAnon:")}
+    return found.get("VmData", 0.0), found.get("RssAnon", 0.0)
 
 
 def _main() -> None:
-    module, name, arguments = sys.argv[1:]
+    limit_mib, module, name, arguments = sys.argv[1:]
+    if size := int(limit_mib) * 2**20:
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
     sys.stdout.write(f"\n{json.dumps(result)}\n")
 

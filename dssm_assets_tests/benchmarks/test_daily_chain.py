@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_steps, write_chain
 from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, chain_world, compare, exponent, measure, render
-from dssm_assets_tests.benchmarks.memory_limit import Limited, run_limited
+from dssm_assets_tests.benchmarks.process_cost import Limited, run_limited
 from dssm_assets_tests.benchmarks.world import World
 
 LIMIT_MIB = 768

@@ -15,14 +15,13 @@ import pytest
 
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import LeakError
-from dssm_assets.core.models.prior import Prior
 from dssm_assets_tests.benchmarks import quality, quality_choice, quality_peers, quality_settings
 from dssm_assets_tests.benchmarks.quality_choice import before_last_day, choose_parts
-from dssm_assets_tests.benchmarks.quality_features import item_columns, read_entities, user_columns
+from dssm_assets_tests.benchmarks.quality_features import read_entities
 from dssm_assets_tests.benchmarks.quality_neighbours import find_neighbours
-from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, add_prior, code_vectors, fit_vectors, split_tables
+from dssm_assets_tests.benchmarks.quality_ours import SEQUENCE, code_vectors, fit_vectors, split_tables
 from dssm_assets_tests.benchmarks.quality_peers import fit_ease, fit_sasrec
-from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Run, scored, summary
+from dssm_assets_tests.benchmarks.quality_scores import ByScores, Run, scored, summary
 from dssm_assets_tests.benchmarks.quality_settings import Settings, chosen
 from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split, cut, distinct_log, read_split
 from dssm_assets_tests.benchmarks.quality_text_settings import TEXT_PEERS, read_sequence_split, text_candidates
@@ -230,14 +229,6 @@ def test_ease_by_hand() -> None:
     assert model.score(np.array([0])) == pytest.approx(np.array([[2 / 3, 2 / 3]]))
 
 
-def test_prior_is_one_dimension_more() -> None:
-    split = _split([(user, user % 2, user * DAY) for user in range(6)] + [(0, 1, 9 * DAY)], "temporal-1")
-    vectors = ByVectors(np.ones((6, 4), np.float32), np.ones((2, 4), np.float32))
-    moved = add_prior(vectors, split, Prior(popularity=0.5, recent=0.0, half_life_days=5.0))
-    assert moved.items.shape == (2, 5) and (moved.users[:, -1] == 1).all()
-    assert add_prior(vectors, split, None) is vectors
-
-
 def test_neighbours_by_hand(tmp_path: Path) -> None:
     # Training parts: a b c and b c. After a comes b, and c one event later; after b twice c.
     split, late = read_sequence_split(_file(tmp_path, "u a b c a", "v b c a")), math.exp(-1 / 2.0)
@@ -251,17 +242,6 @@ def test_neighbours_by_hand(tmp_path: Path) -> None:
     queries = [[math.exp(-1.0), math.exp(-0.5), 1.0], [0, math.exp(-0.5), 1.0]]
     assert found.scores(np.array([0, 1])) == pytest.approx(np.array(queries) @ weights, rel=1e-5)
     assert found.scores(np.array([0, 1])).std(axis=1).mean() == pytest.approx(1.0, rel=1e-5)
-
-
-def test_features_by_hand(data: Path) -> None:
-    split, entities = read_split(data / "tiny", "lastpct-20"), read_entities(data / "tiny")
-    users = {column.name: column for column in user_columns(split, entities, with_id=True)}
-    assert users["gender"].values[:2].tolist() == [2, 1]  # F before M, 0 is missing
-    assert users["age"].values[:2].tolist() == [1, 2]  # missing counts as below 18; 18 opens the next
-    items = {column.name: column for column in item_columns(split, entities)}
-    assert items["year"].values[[0, 1, 7]].tolist() == [0, 2, 0]  # no row; 1931 is past the first edge; no year
-    assert np.diff(np.asarray(items["genres"].offsets))[[0, 1, 30]].tolist() == [1, 2, 1]
-    assert all(column.values.max() < column.size and column.values.min() >= 0 for column in items.values())
 
 
 def test_no_history_has_the_samples_own_item(data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dssm_assets_tests.benchmarks.memory_limit import run_limited
+from dssm_assets_tests.benchmarks.process_cost import run_limited
 
 
 def allocate(mib: int) -> int:
