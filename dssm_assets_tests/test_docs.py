@@ -1,19 +1,64 @@
-"""The documentation: its examples give what they show, and it leaves no feature type out."""
+"""The documentation: its examples give what they show, its commands, keys, links and benchmarks exist, no feature type is left out."""
 
 from __future__ import annotations
 
 import doctest
 import os
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from dssm_assets.cli import build_parser
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
+from dssm_assets_tests.benchmarks.hostile_inputs import key_paths
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md") if ">>> " in page.read_text())
+
+
+TEXTS = {page.name: page.read_text() for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"))}
+
+
+def _commands() -> list[str]:
+    blocks = [block for text in TEXTS.values() for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)]
+    lines = [part.split(" #")[0].strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    return sorted({line.removeprefix("dssm-assets ") for line in lines if line.startswith("dssm-assets ")})
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_every_command_parses(command: str) -> None:
+    assert callable(build_parser().parse_args(shlex.split(command)).command)
+
+
+def test_every_benchmark_exists() -> None:
+    named = {name for text in TEXTS.values() for name in re.findall(r"dssm_assets_tests\.benchmarks\.(\w+)", text)}
+    assert [name for name in named if not (ROOT / "dssm_assets_tests" / "benchmarks" / f"{name}.py").exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(set(TEXTS) - {"CHANGELOG.md"}))
+def test_every_key_exists(page: str) -> None:
+    keys = {".".join(path) for path in key_paths(PipelineConfig)}
+    sections = {key.partition(".")[0] for key in keys} - {"spark"}  # properties of Spark have the same form
+    named = {name for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)", TEXTS[page]) if name.partition(".")[0] in sections}
+    assert sorted(named - keys - {"channels.json"}) == []
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", sorted(TEXTS))
+def test_every_link_leads_somewhere(page: str) -> None:
+    folder = ROOT if page in ("README.md", "CHANGELOG.md") else ROOT / "docs"
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", TEXTS[page]):
+        name, _, anchor = link.partition("#")
+        path = folder / (name or page)
+        assert path.exists(), link
+        assert not anchor or anchor in map(_anchor, re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)), link
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -13,7 +13,6 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from dssm_assets.cli import build_parser
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
@@ -52,13 +51,6 @@ def test_every_package_folder_is_in_the_tree() -> None:
     assert unnamed == set()
 
 
-def _commands() -> list[list[str]]:
-    lines = [line.split("#")[0] for block in _blocks("bash") for line in block.splitlines()]
-    parts = [part for line in lines for part in line.split("&&")]
-    commands = [shlex.split(part) for part in parts]
-    return [command[command.index("dssm-assets") + 1 :] for command in commands if "dssm-assets" in command]
-
-
 def test_the_first_command_takes_torch_for_cpus() -> None:
     """Of two indexes pip takes the newest version, and 2.15.0+cpu is newer than 2.15.0."""
     install = shlex.split(_blocks("bash")[0].partition("&&")[0])
@@ -69,11 +61,6 @@ def test_the_first_command_takes_torch_for_cpus() -> None:
     (torch,) = [needed for text in project["dependencies"] if (needed := Requirement(text)).name == "torch"]
     plain, cpu = Version("2.15.0"), Version("2.15.0+cpu")
     assert max(plain, cpu) is cpu and {plain, cpu} == set(torch.specifier.filter([plain, cpu]))
-
-
-@pytest.mark.parametrize("command", _commands(), ids=" ".join)
-def test_every_dssm_assets_command_parses(command: list[str]) -> None:
-    assert callable(build_parser().parse_args(command).command)
 
 
 def test_smallest_configuration_is_valid() -> None:
@@ -90,12 +77,6 @@ def test_every_asset_is_named() -> None:
 def test_component_numbers_are_those_of_the_assets() -> None:
     in_readme = dict(re.findall(r"`(\w+)` \((\d+)\)", README))
     assert in_readme == {row.name: row.component for row in all_rows() if row.component}
-
-
-def test_every_picture_exists() -> None:
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
-    assert pictures
-    assert [path for path in pictures if not (ROOT / path).is_file() or (ROOT / path).stat().st_size < 1000] == []
 
 
 def test_python_example_prints_the_hit_rate(

@@ -51,7 +51,7 @@ _ANY: Final = st.one_of(
 
 def hostile_configurations(folder: Path, count: int, report: Report) -> None:
     """Changes one to four values of a good configuration, anywhere in its models, and reads it."""
-    paths = list(_paths(PipelineConfig))
+    paths = list(key_paths(PipelineConfig))
     values = st.recursive(
         _ANY, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner), max_leaves=6
     )
@@ -145,12 +145,12 @@ def _try_each(strategy: st.SearchStrategy[Any], count: int, attempt: Callable[[A
     run()
 
 
-def _paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+def key_paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     """Yields the paths of all keys of a model and of the models in it."""
     for name, field in model.model_fields.items():
         yield (name,)
         for inner in _models(field.annotation):
-            yield from ((name, *path) for path in _paths(inner))
+            yield from ((name, *path) for path in key_paths(inner))
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
