@@ -31,11 +31,13 @@ import pyarrow.parquet as pq
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.config.features import HashFunction
-from dssm_assets.core.retrieval.exact import top_k
+from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, evaluate_vectors
+from dssm_assets.extras.external_vectors.external_vectors import VectorSet
 from dssm_assets.extras.sampler_tables.sampler_tables import USER_SPEC, read_tsv, write_tsv
 from dssm_assets_tests import worlds
-from dssm_assets_tests.benchmarks import exact_search, import_time, training_contenders, training_world
+from dssm_assets_tests.benchmarks import import_time, training_contenders, training_world
 from dssm_assets_tests.benchmarks.process_cost import run_apart
 from dssm_assets_tests.benchmarks.training_settings import setting_of
 
@@ -93,8 +95,17 @@ def search_ratios(users: int = 512, items: int = 50_000) -> Iterator[tuple[str, 
     def knn() -> object:
         return faiss.knn(left, right, 200, metric=faiss.METRIC_INNER_PRODUCT)
 
-    yield "exact search / faiss.knn", lambda: cpu_ratio(lambda: top_k(left, right, 200, similarity=Metric.IP, threads=1), knn)
-    yield "evaluation / faiss.knn", lambda: cpu_ratio(lambda: exact_search.evaluate(left, right, 200, 1), knn)
+    yield "exact search / faiss.knn", lambda: cpu_ratio(lambda: search(Corpus(right, Metric.IP), left, 200), knn)
+    yield "evaluation / faiss.knn", lambda: cpu_ratio(lambda: evaluate(left, right, 200), knn)
+
+
+def evaluate(users: Any, items: Any, k: int) -> None:
+    """Evaluates vectors against random truth."""
+    rng = np.random.default_rng(1)
+    pairs = len(users) * 5
+    truth = pa.table({"user_id": rng.integers(len(users), size=pairs), "item_id": rng.integers(len(items), size=pairs)})
+    sides = [VectorSet(pa.array(np.arange(len(side))), side, np.arange(len(side) + 1)) for side in (users, items)]
+    evaluate_vectors(*sides, truth, None, ExternalSettings(ks=(10, 50, 100, k), metric=Metric.IP))
 
 
 def array_ratios(texts: int = 500_000, rows: int = 100_000) -> Iterator[tuple[str, Round]]:

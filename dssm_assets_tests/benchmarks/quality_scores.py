@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dssm_assets.core.arrays.ordering import order_largest
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
-from dssm_assets.core.retrieval.exact import top_k, top_k_scores
+from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets_tests.benchmarks.quality_splits import Ints, Split
 
@@ -50,7 +51,7 @@ class ByVectors:
 
     def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
         """Returns the k best items of each user by exact search."""
-        return top_k(self.users[users], self.items, k, similarity=self.metric, excluded=excluded)[0]
+        return search(Corpus(self.items, self.metric), self.users[users], k, excluded=excluded)[0]
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,14 @@ class ByScores:
 
     def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
         """Returns the k best items of each user, block by block."""
-        found = np.empty((len(users), k), np.int64)
+        found = np.full((len(users), k), -1, np.int64)
         for begin in range(0, len(users), BLOCK):
             rows = np.arange(begin, min(begin + BLOCK, len(users)))
-            found[rows] = top_k_scores(self.score(users[rows]), k, None if excluded is None else excluded.select_users(rows))[0]
+            scores = np.array(self.score(users[rows]))
+            if excluded is not None:
+                scores[excluded.select_users(rows).mask(scores.shape[1])] = -np.inf
+            order = order_largest(scores, k)
+            found[rows, : order.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, order, 1)), -1, order)
         return found
 
 
