@@ -39,7 +39,6 @@ import pyarrow as pa
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.calls import ARROW
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets_tests.serving import bundles
 
@@ -49,6 +48,7 @@ USERS = 100_000
 GOAL_RECALL = 0.95
 BATCH = 100
 SAMPLE_USERS = 500
+ARROW = "application/vnd.apache.arrow.stream"
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
@@ -85,9 +85,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return found
 
 
-def write(
-    root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table | None = None, recall: float = GOAL_RECALL
-) -> list[str]:
+def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[str]:
     """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
@@ -103,7 +101,6 @@ def write(
         user_vectors=users,
         popular=pa.table({"item_id": np.arange(K) + 10_000_000, "count": np.arange(K)[::-1] + 1}),
         index=shipped.index,
-        item_columns=item_columns,
     )
     bundles.point_to(root, folder.name)
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -257,7 +254,7 @@ class Server:
 def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:
     """Returns the lines of the report."""
     kept = folder / "written.txt"
-    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall=recall)
+    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall)
     kept.write_text("\n".join(lines))
     start = time.perf_counter()
     RecallEngine.open(str(folder))
