@@ -86,16 +86,7 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
 
-def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.int64], int]:
-    """Returns how many samples use each row of a feature table, int64 [row_count], and how many use none (null).
-
-    Raises:
-        SchemaError: a row is outside the table.
-    """
-    return np.bincount(_used_rows(rows, row_count), minlength=row_count).astype(np.int64), rows.null_count
-
-
-def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
+def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
     """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
 
     Memory depends on the number of samples alone, not on the length of the table.
@@ -103,16 +94,11 @@ def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[
     Raises:
         SchemaError: a row is outside the table.
     """
-    used, counts = np.unique(_used_rows(rows, row_count), return_counts=True)
-    return used, counts.astype(np.int64), rows.null_count
-
-
-def _used_rows(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
-    used: npt.NDArray[Any] = combine_chunks(rows).drop_null().to_numpy()
-    if len(used) and (used.min() < 0 or used.max() >= row_count):
-        got = f"{used.min()} .. {used.max()}"
+    used, counts = np.unique(combine_chunks(rows).drop_null().to_numpy(), return_counts=True)
+    if len(used) and (used[0] < 0 or used[-1] >= row_count):
+        got = f"{used[0]} .. {used[-1]}"
         raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "materialize sample_fg again"))
-    return used
+    return used, counts, rows.null_count
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,9 @@ class KeptRows:
         Raises:
             SchemaError: a row is outside the table, or more rows are kept than an int32 can number.
         """
-        counts, _ = count_uses(rows, row_count)
-        bits = np.packbits(counts > 0)
+        is_used = np.zeros(row_count, np.bool_)
+        is_used[count_uses(rows, row_count)[0]] = True
+        bits = np.packbits(is_used)
         self._bits[table] = bits | self._bits.get(table, np.uint8(0))
         self._sizes[table] = row_count
         self._counts[table] = int(np.count_nonzero(self._is_kept(table)))

@@ -8,6 +8,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
+from dssm_assets.core.features_raw.signed_days import check_no_negative
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
@@ -19,7 +20,6 @@ from dssm_assets.core.features_raw.activity import (
     roll_activity,
     roll_pair_activity,
 )
-from dssm_assets.core.features_raw.signed_days import check_no_negative
 from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_dictionaries, with_ds
 
 DAY0 = log([(1, 10, "click", at(0, 7), 1.5, "a", None), (1, 10, "click", at(0, 9), None, "a", None)])

@@ -5,11 +5,11 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from dssm_assets.core.features_raw.signed_days import list_moves, merge_changes, running_states
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.features_raw import signed_days
-from dssm_assets.core.features_raw.signed_days import list_moves, merge_changes, running_states
 
 DAYS = ["2024-01-02", "2024-01-03", "2024-01-04"]
 
