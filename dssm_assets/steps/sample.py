@@ -26,7 +26,9 @@ from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 
 GOLDEN_ROWS = 5
-"""Rows of a partition that are replayed as single requests, which cost milliseconds each."""
+"""Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
+GOLDEN_SPACING = 1000
+"""A partition of fewer rows has one golden row."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -94,7 +96,7 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
 
 
 def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
-    encoder = _Encoder(workspace.generator, side, names(spec.columns), choose_golden_rows(raw.rows, GOLDEN_ROWS))
+    encoder = _Encoder(workspace.generator, side, names(spec.columns), _choose_golden_rows(raw.rows))
     target = Target(spec, raw.ds, digests([raw]), is_shared=has_shared_files(raw))
     texts = [column.name for column in raw.columns if column.type == "string" and column.name not in encoder.kept]
     manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=texts)
@@ -126,6 +128,10 @@ def has_shared_files(manifest: Manifest) -> bool:
     return all(is_shared(file.path) for file in manifest.files)
 
 
+def _choose_golden_rows(rows: int) -> list[int]:
+    return choose_golden_rows(rows, min(1 + rows // GOLDEN_SPACING, GOLDEN_ROWS))
+
+
 def _check_parity(parity: ParityReport) -> Check:
     facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
@@ -134,7 +140,7 @@ def _check_parity(parity: ParityReport) -> Check:
 def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
     samples = workspace.need("sample", ds)
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
+    golden = _choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0)
     target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
     find = _FeatureFinder(workspace.generator, ds, features, rows, golden)
     # Each request has an id of its own, so a dictionary would not pay.

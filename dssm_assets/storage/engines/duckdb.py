@@ -64,9 +64,9 @@ class DuckDBEngine:
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
         with self._connect(inputs) as connection:
-            self._bind(connection, inputs)
-            query = _prepare(connection, expression, inputs, arguments)
-            with closing(_batches(connection, query)) as batches:
+            tables = self._read_inputs(connection, inputs)
+            query = _prepare(connection, tables, expression, inputs, arguments)
+            with closing(_batches(connection, tables, query)) as batches:
                 yield query.schema, batches
 
     def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
@@ -86,13 +86,11 @@ class DuckDBEngine:
         key = target.by_key
         cuts = [] if key is None else find_cuts(self.store, key, stored_inputs(inputs))
         with self._connect(inputs) as connection:
-            self._bind(connection, inputs)
-            query = _prepare(connection, expression, inputs, arguments)
+            query = _prepare(connection, self._read_inputs(connection, inputs), expression, inputs, arguments)
 
             def stream() -> Generator[pa.RecordBatch, None, None]:
                 for first, end in itertools.pairwise([None, *cuts, None]):
-                    self._bind(connection, inputs, key, first, end)
-                    yield from _batches(connection, query)
+                    yield from _batches(connection, self._read_inputs(connection, inputs, key, first, end), query)
 
             with closing(stream()) as batches:
                 rows = batches if kernel is None else map(kernel, batches)
@@ -158,12 +156,13 @@ class DuckDBEngine:
             with closing(database.connection.cursor()) as connection:
                 yield connection
 
-    def _bind(
+    def _read_inputs(
         self, connection: Any, inputs: Mapping[str, Bindable], key: str | None = None, first: Any = None, end: Any = None
-    ) -> None:
-        """Makes each input a view; with a key, of the rows from the key `first` on and before `end` (None: unbounded)."""
+    ) -> str:
+        """Returns SQL that names the rows of each input; with a key, those from the key `first` on and before `end` (None: all)."""
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
         bounds = [f'"{key}" {sign} {_sql_literal(value)}' for sign, value in ((">=", first), ("<", end)) if value is not None]
+        named = []
         for name, value in inputs.items():
             if isinstance(value, pa.Table):
                 columns, rows = value.column_names, f'"{name} in memory"'
@@ -174,7 +173,8 @@ class DuckDBEngine:
                 days = f", hive_types = {{'{DAY}': varchar}}" if isinstance(value, ByDay) else ""
                 rows = f"read_parquet([{paths}], hive_partitioning = {bool(days)}{days})"
             condition = f" where {' and '.join(bounds)}" if bounds and key in columns else ""
-            connection.execute(f'create or replace temp view "{name}" as select * from {rows}{condition}')
+            named.append(f'"{name}" as not materialized (select * from {rows}{condition})')
+        return f"with {', '.join(named)} "
 
 
 class _Database:
@@ -241,9 +241,17 @@ serves all days of its inputs' types: its day is a variable."""
 
 
 def _prepare(
-    connection: Any, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], arguments: Mapping[str, Any]
+    connection: Any,
+    tables: str,
+    expression: Callable[..., ibis.Table],
+    inputs: Mapping[str, Bindable],
+    arguments: Mapping[str, Any],
 ) -> _Query:
-    """Returns the query of an expression over bound inputs, whose day is set in the connection."""
+    """Returns the query of an expression over inputs, and sets its day in the connection.
+
+    Args:
+        tables: SQL that names the rows of each input.
+    """
     given = dict(arguments)
     if DAY in given:
         connection.execute(f"set variable {DAY} = {_sql_literal(given[DAY])}")
@@ -256,9 +264,9 @@ def _prepare(
     if key not in _QUERIES:
         if DAY in given:
             given[DAY] = _variable(DAY)
-        schemas = {name: connection.sql(f'from "{name}" limit 0').to_arrow_table().schema for name in inputs}
-        tables = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
-        result = expression(**tables, **given)
+        schemas = {name: connection.sql(f'{tables} from "{name}" limit 0').to_arrow_table().schema for name in inputs}
+        unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
+        result = expression(**unbound, **given)
         schema = contract_of(result)
         if len(_QUERIES) >= _MAX_QUERIES:
             _QUERIES.clear()
@@ -276,9 +284,9 @@ def _narrow_sums(sql: str, schema: pa.Schema) -> str:
     return f"select {', '.join(columns)} from ({sql})"
 
 
-def _batches(connection: Any, query: _Query) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of a query over bound inputs, in the types of its schema."""
-    reader = connection.sql(query.sql).to_arrow_reader(ROW_GROUP_ROWS)
+def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.RecordBatch, None, None]:
+    """Yields the rows of a query, in the types of its schema."""
+    reader = connection.sql(tables + query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
         for batch in reader:
             columns = [column.cast(kind) for column, kind in zip(batch.columns, query.schema.types, strict=True)]
