@@ -33,7 +33,7 @@ from dssm_assets.storage.engines.engine import (
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sized_files import SizedFileSystem
-from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore, bounds_of_groups
+from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 
 RANGE_GROUPS: Final = 8
 """Row groups per range, of the longest input that is stored in the order of the key."""
@@ -204,12 +204,14 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
     if manifest.rows <= RANGE_GROUPS * ROW_GROUP_ROWS or key not in [column.name for column in manifest.columns]:
         return []
     reader = store.partitions.filesystem_for([manifest])
-    seen: list[tuple[Any, Any] | None] = []
+    groups: list[Any] = []
     for path in store.paths([manifest]):
         with reader.open(path, "rb") as handle:
-            seen += bounds_of_groups(pq.read_metadata(handle), key)
-    known = [bounds for bounds in seen if bounds is not None]
-    is_ordered = len(known) == len(seen) and all(a[1] <= b[0] for a, b in itertools.pairwise(known))
+            metadata = pq.read_metadata(handle)
+        number = metadata.schema.names.index(key)
+        groups += [metadata.row_group(group).column(number).statistics for group in range(metadata.num_row_groups)]
+    known = [(bounds.min, bounds.max) for bounds in groups if bounds is not None and bounds.has_min_max]
+    is_ordered = len(known) == len(groups) and all(a[1] <= b[0] for a, b in itertools.pairwise(known))
     return [low for low, _ in known] if is_ordered else []
 
 

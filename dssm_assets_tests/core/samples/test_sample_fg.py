@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,7 +14,6 @@ from dssm_assets.core.samples.sample_fg import (
     add_feature_rows,
     check_no_leak,
     combine_leak_reports,
-    count_used_rows,
     count_uses,
 )
 from dssm_assets_tests.wide_samples import widen
@@ -128,14 +126,6 @@ def test_every_sample_gets_its_own_features(pairs: list[tuple[int, int]], users:
     assert list(zip(wide["u"].to_pylist(), wide["i"].to_pylist(), strict=True)) == expected
 
 
-def test_count_uses_by_hand() -> None:
-    counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 4)
-    assert (counts.tolist(), without) == ([1, 0, 2, 0], 1)
-    assert count_uses(pa.chunked_array([], pa.int32()), 2)[0].dtype == np.int64
-    with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        count_uses(pa.chunked_array([[0, 2]], pa.int32()), 2)
-
-
 def dated(user: list[str | None], item: list[str | None]) -> pa.Table:
     return pa.table({"user_feature_date": pa.array(user, pa.string()), "item_feature_date": pa.array(item, pa.string())})
 
@@ -217,8 +207,8 @@ def test_dates_that_are_not_text_are_refused() -> None:
         check_no_leak(table, "2024-05-02")
 
 
-def test_count_used_rows_by_hand():
-    used, counts, without = count_used_rows(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
+def test_count_uses_by_hand():
+    used, counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
     assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
     with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        count_used_rows(pa.chunked_array([[2, 0]], pa.int32()), 2)
+        count_uses(pa.chunked_array([[2, 0]], pa.int32()), 2)
