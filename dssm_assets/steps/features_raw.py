@@ -105,10 +105,10 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     for ds in days:
         inputs = {name: workspace.need(name, ds) for name in ("behavior_table", "user_table", "item_table")}
         counts = _count_unknown_ids(workspace, inputs, known)
-        users = inputs.pop("user_table")
-        target = Target(raw_feature_tables.BEHAVIOR, ds, digests([*inputs.values(), users]))
-        arguments = {"item_columns": item_columns}
-        manifest = workspace.engine.write_query(target, log.enrich_behavior, inputs, arguments, add_calendar)
+        del inputs["user_table"]
+        manifest = workspace.write_query(
+            raw_feature_tables.BEHAVIOR, ds, log.enrich_behavior, inputs, add_calendar, None, item_columns=item_columns
+        )
         yield StepResult(manifest, counts)
 
 
