@@ -46,12 +46,8 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
     (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
 
     Raises:
-        SchemaError: an instant is null.
         ConfigError: the time zone is unknown.
     """
-    if event_time_ms.null_count:
-        where = f"table behavior, column {EVENT_TIME_MS}"
-        raise SchemaError(Fault(where, "no nulls", f"{event_time_ms.null_count} nulls", "drop or fix those rows in the source"))
     instants = np.asarray(event_time_ms, dtype=np.int64)
     hours, weekdays = hour_and_weekday(instants, timezone)
     return pa.array(hours.astype(np.int32)), pa.array(weekdays.astype(np.int32))

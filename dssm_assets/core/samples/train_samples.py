@@ -31,7 +31,6 @@ from dssm_assets.core.samples.sample_tables import (
     feature_rows_schema,
     items_schema,
     require_columns,
-    require_times,
     samples_schema,
 )
 
@@ -67,13 +66,11 @@ def discretise_day(
         weights: the weight of each sample; None: all weigh 1.
 
     Raises:
-        SchemaError: a column is missing, an id or time is null or of the wrong type, weights do not fit their values, or
-            a feature has the name of a fixed column of samples.arrow.
+        SchemaError: a column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
     weights = weights or SampleWeights()
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
-    require_times(_TABLE, col.EVENT_TIME_MS, positive_sample.column(col.EVENT_TIME_MS))
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
@@ -105,7 +102,7 @@ def discretise_rows(
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
 
     Raises:
-        SchemaError: a column is missing, or weights do not fit their values.
+        SchemaError: a column is missing.
     """
     require_columns(where, encoded.column_names, features.columns)
     chosen = encoded.select(features.columns)
@@ -124,7 +121,7 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
         distribution: of its weights, stored in the schema of items.arrow.
 
     Raises:
-        SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
+        SchemaError: a column is missing, or a feature is named weight.
     """
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.to_indices(negative_items, "table negative_items")
@@ -183,14 +180,7 @@ class KeptRows:
 
         Args:
             table: names the content that the rows point into; None on the first day of all, before any feature table.
-
-        Raises:
-            SchemaError: a row is not null on the first day.
         """
-        if table is None and rows.null_count < len(rows):
-            got = f"{len(rows) - rows.null_count} rows of a feature table"
-            remedy = "materialize sample_fg again"
-            raise SchemaError(Fault("table positive_sample, first day", "null feature rows", got, remedy))
         if table is None or table not in self._bits:
             return np.zeros(len(rows), np.int32)
         first = 1
