@@ -128,7 +128,7 @@ def _count_unknown_ids(
         if table not in known or known[table][0] != manifest.digest:
             known[table] = manifest.digest, IdIndex(workspace.tables.read(manifest, [column]).column(column), where=table)
     events = workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID])
-    return count_unknown_ids([events], known["user_table"][1], known["item_table"][1])[0]
+    return count_unknown_ids(events, known["user_table"][1], known["item_table"][1])
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
