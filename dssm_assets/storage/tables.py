@@ -5,7 +5,6 @@ Belongs here: writing and reading parquet, with the table contract checked on wr
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from dssm_assets.core.errors import PartitionReplacedError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
@@ -25,7 +23,6 @@ from dssm_assets.storage.partitions import PartitionStore
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
 """Rows per file; a longer table has several."""
-_READ_TRIES = 10
 
 
 class TableStore:
@@ -128,7 +125,7 @@ class TableStore:
         """Returns a partition, or some of its columns, as one table; for `as_dictionaries` see `batches`.
 
         Raises:
-            PartitionReplacedError: its files were removed because the partition was written again, see `read_day`.
+            PartitionReplacedError: its files were removed because the partition was written again.
         """
         wanted = [column.name for column in manifest.columns] if columns is None else list(columns)
         encoded = [column.name for column in manifest.columns if column.name in as_dictionaries and column.type == "string"]
@@ -138,19 +135,6 @@ class TableStore:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
                 parts.append(file.read(columns=wanted).replace_schema_metadata(None).select(wanted))
         return pa.concat_tables(parts)
-
-    def read_day(self, asset: str, ds: str) -> tuple[Manifest, pa.Table]:
-        """Returns the partition of a day and its rows; if it is written again meanwhile, the newer one.
-
-        Raises:
-            PartitionMissingError: if it was never written.
-        """
-        for _ in range(_READ_TRIES - 1):
-            manifest = self.partitions.manifest(asset, ds)
-            with contextlib.suppress(PartitionReplacedError):
-                return manifest, self.read(manifest)
-        manifest = self.partitions.manifest(asset, ds)
-        return manifest, self.read(manifest)
 
     def batches(
         self,

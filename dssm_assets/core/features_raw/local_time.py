@@ -7,7 +7,7 @@ numbers, so all engines agree.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import ibis
@@ -25,7 +25,7 @@ _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday, Monday is 0
 Int64s = npt.NDArray[np.int64]
 
 
-QueryDay = str | ir.StringValue
+QueryDay: TypeAlias = str | ir.StringValue
 """The day of an expression: YYYY-MM-DD, or a text that is known when the query runs."""
 
 

@@ -137,24 +137,22 @@ class KeptRows:
     """The rows of several feature tables that samples point to, numbered one table after another from 1.
 
     Row 0 is that of an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
-    order. Days that share a table by content use the same name, so its rows are kept once. Memory: one bit per row.
+    order. Days that share a table by content use the same name, so its rows are kept once.
     Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
     def __init__(self) -> None:
-        self._bits: dict[str, npt.NDArray[np.uint8]] = {}
-        self._sizes: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
+        self._is_kept: dict[str, npt.NDArray[np.bool_]] = {}
 
     @property
     def num_rows(self) -> int:
         """The number of kept rows, including row 0."""
-        return 1 + sum(self._counts.values())
+        return 1 + sum(int(is_kept.sum()) for is_kept in self._is_kept.values())
 
     @property
     def tables(self) -> list[str]:
         """The tables with a kept row, in order."""
-        return [table for table, count in self._counts.items() if count]
+        return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
         """Keeps the rows of a table that samples point to.
@@ -165,12 +163,8 @@ class KeptRows:
         Raises:
             SchemaError: a row is outside the table, or more rows are kept than an int32 can number.
         """
-        is_used = np.zeros(row_count, np.bool_)
-        is_used[count_uses(rows, row_count)[0]] = True
-        bits = np.packbits(is_used)
-        self._bits[table] = bits | self._bits.get(table, np.uint8(0))
-        self._sizes[table] = row_count
-        self._counts[table] = int(np.count_nonzero(self._is_kept(table)))
+        used, _, _ = count_uses(rows, row_count)
+        self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
         if self.num_rows > _MOST_ROWS:
             got = f"{self.num_rows:,}"
             raise SchemaError(Fault("feature rows of the window", f"at most {_MOST_ROWS:,}", got, "shorten window.days"))
@@ -181,25 +175,19 @@ class KeptRows:
         Args:
             table: names the content that the rows point into; None on the first day of all, before any feature table.
         """
-        if table is None or table not in self._bits:
+        if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)
-        first = 1
-        for earlier, count in self._counts.items():
-            if earlier == table:
-                break
-            first += count
-        numbers = np.zeros(self._sizes[table] + 1, np.int32)  # the last element, at -1, is that of null
-        is_kept = self._is_kept(table)
-        numbers[:-1][is_kept] = np.arange(first, first + self._counts[table])
+        names = list(self._is_kept)
+        first = 1 + sum(int(self._is_kept[earlier].sum()) for earlier in names[: names.index(table)])
+        is_kept = self._is_kept[table]
+        numbers = np.zeros(len(is_kept) + 1, np.int32)  # the last element, at -1, is that of null
+        numbers[:-1][is_kept] = np.arange(first, first + int(is_kept.sum()))
         found: npt.NDArray[np.int32] = numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()]
         return found
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yields the kept rows of a table that is read in parts."""
-        is_kept, start = self._is_kept(table), 0
+        is_kept, start = self._is_kept[table], 0
         for part in parts:
             yield part.filter(pa.array(is_kept[start : start + part.num_rows]))
             start += part.num_rows
-
-    def _is_kept(self, table: str) -> npt.NDArray[np.bool_]:
-        return np.unpackbits(self._bits[table], count=self._sizes[table]).astype(np.bool_)

@@ -173,28 +173,6 @@ def test_leak_report_equals_a_loop_for_every_column_type(
     assert [report.unknown_user_count, report.unknown_item_count] == [side.count(None) for side in sides]
 
 
-def test_unused_dictionary_dates_are_not_the_newest() -> None:
-    dates = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int32()), pa.array(["2024-05-01", "2024-07-01"]))
-    report = check_no_leak(pa.table({"user_feature_date": dates, "item_feature_date": dates}), "2024-05-02")
-    assert (report.newest_user_feature_date, report.is_passed) == ("2024-05-01", True)
-
-
-def test_parts_give_the_report_of_the_whole_table() -> None:
-    table = pa.concat_tables([CLEAN, dated(["2024-06-01"], [None])])
-    parts = [check_no_leak(table.slice(row, 1), "2024-05-02") for row in range(table.num_rows)]
-    assert combine_leak_reports(parts) == check_no_leak(table, "2024-05-02")
-
-
-def test_an_empty_day_has_no_newest_date() -> None:
-    report = check_no_leak(CLEAN.slice(0, 0), "2024-05-02")
-    assert (report.is_passed, report.newest_user_feature_date, report.row_count) == (True, None, 0)
-
-
-def test_the_previous_day_crosses_months_and_leap_days() -> None:
-    assert check_no_leak(dated(["2024-02-29"], [None]), "2024-03-01").is_passed
-    assert not check_no_leak(dated(["2023-03-01"], [None]), "2023-03-01").is_passed
-
-
 def test_count_uses_by_hand():
     used, counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
     assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
