@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import BASE_COLUMNS, ROW_ORDER, refuse_collisions, require_columns
 
 
@@ -51,20 +50,8 @@ def label_events(
 
 
 def select_positives(sample_fg: pa.Table) -> pa.Table:
-    """Returns the rows with label 1, in their order, with all columns. Works on a whole day or on any part of it.
-
-    Raises:
-        SchemaError: there is no label column, or a label is neither 0 nor 1.
-    """
-    require_columns("table sample_fg", sample_fg.column_names, [col.LABEL])
-    label = sample_fg.column(col.LABEL)
-    odd = [value for value in pc.unique(label).to_pylist() if value not in {0, 1}]
-    if odd:
-        got = ", ".join(sorted(str(value) for value in odd))
-        raise SchemaError(
-            Fault(f"table sample_fg, column {col.LABEL}", "0 or 1", got, "materialize sample and sample_fg again")
-        )
-    return sample_fg.filter(pc.equal(label, 1))
+    """Returns the rows with label 1, in their order, with all columns. Works on a whole day or on any part of it."""
+    return sample_fg.filter(pc.equal(sample_fg.column(col.LABEL), 1))
 
 
 _LEAST = float(np.finfo(np.float32).tiny)
