@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.samples.sample_fg import FeatureRows
-from dssm_assets.core.statistics.value_counts import CodedTable, code_columns
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import StoreAddress
@@ -72,38 +70,17 @@ def _instance_of_process(address: StoreAddress) -> PreviousDayRows:
     return _INSTANCES[name]
 
 
-class FeatureTables:
-    """The feature tables that positives point into. Holds one table of each side, so days that share a table read it once."""
+def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> Manifest | None:
+    """Returns the feature table that a day's positives point into; None on the first day.
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._values: dict[str, tuple[str, pa.Table | CodedTable]] = {}
-
-    def find_for_positives(self, side: str, positive: Manifest) -> Manifest | None:
-        """Returns the feature table that a day's positives point into; None on the first day.
-
-        Raises:
-            ProvenanceError: a table between it and the positives was materialized again since, so row numbers mean nothing.
-        """
-        workspace, ds = self._workspace, positive.ds
-        samples = workspace.need("sample_fg", ds)
-        check_built_from(positive, samples)
-        if f"{side}_features_fg/{day_before(ds)}" not in samples.inputs:
-            return None
-        manifest = workspace.need(f"{side}_features_fg", day_before(ds))
-        check_built_from(samples, manifest)
-        return manifest
-
-    def read_values(self, side: str, manifest: Manifest, features: Sequence[Feature]) -> pa.Table | CodedTable:
-        """Returns features of a table in the form that `count_values` reads.
-
-        The first day of a table gets plain columns. The next day that uses the same table gets coded ones: coding costs more
-        than counting one day, and makes counting cheap on all later days.
-        """
-        digest, values = self._values.get(side, ("", None))
-        if values is None or digest != manifest.digest:
-            values = self._workspace.tables.read(manifest, [feature.name for feature in features]).combine_chunks()
-        elif isinstance(values, pa.Table):
-            values = code_columns(values, features)
-        self._values[side] = (manifest.digest, values)
-        return values
+    Raises:
+        ProvenanceError: a table between it and the positives was materialized again since, so row numbers mean nothing.
+    """
+    ds = positive.ds
+    samples = workspace.need("sample_fg", ds)
+    check_built_from(positive, samples)
+    if f"{side}_features_fg/{day_before(ds)}" not in samples.inputs:
+        return None
+    manifest = workspace.need(f"{side}_features_fg", day_before(ds))
+    check_built_from(samples, manifest)
+    return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,17 +18,17 @@ from dssm_assets.core.samples.sample import label_events, select_positives
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
 from dssm_assets.core.schema import TableSpec, names
-from dssm_assets.steps.day_groups import group_days, write_days
 from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, window_days
-from dssm_assets.storage.engines.engine import Target, partition_to_keep
+from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest
 
 GOLDEN_ROWS = 5
-"""Rows that are replayed as single requests, which cost milliseconds each: of a partition, or of several short days that are encoded
-with one call."""
+"""Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
+GOLDEN_SPACING = 1000
+"""A partition of fewer rows has one golden row."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -51,90 +50,58 @@ def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepR
     return _encode_days(workspace, days, side=SEQUENCE, source="user_history", spec=fg_tables.USER_HISTORY_FG)
 
 
-def sample(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Labels the events of each day."""
+@each_day
+def sample(workspace: Workspace, ds: str) -> StepResult:
+    """Labels the events of a day."""
     config = workspace.config
-    written = write_days(
-        workspace,
+    manifest = workspace.write_query(
         sample_tables.SAMPLE,
-        days,
+        ds,
         label_events,
-        {"behavior": "behavior"},
-        positive_events=config.events.positive,
-        exposure_events=config.events.exposure,
-        context_columns=config.tables.behavior.context_columns,
+        {"behavior": workspace.need("behavior", ds)},
+        positive_events=tuple(config.events.positive),
+        exposure_events=tuple(config.events.exposure),
+        context_columns=tuple(config.tables.behavior.context_columns),
     )
-    yield from map(StepResult, written)
+    return StepResult(manifest)
 
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
     rows = PreviousDayRows(workspace.tables)
-    for group in group_days(workspace, days, {"sample": "sample"}):
-        samples = [inputs["sample"] for _, inputs in group]
-        encoded = _encode_contexts(workspace, samples) if len(group) > 1 and not workspace.engine.is_distributed else None
-        for number, sample in enumerate(samples):
-            yield _find_features(workspace, sample, rows, None if encoded is None else encoded[number])
+    return (_find_features(workspace, ds, rows) for ds in days)
 
 
 @each_day
 def positive_sample(workspace: Workspace, ds: str) -> StepResult:
-    """Keeps the positives of a day. A day of positives alone is a copy of sample_fg."""
+    """Keeps the positives of a day."""
     source = workspace.need("sample_fg", ds)
     target = Target(sample_tables.POSITIVE_SAMPLE, ds, digests([source]))
-    if workspace.tables.min_max(source, col.LABEL) == (1, 1):
-        return StepResult(workspace.tables.copy_partition(target.spec, source, inputs=target.inputs))
     return StepResult(workspace.engine.write_mapped(target, source, _select_positives)[0])
 
 
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
-    """Encodes the source of each day, several short days at once. A day that shares its source with the previous one shares
-    its features too.
-    """
+    """Encodes the source of each day. A day that shares its source with the previous one shares its features too."""
     last: tuple[str, StepResult] | None = None
     fg = workspace.fg_spec
     spec = fg_tables.describe_features(spec, [*fg.features, *fg.sequence_features])
-    for group in group_days(workspace, days, {source: source}):
-        raws = [inputs[source] for _, inputs in group]
-        if len(raws) > 1 and not workspace.engine.is_distributed and not any(map(has_shared_files, raws)):
-            yield from _encode_group(workspace, raws, side=side, spec=spec)
-            continue
-        for raw in raws:
-            if last is not None and has_shared_files(raw) and last[0] == raw.digest:
-                manifest = workspace.tables.partitions.publish_shared(last[1].manifest, raw.ds, digests([raw]))
-                yield replace(last[1], manifest=manifest)
-                continue
+    for ds in days:
+        raw = workspace.need(source, ds)
+        if last is not None and has_shared_files(raw) and last[0] == raw.digest:
+            manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
+            yield replace(last[1], manifest=manifest)
+        else:
             last = raw.digest, _encode(workspace, raw, side=side, spec=spec)
             yield last[1]
 
 
 def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
-    encoder = _Encoder(workspace.generator, side, names(spec.columns), choose_golden_rows(raw.rows, GOLDEN_ROWS))
+    encoder = _Encoder(workspace.generator, side, names(spec.columns), _choose_golden_rows(raw.rows))
     target = Target(spec, raw.ds, digests([raw]), is_shared=has_shared_files(raw))
-    manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=_texts(raw, spec))
-    return _encoded(manifest, spec, merge_reports(reports))
-
-
-def _encode_group(workspace: Workspace, raws: Sequence[Manifest], *, side: str, spec: TableSpec) -> Iterator[StepResult]:
-    """Encodes several days with one call. The golden rows are those of the group."""
-    tables = [workspace.tables.read(raw, as_dictionaries=_texts(raw, spec)) for raw in raws]
-    rows = pa.concat_tables(tables).unify_dictionaries()
-    golden = choose_golden_rows(rows.num_rows, GOLDEN_ROWS)
-    encoded, report = _Encoder(workspace.generator, side, names(spec.columns), golden)(rows, 0)
-    start = 0
-    for raw in raws:
-        manifest = workspace.tables.write(spec, raw.ds, encoded.slice(start, raw.rows), inputs=digests([raw]))
-        start += raw.rows
-        yield _encoded(manifest, spec, report)
-
-
-def _texts(raw: Manifest, spec: TableSpec) -> list[str]:
-    """Returns the text columns of a source that features are made from."""
-    return [column.name for column in raw.columns if column.type == "string" and column.name not in names(spec.columns)]
-
-
-def _encoded(manifest: Manifest, spec: TableSpec, parity: ParityReport) -> StepResult:
-    return StepResult(manifest, {"features": len(manifest.columns) - len(spec.columns)}, (_parity_check(parity),))
+    texts = [column.name for column in raw.columns if column.type == "string" and column.name not in encoder.kept]
+    manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=texts)
+    facts = {"features": len(manifest.columns) - len(spec.columns)}
+    return StepResult(manifest, facts, (_check_parity(merge_reports(reports)),))
 
 
 @dataclass(frozen=True)
@@ -161,54 +128,25 @@ def has_shared_files(manifest: Manifest) -> bool:
     return all(is_shared(file.path) for file in manifest.files)
 
 
-def _parity_check(parity: ParityReport) -> Check:
+def _choose_golden_rows(rows: int) -> list[int]:
+    return choose_golden_rows(rows, min(1 + rows // GOLDEN_SPACING, GOLDEN_ROWS))
+
+
+def _check_parity(parity: ParityReport) -> Check:
     facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _texts_of_samples(samples: Manifest) -> list[str]:
-    # Each request has an id of its own, so a dictionary would not pay.
-    return [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """The samples of one of several days, with their context features, and how the golden rows of these days compare."""
-
-    samples: pa.Table
-    context: pa.Table
-    parity: ParityReport
-
-
-def _encode_contexts(workspace: Workspace, days: Sequence[Manifest]) -> list[_Encoded]:
-    """Encodes the context features of several short days with one call. The golden rows are those of the group."""
-    tables = [workspace.tables.read(samples, as_dictionaries=_texts_of_samples(samples)) for samples in days]
-    rows = pa.concat_tables(tables).unify_dictionaries()
-    context = encode_distinct(workspace.generator, rows, "context")
-    golden = choose_golden_rows(rows.num_rows if context.num_columns else 0, GOLDEN_ROWS)
-    parity = replay_rows(workspace.generator, rows, context, "context", golden)
-    starts = itertools.accumulate((table.num_rows for table in tables), initial=0)
-    return [_Encoded(table, context.slice(start, table.num_rows), parity) for start, table in zip(starts, tables, strict=False)]
-
-
-def _find_features(
-    workspace: Workspace, samples: Manifest, rows: PreviousDayRows, encoded: _Encoded | None = None
-) -> StepResult:
-    ds = samples.ds
+def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
+    samples = workspace.need("sample", ds)
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0, GOLDEN_ROWS)
-    built_from = [manifest for manifest in (samples, *features.values()) if manifest is not None]
-    target = Target(sample_tables.SAMPLE_FG, ds, digests(built_from))
+    golden = _choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0)
+    target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
     find = _FeatureFinder(workspace.generator, ds, features, rows, golden)
+    # Each request has an id of its own, so a dictionary would not pay.
+    texts = [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]
     # Samples that leak do not replace an existing partition. The check below reports them and stops what depends on it.
-    if encoded is not None:
-        found, part = find.add_rows(encoded.samples, encoded.context, encoded.parity)
-        kept = partition_to_keep(workspace.tables, target, _has_no_leak, [part])
-        manifest, parts = kept or workspace.tables.write(target.spec, ds, found, inputs=target.inputs), [part]
-    else:
-        manifest, parts = workspace.engine.write_mapped(
-            target, samples, find, as_dictionaries=_texts_of_samples(samples), is_whole=True, accepts=_has_no_leak
-        )
+    manifest, parts = workspace.engine.write_mapped(target, samples, find, as_dictionaries=texts, accepts=_has_no_leak)
     report = combine_leak_reports(part.leak for part in parts)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
@@ -224,7 +162,7 @@ def _find_features(
         "materialize the feature tables of the previous day again"
     )
     leak = Check("no_leak", report.is_passed, sentence, facts)
-    return StepResult(manifest, facts, (leak, _parity_check(merge_reports([part.parity for part in parts]))))
+    return StepResult(manifest, facts, (leak, _check_parity(merge_reports([part.parity for part in parts]))))
 
 
 @dataclass(frozen=True)
@@ -247,12 +185,7 @@ class _FeatureFinder:
 
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, _PartReport]:
         context = encode_distinct(self.generator, table, "context")
-        return self.add_rows(
-            table, context, replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
-        )
-
-    def add_rows(self, table: pa.Table, context: pa.Table, parity: ParityReport) -> tuple[pa.Table, _PartReport]:
-        """Returns samples with their encoded context and the rows of their features."""
+        parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
         # An engine calls this without samples to learn the types; then no feature table is read.
         users, items = (self.rows.read(side, self.features[side] if table.num_rows else None) for side in ("user", "item"))
         found = add_feature_rows(table, users, items, context)

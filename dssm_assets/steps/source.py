@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -10,7 +10,6 @@ from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources import canonical_tables, normalise
 from dssm_assets.core.sources.normalise import Entities, convert_times
-from dssm_assets.steps.day_groups import cut_days
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
 
@@ -39,19 +38,13 @@ def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepRe
     timezone = config.calendar.timezone
     name = canonical_tables.BEHAVIOR_TABLE.name
     raws = read_days(config.tables.behavior, days, name=name, timezone=timezone, log=workspace.log)
-    groups = cut_days(raws, lambda first, day: first[1].schema.equals(day[1].schema), lambda _, day: day[1].num_rows)
-    for group in groups:
-        yield from _write_days(workspace, dict(group))
-        group.clear()  # a long day is not held while the next is read
-
-
-def _write_days(workspace: Workspace, raws: Mapping[str, pa.Table]) -> Iterator[StepResult]:
-    config = workspace.config
-    normalised = normalise.normalise_days(raws, config.tables.behavior, config.events, timezone=config.calendar.timezone)
-    for ds, done in zip(raws, normalised, strict=True):
+    for ds, raw in raws:
+        done = normalise.normalise_behavior(raw, config.tables.behavior, config.events, timezone=timezone, day=ds)
+        del raw  # a long day is not held while the next is read
         manifest = workspace.tables.write(canonical_tables.BEHAVIOR_TABLE, ds, done.table)
         sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
         yield StepResult(manifest, done.counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
+        del done
 
 
 def _ids_of_log(workspace: Workspace, days: Sequence[str], spec: TableSpec) -> Iterator[StepResult]:

@@ -19,7 +19,7 @@ from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
-from dssm_assets.steps.previous_day import ID_COLUMNS, ROW_COLUMNS, FeatureTables
+from dssm_assets.steps.previous_day import ID_COLUMNS, ROW_COLUMNS, find_features_of_positives
 from dssm_assets.steps.workspace import (
     StepResult,
     Workspace,
@@ -342,14 +342,13 @@ def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> li
     Raises:
         ProvenanceError: naming every table that was materialized again since.
     """
-    tables = FeatureTables(workspace)
     found: list[Mapping[str, Manifest | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:
         day: dict[str, Manifest | None] = {}
         for side in ID_COLUMNS:
             try:
-                day[side] = tables.find_for_positives(side, positive)
+                day[side] = find_features_of_positives(workspace, side, positive)
             except ProvenanceError as error:
                 faults |= {str(fault): fault for fault in error.faults}
         found.append(day)

@@ -5,7 +5,6 @@ Belongs here: writing and reading parquet, with the table contract checked on wr
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,19 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from dssm_assets.core.errors import Fault, PartitionReplacedError, SchemaError
 from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.storage.layout import part_name
-from dssm_assets.storage.local_files import read_bytes
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
-from dssm_assets.storage.partitions import SMALL_BYTES, MemoryFile, PartitionStore
+from dssm_assets.storage.partitions import PartitionStore
 
 ROW_GROUP_ROWS = 131_072
 PART_ROWS = 32 * ROW_GROUP_ROWS
 """Rows per file; a longer table has several."""
-SMALL_ROWS = 16_384
-"""Rows up to which a partition is read by one thread: handing its columns to several costs more than reading them."""
-_READ_TRIES = 10
 
 
 class TableStore:
@@ -62,13 +56,8 @@ class TableStore:
         actual = stored_schema(actual)
         check_schema(spec, actual)
         groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
-        first = next(groups)
-        is_only = first.num_rows < ROW_GROUP_ROWS
-        if is_only and first.num_rows <= SMALL_ROWS and self.partitions.is_local and not is_shared:
-            file = _write_to_memory(spec, first, actual)
-            return self.publish_parts(spec, ds, [(file, first.num_rows)], schema=actual, inputs=inputs, facts=facts)
         with self.partitions.staging() as folder:
-            staged = list(_write_parts(spec, folder, itertools.chain([first], groups), actual))
+            staged = list(_write_parts(spec, folder, groups, actual))
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -85,7 +74,7 @@ class TableStore:
         self,
         spec: TableSpec,
         ds: str,
-        staged: Sequence[tuple[Path | MemoryFile, int]],
+        staged: Sequence[tuple[Path, int]],
         *,
         schema: pa.Schema,
         inputs: Mapping[str, str] | None = None,
@@ -118,17 +107,6 @@ class TableStore:
             rows = _write_file(path, spec, _regroup(batches, schema), schema)
             return self.partitions.put_file(spec.name, ds, path, rows, is_shared=is_shared)
 
-    def copy_partition(self, spec: TableSpec, manifest: Manifest, *, inputs: Mapping[str, str]) -> Manifest:
-        """Publishes copies of another table's files as a partition of this table, for the same day.
-
-        Raises:
-            SchemaError: if they do not fit the contract.
-        """
-        schema = self.read_schema(manifest)
-        check_schema(spec, schema)
-        with self.partitions.reading([manifest]):
-            return self.partitions.publish_copy(manifest, spec.name, columns=columns_of(spec, schema), inputs=inputs)
-
     def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
         """Returns a lazy dataset over the files of a partition; `as_dictionaries`: text columns to leave dictionary-encoded."""
         stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
@@ -141,56 +119,22 @@ class TableStore:
         with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
             return pq.read_schema(handle).remove_metadata()
 
-    def min_max(self, manifest: Manifest, column: str) -> tuple[Any, Any] | None:
-        """Returns the smallest and the largest value of a column without nulls, from the files' statistics.
-
-        None if there are no rows, or a row group has no statistics.
-        """
-        bounds: list[tuple[Any, Any] | None] = []
-        for path in self.paths([manifest]):
-            with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
-                bounds += bounds_of_groups(pq.read_metadata(handle), column)
-        known = [pair for pair in bounds if pair is not None]
-        if not known or len(known) < len(bounds):
-            return None
-        return min(low for low, _ in known), max(high for _, high in known)
-
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
     ) -> pa.Table:
         """Returns a partition, or some of its columns, as one table; for `as_dictionaries` see `batches`.
 
         Raises:
-            PartitionReplacedError: its files were removed because the partition was written again, see `read_day`.
+            PartitionReplacedError: its files were removed because the partition was written again.
         """
-        stored = [column.name for column in manifest.columns]
-        wanted = stored if columns is None else list(columns)
-        is_large = manifest.rows > SMALL_ROWS
-        with self.partitions.reading([manifest]):
-            if not wanted or not self.partitions.is_local or not set(wanted) <= set(stored):
-                dataset = self.open(manifest, as_dictionaries=as_dictionaries)
-                return dataset.to_table(columns=None if columns is None else wanted, use_threads=is_large)
-            # A dataset costs a millisecond more than a short table.
-            encoded = [column.name for column in manifest.columns if column.name in as_dictionaries and column.type == "string"]
-            is_small = manifest.size_bytes <= SMALL_BYTES
-            files = [
-                pq.ParquetFile(pa.BufferReader(read_bytes(path)) if is_small else path, read_dictionary=encoded)
-                for path in self.paths([manifest])
-            ]
-            return pa.concat_tables([file.read(columns=wanted, use_threads=is_large).select(wanted) for file in files])
-
-    def read_day(self, asset: str, ds: str) -> tuple[Manifest, pa.Table]:
-        """Returns the partition of a day and its rows; if it is written again meanwhile, the newer one.
-
-        Raises:
-            PartitionMissingError: if it was never written.
-        """
-        for _ in range(_READ_TRIES - 1):
-            manifest = self.partitions.manifest(asset, ds)
-            with contextlib.suppress(PartitionReplacedError):
-                return manifest, self.read(manifest)
-        manifest = self.partitions.manifest(asset, ds)
-        return manifest, self.read(manifest)
+        wanted = [column.name for column in manifest.columns] if columns is None else list(columns)
+        encoded = [column.name for column in manifest.columns if column.name in as_dictionaries and column.type == "string"]
+        parts = []
+        for path in self.paths([manifest]):
+            with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
+                file = pq.ParquetFile(handle, read_dictionary=encoded)
+                parts.append(file.read(columns=wanted).replace_schema_metadata(None).select(wanted))
+        return pa.concat_tables(parts)
 
     def batches(
         self,
@@ -212,8 +156,7 @@ class TableStore:
         for path in self.paths([manifest]):
             with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
-                is_large = manifest.rows > SMALL_ROWS
-                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names, use_threads=is_large)
+                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches; other row groups are not read."""
@@ -224,15 +167,6 @@ class TableStore:
                     yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
             begin += stored.rows
 
-    def read_ascending(
-        self, manifest: Manifest, key: str, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
-    ) -> AscendingRows:
-        """Returns a reader of a partition that is stored in the order of a key; for the arguments see `batches`."""
-        schema = self.open(manifest, as_dictionaries=as_dictionaries).schema.remove_metadata()
-        schema = schema if columns is None else pa.schema([field for field in schema if field.name in columns])
-        where = f"partition {manifest.key}, column {key}"
-        return AscendingRows(self.batches(manifest, columns, as_dictionaries=as_dictionaries), key, schema, where=where)
-
     def _open_file(self, manifest: Manifest, path: str) -> Any:
         """Returns a file open for reading; a local one without Python in every read: histories are hundreds of small files."""
         is_local = self.partitions.is_local
@@ -241,68 +175,6 @@ class TableStore:
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
         return [self.partitions.file_path(manifest, file) for manifest in manifests for file in manifest.files]
-
-
-class AscendingRows:
-    """Rows that are stored in the order of a key, each of which is read and returned once."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch], key: str, schema: pa.Schema, *, where: str) -> None:
-        self.schema = schema
-        self._batches, self._key, self._where = batches, key, where
-        self._waiting = schema.empty_table()
-        self._last_key: Any = None
-
-    def read_through(self, last: Any) -> pa.Table:
-        """Returns the next rows, up to the key `last`; None: none of them.
-
-        Raises:
-            SchemaError: the rows are in another order.
-        """
-        return pa.concat_tables(list(self.parts_through(last)) or [self.schema.empty_table()])
-
-    def parts_through(self, last: Any) -> Iterator[pa.Table]:
-        """Yields the rows of `read_through`, those of a batch at a time."""
-        while last is not None and self.peek_key() is not None:
-            count = pc.sum(pc.less_equal(self._waiting.column(self._key), last), min_count=0).as_py()
-            rows, self._waiting = self._waiting.slice(0, count), self._waiting.slice(count)
-            if count:
-                yield rows
-            if len(self._waiting):
-                return
-
-    def peek_key(self) -> Any:
-        """Returns the key of the last row that waits, of the next batch if none does; None after the last row.
-
-        Raises:
-            SchemaError: the rows are in another order.
-        """
-        while not len(self._waiting) and (part := self._read_batch()) is not None:
-            self._waiting = part
-        return self._last_key if len(self._waiting) else None
-
-    def _read_batch(self) -> pa.Table | None:
-        batch = next(self._batches, None)
-        if batch is None:
-            return None
-        self._check_order(batch.column(self._key))
-        return pa.Table.from_batches([batch]).cast(self.schema)
-
-    def _check_order(self, keys: pa.Array) -> None:
-        """Checks the keys of the next rows."""
-        if not len(keys):
-            return
-        is_ascending = self._last_key is None or self._last_key <= keys[0].as_py()
-        if not is_ascending or pc.any(pc.less(keys.slice(1), keys.slice(0, len(keys) - 1))).as_py():
-            raise SchemaError(Fault(self._where, "ascending values", "a smaller one after a larger", "materialize it again"))
-        self._last_key = keys[-1].as_py()
-
-
-def bounds_of_groups(metadata: pq.FileMetaData, column: str) -> list[tuple[Any, Any] | None]:
-    """Returns the smallest and the largest value of a column in each non-empty row group, None for one without statistics."""
-    number = metadata.schema.names.index(column)
-    groups = [metadata.row_group(group).column(number) for group in range(metadata.num_row_groups)]
-    statistics = [group.statistics for group in groups if group.num_values]
-    return [(known.min, known.max) if known is not None and known.has_min_max else None for known in statistics]
 
 
 def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
@@ -318,14 +190,7 @@ def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], sche
         yield path, _write_file(path, spec, part, schema)
 
 
-def _write_to_memory(spec: TableSpec, rows: pa.Table, schema: pa.Schema) -> MemoryFile:
-    """Returns the only part of a short table as a file in memory: Arrow writes to a disk in many small pieces."""
-    sink = pa.BufferOutputStream()
-    _write_file(sink, spec, iter([rows]), schema)
-    return MemoryFile(part_name(0), memoryview(sink.getvalue()))
-
-
-def _write_file(path: Path | pa.NativeFile, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
+def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
     """Writes row groups, at least one, as a file; returns its rows."""
     first = next(groups)
     rows = 0

@@ -85,7 +85,7 @@ def test_the_committed_slice_is_a_source() -> None:
     for day, raw in read_days(config, days, name="behavior_table"):
         result = normalise_behavior(raw, config, events, timezone="UTC", day=day)
         assert result.counts["rows_on_other_days"] == 0
-        assert sum(count_unknown_ids([result.table], *known)[0].values()) == 0
+        assert sum(count_unknown_ids(result.table, *known).values()) == 0
         counts[day] = (result.counts["buy_rows"], result.counts["cancel_rows"])
     assert (users.num_rows, items.num_rows) == (250, 2_447)
     assert (sum(buy for buy, _ in counts.values()), sum(cancel for _, cancel in counts.values())) == (30_129, 598)

@@ -79,8 +79,7 @@ def test_rolled_state_equals_rebuilt_state_byte_for_byte(tmp_path_factory, log):
     rolled = workspace_with(tmp_path_factory.mktemp("rolled"), log)
     rebuilt = workspace_with(tmp_path_factory.mktemp("rebuilt"), log)
     for state in STATES:
-        for days in (DAYS[:3], *([ds] for ds in DAYS[3:])):  # several days with one query, and days alone
-            assert make(rolled, state, days) == dict.fromkeys(days, "rolled")
+        assert make(rolled, state, DAYS) == dict.fromkeys(DAYS, "rolled")
         # Without the state of the previous day the last day is rebuilt from all days.
         assert make(rebuilt, state, DAYS[-1:]) == {DAYS[-1]: "rebuilt from 6 days"}
         assert digest(rebuilt, state, DAYS[-1]) == digest(rolled, state, DAYS[-1]), state
@@ -200,28 +199,20 @@ def test_without_preference_columns_the_table_is_empty_with_its_contract(tmp_pat
     assert table.num_rows == 0
 
 
-def test_history_of_a_day_is_the_same_listed_in_memory_and_by_the_engine(tmp_path, monkeypatch):
-    workspace = workspace_with(tmp_path, [OTHER, *BUSY[1:]], {"events": {"positive": ["buy", "click"]}})
-    (here,) = features_raw.user_history(workspace, DAYS[:1])
-    monkeypatch.setattr(features_raw, "MAX_EVENTS", 1)
-    (there,) = features_raw.user_history(workspace, DAYS[:1])
-    assert here.manifest.rows == 2
-    assert here.manifest.digest == there.manifest.digest
-
-
-def test_ids_of_another_type_than_in_the_state_are_refused(tmp_path):
+@pytest.mark.parametrize(("state", "place", "column"), [("user_preferences", 1, "user_id"), ("pair_activity", 2, "item_id")])
+def test_ids_of_another_type_than_in_the_state_are_refused(tmp_path, state, place, column):
     workspace = workspace_with(tmp_path, BUSY, {"raw_features": {"statistic_days": [30], "preference_days": 30}})
-    make(workspace, "user_preferences", DAYS[:5])
-    workspace.tables.write(BEHAVIOR, DAYS[5], behavior_day(5, BUSY[5]).set_column(1, "user_id", pa.array([1, 2])))
-    with pytest.raises(
-        SchemaError, match=r"table user_preferences, column user_id.*string, as on the days before.*int64.*To fix"
-    ):
-        make(workspace, "user_preferences", DAYS[5:])
+    make(workspace, state, DAYS[:5])
+    workspace.tables.write(BEHAVIOR, DAYS[5], behavior_day(5, BUSY[5]).set_column(place, column, pa.array([1, 2])))
+    with pytest.raises(SchemaError, match=rf"table {state}, column {column}.*string, as on the days before.*int64.*To fix"):
+        make(workspace, state, DAYS[5:])
 
 
-def test_item_ids_of_another_type_than_in_the_state_are_refused(tmp_path):
-    workspace = workspace_with(tmp_path, BUSY, {"raw_features": {"statistic_days": [30]}})
-    make(workspace, "pair_activity", DAYS[:5])
-    workspace.tables.write(BEHAVIOR, DAYS[5], behavior_day(5, BUSY[5]).set_column(2, "item_id", pa.array([1, 2])))
-    with pytest.raises(SchemaError, match=r"table pair_activity, column item_id.*string, as on the days before.*int64.*To fix"):
-        make(workspace, "pair_activity", DAYS[5:])
+def test_a_log_with_a_column_ds_of_its_own_is_counted_by_its_days(tmp_path):
+    plain, dated = (workspace_with(tmp_path / name, BUSY) for name in ("plain", "dated"))
+    for day, ds in enumerate(DAYS):
+        rows = behavior_day(day, BUSY[day])
+        dated.tables.write(BEHAVIOR, ds, rows.append_column("ds", pa.array(["mine"] * len(rows))))
+    for state in STATES:
+        assert make(plain, state, DAYS) == make(dated, state, DAYS)
+        assert digest(plain, state, DAYS[-1]) == digest(dated, state, DAYS[-1])

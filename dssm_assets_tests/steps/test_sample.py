@@ -49,6 +49,7 @@ def workspace(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     made = open_workspace(world.copy(tmp_path / "copy"))
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
     monkeypatch.setattr(previous_day, "_INSTANCES", {})
+    monkeypatch.setattr(sample, "GOLDEN_SPACING", 1)
     for spec in (SAMPLE, SAMPLE_FG):
         before = made.need(spec.name, DS)
         made.tables.write(spec, DS, made.tables.read(before), inputs=before.inputs)
@@ -82,16 +83,6 @@ def test_positive_sample_in_pieces_equals_positive_sample_at_once(workspace: Wor
     assert workspace.tables.read(expected.manifest).equals(placed.filter(pc.equal(placed.column(col.LABEL), 1)))
     assert 0 < expected.manifest.rows < placed.num_rows
     assert list(sample.positive_sample(in_pieces(workspace), [DS])) == [expected]
-
-
-def test_a_day_of_positives_alone_is_a_copy_of_sample_fg(workspace: Workspace) -> None:
-    existing = workspace.need("sample_fg", DS)
-    table = workspace.tables.read(existing)
-    placed = workspace.tables.write(SAMPLE_FG, DS, table.filter(pc.equal(table.column(col.LABEL), 1)), inputs=existing.inputs)
-    (made,) = sample.positive_sample(replace(workspace, engine=None), [DS])  # type: ignore[arg-type]
-    assert made.manifest.digest == placed.digest
-    assert made.manifest.inputs == {placed.key: placed.digest}
-    workspace.tables.partitions.verify(made.manifest)
 
 
 @requires_pyspark
@@ -129,7 +120,8 @@ ROWS = 23
 
 @pytest.fixture
 def item_workspace(tmp_path, monkeypatch):
-    """A workspace with one day of 23 items, read in batches of 4."""
+    """A workspace with one day of 23 items, read in batches of 4, of which five are golden rows."""
+    monkeypatch.setattr(sample, "GOLDEN_SPACING", 1)
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 4)
     made = open_workspace(worlds.write_config(tmp_path))
     items = pa.table(
@@ -193,6 +185,7 @@ def test_an_empty_table_has_no_golden_rows(item_workspace):
 
 
 def test_histories_are_replayed_whole(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "GOLDEN_SPACING", 1)
     loaded = world.copy(tmp_path / "copy")
     requests = skew_requests(monkeypatch, lambda request: False)
     (result,) = sample.user_history_fg(open_workspace(loaded), [DAY])
@@ -212,7 +205,7 @@ def test_context_features_of_samples_are_replayed(world, tmp_path, monkeypatch):
     (result,) = sample.sample_fg(open_workspace(loaded), [ds])
     leak, parity = result.checks
     assert (leak.name, leak.is_passed) == ("no_leak", True)
-    assert (parity.name, parity.is_passed, parity.facts["golden_rows"]) == ("fg_parity", True, 5)
+    assert (parity.name, parity.is_passed, parity.facts["golden_rows"]) == ("fg_parity", True, 1)
     skew_requests(monkeypatch, lambda request: True)
     (result,) = sample.sample_fg(open_workspace(loaded), [ds])
     assert result.checks[1].facts["differing_features"] == ["request_hour"]

@@ -15,13 +15,11 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import ProvenanceError
-from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE
 from dssm_assets.extras.spark.spark import SparkEngine
 from dssm_assets.steps import sample, statistics
-from dssm_assets.steps.previous_day import FeatureTables
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines.engine import Engine
@@ -62,30 +60,6 @@ def test_counts_equal_those_of_the_wide_samples(workspace: Workspace, asset: str
     for ds in DAYS:
         expected = COUNTS[asset](read_wide_sample(workspace, "positive_sample", ds), workspace.fg_spec.features)
         assert workspace.tables.read(workspace.need(asset, ds)).equals(expected), ds
-
-
-@pytest.mark.parametrize("asset", COUNTS)
-def test_day_counted_alone_equals_the_day_counted_with_others(workspace: Workspace, asset: str) -> None:
-    stored = {ds: workspace.need(asset, ds).digest for ds in DAYS}
-    for ds in DAYS[::-1]:
-        (alone,) = getattr(statistics, asset)(workspace, [ds])
-        assert alone.manifest.digest == stored[ds]
-
-
-def test_table_of_several_days_is_read_once_and_coded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = (workspace.need(USER_FEATURES_FG.name, ds) for ds in (WORLD.day_before_log, DAYS[1]))
-    features = [feature for feature in workspace.fg_spec.features_of_side("user") if feature.kind is Kind.NUMERIC]
-    feature_tables, reads = FeatureTables(workspace), []
-    original = workspace.tables.read
-    monkeypatch.setattr(
-        type(workspace.tables),
-        "read",
-        lambda _, manifest, *names, **options: reads.append(manifest) or original(manifest, *names),
-    )
-    found = [feature_tables.read_values("user", manifest, features) for manifest in (first, first, first, other, other)]
-    assert [isinstance(table, pa.Table) for table in found] == [True, False, False, True, False]
-    assert found[1] is found[2]
-    assert reads == [first, other]
 
 
 def test_counting_refuses_a_feature_table_written_again(workspace: Workspace) -> None:

@@ -232,16 +232,6 @@ def test_nulls_in_a_late_batch_leave_the_existing_partition(tables):
     assert files_of(tables.partitions) == seen
 
 
-def test_copy_partition_publishes_the_files_of_another_table(tables):
-    from dataclasses import replace
-
-    first = tables.write(NOTES, DS, notes(("a", 1, None), ("b", 2, "x")))
-    same = tables.copy_partition(replace(NOTES, name="copy"), first, inputs={first.key: first.digest})
-    assert (same.asset, same.ds, same.rows, same.inputs) == ("copy", DS, 2, {first.key: first.digest})
-    assert [file.sha256 for file in same.files] == [file.sha256 for file in first.files]
-    assert tables.read(same).equals(tables.read(first))
-
-
 @pytest.mark.parametrize(("first", "end"), [(0, 10), (0, 4), (3, 7), (4, 4), (9, 10), (5, 99), (10, 12)])
 def test_rows_reads_only_the_row_groups_of_its_range(tables, monkeypatch, first, end):
     monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 3)
@@ -270,46 +260,3 @@ def test_vectors_are_stored_plain_and_uncompressed(tmp_path):
     assert kinds["vector.list.element"].compression == "UNCOMPRESSED"
     assert not kinds["vector.list.element"].has_dictionary_page
     assert stored.read(manifest).column("vector").to_pylist() == [[1.0, 1.0], [1.0, 1.0]]
-
-
-def test_ascending_rows_are_each_returned_once(tables, monkeypatch):
-    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
-    manifest = tables.write(NOTES, DS, notes(*((f"u{n}", n, "seen") for n in (1, 2, 2, 5, 6))))
-    reader = tables.read_ascending(manifest, "user_id", as_dictionaries=["note"])
-    assert reader.schema.field("note").type == pa.dictionary(pa.int32(), pa.string())
-    assert reader.read_through(None).schema == reader.schema
-    read = [reader.read_through(last).column("at").to_pylist() for last in ("u0", "u2", "u2", "u5", "u9", "u9")]
-    assert read == [[], [1, 2, 2], [], [5], [6], []]
-    reader = tables.read_ascending(manifest, "user_id", ["user_id", "at"])
-    assert [part.to_pydict() for part in reader.parts_through("u2")] == [
-        {"user_id": ["u1", "u2"], "at": [1, 2]},
-        {"user_id": ["u2"], "at": [2]},
-    ]
-    assert [part.column("at").to_pylist() for part in reader.parts_through("u9")] == [[5], [6]]
-
-
-def test_ascending_rows_name_the_last_key_that_waits(tables, monkeypatch):
-    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
-    reader = tables.read_ascending(tables.write(NOTES, DS, notes(*((user, 0, None) for user in "abbcd"))), "user_id")
-    read = [(last, len(reader.read_through(last))) for last in iter(reader.peek_key, None)]
-    assert read == [("b", 3), ("c", 1), ("d", 1)]
-
-
-@pytest.mark.parametrize("users", ["ba", "acb"])
-def test_ascending_rows_refuse_another_order(tables, monkeypatch, users):
-    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
-    manifest = tables.write(NOTES, DS, notes(*((user, 0, None) for user in users)))
-    with pytest.raises(SchemaError, match=f"{NOTES.name}.*user_id.*ascending.*To fix: materialize it again"):
-        tables.read_ascending(manifest, "user_id").read_through("z")
-
-
-def test_ascending_rows_refuse_a_key_below_those_already_returned(tables, monkeypatch):
-    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
-    reader = tables.read_ascending(tables.write(NOTES, DS, notes(*((user, 0, None) for user in "bcad"))), "user_id")
-    with pytest.raises(SchemaError, match="ascending"):
-        [reader.read_through(last) for last in "cz"]
-
-
-def test_ascending_rows_of_an_empty_table(tables):
-    reader = tables.read_ascending(tables.write(NOTES, DS, notes()), "user_id")
-    assert reader.read_through("u").equals(notes())

@@ -8,20 +8,17 @@ activity.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import ibis
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import EVENT, FEATURE_DATE, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.activity import count_counterparts
-from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since, each_row
+from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_since
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import list_preferences
 
@@ -30,13 +27,10 @@ def join_user_features(
     user_table: ibis.Table,
     *,
     user_activity: ibis.Table,
-    pair_activity: ibis.Table | None = None,
-    user_preferences: ibis.Table | None = None,
+    pair_activity: ibis.Table,
+    user_preferences: ibis.Table,
     ds: QueryDay,
     plan: FeaturePlan,
-    days: ibis.Table | None = None,
-    by: Sequence[str] = (),
-    is_narrow: bool = False,
 ) -> ibis.Table:
     """Returns one row per user of user_table or with any activity up to `ds`, ordered by user_id.
 
@@ -47,75 +41,34 @@ def join_user_features(
     Args:
         user_table: the day's profiles, unique user_id.
         user_activity: activity state of `ds`.
-        pair_activity: pair state of `ds`; None: leave out the distinct items, which `add_stored` adds.
-        user_preferences: preference state of `ds`; None only if plan.preference_columns is empty.
-        ds: the day; with `by` the last one.
-        days: with `by`, a table with all days, if user_table is the same on all of them.
-        by: the column of days, if the tables have several days. The result has it too and is ordered by it first.
-        is_narrow: leave out the columns of user_table and the preference lists, which `add_stored` adds.
+        pair_activity: pair state of `ds`.
+        user_preferences: preference state of `ds`.
 
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
-    wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan, by)
-    if plan.preference_columns and not is_narrow:
-        lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top, by=by)
-        wide = _left_join(wide, lists, [*by, USER_ID])
-    return _with_profile(_repeat(user_table, days), wide, USER_ID, ds, plan, by, is_narrow=is_narrow)
+    wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
+    if plan.preference_columns:
+        lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
+        wide = _left_join(wide, lists, USER_ID)
+    return _with_profile(user_table, wide, USER_ID, ds, plan)
 
 
 def join_item_features(
-    item_table: ibis.Table,
-    *,
-    item_activity: ibis.Table,
-    pair_activity: ibis.Table,
-    ds: QueryDay,
-    plan: FeaturePlan,
-    days: ibis.Table | None = None,
-    by: Sequence[str] = (),
-    is_narrow: bool = False,
+    item_table: ibis.Table, *, item_activity: ibis.Table, pair_activity: ibis.Table, ds: QueryDay, plan: FeaturePlan
 ) -> ibis.Table:
     """Returns one row per item of item_table or with any activity up to `ds`, ordered by item_id.
 
     Columns: feature_date (= ds), item_id, the columns of item_table (null for an item without a row in it), then
-    `plan.generated(ITEM_ID)`, with the same rules as `join_user_features`, those of several days too.
+    `plan.generated(ITEM_ID)`, with the same rules as `join_user_features`.
 
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
-    wide = _statistics(ITEM_ID, item_activity, pair_activity, ds, plan, by)
-    return _with_profile(_repeat(item_table, days), wide, ITEM_ID, ds, plan, by, is_narrow=is_narrow)
+    return _with_profile(item_table, _statistics(ITEM_ID, item_activity, pair_activity, ds, plan), ITEM_ID, ds, plan)
 
 
-def add_stored(
-    rows: pa.RecordBatch, profile: pa.Table, added: Mapping[str, pa.Array], entity: str, plan: FeaturePlan
-) -> pa.RecordBatch:
-    """Returns rows of the narrow table with the columns of their profiles and others, as the wide table has them.
-
-    Args:
-        rows: of `join_user_features` or `join_item_features` with `is_narrow`.
-        profile: the profiles of these users or items, in the same order; some may have none.
-        added: other columns by name: distinct items, of `count_items`, and preference lists, of `rank_preferences`.
-    """
-    ids, known = rows.column(entity), ragged.combine_chunks(profile.column(entity))
-    if not known.equals(ids):
-        profile = profile.take(pc.index_in(ids, value_set=known))
-    columns: dict[str, pa.Array] = dict(zip(rows.schema.names, rows.columns, strict=True))
-    columns |= {name: ragged.combine_chunks(profile.column(name)) for name in profile.column_names if name != entity}
-    columns |= added
-    source = [name for name in profile.column_names if name != entity]
-    return pa.RecordBatch.from_pydict(
-        {name: columns[name] for name in [FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]]}
-    )
-
-
-def _repeat(profile: ibis.Table, days: ibis.Table | None) -> ibis.Table:
-    return profile if days is None else profile.cross_join(days)
-
-
-def _statistics(
-    entity: str, activity: ibis.Table, pairs: ibis.Table | None, ds: QueryDay, plan: FeaturePlan, by: Sequence[str]
-) -> ibis.Table:
+def _statistics(entity: str, activity: ibis.Table, pairs: ibis.Table, ds: QueryDay, plan: FeaturePlan) -> ibis.Table:
     """Returns one row per entity with activity: counts, sums, days since events, distinct counterparts."""
     columns: dict[str, Any] = {}
     none = ibis.null("int64")
@@ -130,32 +83,21 @@ def _statistics(
                 ).max()
     columns[names.DAYS_SINCE_FIRST_EVENT] = activity[names.FIRST_EVENT_TIME_MS].min()
     columns[names.DAYS_SINCE_LAST_EVENT] = activity[names.LAST_EVENT_TIME_MS].max()
-    counts = activity.group_by(*by, entity).agg(**columns)
-    if pairs is None:
-        return counts
-    distinct = count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel, by)
-    return _left_join(counts, distinct, [*by, entity])
+    counts = activity.group_by(entity).agg(**columns)
+    return _left_join(counts, count_counterparts(pairs, entity, ds, plan.statistic_days, plan.funnel), entity)
 
 
-def _with_profile(
-    profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan, by: Sequence[str], *, is_narrow: bool
-) -> ibis.Table:
-    key = [*by, entity]
-    source = [name for name in profile.columns if name not in key]
+def _with_profile(profile: ibis.Table, wide: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> ibis.Table:
+    source = [name for name in profile.columns if name != entity]
     check_generated_names(entity, source, plan)
-    if is_narrow:
-        source, plan = [], replace(plan, preference_columns=())
-    joined = profile.outer_join(wide, key)
-    either = {name: ibis.coalesce(joined[name], joined[f"{name}_right"]) for name in key}
-    others = {*key, *(f"{name}_right" for name in key)}
-    rows = joined.select(**either, **{name: joined[name] for name in joined.columns if name not in others})
-    day = each_row(ds, rows, by)
-    columns: dict[str, Any] = {FEATURE_DATE: day_text(day), **{name: rows[name] for name in key}}
-    columns |= {name: rows[name] for name in source}
-    columns |= _finish(rows, entity, day, plan)
-    return rows.select(
-        **{name: columns[name] for name in [*by, FEATURE_DATE, entity, *source, *plan.generated(entity)[1:]] if name in columns}
-    ).order_by(key)
+    joined = profile.outer_join(wide, entity)
+    right = f"{entity}_right"
+    others = [name for name in joined.columns if name not in (entity, right)]
+    rows = joined.select(ibis.coalesce(joined[entity], joined[right]).name(entity), *others)
+    columns: dict[str, Any] = {FEATURE_DATE: day_text(ds), entity: rows[entity], **{name: rows[name] for name in source}}
+    finished = _finish(rows, entity, ds, plan)
+    columns |= {name: finished[name] for name in plan.generated(entity)[1:]}
+    return rows.select(**columns).order_by(entity)
 
 
 def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> dict[str, Any]:
@@ -164,10 +106,9 @@ def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> d
     for days in plan.statistic_days:
         counts = {event: rows[names.event_count(event, days)].fill_null(0) for event in plan.funnel}
         for event in plan.funnel:
-            distinct, count = names.event_distinct(entity, event, days), names.event_count(event, days)
-            done[count] = counts[event]
-            if distinct in rows.columns:
-                done[distinct] = rows[distinct].fill_null(0)
+            done[names.event_count(event, days)] = counts[event]
+            distinct = names.event_distinct(entity, event, days)
+            done[distinct] = rows[distinct].fill_null(0)
             for value in plan.value_columns:
                 total = names.event_sum(event, value, days)
                 done[total] = rows[total].fill_null(0).cast("float64") / float(names.FIXED_POINT)
@@ -175,10 +116,11 @@ def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> d
             done[names.event_ratio(wide, narrow, days)] = counts[narrow].cast("float64") / counts[wide].nullif(0).cast(
                 "float64"
             )
+    since = partial(days_since, ds=ds, timezone=plan.timezone, first_day=plan.first_day, last_day=plan.last_day)
     for name in (names.DAYS_SINCE_FIRST_EVENT, names.DAYS_SINCE_LAST_EVENT):
-        done[name] = days_since(rows[name], ds=ds, timezone=plan.timezone, first_day=plan.first_day)
+        done[name] = since(rows[name])
     for name in plan.times(entity):
-        age = days_since(rows[name], ds=ds, timezone=plan.timezone, first_day=plan.first_day)
+        age = since(rows[name])
         done[names.days_since_time(name)] = (age < 0).ifelse(ibis.null("float64"), age)
     if entity == USER_ID:
         empty = ibis.literal([], type="array<string>")
@@ -186,9 +128,9 @@ def _finish(rows: ibis.Table, entity: str, ds: QueryDay, plan: FeaturePlan) -> d
     return done
 
 
-def _left_join(left: ibis.Table, right: ibis.Table, key: Sequence[str]) -> ibis.Table:
+def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
     joined = left.left_join(right, key)
-    return joined.select(*left.columns, *(name for name in right.columns if name not in key))
+    return joined.select(*left.columns, *(name for name in right.columns if name != key))
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:

@@ -12,9 +12,7 @@ from typing import Any
 import ibis
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, EVENT_TIMES_MS, HOUR, ITEM_ID, ITEM_IDS, USER_ID, WEEKDAY
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features_raw.local_time import hour_and_weekday
@@ -22,21 +20,18 @@ from dssm_assets.core.features_raw.local_time import hour_and_weekday
 BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
 
-def enrich_behavior(
-    behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str], by: Sequence[str] = ()
-) -> ibis.Table:
+def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_columns: Sequence[str]) -> ibis.Table:
     """Returns every row of the log with the attributes of its item as text; null where the item is unknown.
 
-    The rows are ordered by `by`, columns of the log such as its day, by the key (event_time_ms, user_id, item_id, event), then by
-    the other columns of the log, so that rows with equal keys have one order too. The join matches at most one item per row, because item ids are unique in
-    item_table: the row count is that of behavior_table.
+    The rows are ordered by the key (event_time_ms, user_id, item_id, event), then by the other columns of the log, so that rows
+    with equal keys have one order too. Item ids are unique in item_table, so the row count is that of behavior_table.
 
     Raises:
         SchemaError: an item column is missing, the log already has a column of its name, or the types of item_id differ.
     """
     _check(behavior_table, item_table, item_columns)
     log_columns = list(behavior_table.columns)
-    ordered = list(dict.fromkeys([*by, *BEHAVIOR_KEY, *log_columns]))
+    ordered = list(dict.fromkeys([*BEHAVIOR_KEY, *log_columns]))
     if not item_columns:
         return behavior_table.order_by(ordered)
     attributes = item_table.select(ITEM_ID, **{name: item_table[name].cast("string") for name in item_columns})
@@ -51,12 +46,8 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
     (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
 
     Raises:
-        SchemaError: an instant is null.
         ConfigError: the time zone is unknown.
     """
-    if event_time_ms.null_count:
-        where = f"table behavior, column {EVENT_TIME_MS}"
-        raise SchemaError(Fault(where, "no nulls", f"{event_time_ms.null_count} nulls", "drop or fix those rows in the source"))
     instants = np.asarray(event_time_ms, dtype=np.int64)
     hours, weekdays = hour_and_weekday(instants, timezone)
     return pa.array(hours.astype(np.int32)), pa.array(weekdays.astype(np.int32))
@@ -111,18 +102,14 @@ def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
     return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]
 
 
-def collect_user_history(
-    behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str], by: Sequence[str] = ()
-) -> ibis.Table:
+def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:
     """Returns one row per user with a positive event on the day, ordered by user_id, with aligned lists.
-
-    With `by`, columns of the log such as its day, one row per combination of these and a user, ordered by them first.
 
     item_ids, event_times_ms and one list<string> per history column have one entry per positive event, ordered by
     (event_time_ms, item_id); an unknown attribute is a null entry. History columns are attributes of the item, so events
     that are equal in both keys have equal entries in all lists, and the lists have only one possible order.
     """
-    positive = behavior.filter(behavior[EVENT].isin(list(positive_events)))
+    positive = behavior.filter(behavior[EVENT].isin(positive_events))
     order = [positive[EVENT_TIME_MS], positive[ITEM_ID]]
     lists = {
         ITEM_IDS: positive[ITEM_ID].collect(order_by=order),
@@ -131,19 +118,4 @@ def collect_user_history(
     for name in history_columns:
         # Without include_null an unknown attribute would be dropped, which would misalign the list.
         lists[name] = positive[name].cast("string").collect(order_by=order, include_null=True)
-    key = [*by, USER_ID]
-    return positive.group_by(key).agg(**lists).order_by(key)
-
-
-def list_user_history(behavior: pa.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> pa.Table:
-    """Returns what `collect_user_history` does, of a day's log in memory that is stored in the order of its key.
-
-    One stable sort by user orders all lists: DuckDB orders each list by itself and takes three times as long.
-    """
-    positive = behavior.filter(pc.is_in(behavior.column(EVENT), value_set=pa.array(positive_events, pa.string())))
-    rows = positive.take(pc.sort_indices(positive.column(USER_ID)))
-    users = pc.run_end_encode(ragged.combine_chunks(rows.column(USER_ID)))
-    offsets = np.append(0, users.run_ends.to_numpy())
-    listed = {ITEM_IDS: ITEM_ID, EVENT_TIMES_MS: EVENT_TIME_MS, **{name: name for name in history_columns}}
-    lists = {name: ragged.build_lists(ragged.combine_chunks(rows.column(column)), offsets) for name, column in listed.items()}
-    return pa.table({USER_ID: users.values, **lists})
+    return positive.group_by(USER_ID).agg(**lists).order_by(USER_ID)

@@ -7,12 +7,11 @@ numbers, so all engines agree.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 
@@ -26,69 +25,20 @@ _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday, Monday is 0
 Int64s = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class VariableDay:
-    """A day of a year whose values an engine sets before it runs a query: one compiled query serves all these days.
-
-    In place of literals, expressions get calls of `getvariable`; `variable_value` returns what the engine sets.
-    """
-
-    year: int
-
-
-@dataclass(frozen=True)
-class RowDay:
-    """The day of each row of a query over several days: a date column, no date later than the end of `year`."""
-
-    column: Any
-    year: int
-
-
-QueryDay = str | VariableDay | RowDay
-"""The day of an expression: YYYY-MM-DD, unknown until the query runs, or a column."""
-_DS: Final = "ds"
-_DAY_INDEX: Final = "day_index"
-_WINDOW_START: Final = "window_start_"
-
-
-@ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
-def _text_variable(variable: str) -> str:
-    raise NotImplementedError
-
-
-@ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
-def _number_variable(variable: str) -> int:
-    raise NotImplementedError
-
-
-def variable_value(name: str, ds: str) -> str | int:
-    """Returns the value on a day of a variable that an expression for a `VariableDay` reads."""
-    if name.startswith(_WINDOW_START):
-        return window_start(ds, int(name.removeprefix(_WINDOW_START)))
-    return (dt.date.fromisoformat(ds) - _EPOCH).days if name == _DAY_INDEX else ds
+QueryDay: TypeAlias = str | ir.StringValue
+"""The day of an expression: YYYY-MM-DD, or a text that is known when the query runs."""
 
 
 def day_text(ds: QueryDay) -> Any:
     """Returns the day as an Ibis text."""
-    if isinstance(ds, RowDay):
-        return ds.column.cast("string")
-    return ibis.literal(ds, type="string") if isinstance(ds, str) else _text_variable(_DS)
+    return ibis.literal(ds, type="string") if isinstance(ds, str) else ds
 
 
 def first_day_text(ds: QueryDay, days: int) -> Any:
     """Returns the first day of the window of `days` days that ends with `ds`, as an Ibis text."""
     if isinstance(ds, str):
-        return ibis.literal(window_start(ds, days), type="string")
-    if isinstance(ds, RowDay):
-        return (ds.column - ibis.interval(days=days - 1)).strftime("%Y-%m-%d")
-    return _text_variable(f"{_WINDOW_START}{days}")
-
-
-def each_row(ds: QueryDay, rows: ibis.Table, by: Sequence[str]) -> QueryDay:
-    """Returns the day of each row in place of the last of several days, where `by` names the column of days; else `ds`."""
-    if not by:
-        return ds
-    return RowDay(rows[by[0]], int(ds[:4]) if isinstance(ds, str) else ds.year)
+        return day_text(window_start(ds, days))
+    return (ds.cast("date") - ibis.interval(days=days - 1)).strftime("%Y-%m-%d")
 
 
 def shift_day(ds: str, days: int) -> str:
@@ -117,28 +67,26 @@ def hour_and_weekday(event_time_ms: Int64s, timezone: str) -> tuple[Int64s, Int6
     return local // HOUR_MS % 24, (local // DAY_MS + _EPOCH_WEEKDAY) % 7
 
 
-def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: str) -> Any:
+def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: str, last_day: str) -> Any:
     """Returns an Ibis float64 column: calendar days from the local date of an instant to `ds`; null stays null.
 
     Args:
-        event_time_ms: Ibis int64 column of instants up to the end of `ds`.
+        event_time_ms: Ibis int64 column of instants.
         ds: the day that counts as 0.
-        first_day: first day with data. Earlier instants get its offset.
+        first_day: earlier instants get the offset of this day.
+        last_day: later instants get the offset of this day.
     """
-    if isinstance(ds, str):
-        year, index = int(ds[:4]), ibis.literal(variable_value(_DAY_INDEX, ds), type="int64")
-    elif isinstance(ds, RowDay):
-        year, index = ds.year, ds.column.delta(ibis.date(_EPOCH), unit="day").cast("int64")
-    else:
-        year, index = ds.year, _number_variable(_DAY_INDEX)
-    first_ms = (dt.date.fromisoformat(first_day) - _EPOCH).days * DAY_MS - DAY_MS
-    # To the end of the year, so that the expression is the same for all its days.
-    starts, offsets = offset_steps(timezone, first_ms, (dt.date(year, 12, 31) - _EPOCH).days * DAY_MS + 2 * DAY_MS)
+    first_ms, last_ms = (_day_number(first_day) - 1) * DAY_MS, (_day_number(last_day) + 2) * DAY_MS
+    starts, offsets = offset_steps(timezone, first_ms, last_ms)
     later = [(event_time_ms >= start, offset) for start, offset in zip(starts[:0:-1], offsets[:0:-1], strict=True)]
     base = ibis.literal(offsets[0], type="int64")
     offset = ibis.cases(*later, else_=base) if later else base
     local_day = ((event_time_ms + offset) // DAY_MS).cast("int64")
-    return (index - local_day).cast("float64")
+    return (day_text(ds).cast("date").delta(_EPOCH, unit="day").cast("int64") - local_day).cast("float64")
+
+
+def _day_number(ds: str) -> int:
+    return (dt.date.fromisoformat(ds) - _EPOCH).days
 
 
 def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:

@@ -21,6 +21,7 @@ class FeaturePlan:
         preference_top: maximal length of a preference list.
         timezone: where days are counted.
         first_day: first day with data.
+        last_day: end of the year; clock changes up to it are known.
         user_times: time columns of user_table.
         item_times: time columns of item_table.
     """
@@ -32,11 +33,13 @@ class FeaturePlan:
     preference_top: int
     timezone: str
     first_day: str
+    last_day: str
     user_times: tuple[str, ...] = ()
     item_times: tuple[str, ...] = ()
 
     @staticmethod
-    def from_config(config: PipelineConfig) -> FeaturePlan:
+    def from_config(config: PipelineConfig, ds: str) -> FeaturePlan:
+        """Returns the plan of the tables of a day: the same for all days of a year."""
         return FeaturePlan(
             funnel=tuple(config.events.funnel),
             statistic_days=tuple(config.raw_features.statistic_days),
@@ -45,6 +48,7 @@ class FeaturePlan:
             preference_top=config.raw_features.preference_top,
             timezone=config.calendar.timezone,
             first_day=config.calendar.start.isoformat(),
+            last_day=f"{ds[:4]}-12-31",
             user_times=() if config.tables.user is None else tuple(config.tables.user.time_columns),
             item_times=() if config.tables.item is None else tuple(config.tables.item.time_columns),
         )

@@ -6,13 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ids import Column
-from dssm_assets.core.arrays.ragged import build_lists, combine_chunks, flatten, is_list, list_lengths
+from dssm_assets.core.arrays.ragged import build_lists, combine_chunks, flatten
 from dssm_assets.core.columns import feature_weights
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
 
 MULTI = pa.list_(pa.int32())
@@ -52,7 +49,7 @@ class IndexedFeatures:
             table: holds the columns; a null list is an empty one.
 
         Raises:
-            SchemaError: a column is missing, two features need one column, or weights do not fit the values.
+            SchemaError: a column is missing, or two features need one column.
         """
         refuse_collisions(where, {f"feature {name}": self._columns_of(name) for name in self.names})
         require_columns(where, table.column_names, self.columns)
@@ -61,7 +58,7 @@ class IndexedFeatures:
             found[name] = self.bucketize(name, combine_chunks(table.column(name)))
             if name in self.weighted:
                 column = feature_weights(name)
-                found[column] = _check_weights(table.column(column), found[name], f"{where}, column {column}")
+                found[column] = build_lists(*flatten(combine_chunks(table.column(column))))
         return found
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
@@ -74,17 +71,3 @@ class IndexedFeatures:
 
     def _columns_of(self, name: str) -> list[str]:
         return [name, feature_weights(name)] if name in self.weighted else [name]
-
-
-def _check_weights(column: Column, indices: pa.Array, where: str) -> pa.Array:
-    """Returns the weights, one per value, with an empty list for null."""
-    weights = combine_chunks(column)
-    if not is_list(weights.type) or weights.type.value_type != pa.float32() or indices.type != MULTI:
-        got = f"{weights.type} for {indices.type}"
-        raise SchemaError(Fault(where, f"{WEIGHTS} for {MULTI}", got, "write what feature generation returned"))
-    flat, offsets = flatten(weights)
-    differing = int(np.count_nonzero(np.diff(offsets) != list_lengths(indices)))
-    if differing or flat.null_count:
-        got = f"another number in {differing} rows, {flat.null_count} nulls"
-        raise SchemaError(Fault(where, "one weight per value", got, "write a feature and its weights together"))
-    return build_lists(flat, offsets)

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import Column, IdIndex, comparable_ids, refuse_type_change
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
-from dssm_assets.core.errors import Fault, SchemaError, WindowIncompleteError, remedy_of_missing
+from dssm_assets.core.errors import Fault, WindowIncompleteError, remedy_of_missing
 from dssm_assets.core.samples.embedding_index import Bucketize
-from dssm_assets.core.samples.sample_tables import history_schema, require_columns, require_times, users_schema
+from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,7 @@ def build_history(
 
     Raises:
         WindowIncompleteError: there is not a single table.
-        SchemaError: a column is missing or has the wrong type, its lists differ in length from item_ids, or an id or
-            time is null.
+        SchemaError: a column is missing, or an id is null or has another type than on the days before.
     """
     columns = [*_KEYS, col.EVENT_TIMES_MS, *features]
     users, distinct_items = _find_distinct_ids(days, columns)
@@ -120,11 +119,12 @@ def build_history(
     placed = {name: allocate(count, np.int32) for name in features}
     free = starts.copy()
     for table in days(columns):
-        day = _read_day(table, bucketize, features)
-        rows = _claim_rows(np.repeat(users.lookup(day.user_ids), day.lengths), free)
-        items[rows], times[rows] = distinct_items.lookup(day.item_ids), day.event_time_ms
-        for name, values in day.features.items():
-            placed[name][rows] = values
+        owners = np.repeat(users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
+        rows = _claim_rows(owners, free)
+        items[rows] = distinct_items.lookup(_flatten(table, col.ITEM_IDS))
+        times[rows] = _flatten(table, col.EVENT_TIMES_MS).to_numpy()
+        for name, values in placed.items():
+            values[rows] = bucketize(name, _flatten(table, name)).to_numpy()
     corpus_rows = item_index.lookup(distinct_items.ids, where=f"{_TABLE}, column {col.ITEM_IDS}")
     for first, end in _blocks(ends):
         _sort_block([times, items, *placed.values()], ends, first, end)
@@ -162,9 +162,8 @@ def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdI
     users, items = _DistinctIds(col.USER_ID), _DistinctIds(col.ITEM_IDS)
     for table in days(columns):
         require_columns(_TABLE, table.column_names, columns)
-        _refuse_bad_lists({name: table.column(name) for name in columns if name != col.USER_ID})
         users.update(table.column(col.USER_ID))
-        items.update(combine_chunks(pc.list_flatten(table.column(col.ITEM_IDS))))
+        items.update(_flatten(table, col.ITEM_IDS))
     if not users:
         raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", remedy_of_missing("train_and_evaluate", "DAY")))
     return users.index(), items.index()
@@ -241,47 +240,6 @@ def _sort_block(columns: list[npt.NDArray[Any]], ends: npt.NDArray[np.int64], fi
         column[first:end] = column[first:end][order]
 
 
-@dataclass(frozen=True)
-class _Day:
-    """The events of one day: user_ids and lengths have an entry per user, the others an entry per event."""
-
-    user_ids: pa.ChunkedArray
-    lengths: npt.NDArray[np.int64]
-    item_ids: pa.Array
-    event_time_ms: npt.NDArray[np.int64]
-    features: dict[str, npt.NDArray[np.int32]]
-
-
-def _read_day(table: pa.Table, bucketize: Bucketize, features: Sequence[str]) -> _Day:
-    lists = {name: table.column(name) for name in (col.ITEM_IDS, col.EVENT_TIMES_MS, *features)}
-    lengths = list_lengths(lists[col.ITEM_IDS])
-    flat = {name: combine_chunks(pc.list_flatten(column)) for name, column in lists.items()}
-    times = flat[col.EVENT_TIMES_MS]
-    require_times(_TABLE, col.EVENT_TIMES_MS, times)
-    items = comparable_ids(flat[col.ITEM_IDS], f"{_TABLE}, column {col.ITEM_IDS}")
-    return _Day(
-        user_ids=comparable_ids(table.column(col.USER_ID), f"{_TABLE}, column {col.USER_ID}"),
-        lengths=lengths,
-        item_ids=combine_chunks(items),
-        event_time_ms=times.to_numpy(),
-        features={name: bucketize(name, flat[name]).to_numpy() for name in features},
-    )
-
-
-def _refuse_bad_lists(lists: Mapping[str, pa.ChunkedArray]) -> None:
-    SchemaError.raise_if(
-        Fault(f"{_TABLE}, column {name}", "a list", str(column.type), "write one list per user")
-        for name, column in lists.items()
-        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
-    )
-    expected = list_lengths(lists[col.ITEM_IDS])
-    SchemaError.raise_if(
-        Fault(
-            f"{_TABLE}, column {name}",
-            "as many values as item_ids in every row",
-            f"another number in {count} rows",
-            "pad with nulls",
-        )
-        for name, column in lists.items()
-        if (count := int(np.count_nonzero(list_lengths(column) != expected)))
-    )
+def _flatten(table: pa.Table, name: str) -> pa.Array:
+    """Returns the entries of the lists of a column, one per event."""
+    return combine_chunks(pc.list_flatten(table.column(name)))

@@ -97,8 +97,7 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
 
     Args:
-        tables: positive samples, one table per day; only item_id is read, and one table is in memory at a time. A
-            dictionary-encoded item_id is counted by its codes, which is much cheaper.
+        tables: positive samples, one table per day; only item_id is read, and one table is in memory at a time.
 
     Raises:
         WindowIncompleteError: there is not a single table. A table without rows is fine: a day without positives.
@@ -124,15 +123,9 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _count_day(ids: pa.ChunkedArray, where: str) -> pa.Table:
-    """Returns item_id, count of a day; an id may occur several times."""
-    if not pa.types.is_dictionary(ids.type) or ids.null_count:
-        plain = comparable_ids(ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids, where)
-        return pa.table({col.ITEM_ID: plain, col.COUNT: np.ones(len(plain), dtype=np.int64)})
-    distinct = pa.chunked_array([chunk.dictionary for chunk in ids.chunks], type=ids.type.value_type)
-    counts = [np.bincount(chunk.indices.to_numpy(), minlength=len(chunk.dictionary)) for chunk in ids.chunks]
-    by_code = np.concatenate([np.zeros(0, np.int64), *counts])
-    table = pa.table({col.ITEM_ID: comparable_ids(distinct, where), col.COUNT: by_code})
-    return table.filter(pc.greater(table.column(col.COUNT), 0))
+    plain = ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids
+    counted = pc.value_counts(combine_chunks(comparable_ids(plain, where)))
+    return pa.table({col.ITEM_ID: counted.field("values"), col.COUNT: counted.field("counts")})
 
 
 def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:

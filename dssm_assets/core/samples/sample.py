@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.samples.sample_tables import BASE_COLUMNS, ROW_ORDER, refuse_collisions, require_columns
 
 
@@ -24,16 +23,14 @@ def label_events(
     positive_events: Sequence[str],
     exposure_events: Sequence[str],
     context_columns: Sequence[str],
-    by: Sequence[str] = (),
 ) -> ir.Table:
     """Returns one labelled row per event of the day that says whether a user wanted an item.
 
     With exposure events, the rows are the positive and the exposure events: another event (a cart event where buying is
     positive) would be a false "not wanted". Without them every event of the log is a row, with label 0 unless it is positive.
 
-    Columns: `by` (columns of the log such as its day), those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted
-    by `by`, by (event_time_ms, user_id, item_id, event) and then by every other scalar column, so rows that tie are equal and
-    their order cannot matter.
+    Columns: those of `sample_tables.SAMPLE`, then the context columns. Rows are sorted by (event_time_ms, user_id, item_id,
+    event) and then by every other scalar column, so rows that tie are equal and their order cannot matter.
 
     Raises:
         SchemaError: a column is missing from the behaviour table, or a context column is named `label`.
@@ -47,31 +44,14 @@ def label_events(
     if exposure_events:
         rows = rows.filter(rows[col.EVENT].isin(sorted({*positive_events, *exposure_events})))
     label = ibis.ifelse(rows[col.EVENT].isin(sorted(set(positive_events))), 1, 0).cast("int8")
-    rows = rows.mutate(**{col.LABEL: label}).select(*by, *fixed, *context)
-    return rows.order_by([*by, *_total_order(rows, by)])
-
-
-def _total_order(rows: ir.Table, by: Sequence[str]) -> list[ir.Value]:
-    """Returns sort keys: the key of the sample, then every other scalar column, nulls last."""
-    rest = [name for name in rows.columns if name not in {*by, *ROW_ORDER} and not rows[name].type().is_array()]
-    return [ibis.asc(rows[name], nulls_first=False) for name in [*ROW_ORDER, *rest]]
+    rows = rows.mutate(**{col.LABEL: label}).select(*fixed, *context)
+    others = [name for name in rows.columns if name not in ROW_ORDER and not rows[name].type().is_array()]
+    return rows.order_by([ibis.asc(rows[name], nulls_first=False) for name in (*ROW_ORDER, *others)])
 
 
 def select_positives(sample_fg: pa.Table) -> pa.Table:
-    """Returns the rows with label 1, in their order, with all columns. Works on a whole day or on any part of it.
-
-    Raises:
-        SchemaError: there is no label column, or a label is neither 0 nor 1.
-    """
-    require_columns("table sample_fg", sample_fg.column_names, [col.LABEL])
-    label = sample_fg.column(col.LABEL)
-    odd = [value for value in pc.unique(label).to_pylist() if value not in {0, 1}]
-    if odd:
-        got = ", ".join(sorted(str(value) for value in odd))
-        raise SchemaError(
-            Fault(f"table sample_fg, column {col.LABEL}", "0 or 1", got, "materialize sample and sample_fg again")
-        )
-    return sample_fg.filter(pc.equal(label, 1))
+    """Returns the rows with label 1, in their order, with all columns. Works on a whole day or on any part of it."""
+    return sample_fg.filter(pc.equal(sample_fg.column(col.LABEL), 1))
 
 
 _LEAST = float(np.finfo(np.float32).tiny)

@@ -9,7 +9,6 @@ that is looked up: the caller passes the feature tables of the previous day.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.features_raw.local_time import shift_day
 from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
 
 
@@ -43,7 +43,7 @@ class FeatureRows:
         require_columns(where, feature_table.column_names, [key, col.FEATURE_DATE])
         self._key = key
         self._index = IdIndex(feature_table.column(key), where=f"{where}, column {key}")
-        self._dates = _encode_dates(where, col.FEATURE_DATE, feature_table.column(col.FEATURE_DATE))
+        self._dates = _encode_dates(feature_table.column(col.FEATURE_DATE))
 
     def find(self, sample: pa.Table) -> tuple[pa.Array, pa.Array]:
         """Returns the row (int32) and the feature date (dictionary-encoded text) of each sample; null for an unknown id.
@@ -86,16 +86,7 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
 
-def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[np.int64], int]:
-    """Returns how many samples use each row of a feature table, int64 [row_count], and how many use none (null).
-
-    Raises:
-        SchemaError: a row is outside the table.
-    """
-    return np.bincount(_used_rows(rows, row_count), minlength=row_count).astype(np.int64), rows.null_count
-
-
-def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
+def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], int]:
     """Returns the rows of a feature table that samples use, ascending, how many use each, and how many use none (null).
 
     Memory depends on the number of samples alone, not on the length of the table.
@@ -103,16 +94,11 @@ def count_used_rows(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[
     Raises:
         SchemaError: a row is outside the table.
     """
-    used, counts = np.unique(_used_rows(rows, row_count), return_counts=True)
-    return used, counts.astype(np.int64), rows.null_count
-
-
-def _used_rows(rows: pa.ChunkedArray, row_count: int) -> npt.NDArray[Any]:
-    used: npt.NDArray[Any] = combine_chunks(rows).drop_null().to_numpy()
-    if len(used) and (used.min() < 0 or used.max() >= row_count):
-        got = f"{used.min()} .. {used.max()}"
+    used, counts = np.unique(combine_chunks(rows).drop_null().to_numpy(), return_counts=True)
+    if len(used) and (used[0] < 0 or used[-1] >= row_count):
+        got = f"{used[0]} .. {used[-1]}"
         raise SchemaError(Fault("table sample_fg, feature rows", f"0 .. {row_count - 1}", got, "materialize sample_fg again"))
-    return used
+    return used, counts, rows.null_count
 
 
 @dataclass(frozen=True)
@@ -160,13 +146,9 @@ def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:
     """Returns what the feature dates of the samples of day `ds` say. A leak is reported, not raised.
 
     Example: ds 2024-05-02 and user_feature_date 2024-05-02 in one row: is_passed is False, leaking_row_count is 1.
-
-    Raises:
-        SchemaError: `ds` is not YYYY-MM-DD, or a date column is missing or not text.
     """
-    allowed, names = _day_before(ds), (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE)
-    require_columns("table sample_fg", sample_fg.column_names, names)
-    users, items = (_encode_dates("table sample_fg", name, sample_fg.column(name)) for name in names)
+    allowed = shift_day(ds, -1)
+    users, items = (_encode_dates(sample_fg.column(name)) for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE))
     user_leaks, item_leaks = (
         pc.fill_null(pc.greater(dates.dictionary, allowed).take(dates.indices), False) for dates in (users, items)
     )
@@ -181,21 +163,6 @@ def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:
     )
 
 
-def _day_before(ds: str) -> str:
-    try:
-        day = dt.date.fromisoformat(ds)
-    except ValueError:
-        day = None
-    # fromisoformat also reads 20240502, which is not the key of a partition and sorts wrongly among dates with hyphens.
-    if day is None or day.isoformat() != ds:
-        raise SchemaError(Fault("partition ds", "a day as YYYY-MM-DD", repr(ds), "pass the partition's key"))
-    return (day - dt.timedelta(days=1)).isoformat()
-
-
-def _encode_dates(where: str, name: str, dates: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+def _encode_dates(dates: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     """Returns dates as dictionary-encoded text: few are distinct, so comparisons run on those alone."""
-    kind = dates.type.value_type if pa.types.is_dictionary(dates.type) else dates.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-        raise SchemaError(Fault(f"{where}, column {name}", "text", str(kind), "write feature_date as YYYY-MM-DD text"))
-    texts = dates.cast(pa.string()) if pa.types.is_null(kind) else dates
-    return combine_chunks(texts.cast(pa.dictionary(pa.int32(), pa.string())))
+    return combine_chunks(dates.cast(pa.dictionary(pa.int32(), pa.string())))

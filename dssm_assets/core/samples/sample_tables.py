@@ -223,18 +223,6 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
     )
 
 
-def require_times(where: str, name: str, times: pa.Array | pa.ChunkedArray) -> None:
-    """Checks that a column of times is int64 without nulls.
-
-    Raises:
-        SchemaError: it is not.
-    """
-    if times.type != pa.int64() or times.null_count:
-        got = f"{times.type} with {times.null_count} nulls"
-        remedy = "write the times in milliseconds"
-        raise SchemaError(Fault(f"{where}, column {name}", "int64 without nulls", got, remedy))
-
-
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
     """Checks that every column has one source.
 

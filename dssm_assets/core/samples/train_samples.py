@@ -31,7 +31,6 @@ from dssm_assets.core.samples.sample_tables import (
     feature_rows_schema,
     items_schema,
     require_columns,
-    require_times,
     samples_schema,
 )
 
@@ -67,13 +66,11 @@ def discretise_day(
         weights: the weight of each sample; None: all weigh 1.
 
     Raises:
-        SchemaError: a column is missing, an id or time is null or of the wrong type, weights do not fit their values, or
-            a feature has the name of a fixed column of samples.arrow.
+        SchemaError: a column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
     weights = weights or SampleWeights()
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
-    require_times(_TABLE, col.EVENT_TIME_MS, positive_sample.column(col.EVENT_TIME_MS))
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
     is_kept = items >= 0
     kept = positive_sample.filter(pa.array(is_kept))
@@ -105,7 +102,7 @@ def discretise_rows(
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
 
     Raises:
-        SchemaError: a column is missing, or weights do not fit their values.
+        SchemaError: a column is missing.
     """
     require_columns(where, encoded.column_names, features.columns)
     chosen = encoded.select(features.columns)
@@ -124,7 +121,7 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
         distribution: of its weights, stored in the schema of items.arrow.
 
     Raises:
-        SchemaError: a column is missing, weights do not fit their values, or a feature is named weight.
+        SchemaError: a column is missing, or a feature is named weight.
     """
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.to_indices(negative_items, "table negative_items")
@@ -140,24 +137,22 @@ class KeptRows:
     """The rows of several feature tables that samples point to, numbered one table after another from 1.
 
     Row 0 is that of an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
-    order. Days that share a table by content use the same name, so its rows are kept once. Memory: one bit per row.
+    order. Days that share a table by content use the same name, so its rows are kept once.
     Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
     def __init__(self) -> None:
-        self._bits: dict[str, npt.NDArray[np.uint8]] = {}
-        self._sizes: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
+        self._is_kept: dict[str, npt.NDArray[np.bool_]] = {}
 
     @property
     def num_rows(self) -> int:
         """The number of kept rows, including row 0."""
-        return 1 + sum(self._counts.values())
+        return 1 + sum(int(is_kept.sum()) for is_kept in self._is_kept.values())
 
     @property
     def tables(self) -> list[str]:
         """The tables with a kept row, in order."""
-        return [table for table, count in self._counts.items() if count]
+        return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
         """Keeps the rows of a table that samples point to.
@@ -168,11 +163,8 @@ class KeptRows:
         Raises:
             SchemaError: a row is outside the table, or more rows are kept than an int32 can number.
         """
-        counts, _ = count_uses(rows, row_count)
-        bits = np.packbits(counts > 0)
-        self._bits[table] = bits | self._bits.get(table, np.uint8(0))
-        self._sizes[table] = row_count
-        self._counts[table] = int(np.count_nonzero(self._is_kept(table)))
+        used, _, _ = count_uses(rows, row_count)
+        self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
         if self.num_rows > _MOST_ROWS:
             got = f"{self.num_rows:,}"
             raise SchemaError(Fault("feature rows of the window", f"at most {_MOST_ROWS:,}", got, "shorten window.days"))
@@ -182,33 +174,20 @@ class KeptRows:
 
         Args:
             table: names the content that the rows point into; None on the first day of all, before any feature table.
-
-        Raises:
-            SchemaError: a row is not null on the first day.
         """
-        if table is None and rows.null_count < len(rows):
-            got = f"{len(rows) - rows.null_count} rows of a feature table"
-            remedy = "materialize sample_fg again"
-            raise SchemaError(Fault("table positive_sample, first day", "null feature rows", got, remedy))
-        if table is None or table not in self._bits:
+        if table is None or table not in self._is_kept:
             return np.zeros(len(rows), np.int32)
-        first = 1
-        for earlier, count in self._counts.items():
-            if earlier == table:
-                break
-            first += count
-        numbers = np.zeros(self._sizes[table] + 1, np.int32)  # the last element, at -1, is that of null
-        is_kept = self._is_kept(table)
-        numbers[:-1][is_kept] = np.arange(first, first + self._counts[table])
+        names = list(self._is_kept)
+        first = 1 + sum(int(self._is_kept[earlier].sum()) for earlier in names[: names.index(table)])
+        is_kept = self._is_kept[table]
+        numbers = np.zeros(len(is_kept) + 1, np.int32)  # the last element, at -1, is that of null
+        numbers[:-1][is_kept] = np.arange(first, first + int(is_kept.sum()))
         found: npt.NDArray[np.int32] = numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()]
         return found
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yields the kept rows of a table that is read in parts."""
-        is_kept, start = self._is_kept(table), 0
+        is_kept, start = self._is_kept[table], 0
         for part in parts:
             yield part.filter(pa.array(is_kept[start : start + part.num_rows]))
             start += part.num_rows
-
-    def _is_kept(self, table: str) -> npt.NDArray[np.bool_]:
-        return np.unpackbits(self._bits[table], count=self._sizes[table]).astype(np.bool_)

@@ -7,7 +7,7 @@ irregularities. Does not belong here: single columns (`convert.py`, `event_time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -19,7 +19,6 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.arrays.ragged import repeat_rows
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
@@ -105,8 +104,6 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
     return list(rows.columns)
 
 
-DAY_NUMBER: Final = "__day_number"
-"""Column of rows of several days while they are sorted."""
 SHOWN = 5
 """Number of offending values that a message shows."""
 
@@ -199,42 +196,6 @@ def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, 
     return Normalised(table, _behavior_counts(table, events, timezone, day))
 
 
-def normalise_days(
-    raws: Mapping[str, pa.Table], config: BehaviorTable, events: Events, *, timezone: str
-) -> Iterator[Normalised]:
-    """Yields what `normalise_behavior` returns for each day (day -> raw rows, all with the same columns); converts them together.
-
-    Raises:
-        SchemaError: as `normalise_behavior`, when the days before have been yielded.
-        EmptyDayError: as `normalise_behavior`.
-        ConfigError: as `normalise_behavior`.
-    """
-    if (together := _convert_days(raws, config, events, timezone)) is None:
-        for day, raw in raws.items():
-            yield normalise_behavior(raw, config, events, timezone=timezone, day=day)
-        return
-    start = 0
-    for day, raw in raws.items():
-        rows = together.slice(start, raw.num_rows)
-        start += raw.num_rows
-        yield Normalised(rows, _behavior_counts(rows, events, timezone, day))
-
-
-def _convert_days(raws: Mapping[str, pa.Table], config: BehaviorTable, events: Events, timezone: str) -> pa.Table | None:
-    """Returns behavior_table of several days, one after the other; None if each must be looked at alone."""
-    lengths = [raw.num_rows for raw in raws.values()]
-    names = next(iter(raws.values())).column_names
-    if len(raws) == 1 or not (all(lengths) or config.allow_empty_days) or DAY_NUMBER in names:
-        return None
-    _check_constant_event(config, events)
-    try:
-        table = _convert_behavior(pa.concat_tables(raws.values()), config, events, timezone)
-    except SchemaError:
-        return None
-    numbered = table.append_column(DAY_NUMBER, pa.array(repeat_rows(lengths)))
-    return _sort_by_key(numbered, [DAY_NUMBER]).drop_columns([DAY_NUMBER]).combine_chunks()
-
-
 def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:
     """Returns the columns of behavior_table, in the order of the raw rows."""
     read = _Reader(raw, BEHAVIOR_TABLE.name)
@@ -263,42 +224,32 @@ def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, time
     return pa.table(columns)
 
 
-def _sort_by_key(table: pa.Table, first: Sequence[str] = ()) -> pa.Table:
-    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in (*first, *BEHAVIOR_TABLE.key)]))
+def _sort_by_key(table: pa.Table) -> pa.Table:
+    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
 
 
-def count_unknown_ids(days: Sequence[pa.Table], users: IdIndex, items: IdIndex) -> list[dict[str, int]]:
-    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of each day of behaviour, at least one.
+def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str, int]:
+    """Returns the counts unknown_users, unknown_user_rows, unknown_items and unknown_item_rows of a day of behaviour.
 
     These are ids of the behaviour without a row in the user or item table. They are accepted: their features are missing.
 
     Raises:
         SchemaError: if an id is a number in one table and text in the other, so that no id could match.
     """
-    faults = []
-    counts: list[dict[str, int]] = [{} for _ in days]
+    faults: list[Fault] = []
+    counts: dict[str, int] = {}
     for key, kind, known in ((USER_ID, "user", users), (ITEM_ID, "item", items)):
-        acting = pa.chunked_array([chunk for day in days for chunk in day.column(key).chunks], days[0].column(key).type)
-        if acting.type != known.ids.type:
-            where = f"tables behavior_table and {kind}_table, column {key}"
-            faults.append(
-                Fault(
-                    where,
-                    "one type of id",
-                    f"{acting.type} and {known.ids.type}",
-                    "store the ids with one type in both sources",
-                )
+        ids = log.column(key)
+        if ids.type != known.ids.type:
+            where, remedy = (
+                f"tables behavior_table and {kind}_table, column {key}",
+                "store the ids with one type in both sources",
             )
+            faults.append(Fault(where, "one type of id", f"{ids.type} and {known.ids.type}", remedy))
             continue
-        is_unknown = pa.array(known.lookup(acting) < 0)
-        start = 0
-        for day, found in zip(days, counts, strict=True):
-            unknown = day.column(key).filter(is_unknown.slice(start, day.num_rows))
-            found[f"unknown_{kind}s"] = pc.count_distinct(unknown).as_py()
-            found[f"unknown_{kind}_rows"] = len(unknown)
-            start += day.num_rows
-    if faults:
-        raise SchemaError(faults)
+        unknown = ids.filter(pa.array(known.lookup(ids) < 0))
+        counts |= {f"unknown_{kind}s": pc.count_distinct(unknown).as_py(), f"unknown_{kind}_rows": len(unknown)}
+    SchemaError.raise_if(faults)
     return counts
 
 

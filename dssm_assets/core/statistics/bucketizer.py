@@ -24,8 +24,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.buckets import Bins, Vocabulary, given_vocabulary, hash_bucket, integers_below
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
-from dssm_assets.core.statistics.feature_rules import FeatureInfo
-from dssm_assets.core.statistics.vocabulary import FeatureCounts
+from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureInfo
 
 MISSING: Final = 0
 OUT_OF_VOCABULARY: Final = 1

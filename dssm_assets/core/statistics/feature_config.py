@@ -15,9 +15,8 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.statistics.binning import BINNING
-from dssm_assets.core.statistics.feature_rules import FeatureRules
+from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureRules
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
-from dssm_assets.core.statistics.vocabulary import FeatureCounts
 
 CONFIG: Final = pa.schema([(FEATURE, pa.string()), (FEATURE_INFO, pa.string()), (MESSAGE, pa.string())])
 DROP: Final = "DROP IT: "

@@ -243,7 +243,7 @@ class _Delta:
 
     def __init__(self, workspace: Workspace, base: _Base, fresh: FreshDays, folder: Path) -> None:
         self._workspace, self._base, self._fresh, self._folder = workspace, base, fresh, folder
-        self._plan = FeaturePlan.from_config(workspace.config)
+        self._plan = FeaturePlan.from_config(workspace.config, self._base.as_of)
         assert isinstance(fresh.workspace.engine, DuckDBEngine)
         self._engine = fresh.workspace.engine
         self._end_ms = start_of_day_ms(day_before(base.as_of, -1), workspace.config.calendar.timezone)
@@ -316,7 +316,7 @@ class _Delta:
         compared = [name for name in compared if name in old]
         if not compared:
             return pa.array([], self._type_of(side))
-        found = self._engine.table(_subtract, {"newest": newest, "before": before}, key=key, names=compared)
+        found = self._engine.table(_subtract, {"newest": newest, "before": before}, key=key, names=tuple(compared))
         return self._cast(side, found.column(key))
 
     def _type_of(self, side: str) -> pa.DataType:

@@ -6,7 +6,7 @@ the package, its dependencies and access to the store; a store in a local folder
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -90,19 +90,6 @@ class SparkEngine:
         with self.store.partitions.reading(stored_inputs(inputs)):
             return self._write(target, schema, send)[0]
 
-    def write_days(
-        self,
-        targets: Iterable[Target],
-        expression: Callable[..., ibis.Table],
-        inputs: Mapping[str, Bindable],
-        arguments: Mapping[str, Any],
-        kernel: BatchKernel | None = None,
-    ) -> Iterator[Manifest]:
-        """Writes one day after the other: a day is large enough for a query where there is a cluster; see `engine.Engine`."""
-        for place, target in enumerate(targets):
-            own = {name: value.manifests[place] if isinstance(value, ByDay) else value for name, value in inputs.items()}
-            yield self.write_query(target, expression, own, arguments, kernel)
-
     def write_mapped(
         self,
         target: Target,
@@ -110,7 +97,6 @@ class SparkEngine:
         kernel: PartKernel,
         *,
         as_dictionaries: Sequence[str] = (),
-        is_whole: bool = False,
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Maps the rows of a partition on the cluster's workers, with a row group per task; see `engine.Engine`."""
@@ -163,7 +149,9 @@ class SparkEngine:
         if isinstance(value, pa.Table):
             return value.schema
         schema = self.store.open(manifests_of(value)[0]).schema
-        return schema.append(pa.field(DAY, pa.string())) if isinstance(value, ByDay) else schema
+        if not isinstance(value, ByDay):
+            return schema
+        return pa.schema([*(field for field in schema if field.name != DAY), pa.field(DAY, pa.string())])
 
     def _frame(self, value: Bindable, schema: pa.Schema) -> Any:
         """Returns the rows of an input as a data frame."""

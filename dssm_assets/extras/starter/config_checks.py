@@ -301,7 +301,7 @@ def _check_columns(
             if present is not None and name not in present:
                 expected = f"a column of {side}_table: {', '.join(sorted(present))}"
                 found.faults.append(Fault(f"key {key}", expected, repr(name), "correct its spelling, or remove it"))
-    plan = FeaturePlan.from_config(config)
+    plan = FeaturePlan.from_config(config, config.calendar.start.isoformat())
     found.run_check(lambda: check_log_names(_log_columns(config), [*raw.preference_columns, *raw.history_columns]))
     for entity, present in ((col.USER_ID, users), (col.ITEM_ID, items)):
         if present is not None:

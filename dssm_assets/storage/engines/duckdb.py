@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import re
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from types import FunctionType
 from typing import Any, ClassVar, Final
 
+import duckdb
 import ibis
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dssm_assets.core.features_raw.local_time import VariableDay, variable_value
 from dssm_assets.storage.engines.engine import (
     DAY,
     Acceptance,
@@ -38,127 +33,14 @@ from dssm_assets.storage.engines.engine import (
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sized_files import SizedFileSystem
-from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore, bounds_of_groups
-
-
-class Connection:
-    """A connection and the folder that DuckDB creates, inside one of the connection, when it has to spill."""
-
-    def __init__(self, connection: Any, folder: ScratchFolder, spilled: Path) -> None:
-        self.connection, self.folder, self.spilled = connection, folder, spilled
-        self.made: dict[str, str] = {}
-        """Name of a table or view that was made for a call -> "table" or "view"."""
-
-    def drop_made(self) -> None:
-        """Drops the tables and views of a call."""
-        if self.made:
-            self.connection.con.execute("; ".join(f'drop {kind} "{name}"' for name, kind in self.made.items()))
-            self.made.clear()
-
-    def close(self) -> None:
-        """Closes the connection and removes what it has spilled."""
-        self.connection.disconnect()
-        self.folder.close()
-
-
-class DuckDBConnections:
-    """A pool of at most one idle connection."""
-
-    def __init__(self, threads: int, memory: str, scratch: Path | None, *, is_kept: bool) -> None:
-        """Opens connections with these limits; `is_kept`: a clean connection is kept for the next call."""
-        self._threads, self._memory = threads, memory
-        self._scratch = Path(tempfile.gettempdir()) if scratch is None else scratch
-        self._is_kept = is_kept
-        self._idle: list[Connection] = []
-
-    @contextmanager
-    def borrow(self) -> Iterator[Connection]:
-        """Yields a connection without tables or views and drops those of `Connection.made` afterwards.
-
-        Overlapping calls get different connections.
-        """
-        opened = self._idle.pop() if self._idle else self._open()
-        is_clean = False
-        try:
-            yield opened
-            opened.drop_made()
-            is_clean = self._is_kept and not opened.spilled.exists()
-        finally:
-            if is_clean and not self._idle:
-                self._idle.append(opened)
-            else:
-                opened.close()
-
-    def _open(self) -> Connection:
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        folder = ScratchFolder("duckdb", self._scratch)
-        spilled = folder.path / "spilled"
-        connection = ibis.duckdb.connect(
-            threads=self._threads,
-            memory_limit=self._memory,
-            temp_directory=str(spilled),
-            enable_external_file_cache=False,  # stored files are read once; an idle connection would hold them
-        )
-        return Connection(connection, folder, spilled)
-
+from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 
 RANGE_GROUPS: Final = 8
 """Row groups per range, of the longest input that is stored in the order of the key."""
 
 
-@dataclass(frozen=True)
-class KeyRange:
-    """The keys from `first` on and before `end`; None means unbounded."""
-
-    first: Any = None
-    end: Any = None
-
-    def to_sql(self, key: str) -> str:
-        """Returns the condition on a column as SQL, "" without bounds."""
-        bounds = [] if self.first is None else [f'"{key}" >= {_sql_literal(self.first)}']
-        bounds += [] if self.end is None else [f'"{key}" < {_sql_literal(self.end)}']
-        return f" where {' and '.join(bounds)}" if bounds else ""
-
-    def filter_table(self, table: pa.Table, key: str) -> pa.Table:
-        """Returns a table's rows with these keys; all its rows if it lacks the column."""
-        if key not in table.column_names:
-            return table
-        if self.first is not None:
-            table = table.filter(pc.greater_equal(table.column(key), self.first))
-        return table if self.end is None else table.filter(pc.less(table.column(key), self.end))
-
-
-_ALL: Final = KeyRange()
-
-
-def _sql_literal(value: str | int) -> str:
-    """Returns an id, a path or a day as SQL."""
-    return f"{value}::bigint" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
-
-
-def key_ranges(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[KeyRange]:
-    """Returns disjoint ranges that cover every key, ascending; a single unbounded one if the inputs are short."""
-    longest = max((_first_keys(store, key, manifest) for manifest in inputs), key=len, default=[])
-    starts = sorted(set(longest[RANGE_GROUPS::RANGE_GROUPS]))
-    return [KeyRange(first, end) for first, end in zip([None, *starts], [*starts, None], strict=True)]
-
-
-def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
-    """Returns the smallest key of each row group; nothing if they are unknown or the rows are not in the key's order."""
-    if key not in [column.name for column in manifest.columns]:
-        return []
-    reader = store.partitions.filesystem_for([manifest])
-    seen: list[tuple[Any, Any] | None] = []
-    for path in store.paths([manifest]):
-        with reader.open(path, "rb") as handle:
-            seen += bounds_of_groups(pq.read_metadata(handle), key)
-    known = [bounds for bounds in seen if bounds is not None]
-    is_ordered = len(known) == len(seen) and all(a[1] <= b[0] for a, b in itertools.pairwise(known))
-    return [low for low, _ in known] if is_ordered else []
-
-
 class DuckDBEngine:
-    """Runs expressions in embedded DuckDB connections that share no tables between calls."""
+    """Runs expressions in embedded DuckDB. Calls share no tables."""
 
     is_distributed: ClassVar[bool] = False
 
@@ -173,20 +55,24 @@ class DuckDBEngine:
         self.store = store
         self.threads = threads
         self.memory = memory
-        self.scratch = scratch
-        # A remote store is read through a filesystem that knows the files of one call only.
-        self._connections = DuckDBConnections(threads, memory, scratch, is_kept=store.partitions.is_local)
+        self.scratch = Path(tempfile.gettempdir()) if scratch is None else scratch
+        self._database: _Database | None = None
 
     @contextmanager
     def run(
         self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
     ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
-        with self._borrow(inputs) as borrowed:
-            self._bind(borrowed, inputs)
-            query = self._compile(borrowed.connection, expression, inputs, arguments)
-            with closing(_batches(borrowed.connection, query)) as batches:
+        with self._connect(inputs) as connection:
+            tables = self._read_inputs(connection, inputs)
+            query = _prepare(connection, tables, expression, inputs, arguments)
+            with closing(_batches(connection, tables, query)) as batches:
                 yield query.schema, batches
+
+    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
+        """Returns the result as one table; for small results."""
+        with self.run(expression, inputs, **arguments) as (schema, batches):
+            return pa.Table.from_batches(list(batches), schema=schema)
 
     def write_query(
         self,
@@ -197,46 +83,18 @@ class DuckDBEngine:
         kernel: BatchKernel | None = None,
     ) -> Manifest:
         """Streams the result into the partition, one range of keys after the other if `target.by_key`; see `Engine`."""
-        with self._borrow(inputs) as borrowed:
-            ranges = [_ALL] if target.by_key is None else key_ranges(self.store, target.by_key, stored_inputs(inputs))
-            first, *others = ranges
-            self._bind(borrowed, inputs, target.by_key, first)
-            query = self._compile(borrowed.connection, expression, inputs, arguments)
+        key = target.by_key
+        cuts = [] if key is None else find_cuts(self.store, key, stored_inputs(inputs))
+        with self._connect(inputs) as connection:
+            query = _prepare(connection, self._read_inputs(connection, inputs), expression, inputs, arguments)
 
             def stream() -> Generator[pa.RecordBatch, None, None]:
-                yield from _batches(borrowed.connection, query)
-                for keys in others:
-                    self._bind(borrowed, inputs, target.by_key, keys)
-                    yield from _batches(borrowed.connection, query)
+                for first, end in itertools.pairwise([None, *cuts, None]):
+                    yield from _batches(connection, self._read_inputs(connection, inputs, key, first, end), query)
 
             with closing(stream()) as batches:
                 rows = batches if kernel is None else map(kernel, batches)
                 return self._write(target, rows, kernel_schema(query.schema, kernel))
-
-    def write_days(
-        self,
-        targets: Iterable[Target],
-        expression: Callable[..., ibis.Table],
-        inputs: Mapping[str, Bindable],
-        arguments: Mapping[str, Any],
-        kernel: BatchKernel | None = None,
-    ) -> Iterator[Manifest]:
-        """Streams the result of one query into the partitions; see `Engine`."""
-        with self._borrow(inputs) as borrowed:
-            self._bind(borrowed, inputs)
-            query = self._compile(borrowed.connection, expression, inputs, {**arguments, "by": (DAY,)})
-            with closing(_batches(borrowed.connection, query)) as batches:
-                rows = batches if kernel is None else map(kernel, batches)
-                made = kernel_schema(query.schema, kernel)
-                by_day = itertools.groupby(_pieces_by_day(rows), key=lambda piece: piece[0])
-                waiting = next(by_day, None)
-                for target in targets:
-                    pieces: Iterator[tuple[str, pa.RecordBatch]] = iter(())  # of a day without rows
-                    if waiting is not None and waiting[0] == target.ds:
-                        pieces = waiting[1]
-                    yield self._write(target, (piece for _, piece in pieces), made.remove(made.get_field_index(DAY)))
-                    if waiting is not None and waiting[0] == target.ds:
-                        waiting = next(by_day, None)
 
     def write_mapped(
         self,
@@ -245,14 +103,9 @@ class DuckDBEngine:
         kernel: PartKernel,
         *,
         as_dictionaries: Sequence[str] = (),
-        is_whole: bool = False,
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Calls the kernel in this process, on batches or on all rows at once; see `Engine`."""
-        if is_whole:
-            made, report = kernel(self.store.read(source, as_dictionaries=as_dictionaries), 0)
-            kept = partition_to_keep(self.store, target, accepts, [report])
-            return kept or self._write(target, iter(made.to_batches()), made.schema), [report]
+        """Calls the kernel on batches in this process; see `Engine`."""
         reports: list[Any] = []
 
         def map_batches() -> Iterator[pa.RecordBatch]:
@@ -290,114 +143,76 @@ class DuckDBEngine:
             is_shared=target.is_shared,
         )
 
-    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
-        """Returns the result as one table; for small results."""
-        with self.run(expression, inputs, **arguments) as (schema, batches):
-            return pa.Table.from_batches(list(batches), schema=schema)
-
     @contextmanager
-    def _borrow(self, inputs: Mapping[str, Bindable]) -> Iterator[Connection]:
-        """Yields a connection that can read some inputs."""
-        with self.store.partitions.reading(stored_inputs(inputs)), self._connections.borrow() as borrowed:
-            if not self.store.partitions.is_local:
-                borrowed.connection.register_filesystem(self.store.partitions.filesystem_for(stored_inputs(inputs)))
-            yield borrowed
+    def _connect(self, inputs: Mapping[str, Bindable]) -> Iterator[Any]:
+        """Yields a connection of its own that can read some inputs."""
+        stored, partitions = stored_inputs(inputs), self.store.partitions
+        with partitions.reading(stored):
+            if self._database is None or not partitions.is_local:
+                self._database = _Database(self.threads, self.memory, self.scratch)
+            database = self._database
+            if not partitions.is_local:  # a filesystem that knows the files of this call only
+                database.connection.register_filesystem(partitions.filesystem_for(stored))
+            with closing(database.connection.cursor()) as connection:
+                yield connection
 
-    def _bind(
-        self, borrowed: Connection, inputs: Mapping[str, Bindable], key: str | None = None, keys: KeyRange = _ALL
-    ) -> None:
-        """Makes each input a view, or a table if it is in memory, with the rows of a range of keys."""
+    def _read_inputs(
+        self, connection: Any, inputs: Mapping[str, Bindable], key: str | None = None, first: Any = None, end: Any = None
+    ) -> str:
+        """Returns SQL that names the rows of each input; with a key, those from the key `first` on and before `end` (None: all)."""
         prefix = "" if self.store.partitions.is_local else f"{SizedFileSystem.protocol}://"
-        views = []
+        bounds = [f'"{key}" {sign} {_sql_literal(value)}' for sign, value in ((">=", first), ("<", end)) if value is not None]
+        named = []
         for name, value in inputs.items():
             if isinstance(value, pa.Table):
-                rows = value if key is None else keys.filter_table(value, key)
-                borrowed.connection.create_table(name, rows, temp=True, overwrite=True)
-                borrowed.made[name] = "table"
-                continue
-            paths = ", ".join(_sql_literal(prefix + path) for path in self.store.paths(manifests_of(value)))
-            has_key = key is not None and key in [column.name for column in manifests_of(value)[0].columns]
-            condition = keys.to_sql(key) if key is not None and has_key else ""
-            read = f"read_parquet([{paths}], hive_partitioning = {isinstance(value, ByDay)})"
-            views.append(f'create or replace view "{name}" as select * from {read}{condition}')
-            borrowed.made[name] = "view"
-        if views:  # not through Ibis, which would fetch a DuckDB extension for a path like s3://
-            borrowed.connection.con.execute("; ".join(views))
-
-    def _compile(
-        self,
-        connection: Any,
-        expression: Callable[..., ibis.Table],
-        inputs: Mapping[str, Bindable],
-        arguments: Mapping[str, Any],
-    ) -> _Query:
-        """Returns the query of an expression over bound inputs.
-
-        Building and compiling an expression takes longer than a query over a short day. The queries of functions without
-        captured variables are kept, and serve all days of a year: their argument `ds` becomes a variable.
-        """
-        ds = arguments.get("ds")
-        is_plain = isinstance(expression, FunctionType) and expression.__closure__ is None
-        given = dict(arguments)
-        if is_plain and isinstance(ds, str):
-            given["ds"] = VariableDay(int(ds[:4]))
-        key = (expression, _hashable(given), *((name, self._shape(value)) for name, value in sorted(inputs.items())))
-        query = _QUERIES.get(key) if is_plain else None
-        if query is None:
-            result = expression(**{name: self._table(connection, name, value) for name, value in inputs.items()}, **given)
-            schema = contract_of(result)
-            query = _Query(_narrow_sums(connection.compile(result), schema), schema)
-            if is_plain:
-                if len(_QUERIES) >= _MAX_QUERIES:
-                    _QUERIES.clear()
-                _QUERIES[key] = query
-        for name in query.variables:
-            value = variable_value(name, ds or "")
-            connection.con.execute(f"set variable {name} = {_sql_literal(value)}")
-        return query
-
-    def _shape(self, value: Bindable) -> Any:
-        """Returns what the types of an input's columns follow from."""
-        return value.schema if isinstance(value, pa.Table) else (manifests_of(value)[0].columns, isinstance(value, ByDay))
-
-    def _table(self, connection: Any, name: str, value: Bindable) -> ibis.Table:
-        shape = self._shape(value)
-        # To ask DuckDB for the types takes longer than to read a short table: they follow from the manifest's.
-        schema = _SCHEMAS.get(shape)
-        if schema is None:
-            schema = connection.table(name).schema()
-            if len(_SCHEMAS) >= _MAX_QUERIES:
-                _SCHEMAS.clear()
-            _SCHEMAS[shape] = schema
-        return ibis.table(schema, name=name)
+                columns, rows = value.column_names, f'"{name} in memory"'
+                connection.register(f"{name} in memory", value)
+            else:
+                columns = [column.name for column in manifests_of(value)[0].columns]
+                paths = ", ".join(_sql_literal(prefix + path) for path in self.store.paths(manifests_of(value)))
+                days = f", hive_types = {{'{DAY}': varchar}}" if isinstance(value, ByDay) else ""
+                rows = f"read_parquet([{paths}], hive_partitioning = {bool(days)}{days})"
+            condition = f" where {' and '.join(bounds)}" if bounds and key in columns else ""
+            named.append(f'"{name}" as not materialized (select * from {rows}{condition})')
+        return f"with {', '.join(named)} "
 
 
-_MAX_QUERIES: Final = 512
-_SCHEMAS: Final[dict[Any, ibis.Schema]] = {}
-"""What the types of an input's columns follow from -> its schema, in this process."""
-_QUERIES: Final[dict[Any, _Query]] = {}
-"""Compiled queries of this process: each asset of each run has an engine of its own, and the same expressions."""
-_VARIABLE: Final = re.compile(r"getvariable\('(\w+)'\)", re.IGNORECASE)
+class _Database:
+    """An empty database in memory, and the folder that it spills to."""
+
+    def __init__(self, threads: int, memory: str, scratch: Path) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = ScratchFolder("duckdb", scratch)
+        self.connection = duckdb.connect(
+            config={
+                "threads": threads,
+                "memory_limit": memory,
+                "temp_directory": str(self._folder.path / "spilled"),
+                "enable_external_file_cache": False,  # stored files are read once
+            }
+        )
 
 
-@dataclass(frozen=True)
-class _Query:
-    """A compiled expression: its SQL and the schema of its result."""
-
-    sql: str
-    schema: pa.Schema
-
-    @cached_property
-    def variables(self) -> list[str]:
-        """The variables that are set before it runs."""
-        return sorted(set(_VARIABLE.findall(self.sql)))
+def find_cuts(store: TableStore, key: str, inputs: Sequence[Manifest]) -> list[Any]:
+    """Returns the first keys of all ranges but the first, ascending; nothing if the inputs are short."""
+    longest = max((_first_keys(store, key, manifest) for manifest in inputs), key=len, default=[])
+    return sorted(set(longest[RANGE_GROUPS::RANGE_GROUPS]))
 
 
-def _hashable(value: Any) -> Any:
-    """Returns an argument with tuples in place of lists and mappings."""
-    if isinstance(value, Mapping):
-        return tuple((name, _hashable(inner)) for name, inner in sorted(value.items()))
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
+    """Returns the smallest key of each row group; nothing if they are few or unknown, or the rows are not in the key's order."""
+    if manifest.rows <= RANGE_GROUPS * ROW_GROUP_ROWS or key not in [column.name for column in manifest.columns]:
+        return []
+    reader = store.partitions.filesystem_for([manifest])
+    groups: list[Any] = []
+    for path in store.paths([manifest]):
+        with reader.open(path, "rb") as handle:
+            metadata = pq.read_metadata(handle)
+        number = metadata.schema.names.index(key)
+        groups += [metadata.row_group(group).column(number).statistics for group in range(metadata.num_row_groups)]
+    known = [(bounds.min, bounds.max) for bounds in groups if bounds is not None and bounds.has_min_max]
+    is_ordered = len(known) == len(groups) and all(a[1] <= b[0] for a, b in itertools.pairwise(known))
+    return [low for low, _ in known] if is_ordered else []
 
 
 class _NotAccepted(Exception):  # noqa: N818
@@ -408,44 +223,80 @@ class _NotAccepted(Exception):  # noqa: N818
         self.manifest = manifest
 
 
-def _pieces_by_day(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Yields (day, its rows without the column of days) for batches that are ordered by the day."""
-    for batch in batches:
-        days = batch.column(DAY).cast(pa.string()).dictionary_encode()
-        rows = batch.drop_columns([DAY])
-        starts = [0, *(np.flatnonzero(np.diff(days.indices.to_numpy())) + 1).tolist(), len(days)]
-        for start, end in itertools.pairwise(starts if len(days) else []):
-            yield days.dictionary[days.indices[start].as_py()].as_py(), rows.slice(start, end - start)
+@dataclass(frozen=True)
+class _Query:
+    """A compiled expression: its SQL and the schema of its result."""
+
+    sql: str
+    schema: pa.Schema
 
 
-def _batches(connection: Any, query: _Query) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of a query over bound inputs."""
-    # Ibis 12 calls a streaming method that DuckDB 2 renamed: the compiled SQL goes to DuckDB directly.
-    reader = connection.con.sql(query.sql).to_arrow_reader(ROW_GROUP_ROWS)
+@ibis.udf.scalar.builtin(name="getvariable")  # type: ignore[untyped-decorator]
+def _variable(variable: str) -> str:
+    raise NotImplementedError
+
+
+_MAX_QUERIES: Final = 512
+_QUERIES: Final[dict[Any, _Query]] = {}
+"""Compiled queries of this process. To build and compile an expression takes longer than to run it over a short day, so a query
+serves all days of its inputs' types: its day is a variable."""
+
+
+def _prepare(
+    connection: Any,
+    tables: str,
+    expression: Callable[..., ibis.Table],
+    inputs: Mapping[str, Bindable],
+    arguments: Mapping[str, Any],
+) -> _Query:
+    """Returns the query of an expression over inputs, and sets its day in the connection.
+
+    Args:
+        tables: SQL that names the rows of each input.
+    """
+    given = dict(arguments)
+    if DAY in given:
+        connection.execute(f"set variable {DAY} = {_sql_literal(given[DAY])}")
+        given[DAY] = None
+    shapes = {
+        name: value.schema if isinstance(value, pa.Table) else (manifests_of(value)[0].columns, isinstance(value, ByDay))
+        for name, value in inputs.items()
+    }
+    key = (expression, *sorted(given.items()), *sorted(shapes.items()))
+    if key not in _QUERIES:
+        if DAY in given:
+            given[DAY] = _variable(DAY)
+        schemas = {name: connection.sql(f'{tables} from "{name}" limit 0').to_arrow_table().schema for name in inputs}
+        unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
+        result = expression(**unbound, **given)
+        schema = contract_of(result)
+        if len(_QUERIES) >= _MAX_QUERIES:
+            _QUERIES.clear()
+        _QUERIES[key] = _Query(_narrow_sums(str(ibis.to_sql(result, dialect="duckdb")), schema), schema)
+    return _QUERIES[key]
+
+
+def _narrow_sums(sql: str, schema: pa.Schema) -> str:
+    """Returns a query whose integers have the type of the schema: DuckDB widens sums to HUGEINT.
+
+    A sum that does not fit ends the query with DuckDB's ConversionException.
+    """
+    names = {field.name: '"' + field.name.replace('"', '""') + '"' for field in schema}
+    columns = [f"{name}::bigint as {name}" if schema.field(field).type == pa.int64() else name for field, name in names.items()]
+    return f"select {', '.join(columns)} from ({sql})"
+
+
+def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.RecordBatch, None, None]:
+    """Yields the rows of a query, in the types of its schema."""
+    reader = connection.sql(tables + query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
-        yield from (batch if batch.schema.equals(query.schema) else _cast(batch, query.schema) for batch in reader)
+        for batch in reader:
+            columns = [column.cast(kind) for column, kind in zip(batch.columns, query.schema.types, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=query.schema)
     finally:
         reader.close()
 
 
-def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Returns a batch with the types of a schema.
-
-    Raises:
-        pa.ArrowInvalid: a value does not fit.
-    """
-    columns = [column.cast(kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _narrow_sums(sql: str, schema: pa.Schema) -> str:
-    """Returns a query whose integers have the type of the schema: the expression's own types are the contract, as in Spark.
-
-    DuckDB widens sums to HUGEINT, and narrows them in less time than Arrow. A sum that does not fit ends the query with its
-    ConversionException.
-    """
-    if pa.int64() not in schema.types:
-        return sql
-    names = {field.name: '"' + field.name.replace('"', '""') + '"' for field in schema}
-    columns = [f"{name}::bigint as {name}" if schema.field(field).type == pa.int64() else name for field, name in names.items()]
-    return f"select {', '.join(columns)} from ({sql})"
+def _sql_literal(value: str | int) -> str:
+    """Returns an id, a path or a day as SQL."""
+    return f"{value}::bigint" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

@@ -6,7 +6,7 @@ for every engine; the engines themselves (`duckdb.py`, `spark.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
@@ -23,7 +23,7 @@ DAY: Final = "ds"
 
 @dataclass(frozen=True)
 class ByDay:
-    """Several days of one table, read as one table with a column `ds`, the day of each row."""
+    """Several days of one table, read as one table with a text column `ds`, the day of each row."""
 
     manifests: tuple[Manifest, ...]
 
@@ -79,24 +79,11 @@ class Engine(Protocol):
         arguments: Mapping[str, Any],
         kernel: BatchKernel | None = None,
     ) -> Manifest:
-        """Writes the result of `expression(**tables, **arguments)`, with the kernel applied to each batch."""
-        ...
-
-    def write_days(
-        self,
-        targets: Iterable[Target],
-        expression: Callable[..., ibis.Table],
-        inputs: Mapping[str, Bindable],
-        arguments: Mapping[str, Any],
-        kernel: BatchKernel | None = None,
-    ) -> Iterator[Manifest]:
-        """Writes a partition per day with one run of an expression; yields their manifests in order.
+        """Writes the result of `expression(**tables, **arguments)`, with the kernel applied to each batch.
 
         Args:
-            targets: one per day, days ascending; each is requested when the one before it has been written.
-            expression: called with `by=("ds",)` in addition; its result has the column `ds` and is ordered by it first.
-            inputs: as in `write_query`; those of single days are `ByDay`, with exactly the days of the targets.
-            arguments: as in `write_query`; if the expression takes `ds`, the last day: the day of a row is its column.
+            expression: a function of its tables and arguments alone, whose argument `ds` is a `QueryDay`.
+            arguments: hashable values.
         """
         ...
 
@@ -107,7 +94,6 @@ class Engine(Protocol):
         kernel: PartKernel,
         *,
         as_dictionaries: Sequence[str] = (),
-        is_whole: bool = False,
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
         """Writes the tables that a kernel returns for the rows of a partition, in order; returns manifest and reports.
@@ -115,7 +101,6 @@ class Engine(Protocol):
         Args:
             kernel: also called without rows, for the types of its columns.
             as_dictionaries: text columns that the kernel gets dictionary-encoded, as they are stored.
-            is_whole: an engine in one process calls the kernel once with all rows, because that costs less.
             accepts: if it refuses the reports and the partition exists already, the existing one is kept and returned.
         """
         ...
@@ -142,20 +127,7 @@ def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
 
 def contract_of(result: ibis.Table) -> pa.Schema:
     """Returns the types that every engine writes: the expression's own, without `large_` variants and nullability."""
-    return plain_schema(result.schema().to_pyarrow())
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Returns a schema without `large_` variants, nullability and metadata."""
-    return pa.schema([pa.field(column.name, _plain(column.type)) for column in schema])
-
-
-def has_plain_type(column: pa.Field) -> bool:
-    """Returns whether engines write a stored column with its own type: numbers, booleans, texts, and lists of them."""
-    kind = column.type
-    while pa.types.is_list(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_integer(kind) or kind in (pa.float32(), pa.float64(), pa.bool_(), pa.string()))
+    return pa.schema([pa.field(column.name, _plain(column.type)) for column in result.schema().to_pyarrow()])
 
 
 def kernel_schema(schema: pa.Schema, kernel: BatchKernel | None) -> pa.Schema:

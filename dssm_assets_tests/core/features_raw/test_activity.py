@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import ibis
-import numpy as np
 import pyarrow as pa
-import pytest
 
-from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.errors import SchemaError, WindowIncompleteError
-from dssm_assets.core.features_raw.activity import (
-    build_activity,
-    build_pair_activity,
-    count_counterparts,
-    count_items,
-    roll_activity,
-    roll_pair_activity,
-)
-from dssm_assets.core.features_raw.signed_days import check_no_negative
-from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_dictionaries, with_ds
+from dssm_assets.core.features_raw.activity import count_counterparts, roll_activity, roll_pair_activity
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, with_ds
 
 DAY0 = log([(1, 10, "click", at(0, 7), 1.5, "a", None), (1, 10, "click", at(0, 9), None, "a", None)])
 DAY1 = log([(1, 11, "click", at(1, 3), 0.00005, "b", None), (2, 11, "buy", at(1, 4), -2.0, "b", None)])
 EMPTY = log([])
 
 
-def _step(con, today, leaving, previous, **changes):
-    options = {"statistic_days": [1, 2], "value_columns": ["price"], **changes}
-    memory = {days: None if table is None else ibis.memtable(table) for days, table in leaving.items()}
+def _roll(con, days, previous=None, **changes):
+    """Returns the state of the last of some days: from that of the day before if it is given, else of all days."""
+    options = {"entity": "user_id", "statistic_days": [1, 2], "value_columns": ["price"], **changes}
     state = None if previous is None else ibis.memtable(previous)
-    return run(con, roll_activity("user_id", today=ibis.memtable(today), leaving=memory, previous=state, **options))
+    return run(con, roll_activity(with_ds(days), state, ds=day_name(max(days)), **options))
 
 
 def test_three_days_by_hand(con) -> None:
-    first = _step(con, DAY0, {1: None, 2: None}, None)
+    first = _roll(con, {0: DAY0})
     assert first.to_pylist() == [
         {
             "user_id": 1,
@@ -49,7 +38,7 @@ def test_three_days_by_hand(con) -> None:
             "last_event_time_ms": at(0, 9),
         }
     ]
-    second = _step(con, DAY1, {1: DAY0, 2: None}, first)
+    second = _roll(con, {0: DAY0, 1: DAY1}, first)
     assert second.select(["user_id", "event", "count_1d", "count_2d", "count_total"]).to_pydict() == {
         "user_id": [1, 2],
         "event": ["click", "buy"],
@@ -65,9 +54,9 @@ def test_three_days_by_hand(con) -> None:
 
 
 def test_rows_stay_when_all_windows_are_empty(con) -> None:
-    state = _step(con, DAY0, {1: None, 2: None}, None)
-    state = _step(con, EMPTY, {1: DAY0, 2: None}, state)
-    state = _step(con, EMPTY, {1: EMPTY, 2: DAY0}, state)
+    state = _roll(con, {0: DAY0})
+    state = _roll(con, {0: DAY0, 1: EMPTY}, state)
+    state = _roll(con, {0: DAY0, 1: EMPTY, 2: EMPTY}, state)
     assert state.num_rows == 1
     assert state.to_pylist()[0] | {"count_1d": 0, "count_2d": 0, "count_total": 2, "price_sum_2d_e4": 0} == state.to_pylist()[0]
     assert state.column("last_event_time_ms").to_pylist() == [at(0, 9)]
@@ -76,57 +65,21 @@ def test_rows_stay_when_all_windows_are_empty(con) -> None:
 def test_value_sums_round_each_value_away_from_zero(con) -> None:
     values = [0.00005, -0.00005, math.nan, None, 0.00004]
     day = log([(1, 10, "click", at(0, n), value, None, None) for n, value in enumerate(values)])
-    assert _step(con, day, {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [0]
-    assert _step(con, day.slice(0, 1), {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [1]
-    assert _step(con, day.slice(1, 1), {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [-1]
+    assert _roll(con, {0: day}).column("price_sum_1d_e4").to_pylist() == [0]
+    assert _roll(con, {0: day.slice(0, 1)}).column("price_sum_1d_e4").to_pylist() == [1]
+    assert _roll(con, {0: day.slice(1, 1)}).column("price_sum_1d_e4").to_pylist() == [-1]
 
 
 def test_sum_of_unknown_values_is_zero(con) -> None:
     day = log([(1, 10, "click", at(0, 1), None, None, None), (1, 10, "click", at(0, 2), math.nan, None, None)])
-    assert _step(con, day, {1: None, 2: None}, None).column("price_sum_1d_e4").to_pylist() == [0]
+    assert _roll(con, {0: day}).column("price_sum_1d_e4").to_pylist() == [0]
 
 
 def test_items_and_text_ids(con) -> None:
-    table = ibis.memtable(as_text_ids(DAY1))
-    out = run(
-        con, roll_activity("item_id", today=table, leaving={1: None}, previous=None, statistic_days=[1], value_columns=[])
-    )
+    out = _roll(con, {1: as_text_ids(DAY1)}, entity="item_id", statistic_days=[1], value_columns=[])
     assert out.column("item_id").to_pylist() == ["11", "11"]
     assert out.column("event").to_pylist() == ["buy", "click"]
     assert out.schema.field("count_1d").type == pa.int64()
-
-
-def test_build_activity_ignores_later_days_and_accepts_dates(con) -> None:
-    days = with_ds({0: DAY0, 1: DAY1})
-    dated = days.mutate(ds=days.ds.cast("date"))
-    options = {"statistic_days": [1, 2], "value_columns": ["price"]}
-    expected = _step(con, DAY0, {1: None, 2: None}, None)
-    for table in (days, dated):
-        assert run(con, build_activity("user_id", table, "2024-01-01", **options)).equals(expected)
-
-
-def test_step_without_its_days_is_refused(con) -> None:
-    with pytest.raises(WindowIncompleteError, match="window of 2 days"):
-        _step(con, DAY1, {1: None}, None)
-    with pytest.raises(WindowIncompleteError, match="from scratch"):
-        _step(con, DAY1, {1: DAY0, 2: None}, None)
-
-
-def test_new_window_is_refused_without_a_new_state(con) -> None:
-    first = _step(con, DAY0, {1: None, 2: None}, None)
-    with pytest.raises(SchemaError, match="count_5d") as caught:
-        _step(con, DAY1, {1: DAY0, 2: None, 5: None}, first, statistic_days=[1, 2, 5])
-    assert len(caught.value.faults) == 2  # the count and the sum
-
-
-def test_rewritten_day_is_detected(con) -> None:
-    first = _step(con, DAY0.slice(0, 1), {1: None, 2: None}, None)
-    check_no_negative(first, "user_activity")
-    second = _step(con, EMPTY, {1: DAY0, 2: None}, first)
-    with pytest.raises(SchemaError, match="count_1d: expected counts of 0 or more, got 1 negative"):
-        check_no_negative(second, "user_activity")
-    refunds = _step(con, DAY1, {1: None, 2: None}, None)
-    check_no_negative(refunds, "user_activity")
 
 
 DAY0_PAIRS = log([(1, 10, "click", at(0), None, None, None), (1, 11, "click", at(0), None, None, None)])
@@ -135,19 +88,20 @@ DAY3 = log([(2, 10, "buy", at(3), None, None, None)])
 
 
 def test_pair_is_renewed_and_leaves_with_the_window(con) -> None:
-    first = run(con, roll_pair_activity(ibis.memtable(DAY0_PAIRS), None, ds=day_name(0), window_days=3))
-    second = run(con, roll_pair_activity(ibis.memtable(DAY1_PAIRS), ibis.memtable(first), ds=day_name(1), window_days=3))
+    roll = partial(roll_pair_activity, window_days=3)
+    first = run(con, roll(with_ds({0: DAY0_PAIRS}), ds=day_name(0)))
+    second = run(con, roll(with_ds({1: DAY1_PAIRS}), ibis.memtable(first), ds=day_name(1)))
     assert second.column("item_id").to_pylist() == [10, 11]
     assert second.column("last_date").to_pylist() == ["2024-01-02", "2024-01-01"]
     # Day 3's window of 3 days starts with day 1: (1, 11) has left, (1, 10) has not.
-    third = run(con, roll_pair_activity(ibis.memtable(DAY3), ibis.memtable(second), ds=day_name(3), window_days=3))
+    third = run(con, roll(with_ds({3: DAY3}), ibis.memtable(second), ds=day_name(3)))
     assert third.to_pydict() == {
         "user_id": [1, 2],
         "item_id": [10, 10],
         "event": ["click", "buy"],
         "last_date": ["2024-01-02", "2024-01-04"],
     }
-    scratch = run(con, build_pair_activity(with_ds({0: DAY0_PAIRS, 1: DAY1_PAIRS, 3: DAY3}), day_name(3), window_days=3))
+    scratch = run(con, roll(with_ds({0: DAY0_PAIRS, 1: DAY1_PAIRS, 3: DAY3}), ds=day_name(3)))
     assert scratch.equals(third)
 
 
@@ -166,14 +120,6 @@ def test_count_counterparts_by_hand(con) -> None:
         "click_distinct_items_1d": [1, 0],
         "click_distinct_items_3d": [2, 1],
     }
-    # Two parts, in the second of which user 1 goes on; user 3 has no pairs.
-    parts = [with_dictionaries(pairs.slice(*part)) for part in ((0, 1), (1, 3))]
-    for is_active, second in (([True, True, True], 1), ([True, False, True], 0)):
-        found = count_items(parts, IdIndex(pa.array([1, 2, 3])), np.array(is_active), "2024-01-03", [1, 3], ["click"])
-        assert pa.table(found).to_pydict() == {
-            "click_distinct_items_1d": [1, 0, 0],
-            "click_distinct_items_3d": [2, second, 0],
-        }
     items = run(
         con,
         count_counterparts(ibis.memtable(as_text_ids(pairs)), "item_id", "2024-01-03", [3], ["click", "buy"]).order_by(

@@ -6,30 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 import ibis
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity, count_items
-from dssm_assets.core.features_raw.all_features import add_stored, join_item_features, join_user_features
+from dssm_assets.core.features_raw.activity import roll_activity, roll_pair_activity
+from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.features_raw.preferences import build_preferences
+from dssm_assets.core.features_raw.preferences import roll_preferences
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, USER_ALL_FEATURE
 from dssm_assets.core.schema import check_no_nulls, check_schema
-from dssm_assets_tests.core.features_raw.worlds import (
-    FIRST_DAY,
-    as_text_ids,
-    at,
-    day_name,
-    log,
-    run,
-    with_dictionaries,
-    with_ds,
-)
+from dssm_assets_tests.core.features_raw.worlds import FIRST_DAY, as_text_ids, at, day_name, log, run, with_ds
 
-PLAN = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), 2, "UTC", FIRST_DAY)
+PLAN = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), 2, "UTC", FIRST_DAY, "2024-12-31")
 DS = day_name(4)
 # User 1: day 0 (out of every window), then days 2 and 4. User 9 is in no profile. User 3 never acts.
 DAYS = {
@@ -50,14 +39,15 @@ ITEMS = pa.table({"item_id": pa.array([12, 10], pa.int64()), "title": ["t12", "t
 def _states(con: Any, text_ids: bool) -> dict[str, Any]:
     days = {day: as_text_ids(table) for day, table in DAYS.items()} if text_ids else DAYS
     whole = with_ds(days)
-    sums = {"statistic_days": [1, 3], "value_columns": ["price"]}
-    preferences = build_preferences(whole, DS, preference_days=5, preference_columns=["category"], positive_events=["buy"])
-    return {
-        "user": ibis.memtable(run(con, build_activity("user_id", whole, DS, **sums))),
-        "item": ibis.memtable(run(con, build_activity("item_id", whole, DS, **sums))),
-        "pairs": ibis.memtable(run(con, build_pair_activity(whole, DS, window_days=3))),
-        "preferences": ibis.memtable(run(con, preferences)),
+    sums = {"ds": DS, "statistic_days": [1, 3], "value_columns": ["price"]}
+    counted = {"ds": DS, "preference_days": 5, "preference_columns": ["category"], "positive_events": ["buy"]}
+    states = {
+        "user": roll_activity(whole, entity="user_id", **sums),
+        "item": roll_activity(whole, entity="item_id", **sums),
+        "pairs": roll_pair_activity(whole, ds=DS, window_days=3),
+        "preferences": roll_preferences(whole, **counted),
     }
+    return {name: ibis.memtable(run(con, state)) for name, state in states.items()}
 
 
 def _users(con: Any, profile: pa.Table, plan: FeaturePlan = PLAN, text_ids: bool = False) -> pa.Table:
@@ -107,32 +97,13 @@ def test_users_by_hand(con) -> None:
     assert out.schema.field("category_preference").type.value_type == pa.string()
 
 
-def test_narrow_rows_with_what_is_stored_are_the_wide_ones(con) -> None:
-    states = _states(con, False)
-    narrow = run(con, join_user_features(ibis.memtable(USERS), user_activity=states["user"], ds=DS, plan=PLAN, is_narrow=True))
-    stored = [name for name in USERS_EXPECTED if "_distinct_" in name] + ["age", "category_preference"]
-    assert narrow.to_pydict() == {name: column for name, column in USERS_EXPECTED.items() if name not in stored}
-    (batch,) = narrow.combine_chunks().to_batches()
-    pairs = with_dictionaries(run(con, states["pairs"]))
-    counts = count_items([pairs], IdIndex(batch.column("user_id")), np.ones(3, bool), DS, PLAN.statistic_days, PLAN.funnel)
-    added = {**counts, "category_preference": pa.array([["a:1", "b:1"], [], []])}
-    made = add_stored(batch, USERS.sort_by("user_id"), added, "user_id", PLAN)
-    assert made.to_pydict() == USERS_EXPECTED
-    assert made.schema.names == list(USERS_EXPECTED)
-    whole = pa.table({"user_id": batch.column("user_id"), "age": pa.array([40, 30, 20], pa.int64())})
-    assert add_stored(batch, whole, added, "user_id", PLAN).column("age").to_pylist() == [40, 30, 20]
-
-
 def test_users_with_text_ids(con) -> None:
     out = _users(con, as_text_ids(USERS), text_ids=True)
     assert out.to_pydict() == USERS_EXPECTED | {"user_id": ["1", "3", "9"]}
 
 
 def test_users_without_preferences(con) -> None:
-    states = _states(con, False)
-    plan = FeaturePlan(("expr", "buy"), (1, 3), ("price",), (), 2, "UTC", FIRST_DAY)
-    wide = {"user_activity": states["user"], "pair_activity": states["pairs"], "user_preferences": None}
-    out = run(con, join_user_features(ibis.memtable(USERS), **wide, ds=DS, plan=plan))
+    out = _users(con, USERS, replace(PLAN, preference_columns=()))
     assert out.to_pydict() == {name: column for name, column in USERS_EXPECTED.items() if name != "category_preference"}
 
 
@@ -154,7 +125,7 @@ def test_items_by_hand(con) -> None:
 
 def test_days_are_counted_in_the_time_zone(con) -> None:
     # Day 4, 00:00 UTC, is still day 3 in New York; day 0, 00:00 UTC, is the day before the first.
-    plan = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), 2, "America/New_York", FIRST_DAY)
+    plan = replace(PLAN, timezone="America/New_York")
     out = _users(con, USERS, plan)
     assert out.column("days_since_last_event").to_pylist() == [1.0, None, 1.0]
     assert out.column("days_since_first_event").to_pylist() == [5.0, None, 1.0]
@@ -181,10 +152,10 @@ def test_source_columns_named_like_generated_ones_are_refused_together(con) -> N
 
 def test_equal_generated_names_are_refused(con) -> None:
     # Event "buy" with value "b_c" and event "buy_b" with value "c" would both make buy_b_c_sum_1d.
-    plan = FeaturePlan(("buy", "buy_b"), (1,), ("b_c", "c"), (), 2, "UTC", FIRST_DAY)
+    plan = replace(PLAN, funnel=("buy", "buy_b"), statistic_days=(1,), value_columns=("b_c", "c"), preference_columns=())
     days = with_ds({0: DAYS[0].append_column("b_c", DAYS[0]["price"]).append_column("c", DAYS[0]["price"])})
-    state = build_activity("item_id", days, DS, statistic_days=[1], value_columns=["b_c", "c"])
-    pairs = build_pair_activity(days, DS, window_days=1)
+    state = roll_activity(days, ds=DS, entity="item_id", statistic_days=[1], value_columns=["b_c", "c"])
+    pairs = roll_pair_activity(days, ds=DS, window_days=1)
     with pytest.raises(SchemaError, match="buy_b_c_sum_1d"):
         join_item_features(ibis.memtable(ITEMS), item_activity=state, pair_activity=pairs, ds=DS, plan=plan)
 

@@ -16,7 +16,6 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.features_raw.local_time import (
     day_text,
     days_since,
-    each_row,
     first_day_text,
     hour_and_weekday,
     offset_steps,
@@ -70,33 +69,27 @@ def test_days_since_counts_local_dates(con, timezone: str) -> None:
     # Every half hour, over both clock changes of the year.
     instants = last - np.arange(0, 300 * 48) * 1_800_000
     table = ibis.memtable(pa.table({"t": instants}))
-    column = days_since(table.t, ds=ds, timezone=timezone, first_day="2024-01-01")
+    column = days_since(table.t, ds=ds, timezone=timezone, first_day="2024-01-01", last_day="2024-12-31")
     found = con.to_pyarrow(table.select(table.t, days=column).order_by(table.t.desc())).column("days").to_pylist()
     dates = [dt.datetime.fromtimestamp(ms / 1000, zone).date() for ms in instants.tolist()]
     assert found == [float((dt.date.fromisoformat(ds) - date).days) for date in dates]
 
 
-def test_each_row_has_the_values_of_its_own_day(con) -> None:
-    # A query over several days, the last of them in the next year and after a clock change.
-    days = ["2024-10-26", "2024-12-31", "2025-03-31"]
-    instant = _ms("2024-10-26 23:30")  # the 27th in Berlin
-    table = ibis.memtable(pa.table({"ds": pa.array(days).cast(pa.date32()), "t": [instant] * 3}))
-    day = each_row(days[-1], table, by=["ds"])
-    rows = table.select(
-        text=day_text(day),
-        first=first_day_text(day, 31),
-        age=days_since(table.t, ds=day, timezone="Europe/Berlin", first_day="2024-01-01"),
-    )
-    found = con.to_pyarrow(rows.order_by("text")).to_pylist()
-    assert found == [
-        {"text": "2024-10-26", "first": "2024-09-26", "age": -1.0},
-        {"text": "2024-12-31", "first": "2024-12-01", "age": 65.0},
-        {"text": "2025-03-31", "first": "2025-03-01", "age": 155.0},
-    ]
-    assert each_row("2025-03-31", table, by=[]) == "2025-03-31"
+def test_a_day_that_a_column_holds_has_the_values_of_a_text(con) -> None:
+    days = ["2024-01-10", "2024-03-01", "2024-12-31"]
+    table = ibis.memtable(pa.table({"day": days, "t": [_ms("2024-01-02 12:00")] * 3}))
+
+    def values(ds):
+        age = days_since(table.t, ds=ds, timezone="Europe/Berlin", first_day="2024-01-01", last_day="2024-12-31")
+        return {"text": day_text(ds), "first": first_day_text(ds, 31), "age": age}
+
+    found = con.to_pyarrow(table.select(**values(table.day)).order_by("text")).to_pylist()
+    assert found == [con.to_pyarrow(table.select(**values(ds))).to_pylist()[0] for ds in days]
+    assert [row["first"] for row in found] == ["2023-12-11", "2024-01-31", "2024-12-01"]
+    assert [row["age"] for row in found] == [8.0, 59.0, 364.0]
 
 
 def test_days_since_keeps_null(con) -> None:
     table = ibis.memtable(pa.table({"t": pa.array([None, 0], pa.int64())}))
-    column = days_since(table.t, ds="1970-01-03", timezone="UTC", first_day="1970-01-01")
+    column = days_since(table.t, ds="1970-01-03", timezone="UTC", first_day="1970-01-01", last_day="1970-12-31")
     assert sorted(con.to_pyarrow(table.select(d=column)).column("d").to_pylist(), key=str) == [2.0, None]

@@ -6,7 +6,7 @@ import ibis
 import pyarrow as pa
 
 from dssm_assets.core.features_raw import raw_feature_tables
-from dssm_assets.core.features_raw.activity import build_activity, roll_pair_activity
+from dssm_assets.core.features_raw.activity import roll_activity, roll_pair_activity
 from dssm_assets.core.features_raw.behavior import calendar_columns, collect_user_history, enrich_behavior
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.features_raw.preferences import roll_preferences
@@ -18,15 +18,14 @@ ITEMS = pa.table({"item_id": pa.array([10, 11], pa.int64()), "colour": ["red", N
 
 
 def test_states_fit_their_contracts(con) -> None:
-    day, sums = ibis.memtable(DAY), {"statistic_days": [1, 7], "value_columns": ["price"]}
-    preferred = roll_preferences(
-        today=day, leaving=None, previous=None, preference_columns=["category"], positive_events=["click"]
-    )
+    day, days, ds = ibis.memtable(DAY), with_ds({0: DAY}), "2024-01-01"
+    sums = {"ds": ds, "statistic_days": [1, 7], "value_columns": ["price"]}
+    preferred = {"ds": ds, "preference_days": 7, "preference_columns": ["category"], "positive_events": ["click"]}
     pairs = [
-        (raw_feature_tables.USER_ACTIVITY, build_activity("user_id", with_ds({0: DAY}), "2024-01-01", **sums)),
-        (raw_feature_tables.ITEM_ACTIVITY, build_activity("item_id", with_ds({0: DAY}), "2024-01-01", **sums)),
-        (raw_feature_tables.PAIR_ACTIVITY, roll_pair_activity(day, None, ds="2024-01-01", window_days=7)),
-        (raw_feature_tables.USER_PREFERENCES, preferred),
+        (raw_feature_tables.USER_ACTIVITY, roll_activity(days, entity="user_id", **sums)),
+        (raw_feature_tables.ITEM_ACTIVITY, roll_activity(days, entity="item_id", **sums)),
+        (raw_feature_tables.PAIR_ACTIVITY, roll_pair_activity(days, ds=ds, window_days=7)),
+        (raw_feature_tables.USER_PREFERENCES, roll_preferences(days, **preferred)),
         (raw_feature_tables.USER_HISTORY, collect_user_history(day, positive_events=["click"], history_columns=["brand"])),
     ]
     for spec, expression in pairs:
@@ -46,7 +45,7 @@ def test_behavior_with_calendar_columns_fits_its_contract(con) -> None:
 
 
 def test_wide_columns_are_described_by_their_kind() -> None:
-    plan = FeaturePlan(("expr", "click"), (3,), ("price",), ("brand",), 5, "UTC", "2024-01-01")
+    plan = FeaturePlan(("expr", "click"), (3,), ("price",), ("brand",), 5, "UTC", "2024-01-01", "2024-12-31")
     meanings = {name: raw_feature_tables.USER_ALL_FEATURE.describe(name) for name in plan.generated("user_id")}
     assert meanings["expr_count_3d"].startswith("Number of these events")
     assert meanings["expr_to_click_ratio_3d"].startswith("Second count")

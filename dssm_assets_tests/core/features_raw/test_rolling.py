@@ -10,9 +10,9 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.features_raw.activity import build_activity, build_pair_activity, roll_activity, roll_pair_activity
-from dssm_assets.core.features_raw.preferences import build_preferences, roll_preferences
-from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, run, whole_log, with_ds
+from dssm_assets.core.features_raw.activity import roll_activity, roll_pair_activity
+from dssm_assets.core.features_raw.preferences import roll_preferences
+from dssm_assets_tests.core.features_raw.worlds import as_text_ids, at, day_name, log, whole_log
 
 WINDOWS = [1, 2, 4]
 DAYS = 6
@@ -63,64 +63,22 @@ def _query(con: Any, key: Any, expression: Any, **tables: pa.Table | None) -> pa
     return con.con.sql(sql).to_arrow_table().cast(schema)
 
 
-@ROLLING
-@given(ROWS, st.booleans(), st.sampled_from(["user_id", "item_id"]))
-def test_rolled_activity_equals_built_activity(con, rows, text_ids, entity) -> None:
-    days, state = _days(rows, text_ids), None
-    options = {"statistic_days": WINDOWS, "value_columns": ["price"]}
-    for day in range(DAYS):
-
-        def roll(today, previous, **leaving):
-            gone = {window: leaving[f"leaving{window}"] for window in WINDOWS}
-            return roll_activity(entity, today=today, leaving=gone, previous=previous, **options)
-
-        gone = {f"leaving{window}": days.get(day - window) for window in WINDOWS}
-        key = day, text_ids, entity
-        state = _query(con, ("activity", key), roll, today=days[day], previous=state, **gone)
-
-        def scratch(whole, day=day):
-            return build_activity(entity, whole, day_name(day), **options)
-
-        assert state.equals(_query(con, ("built activity", key), scratch, whole=whole_log(days)))
+STATES = {
+    "user_activity": partial(roll_activity, entity="user_id", statistic_days=WINDOWS, value_columns=["price"]),
+    "item_activity": partial(roll_activity, entity="item_id", statistic_days=WINDOWS, value_columns=["price"]),
+    "pair_activity": partial(roll_pair_activity, window_days=max(WINDOWS)),
+    "preferences": partial(roll_preferences, preference_days=2, **PREFERENCES),
+}
 
 
 @ROLLING
-@given(ROWS, st.booleans())
-def test_rolled_pairs_equal_built_pairs(con, rows, text_ids) -> None:
+@given(ROWS, st.booleans(), st.sampled_from(sorted(STATES)))
+def test_the_state_rolled_day_by_day_equals_the_state_of_all_days(con, rows, text_ids, name) -> None:
     days, state = _days(rows, text_ids), None
     for day in range(DAYS):
-        window = {"ds": day_name(day), "window_days": max(WINDOWS)}
-
-        def roll(today, previous, window=window):
-            return roll_pair_activity(today, previous, **window)
-
-        state = _query(con, ("pairs", day, text_ids), roll, today=days[day], previous=state)
-
-        def scratch(whole, day=day):
-            return build_pair_activity(whole, day_name(day), window_days=max(WINDOWS))
-
-        assert state.equals(_query(con, ("built pairs", day, text_ids), scratch, whole=whole_log(days)))
-
-
-@ROLLING
-@given(ROWS, st.booleans(), st.sampled_from(WINDOWS))
-def test_rolled_preferences_equal_built_preferences(con, rows, text_ids, window) -> None:
-    days, state = _days(rows, text_ids), None
-    for day in range(DAYS):
-        key = day, text_ids, window
-        tables = {"today": days[day], "leaving": days.get(day - window), "previous": state}
-        state = _query(con, ("preferences", key), partial(roll_preferences, **PREFERENCES), **tables)
-
-        def scratch(whole, day=day):
-            return build_preferences(whole, day_name(day), preference_days=window, **PREFERENCES)
-
-        assert state.equals(_query(con, ("built preferences", key), scratch, whole=whole_log(days)))
-
-
-def test_build_activity_by_hand(con) -> None:
-    # User 1 clicks on days 0, 2 and 5: as of day 5 the windows of 1, 2 and 4 days hold 1, 1 and 2 of them.
-    days = _days([(day, 1, 1, "click", 0, 1.0, "a", None) for day in (0, 2, 5)], text_ids=False)
-    state = run(con, build_activity("user_id", with_ds(days), day_name(5), statistic_days=WINDOWS, value_columns=[]))
-    assert state.select(["count_1d", "count_2d", "count_4d", "count_total"]).to_pylist() == [
-        {"count_1d": 1, "count_2d": 1, "count_4d": 2, "count_total": 3}
-    ]
+        leaving = {day - window for window in WINDOWS} if name != "pair_activity" else set()
+        recent = {earlier: days[earlier] for earlier in sorted({*leaving, day}) if earlier >= 0}
+        expression, key = partial(STATES[name], ds=day_name(day)), (name, day, text_ids)
+        state = _query(con, key, expression, log=whole_log(recent), previous=state)
+        past = whole_log({earlier: days[earlier] for earlier in range(day + 1)})
+        assert state.equals(_query(con, ("all days", *key), expression, log=past))

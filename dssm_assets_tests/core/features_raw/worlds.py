@@ -51,13 +51,6 @@ def as_text_ids(table: pa.Table) -> pa.Table:
     return table
 
 
-def with_dictionaries(pairs: pa.Table) -> pa.Table:
-    """Returns rows of the pair state with events and dates dictionary-encoded."""
-    for name in ("event", "last_date"):
-        pairs = pairs.set_column(pairs.column_names.index(name), name, pairs.column(name).dictionary_encode())
-    return pairs
-
-
 def whole_log(days: dict[int, pa.Table]) -> pa.Table:
     """Returns the days as one table with a column ds."""
     parts = [table.append_column("ds", pa.array([day_name(day)] * table.num_rows, pa.string())) for day, table in days.items()]

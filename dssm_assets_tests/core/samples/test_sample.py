@@ -90,23 +90,7 @@ def table(labels: list[int | None]) -> pa.Table:
 
 def test_select_positives_keeps_label_1_in_order() -> None:
     assert select_positives(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
-
-
-def test_a_day_without_positives_is_an_empty_table_with_the_same_columns() -> None:
-    rows = select_positives(table([0, 0]))
-    assert rows.num_rows == 0
-    assert rows.schema == table([0]).schema
-    assert select_positives(table([])).num_rows == 0
-
-
-def test_labels_that_are_neither_0_nor_1_are_refused() -> None:
-    with pytest.raises(SchemaError, match="expected 0 or 1, got 2, None"):
-        select_positives(table([1, 2, None]))
-
-
-def test_a_table_without_labels_is_refused() -> None:
-    with pytest.raises(SchemaError, match="column label: expected the column to exist"):
-        select_positives(table([1]).drop_columns(["label"]))
+    assert select_positives(table([0, 0])).equals(table([]))
 
 
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})

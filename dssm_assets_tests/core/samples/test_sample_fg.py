@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,7 +14,6 @@ from dssm_assets.core.samples.sample_fg import (
     add_feature_rows,
     check_no_leak,
     combine_leak_reports,
-    count_used_rows,
     count_uses,
 )
 from dssm_assets_tests.wide_samples import widen
@@ -128,14 +126,6 @@ def test_every_sample_gets_its_own_features(pairs: list[tuple[int, int]], users:
     assert list(zip(wide["u"].to_pylist(), wide["i"].to_pylist(), strict=True)) == expected
 
 
-def test_count_uses_by_hand() -> None:
-    counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 4)
-    assert (counts.tolist(), without) == ([1, 0, 2, 0], 1)
-    assert count_uses(pa.chunked_array([], pa.int32()), 2)[0].dtype == np.int64
-    with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        count_uses(pa.chunked_array([[0, 2]], pa.int32()), 2)
-
-
 def dated(user: list[str | None], item: list[str | None]) -> pa.Table:
     return pa.table({"user_feature_date": pa.array(user, pa.string()), "item_feature_date": pa.array(item, pa.string())})
 
@@ -183,42 +173,8 @@ def test_leak_report_equals_a_loop_for_every_column_type(
     assert [report.unknown_user_count, report.unknown_item_count] == [side.count(None) for side in sides]
 
 
-def test_unused_dictionary_dates_are_not_the_newest() -> None:
-    dates = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int32()), pa.array(["2024-05-01", "2024-07-01"]))
-    report = check_no_leak(pa.table({"user_feature_date": dates, "item_feature_date": dates}), "2024-05-02")
-    assert (report.newest_user_feature_date, report.is_passed) == ("2024-05-01", True)
-
-
-def test_parts_give_the_report_of_the_whole_table() -> None:
-    table = pa.concat_tables([CLEAN, dated(["2024-06-01"], [None])])
-    parts = [check_no_leak(table.slice(row, 1), "2024-05-02") for row in range(table.num_rows)]
-    assert combine_leak_reports(parts) == check_no_leak(table, "2024-05-02")
-
-
-def test_an_empty_day_has_no_newest_date() -> None:
-    report = check_no_leak(CLEAN.slice(0, 0), "2024-05-02")
-    assert (report.is_passed, report.newest_user_feature_date, report.row_count) == (True, None, 0)
-
-
-def test_the_previous_day_crosses_months_and_leap_days() -> None:
-    assert check_no_leak(dated(["2024-02-29"], [None]), "2024-03-01").is_passed
-    assert not check_no_leak(dated(["2023-03-01"], [None]), "2023-03-01").is_passed
-
-
-@pytest.mark.parametrize("ds", ["20240502", "2024-5-2", "yesterday"])
-def test_a_day_in_another_format_is_refused(ds: str) -> None:
-    with pytest.raises(SchemaError, match="expected a day as YYYY-MM-DD"):
-        check_no_leak(CLEAN, ds)
-
-
-def test_dates_that_are_not_text_are_refused() -> None:
-    table = pa.table({"user_feature_date": [20240501], "item_feature_date": ["2024-05-01"]})
-    with pytest.raises(SchemaError, match="column user_feature_date: expected text, got int64"):
-        check_no_leak(table, "2024-05-02")
-
-
-def test_count_used_rows_by_hand():
-    used, counts, without = count_used_rows(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
+def test_count_uses_by_hand():
+    used, counts, without = count_uses(pa.chunked_array([[2, None], [0, 2]], pa.int32()), 1_000_000_000)
     assert (used.tolist(), counts.tolist(), without) == ([0, 2], [1, 2], 1)
     with pytest.raises(SchemaError, match=r"expected 0 \.\. 1, got 0 \.\. 2"):
-        count_used_rows(pa.chunked_array([[2, 0]], pa.int32()), 2)
+        count_uses(pa.chunked_array([[2, 0]], pa.int32()), 2)

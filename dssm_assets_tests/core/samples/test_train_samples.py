@@ -144,8 +144,6 @@ def test_broken_inputs_are_refused() -> None:
         run(ROWS, features=indexed("brand", "size"))
     with pytest.raises(SchemaError, match=r"samples\.arrow, column day: expected one source"):
         run(ROWS.rename_columns(["user_id", "item_id", "event_time_ms", "day", "tags"]), features=indexed("day"))
-    with pytest.raises(SchemaError, match="int64 without nulls, got int32"):
-        run(ROWS.set_column(2, "event_time_ms", ROWS["event_time_ms"].cast(pa.int32())))
     with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
         run(ROWS.set_column(1, "item_id", ROWS["item_id"].cast(pa.string())))
 
@@ -259,8 +257,6 @@ def test_rows_of_the_first_day_and_of_unmarked_tables_are_unknown() -> None:
     assert (kept.num_rows, kept.tables) == (1, [])
     assert kept.find(None, rows(None, None)).tolist() == [0, 0]
     assert kept.find("left out", rows(3, None)).tolist() == [0, 0]
-    with pytest.raises(SchemaError, match="first day: expected null feature rows, got 1 rows of a feature table"):
-        kept.find(None, rows(None, 3))
 
 
 def test_mark_refuses_rows_outside_the_table() -> None:

@@ -176,14 +176,14 @@ def test_a_constant_event_must_be_known_and_alone() -> None:
 
 def test_unknown_ids_are_counted() -> None:
     acted = pa.table({"user_id": [1, 2, 2, 3], "item_id": ["a", "a", "b", "a"]})
-    (counts,) = count_unknown_ids([acted], IdIndex(pa.array([1, 9])), IdIndex(pa.array(["a"])))
+    counts = count_unknown_ids(acted, IdIndex(pa.array([1, 9])), IdIndex(pa.array(["a"])))
     assert counts == {"unknown_users": 2, "unknown_user_rows": 3, "unknown_items": 1, "unknown_item_rows": 1}
 
 
 def test_ids_of_two_types_are_refused() -> None:
     acted = pa.table({"user_id": [1], "item_id": [1]})
     with pytest.raises(SchemaError, match=r"behavior_table and item_table, column item_id.*int64 and string"):
-        count_unknown_ids([acted], IdIndex(pa.array([1])), IdIndex(pa.array(["1"])))
+        count_unknown_ids(acted, IdIndex(pa.array([1])), IdIndex(pa.array(["1"])))
 
 
 @pytest.mark.parametrize("is_sorted", [True, False])
@@ -209,39 +209,3 @@ def test_rows_are_those_of_the_sorted_table(monkeypatch: pytest.MonkeyPatch, row
     ]
     assert found.table.schema.types == [pa.int64(), pa.string(), pa.list_(pa.int64()), pa.string()]
     assert found.counts == {"rows": 17}
-
-
-def days_of_log(**second: Any) -> dict[str, pa.Table]:
-    """Returns two days; the rows of the first are later than those of the second, and out of order."""
-    first = {"user_id": [3, 1, 1], "item_id": [5, 6, 5], "event": ["click"] * 3, "event_time": [DAY_S + 90_000, DAY_S, DAY_S]}
-    return {DAY: pa.table(first), "2026-01-02": pa.table(log(**second))}
-
-
-def test_days_normalised_together_are_those_of_each_alone() -> None:
-    raws, config = days_of_log(), BehaviorTable(uri="log")
-    together = list(normalise.normalise_days(raws, config, EVENTS, timezone="UTC"))
-    assert [one.table.column("user_id").to_pylist() for one in together] == [[1, 1, 3], [1]]
-    assert [one.table.column("item_id").to_pylist() for one in together] == [[5, 6, 5], [5]]
-    assert [one.counts["rows_on_other_days"] for one in together] == [1, 1]
-    for one, (day, raw) in zip(together, raws.items(), strict=True):
-        alone = normalise_behavior(raw, config, EVENTS, timezone="UTC", day=day)
-        assert one.table.equals(alone.table)
-        assert one.counts == alone.counts
-
-
-def test_days_before_a_wrong_one_are_normalised() -> None:
-    days = normalise.normalise_days(days_of_log(event=["lick"]), BehaviorTable(uri="log"), EVENTS, timezone="UTC")
-    assert next(days).counts["rows"] == 3
-    with pytest.raises(SchemaError, match=r"'lick' \(1 rows\)"):
-        next(days)
-
-
-def test_an_empty_day_among_others_is_refused_by_its_day() -> None:
-    raws = days_of_log()
-    raws["2026-01-02"] = raws["2026-01-02"].slice(0, 0)
-    days = normalise.normalise_days(raws, BehaviorTable(uri="log"), EVENTS, timezone="UTC")
-    assert next(days).counts["rows"] == 3
-    with pytest.raises(EmptyDayError, match="2026-01-02"):
-        next(days)
-    allowed = BehaviorTable(uri="log", allow_empty_days=True)
-    assert [one.table.num_rows for one in normalise.normalise_days(raws, allowed, EVENTS, timezone="UTC")] == [3, 0]

@@ -1,4 +1,4 @@
-"""Shares of values in shared buckets, by hand; texts of one 64-bit hash, by running the hash backwards."""
+"""Vocabularies of features that share an embedding, and shares of values in shared buckets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,28 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.config.features import HashFunction
-from dssm_assets.core.statistics.feature_rules import collision_frac
+from dssm_assets.core.statistics.feature_rules import FeatureCounts, collision_frac
+from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
-_MASK = (1 << 64) - 1
-_MULTIPLIER = 0xC6A4A7935BD1E995
+COUNTS = FeatureCounts(pa.table([["a", "b", "a", "b", "a"], [5, 5, -5, None, None], [2, 3, 5, 4, 1]], schema=CATEGORY_COUNTS))
+
+
+def test_counts_of_features_that_share_an_embedding_add_up() -> None:
+    hashes, counts = COUNTS.by_frequency(["a", "b"])
+    assert (hashes.tolist(), counts.tolist()) == ([-5, 5], [5, 5])
+    assert COUNTS.by_frequency(["a"])[1].tolist() == [5, 2]
+    assert COUNTS.totals(["a", "b"]) == (15, 5)
+
+
+def test_min_count_applies_to_the_sum() -> None:
+    assert COUNTS.vocabulary(["a", "b"], 5).tolist() == [-5, 5]
+    assert COUNTS.vocabulary(["a"], 3).tolist() == [-5]
+    assert COUNTS.vocabulary([], 1).tolist() == []
+
+
+def test_contains_counted_features_only() -> None:
+    assert "a" in COUNTS
+    assert "z" not in COUNTS
 
 
 def test_values_that_share_a_bucket() -> None:

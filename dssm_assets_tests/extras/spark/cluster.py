@@ -25,7 +25,7 @@ from dssm_assets.core.config.engines import ReadWith
 from dssm_assets_tests.deploy.services import BUCKET, HOST, Services, free_ports
 from dssm_assets_tests.programs import find_program
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 EXECUTORS = 2
 START_SECONDS = 90
 S3_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")

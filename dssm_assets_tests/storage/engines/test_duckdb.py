@@ -1,7 +1,6 @@
-"""Connections: kept when they come back clean, closed else, and empty whenever they are borrowed."""
+"""Queries in ranges of a key, kept queries, and the types of their results."""
 
 import dataclasses
-from pathlib import Path
 
 import duckdb
 import ibis
@@ -12,64 +11,10 @@ from dssm_assets.core.features_raw.local_time import QueryDay, day_text, days_si
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage import tables as table_store
 from dssm_assets.storage.engines import duckdb as ranges_module
-from dssm_assets.storage.engines.duckdb import DuckDBConnections, DuckDBEngine, KeyRange, key_ranges
-from dssm_assets.storage.engines.engine import ByDay, Target
+from dssm_assets.storage.engines.duckdb import DuckDBEngine, find_cuts
+from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.storage.stores import NOTES, notes, stores
-
-_ALL = "select view_name from duckdb_views() where not internal union all select table_name from duckdb_tables()"
-
-
-def connections(folder: Path, *, is_kept: bool = True) -> DuckDBConnections:
-    return DuckDBConnections(1, "32MB", folder / "scratch", is_kept=is_kept)
-
-
-def test_a_clean_connection_is_reused_and_empty(tmp_path):
-    pool = connections(tmp_path)
-    with pool.borrow() as first:
-        first.connection.con.execute('create table "a b" as select 1 as x')
-        first.connection.con.execute("create temp table c as select 1 as x")
-        first.connection.con.execute("create view d as select 1 as x")
-        first.made = {"a b": "table", "c": "table", "d": "view"}
-    with pool.borrow() as second:
-        assert second is first
-        assert second.connection.con.execute(_ALL).fetchall() == []
-
-
-def test_overlapping_calls_get_different_connections(tmp_path):
-    pool = connections(tmp_path)
-    with pool.borrow() as outer, pool.borrow() as inner:
-        outer.connection.con.execute("create table a as select 1 as x")
-        assert inner.connection.con.execute(_ALL).fetchall() == []
-
-
-def test_a_connection_is_not_reused_after_a_failure(tmp_path):
-    pool = connections(tmp_path)
-    with pytest.raises(RuntimeError), pool.borrow() as first:
-        raise RuntimeError
-    with pool.borrow() as second:
-        assert second is not first
-
-
-def test_a_connection_that_spilled_is_closed_and_cleaned_up(tmp_path):
-    pool = connections(tmp_path)
-    with pool.borrow() as first:
-        text = "select range as a, hash(range)::varchar as b from range(3000000) order by b"
-        for _ in first.connection.con.sql(text).to_arrow_reader(100_000):
-            pass
-        assert first.spilled.exists()
-    assert list((tmp_path / "scratch").iterdir()) == []
-    with pool.borrow() as second:
-        assert second is not first
-
-
-def test_connections_are_not_reused_unless_kept(tmp_path):
-    pool = connections(tmp_path, is_kept=False)
-    with pool.borrow() as first:
-        pass
-    with pool.borrow() as second:
-        assert second is not first
-
 
 DS = "2024-01-02"
 PROFILE = TableSpec("profile", "one row per user", ("user_id",), (ColumnSpec("user_id", None, "Who."),), {"*": "Said of them."})
@@ -79,7 +24,8 @@ TOTALS = TableSpec("totals", "one row per user", ("user_id",), (ColumnSpec("user
 @pytest.fixture
 def tables(tmp_path, monkeypatch):
     """A store whose row groups are of five rows, and ranges of two row groups."""
-    monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", 5)
+    for module in (table_store, ranges_module):
+        monkeypatch.setattr(module, "ROW_GROUP_ROWS", 5)
     monkeypatch.setattr(table_store, "PART_ROWS", 20)
     monkeypatch.setattr(ranges_module, "RANGE_GROUPS", 2)
     return TableStore(stores(tmp_path)["local"])
@@ -90,44 +36,33 @@ def events(tables: TableStore, users: list[object], ds: str = DS):
     return tables.write(dataclasses.replace(NOTES, columns=NOTES.columns[:2]), ds, pa.table(rows))
 
 
-def starts(ranges: list[KeyRange]) -> list[object]:
-    assert ranges[0].first is None
-    assert ranges[-1].end is None
-    assert [keys.end for keys in ranges[:-1]] == [keys.first for keys in ranges[1:]]
-    return [keys.first for keys in ranges[1:]]
+TEXTS = sorted((f"{letter}{n}" for letter in "aZé" for n in range(10)), key=lambda text: text.encode())
 
 
-def test_ranges_begin_at_every_second_row_group(tables):
-    # Row groups of five: 0-4, 5-9, 10-14, ... 40-44, over three files of twenty rows at most.
-    assert starts(key_ranges(tables, "user_id", [events(tables, list(range(45)))])) == [10, 20, 30, 40]
+@pytest.mark.parametrize(
+    ("users", "cuts"),
+    [
+        # Row groups of five, 0-4, 5-9, ... 40-44, over three files of twenty rows at most.
+        (list(range(45)), [10, 20, 30, 40]),
+        # Row groups begin with 0, 5, 8, 8, 8, 8, 11, 16: the third, fifth and seventh are 8, 8 and 11.
+        ([*range(8), *[8] * 20, *range(9, 21)], [8, 11]),
+        (TEXTS, ["a0", "é0"]),
+        ([3, 1, 2] * 10, []),
+        ([*range(20, 40), *range(20)], []),
+        ([1, 2, 3], []),
+        (pa.array([], pa.int64()), []),
+    ],
+    ids=["second row groups", "one key in several", "byte order", "mixed", "two runs", "short", "none"],
+)
+def test_ranges_begin_at_every_second_row_group_of_ordered_rows(tables, users, cuts):
+    assert find_cuts(tables, "user_id", [events(tables, users)]) == cuts
 
 
 def test_ranges_follow_the_input_with_the_most_row_groups(tables):
-    short, long = events(tables, list(range(10))), events(tables, list(range(100, 130)), "2024-01-03")
-    assert starts(key_ranges(tables, "user_id", [short, long])) == [110, 120]
-
-
-def test_a_key_of_several_row_groups_begins_one_range(tables):
-    users = [*range(8), *[8] * 20, *range(9, 21)]
-    # Row groups begin with 0, 5, 8, 8, 8, 8, 11, 16: of the second, fourth, sixth ... 8, 8 and 11.
-    assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == [8, 11]
-
-
-def test_ranges_of_text_keys_follow_byte_order(tables):
-    users = sorted((f"{letter}{n}" for letter in "aZé" for n in range(10)), key=lambda text: text.encode())
-    assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == ["a0", "é0"]
-
-
-@pytest.mark.parametrize("users", [[3, 1, 2] * 10, [*range(20, 40), *range(20)], [1, 2, 3]], ids=["mixed", "two runs", "short"])
-def test_unordered_or_short_inputs_give_one_range(tables, users):
-    assert starts(key_ranges(tables, "user_id", [events(tables, users)])) == []
-
-
-def test_inputs_without_key_or_rows_give_one_range(tables):
-    assert starts(key_ranges(tables, "item_id", [events(tables, list(range(45)))])) == []
-    none = events(tables, pa.array([], pa.int64()))
-    assert starts(key_ranges(tables, "user_id", [none])) == []
-    assert starts(key_ranges(tables, "user_id", [])) == []
+    short, long = events(tables, list(range(15))), events(tables, list(range(100, 130)), "2024-01-03")
+    assert find_cuts(tables, "user_id", [short, long]) == [110, 120]
+    assert find_cuts(tables, "item_id", [long]) == []
+    assert find_cuts(tables, "user_id", []) == []
 
 
 def totals(profile: ibis.Table, activity: ibis.Table, rates: ibis.Table) -> ibis.Table:
@@ -164,7 +99,7 @@ def test_a_query_in_ranges_writes_the_same_bytes(tables, kind):
     activity = events(tables, acted.sort().to_pylist())
     people = pa.array([*range(-9, 0), *range(5, 99, 3)]).cast(kind).sort()
     stored = tables.write(PROFILE, DS, pa.table({"user_id": people, "city": ["x"] * len(people)}))
-    assert len(key_ranges(tables, "user_id", [stored, activity])) == 20
+    assert len(find_cuts(tables, "user_id", [stored, activity])) == 19
     inputs = {"profile": stored, "activity": activity, "rates": pa.table({"rate": [1, 2]})}
     made = {
         key: DuckDBEngine(tables).write_query(Target(TOTALS, DS, {}, by_key=key), totals, inputs, {})
@@ -207,7 +142,10 @@ def since(events: ibis.Table, *, ds: QueryDay, days: int) -> ibis.Table:
     """Rows of the window, and the number of the day."""
     kept = events.filter(events.note >= first_day_text(ds, days))
     return kept.select(
-        "user_id", "note", ds=day_text(ds), age=days_since(kept.at, ds=ds, timezone="UTC", first_day="1970-01-01")
+        "user_id",
+        "note",
+        ds=day_text(ds),
+        age=days_since(kept.at, ds=ds, timezone="UTC", first_day="1970-01-01", last_day="2025-12-31"),
     )
 
 
@@ -227,18 +165,7 @@ def test_a_kept_query_follows_its_day_and_its_arguments(tmp_path, kind):
     assert rows("2024-01-04", 2) == [{**late, "ds": "2024-01-04", "age": 19_725.0}]
     assert [row["user_id"] for row in rows("2024-01-03", 3)] == ["a", "b"]
     assert [row["ds"] for row in rows("2025-01-01", 900)] == ["2025-01-01"] * 2
-    assert sum(key[0] is since for key in ranges_module._QUERIES) == 4 - 1  # 2024 with two windows, and 2025
-
-
-def test_an_expression_that_captures_variables_is_not_kept(tables):
-    engine, stored, least = DuckDBEngine(tables), events(tables, [1, 2, 3]), 2
-
-    def above(events: ibis.Table) -> ibis.Table:
-        return events.filter(events.user_id >= least)
-
-    assert engine.table(above, {"events": stored}).num_rows == 2
-    least = 3
-    assert engine.table(above, {"events": stored}).num_rows == 1
+    assert sum(key[0] is since for key in ranges_module._QUERIES) == 3  # one a window
 
 
 def test_a_table_in_memory_follows_the_range_too(tables):
@@ -250,20 +177,3 @@ def test_a_table_in_memory_follows_the_range_too(tables):
     target = Target(dataclasses.replace(TOTALS, name="people"), DS, {}, by_key="user_id")
     made = DuckDBEngine(tables).write_query(target, joined, inputs, {})
     assert tables.read(made).column("user_id").to_pylist() == list(range(60))
-
-
-def test_days_are_written_from_one_query(tables):
-    days = [f"2024-01-0{number}" for number in (1, 2, 3)]
-    stored = [events(tables, users, ds) for users, ds in zip(([1, 1, 2], pa.array([], pa.int64()), [3]), days, strict=True)]
-    targets = [Target(TOTALS, ds, {"notes": ds}) for ds in days]
-
-    def count(events: ibis.Table, by: tuple[str, ...] = ()) -> ibis.Table:
-        return events.group_by([*by, "user_id"]).agg(count=events.count()).order_by([*by, "user_id"])
-
-    made = list(DuckDBEngine(tables).write_days(targets, count, {"events": ByDay(tuple(stored))}, {}))
-    assert [(manifest.ds, dict(manifest.inputs)) for manifest in made] == [(ds, {"notes": ds}) for ds in days]
-    assert [tables.read(manifest).to_pylist() for manifest in made] == [
-        [{"user_id": 1, "count": 2}, {"user_id": 2, "count": 1}],
-        [],
-        [{"user_id": 3, "count": 1}],
-    ]

@@ -123,11 +123,11 @@ def test_duckdb_spills_to_scratch_and_cleans_up(tmp_path):
             assert any(path.is_file() for path in scratch.rglob("*")) or expected + batch.num_rows == count
             expected += batch.num_rows
     assert expected == count
+    del engine, result, batch
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("is_whole", [False, True])
-def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days, is_whole):
+def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days):
     def double(table, start):
         return table.set_column(1, "at", pa.array([2 * at for at in table.column("at").to_pylist()], pa.int64())), (
             start,
@@ -136,7 +136,7 @@ def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days,
 
     def write(accepts):
         target = Target(dataclasses.replace(NOTES, name="doubled"), days[0].ds, {days[0].key: days[0].digest})
-        return DuckDBEngine(tables).write_mapped(target, days[0], double, is_whole=is_whole, accepts=accepts)
+        return DuckDBEngine(tables).write_mapped(target, days[0], double, accepts=accepts)
 
     first, reports = write(lambda found: False)
     assert reports == [(0, 2)]
@@ -146,12 +146,3 @@ def test_write_mapped_keeps_the_existing_partition_if_not_accepted(tables, days,
     assert tables.read(kept).column("at").to_pylist() == [3]
     assert reports == [(0, 2)]
     assert write(lambda found: found == [(0, 2)])[0].digest == first.digest
-
-
-def test_min_max_reads_the_statistics_of_the_files(tables, monkeypatch):
-    monkeypatch.setattr("dssm_assets.storage.tables.ROW_GROUP_ROWS", 2)
-    manifest = tables.write(NOTES, "2024-01-01", notes(("a", 5, None), ("b", 2, None), ("c", 9, None), ("d", 4, "x")))
-    assert tables.min_max(manifest, "at") == (2, 9)
-    assert tables.min_max(manifest, "user_id") == ("a", "d")
-    assert tables.min_max(manifest, "note") is None, "the first row group has none"
-    assert tables.min_max(tables.write(NOTES, "2024-01-02", notes()), "at") is None
