@@ -9,7 +9,7 @@ Shapes: U users of a cell, S scorers, K number of cut-offs, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -214,14 +214,14 @@ def gains_over_best(
     for scope in Scope:
         population = counted_population(scope)
         rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population and row["k"] == k]
-        baselines = [row for row in rows if row[SCORER] != MODEL and not is_of_channels(row[SCORER])]
-        others = sorted(baselines, key=lambda row: (-row["hit_rate"], row[SCORER]))
-        if others and any(row[SCORER] == scorer for row in rows):
+        rates = {row[SCORER]: row["hit_rate"] for row in rows}
+        best = best_baseline(rates)
+        if best is not None and scorer in rates:
             gains.append(
                 paired_gain(
                     hit_counts,
                     scorer=scorer,
-                    against=others[0][SCORER],
+                    against=best,
                     scope=scope,
                     population=population,
                     k=k,
@@ -230,6 +230,16 @@ def gains_over_best(
                 )
             )
     return gains
+
+
+def best_baseline(rates: Mapping[str, float]) -> str | None:
+    """Returns the baseline with the highest rate, among equal rates the first by name; None without a baseline.
+
+    Args:
+        rates: rate by scorer, in one scope and population; the model and the lists of channels are not baselines.
+    """
+    baselines = sorted(name for name in rates if name != MODEL and not is_of_channels(name))
+    return max(baselines, key=lambda name: rates[name], default=None)
 
 
 def _cell(hit_counts: pa.Table | HitCells, scope: Scope, population: Population) -> dict[str, pa.Table]:

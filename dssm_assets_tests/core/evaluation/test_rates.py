@@ -11,6 +11,7 @@ from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.rates import (
     TOTAL_SCHEMA,
     TREND_SCHEMA,
+    best_baseline,
     gains_over_best,
     paired_gain,
     total_hit_rate,
@@ -204,3 +205,9 @@ def test_trend_has_one_k_and_population_in_the_order_of_days() -> None:
 
 def test_trend_of_no_days_is_empty() -> None:
     assert trend_table([], 10).equals(TREND_SCHEMA.empty_table())
+
+
+def test_best_baseline_leaves_out_the_model_and_lists_of_channels() -> None:
+    rates = {"model": 0.9, "merged": 0.8, "channel_vectors": 0.7, "ease": 0.2, "als": 0.2, "popularity": 0.1}
+    assert best_baseline(rates) == "als"
+    assert best_baseline({"model": 0.9, "merged_without_vectors": 0.8}) is None
