@@ -80,12 +80,11 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     from dssm_assets.terminal import DayRates
 
     manifest = workspace.need("total_hit_rate", ds)
-    rows = workspace.tables.read(manifest).to_pylist()
     stated: Any = manifest.facts.get("gate", {})
-    ks = sorted({row["k"] for row in rows})
     config = workspace.config
     last_day = truth_days(ds, config.evaluation.span_days)[-1]
-    return DayRates(ds, rows, ks, stated.get("sentence"), last_day, Spans.from_config(config, ds))
+    total = workspace.tables.read(manifest)
+    return DayRates(ds, total, stated.get("sentence"), last_day, Spans.from_config(config, ds))
 
 
 def print_evaluated(loaded: LoadedConfig, days: Sequence[str]) -> None:

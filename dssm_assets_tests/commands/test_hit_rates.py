@@ -2,11 +2,12 @@
 
 import io
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from dssm_assets.cli import main
-from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
 from dssm_assets.terminal import DayRates, ProgressTable, describe_rates, print_hit_rates, summary
 from dssm_assets_tests import worlds
 from dssm_assets_tests.core.evaluation.worlds import total_row
@@ -25,10 +26,10 @@ def run(capsys, loaded, *arguments):
     return status, captured.out.partition("\n")[2], captured.err
 
 
-def printed(day, scopes=(Scope.ALL,)):
+def printed(day):
     console = Console(width=160)
     with console.capture() as capture:
-        print_hit_rates(console, day, scopes)
+        print_hit_rates(console, day)
     return capture.get()
 
 
@@ -43,41 +44,32 @@ def lines_of(renderable, width=80):
 def test_it_shows_every_scope_known_new_and_all_pairs_and_the_gate(world, capsys):
     status, out, stderr = run(capsys, world.loaded, "--all")
     assert (status, stderr) == (0, "")
-    for title in ("All items", "Discovery", "Repeat"):
-        assert f"{EVALUATION_DAY}  {title}" in out
-    assert "known user has a known item" not in out.split("Known (warm)")[1]
+    assert f"Hit rates on {EVALUATION_DAY}" in out
+    for title in ("All items", "Discovery: items not in the window", "Repeat: items of the window"):
+        assert title in out
     lines = [line.split() for line in out.split("Known (warm), new (cold) and all")[1].splitlines()]
     # All 12 users and their 36 items are known; the model finds them all.
-    assert ["all", "warm", "12", "36", "1.000", "1.000"] in [line[:6] for line in lines]
-    assert ["all", "all", "12", "36", "1.000", "1.000"] in [line[:6] for line in lines]
+    assert ["all,", "warm", "12", "36", "1.000", "1.000"] in [line[:6] for line in lines]
+    assert ["all,", "all", "12", "36", "1.000", "1.000"] in [line[:6] for line in lines]
     assert "Gate: not enough evidence: 36 items to find by 12 known users; a verdict needs 100 by 20" in out
 
 
-def rows(**populations):
-    """Returns `cold=(3, 5)` as the rows of the model of all items, 3 users with 5 pairs."""
-    return [
-        {**total_row(population=name, k=5, hit_rate=0.25), "users": users, "truth_count": pairs}
-        for name, (users, pairs) in populations.items()
-    ]
+def total(*rows):
+    return pa.Table.from_pylist(list(rows), schema=TOTAL_SCHEMA)
 
 
-def test_a_day_of_new_users_alone_says_so(capsys):
-    out = printed(DayRates(EVALUATION_DAY, rows(cold=(3, 5), all=(3, 5)), [5]))
-    assert (
-        f"{EVALUATION_DAY}  All items: no known user has a known item to find; 5 items to find are of new users or are new themselves"
-        in out
-    )
-    assert ["all", "cold", "3", "5", "0.250"] in [line.split()[:5] for line in out.splitlines()]
-    assert "no user has such an item to find on this day" in printed(
-        DayRates(EVALUATION_DAY, rows(cold=(3, 5)), [5]), [Scope.NEW]
-    )
+def test_a_day_of_new_users_alone_says_so():
+    cells = [{**total_row(population=name, k=5, hit_rate=0.25), "users": 3, "truth_count": 5} for name in ("cold", "all")]
+    out = printed(DayRates(EVALUATION_DAY, total(*cells)))
+    assert "Every item that these users interacted with on the day: no known user has such a known item to find" in out
+    assert ["all,", "cold", "3", "5", "0.250"] in [line.split()[:5] for line in out.splitlines()]
 
 
 def test_a_span_is_named_by_its_first_and_last_day():
-    day = DayRates("2024-01-05", rows(warm=(3, 5)), [5], "passed: fine", "2024-01-07")
-    assert "2024-01-05 to 2024-01-07  All items (3 users)" in printed(day)
+    day = DayRates("2024-01-05", total(total_row(k=5)), "passed: fine", "2024-01-07")
+    assert "Hit rates on 2024-01-05 to 2024-01-07" in printed(day)
     assert "2024-01-05 to 2024-01-07  Gate: passed: fine" in printed(day)
-    assert "hit_rate@k on 2024-01-05 to 2024-01-07, 3 known users" in "\n".join(lines_of(summary([day])))
+    assert "hit_rate@k on 2024-01-05 to 2024-01-07, 40 known users" in "\n".join(lines_of(summary([day])))
 
 
 def test_an_empty_home_says_what_to_run(tmp_path, capsys):
@@ -125,7 +117,7 @@ def rates_on(ds, **rates):
     for scorer, (rate, new) in rates.items():
         found += [total_row(scorer, k=k, hit_rate=rate + 0.01 * place) for place, k in enumerate((1, 2, 5, 9))]
         found.append(total_row(scorer, "unseen", k=9, hit_rate=new))
-    return DayRates(ds, found, (1, 2, 5, 9))
+    return DayRates(ds, total(*found))
 
 
 def test_summary_has_the_headline_first_its_interval_alone_and_earlier_days_as_the_trend():
@@ -154,42 +146,23 @@ def test_summary_without_a_merged_list_leads_with_the_model():
     )
 
 
-class Clock:
-    """Seconds that a test sets."""
-
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
-
-
-def test_progress_table_shows_days_rate_and_time_left_of_each_asset():
-    clock = Clock()
-    table = ProgressTable({"behavior": 4, "dssm_model": 2}, console=Console(file=io.StringIO()), now=clock)
-    for ds in DAYS[:4]:
-        clock.seconds += 0.5
-        table.on_partition("behavior", ds)
-    table.on_asset_done("behavior", 2.0)
-    clock.seconds += 20
-    table.on_partition("dssm_model", DAYS[3])
-    lines = [line.split() for line in lines_of(table.render())]
-    assert lines[0] == ["0:22", "5", "of", "6", "partitions"]
-    assert lines[2] == ["behavior", "4/4", "2.0", "days/s"]
-    assert lines[3] == ["dssm_model", "1/2", "20.0", "s/day"]
-
-
-def test_time_left_is_shown_once_the_pace_is_known():
+def test_progress_table_shows_days_pace_and_time_left_once_the_pace_is_known():
     """The first day has what is done once: of the demo's 365 days of behavior it took 1.8 s, the others 5.8 s together."""
-    clock = Clock()
-    table = ProgressTable({"behavior": 60}, console=Console(file=io.StringIO()), now=clock)
-    clock.seconds = 100.0
-    shown = []
-    for ds in range(7):
+    seconds = [0.0]
+    console = Console(file=io.StringIO(), width=80)
+    table = ProgressTable({"behavior": 60, "dssm_model": 2}, console=console, now=lambda: seconds[0])
+    seconds[0] = 100.0
+    table.on_partition("behavior", "0")
+    assert lines_of(table.render())[1].split() == ["behavior", "1/60", "-:--:--"]
+    for ds in range(1, 4):
+        seconds[0] += 0.5
         table.on_partition("behavior", str(ds))
-        shown.append(lines_of(table.render())[2].split()[4:])
-        clock.seconds += 0.5
-    # 6 days, a tenth, are done 2.5 s after the first one: .5 s a day, 54 and then 53 left.
-    assert shown == [[], [], [], [], [], ["27", "s"], ["26", "s"]]
+    table.on_partition("dssm_model", "0")
+    lines = [line.split() for line in lines_of(table.render())]
+    assert lines[0] == ["1:42", "5", "of", "62", "partitions"]
+    # 3 days in 1.5 s after the first: 56 more in 28 s.
+    assert lines[1] == ["behavior", "4/60", "2.0", "days/s", "0:00:28"]
+    assert lines[2] == ["dssm_model", "1/2", "-:--:--"]
 
 
 def test_a_log_file_gets_each_line_and_the_rates_of_each_evaluated_day(capsys):

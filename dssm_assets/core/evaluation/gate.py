@@ -10,14 +10,15 @@ that a hard day, on which everything finds less, does not count as a bad model:
   baseline. Fails if the whole interval is below (1 - `max_drop_frac`) times that ratio.
 
 A scope with few pairs or users to find is "not enough evidence", and so is an interval wider than the baseline's own rate that leaves open
-who is ahead. That is no failure, and it is said.
+who is ahead. This passes, with a note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from dssm_assets.core.config.evaluation import Gate, GatedScorer
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
 from dssm_assets.core.evaluation.labels import Spans, display_name
-from dssm_assets.core.evaluation.rates import Gain, HitCells, paired_gain
+from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, paired_gain
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
@@ -50,11 +51,10 @@ class GateReport:
 
     @property
     def passed(self) -> bool:
-        """Returns whether the day may be shipped; a lack of evidence does not hold it back."""
         return self.verdict is not Verdict.FAILED
 
 
-Rows = Mapping[str, Mapping[str, Any]]
+_Rows = Mapping[str, Mapping[str, Any]]
 """Scorer -> its row of total_hit_rate in one scope, of warm users and items at one k."""
 
 
@@ -84,76 +84,64 @@ def hit_rate_gate(
     Raises:
         InputError: if a configured baseline was not scored.
     """
-    comparison = _Comparison(hit_counts, gate, k, samples, seed, spans)
     days = sorted(previous)[-gate.last_partitions :] if gate.last_partitions else []
-    earlier = {day: previous[day] for day in days}
-    answers = [one for scope in gate.scopes for one in comparison.judge(_warm_rows(total, scope, k), scope, earlier)]
-    verdicts = [answer.verdict for answer in answers]
+    verdicts, sentences, facts = [], [], dict[str, Any]()
+    for scope in gate.scopes:
+        paired = partial(paired_gain, hit_counts, scope=scope, population=Population.WARM, k=k, samples=samples, seed=seed)
+        question = _Question(_warm_rows(total, scope, k), gate, paired, spans)
+        before = ((day, _warm_rows(previous[day], scope, k)) for day in days)
+        is_all = scope is Scope.ALL
+        for answer in question.answer(before):
+            verdicts.append(answer.verdict)
+            sentences.append(answer.sentence if is_all else f"{scope}: {answer.sentence}")
+            facts |= {name if is_all else f"{scope} {name}": value for name, value in answer.facts.items()}
     verdict = next((worst for worst in (Verdict.FAILED, Verdict.NOT_ENOUGH_EVIDENCE) if worst in verdicts), Verdict.PASSED)
-    facts: dict[str, Any] = {"verdict": str(verdict), "k": k}
-    for answer in answers:
-        facts |= answer.facts
-    return GateReport(verdict, f"{verdict}: {'; '.join(answer.sentence for answer in answers)}", facts)
+    return GateReport(verdict, f"{verdict}: {'; '.join(sentences)}", {"verdict": str(verdict), "k": k, **facts})
 
 
 @dataclass(frozen=True)
-class _Comparison:
-    """How one day is compared: its counts, the rules, and the resamples."""
+class _Question:
+    """One scope of one day: its rates, the rules, and how two scorers are compared."""
 
-    hit_counts: pa.Table | HitCells
+    rows: _Rows
     gate: Gate
-    k: int
-    samples: int
-    seed: int
+    paired: partial[Gain]
     spans: Spans | None
 
-    def judge(self, rows: Rows, scope: Scope, earlier: Mapping[str, pa.Table]) -> list[GateReport]:
-        """Returns the answers in a scope: its size if that is too small, else both questions."""
-        place = "" if scope is Scope.ALL else f"{scope}: "
-        scorer = _judged_scorer(rows, self.gate)
+    def answer(self, before: Iterable[tuple[str, _Rows]]) -> list[GateReport]:
+        """Returns one answer if the scope is too small to compare, else the answers to both questions."""
+        wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
+        scorer = next((name for name in wanted if name in self.rows), None)
         if scorer is None:
-            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, f"{place}no known user has a known item to find")]
-        row = rows[scorer]
-        facts = {name: row[name] for name in ("hit_rate", "ci_low", "ci_high", "users")}
-        facts |= {"scorer": scorer, "pairs": row[TRUTH_COUNT]}
-        if row[TRUTH_COUNT] < self.gate.min_pairs or row["users"] < self.gate.min_users:
-            sentence = (
-                f"{place}{row[TRUTH_COUNT]:,} items to find by {row['users']:,} known users; "
-                f"a verdict needs {self.gate.min_pairs:,} by {self.gate.min_users:,}"
-            )
-            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, _of_scope(facts, scope))]
-        baselines = _baselines(rows, self.gate)
-        if not baselines:
-            return [GateReport(Verdict.PASSED, f"{place}compared with no baseline", _of_scope(facts, scope))]
-        best = _best(rows, baselines)
-        answers = [self._ahead_or_behind(rows, scope, place, scorer, best)]
-        if self.gate.last_partitions:
-            answers.append(self._drop(rows, scope, place, scorer, best, earlier))
-        return [GateReport(answer.verdict, answer.sentence, _of_scope({**facts, **answer.facts}, scope)) for answer in answers]
+            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, "no known user has a known item to find")]
+        row = self.rows[scorer]
+        pairs, users = row[TRUTH_COUNT], row["users"]
+        facts = {"scorer": scorer, "pairs": pairs, **{name: row[name] for name in ("hit_rate", "ci_low", "ci_high", "users")}}
+        if pairs < self.gate.min_pairs or users < self.gate.min_users:
+            needed = f"a verdict needs {self.gate.min_pairs:,} by {self.gate.min_users:,}"
+            sentence = f"{pairs:,} items to find by {users:,} known users; {needed}"
+            return [GateReport(Verdict.NOT_ENOUGH_EVIDENCE, sentence, facts)]
+        best = _best(self.rows, self.gate, must_have_all=True)
+        if best is None:
+            return [GateReport(Verdict.PASSED, "compared with no baseline", facts)]
+        ahead = self._compare_with_best(scorer, best)
+        answers = [GateReport(ahead.verdict, ahead.sentence, {**facts, **ahead.facts})]
+        return [*answers, self._compare_with_days_before(scorer, best, before)] if self.gate.last_partitions else answers
 
-    def _gain(self, scope: Scope, scorer: str, best: str, times: float = 1.0) -> Gain:
-        return paired_gain(
-            self.hit_counts,
-            scorer=scorer,
-            against=best,
-            scope=scope,
-            population=Population.WARM,
-            k=self.k,
-            samples=self.samples,
-            seed=self.seed,
-            times=times,
+    def _compare_with_best(self, scorer: str, best: str) -> GateReport:
+        gain, margin, baseline = (
+            self.paired(scorer=scorer, against=best),
+            self.gate.baseline_margin,
+            self.rows[best]["hit_rate"],
         )
-
-    def _ahead_or_behind(self, rows: Rows, scope: Scope, place: str, scorer: str, best: str) -> GateReport:
-        gain, margin, baseline = self._gain(scope, scorer, best), self.gate.baseline_margin, rows[best]["hit_rate"]
-        sentence = f"{place}{_describe(rows, gain, self.spans)}, {rows[scorer]['users']:,} users"
+        sentence = f"{self._describe(gain)}, {self.rows[scorer]['users']:,} users"
         if margin:
             sentence += f"; at least {margin:+g} is required"
         is_open = gain.ci_low <= margin <= gain.ci_high and gain.ci_high - gain.ci_low > baseline
         if is_open:
             sentence += ", an interval wider than the baseline's own rate"
-        if scorer != MODEL and MODEL in rows:
-            sentence += f" (not judged: {_describe(rows, self._gain(scope, MODEL, best), self.spans)})"
+        if scorer != MODEL and MODEL in self.rows:
+            sentence += f" (not judged: {self._describe(self.paired(scorer=MODEL, against=best))})"
         facts = {
             "baseline": best,
             "baseline_hit_rate": baseline,
@@ -162,94 +150,63 @@ class _Comparison:
             "gain_ci_high": gain.ci_high,
             "baseline_margin": margin,
         }
-        failed = gain.ci_high < margin
-        verdict = Verdict.FAILED if failed else Verdict.NOT_ENOUGH_EVIDENCE if is_open else Verdict.PASSED
-        return GateReport(verdict, sentence, facts)
+        undecided = Verdict.NOT_ENOUGH_EVIDENCE if is_open else Verdict.PASSED
+        return GateReport(Verdict.FAILED if gain.ci_high < margin else undecided, sentence, facts)
 
-    def _drop(
-        self, rows: Rows, scope: Scope, place: str, scorer: str, best: str, earlier: Mapping[str, pa.Table]
-    ) -> GateReport:
-        before = _hits_before(earlier, scorer, scope, self.gate, self.k)
-        hits, baseline_hits, pairs = (sum(day[column] for day in before.values()) for column in range(3))
+    def _compare_with_days_before(self, scorer: str, best: str, before: Iterable[tuple[str, _Rows]]) -> GateReport:
+        days, hits, baseline_hits, pairs = [], 0, 0, 0
+        for day, rows in before:
+            best_then = _best(rows, self.gate)
+            if scorer in rows and best_then is not None:
+                days.append(day)
+                hits += rows[scorer]["hits"]
+                baseline_hits += rows[best_then]["hits"]
+                pairs += rows[scorer][TRUTH_COUNT]
         if not hits or not baseline_hits or pairs < self.gate.min_pairs:
-            return GateReport(Verdict.PASSED, f"{place}no earlier partitions with enough items to find to compare with")
+            return GateReport(Verdict.PASSED, "no earlier partitions with enough items to find to compare with")
         ratio_before = hits / baseline_hits
         required = (1 - self.gate.max_drop_frac) * ratio_before
-        lead = self._gain(scope, scorer, best, required)
-        failed = lead.ci_high < 0
-        finds = (
-            f"{rows[scorer]['hits'] / rows[best]['hits']:.2f} times what that baseline finds"
-            if rows[best]["hits"]
-            else "what no baseline finds"
+        failed = self.paired(scorer=scorer, against=best, times=required).ci_high < 0
+        now, baseline_now = self.rows[scorer]["hits"], self.rows[best]["hits"]
+        finds = f"{now / baseline_now:.2f} times what that baseline finds" if baseline_now else "what no baseline finds"
+        sentence = (
+            f"it finds {finds}, {ratio_before:.2f} times on the {len(days)} partition{'s' if len(days) > 1 else ''} before"
         )
-        days = f"{len(before)} partition{'s' if len(before) > 1 else ''}"
-        sentence = f"{place}it finds {finds}, {ratio_before:.2f} times on the {days} before"
         if failed:
             sentence += f": surely a drop of more than {self.gate.max_drop_frac:.0%}"
         facts = {
             "ratio_before": ratio_before,
             "required_ratio": required,
             "max_drop_frac": self.gate.max_drop_frac,
-            "days_before": list(before),
+            "days_before": days,
         }
         return GateReport(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts)
 
-
-def _describe(rows: Rows, gain: Gain, spans: Spans | None) -> str:
-    """Returns who is ahead and by how much, with both rates and the interval of the difference."""
-    position = "ahead of" if gain.ci_low > 0 else "behind" if gain.ci_high < 0 else "not distinguishable from"
-    return (
-        f"{display_name(gain.scorer)} ({rows[gain.scorer]['hit_rate']:.4f}) is {position} the best baseline, "
-        f"{display_name(gain.against, spans)} ({rows[gain.against]['hit_rate']:.4f}), by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] of hit_rate@{gain.k}"
-    )
-
-
-def _judged_scorer(rows: Rows, gate: Gate) -> str | None:
-    """Returns what is judged; None if it has no row."""
-    wanted = (MERGED, MODEL) if gate.scorer is GatedScorer.SERVED else (MODEL,)
-    return next((name for name in wanted if name in rows), None)
+    def _describe(self, gain: Gain) -> str:
+        """Returns who is ahead and by how much, with both rates and the interval of the difference."""
+        position = "ahead of" if gain.ci_low > 0 else "behind" if gain.ci_high < 0 else "not distinguishable from"
+        rate, baseline = (self.rows[name]["hit_rate"] for name in (gain.scorer, gain.against))
+        return (
+            f"{display_name(gain.scorer)} ({rate:.4f}) is {position} the best baseline, {display_name(gain.against, self.spans)} "
+            f"({baseline:.4f}), by {gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}] of hit_rate@{gain.k}"
+        )
 
 
-def _baselines(rows: Rows, gate: Gate) -> Sequence[str]:
-    """Returns the baselines that are compared with.
+def _best(rows: _Rows, gate: Gate, *, must_have_all: bool = False) -> str | None:
+    """Returns the best of the configured baselines, by default of all; None without any.
 
     Raises:
-        InputError: a configured one was not scored.
+        InputError: a configured baseline was not scored, and all must be.
     """
-    scored = [name for name in rows if name != MODEL and not is_of_channels(name)]
-    if gate.baselines is None:
-        return scored
-    missing = [name for name in gate.baselines if name not in scored]
-    if missing:
-        expected, remedy = f"baselines of the day: {', '.join(sorted(scored))}", "name baselines that were scored"
-        raise InputError(Fault("key gate.baselines", expected, ", ".join(missing), remedy))
-    return gate.baselines
-
-
-def _best(rows: Rows, baselines: Sequence[str]) -> str:
-    return min(baselines, key=lambda name: (-rows[name]["hit_rate"], name))
-
-
-def _hits_before(
-    earlier: Mapping[str, pa.Table], scorer: str, scope: Scope, gate: Gate, k: int
-) -> dict[str, tuple[int, int, int]]:
-    """Returns day -> hits of the scorer, hits of the day's best baseline, items to find; for days on which both were scored."""
-    found: dict[str, tuple[int, int, int]] = {}
-    for day, total in earlier.items():
-        rows = _warm_rows(total, scope, k)
-        named = rows if gate.baselines is None else gate.baselines
-        baselines = [name for name in named if name in rows and name != MODEL and not is_of_channels(name)]
-        if scorer in rows and baselines:
-            found[day] = rows[scorer]["hits"], rows[_best(rows, baselines)]["hits"], rows[scorer][TRUTH_COUNT]
-    return found
-
-
-def _of_scope(facts: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
-    prefix = "" if scope is Scope.ALL else f"{scope} "
-    return {prefix + name: value for name, value in facts.items()}
+    scored = {name: row["hit_rate"] for name, row in rows.items() if name != MODEL and not is_of_channels(name)}
+    wanted = scored if gate.baselines is None else gate.baselines
+    missing = [name for name in wanted if name not in scored]
+    if missing and must_have_all:
+        expected = f"baselines of the day: {', '.join(sorted(scored))}"
+        raise InputError(Fault("key gate.baselines", expected, ", ".join(missing), "name baselines that were scored"))
+    return best_baseline({name: scored[name] for name in wanted if name in scored})
 
 
 def _warm_rows(total: pa.Table, scope: Scope, k: int) -> dict[str, dict[str, Any]]:
-    """Returns scorer -> its row of a scope among warm users and items, at k."""
     cell = (scope, Population.WARM, k)
     return {row[SCORER]: row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == cell}

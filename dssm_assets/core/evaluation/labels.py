@@ -95,15 +95,13 @@ class Spans:
 
     def add_to(self, scorer: str, name: str) -> str:
         """Returns the name of a scorer with its number of days, if it reads some."""
-        days = {
-            "popularity": f", {_days(self.window)}",
-            "recent_popularity": f", {_days(self.recent)}",
+        names = {
+            "popularity": f"{name}, {_days(self.window)}",
+            "recent_popularity": f"{name}, {_days(self.recent)}",
+            "own_history_window": f"{name.removesuffix(' window')} {_days(self.window)}",
+            "own_history_all": f"{name.removesuffix(' days')} {_days(self.history)}",
         }
-        if scorer == "own_history_window":
-            return f"{name.removesuffix(' window')} {_days(self.window)}"
-        if scorer == "own_history_all":
-            return f"{name.removesuffix(' days')} {_days(self.history)}"
-        return name + days.get(scorer, "")
+        return names.get(scorer, name)
 
 
 def _days(count: int) -> str:

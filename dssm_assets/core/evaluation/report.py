@@ -1,7 +1,7 @@
 """The report of a day: one markdown text that answers "is the model any good?" on its own.
 
-Belongs here: the text of all sections and its tables. Does not belong here: the headline (`report_headline.py`), numbers (`rates.py`,
-`segments.py`, `list_quality.py`), charts (`charts.py`), names of scorers and scopes (`labels.py`).
+Belongs here: the text of all sections and its tables. Does not belong here: numbers (`rates.py`, `segments.py`, `list_quality.py`),
+charts (`charts.py`), names of scorers and scopes (`labels.py`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_COUNT, VALUE
 from dssm_assets.core.evaluation.charts import hit_rate_png
-from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT, MODEL
+from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, Spans, display_name, scorers_in_order
-from dssm_assets.core.evaluation.rates import DAY, Gain
-from dssm_assets.core.evaluation.report_headline import gain_line, headline
-from dssm_assets.core.evaluation.report_text import cell, table, with_interval
+from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
 from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
 from dssm_assets.core.evaluation.truth import Truth
@@ -28,6 +26,72 @@ from dssm_assets.core.evaluation.truth import Truth
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.hits import HitCounts
     from dssm_assets.core.evaluation.scorer import ModelScorer
+
+CELL_CHARS: Final = 60
+MIN_SEGMENT_ITEMS: Final = 100
+"""Items to find that a segment must have to be called the worst: below, chance decides."""
+READING: Final = (
+    "How to read this: hit_rate@k is the fraction of the items that users interacted with on the day that were among the first "
+    "k items of their lists. 0.25 means that a quarter of these items was found. Brackets are 95% intervals from a bootstrap over "
+    "users: with other users the number would likely have stayed inside. All scorers see the same users (single channels may see a "
+    "sample of them), so compare two scorers by the gain stated above, not by whether their brackets overlap. The second table of a "
+    "scope has means over users: NDCG@k, which is 1 if the list begins with the user's items and less the further down they are, "
+    "the fraction of a user's items that was found, and the fraction of users with any item found. Only known users and known "
+    "items count, unless a table says otherwise."
+)
+
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Who was counted, and how much was not.
+
+    Attributes:
+        evaluated_users: users with a positive event on the day, or the sample of them that is scored.
+        users_without_truth: "scope/population" -> evaluated users without truth there.
+        users_without_vector: evaluated users without a vector of the model; their lists are empty.
+        truth_pairs: distinct (user, item) pairs of evaluated users on the day.
+        pairs_outside_corpus: pairs with an item that has no vector; they count as missed.
+        corpus_items: candidates.
+        day_users: users with a positive event on the day; 0 if these are the evaluated users.
+        cold_items: candidates without any event before the day.
+        category_column: column of item_table whose popularity ranks cold items; None: no column is a category.
+    """
+
+    evaluated_users: int
+    users_without_truth: dict[str, int]
+    users_without_vector: int
+    truth_pairs: int
+    pairs_outside_corpus: int
+    corpus_items: int
+    day_users: int = 0
+    cold_items: int = 0
+    category_column: str | None = None
+
+
+def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
+    """Returns the facts of a run."""
+    return ReportFacts(
+        evaluated_users=truth.num_users,
+        users_without_truth=hit_counts.users_without_truth,
+        users_without_vector=int((scorer.vector_row < 0).sum()),
+        truth_pairs=len(truth.pair_item),
+        pairs_outside_corpus=int((truth.pair_item < 0).sum()),
+        corpus_items=len(scorer.item_ids),
+    )
+
+
+def merge_facts(facts: Sequence[ReportFacts]) -> ReportFacts:
+    """Returns the facts of a run from the facts of its ranges of users, at least one, over one corpus."""
+    return ReportFacts(
+        evaluated_users=sum(one.evaluated_users for one in facts),
+        users_without_truth={key: sum(one.users_without_truth[key] for one in facts) for key in facts[0].users_without_truth},
+        users_without_vector=sum(one.users_without_vector for one in facts),
+        truth_pairs=sum(one.truth_pairs for one in facts),
+        pairs_outside_corpus=sum(one.pairs_outside_corpus for one in facts),
+        corpus_items=facts[0].corpus_items,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,152 +119,6 @@ def list_facts(quality: pa.Table, overlap: pa.Table, previous_day: str | None, p
     return ListFacts(quality, overlap, previous_day if overlap.num_rows else None, head, popularity.head_frac)
 
 
-def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
-    """Returns the segments of a day as a text of their own.
-
-    Args:
-        segments: as of `segment_section`.
-    """
-    return f"# Hit rate by segment on {day}\n\n{segment_section(segments, k)}\n"
-
-
-def segment_section(segments: Mapping[str, pa.Table], k: int) -> str:
-    """Returns one table per segment: users, items to find, and each scorer's hit rate with its interval.
-
-    Args:
-        segments: scorer -> its hit rate per segment, as of `segment_table`, over the same users; at least one.
-    """
-    names = [display_name(scorer) for scorer in segments]
-    note = (
-        f"hit_rate@{k} of {' and '.join(f'the {name}' for name in names)}. New users and new items count here too, so the rows of a "
-        "segment add up to the population `all`. A row's users are those with items to find in it. Brackets are 95% intervals over "
-        "these users."
-    )
-    parts = ["## By segment", note]
-    rows_of_values = zip(*(one.to_pylist() for one in segments.values()), strict=True)
-    for name, rows in groupby(rows_of_values, key=lambda rows: str(rows[0][SEGMENT])):
-        label = cell(name.replace("_", " "))
-        body = [[cell(str(first[VALUE])), *_sizes(first), *map(with_interval, (first, *rest))] for first, *rest in rows]
-        parts.append(table(f"By {label}, hit_rate@{k}", [label, "users", "items to find", *names], body))
-    return "\n\n".join(parts if len(parts) > 2 else [*parts, "No segment has users."])
-
-
-def _sizes(row: dict[str, Any]) -> list[str]:
-    return [f"{row[key]:,}" for key in ("users", TRUTH_COUNT)]
-
-
-def list_section(facts: ListFacts) -> str:
-    """Returns coverage, popularity bias, novelty and the overlap with the previous evaluation day, per k."""
-    if not facts.quality.num_rows:
-        return "## The lists\n\nNo evaluated user has a list, so there is nothing to describe."
-    note = (
-        f"The model's lists for {facts.quality.column('users')[0].as_py():,} evaluated users. Coverage: percentage of the "
-        f"candidates that are in any list. Head items: percentage of list entries among the {facts.head_items:,} most popular "
-        f"items (1% of the items with events in the window), which have {facts.head_frac:.1%} of the window's events. Novelty: "
-        "mean -log2 of an item's fraction of the window's events, in bits; one bit more means half as popular."
-    )
-    overlap = {row["k"]: row for row in facts.overlap.to_pylist()}
-    if facts.previous_day is None:
-        note += " There is no earlier evaluation day to compare the lists with."
-    else:
-        users = facts.overlap.column("users")[0].as_py()
-        note += (
-            f" Kept since {facts.previous_day}: mean percentage of a user's list that was in the list of that day. Jaccard: items "
-            f"in both lists / items in either. Both over {users:,} users with a list on both days."
-        )
-    body = [[*_quality_cells(row), *_overlap_cells(overlap.get(row["k"]))] for row in facts.quality.to_pylist()]
-    head = ["k", "coverage", "head items", "novelty", "kept", "Jaccard"]
-    return f"## The lists\n\n{note}\n\n{table(f'Lists of the {display_name(MODEL)}', head, body)}"
-
-
-def _quality_cells(row: dict[str, Any]) -> list[str]:
-    return [str(row["k"]), f"{row['coverage']:.2%}", f"{row['popularity_bias']:.1%}", f"{row['novelty']:.2f}"]
-
-
-def _overlap_cells(row: dict[str, Any] | None) -> list[str]:
-    return ["-", "-"] if row is None else [f"{row['kept']:.1%}", f"{row['jaccard']:.3f}"]
-
-
-def trend_section(trend: pa.Table, k: int) -> str:
-    """Returns the hit rates of the last evaluation days, the newest first: the model with its interval, the baselines."""
-    rows = trend.to_pylist()
-    title = "## The last evaluation days"
-    if not rows:
-        return f"{title}\n\nNo day has known users with known items to find, so there is no trend."
-    names = scorers_in_order(str(row[SCORER]) for row in rows if row[SCOPE] == Scope.ALL)
-    cells = {(row[DAY], row[SCOPE], row[SCORER]): row for row in rows}
-    days = sorted({str(row[DAY]) for row in rows}, reverse=True)
-    served = [name for name in names if name == MERGED]
-    baselines = [name for name in names if name not in (MODEL, MERGED)]
-    model = _strong(MODEL)
-    shown = [*((Scope.ALL, name) for name in served), *((scope, MODEL) for scope in TREND_SCOPES)]
-    of_model = [model, *(f"{model}, {scope}" for scope in TREND_SCOPES[1:])]
-    head = ["day", "users", *map(_strong, served), *of_model, *map(display_name, baselines)]
-    body = []
-    for day in days:
-        users = cells.get((day, Scope.ALL, MODEL))
-        rates = ["-" if (row := cells.get((day, *key))) is None else with_interval(row) for key in shown]
-        others = [_rate(cells.get((day, Scope.ALL, name))) for name in baselines]
-        body.append([day, "-" if users is None else f"{users['users']:,}", *rates, *others])
-    return f"{title}\n\n{table(f'hit_rate@{k} by day, known users and known items', head, body)}"
-
-
-def _rate(row: dict[str, Any] | None) -> str:
-    return "-" if row is None else f"{row['hit_rate']:.4f}"
-
-
-@dataclass(frozen=True)
-class ReportFacts:
-    """Who and what was counted, and what was not.
-
-    Attributes:
-        evaluated_users: users with a positive event on the day, or the sample of them that is scored.
-        users_without_truth: "scope/population" -> evaluated users without truth there.
-        users_without_vector: evaluated users without a vector of the model; their lists are empty.
-        truth_pairs: distinct (user, item) pairs of evaluated users on the day.
-        pairs_outside_corpus: pairs whose item has no vector; they count as missed.
-        corpus_items: candidates.
-        day_users: users with a positive event on the day; 0 if these are the evaluated ones.
-        cold_items: candidates without any event before the day.
-        category_column: of item_table, by whose popularity cold items are ranked; None: no column is a category.
-    """
-
-    evaluated_users: int
-    users_without_truth: dict[str, int]
-    users_without_vector: int
-    truth_pairs: int
-    pairs_outside_corpus: int
-    corpus_items: int
-    day_users: int = 0
-    cold_items: int = 0
-    category_column: str | None = None
-
-
-def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
-    """Returns the facts of a run."""
-    return ReportFacts(
-        evaluated_users=truth.num_users,
-        users_without_truth=hit_counts.users_without_truth,
-        users_without_vector=int((scorer.vector_row < 0).sum()),
-        truth_pairs=len(truth.pair_item),
-        pairs_outside_corpus=int((truth.pair_item < 0).sum()),
-        corpus_items=len(scorer.item_ids),
-    )
-
-
-def merge_facts(parts: Sequence[ReportFacts]) -> ReportFacts:
-    """Returns the facts of a run from those of its ranges of users, at least one, over one corpus."""
-    without = {cell: sum(part.users_without_truth[cell] for part in parts) for cell in parts[0].users_without_truth}
-    return ReportFacts(
-        evaluated_users=sum(part.evaluated_users for part in parts),
-        users_without_truth=without,
-        users_without_vector=sum(part.users_without_vector for part in parts),
-        truth_pairs=sum(part.truth_pairs for part in parts),
-        pairs_outside_corpus=sum(part.pairs_outside_corpus for part in parts),
-        corpus_items=parts[0].corpus_items,
-    )
-
-
 def render_report(
     *,
     day: str,
@@ -221,48 +139,167 @@ def render_report(
         day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
         segments: as of `segment_section`, what is served first.
         gains: the model against the best baseline, as of `gains_over_best`.
-        lists: what the model's lists are like.
         trend: hit rates of the last days, this day included, as of `trend_table`.
         merged_gains: the merged list against the best baseline, as of `gains_over_best`.
         channels: what each channel is worth, as of `channel_gains`.
         spans: days that the baselines read, for their names in the tables of the day.
     """
-    k = max(total.column("k").to_pylist())
-    parts = [f"# Recall on {day}", headline(total, gains, merged_gains, channels, segments), READING, *_chart(total, spans)]
-    parts += [_scope_section(total, scope, facts, [*merged_gains, *gains], spans) for scope in Scope]
-    parts += [channel_section(total, channels)] if channels else []
-    parts += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
-    text = "\n\n".join(parts) + "\n"
+    k, all_gains = max(total.column("k").to_pylist()), [*merged_gains, *gains]
+    sections = [f"# Recall on {day}", headline(total, all_gains, channels, segments), READING]
+    if Population.WARM in total.column(POPULATION).to_pylist():
+        data = base64.b64encode(hit_rate_png(total, spans=spans)).decode("ascii")
+        sections.append(
+            f"![hit rate of the model and the baselines at each k, with 95% intervals](data:image/png;base64,{data})"
+        )
+    sections += [scope_section(total, scope, spans, all_gains, facts) for scope in Scope]
+    sections += [channel_section(total, channels)] if channels else []
+    sections += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
+    text = "\n\n".join(sections) + "\n"
     return text if span_days == 1 else text.replace("on the day", f"on these {span_days} days")
 
 
-READING = (
-    "How to read this: hit_rate@k is the fraction of the items that users interacted with on the day that were among the first "
-    "k items of their lists. 0.25 means that one in four was found. Brackets are 95% intervals from a bootstrap over users: "
-    "with other users the number would likely have stayed inside. All scorers see the same users (but those of single channels, which may see a sample), so compare two of them by "
-    "the gain stated above, not by whether their brackets overlap. The second table of a scope has means over users: NDCG@k, which "
-    "is 1 if the list begins with the user's items and less the further down they are, the fraction of a user's items that was "
-    "found, and the fraction of users for whom any was. Only known users and known items count, unless a table "
-    "says otherwise."
-)
+def segment_report(day: str, segments: Mapping[str, pa.Table], k: int) -> str:
+    """Returns the segments of a day as a text of their own; segments as of `segment_section`."""
+    return f"# Hit rate by segment on {day}\n\n{segment_section(segments, k)}\n"
+
+
+def rates_report(day: str, total: pa.Table, spans: Spans | None) -> str:
+    """Returns what the rates of a day say without the rest of the report: every scope, and known, new and all users and items."""
+    sections = [scope_section(total, scope, spans) for scope in Scope]
+    return "\n\n".join((f"# Hit rates on {day}", *sections, population_section(total, spans)))
+
+
+def population_section(total: pa.Table, spans: Spans | None) -> str:
+    """Returns the rates of known, new and all users and items: the model, the merged list, the best baseline of each scope."""
+    k = max(total.column("k").to_pylist())
+    body = []
+    for scope in Scope:
+        for population in (Population.WARM, Population.COLD, Population.ALL):
+            cell_rows = [row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == (scope, population, k)]
+            rates = {row[SCORER]: row["hit_rate"] for row in cell_rows}
+            best = best_baseline(rates)
+            if rates:
+                counts = [f"{cell_rows[0][column]:,}" for column in ("users", TRUTH_COUNT)]
+                shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
+                baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
+                body.append([f"{scope}, {population}", *counts, *shown, baseline])
+    head = ["items, users", "users", "items to find", "model", "merged", "best baseline"]
+    return "## Known and new users\n\n" + table(f"Known (warm), new (cold) and all users and items, hit_rate@{k}", head, body)
+
+
+def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> str:
+    """Returns the figures of the day as a table, the most important first, and the sentences on what looks worst.
+
+    The order: the merged list over all items, which is what users get; vectors alone on items that are new to a user, which is what
+    they are there for; vectors alone over all items, the figure of the reference solution; vectors alone on items without any event.
+
+    Args:
+        gains: the model, and the merged list, against the best baseline of each scope.
+        segments: scorer -> its hit rate per segment, what is served first.
+    """
+    k = max(total.column("k").to_pylist())
+    rows = {
+        (str(row[SCORER]), str(row[SCOPE])): row
+        for row in total.to_pylist()
+        if row["k"] == k and row[POPULATION] == counted_population(Scope(row[SCOPE]))
+    }
+    figures: tuple[tuple[str, str, Scope, tuple[str, ...]], ...] = (
+        ("merged list, all items", MERGED, Scope.ALL, ()),
+        ("vectors alone, items new to the user, its own history left out", MODEL, Scope.UNSEEN, ("popularity", "ease")),
+        ("vectors alone, all items: the figure of the reference solution", MODEL, Scope.ALL, ()),
+        ("vectors alone, cold items among themselves", MODEL, Scope.COLD, (CATEGORY_POPULARITY,)),
+    )
+    body = []
+    for words, scorer, scope, baselines in figures:
+        if (scorer, scope) not in rows:
+            continue
+        row = rows[scorer, scope]
+        gain = next((gain for gain in gains if (gain.scorer, gain.scope) == (scorer, scope)), None)
+        names = dict.fromkeys((*baselines, *(() if gain is None else (gain.against,))))
+        compared = [f"{display_name(name)} {rows[name, scope]['hit_rate']:.3f}" for name in names if (name, scope) in rows]
+        ahead = "-" if gain is None else f"{_difference(gain)}, {_verdict(gain)}"
+        body.append([f"**{words}**", f"**{with_interval(row)}**", f"{row[TRUTH_COUNT]:,}", ", ".join(compared) or "-", ahead])
+    if not body:
+        return "No known user has a known item to find."
+    head = ["", f"hit_rate@{k}", "items to find", "compared with", "gain over the best baseline"]
+    worst = _worst(gains, channels, segments)
+    return "\n\n".join(
+        [
+            table("The figures of the day, the most important first", head, body),
+            *(["Where it looks worst:", "\n".join(worst)] if worst else []),
+        ]
+    )
+
+
+def _worst(gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> list[str]:
+    """Returns what a reader should know before trusting the headline."""
+    lines = []
+    behind = min((gain for gain in gains if gain.ci_low <= 0), key=lambda gain: gain.gain, default=None)
+    if behind is not None:
+        lines.append(f"{_gain_line(behind)}.")
+    for gain in channels:
+        if gain.against == f"{MERGED_WITHOUT}vectors" and gain.ci_low <= 0:
+            lines.append(
+                f"- The merged list would find nearly as much without the vectors: they are worth {_difference(gain)}."
+            )
+    served, by_segment = next(iter(segments.items()))
+    large = [row for row in by_segment.to_pylist() if row[TRUTH_COUNT] >= MIN_SEGMENT_ITEMS]
+    if large:
+        row = min(large, key=lambda row: (row["hit_rate"], str(row[SEGMENT]), str(row[VALUE])))
+        segment = cell(f"{row[SEGMENT]} {row[VALUE]}".replace("_", " "))
+        lines.append(
+            f"- {_capital(display_name(served))}, segment {segment}: {with_interval(row)} of {row[TRUTH_COUNT]:,} items to find."
+        )
+    return lines
+
+
+def scope_section(
+    total: pa.Table, scope: Scope, spans: Spans | None, gains: Sequence[Gain] = (), facts: ReportFacts | None = None
+) -> str:
+    """Returns every scorer's hit rates at each k with their intervals, and the means over users, in one scope."""
+    label, population = SCOPES[scope], counted_population(scope)
+    meaning = _capital(label.meaning)
+    rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population]
+    if not rows:
+        return f"## {label.title}\n\n{meaning}: no known user has such a known item to find, so there is no number."
+    ks = sorted({int(row["k"]) for row in rows})
+    k = ks[-1]
+    note = f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find."
+    if facts is not None:
+        note = f"{note[:-1]}; {facts.users_without_truth[f'{scope}/{population}']:,} evaluated users have no such item and do not count."
+    if facts is not None and scope is Scope.COLD:
+        category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
+        note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
+    by_cell = {(row[SCORER], row["k"]): row for row in rows}
+    rates, means = [], []
+    for name in scorers_in_order((str(row[SCORER]) for row in rows), spans):
+        cells, last = [by_cell[name, cut] for cut in ks], by_cell[name, k]
+        shown = _name(name, spans)
+        rates.append([shown, *map(with_interval, cells)])
+        interval = f"[{last['ndcg_ci_low']:.3f}, {last['ndcg_ci_high']:.3f}]"
+        ndcg = [f"{row['ndcg']:.3f}" for row in cells]
+        means.append(
+            [shown, *ndcg[:-1], f"{ndcg[-1]} {interval}", f"{last['user_recall']:.3f}", f"{last['user_hit_rate']:.3f}"]
+        )
+    lines = "\n".join(_gain_line(gain) for gain in gains if gain.scope is scope)
+    columns = [*(f"NDCG@{cut}" for cut in ks), f"user recall@{k}", f"user hit rate@{k}"]
+    tables = (
+        table(f"hit_rate@k, {scope} items", ["scorer", *(f"hit_rate@{cut}" for cut in ks)], rates),
+        table(f"Means over users, {scope} items", ["scorer", *columns], means),
+    )
+    return "\n\n".join(filter(None, (f"## {label.title}", note, lines, *tables)))
 
 
 def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
     """Returns what each channel finds alone, what the merged list finds without it, and the difference that it makes."""
     k = channels[0].k
-    rates = {
-        row[SCORER]: row
-        for row in total.to_pylist()
-        if (row[SCOPE], row[POPULATION], row["k"]) == (str(Scope.ALL), str(Population.WARM), k)
-    }
+    wanted = (Scope.ALL, Population.WARM, k)
+    rates = {row[SCORER]: row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == wanted}
     body = []
     for gain in channels:
         name = gain.against.removeprefix(MERGED_WITHOUT)
         alone = rates.get(f"{CHANNEL}{name}", rates.get(MODEL))  # the vectors alone are the model
-        worth = f"{gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]"
-        body.append(
-            [name.replace("_", " "), "-" if alone is None else with_interval(alone), with_interval(rates[gain.against]), worth]
-        )
+        body.append([name.replace("_", " "), _interval_or_dash(alone), with_interval(rates[gain.against]), _difference(gain)])
     note = (
         f"The merged list at k = {k} over all items: {with_interval(rates[MERGED])}. A channel is worth the hit rate that the "
         "merged list loses without it; its weights are then fitted without it."
@@ -274,71 +311,144 @@ def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
     return "\n\n".join(("## Channels", note, table("What each channel is worth", head, body)))
 
 
-def _chart(total: pa.Table, spans: Spans | None) -> list[str]:
-    if Population.WARM not in total.column(POPULATION).to_pylist():
-        return []
-    data = base64.b64encode(hit_rate_png(total, spans=spans)).decode("ascii")
-    return [f"![hit rate of the model and the baselines at each k, with 95% intervals](data:image/png;base64,{data})"]
+def segment_section(segments: Mapping[str, pa.Table], k: int) -> str:
+    """Returns one table per segment: users, items to find, and each scorer's hit rate with its interval.
 
-
-def _scope_section(total: pa.Table, scope: Scope, facts: ReportFacts, gains: Sequence[Gain], spans: Spans | None) -> str:
-    label = SCOPES[scope]
-    meaning = label.meaning[0].upper() + label.meaning[1:]
-    population = counted_population(scope)
-    rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population]
-    if not rows:
-        return f"## {label.title}\n\n{meaning}: no user has any, so there is no number."
-    ks = sorted({int(row["k"]) for row in rows})
-    by_cell = {(row[SCORER], row["k"]): row for row in rows}
-    names = scorers_in_order((str(row[SCORER]) for row in rows), spans)
-    body = [[_strong(name, spans), *(with_interval(by_cell[name, k]) for k in ks)] for name in names]
-    without = facts.users_without_truth[f"{scope}/{population}"]
+    Args:
+        segments: scorer -> its hit rate per segment, as of `segment_table`, over the same users; at least one.
+    """
+    names = [display_name(scorer) for scorer in segments]
     note = (
-        f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find; "
-        f"{without:,} evaluated users have none of these and do not count."
+        f"hit_rate@{k} of {' and '.join(f'the {name}' for name in names)}. New users and new items count here too, so the rows of a "
+        "segment add up to the population `all`. A row's users are those with items to find in it. Brackets are 95% intervals over "
+        "these users."
     )
-    if scope is Scope.COLD:
-        category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
-        note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
-    lines = "\n".join(gain_line(gain) for gain in gains if gain.scope is scope)
-    rates = table(f"hit_rate@k, {scope} items", ["scorer", *(f"hit_rate@{k}" for k in ks)], body)
-    means = _user_means(f"Means over users, {scope} items", by_cell, names, ks, spans)
-    return "\n\n".join(part for part in (f"## {label.title}", note, lines, rates, means) if part)
+    tables = []
+    rows_of_values = zip(*(one.to_pylist() for one in segments.values()), strict=True)
+    for name, group in groupby(rows_of_values, key=lambda rows: str(rows[0][SEGMENT])):
+        label = cell(name.replace("_", " "))
+        body = [
+            [cell(str(rows[0][VALUE])), f"{rows[0]['users']:,}", f"{rows[0][TRUTH_COUNT]:,}", *map(with_interval, rows)]
+            for rows in group
+        ]
+        tables.append(table(f"By {label}, hit_rate@{k}", [label, "users", "items to find", *names], body))
+    return "\n\n".join(["## By segment", note, *(tables or ["No segment has users."])])
 
 
-def _user_means(
-    title: str, by_cell: dict[tuple[str, int], dict[str, Any]], names: Sequence[str], ks: Sequence[int], spans: Spans | None
-) -> str:
-    """Returns the table of the means over users: NDCG at each k, recall and fraction of users with a hit at the largest."""
-    k = ks[-1]
+def list_section(facts: ListFacts) -> str:
+    """Returns coverage, popularity bias, novelty and the overlap with the previous evaluation day, per k."""
+    if not facts.quality.num_rows:
+        return "## The lists\n\nNo evaluated user has a list, so there is nothing to describe."
+    note = (
+        f"The model's lists for {facts.quality.column('users')[0].as_py():,} evaluated users. Coverage: percentage of the "
+        f"candidates that are in any list. Head items: percentage of list entries among the {facts.head_items:,} most popular "
+        f"items (1% of the items with events in the window), which have {facts.head_frac:.1%} of the window's events. Novelty: "
+        "mean -log2 of an item's fraction of the window's events, in bits; one bit more means half as popular."
+    )
+    if facts.previous_day is None:
+        note += " There is no earlier evaluation day to compare the lists with."
+    else:
+        note += (
+            f" Kept since {facts.previous_day}: mean percentage of a user's list that was in the list of that day. Jaccard: items "
+            f"in both lists / items in either. Both over {facts.overlap.column('users')[0].as_py():,} users with a list on both days."
+        )
+    overlap = {row["k"]: [f"{row['kept']:.1%}", f"{row['jaccard']:.3f}"] for row in facts.overlap.to_pylist()}
+    body = [
+        [
+            str(row["k"]),
+            f"{row['coverage']:.2%}",
+            f"{row['popularity_bias']:.1%}",
+            f"{row['novelty']:.2f}",
+            *overlap.get(row["k"], ["-", "-"]),
+        ]
+        for row in facts.quality.to_pylist()
+    ]
+    head = ["k", "coverage", "head items", "novelty", "kept", "Jaccard"]
+    return f"## The lists\n\n{note}\n\n{table(f'Lists of the {display_name(MODEL)}', head, body)}"
+
+
+def trend_section(trend: pa.Table, k: int) -> str:
+    """Returns the hit rates of the last evaluation days, the newest first: the model with its interval, the baselines."""
+    rows = trend.to_pylist()
+    title = "## The last evaluation days"
+    if not rows:
+        return f"{title}\n\nNo day has known users with known items to find, so there is no trend."
+    cells = {(row[DAY], row[SCOPE], row[SCORER]): row for row in rows}
+    names = scorers_in_order(str(row[SCORER]) for row in rows if row[SCOPE] == Scope.ALL)
+    baselines = [name for name in names if name not in (MODEL, MERGED)]
+    shown = [(Scope.ALL, MERGED)] if MERGED in names else []
+    shown += [(scope, MODEL) for scope in TREND_SCOPES]
+    head = [_name(name) if scope is Scope.ALL else f"{_name(name)}, {scope}" for scope, name in shown]
     body = []
-    for name in names:
-        ndcg = [f"{by_cell[name, cut]['ndcg']:.3f}" for cut in ks]
-        between = "[{ndcg_ci_low:.3f}, {ndcg_ci_high:.3f}]".format(**by_cell[name, k])
-        users = [f"{by_cell[name, k][column]:.3f}" for column in ("user_recall", "user_hit_rate")]
-        body.append([_strong(name, spans), *ndcg[:-1], f"{ndcg[-1]} {between}", *users])
-    return table(title, ["scorer", *(f"NDCG@{cut}" for cut in ks), f"user_recall@{k}", f"user_hit_rate@{k}"], body)
+    for day in sorted({str(row[DAY]) for row in rows}, reverse=True):
+        users = cells.get((day, Scope.ALL, MODEL))
+        others = [cells.get((day, Scope.ALL, name)) for name in baselines]
+        body.append(
+            [
+                day,
+                "-" if users is None else f"{users['users']:,}",
+                *(_interval_or_dash(cells.get((day, *key))) for key in shown),
+                *("-" if row is None else f"{row['hit_rate']:.4f}" for row in others),
+            ]
+        )
+    head = ["day", "users", *head, *map(display_name, baselines)]
+    return f"{title}\n\n{table(f'hit_rate@{k} by day, known users and known items', head, body)}"
 
 
 def _facts_section(facts: ReportFacts) -> str:
-    return "\n".join(
-        [
-            "## Who was counted",
-            "",
-            f"- Users with a positive event on the day{_sample(facts)}: {facts.evaluated_users:,}, with {facts.truth_pairs:,} "
-            "distinct items.",
-            f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
-            "they count as missed.",
-            f"- Users without a vector: {facts.users_without_vector:,}; their lists are empty, and their items count as missed.",
-        ]
+    is_sample = facts.day_users > facts.evaluated_users
+    sample = f", a sample of {facts.day_users:,} (`evaluation.max_users`)" if is_sample else ""
+    return (
+        "## Who was counted\n\n"
+        f"- Users with a positive event on the day{sample}: {facts.evaluated_users:,}, with {facts.truth_pairs:,} distinct items.\n"
+        f"- Candidates: {facts.corpus_items:,} items. Items to find that are not among them: {facts.pairs_outside_corpus:,}; "
+        "they count as missed.\n"
+        f"- Users without a vector: {facts.users_without_vector:,}; their lists are empty, and their items count as missed."
     )
 
 
-def _sample(facts: ReportFacts) -> str:
-    if facts.day_users <= facts.evaluated_users:
-        return ""
-    return f", a sample of {facts.day_users:,} (`evaluation.max_users`)"
+def table(title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Returns a markdown table below its title, its first column aligned left, the others right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *body]
+    return "\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
-def _strong(name: str, spans: Spans | None = None) -> str:
-    return f"**{display_name(name)}**" if name in (MODEL, MERGED) else display_name(name, spans)
+def cell(text: str) -> str:
+    """Returns a text of the data as one cell: on one line, at most 60 characters, markdown marks escaped."""
+    line = " ".join(text.split())
+    short = line if len(line) <= CELL_CHARS else line[: CELL_CHARS - 1] + "…"
+    return "".join("\\" + letter if letter in "\\`*_{}[]<>#|~$" else letter for letter in short)
+
+
+def with_interval(row: _Row) -> str:
+    """Returns the hit rate of a row with its 95% interval, to three decimals: the interval is wider than the fourth."""
+    return f"{row['hit_rate']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+
+
+def _interval_or_dash(row: _Row | None) -> str:
+    return "-" if row is None else with_interval(row)
+
+
+def _difference(gain: Gain) -> str:
+    return f"{gain.gain:+.4f} [{gain.ci_low:+.4f}, {gain.ci_high:+.4f}]"
+
+
+def _verdict(gain: Gain) -> str:
+    return "ahead" if gain.ci_low > 0 else "behind" if gain.ci_high < 0 else "not distinguishable"
+
+
+def _gain_line(gain: Gain) -> str:
+    words = {"ahead": "ahead of", "behind": "behind", "not distinguishable": "not distinguishable from"}[_verdict(gain)]
+    return (
+        f"- {_capital(display_name(gain.scorer))}, {gain.scope} items: {words} the best baseline, {display_name(gain.against)}, "
+        f"by {_difference(gain)} at k = {gain.k}"
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _name(scorer: str, spans: Spans | None = None) -> str:
+    name = display_name(scorer, spans)
+    return f"**{name}**" if scorer in (MODEL, MERGED) else name

@@ -166,7 +166,10 @@ def test_a_scope_without_users_is_reported_and_not_drawn(run: Run) -> None:
     model, truth, counts, detail, total = run
     without = total.filter(pa.array([row["scope"] != "repeat" for row in total.to_pylist()]))
     text = report((model, truth, counts, detail, without))
-    assert "Items that the user interacted with in the window already: no user has any, so there is no number." in text
+    assert (
+        "Items that the user interacted with in the window already: no known user has such a known item to find, so there is no number."
+        in text
+    )
     assert hit_rate_png(without) != hit_rate_png(total)
     with pytest.raises(InputError, match="rows of population warm"):
         hit_rate_png(total.slice(0, 0))

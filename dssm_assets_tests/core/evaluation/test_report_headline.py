@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain
-from dssm_assets.core.evaluation.report_headline import headline
+from dssm_assets.core.evaluation.report import headline
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA
 
@@ -45,26 +45,12 @@ CHANNELS = [gain("merged", "merged_without_vectors", Scope.ALL, 0.002, -0.001, 0
 
 def segments(*rows: tuple[str, int, float]) -> dict[str, pa.Table]:
     """Returns the segments of the merged list, and of the model, which finds nothing."""
-    return {"merged": _segments(*rows), "model": _segments(*((value, count, 0.0) for value, count, _ in rows))}
-
-
-def _segments(*rows: tuple[str, int, float]) -> pa.Table:
-    empty = dict.fromkeys(SEGMENT_SCHEMA.names, 0)
-    return pa.Table.from_pylist(
-        [
-            {
-                **empty,
-                "segment": "activity",
-                "value": value,
-                "truth_count": count,
-                "hit_rate": rate,
-                "ci_low": 0.1,
-                "ci_high": 0.4,
-            }
-            for value, count, rate in rows
-        ],
-        schema=SEGMENT_SCHEMA,
-    )
+    named = [dict(zip(("value", "truth_count", "hit_rate"), row, strict=True)) for row in rows]
+    whole = [
+        {**dict.fromkeys(SEGMENT_SCHEMA.names, 0), "segment": "activity", "ci_low": 0.1, "ci_high": 0.4, **row} for row in named
+    ]
+    model = [{**row, "hit_rate": 0.0} for row in whole]
+    return {name: pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA) for name, rows in (("merged", whole), ("model", model))}
 
 
 def total(rows: list[dict[str, Any]]) -> pa.Table:
@@ -72,7 +58,7 @@ def total(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def test_the_most_important_figure_comes_first() -> None:
-    text = headline(total(ROWS), GAINS, MERGED, CHANNELS, segments(("1-9", 200, 0.2), ("0", 40, 0.1), ("10-29", 300, 0.3)))
+    text = headline(total(ROWS), [*MERGED, *GAINS], CHANNELS, segments(("1-9", 200, 0.2), ("0", 40, 0.1), ("10-29", 300, 0.3)))
     title, _, *lines = text.splitlines()
     assert title == "**The figures of the day, the most important first**"
     assert lines[0] == "|  | hit_rate@200 | items to find | compared with | gain over the best baseline |"
@@ -95,10 +81,10 @@ def test_the_most_important_figure_comes_first() -> None:
 
 
 def test_what_is_not_there_is_left_out() -> None:
-    text = headline(total([row("model", "unseen", 0.132)]), [], [], [], segments())
+    text = headline(total([row("model", "unseen", 0.132)]), [], [], segments())
     assert (
         "| **vectors alone, items new to the user, its own history left out** | **0.132 [0.122, 0.142]** | 1,234 | - | - |"
         in text
     )
     assert "worst" not in text
-    assert headline(total([row("ease", "all", 0.3)]), [], [], [], segments()) == "No known user has a known item to find."
+    assert headline(total([row("ease", "all", 0.3)]), [], [], segments()) == "No known user has a known item to find."
