@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.config.model import Loss, Model, Norm, Pooling, Sampler, Similarity
@@ -19,26 +17,13 @@ from dssm_assets.core.features.operators.tokenize_feature import TokenizeFeature
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
-from dssm_assets.extras.easyrec.import_settings import EASYREC, TORCH
+from dssm_assets.extras.easyrec.import_settings import EASYREC, LOSSES, SAMPLERS, TORCH
 from dssm_assets.extras.easyrec.text_format import Word, message, write_text_format
 
 SYSTEMS: Final = (TORCH, EASYREC)
 ENCODED_SEPARATOR: Final = "\x03"
 """Between the values of a feature in the reference's encoded samples."""
 
-_SAMPLER_FIELDS: Final[Mapping[str, str]] = {
-    Sampler.UNIFORM: "negative_sampler",
-    Sampler.WEIGHTED: "negative_sampler",
-    Sampler.MIXED: "negative_sampler",
-    Sampler.V2: "negative_sampler_v2",
-    Sampler.HARD: "hard_negative_sampler",
-    Sampler.HARD_V2: "hard_negative_sampler_v2",
-}
-_LOSS_TYPES: Final[Mapping[str, str]] = {
-    Loss.SOFTMAX: "SOFTMAX_CROSS_ENTROPY",
-    Loss.SIGMOID: "CLASSIFICATION",
-    Loss.L2: "L2_LOSS",
-}
 _WRITTEN: Final = {
     "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
     "batch_size", "epochs", "learning_rate", "embedding_optimiser", "embedding_learning_rate", "weight_decay", "gradient_clip",
@@ -252,7 +237,7 @@ def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any
                 "ignore_in_batch_neg_sam": not model.in_batch,
                 "l2_regularization": 0.0,
             },
-            "loss_type": Word(_LOSS_TYPES.get(model.loss, "SOFTMAX_CROSS_ENTROPY")),
+            "loss_type": Word(next((name for name, loss in LOSSES.items() if loss == model.loss), "SOFTMAX_CROSS_ENTROPY")),
             "loss_weight_strategy": Word("Fixed"),
         },
     }
@@ -283,7 +268,7 @@ def _constant(rate: float) -> dict[str, Any]:
 def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
     """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
     model = source.model
-    name = _SAMPLER_FIELDS.get(model.sampler, "negative_sampler")  # of a plug-in
+    name = next((name for name, sampler in SAMPLERS.items() if sampler == model.sampler), "negative_sampler")
     if model.sampler is Sampler.ALL or not model.num_sample:
         return {}
     is_plain, is_hard = name == "negative_sampler", name.startswith("hard")
@@ -319,8 +304,9 @@ def _sequences(features: Iterable[Feature]) -> dict[str, list[Feature]]:
 
 
 def _feature_notes(source: ExportSource, system: str) -> list[str]:
+    infos, hashes = source.infos, source.hash_function
     notes = [f"feature {name} is left out: {text}" for name, text in source.dropped.items()]
-    counted = {info.embedding_name: info.vocab_size for info in source.infos.values() if info.vocab_size is not None}
+    counted = {info.embedding_name: info.vocab_size for info in infos.values() if info.vocab_size is not None}
     if counted:
         sizes = ", ".join(f"{name} {size:,}" for name, size in counted.items())
         notes.append(
@@ -328,24 +314,19 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
             f"(statistics.hash_ratio): {sizes}"
         )
     if system == EASYREC:
-        notes += [
-            f"feature {name}: the buckets of its vocab_dict, so it has hash buckets"
-            for name, info in source.infos.items()
-            if info.vocab_dict is not None
-        ]
-        if source.hash_function is HashFunction.MURMUR:
-            notes.append("EasyRec hashes by FarmHash, features.hash_function is murmur_hash64a: buckets differ")
+        hashed = [name for name, info in infos.items() if info.vocab_dict is not None]
+        notes += [f"feature {name}: the buckets of its vocab_dict, so it has hash buckets" for name in hashed]
     else:
-        for feature in map(source.spec.feature, source.infos):
+        for feature in map(source.spec.feature, infos):
             lacked = _LACKED.get(feature.operator.feature_type, set()) & feature.operator.model_fields_set
             notes += [f"feature {feature.name}: TorchEasyRec has no {key}" for key in sorted(lacked)]
-        if source.hash_function is HashFunction.FARM:
-            notes.append("TorchEasyRec hashes by MurmurHash64A, features.hash_function is farm_fingerprint64: buckets differ")
-    numbers = [name for name, info in source.infos.items() if info.boundary is not None]
-    notes += (
-        [f"numbers that are missing share no bin here, and have default_value there: {', '.join(numbers)}"] if numbers else []
-    )
-    if any(info.sequence_name for info in source.infos.values()):
+    theirs, ours = ("FarmHash", HashFunction.FARM) if system == EASYREC else ("MurmurHash64A", HashFunction.MURMUR)
+    if hashes is not ours:
+        notes.append(f"{system} hashes by {theirs}, features.hash_function is {hashes}: buckets differ")
+    numbers = [name for name, info in infos.items() if info.boundary is not None]
+    if numbers:
+        notes.append(f"numbers that are missing share no bin here, and have default_value there: {', '.join(numbers)}")
+    if any(info.sequence_name for info in infos.values()):
         notes.append("the history is computed from the log here; there it is a column of the samples, newest event first")
     return notes
 
@@ -353,36 +334,49 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
 def _setting_notes(source: ExportSource, system: str) -> list[str]:
     """Returns a sentence for every key of the sections model and training that is set and is not in the text."""
     model, training = source.model, source.training
-    written = _WRITTEN | _ALSO_WRITTEN[system]
-    notes = []
+    is_torch, written, notes = system == TORCH, _WRITTEN | _ALSO_WRITTEN[system], []
     for section, values in (("model", model), ("training", training)):
-        for key in type(values).model_fields:
-            if key not in written and (key in _ALWAYS_NAMED or getattr(values, key) != _default(values, key)):
+        for key, field in type(values).model_fields.items():
+            is_set = getattr(values, key) != field.get_default(call_default_factory=True)
+            if key not in written and (key in _ALWAYS_NAMED or is_set):
                 notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
-    if system == TORCH and model.in_batch and model.num_sample:
-        notes.append("model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones")
-    if system == TORCH and training.precision is Precision.AUTO:
-        notes.append("training.precision = auto: float32 there; BF16 if you set mixed_precision")
-    if system == TORCH and model.loss != Loss.SOFTMAX:
-        notes.append(f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone")
-    if system == EASYREC and not isinstance(model.loss, Loss):
-        notes.append(f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place")
-    if system == EASYREC and model.norm is Norm.LAYER:
-        notes.append("model.norm = layer: EasyRec has batch normalisation or none, here none")
-    if system == EASYREC and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1:
-        notes.append(f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone")
-    by_weight = (Sampler.WEIGHTED, Sampler.V2, Sampler.HARD, Sampler.HARD_V2)
-    if model.sampler not in by_weight and (model.num_sample or model.sampler is Sampler.ALL):
-        notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
-    if training.warmup_frac or training.final_learning_rate_frac != 1:
-        ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
-        notes.append(f"{ends}: the learning rate is constant there")
-    plain = Pooling()
-    if any(p.model_copy(update={"length": plain.length}) != plain for p in model.poolings):
-        kinds = ", ".join(f"{pooling.kind} of {pooling.length}" for pooling in model.poolings)
-        notes.append(f"model.poolings = {kinds}: the history is pooled by its mean there")
-    return notes
-
-
-def _default(values: BaseModel, key: str) -> Any:
-    return type(values).model_fields[key].get_default(call_default_factory=True)
+    has_sampler = bool(model.num_sample) or model.sampler is Sampler.ALL
+    ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
+    lengths = [pooling.model_copy(update={"length": Pooling().length}) for pooling in model.poolings]
+    kinds = ", ".join(f"{pooling.kind} of {pooling.length}" for pooling in model.poolings)
+    sentences = (
+        (
+            is_torch and model.in_batch and model.num_sample,
+            "model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones",
+        ),
+        (
+            is_torch and training.precision is Precision.AUTO,
+            "training.precision = auto: float32 there; BF16 if you set mixed_precision",
+        ),
+        (is_torch and model.loss != Loss.SOFTMAX, f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone"),
+        (
+            not is_torch and not isinstance(model.loss, Loss),
+            f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place",
+        ),
+        (
+            not is_torch and model.norm is Norm.LAYER,
+            "model.norm = layer: EasyRec has batch normalisation or none, here none",
+        ),
+        (
+            not is_torch and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1,
+            f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone",
+        ),
+        (
+            has_sampler and model.sampler not in SAMPLERS.values(),
+            f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt",
+        ),
+        (
+            training.warmup_frac or training.final_learning_rate_frac != 1,
+            f"{ends}: the learning rate is constant there",
+        ),
+        (
+            any(pooling != Pooling() for pooling in lengths),
+            f"model.poolings = {kinds}: the history is pooled by its mean there",
+        ),
+    )
+    return [*notes, *(sentence for is_told, sentence in sentences if is_told)]

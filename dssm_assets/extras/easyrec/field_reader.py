@@ -1,20 +1,29 @@
-"""Fields of a message read by name, and the record of the import: whatever is not read is reported as having no counterpart."""
+"""Fields of a message read by name, and the record of the import: a field that nothing reads is reported as having no counterpart."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from dssm_assets.core.errors import Fault
 from dssm_assets.extras.easyrec.text_format import Entry, Message, Value, Word
 
-_BOOLEANS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
+_BOOLEANS: Final = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
+_KINDS: Final[Mapping[type, tuple[tuple[type, ...], str]]] = {
+    str: ((str,), "a text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((Word, int), "true or false"),
+    Message: ((Message,), "a message"),
+}
+"""Kind that is asked for -> the types of values that fit, and their name."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of config.yaml, its value, and where it comes from."""
+    """A value of a key of config.yaml, and where it comes from."""
 
     value: Any
     origin: str
@@ -22,16 +31,16 @@ class Setting:
 
 @dataclass
 class ImportRecord:
-    """What an import found.
+    """The result of an import so far.
 
     Attributes:
         where: name of the imported file in errors.
         settings: key of config.yaml -> setting.
         features: feature -> where it comes from.
         ids: field that names a column of ids -> the column.
-        told: what behaves differently here -> the features that it is about, none if all of it.
+        told: sentence on different behaviour -> the features that it is about, without features if it is about all.
         without_counterpart: field, its line and value -> reason.
-        faults: what makes the import impossible.
+        faults: these make the import impossible.
     """
 
     where: str
@@ -52,7 +61,6 @@ class ImportRecord:
 
     @property
     def differences(self) -> list[str]:
-        """What behaves differently here, each sentence once, with its features."""
         return [f"{sentence}: {', '.join(features)}." if features else sentence for sentence, features in self.told.items()]
 
 
@@ -79,47 +87,42 @@ class FieldReader:
         """The names of the given fields, each once, in their order."""
         return tuple(dict.fromkeys(entry.name for entry in self._entries))
 
-    def only_message(self, ending: str = "") -> str:
-        """Returns the name of the first field that is a message and whose name ends so; "" if there is none. Marks nothing."""
-        messages = (entry.name for entry in self._entries if isinstance(entry.value, Message))
-        return next((name for name in messages if name.endswith(ending)), "")
-
     def has(self, *names: str) -> bool:
         """Returns whether one of the fields is given; marks nothing."""
         return any(entry.name in names for entry in self._entries)
 
+    def choice(self, names: Collection[str]) -> str | None:
+        """Returns which of several fields is given, the last if several are, None without any; marks nothing."""
+        return next((entry.name for entry in reversed(self._entries) if entry.name in names), None)
+
     def value(self, name: str) -> Value | None:
         """Returns the last value of a field as it was written, None if it is not given."""
-        found = [self._mark(entry) for entry in self._entries if entry.name == name]
-        return found[-1].value if found else None
+        entries = [entry for entry in self._entries if entry.name == name]
+        self._seen |= set(map(id, entries))
+        return entries[-1].value if entries else None
 
-    def text(self, name: str, default: str = "") -> str:
-        return next(reversed(self.texts(name)), default)
+    def get(self, name: str, default: _T) -> _T:
+        """Returns the value of a field, of the type of the default, which is the value if it is not given; a float may be whole."""
+        return next(reversed(self.all(name, type(default))), default)
 
-    def texts(self, name: str) -> list[str]:
-        """Returns the values of a repeated text."""
-        return [str(value) for value in self._values(name, str, "a text")]
+    def all(self, name: str, kind: type[_T]) -> list[_T]:
+        """Returns the values of a repeated field; whole numbers are integers even where numbers are asked for."""
+        types, expected = _KINDS[kind]
+        values: list[Any] = []
+        for entry in self._entries:
+            if entry.name == name:
+                self._seen.add(id(entry))
+                if not isinstance(entry.value, types) or (kind is bool and str(entry.value) not in _BOOLEANS):
+                    got = "a message" if isinstance(entry.value, Message) else str(entry.value)
+                    where = f"{self.record.where}, line {entry.line}, column {entry.column}, {self._below(name)}"
+                    self.record.faults.append(Fault(where, expected, got[:80], "correct the value"))
+                else:
+                    values.append(_BOOLEANS[str(entry.value)] if kind is bool else entry.value)
+        return [str(value) for value in values] if kind is str else values  # type: ignore[misc]
 
-    def number(self, name: str, default: float) -> float:
-        return next(reversed(self.numbers(name)), default)
-
-    def numbers(self, name: str) -> list[float]:
-        """Returns the values of a repeated number; whole numbers are integers."""
-        return list(self._values(name, (int, float), "a number"))
-
-    def integer(self, name: str, default: int) -> int:
-        return next(reversed(self.integers(name)), default)
-
-    def integers(self, name: str) -> list[int]:
-        """Returns the values of a repeated whole number."""
-        return list(self._values(name, int, "a whole number"))
-
-    def flag(self, name: str, default: bool) -> bool:
-        found = list(self._values(name, (Word, int), "true or false"))
-        if found and str(found[-1]) not in _BOOLEANS:
-            self._add_fault(name, "true or false", str(found[-1]))
-            return default
-        return _BOOLEANS[str(found[-1])] if found else default
+    def put(self, key: str, name: str, default: Any) -> None:
+        """Records the value of a field as a key of config.yaml."""
+        self.record.put(key, self.get(name, default), self.origin(name))
 
     def message(self, name: str) -> FieldReader:
         """Returns the reader of a message; one without fields if it is not given."""
@@ -127,19 +130,17 @@ class FieldReader:
 
     def messages(self, name: str) -> list[FieldReader]:
         """Returns the readers of a repeated message."""
-        found = []
-        for number, entry in enumerate(self._entries):
-            if entry.name == name and isinstance(entry.value, Message):
-                self._mark(entry)
-                child = self._children.setdefault(number, FieldReader(entry.value, self._below(name), self.record))
-                found.append(child)
-            elif entry.name == name:
-                self._add_fault(name, "a message", str(entry.value))
-        return found
+        given = {id(value) for value in self.all(name, Message)}
+        numbers = [number for number, entry in enumerate(self._entries) if entry.name == name and id(entry.value) in given]
+        for number in numbers:
+            if number not in self._children:
+                self._children[number] = FieldReader(self._entries[number].value, self._below(name), self.record)  # type: ignore[arg-type]
+        return [self._children[number] for number in numbers]
 
-    def choice(self, names: Collection[str]) -> str | None:
-        """Returns which one of several fields is given, None if none is; marks nothing. If several are, the last one."""
-        return next((entry.name for entry in reversed(self._entries) if entry.name in names), None)
+    def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
+        """Returns the first field that is a message and has a name that ends so; "" and this reader if there is none."""
+        names = [entry.name for entry in self._entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
+        return (names[0], self.message(names[0])) if names else ("", self)
 
     def origin(self, name: str) -> str:
         """Returns where the value of a field comes from: its path and line, or that it is a default."""
@@ -151,13 +152,14 @@ class FieldReader:
         for number, entry in enumerate(self._entries):
             if entry.name == name:
                 self._children.pop(number, None)
-                self.record.without_counterpart |= _leaves(self._mark(entry), self._below(name), {}, reason)
+                self._seen.add(id(entry))
+                self.record.without_counterpart |= _leaves(entry, self._below(name), {}, reason)
 
     def tell_rest(self, reasons: Mapping[str, str], otherwise: str) -> None:
         """Records every field that nothing read, here and in the messages that were read.
 
         Args:
-            reasons: field name -> why it has no counterpart; of nested fields the innermost one with a reason counts.
+            reasons: field name -> why it has no counterpart; of nested fields the innermost with a reason counts.
         """
         for number, entry in enumerate(self._entries):
             if number in self._children:
@@ -165,39 +167,17 @@ class FieldReader:
             elif id(entry) not in self._seen:
                 self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reasons, otherwise)
 
-    def _values(self, name: str, kinds: type | tuple[type, ...], expected: str) -> Iterator[Any]:
-        for entry in self._entries:
-            if entry.name == name:
-                self._mark(entry)
-                if isinstance(entry.value, kinds) and not isinstance(entry.value, Message):
-                    yield entry.value
-                else:
-                    got = "a message" if isinstance(entry.value, Message) else str(entry.value)
-                    self.record.faults.append(self._fault(entry, expected, got))
-
-    def _mark(self, entry: Entry) -> Entry:
-        self._seen.add(id(entry))
-        return entry
-
     def _below(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
-
-    def _add_fault(self, name: str, expected: str, got: str) -> None:
-        entry = next(entry for entry in reversed(self._entries) if entry.name == name)
-        self.record.faults.append(self._fault(entry, expected, got))
-
-    def _fault(self, entry: Entry, expected: str, got: str) -> Fault:
-        place = f"{self.record.where}, line {entry.line}, column {entry.column}, {self._below(entry.name)}"
-        return Fault(place, expected, got[:80], "correct the value")
 
 
 def _leaves(entry: Entry, path: str, reasons: Mapping[str, str], otherwise: str) -> dict[str, str]:
     """Returns `path (line n): value` -> reason of an entry, or of every entry within it."""
     reason = reasons.get(entry.name, otherwise)
     if isinstance(entry.value, Message) and entry.value.entries:
-        found: dict[str, str] = {}
+        leaves: dict[str, str] = {}
         for inner in entry.value.entries:
-            found |= _leaves(inner, f"{path}.{inner.name}", reasons, reason)
-        return found
+            leaves |= _leaves(inner, f"{path}.{inner.name}", reasons, reason)
+        return leaves
     value = "{}" if isinstance(entry.value, Message) else entry.value if isinstance(entry.value, Word) else repr(entry.value)
     return {f"{path} (line {entry.line}): {value}": reason}

@@ -10,19 +10,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.features.expressions import Side
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 from dssm_assets.extras.easyrec.feature_groups import (
-    FIELD_REASONS,
     SEQUENCE_KINDS,
     FeatureGroups,
     IdFields,
     entry_column,
     entry_name,
-    is_read,
-    sub_names,
+    is_of_item,
+    named_features,
 )
 from dssm_assets.extras.easyrec.field_reader import ImportRecord
+from dssm_assets.extras.easyrec.reasons import REASONS
 
 HISTORY: Final = "history"
 """Name of the sequence that EasyRec's sequence features become."""
@@ -54,44 +53,54 @@ def find_columns(
     by_table = {
         entry.get("embedding_name"): entry for entry in rows if entry_name(entry) in groups.item and "embedding_name" in entry
     }
-    found: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}
     for entry in sequences:
         grouped = "features" in entry
-        for own, sub in zip(sub_names(entry), entry["features"] if grouped else [entry], strict=True):
-            if own not in groups.names:
+        for name, sub in named_features(entry).items():
+            if name not in groups.names:
                 continue
-            shown = by_name.get(groups.keys.get(own, "")) or by_table.get(sub.get("embedding_name"))
-            found[own] = ids.of_sequences.get(own) or _item_column(sub, shown, entry_name(entry), is_grouped=grouped)
-            if found[own] is None and shown is None and not grouped:
-                found[own] = named = _column_in_names(f"{own}_{entry_column(sub)}", rows, groups, ids)
+            shown = by_name.get(groups.keys.get(name, "")) or by_table.get(sub.get("embedding_name"))
+            columns[name] = ids.of_sequences.get(name) or _item_column(sub, shown, entry_name(entry) if grouped else None)
+            if columns[name] is None and shown is None and not grouped:
+                columns[name] = named = _column_in_names(f"{name}_{entry_column(sub)}", rows, groups, ids)
                 if named is not None:
                     record.tell(
                         "Only names tell which column of an item a sequence has; --sequence-column FEATURE=COLUMN names another",
-                        f"{own} is {named}",
+                        f"{name} is {named}",
                     )
-    if needs_history and list(found.values()) == [None]:
-        found = dict.fromkeys(found, col.ITEM_ID)
+    if needs_history and list(columns.values()) == [None]:
+        columns = dict.fromkeys(columns, col.ITEM_ID)
         record.tell(
             "The only sequence is taken as the ids of the user's items; --sequence-column FEATURE=COLUMN names another column",
-            *found,
+            *columns,
         )
-    known = {own: col.ITEM_ID if column == ids.item else column for own, column in found.items() if column is not None}
-    return known, [own for own in found if own not in known]
+    known = {name: col.ITEM_ID if column == ids.item else column for name, column in columns.items() if column is not None}
+    return known, [name for name in columns if name not in known]
+
+
+def _item_column(sub: Mapping[str, Any], shown: Mapping[str, Any] | None, group: str | None) -> str | None:
+    """Returns the item's column that the values of a feature come from: the one of the item's feature `shown`, else by its own name
+    in a group; None if nothing tells."""
+    if shown is not None:
+        return entry_column(shown) if is_of_item(shown) else None
+    if group is None or sub["feature_type"] not in SEQUENCE_KINDS.values():
+        return None
+    return entry_column(sub).removeprefix(f"{group}__")
 
 
 def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
-    """Returns the item's column that names of a sequence have in them, whole or without `_id`: `brand` for `liked_brand_list`.
+    """Returns the item's column that names of a sequence contain, whole or without `_id`: `brand` for `liked_brand_list`.
 
-    The longest one counts. None if there is none, or two of one length.
+    The longest counts. None if there is none, or two of one length.
     """
-    found: dict[int, set[str]] = {}
+    by_length: dict[int, set[str]] = {}
     for entry in rows:
-        if str(entry.get("expression")).startswith(f"{Side.ITEM}:") and entry_name(entry) in groups.item:
+        if is_of_item(entry) and entry_name(entry) in groups.item:
             column = ids.item if entry_column(entry) == col.ITEM_ID else entry_column(entry)
             for text in (column, column.removesuffix("_id")):
                 if f"_{text}" in f"_{names}":
-                    found.setdefault(len(text), set()).add(column)
-    longest = found[max(found)] if found else set()
+                    by_length.setdefault(len(text), set()).add(column)
+    longest = by_length[max(by_length)] if by_length else set()
     return min(longest) if len(longest) == 1 else None
 
 
@@ -99,62 +108,48 @@ def make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
     """Returns the one sequence that the towers can read, the user's positive events, of those whose item columns are known."""
-    found: dict[str, Any] | None = None
+    read = [entry for entry in sequences if named_features(entry).keys() & groups.names]
+    history = next((entry["sequence_name"] for entry in read if "features" in entry), HISTORY)
+    lost = record.without_counterpart
+    features: list[dict[str, Any]] = []
     lengths: dict[str, int] = {}
-    group_name = next(
-        (entry["sequence_name"] for entry in sequences if "features" in entry and is_read(entry, groups)), HISTORY
-    )
     for entry in sequences:
-        name = entry_name(entry)
-        if not is_read(entry, groups):
-            record.without_counterpart[name] = "a sequence that no tower reads; it is left out"
+        name, grouped = entry_name(entry), "features" in entry
+        if entry not in read:
+            lost[name] = "no tower reads it; it is left out"
             continue
-        if "features" in entry and entry["sequence_name"] != group_name:
-            reason = f"towers read one history, the user's positive events, and {group_name} is it; this sequence is left out"
-            record.without_counterpart[name] = reason
+        if grouped and name != history:
+            lost[name] = f"towers read one history, the user's positive events, and {history} is it; this sequence is left out"
             continue
-        grouped = "features" in entry
         for key in sorted(entry.keys() & {"sequence_delim", "sequence_pk"}) if grouped else ():
-            record.without_counterpart[f"sequence {name}, {key}: {entry[key]!r}"] = FIELD_REASONS[key]
-        for own, sub in zip(sub_names(entry), entry["features"] if grouped else [entry], strict=True):
+            lost[f"sequence {name}, {key}: {entry[key]!r}"] = REASONS[key]
+        for own, sub in named_features(entry).items():
             if own not in groups.names:
-                record.without_counterpart[own] = "no tower reads it; it is left out"
-                continue
-            if own not in columns:
-                record.without_counterpart[own] = (
+                lost[own] = "no tower reads it; it is left out"
+            elif own not in columns:
+                lost[own] = (
                     "nothing tells which column of an item a sequence has (no embedding_name, seq_att_map or name joins it to a feature "
                     "of the item), so it is left out; --sequence-column FEATURE=COLUMN names one"
                 )
-                continue
-            column = columns[own]
-            inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
-            for key in sorted(sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}):
-                record.without_counterpart[f"feature {own}, {key}: {sub[key]!r}"] = (
-                    "an element of the history is one value of a list"
-                )
-            inner["feature_type"] = SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
-            inner["expression"] = f"user:{col.ITEM_IDS if column == col.ITEM_ID else column}"
-            if found is None:
-                found = {"feature_type": SEQUENCE_FEATURE, "sequence_name": group_name, "oldest_first": True, "features": []}
-            found["features"].append(inner)
-            lengths[own] = entry.get("sequence_length") or 0
-    if found is not None:
-        found["sequence_length"] = max(lengths.values()) or _DEFAULT_LENGTH
-        for own, length in lengths.items():
-            if 0 < length < found["sequence_length"]:
-                reason = "the parts of the history have one length, the longest"
-                record.without_counterpart[f"feature {own}, sequence_length: {length}"] = reason
-        record.tell(
-            f"The sequence {group_name} is not read from a column of the samples: it is computed from the log, the user's positive "
-            "events before the sample (model.history), so that it never holds the target."
-        )
-    return found
-
-
-def _item_column(sub: Mapping[str, Any], shown: Mapping[str, Any] | None, sequence: str, *, is_grouped: bool) -> str | None:
-    """Returns the item's column whose values a sub-feature has, those of an item's feature if one is known; None if nothing tells."""
-    if shown is not None:
-        return entry_column(shown) if str(shown.get("expression")).startswith(f"{Side.ITEM}:") else None
-    if not is_grouped or sub["feature_type"] not in ("id_feature", "raw_feature"):
+            else:
+                for key in sorted(sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}):
+                    lost[f"feature {own}, {key}: {sub[key]!r}"] = "an element of the history is one value of a list"
+                inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
+                inner["feature_type"] = SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
+                inner["expression"] = f"user:{col.ITEM_IDS if columns[own] == col.ITEM_ID else columns[own]}"
+                features.append(inner)
+                lengths[own] = entry.get("sequence_length") or 0
+    if not features:
         return None
-    return entry_column(sub).removeprefix(f"{sequence}__")
+    length = max(lengths.values()) or _DEFAULT_LENGTH
+    for own, shorter in lengths.items():
+        if 0 < shorter < length:
+            lost[f"feature {own}, sequence_length: {shorter}"] = "all features of the history have one length, the longest"
+    record.tell(
+        f"The sequence {history} is not read from a column of the samples: it is computed from the log, the user's positive "
+        "events before the sample (model.history), so that it never holds the target."
+    )
+    return {
+        "feature_type": SEQUENCE_FEATURE, "sequence_name": history, "oldest_first": True, "features": features,
+        "sequence_length": length,
+    }  # fmt: skip

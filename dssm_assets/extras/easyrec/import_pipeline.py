@@ -7,7 +7,6 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import starmap
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
@@ -16,12 +15,11 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.fg_files import ReadFile
 from dssm_assets.core.features.spec import FgSpec, parse_fg
-from dssm_assets.extras.easyrec.feature_groups import FIELD_REASONS, FeatureGroups, IdFields, read_groups
+from dssm_assets.extras.easyrec.feature_groups import FeatureGroups, IdFields, read_groups
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.import_features import ImportedFeatures, import_features
 from dssm_assets.extras.easyrec.import_settings import (
     EASYREC,
-    SETTING_REASONS,
     TORCH,
     read_dssm,
     read_history,
@@ -29,6 +27,7 @@ from dssm_assets.extras.easyrec.import_settings import (
     read_sampler,
     read_training,
 )
+from dssm_assets.extras.easyrec.reasons import REASONS
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.extras.starter.starter_features import FG_FILE, fg_json
 
@@ -86,16 +85,10 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
     model, data, train = (reader.message(name) for name in ("model_config", "data_config", "train_config"))
     kind = model.choice(_MODELS)
     if kind is None:
-        given = model.text("model_class") or ", ".join(name for name in model.names if name != "feature_groups") or "no model"
-        raise ConfigError(
-            Fault(
-                f"{source.where}, model_config",
-                f"one of {', '.join(_MODELS)}",
-                given[:80],
-                "import a configuration of DSSM or MIND",
-            )
-        )
-    name = model.text("model_class", kind)
+        given = model.get("model_class", "") or ", ".join(model.names) or "no model"
+        where, remedy = f"{source.where}, model_config", "import a configuration of DSSM or MIND"
+        raise ConfigError(Fault(where, f"one of {', '.join(_MODELS)}", given[:80], remedy))
+    name = model.get("model_class", kind)
     inner = model.message(kind)
     events = dict((source.base or {}).get("events") or {})
     sampler = read_sampler(data, record, has_exposure=source.base is None or bool(events.get("exposure")))
@@ -109,9 +102,9 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
     if is_mind and not features.history_length:
         record.faults.append(_history_fault(source, features, ids))
     read_training(train, data, record)
-    reader.tell_rest(FIELD_REASONS | SETTING_REASONS, "no key here does this")
+    reader.tell_rest(REASONS, "no key here does this")
     ConfigError.raise_if(record.faults)
-    sections = _sections(source, record, features, ids, next(iter(data.texts("label_fields")), "click"))
+    sections = _sections(source, record, features, ids, next(iter(data.all("label_fields", str)), "click"))
     config = parse_config(sections, f"what {source.where} becomes")
     spec = parse_fg(features.fg, read_file=source.read_file)
     _tell_values(spec, record)
@@ -151,7 +144,7 @@ def _read_ids(
     found: dict[str, list[str]] = {}
     for side, own in (("user", ()), ("item", ((model, "item_id"),))):
         fields = ((sampler, f"{side}_id_field"), *own, (model.message(f"{side}_tower"), "id"))
-        given = {reader.origin(name): text for reader, name in fields if (text := reader.text(name))}
+        given = {reader.origin(name): text for reader, name in fields if (text := reader.get(name, ""))}
         if not given and side == "item" and record.system == EASYREC and len(groups.item) == 1:
             given = {"the only feature of the item tower": groups.item[0]}
         record.ids |= given
@@ -167,7 +160,7 @@ def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
     if system == EASYREC:
         return {Side.USER: ["user", "hist"], Side.ITEM: ["item"]}
     user, item = model.message("user_tower"), model.message("item_tower")
-    return {Side.USER: [user.text("input", "user"), user.text("history_input", "")], Side.ITEM: [item.text("input", "item")]}
+    return {Side.USER: [user.get("input", "user"), user.get("history_input", "")], Side.ITEM: [item.get("input", "item")]}
 
 
 def _sections(
@@ -223,35 +216,26 @@ def _example(ids: IdFields, label: str) -> dict[str, Any]:
 
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
     """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
-    features = [*spec.features, *spec.sequence_features]
-    several = [feature.name for feature in spec.features if feature.is_multi and feature.kind is Kind.CATEGORICAL]
-    numbers = [f for f in features if f.kind is Kind.NUMERIC]
-    unbinned = [f for f in numbers if not getattr(f.operator, "boundaries", None)]
-    for names, sentence in (
-        (
-            several,
-            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is its "
-            "own mean; `value_dim: 1` then makes the feature faster)",
-        ),
-        (
-            [f.name for f in unbinned if f.sequence is None],
-            "Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in place "
-            "of being read as they are",
-        ),
-        (
-            [f.name for f in unbinned if f.sequence is not None],
-            "Numbers of the history need boundaries; without, feature_config leaves the feature out",
-        ),
-        (
-            [f.name for f in numbers if f.is_multi],
-            "Vectors are not read as they are: the embeddings of their numbers' bins are averaged",
-        ),
-    ):
-        if names:
-            record.tell(sentence, *names)
-    lists = [f.name for f in features if getattr(f.operator, "vocab_list", None)]
-    if lists and record.system == EASYREC:
-        record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it", *lists)
+    for feature in (*spec.features, *spec.sequence_features):
+        name, is_unbinned = feature.name, not getattr(feature.operator, "boundaries", None)
+        if feature.kind is Kind.CATEGORICAL and feature.is_multi and feature.sequence is None:
+            record.tell(
+                "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is "
+                "its own mean; `value_dim: 1` then makes the feature faster)",
+                name,
+            )
+        if feature.kind is Kind.NUMERIC and is_unbinned and feature.sequence is None:
+            record.tell(
+                "Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in "
+                "place of being read as they are",
+                name,
+            )
+        if feature.kind is Kind.NUMERIC and is_unbinned and feature.sequence is not None:
+            record.tell("Numbers of the history need boundaries; without, feature_config leaves the feature out", name)
+        if feature.kind is Kind.NUMERIC and feature.is_multi:
+            record.tell("Vectors are not read as they are: the embeddings of their numbers' bins are averaged", name)
+        if record.system == EASYREC and getattr(feature.operator, "vocab_list", None):
+            record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it", name)
 
 
 def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
@@ -284,11 +268,7 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
             "",
         ]
     lines += ["## What behaves differently", "", *(f"- {sentence}" for sentence in record.differences), ""]
-    lines += [
-        "## What has no counterpart",
-        "",
-        *(_without_counterpart(record.without_counterpart) or ["Nothing."]),
-    ]
+    lines += ["## What has no counterpart", "", *(_without_counterpart(record.without_counterpart) or ["Nothing."])]
     lines += ["", "## Settings", "", "| key | value | from |", "|---|---|---|"]
     lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
     lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
@@ -302,18 +282,20 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
     return "\n".join(lines) + "\n"
 
 
-def _without_counterpart(found: Mapping[str, str]) -> list[str]:
+def _without_counterpart(lost: Mapping[str, str]) -> list[str]:
     """Returns a line per reason with its fields, each with its values and the lines that have them."""
     reasons: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for place, reason in found.items():
+    for place, reason in lost.items():
         path, _, rest = place.partition(" (line ")
         line, _, value = rest.partition("): ")
         values = reasons.setdefault(reason, {}).setdefault(path, {})
         if rest:
             values.setdefault(value, []).append(line)
-    return [f"- {reason}: {'; '.join(starmap(_field, fields.items()))}" for reason, fields in reasons.items()]
-
-
-def _field(path: str, values: Mapping[str, list[str]]) -> str:
-    shown = ", ".join(f"`{value}` (line {', '.join(lines)})" for value, lines in values.items())
-    return f"`{path}` {shown}".rstrip()
+    lines = []
+    for reason, fields in reasons.items():
+        shown = []
+        for path, values in fields.items():
+            given = ", ".join(f"`{value}` (line {', '.join(numbers)})" for value, numbers in values.items())
+            shown.append(f"`{path}` {given}".rstrip())
+        lines.append(f"- {reason}: {'; '.join(shown)}")
+    return lines

@@ -46,15 +46,11 @@ def message(fields: Mapping[str, Any]) -> Message:
     entries = []
     for name, given in fields.items():
         for value in given if isinstance(given, list | tuple) else [given]:
-            if value is not None:
-                entries.append(Entry(name, _to_value(value)))
+            if isinstance(value, Mapping):
+                entries.append(Entry(name, message(value)))
+            elif value is not None:
+                entries.append(Entry(name, Word(str(value).lower()) if isinstance(value, bool) else value))
     return Message(tuple(entries))
-
-
-def _to_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return message(value)
-    return Word(str(value).lower()) if isinstance(value, bool) else value
 
 
 class _Token(NamedTuple):
@@ -78,13 +74,7 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:([abfnrtv\\'\"?])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))"
 )
 _PLAIN: Final = dict(zip(b"abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
-
-
-class _NotExpectedError(Exception):
-    """A token that the grammar does not allow where it is; parsing goes on at the next line or closing sign."""
-
-    def __init__(self, token: _Token, expected: str) -> None:
-        self.token, self.expected = token, expected
+_SPELLED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def parse_text_format(text: str, where: str) -> Message:
@@ -94,95 +84,79 @@ def parse_text_format(text: str, where: str) -> Message:
     adjacent ones are joined; `#` begins a comment; `,` and `;` may separate fields.
 
     Raises:
-        ConfigError: naming every fault with line and column. After a fault, parsing goes on at the next line or closing sign.
+        ConfigError: naming the first fault with line and column.
     """
-    parser = _Parser(text, where)
-    parsed = parser.parse_fields(None, 0)
-    ConfigError.raise_if(parser.faults)
-    return parsed
+    return _Parser(text, where).parse_fields(None, 0)
 
 
 class _Parser:
     def __init__(self, text: str, where: str) -> None:
-        self.faults: list[Fault] = []
         self._where, self._tokens, self._next = where, _tokenize(text), 0
+
+    @property
+    def _token(self) -> _Token:
+        return self._tokens[self._next]
 
     def parse_fields(self, opening: _Token | None, depth: int) -> Message:
         """Returns the fields up to the sign that closes the message, or up to the end of the text if nothing opened it."""
         entries: list[Entry] = []
-        while True:
-            token = self._tokens[self._next]
-            if token.kind == "end":
-                if opening is not None:
-                    self._add_fault(opening, f"a {_CLOSING[opening.text]!r} that closes it", "the end of the text")
-                return Message(tuple(entries))
-            if opening is not None and token.text == _CLOSING[opening.text] and token.kind == "sign":
-                self._next += 1
-                return Message(tuple(entries))
-            try:
-                entries += self._parse_field(depth)
-            except _NotExpectedError as error:
-                self._add_fault(error.token, error.expected, error.token.text or "the end of the text")
-                self._skip_rest(error.token)
-
-    def _parse_field(self, depth: int) -> list[Entry]:
-        name = self._take("a field name", "word")
-        has_colon = self._take_sign(":")
-        if self._take_sign("["):
+        while opening is None or not self._take_sign(_CLOSING[opening.text]):
+            if self._token.kind == "end":
+                if opening is None:
+                    break
+                raise self._error(opening, f"a {_CLOSING[opening.text]!r} that closes it", "the end of the text")
+            name = self._take("a field name", "word")
+            has_colon = self._take_sign(":")
             values = []
-            while not self._take_sign("]"):
+            if self._take_sign("["):
+                while not self._take_sign("]"):
+                    values.append(self._parse_value(depth))
+                    if not self._take_sign(",") and self._token.text != "]":
+                        raise self._error(self._token, "a ',' or a ']'")
+            elif has_colon or self._token.text in _CLOSING:
                 values.append(self._parse_value(depth))
-                if not self._take_sign(",") and self._tokens[self._next].text != "]":
-                    raise _NotExpectedError(self._tokens[self._next], "a ',' or a ']'")
-        else:
-            if not has_colon and self._tokens[self._next].text not in _CLOSING:
-                raise _NotExpectedError(self._tokens[self._next], f"a ':' or a '{{' after {name.text}")
-            values = [self._parse_value(depth)]
-        if not self._take_sign(","):
-            self._take_sign(";")
-        return [Entry(name.text, value, name.line, name.column) for value in values]
+            else:
+                raise self._error(self._token, f"a ':' or a '{{' after {name.text}")
+            if not self._take_sign(","):
+                self._take_sign(";")
+            entries += [Entry(name.text, value, name.line, name.column) for value in values]
+        return Message(tuple(entries))
 
     def _parse_value(self, depth: int) -> Value:
         token = self._take("a value", "string", "number", "word", "sign")
-        if token.kind == "sign":
-            if token.text not in _CLOSING:
-                raise _NotExpectedError(token, "a value")
-            if depth == MAX_DEPTH:
-                raise _NotExpectedError(token, f"at most {MAX_DEPTH} messages within one another")
-            return self.parse_fields(token, depth + 1)
-        if token.kind == "number":
-            return _number(token)
-        if token.kind == "word":
-            return Word(token.text)
-        parts = [token]
-        while self._tokens[self._next].kind == "string":
-            parts.append(self._tokens[self._next])
-            self._next += 1
         try:
-            return b"".join(_ESCAPE.sub(_unescape, part.text[1:-1].encode()) for part in parts).decode()
-        except ValueError as error:
-            raise _NotExpectedError(token, f"a text in UTF-8 with C's escapes ({error})") from error
+            if token.kind == "number":
+                return _number(token.text.lower())
+            if token.kind == "word":
+                return Word(token.text)
+            if token.kind == "string":
+                texts = [token.text]
+                while self._token.kind == "string":
+                    texts.append(self._take("a text", "string").text)
+                return b"".join(_ESCAPE.sub(_unescape, text[1:-1].encode()) for text in texts).decode()
+        except ValueError as error:  # 089, or more digits than Python reads; bytes that are no text
+            raise self._error(token, f"a {'number' if token.kind == 'number' else 'text in UTF-8'} ({error})") from error
+        if token.text not in _CLOSING:
+            raise self._error(token, "a value")
+        if depth == MAX_DEPTH:
+            raise self._error(token, f"at most {MAX_DEPTH} messages within one another")
+        return self.parse_fields(token, depth + 1)
 
     def _take(self, expected: str, *kinds: str) -> _Token:
-        token = self._tokens[self._next]
+        token = self._token
         if token.kind not in kinds:
-            raise _NotExpectedError(token, expected)
+            raise self._error(token, expected)
         self._next += 1
         return token
 
     def _take_sign(self, sign: str) -> bool:
-        is_next = self._tokens[self._next].kind == "sign" and self._tokens[self._next].text == sign
+        is_next = self._token.kind == "sign" and self._token.text == sign
         self._next += is_next
         return is_next
 
-    def _skip_rest(self, token: _Token) -> None:
-        self._next += self._tokens[self._next] is token and token.kind != "end"
-        while (found := self._tokens[self._next]).kind != "end" and found.line <= token.line and found.text not in ("}", ">"):
-            self._next += 1
-
-    def _add_fault(self, token: _Token, expected: str, got: str) -> None:
-        place = f"{self._where}, line {token.line}, column {token.column}"
-        self.faults.append(Fault(place, expected, got[:80], "correct the text"))
+    def _error(self, token: _Token, expected: str, got: str = "") -> ConfigError:
+        where = f"{self._where}, line {token.line}, column {token.column}"
+        return ConfigError(Fault(where, expected, got or token.text[:80] or "the end of the text", "correct the text"))
 
 
 def _tokenize(text: str) -> list[_Token]:
@@ -196,17 +170,13 @@ def _tokenize(text: str) -> list[_Token]:
     return [*tokens, _Token("end", "", line, len(text) - start + 1)]
 
 
-def _number(token: _Token) -> int | float:
-    text = token.text.lower()
+def _number(text: str) -> int | float:
     digits = text.removeprefix("-")
-    try:
-        if digits.startswith("0x"):
-            return int(text, 16)
-        if len(digits) > 1 and digits.isdecimal() and digits[0] == "0":
-            return int(text, 8)
-        return int(text) if digits.isdecimal() else float(text if digits.startswith("inf") else text.removesuffix("f"))
-    except ValueError as error:  # 089, or more digits than Python reads
-        raise _NotExpectedError(token, "a number") from error
+    if digits.startswith("0x"):
+        return int(text, 16)
+    if len(digits) > 1 and digits.isdecimal() and digits[0] == "0":
+        return int(text, 8)
+    return int(text) if digits.isdecimal() else float(text if digits.startswith("inf") else text.removesuffix("f"))
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
@@ -240,14 +210,7 @@ def write_text_format(written: Message, indent: str = "") -> str:
 
 
 def _as_text(value: Value) -> str:
-    if isinstance(value, Word):
-        return str(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, Word):
         escaped = "".join(_SPELLED.get(c, c if c.isprintable() else "".join(f"\\{b:03o}" for b in c.encode())) for c in value)
         return f'"{escaped}"'
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else str(value)
-    return str(value)
-
-
-_SPELLED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return repr(value) if isinstance(value, float) and math.isfinite(value) else str(value)

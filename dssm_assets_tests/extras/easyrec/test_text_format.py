@@ -41,21 +41,24 @@ def test_messages_lists_comments_and_places() -> None:
     assert [(entry.line, entry.column) for entry in parsed.entries] == [(2, 1), (3, 1), (4, 1), (4, 1)]
 
 
-def test_every_fault_is_told_with_line_and_column() -> None:
-    text = 'a 1\nb { c: @ }\nd: "open\ne: 089\n}\nf: [1 2]\ng: "\\q"\nh {\n  ok: 1\n'
+@pytest.mark.parametrize(
+    ("text", "line", "column", "got"),
+    [
+        ("a 1", 1, 3, "1"),
+        ("a: 1\nb { c: @ }", 2, 8, "@"),
+        ('d: "open\n', 1, 4, '"'),
+        ("e: 089", 1, 4, "089"),
+        ("a: 1\n}", 2, 1, "}"),
+        ("f: [1 2]", 1, 7, "2"),
+        ('g: "\\q"', 1, 4, '"\\q"'),
+        ("a: 1\nh {\n  ok: 1\n", 2, 3, "the end of the text"),
+    ],
+)
+def test_the_first_fault_is_told_with_line_and_column(text: str, line: int, column: int, got: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_text_format(text, "x.config")
-    reported = [(fault.where, fault.got) for fault in raised.value.faults]
-    assert reported == [
-        ("x.config, line 1, column 3", "1"),
-        ("x.config, line 2, column 8", "@"),
-        ("x.config, line 3, column 4", '"'),
-        ("x.config, line 4, column 4", "089"),
-        ("x.config, line 5, column 1", "}"),
-        ("x.config, line 6, column 7", "2"),
-        ("x.config, line 7, column 4", '"\\q"'),
-        ("x.config, line 8, column 3", "the end of the text"),
-    ]
+    (fault,) = raised.value.faults
+    assert (fault.where, fault.got) == (f"x.config, line {line}, column {column}", got)
 
 
 def test_depth_is_limited() -> None:
