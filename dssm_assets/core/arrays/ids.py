@@ -6,7 +6,6 @@ millions of a memory-mapped file, and searches where they lie: nothing is copied
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,10 +21,8 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray
 RowNumbers: TypeAlias = npt.NDArray[np.int32]
 
 _SHOWN_IDS = 5
-_TABLE_SLOTS_PER_ID, _SMALL_TABLE = 8, 1 << 16
-"""Integer ids get a table by id if it has at most this many slots per id, or at most this many slots in all."""
 _BLOCK_ROWS = 1 << 20
-"""RowNumbers whose order is checked at once."""
+"""Rows of which the order is checked at once."""
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
@@ -118,8 +115,7 @@ class IdIndex:
         """
         self._where = where
         self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
-        self._table = _RowTable.build(self._ids)
-        if has_repeated(self._ids) if self._table is None else self._table.count != len(self._ids):
+        if has_repeated(self._ids):
             raise _duplicate_ids(self._ids, where)
 
     def __len__(self) -> int:
@@ -139,67 +135,22 @@ class IdIndex:
         Raises:
             SchemaError: the ids are null, or text is looked up among integers or integers among text.
         """
-        if pa.types.is_dictionary(ids.type):
-            encoded = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids])
-            # The values of a dictionary may hold a null too, which null_count does not see.
-            if encoded.num_chunks and not encoded.null_count and not any(c.dictionary.null_count for c in encoded.chunks):
-                return self._lookup_encoded(encoded, where)
-        wanted = _comparable_to(self._ids.type, self._where, ids, where)
-        if self._table is not None:
-            return self._table.find(np.asarray(wanted.to_numpy(), np.int64))
-        if 0 < len(wanted) < len(self._ids):
-            return self._lookup_encoded(wanted.dictionary_encode(), where)
-        return np.asarray(find_positions(wanted, self._ids), np.int32)
-
-    def _lookup_encoded(self, encoded: pa.ChunkedArray, where: str) -> RowNumbers:
+        encoded = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids])
+        # The values of a dictionary may hold a null too, which null_count does not see.
+        has_values = pa.types.is_dictionary(ids.type) and not any(chunk.dictionary.null_count for chunk in encoded.chunks)
+        if not has_values or encoded.null_count:
+            encoded = _comparable_to(self._ids.type, self._where, ids, where).dictionary_encode()
+        if not encoded.num_chunks:
+            return np.zeros(0, np.int32)
         chunks = encoded.unify_dictionaries().chunks
         distinct = combine_chunks(_comparable_to(self._ids.type, self._where, chunks[0].dictionary, where))
-        if self._table is not None:
-            rows = self._table.find(distinct.to_numpy())
-        elif len(distinct) < len(self._ids):
-            rows = self._rows_of_few(distinct)
-        else:
-            rows = np.asarray(find_positions(distinct, self._ids), np.int32)
-        found: RowNumbers = np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
-        return found
-
-    def _rows_of_few(self, distinct: pa.Array) -> RowNumbers:
-        """Returns the row of each distinct id: the few are hashed and the index's many ids are looked up among them."""
-        place = pc.index_in(self._ids, value_set=distinct)
         rows = np.full(len(distinct), -1, np.int32)
-        rows[place.drop_null().to_numpy()] = np.flatnonzero(place.is_valid())
-        return rows
-
-
-@dataclass(frozen=True)
-class _RowTable:
-    """Row numbers of integer ids that lie close together, by id: a look-up reads one slot."""
-
-    first: int
-    rows: RowNumbers
-
-    @classmethod
-    def build(cls, ids: pa.Array) -> _RowTable | None:
-        """Returns the table, None for text and for ids so far apart that most slots would be empty."""
-        if not len(ids) or not pa.types.is_integer(ids.type):
-            return None
-        numbers = ids.to_numpy()
-        first, last = int(numbers.min()), int(numbers.max())
-        if last - first >= max(_TABLE_SLOTS_PER_ID * len(ids), _SMALL_TABLE):
-            return None
-        rows = np.full(last - first + 1, -1, np.int32)
-        rows[numbers - first] = np.arange(len(ids), dtype=np.int32)
-        return cls(first, rows)
-
-    @property
-    def count(self) -> int:
-        """Returns how many distinct ids there are."""
-        return int(np.count_nonzero(self.rows >= 0))
-
-    def find(self, ids: npt.NDArray[np.int64]) -> RowNumbers:
-        """Returns the row number of each id, -1 where there is none."""
-        is_inside = (ids >= self.first) & (ids <= self.first + len(self.rows) - 1)
-        return np.where(is_inside, self.rows[np.where(is_inside, ids - self.first, 0)], np.int32(-1))
+        if len(distinct) < len(self._ids):  # the few are hashed, and the many looked up among them
+            positions = pc.index_in(self._ids, value_set=distinct)
+            rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid())
+        else:
+            rows[:] = find_positions(distinct, self._ids)
+        return np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
 
 
 class SortedIds:

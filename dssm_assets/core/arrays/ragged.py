@@ -6,7 +6,7 @@ Letters: R rows, n values of all rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -90,22 +90,13 @@ def build_lists(values: pa.Array, offsets: Offsets, nulls: Mask | None = None) -
 
 def null_mask(array: pa.Array) -> Mask:
     """Returns a mask that is true where the value is null."""
-    kind, mask = array.type, np.zeros(len(array), bool)
-    if not (pat.is_primitive(kind) or pat.is_string(kind) or pat.is_list(kind)):
-        mask = array.is_null().to_numpy(zero_copy_only=False)
-    elif array.null_count:  # numpy unpacks bits in a tenth of Arrow's time
-        first, skipped = divmod(array.offset, 8)
-        bits = np.frombuffer(array.buffers()[0], np.uint8)[first:]
-        mask = np.unpackbits(bits, count=skipped + len(array), bitorder="little")[skipped:] == 0
+    mask: Mask = array.is_null().to_numpy(zero_copy_only=False)
     return mask
 
 
 def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
-    """Returns numbers as an array that is null where the mask is true, without a copy, in a tenth of the time of `pa.array`."""
-    if not nulls.any():
-        return pa.array(values)
-    buffers = [pa.py_buffer(np.packbits(~nulls, bitorder="little")), pa.py_buffer(np.ascontiguousarray(values))]
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), buffers)
+    """Returns numbers as an array that is null where the mask is true."""
+    return pa.array(values, mask=nulls if nulls.any() else None)
 
 
 def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
@@ -168,27 +159,9 @@ class Exclusions(NamedTuple):
         """
         width = int(max(items.max(initial=0), self.indices.max(initial=0))) + 1
         excluded, wanted = self.users * width + self.indices, users * width + items
-        found = np.zeros(wanted.shape, dtype=bool)
-        if not len(excluded):
-            return found
-        # Few pairs of a long list are excluded: a table of hash values finds nearly all that are not, without a binary search.
-        shift = np.uint64(64 - min((16 * len(excluded)).bit_length(), _MOST_HASH_BITS))
-        table = np.zeros(1 << (64 - int(shift)), dtype=bool)
-        table[_hash(excluded, shift)] = True
-        maybe = np.flatnonzero(np.take(table, _hash(wanted, shift)) & (items >= 0))
-        maybe = maybe[np.argsort(wanted.ravel()[maybe])]  # in order they are found several times faster
-        candidates, excluded = wanted.ravel()[maybe], np.sort(excluded)
-        found.ravel()[maybe] = np.take(excluded, np.searchsorted(excluded, candidates), mode="clip") == candidates
-        return found
-
-
-_MOST_HASH_BITS: Final = 22
-_HASH_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _hash(keys: IntArray, shift: np.uint64) -> IntArray:
-    """Returns the first bits of each key's product with a large odd number (Knuth, volume 3, section 6.4)."""
-    return (keys.astype(np.int64, copy=False).view(np.uint64) * _HASH_FACTOR >> shift).view(np.int64)
+        is_excluded = pc.is_in(pa.array(wanted.ravel()), value_set=pa.array(excluded)).to_numpy(zero_copy_only=False)
+        contained: Mask = is_excluded.reshape(wanted.shape) & (items >= 0)
+        return contained
 
 
 def no_exclusions(num_users: int) -> Exclusions:
@@ -202,29 +175,15 @@ def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> No
     Raises:
         InputError: listing each mismatch: number of users, offsets out of order, item indices outside the corpus.
     """
-    faults: list[Fault] = []
     indptr, indices = excluded
-    remedy = "build the exclusions over the same users and items as the search"
-    if len(indptr) != num_users + 1:
-        faults.append(Fault("exclusions, users", f"{num_users}", f"{len(indptr) - 1}", remedy))
-    wrong = _find_wrong_offset(indptr, len(indices)) if len(indptr) else None
-    if wrong is not None:
-        faults.append(Fault("exclusions, offsets", f"ascending from 0 to {len(indices)}", wrong, remedy))
+    is_ascending = len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(indices) and bool((np.diff(indptr) >= 0).all())
     outside = int(((indices < 0) | (indices >= num_items)).sum())
-    if outside:
-        got = f"{outside} indices outside"
-        faults.append(
-            Fault("exclusions, items", f"indices in [0, {num_items})", got, "leave out items that are not in the corpus")
-        )
-    InputError.raise_if(faults)
-
-
-def _find_wrong_offset(indptr: Offsets, num_values: int) -> str | None:
-    """Returns the first offset that is not 0 at the start, descends, or is not the number of values at the end."""
-    if indptr[0] != 0:
-        return f"{indptr[0]} as the first offset"
-    descending = np.flatnonzero(np.diff(indptr) < 0)
-    if len(descending):
-        position = int(descending[0]) + 1
-        return f"{indptr[position]} after {indptr[position - 1]} at position {position}"
-    return None if indptr[-1] == num_values else f"{indptr[-1]} as the last offset"
+    checks = (
+        (len(indptr) == num_users + 1, "users", f"{num_users}", f"{len(indptr) - 1}"),
+        (is_ascending, "offsets", f"ascending from 0 to {len(indices)}", "others"),
+        (not outside, "items", f"indices in [0, {num_items})", f"{outside} indices outside"),
+    )
+    remedy = "build the exclusions over the same users and items as the search"
+    InputError.raise_if(
+        Fault(f"exclusions, {what}", expected, got, remedy) for is_right, what, expected, got in checks if not is_right
+    )

@@ -66,17 +66,10 @@ def test_ranges_equal_a_loop(slices: list[tuple[int, int]]) -> None:
     assert ragged.offsets_of(ends - starts).tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]
 
 
-@pytest.mark.parametrize(
-    ("indptr", "got"),
-    [
-        ([1, 1, 2], "1 as the first offset"),
-        ([0, 3, 2], "2 after 3 at position 2"),
-        ([0, 1, 3], "3 as the last offset"),
-    ],
-)
-def test_check_exclusions_prints_the_first_wrong_offset(indptr: list[int], got: str) -> None:
+@pytest.mark.parametrize("indptr", [[1, 1, 2], [0, 3, 2], [0, 1, 3], []])
+def test_check_exclusions_refuses_wrong_offsets(indptr: list[int]) -> None:
     excluded = ragged.Exclusions(np.array(indptr), np.array([4, 5]))
-    with pytest.raises(InputError, match=f"exclusions, offsets: expected ascending from 0 to 2, got {got}"):
+    with pytest.raises(InputError, match="exclusions, offsets: expected ascending from 0 to 2, got others"):
         ragged.check_exclusions(excluded, num_users=2, num_items=6)
 
 
