@@ -11,7 +11,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.errors import SkippedDay
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE, Side
-from dssm_assets.core.features.generator import FeatureGenerator, encode_distinct
+from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import label_events, select_positives
@@ -184,7 +184,7 @@ class _FeatureFinder:
     golden: Sequence[int]
 
     def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, _PartReport]:
-        context = encode_distinct(self.generator, table, "context")
+        context = self.generator.encode(table, "context")
         parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
         # An engine calls this without samples to learn the types; then no feature table is read.
         users, items = (self.rows.read(side, self.features[side] if table.num_rows else None) for side in ("user", "item"))

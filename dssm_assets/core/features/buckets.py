@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -39,36 +38,6 @@ def bin_of(boundaries: Any, numbers: Any) -> IntArray:
     """
     found: IntArray = np.searchsorted(np.asarray(boundaries, np.float32), np.asarray(numbers, np.float32), side="right")
     return found
-
-
-_PREFIXES: Final = 1 << 16
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Finds the bins of many numbers, as `bin_of`: numbers with the same first 16 bits are in one bin, unless it ends among them.
-
-    Attributes:
-        boundaries: float32, ascending.
-    """
-
-    boundaries: Any
-
-    def __call__(self, numbers: Any) -> IntArray:
-        """Returns the bin of each float32 number."""
-        if len(numbers) < _PREFIXES:
-            return bin_of(self.boundaries, numbers)
-        found = self._by_prefix.take(np.ascontiguousarray(numbers, np.float32).view(np.uint32) >> 16)
-        is_open = np.flatnonzero(found < 0)
-        found[is_open] = bin_of(self.boundaries, numbers[is_open])
-        return found
-
-    @cached_property
-    def _by_prefix(self) -> IntArray:
-        """The bin by the first 16 bits, -1 where numbers with them are in several."""
-        least = np.arange(_PREFIXES, dtype=np.uint32) << 16
-        first, last = (bin_of(self.boundaries, bits.view(np.float32)) for bits in (least, least | 0xFFFF))
-        return np.where(first == last, first, -1)
 
 
 def hash_bucket(hashes: Any, size: int) -> IntArray:

@@ -17,11 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pat
 
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.hashing import hash_values, signed
-from dssm_assets.core.arrays.ragged import IntArray, Offsets
+from dssm_assets.core.arrays.ragged import Offsets
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values, requests
@@ -37,9 +36,6 @@ Finish = Callable[[Feature, pa.Array], pa.Array]
 
 _SLICE_ROWS: Final = 1 << 18
 """Rows computed at once, which bounds the memory of intermediate values and has no effect on results."""
-
-_MAX_DISTINCT_FRAC: Final = 0.25
-"""`encode_distinct` encodes distinct rows only where their number is at most this fraction of all rows."""
 
 
 class FeatureGenerator:
@@ -187,46 +183,6 @@ def _concatenate(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.
         return pa.concat_tables([pa.table(dict(part)) for part in parts]).unify_dictionaries()
     # Without features there are no columns, but as many rows as in the input.
     return pa.table({"rows": pa.nulls(row_count)}).select([])
-
-
-def encode_distinct(generator: FeatureGenerator, table: pa.Table, side: str) -> pa.Table:
-    """Returns the same as `generator.encode(table, side)`, but encodes only distinct rows where they are few.
-
-    Args:
-        side: "user", "item" or "context".
-
-    Raises:
-        SchemaError: as `FeatureGenerator.encode`.
-    """
-    features = generator.spec.features_of_side(Side(side))
-    inputs = sorted({name for feature in features for name in feature.inputs})
-    is_plain = bool(inputs) and set(inputs) <= set(table.column_names) and all(f.sequence is None for f in features)
-    columns = [ragged.combine_chunks(table.column(name)) for name in inputs] if is_plain else []
-    codes = _number_combinations(columns)
-    if codes is None:
-        return generator.encode(table, side=side)
-    rows = np.zeros(int(codes.max(initial=-1)) + 1, np.int64)
-    rows[codes] = np.arange(len(codes))
-    distinct = pa.table(columns, names=inputs).take(pa.array(rows))
-    return generator.encode(distinct, side=side).take(pa.array(codes))
-
-
-def _number_combinations(columns: Sequence[pa.Array]) -> IntArray | None:
-    """Returns a number, from 0, for the combination of values of each row; None if they are too many or not comparable."""
-    codes: IntArray | None = None
-    for column in columns:
-        kind = column.type.value_type if pat.is_dictionary(column.type) else column.type
-        # Floats that are equal may be different inputs: 0.0 and -0.0.
-        if not (pat.is_integer(kind) or pat.is_string(kind)):
-            return None
-        encoded = column if pat.is_dictionary(column.type) else column.dictionary_encode()
-        size = len(encoded.dictionary) + 1  # the last one is null
-        own = encoded.indices.cast(pa.int64()).fill_null(size - 1).to_numpy()
-        both = pa.array(own if codes is None else codes * size + own).dictionary_encode()
-        if len(both.dictionary) > _MAX_DISTINCT_FRAC * len(column):
-            return None
-        codes = both.indices.cast(pa.int64()).to_numpy()
-    return codes
 
 
 def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:

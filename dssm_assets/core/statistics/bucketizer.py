@@ -21,7 +21,7 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import FEATURE, FEATURE_INFO
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features.buckets import Bins, Vocabulary, given_vocabulary, hash_bucket, integers_below
+from dssm_assets.core.features.buckets import Vocabulary, bin_of, given_vocabulary, hash_bucket, integers_below
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureInfo
@@ -110,8 +110,8 @@ class Bucketizer:
 def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Indices]:
     """Returns the function from encoded values to embedding indices, which leaves 0 to missing values."""
     if info.boundary is not None:
-        bins = Bins(info.boundary)
-        return lambda values: (1 + bins(values)).astype(np.int32)
+        boundaries = info.boundary
+        return lambda values: (1 + bin_of(boundaries, values)).astype(np.int32)
     if info.hash_bucket_size is not None:
         size = info.hash_bucket_size
         return lambda values: (1 + hash_bucket(values, size)).astype(np.int32)

@@ -10,7 +10,7 @@ import pytest
 
 from dssm_assets.core.config.features import HashFunction, Statistics
 from dssm_assets.core.errors import FeatureSpecError
-from dssm_assets.core.features.buckets import NO_BUCKET, Bins, Vocabulary, bin_of, integers_below
+from dssm_assets.core.features.buckets import NO_BUCKET, Vocabulary, bin_of, integers_below
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.statistics.binning import bin_features
 from dssm_assets.core.statistics.bucketizer import Bucketizer
@@ -87,16 +87,6 @@ def test_value_that_equals_a_boundary_opens_its_bin() -> None:
     fg = {"features": [{"feature_type": "raw_feature", "feature_name": "n", "expression": "user:x", "boundaries": [0, 1, 2]}]}
     found = FeatureGenerator.from_fg_json(fg).bucketize(pa.table({"x": pa.array([-1, 0, 1, 2, 3, None])}))
     assert found.column("n").to_pylist() == [[0], [1], [2], [3], [3], [1]]  # The default of a number is 0.
-
-
-@pytest.mark.parametrize("boundaries", [[], [0.0], [-1e30, -0.7, -0.0, 1e-40, 0.7, 1.0, 1.0000001, 2.0, 300.5]])
-def test_bins_of_many_numbers_are_those_of_few(boundaries):
-    every = np.random.default_rng(7).integers(0, 1 << 32, 1 << 17, dtype=np.uint32).view(np.float32)
-    ends = np.array(boundaries, np.float32)
-    near = [ends, np.nextafter(ends, np.float32(np.inf)), np.nextafter(ends, np.float32(-np.inf)), -ends]
-    numbers = np.concatenate([every, *near, np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32)])
-    assert np.array_equal(Bins(boundaries)(numbers), bin_of(boundaries, numbers))
-    assert np.array_equal(Bins(boundaries)(numbers[-60:]), bin_of(boundaries, numbers[-60:]))
 
 
 def test_definition_without_keys_keeps_its_values() -> None:
