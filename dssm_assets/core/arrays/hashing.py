@@ -242,7 +242,6 @@ def _hash_16(u: Words, v: Words, mul: Words) -> Words:
 
 
 def _rotate(words: Words, bits: int) -> Words:
-    """Returns the words rotated right."""
     return (words >> np.uint64(bits)) | (words << np.uint64(64 - bits))
 
 

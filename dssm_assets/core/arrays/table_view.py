@@ -106,7 +106,6 @@ def _in_order(parts: list[Array], selection: Selection) -> Array:
 
 
 def _numpy(array: pa.Array) -> Array:
-    """Returns the values, copied if they do not start at a multiple of their size: each read would copy them all."""
     found: Array = array.to_numpy(zero_copy_only=True)
     return found if found.flags.aligned else found.copy()
 

@@ -337,7 +337,6 @@ def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str
 
 
 def _ticks(days: Sequence[str]) -> list[str]:
-    """Returns at most MAX_TICKS days, evenly spaced, the last included."""
     step = -(-len(days) // MAX_TICKS)
     return list(days[::-1][::step][::-1])
 

@@ -250,6 +250,16 @@ def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) 
     return fill_missing(first, default)
 
 
+def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None, default: str) -> pa.Array:
+    """Returns the values of a category: the first text of each row for a count of 1, else lists of the first `count` (0, None: all).
+
+    A row without texts has the default, if that is not empty.
+    """
+    if count == 1:
+        return first_or_default(texts, offsets, default)
+    return ragged.build_lists(*fill_empty_rows(*keep_first(texts, offsets, count), default))
+
+
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
     """Returns a column of lists: the column itself, or its texts split at the delimiter. An empty text is an empty list.
 

@@ -88,7 +88,6 @@ def _read_map(array: pa.Array, where: str) -> KeyValues:
 
 
 def _map_entries(array: pa.Array) -> tuple[pa.StructArray, Offsets]:
-    """Returns the entries of a map column as structs (key, value), and the offsets of its rows."""
     fields = [pa.field("key", array.type.key_type, nullable=False), pa.field("value", array.type.item_type)]
     return ragged.flatten(array.cast(pa.list_(pa.field("entries", pa.struct(fields), nullable=False))))
 

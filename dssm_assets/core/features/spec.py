@@ -307,17 +307,7 @@ def _validated(
     try:
         return model.model_validate(spelled, context=context), []
     except ValidationError as error:
-        faulty = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-        return _without_keys(model, spelled, faulty, context), [_fault(model, item, place) for item in error.errors()]
-
-
-def _without_keys(model: type[D], entry: Mapping[str, Any], faulty: set[str], context: Any) -> D | None:
-    """Returns the definition by the valid keys alone, so that the checks between features still see it; None if there is none."""
-    try:
-        valid = {key: value for key, value in entry.items() if key not in faulty}
-        return model.model_validate(valid, context=context) if faulty else None
-    except ValidationError:
-        return None
+        return None, [_fault(model, item, place) for item in error.errors()]
 
 
 def _fault(model: type[Definition], item: Any, place: str) -> Fault:

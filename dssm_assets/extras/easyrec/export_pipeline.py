@@ -290,7 +290,6 @@ def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, An
 
 
 def _names(features: Iterable[Feature], tower: TowerSide) -> list[str]:
-    """Returns the features of a row that a tower reads; the user tower reads those of the context too."""
     rows = [feature for feature in features if feature.sequence is None]
     return [feature.name for feature in rows if (str(feature.side) == TowerSide.ITEM) == (tower is TowerSide.ITEM)]
 

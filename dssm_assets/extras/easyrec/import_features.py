@@ -291,7 +291,6 @@ def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _with_ids(entry: dict[str, Any], ids: IdFields) -> dict[str, Any]:
-    """Returns a definition whose inputs are named user_id and item_id where they are the ids."""
     renamed = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
     own = _with_inputs(entry, renamed)
     return own if "features" not in entry else {**own, "features": [_with_ids(sub, ids) for sub in entry["features"]]}

@@ -114,7 +114,6 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
 
 
 def _system(root: Message) -> str:
-    """Returns which system a configuration is of: EasyRec names the class of its model and the type of a feature."""
     inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
     names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
     return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH

@@ -326,7 +326,6 @@ def _find_unwritable(ids: Sequence[pa.Array], weights: pa.Array, fields: Sequenc
 
 
 def _join_fields(fields: Sequence[pa.Array], spec: TsvSpec, row_count: int) -> list[pa.Array]:
-    """Returns the cell of attrs, no cell for a kind without attrs."""
     if spec.attr_fields is None:
         return []
     return [pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", row_count)]

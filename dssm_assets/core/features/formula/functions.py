@@ -260,7 +260,6 @@ def _euclid_dist(left: Vectors, right: Vectors) -> Numbers:
 
 
 def _squared_deviations(vectors: Vectors) -> Numbers:
-    """Returns the sum of squared differences from the mean, which does not cancel as a difference of sums would."""
     means = np.repeat(_mean(vectors), np.diff(vectors.offsets))
     return _squared_norm(vectors.with_numbers(vectors.numbers - means))
 

@@ -42,10 +42,7 @@ class BoolMaskFeature(CategoryOperator):
         is_kept = np.zeros(len(values), dtype=bool)
         is_kept[np.repeat(is_aligned, lengths)] = _truth(mask, self.where(1))[np.repeat(is_aligned, np.diff(mask_offsets))]
         texts, offsets = ragged.filter_values(values, offsets, is_kept & ~ragged.null_mask(values.indices))
-        if not self.is_multi:
-            return column_values.first_or_default(texts, offsets, self.default_text)
-        texts, offsets = column_values.keep_first(texts, offsets, self.value_dim)
-        return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+        return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
 
 
 def _elements(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:

@@ -59,18 +59,15 @@ class ComboFeature(CategoryOperator):
         """
         sides = [_read_input(array, self.separator, self.where(position)) for position, array in enumerate(inputs)]
         counts = _count_combinations(sides, self.value_dim)
-        if not self.value_dim and counts.max(initial=0) > _MAX_ROW_VALUES:
-            expected, got = f"at most {_MAX_ROW_VALUES} combinations of a row", f"{counts.max()} or more"
-            raise SchemaError(Fault(f"feature {self.feature_name}", expected, got, "set value_dim, or send shorter lists"))
         offsets = ragged.offsets_of(counts)
-        if int(offsets[-1]) > _MAX_VALUES:
-            expected = f"at most {_MAX_VALUES} combinations at once"
-            remedy = "set value_dim, or generate fewer rows at once"
-            raise SchemaError(Fault(f"feature {self.feature_name}", expected, f"{int(offsets[-1])} or more", remedy))
+        for most, got, of in ((_MAX_ROW_VALUES, counts.max(initial=0), "of a row"), (_MAX_VALUES, offsets[-1], "at once")):
+            if got > most and (not self.value_dim or of == "at once"):
+                remedy = "set value_dim, send shorter lists, or generate fewer rows at once"
+                raise SchemaError(
+                    Fault(f"feature {self.feature_name}", f"at most {most} combinations {of}", f"{got} or more", remedy)
+                )
         texts = _join_texts(sides, _combine(sides, offsets))
-        if not self.is_multi:
-            return column_values.first_or_default(texts, offsets, self.default_text)
-        return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+        return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,4 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
     def values_from_texts(self, rows: IntArray, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
         """Returns the values of a categorical feature, given the row (ascending) and text of each hit."""
         offsets = ragged.offsets_of(np.bincount(rows, minlength=row_count))
-        if self.is_multi:
-            return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
-        return column_values.first_or_default(texts, offsets, self.default_text)
+        return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)

@@ -55,8 +55,7 @@ class IdFeature(CategoryOperator):
         if not self.is_multi:
             return single_text(array, self.default_text, self.where(0))
         texts, offsets = column_values.multi_text_values(array, self.separator, self.where(0))
-        texts, offsets = column_values.keep_first(texts, offsets, self.value_dim)
-        return ragged.build_lists(*column_values.fill_empty_rows(texts, offsets, self.default_text))
+        return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
 
     def compute_weighted(self, inputs: Sequence[pa.Array]) -> tuple[pa.Array, pa.Array]:
         """Returns the lists of ids and of their weights; the default has weight 1."""

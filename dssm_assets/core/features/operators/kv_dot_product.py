@@ -85,7 +85,6 @@ def _dot_products(query: KeyValues, document: KeyValues) -> Numbers:
 
 
 def _number_cells(side: KeyValues, keys: IntArray, other_keys: IntArray, key_count: int) -> tuple[IntArray, IntArray]:
-    """Returns the entries whose key occurs on the other side in any row, and one number per row and key for each of them."""
     is_wanted = np.isin(keys, other_keys, kind="table") & ~np.isnan(side.numbers)
     kept = np.flatnonzero(is_wanted[side.codes])
     return kept, ragged.row_of_value(side.offsets)[kept] * key_count + keys[side.codes[kept]]

@@ -159,8 +159,7 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
             values = single_text(flat, self.default_text, self.where(0))
         else:
             texts, bounds = column_values.multi_text_values(flat, self.separator, self.where(0))
-            texts, bounds = column_values.keep_first(texts, bounds, self.value_dim)
-            values = ragged.build_lists(*column_values.fill_empty_rows(texts, bounds, self.default_text))
+            values = column_values.finish_texts(texts, bounds, self.value_dim, self.default_text)
         return ragged.build_lists(values, offsets, is_missing)
 
 

@@ -227,7 +227,6 @@ def _nearest(is_term: Any, rows: Any, positions: Any) -> Numbers:
 
 
 def _last_position(is_term: Any, rows: Any, positions: Any) -> Numbers:
-    """Returns the position of the last occurrence, up to each one, that `is_term` marks in its row; else minus infinity."""
     last = np.maximum.accumulate(np.where(is_term, np.arange(len(rows)), -1))
     is_there = (last >= 0) & (rows[last] == rows)
     return np.where(is_there, positions[last], -np.inf)
