@@ -28,7 +28,7 @@ from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
 from dssm_assets.core.evaluation.rates import total_hit_rate
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
-from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores
+from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus
 from dssm_assets.core.retrieval.interests import search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.extras.external_vectors.external_vectors import VectorSet
@@ -50,46 +50,39 @@ class ExternalSettings:
     threads: int = 1
 
 
-class _Search:
-    """The lists of the users with truth, block by block."""
-
-    def __init__(
-        self, users: VectorSet, items: VectorSet, truth: Truth, excluded: Exclusions, settings: ExternalSettings
-    ) -> None:
-        self.users, self.items, self.truth, self.excluded, self.settings = users, items, truth, excluded, settings
-        self.vector_row = find_positions(truth.user_ids, users.ids)
-        self.corpus = Corpus(items.vectors, settings.metric, items.ids, is_checked=True)
-
-    def rank_truth(self, on_detail: Callable[[pa.Table], None] | None) -> IntArray:
-        """Returns the rank of every truth pair (int64 [P], K if missed)."""
-        parts = []
-        step = self.settings.block_size * max(self.settings.threads, 1)
-        for start in range(0, self.truth.num_users, step):
-            rows = np.arange(start, min(start + step, self.truth.num_users))
-            top_items, top_scores = self._search_block(rows)
-            block = self.truth.users_from(start, start + len(rows))
-            parts.append(hit_ranks(top_items, block.pair_user, block.pair_item))
-            if on_detail is not None:
-                on_detail(pa.table(list_columns(top_items, top_scores, block, parts[-1], self.items.ids)))
-        return np.concatenate(parts)
-
-    def _search_block(self, rows: IntArray) -> tuple[IntArray, Scores]:
-        k = self.settings.ks[-1]
-        index = np.full((len(rows), k), -1, dtype=np.int64)
-        scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
-        with_vector = np.flatnonzero(self.vector_row[rows] >= 0)
-        vectors, bounds = self.users.select(self.vector_row[rows[with_vector]])
-        index[with_vector], scores[with_vector] = search_interests(
-            self.corpus,
+def _rank_truth(
+    users: VectorSet,
+    items: VectorSet,
+    truth: Truth,
+    excluded: Exclusions,
+    settings: ExternalSettings,
+    on_detail: Callable[[pa.Table], None] | None,
+) -> IntArray:
+    """Returns the rank of every truth pair (int64 [P], K if missed), from lists that are made block by block."""
+    corpus, k = Corpus(items.vectors, settings.metric, items.ids, is_checked=True), settings.ks[-1]
+    vector_row = find_positions(truth.user_ids, users.ids)
+    ranks, step = [], settings.block_size * max(settings.threads, 1)
+    for start in range(0, truth.num_users, step):
+        rows = np.arange(start, min(start + step, truth.num_users))
+        top_items = np.full((len(rows), k), -1, dtype=np.int64)
+        top_scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
+        with_vector = np.flatnonzero(vector_row[rows] >= 0)
+        vectors, bounds = users.select(vector_row[rows[with_vector]])
+        top_items[with_vector], top_scores[with_vector] = search_interests(
+            corpus,
             vectors,
             bounds,
             k,
-            excluded=self.excluded.select_users(rows[with_vector]),
-            block_size=self.settings.block_size,
-            threads=self.settings.threads,
+            excluded=excluded.select_users(rows[with_vector]),
+            block_size=settings.block_size,
+            threads=settings.threads,
             is_checked=True,
         )
-        return index, scores
+        block = truth.users_from(start, start + len(rows))
+        ranks.append(hit_ranks(top_items, block.pair_user, block.pair_item))
+        if on_detail is not None:
+            on_detail(pa.table(list_columns(top_items, top_scores, block, ranks[-1], items.ids)))
+    return np.concatenate(ranks)
 
 
 @dataclass(frozen=True)
@@ -164,11 +157,10 @@ def evaluate_vectors(
     if not len(counted.pair_user):
         got = "none" if not truth_pairs.num_rows else f"{truth_pairs.num_rows} pairs, all of them seen before"
         raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
-    search = _Search(users, items, counted, _exclusions(seen, counted.user_ids, items.ids), settings)
-    ranks = search.rank_truth(on_detail)
+    ranks = _rank_truth(users, items, counted, _exclusions(seen, counted.user_ids, items.ids), settings, on_detail)
     hits = count_cell(MODEL, scope, Population.ALL, counted, ranks, settings.ks)
     totals = total_hit_rate(hits, settings.ks, settings.bootstrap_samples, settings.seed)
-    without = np.flatnonzero(search.vector_row < 0)
+    without = np.flatnonzero(find_positions(counted.user_ids, users.ids) < 0)
     who = WhoCounted(
         scope=str(scope),
         users_counted=counted.num_users,

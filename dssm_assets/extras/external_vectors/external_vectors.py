@@ -1,15 +1,13 @@
 """Vectors and pairs that a user brings, read from tables and checked.
 
-Every fault of a table is reported at once, with the first ids that have it.
-
 Shapes: N ids, V vectors, D vector dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +19,9 @@ from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, is_list, li
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.retrieval.vectors import Vectors, vector_faults
+from dssm_assets.core.samples.sample_tables import require_columns
 
 VECTOR = "vector"
-_Value = TypeVar("_Value")
 _FORM = "list, large_list or fixed_size_list of numbers"
 
 
@@ -44,21 +42,6 @@ class VectorSet:
         return self.vectors[ranges(self.bounds[rows], counts)], offsets_of(counts)
 
 
-class FaultCollector:
-    """Collects the faults of several inputs, so that one error reports them all."""
-
-    def __init__(self) -> None:
-        self.found: list[Fault] = []
-
-    def run(self, work: Callable[[], _Value]) -> _Value | None:
-        """Returns what the work returns; None if its input was bad, whose faults are collected."""
-        try:
-            return work()
-        except InputError as error:
-            self.found += error.faults
-            return None
-
-
 def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
     """Returns the vectors of a table with an id column and a column `vector`.
 
@@ -67,50 +50,30 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_in
         id_column: user_id or item_id.
 
     Raises:
-        InputError: with every fault: a missing column, ids that are missing or repeated, vectors that are missing, of
-            different widths, not finite or all zeros; the first ids are named.
+        InputError: a column is missing, ids are missing or repeated, vectors are missing, of different widths, not finite or all
+            zeros; the first ids are named.
     """
-    lacking = [name for name in (id_column, VECTOR) if name not in table.column_names]
-    if lacking:
-        came = ", ".join(table.column_names) or "no columns"
-        raise SchemaError(
-            [Fault(f"{where}, column {name}", "the column to exist", came, "rename or add it") for name in lacking]
-        )
+    require_columns(where, table.column_names, (id_column, VECTOR))
     if not table.num_rows:
         raise InputError(Fault(where, "at least one row", "none", "write the vectors first"))
-    faults = FaultCollector()
-    ids = faults.run(lambda: combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}")))
-    if ids is not None:
-        faults.run(lambda: check_unique(ids, f"{where}, column {id_column}"))
-    names = pa.array(np.arange(1, table.num_rows + 1)).cast(pa.string()) if ids is None else ids
-    column = f"{where}, column {VECTOR}"
+    ids = combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}"))
+    check_unique(ids, f"{where}, column {id_column}")
     side = id_column.removesuffix("_id")
-    read = faults.run(lambda: _matrix(table.column(VECTOR), names, column, side, allows_multi_interest))
-    if ids is None or read is None or faults.found:
-        raise InputError(faults.found)
-    return VectorSet(ids, *read)
+    return VectorSet(ids, *_read_matrix(table.column(VECTOR), ids, f"{where}, column {VECTOR}", side, allows_multi_interest))
 
 
 def read_pairs(table: pa.Table, where: str) -> pa.Table:
     """Returns the distinct pairs user_id, item_id of a table, ids as int64 or string.
 
     Raises:
-        InputError: with every fault: a missing column, ids that are missing or of a wrong type.
+        SchemaError: a missing column, ids that are missing or of a wrong type.
     """
-    faults = FaultCollector()
-    columns = {}
-    for name in (USER_ID, ITEM_ID):
-        place = f"{where}, column {name}"
-        if name not in table.column_names:
-            came = ", ".join(table.column_names) or "no columns"
-            faults.found.append(Fault(place, "the column to exist", came, "rename or add it"))
-        else:
-            columns[name] = faults.run(lambda name=name, place=place: combine_chunks(comparable_ids(table.column(name), place)))  # type: ignore[misc]
-    InputError.raise_if(faults.found)
+    require_columns(where, table.column_names, (USER_ID, ITEM_ID))
+    columns = {name: comparable_ids(table.column(name), f"{where}, column {name}") for name in (USER_ID, ITEM_ID)}
     return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])
 
 
-def _matrix(
+def _read_matrix(
     column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, allows_multi_interest: bool
 ) -> tuple[Vectors, IntArray]:
     inner = column.type.value_type if is_list(column.type) else None
@@ -121,11 +84,9 @@ def _matrix(
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
     parts = list(_parts(column, is_nested))
     counts, owner, widths, values, holes = (np.concatenate([part[place] for part in parts]) for place in range(5))
-    faults = [*_shape_faults(counts, owner, widths, holes, ids, where)]
-    InputError.raise_if(faults)
+    InputError.raise_if(_shape_faults(counts, owner, widths, holes, ids, where))
     matrix = values.reshape(len(owner), int(widths[0]))
-    found = vector_faults(side, matrix, ids.take(pa.array(owner)))
-    InputError.raise_if(found)
+    InputError.raise_if(vector_faults(side, matrix, ids.take(pa.array(owner))))
     return matrix, offsets_of(counts)
 
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, comparable_ids, find_positions
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.columns import ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
+from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorEvaluation, evaluate_vectors
-from dssm_assets.extras.external_vectors.external_vectors import VECTOR, FaultCollector, VectorSet, read_pairs, read_vectors
+from dssm_assets.extras.external_vectors.external_vectors import VECTOR, VectorSet, read_pairs, read_vectors
 from dssm_assets.extras.external_vectors.reference_layout import reference_detail, reference_total
 from dssm_assets.storage.files import TableWriter, read_parquet
 
@@ -53,42 +54,41 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
     """Returns the evaluation of the vectors in the files, and writes the requested outputs.
 
     Raises:
-        InputError: with the faults of all files at once.
+        InputError: with the faults of the first file that has any.
     """
-    faults = FaultCollector()
-    users = faults.run(lambda: _read_vectors(files.user_vectors, USER_ID, "user vectors", allows_multi_interest=True))
-    items = faults.run(lambda: _read_vectors(files.item_vectors, ITEM_ID, "item vectors", allows_multi_interest=False))
-    truth = faults.run(lambda: _read_pairs(files.truth, "truth"))
-    seen_uri = files.seen
-    seen = None if seen_uri is None else faults.run(lambda: _read_pairs(seen_uri, "seen"))
-    shown = faults.run(lambda: _find_shown(files))
-    detail, reference, total = (
-        None if uri is None else faults.run(lambda uri=uri, has_lists=has_lists: TableWriter(uri, has_lists=has_lists))  # type: ignore[misc]
-        for uri, has_lists in ((files.detail, True), (files.reference_detail, False), (files.reference_total, False))
+    users = read_vectors(
+        read_parquet(files.user_vectors, (USER_ID, VECTOR), "user vectors"), USER_ID, "user vectors", allows_multi_interest=True
     )
-    if users is None or items is None or truth is None or faults.found:
-        raise InputError(faults.found)
-    if shown is not None:
-        pairs, rows = truth
-        kept = pairs.filter(pa.array(_is_shown(combine_chunks(pairs.column(ITEM_ID)), shown)))
-        truth, places = (kept, rows - (pairs.num_rows - kept.num_rows)), np.flatnonzero(_is_shown(items.ids, shown))
-        items = VectorSet(items.ids.take(pa.array(places)), *items.select(places))
+    items = read_vectors(
+        read_parquet(files.item_vectors, (ITEM_ID, VECTOR), "item vectors"),
+        ITEM_ID,
+        "item vectors",
+        allows_multi_interest=False,
+    )
+    truth, truth_rows = _read_pairs(files.truth, "truth")
+    seen = None if files.seen is None else _read_pairs(files.seen, "seen")[0]
+    if (shown := _find_shown(files)) is not None:
+        kept = truth.filter(pa.array(_is_shown(combine_chunks(truth.column(ITEM_ID)), shown)))
+        truth, truth_rows = kept, truth_rows - (truth.num_rows - kept.num_rows)
+        rows_shown = np.flatnonzero(_is_shown(items.ids, shown))
+        items = VectorSet(items.ids.take(pa.array(rows_shown)), *items.select(rows_shown))
     with ExitStack() as stack:
-        writers = [stack.enter_context(writer) if writer is not None else None for writer in (detail, reference)]
+        detail, reference, total = (
+            None if uri is None else stack.enter_context(TableWriter(uri, has_lists=uri == files.detail))
+            for uri in (files.detail, files.reference_detail, files.reference_total)
+        )
         sums: list[pa.Table] = []
 
         def write(rows: pa.Table) -> None:
-            if writers[0] is not None:
-                writers[0].write(rows)
-            if writers[1] is not None:
-                writers[1].write(reference_detail(rows, settings.metric))
+            if detail is not None:
+                detail.write(rows)
+            if reference is not None:
+                reference.write(reference_detail(rows, settings.metric))
             sums.append(rows.select(["hits", "truth_count"]))
 
-        result = evaluate_vectors(
-            users, items, truth[0], None if seen is None else seen[0], settings, truth_rows=truth[1], on_detail=write
-        )
+        result = evaluate_vectors(users, items, truth, seen, settings, truth_rows=truth_rows, on_detail=write)
         if total is not None:
-            stack.enter_context(total).write(reference_total(pa.concat_tables(sums)))
+            total.write(reference_total(pa.concat_tables(sums)))
     return result
 
 
@@ -104,8 +104,7 @@ def _find_shown(files: VectorFiles) -> pa.Array | None:
         got = "only the conditions" if files.items is None else "only the items"
         raise InputError(Fault("filters", "conditions and a file of items", got, "give both, or neither"))
     table = read_parquet(files.items, (ITEM_ID, *named_columns(files.filters)), "items")
-    if ITEM_ID not in table.column_names:
-        raise SchemaError(Fault(f"items, column {ITEM_ID}", "the column to exist", "none", "rename or add it"))
+    require_columns("items", table.column_names, (ITEM_ID,))
     ids = combine_chunks(comparable_ids(table.column(ITEM_ID), f"items, column {ITEM_ID}"))
     check_unique(ids, f"items, column {ITEM_ID}")
     shown = ids.filter(pa.array(mask_items(table.drop_columns([ITEM_ID]), files.filters)))
@@ -116,11 +115,6 @@ def _find_shown(files: VectorFiles) -> pa.Array | None:
 
 def _is_shown(ids: pa.Array, shown: pa.Array) -> npt.NDArray[np.bool_]:
     return find_positions(cast_ids(ids, shown.type, f"column {ITEM_ID}, compared with items"), shown) >= 0
-
-
-def _read_vectors(uri: str, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
-    table = read_parquet(uri, (id_column, VECTOR), where)
-    return read_vectors(table, id_column, where, allows_multi_interest=allows_multi_interest)
 
 
 def _read_pairs(uri: str, where: str) -> tuple[pa.Table, int]:
