@@ -7,10 +7,8 @@
 Ids may also be text (`id:string`). A table that is written reads back equal: weights have as many digits as they need, and
 a value that the format cannot hold is refused.
 
-pyarrow.csv cuts the text into lines and cells. Three things it cannot express are done here. It reports the first number
-that it cannot convert, while every faulty line must be named, and it accepts more than the format does (` 1`, `0x1`, `inf`),
-so numbers are read as text and checked. It reads an empty line as a line of empty cells. It refuses to write a quotation mark
-without quoting, so lines are joined by Arrow's string functions.
+pyarrow.csv cuts the text into lines and cells. It accepts more numbers than the format does (` 1`, `0x1`, `inf`), so numbers are
+read as text and checked. It refuses to write a quotation mark without quoting, so lines are joined by Arrow's string functions.
 """
 
 from __future__ import annotations
@@ -129,16 +127,29 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
 
     Raises:
         SchemaError: a column is missing or has another type; an id, weight or field is null; a weight is negative or not
-            finite; a text contains a tab, a line break or the delimiter. One fault per line.
+            finite; a text contains a tab, a line break or the delimiter. One fault per column, with its lines.
     """
     require_columns(spec.title, table.column_names, spec.columns)
     ids = [combine_chunks(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
-    weights = _require_weights(table.column(col.WEIGHT), spec)
+    weights = combine_chunks(table.column(col.WEIGHT))
+    if not pa.types.is_floating(weights.type) or weights.null_count:
+        got = f"{weights.type} with {weights.null_count} nulls"
+        raise SchemaError(Fault(f"{spec.title}, column weight", "floats without nulls", got, "write weights as floats"))
     fields = [_require_text(table.column(name), spec, name) for name in spec.attr_fields or ()]
-    faults = _find_unwritable(ids, weights, fields, spec)
+    numbers = np.arange(len(weights), dtype=np.int64) + 2
+    faults = _find_faults(weights, _is_weight(weights), numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
+    for name, column in zip(spec.ids, ids, strict=True):
+        if pa.types.is_string(column.type):
+            is_good = pc.invert(pc.match_substring_regex(column, r"[\t\n\r]"))
+            faults += _find_faults(column, is_good, numbers, f"{spec.title}, column {name}", "text without tab or line break")
+    for name, column in zip(spec.attr_fields or (), fields, strict=True):
+        is_bad = pc.or_(pc.match_substring_regex(column, r"[\t\n\r]"), pc.match_substring(column, spec.delimiter))
+        expected = "text without tab, line break or delimiter"
+        faults += _find_faults(column, pc.invert(is_bad), numbers, f"{spec.title}, column {name}", expected)
     SchemaError.raise_if(faults)
-    # Arrow writes the fewest digits that read back as the same number.
-    cells = [*ids, weights, *_join_fields(fields, spec, table.num_rows)]
+    cells = [*ids, weights]  # Arrow writes the fewest digits that read back as the same number.
+    if spec.attr_fields is not None:
+        cells.append(pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", table.num_rows))
     header = "\t".join(_header(spec, [column.type for column in ids]))
     return f"{header}\n".encode() + _join_lines(cells)
 
@@ -151,51 +162,55 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
     Raises:
         SchemaError: the text is not UTF-8 or has another header; a line has another number of cells, an id that is not an
             int64, a weight that is not a finite number of at least 0, or another number of fields in attrs. One fault per
-            line.
+            column, with its lines.
     """
-    _require_utf8(data, spec)
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        where = f"{spec.title}, line {1 + data.count(10, 0, error.start)}"
+        got = f"the byte 0x{data[error.start]:02x}"
+        raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
     end = data.find(b"\n") if b"\n" in data else len(data)
     types = _id_types(data[:end].decode().removesuffix("\r"), spec)
-    lines, faults = _read_lines(memoryview(data)[end + 1 :], spec)
+    cells, numbers, faults = _read_cells(memoryview(data)[end + 1 :], spec)
     columns: dict[str, pa.Array] = {}
-    for (name, header), text, kind in zip(spec.ids.items(), lines.cells[: len(types)], types, strict=True):
-        columns[name], found = _parse_ids(text, kind, lines.numbers, f"{spec.title}, column {header}")
-        faults += found
-    columns[col.WEIGHT], found = _parse_weights(lines.cells[len(types)], lines.numbers, spec)
-    faults += found
-    if spec.attr_fields is not None:
-        attrs, found = _split_attrs(lines.cells[-1], lines.numbers, spec)
-        columns |= attrs
-        faults += found
+    for (name, header), text, kind in zip(spec.ids.items(), cells, types, strict=False):
+        is_good = _is_int64(text) if pa.types.is_integer(kind) else pc.is_valid(text)
+        faults += _find_faults(text, is_good, numbers, f"{spec.title}, column {header}", "an int64")
+        columns[name] = pc.if_else(is_good, text, "0").cast(kind)
+    weights = cells[len(types)]
+    is_number = pc.match_substring_regex(weights, _NUMBER)
+    columns[col.WEIGHT] = pc.if_else(is_number, weights, "0").cast(pa.float64())
+    is_good = pc.and_(is_number, _is_weight(columns[col.WEIGHT]))
+    faults += _find_faults(weights, is_good, numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
+    if (names := spec.attr_fields) is not None:
+        split = pc.split_pattern(cells[-1], spec.delimiter)
+        is_good = pc.equal(pc.list_value_length(split), len(names)) if names else pc.equal(cells[-1], "")
+        expected = f"{len(names)} fields between {spec.delimiter!r}"
+        faults += _find_faults(cells[-1], is_good, numbers, f"{spec.title}, column attrs", expected)
+        SchemaError.raise_if(faults)
+        columns |= {name: pc.list_element(split, position) for position, name in enumerate(names)}
     SchemaError.raise_if(faults)
     return pa.table(columns)
 
 
 _Numbers = npt.NDArray[np.int64]
 """Numbers of lines; the header is line 1."""
-_SHOWN: Final = 100
-"""Lines of one kind of fault that are named; the others are only counted."""
+_SHOWN: Final = 10
+"""Lines that a fault names."""
 _BLOCK_BYTES: Final = 1 << 24
 """Bytes that are parsed at a time; a line must not be longer."""
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """The lines that have the right number of cells: one text array per cell, and the number of each line."""
-
-    cells: list[pa.Array]
-    numbers: _Numbers
-
-
-def _read_lines(body: memoryview, spec: TsvSpec) -> tuple[_Lines, list[Fault]]:
-    """Returns the lines after the header, and a fault for each that has another number of cells."""
+def _read_cells(body: memoryview, spec: TsvSpec) -> tuple[list[pa.Array], _Numbers, list[Fault]]:
+    """Returns the lines that have the right number of cells, one text array per cell, their numbers, and the fault of the others."""
     names = [str(position) for position in range(spec.width)]
     if not len(body):
-        return _Lines([pa.array([], pa.string()) for _ in names], np.zeros(0, np.int64)), []
-    bad: list[csv.InvalidRow] = []
+        return [pa.array([], pa.string()) for _ in names], np.zeros(0, np.int64), []
+    bad: dict[int, str] = {}
 
     def skip(row: csv.InvalidRow) -> str:
-        bad.append(row)
+        bad[row.number + 1] = row.text
         return "skip"
 
     try:
@@ -209,41 +224,25 @@ def _read_lines(body: memoryview, spec: TsvSpec) -> tuple[_Lines, list[Fault]]:
     except pa.ArrowInvalid as error:
         expected = f"lines of at most {_BLOCK_BYTES:,} bytes"
         raise SchemaError(Fault(spec.title, expected, str(error), "write one row per line")) from error
-    numbers = np.delete(np.arange(table.num_rows + len(bad), dtype=np.int64) + 2, [row.number - 1 for row in bad])
+    numbers = np.delete(np.arange(table.num_rows + len(bad), dtype=np.int64) + 2, [number - 2 for number in bad])
     cells = [combine_chunks(column) for column in table.columns]
-    is_empty = reduce(pc.and_, [pc.equal(cell, "") for cell in cells])
-    faulty = [(row.number + 1, row.text) for row in bad]
-    if pc.any(is_empty).as_py():
-        faulty += [(number, "") for number in numbers[is_empty.to_numpy(zero_copy_only=False)].tolist()]
-        is_kept = pc.invert(is_empty)
-        cells = [cell.filter(is_kept) for cell in cells]
-        numbers = numbers[is_kept.to_numpy(zero_copy_only=False)]
-    return _Lines(cells, numbers), _line_faults(sorted(faulty), spec.title, f"{spec.width} cells between tabs")
+    # pyarrow reads an empty line as one of empty cells.
+    is_empty = reduce(pc.and_, [pc.equal(cell, "") for cell in cells]).to_numpy(zero_copy_only=False)
+    bad |= dict.fromkeys(numbers[is_empty].tolist(), "")
+    texts, lines = pa.array([bad[number] for number in sorted(bad)], pa.string()), np.array(sorted(bad), np.int64)
+    faults = _find_faults(texts, pc.is_null(texts), lines, spec.title, f"{spec.width} cells between tabs")
+    return [cell.filter(pa.array(~is_empty)) for cell in cells], numbers[~is_empty], faults
 
 
-def _line_faults(faulty: Sequence[tuple[int, object]], where: str, expected: str) -> list[Fault]:
-    """Returns a fault for each (line number, what it holds), and after a hundred of them one for all others."""
-    remedy = "correct those lines"
-    faults = [Fault(f"{where}, line {number}", expected, repr(found), remedy) for number, found in faulty[:_SHOWN]]
-    if len(faulty) > _SHOWN:
-        got = f"something else in {len(faulty) - _SHOWN} more"
-        faults.append(Fault(f"{where}, other lines", expected, got, remedy))
-    return faults
-
-
-def _faults_of_column(column: pa.Array, is_good: pa.Array, numbers: _Numbers, where: str, expected: str) -> list[Fault]:
+def _find_faults(column: pa.Array, is_good: pa.Array, numbers: _Numbers, where: str, expected: str) -> list[Fault]:
+    """Returns a fault with the first value that is not good and the lines of the first few; nothing if all are good."""
     bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
-    faulty = list(zip(numbers[bad].tolist(), column.take(pa.array(bad)).to_pylist(), strict=True))
-    return _line_faults(faulty, where, expected)
-
-
-def _require_utf8(data: bytes, spec: TsvSpec) -> None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        where = f"{spec.title}, line {1 + data.count(10, 0, error.start)}"
-        got = f"the byte 0x{data[error.start]:02x}"
-        raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
+    if not len(bad):
+        return []
+    got = repr(column[int(bad[0])].as_py())
+    if len(bad) > 1:
+        got += f", and others in {len(bad) - 1} more lines: {', '.join(map(str, numbers[bad[1 : _SHOWN + 1]]))}"
+    return [Fault(f"{where}, line {numbers[bad[0]]}", expected, got, "correct these lines")]
 
 
 def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
@@ -270,65 +269,21 @@ def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
 _LARGEST: Final = "9223372036854775807"
 
 
-def _parse_ids(text: pa.Array, kind: pa.DataType, numbers: _Numbers, where: str) -> tuple[pa.Array, list[Fault]]:
-    if pa.types.is_string(kind):
-        return text, []
+def _is_int64(text: pa.Array) -> pa.Array:
     digits = pc.utf8_ltrim(text, "-0")
     # Among numbers of equally many digits the smaller number is the smaller text.
     fits = pc.or_(
         pc.less(pc.utf8_length(digits), len(_LARGEST)),
         pc.and_(pc.equal(pc.utf8_length(digits), len(_LARGEST)), pc.less_equal(digits, _LARGEST)),
     )
-    is_good = pc.and_(pc.match_substring_regex(text, r"^-?[0-9]+$"), pc.or_(fits, pc.equal(text, f"{-(1 << 63)}")))
-    faults = _faults_of_column(text, is_good, numbers, where, "an int64")
-    return pc.if_else(is_good, text, "0").cast(pa.int64()), faults
+    return pc.and_(pc.match_substring_regex(text, r"^-?[0-9]+$"), pc.or_(fits, pc.equal(text, f"{-(1 << 63)}")))
 
 
 _NUMBER: Final = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
-def _parse_weights(text: pa.Array, numbers: _Numbers, spec: TsvSpec) -> tuple[pa.Array, list[Fault]]:
-    is_number = pc.match_substring_regex(text, _NUMBER)
-    values = pc.if_else(is_number, text, "0").cast(pa.float64())
-    is_good = pc.and_(is_number, _is_weight(values))
-    return values, _faults_of_column(text, is_good, numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
-
-
 def _is_weight(values: pa.Array) -> pa.Array:
     return pc.and_(pc.is_finite(values), pc.greater_equal(values, 0.0))
-
-
-def _split_attrs(text: pa.Array, numbers: _Numbers, spec: TsvSpec) -> tuple[dict[str, pa.Array], list[Fault]]:
-    names = spec.attr_fields or ()
-    split = pc.split_pattern(text, spec.delimiter)
-    is_good = pc.equal(pc.list_value_length(split), len(names)) if names else pc.equal(text, "")
-    expected = f"{len(names)} fields between {spec.delimiter!r}"
-    faults = _faults_of_column(text, is_good, numbers, f"{spec.title}, column attrs", expected)
-    if faults:
-        return {}, faults
-    return {name: pc.list_element(split, position) for position, name in enumerate(names)}, []
-
-
-def _find_unwritable(ids: Sequence[pa.Array], weights: pa.Array, fields: Sequence[pa.Array], spec: TsvSpec) -> list[Fault]:
-    """Returns a fault for every line that would not read back equal."""
-    numbers = np.arange(len(weights), dtype=np.int64) + 2
-    faults = _faults_of_column(weights, _is_weight(weights), numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
-    for name, column in zip([*spec.ids, *(spec.attr_fields or ())], [*ids, *fields], strict=True):
-        if pa.types.is_string(column.type):
-            is_field = name in (spec.attr_fields or ())
-            marks = "tab, line break or delimiter" if is_field else "tab or line break"
-            is_good = pc.invert(pc.match_substring_regex(column, r"[\t\n\r]"))
-            if is_field:
-                is_good = pc.and_(is_good, pc.invert(pc.match_substring(column, spec.delimiter)))
-            where = f"{spec.title}, column {name}"
-            faults += _faults_of_column(column, is_good, numbers, where, f"text without {marks}")
-    return faults
-
-
-def _join_fields(fields: Sequence[pa.Array], spec: TsvSpec, row_count: int) -> list[pa.Array]:
-    if spec.attr_fields is None:
-        return []
-    return [pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", row_count)]
 
 
 def _join_lines(cells: Sequence[pa.Array]) -> bytes:
@@ -340,13 +295,6 @@ def _join_lines(cells: Sequence[pa.Array]) -> bytes:
     ended = pc.binary_join_element_wise(lines, end, nothing)
     # An array of texts stores them one after another: this is the file.
     return bytes(ended.buffers()[2].slice(0, pc.sum(pc.binary_length(ended)).as_py()))
-
-
-def _require_weights(column: pa.ChunkedArray, spec: TsvSpec) -> pa.Array:
-    if not pa.types.is_floating(column.type) or column.null_count:
-        got = f"{column.type} with {column.null_count} nulls"
-        raise SchemaError(Fault(f"{spec.title}, column weight", "floats without nulls", got, "write weights as floats"))
-    return combine_chunks(column)
 
 
 def _require_text(column: pa.ChunkedArray, spec: TsvSpec, name: str) -> pa.Array:

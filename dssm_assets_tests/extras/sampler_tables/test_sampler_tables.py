@@ -103,18 +103,15 @@ def _edges(*lines: str) -> bytes:
     return "\n".join(["userid:int64\titemid:int64\tweight:float", *lines]).encode()
 
 
-def test_reading_names_every_fault_with_its_line() -> None:
+def test_reading_names_the_faults_of_every_column_with_their_lines() -> None:
     text = _edges("1\t2\t1", "1\t2", "x\t2\t1", "1\t9223372036854775808\t1", "", "1\t2\tnan", "1\t2\t-0.5", "1\t2\t1\t3")
     with pytest.raises(SchemaError) as caught:
         read_tsv(text, HARD_EDGE_SPEC)
     assert [(fault.where, fault.got) for fault in caught.value.faults] == [
         ("hard negative edge table, column itemid, line 5", "'9223372036854775808'"),
         ("hard negative edge table, column userid, line 4", "'x'"),
-        ("hard negative edge table, column weight, line 7", "'nan'"),
-        ("hard negative edge table, column weight, line 8", "'-0.5'"),
-        ("hard negative edge table, line 3", r"'1\t2'"),
-        ("hard negative edge table, line 6", "''"),
-        ("hard negative edge table, line 9", r"'1\t2\t1\t3'"),
+        ("hard negative edge table, column weight, line 7", "'nan', and others in 1 more lines: 8"),
+        ("hard negative edge table, line 3", r"'1\t2', and others in 2 more lines: 6, 9"),
     ]
 
 
@@ -122,10 +119,9 @@ def test_line_numbers_continue_over_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "_BLOCK_BYTES", 64)
     lines = [f"{number}\t2\t1" for number in range(100)]
     lines[70], lines[80], lines[90] = "70\t2", "", "x\t2\t1"
-    with pytest.raises(SchemaError) as caught:
-        read_tsv(_edges(*lines), HARD_EDGE_SPEC)
     # The header is line 1, so lines[70] is line 72.
-    assert [fault.where.rpartition(", ")[2] for fault in caught.value.faults] == ["line 92", "line 72", "line 82"]
+    with pytest.raises(SchemaError, match=r"(?s)column userid, line 92: .*line 72: .*in 1 more lines: 82"):
+        read_tsv(_edges(*lines), HARD_EDGE_SPEC)
 
 
 def test_a_carriage_return_cannot_be_part_of_a_cell() -> None:
@@ -177,18 +173,12 @@ def test_refused_integer_ids(text: str) -> None:
             "user table, line 3: expected text in UTF-8, got the byte 0xff",
         ),
         (ITEM_TEXT + b"9\t1\tacme\n", ITEMS, "item table, column attrs, line 4: expected 2 fields between ':', got 'acme'"),
-        (ITEM_TEXT, item_spec([]), r"(?s)attrs, line 2: expected 0 fields.*line 3"),
+        (ITEM_TEXT, item_spec([]), r"attrs, line 2: expected 0 fields.*lines: 3"),
     ],
 )
 def test_reading_refuses_texts_of_another_format(data: bytes, form: TsvSpec, text: str) -> None:
     with pytest.raises(SchemaError, match=text):
         read_tsv(data, form)
-
-
-def test_reading_names_at_most_a_hundred_lines_of_a_kind() -> None:
-    with pytest.raises(SchemaError, match="something else in 50 more") as caught:
-        read_tsv(_edges(*["x\t1\t1"] * 150), HARD_EDGE_SPEC)
-    assert len(caught.value.faults) == 101
 
 
 @pytest.mark.parametrize(
@@ -199,9 +189,9 @@ def test_reading_names_at_most_a_hundred_lines_of_a_kind() -> None:
         ("item_id", pa.array(["a\tb", "c"]), r"column item_id, line 2: expected text without tab or line break, got 'a\\tb'"),
         ("weight", pa.array([1, 2]), "column weight: expected floats without nulls, got int64"),
         ("weight", pa.array([1.0, None]), "column weight: expected floats without nulls"),
-        ("weight", pa.array([float("inf"), -1.0]), r"(?s)column weight, line 2.*column weight, line 3"),
+        ("weight", pa.array([float("inf"), -1.0]), r"column weight, line 2.*lines: 3"),
         ("brand", pa.array(["x", "a:b"]), "column brand, line 3: expected text without tab, line break or delimiter"),
-        ("brand", pa.array(["a\rb", "a\nb"]), r"(?s)column brand, line 2.*column brand, line 3"),
+        ("brand", pa.array(["a\rb", "a\nb"]), r"column brand, line 2.*lines: 3"),
         ("brand", pa.array(["x", None]), "column brand: expected text without nulls"),
         ("brand", pa.array([1, 2]), "column brand: expected text without nulls, got int64"),
     ],
