@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -104,12 +100,6 @@ def test_foreign_bytes_at_an_odd_address(function: HashFunction) -> None:
     assert hash_values(column, function).tolist() == one_at_a_time(["abc", "defghijklmnopqrst"], function)
 
 
-@each_function
-def test_fixed_size_binary_hashes_its_bytes(function: HashFunction) -> None:
-    column = pa.array([b"abc", None, b"\xff\0\xfe"], pa.binary(3))
-    assert hash_values(column, function).tolist() == hash_values(column.cast(pa.binary()), function).tolist()
-
-
 @pytest.mark.parametrize("column", [pa.array([1]), pa.array([["a"]]), pa.array([1.5]).dictionary_encode()])
 def test_columns_without_text_are_refused(column: pa.Array) -> None:
     with pytest.raises(TypeError, match="only text and binary values can be hashed"):
@@ -129,19 +119,6 @@ def test_signed_keeps_the_bits() -> None:
         unsigned = hash_values(pa.array(["1", "2"]), function).tolist()
         assert hash_texts(["1", "2"], function).tolist() == [value - (value >> 63 << 64) for value in unsigned]
     assert hash_texts([]).tolist() == []
-
-
-def test_hashes_are_equal_in_every_process() -> None:
-    code = (
-        "from dssm_assets.core.config.features import HashFunction\n"
-        "from dssm_assets.core.arrays.hashing import hash_texts\n"
-        "print([hash_texts(['abc', 'é' * 40], function).tolist() for function in HashFunction])"
-    )
-    expected = str([hash_texts(["abc", "é" * 40], function).tolist() for function in HashFunction])
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert found.stdout.strip() == expected
 
 
 _MASK = (1 << 64) - 1
@@ -215,8 +192,3 @@ def test_fingerprints_equal_published_ones() -> None:
 @pytest.mark.parametrize("golden", goldens(), ids=lambda golden: len(golden.value))
 def test_fingerprints_equal_google_farmhash(golden: Golden) -> None:
     assert fingerprints([golden.value]) == [golden.farm]
-
-
-@given(st.lists(st.integers(0, 300).flatmap(lambda size: st.binary(min_size=size, max_size=size)), max_size=20))
-def test_fingerprints_of_mixed_lengths_equal_single_ones(values: list[bytes]) -> None:
-    assert fingerprints(values) == [fingerprints([value])[0] for value in values]

@@ -78,10 +78,6 @@ def test_entry_without_keys_is_left_out(text: str | None) -> None:
     assert rows_of(pa.array([text, "p^s:1"], pa.string())) == [[], [("p", "s", "1")]]
 
 
-def test_inner_key_without_a_value_has_none() -> None:
-    assert rows_of(pa.array(["p^s,t:"])) == [[("p", "s", None), ("p", "t", "")]]
-
-
 def test_element_of_a_list_is_one_outer_entry() -> None:
     assert rows_of(pa.array([["p^s:1,t:2", None, "q^s:a|b"], [], None])) == [
         [("p", "s", "1"), ("p", "t", "2"), ("q", "s", "a|b")],
@@ -100,12 +96,6 @@ def test_maps_of_maps_also_sliced() -> None:
 def test_map_may_hold_inner_texts() -> None:
     array = pa.array([[("p", "s:1,t:2")], [("q", "s")]], pa.map_(pa.string(), pa.string()))
     assert rows_of(array) == [[("p", "s", "1"), ("p", "t", "2")], [("q", "s", None)]]
-
-
-def test_equal_texts_are_one_map() -> None:
-    maps = nested_maps(pa.array(["p^s:1", None, "p^s:1", "p^s:2"]), "m")
-    assert maps.map_of_row[0] == maps.map_of_row[2]
-    assert len(maps.pkey_codes) == 2
 
 
 def test_column_without_texts_is_refused() -> None:

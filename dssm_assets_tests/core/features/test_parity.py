@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
@@ -79,11 +77,6 @@ def test_differences_are_counted_by_feature() -> None:
     assert not report.is_passed
     assert report.differing == {"n": 2}
     assert "differ in n (2) of 3 sampled rows; row 1, n: 9.0 in batch, 0.0 in a request" in report.sentence
-
-
-@pytest.mark.parametrize("parts", [[], [ParityReport(2), ParityReport(1)]])
-def test_reports_without_differences_merge(parts: list[Any]) -> None:
-    assert merge_reports(parts).is_passed and merge_reports(parts).row_count == sum(part.row_count for part in parts)
 
 
 def test_merged_reports_add_differences_and_keep_the_first_example() -> None:

@@ -69,12 +69,6 @@ def test_file_separator_applies_to_features_without_one() -> None:
     assert table.to_pylist() == [expected]
 
 
-def test_default_separator_applies_without_a_file_separator() -> None:
-    raw = json.loads(TEXT)
-    del raw["multi_val_sep"]
-    assert FeatureGenerator.from_fg_json(raw).generate_one(REQUEST)["hobbies"] == ["chess|tea"]
-
-
 @pytest.mark.parametrize("kind", sorted(OPERATORS))
 def test_every_feature_type_accepts_group_and_combiner(kind: str) -> None:
     fields = OPERATORS[kind].model_fields
@@ -111,8 +105,3 @@ def test_invalid_feature_keys_are_refused(key: str, value: object) -> None:
     raw["features"][0][key] = value
     with pytest.raises(FeatureSpecError, match=f"feature member, key {key}"):
         parse_fg(raw)
-
-
-def test_unknown_feature_type_is_refused() -> None:
-    with pytest.raises(FeatureSpecError, match="got 'bool_masks'"):
-        parse_fg({"features": [{"feature_type": "bool_masks", "feature_name": "f", "expression": ["user:a", "user:b"]}]})

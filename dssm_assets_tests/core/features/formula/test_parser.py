@@ -55,12 +55,6 @@ def test_precedence_by_hand(text: str, meant: str) -> None:
     assert len(steps("a-b-c")) == 5
 
 
-def test_parentheses_change_the_steps_where_precedence_differs() -> None:
-    assert steps("(-2)^2") != steps("-2^2")
-    assert steps("a-(b-c)") != steps("a-b-c")
-    assert steps("!(a==b)") != steps("!a==b")
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -137,7 +131,3 @@ def test_names_of_variables() -> None:
             check_variable_name(name)
     with pytest.raises(ValueError, match="constant _pi"):
         check_variable_name("_pi")
-
-
-def test_variable_may_have_the_name_of_a_function() -> None:
-    assert len(parse_steps("len + max(len, rnd)", ("len", "rnd"))) == 5

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.bool_mask_feature import BoolMaskFeature
 from dssm_assets_tests.core.features import hostile_rows
 from dssm_assets_tests.core.features import strategies as cases
@@ -101,8 +100,3 @@ def test_value_dim_counts_kept_values() -> None:
 def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         feature(**keys)
-
-
-def test_column_without_texts_is_named() -> None:
-    with pytest.raises(SchemaError, match="feature f, input user:m"):
-        values(pa.array(["a"]), pa.array([{"x": 1}]))

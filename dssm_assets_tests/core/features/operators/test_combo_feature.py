@@ -59,10 +59,6 @@ def test_first_input_is_outermost_and_the_buckets_are_those_of_the_reference() -
     assert list(hash_values(found.flatten()) % 100) == [37, 90, 5, 97]
 
 
-def test_numbers_are_joined_as_their_texts() -> None:
-    assert values(pa.array([7, 8]), pa.array([2.0, 0.5]), pa.array([True, None])) == [["7_2_true"], []]
-
-
 def test_empty_side_leaves_the_default() -> None:
     columns = (pa.array(["a", "a", None, "\x1d"]), pa.array([["b"], [], ["b"], ["b"]]))
     assert values(*columns) == [["a_b"], [], [], []]
@@ -112,12 +108,6 @@ def test_combinations_beyond_64_bit_numbers() -> None:
     assert found[65536] == "1_0_0_0_0"
 
 
-def test_text_is_joined_once_per_distinct_combination() -> None:
-    # The x of "x" and that of "x\x1dy" are one value, although they come from different texts.
-    found = feature(value_dim=1).compute([pa.array(["a", "a", "b"] * 50), pa.array(["x", "x\x1dy", "x"] * 50)])
-    assert found.dictionary.to_pylist() == ["a_x", "b_x"]
-
-
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -131,8 +121,3 @@ def test_text_is_joined_once_per_distinct_combination() -> None:
 def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         feature(**keys)
-
-
-def test_column_without_texts_is_named() -> None:
-    with pytest.raises(SchemaError, match="feature f, input user:b"):
-        values(pa.array(["a"]), pa.array([{"x": 1}]))

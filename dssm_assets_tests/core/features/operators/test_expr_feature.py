@@ -84,12 +84,6 @@ def test_result_beyond_float32_is_missing_although_operands_may_be() -> None:
     assert values("a / b", pa.array([1e300, 1e300]), pa.array([1e299, 1.0]), default_value="") == [10, None]
 
 
-def test_default_bypasses_the_normalizer() -> None:
-    column = pa.array([100.0, None])
-    assert values("a * 10", column, normalizer="method=log10", default_value="5") == [3, 5]
-    assert values("a * 10", column, normalizer="method=expression,expr=min(x, 3)", default_value="5") == [3, 5]
-
-
 def test_formula_reads_sliced_columns() -> None:
     column = pa.array([1.0, 2.0, 3.0, None])
     assert values("a + b", column[2:], column[:2]) == [4, 0]
@@ -133,14 +127,3 @@ def test_columns_without_numbers_are_refused() -> None:
 def test_invalid_definitions_are_refused(keys: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         feature(str(keys.get("expression", "a + b")), **{key: value for key, value in keys.items() if key != "expression"})
-
-
-def test_definition_is_written_back_as_it_was_read() -> None:
-    raw = {
-        "feature_name": "f",
-        "feature_type": "expr_feature",
-        "expression": " a+ b ",
-        "variables": ["user:a", "feature:b"],
-        "value_dim": 1,
-    }
-    assert ExprFeature.model_validate(raw).model_dump(exclude_unset=True) == raw

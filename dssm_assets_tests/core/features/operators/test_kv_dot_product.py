@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.kv_dot_product import KvDotProduct
 from dssm_assets_tests.core.features import hostile_rows
 from dssm_assets_tests.core.features import strategies as cases
@@ -77,18 +76,10 @@ def test_empty_side_is_missing_and_no_common_key_is_zero() -> None:
     assert values(query, document, default_value="") == [6, 0, None, None, None, None]
 
 
-def test_default_bypasses_the_normalizer() -> None:
-    assert values(pa.array(["a:100", None]), pa.array(["a", "a"]), normalizer="method=log10", default_value="5") == [2, 5]
-
-
 def test_product_beyond_float32_is_missing() -> None:
     assert values(pa.array(["a:1e300"]), pa.array(["a:1e300"]), default_value="7") == [7]
     both = pa.array([["a:1e308", "a:1e308", "a:-1e308", "a:-1e308"]])
     assert values(both, pa.array(["a:10"]), default_value="7") == [7]
-
-
-def test_equal_keys_of_different_rows_are_not_multiplied() -> None:
-    assert values(pa.array(["a:2", "b:3"]), pa.array(["b:5", "a:7"])) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +95,3 @@ def test_equal_keys_of_different_rows_are_not_multiplied() -> None:
 def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         feature(**keys)
-
-
-def test_column_without_entries_is_named() -> None:
-    with pytest.raises(SchemaError, match="feature f, input user:d"):
-        values(pa.array(["a"]), pa.array([{"x": 1}]))

@@ -65,10 +65,6 @@ def test_combiners_by_hand(combiner: str, expected: float) -> None:
     assert values(MAP, KEYS, combiner=combiner, default_value="") == [expected, None, None, None]
 
 
-def test_last_colon_divides_an_entry() -> None:
-    assert values(pa.array([["http://a:4"]]), pa.array(["http://a"])) == [4]
-
-
 def test_joined_text_is_a_map_and_several_keys() -> None:
     assert values(pa.array(["a:1\x1db:2", None]), pa.array(["a\x1db", "a"])) == [3, 0]
 
@@ -93,17 +89,6 @@ def test_value_dim_1_is_the_first_hit() -> None:
 def test_without_a_combiner_every_hit_keeps_its_number() -> None:
     assert values(MAP, KEYS, combiner="", default_value="7") == [[1, 2, 3], [7], [7], [7]]
     assert values(MAP, KEYS, combiner="", default_value="", normalizer="method=minmax,min=1,max=3") == [[0, 0.5, 1], [], [], []]
-
-
-def test_map_column_is_a_map() -> None:
-    maps = pa.array([{"a": 1.5, "b": 2}, None, {}, {"a": None}], pa.map_(pa.string(), pa.float64()))
-    assert values(maps, pa.array(["a", "a", "a", "a"])) == [1.5, 0, 0, 0]
-
-
-def test_hits_keep_the_order_of_a_long_map() -> None:
-    entries = pa.array([[f"{key}:{number}" for number in range(200) for key in "ba"]])
-    found = values(entries, pa.array([["a", "b"]]), need_discrete=True, value_dim=0)
-    assert found == [[str(number) for number in range(200)] * 2]
 
 
 def test_default_bypasses_the_normalizer() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -169,11 +168,6 @@ def test_all_is_an_ordinary_key_where_both_keys_are_columns() -> None:
     assert values(entries, pa.array(["ALL"]), pa.array(["x"]), skey="ALL") == [50]
 
 
-def test_all_as_outer_key_in_the_map() -> None:
-    entries = pa.array(["ALL^16788816:40,10122:40,29889:20,30068:20"])
-    assert values(entries, pa.array(["unused"]), pa.array([30068]), pkey="ALL") == [20]
-
-
 def test_repeated_entries_and_repeated_requests_hit_twice() -> None:
     entries = pa.array(["a^x:1|a^x:5"])
     assert values(entries, pa.array(["a"]), pa.array(["x"])) == [6]
@@ -190,24 +184,6 @@ def test_default_bypasses_the_normalizer() -> None:
     entries = pa.array(["a^x:100", ""])
     both = pa.array(["a", "a"]), pa.array(["x", "x"])
     assert values(entries, *both, normalizer="method=log10", default_value="5") == [2, 5]
-
-
-def test_chosen_separator_divides_keys() -> None:
-    assert values(MAP[:1], pa.array(["ca,cb"]), pa.array(["ba"]), separator=",") == [4]
-
-
-def test_many_large_maps() -> None:
-    count = 300
-    text = "|".join(f"{p}^" + ",".join(f"{s}:{p * count + s}" for s in range(count)) for p in range(3))
-    picked = np.arange(count)
-    found = values(pa.array([text] * count), pa.array(picked % 3), pa.array(picked[::-1].copy()))
-    assert found == [p % 3 * count + (count - 1 - p) for p in range(count)]
-
-
-def test_definition_is_written_back_as_it_was_read() -> None:
-    definition = {"feature_name": "f", "feature_type": "match_feature", "nested_map": "user:m", "pkey": "ALL", "skey": "const:ALL",
-                  "show_pkey": True}  # fmt: skip
-    assert MatchFeature.model_validate(definition).model_dump(exclude_unset=True) == definition
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.operators.overlap_feature import Method, OverlapFeature
 from dssm_assets_tests.core.features import hostile_rows
 from dssm_assets_tests.core.features import strategies as cases
@@ -150,16 +149,6 @@ def test_missing_terms_are_ignored_and_take_no_position() -> None:
     assert measure("query_common_ratio", pa.array([["a", None]]), pa.array([["a"]])) == [1]
 
 
-def test_numbers_are_terms_by_their_texts() -> None:
-    assert measure("is_equal", pa.array([[1, 2]]), pa.array(["1\x1d2"])) == [1]
-    assert measure("is_equal", pa.array([1.0]), pa.array(["1"])) == [1]
-
-
-def test_default_bypasses_the_normalizer() -> None:
-    keys = {"normalizer": "method=minmax,min=0,max=4", "default_value": "9"}
-    assert measure("proximity_min_cover", pa.array(["a", None]), pa.array(["a", "a"]), **keys) == [0.25, 9]
-
-
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -172,8 +161,3 @@ def test_default_bypasses_the_normalizer() -> None:
 def test_invalid_definitions_are_refused(keys: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         OverlapFeature.model_validate({"feature_name": "f", "query": "user:q", "title": "user:t", "method": "is_equal", **keys})
-
-
-def test_column_without_texts_is_named() -> None:
-    with pytest.raises(SchemaError, match="feature f, input user:t"):
-        measure("is_equal", pa.array(["a"]), pa.array([{"x": 1}]))

@@ -109,11 +109,6 @@ def test_several_values_in_an_element() -> None:
     assert [id_feature(**keys).depth for keys in ({}, {"value_dim": 1}, {"value_dim": 0})] == [1, 1, 2]
 
 
-def test_sequence_id_feature_keeps_the_most_recent_elements() -> None:
-    assert id_values(pa.array(["a;b;c", "d"]), sequence_length=2) == [["a", "b"], ["d"]]
-    assert id_values(pa.array(["a;b;c", "d"]), sequence_length=2, oldest_first=True) == [["b", "c"], ["d"]]
-
-
 def test_column_of_numbers_is_not_a_sequence() -> None:
     with pytest.raises(SchemaError, match="lists or text, got int64"):
         id_values(pa.array([1]))
@@ -146,8 +141,3 @@ def test_vectors_of_a_sequence_raw_feature() -> None:
     assert raw_values(column, value_dim=2) == [[[0.5, 1], [0.25, 2]], [[0, 0]]]
     assert raw_values(pa.array([[[1, 2], [3, 4]]]), value_dim=2) == [[[1, 2], [3, 4]]]
     assert (raw_feature().depth, raw_feature(value_dim=2).depth) == (1, 2)
-
-
-def test_negative_sequence_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="greater than or equal to 1"):
-        raw_feature(sequence_length=-1)

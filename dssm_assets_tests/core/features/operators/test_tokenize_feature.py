@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -100,12 +99,6 @@ def test_batch_equals_its_rows(rows: list[str | None], operator: TokenizeFeature
 
 
 @unhurried
-@given(cases.single_columns, st.sampled_from(OPERATORS))
-def test_batch_of_any_type_equals_its_rows(column: pa.Array, operator: TokenizeFeature) -> None:
-    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
-
-
-@unhurried
 @given(st.lists(st.sampled_from(["red wine", "red", "wine", "", None]), max_size=10), st.integers(1, 4))
 def test_texts_are_tokenized_in_parts_of_bounded_size(rows: list[str | None], size: int) -> None:
     texts = pa.array(rows, pa.string())
@@ -163,29 +156,9 @@ def test_texts_are_normalized_first() -> None:
     assert values(["reed wine"], **BPE, text_normalizer=stop) == values(["rd win"], **BPE)
 
 
-def test_numbers_are_tokenized_as_their_text() -> None:
-    assert values([12.0, None], **BPE) == values(["12", None], **BPE) == [bpe("1", "2"), []]
-
-
 def test_lists_are_refused() -> None:
     with pytest.raises(SchemaError, match="feature f, input user:t"):
         values([["red"]], **BPE)
-
-
-def test_each_distinct_text_is_tokenized_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    operator = feature(**BPE)
-    seen: list[str] = []
-    original = operator._tokenizer
-    assert original is not None
-
-    def counted(texts: list[str]) -> list[list[int]]:
-        seen.extend(texts)
-        return original.encode(texts)
-
-    monkeypatch.setitem(operator.__pydantic_private__, "_tokenizer", type(original)("", original.size, counted))
-    column = pa.array(["red", "wine", "bread"]).take(pa.array(np.tile([0, 1, 2], 500))).dictionary_encode()
-    operator.compute([column.filter(pa.array(np.arange(1500) % 3 < 2))])
-    assert sorted(seen) == ["red", "wine"]
 
 
 @pytest.mark.parametrize("keys", [BPE, PIECES])
@@ -194,20 +167,6 @@ def test_copy_in_another_process_gives_the_same_tokens(keys: dict[str, Any]) -> 
     copy = pickle.loads(pickle.dumps(operator))
     assert copy == operator
     assert copy.compute([pa.array(["red wine"])]) == operator.compute([pa.array(["red wine"])])
-
-
-def test_features_differ_by_the_content_of_their_file() -> None:
-    assert feature(vocab_file="bpe.json") == feature(vocab_file="bpe.json")
-    contents = iter([read_file("bpe.json"), read_file("hand.json")])
-    definition = {"feature_name": "f", "expression": "user:t", "vocab_file": "t.json"}
-    one, other = (TokenizeFeature.model_validate(definition, context={"read_file": lambda _: next(contents)}) for _ in range(2))
-    assert one != other
-
-
-def test_definition_is_written_back_as_it_was_read() -> None:
-    definition = {"feature_name": "f", "feature_type": "tokenize_feature", "expression": "user:t", **PIECES,
-                  "text_normalizer": {"norm_options": ["TEXT_FILTER"], "stop_char_file": "stop.txt"}}  # fmt: skip
-    assert feature(**definition).model_dump(mode="json", exclude_unset=True) == definition
 
 
 def test_fixtures_equal_what_their_script_trains() -> None:
