@@ -20,7 +20,7 @@ from dssm_assets.core.features.expressions import Expression, Kind, Side, Source
 from dssm_assets.core.features.fg_files import CONTEXT_KEY, ReadFile
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Definition, Operator
 from dssm_assets.core.features.operators.registry import OPERATORS
-from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE, SequenceFeature, SubFeature, SubFeatureKeys
+from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE, SequenceFeature, SubFeature
 
 _KEYS: Final = ("features", "reserves", "multi_val_sep")
 """Keys of the file itself."""
@@ -194,9 +194,8 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
     if reserves is not None and not (isinstance(reserves, list) and all(isinstance(name, str) for name in reserves)):
         faults.append(Fault(f"{where}, key reserves", "a list of column names", repr(reserves)[:80], "write a list of names"))
     if separator is not None and not (isinstance(separator, str) and separator):
-        faults.append(
-            Fault(f"{where}, key multi_val_sep", "a non-empty text", repr(separator)[:80], "write the separator of values")
-        )
+        got, remedy = repr(separator)[:80], "write the separator of values"
+        faults.append(Fault(f"{where}, key multi_val_sep", "a non-empty text", got, remedy))
         separator = None
     definitions: list[Operator | SequenceFeature] = []
     for position, entry in enumerate(entries):
@@ -266,30 +265,17 @@ def _output_names(entries: list[Any]) -> list[str]:
 def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tuple[SubFeature | None, list[Fault]]:
     if not isinstance(entry, Mapping):
         return None, [_not_a_mapping(place, entry)]
-    own = {key: value for key, value in entry.items() if key in SubFeatureKeys.model_fields}
-    rest = {key: value for key, value in entry.items() if key not in own}
-    operator, faults = _parse_operator(rest, place, read_file)
-    keys, found = _validated(SubFeatureKeys, own, place, read_file)
-    faults += found
-    if operator is None:
-        return None, faults
-    sub, found = _validated(SubFeature, {"operator": operator, "keys": keys or SubFeatureKeys()}, place, read_file)
-    return sub, [*faults, *found]
+    own = {key: value for key, value in entry.items() if key == "sequence_fields"}
+    operator, faults = _parse_operator({key: value for key, value in entry.items() if key not in own}, place, read_file)
+    return (None, faults) if operator is None else _validated(SubFeature, {"operator": operator, **own}, place, read_file)
 
 
 def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
     operator_type = OPERATORS.get(_type_name(entry))
     if operator_type is None:
         known = ", ".join([*OPERATORS, SEQUENCE_FEATURE])
-        got = repr(entry.get("feature_type"))
-        return None, [
-            Fault(
-                f"{place}, key feature_type",
-                f"one of: {known}",
-                got,
-                "choose one of these (sequences cannot be nested), or name the module that registers it in the configuration's key plugins",
-            )
-        ]
+        remedy = "choose one of these (sequences cannot be nested), or name the module that registers it in the key plugins"
+        return None, [Fault(f"{place}, key feature_type", f"one of: {known}", repr(entry.get("feature_type")), remedy)]
     return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
 
 

@@ -28,22 +28,16 @@ DELIMITER: Final = ";"
 """Default separator of the elements of a sequence that comes as text."""
 
 
-class SubFeatureKeys(Definition):
-    """Keys of a sub-feature in addition to those of its feature type.
+class SubFeature(Definition):
+    """A sub-feature of a group: an operator, and which of its inputs are sequences.
 
     Attributes:
         sequence_fields: names of the inputs that are sequences. Default: the only input, or else the inputs of the item
             side, which describe the elements; all other inputs describe the row and are the same for each element.
     """
 
-    sequence_fields: list[str] | None = Field(default=None, min_length=1)
-
-
-class SubFeature(Definition):
-    """A sub-feature of a group: an operator and the keys that tell which of its inputs are sequences."""
-
     operator: SerializeAsAny[Operator]
-    keys: SubFeatureKeys = SubFeatureKeys()
+    sequence_fields: list[str] | None = Field(default=None, min_length=1)
 
     @cached_property
     def element_operator(self) -> Operator:
@@ -53,15 +47,15 @@ class SubFeature(Definition):
     @cached_property
     def sequence_inputs(self) -> tuple[Expression, ...]:
         columns = [expression for expression in dict.fromkeys(self.operator.expressions) if expression.is_column]
-        if self.keys.sequence_fields is not None:
-            return tuple(expression for expression in columns if expression.name in self.keys.sequence_fields)
+        if self.sequence_fields is not None:
+            return tuple(expression for expression in columns if expression.name in self.sequence_fields)
         of_item = tuple(expression for expression in columns if expression.source is Source.ITEM)
         return tuple(columns) if len(columns) == 1 else of_item
 
     @model_validator(mode="after")
     def _fields_are_inputs(self) -> SubFeature:
         names = {expression.name for expression in self.operator.expressions if expression.is_column}
-        stray = sorted(set(self.keys.sequence_fields or []) - names)
+        stray = sorted(set(self.sequence_fields or []) - names)
         if stray:
             raise ValueError(f"sequence_fields are not inputs: {', '.join(stray)} (inputs: {', '.join(sorted(names))})")
         if not self.sequence_inputs:
