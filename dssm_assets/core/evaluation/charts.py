@@ -43,14 +43,15 @@ LABEL_INCHES = 1.75
 """Width of a legend entry."""
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty white figure of this size in inches."""
+def _new_figure(width: float, height: float, panel_rows: int = 1, panel_columns: int = 1) -> tuple[Figure, list[Any]]:
+    """Returns a white figure of this size in inches, and its panels."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=100, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
+    return figure, list(figure.subplots(panel_rows, panel_columns, squeeze=False).ravel())
 
 
-def plain_axis(axis: Any, grid: str = "y") -> None:
+def _style_axis(axis: Any, title: str = "", grid: str = "y") -> None:
     """Removes all lines of an axis except a pale grid and the bottom line."""
     axis.set_axisbelow(True)
     axis.grid(axis=grid, color=GRID, linewidth=0.9)
@@ -58,9 +59,10 @@ def plain_axis(axis: Any, grid: str = "y") -> None:
         axis.spines[side].set_visible(False)
     axis.spines["bottom"].set_color(MUTED)
     axis.tick_params(colors=MUTED, labelsize=9, length=0)
+    axis.set_title(title, fontsize=11, color=INK, loc="left", pad=10)
 
 
-def legend_below(figure: Figure, axis: Any) -> float:
+def _legend_below(figure: Figure, axis: Any) -> float:
     """Puts the legend of an axis below all panels, in as many rows as it needs; returns the bottom of the panels."""
     handles, labels = axis.get_legend_handles_labels()
     rows = math.ceil(len(labels) * LABEL_INCHES / figure.get_figwidth())
@@ -71,7 +73,7 @@ def legend_below(figure: Figure, axis: Any) -> float:
     return float((0.56 + 0.18 * rows) / figure.get_figheight())
 
 
-def png_bytes(figure: Figure) -> bytes:
+def _png_bytes(figure: Figure) -> bytes:
     """Returns the figure as a PNG without metadata, in a palette of 128 colours: a quarter of the full size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -100,19 +102,18 @@ def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
         )
     columns = min(len(shown), PANELS_IN_ROW)
     panel_rows = math.ceil(len(shown) / columns)
-    figure = new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6)
-    axes = figure.subplots(panel_rows, columns, squeeze=False).ravel()
+    figure, axes = _new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6, panel_rows, columns)
     names = scorers_in_order((str(row[SCORER]) for row in rows), spans)
     for axis, scope in zip(axes, shown, strict=False):
+        _style_axis(axis, SCOPES[scope].title)
         _draw_hit_rates(axis, [row for row in rows if row[SCOPE] == scope], names, spans)
-        axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     for axis in axes[::columns]:
         axis.set_ylabel("hit rate", fontsize=10, color=MUTED)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    bottom, top = legend_below(figure, axes[0]), 1 - 0.44 / figure.get_figheight()
+    bottom, top = _legend_below(figure, axes[0]), 1 - 0.44 / figure.get_figheight()
     figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=top, bottom=bottom, wspace=0.17, hspace=0.3)
-    return png_bytes(figure)
+    return _png_bytes(figure)
 
 
 def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
@@ -132,14 +133,13 @@ def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = (
     if not len(losses) or broken:
         got = f"{len(losses)} steps, {broken} of them not finite"
         raise InputError(Fault("loss curve", "finite losses of at least one step", got, "lower the learning rate"))
-    panels = 2 if len(rates) else 1
-    figure = new_figure(7.6 if panels == 1 else 9.5, 3.8)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    is_wide = len(rates) > 0
+    figure, axes = _new_figure(9.5 if is_wide else 7.6, 3.8, panel_columns=2 if is_wide else 1)
     _draw_loss(axes[0], losses)
-    if len(rates):
+    if is_wide:
         _draw_validation(axes[1], rates)
-    figure.subplots_adjust(left=0.08 if panels == 1 else 0.06, right=0.92 if panels == 1 else 0.96, top=0.88, bottom=0.15)
-    return png_bytes(figure)
+    figure.subplots_adjust(left=0.06 if is_wide else 0.08, right=0.96 if is_wide else 0.92, top=0.88, bottom=0.15)
+    return _png_bytes(figure)
 
 
 def _draw_loss(axis: Any, losses: npt.NDArray[np.float64]) -> None:
@@ -147,10 +147,9 @@ def _draw_loss(axis: Any, losses: npt.NDArray[np.float64]) -> None:
     span = max(1, len(losses) // 50)
     sums = np.concatenate([[0.0], np.cumsum(losses)])
     mean = (sums[span:] - sums[:-span]) / span
-    plain_axis(axis)
+    _style_axis(axis, "training loss")
     axis.plot(steps, losses, color=MODEL_COLOR, alpha=0.28, linewidth=0.9)
     axis.plot(steps[span - 1 :], mean, color=MODEL_COLOR, linewidth=2.0, marker="o" if len(mean) == 1 else None)
-    axis.set_title("training loss", fontsize=11, color=INK, loc="left", pad=10)
     axis.set_xlabel("step", fontsize=10, color=MUTED)
     axis.set_xlim(1, max(len(losses), 2))
     axis.annotate(
@@ -161,10 +160,9 @@ def _draw_loss(axis: Any, losses: npt.NDArray[np.float64]) -> None:
 
 def _draw_validation(axis: Any, rates: npt.NDArray[np.float64]) -> None:
     epochs, best = np.arange(1, len(rates) + 1), int(np.argmax(rates))
-    plain_axis(axis)
+    _style_axis(axis, "hit rate on the validation days")
     axis.plot(epochs, rates, color=MODEL_COLOR, linewidth=2.0, marker="o", markersize=3.5)
     axis.plot(epochs[best], rates[best], color=MODEL_COLOR, marker="o", markersize=8)
-    axis.set_title("hit rate on the validation days", fontsize=11, color=INK, loc="left", pad=10)
     axis.set_xlabel("epoch", fontsize=10, color=MUTED)
     axis.set_xticks(epochs[:: max(1, len(epochs) // 10)])
     axis.set_xlim(0.5, len(rates) + 0.5)
@@ -175,7 +173,6 @@ def _draw_validation(axis: Any, rates: npt.NDArray[np.float64]) -> None:
 
 
 def _draw_hit_rates(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], spans: Spans | None) -> None:
-    plain_axis(axis)
     ks = sorted({int(row["k"]) for row in rows})
     width = 0.82 / len(names)
     for place, name in enumerate(names):
@@ -218,9 +215,8 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     shown = rows[:MAX_ROWS]
     lines, others = _lines(shown), {name: iter(one) for name, one in by_scorer.items()}
     height = ROW_INCHES * len(lines) + 1.1
-    figure = new_figure(8.2, height)
-    axis = figure.subplots()
-    plain_axis(axis, grid="x")
+    figure, (axis,) = _new_figure(8.2, height)
+    _style_axis(axis, grid="x")
     for y, (label, row) in enumerate(lines):
         if row is None:
             axis.text(-0.01, y, label, transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize=9,
@@ -244,7 +240,7 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
         axis.text(0.3 * place, above, f"● {display_name(name)}", transform=axis.transAxes, fontsize=9, color=color_of(name))
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
     axis.text(1.02, above, "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
-    return png_bytes(figure)
+    return _png_bytes(figure)
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
@@ -299,22 +295,20 @@ def trend_png(trend: pa.Table, k: int) -> bytes:
     shown = [scope for scope in TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]
     if not shown:
         raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
-    figure = new_figure(min(4.6 * len(shown), 11.4) + 0.3, 4.0)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    figure, axes = _new_figure(min(4.6 * len(shown), 11.4) + 0.3, 4.0, panel_columns=len(shown))
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     days = sorted({str(row[DAY]) for row in rows})
     for axis, scope in zip(axes, shown, strict=True):
+        _style_axis(axis, SCOPES[scope].title)
         _draw_trend_panel(axis, [row for row in rows if row[SCOPE] == scope], names, days)
-        axis.set_title(SCOPES[scope].title, fontsize=11, color=INK, loc="left", pad=10)
     axes[0].set_ylabel(f"hit rate@{k}", fontsize=10, color=MUTED)
-    bottom = legend_below(figure, axes[0])
+    bottom = _legend_below(figure, axes[0])
     left = 0.07 if len(shown) > 1 else 0.12
     figure.subplots_adjust(left=left, right=0.98, top=0.89, bottom=bottom, wspace=0.13)
-    return png_bytes(figure)
+    return _png_bytes(figure)
 
 
 def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], days: Sequence[str]) -> None:
-    plain_axis(axis)
     baselines = [name for name in names if name != MODEL]
     for name in names:
         own = sorted((row for row in rows if row[SCORER] == name), key=lambda row: str(row[DAY]))
