@@ -73,7 +73,7 @@ def _legend_below(figure: Figure, axis: Any) -> float:
     return float((0.56 + 0.18 * rows) / figure.get_figheight())
 
 
-def _png_bytes(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
     """Returns the figure as a PNG without metadata, in a palette of 128 colours: a quarter of the full size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -113,7 +113,7 @@ def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
         axis.set_visible(False)
     bottom, top = _legend_below(figure, axes[0]), 1 - 0.44 / figure.get_figheight()
     figure.subplots_adjust(left=0.06 if len(shown) > 1 else 0.14, right=0.985, top=top, bottom=bottom, wspace=0.17, hspace=0.3)
-    return _png_bytes(figure)
+    return png_bytes(figure)
 
 
 def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = ()) -> bytes:
@@ -139,7 +139,7 @@ def loss_curve_png(loss_by_step: Sequence[float], hit_rates: Sequence[float] = (
     if is_wide:
         _draw_validation(axes[1], rates)
     figure.subplots_adjust(left=0.06 if is_wide else 0.08, right=0.96 if is_wide else 0.92, top=0.88, bottom=0.15)
-    return _png_bytes(figure)
+    return png_bytes(figure)
 
 
 def _draw_loss(axis: Any, losses: npt.NDArray[np.float64]) -> None:
@@ -240,7 +240,7 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
         axis.text(0.3 * place, above, f"● {display_name(name)}", transform=axis.transAxes, fontsize=9, color=color_of(name))
     figure.subplots_adjust(left=0.29, right=0.83, top=1 - 0.35 / height, bottom=0.6 / height)
     axis.text(1.02, above, "users / to find", transform=axis.transAxes, fontsize=9, color=MUTED)
-    return _png_bytes(figure)
+    return png_bytes(figure)
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any] | None]]:
@@ -305,7 +305,7 @@ def trend_png(trend: pa.Table, k: int) -> bytes:
     bottom = _legend_below(figure, axes[0])
     left = 0.07 if len(shown) > 1 else 0.12
     figure.subplots_adjust(left=left, right=0.98, top=0.89, bottom=bottom, wspace=0.13)
-    return _png_bytes(figure)
+    return png_bytes(figure)
 
 
 def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str], days: Sequence[str]) -> None:

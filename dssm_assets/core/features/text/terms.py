@@ -6,8 +6,10 @@ undefined where a side has no terms.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -117,57 +119,17 @@ def containment(query: Terms, title: Terms) -> Numbers:
     return (first_position(query, title) >= 0).astype(np.float64)
 
 
-@dataclass(frozen=True)
-class _Occurrences:
-    """The occurrences of query terms in titles, by row and position.
-
-    Attributes:
-        rows: row of each occurrence.
-        positions: its position in the title, from 0.
-        terms: one number per row and term, ascending by row.
-        ranks: number of the term among the distinct query terms of the row, from 0.
-        term_counts: number of distinct query terms of each row, including those that do not occur.
-    """
-
-    rows: Any
-    positions: Any
-    terms: Any
-    ranks: Any
-    term_counts: Any
-
-
-@dataclass(frozen=True)
-class _PairDistances:
-    """Minimum, maximum, sum and count of the distances of the pairs of query terms of each row; infinity and 0 without a pair."""
-
-    least: Numbers
-    greatest: Numbers
-    total: Numbers
-    count: Numbers
-
-
 def min_cover(query: Terms, title: Terms) -> Numbers:
     """Returns the length of the shortest window of the title that contains all query terms; 0 if a term does not occur.
 
     Example: a, b in a, x, b, a is 2 (the last two); a single term that occurs is 1.
     """
-    found = _occurrences(query, title)
-    starts = np.full(len(found.rows), np.inf)
-    every = np.arange(len(found.rows))
-    for rank in range(_most_terms(found)):
-        every = every[found.term_counts[found.rows[every]] > rank]
-        last = _last_position(found.ranks[every] == rank, found.rows[every], found.positions[every])
-        starts[every] = np.minimum(starts[every], last)
-    smallest = np.full(query.row_count, np.inf)
-    # While a term has not occurred, the start is minus infinity and the window infinite.
-    np.minimum.at(smallest, found.rows, found.positions - starts + 1)
-    return np.where(np.isfinite(smallest), smallest, 0)
+    return _measure_rows(query, title, _shortest_window)
 
 
 def min_dist(query: Terms, title: Terms) -> Numbers:
     """Returns the smallest distance of two different query terms in the title; its length + 1 if no pair occurs."""
-    pairs = _pair_distances(query, title)
-    return _or_length(pairs.least, pairs, title)
+    return _measure_rows(query, title, lambda terms, among: min(_pair_distances(terms, among)))
 
 
 def max_dist(query: Terms, title: Terms) -> Numbers:
@@ -175,72 +137,44 @@ def max_dist(query: Terms, title: Terms) -> Numbers:
 
     Example: a, b, c in a, b, x, c is 3, because the pairs have distances ab 1, bc 2, ac 3.
     """
-    pairs = _pair_distances(query, title)
-    return _or_length(pairs.greatest, pairs, title)
+    return _measure_rows(query, title, lambda terms, among: max(_pair_distances(terms, among)))
 
 
 def avg_dist(query: Terms, title: Terms) -> Numbers:
     """Returns the mean of the smallest distances of the pairs that occur; the length of the title + 1 if no pair occurs."""
-    pairs = _pair_distances(query, title)
-    return _or_length(pairs.total / np.maximum(pairs.count, 1), pairs, title)
+    return _measure_rows(query, title, lambda terms, among: fmean(_pair_distances(terms, among)))
 
 
-def _or_length(distances: Numbers, pairs: _PairDistances, title: Terms) -> Numbers:
-    return np.where(pairs.count > 0, distances, title.lengths + 1.0)
+def _measure_rows(query: Terms, title: Terms, measure: Callable[[set[int], list[int]], float]) -> Numbers:
+    """Returns a measure of the distinct query terms among the terms of the title, row by row; 0 where a side has none."""
+    numbers = np.zeros(query.row_count)
+    for row in np.flatnonzero((query.lengths > 0) & (title.lengths > 0)).tolist():
+        terms, among = (side.codes[side.offsets[row] : side.offsets[row + 1]].tolist() for side in (query, title))
+        numbers[row] = measure(set(terms), among)
+    return numbers
 
 
-def _pair_distances(query: Terms, title: Terms) -> _PairDistances:
-    """Returns the distances of all pairs of distinct query terms that both occur in the title.
-
-    The distance of a pair is the smallest distance of two of their occurrences.
-    """
-    found = _occurrences(query, title)
-    result = _PairDistances(np.full(query.row_count, np.inf), *(np.zeros(query.row_count) for _ in range(3)))
-    every, by_term = np.arange(len(found.rows)), np.argsort(found.terms, kind="stable")
-    nearest = np.empty(len(found.rows))
-    for rank in range(1, _most_terms(found)):
-        every = every[found.term_counts[found.rows[every]] > rank]
-        by_term = by_term[found.term_counts[found.rows[by_term]] > rank]
-        nearest[every] = _nearest(found.ranks[every] == rank, found.rows[every], found.positions[every])
-        # Each pair once, with the terms of lower rank.
-        others = by_term[found.ranks[by_term] < rank]
-        first = np.flatnonzero(np.diff(found.terms[others], prepend=-1))
-        distances = np.minimum.reduceat(nearest[others], first) if len(first) else np.zeros(0)
-        occurs = np.isfinite(distances)
-        _add_distances(result, found.rows[others[first[occurs]]], distances[occurs])
-    return result
+def _shortest_window(terms: set[int], title: list[int]) -> int:
+    last: dict[int, int] = {}
+    shortest = 0
+    for position, term in enumerate(title):
+        if term in terms:
+            last[term] = position
+            if len(last) == len(terms):
+                length = position - min(last.values()) + 1
+                shortest = min(shortest or length, length)
+    return shortest
 
 
-def _add_distances(result: _PairDistances, rows: Any, distances: Numbers) -> None:
-    np.minimum.at(result.least, rows, distances)
-    np.maximum.at(result.greatest, rows, distances)
-    np.add.at(result.total, rows, distances)
-    np.add.at(result.count, rows, 1)
-
-
-def _nearest(is_term: Any, rows: Any, positions: Any) -> Numbers:
-    """Returns the distance of each occurrence to the nearest one of its row that `is_term` marks; infinity without one."""
-    before = _last_position(is_term, rows, positions)
-    after = -_last_position(is_term[::-1], rows[::-1], -positions[::-1])[::-1]
-    nearest: Numbers = np.minimum(positions - before, after - positions)
-    return nearest
-
-
-def _last_position(is_term: Any, rows: Any, positions: Any) -> Numbers:
-    last = np.maximum.accumulate(np.where(is_term, np.arange(len(rows)), -1))
-    is_there = (last >= 0) & (rows[last] == rows)
-    return np.where(is_there, positions[last], -np.inf)
-
-
-def _most_terms(found: _Occurrences) -> int:
-    return int(found.term_counts[found.rows].max(initial=0))
-
-
-def _occurrences(query: Terms, title: Terms) -> _Occurrences:
-    wanted = np.unique(query.cells)
-    position = np.searchsorted(wanted, title.cells)
-    found = np.flatnonzero(np.append(wanted, -1)[position] == title.cells)
-    rows, terms = title.rows[found], position[found]
-    counts = np.bincount(wanted // query.width, minlength=query.row_count)
-    ranks = terms - (np.cumsum(counts) - counts)[rows]
-    return _Occurrences(rows, found - title.offsets[rows], terms, ranks, counts)
+def _pair_distances(terms: set[int], title: list[int]) -> list[int]:
+    """Returns the smallest distance of each pair of terms that both occur; the length of the title + 1 if no pair does."""
+    last: dict[int, int] = {}
+    nearest: dict[tuple[int, int], int] = {}
+    for position, term in enumerate(title):
+        if term in terms:
+            for other, before in last.items():
+                if other != term:
+                    pair = min(term, other), max(term, other)
+                    nearest[pair] = min(nearest.get(pair, position), position - before)
+            last[term] = position
+    return list(nearest.values()) or [len(title) + 1]
