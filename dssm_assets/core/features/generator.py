@@ -39,7 +39,10 @@ _SLICE_ROWS: Final = 1 << 18
 
 
 class FeatureGenerator:
-    """Generates the features of one fg.json. It has no state except the definitions."""
+    """Generates the features of one fg.json. It has no state except the definitions.
+
+    All methods raise SchemaError that names every input that is missing or has a type or value that a feature cannot use.
+    """
 
     def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
         self.spec = spec
@@ -80,9 +83,6 @@ class FeatureGenerator:
             batch: the input columns; `user:x` reads column x.
             side: "user", "item" or "context" for the features of that side, "sequence" for the sub-features of sequences,
                 None for all.
-
-        Raises:
-            SchemaError: naming every column that is missing or has a type that a feature cannot use.
         """
         return self._compute(batch, self._features(side), lambda _, values: values)
 
@@ -93,9 +93,6 @@ class FeatureGenerator:
             batch: the input columns.
             side: as in `generate`.
             is_whole: do not cut sequences to their sequence_length.
-
-        Raises:
-            SchemaError: as `generate`.
         """
         return self._compute(batch, self._features(side), self._encode_values, is_whole)
 
@@ -104,9 +101,6 @@ class FeatureGenerator:
 
         A sequence has one bucket id per element, null where the element is missing. A feature without keys for buckets
         keeps its values, in lists.
-
-        Raises:
-            SchemaError: as `generate`.
         """
         return self._compute(batch, self._features(side), self._bucketize_values)
 
@@ -116,26 +110,15 @@ class FeatureGenerator:
         Args:
             request: input name -> value, `{"x": 3}` for `user:x`. An input that is not given is missing.
             side: as in `generate`.
-
-        Raises:
-            SchemaError: naming every input whose value a feature cannot use.
         """
         return requests.first_row(self.generate(self._request_table(request, side), side))
 
     def encode_one(self, request: Mapping[str, Any], side: str | None = None, *, is_whole: bool = False) -> dict[str, Any]:
-        """Returns feature -> encoded value of one request, as `encode` does for a batch.
-
-        Raises:
-            SchemaError: as `generate_one`.
-        """
+        """Returns feature -> encoded value of one request, as `encode` does for a batch."""
         return requests.first_row(self.encode(self._request_table(request, side), side, is_whole=is_whole))
 
     def bucketize_one(self, request: Mapping[str, Any], side: str | None = None) -> dict[str, Any]:
-        """Returns feature -> list of bucket ids of one request, as `bucketize` does for a batch.
-
-        Raises:
-            SchemaError: as `generate_one`.
-        """
+        """Returns feature -> list of bucket ids of one request, as `bucketize` does for a batch."""
         return requests.first_row(self.bucketize(self._request_table(request, side), side))
 
     def _features(self, side: str | None) -> tuple[Feature, ...]:

@@ -1,4 +1,4 @@
-"""Base of lookup_feature and match_feature: from hits, the entries of a map whose keys are requested, to values."""
+"""Base of lookup_feature and match_feature: from hits, the entries of a map with requested keys, to values."""
 
 from __future__ import annotations
 

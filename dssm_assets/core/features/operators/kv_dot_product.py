@@ -24,7 +24,7 @@ class KvDotProduct(NumericOperator):
     """The sum over the common keys of a row of the product of their weights.
 
     A side is a map, a list of "key:weight" texts, or such texts joined by the separator; the last delimiter of an entry
-    divides it. A key without a weight ("a") has weight 1. An entry whose weight is not a finite number ("a:", "a:x", a
+    divides it. A key without a weight ("a") has weight 1. An entry without a finite number as its weight ("a:", "a:x", a
     null in a map) is ignored. A key that occurs several times on a side counts every time.
 
     A row is missing if one of its sides has no entries. If the sides only have no key in common, the product is 0. A

@@ -23,8 +23,8 @@ class LookupFeature(HitOperator):
     """The combined number of the hits of a row, or the texts of their values, in the order of the requested keys.
 
     The map is a map column, a list of "key:value" texts, or such texts joined by the separator; the last colon of an entry
-    divides it. Every entry whose key is requested is a hit, so a key that the map has twice hits twice; the hits of one key
-    keep the order of the map. An entry without a value is ignored, and so is one whose value is not a number where
+    divides it. Every entry with a requested key is a hit, so a key that the map has twice hits twice; the hits of one key
+    keep the order of the map. An entry without a value is ignored, and so is an entry without a number where
     numbers are combined.
 
     Attributes:

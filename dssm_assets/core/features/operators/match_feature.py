@@ -38,9 +38,9 @@ KeyText = Annotated[str, AfterValidator(_check_key)]
 class MatchFeature(HitOperator):
     """The combined number of the hits of a row, or the texts of their values.
 
-    `maps.nested_maps` defines how a map of maps is read. Every inner entry whose two keys are requested is a hit, so an
+    `maps.nested_maps` defines how a map of maps is read. Every inner entry with two requested keys is a hit, so an
     entry that the map has twice, or that is requested twice, hits twice. Hits are in the order of pkey, then skey, then
-    position in the map. An entry without a value is ignored, and so is one whose value is not a number where numbers are
+    position in the map. An entry without a value is ignored, and so is an entry without a number where numbers are
     combined.
 
     A key that the definition gives as "ALL" matches every key of the map. Then the value "ALL" in the column of the other

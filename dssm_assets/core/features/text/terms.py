@@ -1,6 +1,6 @@
-"""Measures of the overlap of two lists of terms per row, those of a query and those of a title.
+"""Measures of the overlap of two lists of terms per row, of a query and of a title.
 
-First the measures of membership and order, then those of distance. Every measure returns one number per row [R], which is
+First the measures of membership and order, then the measures of distance. Every measure returns one number per row [R], which is
 undefined where a side has no terms.
 """
 
