@@ -15,6 +15,8 @@ from dssm_assets.core.errors import Fault, FeatureSpecError
 ReadFile = Callable[[str], bytes]
 """Returns the content of a file that fg.json names; raises OSError if it does not exist."""
 
+FG_FILE: Final = "fg.json"
+"""Name of the file of feature definitions next to a configuration."""
 FILE_KEY_SUFFIX: Final = "_file"
 """Suffix of the keys whose value is the name of a file."""
 CONTEXT_KEY: Final = "read_file"
@@ -94,3 +96,9 @@ def read_fg_file(path: object) -> tuple[Mapping[str, Any], str, ReadFile]:
     if not isinstance(raw, Mapping):
         raise FeatureSpecError(Fault(f"file {name}", "a mapping", type(raw).__name__, 'start with {"features": [...]}'))
     return raw, name or text, read
+
+
+def fg_json(fg: Mapping[str, Any]) -> str:
+    """Returns feature definitions as the text of an fg.json, one feature per line."""
+    lines = ",\n  ".join(json.dumps(feature, ensure_ascii=False) for feature in fg["features"])
+    return '{\n "features": [\n  ' + lines + "\n ]\n}\n"

@@ -13,10 +13,10 @@ import yaml
 from dssm_assets.core.columns import FEATURE, FEATURE_INFO, MESSAGE
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.fg_files import FG_FILE
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec.export_pipeline import ExportSource, export_pipeline
 from dssm_assets.extras.easyrec.import_pipeline import ImportedPipeline, ImportSource, import_pipeline
-from dssm_assets.extras.starter.starter_features import FG_FILE
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.config_choice import CONFIG_FILE

@@ -13,7 +13,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind, Side
-from dssm_assets.core.features.fg_files import ReadFile
+from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.extras.easyrec.feature_groups import FeatureGroups, IdFields, read_groups
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
@@ -29,7 +29,6 @@ from dssm_assets.extras.easyrec.import_settings import (
 )
 from dssm_assets.extras.easyrec.reasons import REASONS
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
-from dssm_assets.extras.starter.starter_features import FG_FILE, fg_json
 
 _MODELS: Final = ("dssm", "dssm_v2", "mind")
 _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "statistics", "model", "training")
