@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,8 +11,9 @@ import pyarrow.types as pat
 from pydantic import Field, model_validator
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.features import column_values
+from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.maps import KeyValues, key_values
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator
@@ -53,31 +52,53 @@ class KvDotProduct(NumericOperator):
         return self
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        (query, query_keys), (document, document_keys) = self._read_sides(inputs)
-        products = np.full(len(inputs[0]), np.nan)
-        for row in range(len(products)):
-            weights: dict[int, float] = {}
-            for key, weight in _entries_of(document, document_keys, row):
-                weights[key] = weights.get(key, 0.0) + weight
-            terms = [weight * weights.get(key, 0.0) for key, weight in _entries_of(query, query_keys, row)]
-            if weights and terms:
-                products[row] = sum(terms)
-        return self.finish(products)
+        query, document = (self._read_side(array, position) for position, array in enumerate(inputs))
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = _dot_products(query, document)
+        return self.finish(np.where(_has_entry(query) & _has_entry(document), products, np.nan))
 
-    def _read_sides(self, inputs: Sequence[pa.Array]) -> list[tuple[KeyValues, IntArray]]:
-        """Returns the entries of both sides with their weights as numbers, NaN for an entry that is ignored, and numbers of their keys."""
-        sides = []
-        for position, array in enumerate(inputs):
-            entries = key_values(array, self.separator, self.where(position), self.kv_delimiter)
-            # In a text "a" has no weight and gets 1; in a map a null weight is not a number.
-            has_no_weight = ragged.null_mask(entries.values) & (not pat.is_map(array.type))
-            sides.append(replace(entries, numbers=np.where(has_no_weight, 1.0, entries.numbers)))
-        query_keys, document_keys, _ = column_values.number_texts(sides[0].keys, sides[1].keys)
-        return list(zip(sides, (query_keys, document_keys), strict=True))
+    def _read_side(self, array: pa.Array, position: int) -> KeyValues:
+        """Returns the entries with their weights as numbers, NaN for an entry that is ignored."""
+        entries = key_values(array, self.separator, self.where(position), self.kv_delimiter)
+        # In a text "a" has no weight and gets 1; in a map a null weight is not a number.
+        has_no_weight = ragged.null_mask(entries.values) & (not pat.is_map(array.type))
+        numbers = np.where(has_no_weight, 1.0, entries.numbers)
+        return KeyValues(entries.codes, entries.offsets, entries.keys, entries.values, numbers)
 
 
-def _entries_of(side: KeyValues, keys: IntArray, row: int) -> list[tuple[int, float]]:
-    """Returns key and weight of each entry of a row that counts."""
-    codes = side.codes[side.offsets[row] : side.offsets[row + 1]]
-    pairs = zip(keys[codes].tolist(), side.numbers[codes].tolist(), strict=True)
-    return [(key, weight) for key, weight in pairs if not math.isnan(weight)]
+def _has_entry(side: KeyValues) -> Mask:
+    is_used = ~np.isnan(side.numbers[side.codes])
+    has_entry: Mask = np.bincount(ragged.row_of_value(side.offsets)[is_used], minlength=len(side.offsets) - 1) > 0
+    return has_entry
+
+
+def _dot_products(query: KeyValues, document: KeyValues) -> Numbers:
+    """Returns the dot product of each row, 0 without a common key."""
+    query_keys, document_keys, key_count = column_values.number_texts(query.keys, document.keys)
+    found, query_cells = _number_cells(query, query_keys, document_keys, key_count)
+    kept, document_cells = _number_cells(document, document_keys, query_keys, key_count)
+    cells, sums = _sum_by_cell(document_cells, document.numbers[document.codes[kept]])
+    position = np.searchsorted(cells, query_cells)
+    is_hit = np.append(cells, -1)[position] == query_cells
+    products = query.numbers[query.codes[found[is_hit]]] * sums[position[is_hit]]
+    return _sum_by_group(query_cells[is_hit] // key_count, products, len(query.offsets) - 1)
+
+
+def _number_cells(side: KeyValues, keys: IntArray, other_keys: IntArray, key_count: int) -> tuple[IntArray, IntArray]:
+    is_wanted = np.isin(keys, other_keys, kind="table") & ~np.isnan(side.numbers)
+    kept = np.flatnonzero(is_wanted[side.codes])
+    return kept, ragged.row_of_value(side.offsets)[kept] * key_count + keys[side.codes[kept]]
+
+
+def _sum_by_cell(cells: IntArray, numbers: Numbers) -> tuple[IntArray, Numbers]:
+    """Returns the distinct cells, ascending, and the sum of the numbers of each, added in their order."""
+    order = np.argsort(cells, kind="stable")
+    ordered = cells[order]
+    is_first = np.ones(len(cells), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_first], _sum_by_group(np.cumsum(is_first) - 1, numbers[order], 0)
+
+
+def _sum_by_group(groups: IntArray, numbers: Numbers, min_count: int) -> Numbers:
+    # For empty arrays numpy returns integers whatever the weights are.
+    return np.bincount(groups, numbers, min_count).astype(np.float64)

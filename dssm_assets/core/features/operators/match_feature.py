@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -11,18 +12,14 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, Field, model_validator
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import IntArray, Mask
+from dssm_assets.core.arrays.ragged import IntArray, Mask, repeat_rows
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind, parse_expression
 from dssm_assets.core.features.maps import NestedMaps, nested_maps
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
-from dssm_assets.core.features.operators.hit_values import HitOperator
+from dssm_assets.core.features.operators.hit_values import HitOperator, find_hits
 
 WILDCARD: Final = "ALL"
-
-
-_Keys = tuple[str | None, str | None]
-"""Outer and inner key, None for any."""
 
 
 def _check_key(text: str) -> str:
@@ -96,33 +93,26 @@ class MatchFeature(HitOperator):
 
     def _hits(self, maps: NestedMaps, is_usable: Mask, inputs: Sequence[pa.Array]) -> tuple[IntArray, IntArray]:
         """Returns row (ascending) and inner entry of each hit."""
-        requested = iter(enumerate(inputs[1:], 1))
-        pkeys, skeys = (None if _is_wildcard(key) else self._read_keys(*next(requested)) for key in (self.pkey, self.skey))
-        is_multihit = pkeys is None or skeys is None
-        outer, inner = (
-            texts.take(pa.array(codes)).to_pylist()
-            for texts, codes in ((maps.pkeys, maps.pkey_codes), (maps.inner.keys, maps.inner_codes))
-        )
-        usable, bounds = is_usable[maps.inner_codes].tolist(), maps.offsets.tolist()
-        rows, hits = list[int](), list[int]()
-        for row, number in enumerate(maps.map_of_row.tolist()):
-            index: dict[_Keys, list[int]] = {}
-            for entry in range(bounds[number], bounds[number + 1]):
-                if usable[entry]:
-                    pkey, skey = outer[entry], inner[entry]
-                    for keys in ((pkey, skey), (None, skey), (pkey, None), (None, None))[: 4 if is_multihit else 1]:
-                        index.setdefault(keys, []).append(entry)
-            for pkey in [None] if pkeys is None else pkeys[row]:
-                for skey in [None] if skeys is None else skeys[row]:
-                    wanted = [None if is_multihit and key == WILDCARD else key for key in (pkey, skey)]
-                    hits += index.get((wanted[0], wanted[1]), ())
-            rows += [row] * (len(hits) - len(rows))
-        return np.array(rows, np.int64), np.array(hits, np.int64)
+        is_any_pkey, is_any_skey = _is_wildcard(self.pkey), _is_wildcard(self.skey)
+        is_kept = is_usable[maps.inner_codes]
+        if is_any_pkey and is_any_skey:
+            return _select_all(maps, is_kept, np.arange(len(inputs[0])))
+        if is_any_pkey or is_any_skey:
+            texts, codes = (maps.inner.keys, maps.inner_codes) if is_any_pkey else (maps.pkeys, maps.pkey_codes)
+            numbers, requested = self._requested(inputs, 1, texts)
+            return _hits_by_one_key(maps, is_kept, numbers[codes], requested)
+        pkey_numbers, pkeys = self._requested(inputs, 1, maps.pkeys)
+        skey_numbers, skeys = self._requested(inputs, 2, maps.inner.keys)
+        entry_keys = pkey_numbers[maps.pkey_codes], skey_numbers[maps.inner_codes]
+        return _hits_by_both_keys(maps, is_kept, entry_keys, (pkeys, skeys))
 
-    def _read_keys(self, position: int, array: pa.Array) -> list[list[str]]:
-        texts, offsets = column_values.multi_text_values(array, self.separator, self.where(position))
-        keys: list[list[str]] = ragged.build_lists(texts.cast(pa.string()), offsets).to_pylist()
-        return keys
+    def _requested(self, inputs: Sequence[pa.Array], position: int, texts: pa.Array) -> tuple[IntArray, _RequestedKeys]:
+        """Returns the numbers of the texts of entry keys, and the requested keys by the same numbers."""
+        keys, offsets = column_values.multi_text_values(inputs[position], self.separator, self.where(position))
+        entry_numbers, numbers, count = column_values.number_texts(texts, keys.dictionary)
+        codes = column_values.dictionary_codes(keys)
+        is_wildcard = pc.equal(keys.dictionary, WILDCARD).to_numpy(zero_copy_only=False)[codes]
+        return entry_numbers, _RequestedKeys(ragged.row_of_value(offsets), numbers[codes], is_wildcard, count)
 
     def _texts(self, maps: NestedMaps, entries: IntArray) -> pa.DictionaryArray:
         """Returns the text of each hit; the text of each distinct pair of outer key and inner entry is built once."""
@@ -137,5 +127,71 @@ class MatchFeature(HitOperator):
         return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), texts)
 
 
+@dataclass(frozen=True)
+class _RequestedKeys:
+    """Requested keys, by row.
+
+    Attributes:
+        rows: row of each.
+        numbers: its number, which equal keys of entries share.
+        is_wildcard: whether it is "ALL".
+        count: how many numbers there are.
+    """
+
+    rows: IntArray
+    numbers: IntArray
+    is_wildcard: Mask
+    count: int
+
+
 def _is_wildcard(key: str) -> bool:
     return key in (WILDCARD, f"const:{WILDCARD}")
+
+
+def _select_all(maps: NestedMaps, is_kept: Mask, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns every kept entry of the maps of the given rows: positions in `rows` (ascending), and entries."""
+    of_row = maps.map_of_row[rows]
+    lengths = np.diff(maps.offsets)[of_row]
+    entries = ragged.ranges(maps.offsets[of_row], lengths)
+    is_hit = is_kept[entries]
+    return repeat_rows(lengths)[is_hit], entries[is_hit]
+
+
+def _hits_by_one_key(
+    maps: NestedMaps, is_kept: Mask, entry_keys: IntArray, requested: _RequestedKeys
+) -> tuple[IntArray, IntArray]:
+    """Returns row and entry of the hits where one of the two keys matches everything."""
+    kept = np.flatnonzero(is_kept & np.isin(entry_keys, requested.numbers, kind="table"))
+    cells = ragged.row_of_value(maps.offsets)[kept] * requested.count + entry_keys[kept]
+    exact, wildcards = np.flatnonzero(~requested.is_wildcard), np.flatnonzero(requested.is_wildcard)
+    exact_cells = maps.map_of_row[requested.rows[exact]] * requested.count + requested.numbers[exact]
+    exact_requests, positions = find_hits(cells, exact_cells)
+    wildcard_requests, wildcard_entries = _select_all(maps, is_kept, requested.rows[wildcards])
+    requests = np.concatenate([exact[exact_requests], wildcards[wildcard_requests]])
+    order = np.argsort(requests, kind="stable") if len(wildcards) else np.arange(len(requests))
+    return requested.rows[requests[order]], np.concatenate([kept[positions], wildcard_entries])[order]
+
+
+def _hits_by_both_keys(
+    maps: NestedMaps,
+    is_kept: Mask,
+    entry_keys: tuple[IntArray, IntArray],
+    requested: tuple[_RequestedKeys, _RequestedKeys],
+) -> tuple[IntArray, IntArray]:
+    """Returns row and entry of the hits where both keys are requested by name."""
+    (entry_pkeys, entry_skeys), (pkeys, skeys) = entry_keys, requested
+    is_requested = np.isin(entry_pkeys, pkeys.numbers, kind="table") & np.isin(entry_skeys, skeys.numbers, kind="table")
+    kept = np.flatnonzero(is_kept & is_requested)
+    # Inner maps get numbers, so that a cell (inner map, skey) fits an integer however many keys there are.
+    outer_cells = ragged.row_of_value(maps.offsets)[kept] * pkeys.count + entry_pkeys[kept]
+    inner_maps, inner_map_of_entry = np.unique(outer_cells, return_inverse=True)
+    found, inner_map = find_hits(inner_maps, maps.map_of_row[pkeys.rows] * pkeys.count + pkeys.numbers)
+    rows = pkeys.rows[found]
+    # Every outer key that was found looks up all inner keys of its row in its inner map.
+    bounds = np.searchsorted(skeys.rows, np.arange(len(maps.map_of_row) + 1))
+    counts = np.diff(bounds)[rows]
+    requested_skeys = skeys.numbers[ragged.ranges(bounds[:-1][rows], counts)]
+    requests, positions = find_hits(
+        inner_map_of_entry * skeys.count + entry_skeys[kept], np.repeat(inner_map, counts) * skeys.count + requested_skeys
+    )
+    return np.repeat(rows, counts)[requests], kept[positions]
