@@ -117,7 +117,6 @@ def compare(task: Task, seeds: Sequence[int], models: Sequence[str]) -> Report:
         found = task.choose()
         for name, runs in run_ours(split, task.entities, found, seeds).items():
             report.models[name] = summary(runs, ks=cut_offs)
-        report.settings[OURS] = found.to_json()
     for peer in (peer for peer in PEERS if peer.name in models):
         if obstacle := peer.find_obstacle(len(split.item_ids), is_text=task.entities is None):
             report.missing[peer.name] = obstacle
@@ -129,7 +128,6 @@ def compare(task: Task, seeds: Sequence[int], models: Sequence[str]) -> Report:
             runs.append(scored(recommender, split, speed))
             _print_run(peer.name, seed, runs[-1], begin)
         report.models[peer.name] = summary(runs, is_seeded=peer.is_seeded, ks=cut_offs)
-        report.settings[peer.name] = settings
     return report
 
 

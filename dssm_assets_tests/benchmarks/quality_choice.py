@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -68,13 +68,6 @@ class Chosen:
     parts: tuple[Settings, ...]
     prior: Prior | None
     neighbours_std: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the settings of the only part, or of every part, the prior and what neighbours count."""
-        parts = [part.to_json() for part in self.parts]
-        prior = None if self.prior is None else self.prior.model_dump()
-        of_parts = parts[0] if len(parts) == 1 else {"parts": parts}
-        return {**of_parts, "prior": prior, "neighbours_std": self.neighbours_std}
 
 
 @dataclass(frozen=True)

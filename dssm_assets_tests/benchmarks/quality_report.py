@@ -35,7 +35,6 @@ class Report:
         facts: sizes of the split.
         seeds: that were run.
         models: name -> summary, in the order of the table.
-        settings: by name.
         missing: name -> reason.
     """
 
@@ -45,7 +44,6 @@ class Report:
     facts: dict[str, int]
     seeds: list[int]
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def json_line(self) -> str:
@@ -56,7 +54,6 @@ class Report:
             "inner": self.is_inner,
             "sizes": self.facts,
             "seeds": self.seeds,
-            "settings": self.settings,
             "missing": self.missing,
         }
         return json.dumps({**self.models, **about})

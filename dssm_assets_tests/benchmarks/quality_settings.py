@@ -20,12 +20,6 @@ from dssm_assets.core.config.training import EmbeddingOptimiser, SvdInit, Traini
 from dssm_assets.core.models.prior import Prior
 from dssm_assets_tests.benchmarks.quality_features import CODE
 
-CHOSEN_ON = "the inner split"
-CHOSEN_ON_CUTS = "the inner split; codes and prior on the mean of the inner split and the same {} days earlier, one seed"
-CHOSEN_BY_LOSS = (
-    "batch and rates: training loss of the first steps on the inner split; negatives: two epochs of a third of its users; "
-    "two fits: short sequences derived from ML-1M; codes and neighbours: HR@200 of a third of its users; epochs: three quarters of an hour on one thread"
-)
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
 ROOT_ALL = Pooling(kind=PoolingKind.ROOT, length=3000)
@@ -51,7 +45,6 @@ class Settings:
         neighbours_std: deviation of the scores of neighbours that are added (`quality_neighbours.py`); 0: none are.
         code_dim: width of the frozen embedding (`model.frozen_embedding`); 0: none.
         prior: in one more dimension, in units of the cosine; None: no prior.
-        chosen_on: where these values come from.
     """
 
     model: Model
@@ -64,22 +57,9 @@ class Settings:
     side_dim: int = 16
     code_dim: int = 0
     prior: Prior | None = None
-    chosen_on: str = CHOSEN_ON
     fits: int = 1
     added_codes: SvdInit | None = None
     neighbours_std: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns what differs from the product's defaults, and the features."""
-        features = ("with_user_id", "with_side", "with_counts", "id_dim", "side_dim", "fits", "neighbours_std")
-        return {
-            "model": self.model.model_dump(mode="json", exclude_defaults=True),
-            "training": self.training.model_dump(mode="json", exclude_defaults=True),
-            **{name: getattr(self, name) for name in features},
-            "prior": None if self.prior is None else self.prior.model_dump(),
-            "added_codes": None if self.added_codes is None else self.added_codes.model_dump(exclude_defaults=True),
-            "chosen_on": self.chosen_on,
-        }
 
     def with_model(self, **changes: Any) -> Settings:
         """Returns the settings with these keys of the model section changed."""
@@ -108,6 +88,8 @@ _Recipe = dict[str, Any]
 """Keys of `Settings`; `model` and `training` hold what differs between splits."""
 _LAST_PART: _Recipe = {"model": {"history_cut": HistoryCut(sample_frac=0.5, min_length_frac=0.75)}}
 _LAST_ONE: _Recipe = {}
+# Batch and rates by the training loss of the first steps on the inner split; negatives by two epochs of a third of its users; two fits
+# on short sequences derived from ML-1M; codes and neighbours by HR@200 of a third of the users; epochs by three quarters of an hour.
 _ENCODED: _Recipe = {
     "model": {
         "output_dim": 64,
@@ -123,11 +105,11 @@ _ENCODED: _Recipe = {
     "with_user_id": False,
     "with_side": False,
     "with_counts": False,
-    "chosen_on": CHOSEN_BY_LOSS,
     "fits": 2,
     "added_codes": SvdInit(embedding=CODE, score_std=0.035, ridge=30.0, user_exponent=0.5),
     "neighbours_std": 0.03,
 }
+# Codes and prior of both calendar splits on the mean of the inner split and the same 15 and 30 (90 and 180) days earlier, one seed.
 _ANY_SHARE: _Recipe = {
     "model": {
         "history_cut": HistoryCut(sample_frac=1.0, min_length_frac=0.0),
@@ -138,7 +120,6 @@ _ANY_SHARE: _Recipe = {
     "training": {"svd_init": SvdInit(embedding=CODE, scale=5.0, ridge=1000.0)},
     "with_user_id": False,
     "prior": Prior(popularity=0.0, recent=0.4, half_life_days=5.0),
-    "chosen_on": CHOSEN_ON_CUTS.format("15 and 30"),
     "code_dim": 32,
 }
 _ALL_OTHERS: _Recipe = {
@@ -153,7 +134,6 @@ _ALL_OTHERS: _Recipe = {
     "training": {"svd_init": SvdInit(embedding=CODE, scale=6.9, ridge=3000.0, popularity_exponent=0.25)},
     "with_user_id": False,
     "prior": Prior(popularity=0.0, recent=0.3, half_life_days=60.0),
-    "chosen_on": CHOSEN_ON_CUTS.format("90 and 180"),
     "code_dim": 128,
 }
 _CHOSEN: dict[tuple[str, str], tuple[_Pace, _Recipe]] = {
@@ -184,8 +164,9 @@ _PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
 def chosen(dataset: str, split: str) -> Settings:
     """Returns the settings chosen for a data set and split; for other splits those of the nearest known one."""
     kind = split.partition("-")[0]
-    found = _CHOSEN.get((dataset, split))
-    pace, recipe = found or next(value for (_, known), value in _CHOSEN.items() if known.partition("-")[0] == kind)
+    pace, recipe = _CHOSEN.get((dataset, split)) or next(
+        value for (_, known), value in _CHOSEN.items() if known.partition("-")[0] == kind
+    )
     code_dim = recipe.get("code_dim", 0)
     model = {
         "output_dim": 128 + code_dim,
@@ -214,9 +195,7 @@ def chosen(dataset: str, split: str) -> Settings:
         "num_threads": 1,
         **recipe.get("training", {}),
     }
-    settings = Settings(**{**recipe, "model": Model(**model), "training": Training(**training)})
-    note = f"another data set or split of kind {kind}: not chosen for this one"
-    return settings if found else replace(settings, chosen_on=note)
+    return Settings(**{**recipe, "model": Model(**model), "training": Training(**training)})
 
 
 def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ every user's line without its last item. Towers must not read more of a time tha
 Settings are the same for every file, up to facts of it: the number of items, and of events per user. There are two
 candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their
 epochs, and for how strongly codes in closed form, neighbours of items and popularity are added (`quality_choice.py`). All values
-were chosen on files that are derived from the data sets of the other splits, on their inner splits.
+were chosen on the inner splits of files that are derived from MovieLens, Online Retail and Complete Journey.
 
 Belongs here: values and the split. Does not belong here: settings of MovieLens (`quality_settings.py`).
 """
@@ -39,7 +39,6 @@ LARGE_EVENTS: Final = 500_000
 """Events from which on batches are large and there is one fit of each candidate instead of two."""
 LONG_EVENTS: Final = 50.0
 """Events per user from which on the encoder reads 200 of them, with less dropout."""
-CHOSEN_ON: Final = "inner splits of files derived from MovieLens, Online Retail and Complete Journey"
 TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
     "ease": {"l2": 500.0},
     "als": {"factors": 64, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
@@ -150,4 +149,4 @@ def _settings(model: dict[str, Any], *, events: int) -> Settings:
         checkpoint_minutes=None,
         num_threads=1,
     )
-    return Settings(Model(**model), training, with_user_id=False, with_side=False, is_timed=False, chosen_on=CHOSEN_ON)
+    return Settings(Model(**model), training, with_user_id=False, with_side=False, is_timed=False)
