@@ -90,7 +90,7 @@ def table(labels: list[int | None]) -> pa.Table:
 
 def test_select_positives_keeps_label_1_in_order() -> None:
     assert select_positives(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
-    assert select_positives(table([0, 0])).equals(table([]))
+    assert select_positives(table([0, 0])).num_rows == 0
 
 
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})
