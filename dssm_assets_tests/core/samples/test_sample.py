@@ -63,17 +63,6 @@ def test_a_context_column_that_every_sample_has_occurs_once() -> None:
     ]
 
 
-def test_an_event_without_a_name_is_not_positive() -> None:
-    table = behavior([0]).set_column(3, "event", pa.array([None], pa.string()))
-    assert run(table, [], [])["label"].to_pylist() == [0]
-
-
-def test_an_empty_day_is_an_empty_table() -> None:
-    rows = run(behavior([0]).slice(0, 0), [], ["page"])
-    assert rows.num_rows == 0
-    check_schema(SAMPLE, rows.schema)
-
-
 def test_label_events_names_all_missing_columns() -> None:
     with pytest.raises(SchemaError, match=r"(?s)2 faults.*column net.*column weekday"):
         run(behavior([0]).drop_columns(["weekday"]), [], ["net"])
