@@ -133,7 +133,8 @@ class TableStore:
         for path in self.paths([manifest]):
             with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
-                parts.append(file.read(columns=wanted).replace_schema_metadata(None).select(wanted))
+                rows = file.read(columns=wanted, use_threads=manifest.rows > ROW_GROUP_ROWS)
+                parts.append(rows.replace_schema_metadata(None).select(wanted))
         return pa.concat_tables(parts)
 
     def batches(
@@ -156,7 +157,8 @@ class TableStore:
         for path in self.paths([manifest]):
             with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
                 file = pq.ParquetFile(handle, read_dictionary=encoded)
-                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names)
+                is_long = manifest.rows > ROW_GROUP_ROWS  # threads cost more than reading a short table
+                yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names, use_threads=is_long)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches; other row groups are not read."""

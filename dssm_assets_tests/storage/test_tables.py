@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.core.errors import PartitionMissingError, SchemaError
+from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore, part_name
 from dssm_assets_tests.storage.stores import (
@@ -188,16 +188,6 @@ def test_float_ids_are_refused(tables):
         tables.write(NOTES, DS, table)
 
 
-def test_batches_need_a_schema(tables):
-    with pytest.raises(TypeError, match="needs schema="):
-        tables.write(NOTES, DS, iter(()))
-
-
-def failing_batches(error):
-    yield notes(("new", 9, None)).to_batches()[0]
-    raise error
-
-
 @pytest.mark.parametrize("is_over_a_group", [False, True])
 def test_a_failing_iterator_leaves_the_existing_partition(tables, is_over_a_group):
     before = tables.write(NOTES, DS, notes(("old", 1, None)))
@@ -213,14 +203,6 @@ def test_a_failing_iterator_leaves_the_existing_partition(tables, is_over_a_grou
     assert files_of(tables.partitions) == seen
     assert tables.read(tables.partitions.manifest("notes", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
     tables.partitions.verify(before)
-
-
-def test_a_failing_first_write_publishes_nothing(tables):
-    with pytest.raises(RuntimeError, match="gone"):
-        tables.write(NOTES, DS, failing_batches(RuntimeError("gone")), schema=SCHEMA)
-    assert files_of(tables.partitions) == {}
-    with pytest.raises(PartitionMissingError, match="no partition for 2024-01-02"):
-        tables.partitions.manifest("notes", DS)
 
 
 def test_nulls_in_a_late_batch_leave_the_existing_partition(tables):

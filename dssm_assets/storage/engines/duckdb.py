@@ -108,19 +108,24 @@ class DuckDBEngine:
         """Calls the kernel on batches in this process; see `Engine`."""
         reports: list[Any] = []
 
-        def map_batches() -> Iterator[pa.RecordBatch]:
+        def map_tables() -> Iterator[pa.Table]:
             start = 0
             for batch in self.store.batches(source, as_dictionaries=as_dictionaries):
                 table, report = kernel(pa.Table.from_batches([batch]), start)
                 reports.append(report)
                 start += batch.num_rows
-                yield from table.to_batches()
+                yield table
             if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
                 raise _NotAccepted(kept)
 
-        schema = kernel(self.store.open(source).schema.empty_table(), 0)[0].schema
         try:
-            return self._write(target, map_batches(), schema), reports
+            tables = map_tables()
+            # The types of the results do not depend on the rows; a partition without rows has no batch.
+            first = next(tables, None)
+            if first is None:
+                first, _ = kernel(self.store.open(source).schema.empty_table(), 0)
+            rows = (batch for table in itertools.chain([first], tables) for batch in table.to_batches())
+            return self._write(target, rows, first.schema), reports
         except _NotAccepted as refused:
             return refused.manifest, reports
 

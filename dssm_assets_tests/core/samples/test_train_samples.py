@@ -243,15 +243,6 @@ def test_kept_rows_by_hand() -> None:
     assert select(kept, "second", [20, 21]) == [20]
 
 
-def test_a_table_without_marked_rows_is_left_out() -> None:
-    kept = KeptRows()
-    kept.mark("unused", 3, rows(None, None))
-    kept.mark("used", 9, pa.chunked_array([rows(8), rows()]))
-    assert (kept.tables, kept.num_rows) == (["used"], 2)
-    assert kept.find("unused", rows(None)).tolist() == [0]
-    assert kept.find("used", rows(8)).tolist() == [1]
-
-
 def test_rows_of_the_first_day_and_of_unmarked_tables_are_unknown() -> None:
     kept = KeptRows()
     assert (kept.num_rows, kept.tables) == (1, [])
