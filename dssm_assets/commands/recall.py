@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
@@ -68,12 +68,11 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, and the configuration's section `serving` (None without a configuration) and plug-ins."""
+    """Where the bundles are, and the configuration's section `serving` (None without a configuration)."""
 
     root: str
     options: Mapping[str, Any]
     serving: Serving | None
-    plugins: Sequence[str] = ()
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
@@ -92,9 +91,7 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
-    return BundleLocation(
-        serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, loaded.config.plugins
-    )
+    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving)
 
 
 def _recall(parsed: argparse.Namespace) -> int:

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
+from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.serving.allowed_items import AllowedItems
-from dssm_assets.serving.id_rows import IdRows, VectorRows
+from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.storage.bundles import READABLE_FORMATS, bundle_id_of
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
 from dssm_assets.storage.local_files import is_local, map_arrow
@@ -107,9 +108,9 @@ class Bundle:
         item_ids, item_vectors = files.table(BundleFile.ITEM_IDS), files.table(BundleFile.ITEM_VECTORS)
         users, popular = files.table(BundleFile.USER_VECTORS), files.table(BundleFile.POPULAR_ITEMS)
         self.items = IdRows(item_ids.column(col.ITEM_ID), f"bundle {bundle_id}, item_ids")
-        self.item_vectors = VectorRows(item_vectors.column(col.ITEM_TOWER_EMB), f"bundle {bundle_id}, item_vectors")
+        self.item_vectors = to_matrix(item_vectors.column(col.ITEM_TOWER_EMB), f"bundle {bundle_id}, item_vectors")
         self.users = IdRows(users.column(col.USER_ID), f"bundle {bundle_id}, user_vectors")
-        self.user_vectors = VectorRows(users.column(col.USER_TOWER_EMB), f"bundle {bundle_id}, user_vectors")
+        self._user_vectors = users.column(col.USER_TOWER_EMB)
         popular_rows = self.items.rows_of(popular.column(col.ITEM_ID))
         self.popular_counts = np.zeros(len(self.items), np.int64)
         self.popular_counts[popular_rows] = popular.column(col.COUNT).to_numpy()
@@ -176,6 +177,11 @@ class Bundle:
 
         return search_index(self.index, vectors, depth, allowed)
 
+    def user_vector(self, row: int) -> npt.NDArray[np.float32]:
+        """Returns the stored vector of a user, float32 [D], or [V * D] for V interests."""
+        vector: npt.NDArray[np.float32] = self._user_vectors[row].values.to_numpy()
+        return vector
+
     def path(self, name: str) -> Path:
         """Returns the local path of a file of the bundle.
 
@@ -210,13 +216,13 @@ class Bundle:
         Raises:
             StorageError: naming every group of numbers that should be equal.
         """
-        per_interest, rest = divmod(self.user_vectors.dims, self.interests)
-        user_dims = (self.user_vectors.dims if rest else per_interest) if len(self.users) else self.dims
+        user_width = self._user_vectors.type.list_size if len(self.users) else self.interests * self.dims
         expected = {
             "items": (int(self.manifest["items"]), len(self.items), len(self.item_vectors), self.index.ntotal),
-            "users": (int(self.manifest["users"]), len(self.users), len(self.user_vectors)),
+            "users": (int(self.manifest["users"]), len(self.users)),
             "item columns": (len(self.items), self.item_columns.num_rows) if self.item_columns.num_columns else (),
-            "dims": (self.dims, self.item_vectors.dims, user_dims, self.index.d),
+            "dims": (self.dims, self.item_vectors.shape[1], self.index.d),
+            "numbers of a user": (self.interests * self.dims, user_width),
         }
         wrong = [f"{name} {numbers}" for name, numbers in expected.items() if len(set(numbers)) > 1]
         if not wrong and not self.items.is_same_column(item_vectors.column(col.ITEM_ID)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,9 +134,9 @@ class LiveEngine:
             list_fault=fault,
         )
 
-    def start(self, on_change: Callable[[EngineState], None] = lambda _: None) -> None:
-        """Starts to watch the pointer; calls `on_change` with each new state."""
-        self._thread = threading.Thread(target=self._watch, args=(on_change,), name="bundle-watch", daemon=True)
+    def start(self) -> None:
+        """Starts to watch the pointer and the lists."""
+        self._thread = threading.Thread(target=self._watch, name="bundle-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -194,25 +194,7 @@ class LiveEngine:
         engine = RecallEngine.open(self._root, is_verified=self._is_verified)
         return engine.showing(self._lists.find_shown(engine.bundle.items))
 
-    def _watch(self, on_change: Callable[[EngineState], None]) -> None:
-        before = self.state
+    def _watch(self) -> None:
         while not self._stopped.wait(self._check_seconds):
             self.refresh_lists()
             self.refresh()
-            if self.state != before:
-                before = self.state
-                on_change(before)
-
-
-def open_live_engine(
-    root: str,
-    options: Mapping[str, Any],
-    blocked_items: str | None,
-    stocked_items: str | None,
-    *,
-    check_seconds: float,
-    is_verified: bool,
-) -> LiveEngine:
-    """Returns a live engine that also follows lists of the shop; arguments and errors as those of `LiveEngine` and `ShopLists`."""
-    lists = ShopLists(blocked_items, stocked_items, root, options)
-    return LiveEngine(root, options, check_seconds=check_seconds, is_verified=is_verified, shop_lists=lists)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import first_allowed
 from dssm_assets.core.channels.sources import OwnItems
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.interests import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
@@ -35,9 +35,8 @@ from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Sele
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
-from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
+from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
-from dssm_assets.serving.user_tower import UserTower
 
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
@@ -46,9 +45,7 @@ SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
 """Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
 MERGED_AT_ONCE: Final = 16
-"""Lists merged together, at most: more of them no longer fit a core's cache."""
-SEARCHED_AT_ONCE: Final = 256
-"""Vectors of one search, at most."""
+"""Lists merged together, at most: more do not fit a core's cache."""
 
 Vector = npt.NDArray[np.float32]
 Nearest = tuple[IntArray, npt.NDArray[np.float32]]
@@ -203,49 +200,41 @@ class RecallEngine:
             UnknownIdError: the bundle has no such user.
             InputError: the id or an option is invalid.
         """
-        return self._answer(self._plan_for_user(user_id, options))
+        (answer,) = self._list_items([self._plan_for_user(user_id, options)])
+        return answer
 
     def recall_for_users(
         self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
-    ) -> list[RecallAnswer | Exception]:
-        """Returns the list of each request, or the error of one that has none.
+    ) -> list[RecallAnswer | DssmError]:
+        """Returns the list of each request, or why it has none.
 
-        Own history is that of the request; without one, that of a stored user.
-
-        Together they cost less than one by one, because features are encoded and the index is searched for many at once. Each
-        list is the one that its request gets alone. `on_encoded` is called between the two.
+        Together they cost less than one by one, because features are encoded and lists are merged for many at once. Each
+        list is the one that its request gets alone. `on_encoded` is called before the search.
         """
-        answers: dict[int, RecallAnswer | Exception] = {}
-        seen: dict[int, SeenUser] = {}
+        seen: dict[int, SeenUser | DssmError] = {}
         for number, request in enumerate(requests):
-            try:
-                if not request.inputs.is_empty:
+            if not request.inputs.is_empty:
+                try:
                     seen[number] = self._users.look_up(request.user_id, request.inputs)
-            except Exception as error:
-                answers[number] = error
-        encoded = [number for number, one in seen.items() if one.needs_tower]
-        vectors = dict(zip(encoded, self.tower.compute_vectors([seen[number].inputs for number in encoded]), strict=True))
+                except DssmError as error:
+                    seen[number] = error
+        encoded = {number: one.inputs for number, one in seen.items() if isinstance(one, SeenUser) and one.needs_tower}
+        vectors = dict(zip(encoded, self.tower.compute_vectors(list(encoded.values())), strict=True))
         on_encoded()
-        plans: dict[int, _Plan] = {}
+        answers: dict[int, RecallAnswer | DssmError] = {}
+        alike: dict[tuple[int, int, int], dict[int, _Plan]] = {}
         for number, request in enumerate(requests):
-            if number in answers:
-                continue
             try:
                 plan = self._plan(request, seen.get(number), vectors.get(number))
-            except Exception as error:
+            except DssmError as error:
                 answers[number] = error
                 continue
             if isinstance(plan, RecallAnswer):
                 answers[number] = plan
             else:
-                plans[number] = plan
-        alike: dict[tuple[int, int, int], list[int]] = {}
-        for number, plan in plans.items():
-            alike.setdefault(plan.kind, []).append(number)
-        for numbers in alike.values():
-            first = plans[numbers[0]]
-            found = self.find_nearest([plans[number].vector for number in numbers], first.depth, first.selection.allowed)
-            answers.update(zip(numbers, self._list_each([plans[number] for number in numbers], found), strict=True))
+                alike.setdefault(plan.kind, {})[number] = plan
+        for plans in alike.values():
+            answers |= zip(plans, self._list_items(list(plans.values())), strict=True)
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
@@ -262,10 +251,11 @@ class RecallEngine:
         if row < 0:
             expected, remedy = f"an item of bundle {bundle.bundle_id}", "ask for an item of the corpus"
             raise UnknownIdError(Fault("item_id", expected, f"unknown {item!r}", remedy))
-        vector = bundle.item_vectors.vector(row).copy()
+        vector = bundle.item_vectors[row].copy()
         if bundle.has_prior:
             vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
-        return self._answer(_Plan(vector, selection.depth, selection, AnswerSource.ITEM))
+        (answer,) = self._list_items([_Plan(vector, selection.depth, selection, AnswerSource.ITEM)])
+        return answer
 
     def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the most popular items, after them those without an event.
@@ -281,14 +271,17 @@ class RecallEngine:
         scores = bundle.popular_counts[rows].astype(np.float64).tolist()
         return self._make_answer(plan, rows, scores, [[FILLED] for _ in scores])
 
-    def _plan(self, request: UserRequest, seen: SeenUser | None, found: Vector | Exception | None) -> _Plan | RecallAnswer:
-        """Returns what is to be searched for, or the popular items; `found` is the vector of the inputs, or why there is none."""
-        if isinstance(found, Exception):
-            raise found
-        if seen is not None:
-            source = AnswerSource.STORED if found is None else AnswerSource.FEATURES
-            vector = self.bundle.user_vectors.vector(seen.inputs.row) if found is None else found
-            plan = self._plan_list(vector, seen.read_own, request.options, source)
+    def _plan(
+        self, request: UserRequest, seen: SeenUser | DssmError | None, vector: Vector | DssmError | None
+    ) -> _Plan | RecallAnswer:
+        """Returns what is to be searched for, or the popular items; `vector` is that of the inputs, or why there is none."""
+        for error in (seen, vector):
+            if isinstance(error, DssmError):
+                raise error
+        if isinstance(seen, SeenUser):
+            source = AnswerSource.STORED if vector is None else AnswerSource.FEATURES
+            searched = self.bundle.user_vector(seen.inputs.row) if vector is None else vector
+            plan = self._plan_list(searched, seen.read_own, request.options, source)
             return replace(plan, ignored=seen.ignored, replaced=seen.replaced)
         if request.user_id is None:
             return self.popular_items(request.options)
@@ -307,9 +300,7 @@ class RecallEngine:
             self._select(options)
             got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
             raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        return self._plan_list(
-            bundle.user_vectors.vector(row), partial(self._users.read_own, row), options, AnswerSource.STORED
-        )
+        return self._plan_list(bundle.user_vector(row), partial(self._users.read_own, row), options, AnswerSource.STORED)
 
     def _plan_list(
         self,
@@ -331,22 +322,11 @@ class RecallEngine:
         depth = self.channels.vector_depth if is_merged else selection.depth
         return _Plan(vector, depth, selection, source, own if is_merged else None)
 
-    def _answer(self, plan: _Plan) -> RecallAnswer:
-        (answer,) = self._list_items([plan], self.find_nearest([plan.vector], plan.depth, plan.selection.allowed))
-        return answer
-
-    def _list_each(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> Sequence[RecallAnswer | Exception]:
-        """Returns what `_list_items` returns or raises for each plan alone: a list that fails takes no other with it."""
-        try:
-            return self._list_items(plans, nearest)
-        except Exception as error:
-            if len(plans) == 1:
-                return [error]
-            return [one for plan, found in zip(plans, nearest, strict=True) for one in self._list_each([plan], [found])]
-
-    def _list_items(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> list[RecallAnswer]:
-        """Returns the lists of plans of one kind, from the items nearest to their vectors."""
-        if self.channels is None or plans[0].own is None:
+    def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
+        """Returns the lists of plans of one kind."""
+        first = plans[0]
+        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, first.selection.allowed)
+        if self.channels is None or first.own is None:
             return [self._list_nearest(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
         answers: list[RecallAnswer] = []
         for start in range(0, len(plans), MERGED_AT_ONCE):
@@ -359,11 +339,9 @@ class RecallEngine:
         return answers
 
     def _list_nearest(self, plan: _Plan, rows: IntArray, scores: Vector) -> RecallAnswer:
-        selection = plan.selection
-        if len(selection.excluded):
-            is_kept = selection.is_wanted(rows)
-            rows, scores = rows[is_kept], scores[is_kept]
-        return self._make_answer(plan, rows[: selection.k], scores[: selection.k].tolist())
+        is_wanted = plan.selection.is_wanted(rows)
+        rows, scores = (values[is_wanted][: plan.selection.k] for values in (rows, scores))
+        return self._make_answer(plan, rows, scores.tolist())
 
     def _make_answer(
         self, plan: _Plan, rows: IntArray, scores: list[float], sources: list[list[str]] | None = None
@@ -408,7 +386,7 @@ class RecallEngine:
         import faiss
 
         # From this number of vectors on FAISS multiplies matrices, which rounds one row differently from the same row alone.
-        step = max(1, min(SEARCHED_AT_ONCE, faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
+        step = max(1, (faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
         found: list[Nearest] = []
         for start in range(0, len(users), step):
             part = users[start : start + step]
@@ -420,10 +398,7 @@ class RecallEngine:
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
         """As `find_nearest` for one user [V, D], by comparing every one of some items."""
-        scores = (self.bundle.item_vectors.take(rows) @ vectors.T).max(axis=1)  # [R]
-        if 0 < depth < len(rows):
-            is_kept = scores >= np.partition(scores, -depth)[-depth]
-            rows, scores = rows[is_kept], scores[is_kept]
+        scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)  # [R]
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]
 
@@ -450,11 +425,7 @@ class _Plan:
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
     """Returns what the index found for a user, by score, then by row."""
-    is_found = rows >= 0
-    if not is_found.all():
-        rows, scores = rows[is_found], scores[is_found]
-    if (scores[1:] < scores[:-1]).all():  # it is in order unless scores are equal
-        return rows, scores
+    rows, scores = rows[rows >= 0], scores[rows >= 0]
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]
 
@@ -476,8 +447,8 @@ class _NearestItems:
 
     def score_items(self, _: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
         """Returns the scores of rows, float64 [B, C]; any for -1."""
-        matrix, places = self.bundle.item_vectors.matrix_of(items)
-        return score_interests(self.vectors.reshape(len(items), -1, self.bundle.dims), matrix, places, Metric.IP)
+        vectors = self.vectors.reshape(len(items), -1, self.bundle.dims)
+        return score_interests(vectors, self.bundle.item_vectors, items, Metric.IP)
 
 
 def recall_for_request(

@@ -1,8 +1,9 @@
 """Measures how fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
 
-A server runs over a bundle of random items and users on the local disk. One client process keeps some connections busy: each sends
-a request as soon as it has the answer to the one before. Requests are written before the time starts; of answers only status and
-length are read. Requests are for random stored users, top-200.
+First where the time of a list goes, in this process, by one thread: the index alone, one vector a search and 16, the engine, a request from its
+bytes to the bytes of its answer. Then a server runs over a bundle of random items and users on the local disk, in processes of its own. One client
+process keeps some connections busy: each sends a request as soon as it has the answer to the one before; requests are written before the time
+starts, and answers are not looked into but for their status and length. Requests are for random stored users, top-200.
 
 Client and server share the machine. CPU time of each is counted: on a machine that does other things, too, requests/s and latencies are too low
 and too high, and `bound` says how many requests a second the CPU time allows if all cores worked on nothing else.
@@ -22,33 +23,39 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import selectors
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
+import orjson
 import pyarrow as pa
+from dssm_assets.serving.calls import ARROW, Call, Route, answer_calls
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
-from dssm_assets.core.retrieval.index import ship_index
+from dssm_assets.core.config.service_limits import ServiceLimits
+from dssm_assets.core.retrieval.index import search_index, ship_index
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
+from dssm_assets.serving.request_body import parse_recall_body, parse_recall_query
 from dssm_assets_tests.serving import bundles
 
 K = 200
 DIMS = 64
 USERS = 100_000
 GOAL_RECALL = 0.95
+MANY = 16
 BATCH = 100
 SAMPLE_USERS = 500
-ARROW = "application/vnd.apache.arrow.stream"
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
@@ -85,7 +92,9 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return found
 
 
-def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[str]:
+def write(
+    root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table | None = None, recall: float = GOAL_RECALL
+) -> list[str]:
     """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
@@ -101,12 +110,52 @@ def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[s
         user_vectors=users,
         popular=pa.table({"item_id": np.arange(K) + 10_000_000, "count": np.arange(K)[::-1] + 1}),
         index=shipped.index,
+        item_columns=item_columns,
     )
     bundles.point_to(root, folder.name)
     size = sum(path.stat().st_size for path in folder.iterdir())
     index = ", ".join([shipped.kind, *(f"{name} {value}" for name, value in shipped.parameters.items())])
     built = f"built and tuned in {seconds:.1f} s, recall@{K} {shipped.recall_at[K]:.4f} on {SAMPLE_USERS} users"
     return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"]
+
+
+def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
+    """Returns the lines of the table of where the CPU time of a list goes, by one thread."""
+    faiss.omp_set_num_threads(1)
+    random, bundle, limits = np.random.default_rng(3), engine.bundle, ServiceLimits()
+    stored = [bundle.user_vectors.vector(int(row)) for row in random.integers(USERS, size=4096)]
+    queries = [Call(Route.QUERY, f"user_id=user{row}&k={K}".encode()) for row in random.integers(USERS, size=4096)]
+    cold = [Call(Route.BODY, COLD.encode())] * MANY
+    inputs = [parse_recall_body(COLD.encode(), limits).inputs] * MANY
+    answer = engine.recall_for_user("user0", ListOptions(K))
+    position = itertools.count(0, MANY)
+
+    def some(values: Sequence[Any], count: int) -> Sequence[Any]:
+        start = next(position) % len(values)
+        return values[start : start + count]
+
+    works: dict[str, tuple[int, Callable[[], Any]]] = {
+        "index, one vector a search": (1, lambda: search_index(bundle.index, np.stack(some(stored, 1)), K)),
+        f"index, {MANY} vectors a search": (MANY, lambda: search_index(bundle.index, np.stack(some(stored, MANY)), K)),
+        "+ order, exclusions": (MANY, lambda: engine.find_nearest(some(stored, MANY), K, None)),
+        "+ ids, from bytes to bytes, GET": (MANY, lambda: answer_calls(engine, some(queries, MANY), limits)),
+        "  of which the answer as JSON": (1, lambda: orjson.dumps(answer.to_dict())),
+        "  of which the query": (1, lambda: parse_recall_query(queries[0].content)),
+        "GET, one at a time": (1, lambda: answer_calls(engine, some(queries, 1), limits)),
+        "POST with features, bytes to bytes": (MANY, lambda: answer_calls(engine, cold, limits)),
+        "  of which features to vectors": (MANY, lambda: engine.tower.compute_vectors(inputs)),
+        "POST with features, one at a time": (1, lambda: answer_calls(engine, cold[:1], limits)),
+    }
+    return [f"{name:>36}  {_cpu_us(work, seconds) / count:>8.0f}" for name, (count, work) in works.items()]
+
+
+def _cpu_us(work: Callable[[], Any], seconds: float) -> float:
+    work()
+    count, begin = 0, time.process_time()
+    while (spent := time.process_time() - begin) < seconds / 4:
+        work()
+        count += 1
+    return 1e6 * spent / count
 
 
 def query_requests(user_ids: Sequence[Any] = (), lists: str = "", count: int = 4096) -> list[bytes]:
@@ -254,11 +303,16 @@ class Server:
 def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:
     """Returns the lines of the report."""
     kept = folder / "written.txt"
-    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall)
+    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall=recall)
     kept.write_text("\n".join(lines))
     start = time.perf_counter()
     RecallEngine.open(str(folder))
-    lines += [f"opened in {time.perf_counter() - start:.2f} s with every sha256", ""]
+    checked = time.perf_counter() - start
+    start = time.perf_counter()
+    engine = RecallEngine.open(str(folder), is_verified=False)
+    lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
+    lines += [f"{'one thread, microseconds per list':>36}  {'CPU us':>8}", *measure_engine(engine, seconds), ""]
+    del engine
     lines.append(f"{f'top-{K}, {connections} connections':>34}  {_COLUMNS}")
     with Server(folder) as server:
         for name, count, requests, users in (
@@ -270,8 +324,9 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
             ("POST with features, 1 connection", 1, [body_request("/recall", COLD)], 1),
         ):
             lines.append(measure_server(server, count, seconds, requests, users).line(name))
-        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files"]
-    return lines
+        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files; CPU us of the event loop + of the engine"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
 
 
 def report_bundle(folder: Path, seconds: float, connections: int) -> list[str]:

@@ -313,7 +313,7 @@ def test_service_takes_conditions(root):
         assert answers[0]["fields"] == {"color": ["red"]}
         assert [fault["got"] for fault in answers[1]["faults"]] == ["'size'"]
         status, refused = client.get("/recall?user_id=u&filters={")
-        assert (status, refused["faults"][0]["where"]) == (400, "filters.1")
+        assert (status, refused["faults"][0]["where"]) == (400, "query.filters")
         client.close()
 
 

@@ -58,7 +58,7 @@ def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
     assert set(requests) == set(worlds.users())
     for user, request in requests.items():
         computed = vector_of(engine, request)
-        stored = engine.bundle.user_vectors.vector(engine.bundle.users.find_row(user))
+        stored = engine.bundle.user_vector(engine.bundle.users.find_row(user))
         assert computed == pytest.approx(stored, abs=1e-5)
 
 

@@ -8,16 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError
-from dssm_assets.serving.calls import Call, Route, answer_calls
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
+from dssm_assets.serving.request_body import RecallRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
-LIMITS = ServiceLimits()
 BODIES = [
     {"features": {"city": "x"}, "k": 2},
     {"features": {"city": "y"}, "k": 1},
@@ -59,17 +57,15 @@ def client(root):
         client.close()
 
 
-def show(reply):
-    return (type(reply), str(reply)) if isinstance(reply, DssmError) else (reply.body, dict(reply.sources))
+def show(answer):
+    return (type(answer), str(answer)) if isinstance(answer, DssmError) else answer
 
 
-def test_calls_together_are_answered_as_alone(engine):
-    calls = [Call(Route.BODY, json.dumps(body).encode()) for body in BODIES]
-    calls += [Call(Route.QUERY, b"user_id=u&k=3"), Call(Route.SIMILAR, b"item_id=n2"), Call(Route.SIMILAR, b"item_id=x")]
-    calls += [Call(Route.QUERY, b"k=3"), Call(Route.BATCH, json.dumps({"requests": BODIES}).encode())]
-    alone = [show(reply) for call in calls for reply in answer_calls(engine, [call], LIMITS)]
-    assert [show(reply) for reply in answer_calls(engine, calls, LIMITS)] == alone
-    assert [show(reply) for reply in answer_calls(engine, calls[::-1], LIMITS)] == alone[::-1]
+def test_requests_together_are_answered_as_alone(engine):
+    requests = [RecallRequest.model_validate(body).to_request() for body in BODIES]
+    alone = [show(answer) for request in requests for answer in engine.recall_for_users([request])]
+    assert [show(answer) for answer in engine.recall_for_users(requests)] == alone
+    assert [show(answer) for answer in engine.recall_for_users(requests[::-1])] == alone[::-1]
 
 
 def test_features_of_the_same_names_are_encoded_in_one_table(engine, monkeypatch):
@@ -103,9 +99,8 @@ def test_any_number_of_users_together_get_the_lists_that_they_get_alone(tmp_path
     )
     bundles.point_to(tmp_path, folder.name)
     engine = RecallEngine.open(str(tmp_path))
-    calls = [Call(Route.QUERY, f"user_id={user}&k=50".encode()) for user in range(70)]
-    together = [reply.body for reply in answer_calls(engine, calls, LIMITS)]
-    assert together == [answer_calls(engine, [call], LIMITS)[0].body for call in calls]
+    requests = [UserRequest(user, options=ListOptions(50)) for user in range(70)]
+    assert engine.recall_for_users(requests) == [engine.recall_for_user(user, ListOptions(50)) for user in range(70)]
 
 
 def test_batch_answers_each_request_in_its_place(client):
@@ -129,10 +124,10 @@ def test_batch_answers_each_request_in_its_place(client):
     ("body", "where"),
     [
         ("[]", "body"),
-        ({"requests": 5}, "body"),
-        ({"requests": [], "k": 5}, "body"),
+        ({"requests": 5}, "body.requests"),
+        ({"requests": [], "k": 5}, "body.k"),
         ({"requests": [{"user_id": "u"}] * 1001}, "body.requests"),
-        ("{", "body.1"),
+        ("{", "body"),
     ],
 )
 def test_batch_of_another_form_is_refused(client, body, where):
