@@ -32,8 +32,8 @@ from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, feature_columns, slice_rows
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
+from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
-from dssm_assets.core.serving.user_inputs import EVENT_TIMES_MS, ITEM_ROWS, history_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.onnx_session import open_session

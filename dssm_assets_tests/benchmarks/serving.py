@@ -1,7 +1,7 @@
 """Measures how fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
 
-First where the time of a list goes, in this process, by one thread: the index alone, one vector a search and 16, the engine, a request from its
-bytes to the bytes of its answer. Then a server runs over a bundle of random items and users on the local disk, in processes of its own. One client
+First where the time of a list goes, in this process, by one thread: the index alone, one vector a search and 16, and the engine. Then a server
+runs over a bundle of random items and users on the local disk, in a process of its own. One client
 process keeps some connections busy: each sends a request as soon as it has the answer to the one before; requests are written before the time
 starts, and answers are not looked into but for their status and length. Requests are for random stored users, top-200.
 
@@ -39,14 +39,13 @@ import faiss
 import numpy as np
 import orjson
 import pyarrow as pa
-from dssm_assets.serving.calls import ARROW, Call, Route, answer_calls
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
-from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.retrieval.index import search_index, ship_index
+from dssm_assets.serving.answers import ARROW
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
-from dssm_assets.serving.request_body import parse_recall_body, parse_recall_query
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
+from dssm_assets.serving.request_body import parse_recall_body
 from dssm_assets_tests.serving import bundles
 
 K = 200
@@ -59,16 +58,16 @@ SAMPLE_USERS = 500
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
-_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>11}  {'client':>6}  {'bound':>7}"
+_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>9}  {'client':>6}  {'bound':>7}"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each request, of all requests, and CPU seconds of the processes that answered and of the one that asked."""
+    """Seconds of each request, of all requests, and CPU seconds of the process that answered and of the one that asked."""
 
     each: np.ndarray
     whole: float
-    server: tuple[float, ...]
+    server: float
     client: float
     per_request: int = 1
 
@@ -76,10 +75,9 @@ class Timing:
         """Returns a line of the table; users of a batch count one by one."""
         count = len(self.each) * self.per_request
         p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
-        *parts, client = (1e6 * cpu / count for cpu in (*self.server, self.client))
-        bound = (os.cpu_count() or 1) * 1e6 / max(sum(parts) + client, 1e-9)
-        shown = " + ".join(f"{part:.0f}" for part in parts)
-        return f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {shown:>11}  {client:>6.0f}  {bound:>7,.0f}"
+        server, client = (1e6 * cpu / count for cpu in (self.server, self.client))
+        bound = (os.cpu_count() or 1) * 1e6 / max(server + client, 1e-9)
+        return f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {server:>9.0f}  {client:>6.0f}  {bound:>7,.0f}"
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -122,11 +120,10 @@ def write(
 def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
     """Returns the lines of the table of where the CPU time of a list goes, by one thread."""
     faiss.omp_set_num_threads(1)
-    random, bundle, limits = np.random.default_rng(3), engine.bundle, ServiceLimits()
-    stored = [bundle.user_vectors.vector(int(row)) for row in random.integers(USERS, size=4096)]
-    queries = [Call(Route.QUERY, f"user_id=user{row}&k={K}".encode()) for row in random.integers(USERS, size=4096)]
-    cold = [Call(Route.BODY, COLD.encode())] * MANY
-    inputs = [parse_recall_body(COLD.encode(), limits).inputs] * MANY
+    random, bundle = np.random.default_rng(3), engine.bundle
+    stored = [bundle.user_vector(int(row)) for row in random.integers(USERS, size=4096)]
+    users = [UserRequest(f"user{row}", options=ListOptions(K)) for row in random.integers(USERS, size=4096)]
+    cold = [parse_recall_body(COLD.encode())] * MANY
     answer = engine.recall_for_user("user0", ListOptions(K))
     position = itertools.count(0, MANY)
 
@@ -138,13 +135,12 @@ def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
         "index, one vector a search": (1, lambda: search_index(bundle.index, np.stack(some(stored, 1)), K)),
         f"index, {MANY} vectors a search": (MANY, lambda: search_index(bundle.index, np.stack(some(stored, MANY)), K)),
         "+ order, exclusions": (MANY, lambda: engine.find_nearest(some(stored, MANY), K, None)),
-        "+ ids, from bytes to bytes, GET": (MANY, lambda: answer_calls(engine, some(queries, MANY), limits)),
+        "+ ids": (MANY, lambda: engine.recall_for_users(some(users, MANY))),
         "  of which the answer as JSON": (1, lambda: orjson.dumps(answer.to_dict())),
-        "  of which the query": (1, lambda: parse_recall_query(queries[0].content)),
-        "GET, one at a time": (1, lambda: answer_calls(engine, some(queries, 1), limits)),
-        "POST with features, bytes to bytes": (MANY, lambda: answer_calls(engine, cold, limits)),
-        "  of which features to vectors": (MANY, lambda: engine.tower.compute_vectors(inputs)),
-        "POST with features, one at a time": (1, lambda: answer_calls(engine, cold[:1], limits)),
+        "a user, one at a time": (1, lambda: engine.recall_for_users(some(users, 1))),
+        "a body, from its bytes": (1, lambda: parse_recall_body(COLD.encode())),
+        "features": (MANY, lambda: engine.recall_for_users(cold)),
+        "features, one at a time": (1, lambda: engine.recall_for_users(cold[:1])),
     }
     return [f"{name:>36}  {_cpu_us(work, seconds) / count:>8.0f}" for name, (count, work) in works.items()]
 
@@ -194,7 +190,7 @@ def measure_server(server: Server, connections: int, seconds: float, requests: l
     receiving.recv()
     before = server.cpu_seconds
     each, whole, client = receiving.recv()
-    server_cpu = tuple(now - then for now, then in zip(server.cpu_seconds, before, strict=True))
+    server_cpu = server.cpu_seconds - before
     process.join()
     return Timing(each, whole, server_cpu, client, users)
 
@@ -282,22 +278,20 @@ class Server:
         self._process.communicate(timeout=30)
 
     @property
-    def cpu_seconds(self) -> tuple[float, ...]:
-        """Returns the CPU seconds that each of its processes has used: that of the event loop, and the engine."""
-        stats = [(folder / "stat").read_text().rpartition(") ")[2].split() for folder in self._folders()]
-        return tuple((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in stats)
+    def cpu_seconds(self) -> float:
+        """Returns the CPU seconds that it has used."""
+        fields = (self._folder / "stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory_mb(self) -> float:
-        """Returns the proportional set size of its processes, including mapped files."""
-        rollups = [folder / "smaps_rollup" for folder in self._folders()]
-        found = [re.search(r"^Pss:\s+(\d+) kB", rollup.read_text(), re.MULTILINE) for rollup in rollups if rollup.exists()]
-        return sum(int(one.group(1)) for one in found if one) / 1e3 if found else float("nan")
+        """Returns its proportional set size, including mapped files."""
+        found = re.search(r"^Pss:\s+(\d+) kB", (self._folder / "smaps_rollup").read_text(), re.MULTILINE)
+        return int(found.group(1)) / 1e3 if found else float("nan")
 
-    def _folders(self) -> list[Path]:
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [Path(f"/proc/{one}") for one in (str(pid), *children)]
+    @property
+    def _folder(self) -> Path:
+        return Path(f"/proc/{self._process.pid}")
 
 
 def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:
@@ -324,7 +318,7 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
             ("POST with features, 1 connection", 1, [body_request("/recall", COLD)], 1),
         ):
             lines.append(measure_server(server, count, seconds, requests, users).line(name))
-        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files; CPU us of the event loop + of the engine"]
+        lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
 

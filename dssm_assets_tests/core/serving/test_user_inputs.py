@@ -7,7 +7,7 @@ import pytest
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.serving.user_inputs import history_reach, list_user_inputs
+from dssm_assets.core.serving.bundle_contents import history_reach, list_user_inputs
 from dssm_assets_tests.serving.bundles import tower_spec
 
 HISTORY = HistoryCsr(
