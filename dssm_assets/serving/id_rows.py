@@ -84,8 +84,7 @@ class IdRows:
             if not self.is_integer:
                 str(value).encode()  # refuses half a surrogate pair, which no table can hold
                 return str(value)
-            number = int(value) if isinstance(value, int) or len(value) <= 20 else None
-            if number not in _INT64:
+            if (isinstance(value, str) and len(value) > 20) or (number := int(value)) not in _INT64:
                 raise ValueError
             return number
         except ValueError as error:

@@ -150,19 +150,19 @@ class LiveEngine:
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """
+        items = self._engine.bundle.items
         try:
-            if not self._lists.refresh(self._engine.bundle.items):
-                self.list_fault = None
-                return False
-            shown = self._lists.find_shown(self._engine.bundle.items)
+            has_changed = self._lists.refresh(items)
         except Exception as error:  # Whatever is wrong with a list, the former ones stay.
             self._list_errors += 1
-            _log.error("lists of the shop stay as they were: %s", error)
             self.list_fault = str(error)
+            _log.error("lists of the shop stay as they were: %s", error)
             return False
-        self._engine, self.list_fault = self._engine.showing(shown), None
-        _log.info("%s of %d items are shown", "all" if shown is None else shown.sum(), len(self._engine.bundle.items))
-        return True
+        self.list_fault = None
+        if has_changed and (shown := self._lists.find_shown(items)) is not None:
+            self._engine = self._engine.showing(shown)
+            _log.info("%d of %d items are shown", shown.sum(), len(items))
+        return has_changed
 
     def refresh(self) -> bool:
         """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""

@@ -385,12 +385,14 @@ class RecallEngine:
     def _search_index(self, users: Vector, depth: int, allowed: AllowedItems | None) -> list[Nearest]:
         import faiss
 
+        from dssm_assets.core.retrieval.index import search_index
+
         # From this number of vectors on FAISS multiplies matrices, which rounds one row differently from the same row alone.
         step = max(1, (faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
         found: list[Nearest] = []
         for start in range(0, len(users), step):
             part = users[start : start + step]
-            scores, rows = self.bundle.search(part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
+            scores, rows = search_index(self.bundle.index, part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
             if part.shape[1] > 1:
                 rows, scores = merge_lists(rows, scores, np.arange(len(part) + 1) * part.shape[1])  # [B, M]
             found += map(_sort_found, rows, scores)

@@ -131,11 +131,11 @@ def test_bundle_removed_while_it_is_opened_is_replaced_by_the_next(tmp_path, mon
     folder = bundles.write_bundle(tmp_path, FIRST)
     load, published = Bundle.__init__, []
 
-    def load_after_removal(self, bundle_id, manifest, files):
+    def load_after_removal(self, bundle_id, *rest):
         if bundle_id == folder.name and folder.exists():
             published.append(bundles.write_bundle(tmp_path, SECOND).name)
             shutil.rmtree(folder)
-        load(self, bundle_id, manifest, files)
+        load(self, bundle_id, *rest)
 
     monkeypatch.setattr(Bundle, "__init__", load_after_removal)
     assert [Bundle.open(str(tmp_path)).bundle_id] == published

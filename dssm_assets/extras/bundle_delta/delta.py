@@ -81,10 +81,6 @@ BATCH_USERS: Final = 1 << 14
 RECALL_USERS: Final = 200
 """On whose lists the recall of an index is measured, at most: by exact search, which costs most of a delta of a million items."""
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
-_UNUSED: Final = frozenset(
-    {BundleFile.USER_TOWER, BundleFile.ITEM_TOWER, f"{BundleFile.USER_TOWER}.data", f"{BundleFile.ITEM_TOWER}.data"}
-)
-"""Files of the whole bundle that a delta does not read: its towers are read from the model."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +133,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     """
     store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
-    with store.fetching(base_id, without=_UNUSED) as folder, store.staging() as target:
+    with store.fetching(base_id) as folder, store.staging() as target:
         base = _Base(workspace, base_id, store.manifest(base_id), folder)
         with open_fresh_days(workspace, base.fg_files, base.as_of, today) as fresh:
             delta = _Delta(workspace, base, fresh, target)
@@ -145,7 +141,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         if not any(target.iterdir()) and served == base_id:
             workspace.log(f"{base_id}: nothing has changed since {base.as_of}")
             return DeltaResult(base_id, counts, None)
-        published = store.publish_delta(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
+        published = store.publish(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
     workspace.log(f"{published.bundle_id} is served now, a delta of {base_id}")
     return DeltaResult(base_id, counts, published)
 
