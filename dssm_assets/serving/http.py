@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -133,16 +134,9 @@ class Service:
         state = self.live.state
         return Health(
             status="ok" if state.refused_bundle_id is None and state.list_fault is None else "stale",
-            bundle_id=state.bundle_id,
-            name=state.name,
-            ds=state.ds,
             age_days=(dt.datetime.now(dt.UTC).date() - dt.date.fromisoformat(state.ds)).days,
             loaded_seconds_ago=round(time.time() - state.loaded_at, 3),
-            users=state.users,
-            items=state.items,
-            dims=state.dims,
-            refused_bundle_id=state.refused_bundle_id,
-            list_fault=state.list_fault,
+            **{name: value for name, value in asdict(state).items() if name in Health.model_fields},
         )
 
     def refuse(self, request: Request, error: str, faults: Sequence[Fault], status: int) -> Response:
@@ -180,7 +174,8 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         live.start()
         yield
-        await asyncio.to_thread(live.stop)  # meanwhile cancelled requests are answered
+        live.stop()
+        await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
         service.close()
         if tracer is not None:
             tracer.close()
