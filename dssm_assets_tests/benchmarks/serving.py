@@ -77,7 +77,9 @@ class Timing:
         p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
         server, client = (1e6 * cpu / count for cpu in (self.server, self.client))
         bound = (os.cpu_count() or 1) * 1e6 / max(server + client, 1e-9)
-        return f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {server:>9.0f}  {client:>6.0f}  {bound:>7,.0f}"
+        return (
+            f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {server:>9.0f}  {client:>6.0f}  {bound:>7,.0f}"
+        )
 
 
 def vectors(count: int, seed: int) -> np.ndarray:

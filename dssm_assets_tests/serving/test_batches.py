@@ -12,7 +12,6 @@ from dssm_assets.core.errors import DssmError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.serving.request_body import RecallRequest
-from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
@@ -68,18 +67,6 @@ def test_requests_together_are_answered_as_alone(engine):
     assert [show(answer) for answer in engine.recall_for_users(requests[::-1])] == alone[::-1]
 
 
-def test_features_of_the_same_names_are_encoded_in_one_table(engine, monkeypatch):
-    encoder, tables = engine.tower.encoder, []
-
-    def encode(rows):
-        tables.append(len(rows))
-        return type(encoder)._encode_rows(encoder, rows)
-
-    monkeypatch.setattr(encoder, "_encode_rows", encode)
-    engine.tower.compute_vectors([UserInputs({"city": city}) for city in "xyx"] + [UserInputs({"page": "home"})])
-    assert tables == [3, 1]
-
-
 @pytest.mark.parametrize("spec", ["Flat", "HNSW8", "IVF8,PQ2x4fsr,RFlat"])
 def test_any_number_of_users_together_get_the_lists_that_they_get_alone(tmp_path, spec):
     random = np.random.default_rng(4)
@@ -133,10 +120,6 @@ def test_batch_answers_each_request_in_its_place(client):
 def test_batch_of_another_form_is_refused(client, body, where):
     status, found = client.send("POST", "/recall/batch", body)
     assert (status, [fault["where"] for fault in found["faults"]]) == (400, [where])
-
-
-def test_empty_batch_has_no_answers(client):
-    assert client.send("POST", "/recall/batch", {"requests": []}) == (200, {"answers": []})
 
 
 def test_lists_as_arrow_are_those_of_json(root):

@@ -71,6 +71,7 @@ def test_similar_returns_the_nearest_items(client):
         ("GET", "/recall?user_id=u&k=0", None, ["k"]),
         ("GET", "/recall?user_id=u&k=many", None, ["query.k"]),
         ("GET", "/recall", None, ["query.user_id"]),
+        ("GET", "/recall?user_id=u&filters={", None, ["query.filters"]),
         ("GET", "/recall?user_id=u&unknown=500", None, ["query.unknown"]),
         (
             "POST",

@@ -92,17 +92,3 @@ def test_page_has_the_expected_metrics_types_labels_and_buckets(state):
     metrics.errors.labels("/recall", "InputError").inc()
     metrics.answers.labels("stored").inc(2)
     assert samples(metrics.render().decode()) == samples(EXPECTED.replace("BUNDLE", state.bundle_id))
-
-
-def test_each_application_counts_for_itself(state):
-    first, second = ServiceMetrics(lambda: state), ServiceMetrics(lambda: state)
-    first.answers.labels("stored").inc()
-    assert "dssm_answers_total{" in first.render().decode()
-    assert "dssm_answers_total{" not in second.render().decode()
-
-
-def test_label_values_are_escaped(state):
-    metrics = ServiceMetrics(lambda: state)
-    metrics.answers.labels('a "quoted"\\\n').inc()
-    ((_, labels),) = samples(metrics.render().decode())["dssm_answers"][2]
-    assert labels == (("source", 'a "quoted"\\\n'),)

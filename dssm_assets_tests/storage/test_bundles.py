@@ -245,11 +245,6 @@ def test_surplus_after_a_rollback_keeps_the_served_bundles() -> None:
     assert pointer.surplus(3, {}) == ("3c",)
 
 
-def test_text_and_back() -> None:
-    pointer = published("1a", "2b")
-    assert Pointer.from_json(pointer.to_json()) == pointer
-
-
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"bundle_id": "x", "previous": null, "ds": "1", "trail": ["y"], "stored": []}']
 )
