@@ -211,12 +211,9 @@ def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {key: {"model": Refusal, "description": _REASONS[key]} for key in keys}
 
 
-def describe_lists(*statuses: int, answer: type[BaseModel] = ItemList, body: type[BaseModel] | None = None) -> dict[str, Any]:
-    """Returns the description of a route of lists, as FastAPI takes it: keys, body, answers in JSON or Arrow, refusals."""
+def describe_lists(*statuses: int, answer: type[BaseModel] = ItemList) -> dict[str, Any]:
+    """Returns the description of a route of lists, as FastAPI takes it: keys, answers in JSON or Arrow, refusals."""
     arrow = {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}
-    described: dict[str, Any] = {"security": [{name: []} for name in SECURITY_SCHEMES] + [{}]}
-    if body is not None:
-        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
     responses = {200: arrow, **describe_refusals(400, 401, *statuses, 503)}
-    return {"response_model": answer, "responses": responses, "openapi_extra": described}
+    keys = {"security": [*({name: []} for name in SECURITY_SCHEMES), {}]}
+    return {"response_model": answer, "responses": responses, "openapi_extra": keys}

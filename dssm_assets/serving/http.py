@@ -13,17 +13,16 @@ import datetime as dt
 import importlib.metadata
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
@@ -57,9 +56,10 @@ from dssm_assets.serving.request_body import (
     RecallQuery,
     RecallRequest,
     SimilarQuery,
-    fault_of,
     parse_batch_body,
     parse_recall_body,
+    parse_recall_query,
+    parse_similar_query,
 )
 from dssm_assets.serving.traces import STAGES, RequestTracer, StageClock
 
@@ -189,37 +189,57 @@ def build_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(RequestGate, metrics=service.metrics, tracer=tracer, keys=keys, log=log)
-    _add_list_routes(app, service)
+    app.include_router(_list_routes(service))
     _add_routes(app, service)
     _add_error_handlers(app, service)
     _add_docs(app)
     return app
 
 
-def _add_list_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/recall", **describe_lists(404))
-    async def recall(request: Request, query: Annotated[RecallQuery, Query()]) -> Response:
-        """Items for a stored user, merged from all channels, or of the vectors alone."""
-        return await service.answer(request, lambda engine, clock: _find_list(engine, query.to_request(), clock))
+class _ListRoute(APIRoute):
+    """A route whose function reads the query or the body by itself; its signature tells /docs about them.
 
-    @app.post("/recall", **describe_lists(404, 413, body=RecallRequest))
-    async def recall_by_body(request: Request) -> Response:
+    FastAPI's reading of them takes as long as all other work of the event loop on a request.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def answer(request: Request) -> Response:
+            response: Response = await self.endpoint(request, None)
+            return response
+
+        return answer
+
+
+def _list_routes(service: Service) -> APIRouter:
+    router = APIRouter(route_class=_ListRoute)
+
+    @router.get("/recall", **describe_lists(404))
+    async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
+        """Items for a stored user, merged from all channels, or of the vectors alone."""
+        query = request.scope["query_string"]
+        return await service.answer(request, lambda engine, clock: _find_list(engine, parse_recall_query(query), clock))
+
+    @router.post("/recall", **describe_lists(404, 413))
+    async def recall_by_body(request: Request, _: RecallRequest) -> Response:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
         body = await service.read_body(request)
         return await service.answer(request, lambda engine, clock: _find_list(engine, parse_recall_body(body), clock))
 
-    @app.post("/recall/batch", **describe_lists(413, answer=BatchAnswer, body=BatchRequest))
-    async def recall_batch(request: Request) -> Response:
+    @router.post("/recall/batch", **describe_lists(413, answer=BatchAnswer))
+    async def recall_batch(request: Request, _: BatchRequest) -> Response:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
         body = await service.read_body(request)
         return await service.answer(
             request, lambda engine, clock: _find_lists(engine, parse_batch_body(body), clock), is_batch=True
         )
 
-    @app.get("/similar", **describe_lists(404))
-    async def similar(request: Request, query: Annotated[SimilarQuery, Query()]) -> Response:
+    @router.get("/similar", **describe_lists(404))
+    async def similar(request: Request, _: Annotated[SimilarQuery, Query()]) -> Response:
         """The items that are most similar to an item."""
-        return await service.answer(request, lambda engine, _: [engine.similar_items(query.item_id, query.to_options())])
+        query = request.scope["query_string"]
+        return await service.answer(request, lambda engine, _: [engine.similar_items(*parse_similar_query(query))])
+
+    return router
 
 
 def _find_list(engine: RecallEngine, asked: UserRequest, clock: StageClock) -> list[RecallAnswer]:
@@ -267,10 +287,6 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
     async def refuse_input(request: Request, error: InputError) -> Response:
         return service.refuse(request, type(error).__name__, error.faults, getattr(error, "status", 400))
 
-    @app.exception_handler(RequestValidationError)
-    async def refuse_query(request: Request, error: RequestValidationError) -> Response:
-        return service.refuse(request, "InputError", [fault_of(item) for item in error.errors()], 400)
-
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         fault = Fault("request", "a route and its method", f"{request.method} {request.url.path[:120]}", SEE_DOCS)
@@ -302,15 +318,10 @@ def _add_docs(app: FastAPI) -> None:
         )
 
     def describe() -> dict[str, Any]:
-        """Returns the schema with the bodies, which the routes read by themselves."""
+        """Returns the schema with the keys, which `access.py` checks."""
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, bodies = models_json_schema(
-                [(RecallRequest, "validation"), (BatchRequest, "validation")], ref_template="#/components/schemas/{model}"
-            )
-            schema["components"]["schemas"] |= bodies["$defs"]
-            schema["components"]["securitySchemes"] = SECURITY_SCHEMES
-            app.openapi_schema = schema
+            app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            app.openapi_schema["components"]["securitySchemes"] = SECURITY_SCHEMES
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]

@@ -49,7 +49,7 @@ class IdRows:
 
     def find_row(self, wanted: Id) -> int:
         """Returns the row of an id in the bundle's type (see `parse_id`), -1 if it is unknown."""
-        position = bisect.bisect_left(self._order, wanted, key=self._id_at)  # type: ignore[type-var]
+        position = bisect.bisect_left(self._order, wanted, key=self._id_at)
         if position == len(self._order):
             return -1
         row = int(self._order[position])

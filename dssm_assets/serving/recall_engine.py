@@ -40,7 +40,6 @@ from dssm_assets.serving.seen_users import SeenUser, SeenUsers
 
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
-MAX_EXCLUDED: Final = 100_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
 """Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
@@ -275,10 +274,11 @@ class RecallEngine:
         self, request: UserRequest, seen: SeenUser | DssmError | None, vector: Vector | DssmError | None
     ) -> _Plan | RecallAnswer:
         """Returns what is to be searched for, or the popular items; `vector` is that of the inputs, or why there is none."""
-        for error in (seen, vector):
-            if isinstance(error, DssmError):
-                raise error
-        if isinstance(seen, SeenUser):
+        if isinstance(seen, DssmError):
+            raise seen
+        if isinstance(vector, DssmError):
+            raise vector
+        if seen is not None:
             source = AnswerSource.STORED if vector is None else AnswerSource.FEATURES
             searched = self.bundle.user_vector(seen.inputs.row) if vector is None else vector
             plan = self._plan_list(searched, seen.read_own, request.options, source)
@@ -339,9 +339,8 @@ class RecallEngine:
         return answers
 
     def _list_nearest(self, plan: _Plan, rows: IntArray, scores: Vector) -> RecallAnswer:
-        is_wanted = plan.selection.is_wanted(rows)
-        rows, scores = (values[is_wanted][: plan.selection.k] for values in (rows, scores))
-        return self._make_answer(plan, rows, scores.tolist())
+        wanted = np.flatnonzero(plan.selection.is_wanted(rows))[: plan.selection.k]
+        return self._make_answer(plan, rows[wanted], scores[wanted].tolist())
 
     def _make_answer(
         self, plan: _Plan, rows: IntArray, scores: list[float], sources: list[list[str]] | None = None
@@ -355,9 +354,6 @@ class RecallEngine:
         k, exclude, faults = options.k, options.exclude, []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
-        if len(exclude) > MAX_EXCLUDED:
-            got = f"{len(exclude)} ids"
-            faults.append(Fault("exclude", f"at most {MAX_EXCLUDED} ids", got, "remove the rest from the list afterwards"))
         fields, field_faults = self._conditions.check_fields(options.fields)
         InputError.raise_if([*faults, *field_faults])
         items = self.bundle.items

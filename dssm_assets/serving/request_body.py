@@ -6,7 +6,8 @@ A body is read by pydantic from its bytes, which refuses lists within lists with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, Field, Json, ValidationError, WithJsonSchema, WrapValidator
 
@@ -21,6 +22,7 @@ MAX_NAMES: Final = 1000
 MAX_BATCH: Final = 1000
 
 UnknownUser = Literal["popular", "404"]
+QueryModel = TypeVar("QueryModel", bound=BaseModel)
 SEE_DOCS: Final = "see /docs for the parameters of each route"
 
 
@@ -131,6 +133,21 @@ class RecallQuery(_ListQuery):
         return UserRequest(self.user_id, options=options, is_popular_for_unknown=self.unknown == "popular")
 
 
+def parse_recall_query(query: bytes) -> UserRequest:
+    """Returns the request of GET /recall.
+
+    Raises:
+        InputError: a parameter is missing or has another form.
+    """
+    return _parse_query(RecallQuery, query).to_request()
+
+
+def parse_similar_query(query: bytes) -> tuple[str, ListOptions]:
+    """Returns the item and the options of GET /similar; errors as `parse_recall_query`."""
+    asked = _parse_query(SimilarQuery, query)
+    return asked.item_id, asked.to_options()
+
+
 def parse_recall_body(body: bytes) -> UserRequest:
     """Returns the request of POST /recall.
 
@@ -159,12 +176,24 @@ def parse_batch_body(body: bytes) -> list[UserRequest | InputError]:
     ]
 
 
+def _parse_query(model: type[QueryModel], query: bytes) -> QueryModel:
+    given: dict[str, Any] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name in ("exclude", "fields"):
+            given.setdefault(name, []).append(value)
+        else:
+            given[name] = value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _input_error(error, "query") from error
+
+
 def _input_error(error: ValidationError, *where: str) -> InputError:
-    return InputError([fault_of(item, where) for item in error.errors(include_url=False, include_context=False)])
+    return InputError([_fault_of(item, where) for item in error.errors(include_url=False, include_context=False)])
 
 
-def fault_of(item: Mapping[str, Any], where: tuple[str, ...] = ()) -> Fault:
-    """Returns the fault for an error of pydantic; `where` precedes the error's own location."""
+def _fault_of(item: Mapping[str, Any], where: tuple[str, ...]) -> Fault:
     value = item.get("input")
     got = f"{type(value).__name__} of {len(value)} entries" if isinstance(value, list | dict) else repr(str(value)[:120])
     return Fault(".".join(map(str, (*where, *item["loc"]))), item["msg"], got, SEE_DOCS)
