@@ -215,5 +215,5 @@ def describe_lists(*statuses: int, answer: type[BaseModel] = ItemList) -> dict[s
     """Returns the description of a route of lists, as FastAPI takes it: keys, answers in JSON or Arrow, refusals."""
     arrow = {"content": {ARROW: {"schema": {"type": "string", "format": "binary"}}}}
     responses = {200: arrow, **describe_refusals(400, 401, *statuses, 503)}
-    keys = {"security": [*({name: []} for name in SECURITY_SCHEMES), {}]}
+    keys: dict[str, Any] = {"security": [*({name: []} for name in SECURITY_SCHEMES), {}]}
     return {"response_model": answer, "responses": responses, "openapi_extra": keys}

@@ -42,10 +42,13 @@ def write_channels(
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     shared = shared_arrays(read_fit_data(workspace, inputs.next_day, items.ids, history.users.ids, scratch))
     starts = pa.array(shared["starts"], pa.int64())
-    counts = {name: pa.array(shared[name], pa.int64()) for name in ItemChannelColumn if name in shared}
-    lists = {
-        ItemChannelColumn.NEIGHBORS: pa.array(shared["items"], pa.int32()),
-        ItemChannelColumn.SIMILARITIES: pa.array(shared["similarities"], pa.float64()),
-    }
-    columns = counts | {name: pa.LargeListArray.from_arrays(starts, values) for name, values in lists.items()}
-    write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table({name: columns[name] for name in ItemChannelColumn}))
+    counts = (
+        ItemChannelColumn.WINDOW_EVENTS,
+        ItemChannelColumn.RECENT_EVENTS,
+        ItemChannelColumn.HISTORY_EVENTS,
+        ItemChannelColumn.WINDOW_USERS,
+    )
+    columns = {name: pa.array(shared[name], pa.int64()) for name in counts}
+    columns[ItemChannelColumn.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
+    columns[ItemChannelColumn.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
+    write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))
