@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("recall", help="print the items that the serving bundle recalls for a user or an item")
-    query = parser.add_argument_group("query (what is not given of a stored user is as stored)")
+    query = parser.add_argument_group("query (the rest of a stored user is as stored)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")
     query.add_argument("--features", type=_json_object, help="""a new user as JSON, by input name: '{"age": "25-34"}'""")
     query.add_argument(
@@ -31,7 +31,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
-    parser.add_argument("--exclude-history", action="store_true", help="leave out what the user interacted with before")
+    parser.add_argument("--exclude-history", action="store_true", help="leave out items that the user interacted with before")
     parser.add_argument(
         "--filters",
         type=parse_json,

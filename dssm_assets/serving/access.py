@@ -1,7 +1,7 @@
-"""Who may ask the service, and what is recorded of each request: its API key, its id, metrics, spans, one line of JSON per answer.
+"""Checks the API key of each request, and records the request: its id, metrics, spans, one line of JSON per answer.
 
-The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs,
-which the service is described by, and what it loads need no key: a browser sends none before the user gives it to the page.
+The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs
+and its scripts need no key: a browser sends a key only after the user gives it to the page.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DOCS: Final = "/docs"
 MIN_KEY_LENGTH: Final = 16
 REQUEST_ID: Final = b"x-request-id"
 CLIENT_LEFT: Final = 499
-"""Logged status of a request whose client left before its answer began."""
+"""Logged status of a request of a client that left before its answer began."""
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PATH_LENGTH: Final = 120
 _NO_KEY: Final = Fault(

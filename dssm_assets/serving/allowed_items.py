@@ -23,7 +23,7 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray, mask_items
 
 KEPT: Final = 16
-"""Filters whose items are kept: at a million items, about 10 MB each."""
+"""Most recent filters that stay in memory: at a million items, about 10 MB each."""
 _KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
 
@@ -142,7 +142,7 @@ class ItemConditions:
             key = orjson.dumps(filters, default=sorted, option=_KEY)  # sets become lists
         except TypeError as error:
             remedy = "write text, numbers, lists and objects"
-            raise InputError(Fault("filters", "what JSON can hold", str(error)[:80], remedy)) from error
+            raise InputError(Fault("filters", "values that JSON can hold", str(error)[:80], remedy)) from error
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

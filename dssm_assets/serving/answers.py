@@ -1,6 +1,6 @@
-"""What the service answers: lists as JSON or Arrow, refusals with their statuses, and models of both for /docs.
+"""The answers of the service: lists as JSON or Arrow, refusals with their statuses, and models of both for /docs.
 
-The tests hold the models against real answers. Does not belong here: making lists (`recall_engine.py`), what is asked
+The tests hold the models against real answers. Does not belong here: making lists (`recall_engine.py`), requests
 (`request_body.py`).
 """
 
@@ -112,16 +112,17 @@ class _Answer(BaseModel):
 
 
 class ItemList(_Answer):
-    """A list of items, best first. What does not apply is absent."""
+    """A list of items, best first. A key that does not apply is absent."""
 
     bundle_id: str = Field(description="The bundle that the whole answer comes from.")
     source: AnswerSource = Field(
-        description="stored: the user's vector in the bundle; features: the vector of what the request sent; popular: no vector; item: "
+        description="stored: the user's vector in the bundle; features: the vector of the request's inputs; popular: no vector; item: "
         "an item's vector."
     )
     ignored: list[str] | None = Field(default=None, description="Inputs of the request that nothing reads.")
     replaced: list[Literal["features", "history"]] | None = Field(
-        default=None, description="What of a stored user was sent or is not stored, so that the stored one was not used."
+        default=None,
+        description="Inputs of a stored user that the request sent or that are not stored, so that stored ones were not used.",
     )
     item_ids: list[int | str] = Field(description="Best first.")
     scores: list[float] = Field(
@@ -172,7 +173,7 @@ class Health(_Answer):
     items: int
     dims: int
     refused_bundle_id: str | None = Field(description="The published bundle that cannot be used; null if there is none.")
-    list_fault: str | None = Field(description="What is wrong with the lists of the shop; null if nothing is.")
+    list_fault: str | None = Field(description="Why the lists of the shop cannot be used; null if they can.")
 
 
 class Readiness(_Answer):

@@ -65,12 +65,12 @@ class BundleRoot:
             raise StorageError(message) from error
 
     def load_current(self, load: Callable[[str], Loaded], bundle_id: str | None = None) -> Loaded:
-        """Returns what `load` makes of the current bundle, or of a given one.
+        """Returns the result of `load` for the current bundle, or for a given one.
 
         If the bundle is removed while it is read, because newer ones were published, the newer one is loaded instead.
 
         Raises:
-            StorageError: a file is missing; also what `load` raises.
+            StorageError: a file is missing; and the errors of `load`.
         """
         wanted = bundle_id or self.current_id()
         for _ in range(_TRIES):
@@ -176,7 +176,7 @@ class Bundle:
         return vector
 
     def has_file(self, name: str) -> bool:
-        """Returns whether the bundle has a file; older bundles lack those of later features."""
+        """Returns whether the bundle has a file; older bundles lack files of later features."""
         return name in self.manifest["files"]
 
     def path(self, name: str) -> Path:

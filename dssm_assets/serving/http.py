@@ -2,7 +2,7 @@
 
 One process answers: its event loop receives and sends, a pool of threads reads bodies and computes lists. So /health does not wait for
 lists. Belongs here: routes, how many lists are computed at once and how long each may take. Does not belong here: the lists
-(`recall_engine.py`), which bundle they come from (`live.py`), what is asked (`request_body.py`), the form of answers (`answers.py`),
+(`recall_engine.py`), which bundle they come from (`live.py`), queries and bodies (`request_body.py`), the form of answers (`answers.py`),
 who may ask (`access.py`).
 """
 
@@ -69,7 +69,7 @@ _log = logging.getLogger(__name__)
 
 
 class Service:
-    """What the routes share: the engine, its threads, the limits and the metrics."""
+    """The things that routes share: the engine, its threads, the limits and the metrics."""
 
     def __init__(self, live: LiveEngine, limits: ServiceLimits, threads: int) -> None:
         self.live, self.limits = live, limits

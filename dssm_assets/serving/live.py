@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineState:
-    """What a service tells about its engine: the bundle that serves, and how often something happened since the start.
+    """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
 
     `refused_bundle_id` is the published bundle that could not be opened; `list_fault` says why a list of the shop cannot be used, or that no
     item is shown.
@@ -72,7 +72,7 @@ class LiveEngine:
             shop_lists: which items may be shown.
 
         Raises:
-            InputError: a list has what is no id of the bundle's type.
+            InputError: a line of a list is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
         """
         self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
@@ -101,7 +101,7 @@ class LiveEngine:
 
     @property
     def state(self) -> EngineState:
-        """What a service tells about the engine."""
+        """The report on the engine."""
         bundle, fault = self._engine.bundle, self.list_fault
         if fault is None and self._engine.shows_none:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
@@ -124,11 +124,11 @@ class LiveEngine:
         threading.Thread(target=self._watch, name="bundle-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the watch, after what it is doing; the engine stays usable."""
+        """Ends the watch after the current look; the engine stays usable."""
         self._stopped.set()
 
     def refresh_lists(self) -> bool:
-        """Reads the lists of the shop that have changed; returns whether that changed what is shown.
+        """Reads the lists of the shop that have changed; returns whether one has changed.
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """

@@ -1,7 +1,7 @@
 """Recall from one bundle: for a stored user, for a new user's features, for an item, or the popular items.
 
 Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
-files (`bundle.py`), what a request says of its user (`seen_users.py`, `request_encoder.py`), HTTP (`http.py`).
+files (`bundle.py`), the user of a request (`seen_users.py`, `request_encoder.py`), HTTP (`http.py`).
 
 Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Where only
 some items are allowed, the index passes the others by, or every allowed item is compared: where few are, and where the index found
@@ -42,7 +42,7 @@ DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
-"""Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
+"""If at most so many items, or this fraction, are allowed, every allowed item is compared: an index takes longer to pass the others by."""
 MERGED_AT_ONCE: Final = 16
 """Lists merged together, at most: more do not fit a core's cache."""
 
@@ -56,12 +56,12 @@ _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_ena
 
 
 class AnswerSource(StrEnum):
-    """What a list was recalled from."""
+    """The source of a list."""
 
     STORED = "stored"
     """The user's vector in the bundle."""
     FEATURES = "features"
-    """The user tower's output for what the request sends."""
+    """The user tower's output for the inputs of the request."""
     POPULAR = "popular"
     """No vector: the most popular items."""
     ITEM = "item"
@@ -79,13 +79,13 @@ class Lists(StrEnum):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What list is wanted.
+    """The wishes for a list.
 
     Attributes:
         k: length of the list. It is shorter only if fewer items may be in it, or if the index is approximate and lacks some.
         exclude: ids of items to leave out.
         filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
-        exclude_history: leave out what the user interacted with before.
+        exclude_history: leave out items that the user interacted with before.
         lists: merged or of the vectors alone; None: merged if the bundle has channels.
         fields: columns of the items to answer with, of those that the bundle has for filters.
     """
@@ -103,11 +103,11 @@ ANY_LIST: Final = ListOptions()
 
 @dataclass(frozen=True)
 class UserRequest:
-    """A user who wants a list: by what the request sends, if anything, else the stored user's, else the popular items.
+    """A user who wants a list: by the inputs of the request, if it has any, else the stored user's, else the popular items.
 
     Attributes:
         user_id: of a stored user, or None.
-        inputs: features, and history or events. What they lack is that of the stored user.
+        inputs: features, and history or events. The rest is as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
 
@@ -123,7 +123,7 @@ class RecallAnswer:
 
     Attributes:
         bundle_id: the bundle that the whole answer comes from.
-        source: what the list was recalled from.
+        source: see `AnswerSource`.
         item_ids: best first.
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
             items, their number of positive events in the window.
@@ -237,7 +237,7 @@ class RecallEngine:
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items whose vectors are nearest to an item's, without the item itself.
+        """Returns the items with the vectors nearest to an item's, without the item itself.
 
         Raises:
             UnknownIdError: the bundle has no such item.
@@ -273,7 +273,7 @@ class RecallEngine:
     def _plan(
         self, request: UserRequest, seen: SeenUser | DssmError | None, vector: Vector | DssmError | None
     ) -> _Plan | RecallAnswer:
-        """Returns what is to be searched for, or the popular items; `vector` is that of the inputs, or why there is none."""
+        """Returns the search of a request, or the popular items; `vector` is the vector of the inputs, or the reason for its absence."""
         if isinstance(seen, DssmError):
             raise seen
         if isinstance(vector, DssmError):
@@ -403,7 +403,7 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is searched for, and what the list may have."""
+    """One search: its vector and depth, and the items that the list may have."""
 
     vector: Vector
     depth: int
@@ -416,13 +416,13 @@ class _Plan:
 
     @property
     def kind(self) -> tuple[int, int, int]:
-        """Returns what plans have in common whose lists are computed together; those of merged lists are about as long."""
+        """Returns the key of plans that are computed together; their merged lists are about as long."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
         return self.depth, id(self.selection.allowed), merged_depth
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
-    """Returns what the index found for a user, by score, then by row."""
+    """Returns the items that the index returned for a user, by score, then by row."""
     rows, scores = rows[rows >= 0], scores[rows >= 0]
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]

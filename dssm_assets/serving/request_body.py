@@ -45,7 +45,7 @@ _ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"ty
 """Checked by the engine, which knows the type of the bundle's ids."""
 _K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
 _EXCLUDE: Final = "Items to leave out of the list"
-_EXCLUDE_HISTORY: Final = "Leave out what the user interacted with before."
+_EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
 _UNKNOWN: Final = (
     "Answer for a user who is not stored, if the request sends nothing about the user: popular items, or status 404."
 )
@@ -54,7 +54,7 @@ _FIELDS: Final = "Item columns to answer with, such as titles, of those that the
 
 
 class RecallRequest(Section, json_schema_extra={"examples": [{"user_id": 1, "k": 20}]}):
-    """Body of POST /recall. What it does not send of a stored user is as stored; a user of whom nothing is known gets popular items."""
+    """Body of POST /recall. Inputs of a stored user that it does not send are as stored; a user without any gets popular items."""
 
     user_id: int | str | None = Field(default=None, description="A stored user, or any other one.")
     features: _Inputs = Field(
@@ -86,7 +86,7 @@ class RecallRequest(Section, json_schema_extra={"examples": [{"user_id": 1, "k":
     fields: list[str] = Field(default_factory=list, max_length=MAX_NAMES, description=f"{_FIELDS}.")
 
     def to_request(self) -> UserRequest:
-        """Returns what the engine is asked for."""
+        """Returns the request to the engine."""
         options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
         inputs = UserInputs(self.features, self.history, self.events)
         return UserRequest(self.user_id, inputs, options, self.unknown == "popular")
@@ -115,7 +115,7 @@ class SimilarQuery(_ListQuery):
     item_id: str = Field(description="An item of the bundle.")
 
     def to_options(self) -> ListOptions:
-        """Returns what list is wanted."""
+        """Returns the options of the list."""
         return ListOptions(self.k, self.exclude, self.filters, fields=self.fields)
 
 
@@ -128,7 +128,7 @@ class RecallQuery(_ListQuery):
     channels: Lists | None = Field(default=None, description=_CHANNELS)
 
     def to_request(self) -> UserRequest:
-        """Returns what the engine is asked for."""
+        """Returns the request to the engine."""
         options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
         return UserRequest(self.user_id, options=options, is_popular_for_unknown=self.unknown == "popular")
 

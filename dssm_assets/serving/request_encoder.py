@@ -2,7 +2,7 @@
 
 An input that a request lacks is missing, as a null in a table is. A context feature without any of its inputs is missing
 too, as in the stored vectors, which are computed without a context; with its inputs, the vector is one of this request.
-Of a stored user, what a request does not send is as stored: all user features if it sends none of their inputs, the history if it
+Inputs of a stored user that a request does not send are as stored: all user features if it sends none of their inputs, the history if it
 sends no other one.
 """
 
@@ -122,7 +122,7 @@ class RequestEncoder:
     def __init__(
         self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
     ) -> None:
-        """Takes what the model was trained with, and the stored inputs of users, None where a bundle has none."""
+        """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
         self._generator, self._spec, self._stored = generator, spec, stored
         own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._features = own
@@ -176,7 +176,7 @@ class RequestEncoder:
         return tuple(name for name, is_sent in sends.items() if is_sent or self._stored is None)
 
     def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
-        """Returns a row per request; all have values for the same names, all or none of them are stored."""
+        """Returns a row per request; all have values for the same names, and all are stored users or none is."""
         faults: list[Fault] = []
         replaced = self.find_replaced(requests[0])
         rows = TowerInput(np.zeros((len(requests), 0), np.int64))

@@ -1,4 +1,4 @@
-"""What a request says of its user, next to what a bundle stores: history or events, which events are new, the user's items.
+"""The user of a request, and the user as a bundle stores it: history or events, which events are new, the user's items.
 
 Two events are the same if item and time are the same.
 """
@@ -57,7 +57,7 @@ class SeenUsers:
         """Returns the user of a request that sends something.
 
         Raises:
-            InputError: the id or the events are invalid, both a history and events are sent, nothing reads what is sent, or the bundle
+            InputError: the id or the events are invalid, both a history and events are sent, nothing reads the inputs, or the bundle
                 stores no histories.
         """
         users, items, stored = self._bundle.users, self._bundle.items, self._tower.stored
@@ -68,7 +68,7 @@ class SeenUsers:
             else [f"features.{name}" for name in inputs.features if name in encoder.history_inputs]
         )
         if histories and inputs.events:
-            remedy = "send events to add to what is stored, or history in place of it"
+            remedy = "send events to add to the stored history, or history in place of it"
             raise InputError(Fault(f"{', '.join(histories)}, events", "one of them", "both", remedy))
         ignored = self._find_ignored(inputs)
         row = -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))

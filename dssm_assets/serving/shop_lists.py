@@ -114,7 +114,7 @@ def _find_shown(contents: Mapping[str, _Content], items: IdRows) -> BoolArray | 
 
 
 def _read_list(uri: str, name: str, fs: Any, path: str, before: _Content | None) -> _Content:
-    """Returns what a list holds: the same as before where it has not changed.
+    """Returns the content of a list, the same as before if it has not changed.
 
     Raises:
         InputError: it cannot be read, is too large, is not UTF-8, or has no item in stock.

@@ -51,7 +51,7 @@ BATCH_ROWS: Final = 4096
 GOLDEN_ROWS: Final = 256
 """Users and items on which an exported tower is compared with the trained one."""
 RECALL_USERS: Final = 1000
-"""Users on whose lists the recall of an index is measured."""
+"""Users that the recall of an index is measured with."""
 _START, _END = "history start", "history end"
 
 Vectors = npt.NDArray[np.float32]
@@ -63,7 +63,7 @@ class BundleInputs:
 
     Attributes:
         ds: the evaluation day.
-        as_of: the day whose end the vectors describe: the evaluation day, or the day before it if its tables are missing.
+        as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
         towers: the fitted towers.
         model: dssm_model, which holds the towers and their prior.
         settings: of the run that fitted the towers.
@@ -114,12 +114,12 @@ class BundleInputs:
 
 
 def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
-    """Returns what a day's bundle is built from.
+    """Returns the model and partitions of a day's bundle.
 
     Raises:
         PartitionMissingError: a partition is missing.
         ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
-            would not hold what was evaluated.
+            would differ from the evaluated model.
     """
     settings = towers_of(workspace, ds)
     names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "dssm_model", "train_samples", "negative_items")
@@ -280,7 +280,7 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class UserRows:
-    """What a bundle stores of some users.
+    """The rows of some users in the files of a bundle.
 
     Attributes:
         ids: in the type in which a bundle stores them.
@@ -311,7 +311,7 @@ class UserRowMaker:
         """Takes the model and the history of all these users.
 
         Args:
-            as_of_ms: the moment whose vectors are made.
+            as_of_ms: the moment of the vectors.
             channel_items: number of items in the bundle, None without channels.
         """
         self.history, self.events = history, history.to_tables()[0]

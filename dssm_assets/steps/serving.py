@@ -91,7 +91,7 @@ def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], check
 
 @dataclass(frozen=True)
 class _Contents:
-    """What was written to a bundle's folder; `towers` maps each exported tower to its difference from the trained one."""
+    """The files in a bundle's folder; `towers` maps each exported tower to its difference from the trained one."""
 
     items: BundleItems
     users: BundleUsers

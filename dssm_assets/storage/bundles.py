@@ -144,7 +144,7 @@ class BundleStore:
     """The bundles below one root: a folder or an fsspec URL."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
-        # A cached listing would hide what another process has published since.
+        # A cached listing would hide bundles of other processes.
         self.fs, path = open_location(root, "key storage.root", {"use_listings_cache": False, **(options or {})})
         self.root = path.rstrip("/")
         self.is_local = is_local(self.fs)
@@ -312,7 +312,7 @@ class BundleStore:
             raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest. To fix: publish it again")
 
     def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], base: str, shared: Collection[str]) -> None:
-        """Stores a bundle, some of whose files are those of another stored bundle."""
+        """Stores a bundle that shares files with another stored bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.verify(bundle_id)
             return  # The same bundle is stored already.

@@ -44,7 +44,7 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
 
 @contextmanager
 def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Turns what filesystems raise for an unusable place into an InputError; our own errors pass.
+    """Turns errors of filesystems for an unusable place into an InputError; our own errors pass.
 
     `may_be_missing`: FileNotFoundError passes too.
 

@@ -162,7 +162,7 @@ def test_own_history_is_left_out_by_a_switch(merged, lists):
 
 def test_filters_of_python_are_those_of_json(engine):
     assert found(engine, filters={"color": ("red", "x"), "price": {"max": np.float64(1)}}) == ["n0"]
-    with pytest.raises(InputError, match="what JSON can hold"):
+    with pytest.raises(InputError, match="values that JSON can hold"):
         found(engine, filters={"color": object()})
 
 

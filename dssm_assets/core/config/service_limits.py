@@ -1,4 +1,4 @@
-"""The section `serving.limits` of the configuration: what one request and all of them together may cost."""
+"""The section `serving.limits` of the configuration: the cost of one request and of all together."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Export of the fitted towers as ONNX models, which run without this package.
 
 The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same
-bytes on every machine. It computes what `models/tower.py` and `models/embedding.py` compute. The check `exported_towers` of
+bytes on every machine. It computes the same as `models/tower.py` and `models/embedding.py`. The check `exported_towers` of
 serving_bundle compares both before each publication, so a change there without the same change here is never served.
 
 A model holds only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are
@@ -395,7 +395,7 @@ class _EncoderGraph:
         return graph.add_node("Squeeze", [graph.add_node("MatMul", [row, states]), graph.add_axes(1)])
 
     def _add_attention(self, attention: Any, states: str, distances: str, gaps: str, name: str) -> str:
-        """Returns what each event reads from the others [B, L, W]."""
+        """Returns the attention of each event to the others [B, L, W]."""
         graph, heads = self._graph, attention.heads
         width = attention.out.in_features
         parts = zip(

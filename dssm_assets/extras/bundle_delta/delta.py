@@ -77,19 +77,19 @@ from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
-"""Users whose histories are in memory at once."""
+"""Users with their histories in memory at once."""
 RECALL_USERS: Final = 200
-"""On whose lists the recall of an index is measured, at most: by exact search, which costs most of a delta of a million items."""
+"""Users that the recall of an index is measured with, at most: by exact search, which costs most of a delta of a million items."""
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 
 
 @dataclass(frozen=True)
 class DeltaCounts:
-    """What a delta has computed again.
+    """Counts of a delta.
 
     Attributes:
         new_items: items that the whole bundle lacks.
-        changed_items: of its items, those whose attributes that features read have changed.
+        changed_items: items of it with other attributes than before, among those that features read.
         gone_items: of its items, those without a row in item_table any more; they stay.
         new_users: users that it lacks.
         refreshed_users: of its users, those with events or another profile since.
@@ -110,7 +110,7 @@ class DeltaCounts:
 
 @dataclass(frozen=True)
 class DeltaResult:
-    """The outcome: the whole bundle, what was computed again, and what was published (None: nothing has changed)."""
+    """The outcome: the whole bundle, the counts, and the published delta (None: nothing has changed)."""
 
     base: str
     counts: DeltaCounts
@@ -118,7 +118,7 @@ class DeltaResult:
 
 
 def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
-    """Refreshes the served bundle with what has changed since its day, and serves the result.
+    """Refreshes the served bundle with all changes since its day, and serves the result.
 
     Args:
         today: the day that has not ended, YYYY-MM-DD in the calendar's time zone.
@@ -327,7 +327,7 @@ class _Delta:
         return pc.unique(pa.concat_arrays([active, new]))
 
     def _count_events(self) -> tuple[int, int]:
-        """Returns the number of positive events of the fresh days, and the time of the last of them, 0 without any."""
+        """Returns the number of positive events of the fresh days, and the last time, 0 without any."""
         events, last_ms = 0, 0
         for manifest in self._fresh.history:
             times = self._fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]).column(0)
@@ -364,7 +364,7 @@ class _Delta:
         return pa.table({key: raw.column(key), **dict(zip(encoded.column_names, encoded.columns, strict=True))})
 
     def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
-        """Writes ids, vectors and index; returns what the manifest says of the index."""
+        """Writes ids, vectors and index; returns the manifest's entry of the index."""
         base, config = self._base, self._workspace.config
         indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
         indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
@@ -393,7 +393,7 @@ class _Delta:
         return priors[items.rows]
 
     def _write_index(self, vectors: Vectors, moved: IntArray, ks: Sequence[int]) -> dict[str, Any]:
-        """Writes the index, changed in place where it stays good enough, else built again; returns what the manifest says of it."""
+        """Writes the index, changed in place where it stays good enough, else built again; returns the manifest's entry."""
         config, path, spec = self._workspace.config, self._folder / BundleFile.ITEM_INDEX, self._base.spec
         index, required = faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX)), config.serving.min_index_recall
         is_updated = update_index(index, vectors, moved)
@@ -422,7 +422,7 @@ class _Delta:
         return described | {"recall_users": len(sample) // spec.num_interests}
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
-        """Writes the columns for filters, if one of them has changed or there are new items; items without a row keep theirs."""
+        """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""
         base = self._base
         if not base.has_file(BundleFile.ITEM_COLUMNS):
             return
