@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.serving.recall_engine import AnswerSource, RecallAnswer, RecallEngine
+from dssm_assets.serving.traces import Stage
 
 JSON: Final = "application/json"
 ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -53,10 +54,11 @@ def error_content(error: str, faults: Sequence[Fault]) -> dict[str, Any]:
 
 
 class Reply(NamedTuple):
-    """The bytes of an answer, and how many lists it has of each source."""
+    """The bytes of an answer, how many lists it has of each source, and the stages of its time."""
 
     body: bytes
     sources: Mapping[str, int]
+    stages: tuple[Stage, ...] = ()
 
 
 def render(engine: RecallEngine, answers: Sequence[RecallAnswer | DssmError], *, is_batch: bool, is_arrow: bool) -> Reply:

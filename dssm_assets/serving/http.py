@@ -13,11 +13,13 @@ import datetime as dt
 import importlib.metadata
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import asdict
-from typing import Annotated, Any
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -63,9 +65,20 @@ from dssm_assets.serving.request_body import (
 )
 from dssm_assets.serving.traces import STAGES, RequestTracer, StageClock
 
+ANSWERED_TOGETHER: Final = 16
+"""Lists that a thread computes together, at most."""
 FindLists = Callable[[RecallEngine, StageClock], Sequence[RecallAnswer | DssmError]]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A request for one list that waits for a thread."""
+
+    parse: Callable[[], UserRequest]
+    is_arrow: bool
+    reply: Future[Reply] = field(default_factory=Future)
 
 
 class Service:
@@ -75,7 +88,8 @@ class Service:
         self.live, self.limits = live, limits
         self.metrics = ServiceMetrics(lambda: live.state)
         self._threads = ThreadPoolExecutor(threads, "recall", initializer=_use_one_core)
-        self._computing: set[Future[Any]] = set()
+        self._waiting: deque[_Call] = deque()
+        self._computing: set[Future[Reply]] = set()
 
     @property
     def has_room(self) -> bool:
@@ -89,19 +103,45 @@ class Service:
             DssmError: `find` raised it.
             BusyError: max_requests lists wait or are computed, or this one has lasted request_seconds.
         """
+        self._check_room()
+        is_arrow = ARROW in request.headers.get("accept", "")
+
+        def compute() -> Reply:
+            engine, clock = self.live.engine, StageClock()
+            reply = render(engine, find(engine, clock), is_batch=is_batch, is_arrow=is_arrow)
+            clock.end("render")
+            return reply._replace(stages=tuple(clock.stages))
+
+        return await self._respond(request, self._threads.submit(compute), is_arrow=is_arrow)
+
+    async def answer_together(self, request: Request, parse: Callable[[], UserRequest]) -> Response:
+        """As `answer` for one list: a free thread takes it together with others that wait, which costs less than one by one."""
+        self._check_room()
+        call = _Call(parse, ARROW in request.headers.get("accept", ""))
+        self._waiting.append(call)
+        self._threads.submit(self._answer_waiting)
+        return await self._respond(request, call.reply, is_arrow=call.is_arrow)
+
+    def _check_room(self) -> None:
         if not self.has_room:
             expected = f"fewer than {self.limits.max_requests} requests at once"
             raise BusyError(Fault("service", expected, str(len(self._computing)), "try again later"))
-        is_arrow = ARROW in request.headers.get("accept", "")
-        clock = StageClock()
 
-        def compute() -> Reply:
-            engine = self.live.engine
-            reply = render(engine, find(engine, clock), is_batch=is_batch, is_arrow=is_arrow)
-            clock.end("render")
-            return reply
+    def _answer_waiting(self) -> None:
+        calls: list[_Call] = []
+        with suppress(IndexError):
+            while len(calls) < ANSWERED_TOGETHER:
+                call = self._waiting.popleft()
+                if call.reply.set_running_or_notify_cancel():
+                    calls.append(call)
+        try:
+            _answer_calls(self.live.engine, calls)
+        except Exception as error:
+            for call in calls:
+                if not call.reply.done():
+                    call.reply.set_exception(error)
 
-        computing = self._threads.submit(compute)
+    async def _respond(self, request: Request, computing: Future[Reply], *, is_arrow: bool) -> Response:
         self._computing.add(computing)
         computing.add_done_callback(self._computing.discard)
         try:
@@ -109,7 +149,7 @@ class Service:
         except TimeoutError as error:
             expected = f"a list in {self.limits.request_seconds:g} seconds"
             raise BusyError(Fault("service", expected, "none", "try again later")) from error
-        request.scope[STAGES] = clock.stages
+        request.scope[STAGES] = reply.stages
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
         return Response(reply.body, media_type=ARROW if is_arrow else JSON)
@@ -217,13 +257,13 @@ def _list_routes(service: Service) -> APIRouter:
     async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
         """Items for a stored user, merged from all channels, or of the vectors alone."""
         query = request.scope["query_string"]
-        return await service.answer(request, lambda engine, clock: _find_list(engine, parse_recall_query(query), clock))
+        return await service.answer_together(request, partial(parse_recall_query, query))
 
     @router.post("/recall", **describe_lists(404, 413))
     async def recall_by_body(request: Request, _: RecallRequest) -> Response:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
         body = await service.read_body(request)
-        return await service.answer(request, lambda engine, clock: _find_list(engine, parse_recall_body(body), clock))
+        return await service.answer_together(request, partial(parse_recall_body, body))
 
     @router.post("/recall/batch", **describe_lists(413, answer=BatchAnswer))
     async def recall_batch(request: Request, _: BatchRequest) -> Response:
@@ -242,11 +282,23 @@ def _list_routes(service: Service) -> APIRouter:
     return router
 
 
-def _find_list(engine: RecallEngine, asked: UserRequest, clock: StageClock) -> list[RecallAnswer]:
-    (answer,) = _find_lists(engine, [asked], clock)
-    if isinstance(answer, DssmError):
-        raise answer
-    return [answer]
+def _answer_calls(engine: RecallEngine, calls: Sequence[_Call]) -> None:
+    """Answers calls, all from one bundle; they share all stages but the last."""
+    clock, asked = StageClock(), list[UserRequest | InputError]()
+    for call in calls:
+        try:
+            asked.append(call.parse())
+        except InputError as error:
+            asked.append(error)
+    answers = _find_lists(engine, asked, clock)
+    shared = tuple(clock.stages)
+    for call, answer in zip(calls, answers, strict=True):
+        if isinstance(answer, DssmError):
+            call.reply.set_exception(answer)
+        else:
+            reply = render(engine, [answer], is_batch=False, is_arrow=call.is_arrow)
+            clock.end("render")
+            call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
 
 
 def _find_lists(
