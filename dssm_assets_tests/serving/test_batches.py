@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
@@ -88,6 +89,20 @@ def test_any_number_of_users_together_get_the_lists_that_they_get_alone(tmp_path
     engine = RecallEngine.open(str(tmp_path))
     requests = [UserRequest(user, options=ListOptions(50)) for user in range(70)]
     assert engine.recall_for_users(requests) == [engine.recall_for_user(user, ListOptions(50)) for user in range(70)]
+
+
+def test_clients_at_once_get_the_answers_that_they_get_alone(root):
+    with serving(LiveEngine(str(root)), threads=1) as port:
+
+        def ask(body):
+            client = Client(port)
+            answer = client.send("POST", "/recall", body)
+            client.close()
+            return answer
+
+        alone = [ask(body) for body in BODIES]
+        with ThreadPoolExecutor(12) as clients:
+            assert list(clients.map(ask, BODIES * 3)) == alone * 3
 
 
 def test_batch_answers_each_request_in_its_place(client):
