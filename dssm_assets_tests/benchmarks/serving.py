@@ -1,9 +1,8 @@
 """Measures how fast lists are recalled: `python -m dssm_assets_tests.benchmarks.serving --items 100000`.
 
-First where the time of a list goes, in this process, by one thread: the index alone, one vector a search and 16, and the engine. Then a server
-runs over a bundle of random items and users on the local disk, in a process of its own. One client
-process keeps some connections busy: each sends a request as soon as it has the answer to the one before; requests are written before the time
-starts, and answers are not looked into but for their status and length. Requests are for random stored users, top-200.
+A server runs over a bundle of random items and users on the local disk. One client process keeps some connections busy: each sends
+a request as soon as it has the answer to the one before. Requests are written before the time starts; of answers only status and
+length are read. Requests are for random stored users, top-200.
 
 Client and server share the machine. CPU time of each is counted: on a machine that does other things, too, requests/s and latencies are too low
 and too high, and `bound` says how many requests a second the CPU time allows if all cores worked on nothing else.
@@ -23,51 +22,46 @@ import json
 import multiprocessing
 import os
 import re
-import resource
 import selectors
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
-from dssm_assets.core.retrieval.index import search_index, ship_index
-from dssm_assets.serving.answers import ARROW
+from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
-from dssm_assets.serving.request_body import parse_recall_body
+from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets_tests.serving import bundles
 
 K = 200
 DIMS = 64
 USERS = 100_000
 GOAL_RECALL = 0.95
-MANY = 16
 BATCH = 100
 SAMPLE_USERS = 500
+ARROW = "application/vnd.apache.arrow.stream"
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
-_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>9}  {'client':>6}  {'bound':>7}"
+_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>11}  {'client':>6}  {'bound':>7}"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each request, of all requests, and CPU seconds of the process that answered and of the one that asked."""
+    """Seconds of each request, of all requests, and CPU seconds of the processes that answered and of the one that asked."""
 
     each: np.ndarray
     whole: float
-    server: float
+    server: tuple[float, ...]
     client: float
     per_request: int = 1
 
@@ -75,11 +69,10 @@ class Timing:
         """Returns a line of the table; users of a batch count one by one."""
         count = len(self.each) * self.per_request
         p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
-        server, client = (1e6 * cpu / count for cpu in (self.server, self.client))
-        bound = (os.cpu_count() or 1) * 1e6 / max(server + client, 1e-9)
-        return (
-            f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {server:>9.0f}  {client:>6.0f}  {bound:>7,.0f}"
-        )
+        *parts, client = (1e6 * cpu / count for cpu in (*self.server, self.client))
+        bound = (os.cpu_count() or 1) * 1e6 / max(sum(parts) + client, 1e-9)
+        shown = " + ".join(f"{part:.0f}" for part in parts)
+        return f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {shown:>11}  {client:>6.0f}  {bound:>7,.0f}"
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -92,9 +85,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return found
 
 
-def write(
-    root: Path, item_count: int, kind: IndexKind, item_columns: pa.Table | None = None, recall: float = GOAL_RECALL
-) -> list[str]:
+def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[str]:
     """Writes the bundle; returns the line that describes it."""
     items, users = vectors(item_count, 1), vectors(USERS, 2)
     start = time.perf_counter()
@@ -110,50 +101,12 @@ def write(
         user_vectors=users,
         popular=pa.table({"item_id": np.arange(K) + 10_000_000, "count": np.arange(K)[::-1] + 1}),
         index=shipped.index,
-        item_columns=item_columns,
     )
     bundles.point_to(root, folder.name)
     size = sum(path.stat().st_size for path in folder.iterdir())
     index = ", ".join([shipped.kind, *(f"{name} {value}" for name, value in shipped.parameters.items())])
     built = f"built and tuned in {seconds:.1f} s, recall@{K} {shipped.recall_at[K]:.4f} on {SAMPLE_USERS} users"
     return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"]
-
-
-def measure_engine(engine: RecallEngine, seconds: float) -> list[str]:
-    """Returns the lines of the table of where the CPU time of a list goes, by one thread."""
-    faiss.omp_set_num_threads(1)
-    random, bundle = np.random.default_rng(3), engine.bundle
-    stored = [bundle.user_vector(int(row)) for row in random.integers(USERS, size=4096)]
-    users = [UserRequest(f"user{row}", options=ListOptions(K)) for row in random.integers(USERS, size=4096)]
-    cold = [parse_recall_body(COLD.encode())] * MANY
-    answer = engine.recall_for_user("user0", ListOptions(K))
-    position = itertools.count(0, MANY)
-
-    def some(values: Sequence[Any], count: int) -> Sequence[Any]:
-        start = next(position) % len(values)
-        return values[start : start + count]
-
-    works: dict[str, tuple[int, Callable[[], Any]]] = {
-        "index, one vector a search": (1, lambda: search_index(bundle.index, np.stack(some(stored, 1)), K)),
-        f"index, {MANY} vectors a search": (MANY, lambda: search_index(bundle.index, np.stack(some(stored, MANY)), K)),
-        "+ order, exclusions": (MANY, lambda: engine.find_nearest(some(stored, MANY), K, None)),
-        "+ ids": (MANY, lambda: engine.recall_for_users(some(users, MANY))),
-        "  of which the answer as JSON": (1, lambda: orjson.dumps(answer.to_dict())),
-        "a user, one at a time": (1, lambda: engine.recall_for_users(some(users, 1))),
-        "a body, from its bytes": (1, lambda: parse_recall_body(COLD.encode())),
-        "features": (MANY, lambda: engine.recall_for_users(cold)),
-        "features, one at a time": (1, lambda: engine.recall_for_users(cold[:1])),
-    }
-    return [f"{name:>36}  {_cpu_us(work, seconds) / count:>8.0f}" for name, (count, work) in works.items()]
-
-
-def _cpu_us(work: Callable[[], Any], seconds: float) -> float:
-    work()
-    count, begin = 0, time.process_time()
-    while (spent := time.process_time() - begin) < seconds / 4:
-        work()
-        count += 1
-    return 1e6 * spent / count
 
 
 def query_requests(user_ids: Sequence[Any] = (), lists: str = "", count: int = 4096) -> list[bytes]:
@@ -192,7 +145,7 @@ def measure_server(server: Server, connections: int, seconds: float, requests: l
     receiving.recv()
     before = server.cpu_seconds
     each, whole, client = receiving.recv()
-    server_cpu = server.cpu_seconds - before
+    server_cpu = tuple(now - then for now, then in zip(server.cpu_seconds, before, strict=True))
     process.join()
     return Timing(each, whole, server_cpu, client, users)
 
@@ -280,35 +233,32 @@ class Server:
         self._process.communicate(timeout=30)
 
     @property
-    def cpu_seconds(self) -> float:
-        """Returns the CPU seconds that it has used."""
-        fields = (self._folder / "stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu_seconds(self) -> tuple[float, ...]:
+        """Returns the CPU seconds that each of its processes has used: that of the event loop, and the engine."""
+        stats = [(folder / "stat").read_text().rpartition(") ")[2].split() for folder in self._folders()]
+        return tuple((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in stats)
 
     @property
     def memory_mb(self) -> float:
-        """Returns its proportional set size, including mapped files."""
-        found = re.search(r"^Pss:\s+(\d+) kB", (self._folder / "smaps_rollup").read_text(), re.MULTILINE)
-        return int(found.group(1)) / 1e3 if found else float("nan")
+        """Returns the proportional set size of its processes, including mapped files."""
+        rollups = [folder / "smaps_rollup" for folder in self._folders()]
+        found = [re.search(r"^Pss:\s+(\d+) kB", rollup.read_text(), re.MULTILINE) for rollup in rollups if rollup.exists()]
+        return sum(int(one.group(1)) for one in found if one) / 1e3 if found else float("nan")
 
-    @property
-    def _folder(self) -> Path:
-        return Path(f"/proc/{self._process.pid}")
+    def _folders(self) -> list[Path]:
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [Path(f"/proc/{one}") for one in (str(pid), *children)]
 
 
 def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:
     """Returns the lines of the report."""
     kept = folder / "written.txt"
-    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall=recall)
+    lines = kept.read_text().splitlines() if kept.exists() else write(folder, item_count, kind, recall)
     kept.write_text("\n".join(lines))
     start = time.perf_counter()
     RecallEngine.open(str(folder))
-    checked = time.perf_counter() - start
-    start = time.perf_counter()
-    engine = RecallEngine.open(str(folder), is_verified=False)
-    lines += [f"opened in {checked:.2f} s with every sha256, {time.perf_counter() - start:.2f} s without", ""]
-    lines += [f"{'one thread, microseconds per list':>36}  {'CPU us':>8}", *measure_engine(engine, seconds), ""]
-    del engine
+    lines += [f"opened in {time.perf_counter() - start:.2f} s with every sha256", ""]
     lines.append(f"{f'top-{K}, {connections} connections':>34}  {_COLUMNS}")
     with Server(folder) as server:
         for name, count, requests, users in (
@@ -321,8 +271,7 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
         ):
             lines.append(measure_server(server, count, seconds, requests, users).line(name))
         lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return [*lines, f"peak of this process, which writes the bundle: {peak:,.0f} MB"]
+    return lines
 
 
 def report_bundle(folder: Path, seconds: float, connections: int) -> list[str]:
