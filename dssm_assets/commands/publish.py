@@ -1,6 +1,6 @@
 """`dssm-assets publish` and `rollback`: which bundle is served.
 
-The bundle of a day, what has changed since the served one (--delta), the one before it, or any stored one.
+The bundle of a day, a delta of the served one (--delta), the previous one, or any stored one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="publish a serving bundle, or refresh the served one (--delta)",
         epilog="`dssm-assets rollback` serves the bundle before it again.",
     )
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--delta",
         action="store_true",
-        help="add to the served bundle what has changed since its day: new and changed items, users with new events; its model, "
+        help="add to the served bundle all changes since its day: new and changed items, users with new events; its model, "
         "statistics and popularity stay",
     )
-    what.add_argument(
+    choice.add_argument(
         "--day",
         type=dt.date.fromisoformat,
         metavar="YYYY-MM-DD",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("recall", help="print the items that the serving bundle recalls for a user or an item")
-    query = parser.add_argument_group("query (what is not given of a stored user is as stored)")
+    query = parser.add_argument_group("query (the rest of a stored user is as stored)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")
     query.add_argument("--features", type=_json_object, help="""a new user as JSON, by input name: '{"age": "25-34"}'""")
     query.add_argument(
@@ -31,7 +31,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
-    parser.add_argument("--exclude-history", action="store_true", help="leave out what the user interacted with before")
+    parser.add_argument("--exclude-history", action="store_true", help="leave out items that the user interacted with before")
     parser.add_argument(
         "--filters",
         type=parse_json,
@@ -68,12 +68,11 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, and the configuration's section `serving` (None without a configuration) and plug-ins."""
+    """Where the bundles are, and the configuration's section `serving` (None without a configuration)."""
 
     root: str
     options: Mapping[str, Any]
     serving: Serving | None
-    plugins: Sequence[str] = ()
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
@@ -92,9 +91,7 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
-    return BundleLocation(
-        serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, loaded.config.plugins
-    )
+    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving)
 
 
 def _recall(parsed: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -49,16 +50,16 @@ def _serve(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.config.evaluation import Serving
     from dssm_assets.core.errors import ConfigError, Fault
 
-    # Read when the libraries load: one thread per search, because the thread pool uses the cores.
+    # Read when the libraries load: one core per search, because the threads together use all.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
+        import uvicorn
+
         from dssm_assets.serving.access import read_keys
-        from dssm_assets.serving.engine_process import engine_process
         from dssm_assets.serving.http import build_app
-        from dssm_assets.serving.live import open_live_engine
-        from dssm_assets.serving.server import ServerOptions, run_server
+        from dssm_assets.serving.live import LiveEngine
+        from dssm_assets.serving.shop_lists import ShopLists
         from dssm_assets.serving.traces import open_tracer
-        from dssm_assets.storage.plugins import with_plugins
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error
@@ -67,24 +68,32 @@ def _serve(parsed: argparse.Namespace) -> int:
     location = bundle_location(parsed)
     configured = location.serving or Serving()
     limits = _read_limits(configured.limits, parsed.limit)
-    open_engine = partial(
-        open_live_engine,
+    keys = read_keys(parsed.api_key_file) if parsed.api_key_file else ()
+    certificate, key = _read_tls(parsed.tls_certificate, parsed.tls_key)
+    log = partial(print, flush=True) if parsed.access_log else None
+    blocked, stocked = (getattr(parsed, name) or getattr(configured, name) for name in ("blocked_items", "stocked_items"))
+    live = LiveEngine(
         location.root,
         location.options,
-        parsed.blocked_items or configured.blocked_items,
-        parsed.stocked_items or configured.stocked_items,
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
-    )
-    open_live = partial(with_plugins, location.plugins, open_engine)
-    options = ServerOptions(
-        read_keys(parsed.api_key_file) if parsed.api_key_file else (),
-        *_read_tls(parsed.tls_certificate, parsed.tls_key),
-        partial(print, flush=True) if parsed.access_log else None,
+        shop_lists=ShopLists(blocked, stocked, location.root, location.options),
     )
     tracer = open_tracer() if configured.traces else None
-    with engine_process(open_live, parsed.threads, limits) as engine:
-        return run_server(build_app(engine, limits, tracer), parsed.host, parsed.port, options)
+    sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.
+    uvicorn.run(
+        build_app(live, limits, tracer, threads=parsed.threads, keys=keys, log=log),
+        host=parsed.host,
+        port=parsed.port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        timeout_keep_alive=limits.keep_alive_seconds,
+        timeout_graceful_shutdown=limits.shutdown_seconds,
+    )
+    return 0
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:

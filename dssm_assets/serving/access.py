@@ -1,34 +1,49 @@
-"""Who may ask the service, and the log of who asked: an API key, an id for each request, one line of JSON per answer.
+"""Checks the API key of each request, and records the request: its id, metrics, spans, one line of JSON per answer.
 
-The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs,
-which the service is described by, and what it loads need no key: a browser sends none before the user gives it to the page.
+The id is the client's `X-Request-Id`, or a new one; the answer carries it. /health, /ready and /metrics need no key and are not logged. /docs
+and its scripts need no key: a browser sends a key only after the user gives it to the page.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.serving.refusals import UnauthorizedError, error_body
+from dssm_assets.serving.answers import RETRY_AFTER, BusyError, UnauthorizedError, error_content
+from dssm_assets.serving.metrics import ServiceMetrics
+from dssm_assets.serving.traces import RequestTracer
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
+ROUTES: Final = ("/recall", "/recall/batch", "/similar", *OPEN_ROUTES)
 DOCS: Final = "/docs"
 MIN_KEY_LENGTH: Final = 16
 REQUEST_ID: Final = b"x-request-id"
 CLIENT_LEFT: Final = 499
-"""Logged status of a request whose client left before its answer began."""
+"""Logged status of a request of a client that left before its answer began."""
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PATH_LENGTH: Final = 120
+_NO_KEY: Final = Fault(
+    "request",
+    "an API key of this service",
+    "none or another",
+    "send the header Authorization: Bearer KEY, or X-API-Key: KEY",
+)
+
+_log = logging.getLogger(__name__)
 
 
 def read_keys(path: str) -> tuple[str, ...]:
@@ -49,27 +64,32 @@ def read_keys(path: str) -> tuple[str, ...]:
     return keys
 
 
-class Access:
-    """The application behind its keys, with an id and a log line for each request."""
+class RequestGate:
+    """The application behind its keys; each request is counted, timed, traced and logged, and its answer has an id.
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str] = (), log: Callable[[str], None] | None = None) -> None:
-        """Wraps an application.
+    Paths without a route share the label `other`, so that labels stay few.
+    """
 
-        Args:
-            keys: API keys; none: everybody may ask.
-            log: takes the line of each answer; None: there is no log.
-        """
-        self._app, self._log = app, log
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: ServiceMetrics,
+        tracer: RequestTracer | None = None,
+        keys: Sequence[str] = (),
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self._app, self._metrics, self._tracer, self._log = app, metrics, tracer, log
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_ROUTES:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        path, headers = scope["path"], dict(scope["headers"])
+        route, is_open = path if path in ROUTES else "other", path in OPEN_ROUTES
         given = headers.get(REQUEST_ID, b"")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex.encode()
-        start, status, size = time.perf_counter(), 0, 0
+        start_ns, start, status, size = time.time_ns(), time.perf_counter(), 0, 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, size
@@ -80,17 +100,31 @@ class Access:
                 size += len(message.get("body", b""))
             await send(message)
 
-        ended = 500
         try:
-            if self._digests and not (_is_description(scope["path"]) or self._has_key(headers)):
-                await _refuse(send_with_id)
-            else:
+            if is_open or not self._digests or _is_description(path) or self._has_key(headers):
                 await self._app(scope, receive, send_with_id)
-            ended = CLIENT_LEFT
+            else:
+                await _refuse(UnauthorizedError(_NO_KEY), {"www-authenticate": "Bearer"})(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            if status:
+                raise
+            busy = BusyError(Fault("service", "time for the list", "a shutdown", "try again later"))
+            await _refuse(busy, RETRY_AFTER)(scope, receive, send_with_id)
+        except Exception as error:
+            _log.exception("%s failed", path)
+            self._metrics.errors.labels(route, type(error).__name__).inc()
+            if not status:
+                await JSONResponse(error_content(type(error).__name__, []), 500)(scope, receive, send_with_id)
         finally:
-            if self._log is not None:
-                seconds = time.perf_counter() - start
-                self._log(_line(scope, request_id, status or ended, size, seconds))
+            seconds = time.perf_counter() - start
+            self._metrics.seconds.labels(route).observe(seconds)
+            self._metrics.requests.labels(route, str(status)).inc()
+            if self._tracer is not None:
+                self._tracer.record(scope, route, status, start_ns, time.time_ns())
+            if self._log is not None and not is_open:
+                self._log(_line(scope, request_id, status, size, seconds))
 
     def _has_key(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
@@ -102,6 +136,10 @@ class Access:
 
 def _is_description(path: str) -> bool:
     return path in ("/", "/openapi.json", DOCS) or path.startswith(f"{DOCS}/")
+
+
+def _refuse(error: UnauthorizedError | BusyError, headers: Mapping[str, str]) -> JSONResponse:
+    return JSONResponse(error_content(type(error).__name__, error.faults), error.status, headers)
 
 
 def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: float) -> str:
@@ -117,14 +155,3 @@ def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: floa
         "ms": round(1000 * seconds, 2),
     }
     return json.dumps(content)
-
-
-async def _refuse(send: Send) -> None:
-    remedy = "send the header Authorization: Bearer KEY, or X-API-Key: KEY"
-    body = error_body(
-        UnauthorizedError.__name__, [Fault("request", "an API key of this service", "none or another", remedy)], 1
-    )
-    headers = [(b"content-type", b"application/json"), (b"www-authenticate", b"Bearer"), (b"connection", b"close")]
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": UnauthorizedError.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

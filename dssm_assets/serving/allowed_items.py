@@ -6,8 +6,6 @@ Shapes: I items.
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -25,19 +23,9 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray, mask_items
 
 KEPT: Final = 16
-"""Filters whose items are kept: at a million items, about 10 MB each."""
+"""Most recent filters that stay in memory: at a million items, about 10 MB each."""
+_KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value of Python or numpy as JSON has it."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} {str(value)[:40]}")
 
 
 def _plain_list(column: pa.ChunkedArray) -> list[Any]:
@@ -118,7 +106,7 @@ class ItemConditions:
     def __init__(self, columns: pa.Table, shown: BoolArray | None = None) -> None:
         """Takes the columns that filters may name, a row per item, and the items that may be shown at all (None: all)."""
         self._columns, self._shown = columns, shown
-        self._kept: OrderedDict[str, AllowedItems] = OrderedDict()
+        self._kept: OrderedDict[bytes, AllowedItems] = OrderedDict()
         self._lock = threading.Lock()
         self._all_shown = None if shown is None else AllowedItems(shown)
 
@@ -151,16 +139,15 @@ class ItemConditions:
         if filters is None:
             return self._all_shown
         try:
-            key = json.dumps(filters, sort_keys=True, default=_plain)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                Fault("filters", "what JSON can hold", str(error)[:80], "write text, numbers, lists and objects")
-            ) from error
+            key = orjson.dumps(filters, default=sorted, option=_KEY)  # sets become lists
+        except TypeError as error:
+            remedy = "write text, numbers, lists and objects"
+            raise InputError(Fault("filters", "values that JSON can hold", str(error)[:80], remedy)) from error
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        mask = mask_items(self._columns, json.loads(key), remedy=_REMEDY)
+        mask = mask_items(self._columns, orjson.loads(key), remedy=_REMEDY)
         found = AllowedItems(mask if self._shown is None else mask & self._shown)
         with self._lock:
             self._kept[key] = found

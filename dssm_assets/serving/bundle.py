@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.serving.allowed_items import AllowedItems
-from dssm_assets.serving.id_rows import IdRows, VectorRows
-from dssm_assets.storage.bundles import READABLE_FORMATS, bundle_id_of
+from dssm_assets.core.retrieval.vectors import to_matrix
+from dssm_assets.serving.id_rows import IdRows
+from dssm_assets.storage.bundles import READABLE_FORMATS, bundle_id_of, download_bundle
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
 from dssm_assets.storage.local_files import is_local, map_arrow
 from dssm_assets.storage.locations import location_errors, open_location
@@ -65,12 +65,12 @@ class BundleRoot:
             raise StorageError(message) from error
 
     def load_current(self, load: Callable[[str], Loaded], bundle_id: str | None = None) -> Loaded:
-        """Returns what `load` makes of the current bundle, or of a given one.
+        """Returns the result of `load` for the current bundle, or for a given one.
 
         If the bundle is removed while it is read, because newer ones were published, the newer one is loaded instead.
 
         Raises:
-            StorageError: a file is missing; also what `load` raises.
+            StorageError: a file is missing; and the errors of `load`.
         """
         wanted = bundle_id or self.current_id()
         for _ in range(_TRIES):
@@ -94,29 +94,33 @@ class BundleRoot:
 
 
 class Bundle:
-    """A bundle, read-only."""
+    """A bundle, read-only; its tables and index are mapped, so that several services on a machine have one copy in memory."""
 
-    def __init__(self, bundle_id: str, manifest: Mapping[str, Any], files: _Files) -> None:
-        """Opens the files. Use `Bundle.open`."""
+    def __init__(self, bundle_id: str, manifest: Mapping[str, Any], folder: Path, scratch: ScratchFolder | None = None) -> None:
+        """Opens the files in a local folder. Use `Bundle.open`.
+
+        Args:
+            scratch: the folder, if the files were downloaded; it lives as long as this object.
+        """
         import faiss
 
-        self.bundle_id, self.manifest, self._files = bundle_id, manifest, files
+        self.bundle_id, self.manifest, self._folder, self._scratch = bundle_id, manifest, folder, scratch
         self.name, self.ds = str(manifest["name"]), str(manifest["ds"])
         self.dims, self.interests = int(manifest["dims"]), int(manifest.get("interests", 1))
         self.has_prior = bool(manifest.get("has_prior", False))
-        item_ids, item_vectors = files.table(BundleFile.ITEM_IDS), files.table(BundleFile.ITEM_VECTORS)
-        users, popular = files.table(BundleFile.USER_VECTORS), files.table(BundleFile.POPULAR_ITEMS)
-        self.items = IdRows(item_ids.column(col.ITEM_ID), f"bundle {bundle_id}, item_ids")
-        self.item_vectors = VectorRows(item_vectors.column(col.ITEM_TOWER_EMB), f"bundle {bundle_id}, item_vectors")
+        item_vectors, users = self.read_arrow(BundleFile.ITEM_VECTORS), self.read_arrow(BundleFile.USER_VECTORS)
+        self.items = IdRows(self.read_arrow(BundleFile.ITEM_IDS).column(col.ITEM_ID), f"bundle {bundle_id}, item_ids")
+        self.item_vectors = to_matrix(item_vectors.column(col.ITEM_TOWER_EMB), f"bundle {bundle_id}, item_vectors")
         self.users = IdRows(users.column(col.USER_ID), f"bundle {bundle_id}, user_vectors")
-        self.user_vectors = VectorRows(users.column(col.USER_TOWER_EMB), f"bundle {bundle_id}, user_vectors")
+        self._user_vectors = users.column(col.USER_TOWER_EMB)
+        popular = self.read_arrow(BundleFile.POPULAR_ITEMS)
         popular_rows = self.items.rows_of(popular.column(col.ITEM_ID))
         self.popular_counts = np.zeros(len(self.items), np.int64)
         self.popular_counts[popular_rows] = popular.column(col.COUNT).to_numpy()
         self.popular_rows = np.concatenate([popular_rows, np.flatnonzero(self.popular_counts == 0)])
-        self.item_columns = files.table(BundleFile.ITEM_COLUMNS) if files.has(BundleFile.ITEM_COLUMNS) else pa.table({})
-        # Mapped, as the tables are: several services on a machine have one copy in memory.
-        self.index = faiss.read_index(str(files.path(BundleFile.ITEM_INDEX)), faiss.IO_FLAG_MMAP_IFC)
+        has_columns = self.has_file(BundleFile.ITEM_COLUMNS)
+        self.item_columns = self.read_arrow(BundleFile.ITEM_COLUMNS) if has_columns else pa.table({})
+        self.index = faiss.read_index(str(self.path(BundleFile.ITEM_INDEX)), faiss.IO_FLAG_MMAP_IFC)
         self._check_sizes(item_vectors)
 
     @classmethod
@@ -151,30 +155,29 @@ class Bundle:
             FileNotFoundError: it does not exist, or no longer.
             StorageError: as `open`.
         """
-        folder = root.folder(bundle_id)
+        folder, scratch = root.folder(bundle_id), None
         manifest = _parse_manifest(root.fs.cat_file(f"{folder}/{BUNDLE_MANIFEST}"), bundle_id)
         if is_verified and bundle_id_of(manifest) != bundle_id:
             raise _broken(bundle_id, f"{BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
-        files = _Files(root, folder, manifest)
-        files.check(bundle_id, is_verified)
+        local = Path(folder)
+        if not root.is_local:
+            scratch = ScratchFolder("bundle")
+            local = scratch.path
+            download_bundle(root.fs, folder, manifest["files"], local)
+        _check_files(bundle_id, manifest["files"], local, is_verified)
         try:
-            return cls(bundle_id, manifest, files)
+            return cls(bundle_id, manifest, local, scratch)
         except (pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
             raise _broken(bundle_id, f"a file cannot be read ({error})") from error
 
-    def search(
-        self, vectors: npt.NDArray[np.float32], depth: int, allowed: AllowedItems | None = None
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Returns scores and rows [V, M] of the nearest items; -1 where the index found fewer.
+    def user_vector(self, row: int) -> npt.NDArray[np.float32]:
+        """Returns the stored vector of a user, float32 [D], or [V * D] for V interests."""
+        vector: npt.NDArray[np.float32] = self._user_vectors[row].values.to_numpy()
+        return vector
 
-        Args:
-            vectors: [V, D].
-            depth: M.
-            allowed: the items that may be found; None: all.
-        """
-        from dssm_assets.core.retrieval.index import search_index
-
-        return search_index(self.index, vectors, depth, allowed)
+    def has_file(self, name: str) -> bool:
+        """Returns whether the bundle has a file; older bundles lack files of later features."""
+        return name in self.manifest["files"]
 
     def path(self, name: str) -> Path:
         """Returns the local path of a file of the bundle.
@@ -182,27 +185,25 @@ class Bundle:
         Raises:
             StorageError: the bundle has no such file.
         """
-        return self._files.path(name)
+        if not self.has_file(name):
+            raise _broken(self.bundle_id, f"no file {name!r}, it has: {', '.join(sorted(self.manifest['files']))}")
+        return self._folder / name
 
     def read_bytes(self, name: str) -> bytes:
-        """Returns the content of a file of the bundle."""
-        return self._files.path(name).read_bytes()
+        """Returns the content of a file."""
+        return self.path(name).read_bytes()
 
     def read_json(self, name: str) -> Any:
-        """Returns the parsed content of a JSON file of the bundle."""
+        """Returns the parsed content of a JSON file."""
         return json.loads(self.read_bytes(name))
 
-    def has_file(self, name: str) -> bool:
-        """Returns whether the bundle has a file; older bundles lack those of later features."""
-        return self._files.has(name)
-
     def read_arrow(self, name: str) -> pa.Table:
-        """Returns the table in an Arrow file of the bundle, memory-mapped."""
-        return self._files.table(name)
+        """Returns the table in an Arrow file, memory-mapped."""
+        return map_arrow(self.path(name))
 
     def read_parquet(self, name: str) -> pa.Table:
-        """Returns the table in a parquet file of the bundle."""
-        return pq.read_table(self._files.path(name), partitioning=None)
+        """Returns the table in a parquet file."""
+        return pq.read_table(self.path(name), partitioning=None)
 
     def _check_sizes(self, item_vectors: pa.Table) -> None:
         """Checks that the files match each other.
@@ -210,13 +211,13 @@ class Bundle:
         Raises:
             StorageError: naming every group of numbers that should be equal.
         """
-        per_interest, rest = divmod(self.user_vectors.dims, self.interests)
-        user_dims = (self.user_vectors.dims if rest else per_interest) if len(self.users) else self.dims
+        user_width = self._user_vectors.type.list_size if len(self.users) else self.interests * self.dims
         expected = {
             "items": (int(self.manifest["items"]), len(self.items), len(self.item_vectors), self.index.ntotal),
-            "users": (int(self.manifest["users"]), len(self.users), len(self.user_vectors)),
+            "users": (int(self.manifest["users"]), len(self.users)),
             "item columns": (len(self.items), self.item_columns.num_rows) if self.item_columns.num_columns else (),
-            "dims": (self.dims, self.item_vectors.dims, user_dims, self.index.d),
+            "dims": (self.dims, self.item_vectors.shape[1], self.index.d),
+            "numbers of a user": (self.interests * self.dims, user_width),
         }
         wrong = [f"{name} {numbers}" for name, numbers in expected.items() if len(set(numbers)) > 1]
         if not wrong and not self.items.is_same_column(item_vectors.column(col.ITEM_ID)):
@@ -225,41 +226,16 @@ class Bundle:
             raise _broken(self.bundle_id, f"its files do not match each other: {'; '.join(wrong)}")
 
 
-class _Files:
-    """The files of a bundle on the local disk: in place, or downloaded to a folder that lives as long as this object."""
-
-    def __init__(self, root: BundleRoot, folder: str, manifest: Mapping[str, Any]) -> None:
-        self._entries: Mapping[str, Any] = manifest["files"]
-        self._downloaded = None if root.is_local else ScratchFolder("bundle")
-        self._folder = Path(folder if self._downloaded is None else self._downloaded.path)
-        if self._downloaded is not None:
-            for name in self._entries:
-                target = self._folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                root.fs.get_file(f"{folder}/{name}", str(target))
-
-    def has(self, name: str) -> bool:
-        return name in self._entries
-
-    def path(self, name: str) -> Path:
-        if name not in self._entries:
-            names = ", ".join(sorted(self._entries))
-            raise StorageError(f"bundle in {self._folder}: no file {name!r}, it has: {names}. To fix: publish the bundle again")
-        return self._folder / name
-
-    def table(self, name: str) -> pa.Table:
-        return map_arrow(self.path(name))
-
-    def check(self, bundle_id: str, is_verified: bool) -> None:
-        wrong = []
-        for name, entry in sorted(self._entries.items()):
-            path = self._folder / name
-            if path.stat().st_size != int(entry["bytes"]):
-                wrong.append(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
-            elif is_verified and file_sha256(path) != entry["sha256"]:
-                wrong.append(f"{name} has another sha256")
-        if wrong:
-            raise _broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
+def _check_files(bundle_id: str, entries: Mapping[str, Any], folder: Path, is_verified: bool) -> None:
+    wrong = []
+    for name, entry in sorted(entries.items()):
+        path = folder / name
+        if path.stat().st_size != int(entry["bytes"]):
+            wrong.append(f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
+        elif is_verified and file_sha256(path) != entry["sha256"]:
+            wrong.append(f"{name} has another sha256")
+    if wrong:
+        raise _broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
 
 
 def _parse_manifest(content: bytes, bundle_id: str) -> Mapping[str, Any]:

@@ -24,7 +24,6 @@ from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.serving.allowed_items import Selection
 from dssm_assets.serving.bundle import Bundle
-from dssm_assets.serving.stored_users import ItemEvents
 
 NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ in range(3)))
 """Of a user without events."""
@@ -100,10 +99,10 @@ class BundleChannels:
         rows, counts, times = (values[starts[user_row] : starts[user_row + 1]].astype(np.int64) for starts, values in self._own)
         return OwnItems(np.array([0, len(rows)], np.int64), rows, counts, times)
 
-    def add_events(self, own: OwnItems, events: ItemEvents) -> OwnItems:
+    def add_events(self, own: OwnItems, item_rows: Sequence[int], times_ms: Sequence[int] | None) -> OwnItems:
         """Returns a user's items after some more events; those without times are of the bundle's day."""
-        rows = np.array(events.rows, np.int64)
-        times = np.array(events.times_ms or [self._now_ms] * len(rows), np.int64)[rows >= 0]
+        rows = np.array(item_rows, np.int64)
+        times = np.array(times_ms or [self._now_ms] * len(rows), np.int64)[rows >= 0]
         rows = rows[rows >= 0]
         items, places = np.unique(np.concatenate([own.items, rows]), return_inverse=True)
         counts, last = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)

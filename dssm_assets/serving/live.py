@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,27 +25,15 @@ DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
 """A refused bundle is tried again after this time: its store may have been at fault, not its files."""
 
-STOP_SECONDS: Final = 1.0
-"""Time that the end of the watch may take; the thread is a daemon, so a download ends with the process."""
-
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """What a service tells about its engine.
+    """The report of a service on its engine: the bundle that serves, and how often something happened since the start.
 
-    Attributes:
-        bundle_id, name, ds, dims, index: of the bundle that serves.
-        users: with a stored vector.
-        items: in the index.
-        loaded_at: when it was loaded, unix seconds.
-        refused_bundle_id: the published bundle that could not be opened, None if there is none.
-        swaps: number of new bundles that replaced the one before.
-        refusals: number of new bundles that were broken.
-        check_errors: how often the pointer could not be read.
-        list_errors: how often a list of the shop could not be used.
-        list_fault: why one cannot be used now, or that no item is shown; None if lists can be made.
+    `refused_bundle_id` is the published bundle that could not be opened; `list_fault` says why a list of the shop cannot be used, or that no
+    item is shown.
     """
 
     bundle_id: str
@@ -83,16 +72,15 @@ class LiveEngine:
             shop_lists: which items may be shown.
 
         Raises:
-            InputError: a list has what is no id of the bundle's type.
+            InputError: a line of a list is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
         """
         self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
         self._lists = shop_lists or ShopLists()
         self.list_fault: str | None = None
-        self._swaps = self._refusals = self._check_errors = self._list_errors = 0
+        self._counts = Counter[str]()
         self._refused: tuple[str, float] | None = None
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
         self._engine = self._open_engine()
         self.loaded_at = time.time()
 
@@ -113,7 +101,7 @@ class LiveEngine:
 
     @property
     def state(self) -> EngineState:
-        """What a service tells about the engine."""
+        """The report on the engine."""
         bundle, fault = self._engine.bundle, self.list_fault
         if fault is None and self._engine.shows_none:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
@@ -127,49 +115,43 @@ class LiveEngine:
             index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
             loaded_at=self.loaded_at,
             refused_bundle_id=self.refused_bundle_id,
-            swaps=self._swaps,
-            refusals=self._refusals,
-            check_errors=self._check_errors,
-            list_errors=self._list_errors,
             list_fault=fault,
+            **self._counts,
         )
 
-    def start(self, on_change: Callable[[EngineState], None] = lambda _: None) -> None:
-        """Starts to watch the pointer; calls `on_change` with each new state."""
-        self._thread = threading.Thread(target=self._watch, args=(on_change,), name="bundle-watch", daemon=True)
-        self._thread.start()
+    def start(self) -> None:
+        """Starts to watch the pointer and the lists."""
+        threading.Thread(target=self._watch, name="bundle-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the watch; the engine stays usable. A bundle that is being opened does not delay this for long."""
+        """Ends the watch after the current look; the engine stays usable."""
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(STOP_SECONDS)
 
     def refresh_lists(self) -> bool:
-        """Reads the lists of the shop that have changed; returns whether that changed what is shown.
+        """Reads the lists of the shop that have changed; returns whether one has changed.
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """
+        items = self._engine.bundle.items
         try:
-            if not self._lists.refresh(self._engine.bundle.items):
-                self.list_fault = None
-                return False
-            shown = self._lists.find_shown(self._engine.bundle.items)
+            has_changed = self._lists.refresh(items)
         except Exception as error:  # Whatever is wrong with a list, the former ones stay.
-            self._list_errors += 1
-            _log.error("lists of the shop stay as they were: %s", error)
+            self._counts["list_errors"] += 1
             self.list_fault = str(error)
+            _log.error("lists of the shop stay as they were: %s", error)
             return False
-        self._engine, self.list_fault = self._engine.showing(shown), None
-        _log.info("%s of %d items are shown", "all" if shown is None else shown.sum(), len(self._engine.bundle.items))
-        return True
+        self.list_fault = None
+        if has_changed and (shown := self._lists.find_shown(items)) is not None:
+            self._engine = self._engine.showing(shown)
+            _log.info("%d of %d items are shown", shown.sum(), len(items))
+        return has_changed
 
     def refresh(self) -> bool:
         """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
         try:
             wanted = self._root.current_id()
         except Exception as error:  # A store that is away for a moment must not end the watch.
-            self._check_errors += 1
+            self._counts["check_errors"] += 1
             _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._root.path, self.bundle_id, error)
             return False
         if wanted == self.bundle_id:
@@ -181,12 +163,12 @@ class LiveEngine:
             fresh = self._open_engine()
         except Exception as error:  # Whatever is wrong with a new bundle, the old one keeps serving.
             self._refused = (wanted, time.monotonic() + RETRY_SECONDS)
-            self._refusals += 1
+            self._counts["refusals"] += 1
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
         before = self.bundle_id
         self._engine, self._refused, self.loaded_at = fresh, None, time.time()
-        self._swaps += 1
+        self._counts["swaps"] += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
 
@@ -194,25 +176,7 @@ class LiveEngine:
         engine = RecallEngine.open(self._root, is_verified=self._is_verified)
         return engine.showing(self._lists.find_shown(engine.bundle.items))
 
-    def _watch(self, on_change: Callable[[EngineState], None]) -> None:
-        before = self.state
+    def _watch(self) -> None:
         while not self._stopped.wait(self._check_seconds):
             self.refresh_lists()
             self.refresh()
-            if self.state != before:
-                before = self.state
-                on_change(before)
-
-
-def open_live_engine(
-    root: str,
-    options: Mapping[str, Any],
-    blocked_items: str | None,
-    stocked_items: str | None,
-    *,
-    check_seconds: float,
-    is_verified: bool,
-) -> LiveEngine:
-    """Returns a live engine that also follows lists of the shop; arguments and errors as those of `LiveEngine` and `ShopLists`."""
-    lists = ShopLists(blocked_items, stocked_items, root, options)
-    return LiveEngine(root, options, check_seconds=check_seconds, is_verified=is_verified, shop_lists=lists)

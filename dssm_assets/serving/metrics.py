@@ -31,12 +31,6 @@ class ServiceMetrics:
             ("route", "error"),
             registry=self.registry,
         )
-        self.closed_connections = Counter(
-            "dssm_connections_closed_total",
-            "Connections that were closed because of a limit or a malformed request, by reason.",
-            ("reason",),
-            registry=self.registry,
-        )
         self.answers = Counter("dssm_answers_total", "Lists by their source.", ("source",), registry=self.registry)
         self.seconds = Histogram(
             "dssm_request_seconds",

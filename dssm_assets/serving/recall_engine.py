@@ -1,7 +1,7 @@
 """Recall from one bundle: for a stored user, for a new user's features, for an item, or the popular items.
 
 Belongs here: which vector is searched with, the search, excluded items, the answer. Does not belong here: opening
-files (`bundle.py`), what a request says of its user (`seen_users.py`, `request_encoder.py`), HTTP (`http.py`).
+files (`bundle.py`), the user of a request (`seen_users.py`, `request_encoder.py`), HTTP (`http.py`).
 
 Lists are ordered by score, then by the item's row in the index. The search goes as much deeper as items are excluded. Where only
 some items are allowed, the index passes the others by, or every allowed item is compared: where few are, and where the index found
@@ -26,7 +26,7 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import first_allowed
 from dssm_assets.core.channels.sources import OwnItems
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.interests import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
@@ -35,20 +35,16 @@ from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Sele
 from dssm_assets.serving.bundle import Bundle, BundleRoot
 from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
-from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
+from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
-from dssm_assets.serving.user_tower import UserTower
 
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
-MAX_EXCLUDED: Final = 100_000
 SCANNED_ITEMS: Final = 20_000
 SCANNED_FRAC: Final = 0.01
-"""Where at most so many items, or this fraction of them, are allowed, each of them is compared: an index takes longer to pass the others by."""
+"""If at most so many items, or this fraction, are allowed, every allowed item is compared: an index takes longer to pass the others by."""
 MERGED_AT_ONCE: Final = 16
-"""Lists merged together, at most: more of them no longer fit a core's cache."""
-SEARCHED_AT_ONCE: Final = 256
-"""Vectors of one search, at most."""
+"""Lists merged together, at most: more do not fit a core's cache."""
 
 Vector = npt.NDArray[np.float32]
 Nearest = tuple[IntArray, npt.NDArray[np.float32]]
@@ -60,12 +56,12 @@ _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_ena
 
 
 class AnswerSource(StrEnum):
-    """What a list was recalled from."""
+    """The source of a list."""
 
     STORED = "stored"
     """The user's vector in the bundle."""
     FEATURES = "features"
-    """The user tower's output for what the request sends."""
+    """The user tower's output for the inputs of the request."""
     POPULAR = "popular"
     """No vector: the most popular items."""
     ITEM = "item"
@@ -83,13 +79,13 @@ class Lists(StrEnum):
 
 @dataclass(frozen=True)
 class ListOptions:
-    """What list is wanted.
+    """The wishes for a list.
 
     Attributes:
         k: length of the list. It is shorter only if fewer items may be in it, or if the index is approximate and lacks some.
         exclude: ids of items to leave out.
         filters: conditions on item columns, see `core/retrieval/item_filter.py`; None: none.
-        exclude_history: leave out what the user interacted with before.
+        exclude_history: leave out items that the user interacted with before.
         lists: merged or of the vectors alone; None: merged if the bundle has channels.
         fields: columns of the items to answer with, of those that the bundle has for filters.
     """
@@ -107,11 +103,11 @@ ANY_LIST: Final = ListOptions()
 
 @dataclass(frozen=True)
 class UserRequest:
-    """A user who wants a list: by what the request sends, if anything, else the stored user's, else the popular items.
+    """A user who wants a list: by the inputs of the request, if it has any, else the stored user's, else the popular items.
 
     Attributes:
         user_id: of a stored user, or None.
-        inputs: features, and history or events. What they lack is that of the stored user.
+        inputs: features, and history or events. The rest is as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
 
@@ -127,7 +123,7 @@ class RecallAnswer:
 
     Attributes:
         bundle_id: the bundle that the whole answer comes from.
-        source: what the list was recalled from.
+        source: see `AnswerSource`.
         item_ids: best first.
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
             items, their number of positive events in the window.
@@ -203,53 +199,45 @@ class RecallEngine:
             UnknownIdError: the bundle has no such user.
             InputError: the id or an option is invalid.
         """
-        return self._answer(self._plan_for_user(user_id, options))
+        (answer,) = self._list_items([self._plan_for_user(user_id, options)])
+        return answer
 
     def recall_for_users(
         self, requests: Sequence[UserRequest], on_encoded: Callable[[], None] = lambda: None
-    ) -> list[RecallAnswer | Exception]:
-        """Returns the list of each request, or the error of one that has none.
+    ) -> list[RecallAnswer | DssmError]:
+        """Returns the list of each request, or why it has none.
 
-        Own history is that of the request; without one, that of a stored user.
-
-        Together they cost less than one by one, because features are encoded and the index is searched for many at once. Each
-        list is the one that its request gets alone. `on_encoded` is called between the two.
+        Together they cost less than one by one, because features are encoded and lists are merged for many at once. Each
+        list is the one that its request gets alone. `on_encoded` is called before the search.
         """
-        answers: dict[int, RecallAnswer | Exception] = {}
-        seen: dict[int, SeenUser] = {}
+        seen: dict[int, SeenUser | DssmError] = {}
         for number, request in enumerate(requests):
-            try:
-                if not request.inputs.is_empty:
+            if not request.inputs.is_empty:
+                try:
                     seen[number] = self._users.look_up(request.user_id, request.inputs)
-            except Exception as error:
-                answers[number] = error
-        encoded = [number for number, one in seen.items() if one.needs_tower]
-        vectors = dict(zip(encoded, self.tower.compute_vectors([seen[number].inputs for number in encoded]), strict=True))
+                except DssmError as error:
+                    seen[number] = error
+        encoded = {number: one.inputs for number, one in seen.items() if isinstance(one, SeenUser) and one.needs_tower}
+        vectors = dict(zip(encoded, self.tower.compute_vectors(list(encoded.values())), strict=True))
         on_encoded()
-        plans: dict[int, _Plan] = {}
+        answers: dict[int, RecallAnswer | DssmError] = {}
+        alike: dict[tuple[int, int, int], dict[int, _Plan]] = {}
         for number, request in enumerate(requests):
-            if number in answers:
-                continue
             try:
                 plan = self._plan(request, seen.get(number), vectors.get(number))
-            except Exception as error:
+            except DssmError as error:
                 answers[number] = error
                 continue
             if isinstance(plan, RecallAnswer):
                 answers[number] = plan
             else:
-                plans[number] = plan
-        alike: dict[tuple[int, int, int], list[int]] = {}
-        for number, plan in plans.items():
-            alike.setdefault(plan.kind, []).append(number)
-        for numbers in alike.values():
-            first = plans[numbers[0]]
-            found = self.find_nearest([plans[number].vector for number in numbers], first.depth, first.selection.allowed)
-            answers.update(zip(numbers, self._list_each([plans[number] for number in numbers], found), strict=True))
+                alike.setdefault(plan.kind, {})[number] = plan
+        for plans in alike.values():
+            answers |= zip(plans, self._list_items(list(plans.values())), strict=True)
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items whose vectors are nearest to an item's, without the item itself.
+        """Returns the items with the vectors nearest to an item's, without the item itself.
 
         Raises:
             UnknownIdError: the bundle has no such item.
@@ -262,10 +250,11 @@ class RecallEngine:
         if row < 0:
             expected, remedy = f"an item of bundle {bundle.bundle_id}", "ask for an item of the corpus"
             raise UnknownIdError(Fault("item_id", expected, f"unknown {item!r}", remedy))
-        vector = bundle.item_vectors.vector(row).copy()
+        vector = bundle.item_vectors[row].copy()
         if bundle.has_prior:
             vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
-        return self._answer(_Plan(vector, selection.depth, selection, AnswerSource.ITEM))
+        (answer,) = self._list_items([_Plan(vector, selection.depth, selection, AnswerSource.ITEM)])
+        return answer
 
     def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the most popular items, after them those without an event.
@@ -281,14 +270,18 @@ class RecallEngine:
         scores = bundle.popular_counts[rows].astype(np.float64).tolist()
         return self._make_answer(plan, rows, scores, [[FILLED] for _ in scores])
 
-    def _plan(self, request: UserRequest, seen: SeenUser | None, found: Vector | Exception | None) -> _Plan | RecallAnswer:
-        """Returns what is to be searched for, or the popular items; `found` is the vector of the inputs, or why there is none."""
-        if isinstance(found, Exception):
-            raise found
+    def _plan(
+        self, request: UserRequest, seen: SeenUser | DssmError | None, vector: Vector | DssmError | None
+    ) -> _Plan | RecallAnswer:
+        """Returns the search of a request, or the popular items; `vector` is the vector of the inputs, or the reason for its absence."""
+        if isinstance(seen, DssmError):
+            raise seen
+        if isinstance(vector, DssmError):
+            raise vector
         if seen is not None:
-            source = AnswerSource.STORED if found is None else AnswerSource.FEATURES
-            vector = self.bundle.user_vectors.vector(seen.inputs.row) if found is None else found
-            plan = self._plan_list(vector, seen.read_own, request.options, source)
+            source = AnswerSource.STORED if vector is None else AnswerSource.FEATURES
+            searched = self.bundle.user_vector(seen.inputs.row) if vector is None else vector
+            plan = self._plan_list(searched, seen.read_own, request.options, source)
             return replace(plan, ignored=seen.ignored, replaced=seen.replaced)
         if request.user_id is None:
             return self.popular_items(request.options)
@@ -307,9 +300,7 @@ class RecallEngine:
             self._select(options)
             got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
             raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        return self._plan_list(
-            bundle.user_vectors.vector(row), partial(self._users.read_own, row), options, AnswerSource.STORED
-        )
+        return self._plan_list(bundle.user_vector(row), partial(self._users.read_own, row), options, AnswerSource.STORED)
 
     def _plan_list(
         self,
@@ -331,22 +322,11 @@ class RecallEngine:
         depth = self.channels.vector_depth if is_merged else selection.depth
         return _Plan(vector, depth, selection, source, own if is_merged else None)
 
-    def _answer(self, plan: _Plan) -> RecallAnswer:
-        (answer,) = self._list_items([plan], self.find_nearest([plan.vector], plan.depth, plan.selection.allowed))
-        return answer
-
-    def _list_each(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> Sequence[RecallAnswer | Exception]:
-        """Returns what `_list_items` returns or raises for each plan alone: a list that fails takes no other with it."""
-        try:
-            return self._list_items(plans, nearest)
-        except Exception as error:
-            if len(plans) == 1:
-                return [error]
-            return [one for plan, found in zip(plans, nearest, strict=True) for one in self._list_each([plan], [found])]
-
-    def _list_items(self, plans: Sequence[_Plan], nearest: Sequence[Nearest]) -> list[RecallAnswer]:
-        """Returns the lists of plans of one kind, from the items nearest to their vectors."""
-        if self.channels is None or plans[0].own is None:
+    def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
+        """Returns the lists of plans of one kind."""
+        first = plans[0]
+        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, first.selection.allowed)
+        if self.channels is None or first.own is None:
             return [self._list_nearest(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
         answers: list[RecallAnswer] = []
         for start in range(0, len(plans), MERGED_AT_ONCE):
@@ -359,11 +339,8 @@ class RecallEngine:
         return answers
 
     def _list_nearest(self, plan: _Plan, rows: IntArray, scores: Vector) -> RecallAnswer:
-        selection = plan.selection
-        if len(selection.excluded):
-            is_kept = selection.is_wanted(rows)
-            rows, scores = rows[is_kept], scores[is_kept]
-        return self._make_answer(plan, rows[: selection.k], scores[: selection.k].tolist())
+        wanted = np.flatnonzero(plan.selection.is_wanted(rows))[: plan.selection.k]
+        return self._make_answer(plan, rows[wanted], scores[wanted].tolist())
 
     def _make_answer(
         self, plan: _Plan, rows: IntArray, scores: list[float], sources: list[list[str]] | None = None
@@ -377,9 +354,6 @@ class RecallEngine:
         k, exclude, faults = options.k, options.exclude, []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
-        if len(exclude) > MAX_EXCLUDED:
-            got = f"{len(exclude)} ids"
-            faults.append(Fault("exclude", f"at most {MAX_EXCLUDED} ids", got, "remove the rest from the list afterwards"))
         fields, field_faults = self._conditions.check_fields(options.fields)
         InputError.raise_if([*faults, *field_faults])
         items = self.bundle.items
@@ -407,12 +381,14 @@ class RecallEngine:
     def _search_index(self, users: Vector, depth: int, allowed: AllowedItems | None) -> list[Nearest]:
         import faiss
 
+        from dssm_assets.core.retrieval.index import search_index
+
         # From this number of vectors on FAISS multiplies matrices, which rounds one row differently from the same row alone.
-        step = max(1, min(SEARCHED_AT_ONCE, faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
+        step = max(1, (faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
         found: list[Nearest] = []
         for start in range(0, len(users), step):
             part = users[start : start + step]
-            scores, rows = self.bundle.search(part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
+            scores, rows = search_index(self.bundle.index, part.reshape(-1, self.bundle.dims), depth, allowed)  # [B * V, M]
             if part.shape[1] > 1:
                 rows, scores = merge_lists(rows, scores, np.arange(len(part) + 1) * part.shape[1])  # [B, M]
             found += map(_sort_found, rows, scores)
@@ -420,17 +396,14 @@ class RecallEngine:
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
         """As `find_nearest` for one user [V, D], by comparing every one of some items."""
-        scores = (self.bundle.item_vectors.take(rows) @ vectors.T).max(axis=1)  # [R]
-        if 0 < depth < len(rows):
-            is_kept = scores >= np.partition(scores, -depth)[-depth]
-            rows, scores = rows[is_kept], scores[is_kept]
+        scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)  # [R]
         order = np.lexsort((rows, -scores))[:depth]
         return rows[order], scores[order]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is searched for, and what the list may have."""
+    """One search: its vector and depth, and the items that the list may have."""
 
     vector: Vector
     depth: int
@@ -443,18 +416,14 @@ class _Plan:
 
     @property
     def kind(self) -> tuple[int, int, int]:
-        """Returns what plans have in common whose lists are computed together; those of merged lists are about as long."""
+        """Returns the key of plans that are computed together; their merged lists are about as long."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
         return self.depth, id(self.selection.allowed), merged_depth
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
-    """Returns what the index found for a user, by score, then by row."""
-    is_found = rows >= 0
-    if not is_found.all():
-        rows, scores = rows[is_found], scores[is_found]
-    if (scores[1:] < scores[:-1]).all():  # it is in order unless scores are equal
-        return rows, scores
+    """Returns the items that the index returned for a user, by score, then by row."""
+    rows, scores = rows[rows >= 0], scores[rows >= 0]
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]
 
@@ -476,8 +445,8 @@ class _NearestItems:
 
     def score_items(self, _: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
         """Returns the scores of rows, float64 [B, C]; any for -1."""
-        matrix, places = self.bundle.item_vectors.matrix_of(items)
-        return score_interests(self.vectors.reshape(len(items), -1, self.bundle.dims), matrix, places, Metric.IP)
+        vectors = self.vectors.reshape(len(items), -1, self.bundle.dims)
+        return score_interests(vectors, self.bundle.item_vectors, items, Metric.IP)
 
 
 def recall_for_request(

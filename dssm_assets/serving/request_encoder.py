@@ -1,8 +1,8 @@
-"""The user tower's input for requests, computed by the code that computed the training rows.
+"""The user tower of a bundle, run on requests: its input is computed by the code that computed the training rows.
 
 An input that a request lacks is missing, as a null in a table is. A context feature without any of its inputs is missing
 too, as in the stored vectors, which are computed without a context; with its inputs, the vector is one of this request.
-Of a stored user, what a request does not send is as stored: all user features if it sends none of their inputs, the history if it
+Inputs of a stored user that a request does not send are as stored: all user features if it sends none of their inputs, the history if it
 sends no other one.
 """
 
@@ -13,24 +13,32 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, flatten
+from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.config.model import PoolingKind
-from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.errors import DssmError, Fault, InputError, SchemaError, StorageError
 from dssm_assets.core.features.expressions import SEQUENCE, Kind
 from dssm_assets.core.features.generator import FeatureGenerator, input_columns
 from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
+from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.registry import make_pooling
-from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, slice_rows
+from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, feature_columns, slice_rows
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
+from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column
+from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.serving.stored_users import StoredUsers
+from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.onnx_session import open_session
+
+Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,48 @@ class UserInputs:
 NO_INPUTS: Final = UserInputs()
 
 
+class StoredUsers:
+    """The stored inputs of a bundle's users; look-ups read the memory-mapped file."""
+
+    def __init__(self, bundle: Bundle, spec: TowerSpec) -> None:
+        """Maps the file of a bundle that has one.
+
+        Raises:
+            StorageError: it has other rows or columns than the bundle's users and user tower.
+        """
+        self._table = bundle.read_arrow(BundleFile.USER_INPUTS)
+        self._features = list(feature_columns(spec.features_of(TowerSide.USER)))
+        self._history = [history_column(feature.name) for feature in spec.sequences]
+        lacking = {*self._features, *self._history, ITEM_ROWS, EVENT_TIMES_MS} - set(self._table.column_names)
+        if lacking or self._table.num_rows != len(bundle.users):
+            got = (
+                f"{self._table.num_rows} rows for {len(bundle.users)} users, without {', '.join(sorted(lacking)) or 'nothing'}"
+            )
+            raise StorageError(f"bundle {bundle.bundle_id}: user_inputs.arrow has {got}. To fix: publish the bundle again")
+
+    def features(self, rows: Sequence[int]) -> dict[str, pa.Array]:
+        """Returns the user features' columns of embedding indices and weights [B]."""
+        table = self._rows(rows, self._features)
+        return {name: table.column(name).chunk(0) for name in self._features}
+
+    def history(self, rows: Sequence[int]) -> tuple[IntArray, list[pa.Array], IntArray]:
+        """Returns the times of all events, the sub-features' embedding indices of each, and where each user's begin [B + 1]."""
+        table = self._rows(rows, [EVENT_TIMES_MS, *self._history])
+        (times, offsets), *features = (flatten(combine_chunks(column)) for column in table.columns)
+        return times.to_numpy(), [values for values, _ in features], offsets
+
+    def events(self, row: int) -> set[tuple[int, int]]:
+        """Returns row of the item and unix milliseconds of a user's latest events, without those on items that the bundle lacks."""
+        table = self._rows([row], [ITEM_ROWS, EVENT_TIMES_MS])
+        items, times = (column[0].values.to_pylist() for column in table.columns)
+        return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
+
+    def _rows(self, rows: Sequence[int], names: list[str]) -> pa.Table:
+        # Slices, because `take` would copy all chunks of the file.
+        table = self._table.select(names)
+        return pa.concat_tables([table.slice(row, 1) for row in rows]).combine_chunks()
+
+
 class RequestEncoder:
     """Computes the user tower's input for requests.
 
@@ -72,7 +122,7 @@ class RequestEncoder:
     def __init__(
         self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
     ) -> None:
-        """Takes what the model was trained with, and the stored inputs of users, None where a bundle has none."""
+        """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
         self._generator, self._spec, self._stored = generator, spec, stored
         own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._features = own
@@ -93,13 +143,12 @@ class RequestEncoder:
         self._user_inputs, self._shared_inputs = frozenset(user), frozenset(plain) & {*user, *context}
         self.history_inputs = frozenset(plain) - self._shared_inputs
 
-    def encode_each(self, inputs: Sequence[UserInputs]) -> list[TowerInput | Exception]:
-        """Returns the tower's input of each request, one row.
+    def encode_each(self, inputs: Sequence[UserInputs]) -> list[TowerInput | DssmError]:
+        """Returns the tower's input of each request, one row, or the error of a request with inputs that cannot be used.
 
-        In its place the error of a request with inputs that cannot be used.
         Requests with the same names become rows of one table, because a table of 16 rows takes little longer than one of one row.
         """
-        encoded: list[TowerInput | Exception] = [InputError([])] * len(inputs)
+        encoded: dict[int, TowerInput | DssmError] = {}
         alike: dict[Any, list[int]] = {}
         for number, one in enumerate(inputs):
             names = (frozenset(part) for part in (one.features, one.history, one.events))
@@ -107,15 +156,14 @@ class RequestEncoder:
         for numbers in alike.values():
             try:
                 rows = self._encode_rows([inputs[number] for number in numbers])
-                for place, number in enumerate(numbers):
-                    encoded[number] = slice_rows(rows, place, place + 1)
-            except Exception as error:
+                encoded |= {number: slice_rows(rows, place, place + 1) for place, number in enumerate(numbers)}
+            except DssmError as error:
                 if len(numbers) == 1:
                     encoded[numbers[0]] = error
                     continue
                 for number in numbers:
                     (encoded[number],) = self.encode_each([inputs[number]])
-        return encoded
+        return [encoded[number] for number in range(len(inputs))]
 
     def find_replaced(self, inputs: UserInputs) -> tuple[str, ...]:
         """Returns which parts of the stored user's input are not the stored ones; none of a user who is not stored."""
@@ -128,7 +176,7 @@ class RequestEncoder:
         return tuple(name for name, is_sent in sends.items() if is_sent or self._stored is None)
 
     def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
-        """Returns a row per request; all have values for the same names, all or none of them are stored."""
+        """Returns a row per request; all have values for the same names, and all are stored users or none is."""
         faults: list[Fault] = []
         replaced = self.find_replaced(requests[0])
         rows = TowerInput(np.zeros((len(requests), 0), np.int64))
@@ -176,7 +224,7 @@ class RequestEncoder:
         filled = [_fill_history(request, features) for request in requests]
         table = request_rows(filled, _columns(features, list(filled[0])))
         encoded = self._generator.encode(table, SEQUENCE, is_whole=True)
-        lists = {name: ragged.combine_chunks(encoded.column(name)) for name in self._indexed_history.names}
+        lists = {name: combine_chunks(encoded.column(name)) for name in self._indexed_history.names}
         lengths = {name: ragged.list_lengths(values).tolist() for name, values in lists.items()}
         before, stored_values, stored_bounds = known or (np.empty(0, np.int64), [], np.zeros(len(requests) + 1, np.int64))
         times, places, starts, count = [], [], [0], len(before)
@@ -205,7 +253,7 @@ class RequestEncoder:
         bounds = np.array(starts, np.int64)
         return HistoryReader(pa.table(events), self._spec).read(bounds[:-1], bounds[1:])
 
-    def _timestamps(self, times: Any, length: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _timestamps(self, times: Any, length: int) -> IntArray:
         where = f"request, input {col.EVENT_TIMES_MS}"
         if times is None:
             if length and self._timed:
@@ -222,6 +270,67 @@ class RequestEncoder:
             return np.array(pa.array(times, pa.int64()).to_numpy(zero_copy_only=True), np.int64)
         except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
             raise InputError(Fault(where, "a list of unix milliseconds", repr(times)[:80], "send integers")) from error
+
+
+class UserTower:
+    """Computes vectors of users from their features. Safe for any number of threads."""
+
+    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any, stored: StoredUsers | None) -> None:
+        self.encoder, self._layout, self._session, self.stored = encoder, layout, session, stored
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> UserTower:
+        """Returns the user tower of a bundle.
+
+        Raises:
+            StorageError: its files do not match each other or cannot be read.
+        """
+        try:
+            spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
+            function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
+            fg = bundle.read_json(BundleFile.FG)
+            generator = FeatureGenerator.from_fg_json(fg, hash_function=function, read_file=bundle.read_bytes)
+            bucketizer = Bucketizer(
+                bundle.read_parquet(BundleFile.FEATURE_CONFIG), bundle.read_parquet(BundleFile.FEATURE_COUNTS)
+            )
+            session = open_session(bundle.path(BundleFile.USER_TOWER), num_threads=1)  # One row is too little work to split.
+        except StorageError:
+            raise
+        except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.
+            message = f"bundle {bundle.bundle_id}: the user tower cannot be loaded ({error}). To fix: publish the bundle again"
+            raise StorageError(message) from error
+        layout = user_layout(spec)
+        model_inputs = {model_input.name for model_input in session.get_inputs()}
+        if model_inputs != set(layout.input_names):
+            got = ", ".join(sorted(model_inputs ^ set(layout.input_names)))
+            message = f"bundle {bundle.bundle_id}: user_tower.onnx and towers.json differ in the inputs {got}"
+            raise StorageError(f"{message}. To fix: publish the bundle again")
+        stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
+        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session, stored)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether vectors depend on the history."""
+        return self.encoder.has_history
+
+    def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | DssmError]:
+        """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
+
+        Features are encoded together.
+        """
+        computed: list[Vector | DssmError] = []
+        for one in self.encoder.encode_each(inputs):
+            if isinstance(one, DssmError):
+                computed.append(one)
+                continue
+            # Row by row: a matrix product would round one row differently from the same row among others.
+            (vectors,) = self._session.run([OUTPUT], self._layout.feed(one))
+            if np.isfinite(vectors).all():
+                computed.append(vectors[0])
+            else:
+                remedy = "look for extreme values among the inputs"
+                computed.append(InputError(Fault("request, features", "a finite vector", "NaN or infinity", remedy)))
+        return computed
 
 
 def _indexed(bucketizer: Bucketizer, features: Sequence[TowerFeature]) -> IndexedFeatures:

@@ -1,20 +1,35 @@
-"""What a request says of its user, next to what a bundle stores: history or events, which events are new, the user's items."""
+"""The user of a request, and the user as a bundle stores it: history or events, which events are new, the user's items.
+
+Two events are the same if item and time are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.channels.sources import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import NO_ITEMS, BundleChannels
-from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs
-from dssm_assets.serving.stored_users import NO_EVENTS, ItemEvents, keep_new, read_item_events
-from dssm_assets.serving.user_tower import UserTower
+from dssm_assets.serving.id_rows import Id, IdRows
+from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
+
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class ItemEvents(NamedTuple):
+    """Events in a request: each item's id and row, -1 of an unknown one, and its time; None if it has no times."""
+
+    ids: list[Id]
+    rows: list[int]
+    times_ms: list[int] | None
+
+
+NO_EVENTS: Final = ItemEvents([], [], None)
 
 
 class SeenUser(NamedTuple):
@@ -42,7 +57,7 @@ class SeenUsers:
         """Returns the user of a request that sends something.
 
         Raises:
-            InputError: the id or the events are invalid, both a history and events are sent, nothing reads what is sent, or the bundle
+            InputError: the id or the events are invalid, both a history and events are sent, nothing reads the inputs, or the bundle
                 stores no histories.
         """
         users, items, stored = self._bundle.users, self._bundle.items, self._tower.stored
@@ -53,7 +68,7 @@ class SeenUsers:
             else [f"features.{name}" for name in inputs.features if name in encoder.history_inputs]
         )
         if histories and inputs.events:
-            remedy = "send events to add to what is stored, or history in place of it"
+            remedy = "send events to add to the stored history, or history in place of it"
             raise InputError(Fault(f"{', '.join(histories)}, events", "one of them", "both", remedy))
         ignored = self._find_ignored(inputs)
         row = -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))
@@ -96,11 +111,65 @@ class SeenUsers:
     def read_own(self, row: int, history: Mapping[str, Any] = NO_INPUTS.history, more: ItemEvents = NO_EVENTS) -> OwnItems:
         """Returns a user's items: of the history that was sent, else the stored ones, and of some more events.
 
-        There are none where the bundle has no channels.
+        Without channels in the bundle they are empty.
         """
         if self._channels is None:
             return NO_ITEMS
         if history:
-            return self._channels.add_events(NO_ITEMS, read_item_events(history, self._bundle.items, "history"))
-        own = NO_ITEMS if row < 0 else self._channels.own_items(row)
-        return self._channels.add_events(own, more) if more.ids else own
+            own, more = NO_ITEMS, read_item_events(history, self._bundle.items, "history")
+        else:
+            own = NO_ITEMS if row < 0 else self._channels.own_items(row)
+        return self._channels.add_events(own, more.rows, more.times_ms) if more.ids else own
+
+
+def read_item_events(lists: Mapping[str, Any], items: IdRows, where: str) -> ItemEvents:
+    """Returns the events of `item_ids` and `event_times_ms` in the history or the events of a request.
+
+    Raises:
+        InputError: a value is no list, an id no id, a time no integer, or the lists have different lengths.
+    """
+    ids = items.parse_ids(_read_list(lists, "item_ids", where), f"{where}, item_ids")
+    times = _read_list(lists, col.EVENT_TIMES_MS, where)
+    if not all(type(time_ms) is int and time_ms in _INT64 for time_ms in times):
+        expected = f"{col.EVENT_TIMES_MS} of integers"
+        raise InputError(Fault(f"request, {where}", expected, "other values", "send unix milliseconds"))
+    if times and len(times) != len(ids):
+        expected, got = f"as many {col.EVENT_TIMES_MS} as item_ids", f"{len(ids)} and {len(times)}"
+        raise InputError(Fault(f"request, {where}", expected, got, "send one time per item"))
+    return ItemEvents(ids, [items.find_row(item) for item in ids], list(times) if times else None)
+
+
+def keep_new(lists: Mapping[str, Any], events: ItemEvents, known: Collection[tuple[int, int]]) -> dict[str, Any]:
+    """Returns the lists of a request without the events that are known or were sent before; without times all are new.
+
+    Raises:
+        InputError: a value is no list, or has another length than item_ids.
+    """
+    if events.times_ms is None:
+        return dict(lists)
+    sent: set[tuple[Id, int]] = set()
+    kept = []
+    for place, (item, row, time_ms) in enumerate(zip(events.ids, events.rows, events.times_ms, strict=True)):
+        if (row, time_ms) not in known and (item, time_ms) not in sent:
+            kept.append(place)
+        sent.add((item, time_ms))
+    wrong = [name for name, values in lists.items() if len(_read_list(lists, name, "events")) != len(events.ids) and values]
+    InputError.raise_if(
+        Fault(f"request, events, {name}", f"{len(events.ids)} values", f"{len(lists[name])}", "send one value per item")
+        for name in wrong
+    )
+    return {name: [values[place] for place in kept] for name, values in lists.items() if values}
+
+
+def _read_list(lists: Mapping[str, Any], name: str, where: str) -> list[Any] | tuple[Any, ...]:
+    """Returns a list of the request; empty without it.
+
+    Raises:
+        InputError: the value is no list.
+    """
+    values = lists.get(name)
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple):
+        raise InputError(Fault(f"request, {where}, {name}", "a list", type(values).__name__, "send one value per item"))
+    return values

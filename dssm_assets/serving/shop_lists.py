@@ -1,7 +1,8 @@
 """Lists of the shop that change without a new bundle: items that must not be shown, and items in stock, which alone may be.
 
-A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again when it changes. Write it under another name and rename it: a
-reader may meet a file that is still being written. A list that cannot be used leaves the former one in place.
+A list is a text file, one item id per line, at a path or fsspec URL; in the bucket of the bundles it is read with their keys. It is read again
+when it changes. Write it under another name and rename it: a reader may meet a file that is still being written. A list that cannot be
+used leaves the former one in place.
 """
 
 from __future__ import annotations
@@ -10,97 +11,36 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.storage.locations import location_errors, open_location
 
 MAX_BYTES: Final = 1 << 28
-_SHOWN: Final = 80
+_BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
 class _Content(NamedTuple):
-    """What a file held, and what of the file changes when it is written; None if the filesystem does not say."""
+    """The ids in a file, its name in errors, and the mark that changes when it is written (None if the filesystem has no mark)."""
 
     ids: pa.Array
+    where: str
     state: str | None
 
-
-class ShopList:
-    """The ids in one file."""
-
-    def __init__(self, uri: str, where: str, options: Mapping[str, Any], *, may_be_empty: bool) -> None:
-        """Takes the file's place, its name in errors and the options of its filesystem, and reads it.
+    def find_rows(self, items: IdRows) -> IntArray:
+        """Returns the rows of the listed items that a bundle has.
 
         Raises:
-            InputError: as `fetch`.
+            InputError: the bundle's ids are integers, and a line is not.
         """
-        self.uri, self.where, self._may_be_empty = uri, where, may_be_empty
-        self._fs, self._path = open_location(uri, where, options)
-        self._content: _Content | None = None
-        self._content = self.fetch()
-
-    def fetch(self) -> _Content | None:
-        """Returns what the file holds now; None if it has not changed.
-
-        Raises:
-            InputError: it cannot be read, is too large, is not UTF-8, or is empty and must not be.
-        """
-        with location_errors(self.uri, self.where):
-            self._fs.invalidate_cache()
-            size, state = int(self._fs.size(self._path) or 0), self._find_state()
-            if self._content is not None and state is not None and state == self._content.state:
-                return None
-            if size > MAX_BYTES:
-                raise InputError(Fault(self._place, f"at most {MAX_BYTES} bytes", f"{size}", "list fewer items"))
-            content = self._fs.cat_file(self._path)
-            if len(content) > MAX_BYTES:  # a web server need not say its size
-                raise InputError(Fault(self._place, f"at most {MAX_BYTES} bytes", f"{len(content)}", "list fewer items"))
         try:
-            lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
-        except UnicodeDecodeError as error:
-            got = f"byte {error.start} that is not"
-            raise InputError(Fault(self._place, "text in UTF-8, one item id per line", got, "write the list again")) from error
-        if not lines and not self._may_be_empty:
-            raise InputError(Fault(self._place, "at least one item id", "none", "list the items, or serve without the list"))
-        found = _Content(pa.array(lines, pa.string()), state)
-        if self._content is not None and found.ids.equals(self._content.ids):
-            self._content = found
-            return None
-        return found
-
-    def take(self, content: _Content) -> None:
-        """Makes a content that was fetched the list's own."""
-        self._content = content
-
-    def rows(self, items: IdRows, content: _Content | None = None) -> npt.NDArray[np.int64]:
-        """Returns the rows of the listed items that a bundle has; of its own content, or of one that was fetched.
-
-        Raises:
-            InputError: the bundle's ids are integers, and a line is none.
-        """
-        ids = (content or self._content or _NOTHING).ids
-        try:
-            found = items.rows_of(pa.chunked_array([ids.cast(pa.int64()) if items.is_integer else ids]))
+            rows = items.rows_of(pa.chunked_array([self.ids.cast(pa.int64()) if items.is_integer else self.ids]))
         except pa.ArrowInvalid as error:
-            got = str(error)[:_SHOWN]
-            raise InputError(Fault(self._place, "one integer item id per line", got, "correct the list")) from error
-        return found[found >= 0]
-
-    @property
-    def _place(self) -> str:
-        return f"{self.where} {self.uri}"
-
-    def _find_state(self) -> str | None:
-        """Returns what changes when the file does; None if the filesystem does not say."""
-        protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-        return None if {"http", "https"} & set(protocols) else str(self._fs.ukey(self._path))
-
-
-_NOTHING: Final = _Content(pa.array([], pa.string()), None)
+            raise InputError(Fault(self.where, "one integer item id per line", str(error)[:80], "correct the list")) from error
+        return rows[rows >= 0]
 
 
 class ShopLists:
@@ -113,21 +53,23 @@ class ShopLists:
         root: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Opens the places of the lists and reads them.
+        """Reads the lists.
 
         Args:
-            blocked: place of the items that must not be shown.
-            stocked: place of the items in stock.
+            blocked, stocked: path or URL of each.
             root: of the bundles. A list in its bucket is read with its options, another one as the environment says.
             options: of the filesystem of `root`.
 
         Raises:
             InputError: with the faults of both.
         """
-        faults: list[Fault] = []
-        self.blocked = _open(blocked, "blocked items", (root, options or {}), faults, may_be_empty=True)
-        self.stocked = _open(stocked, "stocked items", (root, options or {}), faults, may_be_empty=False)
-        InputError.raise_if(faults)
+        self._files = {
+            name: (uri, open_location(uri, name, (options or {}) if _find_bucket(uri) == _find_bucket(root) else {}))
+            for name, uri in ((_BLOCKED, blocked), (_STOCKED, stocked))
+            if uri is not None
+        }
+        self._contents: dict[str, _Content] = {}
+        self._contents = self._read()
 
     def refresh(self, items: IdRows) -> bool:
         """Reads the lists again where they have changed; returns whether any has. After an error all are as before.
@@ -135,42 +77,66 @@ class ShopLists:
         Raises:
             InputError: a list cannot be used for a bundle with these items.
         """
-        lists = [one for one in (self.blocked, self.stocked) if one is not None]
-        fetched = [(one, content) for one in lists if (content := one.fetch()) is not None]
-        for one, content in fetched:
-            one.rows(items, content)
-        for one, content in fetched:
-            one.take(content)
-        return bool(fetched)
+        contents = self._read()
+        has_changed = any(not one.ids.equals(self._contents[name].ids) for name, one in contents.items())
+        if has_changed:
+            _find_shown(contents, items)
+        self._contents = contents
+        return has_changed
 
     def find_shown(self, items: IdRows) -> BoolArray | None:
         """Returns the items of a bundle that may be shown, bool [I]; None: all.
 
         Raises:
-            InputError: a list has what is no id of the bundle's type.
+            InputError: a line of a list is no id of the bundle's type.
         """
-        if self.blocked is None and self.stocked is None:
-            return None
-        shown = np.ones(len(items), bool)
-        if self.stocked is not None:
-            shown[:] = False
-            shown[self.stocked.rows(items)] = True
-        if self.blocked is not None:
-            shown[self.blocked.rows(items)] = False
-        return shown
+        return _find_shown(self._contents, items)
+
+    def _read(self) -> dict[str, _Content]:
+        found, faults = {}, []
+        for name, (uri, (fs, path)) in self._files.items():
+            try:
+                found[name] = _read_list(uri, name, fs, path, self._contents.get(name))
+            except InputError as error:
+                faults += error.faults
+        InputError.raise_if(faults)
+        return found
 
 
-def _open(
-    uri: str | None, where: str, store: tuple[str, Mapping[str, Any]], faults: list[Fault], *, may_be_empty: bool
-) -> ShopList | None:
-    if uri is None:
+def _find_shown(contents: Mapping[str, _Content], items: IdRows) -> BoolArray | None:
+    if not contents:
         return None
-    root, options = store
+    shown = np.full(len(items), _STOCKED not in contents)
+    for name in (_STOCKED, _BLOCKED):
+        if name in contents:
+            shown[contents[name].find_rows(items)] = name == _STOCKED
+    return shown
+
+
+def _read_list(uri: str, name: str, fs: Any, path: str, before: _Content | None) -> _Content:
+    """Returns the content of a list, the same as before if it has not changed.
+
+    Raises:
+        InputError: it cannot be read, is too large, is not UTF-8, or has no item in stock.
+    """
+    where = f"{name} {uri}"
+    with location_errors(uri, name):
+        fs.invalidate_cache()
+        is_web = bool({"http", "https"} & {*((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)})
+        state = None if is_web else str(fs.ukey(path))
+        if before is not None and state is not None and state == before.state:
+            return before
+        content = fs.cat_file(path)
+    if len(content) > MAX_BYTES:
+        raise InputError(Fault(where, f"at most {MAX_BYTES} bytes", "more", "list fewer items"))
     try:
-        return ShopList(uri, where, options if _find_bucket(uri) == _find_bucket(root) else {}, may_be_empty=may_be_empty)
-    except InputError as error:
-        faults += error.faults
-        return None
+        lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
+    except UnicodeDecodeError as error:
+        got = f"byte {error.start} that is not"
+        raise InputError(Fault(where, "text in UTF-8, one item id per line", got, "write the list again")) from error
+    if not lines and name == _STOCKED:
+        raise InputError(Fault(where, "at least one item id", "none", "list the items, or serve without the list"))
+    return _Content(pa.array(lines, pa.string()), where, state)
 
 
 def _find_bucket(uri: str) -> tuple[str, str] | None:

@@ -5,10 +5,11 @@ The vectors of the evaluation use features as of the day before the evaluation d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,8 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.item_filter import comparable_column
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
 from dssm_assets.core.samples.history import HistoryCsr
+from dssm_assets.core.serving.bundle_contents import list_own_items, list_user_inputs
 from dssm_assets.core.serving.golden import choose_rows, golden_contexts
-from dssm_assets.core.serving.user_inputs import list_user_inputs
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes
@@ -41,12 +42,16 @@ from dssm_assets.steps.vectors import (
     with_group_codes,
 )
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
-from dssm_assets.storage.local_files import arrow_writer, write_arrow, write_arrow_table
+from dssm_assets.storage.local_files import arrow_writer, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
-DAY_TABLES = ("user_features_fg", "item_features_fg", "user_history_fg")
+DAY_TABLES: Final = ("user_features_fg", "item_features_fg", "user_history_fg")
 """Daily tables that a bundle needs for the evaluation day itself."""
-BATCH_ROWS = 4096
+BATCH_ROWS: Final = 4096
+GOLDEN_ROWS: Final = 256
+"""Users and items on which an exported tower is compared with the trained one."""
+RECALL_USERS: Final = 1000
+"""Users that the recall of an index is measured with."""
 _START, _END = "history start", "history end"
 
 Vectors = npt.NDArray[np.float32]
@@ -58,7 +63,7 @@ class BundleInputs:
 
     Attributes:
         ds: the evaluation day.
-        as_of: the day whose end the vectors describe: the evaluation day, or the day before it if its tables are missing.
+        as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
         towers: the fitted towers.
         model: dssm_model, which holds the towers and their prior.
         settings: of the run that fitted the towers.
@@ -109,12 +114,12 @@ class BundleInputs:
 
 
 def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
-    """Returns what a day's bundle is built from.
+    """Returns the model and partitions of a day's bundle.
 
     Raises:
         PartitionMissingError: a partition is missing.
         ProvenanceError: a partition between the model's inputs and its hit rates was materialized again since, so the bundle
-            would not hold what was evaluated.
+            would differ from the evaluated model.
     """
     settings = towers_of(workspace, ds)
     names = ("total_hit_rate", "hit_counts", "item_vectors", "user_vectors", "dssm_model", "train_samples", "negative_items")
@@ -194,7 +199,7 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
     inference, codes = ItemInference(inputs.towers, BATCH_ROWS), read_group_codes(workspace, inputs.model)
     vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
-    golden = _RowPicker(choose_rows(inputs.items.rows, workspace.config.serving.golden_rows))
+    golden = _RowPicker(choose_rows(inputs.items.rows, GOLDEN_ROWS))
     ids: list[pa.Array] = []
     start = 0
     for batch in workspace.tables.batches(inputs.items, [col.ITEM_ID, *indexed.columns]):
@@ -273,60 +278,112 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
     write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
 
 
-def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, folder: Path) -> BundleUsers:
-    """Writes user_vectors.arrow and user_inputs.arrow, with rows in the order of user_features_fg.
+@dataclass(frozen=True)
+class UserRows:
+    """The rows of some users in the files of a bundle.
+
+    Attributes:
+        ids: in the type in which a bundle stores them.
+        features: embedding indices, and the bounds of each user's history.
+        vectors: [U, W].
+        files: file of the bundle -> its rows.
+    """
+
+    ids: pa.Array
+    features: pa.Table
+    vectors: Vectors
+    files: dict[BundleFile, pa.RecordBatch]
+
+
+class UserRowMaker:
+    """Makes the rows of users from their encoded features and their whole history, for whole bundles and for deltas."""
+
+    def __init__(
+        self,
+        towers: TwoTower,
+        bucketizer: Bucketizer,
+        spec: TowerSpec,
+        history: HistoryCsr,
+        *,
+        as_of_ms: int,
+        channel_items: int | None,
+    ) -> None:
+        """Takes the model and the history of all these users.
+
+        Args:
+            as_of_ms: the moment of the vectors.
+            channel_items: number of items in the bundle, None without channels.
+        """
+        self.history, self.events = history, history.to_tables()[0]
+        self._spec, self._channel_items = spec, channel_items
+        self._inference = UserInference(towers, self.events, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
+        self._indexed = indexed_features(bucketizer, "user")
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of user_features_fg that are read."""
+        return [col.USER_ID, *self._indexed.columns]
+
+    def make_rows(self, encoded: pa.Table) -> UserRows:
+        """Returns the rows of the users in some rows of user_features_fg.
+
+        Raises:
+            LeakError: a history has events after the moment.
+        """
+        ids = combine_chunks(encoded.column(col.USER_ID))
+        starts, ends = self.history.bounds(ids, where="table user_features_fg, column user_id")
+        features = encoded.select([])
+        for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
+            features = features.append_column(name, column)
+        vectors = pack_user_vectors(self._inference.vectors(features, starts, ends), self._spec)
+        stored_ids = _bundle_ids(ids, "user")
+        stored = pa.RecordBatch.from_arrays([stored_ids, _to_lists(vectors)], names=[col.USER_ID, col.USER_TOWER_EMB])
+        files = {
+            BundleFile.USER_VECTORS: stored,
+            BundleFile.USER_INPUTS: list_user_inputs(features, self.history, starts, ends, self._spec),
+        }
+        if self._channel_items is not None:
+            files[BundleFile.OWN_ITEMS] = list_own_items(self.history, starts, ends, self._channel_items)
+        for name, bound in ((_START, starts), (_END, ends)):
+            features = features.append_column(name, pa.array(bound))
+        return UserRows(stored_ids, features, vectors, files)
+
+
+def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, folder: Path) -> BundleUsers:
+    """Writes user_vectors.arrow, user_inputs.arrow and, with channels, own_items.arrow, in the order of user_features_fg.
 
     Raises:
         InputError: there are no users, or their ids or vectors cannot be searched.
         LeakError: a history has events after the day.
     """
-    events, _ = history.to_tables()
-    spec, settings = inputs.settings.spec, workspace.config.serving
-    width = spec.user_vector_width
-    structure = VectorStructure(width=width, expected_row_count=inputs.users.rows)
-    golden = _RowPicker(choose_rows(inputs.users.rows, settings.golden_rows))
-    sampled = _RowPicker(choose_rows(inputs.users.rows, settings.recall_users))
-    stored_type = workspace.tables.open(inputs.users).schema.field(col.USER_ID).type
-    id_type = _bundle_ids(pa.array([], stored_type), "user").type
-    schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), width))])
-
-    def batches(stack: ExitStack) -> Iterator[pa.RecordBatch]:
-        start, writer = 0, None
-        for ids, features, vectors in _user_batches(workspace, inputs, history, events):
-            starts, ends = (features.column(name).to_numpy() for name in (_START, _END))
-            stored = list_user_inputs(features.drop_columns([_START, _END]), history, starts, ends, spec)
-            writer = writer or stack.enter_context(arrow_writer(folder / BundleFile.USER_INPUTS, stored.schema))
-            writer.write_batch(stored)
-            batch = pa.RecordBatch.from_arrays([ids, _to_lists(vectors)], schema=schema)
-            structure.check_rows(batch.column(0), batch.column(1))
-            golden.pick(features, start)
-            sampled.pick(pa.table({col.USER_TOWER_EMB: batch.column(1)}), start)
-            start += batch.num_rows
-            yield batch
-
+    spec = inputs.settings.spec
+    maker = UserRowMaker(
+        inputs.towers,
+        inputs.bucketizer,
+        spec,
+        history,
+        as_of_ms=inputs.end_ms(workspace.config.calendar.timezone),
+        channel_items=num_items if workspace.config.channels.is_enabled else None,
+    )
+    structure = VectorStructure(width=spec.user_vector_width, expected_row_count=inputs.users.rows)
+    golden = _RowPicker(choose_rows(inputs.users.rows, GOLDEN_ROWS))
+    sampled = _RowPicker(choose_rows(inputs.users.rows, RECALL_USERS))
+    start, writers = 0, dict[str, Any]()
     with ExitStack() as stack:
-        count = write_arrow(folder / BundleFile.USER_VECTORS, schema, batches(stack))
+        for batch in workspace.tables.batches(inputs.users, maker.columns):
+            rows = maker.make_rows(pa.Table.from_batches([batch]))
+            for name, content in rows.files.items():
+                if name not in writers:
+                    writers[name] = stack.enter_context(arrow_writer(folder / name, content.schema))
+                writers[name].write_batch(content)
+            vectors = rows.files[BundleFile.USER_VECTORS].column(1)
+            structure.check_rows(rows.ids, vectors)
+            golden.pick(rows.features, start)
+            sampled.pick(pa.table({col.USER_TOWER_EMB: vectors}), start)
+            start += batch.num_rows
     _check_structure("user", structure.report())
     sample = combine_chunks(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
-    return BundleUsers(count, sample, _golden_users(golden.table(), events, spec, workspace.config.seed))
-
-
-def _user_batches(
-    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, events: pa.Table
-) -> Iterator[tuple[pa.Array, pa.Table, Vectors]]:
-    """Yields ids, features with the bounds of each history, and vectors, batch by batch."""
-    as_of_ms = inputs.end_ms(workspace.config.calendar.timezone)
-    inference = UserInference(inputs.towers, events, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
-    indexed = indexed_features(inputs.bucketizer, "user")
-    for batch in workspace.tables.batches(inputs.users, [col.USER_ID, *indexed.columns]):
-        bounds = history.bounds(batch.column(0), where="table user_features_fg, column user_id")
-        features = pa.Table.from_batches([batch]).select([])
-        for name, column in indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg").items():
-            features = features.append_column(name, column)
-        vectors = pack_user_vectors(inference.vectors(features, *bounds), inputs.settings.spec)
-        for name, bound in zip((_START, _END), bounds, strict=True):
-            features = features.append_column(name, pa.array(bound))
-        yield _bundle_ids(batch.column(0), "user"), features, vectors
+    return BundleUsers(start, sample, _golden_users(golden.table(), maker.events, spec, workspace.config.seed))
 
 
 def _golden_users(table: pa.Table, events: pa.Table, spec: TowerSpec, seed: int) -> TowerInput:

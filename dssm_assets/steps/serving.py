@@ -43,6 +43,8 @@ from dssm_assets.storage.local_files import ScratchArrays, write_arrow_table
 from dssm_assets.storage.onnx_session import open_session
 
 ASSET: Final = "serving_bundle"
+MAX_TOWER_DIFFERENCE: Final = 1e-5
+"""Largest allowed difference between entries of an exported tower's vectors and the trained one's, see `TowerDifference.is_within`."""
 _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime", "pyarrow", "torch")
 
 
@@ -52,7 +54,7 @@ def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
     inputs, store = open_inputs(workspace, ds), open_bundles(workspace.loaded)
     with store.staging() as folder:
         contents = _write_files(workspace, inputs, folder)
-        checks = (_check_towers(workspace, contents), _check_index(workspace, contents.index))
+        checks = (_check_towers(contents.towers), _check_index(workspace, contents.index))
         body = _manifest_body(workspace, inputs, contents)
         if not all(check.is_passed for check in checks):
             return _keep_previous(workspace, ds, body, checks)
@@ -89,13 +91,12 @@ def _keep_previous(workspace: Workspace, ds: str, body: Mapping[str, Any], check
 
 @dataclass(frozen=True)
 class _Contents:
-    """What was written to a bundle's folder; `towers` maps each exported tower to its difference from the trained one."""
+    """The files in a bundle's folder; `towers` maps each exported tower to its difference from the trained one."""
 
     items: BundleItems
     users: BundleUsers
     index: ShippedIndex
     towers: Mapping[str, TowerDifference]
-    has_channels: bool
 
 
 def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _Contents:
@@ -105,8 +106,9 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
     with workspace.tables.partitions.staging() as place:
         scratch = ScratchArrays(place)
         history = read_history(workspace, inputs.history, items.index, inputs.bucketizer, scratch)
-        users = write_users(workspace, inputs, history, folder)
-        has_channels = write_channels(workspace, inputs, history, items.index, scratch, folder)
+        users = write_users(workspace, inputs, history, len(items.index), folder)
+        if config.channels.is_enabled:
+            write_channels(workspace, inputs, history, items.index, scratch, folder)
     towers = _write_towers(workspace, inputs, items, users, folder)
     shipped = ship_index(items.vectors, users.sample, config.evaluation.k, config.serving, config.seed)
     faiss.write_index(shipped.index, str(folder / BundleFile.ITEM_INDEX))
@@ -118,7 +120,7 @@ def _write_files(workspace: Workspace, inputs: BundleInputs, folder: Path) -> _C
     for path, content in ({BundleFile.FG: _json(fg)} | named_files).items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
-    return _Contents(items, users, shipped, towers, has_channels)
+    return _Contents(items, users, shipped, towers)
 
 
 def _write_towers(
@@ -146,13 +148,12 @@ def _open_tower(workspace: Workspace, path: Path) -> RunTower:
     return lambda feed: session.run([OUTPUT], feed)[0]
 
 
-def _check_towers(workspace: Workspace, contents: _Contents) -> Check:
-    tolerance = workspace.config.serving.max_tower_difference
-    facts = {f"max_difference of the {name}": found.largest for name, found in contents.towers.items()}
-    facts |= {f"golden_rows of the {name}": found.row_count for name, found in contents.towers.items()}
-    differences = ", ".join(f"{name} {found.largest:.1e} on {found.row_count} rows" for name, found in contents.towers.items())
-    is_passed = all(found.is_within(tolerance) for found in contents.towers.values())
-    sentence = f"largest difference of an exported tower's vectors: {differences} (allowed: {tolerance:.1e})"
+def _check_towers(towers: Mapping[str, TowerDifference]) -> Check:
+    facts = {f"max_difference of the {name}": one.largest for name, one in towers.items()}
+    facts |= {f"golden_rows of the {name}": one.row_count for name, one in towers.items()}
+    differences = ", ".join(f"{name} {one.largest:.1e} on {one.row_count} rows" for name, one in towers.items())
+    is_passed = all(one.is_within(MAX_TOWER_DIFFERENCE) for one in towers.values())
+    sentence = f"largest difference of an exported tower's vectors: {differences} (allowed: {MAX_TOWER_DIFFERENCE:.1e})"
     return Check("exported_towers", is_passed, sentence if is_passed else f"{sentence}; not published", facts)
 
 
@@ -191,7 +192,7 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
             "recall_users": len(contents.users.sample) // spec.num_interests,
         },
         "towers": {name: {"golden_rows": found.row_count} for name, found in contents.towers.items()},
-        "has_channels": contents.has_channels,
+        "has_channels": config.channels.is_enabled,
         "hit_rate": _hit_rate(workspace, inputs),
         "inputs": inputs.digests,
         "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},

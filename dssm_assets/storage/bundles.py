@@ -34,10 +34,9 @@ from typing import Any, Final
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
 from dssm_assets.storage import layout
-from dssm_assets.storage.conditional_put import put_if, unchanged_condition
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.local_files import is_local, local_staging, sync_folder, write_atomic
-from dssm_assets.storage.locations import location_errors, open_location
+from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
 from dssm_assets.storage.scratch_folder import ScratchFolder
 
@@ -121,56 +120,6 @@ def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
 
 
 _TRIES: Final = 8
-
-
-class PointerFile:
-    """The pointer of one serving root."""
-
-    def __init__(self, fs: Any, root: str, *, is_local: bool) -> None:
-        self.path = layout.pointer_path(root)
-        self._fs = fs
-        self._is_local = is_local
-
-    def read(self) -> Pointer | None:
-        """Returns the current pointer, None if nothing was published yet.
-
-        Raises:
-            StorageError: if the file is not a pointer.
-        """
-        try:
-            with location_errors(self.path, "key storage.root", may_be_missing=True):
-                text = self._fs.cat_file(self.path, start=0)
-        except FileNotFoundError:
-            return None
-        try:
-            return Pointer.from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{self.path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
-
-    def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
-        """Replaces the pointer by `change(pointer)`; returns the new one.
-
-        If another publisher replaced it in between, `change` is called again with the newer pointer.
-
-        Raises:
-            StorageError: if the file is not a pointer, or others were faster at every attempt.
-        """
-        for _ in range(_TRIES):
-            # Before the content is read, so that a change in between makes the condition fail.
-            condition = unchanged_condition(self._fs, self.path)
-            pointer = change(self.read())
-            if self._replace(pointer.to_json(), condition):
-                return pointer
-        raise StorageError(f"{self.path}: other publishers replaced it {_TRIES} times meanwhile. To fix: publish again")
-
-    def _replace(self, text: str, condition: dict[str, str]) -> bool:
-        if not self._is_local:
-            return put_if(self._fs, self.path, text.encode(), condition)
-        write_atomic(Path(self.path), [text.encode()])
-        sync_folder(Path(self.path).parent)
-        return True
-
-
 FORMAT: Final = 2
 """Of the bundles that are written: 2 may have channels."""
 READABLE_FORMATS: Final = (1, 2)
@@ -187,7 +136,7 @@ class Published:
 
     @property
     def is_current(self) -> bool:
-        """Returns whether the bundle is served now."""
+        """Whether the bundle is served now."""
         return self.pointer.bundle_id == self.bundle_id
 
 
@@ -195,73 +144,57 @@ class BundleStore:
     """The bundles below one root: a folder or an fsspec URL."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
-        # A cached listing would hide what another process has published since.
+        # A cached listing would hide bundles of other processes.
         self.fs, path = open_location(root, "key storage.root", {"use_listings_cache": False, **(options or {})})
         self.root = path.rstrip("/")
         self.is_local = is_local(self.fs)
-        self._pointer = PointerFile(self.fs, self.root, is_local=self.is_local)
+        self._pointer_path = layout.pointer_path(self.root)
 
     def staging(self) -> contextlib.AbstractContextManager[Path]:
         """Returns a context manager that yields an empty local folder for a bundle's files; it is removed afterwards."""
         return local_staging(self.root, is_root_local=self.is_local)
 
-    def publish(self, folder: Path, body: Mapping[str, Any], keep: int) -> Published:
+    def publish(
+        self, folder: Path, body: Mapping[str, Any], keep: int, *, base: str | None = None, served: str | None = None
+    ) -> Published:
         """Makes a bundle of the files in a staging folder and serves it.
 
         A bundle of an earlier day than the served one, as from a backfill, is stored but not served; `rollback` can serve it.
 
         Args:
             folder: from `staging`; its files, at any depth, are the bundle's. It is empty afterwards.
-            body: the manifest without `format` and `files`; `ds` is its evaluation day.
+            body: the manifest without `format`, `files` and `delta.base`; `ds` is its evaluation day.
             keep: stored whole bundles to keep, at least 2; the served one and the one before it are always kept.
-        """
-        manifest = {"format": FORMAT, **body, "files": _describe_files(folder)}
-        with self.locked():
-            return self._publish(folder, manifest, keep)
-
-    def publish_delta(self, folder: Path, body: Mapping[str, Any], keep: int, *, base: str, served: str) -> Published:
-        """As `publish`, for a bundle that has the files of a whole one, `base`, and in their place those of the folder.
-
-        Args:
-            folder: from `staging`.
-            body: the manifest without `format`, `files` and `delta.base`.
-            keep: as of `publish`; the whole bundle stays.
+            base: the whole bundle that a delta refreshes: the delta has its files, except where the folder has others.
             served: the bundle that was served when the delta began.
 
         Raises:
-            PartitionReplacedError: another bundle is served now, or the whole one is not stored any more; nothing changes.
+            PartitionReplacedError: another bundle is served than `served`, or the whole one is not stored any more; nothing changes.
         """
-        shared, own = self.manifest(base)["files"], _describe_files(folder)
-        delta = {**body.get("delta", {}), "base": base}
-        manifest = {"format": FORMAT, **body, "delta": delta, "files": dict(sorted({**shared, **own}.items()))}
-        with self.locked():
-            self._check_served(self.pointer(), served)
-            return self._publish(folder, manifest, keep, {name: base for name in shared if name not in own}, served)
-
-    def _publish(
-        self, folder: Path, manifest: Mapping[str, Any], keep: int, shared: Mapping[str, str] | None = None, served: str = ""
-    ) -> Published:
-        """Stores a bundle and moves the pointer to it; with `served` only if that bundle is still served."""
-        ds = str(manifest["ds"])
+        own = _describe_files(folder)
+        files = own if base is None else self.manifest(base)["files"] | own
+        delta = {} if base is None else {"delta": {**body.get("delta", {}), "base": base}}
+        manifest = {"format": FORMAT, **body, **delta, "files": dict(sorted(files.items()))}
         bundle_id = bundle_id_of(manifest)
-        self._store(folder, bundle_id, manifest, shared or {})
 
         def serve(before: Pointer | None) -> Pointer:
-            if served:
-                self._check_served(before, served)
-            return after_publish(before, bundle_id, ds)
+            self._check_served(before, served)
+            return after_publish(before, bundle_id, str(manifest["ds"]))
 
-        pointer = self._pointer.replace_pointer(serve)
-        pruned = pointer.surplus(keep, self._bases(pointer.stored))
-        for old in pruned:
-            self.remove(old)
-        if pruned:
-            pointer = self._pointer.replace_pointer(lambda now: (now or pointer).without(pruned))
+        with self.locked():
+            self._check_served(self.pointer(), served)
+            self._store(folder, bundle_id, manifest, base or "", [name for name in files if name not in own])
+            pointer = self.replace_pointer(serve)
+            pruned = pointer.surplus(keep, self._bases(pointer.stored))
+            for old in pruned:
+                self.remove(old)
+            if pruned:
+                pointer = self.replace_pointer(lambda now: (now or pointer).without(pruned))
         return Published(bundle_id, manifest, pointer, pruned)
 
-    def _check_served(self, pointer: Pointer | None, expected: str) -> None:
+    def _check_served(self, pointer: Pointer | None, expected: str | None) -> None:
         found = "none" if pointer is None else pointer.bundle_id
-        if found != expected:
+        if expected is not None and found != expected:
             where, remedy = f"serving root {self.root}, served bundle", "publish the delta again: it then refreshes that bundle"
             raise PartitionReplacedError(Fault(where, f"{expected}, as when the delta began", found, remedy))
 
@@ -295,7 +228,7 @@ class BundleStore:
                 raise PartitionMissingError(_fault(self.root, expected, got, remedy))
             self.verify(wanted)
             ds = str(self.manifest(wanted)["ds"])
-            return self._pointer.replace_pointer(lambda now: (now or before).back_to(wanted, ds))
+            return self.replace_pointer(lambda now: (now or before).back_to(wanted, ds))
 
     def pointer(self) -> Pointer | None:
         """Returns the current pointer, None if nothing was published yet.
@@ -303,7 +236,42 @@ class BundleStore:
         Raises:
             StorageError: if the file is not a pointer.
         """
-        return self._pointer.read()
+        path = self._pointer_path
+        try:
+            with location_errors(path, "key storage.root", may_be_missing=True):
+                text = self.fs.cat_file(path, start=0)
+        except FileNotFoundError:
+            return None
+        try:
+            return Pointer.from_json(text)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
+
+    def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
+        """Replaces the pointer by `change(pointer)`; returns the new one.
+
+        If another publisher replaced it in between, `change` is called again with the newer pointer.
+
+        Raises:
+            StorageError: if the file is not a pointer, or others were faster at every attempt.
+        """
+        for _ in range(_TRIES):
+            # Before the content is read, so that a change in between makes the condition fail.
+            condition = unchanged_condition(self.fs, self._pointer_path)
+            pointer = change(self.pointer())
+            if self._write_pointer(pointer, condition):
+                return pointer
+        raise StorageError(
+            f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: publish again"
+        )
+
+    def _write_pointer(self, pointer: Pointer, condition: Mapping[str, str]) -> bool:
+        content = pointer.to_json().encode()
+        if not self.is_local:
+            return put_if(self.fs, self._pointer_path, content, condition)
+        write_atomic(self._pointer_path, [content])
+        sync_folder(Path(self._pointer_path).parent)
+        return True
 
     def manifest(self, bundle_id: str) -> dict[str, Any]:
         """Returns the manifest of a bundle.
@@ -322,16 +290,13 @@ class BundleStore:
         return layout.bundle_folder(self.root, bundle_id)
 
     @contextlib.contextmanager
-    def fetching(self, bundle_id: str, without: Collection[str] = ()) -> Iterator[Path]:
-        """Yields a local folder with the files of a bundle, except some: its own folder, or a copy that exists as long as the context."""
+    def fetching(self, bundle_id: str) -> Iterator[Path]:
+        """Yields a local folder with the files of a bundle: its own folder, or a copy that exists as long as the context."""
         if self.is_local:
             yield Path(self.folder(bundle_id))
             return
         with ScratchFolder("bundle") as folder:
-            for name in self.manifest(bundle_id)["files"]:
-                if name not in without:
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    self.fs.get_file(f"{self.folder(bundle_id)}/{name}", str(folder / name))
+            download_bundle(self.fs, self.folder(bundle_id), self.manifest(bundle_id)["files"], folder)
             yield folder
 
     def verify(self, bundle_id: str) -> None:
@@ -346,8 +311,8 @@ class BundleStore:
         if wrong:
             raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest. To fix: publish it again")
 
-    def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], shared: Mapping[str, str]) -> None:
-        """Stores a bundle; `shared`: file -> the stored bundle that has it too."""
+    def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], base: str, shared: Collection[str]) -> None:
+        """Stores a bundle that shares files with another stored bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
             self.verify(bundle_id)
             return  # The same bundle is stored already.
@@ -355,14 +320,14 @@ class BundleStore:
         own = [name for name in manifest["files"] if name not in shared]
         (folder / layout.BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         if not self.is_local:
-            for name, other in shared.items():
-                self._copy_shared(other, name, self.fs.cp_file, f"{target}/{name}")
+            for name in shared:
+                self._copy_shared(base, name, self.fs.cp_file, f"{target}/{name}")
             for name in (*own, layout.BUNDLE_MANIFEST):  # The manifest last: it makes the bundle whole.
                 self.fs.put_file(str(folder / name), f"{target}/{name}")
             return
-        for name, other in shared.items():
+        for name in shared:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            self._copy_shared(other, name, _link, str(folder / name))
+            self._copy_shared(base, name, _link, str(folder / name))
         for name in (*own, layout.BUNDLE_MANIFEST):
             (folder / name).chmod(0o644)
             with (folder / name).open("rb") as handle:
@@ -407,6 +372,13 @@ class BundleStore:
         with (Path(self.root) / ".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def download_bundle(fs: Any, remote: str, files: Collection[str], folder: Path) -> None:
+    """Copies files of a bundle to a local folder."""
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        fs.get_file(f"{remote}/{name}", str(folder / name))
 
 
 def open_bundles(loaded: LoadedConfig) -> BundleStore:

@@ -1,4 +1,4 @@
-"""Places that a user names: paths and fsspec URLs, opened with a typed error where that cannot work."""
+"""Locations that a user names: paths and fsspec URLs, opened with a typed error where that cannot work; puts that fail after another put."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max
 """botocore's own: a minute per attempt to connect, so that a wrong host is only reported after several minutes."""
 
 _S3_PROTOCOLS: Final = ("s3://", "s3a://")
+_CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+"""Error codes of S3 for a put whose condition no longer holds."""
 _LIBRARY_ERRORS: Final = ("botocore.", "aiobotocore.", "aiohttp.", "gcsfs.", "adlfs.", "azure.", "google.")
 _REMEDY: Final = "correct the path or URL, install its package, or set its credentials"
 
@@ -42,7 +44,7 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
 
 @contextmanager
 def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Turns what filesystems raise for an unusable place into an InputError; our own errors pass.
+    """Turns errors of filesystems for an unusable place into an InputError; our own errors pass.
 
     `may_be_missing`: FileNotFoundError passes too.
 
@@ -72,4 +74,42 @@ def _is_encodable(text: str) -> bool:
         text.encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def has_conditional_puts(fs: Any) -> bool:
+    """Returns whether an fsspec filesystem supports them: S3 does."""
+    return "s3" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def unchanged_condition(fs: Any, path: str) -> dict[str, str]:
+    """Returns the condition that holds while a file is as it is now; empty without support.
+
+    Ask for it before reading the file, so that a change in between makes the condition fail.
+    """
+    if not has_conditional_puts(fs):
+        return {}
+    try:
+        return {"IfMatch": str(fs.info(path, refresh=True)["ETag"])}
+    except FileNotFoundError:
+        return absent_condition(fs)
+
+
+def absent_condition(fs: Any) -> dict[str, str]:
+    """Returns the condition that holds while a file does not exist; empty without support."""
+    return {"IfNoneMatch": "*"} if has_conditional_puts(fs) else {}
+
+
+def put_if(fs: Any, path: str, content: bytes, condition: Mapping[str, str]) -> bool:
+    """Replaces a file; returns False, and leaves it unchanged, if the condition no longer holds.
+
+    A file that has this very content by now counts as replaced: a put whose answer was lost is repeated, and meets itself.
+    """
+    try:
+        fs.pipe_file(path, content, **condition)
+    except OSError as error:
+        response = getattr(error.__cause__, "response", None) or {}
+        if condition and response.get("Error", {}).get("Code") in _CONFLICTS:
+            return fs.exists(path) and bool(fs.cat_file(path) == content)
+        raise
     return True

@@ -44,7 +44,6 @@ from dssm_assets.core.errors import (
     remedy_of_missing,
 )
 from dssm_assets.storage import layout
-from dssm_assets.storage.conditional_put import absent_condition, has_conditional_puts, put_if, unchanged_condition
 from dssm_assets.storage.local_files import (
     folder_lock,
     is_local,
@@ -54,7 +53,14 @@ from dssm_assets.storage.local_files import (
     write_atomic,
     write_new,
 )
-from dssm_assets.storage.locations import location_errors, open_location
+from dssm_assets.storage.locations import (
+    absent_condition,
+    has_conditional_puts,
+    location_errors,
+    open_location,
+    put_if,
+    unchanged_condition,
+)
 from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
 

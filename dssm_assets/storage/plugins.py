@@ -15,14 +15,12 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import Fault
 
 GROUP: Final = "dssm_assets.plugins"
 """The group of entry points."""
-
-Result = TypeVar("Result")
 
 
 def import_plugins(modules: Sequence[str], where: str = "configuration") -> list[Fault]:
@@ -42,16 +40,6 @@ def import_plugins(modules: Sequence[str], where: str = "configuration") -> list
         remedy = f"correct the name, pip install the project that has it, or run this in the folder that holds {name.split('.')[0]}, now {folder}"
         faults += _find_fault(partial(importlib.import_module, name), name, f"{where}, key plugins.{number}", remedy)
     return faults
-
-
-def with_plugins(modules: Sequence[str], function: Callable[[], Result]) -> Result:
-    """Returns what a function returns after the plug-ins are imported; a partial of both is what a process is started with.
-
-    Raises:
-        ConfigError: a plug-in cannot be imported.
-    """
-    ConfigError.raise_if(import_plugins(modules))
-    return function()
 
 
 @cache

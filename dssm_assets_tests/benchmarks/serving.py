@@ -52,16 +52,16 @@ ARROW = "application/vnd.apache.arrow.stream"
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
-_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>11}  {'client':>6}  {'bound':>7}"
+_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>9}  {'client':>6}  {'bound':>7}"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each request, of all requests, and CPU seconds of the processes that answered and of the one that asked."""
+    """Seconds of each request, of all requests, and CPU seconds of the process that answered and of the one that asked."""
 
     each: np.ndarray
     whole: float
-    server: tuple[float, ...]
+    server: float
     client: float
     per_request: int = 1
 
@@ -69,10 +69,11 @@ class Timing:
         """Returns a line of the table; users of a batch count one by one."""
         count = len(self.each) * self.per_request
         p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
-        *parts, client = (1e6 * cpu / count for cpu in (*self.server, self.client))
-        bound = (os.cpu_count() or 1) * 1e6 / max(sum(parts) + client, 1e-9)
-        shown = " + ".join(f"{part:.0f}" for part in parts)
-        return f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {shown:>11}  {client:>6.0f}  {bound:>7,.0f}"
+        server, client = (1e6 * cpu / count for cpu in (self.server, self.client))
+        bound = (os.cpu_count() or 1) * 1e6 / max(server + client, 1e-9)
+        return (
+            f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {server:>9.0f}  {client:>6.0f}  {bound:>7,.0f}"
+        )
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -145,7 +146,7 @@ def measure_server(server: Server, connections: int, seconds: float, requests: l
     receiving.recv()
     before = server.cpu_seconds
     each, whole, client = receiving.recv()
-    server_cpu = tuple(now - then for now, then in zip(server.cpu_seconds, before, strict=True))
+    server_cpu = server.cpu_seconds - before
     process.join()
     return Timing(each, whole, server_cpu, client, users)
 
@@ -233,22 +234,20 @@ class Server:
         self._process.communicate(timeout=30)
 
     @property
-    def cpu_seconds(self) -> tuple[float, ...]:
-        """Returns the CPU seconds that each of its processes has used: that of the event loop, and the engine."""
-        stats = [(folder / "stat").read_text().rpartition(") ")[2].split() for folder in self._folders()]
-        return tuple((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in stats)
+    def cpu_seconds(self) -> float:
+        """Returns the CPU seconds that it has used."""
+        fields = (self._folder / "stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory_mb(self) -> float:
-        """Returns the proportional set size of its processes, including mapped files."""
-        rollups = [folder / "smaps_rollup" for folder in self._folders()]
-        found = [re.search(r"^Pss:\s+(\d+) kB", rollup.read_text(), re.MULTILINE) for rollup in rollups if rollup.exists()]
-        return sum(int(one.group(1)) for one in found if one) / 1e3 if found else float("nan")
+        """Returns its proportional set size, including mapped files."""
+        found = re.search(r"^Pss:\s+(\d+) kB", (self._folder / "smaps_rollup").read_text(), re.MULTILINE)
+        return int(found.group(1)) / 1e3 if found else float("nan")
 
-    def _folders(self) -> list[Path]:
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [Path(f"/proc/{one}") for one in (str(pid), *children)]
+    @property
+    def _folder(self) -> Path:
+        return Path(f"/proc/{self._process.pid}")
 
 
 def report(item_count: int, kind: IndexKind, recall: float, seconds: float, connections: int, folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.bundles import BundleStore, Pointer, PointerFile, after_publish
+from dssm_assets.storage.bundles import BundleStore, Pointer, after_publish
 from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.s3_retries import RetryingS3FileSystem
@@ -137,18 +137,17 @@ def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:
 
 def test_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, Any]) -> None:
     store = BundleStore(f"{ROOT}/pointer", options)
-    pointer = PointerFile(store.fs, store.root, is_local=False)
     tried = []
 
     def slow(before: Pointer | None) -> Pointer:
         tried.append(before)
         if len(tried) == 1:
-            pointer.replace_pointer(lambda now: after_publish(now, "quick", "2024-01-01"))
+            store.replace_pointer(lambda now: after_publish(now, "quick", "2024-01-01"))
         return after_publish(before, "slow", "2024-01-01")
 
-    assert pointer.replace_pointer(slow).trail == ("quick", "slow")
+    assert store.replace_pointer(slow).trail == ("quick", "slow")
     assert [None if before is None else before.bundle_id for before in tried] == [None, "quick"]
-    assert json.loads(store.fs.cat_file(pointer.path))["previous"] == "quick"
+    assert json.loads(store.fs.cat_file(f"{store.root}/current.json"))["previous"] == "quick"
 
 
 def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable,
 from dssm_assets.core.errors import ConfigError, DssmError, StorageError
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.steps.workspace import check_built_from
-from dssm_assets.storage.bundles import Pointer, PointerFile, after_publish
+from dssm_assets.storage.bundles import BundleStore, after_publish
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
@@ -75,15 +75,13 @@ def _replaced_partition(folder: Path) -> None:
 
 
 def _moving_pointer(folder: Path) -> None:
-    class Elsewhere(PointerFile):
-        def read(self) -> Pointer | None:
-            return None
-
-        def _replace(self, text: str, condition: dict[str, str]) -> bool:
+    class Elsewhere(BundleStore):
+        def _write_pointer(self, *_: object) -> bool:
             return False
 
-    fs = PartitionStore("memory://unused").fs
-    Elsewhere(fs, "s3://dssm/serving", is_local=False).replace_pointer(lambda before: after_publish(before, "b", "2026-01-01"))
+    store = Elsewhere("memory://unused")
+    store._pointer_path = "s3://dssm/serving/current.json"
+    store.replace_pointer(lambda before: after_publish(before, "b", "2026-01-01"))
 
 
 RAISING = (

@@ -17,42 +17,32 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import uvicorn
+
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.serving.engine_process import EngineClient, serve_engine, socket_pairs
 from dssm_assets.serving.http import build_app
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.server import NO_OPTIONS, ServerOptions, make_server
-from dssm_assets.serving.traces import RequestTracer
-
-
-@contextlib.contextmanager
-def engine_threads(live: LiveEngine, threads: int, limits: ServiceLimits) -> Iterator[EngineClient]:
-    """Yields the client of an engine whose threads are in this process."""
-    ours, theirs = socket_pairs(threads)
-    serving = threading.Thread(target=serve_engine, args=(live, theirs[1:], theirs[0], limits), daemon=True)
-    serving.start()
-    try:
-        yield EngineClient(ours[1:], ours[0])
-    finally:
-        for end in ours:
-            end.close()
-        serving.join()
 
 
 @contextlib.contextmanager
 def serving(
-    live: LiveEngine,
-    threads: int = 2,
-    limits: ServiceLimits | None = None,
-    options: ServerOptions = NO_OPTIONS,
-    tracer: RequestTracer | None = None,
+    live: LiveEngine, limits: ServiceLimits | None = None, certificate: tuple[str, str] | None = None, **options: Any
 ) -> Iterator[int]:
-    """Serves on a free port of the loopback interface; yields the port."""
+    """Serves on a free port of the loopback interface, with options of `build_app`; yields the port."""
     bounds = limits or ServiceLimits()
+    pem, key = certificate or (None, None)
+    config = uvicorn.Config(
+        build_app(live, bounds, **options),
+        log_level="warning",
+        ssl_certfile=pem,
+        ssl_keyfile=key,
+        timeout_keep_alive=bounds.keep_alive_seconds,
+        timeout_graceful_shutdown=bounds.shutdown_seconds,
+    )
     # asyncio lets small answers wait for the client (Nagle) where a socket does not say that it is TCP.
-    with socket.socket(proto=socket.IPPROTO_TCP) as listening, engine_threads(live, threads, bounds) as engine:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
-        server = make_server(build_app(engine, bounds, tracer), log_level="warning", options=options)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         limit = time.monotonic() + 20
@@ -75,7 +65,7 @@ from dssm_assets.serving.recall_engine import RecallEngine
 recall_for_users = RecallEngine.recall_for_users
 
 def wait(self, requests, *rest):
-    time.sleep(60 if any(one.user_id == {SLOW_USER!r} for one in requests) else 0)
+    time.sleep(4 if any(one.user_id == {SLOW_USER!r} for one in requests) else 0)
     return recall_for_users(self, requests, *rest)
 
 RecallEngine.recall_for_users = wait
@@ -88,7 +78,7 @@ sys.exit(parsed.command(parsed))
 
 @contextlib.contextmanager
 def served_by_process(root: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Runs `dssm-assets serve` over a bundle; yields the process and its port. The list of SLOW_USER takes a minute."""
+    """Runs `dssm-assets serve` over a bundle; yields the process and its port. The list of SLOW_USER takes 4 seconds."""
     command = [sys.executable, "-c", _SLOW_SERVE, "--bundle", root, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

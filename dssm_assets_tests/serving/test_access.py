@@ -13,7 +13,6 @@ from dssm_assets.cli import main
 from dssm_assets.core.errors import InputError
 from dssm_assets.serving.access import read_keys
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.server import ServerOptions
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
@@ -28,7 +27,7 @@ def root(tmp_path_factory):
 
 
 def test_lists_need_a_key_and_health_does_not(root):
-    with serving(LiveEngine(str(root)), options=ServerOptions(KEYS)) as port:
+    with serving(LiveEngine(str(root)), keys=KEYS) as port:
         for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer "}, {"Authorization": f"Basic {KEYS[0]}"}):
             client = Client(port)
             status, refused = client.send("GET", "/recall?user_id=u&k=1", headers=headers)
@@ -52,7 +51,7 @@ def test_lists_need_a_key_and_health_does_not(root):
 
 def test_each_answer_has_an_id_and_a_line_of_the_log(root):
     lines: list[str] = []
-    with serving(LiveEngine(str(root)), options=ServerOptions(log=lines.append)) as port:
+    with serving(LiveEngine(str(root)), log=lines.append) as port:
         client = Client(port)
         assert client.send("GET", "/recall?user_id=u&k=1", headers={"X-Request-Id": "call-7"})[0] == 200
         assert client.headers["x-request-id"] == "call-7"
@@ -80,7 +79,7 @@ def certificate(tmp_path_factory):
 
 
 def test_lists_over_tls(root, certificate):
-    with serving(LiveEngine(str(root)), options=ServerOptions((), *certificate)) as port:
+    with serving(LiveEngine(str(root)), certificate=certificate) as port:
         trusted = ssl.create_default_context(cafile=certificate[0])
         with urllib.request.urlopen(f"https://127.0.0.1:{port}/recall?user_id=u&k=1", timeout=20, context=trusted) as answer:
             assert json.load(answer)["item_ids"] == ["n0"]

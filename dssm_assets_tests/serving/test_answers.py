@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 import typing
 
 import jsonschema
@@ -14,7 +15,6 @@ import pytest
 
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.server import ServerOptions
 from dssm_assets_tests.serving.bundles import write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
 
@@ -28,7 +28,7 @@ def port(tmp_path_factory):
     columns = pa.table({"title": ["a", "b", "c", None]})
     write_bundle(root, has_channels=True, stores_inputs=True, item_columns=columns)
     limits = ServiceLimits(max_body_bytes=1024)
-    with serving(LiveEngine(str(root)), limits=limits, options=ServerOptions((KEY,))) as found:
+    with serving(LiveEngine(str(root)), limits=limits, keys=(KEY,)) as found:
         yield found
 
 
@@ -135,12 +135,14 @@ def test_a_request_without_a_key_has_the_described_form(port, schema, path, meth
     check_form(schema, path, method, status, answer)
 
 
-def test_a_busy_service_answers_in_the_described_form(tmp_path, schema):
+def test_a_busy_service_answers_in_the_described_form(tmp_path, schema, monkeypatch):
     write_bundle(tmp_path)
-    with serving(LiveEngine(str(tmp_path)), limits=ServiceLimits(request_seconds=1e-9)) as port:
+    monkeypatch.setattr("dssm_assets.serving.http.render", lambda *_, **__: time.sleep(0.3))
+    with serving(LiveEngine(str(tmp_path)), limits=ServiceLimits(request_seconds=0.01)) as port:
         client = Client(port)
         for path, method in LISTS:
-            status, answer = client.send(method.upper(), path, {} if method == "post" else None)
+            asked = f"{path}?user_id=u&item_id=n0" if method == "get" else path
+            status, answer = client.send(method.upper(), asked, {} if method == "post" else None)
             assert (status, client.headers["retry-after"]) == (503, "1")
             check_form(schema, path, method, status, answer)
         for not_ready in ({"is_ready": False}, answer):  # the latter during a shutdown

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.cli import main
-from dssm_assets.serving.calls import ARROW
+from dssm_assets.serving.answers import ARROW
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
@@ -124,7 +124,7 @@ groups = st.fixed_dictionaries(
         "price": conditions(st.sampled_from([1.0, 2, 3.0, 99, None])) | bounds,
         "tags": conditions(st.sampled_from(["a", "b", "c", None])),
         "when": conditions(st.sampled_from([*SHOWN["when"], "2026-01-01"])),
-        "seen": conditions(st.sampled_from(["2026-01-01T09:00:00+09:00", "9999-12-31T23:59:59+00:00"])),
+        "seen": conditions(st.sampled_from(["2026-01-01T09:00:00+09:00", "2026-01-02T00:00:00+00:00"])),
     },
 ).filter(bool)
 filters = st.none() | groups | st.lists(groups, min_size=1, max_size=3)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from dssm_assets.cli import main
-from dssm_assets.commands import recall, serve
+from dssm_assets.commands import recall
 from dssm_assets.core.errors import InputError
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client
@@ -109,20 +109,6 @@ def test_serve_runs_as_a_process_and_stops_on_interrupt(root, folder):
             server.send_signal(signal.SIGINT)
             server.stderr.read()
         assert server.wait(20) == 0
-
-
-def test_serve_defaults():
-    parser = argparse.ArgumentParser()
-    serve.add_command(parser.add_subparsers())
-    parsed = parser.parse_args(["serve"])
-    assert (parsed.host, parsed.port, parsed.check_seconds, parsed.bundle, parsed.no_verify) == (
-        "127.0.0.1",
-        8000,
-        5.0,
-        None,
-        False,
-    )
-    assert parsed.threads >= 1
 
 
 def test_recall_imports_neither_torch_nor_dagster(root):

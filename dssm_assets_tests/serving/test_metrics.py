@@ -20,9 +20,6 @@ dssm_request_errors_total{route="/recall",error="InputError"} 1
 # HELP dssm_answers_total Lists by their source.
 # TYPE dssm_answers_total counter
 dssm_answers_total{source="stored"} 2
-# HELP dssm_connections_closed_total Connections that were closed because of a limit or a malformed request, by reason.
-# TYPE dssm_connections_closed_total counter
-dssm_connections_closed_total{reason="malformed"} 1
 # HELP dssm_request_seconds Time from request to response, by route.
 # TYPE dssm_request_seconds histogram
 dssm_request_seconds_bucket{route="/recall",le="0.0005"} 0
@@ -94,19 +91,4 @@ def test_page_has_the_expected_metrics_types_labels_and_buckets(state):
         metrics.seconds.labels("/recall").observe(seconds)
     metrics.errors.labels("/recall", "InputError").inc()
     metrics.answers.labels("stored").inc(2)
-    metrics.closed_connections.labels("malformed").inc()
     assert samples(metrics.render().decode()) == samples(EXPECTED.replace("BUNDLE", state.bundle_id))
-
-
-def test_each_application_counts_for_itself(state):
-    first, second = ServiceMetrics(lambda: state), ServiceMetrics(lambda: state)
-    first.answers.labels("stored").inc()
-    assert "dssm_answers_total{" in first.render().decode()
-    assert "dssm_answers_total{" not in second.render().decode()
-
-
-def test_label_values_are_escaped(state):
-    metrics = ServiceMetrics(lambda: state)
-    metrics.answers.labels('a "quoted"\\\n').inc()
-    ((_, labels),) = samples(metrics.render().decode())["dssm_answers"][2]
-    assert labels == (("source", 'a "quoted"\\\n'),)

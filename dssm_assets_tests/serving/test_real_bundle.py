@@ -58,7 +58,7 @@ def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
     assert set(requests) == set(worlds.users())
     for user, request in requests.items():
         computed = vector_of(engine, request)
-        stored = engine.bundle.user_vectors.vector(engine.bundle.users.find_row(user))
+        stored = engine.bundle.user_vector(engine.bundle.users.find_row(user))
         assert computed == pytest.approx(stored, abs=1e-5)
 
 
@@ -86,13 +86,6 @@ def test_every_user_is_recalled_items_of_the_own_group(engine):
         assert {item[0] for item in engine.recall_for_user(user, ListOptions(GROUP_SIZE)).item_ids} == {user[0]}
 
 
-def test_similar_items_are_of_the_same_group(engine):
-    for item in ("a_03", "b_07"):
-        found = engine.similar_items(item, ListOptions(GROUP_SIZE - 1)).item_ids
-        assert item not in found
-        assert {other[0] for other in found} == {item[0]}
-
-
 def test_new_user_is_recalled_by_history_alone(engine):
     request = UserInputs({"city": "city0"}, {"item_ids": ["b_01", "b_02"], "category": ["cat_b", "cat_b"]})
     nearest = recall_for_request(engine, inputs=request, options=ListOptions(GROUP_SIZE, lists=Lists.VECTORS))
@@ -100,13 +93,6 @@ def test_new_user_is_recalled_by_history_alone(engine):
     assert recall_for_request(engine, inputs=request, options=ListOptions(2)).item_ids == ["b_01", "b_02"], (
         "the merged list begins with the user's own items"
     )
-
-
-def test_popular_items_are_scored_by_their_count_in_the_window(engine):
-    answer = engine.popular_items(ListOptions(GROUP_SIZE))
-    assert answer.source is AnswerSource.POPULAR
-    assert answer.scores == sorted(answer.scores, reverse=True)
-    assert answer.scores[0] > 0
 
 
 def test_recall_command_finds_the_bundle_of_the_configuration(workspace, monkeypatch, capsys):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, recall_for_request
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
@@ -45,30 +44,12 @@ def test_equal_scores_keep_the_order_of_the_index(engine):
     assert engine.recall_for_user("v", ListOptions(4)).item_ids == ["n1", "n2", "n0", "n3"]
 
 
-def test_k_limits_the_list_to_at_most_the_corpus(engine):
-    assert engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
-    assert len(engine.recall_for_user("u", ListOptions(MAX_K)).item_ids) == 4
-
-
-def test_excluded_items_are_replaced_by_the_next_ones(engine):
-    assert engine.recall_for_user("u", ListOptions(2, ["n0", "n1", "not an item"])).item_ids == ["n2", "n3"]
-    assert engine.recall_for_user("u", ListOptions(2, ["n0", "n1", "n2", "n3"])).item_ids == []
-
-
 def test_similar_items_exclude_the_item_itself(engine):
     # n2 (.6, .8): n1 .8, n0 .6, n3 -.6.
     answer = engine.similar_items("n2", ListOptions(3))
     assert (answer.source, answer.item_ids) == (AnswerSource.ITEM, ["n1", "n0", "n3"])
     assert answer.scores == pytest.approx([0.8, 0.6, -0.6])
     assert engine.similar_items("n2", ListOptions(3, ["n0"])).item_ids == ["n1", "n3"]
-
-
-def test_unknown_user_gets_popular_items(engine):
-    answer = recall_for_request(engine, user_id="stranger", options=ListOptions(k=2))
-    assert (answer.source, answer.item_ids, answer.scores) == (AnswerSource.POPULAR, ["n2", "n0"], [9, 5])
-    assert recall_for_request(engine, options=ListOptions(k=2, exclude=["n2"])).item_ids == ["n0", "n3"]
-    with pytest.raises(UnknownIdError, match="unknown 'stranger'"):
-        recall_for_request(engine, user_id="stranger", is_popular_for_unknown=False)
 
 
 def test_features_override_the_stored_vector(engine):

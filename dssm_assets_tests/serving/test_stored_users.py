@@ -9,8 +9,7 @@ import pytest
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest, recall_for_request
-from dssm_assets.serving.request_encoder import UserInputs
-from dssm_assets.serving.user_tower import UserTower
+from dssm_assets.serving.request_encoder import UserInputs, UserTower
 from dssm_assets_tests.serving.bundles import FG, renew_manifest, write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
 

@@ -117,7 +117,7 @@ def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_wo
         for name, value in row.items()
     }
     vectors = vector_of(engine, UserInputs(features, history))
-    assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vectors.vector(engine.bundle.users.find_row("a0")), abs=1e-5)
+    assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vector(engine.bundle.users.find_row("a0")), abs=1e-5)
     cold, known = (
         recall_for_request(engine, inputs=UserInputs(features, history), options=ListOptions(5)),
         engine.recall_for_user("a0", ListOptions(5)),
@@ -130,4 +130,4 @@ def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_wo
     expected = expected_priors(prior_of(workspace), window)
     served = engine.bundle.item_vectors
     for name, value in expected.items():
-        assert served.vector(engine.bundle.items.find_row(name))[-1] == pytest.approx(value, abs=1e-5)
+        assert served[engine.bundle.items.find_row(name), -1] == pytest.approx(value, abs=1e-5)

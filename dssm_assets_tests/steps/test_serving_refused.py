@@ -19,21 +19,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> worlds.BuiltWorld:
     return worlds.built_world(tmp_path_factory)
 
 
-REFUSED = {
-    "exported_towers": {"max_tower_difference": 1e-30},
-    "index_recall": {"index": "hnsw", "min_index_recall": 1.0},
-}
-
-
-@pytest.mark.parametrize("check", REFUSED)
+@pytest.mark.parametrize("check", ["exported_towers", "index_recall"])
 def test_bundle_that_fails_a_check_is_not_published(
     check: str, world: worlds.BuiltWorld, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = open_workspace(world.copy(tmp_path / "world"))
     before, served_id = publish_bundle(good), PlainBundle(good).bundle_id
-    bad = open_workspace(worlds.write_config(tmp_path / "world", {"serving": REFUSED[check]}))
+    bad = open_workspace(worlds.write_config(tmp_path / "world", {"serving": {"index": "hnsw", "min_index_recall": 1.0}}))
     if check == "index_recall":
         monkeypatch.setattr("dssm_assets.core.retrieval.index.recall_at", lambda *_: {5: 0.99, 10: 0.98})
+    else:
+        monkeypatch.setattr("dssm_assets.steps.serving.MAX_TOWER_DIFFERENCE", 1e-30)
     result = publish_bundle(bad)
     failed = [found for found in result.checks if not found.is_passed]
     assert [found.name for found in failed] == [check]
@@ -44,14 +40,12 @@ def test_bundle_that_fails_a_check_is_not_published(
 
 
 def test_settings_of_the_serving_section_are_used(world: worlds.BuiltWorld, tmp_path: Any) -> None:
-    settings = {"index": "ivf", "recall_users": 3, "golden_rows": 2, "keep_bundles": 2}
+    settings = {"index": "ivf", "keep_bundles": 2}
     workspace = open_workspace(world.copy(tmp_path / "world", {"serving": settings}))
     result = publish_bundle(workspace)
-    opened = PlainBundle(workspace)
-    assert (opened.manifest["index"]["kind"], opened.manifest["index"]["recall_users"]) == ("IVF", 3)
-    assert opened.manifest["towers"] == {"user tower": {"golden_rows": 2}, "item tower": {"golden_rows": 2}}
-    for golden_rows in (9, 10, 11):
-        changed = {"serving": {**settings, "golden_rows": golden_rows}}
+    assert PlainBundle(workspace).manifest["index"]["kind"] == "IVF"
+    for filters in (["category"], ["stock"], []):
+        changed = {"serving": {**settings, "filters": filters}}
         result = publish_bundle(open_workspace(worlds.write_config(tmp_path / "world", changed)))
     store = open_bundles(workspace.loaded)
     pointer = store.pointer()

@@ -290,22 +290,6 @@ class Serving(Section):
         description="Fraction of the exact lists that the index must find at every evaluation.k. It searches deeper until it "
         "does; a bundle whose index cannot is not published.",
     )
-    recall_users: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Users on whose lists the index's recall is measured."
-    )
-    golden_rows: int = Field(
-        default=256,
-        ge=1,
-        le=100_000,
-        description="Users and items on which an exported tower is compared with the trained one.",
-    )
-    max_tower_difference: float = Field(
-        default=1e-5,
-        gt=0,
-        le=1,
-        description="Largest allowed difference between entries of an exported tower's vectors and the trained one's, as a "
-        "fraction of the longest vector if that is longer than 1. A bundle beyond it is not published.",
-    )
     keep_bundles: int = Field(
         default=3,
         ge=2,

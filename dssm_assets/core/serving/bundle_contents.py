@@ -1,4 +1,4 @@
-"""Small parts of a bundle: the fg.json with the files that it names, renamed by their content, and the popular items."""
+"""Small files of a bundle: fg.json with the files that it names, the popular items, the input of each user's vector."""
 
 from __future__ import annotations
 
@@ -7,15 +7,31 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
 from dssm_assets.core.columns import COUNT, ITEM_ID
+from dssm_assets.core.evaluation.interactions import interactions_of_events
 from dssm_assets.core.features.fg_files import ReadFile, rename_files
 from dssm_assets.core.features.spec import parse_fg
+from dssm_assets.core.file_names import OwnItemColumn
+from dssm_assets.core.models.poolings.registry import make_pooling
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.samples.history import HistoryCsr
 
 PACKED_FOLDER: Final = "fg_files"
+ITEM_ROWS: Final = "history/item_rows"
+EVENT_TIMES_MS: Final = "history/event_times_ms"
+_OWN_ITEMS: Final = pa.schema(
+    [
+        (OwnItemColumn.ROWS, pa.large_list(pa.int32())),
+        (OwnItemColumn.COUNTS, pa.large_list(pa.int32())),
+        (OwnItemColumn.LAST_TIMES_MS, pa.large_list(pa.int64())),
+    ]
+)
 
 
 def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -55,3 +71,52 @@ def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Tab
     table = pa.table({ITEM_ID: item_index.ids.take(pa.array(rows[kept])), COUNT: pa.array(counts[kept].astype(np.int64))})
     order = pc.sort_indices(table, [(COUNT, "descending"), (ITEM_ID, "ascending")])
     return table.take(order).combine_chunks()
+
+
+def history_column(feature: str) -> str:
+    """Returns the column with the embedding indices of a sub-feature of the history."""
+    return f"history/{feature}"
+
+
+def history_reach(spec: TowerSpec) -> int:
+    """Returns how many of a user's latest events the user tower reads, 0 if it reads no history."""
+    views = spec.history_views
+    return max(
+        (view.pooling.length if view.is_sequence else make_pooling(view.pooling).num_events for view in views), default=0
+    )
+
+
+def list_user_inputs(
+    features: pa.Table, history: HistoryCsr, starts: IntArray, ends: IntArray, spec: TowerSpec
+) -> pa.RecordBatch:
+    """Returns a row of user_inputs.arrow per user: the features, and lists of the latest events that the tower reads, oldest first.
+
+    Args:
+        features: embedding indices of the user features [U].
+        history: of all users; its item_index is the row of the item in the bundle.
+        starts, ends: bounds of each user's events in it [U].
+    """
+    lengths = np.minimum(ends - starts, history_reach(spec))
+    places, offsets = ranges(ends - lengths, lengths), pa.array(offsets_of(lengths))
+    events: dict[str, npt.NDArray[Any]] = {ITEM_ROWS: history.item_index, EVENT_TIMES_MS: history.event_time_ms}
+    events |= {history_column(feature.name): history.features[feature.name] for feature in spec.sequences}
+    lists = {name: pa.LargeListArray.from_arrays(offsets, pa.array(values[places])) for name, values in events.items()}
+    single = features.combine_chunks().to_batches()
+    columns = dict(zip(features.column_names, single[0].columns, strict=True)) if single else {}
+    return pa.RecordBatch.from_pydict(columns | lists)
+
+
+def list_own_items(history: HistoryCsr, starts: IntArray, ends: IntArray, num_items: int) -> pa.RecordBatch:
+    """Returns a row of own_items.arrow per user: rows of the user's items, ascending, their counts and last times.
+
+    Args: as of `list_user_inputs`; num_items: of the bundle.
+    """
+    places, owner = ranges(starts, ends - starts), repeat_rows(ends - starts)
+    items, times = history.item_index[places], history.event_time_ms[places]
+    own = interactions_of_events(owner, items, times, num_users=len(starts), num_items=num_items)
+    offsets = pa.array(np.asarray(own.indptr, np.int64))
+    columns = [
+        pa.LargeListArray.from_arrays(offsets, pa.array(values, field.type.value_type))
+        for values, field in zip((own.item_index, own.count, own.last_time_ms), _OWN_ITEMS, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=_OWN_ITEMS)

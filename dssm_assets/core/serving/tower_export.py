@@ -1,17 +1,18 @@
 """Export of the fitted towers as ONNX models, which run without this package.
 
 The graph is written node by node, not traced: this takes milliseconds instead of seconds, and the same towers give the same
-bytes on every machine. It computes what `models/tower.py` and `models/embedding.py` compute. The check `exported_towers` of
+bytes on every machine. It computes the same as `models/tower.py` and `models/embedding.py`. The check `exported_towers` of
 serving_bundle compares both before each publication, so a change there without the same change here is never served.
 
 A model holds only the embedding tables of its own features. Row 0 of each is the zero vector for "missing", so indices are
 used unchanged.
 
-Letters: B rows, L width of a padded feature, d width of an embedding, D output width.
+Letters: B rows, L width of a padded feature, d width of an embedding, D output width, W width of an event, H heads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,18 +20,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.models.attention_pooling import MASKED_SCORE
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.sequence_encoder import SequenceEncoder
+from dssm_assets.core.models.sequence_encoder import MAX_SECONDS, SequenceEncoder
 from dssm_assets.core.models.side_lookup import FrozenColumns
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.serving.encoder_export import add_encoder
-from dssm_assets.core.serving.onnx_graph import OnnxGraph
 from dssm_assets.core.serving.tower_layout import (
     IS_EMPTY_HISTORY,
     OUTPUT,
@@ -43,6 +43,9 @@ from dssm_assets.core.serving.tower_layout import (
     weights_input,
 )
 
+_FLOAT, _DOUBLE, _INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+_ABOVE_ROUNDING: Final = 1e-9
+"""Added to a logarithm before it is rounded down: more than its error, less than the distance to the next whole number."""
 _SHORTEST: Final = 1e-12
 """As in torch's normalize: a vector shorter than this is divided by it, not by its length."""
 OPSET: Final = 18
@@ -78,7 +81,7 @@ def export_item_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = I
 
 
 def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: str, inline_bytes: int) -> ExportedTower:
-    graph, tables, spec = OnnxGraph(), two_tower.tables, two_tower.spec
+    graph, tables, spec = _Graph(), two_tower.tables, two_tower.spec
     is_user = tower is two_tower.user_tower
     parts = _add_lookups(graph, tables, layout)
     columns = (two_tower.user_lookup if is_user else two_tower.item_lookup).columns
@@ -91,7 +94,7 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
     for number, (features, encoder) in enumerate(zip(layout.encoded, two_tower.encoders if is_user else (), strict=True)):
         assert isinstance(encoder, SequenceEncoder)
         events = _add_events(graph, features)
-        state = add_encoder(graph, encoder, events, features[0].name, f"encoder_{number}")
+        state = _add_encoder(graph, encoder, events, features[0].name, f"encoder_{number}")
         parts.append(state if spec.num_interests == 1 else _repeat_for_interests(graph, state, spec.num_interests))
     if layout.has_history:
         parts.append(_add_empty_flag(graph, spec.num_interests))
@@ -164,7 +167,7 @@ def _table_rows(tables: EmbeddingTables, feature: TowerFeature) -> list[npt.NDAr
     return [np.zeros((1, feature.embedding_dim), np.float32), fused[base + 1 : base + feature.num_embeddings]]
 
 
-def _add_lookups(graph: OnnxGraph, tables: EmbeddingTables, layout: TowerLayout) -> list[str]:
+def _add_lookups(graph: _Graph, tables: EmbeddingTables, layout: TowerLayout) -> list[str]:
     """Returns the pooled vectors [B, d] of the features, in the order of `EmbeddingTables.lookup`."""
     parts = []
     for group in tables.groups(layout.singles, layout.bags):
@@ -181,7 +184,7 @@ def _add_lookups(graph: OnnxGraph, tables: EmbeddingTables, layout: TowerLayout)
     return parts
 
 
-def _split_frozen(graph: OnnxGraph, parts: list[str], columns: FrozenColumns) -> tuple[list[str], str]:
+def _split_frozen(graph: _Graph, parts: list[str], columns: FrozenColumns) -> tuple[list[str], str]:
     """Returns the vectors that the layers read, and the frozen ones, concatenated to the output; "" if there are none."""
     if columns.is_none:
         return parts, ""
@@ -190,13 +193,13 @@ def _split_frozen(graph: OnnxGraph, parts: list[str], columns: FrozenColumns) ->
     return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", columns.frozen)], axis=1)
 
 
-def _add_events(graph: OnnxGraph, features: Sequence[TowerFeature]) -> str:
+def _add_events(graph: _Graph, features: Sequence[TowerFeature]) -> str:
     """Returns the vectors of the events [B, L, W], their sub-features side by side."""
     found = [graph.add_node("Gather", [_table_name(feature), indices_input(feature.name)], axis=0) for feature in features]
     return graph.add_node("Concat", found, axis=2)
 
 
-def _add_attention(graph: OnnxGraph, pooling: Any, features: Sequence[TowerFeature]) -> str:
+def _add_attention(graph: _Graph, pooling: Any, features: Sequence[TowerFeature]) -> str:
     """Returns the weighted means [B, K, W] of an `AttentionPooling` over the concatenated sub-features."""
     first = features[0].name
     events = _add_events(graph, features)
@@ -212,20 +215,20 @@ def _add_attention(graph: OnnxGraph, pooling: Any, features: Sequence[TowerFeatu
     return graph.add_node("MatMul", [graph.add_node("Transpose", [weights], perm=[0, 2, 1]), events])
 
 
-def _add_means(graph: OnnxGraph, parts: Sequence[str], means: Sequence[str], interests: int) -> list[str]:
+def _add_means(graph: _Graph, parts: Sequence[str], means: Sequence[str], interests: int) -> list[str]:
     """Returns the parts [B, d] followed by the means [B, K, W], all as [B, K, .], or as [B, .] for one interest."""
     if interests == 1:
         return [*parts, *(graph.add_node("Squeeze", [mean, graph.add_axes(1)]) for mean in means)]
     return [*(_repeat_for_interests(graph, part, interests) for part in parts), *means]
 
 
-def _add_empty_flag(graph: OnnxGraph, interests: int) -> str:
+def _add_empty_flag(graph: _Graph, interests: int) -> str:
     """Returns `is_empty_history` as a column [B, 1], or [B, K, 1] for several interests."""
     flag = graph.add_node("Unsqueeze", [IS_EMPTY_HISTORY, graph.add_axes(1)])
     return flag if interests == 1 else _repeat_for_interests(graph, flag, interests)
 
 
-def _add_layers(graph: OnnxGraph, tower: Tower, inputs: str, *, is_unit: bool) -> str:
+def _add_layers(graph: _Graph, tower: Tower, inputs: str, *, is_unit: bool) -> str:
     """Returns the vectors [B, D] that a tower's layers compute from their input [B, W]."""
     last = len(tower.linears) - 1
     hidden = inputs
@@ -246,7 +249,7 @@ def _add_layers(graph: OnnxGraph, tower: Tower, inputs: str, *, is_unit: bool) -
     return hidden
 
 
-def _append_one(graph: OnnxGraph, vectors: str, rank: int) -> str:
+def _append_one(graph: _Graph, vectors: str, rank: int) -> str:
     """Returns the vectors with a 1 appended to each, so that the inner product adds an item's prior."""
     pads = graph.add_constant("one_behind", np.array([0] * (2 * rank - 1) + [1], np.int64))
     return graph.add_node("Pad", [vectors, pads, graph.add_constant("one", np.array(1, np.float32))])
@@ -257,7 +260,7 @@ def _table_name(feature: TowerFeature) -> str:
     return f"embedding/{feature.embedding_name}"
 
 
-def _add_norm(graph: OnnxGraph, hidden: str, norm: Any, number: int) -> str:
+def _add_norm(graph: _Graph, hidden: str, norm: Any, number: int) -> str:
     if not hasattr(norm, "weight"):
         return hidden
     scale = graph.add_constant(f"norm_{number}_weight", norm.weight)
@@ -269,7 +272,165 @@ def _add_norm(graph: OnnxGraph, hidden: str, norm: Any, number: int) -> str:
     return graph.add_node("BatchNormalization", [hidden, scale, shift, mean, variance], epsilon=EPSILON)
 
 
-def _repeat_for_interests(graph: OnnxGraph, value: str, interests: int) -> str:
+def _repeat_for_interests(graph: _Graph, value: str, interests: int) -> str:
     """Returns a value [B, .] as [B, K, .]."""
     repeats = graph.add_constant("each_interest", np.array([1, interests, 1], np.int64))
     return graph.add_node("Expand", [graph.add_node("Unsqueeze", [value, graph.add_axes(1)]), repeats])
+
+
+class _Graph:
+    """A graph under construction. Each node has one output, which has the node's name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def add_node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Adds a node; returns its name."""
+        name = output or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def add_constant(self, name: str, values: npt.NDArray[Any] | Tensor) -> str:
+        array = values.detach().numpy() if isinstance(values, Tensor) else values
+        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        return name
+
+    def add_axes(self, *axes: int) -> str:
+        """Adds a constant with some axes; returns its name."""
+        return self.add_constant("axis_" + "_".join(map(str, axes)), np.array(axes, np.int64))
+
+    def add_reshape(self, value: str, *shape: int) -> str:
+        """Adds a reshape of a value; one size may be -1."""
+        return self.add_node(
+            "Reshape", [value, self.add_constant("shape_" + "_".join(map(str, shape)), np.array(shape, np.int64))]
+        )
+
+    def rename_last(self, name: str) -> None:
+        """Renames the last node and its output."""
+        last = self.nodes[-1]
+        last.name = last.output[0] = name
+
+
+def _add_encoder(graph: _Graph, encoder: SequenceEncoder, events: str, feature: str, name: str) -> str:
+    """Returns the state of each row's last event [B, W], zeros for a row without events.
+
+    Args:
+        events: the node with the events' vectors [B, L, W].
+        feature: the first sub-feature, which names the inputs of weights and seconds.
+        name: prefix of the encoder's constants.
+    """
+    part = _EncoderGraph(graph, name)
+    distances = part.add_distances(indices_input(feature))
+    gaps = part.add_gap_classes(seconds_input(feature))
+    states = graph.add_node("Mul", [events, part.add_number("scale", encoder.scale)])
+    for number, block in enumerate(encoder.blocks):
+        states = part.add_block(block, states, distances, gaps, f"block_{number}")
+    states = part.add_norm(encoder.norm, states, "norm")
+    return part.add_last(states, weights_input(feature))
+
+
+class _EncoderGraph:
+    """The nodes of one encoder; its constants have names of their own."""
+
+    def __init__(self, graph: _Graph, name: str) -> None:
+        self._graph, self._name = graph, name
+
+    def add_number(self, name: str, number: float, kind: Any = np.float32) -> str:
+        return self._graph.add_constant(f"{self._name}/{name}", np.array(number, kind))
+
+    def add_distances(self, indices: str) -> str:
+        """Returns by how many events the row's event is later than the column's [L, L]."""
+        graph = self._graph
+        shape = graph.add_node("Shape", [indices], start=1, end=2)
+        zero, one = self.add_number("zero_events", 0, np.int64), self.add_number("one_event", 1, np.int64)
+        places = graph.add_node("Range", [zero, graph.add_node("Squeeze", [shape]), one])
+        rows, columns = (graph.add_node("Unsqueeze", [places, graph.add_axes(axis)]) for axis in (1, 0))
+        return graph.add_node("Sub", [rows, columns])
+
+    def add_gap_classes(self, seconds: str) -> str:
+        """Returns the class of the time between two events [B, L, L]; see `gap_classes`."""
+        graph, double = self._graph, np.float64
+        columns, rows = (graph.add_node("Unsqueeze", [seconds, graph.add_axes(axis)]) for axis in (1, 2))
+        gaps = graph.add_node("Cast", [graph.add_node("Sub", [columns, rows])], to=_DOUBLE)
+        bounds = [self.add_number("no_seconds", 0, double), self.add_number("most_seconds", MAX_SECONDS, double)]
+        numbers = graph.add_node("Add", [graph.add_node("Clip", [gaps, *bounds]), self.add_number("one_second", 1, double)])
+        octaves = graph.add_node("Div", [graph.add_node("Log", [numbers]), self.add_number("log_2", math.log(2), double)])
+        above = graph.add_node("Add", [octaves, self.add_number("above_rounding", _ABOVE_ROUNDING, double)])
+        octave = graph.add_node("Floor", [above])
+        power = graph.add_node("Pow", [self.add_number("two", 2, double), octave])
+        middle = graph.add_node("Mul", [power, self.add_number("middle", 1.5, double)])
+        is_upper = graph.add_node("Cast", [graph.add_node("GreaterOrEqual", [numbers, middle])], to=_DOUBLE)
+        found = graph.add_node("Add", [graph.add_node("Add", [octave, octave]), is_upper])
+        return graph.add_node("Cast", [found], to=_INT64)
+
+    def add_block(self, block: Any, states: str, distances: str, gaps: str, name: str) -> str:
+        """Returns the states behind a block [B, L, W]."""
+        graph = self._graph
+        normed = self.add_norm(block.attention_norm, states, f"{name}/attention_norm")
+        states = graph.add_node("Add", [states, self._add_attention(block.attention, normed, distances, gaps, name)])
+        normed = self.add_norm(block.forward_norm, states, f"{name}/forward_norm")
+        gate = self._add_linear(normed, block.gate.weight, block.gate.bias, f"{name}/gate")
+        gate = graph.add_node("Mul", [gate, graph.add_node("Sigmoid", [gate])])
+        value = self._add_linear(normed, block.value.weight, block.value.bias, f"{name}/value")
+        product = graph.add_node("Mul", [gate, value])
+        return graph.add_node("Add", [states, self._add_linear(product, block.out.weight, block.out.bias, f"{name}/out")])
+
+    def add_norm(self, norm: Any, states: str, name: str) -> str:
+        """Returns normalised states [B, L, W]."""
+        scale, shift = (
+            self._graph.add_constant(f"{self._name}/{name}/{part}", values)
+            for part, values in (("weight", norm.weight), ("bias", norm.bias))
+        )
+        return self._graph.add_node("LayerNormalization", [states, scale, shift], axis=-1, epsilon=norm.eps)
+
+    def add_last(self, states: str, weights: str) -> str:
+        """Returns the state of each row's last event [B, W]."""
+        graph = self._graph
+        counts = graph.add_node("ReduceSum", [weights, graph.add_axes(1)], keepdims=1)  # [B, 1]
+        places = graph.add_node("CumSum", [weights, self.add_number("along_events", 1, np.int64)])  # 1 at the first event
+        is_at_end = graph.add_node("Cast", [graph.add_node("Equal", [places, counts])], to=_FLOAT)
+        chosen = graph.add_node("Mul", [is_at_end, weights])  # padding has weight 0
+        row = graph.add_node("Unsqueeze", [chosen, graph.add_axes(1)])  # [B, 1, L]
+        return graph.add_node("Squeeze", [graph.add_node("MatMul", [row, states]), graph.add_axes(1)])
+
+    def _add_attention(self, attention: Any, states: str, distances: str, gaps: str, name: str) -> str:
+        """Returns the attention of each event to the others [B, L, W]."""
+        graph, heads = self._graph, attention.heads
+        width = attention.out.in_features
+        parts = zip(
+            ("query", "key", "value"),
+            attention.query_key_value.weight.split(width),
+            attention.query_key_value.bias.split(width),
+            strict=True,
+        )
+        by_head = []
+        for part, weight, bias in parts:
+            mapped = self._add_linear(states, weight, bias, f"{name}/attention_{part}")
+            split = graph.add_reshape(mapped, 0, 0, heads, width // heads)
+            by_head.append(graph.add_node("Transpose", [split], perm=[0, 2, 1, 3]))
+        query, key, value = by_head  # [B, H, L, W / H]
+        query = graph.add_node("Mul", [query, self.add_number("attention_scale", (width // heads) ** -0.5)])
+        scores = graph.add_node("MatMul", [query, graph.add_node("Transpose", [key], perm=[0, 1, 3, 2])])  # [B, H, L, L]
+        scores = graph.add_node("Add", [scores, self._add_distance_bias(attention.distance_bias, distances, name)])
+        table = graph.add_constant(f"{self._name}/{name}/gap_bias", attention.gap_bias)
+        by_gap = graph.add_node("Gather", [table, gaps], axis=0)  # [B, L, L, H]
+        scores = graph.add_node("Add", [scores, graph.add_node("Transpose", [by_gap], perm=[0, 3, 1, 2])])
+        mixed = graph.add_node("MatMul", [graph.add_node("Softmax", [scores], axis=3), value])
+        joined = graph.add_reshape(graph.add_node("Transpose", [mixed], perm=[0, 2, 1, 3]), 0, 0, width)
+        return self._add_linear(joined, attention.out.weight, attention.out.bias, f"{name}/attention_out")
+
+    def _add_distance_bias(self, bias: Tensor, distances: str, name: str) -> str:
+        """Returns the bias by distance [H, L, L], with the score of masked events where the column's is later."""
+        graph = self._graph
+        none, most = self.add_number("zero_events", 0, np.int64), self.add_number("most_events", len(bias) - 1, np.int64)
+        table = graph.add_constant(f"{self._name}/{name}/distance_bias", bias)
+        near = graph.add_node("Gather", [table, graph.add_node("Clip", [distances, none, most])], axis=0)  # [L, L, H]
+        is_later = graph.add_node("Less", [distances, none])
+        masked = graph.add_node("Where", [is_later, self.add_number("masked", MASKED_SCORE), self.add_number("kept", 0.0)])
+        return graph.add_node("Add", [graph.add_node("Transpose", [near], perm=[2, 0, 1]), masked])
+
+    def _add_linear(self, states: str, weight: Tensor, bias: Tensor, name: str) -> str:
+        graph, prefix = self._graph, f"{self._name}/{name}"
+        product = graph.add_node("MatMul", [states, graph.add_constant(f"{prefix}_weight", weight.t())])
+        return graph.add_node("Add", [product, graph.add_constant(f"{prefix}_bias", bias)])

@@ -14,9 +14,8 @@ Letters: B rows, F single-valued features, L width of a padded feature.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -97,22 +96,19 @@ class TowerLayout:
         names += [seconds_input(features[0].name) for features in self.encoded]
         return tuple([*names, IS_EMPTY_HISTORY] if self.has_history else names)
 
-    @cached_property
-    def _padded_names(self) -> tuple[tuple[str, str | None], ...]:
-        """The names of the inputs of each padded feature, of indices and of weights; made once, not for each request."""
-        weighted = {feature.name for feature in self.weighted}
-        names = [feature.name for feature in self.padded]
-        return tuple((indices_input(name), weights_input(name) if name in weighted else None) for name in names)
-
     def feed(self, inputs: TowerInput) -> Feed:
         """Returns input name -> array for some rows; each padded feature is as wide as its longest row, at least 1."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
         sequences = [events.rows(0, len(inputs)) for events in inputs.sequences]
-        bags = [*inputs.bags, *(bag for events in sequences for bag in _event_bags(events))]
-        for (indices_name, weights_name), bag in zip(self._padded_names, bags, strict=True):
-            feed[indices_name], weights = pad_bags(bag)
-            if weights_name is not None:
-                feed[weights_name] = weights
+        bags = list(inputs.bags)
+        for events in sequences:
+            ones = np.ones(len(events.seconds), np.float32)
+            bags += [Bags(values, events.offsets, ones) for values in events.values]
+        weighted = {feature.name for feature in self.weighted}
+        for feature, bag in zip(self.padded, bags, strict=True):
+            feed[indices_input(feature.name)], weights = pad_bags(bag)
+            if feature.name in weighted:
+                feed[weights_input(feature.name)] = weights
         for features, events in zip(self.encoded, sequences, strict=True):
             feed[seconds_input(features[0].name)] = pad_bags(_age_bag(events))[0]
         if inputs.is_empty_history is not None:
@@ -142,13 +138,6 @@ def item_layout(spec: TowerSpec) -> TowerLayout:
     )
 
 
-def _event_bags(events: EventSequences) -> Iterator[Bags]:
-    """Yields the sub-features of sequences, one per row, as aligned bags with weight 1 for every event."""
-    ones = np.ones(len(events.seconds), np.float32)
-    for values in events.values:
-        yield Bags(values, events.offsets, ones)
-
-
 def _age_bag(events: EventSequences) -> Bags:
     """Returns the whole seconds from each event to the newest one of its row, 0 for the newest."""
     newest = events.offsets[1:][row_of_value(events.offsets)] - 1
@@ -160,10 +149,6 @@ def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
     Example: rows [3, 4] and [] become [[3, 4], [0, 0]] with weights [[.5, .5], [0, 0]].
     """
-    if len(bag.offsets) == 2:  # a request's: one row needs no padding, unless it is empty
-        if len(bag.values) == 0:
-            return np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32)
-        return bag.values.astype(np.int64)[None], bag.weights.astype(np.float32)[None]
     lengths = np.diff(bag.offsets)
     shape = (len(lengths), max(1, int(lengths.max(initial=0))))
     indices, weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)

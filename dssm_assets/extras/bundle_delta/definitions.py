@@ -89,7 +89,7 @@ def delta_job(scene: Scene) -> Any:
     return dg.define_asset_job(
         scene.name(JOB),
         selection=dg.AssetSelection.assets(scene.key(NAME)),
-        description="A delta of the served bundle: what the sensor starts.",
+        description="A delta of the served bundle, started by the sensor.",
         tags=scene.tags,
     )
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, is_list
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import (
     CheckFailedError,
@@ -39,36 +38,34 @@ from dssm_assets.core.errors import (
     SchemaError,
     remedy_of_missing,
 )
-from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.features_raw.all_features import join_item_features, join_user_features
 from dssm_assets.core.features_raw.plan import FeaturePlan
-from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile, OwnItemColumn
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import kth_best, recall_at, ship_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import history_from_tables
 from dssm_assets.core.serving.golden import choose_rows
-from dssm_assets.core.serving.user_inputs import list_user_inputs
 from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.core.training.inference import ItemInference, UserInference
+from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FgFiles, FreshDays, open_fresh_days
 from dssm_assets.extras.bundle_delta.index_update import update_index
 from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.fit_job import map_model
-from dssm_assets.steps.served_channels import list_own_items
 from dssm_assets.steps.served_vectors import (
     BATCH_ROWS,
+    UserRowMaker,
+    UserRows,
     check_vectors,
     comparable_columns,
     write_item_columns,
     write_item_vectors,
 )
-from dssm_assets.steps.stored_interactions import read_interactions_of_users, read_rows_of_users
+from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import (
     pack_item_vectors,
-    pack_user_vectors,
     read_group_codes,
     read_recent_priors,
     with_group_codes,
@@ -76,27 +73,23 @@ from dssm_assets.steps.vectors import (
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.bundles import FORMAT, BundleStore, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
-from dssm_assets.storage.local_files import map_arrow, write_arrow, write_arrow_table
+from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
-"""Users whose histories are in memory at once."""
+"""Users with their histories in memory at once."""
 RECALL_USERS: Final = 200
-"""On whose lists the recall of an index is measured, at most: by exact search, which costs most of a delta of a million items."""
+"""Users that the recall of an index is measured with, at most: by exact search, which costs most of a delta of a million items."""
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
-_UNUSED: Final = frozenset(
-    {BundleFile.USER_TOWER, BundleFile.ITEM_TOWER, f"{BundleFile.USER_TOWER}.data", f"{BundleFile.ITEM_TOWER}.data"}
-)
-"""Files of the whole bundle that a delta does not read: its towers are read from the model."""
 
 
 @dataclass(frozen=True)
 class DeltaCounts:
-    """What a delta has computed again.
+    """Counts of a delta.
 
     Attributes:
         new_items: items that the whole bundle lacks.
-        changed_items: of its items, those whose attributes that features read have changed.
+        changed_items: items of it with other attributes than before, among those that features read.
         gone_items: of its items, those without a row in item_table any more; they stay.
         new_users: users that it lacks.
         refreshed_users: of its users, those with events or another profile since.
@@ -117,7 +110,7 @@ class DeltaCounts:
 
 @dataclass(frozen=True)
 class DeltaResult:
-    """The outcome: the whole bundle, what was computed again, and what was published (None: nothing has changed)."""
+    """The outcome: the whole bundle, the counts, and the published delta (None: nothing has changed)."""
 
     base: str
     counts: DeltaCounts
@@ -125,7 +118,7 @@ class DeltaResult:
 
 
 def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
-    """Refreshes the served bundle with what has changed since its day, and serves the result.
+    """Refreshes the served bundle with all changes since its day, and serves the result.
 
     Args:
         today: the day that has not ended, YYYY-MM-DD in the calendar's time zone.
@@ -140,7 +133,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     """
     store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
-    with store.fetching(base_id, without=_UNUSED) as folder, store.staging() as target:
+    with store.fetching(base_id) as folder, store.staging() as target:
         base = _Base(workspace, base_id, store.manifest(base_id), folder)
         with open_fresh_days(workspace, base.fg_files, base.as_of, today) as fresh:
             delta = _Delta(workspace, base, fresh, target)
@@ -148,7 +141,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
         if not any(target.iterdir()) and served == base_id:
             workspace.log(f"{base_id}: nothing has changed since {base.as_of}")
             return DeltaResult(base_id, counts, None)
-        published = store.publish_delta(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
+        published = store.publish(target, body, workspace.config.serving.keep_bundles, base=base_id, served=served)
     workspace.log(f"{published.bundle_id} is served now, a delta of {base_id}")
     return DeltaResult(base_id, counts, published)
 
@@ -189,6 +182,8 @@ class _Base:
         self.bucketizer = Bucketizer(
             *(pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
         )
+        definitions = json.loads((folder / BundleFile.FG).read_bytes())
+        self.fg_files = FgFiles(definitions, folder, HashFunction(manifest["hash_function"]))
         self.item_ids = combine_chunks(self.table(BundleFile.ITEM_IDS).column(col.ITEM_ID))
         self.user_ids = combine_chunks(self.table(BundleFile.USER_VECTORS).column(col.USER_ID))
 
@@ -206,12 +201,6 @@ class _Base:
                 Fault(where, f"the digest that it was built from, {expected[:12]}", found.digest[:12], self._again)
             )
         return found
-
-    @cached_property
-    def fg_files(self) -> FgFiles:
-        """The bundle's own feature definitions."""
-        definitions = json.loads((self.folder / BundleFile.FG).read_bytes())
-        return FgFiles(definitions, self.folder, HashFunction(self.manifest["hash_function"]))
 
     def table(self, name: str) -> pa.Table:
         """Returns the table in an Arrow file, memory-mapped."""
@@ -272,7 +261,7 @@ class _Delta:
         if len(users.ids):
             self._write_users(users, corpus, now_ms)
         if base.has_file(BundleFile.CHANNELS):
-            self._write_channels(users, corpus, now_ms)
+            self._write_channels(corpus, now_ms)
         body = {key: value for key, value in base.manifest.items() if key not in ("format", "files", "delta")}
         body |= {
             "users": base.manifest["users"] + counts.new_users,
@@ -338,7 +327,7 @@ class _Delta:
         return pc.unique(pa.concat_arrays([active, new]))
 
     def _count_events(self) -> tuple[int, int]:
-        """Returns the number of positive events of the fresh days, and the time of the last of them, 0 without any."""
+        """Returns the number of positive events of the fresh days, and the last time, 0 without any."""
         events, last_ms = 0, 0
         for manifest in self._fresh.history:
             times = self._fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]).column(0)
@@ -375,7 +364,7 @@ class _Delta:
         return pa.table({key: raw.column(key), **dict(zip(encoded.column_names, encoded.columns, strict=True))})
 
     def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
-        """Writes ids, vectors and index; returns what the manifest says of the index."""
+        """Writes ids, vectors and index; returns the manifest's entry of the index."""
         base, config = self._base, self._workspace.config
         indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
         indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
@@ -404,41 +393,36 @@ class _Delta:
         return priors[items.rows]
 
     def _write_index(self, vectors: Vectors, moved: IntArray, ks: Sequence[int]) -> dict[str, Any]:
-        """Writes the index, changed in place where it stays good enough, else built again; returns what the manifest says of it."""
-        config, path = self._workspace.config, self._folder / BundleFile.ITEM_INDEX
+        """Writes the index, changed in place where it stays good enough, else built again; returns the manifest's entry."""
+        config, path, spec = self._workspace.config, self._folder / BundleFile.ITEM_INDEX, self._base.spec
         index, required = faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX)), config.serving.min_index_recall
-        if update_index(index, vectors, moved):
-            if isinstance(index, faiss.IndexFlat):
-                faiss.write_index(index, str(path))
-                return {}
-            sample = self._sample_users()
-            reachable = sorted({min(k, len(vectors)) for k in ks})
-            recall = recall_at(index, vectors, sample, kth_best(vectors, sample, reachable))
-            if min(recall.values()) >= required:
-                faiss.write_index(index, str(path))
-                return self._describe_recall({k: recall[min(k, len(vectors))] for k in ks}, sample)
-        self._workspace.log("the index is built again")
-        sample = self._sample_users()
-        shipped = ship_index(vectors, sample, ks, config.serving, config.seed)
-        if shipped.lowest_recall < required:
-            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
-            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
-        faiss.write_index(shipped.index, str(path))
-        described = {"kind": shipped.kind, "parameters": dict(shipped.parameters)}
-        return described | self._describe_recall(shipped.recall_at, sample)
-
-    def _describe_recall(self, recall: Mapping[int, float], sample: Vectors) -> dict[str, Any]:
-        recall_at_k = {str(k): round(value, 6) for k, value in recall.items()}
-        return {"recall_at": recall_at_k, "recall_users": len(sample) // self._base.spec.num_interests}
-
-    def _sample_users(self) -> Vectors:
-        users = self._base.table(BundleFile.USER_VECTORS)
-        chosen = choose_rows(users.num_rows, min(RECALL_USERS, self._workspace.config.serving.recall_users))
-        vectors = to_matrix(users.column(col.USER_TOWER_EMB).take(pa.array(chosen)), "user_vectors")
-        return np.ascontiguousarray(vectors.reshape(-1, self._base.spec.item_vector_width))
+        is_updated = update_index(index, vectors, moved)
+        if is_updated and isinstance(index, faiss.IndexFlat):
+            faiss.write_index(index, str(path))
+            return {}
+        users = self._base.table(BundleFile.USER_VECTORS).column(col.USER_TOWER_EMB)
+        chosen = users.take(pa.array(choose_rows(len(users), RECALL_USERS)))
+        sample = np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))
+        described: dict[str, Any] = {}
+        reachable = {k: min(k, len(vectors)) for k in ks}
+        found = (
+            recall_at(index, vectors, sample, kth_best(vectors, sample, sorted({*reachable.values()}))) if is_updated else {}
+        )
+        recall: Mapping[int, float] = {k: found[depth] for k, depth in reachable.items() if depth in found}
+        if not recall or min(recall.values()) < required:
+            self._workspace.log("the index is built again")
+            shipped = ship_index(vectors, sample, ks, config.serving, config.seed)
+            if shipped.lowest_recall < required:
+                expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+                raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+            index, recall = shipped.index, shipped.recall_at
+            described = {"kind": shipped.kind, "parameters": dict(shipped.parameters)}
+        faiss.write_index(index, str(path))
+        described["recall_at"] = {str(k): round(value, 6) for k, value in recall.items()}
+        return described | {"recall_users": len(sample) // spec.num_interests}
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
-        """Writes the columns for filters, if one of them has changed or there are new items; items without a row keep theirs."""
+        """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""
         base = self._base
         if not base.has_file(BundleFile.ITEM_COLUMNS):
             return
@@ -457,72 +441,42 @@ class _Delta:
         write_item_columns(self._folder, both.take(pa.array(source, mask=source < 0)))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
-        """Writes the vectors of users, those that have changed from their whole history up to now."""
+        """Writes the rows of users; those that have changed are made from their whole history up to now."""
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
-        parts = [self._user_vectors(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
-        found = np.concatenate([vectors for vectors, _ in parts])
-        check_vectors("user", users.ids, found)
-        stored = base.table(BundleFile.USER_VECTORS)
-        ids = pa.concat_arrays([base.user_ids, users.ids.filter(pa.array(users.is_new))])
-        vectors = np.empty((len(ids), found.shape[1]), np.float32)
-        vectors[: len(base.user_ids)] = to_matrix(stored.column(col.USER_TOWER_EMB), "user_vectors")
-        vectors[users.rows] = found
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-        write_arrow_table(self._folder / BundleFile.USER_VECTORS, pa.table([ids, lists], schema=stored.schema))
-        if base.has_file(BundleFile.USER_INPUTS):
-            rows, inputs = base.table(BundleFile.USER_INPUTS), pa.Table.from_batches([inputs for _, inputs in parts])
-            changed = _replace_rows(rows, users, inputs.cast(rows.schema))
-            write_arrow(self._folder / BundleFile.USER_INPUTS, rows.schema, changed)
+        parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
+        check_vectors("user", users.ids, np.concatenate([part.vectors for part in parts]))
+        for name in parts[0].files:
+            if base.has_file(name):
+                stored, changed = base.table(name), pa.Table.from_batches([part.files[name] for part in parts])
+                rows = _replace_rows(stored, users, changed.cast(stored.schema))
+                write_arrow(self._folder / name, stored.schema, rows)
 
-    def _user_vectors(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> tuple[Vectors, pa.RecordBatch]:
-        """Returns the stored vectors and inputs of some of the users; their histories are in memory."""
-        base, fresh = self._base, self._fresh.workspace
-        ids, sub_features = users.ids[part], indexed_features(base.bucketizer, "sequence").names
+    def _make_rows(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> UserRows:
+        """Returns the rows of some of the users; their histories are in memory."""
+        base, fresh, ids = self._base, self._fresh.workspace, users.ids[part]
+        sub_features = indexed_features(base.bucketizer, "sequence").names
         names = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *sub_features}
         days = find_history_days(fresh, self._fresh.end)
         rows = [read_rows_of_users(fresh, day, [one.name for one in day.columns if one.name in names], ids) for day in days]
         history = history_from_tables(rows, corpus, base.bucketizer.bucketize, features=sub_features)
-        places = history.users.lookup(ids)
-        starts, ends = (
-            np.where(places >= 0, bound[places] if len(bound) else 0, 0) for bound in (history.starts, history.ends)
-        )
-        inference = UserInference(base.towers, history.to_tables()[0], as_of_ms=now_ms, batch_size=BATCH_ROWS)
-        encoded = users.encoded.slice(part.start, len(ids))
-        features = encoded.select([])
-        for name, column in indexed_features(base.bucketizer, "user").to_indices(encoded, "user_table, encoded").items():
-            features = features.append_column(name, column)
-        vectors = pack_user_vectors(inference.vectors(features, starts, ends), base.spec)
-        return vectors, list_user_inputs(features, history, starts, ends, base.spec)
+        channel_items = len(corpus) if base.has_file(BundleFile.OWN_ITEMS) else None
+        maker = UserRowMaker(base.towers, base.bucketizer, base.spec, history, as_of_ms=now_ms, channel_items=channel_items)
+        return maker.make_rows(users.encoded[part])
 
-    def _write_channels(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
-        """Writes own items of users that have changed, rows without neighbours and events for new items, and the moment."""
+    def _write_channels(self, corpus: IdIndex, now_ms: int) -> None:
+        """Writes rows without neighbours and events for new items, and the moment."""
         base, folder = self._base, self._folder
-        new_items = len(corpus) - len(base.item_ids)
-        if new_items:
+        if new_items := len(corpus) - len(base.item_ids):
             stored = base.table(BundleFile.ITEM_CHANNELS)
-            values = {name: pa.array([0] * new_items, pa.int64()) for name in ItemChannelColumn}
-            empty: list[list[Any]] = [[]] * new_items
-            for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES):
-                values[name] = pa.array(empty, stored.schema.field(name).type)
-            added = pa.table(values).cast(stored.schema)
-            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, [*stored.to_batches(), *added.to_batches()])
-        if len(users.ids):
-            own = base.table(BundleFile.OWN_ITEMS)
-            write_arrow(
-                folder / BundleFile.OWN_ITEMS, own.schema, _replace_rows(own, users, self._own_items(own, users, corpus))
-            )
+            empty: list[Any] = [[] if is_list(field.type) else 0 for field in stored.schema]
+            added = pa.table({name: [value] * new_items for name, value in zip(stored.column_names, empty, strict=True)})
+            batches = [*stored.to_batches(), *added.cast(stored.schema).to_batches()]
+            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, batches)
         content = json.loads((base.folder / BundleFile.CHANNELS).read_bytes())
         if now_ms > content["now_ms"]:
             content["now_ms"] = now_ms
             (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-    def _own_items(self, own: pa.Table, users: _Entities, corpus: IdIndex) -> pa.Table:
-        """Returns a row per user that has changed: as stored, with the events of the fresh days added."""
-        old = pa.array(users.rows[~users.is_new])
-        earlier = _interactions(own.take(old).combine_chunks(), ~users.is_new, len(corpus))
-        merged = read_interactions_of_users(self._fresh.workspace, self._fresh.history, users.ids, corpus, earlier)
-        return pa.Table.from_batches([list_own_items(merged)])
 
 
 def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -585,13 +539,3 @@ def _join_users(
 
 def _decode(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def _interactions(own: pa.Table, is_known: Any, num_items: int) -> Interactions:
-    """Returns the own items of users as stored, a row per known one; the others have none."""
-    lists = [combine_chunks(own.column(name)) for name in OwnItemColumn]
-    lengths = np.zeros(len(is_known), np.int64)
-    lengths[is_known] = pc.list_value_length(lists[0]).to_numpy(zero_copy_only=False)
-    items, counts, times = (np.asarray(pc.list_flatten(one), np.int64) for one in lists)
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Interactions(indptr, items, counts, times, num_items, 0, np.zeros(len(is_known), np.int64))

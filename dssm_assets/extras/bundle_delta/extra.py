@@ -1,4 +1,4 @@
-"""What the extra `bundle_delta` adds."""
+"""The extra `bundle_delta`."""
 
 from dssm_assets.installed_extras import Extra
 

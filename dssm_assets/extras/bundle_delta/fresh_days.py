@@ -1,6 +1,6 @@
-"""The days after a bundle's day, up to today: what is stored of them, and the rest read from the sources as they are now.
+"""The days after a bundle's day, up to today: stored days, and the rest read from the sources as they are now.
 
-A day that has not ended has no partition, because its statistics would be those of a part of a day. So what is read here goes to a store
+A day that has not ended has no partition, because its statistics would be incomplete. So rows that are read here go to a store
 of its own over the regular one, by the steps of the daily tables, and is removed afterwards.
 """
 
@@ -36,14 +36,14 @@ class FgFiles:
 
 @dataclass(frozen=True)
 class FreshDays:
-    """What is known after a day.
+    """The tables after a day.
 
     Attributes:
         workspace: has these tables besides the regular ones, and encodes features by the given definitions.
         tables: "user" or "item" -> the partitions with the newest rows: one, or without such a table in `tables` one per day, with the
             ids of its log.
         history: user_history_fg of the days, ascending.
-        end: the day after the last of them.
+        end: the day after the last.
     """
 
     workspace: Workspace
@@ -54,7 +54,7 @@ class FreshDays:
 
 @contextmanager
 def open_fresh_days(workspace: Workspace, fg: FgFiles, after: str, today: str) -> Iterator[FreshDays]:
-    """Yields what is known after a day, up to and including today; it exists as long as the context.
+    """Yields the tables after a day, up to and including today; it exists as long as the context.
 
     Args:
         after: the last day that is known already, YYYY-MM-DD.

@@ -24,8 +24,8 @@ from typing import Any, Final
 
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore
-from dssm_assets.storage.conditional_put import has_conditional_puts
 from dssm_assets.storage.local_files import LOCK, folder_lock
+from dssm_assets.storage.locations import has_conditional_puts
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.scratch_folder import PREFIX, find_abandoned

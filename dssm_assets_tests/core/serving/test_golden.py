@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets.core.serving import golden
 from dssm_assets.core.serving.golden import (
     choose_rows,
     compare_item_tower,
@@ -14,7 +13,6 @@ from dssm_assets.core.serving.golden import (
     golden_contexts,
 )
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
-from dssm_assets.core.serving.tower_layout import Feed
 from dssm_assets_tests.core.serving import worlds
 
 
@@ -62,18 +60,3 @@ def test_exported_towers_are_within_tolerance_of_their_own_weights_only() -> Non
     assert compare_item_tower(two_tower, items, lambda feed: worlds.run(item_model, feed)).is_within(1e-5)
     other = worlds.towers(spec, seed=9)
     assert not compare_user_tower(other, users, lambda feed: worlds.run(user_model, feed)).is_within(1e-3)
-
-
-def test_exported_tower_runs_on_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = worlds.spec()
-    two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
-    model, seen = export_user_tower(two_tower, "u").model, []
-
-    def run(feed: Feed) -> np.ndarray:
-        seen.append(len(next(iter(feed.values()))))
-        return worlds.run(model, feed)
-
-    monkeypatch.setattr(golden, "_RUN_ROWS", 3)
-    assert compare_user_tower(two_tower, users, run).is_within(1e-5)
-    assert sum(seen) == worlds.ROWS
-    assert max(seen) == 3

@@ -20,11 +20,6 @@ def test_pad_bags_pads_rows_to_the_longest() -> None:
     assert (indices.dtype, weights.dtype) == (np.int64, np.float32)
 
 
-def test_pad_bags_without_values_has_width_one() -> None:
-    indices, weights = pad_bags(Bags(np.zeros(0, np.int64), np.zeros(4, np.int64), np.zeros(0, np.float32)))
-    assert indices.tolist() == weights.tolist() == [[0], [0], [0]]
-
-
 def test_inputs_have_a_fixed_order_and_cover_every_feature() -> None:
     spec = worlds.spec()
     bags = ["interests", "pages", "h__item", "h__tag"]

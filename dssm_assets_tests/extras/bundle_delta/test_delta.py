@@ -300,9 +300,9 @@ def test_a_bundle_published_meanwhile_wins(served: Path, tmp_path: Path, monkeyp
         other = publish_delta(workspace, TODAY).published
         assert other is not None
         seen.append(other.bundle_id)
-        return self.publish_delta(*arguments, **options)
+        return self.publish(*arguments, **options)
 
-    monkeypatch.setattr("dssm_assets.storage.bundles.BundleStore.publish_delta", publish_other)
+    monkeypatch.setattr("dssm_assets.storage.bundles.BundleStore.publish", publish_other)
     with pytest.raises(PartitionReplacedError, match=r"as when the delta began, got .*publish the delta again"):
         publish_delta(slower, TODAY)
     pointer = open_bundles(workspace.loaded).pointer()

@@ -2,22 +2,20 @@
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.errors import DssmError
-from dssm_assets.serving.calls import Call, Route, answer_calls
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import RecallEngine
-from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
+from dssm_assets.serving.request_body import RecallRequest
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
-LIMITS = ServiceLimits()
 BODIES = [
     {"features": {"city": "x"}, "k": 2},
     {"features": {"city": "y"}, "k": 1},
@@ -59,29 +57,15 @@ def client(root):
         client.close()
 
 
-def show(reply):
-    return (type(reply), str(reply)) if isinstance(reply, DssmError) else (reply.body, dict(reply.sources))
+def show(answer):
+    return (type(answer), str(answer)) if isinstance(answer, DssmError) else answer
 
 
-def test_calls_together_are_answered_as_alone(engine):
-    calls = [Call(Route.BODY, json.dumps(body).encode()) for body in BODIES]
-    calls += [Call(Route.QUERY, b"user_id=u&k=3"), Call(Route.SIMILAR, b"item_id=n2"), Call(Route.SIMILAR, b"item_id=x")]
-    calls += [Call(Route.QUERY, b"k=3"), Call(Route.BATCH, json.dumps({"requests": BODIES}).encode())]
-    alone = [show(reply) for call in calls for reply in answer_calls(engine, [call], LIMITS)]
-    assert [show(reply) for reply in answer_calls(engine, calls, LIMITS)] == alone
-    assert [show(reply) for reply in answer_calls(engine, calls[::-1], LIMITS)] == alone[::-1]
-
-
-def test_features_of_the_same_names_are_encoded_in_one_table(engine, monkeypatch):
-    encoder, tables = engine.tower.encoder, []
-
-    def encode(rows):
-        tables.append(len(rows))
-        return type(encoder)._encode_rows(encoder, rows)
-
-    monkeypatch.setattr(encoder, "_encode_rows", encode)
-    engine.tower.compute_vectors([UserInputs({"city": city}) for city in "xyx"] + [UserInputs({"page": "home"})])
-    assert tables == [3, 1]
+def test_requests_together_are_answered_as_alone(engine):
+    requests = [RecallRequest.model_validate(body).to_request() for body in BODIES]
+    alone = [show(answer) for request in requests for answer in engine.recall_for_users([request])]
+    assert [show(answer) for answer in engine.recall_for_users(requests)] == alone
+    assert [show(answer) for answer in engine.recall_for_users(requests[::-1])] == alone[::-1]
 
 
 @pytest.mark.parametrize("spec", ["Flat", "HNSW8", "IVF8,PQ2x4fsr,RFlat"])
@@ -103,9 +87,22 @@ def test_any_number_of_users_together_get_the_lists_that_they_get_alone(tmp_path
     )
     bundles.point_to(tmp_path, folder.name)
     engine = RecallEngine.open(str(tmp_path))
-    calls = [Call(Route.QUERY, f"user_id={user}&k=50".encode()) for user in range(70)]
-    together = [reply.body for reply in answer_calls(engine, calls, LIMITS)]
-    assert together == [answer_calls(engine, [call], LIMITS)[0].body for call in calls]
+    requests = [UserRequest(user, options=ListOptions(50)) for user in range(70)]
+    assert engine.recall_for_users(requests) == [engine.recall_for_user(user, ListOptions(50)) for user in range(70)]
+
+
+def test_clients_at_once_get_the_answers_that_they_get_alone(root):
+    with serving(LiveEngine(str(root)), threads=1) as port:
+
+        def ask(body):
+            client = Client(port)
+            answer = client.send("POST", "/recall", body)
+            client.close()
+            return answer
+
+        alone = [ask(body) for body in BODIES]
+        with ThreadPoolExecutor(12) as clients:
+            assert list(clients.map(ask, BODIES * 3)) == alone * 3
 
 
 def test_batch_answers_each_request_in_its_place(client):
@@ -129,19 +126,15 @@ def test_batch_answers_each_request_in_its_place(client):
     ("body", "where"),
     [
         ("[]", "body"),
-        ({"requests": 5}, "body"),
-        ({"requests": [], "k": 5}, "body"),
+        ({"requests": 5}, "body.requests"),
+        ({"requests": [], "k": 5}, "body.k"),
         ({"requests": [{"user_id": "u"}] * 1001}, "body.requests"),
-        ("{", "body.1"),
+        ("{", "body"),
     ],
 )
 def test_batch_of_another_form_is_refused(client, body, where):
     status, found = client.send("POST", "/recall/batch", body)
     assert (status, [fault["where"] for fault in found["faults"]]) == (400, [where])
-
-
-def test_empty_batch_has_no_answers(client):
-    assert client.send("POST", "/recall/batch", {"requests": []}) == (200, {"answers": []})
 
 
 def test_lists_as_arrow_are_those_of_json(root):
