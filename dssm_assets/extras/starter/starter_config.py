@@ -10,8 +10,9 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+from dssm_assets.core.features.fg_files import FG_FILE
 from dssm_assets.extras.starter.column_roles import ColumnProfile, ValueKind
-from dssm_assets.extras.starter.starter_features import FG_FILE, unused_columns
+from dssm_assets.extras.starter.starter_features import unused_columns
 from dssm_assets.extras.starter.starter_inputs import CONSTANT_EVENT, StarterInputs, StarterTable
 from dssm_assets.extras.starter.starter_settings import Line
 

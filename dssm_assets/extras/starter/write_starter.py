@@ -14,6 +14,7 @@ import pyarrow as pa
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Calendar, Layout
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.features.fg_files import FG_FILE, fg_json
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
@@ -22,7 +23,7 @@ from dssm_assets.extras.starter.log_scan import LogScan
 from dssm_assets.extras.starter.look_ahead import FirstEvents, ItemColumns
 from dssm_assets.extras.starter.recipe import Recipe
 from dssm_assets.extras.starter.starter_config import config_yaml
-from dssm_assets.extras.starter.starter_features import FG_FILE, fg_json, starter_fg
+from dssm_assets.extras.starter.starter_features import starter_fg
 from dssm_assets.extras.starter.starter_inputs import (
     CONSTANT_EVENT,
     RESERVED,
