@@ -200,7 +200,7 @@ def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
     if newest is not None:
         yield pa.array([newest], kind)
         return
-    for block in plan.file.blocks(pa.schema([(column, kind)])):
+    for block in plan.file.blocks([column], json=plan.json):
         times = block.column(column)
         yield times.filter(has_value(times)) if plan.needs_all else times
 
