@@ -149,7 +149,7 @@ def profile_column(name: str, column: Any) -> ColumnProfile:
     formats = KNOWN if kind in (ValueKind.TEXT, ValueKind.INTEGER) else ()
     clocks, may_have_comma, has_comma = (CLOCKS if is_text_kind else ()), is_text_kind, False
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        plain = decode_column(chunk)
+        plain = decode_column(chunk.cast(pa.string()) if pat.is_null(chunk.type) else chunk)
         present = decode_column(pc.list_flatten(plain) if kind is ValueKind.LIST else plain).drop_null()
         if pat.is_floating(present.type):
             present = present.filter(pc.invert(pc.is_nan(present)))

@@ -47,7 +47,7 @@ _LENGTHS: Final = (
 _SPREAD: Final = """
 SELECT count(*) - count(DISTINCT i), sum((x - mean) ** 2), coalesce(stddev_samp(x), 0) FROM (
     SELECT i, x, avg(x) OVER (PARTITION BY i) AS mean FROM (
-        SELECT i, (min(t) - $recent * 86400000) / 86400000 AS x FROM acts WHERE d >= $recent GROUP BY u, i))
+        SELECT i, (min(t) - $recent::BIGINT * 86400000) / 86400000 AS x FROM acts WHERE d >= $recent GROUP BY u, i))
 """
 _HALF_LIVES: Final = """
 WITH scored AS (SELECT d, min(t) AS begin FROM acts WHERE d >= $last AND d > $first GROUP BY d),
