@@ -22,7 +22,7 @@ import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.sources.convert import check_text, decode_column, is_text, whole_numbers
-from dssm_assets.core.sources.time_format import digits_text, reads_integers, to_iso_text
+from dssm_assets.core.sources.time_format import digits_width, read_times, reads_integers
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
@@ -59,18 +59,18 @@ def to_event_time_ms(
         return column.cast(pa.int64())
     is_number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
     if time_format is not None and is_number and reads_integers(time_format):
-        column = digits_text(whole_numbers(column, where, _REMEDY), time_format)
+        column = pc.utf8_lpad(whole_numbers(column, where, _REMEDY).cast(pa.string()), digits_width(time_format), "0")
     if is_text(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         text = pc.if_else(pc.equal(text, ""), None, text)
         if time_format is not None:
-            iso = to_iso_text(text, time_format)
-            is_unread = pc.and_(pc.is_valid(text), pc.is_null(iso))
-            _refuse_unread(
-                text, is_unread, where, f"text in the format {time_format!r}", "correct time_format, or fix those rows"
-            )
-            text = iso
-        return _from_text(text, unit=unit, timezone=timezone, where=where)
+            column = read_times(text, time_format)
+            is_unread = pc.and_(pc.is_valid(text), pc.is_null(column))
+            remedy = "correct time_format, or fix those rows"
+            _refuse_unread(text, is_unread, where, f"text in the format {time_format!r}", remedy)
+            kind = column.type
+        else:
+            return _from_text(text, unit=unit, timezone=timezone, where=where)
     if pat.is_timestamp(kind):
         coarse = column.cast(pa.timestamp("ms", kind.tz), safe=False)
         return coarse.cast(pa.int64()) if kind.tz else _from_wall_clock(coarse, timezone)
