@@ -91,7 +91,8 @@ def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...
         text: texts without nulls; without any, all formats are left.
         among: the formats to try.
     """
-    possible = tuple(among)
+    letters = set(text[0].as_py()) if len(text) else set()
+    possible = tuple(one for one in among if not len(text) or set(re.sub("%.", "", one)) <= letters)
     for some in (text[:1], text):  # the first text leaves few
         if possible and len(some):
             columns = ", ".join(f"count({_parse(one)}) AS c{number}" for number, one in enumerate(possible))
@@ -107,7 +108,7 @@ def _query(text: Any, query: str) -> pa.Table:
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         db.register("texts", pa.table({"text": text}))
-        return db.execute(query).to_arrow_table()
+        return db.sql(query).to_arrow_table()
 
 
 def _parse(time_format: str) -> str:

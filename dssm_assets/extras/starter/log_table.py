@@ -96,7 +96,7 @@ class LogTable:
     def distinct_ids(self, key: str) -> pa.Array:
         """Returns the distinct ids of a side as text, ascending."""
         query = f"SELECT DISTINCT {key} FROM log WHERE {key} IS NOT NULL ORDER BY 1"
-        return self.db.execute(query).to_arrow_table().column(0).combine_chunks()
+        return self.db.sql(query).to_arrow_table().column(0).combine_chunks()
 
     def faults(self, events: Events) -> list[Fault]:
         """Returns all faults of the rows."""
