@@ -141,11 +141,13 @@ def profile_column(name: str, column: Any) -> ColumnProfile:
     """Returns the profile of a column, which is read chunk by chunk; null, "" and NaN are no values."""
     kind = kind_of(column.type)
     if kind is ValueKind.OTHER:
-        clocks = (time_text_format(column.type),) if pat.is_time(column.type) and column.null_count < len(column) else ()
-        return ColumnProfile(name, kind, len(column), column.null_count, None, clock_formats=clocks)
+        is_clock = pat.is_time(column.type) and column.null_count < len(column)
+        written = (time_text_format(column.type),) if is_clock else ()
+        return ColumnProfile(name, kind, len(column), column.null_count, None, clock_formats=written)
     values: pa.Array | None = None
     missing, ends, no_ids = 0, [], frozenset[str]()
     is_text_kind, is_number = kind is ValueKind.TEXT, kind in (ValueKind.INTEGER, ValueKind.NUMBER)
+    clocks: tuple[str, ...]
     formats = KNOWN if kind in (ValueKind.TEXT, ValueKind.INTEGER) else ()
     clocks, may_have_comma, has_comma = (CLOCKS if is_text_kind else ()), is_text_kind, False
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:

@@ -159,7 +159,7 @@ def _facts(log: TableSurvey, entities: Mapping[str, TableSurvey | None], roles: 
         where = f"log {log.table.uri}, column {roles.event_time}"
         raise ConfigError(Fault(where, "rows of at least two days: one to learn from and one to score", got, "give more days"))
     first, last = (dt.date.fromisoformat(day) for day in (min(days), max(days)))
-    look_ahead = {}
+    look_ahead: dict[tuple[str, str], float] = {}
     for side, key, entity_key in (("user", USER_ID, roles.user_key), ("item", ITEM_ID, roles.item_key)):
         survey = entities[side]
         times = [] if survey is None else [column for column in survey.columns if is_time(column) and column.name != entity_key]

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
+import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
@@ -304,3 +305,15 @@ def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
 def _tables(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.Table]:
     for batch in batches:
         yield pa.Table.from_batches([batch]).select(columns)
+
+
+def column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
+    """Returns the smallest and the largest value of a column in a parquet row group; None without statistics."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
+    return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+
+
+def is_ordered(kind: pa.DataType) -> bool:
+    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
+    return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))

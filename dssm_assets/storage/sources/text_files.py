@@ -176,9 +176,11 @@ def _split_lines(lines: Sequence[str], shape: CsvShape, is_strict: bool = False)
     """Returns the fields of lines; none at all where one is too long for a csv reader, or, if strict, quotes are not around fields."""
     if shape.separator == _LONG:
         return [line.split(_LONG) for line in lines]
-    quoting = csv.QUOTE_MINIMAL if shape.has_quotes else csv.QUOTE_NONE
+    rows = (f"{line}\n" for line in lines)
     try:
-        return list(csv.reader((f"{line}\n" for line in lines), delimiter=shape.separator, strict=is_strict, quoting=quoting))
+        if shape.has_quotes:
+            return list(csv.reader(rows, delimiter=shape.separator, strict=is_strict))
+        return list(csv.reader(rows, delimiter=shape.separator, quoting=csv.QUOTE_NONE))
     except csv.Error:
         return []
 
