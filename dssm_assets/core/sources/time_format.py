@@ -1,7 +1,7 @@
 """Formats of times in texts that are not ISO 8601: read by the directives of strptime as DuckDB has them, and recognised by the values.
 
 Numbers of days, months and hours may lack the leading zero, unless the format is digits alone. Names of months and weekdays are English,
-whole (%B, %A) or short (%b, %a), in any case. Two digits of a year are 1969 to 2068, as POSIX has it.
+whole or short, in any case. The zone is an offset, or UTC. Two digits of a year are 1969 to 2068, as POSIX has it.
 
 A configuration checks its formats without DuckDB: the code location loads no heavy library.
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DIRECTIVES: Final = ("%Y", "%y", "%m", "%b", "%B", "%a", "%A", "%d", "%H", "%I", "%p", "%M", "%S", "%f", "%z")
 _NO_NUMBERS: Final = ("%p", "%z", "%b", "%B", "%a", "%A")
+_NAMES: Final = tuple(itertools.product(("%b", "%B"), ("%a", "%A")))
 _MONTH_DIRECTIVES: Final = {"%m", "%b", "%B"}
 _TOKEN: Final = re.compile(r"%.|[^%]+|%$", re.DOTALL)
 CLOCKS: Final = (
@@ -42,7 +43,9 @@ _DATES: Final = (
     "%d/%b/%Y",
     "%d-%b-%Y",
     "%d-%b-%y",
-    *(form.format(month) for month in ("%b", "%B") for form in ("%d {} %Y", "{} %d, %Y", "{} %d %Y")),
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%b %d %Y",
     "%m %d, %Y",
 )
 KNOWN: Final = (
@@ -113,10 +116,13 @@ def _query(text: Any, query: str) -> pa.Table:
 
 def _parse(time_format: str) -> str:
     """Returns the expression of a text's time; a year of two digits is none of four, and digits alone need all zeros."""
-    time = "try_strptime(text, '{}')".format(time_format.replace("'", "''"))
-    width = (
-        f" AND length(text) = {digits_width(time_format)}" if reads_integers(time_format) and digits_width(time_format) else ""
-    )
+    short = time_format.replace("%B", "%b").replace("%A", "%a")
+    names = {short.replace("%b", month).replace("%a", day) for month, day in _NAMES}
+    quoted = ", ".join("'" + form.replace("'", "''") + "'" for form in sorted(names))
+    text = r"regexp_replace(text, '\b(GMT|UTC)\b|[zZ]$', '+0000')" if "%z" in time_format else "text"
+    time = f"try_strptime({text}, [{quoted}])"
+    digits = digits_width(time_format) if reads_integers(time_format) else 0
+    width = f" AND length(text) = {digits}" if digits else ""
     return f"CASE WHEN year({time}) >= 1000{width} THEN {time} END"
 
 
