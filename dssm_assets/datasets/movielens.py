@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -74,10 +73,8 @@ def _from_folder(folder: Path) -> SourceTables:
     require_columns(tables.items, ["item_id"], f"file {folder}/items.parquet")
     require_columns(tables.behavior, ["user_id", "item_id", "event_time", "rating"], f"file {folder}/behavior.parquet")
     rows = tables.behavior
-    return SourceTables(tables.users, tables.items, _behavior(*(rows.column(name) for name in _RAW_RATING)))
-
-
-_RAW_RATING: Final = ("user_id", "item_id", "rating", "event_time")
+    names = ("user_id", "item_id", "rating", "event_time")
+    return SourceTables(tables.users, tables.items, _behavior(*(rows.column(name) for name in names)))
 
 
 def _from_1m(users: list[str], movies: list[str], ratings: list[str]) -> SourceTables:
@@ -105,10 +102,8 @@ def _from_1m(users: list[str], movies: list[str], ratings: list[str]) -> SourceT
 def _from_100k(users: list[str], items: list[str], ratings: list[str]) -> SourceTables:
     user_id, age, gender, occupation, zip_code = _fields(users, "|", 5, "u.user")
     item_id, title, release_date, _, imdb_url, *flags = _fields(items, "|", 5 + len(GENRES), "u.item")
-    named = [
-        pc.if_else(pc.equal(flag, "1"), genre, None)
-        for flag, genre in sorted(zip(flags, GENRES, strict=True), key=itemgetter(1))
-    ]
+    genres = dict(zip(GENRES, flags, strict=True))
+    named = [pc.if_else(pc.equal(genres[genre], "1"), genre, None) for genre in sorted(genres)]
     date = pc.if_else(pc.equal(release_date, ""), None, release_date)
     return SourceTables(
         users=pa.table(

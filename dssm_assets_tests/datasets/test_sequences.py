@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.datasets import sequences
@@ -33,8 +31,7 @@ def test_spaces_tabs_and_line_ends(tmp_path: Path) -> None:
 
 
 def test_ids_are_texts_if_one_is_not_a_plain_number(tmp_path: Path) -> None:
-    # Blocks of one line each: the first two parse as numbers, then the third makes all items texts.
-    (found,) = read_sequences(_file(tmp_path, "1 10 20\n2 30\n3 007 40\n"), block_bytes=1)
+    (found,) = read_sequences(_file(tmp_path, "1 10 20\n2 30\n3 007 40\n"))
     assert found.users.type == pa.int64()
     assert _rows(found) == {1: ["10", "20"], 2: ["30"], 3: ["007", "40"]}
 
@@ -43,7 +40,7 @@ def test_every_bad_line_of_every_file_is_named(tmp_path: Path) -> None:
     first = _file(tmp_path, b"1 5\n\n2 \xff\n1 6\n", "a.txt")
     second = _file(tmp_path, "7\n8\n", "b.txt")
     with pytest.raises(SchemaError) as caught:
-        read_sequences(first, second, block_bytes=1)
+        read_sequences(first, second)
     lines = str(caught.value).splitlines()
     assert lines[0] == "4 faults:"
     assert "a.txt, line       2: expected a user and its items, separated by spaces, got an empty line" in lines[1]
@@ -56,7 +53,7 @@ def test_faults_beyond_the_most_are_counted(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sequences, "MAX_FAULTS", 2)
     with pytest.raises(SchemaError) as caught:
         read_sequences(_file(tmp_path, "1 5\n" + "\n" * 4 + "1 6\n" * 4))
-    # 4 empty lines, 2 of them named, and 4 lines of user 1 again.
+    # 4 empty lines, the first 2 named, and 4 lines of user 1 again.
     assert len(caught.value.faults) == 3
     assert "6 more faults" in str(caught.value)
 
@@ -64,15 +61,3 @@ def test_faults_beyond_the_most_are_counted(tmp_path: Path, monkeypatch: pytest.
 def test_every_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetMissingError, match=r"(?s)train\.txt.*test\.txt|test\.txt.*train\.txt"):
         read_sequences(tmp_path / "train.txt", tmp_path / "test.txt")
-
-
-@given(
-    rows=st.dictionaries(
-        st.integers(0, 10**17), st.lists(st.integers(0, 10**17), min_size=1, max_size=6), min_size=1, max_size=9
-    ),
-    block=st.integers(1, 64),
-)
-def test_blocks_do_not_matter(tmp_path_factory: pytest.TempPathFactory, rows: dict[int, list[int]], block: int) -> None:
-    text = "".join(f"{user} {' '.join(map(str, items))}\n" for user, items in rows.items())
-    (found,) = read_sequences(_file(tmp_path_factory.mktemp("text"), text), block_bytes=block)
-    assert _rows(found) == rows

@@ -22,16 +22,13 @@ import pyarrow.types as pat
 
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.sources.convert import check_text, decode_column, is_text, whole_numbers
-from dssm_assets.core.sources.time_format import digits_text, reads_integers, to_iso_text
+from dssm_assets.core.sources.time_format import digits_width, read_times, reads_integers
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
 
-_ISO: Final = (
-    r"^(?P<date>\d{4}-\d{2}-\d{2})"
-    r"(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r"\s*(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
-)
+_ZONE: Final = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
+_ISO: Final = rf"^\d{{4}}-\d{{2}}-\d{{2}}(?:[T ]\d{{2}}:\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?{_ZONE}?)?$"
 _REMEDY: Final = (
     "name the format of text in time_format, or give seconds or milliseconds since 1970-01-01 UTC, ISO 8601 text, or timestamps"
 )
@@ -59,18 +56,18 @@ def to_event_time_ms(
         return column.cast(pa.int64())
     is_number = pat.is_integer(kind) or pat.is_floating(kind) or pat.is_decimal(kind)
     if time_format is not None and is_number and reads_integers(time_format):
-        column = digits_text(whole_numbers(column, where, _REMEDY), time_format)
+        column = pc.utf8_lpad(whole_numbers(column, where, _REMEDY).cast(pa.string()), digits_width(time_format), "0")
     if is_text(column.type):
         text = pc.utf8_trim_whitespace(column.cast(pa.string()))
         text = pc.if_else(pc.equal(text, ""), None, text)
         if time_format is not None:
-            iso = to_iso_text(text, time_format)
-            is_unread = pc.and_(pc.is_valid(text), pc.is_null(iso))
-            _refuse_unread(
-                text, is_unread, where, f"text in the format {time_format!r}", "correct time_format, or fix those rows"
-            )
-            text = iso
-        return _from_text(text, unit=unit, timezone=timezone, where=where)
+            column = read_times(text, time_format)
+            is_unread = pc.and_(pc.is_valid(text), pc.is_null(column))
+            remedy = "correct time_format, or fix those rows"
+            _refuse_unread(text, is_unread, where, f"text in the format {time_format!r}", remedy)
+            kind = column.type
+        else:
+            return _from_text(text, unit=unit, timezone=timezone, where=where)
     if pat.is_timestamp(kind):
         coarse = column.cast(pa.timestamp("ms", kind.tz), safe=False)
         return coarse.cast(pa.int64()) if kind.tz else _from_wall_clock(coarse, timezone)
@@ -90,7 +87,8 @@ def join_clock(dates: pa.ChunkedArray | pa.Array, clocks: pa.ChunkedArray | pa.A
     if pat.is_timestamp(date.type):
         date = date.cast(pa.date32(), safe=False)
     day, time = (pc.utf8_trim_whitespace(part.cast(pa.string())) for part in (date, clock))
-    return _join(pc.replace_substring_regex(day, r"[ T]00:00(?::00(?:\.0+)?)?$", ""), time, separator=" ")
+    day = pc.replace_substring_regex(day, r"[ T]00:00(?::00(?:\.0+)?)?$", "")
+    return pc.binary_join_element_wise(day, time, " ")
 
 
 def time_text_format(kind: pa.DataType) -> str:
@@ -145,33 +143,19 @@ def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:
 def _from_text(text: pa.Array, *, unit: str, timezone: str, where: str) -> pa.Array:
     if pc.all(pc.match_substring_regex(text, r"^-?\d{1,18}$")).as_py():
         return _from_integers(text.cast(pa.int64()), unit, where)
-    parts = pc.extract_regex(text, _ISO)
-    _refuse_unread(text, pc.and_(pc.is_valid(text), pc.is_null(parts)), where, "ISO 8601 text or integers", _REMEDY)
-    date, time, fraction, zone = (pc.struct_field(parts, name) for name in ("date", "time", "fraction", "zone"))
-    length = pc.utf8_length(time)
-    time = pc.if_else(pc.equal(length, 0), "00:00:00", pc.if_else(pc.equal(length, 5), _join(time, ":00"), time))
-    wall_text = _join(date, " ", time)
+    plain = pc.replace_substring_regex(text, r"\s*(?:z|Z|UTC|GMT)$", "Z")
+    plain = pc.replace_substring_regex(pc.replace_substring_regex(plain, r"\s+([+-])", r"\1"), r",(\d)", r".\1")
+    is_unread = pc.invert(pc.match_substring_regex(plain, _ISO))
+    _refuse_unread(text, is_unread, where, "ISO 8601 text or integers", _REMEDY)
+    plain = pc.replace_substring_regex(plain, r"(\.\d{6})\d+", r"\1")
+    has_zone = pc.match_substring_regex(plain, rf":.*{_ZONE}$")
     try:
-        wall = pc.add(wall_text.cast(pa.timestamp("ms")).cast(pa.int64()), _milliseconds(fraction))
+        wall = pc.if_else(has_zone, None, plain).cast(pa.timestamp("us"))
+        zoned = pc.if_else(has_zone, plain, None).cast(pa.timestamp("us", "UTC"))
     except pa.ArrowInvalid as error:
         raise SchemaError(Fault(where, "existing days and times", str(error), "fix those rows in the source")) from error
-    has_zone = pc.greater(pc.utf8_length(zone), 0)
-    local = _from_wall_clock(pc.if_else(has_zone, None, wall).cast(pa.timestamp("ms")), timezone)
-    return pc.if_else(has_zone, pc.subtract(wall, _offset_ms(zone)), local)
-
-
-def _milliseconds(fraction: pa.Array) -> pa.Array:
-    """Returns the first three digits of a fraction of a second as milliseconds: "5" is 500, "1239" is 123."""
-    return pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, 3, "0"), 0, 3).cast(pa.int64())
-
-
-def _offset_ms(zone: pa.Array) -> pa.Array:
-    """Returns what a zone suffix adds to UTC: "+02:00" is 7_200_000, "-0530" is -19_800_000, "Z" and "" are 0."""
-    digits = pc.utf8_rpad(pc.replace_substring_regex(zone, "[^0-9]", ""), 4, "0")
-    hours = pc.utf8_slice_codeunits(digits, 0, 2).cast(pa.int64())
-    minutes = pc.utf8_slice_codeunits(digits, 2, 4).cast(pa.int64())
-    size = pc.multiply(pc.add(pc.multiply(hours, 60), minutes), 60_000)
-    return pc.if_else(pc.starts_with(zone, "-"), pc.negate(size), size)
+    local = _from_wall_clock(wall.cast(pa.timestamp("ms"), safe=False), timezone)
+    return pc.coalesce(zoned.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64()), local)
 
 
 def _from_wall_clock(naive: pa.Array, timezone: str) -> pa.Array:
@@ -187,10 +171,6 @@ def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str, expected: st
     if count:
         samples = sorted(set(text.filter(is_unread).slice(0, 1000).to_pylist()))[:3]
         raise SchemaError(Fault(where, expected, f"{count} others, such as {samples}", remedy))
-
-
-def _join(*parts: object, separator: str = "") -> pa.Array:
-    return pc.binary_join_element_wise(*parts, separator)
 
 
 def _no_zone(timezone: str) -> ConfigError:

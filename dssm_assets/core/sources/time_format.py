@@ -1,11 +1,11 @@
-"""Formats of times in texts that are not ISO 8601: read by the directives of strptime, and recognised by the values.
+"""Formats of times in texts that are not ISO 8601: read by the directives of strptime as DuckDB has them, and recognised by the values.
 
-Numbers of days, months and hours may lack the leading zero, unless another number follows or precedes at once. Names of months and weekdays are English, whole or short, in
-any case; the weekday is not looked at. A space is one or more. Two digits of a year are 1969 to 2068, as POSIX has it.
+Numbers of days, months and hours may lack the leading zero, unless the format is digits alone. Names of months and weekdays are English,
+whole or short, in any case. The zone is an offset, or UTC. Two digits of a year are 1969 to 2068, as POSIX has it.
 
-A configuration checks its formats without pyarrow: the code location loads no heavy library.
+A configuration checks its formats without DuckDB: the code location loads no heavy library.
 
-Belongs here: texts to ISO 8601 texts. Does not belong here: ISO 8601 texts to timestamps (`event_time.py`).
+Belongs here: texts to timestamps. Does not belong here: ISO 8601 texts, zones, days (`event_time.py`).
 """
 
 from __future__ import annotations
@@ -13,36 +13,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH: Final = (
-    r"(?P<month_name>(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?))"
-)
-_WEEKDAY: Final = r"(?i:mon|tue(?:s)?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?i:day)?"
-_DIRECTIVES: Final = {
-    "%Y": r"(?P<year>\d{4})",
-    "%y": r"(?P<short_year>\d{2})",
-    "%m": r"(?P<month>0?[1-9]|1[0-2])",
-    "%b": _MONTH,
-    "%B": _MONTH,
-    "%a": _WEEKDAY,
-    "%A": _WEEKDAY,
-    "%d": r"(?P<day>0?[1-9]|[12]\d|3[01])",
-    "%H": r"(?P<hour>[01]?\d|2[0-3])",
-    "%I": r"(?P<half_hour>0?[1-9]|1[0-2])",
-    "%p": r"(?P<half>[AaPp][Mm])",
-    "%M": r"(?P<minute>[0-5]\d)",
-    "%S": r"(?P<second>[0-5]\d)",
-    "%f": r"(?P<fraction>\d{1,9})",
-    "%z": r"(?P<zone>Z|z|GMT|UTC|[+-]\d{2}(?::?\d{2})?)",
-}
+_DIRECTIVES: Final = ("%Y", "%y", "%m", "%b", "%B", "%a", "%A", "%d", "%H", "%I", "%p", "%M", "%S", "%f", "%z")
 _NO_NUMBERS: Final = ("%p", "%z", "%b", "%B", "%a", "%A")
+_NAMES: Final = tuple(itertools.product(("%b", "%B"), ("%a", "%A")))
 _MONTH_DIRECTIVES: Final = {"%m", "%b", "%B"}
 _TOKEN: Final = re.compile(r"%.|[^%]+|%$", re.DOTALL)
 CLOCKS: Final = (
@@ -101,42 +79,12 @@ def check_time_format(time_format: str) -> str:
     return time_format
 
 
-def to_iso_text(text: Any, time_format: str) -> pa.Array:
-    """Returns texts of a format as ISO 8601 texts; null where a text does not fit.
+def read_times(text: Any, time_format: str) -> pa.Array:
+    """Returns texts of a format as timestamps in microseconds, in UTC if the format has a zone; null where a text does not fit.
 
-    By hand: "3.1.2026 14:05" of `%d.%m.%Y %H:%M` is "2026-01-03 14:05:00".
-
-    Args:
-        text: texts, without spaces around them.
-        time_format: see `check_time_format`.
+    By hand: "3.1.2026 14:05" of `%d.%m.%Y %H:%M` is 2026-01-03 14:05:00.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    parts = pc.extract_regex(text, _pattern(time_format))
-    names = [field.name for field in parts.type]
-
-    def part(name: str, default: str) -> Any:
-        return pc.struct_field(parts, name) if name in names else default
-
-    year = part("year", "")
-    if "short_year" in names:
-        short = part("short_year", "")
-        year = pc.binary_join_element_wise(pc.if_else(pc.greater_equal(short, "69"), "19", "20"), short, "")
-    month = part("month", "")
-    if "month_name" in names:
-        short_name = pc.utf8_lower(pc.utf8_slice_codeunits(part("month_name", ""), 0, 3))
-        month = pc.add(pc.index_in(short_name, value_set=pa.array(_MONTHS)), 1).cast(pa.string())
-    hour = part("hour", "00")
-    if "half_hour" in names:
-        morning = pc.if_else(pc.equal(part("half_hour", "").cast(pa.int64()), 12), 0, part("half_hour", "").cast(pa.int64()))
-        is_later = pc.equal(pc.utf8_lower(part("half", "")), "pm")
-        hour = pc.if_else(is_later, pc.add(morning, 12), morning).cast(pa.string())
-    date = pc.binary_join_element_wise(year, _two(month), _two(part("day", "")), "-")
-    clock = pc.binary_join_element_wise(_two(hour), part("minute", "00"), part("second", "00"), ":")
-    fraction = pc.binary_join_element_wise(".", part("fraction", ""), "") if "fraction" in names else ""
-    found = pc.binary_join_element_wise(date, " ", clock, fraction, part("zone", ""), "")
-    return pc.if_else(pc.is_valid(parts), found, None)
+    return _query(text, f"SELECT {_parse(time_format)} AS time FROM texts").column(0).combine_chunks()
 
 
 def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...]:
@@ -146,10 +94,36 @@ def find_time_formats(text: Any, among: Sequence[str] = KNOWN) -> tuple[str, ...
         text: texts without nulls; without any, all formats are left.
         among: the formats to try.
     """
-    first = text[0].as_py() if len(text) else None
-    possible = [one for one in among if first is None or _letters(one) <= set(first)]
-    possible = [time_format for time_format in possible if _fits(text[:1], time_format)]
-    return tuple(time_format for time_format in possible if _fits(text, time_format))
+    letters = set(text[0].as_py()) if len(text) else set()
+    possible = tuple(one for one in among if not len(text) or set(re.sub("%.", "", one)) <= letters)
+    for some in (text[:1], text):  # the first text leaves few
+        if possible and len(some):
+            columns = ", ".join(f"count({_parse(one)}) AS c{number}" for number, one in enumerate(possible))
+            counts = _query(some, f"SELECT {columns} FROM texts").to_pylist()[0].values()
+            possible = tuple(one for one, count in zip(possible, counts, strict=True) if count == len(some))
+    return possible
+
+
+def _query(text: Any, query: str) -> pa.Table:
+    import duckdb
+    import pyarrow as pa
+
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        db.register("texts", pa.table({"text": text}))
+        return db.sql(query).to_arrow_table()
+
+
+def _parse(time_format: str) -> str:
+    """Returns the expression of a text's time; a year of two digits is none of four, and digits alone need all zeros."""
+    short = time_format.replace("%B", "%b").replace("%A", "%a")
+    names = {short.replace("%b", month).replace("%a", day) for month, day in _NAMES}
+    quoted = ", ".join("'" + form.replace("'", "''") + "'" for form in sorted(names))
+    text = r"regexp_replace(text, '\b(GMT|UTC)\b|[zZ]$', '+0000')" if "%z" in time_format else "text"
+    time = f"try_strptime({text}, [{quoted}])"
+    digits = digits_width(time_format) if reads_integers(time_format) else 0
+    width = f" AND length(text) = {digits}" if digits else ""
+    return f"CASE WHEN year({time}) >= 1000{width} THEN {time} END"
 
 
 def has_clock(time_format: str) -> bool:
@@ -162,40 +136,7 @@ def reads_integers(time_format: str) -> bool:
     return all(token in _DIRECTIVES and token not in _NO_NUMBERS for token in _TOKEN.findall(time_format))
 
 
-def digits_text(integers: Any, time_format: str) -> pa.Array:
-    """Returns integers as texts of a format that `reads_integers`, with the zeros that an integer lacks: 60131 of %y%m%d is "060131"."""
-    import pyarrow.compute as pc
-
+def digits_width(time_format: str) -> int:
+    """Returns how many digits a format that `reads_integers` has, 0 if that varies; an integer lacks leading zeros: 60131 of %y%m%d is "060131"."""
     tokens = _TOKEN.findall(time_format)
-    width = 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)
-    return pc.utf8_lpad(integers.cast("string"), width, "0")
-
-
-@cache
-def _letters(time_format: str) -> frozenset[str]:
-    """Returns what is between the parts of a format: a text without one of these cannot fit, which is cheaper to see than to match."""
-    return frozenset("".join(token for token in _TOKEN.findall(time_format) if token not in _DIRECTIVES))
-
-
-def _fits(text: Any, time_format: str) -> bool:
-    import pyarrow.compute as pc
-
-    return bool(pc.all(pc.match_substring_regex(text, _pattern(time_format)), min_count=0).as_py())
-
-
-def _pattern(time_format: str) -> str:
-    tokens = _TOKEN.findall(time_format)
-    parts = []
-    for place, token in enumerate(tokens):
-        part = _DIRECTIVES.get(token) or re.escape(token).replace(r"\ ", " +")
-        neighbours = {*tokens[max(place - 1, 0) : place], *tokens[place + 1 : place + 2]}
-        if token in _DIRECTIVES and neighbours & (_DIRECTIVES.keys() - set(_NO_NUMBERS)):
-            part = part.replace(">0?", ">0").replace("[01]?", "[01]")  # two digits
-        parts.append(part)
-    return f"^{''.join(parts)}$"
-
-
-def _two(digits: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return digits.zfill(2) if isinstance(digits, str) else pc.utf8_lpad(digits, 2, "0")
+    return 0 if "%f" in tokens else sum(4 if token == "%Y" else 2 for token in tokens)

@@ -137,103 +137,58 @@ def is_time(column: ColumnProfile) -> bool:
     return _reads_as_timestamp(column) and (column.kind is ValueKind.TIMESTAMP or column.values is not None)
 
 
-class ProfileBuilder:
-    """Builds the profile of one column from its blocks, all of one type."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._kind = ValueKind.OTHER
-        self._rows = 0
-        self._missing = 0
-        self._values: pa.Array | None = None
-        self._is_capped = False
-        self._low: float | None = None
-        self._high: float | None = None
-        self._time_formats: tuple[str, ...] = KNOWN
-        self._clock_formats: tuple[str, ...] = CLOCKS
-        self._may_have_comma, self._has_comma = True, False
-        self._no_ids: frozenset[str] = frozenset()
-
-    def observe(self, column: Any) -> None:
-        """Adds a block of the column."""
-        values = decode_column(column)
-        self._kind = kind_of(values.type)
-        self._rows += len(values)
-        if self._kind is ValueKind.OTHER:
-            self._clock_formats = (time_text_format(values.type),) if pat.is_time(values.type) else ()
-            self._is_capped = True
-            self._missing += values.null_count
-            return
-        is_list = self._kind is ValueKind.LIST
-        parts = decode_column(pc.list_flatten(values)) if is_list else values
-        present = parts.drop_null()
+def profile_column(name: str, column: Any) -> ColumnProfile:
+    """Returns the profile of a column, which is read chunk by chunk; null, "" and NaN are no values."""
+    kind = kind_of(column.type)
+    if kind is ValueKind.OTHER:
+        is_clock = pat.is_time(column.type) and column.null_count < len(column)
+        written = (time_text_format(column.type),) if is_clock else ()
+        return ColumnProfile(name, kind, len(column), column.null_count, None, clock_formats=written)
+    values: pa.Array | None = None
+    missing, ends, no_ids = 0, [], frozenset[str]()
+    is_text_kind, is_number = kind is ValueKind.TEXT, kind in (ValueKind.INTEGER, ValueKind.NUMBER)
+    clocks: tuple[str, ...]
+    formats = KNOWN if kind in (ValueKind.TEXT, ValueKind.INTEGER) else ()
+    clocks, may_have_comma, has_comma = (CLOCKS if is_text_kind else ()), is_text_kind, False
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        plain = decode_column(chunk.cast(pa.string()) if pat.is_null(chunk.type) else chunk)
+        present = decode_column(pc.list_flatten(plain) if kind is ValueKind.LIST else plain).drop_null()
         if pat.is_floating(present.type):
             present = present.filter(pc.invert(pc.is_nan(present)))
         elif is_text(present.type):
             present = present.filter(pc.not_equal(present, ""))
-        self._missing += values.null_count if is_list else len(values) - len(present)
-        self._update_range(present)
-        self._update_time_formats(present)
-        self._update_decimal_comma(present)
-        if is_text(present.type) and not is_list:
-            is_missing = pc.is_in(present, value_set=pa.array(NO_IDS))
-            self._no_ids |= set(pc.unique(present.filter(is_missing)).to_pylist())
-        if not self._is_capped:
-            fresh = pc.unique(present)
-            self._values = fresh if self._values is None else pc.unique(pa.concat_arrays([self._values, fresh]))
-            self._is_capped = len(self._values) > DISTINCT_CAP
-
-    def _update_range(self, present: pa.Array) -> None:
-        if self._kind not in (ValueKind.INTEGER, ValueKind.NUMBER) or not len(present):
-            return
-        ends = pc.min_max(present).as_py()
-        self._low = float(ends["min"]) if self._low is None else min(self._low, float(ends["min"]))
-        self._high = float(ends["max"]) if self._high is None else max(self._high, float(ends["max"]))
-
-    def _update_time_formats(self, present: pa.Array) -> None:
-        if self._kind is ValueKind.INTEGER and self._low is not None and self._high is not None:
-            if self._low < _EARLIEST_DAY or self._high > _LATEST_DAY:
-                self._time_formats = ()
-        elif self._kind is not ValueKind.TEXT:
-            self._time_formats = ()
-        if self._time_formats:
-            self._time_formats = find_time_formats(pc.utf8_trim_whitespace(present.cast(pa.string())), self._time_formats)
-        if self._clock_formats:
-            is_text_kind = self._kind is ValueKind.TEXT
-            self._clock_formats = (
-                find_time_formats(pc.utf8_trim_whitespace(present.cast(pa.string())), self._clock_formats)
-                if is_text_kind
-                else ()
-            )
-
-    def _update_decimal_comma(self, present: pa.Array) -> None:
-        self._may_have_comma &= self._kind is ValueKind.TEXT
-        if self._may_have_comma:
-            text = present.cast(pa.string())
-            self._may_have_comma = pc.all(pc.match_substring_regex(text, COMMA_NUMBER), min_count=0).as_py()
-            self._has_comma |= pc.any(pc.match_substring_regex(text, r",(?:\d{1,2}|\d{4,})$"), min_count=0).as_py()
-
-    def profile(self) -> ColumnProfile:
-        """Returns the profile of the blocks so far."""
-        values = None if self._is_capped else self._values
-        formats = self._time_formats if len(self._time_formats) < len(KNOWN) else ()  # else there was no value
-        has_comma = self._may_have_comma and self._has_comma
-        clocks = self._clock_formats if self._rows > self._missing else ()
-        if self._kind is ValueKind.INTEGER and _HOUR.search(self._name) and self._low is not None and self._high is not None:
-            clocks = ("%H",) if self._low >= 0 and self._high <= _LAST_HOUR else ()
-        return ColumnProfile(
-            self._name,
-            self._kind,
-            self._rows,
-            self._missing,
-            values,
-            self._low,
-            self._high,
-            formats,
-            has_comma,
-            clocks,
-            self._no_ids,
-        )
+        missing += plain.null_count if kind is ValueKind.LIST else len(plain) - len(present)
+        fresh = pc.unique(present)
+        if is_number and len(fresh):
+            ends += [float(end) for end in pc.min_max(fresh).as_py().values()]
+        if kind is ValueKind.INTEGER and ends and not _EARLIEST_DAY <= min(ends) <= max(ends) <= _LATEST_DAY:
+            formats = ()
+        text = pc.utf8_trim_whitespace(fresh.cast(pa.string())) if formats or clocks or may_have_comma else None
+        formats = find_time_formats(text, formats) if formats else ()
+        clocks = find_time_formats(text, clocks) if clocks else ()
+        if may_have_comma:
+            may_have_comma = pc.all(pc.match_substring_regex(text, COMMA_NUMBER), min_count=0).as_py()
+            has_comma |= pc.any(pc.match_substring_regex(text, r",(?:\d{1,2}|\d{4,})$"), min_count=0).as_py()
+        if is_text_kind:
+            no_ids |= set(fresh.filter(pc.is_in(fresh, value_set=pa.array(NO_IDS))).to_pylist())
+        if values is None or len(values) <= DISTINCT_CAP:
+            values = fresh if values is None else pc.unique(pa.concat_arrays([values, fresh]))
+    has_values = missing < len(column)
+    if kind is ValueKind.INTEGER and _HOUR.search(name) and ends:
+        clocks = ("%H",) if min(ends) >= 0 and max(ends) <= _LAST_HOUR else ()
+    return ColumnProfile(
+        name,
+        kind,
+        len(column),
+        missing,
+        None if values is not None and len(values) > DISTINCT_CAP else values,
+        min(ends, default=None),
+        max(ends, default=None),
+        formats if has_values else (),
+        may_have_comma and has_comma,
+        clocks if has_values else (),
+        no_ids,
+    )
 
 
 def kind_of(kind: pa.DataType) -> ValueKind:

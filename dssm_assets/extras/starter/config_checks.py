@@ -32,10 +32,10 @@ from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_collisions
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
+from dssm_assets.core.sources.convert import is_text
 from dssm_assets.core.sources.normalise import Entities, convert_times, normalise_items, normalise_users
-from dssm_assets.extras.starter.log_habits import HabitScan
-from dssm_assets.extras.starter.log_scan import LogScan
-from dssm_assets.extras.starter.look_ahead import FirstEvents
+from dssm_assets.extras.starter.log_habits import WarmPairs, select_positive
+from dssm_assets.extras.starter.log_table import LogTable
 from dssm_assets.extras.starter.starter_inputs import MAX_LOOK_AHEAD
 from dssm_assets.steps.tower_checks import check_towers
 from dssm_assets.steps.workspace import days_between
@@ -86,12 +86,12 @@ def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     specs: list[FgSpec] = []
     found.run_check(lambda: specs.append(parse_fg(loaded.fg, read_file=loaded.read_fg_file)))
     entities = {side: _check_entities(found, config, side, days) for side in ("user", "item")}
-    scan, habits = LogScan(config.tables.behavior, config.calendar), HabitScan()
-    first_events = _first_events(config)
-    found.run_check(lambda: _check_log(found, config, scan, habits, days, first_events))
-    _check_look_ahead(found, config, entities, first_events)
-    _check_evaluation_days(found, config, habits, last)
-    _check_ids(found, entities, scan)
+    log = LogTable(config.tables.behavior, config.calendar.timezone)
+    ids: dict[str, pa.Array] = {}
+    found.run_check(lambda: ids.update(_check_log(found, config, log, days)))
+    _check_look_ahead(found, config, entities, log)
+    _check_evaluation_days(found, config, log, last)
+    _check_ids(found, entities, ids)
     _check_columns(found, config, entities, specs[0] if specs else None)
     return found
 
@@ -147,28 +147,17 @@ def _check_days(found: Validation, name: str, missing: Sequence[str], table: Sou
     found.faults.append(Fault(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy))
 
 
-def _first_events(config: PipelineConfig) -> dict[str, FirstEvents]:
-    """Returns what collects first events, by the side whose table says the same on every day and has times."""
-    tables = {"user": (config.tables.user, col.USER_ID), "item": (config.tables.item, col.ITEM_ID)}
-    return {
-        side: FirstEvents(key, config.calendar.timezone)
-        for side, (table, key) in tables.items()
-        if table is not None and table.time_columns and table.layout is Layout.SNAPSHOT
-    }
-
-
 def _check_look_ahead(
-    found: Validation, config: PipelineConfig, entities: Mapping[str, pa.Table | None], first_events: Mapping[str, FirstEvents]
+    found: Validation, config: PipelineConfig, entities: Mapping[str, pa.Table | None], log: LogTable
 ) -> None:
-    """Says which times are later than their ids' first events: a snapshot that has them knows on earlier days what came later."""
-    for side, first in first_events.items():
+    """Names the times of a snapshot that are later than the first events of their ids."""
+    for side, key in (("user", col.USER_ID), ("item", col.ITEM_ID)):
         rows, table = entities[side], config.tables.user if side == "user" else config.tables.item
-        key = col.USER_ID if side == "user" else col.ITEM_ID
-        if rows is None or table is None:
+        if rows is None or table is None or table.layout is not Layout.SNAPSHOT:
             continue
         renamed = {theirs: ours for ours, theirs in table.columns.items()}
         for column in (renamed.get(name, name) for name in table.time_columns):
-            later = first.later_frac([rows], key, column) if column in rows.column_names else 0.0
+            later = log.later_frac(key, rows.column(key), rows.column(column)) if column in rows.column_names else 0.0
             if later > MAX_LOOK_AHEAD:
                 found.figures[f"look-ahead in {side}_table, column {column}"] = (
                     f"of {later:.0%} of the {side}s it is later than their first event, so it tells what a day could not know: "
@@ -176,55 +165,48 @@ def _check_look_ahead(
                 )
 
 
-def _check_log(
-    found: Validation,
-    config: PipelineConfig,
-    scan: LogScan,
-    habits: HabitScan,
-    days: Sequence[str],
-    first_events: Mapping[str, FirstEvents],
-) -> None:
-    """Reads the log once; raises faults of its files and columns, and collects faults of its rows."""
+def _check_log(found: Validation, config: PipelineConfig, log: LogTable, days: Sequence[str]) -> dict[str, pa.Array]:
+    """Reads the log once; raises faults of its files and columns, collects faults of its rows, and returns its ids."""
     table = config.tables.behavior
     types: CsvTypes | None = None
+    kinds: dict[str, pa.DataType] = {}
     seen: set[str] = set()
     for plans in _file_groups(table, days):
         types = types or csv_types(table, plans)
         seen.update(name for plan in plans for name in plan.columns)
+        kinds |= {field.name: field.type for field in plans[0].schema}
         for block in (block for plan in plans for block in plan.blocks()):
-            types.observe(block)
-            scan.observe(block)
-            for one in first_events.values():
-                one.observe(block, table)
-            habits.observe_block(block, table, config.calendar.timezone, config.events.positive.__contains__)
-    if types is not None:
-        for name, ids in scan.ids.items():
-            if kinds := types.candidates.get(name):
-                scan.ids[name] = cast_text(ids, kinds[0])
-    found.faults.extend(scan.faults(config.events))
+            log.observe(types.observe(block))
+    found.faults.extend(log.faults(config.events))
     for name in (*table.value_columns, *table.context_columns):
         if types is not None and name not in seen:  # days of JSON lines may lack it, but not all of them
             where, remedy = f"table behavior_table, column {name}", "correct tables.behavior, or take the column out of it"
             found.faults.append(Fault(where, "the column to exist on one of the days", "no day that has it", remedy))
-    if scan.days:
-        _check_days(found, "behavior_table", [day for day in days if day not in scan.days], table)
-        outside = scan.rows - sum(scan.days[day] for day in days if day in scan.days)
-        rows = f"{scan.rows:,} rows from {min(scan.days)} to {max(scan.days)}"
+    if by_day := log.count_days():
+        _check_days(found, "behavior_table", [day for day in days if day not in by_day], table)
+        outside = sum(count for day, count in by_day.items() if not days[0] <= day <= days[-1])
+        rows = f"{log.rows:,} rows from {min(by_day)} to {max(by_day)}"
         found.figures["behavior_table"] = f"{rows}, {outside:,} of them outside the calendar" if outside else rows
-        tally = ", ".join(f"{name} {count:,}" for name, count in scan.events.most_common())
+        tally = ", ".join(f"{name} {count:,}" for name, count in log.count_events().most_common())
         found.figures["events"] = tally
+    ids = {}
+    for name in (col.USER_ID, col.ITEM_ID):
+        is_integer = bool(types and types.candidates.get(name)) or not is_text(kinds.get(name, pa.string()))
+        ids[name] = cast_text(log.distinct_ids(name), pa.int64()) if is_integer else log.distinct_ids(name)
+    return ids
 
 
-def _check_evaluation_days(found: Validation, config: PipelineConfig, habits: HabitScan, last: dt.date) -> None:
+def _check_evaluation_days(found: Validation, config: PipelineConfig, log: LogTable, last: dt.date) -> None:
     """Says which days can be evaluated."""
-    pairs = habits.warm_pairs()
-    if pairs is not None:
-        days = pairs.evaluation_days(config.window.days, config.calendar.start, last, span=config.evaluation.span_days)
-        found.figures["evaluation days"] = days.sentence
-        if days.calendar_days and not pairs.evaluation_days(config.window.days, config.calendar.start, last, 1).days:
-            expected = f"a day with a user and an item that the {config.window.days} days before it know"
-            remedy = "map user_id to ids that come back on other days, as those of orders, baskets and sessions do not, or change window.days"
-            found.faults.append(Fault("table behavior_table, column user_id", expected, "no such day in the calendar", remedy))
+    if not select_positive(log.db, config.events.positive):
+        return
+    pairs = WarmPairs.count(log.db)
+    days = pairs.evaluation_days(config.window.days, config.calendar.start, last, span=config.evaluation.span_days)
+    found.figures["evaluation days"] = days.sentence
+    if days.calendar_days and not pairs.evaluation_days(config.window.days, config.calendar.start, last, 1).days:
+        expected = f"a day with a user and an item that the {config.window.days} days before it know"
+        remedy = "map user_id to ids that come back on other days, as those of orders, baskets and sessions do not, or change window.days"
+        found.faults.append(Fault("table behavior_table, column user_id", expected, "no such day in the calendar", remedy))
 
 
 def _file_groups(table: BehaviorTable, days: Sequence[str]) -> Iterator[list[PlannedFile]]:
@@ -239,10 +221,10 @@ def _file_groups(table: BehaviorTable, days: Sequence[str]) -> Iterator[list[Pla
             yield plan_files(table, list_files(folder, folders[day][0]))
 
 
-def _check_ids(found: Validation, entities: Mapping[str, pa.Table | None], scan: LogScan) -> None:
+def _check_ids(found: Validation, entities: Mapping[str, pa.Table | None], ids: Mapping[str, pa.Array]) -> None:
     """Checks that ids of the log and of the entity tables have one type and overlap."""
     for side, key in (("user", col.USER_ID), ("item", col.ITEM_ID)):
-        table, log_ids = entities[side], scan.ids.get(key)
+        table, log_ids = entities[side], ids.get(key)
         if table is None or log_ids is None or not len(log_ids):
             continue
         table_ids = table.column(key).combine_chunks()

@@ -14,8 +14,8 @@ from typing import Final
 
 from dssm_assets.core.errors import Fault
 from dssm_assets.extras.starter.config_checks import Validation, validate
+from dssm_assets.extras.starter.log_table import to_date
 from dssm_assets.extras.starter.starter_inputs import StarterInputs
-from dssm_assets.extras.starter.warm_pairs import to_date
 from dssm_assets.extras.starter.write_starter import Starter
 from dssm_assets.storage.config_choice import UI_COMMAND
 from dssm_assets.storage.config_file import load_config
@@ -114,7 +114,7 @@ def _shown_days(inputs: StarterInputs) -> tuple[dt.date, dt.date]:
     """Returns the first and the last of the days that the commands evaluate."""
     settings = inputs.settings
     days = settings.evaluation_days
-    last = days.last or dt.date.fromisoformat(settings.start.value) + dt.timedelta(days=days.window)
-    if settings.span_days > 1:  # each day is a span of several, which is a fit for each
+    last = days.last or settings.start + dt.timedelta(days=days.window)
+    if settings.values["span_days"] is not None:  # each day is a span of several, which is a fit for each
         return last, last
     return min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last), last

@@ -6,16 +6,12 @@ Belongs here: from columns to fg.json. Does not belong here: which columns are c
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from dssm_assets.core.features_raw import plan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 from dssm_assets.extras.starter.column_roles import ColumnProfile, ValueKind, is_time, list_separator
 from dssm_assets.extras.starter.starter_inputs import CODE, StarterInputs, is_category, is_number
-
-FG_FILE: Final = "fg.json"
 
 
 def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
@@ -67,12 +63,6 @@ def _add_attributes(add: Any, inputs: StarterInputs, side: str) -> None:
     for column in inputs.times(side):
         age = plan.days_since_time(column.name)
         add(side, age, age, "raw_feature", default_value="")
-
-
-def fg_json(fg: Mapping[str, Any]) -> str:
-    """Returns the definitions as JSON, one feature per line."""
-    lines = ",\n  ".join(json.dumps(feature, ensure_ascii=False) for feature in fg["features"])
-    return '{\n "features": [\n  ' + lines + "\n ]\n}\n"
 
 
 def unused_columns(inputs: StarterInputs, side: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""What a first configuration is derived from: three surveyed tables, the roles of their columns, the days and habits of the log.
+"""The facts that a first configuration is derived from: three surveyed tables, roles of columns, days and habits of the log.
 
-Belongs here: the facts, and which events are positive. Does not belong here: surveying (`extras/starter/table_survey.py`),
-settings (`starter_settings.py`), features (`starter_features.py`), the file (`starter_config.py`).
+Belongs here: the facts, and which events are positive. Does not belong here: surveying (`table_survey.py`), settings
+(`starter_settings.py`), features (`starter_features.py`), the file (`starter_config.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from dssm_assets.extras.starter.column_roles import EVENT_STAGES, ColumnProfile,
 from dssm_assets.extras.starter.log_habits import LogHabits
 from dssm_assets.extras.starter.recipe import Recipe
 from dssm_assets.extras.starter.starter_settings import StarterSettings, choose_settings
+from dssm_assets.extras.starter.table_survey import TableSurvey
 
 CONSTANT_EVENT: Final = "act"
 CODE: Final = "item_code"
-"""Feature and embedding of the item's closed-form code: the item once more, under another name."""
+"""Feature and embedding of the item's closed-form code: the item once more, under another name. The templates name it too."""
 MAX_LOOK_AHEAD: Final = 0.01
 """Fraction of ids whose time is later than their first event from which on a column was written later than it says."""
 FEW_VALUES: Final = 20
@@ -60,7 +61,7 @@ class LogFacts:
         first: its first day.
         last: its last day.
         empty_days: days in between without rows.
-        habits: of its positive events; None: not known.
+        habits: of its positive events.
         items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
         look_ahead: (side, column) -> fraction of the ids whose time in the column is later than their first event.
@@ -70,33 +71,10 @@ class LogFacts:
     first: dt.date
     last: dt.date
     empty_days: int
-    habits: LogHabits | None = None
-    items: int = 0
+    habits: LogHabits
+    items: int
     item_columns: frozenset[str] = frozenset()
     look_ahead: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-    @property
-    def days(self) -> int:
-        """Returns the number of days from the first to the last."""
-        return (self.last - self.first).days + 1
-
-
-@dataclass(frozen=True)
-class StarterTable:
-    """One table of the configuration: uri, format, layout, column profiles; how times, numbers and texts are written."""
-
-    uri: str
-    format: str
-    layout: str
-    columns: tuple[ColumnProfile, ...]
-    time_format: str | None = None
-    decimal_mark: str | None = None
-    column_names: list[str] | None = None
-    encoding: str | None = None
-
-    def rest(self, *used: str | None) -> list[ColumnProfile]:
-        """Returns the columns that have no role and no reserved name."""
-        return [column for column in self.columns if column.name not in used and column.name not in RESERVED]
 
 
 @dataclass(frozen=True)
@@ -105,37 +83,41 @@ class StarterInputs:
 
     name: str
     timezone: str
-    user: StarterTable | None
-    item: StarterTable | None
-    log: StarterTable
+    user: TableSurvey | None
+    item: TableSurvey | None
+    log: TableSurvey
     roles: Roles
     facts: LogFacts
     recipe: Recipe | None = None
 
+    def side(self, side: str) -> tuple[TableSurvey | None, str | None]:
+        """Returns the user or the item table, and its key."""
+        return (self.user, self.roles.user_key) if side == "user" else (self.item, self.roles.item_key)
+
     @property
     def funnel(self) -> list[str]:
-        """Returns the events from the widest to the narrowest: by name if every name is known, else by number of rows."""
+        """Returns the events from the widest to the narrowest."""
         return order_events(list(self.facts.events))
 
     @property
     def exposure(self) -> list[str]:
         """Returns the events that are exposures."""
-        return [event for event in self.funnel if is_exposure(event)]
+        return [event for event in self.funnel if _EXPOSURE.match(event)]
 
     @property
     def positive(self) -> list[str]:
-        """Returns the events that are positive: all but exposures and those that undo an interaction, such as a cancellation."""
-        return [event for event in self.funnel if is_positive(event)] or self.funnel[-1:]
+        """Returns the events that are positive."""
+        return positive_events(self.funnel)
 
     @property
     def items(self) -> int:
         """Returns the number of items: rows of the item table, or distinct ids of the log."""
-        return self.item.columns[0].rows if self.item is not None and self.item.columns else self.facts.items
+        return self.facts.items if self.item is None else self.item.rows
 
     @property
     def example_user(self) -> str:
         """Returns the id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
-        (column,) = (one for one in self.log.columns if one.name == self.roles.user_id)
+        (column,) = (column for column in self.log.columns if column.name == self.roles.user_id)
         values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
         first = next((value for value in values if value not in NO_IDS), "USER_ID")
         return str(int(first) if isinstance(first, float) else first)
@@ -147,29 +129,27 @@ class StarterInputs:
         needed = [column for column in self.log.columns if column.name in (roles.user_id, roles.item_id, roles.event_time)]
         if lacking := [column for column in needed if column.missing]:
             return "; ".join(f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in lacking)
-        ids = [column for column in needed if column.name != roles.event_time]
-        return "; ".join(f"rows have {', '.join(sorted(one.no_ids))} in place of {one.name}" for one in ids if one.no_ids)
+        ids = [column for column in needed if column.name != roles.event_time and column.no_ids]
+        return "; ".join(f"rows have {', '.join(sorted(column.no_ids))} in place of {column.name}" for column in ids)
 
     @property
     def notes(self) -> list[str]:
-        """Returns what to look at first: roles that were found by the places of columns alone, ids of users that do not come back."""
-        roles, habits = self.roles, self.facts.habits
-        notes = []
-        if self.log.column_names is not None:
+        """Returns what to look at first: roles guessed by the order of columns alone, ids of users that do not come back."""
+        roles, known_frac, notes = self.roles, self.facts.habits.known_frac, []
+        if self.log.table.column_names is not None:
             notes.append(
-                f"{self.log.uri} has no header line: by their places, users are in {roles.user_id}, items in {roles.item_id} and times in "
-                f"{roles.event_time}; --user-id, --item-id and --event-time name others"
+                f"{self.log.table.uri} has no header line: by their order, users are in {roles.user_id}, items in {roles.item_id} and "
+                f"times in {roles.event_time}; --user-id, --item-id and --event-time name others"
             )
-        for table in (self.user, self.item, self.log):
-            if table is not None and table.encoding is not None:
-                notes.append(
-                    f"{table.uri} is not in UTF-8: read as {table.encoding}; look at a name, and correct the key encoding if it is wrong"
-                )
+        for table in (survey.table for survey in (self.user, self.item, self.log) if survey is not None):
+            if table.encoding is not None:
+                check = "look at a name, and correct the key encoding if it is wrong"
+                notes.append(f"{table.uri} is not in UTF-8: read as {table.encoding}; {check}")
         if self.incomplete_rows:
             notes.append(f"{self.incomplete_rows}: they are left out")
-        if habits is not None and habits.known_frac < _FEW_KNOWN:
+        if known_frac < _FEW_KNOWN:
             notes.append(
-                f"{habits.known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "
+                f"{known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "
                 "name the users with --user-id"
             )
         return notes
@@ -177,20 +157,19 @@ class StarterInputs:
     @cached_property
     def settings(self) -> StarterSettings:
         """Returns the settings that fit the habits of the log."""
-        count = sum(self.facts.events[event] for event in self.positive)
-        habits = self.facts.habits or LogHabits.unknown(count, self.facts.first, self.facts.last)
-        return choose_settings(habits, self.facts.first, self.facts.last, items=self.items, code=CODE, recipe=self.recipe)
+        facts = self.facts
+        return choose_settings(facts.habits, facts.first, facts.last, items=self.items, recipe=self.recipe)
 
     def attributes(self, side: str) -> list[ColumnProfile]:
         """Returns the columns of the user or item table that have no role."""
-        table, key = (self.user, self.roles.user_key) if side == "user" else (self.item, self.roles.item_key)
-        return [] if table is None else table.rest(key)
+        survey, key = self.side(side)
+        return [] if survey is None else [one for one in survey.columns if one.name != key and one.name not in RESERVED]
 
     def times(self, side: str) -> list[ColumnProfile]:
         """Returns the columns of the user or item table that are times of one format, those with look-ahead left out."""
-        table = self.user if side == "user" else self.item
+        survey, _ = self.side(side)
         times = [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
-        return [column for column in times if table is not None and column.reads_times_with(table.time_format)]
+        return [column for column in times if survey is not None and column.reads_times_with(survey.table.time_format)]
 
     def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
         """Returns whether a column of times knows what happened later than an id's first event."""
@@ -199,31 +178,32 @@ class StarterInputs:
     @property
     def values(self) -> list[str]:
         """Returns the columns of the log that can be summed."""
-        return [column.name for column in self._log_rest() if column.kind is ValueKind.NUMBER]
+        return [column.name for column in rest_of_log(self.log, self.roles) if column.kind is ValueKind.NUMBER]
 
     @property
     def contexts(self) -> list[str]:
-        """Returns the columns of the log that may be known at request time: none that follows from the item."""
-        return [column.name for column in find_contexts(self._log_rest()) if column.name not in self.facts.item_columns]
+        """Returns the columns of the log that may be known at request time: no column that follows from the item."""
+        possible = find_contexts(rest_of_log(self.log, self.roles))
+        return [column.name for column in possible if column.name not in self.facts.item_columns]
 
     @property
     def unused(self) -> list[ColumnProfile]:
         """Returns the columns of the log that the configuration does not name."""
-        return [column for column in self._log_rest() if column.name not in {*self.values, *self.contexts}]
+        used = {*self.values, *self.contexts}
+        return [column for column in rest_of_log(self.log, self.roles) if column.name not in used]
 
     @property
     def history(self) -> list[str]:
         """Returns the item columns of histories: the two repeating categories with the most values, no lists."""
-        texts = [
-            column
-            for column in self.attributes("item")
-            if is_category(column) and column.kind is ValueKind.TEXT and list_separator(column) is None
-        ]
+        texts = [column for column in self.attributes("item") if column.kind is ValueKind.TEXT and is_category(column)]
         repeating = [column for column in texts if 1 < column.distinct <= max(2, column.rows // 2)]
-        return [column.name for column in sorted(repeating, key=lambda column: -column.distinct)[:2]]
+        single = [column for column in repeating if list_separator(column) is None]
+        return [column.name for column in sorted(single, key=lambda column: -column.distinct)[:2]]
 
-    def _log_rest(self) -> list[ColumnProfile]:
-        return self.log.rest(*self.roles.of_log)
+
+def rest_of_log(log: TableSurvey, roles: Roles) -> list[ColumnProfile]:
+    """Returns the columns of a log that have no role and no reserved name."""
+    return [column for column in log.columns if column.name not in {*roles.of_log, *RESERVED}]
 
 
 def find_contexts(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
@@ -233,14 +213,9 @@ def find_contexts(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
     return [column for column in fitting if not (is_time(column) or column.time_formats)]
 
 
-def is_exposure(event: str) -> bool:
-    """Returns whether an event's name says that an item was shown."""
-    return bool(_EXPOSURE.match(event))
-
-
-def is_positive(event: str) -> bool:
-    """Returns whether an event's name says neither that an item was shown nor that an interaction was undone."""
-    return not is_exposure(event) and not _UNDONE.search(event)
+def positive_events(funnel: Sequence[str]) -> list[str]:
+    """Returns all events but exposures and those that undo an interaction, such as a cancellation; the last one if there is no other."""
+    return [event for event in funnel if not _EXPOSURE.match(event) and not _UNDONE.search(event)] or [*funnel[-1:]]
 
 
 def order_events(events: Sequence[str]) -> list[str]:

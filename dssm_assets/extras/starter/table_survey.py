@@ -1,22 +1,22 @@
 """A survey of an unknown table: format, layout and encoding of its files, and a profile of each column.
 
-Belongs here: finding format and layout, reading blocks for the profiles. Does not belong here: the roles of columns
-(`extras/starter/column_roles.py`).
+Belongs here: finding format and layout. Does not belong here: the roles of columns (`column_roles.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.extras.starter.column_roles import ColumnProfile, ProfileBuilder, unnamed_columns
+from dssm_assets.core.errors import Fault
+from dssm_assets.extras.starter.column_roles import ColumnProfile, profile_column, unnamed_columns
 from dssm_assets.storage.locations import location_errors, open_location
-from dssm_assets.storage.sources.source_columns import csv_types, plan_files
+from dssm_assets.storage.sources.reader import map_rows
 from dssm_assets.storage.sources.source_files import (
     ENDINGS,
     SourceFile,
@@ -27,7 +27,10 @@ from dssm_assets.storage.sources.source_files import (
     list_files,
     open_folder,
 )
-from dssm_assets.storage.sources.text_files import find_eight_bit
+from dssm_assets.storage.sources.text_files import EncodingError
+
+_ENCODINGS: Final = ("cp1252", "latin-1")
+"""Tried in this order where texts are not UTF-8. The first is a superset of the printable characters of the second, which knows every byte."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class TableSurvey:
 
     table: SourceTable
     columns: tuple[ColumnProfile, ...]
-    days: tuple[str, ...] = field(default=())
+    days: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -58,67 +61,55 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
         SchemaError: if the files have incompatible schemas.
     """
     table = _find_layout(uri, name)
+    days, files = _list_files(table, name, is_log)
+    if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
+        table, files = _change(files, column_names=unnamed_columns(count))
+    encodings = iter(_ENCODINGS)
+    while True:
+        try:
+            columns = _profile(files)
+            break
+        except EncodingError:
+            if table.encoding == _ENCODINGS[-1]:
+                raise
+            table, files = _change(files, encoding=next(encodings))
+    has_comma = any(column.has_decimal_comma for column in columns) and table.format is FileFormat.CSV
+    if has_comma and files[0].csv_shape().separator != ",":
+        table, files = _change(files, decimal_mark=",")
+        columns = _profile(files)
+    return TableSurvey(table, columns, tuple(days))
+
+
+@contextmanager
+def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
+    """Yields the rows of a surveyed user or item table: of day folders those of the last one."""
+    _, files = _list_files(survey.table, "table", is_log=False)
+    with map_rows(survey.table, files) as rows:
+        yield rows
+
+
+def _list_files(table: SourceTable, name: str, is_log: bool) -> tuple[list[str], list[SourceFile]]:
     folder = open_folder(table, name)
     days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
-    parts: list[str | None] = [paths[0] for paths in days.values()]
-    chosen = (parts if is_log else parts[-1:]) or [None]
-    files = [file for part in chosen for file in list_files(folder, part)]
-    if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
-        table, files = _with(files, column_names=unnamed_columns(count))
-    try:
-        profiles = _profiles(table, files)
-    except SchemaError:
-        encoding = find_eight_bit(files[0].fs, [file.path for file in files], f"{name}, {uri}")
-        if table.format is FileFormat.PARQUET or encoding is None:
-            raise
-        table, files = _with(files, encoding=encoding)
-        profiles = _profiles(table, files)
-    is_comma = any(column.has_decimal_comma for column in profiles) and table.format is FileFormat.CSV
-    if is_comma and files[0].csv_shape().separator != ",":
-        table, files = _with(files, decimal_mark=",")
-        profiles = _profiles(table, files)
-    return TableSurvey(table, tuple(profiles), tuple(days))
+    parts = [paths[0] for paths in days.values()]
+    chosen: list[str | None] = [*(parts if is_log else parts[-1:])] or [None]
+    return list(days), [file for part in chosen for file in list_files(folder, part)]
 
 
-def _with(files: list[SourceFile], **settings: Any) -> tuple[SourceTable, list[SourceFile]]:
-    """Returns the table of some files with other settings, and its files."""
+def _change(files: list[SourceFile], **settings: Any) -> tuple[SourceTable, list[SourceFile]]:
     table = files[0].table.model_copy(update=settings)
     return table, [replace(file, table=table) for file in files]
 
 
-def read_columns(survey: TableSurvey, columns: list[str]) -> Iterator[pa.Table]:
-    """Yields some columns of a surveyed user or item table in blocks: of day folders those of the last one."""
-    folder = open_folder(survey.table, "table")
-    part = day_folders(folder)[survey.days[-1]][0] if survey.days else None
-    for block in _blocks(survey.table, list_files(folder, part)):
-        yield block.select(columns)
-
-
-def _blocks(table: SourceTable, files: list[SourceFile]) -> Iterator[pa.Table]:
-    """Yields all rows of some files in blocks, csv columns as text."""
-    for plan in plan_files(table, files):
-        yield from plan.blocks()
-
-
-def _profiles(table: SourceTable, files: list[SourceFile]) -> list[ColumnProfile]:
-    types = csv_types(table, plan_files(table, files))
-    if table.format is FileFormat.CSV:
-        for block in _blocks(table, files):
-            types.observe(block)
-    builders: dict[str, ProfileBuilder] = {}
-    for block in _blocks(table, files):
-        typed = types.apply(block)
-        for name in typed.column_names:
-            builders.setdefault(name, ProfileBuilder(name)).observe(typed.column(name))
-    if not builders:
-        return [ProfileBuilder(name).profile() for name in plan_files(table, files)[0].schema.names]
-    return [builder.profile() for builder in builders.values()]
+def _profile(files: list[SourceFile]) -> tuple[ColumnProfile, ...]:
+    with map_rows(files[0].table, files) as rows:
+        return tuple(profile_column(name, rows.column(name)) for name in rows.column_names)
 
 
 def _find_layout(uri: str, name: str) -> SourceTable:
     """Returns a table with format and layout, judged by file endings and folders named ds=...
 
-    It is JSON lines only without parquet and csv: a `schema.json` next to a table is no part of it.
+    It is JSON lines only without parquet and csv: a `schema.json` next to a table does not belong to it.
     """
     fs, path = open_location(uri, name)
     with location_errors(uri, name):
@@ -126,13 +117,13 @@ def _find_layout(uri: str, name: str) -> SourceTable:
     if not exists:
         raise SourceMissingError(Fault(f"{name}, {uri}", "a file or folder", "no such file or folder", "correct the path"))
     names = [path] if fs.isfile(path) else sorted(map(str, fs.find(path)))
-    shown = [found for found in names if not is_hidden(found, path)]
-    counts = {form: sum(found.endswith(endings) for found in shown) for form, endings in ENDINGS.items()}
+    shown = [file for file in names if not is_hidden(file, path)]
+    counts = {form: sum(file.endswith(endings) for file in shown) for form, endings in ENDINGS.items()}
     chosen = max(counts, key=lambda form: (counts[form] and form is not FileFormat.JSON, counts[form]))
-    if fs.isfile(path) and not counts[chosen] and (found := find_format(fs, path, f"{name}, {uri}")) is not None:
-        return SourceTable(uri=uri, format=found)
+    if fs.isfile(path) and not counts[chosen] and (by_content := find_format(fs, path, f"{name}, {uri}")) is not None:
+        return SourceTable(uri=uri, format=by_content)
     if not counts[chosen]:
-        others = ", ".join(found.rpartition("/")[2] for found in names[:5]) or "nothing"
+        others = ", ".join(file.rpartition("/")[2] for file in names[:5]) or "nothing"
         remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"
         raise SourceMissingError(Fault(f"{name}, {uri}", "parquet, csv or JSON lines files", others, remedy))
     plain = SourceTable(uri=uri, format=chosen)

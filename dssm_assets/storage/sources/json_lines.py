@@ -1,8 +1,7 @@
-"""JSON lines: one object per line, read in blocks of whole lines with one schema for the whole file. A file of one list of objects is
-read as if each had a line of its own.
+"""JSON lines, or a file of one list of objects, as columns: DuckDB reads them with one type per key for all lines of all files.
 
-A key that a line lacks is null. Texts stay texts: a timestamp in a text is read by `core/sources/event_time.py`. Whole numbers are
-int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. What is in an object
+A key that a line lacks is null. Texts stay texts, also where they are times: `core/sources/event_time.py` reads those. Whole numbers are
+int64; a column that also has fractions is float64; one of numbers and texts or booleans is text, as in csv. A value in an object
 becomes a column of its own: `{"user": {"id": 1}}` has the column `user.id`. Lists stay lists.
 
 Belongs here: lines to columns. Does not belong here: opening files (`source_files.py`).
@@ -10,229 +9,116 @@ Belongs here: lines to columns. Does not belong here: opening files (`source_fil
 
 from __future__ import annotations
 
-import io
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
 from typing import Any, Final
 
-import orjson
+import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json as pj
-import pyarrow.types as pat
 
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.storage.files import check_names
 
-BLOCK_BYTES: Final = 16 * 2**20
-_MIXED: Final = re.compile(r"Column\(/(.+?)\) changed from (?:string|number|boolean) to (?:string|number|boolean) ")
-_LIST_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}]', re.DOTALL)
-"""Texts whole, or as far as they are read, so that brackets in them are none, and the brackets of objects."""
-_BETWEEN: Final = re.compile(rb"\s*,?\s*")
-_NO_OBJECT: Final = re.compile(rb"\s*,?\s*[^\s,{\]]")
-_PYTHON_LINE: Final = re.compile(rb"\s*\{\s*u?'")
-_NULL_LINE: Final = re.compile(rb"\n[ \t\r]*null[ \t\r]*(?=\n|\Z)")
+BLOCK_ROWS: Final = 65_536
+
+Kind = Any
+"""The type of a key as DuckDB's json_structure has it: the name of a plain type, a dictionary of an object's keys, or a list of one type."""
+_NOTHING: Final = ("NULL", "JSON")
+"""The types of null and of an object without keys."""
+_TYPES: Final = {"BIGINT": "BIGINT", "UBIGINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}
+_CONNECT: Final = {"enable_external_file_cache": False}
 
 
-def find_schema(handle: Any, where: str) -> pa.Schema:
-    """Returns the columns of all lines of an open file, which is read to its end; the type of those without any value is null.
+@dataclass(frozen=True)
+class JsonColumns:
+    """The columns of JSON files.
+
+    Attributes:
+        keys: key of the outer objects -> type in SQL.
+        paths: column -> expression in SQL.
+        schema: the columns.
+    """
+
+    keys: dict[str, str]
+    paths: dict[str, str]
+    schema: pa.Schema
+
+
+def find_kinds(path: Path, where: str) -> Kind:
+    """Returns key -> type of the objects of a local file; what is not an object counts as one without keys.
 
     Raises:
-        SchemaError: a column has types that no type can hold, such as numbers and lists; or two columns have one name.
-        pa.ArrowInvalid: a line is not an object.
+        SchemaError: a key has types that no type can hold, such as numbers and lists.
+        duckdb.Error: the file is not JSON.
     """
-    found = pa.schema([])
-    for lines in _line_blocks(handle):
-        fields = list(_flatten(_read(lines, pj.ParseOptions()).schema))
-        check_names([field.name for field in fields], where)
-        schema = pa.schema([field.with_type(_map_types(field.type, _plain)) for field in fields])
-        try:
-            found = _unify(found, schema)
-        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-            raise SchemaError(Fault(where, "one type per column", str(error), "write the file again with one type")) from error
-    objects = {name[:end] for name in found.names for end, letter in enumerate(name) if letter == "."}
-    return pa.schema([field for field in found if not (pat.is_null(field.type) and field.name in objects)])
+    query = "SELECT json_structure(json) AS kind FROM read_json_objects($path) GROUP BY 1 ORDER BY length(kind) DESC, kind"
+    with duckdb.connect(config=_CONNECT) as db:
+        kinds = [json.loads(kind) for (kind,) in db.execute(query, {"path": str(path)}).fetchall()]
+    return reduce(partial(_merge, where), [kind for kind in kinds if isinstance(kind, dict)], {})
 
 
-def text_without_values(kind: pa.DataType) -> pa.DataType:
-    """Returns a type of `find_schema` with text where no value was found."""
-    return _map_types(kind, lambda one: pa.string() if pat.is_null(one) else one)
-
-
-def read_blocks(handle: Any, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yields some columns of the lines of an open file, in order, with the types of `wanted`; null where a line has no such key.
-
-    `a.b` is the key `b` of the object `a`, or a key of that name.
+def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
+    """Returns the columns of some files together.
 
     Raises:
-        pa.ArrowInvalid: a line is not an object, or has a value that the type cannot hold, or a text that is not UTF-8.
+        SchemaError: two columns have one name, or a key has types that no type can hold.
     """
-    nested = _nest(wanted)
-    options = pj.ParseOptions(explicit_schema=pa.schema([*wanted, *nested]), unexpected_field_behavior="ignore")
-    for lines in _line_blocks(handle):
-        rows = _read(lines, options)
-        rows.validate(full=True)  # arrow does not check that texts are UTF-8
-        columns = {}
-        for name in wanted.names:
-            first, *inner = name.split(".")
-            is_inside = inner and any(field.name == first for field in nested)
-            columns[name] = pc.coalesce(rows[name], pc.struct_field(rows[first], inner)) if is_inside else rows[name]
-        yield from pa.table(columns, schema=wanted).combine_chunks().to_batches()
+    kinds: dict[str, Kind] = reduce(partial(_merge, where), files, {})
+    keys = {name: _name_kind(kind) for name, kind in kinds.items()}
+    columns = [column for name in keys for column in _flatten(name, _quote(name), kinds[name])]
+    check_names([name for name, _ in columns], where)
+    if not columns:
+        return JsonColumns({}, {}, pa.schema([]))
+    chosen = ", ".join(f"{path} AS {_quote(name)}" for name, path in columns)
+    nothing = ", ".join(f"NULL::{kind} AS {_quote(name)}" for name, kind in keys.items())
+    with duckdb.connect() as db:
+        schema = db.sql(f"SELECT {chosen} FROM (SELECT {nothing})").to_arrow_table().schema
+    return JsonColumns(keys, dict(columns), schema)
 
 
-def _line_blocks(handle: Any) -> Iterator[bytes]:
-    """Yields whole lines; refuses a line `null`: arrow ends the process if it is the first, and else makes a row of it."""
-    begin = handle.read(BLOCK_BYTES)
-    if begin.lstrip().startswith(b"["):
-        yield from _objects_of_list(handle, begin)
+def read_json_blocks(path: Path, columns: JsonColumns, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yields some columns of the objects of a local file, in order.
+
+    Raises:
+        duckdb.Error: the file is not JSON.
+    """
+    chosen = ", ".join(f"{columns.paths[name]} AS {_quote(name)}" for name in names)
+    query = f"SELECT {chosen} FROM read_json($path, columns = $keys)"
+    with duckdb.connect(config=_CONNECT) as db:
+        yield from db.sql(query, params={"path": str(path), "keys": columns.keys}).to_arrow_reader(BLOCK_ROWS)
+
+
+def _merge(where: str, left: Kind, right: Kind) -> Kind:
+    if left == right or left in _NOTHING or right in _NOTHING:
+        return right if left in _NOTHING else left
+    if isinstance(left, dict) and isinstance(right, dict):
+        return {name: _merge(where, left.get(name, "NULL"), right.get(name, "NULL")) for name in {**left, **right}}
+    if isinstance(left, list) and isinstance(right, list):
+        return [_merge(where, left[0], right[0])]
+    if not isinstance(left, str) or not isinstance(right, str):
+        got = f"{json.dumps(left)} and {json.dumps(right)}"
+        raise SchemaError(Fault(where, "one type per key", got, "write the file again with one type"))
+    numbers = {_TYPES.get(left), _TYPES.get(right)}
+    return "BIGINT" if numbers == {"BIGINT"} else "DOUBLE" if numbers == {"BIGINT", "DOUBLE"} else "VARCHAR"
+
+
+def _name_kind(kind: Kind) -> str:
+    if isinstance(kind, dict):
+        return f"STRUCT({', '.join(f'{_quote(name)} {_name_kind(inner)}' for name, inner in kind.items())})"
+    return f"{_name_kind(kind[0])}[]" if isinstance(kind, list) else _TYPES.get(kind, "VARCHAR")
+
+
+def _flatten(name: str, path: str, kind: Kind) -> Iterator[tuple[str, str]]:
+    """Yields (column, expression) of a key, or of the keys in its objects."""
+    if not isinstance(kind, dict):
+        yield name, path
         return
-    while block := begin or handle.read(BLOCK_BYTES):
-        begin = b""
-        lines = block + handle.readline()
-        if _PYTHON_LINE.match(lines):
-            raise pa.ArrowInvalid(
-                "JSON parse error: a line of Python, not JSON; json.dumps(ast.literal_eval(line)) makes JSON of it"
-            )
-        if lines.lstrip().startswith(b"null") or _NULL_LINE.search(lines):
-            raise pa.ArrowInvalid("JSON parse error: a line is null")
-        if lines.strip():
-            yield lines
+    for inner, inner_kind in kind.items():
+        yield from _flatten(f"{name}.{inner}", f"{path}.{_quote(inner)}", inner_kind)
 
 
-def _objects_of_list(handle: Any, begin: bytes) -> Iterator[bytes]:
-    """Yields the objects of a list, each in a line, as they are written."""
-    text, block = begin.lstrip()[1:], begin
-    while block:
-        block = handle.read(BLOCK_BYTES)
-        lines, end = _split_objects(text)
-        if lines:
-            yield b"\n".join(lines) + b"\n"
-        text = text[end:]
-        if _NO_OBJECT.match(text):  # else a file without objects would be read into memory
-            break
-        text += block
-    lines, end = _split_objects(text)
-    if lines:
-        yield b"\n".join(lines) + b"\n"
-    if text[end:].strip() != b"]":
-        raise pa.ArrowInvalid(
-            f"JSON parse error: a list with {text[end:].strip()[:20].decode(errors='replace')!r} after its last object"
-        )
-
-
-def _split_objects(text: bytes) -> tuple[list[bytes], int]:
-    """Returns the whole objects at the beginning of a text, without line breaks, and where the rest begins."""
-    lines, depth, begin, end = [], 0, 0, 0
-    for token in _LIST_TOKEN.finditer(text):
-        if token[0] == b"{":
-            if not depth:
-                begin = token.start()
-                if not _BETWEEN.fullmatch(text, end, begin):
-                    break
-            depth += 1
-        elif token[0] == b"}":
-            depth -= 1
-            if not depth:
-                end = token.end()
-                lines.append(text[begin:end].replace(b"\r", b" ").replace(b"\n", b" "))
-    return lines, end
-
-
-def _read(lines: bytes, options: pj.ParseOptions) -> pa.Table:
-    """Returns the columns of some lines. Where a column has texts and numbers, the numbers become texts."""
-    seen: set[str] = set()
-    while True:
-        try:
-            return pj.read_json(io.BytesIO(lines), read_options=pj.ReadOptions(block_size=len(lines)), parse_options=options)
-        except pa.ArrowInvalid as error:
-            mixed = _MIXED.search(str(error))
-            if mixed is None or mixed[1] in seen:
-                raise
-            seen.add(mixed[1])
-            lines = _write_texts(lines, mixed[1].split("/"), error)
-
-
-class _Number(str):
-    """A number as it is written: an id of more than 64 bits keeps its digits, 1.10 its zero, and NaN is no null."""
-
-
-def _write_number(value: Any) -> orjson.Fragment:
-    return orjson.Fragment(str(value))
-
-
-def _write_texts(lines: bytes, path: list[str], error: pa.ArrowInvalid) -> bytes:
-    """Returns lines with texts in place of the numbers and booleans at a path; raises the error if they are not one object a line."""
-    *parents, last = path
-    rows = []
-    for line in lines.splitlines():
-        try:
-            row = node = json.loads(line or b"{}", parse_int=_Number, parse_float=_Number, parse_constant=_Number)
-        except ValueError:
-            raise error from None
-        for key in parents:
-            node = node.get(key) if isinstance(node, dict) else None
-        if isinstance(node, dict) and isinstance(node.get(last), bool | _Number):
-            node[last] = str(node[last]) if isinstance(node[last], _Number) else orjson.dumps(node[last]).decode()
-        try:
-            rows.append(orjson.dumps(row, _write_number, orjson.OPT_PASSTHROUGH_SUBCLASS) if line else line)
-        except orjson.JSONEncodeError:
-            raise error from None
-    return b"\n".join(rows)
-
-
-def _unify(found: pa.Schema, schema: pa.Schema) -> pa.Schema:
-    """Returns the columns of both, with text for a plain column of different types."""
-    mixed = {
-        field.name for field in schema if field.name in found.names and _are_mixed(field.type, found.field(field.name).type)
-    }
-
-    def with_text(one: pa.Schema) -> pa.Schema:
-        return pa.schema([field.with_type(pa.string()) if field.name in mixed else field for field in one])
-
-    return pa.unify_schemas([with_text(found), with_text(schema)], promote_options="permissive")
-
-
-def _are_mixed(left: pa.DataType, right: pa.DataType) -> bool:
-    """Returns whether two types are different ones of text, number and boolean."""
-    kinds = (pat.is_string, pat.is_boolean, lambda kind: pat.is_integer(kind) or pat.is_floating(kind))
-    found = [[is_kind(one) for is_kind in kinds] for one in (left, right)]
-    return found[0] != found[1] and all(any(one) for one in found)
-
-
-def _flatten(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[pa.Field]:
-    """Yields the columns of a schema with those in objects in place of the objects."""
-    for field in fields:
-        if pat.is_struct(field.type):
-            yield from _flatten(field.type, f"{prefix}{field.name}.")
-        else:
-            yield field.with_name(prefix + field.name)
-
-
-def _nest(wanted: pa.Schema) -> list[pa.Field]:
-    """Returns the objects that columns named `a.b` may be in; none for an object whose name is a column itself."""
-    inner: dict[str, list[pa.Field]] = {}
-    for field in wanted:
-        first, dot, rest = field.name.partition(".")
-        if dot and first not in wanted.names:
-            inner.setdefault(first, []).append(field.with_name(rest))
-    return [pa.field(name, _object(fields)) for name, fields in inner.items()]
-
-
-def _object(fields: list[pa.Field]) -> pa.DataType:
-    schema = pa.schema(fields)
-    return pa.struct([*(field for field in fields if "." not in field.name), *_nest(schema)])
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Returns text in place of the timestamps that arrow finds in texts."""
-    return pa.string() if pat.is_timestamp(kind) else kind
-
-
-def _map_types(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """Returns a type whose parts, at any depth of lists and objects, are changed."""
-    if pat.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_map_types(kind.value_type, change)))
-    if pat.is_struct(kind):
-        return pa.struct([field.with_type(_map_types(field.type, change)) for field in kind])
-    return change(kind)
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

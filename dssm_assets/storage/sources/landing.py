@@ -21,7 +21,6 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
@@ -31,7 +30,9 @@ from dssm_assets.storage.sources.source_files import (
     SourceFile,
     SourceFolder,
     SourceMissingError,
+    column_bounds,
     day_folders,
+    is_ordered,
     list_files,
     open_folder,
 )
@@ -195,30 +196,19 @@ def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
         yield from (block.column(EVENT_TIME) for block in plan.blocks())
         return
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    is_ordered = table.format is FileFormat.PARQUET and table.time_format is None and _is_ordered(kind)
-    newest = _newest_by_statistics(plan.file, column) if is_ordered else None
+    has_bounds = table.format is FileFormat.PARQUET and table.time_format is None and is_ordered(kind)
+    newest = _newest_by_statistics(plan.file, column) if has_bounds else None
     if newest is not None:
         yield pa.array([newest], kind)
         return
-    for block in plan.file.blocks(pa.schema([(column, kind)])):
+    for block in plan.file.blocks([column], json=plan.json):
         times = block.column(column)
         yield times.filter(has_value(times)) if plan.needs_all else times
-
-
-def _is_ordered(kind: pa.DataType) -> bool:
-    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
-    return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))
 
 
 def _newest_by_statistics(file: SourceFile, column: str) -> Any:
     """Returns the largest value of a column over all row groups, None if a group has no statistics."""
     with file.fs.open(file.path, "rb") as handle:
         metadata = pq.ParquetFile(handle).metadata
-    found = []
-    for group in (metadata.row_group(index) for index in range(metadata.num_row_groups)):
-        chunks = [group.column(index) for index in range(group.num_columns)]
-        statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
-        if statistics is None or not statistics.has_min_max:
-            return None
-        found.append(statistics.max)
-    return max(found) if found else None
+    bounds = [column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]
+    return max((last for _, last in filter(None, bounds)), default=None) if all(bounds) else None

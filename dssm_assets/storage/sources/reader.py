@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
@@ -30,7 +29,15 @@ from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
-from dssm_assets.storage.sources.source_files import SourceFolder, day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source_files import (
+    SourceFile,
+    SourceFolder,
+    column_bounds,
+    day_folders,
+    is_ordered,
+    list_files,
+    open_folder,
+)
 
 _FEW_ROWS: Final = 16_384
 """Rows up to which a file or folder is not put on local disk: short days would be a file each."""
@@ -75,17 +82,17 @@ def read_days(
 def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     if not days:
         return
-    with _map_rows(table, folder, None) as rows:
+    with map_rows(table, list_files(folder)) as rows:
         for day in days:
             yield day, rows
 
 
 @contextmanager
-def _map_rows(
-    table: SourceTable, folder: SourceFolder, path: str | None, log: Callable[[str], None] = lambda line: None
+def map_rows(
+    table: SourceTable, files: Sequence[SourceFile], log: Callable[[str], None] = lambda line: None
 ) -> Iterator[pa.Table]:
-    """Yields all rows of a file or folder, mapped from a file on local disk unless they are few."""
-    plans = plan_files(table, list_files(folder, path))
+    """Yields all rows of some files, mapped from a file on local disk unless they are few."""
+    plans = plan_files(table, files)
     types = csv_types(table, plans)
     schema = plans[0].schema
     blocks = (types.observe(block) for plan in plans for block in plan.blocks())
@@ -162,7 +169,7 @@ def _read_folders(
     empty: pa.Table | None = None
     for day in days:
         if day in paths:
-            with _map_rows(table, folder, paths[day], log) as rows:
+            with map_rows(table, list_files(folder, paths[day]), log) as rows:
                 has_types = rows.num_rows or table.format is FileFormat.PARQUET or not isinstance(table, BehaviorTable)
                 if has_types:
                     yield day, rows
@@ -175,7 +182,7 @@ def _read_folders(
 def _empty_day(table: SourceTable, folder: SourceFolder) -> pa.Table:
     """Returns the columns of the first day that has rows, of the last one if none has: types of csv and JSON are those of values."""
     for paths in day_folders(folder).values():
-        with _map_rows(table, folder, paths[0]) as rows:
+        with map_rows(table, list_files(folder, paths[0])) as rows:
             empty = rows.schema.empty_table()
             if rows.num_rows:
                 break
@@ -224,13 +231,11 @@ class _DayFilter:
 
     def may_hold(self, group: Any, column: str, kind: pa.DataType) -> bool:
         """Returns whether a parquet row group can have rows of the wanted days; True without statistics."""
-        if not (pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind)) or self.time_format is not None:
+        if not is_ordered(kind) or self.time_format is not None:
             return True
-        chunks = [group.column(index) for index in range(group.num_columns)]
-        statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
-        if statistics is None or not statistics.has_min_max:
+        if (bounds := column_bounds(group, column)) is None:
             return True
-        first, last = self.dates(pa.array([statistics.min, statistics.max], kind))
+        first, last = self.dates(pa.array(bounds, kind))
         return bool(((self.days >= first) & (self.days <= last)).any())
 
 

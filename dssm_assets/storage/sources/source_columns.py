@@ -16,7 +16,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import NO_IDS, decode_column, is_text, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
-from dssm_assets.storage.sources.json_lines import text_without_values
+from dssm_assets.storage.sources.json_lines import JsonColumns, merge_kinds
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
@@ -34,29 +34,29 @@ _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 class PlannedFile:
     """A file, its wanted columns (our name -> source name), and the common schema in our names.
 
-    With a clock, `event_time` is a text made of two columns: these are their fields in the file, the date first. Rows without a user, an item
+    With a clock, `event_time` is a text made of two columns: these are their names in the file, the date first. Rows without a user, an item
     or a time may be left out; `rows` counts those that were read and those of them that were left out.
     """
 
     file: SourceFile
     columns: dict[str, str]
     schema: pa.Schema
-    clock: tuple[pa.Field, pa.Field] | None = None
+    clock: tuple[str, str] | None = None
     needs_all: bool = False
     rows: Counter[str] = field(default_factory=Counter, compare=False)
+    json: JsonColumns | None = None
 
     def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
         """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
-        types = {source: self.schema.field(ours).type for ours, source in self.columns.items()}
-        types |= {field.name: field.type for field in self.clock or ()}
-        yield from map(self._to_common, self.file.blocks(pa.schema(list(types.items())), wants))
+        names = dict.fromkeys([*self.columns.values(), *(self.clock or ())])
+        yield from map(self._to_common, self.file.blocks([*names], wants, self.json))
 
     def _to_common(self, raw: pa.Table) -> pa.Table:
         """Returns a block in the common schema; columns that the file lacks are null."""
         arrays = {}
         for wanted in self.schema:
             if wanted.name == EVENT_TIME and self.clock is not None:
-                arrays[wanted.name] = join_clock(*(raw.column(part.name) for part in self.clock))
+                arrays[wanted.name] = join_clock(*(raw.column(name) for name in self.clock))
             elif wanted.name in self.columns:
                 arrays[wanted.name] = decode_column(raw.column(self.columns[wanted.name])).cast(wanted.type)
             else:
@@ -73,36 +73,26 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
 
     Older files may lack columns that the configuration does not name (they become null) and may have narrower number types.
-    A key that no line of a JSON file has may be one that the configuration names, if another file has it. Columns of a log
-    of JSON without any line are text without rows, as those of a csv file with a header alone.
+    JSON files have the columns of all of them. Columns of a log of JSON without any line are text without rows, as those of a csv
+    file with a header alone.
 
     Raises:
-        SchemaError: naming every configured column that a file lacks (of JSON: all files), every duplicate name, every column
-            whose types are incompatible, and every file of JSON lines without any of the columns.
+        SchemaError: naming every configured column that a file lacks (of JSON: all files), every duplicate name, and every column
+            with incompatible types.
     """
     faults: list[Fault] = []
     chosen: list[dict[str, str]] = []
     types: dict[str, dict[str, SourceFile]] = {}
     merged: dict[str, pa.DataType] = {}
-    schemas = [file.schema() for file in files]
-    if table.format is FileFormat.JSON:
-        names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
-        if not names and isinstance(table, BehaviorTable):
-            empty = dict.fromkeys([*_needed(table), *table.columns, *(table.keep or [])])
-            return [PlannedFile(file, {}, pa.schema([(name, pa.string()) for name in empty])) for file in files]
-        where = files[0].where if len(files) == 1 else f"table {files[0].name}, all of {len(files)} files"
-        wanted, faults = _choose_columns(table, names, files[0].name, where)
-    for file, schema in zip(files, schemas, strict=True):
-        if table.format is FileFormat.JSON:
-            columns = {ours: source for ours, source in wanted.items() if source in schema.names}
-            if schema.names and wanted and not columns:
-                expected = f"one of the columns {', '.join(wanted.values())}"
-                faults.append(
-                    Fault(file.where, expected, f"columns {', '.join(schema.names)}", "take the file out of the folder")
-                )
-        else:
-            columns, wrong = _choose_columns(table, schema.names, file.name, file.where)
-            faults.extend(wrong)
+    json = merge_kinds([file.json_kinds() for file in files], files[0].where) if table.format is FileFormat.JSON else None
+    if json is not None and not json.keys and isinstance(table, BehaviorTable):
+        empty = dict.fromkeys([*_needed(table), *table.columns, *(table.keep or [])])
+        return [PlannedFile(file, {}, pa.schema([(name, pa.string()) for name in empty]), json=json) for file in files]
+    for file in files if json is None else files[:1]:
+        where = file.where if json is None or len(files) == 1 else f"table {file.name}, all of {len(files)} files"
+        schema = file.schema() if json is None else json.schema
+        columns, wrong = _choose_columns(table, schema.names, file.name, where)
+        faults.extend(wrong)
         chosen.append(columns)
         for ours, source in columns.items():
             kind = _decoded(schema.field(source).type)
@@ -110,22 +100,25 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
             merged[ours] = _merge(merged.get(ours, kind), kind)
     for ours, kind in merged.items():
         if kind is None:
-            found = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
+            got = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
             where = f"table {files[0].name}, column {ours}"
-            faults.append(Fault(where, "compatible types in all files", found, "write the files again with one type"))
+            faults.append(Fault(where, "compatible types in all files", got, "write the files again with one type"))
     if faults:
         raise SchemaError(faults)
-    if table.format is FileFormat.JSON:
-        merged = {name: text_without_values(kind) for name, kind in merged.items()}
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
     clock = table.clock_column if isinstance(table, BehaviorTable) else None
-    needs_all = isinstance(table, BehaviorTable) and table.incomplete_rows is not None
     if clock is not None:
         merged[EVENT_TIME] = pa.string()
-    common = pa.schema(list(merged.items()))
     return [
-        PlannedFile(file, columns, common, _clock_fields(schema, columns, clock), needs_all)
-        for file, columns, schema in zip(files, chosen, schemas, strict=True)
+        PlannedFile(
+            file,
+            columns,
+            pa.schema(list(merged.items())),
+            None if clock is None else (columns[EVENT_TIME], clock),
+            isinstance(table, BehaviorTable) and table.incomplete_rows is not None,
+            json=json,
+        )
+        for file, columns in zip(files, chosen if json is None else chosen * len(files), strict=True)
     ]
 
 
@@ -133,18 +126,6 @@ def has_value(ids: Any) -> Any:
     """Returns where ids or times are neither null nor NaN nor a text that says so."""
     is_there = pc.invert(pc.is_null(ids, nan_is_null=True))
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
-
-
-def _clock_fields(schema: pa.Schema, columns: dict[str, str], clock: str | None) -> tuple[pa.Field, pa.Field] | None:
-    """Returns the fields of date and time of day; a file of JSON lines without one of them has no times."""
-    if clock is None or EVENT_TIME not in columns or clock not in schema.names:
-        if clock is not None:
-            columns.pop(EVENT_TIME, None)
-        return None
-    date, time = (
-        field.with_type(text_without_values(field.type)) for field in (schema.field(columns[EVENT_TIME]), schema.field(clock))
-    )
-    return date, time
 
 
 def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:

@@ -12,27 +12,32 @@ NULLS are null, because a type inferred from the first block can be wrong for a 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
+import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.storage.files import check_names, decoding_errors
 from dssm_assets.storage.locations import location_errors, open_location
-from dssm_assets.storage.sources.json_lines import find_schema, read_blocks
+from dssm_assets.storage.scratch_folder import ScratchFolder
+from dssm_assets.storage.sources.json_lines import JsonColumns, Kind, find_kinds, read_json_blocks
 from dssm_assets.storage.sources.text_files import (
     COMPRESSIONS,
     CsvShape,
+    copy_text,
     count_unnamed,
-    find_bad_byte,
     find_csv_shape,
-    open_text,
+    open_bytes,
     read_head,
 )
 
@@ -93,96 +98,114 @@ class SourceFile:
         return f"table {self.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
-        """Returns the columns of the file; for CSV all of them text. JSON lines are read from start to end.
+        """Returns the columns of a parquet file, or of a csv file, all of them text.
 
         Raises:
             SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
         """
-        shape = self.csv_shape() if self.format is FileFormat.CSV else None
-        with self._open(shape) as handle:
-            if self.format is FileFormat.PARQUET:
+        if self.format is FileFormat.PARQUET:
+            with self._reading(), self.fs.open(self.path, "rb") as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
-            elif shape is None:
-                schema = find_schema(handle, self.where)
-            else:
-                with self._open_csv(handle, shape) as reader:
-                    names = reader.schema.names
-                schema = pa.schema([(name, pa.string()) for name in names])
-            names = schema.names  # a name may not be UTF-8
+                names = schema.names  # a name may not be UTF-8
+        else:
+            with self._open_csv(None) as reader:
+                names = reader.schema.names
+            schema = pa.schema([(name, pa.string()) for name in names])
         check_names(names, self.where)
         return schema
 
-    def blocks(self, wanted: pa.Schema, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
+    def json_kinds(self) -> Kind:
+        """Returns the types of the keys of a JSON file, which is read from start to end.
+
+        Raises:
+            SchemaError: if the file is broken.
+        """
+        with self._copy_text() as path:
+            return find_kinds(path, self.where)
+
+    def blocks(
+        self, columns: list[str], wants: Callable[[Any], bool] = lambda _: True, json: JsonColumns | None = None
+    ) -> Iterator[pa.Table]:
         """Yields some columns in blocks, in file order.
 
         Args:
-            wanted: the columns. Their types count for JSON lines alone: a file's own, or wider ones.
+            columns: their names.
             wants: skips parquet row groups by their metadata.
+            json: of a JSON file, the columns of all files.
         """
-        columns = wanted.names
-        shape = self.csv_shape() if self.format is FileFormat.CSV else None
-        with self._open(shape) as handle:
-            if self.format is FileFormat.PARQUET:
+        if self.format is FileFormat.PARQUET:
+            with self._reading(), self.fs.open(self.path, "rb") as handle:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
                 yield from _tables(file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=columns), columns)
-            elif shape is None:
-                yield from _tables(read_blocks(handle, wanted), columns)
-            else:
-                with self._open_csv(handle, shape, columns) as reader:
-                    yield from _tables(reader, columns)
+        elif json is None:
+            with self._open_csv(columns) as reader:
+                yield from _tables(reader, columns)
+        elif columns:
+            with self._copy_text() as path:
+                yield from _tables(read_json_blocks(path, json, columns), columns)
 
     def csv_shape(self) -> CsvShape:
         """Returns how the lines of a csv file are divided, by the first of them."""
         names = self.table.column_names
-        with self._open() as handle:
-            return find_csv_shape(read_head(handle), None if names is None else len(names))
+        return find_csv_shape(self._head(), None if names is None else len(names))
 
     def count_unnamed(self) -> int:
         """Returns how many columns a csv file has whose first line is a row and no header; 0 if it is one."""
-        with self._open() as handle:
-            head = read_head(handle)
+        head = self._head()
         return count_unnamed(head, find_csv_shape(head))
 
-    def _open_csv(self, handle: Any, shape: CsvShape, columns: list[str] | None = None) -> pcsv.CSVStreamingReader:
-        texts = {} if columns is None else {name: pa.string() for name in columns}
-        return pcsv.open_csv(
-            handle,
-            read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.table.column_names),
-            parse_options=pcsv.ParseOptions(
-                delimiter=shape.delimiter, quote_char='"' if shape.has_quotes else False, newlines_in_values=shape.has_quotes
-            ),
-            convert_options=pcsv.ConvertOptions(
-                column_types=texts, include_columns=columns, null_values=NULLS, strings_can_be_null=True
-            ),
-        )
+    def _head(self) -> str:
+        with self._reading(), self._open_text() as handle:
+            return read_head(handle, self.table.encoding)
 
     @contextmanager
-    def _open(self, shape: CsvShape | None = None) -> Iterator[Any]:
-        """Opens the file, a text as UTF-8, and turns decoding errors into a SchemaError."""
-        if self.format is FileFormat.PARQUET:
-            with decoding_errors(self.where, self._expected, self._remedy), self.fs.open(self.path, "rb") as handle:
-                yield handle
-            return
+    def _open_csv(self, columns: list[str] | None) -> Iterator[pcsv.CSVStreamingReader]:
+        shape = self.csv_shape()
+        with self._copy_text(shape.separator) as path:
+            yield pcsv.open_csv(
+                str(path),
+                read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES, column_names=self.table.column_names),
+                parse_options=pcsv.ParseOptions(
+                    delimiter=shape.delimiter,
+                    quote_char='"' if shape.has_quotes else False,
+                    newlines_in_values=shape.has_quotes,
+                ),
+                convert_options=pcsv.ConvertOptions(
+                    column_types=dict.fromkeys(columns or [], pa.string()),
+                    include_columns=columns,
+                    null_values=NULLS,
+                    strings_can_be_null=True,
+                ),
+            )
+
+    @contextmanager
+    def _copy_text(self, separator: str | None = None) -> Iterator[Path]:
+        """Yields a local copy of a text file in UTF-8, with one character for the separator; removes it afterwards."""
+        with ScratchFolder("text") as folder, self._reading():
+            path = folder / "text"
+            with self._open_text() as handle:
+                key = f"tables.{self.name.removesuffix('_table')}.encoding"
+                copy_text(handle, path, self.table.encoding, separator, self.where, key)
+            yield path
+
+    @contextmanager
+    def _open_text(self) -> Iterator[Any]:
         with self.fs.open(self.path, "rb") as plain:
             if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
                 raise SchemaError(Fault(self.where, self._expected, "a parquet file", self._remedy))
-        separator = None if shape is None else shape.separator
-        with decoding_errors(self.where, self._expected, self._remedy):
-            try:
-                with open_text(self.fs, self.path, self.where, self.table.encoding, separator) as handle:
-                    yield handle
-            except (pa.ArrowInvalid, UnicodeError) as error:
-                if bad := find_bad_byte(self.fs, self.path, self.where, self.table.encoding):
-                    raise SchemaError(self._encoding_fault(bad)) from error
-                raise
+        with open_bytes(self.fs, self.path, self.where) as handle:
+            yield handle
 
-    def _encoding_fault(self, bad: str) -> Fault:
-        key = f"tables.{self.name.removesuffix('_table')}.encoding"
-        if self.table.encoding is not None:
-            return Fault(self.where, f"text in {self.table.encoding}, as {key} says", bad, f"correct {key}")
-        remedy = f"name the encoding in {key}, such as cp1252 or latin-1, or write the file again in UTF-8"
-        return Fault(self.where, "text in UTF-8", bad, remedy)
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turns errors of readers into a SchemaError."""
+        try:
+            with decoding_errors(self.where, self._expected, self._remedy):
+                yield
+        except duckdb.Error as error:
+            got = re.sub(r'^.*?Error: | in file ".*?",', "", str(error).splitlines()[0]).strip(" .")
+            raise SchemaError(Fault(self.where, self._expected, got, self._remedy)) from error
 
     @property
     def _expected(self) -> str:
@@ -226,9 +249,9 @@ def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
             return FileFormat.PARQUET
     with (
         decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"),
-        open_text(fs, path, where, None) as handle,
+        open_bytes(fs, path, where) as handle,
     ):
-        head = read_head(handle)
+        head = read_head(handle, None)
     if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
         return None
     return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV
@@ -282,3 +305,15 @@ def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
 def _tables(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.Table]:
     for batch in batches:
         yield pa.Table.from_batches([batch]).select(columns)
+
+
+def column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
+    """Returns the smallest and the largest value of a column in a parquet row group; None without statistics."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
+    return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+
+
+def is_ordered(kind: pa.DataType) -> bool:
+    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
+    return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))

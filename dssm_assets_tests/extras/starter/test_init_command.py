@@ -37,7 +37,7 @@ def load_with_lists_of(tmp_path, k):
     """Returns the configuration with lists of another length: those of a tenth of 20 items do not hold a group of 10."""
     path = tmp_path / "out" / "config.yaml"
     text = path.read_text(encoding="utf-8")
-    assert "  k: [1, 2]    # the longest is no more than an eighth of the 20 items" in text
+    assert "  k: [1, 2]    # the longest is no more than an eighth of the items" in text
     path.write_text(text.replace("k: [1, 2]", f"k: [{k}]"), encoding="utf-8")
     return load_config(path, tmp_path / "out")
 
@@ -250,7 +250,7 @@ def test_init_reads_a_dump_without_header(tmp_path, monkeypatch, capsys):
     assert table["column_names"] == [f"column_{place}" for place in range(1, 6)]
     assert (table["encoding"], table["time_format"]) == ("cp1252", "%a %b %d %H:%M:%S %z %Y")
     output = capsys.readouterr().out
-    assert "has no header line: by their places, users are in column_1, items in column_4 and times in column_2;" in output
+    assert "has no header line: by their order, users are in column_1, items in column_4 and times in column_2;" in output
     assert "checkins.txt is not in UTF-8: read as cp1252" in output
 
 
@@ -325,7 +325,7 @@ def test_columns_that_follow_from_the_item_are_no_contexts(tmp_path, monkeypatch
     [(9, [1]), (94, [1, 2, 5, 10]), (167, [2, 5, 10, 20]), (1599, [10, 20, 50, 100]), (1682, [10, 50, 100, 200])],
 )
 def test_lists_of_a_small_corpus_are_short(items, ks):
-    assert choose_cut_offs(items)[0] == ks
+    assert choose_cut_offs(items) == ks
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,40 @@
-"""Habits of small logs by hand, and that blocks and sampling of users do not change them."""
+"""Habits of small logs, and their warm pairs, by hand; that every window is as counted directly."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import datetime as dt
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from dssm_assets.extras.starter import log_habits
-from dssm_assets.extras.starter.log_habits import HabitScan, LogHabits
+from dssm_assets.extras.starter.log_habits import LogHabits, WarmPairs, count_by_day, find_habits
+from dssm_assets.extras.starter.log_table import to_date, to_number
 from dssm_assets.extras.starter.recipe import Recipe
 from dssm_assets.extras.starter.starter_settings import choose_recipe
 
-HOUR, DAY = 3_600_000, 86_400_000
+DAY = 86_400_000
+FIRST = dt.date(1970, 1, 1)
 Row = tuple[str, int, float]
 """User, item, day with its fraction."""
 
 
-def _habits(rows: list[Row], *, block: int = 1000, max_events: int = 1000) -> LogHabits | None:
-    scan = HabitScan(max_events)
-    for begin in range(0, len(rows), block):
-        users, items, times = zip(*rows[begin : begin + block], strict=True)
-        time_ms = pa.array((np.array(times) * DAY).astype(np.int64))
-        days = pa.array(np.floor(times).astype(np.int32)).cast(pa.date32())
-        scan.observe(pa.array(users), pa.array(items), time_ms, days)
-    return scan.habits()
+def _database(rows: list[Row] | list[tuple[int, int, int]]) -> duckdb.DuckDBPyConnection:
+    users, items, times = (np.array(column) for column in zip(*rows, strict=True))
+    acts = pa.table(
+        {"u": users.astype(str), "i": items, "t": (times * DAY).astype(np.int64), "d": np.floor(times).astype(np.int32)}
+    )
+    db = duckdb.connect()
+    db.register("acts", acts)
+    return db
+
+
+def _habits(rows: list[Row]) -> LogHabits:
+    found = find_habits(_database(rows))
+    assert found is not None
+    return found
 
 
 def test_facts_by_hand() -> None:
@@ -40,8 +49,6 @@ def test_facts_by_hand() -> None:
         ("c", 7, 9.7),
     ]
     found = _habits(rows)
-    assert found is not None
-    assert found.events == 8
     assert found.events_per_day == 3  # days with 2, 3 and 3 events
     assert (found.history_events, found.long_history_events) == (3, 3)  # users a and b have 3, c has 1: median 3, 90% 3
     # Known: a on day 3, b and a on day 9. Repeated: a takes 1 again on day 3; b takes it twice on one day, which is no repeat.
@@ -56,7 +63,6 @@ def test_spread_of_first_meetings_by_hand(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(log_habits, "MIN_MEETINGS", 2)
     # Item 1 is met on days 0 and 1, item 2 on days 3 and 5. That a meets item 1 again counts for neither.
     found = _habits([("a", 1, 0.0), ("b", 1, 1.0), ("a", 2, 3.0), ("b", 2, 5.0), ("a", 1, 0.5), ("a", 1, 9.0)])
-    assert found is not None
     # Around the items' means: (.25 + .25 + 1 + 1) / (4 meetings - 2 items). Around 2.25: (5.0625 + 1.5625 + .5625 + 7.5625) / 3.
     assert found.item_spread_days == pytest.approx((2.5 / 2) ** 0.5)
     assert found.spread_days == pytest.approx((14.75 / 3) ** 0.5)
@@ -81,15 +87,13 @@ def _generated(kind: Recipe, days: int) -> list[Row]:
 @pytest.mark.parametrize("days", [3, 5, 14, 45])
 @pytest.mark.parametrize("kind", list(Recipe))
 def test_generated_logs_are_told_apart(kind: Recipe, days: int) -> None:
-    found = _habits(_generated(kind, days), max_events=100_000)
-    assert found is not None
+    found = _habits(_generated(kind, days))
     assert choose_recipe(found)[0] is kind, choose_recipe(found)
 
 
 def test_only_the_last_month_counts_for_fractions() -> None:
     old = [("a", 1, float(day)) for day in range(10)]  # repeats every day
     found = _habits([*old, ("b", 2, 99.0), ("b", 3, 100.0)])
-    assert found is not None
     assert (found.repeat_frac, found.known_frac, found.events_per_day) == (0.0, 0.5, 1.0)
 
 
@@ -101,39 +105,64 @@ def test_half_life_follows_what_was_popular_lately() -> None:
         for day in range(1, 9)
         for event in range(360)
     ]
-    found = _habits(rows, max_events=10_000)
-    assert found is not None
+    found = _habits(rows)
     assert found.half_life_days == 0.25
     # The same 60 items every day, some a little more often than others: more days tell them apart better.
     rng = np.random.default_rng(0)
     steady = [(f"u{e}", int(rng.zipf(1.5)) % 300, day + e / 1000) for day in range(9) for e in range(300)]
-    found = _habits(steady, max_events=10_000)
-    assert found is not None
+    found = _habits(steady)
     assert found.half_life_days is None or found.half_life_days >= 3
 
 
-def test_blocks_do_not_matter() -> None:
-    rng = np.random.default_rng(5)
-    rows = [(f"u{u}", int(i), float(t)) for u, i, t in zip(*rng.integers(0, [[30], [20], [40]], (3, 400)), strict=True)]
-    assert _habits(rows, block=7) == _habits(rows)
+def _pairs(rows: list[tuple[int, int, int]]) -> WarmPairs:
+    return WarmPairs.count(_database(rows))
 
 
-def test_a_sample_of_users_has_about_the_same_habits_and_exact_counts() -> None:
-    rng = np.random.default_rng(6)
-    rows = [(f"u{u}", int(i), float(t)) for u, i, t in zip(*rng.integers(0, [[500], [50], [20]], (3, 8000)), strict=True)]
-    whole, part = _habits(rows, max_events=10_000), _habits(rows, block=500, max_events=2000)
-    assert whole is not None and part is not None
-    assert part.events == whole.events == 8000
-    assert part.events_per_day == whole.events_per_day
-    assert part.repeat_frac == pytest.approx(whole.repeat_frac, abs=0.05)
-    assert replace(part, repeat_frac=0.0) != replace(whole, repeat_frac=0.0)  # it was a sample
+def test_shortest_windows_by_hand() -> None:
+    # Users 0 and 1 take item 0 on day 0; 0 takes it again, twice, on day 5, and 1 on day 9.
+    found = _pairs([(0, 0, 0), (1, 0, 0), (0, 0, 5), (0, 0, 5), (1, 0, 9)])
+    assert [len(count_by_day(found.pairs, window)[0]) for window in (4, 5, 8, 9)] == [0, 1, 1, 2]
+    assert [count_by_day(found.users, window)[1].tolist() for window in (4, 5, 9)] == [[], [1], [1, 1]]
+    assert found.evaluation_days(5, FIRST, to_date(9), min_pairs=1).days == (5,)
+    assert found.evaluation_days(9, FIRST, to_date(9), min_pairs=1).days == (9,)
+    # A window of 10 days ends after the log.
+    assert found.evaluation_days(10, FIRST, to_date(9), min_pairs=1).calendar_days == 0
 
 
-def test_missing_values_are_left_out_and_nothing_is_none() -> None:
-    scan = HabitScan()
-    assert scan.habits() is None
-    days = pa.array([3, 3, None], pa.int32()).cast(pa.date32())
-    scan.observe(pa.array(["a", None, "b"]), pa.array([1, 2, 3]), pa.array([1, 2, 3], pa.int64()), days)
-    found = scan.habits()
-    assert found is not None
-    assert found.events == 1
+def test_pairs_of_a_span_count_for_its_first_day() -> None:
+    # One pair is warm on each of the days 1 to 4. With three days of truth, day 1 has those of 1 to 3, day 2 those of 2 to 4.
+    rows = [(0, 0, day) for day in range(5)]
+    found = _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=3, span=3)
+    assert (found.days, found.calendar_days) == ((1, 2), 2)
+    # The last day with a whole span in the calendar is day 2; no day has four pairs.
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=3).days == ()
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=4).days == (1,)
+
+
+def test_sentence_names_the_first_and_the_last() -> None:
+    rows = [(0, 0, day) for day in range(4)]
+    found = _pairs(rows).evaluation_days(1, FIRST, to_date(3), min_pairs=1)
+    assert found.sentence == (
+        "3 of 3 after a window of 1 days have 1 warm pairs or more, the first is 1970-01-02, the last 1970-01-04"
+    )
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(3)).sentence.startswith("none of 3")
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 30])
+def test_any_window_is_as_counted_pair_by_pair(window: int) -> None:
+    rng = np.random.default_rng(3)
+    rows = list(zip(*(rng.integers(0, most, 300).tolist() for most in (12, 9, 40)), strict=True))
+    expected: dict[int, int] = {}
+    for user, item, day in set(rows):
+        before = [row for row in rows if day - window <= row[2] < day]
+        if any(row[0] == user for row in before) and any(row[1] == item for row in before):
+            expected[day] = expected.get(day, 0) + 1
+    found = _pairs(rows)
+    days, counts = count_by_day(found.pairs, window)
+    assert dict(zip(days.tolist(), counts.tolist(), strict=True)) == expected
+    assert sum(expected.values()) == sum(counts) > sum(count_by_day(found.users, window)[1]) > 0
+
+
+def test_days_and_dates_are_inverse() -> None:
+    assert to_number(dt.date(1970, 1, 2)) == 1
+    assert to_date(to_number(dt.date(2024, 2, 29))) == dt.date(2024, 2, 29)

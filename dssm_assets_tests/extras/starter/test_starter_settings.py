@@ -6,16 +6,19 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.extras.starter.log_habits import LogHabits
+from dssm_assets.extras.starter.log_habits import LogHabits, WarmPairs
+from dssm_assets.extras.starter.log_table import to_date, to_number
 from dssm_assets.extras.starter.recipe import Recipe
+from dssm_assets.extras.starter.starter_config import fill_template
 from dssm_assets.extras.starter.starter_settings import (
-    Line,
     StarterSettings,
     calendar_start,
     choose_recipe,
@@ -24,9 +27,14 @@ from dssm_assets.extras.starter.starter_settings import (
     validation_days,
     window_days,
 )
-from dssm_assets.extras.starter.warm_pairs import WarmPairs, to_date, to_number
 
 FIRST = dt.date(2020, 1, 1)
+
+
+def _pairs(user: np.ndarray, item: np.ndarray, day: np.ndarray) -> WarmPairs:
+    db = duckdb.connect()
+    db.register("acts", pa.table({"u": user, "i": item, "d": day}))
+    return WarmPairs.count(db)
 
 
 def _log(habits: LogHabits, events: Sequence[int]) -> LogHabits:
@@ -35,19 +43,25 @@ def _log(habits: LogHabits, events: Sequence[int]) -> LogHabits:
     user = np.repeat(np.arange(max(events)), len(events))
     day = np.tile(days, max(events))
     kept = user < np.tile(np.minimum(events, 40), max(events))
-    pairs = WarmPairs.from_events(user[kept], np.zeros(kept.sum(), np.int64), day[kept])
+    pairs = _pairs(user[kept], np.zeros(kept.sum(), np.int64), day[kept])
     return replace(habits, days=days, day_events=np.array(events), pairs=pairs)
 
 
+_NONE = np.zeros((0, 3), np.int64)
 SHOP = _log(
-    replace(
-        LogHabits.unknown(1, FIRST, FIRST),
+    LogHabits(
         events_per_day=2500,
         history_events=80,
         long_history_events=340,
         known_frac=0.9,
         repeat_frac=0.4,
+        item_spread_days=None,
+        spread_days=0.0,
         new_per_day=1400,
+        half_life_days=7.0,
+        days=_NONE,
+        day_events=_NONE,
+        pairs=WarmPairs(_NONE, _NONE),
     ),
     [2500] * 400,
 )
@@ -56,9 +70,10 @@ SHOP = _log(
 NEWS = replace(SHOP, item_spread_days=1.3, spread_days=8.7)
 
 
-def _values(lines: tuple[Line, ...]) -> dict[str, object]:
-    found: dict[str, object] = yaml.safe_load("\n".join(f"{line.key}: {line.value}" for line in lines))
-    return found
+def _config(found: StarterSettings) -> dict[str, dict[str, object]]:
+    """Returns the filled template."""
+    filled: dict[str, dict[str, object]] = yaml.safe_load("\n".join(fill_template(found.recipe, {**found.values, "k": [10]})))
+    return filled
 
 
 def _last(habits: LogHabits) -> dt.date:
@@ -66,7 +81,7 @@ def _last(habits: LogHabits) -> dt.date:
 
 
 def _settings(habits: LogHabits, recipe: Recipe | None = None) -> StarterSettings:
-    return choose_settings(habits, FIRST, _last(habits), items=5000, code="item_code", recipe=recipe)
+    return choose_settings(habits, FIRST, _last(habits), items=5000, recipe=recipe)
 
 
 def _window(habits: LogHabits, recipe: Recipe = Recipe.RETAIL) -> int:
@@ -125,89 +140,87 @@ def test_validation_days_hold_enough_events_and_leave_most_of_the_window() -> No
 def test_every_choice_is_valid_and_has_a_reason() -> None:
     for habits in (SHOP, replace(SHOP, known_frac=0.1, repeat_frac=0.0), replace(NEWS, half_life_days=0.25)):
         found = _settings(habits)
-        Model.model_validate(_values(found.model))
-        Training.model_validate(_values(found.training))
-        assert all(line.reason for section in (found.window, found.model, found.training, found.evaluation) for line in section)
+        Model.model_validate(_config(found)["model"])
+        Training.model_validate(_config(found)["training"])
+        lines = list(fill_template(found.recipe, {**found.values, "k": [10]}))
+        assert all("    # " in line for line in lines if line.startswith("  "))
 
 
 def test_repeated_items_are_no_negatives() -> None:
-    assert _values(_settings(SHOP).model)["user_positive_mask"] is True
-    assert "user_positive_mask" not in _values(_settings(replace(SHOP, repeat_frac=0.01)).model)
+    assert _config(_settings(SHOP))["model"]["user_positive_mask"] is True
+    assert "user_positive_mask" not in _config(_settings(replace(SHOP, repeat_frac=0.01)))["model"]
 
 
 def test_new_items_are_the_targets_if_there_are_enough() -> None:
-    assert _values(_settings(SHOP).model)["targets"] == "new"
+    assert _config(_settings(SHOP))["model"]["targets"] == "new"
     # A window of 80 days validates on 2: 49 events a day are too few.
-    assert "targets" not in _values(_settings(replace(SHOP, new_per_day=49)).model)
+    assert "targets" not in _config(_settings(replace(SHOP, new_per_day=49)))["model"]
 
 
 @pytest.mark.parametrize(("long_past", "length"), [(3, 20), (340, 340), (9000, 500)])
 def test_histories_are_as_long_as_those_of_long_pasts(long_past: int, length: int) -> None:
-    model = _values(_settings(replace(SHOP, long_history_events=long_past)).model)
+    model = _config(_settings(replace(SHOP, long_history_events=long_past)))["model"]
     assert model["history_length"] == length
     assert Model.model_validate(model).history_poolings[0].length == length
 
 
 def test_histories_of_single_samples_are_shorter() -> None:
-    model = _values(_settings(replace(SHOP, known_frac=0.2, long_history_events=340)).model)
+    model = _config(_settings(replace(SHOP, known_frac=0.2, long_history_events=340)))["model"]
     assert (model["history"], model["history_length"]) == ("event", 100)
-    assert "group_sessions" not in _values(_settings(replace(SHOP, known_frac=0.2)).training)
-    assert _values(_settings(SHOP).training)["group_sessions"] is True
+    assert "group_sessions" not in _config(_settings(replace(SHOP, known_frac=0.2)))["training"]
+    assert _config(_settings(SHOP))["training"]["group_sessions"] is True
 
 
 def test_epochs_read_half_a_million_samples() -> None:
     # 80 days of 2,500 events; then 28 of 10, of which 2 are validated on.
-    assert _values(_settings(SHOP).training)["epochs"] == 3
-    assert _values(_settings(_log(SHOP, [50] * 40)).training)["epochs"] == 20
-    assert _values(_settings(_log(SHOP, [100_000] * 100)).training)["epochs"] == 2
+    assert _config(_settings(SHOP))["training"]["epochs"] == 3
+    assert _config(_settings(_log(SHOP, [50] * 40)))["training"]["epochs"] == 20
+    assert _config(_settings(_log(SHOP, [100_000] * 100)))["training"]["epochs"] == 2
 
 
 def test_short_lived_popularity_is_compared_with_short_lived_popularity() -> None:
-    assert _values(_settings(SHOP).evaluation) == {"recent_days": 14}
-    assert _values(_settings(replace(SHOP, half_life_days=0.25)).evaluation) == {"recent_days": 1}
-    assert _values(_settings(replace(SHOP, half_life_days=None)).evaluation) == {"recent_days": 7}
+    assert _config(_settings(SHOP))["evaluation"]["recent_days"] == 14
+    assert _config(_settings(replace(SHOP, half_life_days=0.25)))["evaluation"]["recent_days"] == 1
+    assert _config(_settings(replace(SHOP, half_life_days=None)))["evaluation"]["recent_days"] == 7
 
 
 def test_vectors_are_compact_and_the_prior_needs_validation_days() -> None:
     found = _settings(SHOP)
-    assert _values(found.model)["output_dim"] == 128
-    assert (_values(found.model)["prior"], _values(found.training)["validation_days"]) == (True, 2)
+    assert _config(found)["model"]["output_dim"] == 128
+    assert (_config(found)["model"]["prior"], _config(found)["training"]["validation_days"]) == (True, 2)
     # A window of one day spares none.
-    assert "prior" not in _values(_settings(_log(SHOP, [100] * 2)).model)
+    assert "prior" not in _config(_settings(_log(SHOP, [100] * 2)))["model"]
 
 
 @pytest.mark.parametrize(("items", "width"), [(20, 8), (300, 32), (511, 56), (512, 64), (10_000_000, 64)])
 def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: int) -> None:
-    found = choose_settings(SHOP, FIRST, _last(SHOP), items=items, code="item_code")
-    assert _values(found.statistics) == {"embedding_dim": {"item": width, "item_code": width}}
-    assert _values(found.model)["output_dim"] == 2 * width
+    found = choose_settings(SHOP, FIRST, _last(SHOP), items=items)
+    assert _config(found)["statistics"] == {"embedding_dim": {"item": width, "item_code": width}}
+    assert _config(found)["model"]["output_dim"] == 2 * width
 
 
 def test_few_pairs_are_evaluated_over_several_days() -> None:
     assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
     assert [span_days(10, 20, left) for left in (30, 3)] == [7, 1]
     found = _settings(_log(SHOP, [10] * 200))
-    assert found.span_days == _values(found.evaluation)["span_days"] == 7
+    assert _config(found)["evaluation"]["span_days"] == 7
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
     assert found.evaluation_days.last == FIRST + dt.timedelta(200 - 7)
-    assert "span_days" not in _values(_settings(SHOP).evaluation)
+    assert "span_days" not in _config(_settings(SHOP))["evaluation"]
 
 
 def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have() -> None:
     assert [span_days(500, users, 100) for users in (20, 19, 8, 2)] == [1, 3, 5, 14]
     # Three users with 40 pairs each, every day: 14 days for 40 users, of which a quarter of the 28 that are left is 7.
     days = np.repeat(np.arange(200), 120)
-    pairs = WarmPairs.from_events(
-        np.tile(np.arange(120) // 40, 200), np.tile(np.arange(120) % 40, 200), to_number(FIRST) + days
-    )
+    pairs = _pairs(np.tile(np.arange(120) // 40, 200), np.tile(np.arange(120) % 40, 200), to_number(FIRST) + days)
     found = _settings(replace(_log(SHOP, [120] * 200), pairs=pairs))
-    assert found.span_days == 7
-    assert found.evaluation[-1].reason == "a day has about 120 warm pairs of 3 users: 7 days are evaluated together"
+    assert [found.values[name] for name in ("span_days", "pairs", "users")] == [7, "120", "3"]
 
 
 def test_channel_weights_look_back_as_far_as_they_need() -> None:
     # Days with 40 warm pairs: 50 days for 2,000, at most 28 are read. With 2,500 a week is plenty.
-    few = choose_settings(_log(SHOP, [40] * 100), FIRST, FIRST + dt.timedelta(99), items=9, code="c")
-    assert _values(few.channels) == {"held_out_days": 28}
-    plenty = replace(SHOP, pairs=replace(SHOP.pairs, weight=100))
-    assert _values(_settings(plenty).channels) == {"held_out_days": 7}
+    few = choose_settings(_log(SHOP, [40] * 100), FIRST, FIRST + dt.timedelta(99), items=9)
+    assert _config(few)["channels"] == {"held_out_days": 28}
+    plenty = replace(SHOP, pairs=WarmPairs(SHOP.pairs.pairs * [1, 1, 100], SHOP.pairs.users))
+    assert _config(_settings(plenty))["channels"] == {"held_out_days": 7}

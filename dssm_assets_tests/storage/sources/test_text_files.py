@@ -83,7 +83,7 @@ def test_texts_may_be_compressed(tmp_path: Path, name: str, content: bytes) -> N
     [
         (zipped("a.csv", "b.csv"), r"u\.csv\.zip: expected one file in the archive, got 2: a\.csv, b\.csv\. To fix: unpack it"),
         (zipped("folder/"), "expected one file in the archive, got none"),
-        (b"user_id", "expected a zip archive"),
+        (b"user_id", "File is not a zip file"),
     ],
 )
 def test_archives_of_no_or_several_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
