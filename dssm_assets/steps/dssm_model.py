@@ -45,8 +45,7 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
     """
     with _prepare_fit(workspace, ds) as plan:
         try:
-            scratch = workspace.loaded.scratch
-            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch, scratch=scratch)
+            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch)
         except PrunedFitError:
             remove_state(plan.job)
             raise
@@ -122,7 +121,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
         from dssm_assets.steps.fit_process import run_in_processes
 
         return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
-    outcome = run_job(plan.job, progress, workspace.now, scratch=workspace.loaded.scratch)
+    outcome = run_job(plan.job, progress, workspace.now)
     assert outcome is not None  # a single process is the first
     return outcome
 

@@ -16,13 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.batches import Epoch
-from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.optimisers import RowGradients
 
 
@@ -49,12 +45,6 @@ class Ranks:
     def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
         """Returns towers with random weights; `shard_tables` asks for a shard of every table in each process."""
         return TwoTower(spec, generator)
-
-    def new_epoch(
-        self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
-    ) -> Epoch:
-        """Returns an epoch whose batches hold this process's part of every batch."""
-        return Epoch(data, order, model, training, window_shifts)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
         """Gives each process dropout of its own in this step; a single process keeps its generator."""

@@ -65,18 +65,18 @@ class Trainer:
 
     def _forward(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
         """Returns this process's part of the batch's loss, and the vectors of all own items [B, D]."""
-        side = batch.item_side(self._model)
         with self._compute.products():
-            items = self.two_tower.item_vectors(side.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
-            items = self._compute.ranks.gather_items(items.float(), side.num_shared)
-            own = items.index_select(0, torch.from_numpy(side.own).to(items.device))
-            positives = batch.positives(own)
+            items = self.two_tower.item_vectors(batch.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
+            items = self._compute.ranks.gather_items(items.float(), batch.num_shared)
+            own = items.index_select(0, torch.from_numpy(batch.own).to(items.device))
+            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))
             users = self._user_vectors(batch, positives, tape)
-        columns = items[side.columns]
+        columns = items[batch.columns]
         if queued := [vectors for hook in self._hooks for vectors in hook.extra_columns()]:
             columns = torch.cat([columns, *queued])
-        terms = replace(side.terms.to(self._compute.device), bfloat16=self._compute.bfloat16)
-        return batch.part_of_loss(self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)), own
+        terms = replace(batch.terms.to(self._compute.device), bfloat16=self._compute.bfloat16)
+        loss = self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)
+        return loss * batch.weight_frac, own
 
     def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
         """Returns the user vector of each sample; of several interests the one nearest to its item."""

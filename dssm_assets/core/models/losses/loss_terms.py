@@ -105,7 +105,7 @@ class LossTerms:
     column_correction: Tensor
     weight: Tensor
     masked: MaskedPairs
-    logits_chunk_rows: int
+    logits_chunk_rows: int = 256
     hard_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     hard_correction: Tensor = field(default_factory=lambda: torch.zeros(0))
     bfloat16: bool = False
@@ -119,6 +119,23 @@ class LossTerms:
             weight=self.weight.to(device),
             hard_correction=self.hard_correction.to(device),
         )
+
+
+def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
+    """Returns the terms of the same loss in which column j has become column group[j] of `count`.
+
+    Args:
+        group: of the first columns. The queued columns follow in their order.
+    """
+    merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
+    correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))
+    queued = terms.column_correction[len(group) :]
+    column = np.concatenate([group, count + np.arange(len(queued), dtype=np.int64)])
+    return replace(
+        terms,
+        column_correction=torch.cat([torch.from_numpy(correction.astype(np.float32)), queued]),
+        masked=MaskedPairs(terms.masked.rows, column[terms.masked.columns]),
+    )
 
 
 Floats = npt.NDArray[np.float64]
