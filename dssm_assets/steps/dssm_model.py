@@ -20,9 +20,9 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
 from dssm_assets.core.statistics.feature_config import collision_fracs
+from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
-from dssm_assets.core.training.ranks import Ranks
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day

@@ -21,12 +21,12 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_options import Checkpoints, FitContext
 from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult, Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 if TYPE_CHECKING:

@@ -41,11 +41,13 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
 
-    def forward(self, inputs: Tensor, is_training: bool) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Returns the normalised inputs [B, W]; a batch of one row has no variance and uses the running averages."""
-        if is_training and self.add_up is not None:
+        if self.training and self.add_up is not None:
             return self._normalise_shared(inputs, self.add_up)
-        uses_batch = is_training and len(inputs) > 1
+        return self._normalise(inputs, self.training and len(inputs) > 1)
+
+    def _normalise(self, inputs: Tensor, uses_batch: bool) -> Tensor:
         return functional.batch_norm(
             inputs, self.running_mean, self.running_var, self.weight, self.bias, uses_batch, MOMENTUM, EPSILON
         )
@@ -56,7 +58,7 @@ class BatchNorm(nn.Module):
         sums = add_up(torch.cat([values.sum(0), values.new_tensor([float(len(values))])]))
         count = int(sums[-1])
         if count < 2:
-            return self.forward(inputs, is_training=False)
+            return self._normalise(inputs, uses_batch=False)
         mean = sums[:-1] / count
         # From the differences to the mean: a sum of squares less a square of sums would lose digits.
         variance = add_up((values - mean).square().sum(0)) / count
@@ -94,20 +96,14 @@ class Tower(nn.Module):
             dropout: source of the dropout's randomness; None outside of training, where there is no dropout and batch norms
                 use their running averages.
         """
-        if dropout is not None and self._shared_dropout > 0:
-            factors = torch.ones_like(inputs)
-            drawn = draw_factors(inputs.new_empty(len(inputs), len(self.shared_columns)), self._shared_dropout, dropout)
-            inputs = inputs * factors.index_copy_(1, self.shared_columns, drawn)
-        hidden = inputs
+        self.train(dropout is not None)
+        shared = drop(inputs.index_select(1, self.shared_columns), self._shared_dropout, dropout)
+        hidden = inputs.index_copy(1, self.shared_columns, shared) if self._shared_dropout else inputs
         for layer, norm in zip(self.linears, self.norms, strict=False):
-            hidden = layer(hidden)
-            hidden = norm(hidden, dropout is not None) if isinstance(norm, BatchNorm) else norm(hidden)
-            hidden = functional.relu(hidden)
-            if dropout is not None and self._dropout > 0:
-                hidden = hidden * draw_factors(torch.empty_like(hidden), self._dropout, dropout)
+            hidden = drop(functional.relu(norm(layer(hidden))), self._dropout, dropout)
         vectors: Tensor = self.linears[-1](hidden)
         if self.skip is not None:
-            vectors = vectors + self.skip(inputs.index_select(1, self.shared_columns))
+            vectors = vectors + self.skip(shared)
         return functional.normalize(vectors, dim=1) if self._is_cosine else vectors
 
 
@@ -162,6 +158,16 @@ def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bia
         for weights in drawn.parameters():
             weights.uniform_(-bound, bound, generator=generator)
     return drawn
+
+
+def drop(values: Tensor, frac: float, generator: torch.Generator | None) -> Tensor:
+    """Returns the values with a fraction of them dropped; unchanged without a generator.
+
+    `nn.functional.dropout` draws from torch's global generator, which a fit must not depend on.
+    """
+    if generator is None or frac == 0:
+        return values
+    return values * draw_factors(torch.empty_like(values), frac, generator)
 
 
 def draw_factors(values: Tensor, frac: float, generator: torch.Generator) -> Tensor:

@@ -33,8 +33,8 @@ from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hi
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import NegativeRule
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import HistoryRule, TrainData, draw_cuts
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 SESSION_KEYS = (USER_INDEX, USER_ROW, HISTORY_END)
 Keys = Mapping[str, npt.NDArray[Any]]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.fit_report import EpochScore, FitHistory
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.resume.warm_start import WarmStart

@@ -36,9 +36,9 @@ from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.closed_form.prior_choice import PriorSearch

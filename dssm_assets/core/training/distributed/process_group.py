@@ -22,9 +22,9 @@ from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.distributed.sharded_tables import ShardedTables, exchange_device, sum_by_row
 from dssm_assets.core.training.optimisers import RowGradients
-from dssm_assets.core.training.ranks import Ranks
 
 
 class ProcessGroup(Ranks):

@@ -13,9 +13,9 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_input import SideReader
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.batches import Batch, epoch_batches
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 from dssm_assets_tests.core.training.worlds import FEATURES, ITEMS, SMALL_MODEL, USERS, world
 
 COUNT = 3
