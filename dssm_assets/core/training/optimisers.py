@@ -6,7 +6,7 @@ Letters: n values read, U distinct rows, G bags, d width of a table.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from dssm_assets.core.arrays.ordering import sort_with_places
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
 from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, gather_rows, weighted_sums
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
 
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999
 """Decays of Adam's moments, as in torch's AdamW."""
-_BLOCK_VALUES = 1 << 18
-"""Values of a table that are updated at once, so that intermediate results stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,6 @@ class RowGradients:
     dim: int
     rows: Tensor  # [U]
     gradient: Tensor  # [U, d]
-
-    def blocks(self) -> Iterator[RowGradients]:
-        """Yields the same rows block by block, as views; on a GPU all at once."""
-        step = max(1, _BLOCK_VALUES // self.dim) if self.rows.device.type == "cpu" else max(1, len(self.rows))
-        for begin in range(0, len(self.rows), step):
-            block = slice(begin, begin + step)
-            yield RowGradients(self.dim, self.rows[block], self.gradient[block])
 
 
 class RowOptimiser(ABC):
@@ -73,12 +64,12 @@ class RowwiseAdagrad(RowOptimiser):
         self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        for found in (block for whole in gradients for block in whole.blocks()):
+        for found in gradients:
             squares = self._squares[found.dim]
             grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
             squares.index_copy_(0, found.rows, grown)
             change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
-            _add_to_rows(self._tables.table(found.dim), found.rows, change)
+            self._tables.table(found.dim).index_add_(0, found.rows, change)
 
     def state(self) -> dict[str, Tensor]:
         return {f"squares_{dim}": squares for dim, squares in self._squares.items()}
@@ -108,7 +99,7 @@ class RowwiseAdam(RowOptimiser):
         self._done += 1
         step = int(self._done)
         rate = learning_rate / (1.0 - _DECAY**step)
-        for found in (block for whole in gradients for block in whole.blocks()):
+        for found in gradients:
             dim, rows = found.dim, found.rows
             means, squares, read_at = self._mean[dim], self._square[dim], self._read_at[dim]
             idle = (step - read_at.index_select(0, rows)).double()
@@ -119,7 +110,7 @@ class RowwiseAdam(RowOptimiser):
             squares.index_copy_(0, rows, square)
             read_at.index_fill_(0, rows, step)
             size = (square / (1.0 - _SQUARE_DECAY**step)).sqrt() + _EPSILON
-            _add_to_rows(self._tables.table(dim), rows, mean * (-rate / size)[:, None])
+            self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
 
     def state(self) -> dict[str, Tensor]:
         named = {"mean": self._mean, "square": self._square, "read_at": self._read_at}
@@ -154,16 +145,6 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
         weights = np.concatenate([_weights(lookup) for lookup in found]).take(order)
     summed = weighted_sums(gradients, bags, np.append(starts, len(sorted_rows)), weights)
     return torch.from_numpy(sorted_rows[starts]).to(summed.device), summed
-
-
-def _add_to_rows(table: Tensor, rows: Tensor, change: Tensor) -> None:
-    """Adds the change [U, d] to distinct rows of a table."""
-    if table.device.type != "cpu":
-        table.index_add_(0, rows, change)
-        return
-    # numpy reads and writes rows in half the time in which torch adds to them one by one; a row is one value to it.
-    places, row = rows.numpy(), np.dtype((np.void, table.shape[1] * table.element_size()))
-    table.numpy().view(row)[places] = gather_rows(table, places).add_(change).numpy().view(row)
 
 
 def _bag_of_value(lookup: Lookup) -> IntArray:
