@@ -13,7 +13,7 @@ Letters: B rows, F single-valued features, d width of a table, n values, G bags 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,16 +51,6 @@ class WidthGroup:
     single_bases: IntArray
     bag_columns: tuple[int, ...]
     bag_bases: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        """Columns that the group adds to the tower's input."""
-        return self.dim * (len(self.single_columns) + len(self.bag_columns))
-
-    def columns_of(self, singles: Container[int], bags: Container[int]) -> list[int]:
-        """Returns which of those columns hold the vectors of these single-valued features and these bags."""
-        is_wanted = [int(k) in singles for k in self.single_columns] + [k in bags for k in self.bag_columns]
-        return [position * self.dim + d for position, wanted in enumerate(is_wanted) if wanted for d in range(self.dim)]
 
 
 class EmbeddingTables(nn.Module):
