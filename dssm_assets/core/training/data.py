@@ -319,7 +319,7 @@ class TrainData:
             starts, ends = self._history_bounds(keys)
             where, remedy = "table samples, column history_end", "materialize train_samples again"
             self.history.check_bounds(starts, ends, where)
-            known = np.flatnonzero(keys[USER_INDEX] >= 0) if len(self._user_ends) else []
+            known = np.flatnonzero((keys[USER_INDEX] >= 0) & bool(len(self._user_ends)))
             if num_beyond := int((ends[known] > self._user_ends[keys[USER_INDEX][known]]).sum()):
                 got = f"{num_beyond} that reach into the next user's events"
                 raise SchemaError(Fault(where, "histories that end within the user's own events", got, remedy))
