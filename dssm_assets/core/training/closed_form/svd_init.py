@@ -6,9 +6,6 @@ pooled, users by items. Q with orthonormal columns keeps most of X, in squares, 
 vectors of X. Then user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi
 et al. 2010 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
-Every basis of that span gives the same products. It comes from the eigenvectors of X X', users by users. Of many users an
-even sample is used, and one step of orthogonal iteration, Q <- orth(X' X Q), then includes all of them.
-
 For items that are not in the histories, directions that few users share are noise. With a ridge the codes are those of a
 regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero diagonal), and a popularity exponent keeps
 the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
@@ -32,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from scipy.linalg import eigh
+from scipy.sparse.linalg import svds
 from torch import nn
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
@@ -45,8 +42,6 @@ from dssm_assets.core.training.data import TrainData
 
 _MAX_EVENTS = 1 << 25
 """Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
-_MAX_USERS = 4096
-"""Users whose products with one another are in memory, 8 bytes each."""
 _BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
 _MAX_PRODUCTS = 4_000_000
 """Products of users and items by which codes are scaled."""
@@ -58,8 +53,8 @@ GROUP_SCALE = 4.0
 """Factor of the code of an item without an event, of which the towers say little that is reliable."""
 MAX_STRENGTH = 5.0
 """Most that the code of a group is multiplied by because few of its items have no events."""
-_SMALLEST = 1e-9
-"""Share of the largest eigenvalue below which an eigenvalue is rounding."""
+_SMALLEST = 1e-6
+"""Share of the largest singular value below which a singular value is rounding."""
 
 
 def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> GroupCodes | None:
@@ -260,27 +255,27 @@ def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> F
     return np.asarray(codes @ (rotation * np.sqrt(squares / (squares + ridge))), np.float32)
 
 
-def leading_codes(histories: sp.csr_matrix, width: int, max_users: int = _MAX_USERS) -> FloatArray:
-    """Returns codes whose products keep most of the histories, float32 [N, d]; columns beyond the rank are 0.
+def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
+    """Returns the leading right singular vectors of the histories, float32 [N, d]; columns beyond the rank are 0.
 
     By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
     (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
 
     Args:
         histories: weights, float32 [U, N].
-        max_users: whose products are computed at once. Of more users an even sample decides, except for a last step.
     """
-    every = max(1, -(-histories.shape[0] // max_users))
-    sample = histories[::every]
-    products = (sample @ sample.T).toarray().astype(np.float64).T  # symmetric; LAPACK wants columns
-    last = len(products) - 1
-    # Only the leading ones: all of them take two and a half times as long.
-    values, vectors = eigh(products, subset_by_index=(max(0, last + 1 - width), last), overwrite_a=True, check_finite=False)
-    kept = np.flatnonzero(values > _SMALLEST * values.max(initial=0.0))[::-1]  # ascending before
-    codes = sample.T @ (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    if every > 1:
-        codes = np.linalg.qr(histories.T @ (histories @ codes))[0]
-    return np.pad(codes, ((0, 0), (0, width - codes.shape[1]))).astype(np.float32)
+    codes, (least, _) = np.zeros((histories.shape[1], width), np.float32), sorted(histories.shape)
+    if not histories.nnz:
+        return codes
+    if least <= width:
+        _, values, rows = np.linalg.svd(histories.toarray().astype(np.float64), full_matrices=False)
+    else:
+        start = np.ones(least)  # else ARPACK begins with random numbers
+        _, values, rows = svds(histories.astype(np.float64), k=width, v0=start, return_singular_vectors="vh")
+    known = np.flatnonzero(values > _SMALLEST * values.max())
+    codes[:, : len(known)] = rows[known].T
+    codes[np.asarray(histories.sum(axis=0)).ravel() == 0] = 0.0  # exactly, not by rounding: an item without events has no code
+    return codes
 
 
 def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> sp.csr_matrix:
