@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dssm_assets.core.config.model import Norm, Similarity
-from dssm_assets.core.models.products import map_rows
 from dssm_assets.core.models.tower_spec import TowerSpec
 
 MOMENTUM: Final = 0.1
@@ -137,22 +136,10 @@ def align_skips(
                     skip.weight[outputs[name], column] = 1.0 / counts[name]
 
 
-class _Linear(nn.Linear):
-    """A linear map by `products`, which does not draw its first weights.
-
-    `nn.utils.skip_init` would leave them undrawn, too, after an import of sympy that takes a second.
-    """
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights as they are in memory."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return map_rows(inputs, self.weight, self.bias)
-
-
 def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bias: bool = True) -> nn.Linear:
     """Returns a linear map whose weights are drawn from the generator instead of torch's global one."""
-    drawn = _Linear(width_in, width_out, bias=has_bias)
+    with torch.random.fork_rng(devices=[]):
+        drawn = nn.Linear(width_in, width_out, bias=has_bias)
     bound = 1.0 / math.sqrt(width_in)
     with torch.no_grad():
         for weights in drawn.parameters():

@@ -26,7 +26,6 @@ from dssm_assets.core.config.training import StepPlan, Training, batches_per_epo
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.models.products import by_numpy, is_numpy_faster
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
@@ -202,13 +201,12 @@ class _FitRun:
                 first=history.step,
                 ranks=ranks,
             )
-            with by_numpy(is_numpy_faster()):
-                while (batch := self.clock.wait_for(partial(next, batches, None))) is not None:
-                    history.losses.append(trainer.train_step(batch))
-                    history.step += 1
-                    rate, eta_s = self.clock.count_samples(batch.count)
-                    self.progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
-                    self.context.checkpoints.save_if_due(history, partial(self._state, trainer))
+            while (batch := self.clock.wait_for(partial(next, batches, None))) is not None:
+                history.losses.append(trainer.train_step(batch))
+                history.step += 1
+                rate, eta_s = self.clock.count_samples(batch.count)
+                self.progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
+                self.context.checkpoints.save_if_due(history, partial(self._state, trainer))
             history.epoch, history.step = epoch + 1, 0
             yield
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -74,7 +73,7 @@ class Trainer:
         columns = items[batch.columns]
         if queued := [vectors for hook in self._hooks for vectors in hook.extra_columns()]:
             columns = torch.cat([columns, *queued])
-        terms = replace(batch.terms.to(self._compute.device), bfloat16=self._compute.bfloat16)
+        terms = batch.terms.to(self._compute.device)
         loss = self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)
         return loss * batch.weight_frac, own
 
