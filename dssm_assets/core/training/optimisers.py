@@ -66,7 +66,7 @@ class RowwiseAdagrad(RowOptimiser):
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
         for found in gradients:
             squares = self._squares[found.dim]
-            grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
+            grown = squares.index_select(0, found.rows) + found.gradient.square().mean(1)
             squares.index_copy_(0, found.rows, grown)
             change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
             self._tables.table(found.dim).index_add_(0, found.rows, change)
@@ -105,7 +105,7 @@ class RowwiseAdam(RowOptimiser):
             idle = (step - read_at.index_select(0, rows)).double()
             mean = means.index_select(0, rows) * (_DECAY**idle).float()[:, None] + (1.0 - _DECAY) * found.gradient
             square = squares.index_select(0, rows) * (_SQUARE_DECAY**idle).float()
-            square = square + (1.0 - _SQUARE_DECAY) * _mean_square(found.gradient)
+            square = square + (1.0 - _SQUARE_DECAY) * found.gradient.square().mean(1)
             means.index_copy_(0, rows, mean)
             squares.index_copy_(0, rows, square)
             read_at.index_fill_(0, rows, step)
@@ -155,54 +155,33 @@ def _weights(lookup: Lookup) -> FloatArray:
     return np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights
 
 
-def _mean_square(gradient: Tensor) -> Tensor:
-    """Returns the mean square of each row, without an array of all squares [U]."""
-    lengths: Tensor = torch.linalg.vector_norm(gradient, dim=1)
-    return lengths.square_().div_(gradient.shape[1])
+def dense_optimiser(module: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """Returns AdamW over the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not."""
+    matrices, others = ([p for p in module.parameters() if (p.ndim > 1) is whether] for whether in (True, False))
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(_DECAY, _SQUARE_DECAY), eps=_EPSILON)
 
 
-class DenseAdamW:
-    """AdamW over the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not.
+def step_dense(optimiser: torch.optim.AdamW, learning_rate: float) -> None:
+    """Updates the parameters by their gradients; one without a gradient is unchanged, and the step does not count for it."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+    optimiser.step()
 
-    The weights are those of `torch.optim.AdamW`, to the bit on a CPU. Its class loads torch's compiler, which takes a second and
-    80 MB. A parameter without a gradient is unchanged by a step, which then does not count for it.
-    """
 
-    def __init__(self, module: nn.Module, weight_decay: float) -> None:
-        self._parameters, self._weight_decay = list(module.parameters()), weight_decay
-        self._steps: list[Tensor] = [torch.zeros(()) for _ in self._parameters]
-        self._moments = [(torch.zeros_like(one.data), torch.zeros_like(one.data)) for one in self._parameters]
+def dense_state(optimiser: torch.optim.AdamW) -> dict[str, Tensor]:
+    """Returns the moments and the number of steps of each parameter, by position and name; not copies."""
+    by_position = optimiser.state_dict()["state"]
+    return {f"{position}.{name}": tensor for position, one in by_position.items() for name, tensor in one.items()}
 
-    def zero_grad(self) -> None:
-        """Forgets the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
 
-    @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Updates the parameters by their gradients."""
-        for parameter, steps, (mean, square) in zip(self._parameters, self._steps, self._moments, strict=True):
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            done = float(steps.add_(1))
-            if parameter.ndim > 1:
-                parameter.mul_(1 - learning_rate * self._weight_decay)
-            mean.lerp_(gradient, 1 - _DECAY)
-            square.mul_(_SQUARE_DECAY).addcmul_(gradient, gradient, value=1 - _SQUARE_DECAY)
-            size = (square.sqrt() / (1 - _SQUARE_DECAY**done) ** 0.5).add_(_EPSILON)
-            parameter.addcdiv_(mean, size, value=-(learning_rate / (1 - _DECAY**done)))
-
-    def state(self) -> dict[str, Tensor]:
-        """Returns both moments and the number of steps of each parameter, by place and name; not copies."""
-        named = zip(self._steps, self._moments, strict=True)
-        by_place = ({"step": steps, "exp_avg": mean, "exp_avg_sq": square} for steps, (mean, square) in named)
-        return {f"{place}.{name}": tensor for place, one in enumerate(by_place) for name, tensor in one.items()}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            if name in state:  # torch's AdamW, which wrote earlier states, had nothing of a parameter without a gradient
-                tensor.copy_(state[name])
+def load_dense_state(optimiser: torch.optim.AdamW, state: dict[str, Tensor]) -> None:
+    """Restores what `dense_state` returned."""
+    by_position: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        position, _, name = key.partition(".")
+        by_position.setdefault(int(position), {})[name] = tensor
+    optimiser.load_state_dict({"state": by_position, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:
