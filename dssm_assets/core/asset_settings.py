@@ -91,7 +91,6 @@ HOW: Final = frozenset(
         "training.checkpoint_minutes",
         "training.device",
         "training.launcher",
-        "training.logits_chunk_rows",
         "training.num_processes",
         "training.num_threads",
         "training.shard_tables",

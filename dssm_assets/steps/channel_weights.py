@@ -31,7 +31,7 @@ from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
-from dssm_assets.core.training.fit_options import prior_search
+from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.validation import item_vectors, user_blocks, validation_set
 from dssm_assets.steps.channels import keep_lists, make_day_channels, open_shared, shared_arrays
 from dssm_assets.steps.dssm_model import open_train_data
@@ -99,8 +99,8 @@ class ValidationVectors:
             return None
         users = np.concatenate(list(user_blocks(self._towers, found, places[with_vector])))
         items = item_vectors(self._towers, found)
-        search = prior_search(self._model, self._data, self._day_of[day])
-        if search is not None and self._prior is not None:
+        if self._prior is not None:
+            search = PriorSearch.from_days_before(self._data, self._day_of[day])
             users, items = append_one(users), append_prior(items, search.item_values(self._prior))
         rows = np.full(len(user_ids), -1, np.int64)
         rows[with_vector] = np.arange(len(with_vector))

@@ -20,9 +20,9 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
 from dssm_assets.core.statistics.feature_config import collision_fracs
+from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
-from dssm_assets.core.training.ranks import Ranks
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day
@@ -45,8 +45,7 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
     """
     with _prepare_fit(workspace, ds) as plan:
         try:
-            scratch = workspace.loaded.scratch
-            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch, scratch=scratch)
+            outcome = run_job(plan.job, _progress_log(workspace), workspace.now, after_epoch=after_epoch)
         except PrunedFitError:
             remove_state(plan.job)
             raise
@@ -122,7 +121,7 @@ def _run_fit(workspace: Workspace, plan: _Plan) -> FitOutcome:
         from dssm_assets.steps.fit_process import run_in_processes
 
         return run_in_processes(plan.job, plan.folder, training.num_processes, progress)
-    outcome = run_job(plan.job, progress, workspace.now, scratch=workspace.loaded.scratch)
+    outcome = run_job(plan.job, progress, workspace.now)
     assert outcome is not None  # a single process is the first
     return outcome
 

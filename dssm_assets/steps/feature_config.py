@@ -141,8 +141,8 @@ def towers_of(workspace: Workspace, ds: str) -> RunSettings:
     return RunSettings(
         manifest,
         TowerSpec.model_validate(document["towers"]),
-        Model.model_validate(document["model"]),
-        Training.model_validate(document["training"]),
+        Model.model_validate(document["model"], extra="ignore"),  # a stored file may have keys that are gone
+        Training.model_validate(document["training"], extra="ignore"),
         int(document["seed"]),
         decide.read_step_plan(document["steps"]),
         document["window"]["first_day"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 import sys
 import zlib
 from collections import deque
@@ -22,14 +21,13 @@ from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_options import Checkpoints, FitContext
 from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult, Progress
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
-from dssm_assets.storage.local_files import ScratchArrays, map_arrow, write_atomic
-from dssm_assets.storage.scratch_folder import ScratchFolder
+from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.resume.warm_start import WarmStart
@@ -113,7 +111,6 @@ def run_job(
     ranks: Ranks = SINGLE_PROCESS,
     out: Path | None = None,
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None,
-    scratch: Path | None = None,
 ) -> FitOutcome | None:
     """Runs the job and returns its output; None in a process that is not the first of several.
 
@@ -123,10 +120,9 @@ def run_job(
         now: returns the seconds of a monotonic clock.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
         after_epoch: called with all scores after each epoch on validation days.
-        scratch: of `map_train_data`.
     """
     spec = TowerSpec.from_json(job.towers)
-    data = map_train_data(job.tables, spec, scratch)
+    data = map_train_data(job.tables, spec)
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     context = FitContext(
         ks=job.ks,
@@ -152,22 +148,9 @@ def run_job(
     return FitOutcome({**weights, **_small_files(result)}, result.report) if ranks.is_first else None
 
 
-def map_train_data(tables: Mapping[str, str], spec: TowerSpec, scratch: Path | None = None) -> TrainData:
-    """Returns training data in memory-mapped files.
-
-    Args:
-        tables: argument of `TrainData` -> path of its Arrow file.
-        scratch: folder on a disk with room for another copy of the samples and their features, whose rows are then in one piece
-            each and read several times faster; None, or without room there: nothing is copied.
-    """
-    mapped = {name: map_arrow(path) for name, path in tables.items()}
-    if scratch is None:
-        return TrainData(spec, **mapped)
-    scratch.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(scratch).free < sum(Path(path).stat().st_size for path in tables.values()):
-        return TrainData(spec, **mapped)
-    with ScratchFolder("fit", scratch) as folder:  # files that are mapped outlive it
-        return TrainData(spec, **mapped, concat=ScratchArrays(folder).concat)
+def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
+    """Returns training data in memory-mapped files; `tables` is argument of `TrainData` -> path of its Arrow file."""
+    return TrainData(spec, **{name: map_arrow(path) for name, path in tables.items()})
 
 
 def remove_state(job: FitJob) -> None:

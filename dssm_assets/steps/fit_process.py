@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.distributed as dist
@@ -32,7 +32,7 @@ from dssm_assets.storage.plugins import import_plugins
 
 _PROGRESS_MARK: Final = "dssm-progress "
 _PROGRESS_SECONDS: Final = 1.0
-_LAST_LINES: Final = 30
+_LAST_LINES: Final = 100
 _FULL_REPORT: Final = "full_report.json"
 
 
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
     job_file, out = map(Path, arguments)
     try:
         _run(FitJob.from_json(job_file.read_text()), out)
-    except Exception as error:
+    except DssmError as error:
         write_error(job_file.parent, int(os.environ["RANK"]), error)
         raise
 
@@ -130,39 +130,16 @@ def gpu_of(local_rank: int, gpu_count: int) -> int:
     return local_rank
 
 
-def write_error(folder: Path, rank: int, error: BaseException) -> None:
-    """Writes the error of a process into a folder, under its rank."""
-    record = {
-        "is_dssm_error": isinstance(error, DssmError),
-        "is_connection": _is_connection(error),
-        "text": "".join(traceback.format_exception(error)),
-    }
-    write_atomic(_error_path(folder, rank), [json.dumps(record).encode()])  # the launcher may kill this process meanwhile
+def write_error(folder: Path, rank: int, error: DssmError) -> None:
+    """Writes the error of a process into a folder; the launcher may end this process meanwhile."""
+    text = f"process {rank}:\n{''.join(traceback.format_exception(error))}"
+    write_atomic(folder / f"error-{rank}.txt", [text.encode()])
 
 
 def find_cause(folder: Path) -> str | None:
-    """Returns the error that made the processes fail, with its rank; None if no process wrote one.
-
-    The earliest DssmError; if there is none, the earliest other error. Connection errors are ignored: they follow from
-    another process's failure.
-    """
-    by_time = sorted(folder.glob(_error_path(Path(), "*").name), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    records: list[tuple[str, dict[str, Any]]] = [(path.stem, json.loads(path.read_text())) for path in by_time]
-    causes = [error_record for error_record in records if not error_record[1]["is_connection"]]
-    if not causes:
-        return None
-    name, record = min(causes, key=lambda error_record: not error_record[1]["is_dssm_error"])  # ties: the earliest
-    return f"process {int(name.rpartition('-')[2])}:\n{record['text']}"
-
-
-def _error_path(folder: Path, rank: int | str) -> Path:
-    return folder / f"error-{rank}.json"
-
-
-def _is_connection(error: BaseException) -> bool:
-    """Returns whether a process failed because it could not reach another. gloo's errors have no class of their own."""
-    is_gloo = type(error) is RuntimeError and "gloo" in str(error)
-    return isinstance(error, ConnectionError | dist.DistError) or is_gloo
+    """Returns the first error that a process wrote; None if no process wrote one."""
+    written = sorted(folder.glob("error-*.txt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return written[0].read_text() if written else None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from dssm_assets.core.features.spec import FgSpec
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.statistics.feature_config import decide_feature_config, least_statistics
-from dssm_assets.core.training.closed_form.svd_init_rules import svd_init_faults
 from dssm_assets.steps.feature_config import tower_features
 
 _HEADS: Final = "model.poolings, num_heads"
@@ -39,8 +38,10 @@ def check_towers(spec: FgSpec, config: PipelineConfig) -> None:
         if not faults:
             return
         raise ConfigError(faults) from error
-    faults = [] if config.training.svd_init is None else svd_init_faults(towers, config.training.svd_init)
-    ConfigError.raise_if(faults)
+    if config.training.svd_init is not None:
+        from dssm_assets.core.training.closed_form.svd_init import svd_init_faults  # not at the top: it imports torch
+
+        ConfigError.raise_if(svd_init_faults(towers, config.training.svd_init))
 
 
 def _has_exact_history(spec: FgSpec, config: PipelineConfig, features: list[TowerFeature]) -> bool:

@@ -36,10 +36,6 @@ from dssm_assets.storage.manifest import Column, Manifest
 
 TRAIN_FILES = ("samples", "user_rows", "item_rows", "history", "users", "items")
 """The Arrow files of train_samples: file `x.arrow` is the argument `x` of `TrainData`. With hard negatives there is one more."""
-KEPT_BYTES: Final = 1 << 26
-"""Bytes of history days that stay in memory while they are read three times."""
-JOINED_BYTES: Final = 1 << 22
-"""Bytes of small history days that are worked on at once: of a day of a few hundred users the calls cost most."""
 _ROW_FILES: Final = {"user": TrainSamplesFile.USER_ROWS, "item": TrainSamplesFile.ITEM_ROWS}
 
 
@@ -189,43 +185,14 @@ def read_history(
         SchemaError: see `build_history`.
     """
 
-    kept: list[pa.Table] = []
-    next_day = 0
-
     def tables(columns: Sequence[str]) -> Iterator[pa.Table]:
-        nonlocal next_day
         if not days and typed_by is not None:
             yield workspace.tables.open(typed_by).schema.empty_table()
-        # The first pass reads all columns: the days that it has kept serve the later ones.
-        yield from kept
-        is_first, size = not kept, 0
-        for table, end in _join_small_days(workspace, days, next_day, columns):
-            size += table.nbytes
-            if is_first and size <= KEPT_BYTES:
-                kept.append(table)
-                next_day = end
-            yield table
+        for day in days:
+            yield workspace.tables.read(day, [column.name for column in day.columns if column.name in columns])
 
     names = indexed_features(bucketizer, "sequence").names
     return build_history(tables, item_index, bucketizer.bucketize, features=names, allocate=scratch)
-
-
-def _join_small_days(
-    workspace: Workspace, days: Sequence[Manifest], first: int, columns: Sequence[str]
-) -> Iterator[tuple[pa.Table, int]]:
-    """Yields the rows of days[first:], small days joined to about JOINED_BYTES, and the place of the day that follows."""
-    group: list[pa.Table] = []
-    for place in range(first, len(days)):
-        table = workspace.tables.read(days[place], [one.name for one in days[place].columns if one.name in columns])
-        if group and table.schema != group[0].schema:
-            yield pa.concat_tables(group), place
-            group = []
-        group.append(table)
-        if sum(one.nbytes for one in group) >= JOINED_BYTES:
-            yield pa.concat_tables(group), place + 1
-            group = []
-    if group:
-        yield pa.concat_tables(group), len(days)
 
 
 class WindowRows:

@@ -45,7 +45,7 @@ def test_tables_and_arrays_hold_the_same_samples(tmp_path: Path, name: str) -> N
     rows = np.array([0, 7, 399])
     sides = (
         (data.read_user_side(rows, data.read_keys(rows)), setting.user + setting.context, reader.user_side(rows)),
-        (data.read_sample_items(rows), setting.item, reader.item_side(reader.item[rows])),
+        (data.sample_items.read(data.read_key("item_row", rows)), setting.item, reader.item_side(reader.item[rows])),
     )
     for ours, columns, theirs in sides:
         singles = [column.name for column in columns if not column.is_multi]

@@ -48,9 +48,9 @@ def write_job(folder: Path, model: dict[str, Any], training: dict[str, Any], eve
     )
 
 
-def run(job: FitJob, scratch: Path | None = None) -> FitOutcome:
+def run(job: FitJob) -> FitOutcome:
     """Returns what a job leaves in this process."""
-    outcome = run_job(job, lambda progress: None, time.perf_counter, scratch=scratch)
+    outcome = run_job(job, lambda progress: None, time.perf_counter)
     assert outcome is not None
     return outcome
 

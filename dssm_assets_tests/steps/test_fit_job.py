@@ -1,38 +1,11 @@
-"""States of a fit in files: one file, or a part per process that are valid only together; samples that are copied for a fit."""
+"""States of a fit in files: one file, or a part per process that are valid only together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
-
-import numpy as np
-import pytest
 
 from dssm_assets.core.training.distributed.process_group import ProcessGroup
 from dssm_assets.steps.fit_job import StateFiles
-from dssm_assets.storage.local_files import ScratchArrays
-from dssm_assets_tests.steps.fit_jobs import run, write_job
-
-CONCAT = ScratchArrays.concat
-
-
-@pytest.mark.parametrize("free", [1 << 40, 0])
-def test_a_fit_from_records_in_a_scratch_folder_gives_the_same_weights_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
-) -> None:
-    job, scratch = write_job(tmp_path / "job", {}, {}), tmp_path / "scratch"
-    copied: list[str] = []
-
-    def concat(self: ScratchArrays, parts: Iterable[np.ndarray], kind: np.dtype) -> np.ndarray:
-        copied.append(str(kind))
-        return CONCAT(self, parts, kind)
-
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
-    monkeypatch.setattr(ScratchArrays, "concat", concat)
-    assert run(job, scratch).files == run(job).files
-    assert list(scratch.iterdir()) == []
-    assert bool(copied) is bool(free)
 
 
 class FakeGroup(ProcessGroup):

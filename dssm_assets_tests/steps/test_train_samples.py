@@ -108,7 +108,9 @@ def test_towers_read_the_features_of_the_previous_day(workspace: Workspace) -> N
     users, items = data.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), data.spec.features_of(TowerSide.ITEM)
     read = read_rows(data.read_user_side(order, data.read_keys(order)), users)
     assert read == expected_rows(shuffled, users, bucketizer, kinds)
-    assert read_rows(data.read_sample_items(order), items) == expected_rows(shuffled, items, bucketizer, kinds)
+    assert read_rows(data.sample_items.read(data.read_key("item_row", order)), items) == expected_rows(
+        shuffled, items, bucketizer, kinds
+    )
     # The world is not so poor that anything would do: some users are unknown, most are not, rows differ.
     unknown = [row for row in shuffled if row["user_feature_date"] is None]
     assert 0 < len(unknown) < WORLD.rows / 4

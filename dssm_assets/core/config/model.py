@@ -153,7 +153,7 @@ class Sampler(StrEnum):
     V2 = "v2"
     """As weighted; the user's known positives are masked."""
     MIXED = "mixed"
-    """A fraction `uniform_frac` uniformly, the others by weight."""
+    """Half uniformly, half by weight."""
     HARD = "hard"
     """As weighted, plus hard negatives: items that the row's user was shown and did not interact with."""
     HARD_V2 = "hard_v2"
@@ -245,13 +245,6 @@ class Model(Section):
     min_history: int = Field(
         default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on; in events."
     )
-    cold_item_frac: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Fraction of the items of a batch, own and sampled ones, whose features are those of an item without any event: "
-        "id out of vocabulary, statistics of nothing. Towers then learn what new items are from their other features.",
-    )
     context_dropout: float = Field(
         default=0.5,
         ge=0,
@@ -284,9 +277,6 @@ class Model(Section):
         le=1_000_000,
         description="Number of sampled negatives per batch; all rows of the batch share them. The sampler `all` does not read it.",
     )
-    uniform_frac: float = Field(
-        default=0.5, ge=0, le=1, description="For mixed: fraction of the sampled negatives that are drawn uniformly."
-    )
     num_hard_sample: int = Field(
         default=64, ge=0, le=1_000_000, description="For hard and hard_v2: largest number of hard negatives per batch."
     )
@@ -295,9 +285,6 @@ class Model(Section):
         ge=0,
         le=10_000,
         description="Number of previous batches whose items are negatives too, with the vectors that they had then.",
-    )
-    collision_mask: bool = Field(
-        default=True, description="Whether a negative that equals the row's own item is left out for that row."
     )
     user_positive_mask: bool = Field(
         default=False,

@@ -67,12 +67,6 @@ class SvdInit(Section):
         le=1,
         description="A user's weights are divided by their sum to this power, so that long histories do not decide alone.",
     )
-    popularity: float = Field(
-        default=0.0,
-        ge=0,
-        le=1_000_000,
-        description="Factor of an item's log count, which is added to every user's product with the item, in a column of its own.",
-    )
     ridge: float = Field(
         default=0.0,
         ge=0,
@@ -90,19 +84,6 @@ class SvdInit(Section):
         default=[],
         description="Single-valued item features, for example product type and manufacturer. Items with the same values in all of "
         "them are a group, and an item without any event has its group's code. Empty: it has none. Needs model.frozen_embedding.",
-    )
-    group_weight: float = Field(
-        default=0.05,
-        gt=0,
-        le=1000,
-        description="Weight of a group's events relative to those of an item: the larger, the more items of one group are alike.",
-    )
-    group_scale: float = Field(
-        default=4.0,
-        gt=0,
-        le=1_000_000,
-        description="Factor of the code of an item without any event. Its group's part alone is small compared with what the towers say of it, "
-        "which is less reliable there. It is less where the group has many such items.",
     )
 
 
@@ -173,7 +154,6 @@ class Training(Section):
         default=False,
         description="Each process holds a shard of every embedding table and of its moments: every num_processes-th row.",
     )
-    logits_chunk_rows: int = Field(default=256, ge=1, le=10_000_000, description="Rows of logits in memory at a time.")
     num_threads: int = Field(
         default=2, ge=1, le=1024, description="CPU threads; part of the configuration because the order of sums depends on it."
     )

@@ -13,7 +13,7 @@ Letters: B rows, F single-valued features, d width of a table, n values, G bags 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,8 +27,6 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
-_SHORT = 8
-"""Values of a row that numpy copies faster than torch, which reads ahead."""
 _IndexedFeature: TypeAlias = tuple[int, TowerFeature]
 """A feature and its position in a `TowerInput`."""
 
@@ -53,16 +51,6 @@ class WidthGroup:
     single_bases: IntArray
     bag_columns: tuple[int, ...]
     bag_bases: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        """Columns that the group adds to the tower's input."""
-        return self.dim * (len(self.single_columns) + len(self.bag_columns))
-
-    def columns_of(self, singles: Container[int], bags: Container[int]) -> list[int]:
-        """Returns which of those columns hold the vectors of these single-valued features and these bags."""
-        is_wanted = [int(k) in singles for k in self.single_columns] + [k in bags for k in self.bag_columns]
-        return [position * self.dim + d for position, wanted in enumerate(is_wanted) if wanted for d in range(self.dim)]
 
 
 class EmbeddingTables(nn.Module):
@@ -192,10 +180,7 @@ class EmbeddingTables(nn.Module):
 
 def gather_rows(table: Tensor, rows: IntArray) -> Tensor:
     """Returns a copy of the given table rows [n, d]."""
-    # numpy copies short rows several times faster, but first the whole table if that is at an odd address, as in a mapped file.
-    if table.device.type == "cpu" and table.shape[1] <= _SHORT and (whole := table.detach().numpy()).flags.aligned:
-        return torch.from_numpy(whole.take(rows, axis=0))
-    return weighted_sums(table, rows, np.arange(len(rows) + 1), None)
+    return table.detach().index_select(0, torch.from_numpy(rows).to(table.device))
 
 
 def weighted_sums(table: Tensor, rows: IntArray, offsets: IntArray, weights: FloatArray | None) -> Tensor:

@@ -8,7 +8,6 @@ Letters: B rows, n events of all rows.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -22,27 +21,20 @@ from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.errors import Fault, LeakError, SchemaError
-from dssm_assets.core.models.poolings.history_pooling import HistoryEvents, group_repeats
+from dssm_assets.core.models.poolings.history_pooling import HistoryEvents
 from dssm_assets.core.models.poolings.registry import make_pooling
 from dssm_assets.core.models.tower_input import HistoryInput, check_indices, feature_columns
 from dssm_assets.core.models.tower_spec import TowerSpec
 
 _BLOCK_ROWS = 1 << 18
-_MAX_FIRSTS = 1 << 25
-"""Events of which the first with the same value is kept in memory, 4 bytes each."""
 MS_PER_SECOND: Final = 1000
 
 
 class HistoryReader:
     """Reads histories from the table of all users' positive events."""
 
-    def __init__(self, table: pa.Table, spec: TowerSpec, user_starts: IntArray | None = None) -> None:
-        """Reads nothing yet.
-
-        Args:
-            table: events, sorted by user and time.
-            user_starts: where the events of each user begin, ascending; with them, repeats are found once for many reads.
-        """
+    def __init__(self, table: pa.Table, spec: TowerSpec) -> None:
+        """Checks the columns; `table` has the events, sorted by user and time."""
         self._features, self._encoded = spec.sequences, spec.encoded
         self._poolings = tuple(make_pooling(view.pooling) for view in spec.history_views if not view.is_sequence)
         self._lengths = tuple(view.pooling.length for view in spec.sequence_views)
@@ -52,10 +44,6 @@ class HistoryReader:
         self._view = TableView(table, "history", columns)
         self.num_rows: int = table.num_rows
         check_indices(self._view, "history", self._features)
-        has_damped = any(pooling.settings.sqrt_repeats for pooling in self._poolings)
-        self._user_starts = user_starts if has_damped and self.num_rows <= _MAX_FIRSTS else None
-        self._firsts: tuple[npt.NDArray[np.int32], ...] = ()
-        self._events_read = 0
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> HistoryInput:
         """Returns what every pooling reads; nothing without sub-features.
@@ -98,37 +86,8 @@ class HistoryReader:
         read = partial(self._view.read_column, selection=self._view.select(positions))
         times = read(EVENT_TIME_MS) if self._needs_times else None
         values = tuple(read(feature.name) for feature in self._features)
-        events = HistoryEvents(values, offsets, times, self._read_firsts(positions, offsets))
+        events = HistoryEvents(values, offsets, times)
         return HistoryInput(tuple(bag for pooling in self._poolings for bag in pooling.pool(events)), is_empty=is_empty)
-
-    def _read_firsts(self, positions: IntArray, offsets: IntArray) -> tuple[IntArray, ...] | None:
-        """Returns `HistoryEvents.firsts` of slices that begin with their user; None for others, and before it is worth it."""
-        self._events_read += len(positions)
-        if self._user_starts is None or self._events_read <= self.num_rows:
-            return None
-        lengths = np.diff(offsets)
-        begins = positions[offsets[:-1][lengths > 0]]
-        at = np.searchsorted(self._user_starts, begins)
-        if (at == len(self._user_starts)).any() or (self._user_starts[at] != begins).any():
-            return None
-        if not self._firsts:
-            self._firsts = tuple(self._find_firsts(feature.name) for feature in self._features)
-        shift = np.repeat(offsets[:-1][lengths > 0] - begins, lengths[lengths > 0])
-        return tuple(np.add(firsts[positions], shift, dtype=np.int64) for firsts in self._firsts)
-
-    def _find_firsts(self, name: str) -> npt.NDArray[np.int32]:
-        """Returns for every event the first one of its user with the same value [num_rows]."""
-        assert self._user_starts is not None
-        firsts = np.empty(self.num_rows, np.int32)
-        starts = np.unique(self._user_starts)
-        bounds = np.unique([0, *starts[np.diff(starts // _BLOCK_ROWS, prepend=-1) > 0].tolist(), self.num_rows])
-        for begin, end in itertools.pairwise(bounds.tolist()):
-            positions = np.arange(begin, end)
-            values = self._view.read_column(name, self._view.select(positions))
-            groups = group_repeats(np.searchsorted(starts, positions, side="right"), values)
-            # Groups are numbered by their first event.
-            firsts[begin:end] = begin + np.flatnonzero(np.diff(np.maximum.accumulate(groups), prepend=-1) > 0)[groups]
-        return firsts
 
     def _read_sequences(self, positions: IntArray, offsets: IntArray, last: IntArray) -> EventSequences:
         read = partial(self._view.read_column, selection=self._view.select(positions))

@@ -17,9 +17,10 @@ Letters: n events of all sequences, S sequences, R sequences of a block, L lengt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from torch.nn import functional
 from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.model import Pooling
-from dssm_assets.core.models.tower import draw_factors, linear
+from dssm_assets.core.models.tower import drop, linear
 
 MAX_SECONDS: Final = (1 << 29) - 2
 """Longer gaps, of 17 years, count as this."""
@@ -71,32 +72,13 @@ class SequenceEncoder(nn.Module):
 
     def encode(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
         """Returns the state of every event [n, W]; arguments as for `forward`."""
-        drop = Dropout(self._dropout, dropout)
+        drops = partial(drop, frac=self._dropout, generator=dropout)
         blocks = list(_attention_blocks(sequences, vectors.device, self._length))
-        states = drop(vectors * self.scale)
+        states = drops(vectors * self.scale)
         for block in self.blocks:
-            states = block(states, blocks, drop)
+            states = block(states, blocks, drops)
         normed: Tensor = self.norm(states)
         return normed
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Drops a fraction of values in training, and nothing without a generator."""
-
-    frac: float
-    generator: torch.Generator | None
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Returns the values times their factors."""
-        factors = self.factors(values)
-        return values if factors is None else values * factors
-
-    def factors(self, values: Tensor) -> Tensor | None:
-        """Returns factors of the values' shape in float32; None if nothing is dropped."""
-        if self.generator is None or self.frac == 0:
-            return None
-        return draw_factors(torch.empty_like(values, dtype=torch.float32), self.frac, self.generator)
 
 
 class SequenceBlock(nn.Module):
@@ -112,7 +94,7 @@ class SequenceBlock(nn.Module):
         self.value = linear(width, hidden, generator)
         self.out = linear(hidden, width, generator)
 
-    def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Dropout) -> Tensor:
+    def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Callable[[Tensor], Tensor]) -> Tensor:
         """Returns the new states [n, W]."""
         attended: Tensor = states + drop(self.attention(self.attention_norm(states), blocks, drop))
         normed = self.forward_norm(attended)
@@ -130,7 +112,7 @@ class CausalAttention(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(length, heads))
         self.gap_bias = nn.Parameter(torch.zeros(NUM_GAPS, heads))
 
-    def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Dropout) -> Tensor:
+    def forward(self, states: Tensor, blocks: list[AttentionBlock], drop: Callable[[Tensor], Tensor]) -> Tensor:
         """Returns what each event reads from the others [n, W]."""
         joint = self.query_key_value(states)
         joint = torch.cat([joint, joint.new_zeros(1, joint.shape[1])])
@@ -139,13 +121,23 @@ class CausalAttention(nn.Module):
             rows, length = block.shape
             parts = joint.index_select(0, block.cells).view(rows, length, 3, self.heads, -1)
             query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # [R, H, L, W / H]
-            factors = drop.factors(query.new_empty(rows, self.heads, length, length))
-            mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-                query, key, value, self.distance_bias, self.gap_bias, block.distances, block.gaps, factors
-            )
+            mixed = self._attend(query, key, value, block, drop)
             found.append(mixed.transpose(1, 2).reshape(rows * length, -1).index_select(0, block.filled))
         read: Tensor = self.out(_by_event(found, blocks) if found else states)
         return read
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, block: AttentionBlock, drop: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Returns what the events of a block read from one another [R, H, L, W / H]."""
+        rows, length = block.shape
+        with torch.autocast(query.device.type, enabled=False):
+            scores = torch.matmul(query * query.shape[3] ** -0.5, key.transpose(2, 3)).to(self.gap_bias.dtype)  # [R, H, L, L]
+            near = functional.embedding(block.distances.clamp_min(0), self.distance_bias)  # [L, L, H]
+            by_distance = near.masked_fill((block.distances < 0)[:, :, None], -torch.inf).permute(2, 0, 1)
+            by_gap = functional.embedding(block.gaps, self.gap_bias).view(rows, length, length, self.heads)
+            weights = torch.softmax(scores + by_distance + by_gap.permute(0, 3, 1, 2), dim=3)
+            return torch.matmul(drop(weights).to(value.dtype), value)
 
 
 def _by_event(found: list[Tensor], blocks: list[AttentionBlock]) -> Tensor:
@@ -214,51 +206,3 @@ def _attention_block(sequences: EventSequences, chosen: IntArray, device: torch.
         distances=distances,
         gaps=gap_classes(seconds[:, :, None] - seconds[:, None, :]).int().view(-1),
     )
-
-
-class _Attention(torch.autograd.Function):
-    """Softmax attention with two learned biases. Only the softmax is stored: scores and biases would be several times it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        distance_bias: Tensor,
-        gap_bias: Tensor,
-        distances: Tensor,
-        gaps: Tensor,
-        factors: Tensor | None,
-    ) -> Tensor:
-        with torch.autocast(query.device.type, enabled=False):
-            rows, heads, length, width = query.shape
-            scores = torch.matmul(query * width**-0.5, key.transpose(2, 3)).to(distance_bias.dtype)  # [R, H, L, L]
-            by_distance = distance_bias[distances.clamp_min(0)].masked_fill((distances < 0)[:, :, None], -torch.inf)
-            scores += by_distance.permute(2, 0, 1)
-            for head in range(heads):
-                scores[:, head] += gap_bias[:, head].index_select(0, gaps).view(rows, length, length)
-            weights = torch.softmax(scores, dim=3)
-            kept = weights if factors is None else weights * factors
-            ctx.save_for_backward(query, key, value, distance_bias, gap_bias, distances, gaps, weights, factors)
-            return torch.matmul(kept.to(value.dtype), value)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        query, key, value, distance_bias, gap_bias, distances, gaps, weights, factors = ctx.saved_tensors
-        grad, scale = grad_outputs[0], query.shape[3] ** -0.5
-        kept = weights if factors is None else weights * factors
-        grad_value = torch.matmul(kept.to(grad.dtype).transpose(2, 3), grad)
-        of_kept = torch.matmul(grad, value.transpose(2, 3)).to(weights.dtype)
-        of_weights = of_kept if factors is None else of_kept.mul_(factors)
-        of_scores = of_weights.sub_((of_weights * weights).sum(3, keepdim=True)).mul_(weights)
-        narrow = of_scores.to(query.dtype)
-        grad_query = torch.matmul(narrow, key).mul_(scale)
-        grad_key = torch.matmul(narrow.transpose(2, 3), query).mul_(scale)
-        heads = range(query.shape[1])
-        near = of_scores.sum(0)  # [H, L, L]
-        at = distances.clamp_min(0).view(-1)  # later events have weight 0, and so no gradient
-        by_distance = [torch.bincount(at, near[head].reshape(-1), len(distance_bias)) for head in heads]
-        by_gap = [torch.bincount(gaps, of_scores[:, head].reshape(-1), len(gap_bias)) for head in heads]
-        biases = (torch.stack(found, 1).to(distance_bias.dtype) for found in (by_distance, by_gap))
-        return grad_query, grad_key, grad_value, *biases, None, None, None

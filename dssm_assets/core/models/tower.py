@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dssm_assets.core.config.model import Norm, Similarity
-from dssm_assets.core.models.products import map_rows
 from dssm_assets.core.models.tower_spec import TowerSpec
 
 MOMENTUM: Final = 0.1
@@ -41,11 +40,13 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
 
-    def forward(self, inputs: Tensor, is_training: bool) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Returns the normalised inputs [B, W]; a batch of one row has no variance and uses the running averages."""
-        if is_training and self.add_up is not None:
+        if self.training and self.add_up is not None:
             return self._normalise_shared(inputs, self.add_up)
-        uses_batch = is_training and len(inputs) > 1
+        return self._normalise(inputs, self.training and len(inputs) > 1)
+
+    def _normalise(self, inputs: Tensor, uses_batch: bool) -> Tensor:
         return functional.batch_norm(
             inputs, self.running_mean, self.running_var, self.weight, self.bias, uses_batch, MOMENTUM, EPSILON
         )
@@ -56,7 +57,7 @@ class BatchNorm(nn.Module):
         sums = add_up(torch.cat([values.sum(0), values.new_tensor([float(len(values))])]))
         count = int(sums[-1])
         if count < 2:
-            return self.forward(inputs, is_training=False)
+            return self._normalise(inputs, uses_batch=False)
         mean = sums[:-1] / count
         # From the differences to the mean: a sum of squares less a square of sums would lose digits.
         variance = add_up((values - mean).square().sum(0)) / count
@@ -94,20 +95,14 @@ class Tower(nn.Module):
             dropout: source of the dropout's randomness; None outside of training, where there is no dropout and batch norms
                 use their running averages.
         """
-        if dropout is not None and self._shared_dropout > 0:
-            factors = torch.ones_like(inputs)
-            drawn = draw_factors(inputs.new_empty(len(inputs), len(self.shared_columns)), self._shared_dropout, dropout)
-            inputs = inputs * factors.index_copy_(1, self.shared_columns, drawn)
-        hidden = inputs
+        self.train(dropout is not None)
+        shared = drop(inputs.index_select(1, self.shared_columns), self._shared_dropout, dropout)
+        hidden = inputs.index_copy(1, self.shared_columns, shared) if self._shared_dropout else inputs
         for layer, norm in zip(self.linears, self.norms, strict=False):
-            hidden = layer(hidden)
-            hidden = norm(hidden, dropout is not None) if isinstance(norm, BatchNorm) else norm(hidden)
-            hidden = functional.relu(hidden)
-            if dropout is not None and self._dropout > 0:
-                hidden = hidden * draw_factors(torch.empty_like(hidden), self._dropout, dropout)
+            hidden = drop(functional.relu(norm(layer(hidden))), self._dropout, dropout)
         vectors: Tensor = self.linears[-1](hidden)
         if self.skip is not None:
-            vectors = vectors + self.skip(inputs.index_select(1, self.shared_columns))
+            vectors = vectors + self.skip(shared)
         return functional.normalize(vectors, dim=1) if self._is_cosine else vectors
 
 
@@ -141,22 +136,10 @@ def align_skips(
                     skip.weight[outputs[name], column] = 1.0 / counts[name]
 
 
-class _Linear(nn.Linear):
-    """A linear map by `products`, which does not draw its first weights.
-
-    `nn.utils.skip_init` would leave them undrawn, too, after an import of sympy that takes a second.
-    """
-
-    def reset_parameters(self) -> None:
-        """Leaves the weights as they are in memory."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return map_rows(inputs, self.weight, self.bias)
-
-
 def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bias: bool = True) -> nn.Linear:
     """Returns a linear map whose weights are drawn from the generator instead of torch's global one."""
-    drawn = _Linear(width_in, width_out, bias=has_bias)
+    with torch.random.fork_rng(devices=[]):
+        drawn = nn.Linear(width_in, width_out, bias=has_bias)
     bound = 1.0 / math.sqrt(width_in)
     with torch.no_grad():
         for weights in drawn.parameters():
@@ -164,14 +147,20 @@ def linear(width_in: int, width_out: int, generator: torch.Generator, *, has_bia
     return drawn
 
 
-def draw_factors(values: Tensor, frac: float, generator: torch.Generator) -> Tensor:
-    """Fills with dropout factors: 0 for a dropped fraction, 1 / (1 - frac) for the rest, so that the mean stays."""
-    # 16 random bits per value: a quarter of the draws and a fifth of the time of bernoulli_, with frac to within 1 / 65536.
+def drop(values: Tensor, frac: float, generator: torch.Generator | None) -> Tensor:
+    """Returns the values with a fraction of them dropped; unchanged without a generator.
+
+    `nn.functional.dropout` draws from torch's global generator, which a fit must not depend on.
+    """
+    if generator is None or frac == 0:
+        return values
+    # 16 random bits per value, with frac to within 1 / 65536: a fifth of the time of bernoulli_.
     dropped = round(frac * 65536)
-    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
-    words.random_(-(2**63), None, generator=generator)
+    words = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device).random_(
+        -(2**63), None, generator=generator
+    )
     chance = words.view(torch.int16)[: values.numel()].view(values.shape)
-    return torch.ge(chance, dropped - 32768, out=values).mul_(65536 / (65536 - dropped))
+    return values * torch.ge(chance, dropped - 32768).to(values.dtype).mul_(65536 / (65536 - dropped))
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:

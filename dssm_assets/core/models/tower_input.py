@@ -5,11 +5,8 @@ Letters: B rows, F single-valued features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import groupby
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +15,10 @@ import pyarrow as pa
 from dssm_assets.core.arrays.bags import Bags, mean_bags, weighted_bags
 from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges
-from dssm_assets.core.arrays.table_view import Concat, RowGather, TableView
+from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 
 
 @dataclass(frozen=True)
@@ -64,55 +61,32 @@ class HistoryInput:
         return TowerInput(features.singles, features.bags + self.bags, self.is_empty, self.sequences)
 
 
-SideValues: TypeAlias = tuple[npt.NDArray[Any], tuple[Bags, ...]]
-"""Embedding indices of the single-valued features of one side [B, F], and its bags."""
-
-
 class SideReader:
     """Reads the features of one tower (without history) from one table."""
 
-    def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature], concat: Concat | None = None) -> None:
-        """Checks the features' columns.
-
-        Args:
-            concat: copies the single-valued features into records, which are read faster.
-        """
-        columns = feature_columns(features)
-        self._view = TableView(table, name, columns)
+    def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
+        """Checks the features' columns."""
+        self._view = TableView(table, name, feature_columns(features))
         check_indices(self._view, name, features)
         _check_weights(self._view, name, features)
         self._singles = [feature.name for feature in features if not feature.is_multi]
         self._multis = [feature for feature in features if feature.is_multi]
-        # A table of one chunk, such as a request's, is read directly: an index of its chunks would cost more than the read.
-        is_indexed = bool(features) and (concat is not None or table.column(features[0].name).num_chunks > 1)
-        lists = [column for column in columns if column not in self._singles]
-        self._gather = RowGather(table, flat=self._singles, lists=lists, concat=concat) if is_indexed else None
 
-    def read(self, rows: npt.NDArray[Any]) -> TowerInput:
+    def read(self, rows: IntArray) -> TowerInput:
         """Returns the features of these rows of the table, in this order."""
-        singles, bags = self.read_values(rows)
-        return TowerInput(singles.astype(np.int64, copy=False), bags)
-
-    def read_values(self, rows: npt.NDArray[Any]) -> SideValues:
-        """Returns the same for `merge_sides`: singles keep their stored integer type."""
-        if self._gather is not None:
-            at = self._gather.select(rows)
-            return self._gather.read_matrix(at), self._bags(partial(self._gather.read_list, at=at))
         selection = self._view.select(rows)
         singles = np.zeros((len(rows), len(self._singles)), np.int64)  # [B, F]
         for position, name in enumerate(self._singles):
             singles[:, position] = self._view.read_column(name, selection)
-        return singles, self._bags(partial(self._view.read_list, selection=selection))
-
-    def _bags(self, read_list: Callable[[str], tuple[npt.NDArray[Any], IntArray]]) -> tuple[Bags, ...]:
         bags = []
         for feature in self._multis:
-            values, offsets = read_list(feature.name)
+            values, offsets = self._view.read_list(feature.name, selection)
             if feature.is_weighted:
-                bags.append(weighted_bags(values, offsets, read_list(feature_weights(feature.name))[0]))
+                weights, _ = self._view.read_list(feature_weights(feature.name), selection)
+                bags.append(weighted_bags(values, offsets, weights))
             else:
                 bags.append(mean_bags(values, offsets))
-        return tuple(bags)
+        return TowerInput(singles, tuple(bags))
 
 
 def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
@@ -166,22 +140,28 @@ def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]
     SchemaError.raise_if(faults)
 
 
-def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, SideValues]) -> TowerInput:
+def merge_sides(features: Sequence[TowerFeature], sides: Mapping[TowerSide, TowerInput]) -> TowerInput:
     """Returns the input of one tower from sides that were read separately, with the features in the given order.
 
     Args:
-        features: of all sides, in the order of the specification.
-        sides: the values of each side's features, in the same order as among `features`.
+        features: of all sides, in the order of the specification; those of one side are in the same order as in its input.
     """
-    singles = [feature.side for feature in features if not feature.is_multi]
-    merged = np.empty((len(next(iter(sides.values()))[0]), len(singles)), np.int64)  # [B, F]
-    column, done = 0, dict.fromkeys(sides, 0)
-    for side, run in groupby(singles):  # neighbouring columns together: a copy per column costs as much as the read
-        width = len(list(run))
-        merged[:, column : column + width] = sides[side][0][:, done[side] : done[side] + width]
-        column, done[side] = column + width, done[side] + width
-    bags = {side: iter(given) for side, (_, given) in sides.items()}
+    columns = {side: iter(inputs.singles.T) for side, inputs in sides.items()}
+    bags = {side: iter(inputs.bags) for side, inputs in sides.items()}
+    merged = np.empty((len(next(iter(sides.values()))), sum(not feature.is_multi for feature in features)), np.int64)  # [B, F]
+    for position, feature in enumerate(feature for feature in features if not feature.is_multi):
+        merged[:, position] = next(columns[feature.side])
     return TowerInput(merged, tuple(next(bags[feature.side]) for feature in features if feature.is_multi))
+
+
+def add_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
+    """Returns the input of user features with missing context features where the tower expects them."""
+    context = spec.features_of(TowerSide.CONTEXT)
+    empty = Bags(np.zeros(0, np.int64), np.zeros(len(inputs) + 1, np.int64), np.zeros(0, np.float32))
+    singles = np.zeros((len(inputs), sum(not feature.is_multi for feature in context)), np.int64)
+    missing = TowerInput(singles, tuple(empty for feature in context if feature.is_multi))
+    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
+    return merge_sides(features, {TowerSide.USER: inputs, TowerSide.CONTEXT: missing})
 
 
 def slice_rows(inputs: TowerInput, start: int, stop: int) -> TowerInput:

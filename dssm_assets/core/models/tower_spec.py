@@ -107,18 +107,13 @@ class TowerSpec(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> TowerSpec:
-        given = self.features
-        faults = [*_name_faults(given), *_weight_faults(given), *_size_faults(given), *_side_faults(given)]
+        faults = [*_weight_faults(self.features), *_size_faults(self.features), *_side_faults(self.features)]
         if self.num_interests > 1 and not self.attention_views:
             got = "no such pooling, or no sub-feature that it could pool"
             faults.append(
                 Fault("model.num_interests", "a pooling of kind attention", got, "add one, or set num_interests to 1")
             )
         faults += [*_head_faults(self), *_frozen_faults(self)]
-        if any(width < 1 for width in self.hidden_units):
-            faults.append(
-                Fault("model.hidden_units", "widths of at least 1", str(list(self.hidden_units)), "widen or remove the layer")
-            )
         ConfigError.raise_if(faults)
         return self
 
@@ -250,27 +245,16 @@ def _flatten(spec: TowerSpec) -> dict[str, str]:
     return flat
 
 
-def _name_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names = [feature.name for feature in features]
-    return [
-        Fault(f"feature {name}", "one feature of this name", f"{names.count(name)} of them", "rename or remove one")
-        for name in sorted(set(names))
-        if names.count(name) > 1
-    ]
-
-
 def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names, weighted = {feature.name for feature in features}, [feature for feature in features if feature.is_weighted]
-    faults = [
-        Fault(f"feature {f.name}", "several values (is_multi) for its weights", "a single value", "unset is_weighted")
-        for f in weighted
-        if not f.is_multi
-    ]
-    return faults + [
-        Fault(f"feature {column}", "a name that is not a column of weights", f"the weights of {f.name}", "rename the feature")
-        for f in weighted
-        if (column := feature_weights(f.name)) in names
-    ]
+    names, faults = [feature.name for feature in features], []
+    for feature in (feature for feature in features if feature.is_weighted):
+        where, column = f"feature {feature.name}", feature_weights(feature.name)
+        if not feature.is_multi:
+            faults.append(Fault(where, "several values (is_multi) for its weights", "a single value", "unset is_weighted"))
+        if column in names:
+            expected = "a name that is not a column of weights"
+            faults.append(Fault(f"feature {column}", expected, f"the weights of {feature.name}", "rename the feature"))
+    return faults
 
 
 def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
@@ -306,14 +290,9 @@ def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
 def _head_faults(spec: TowerSpec) -> list[Fault]:
     """Returns one fault per pooling of kind sequence whose heads cannot share the width of the embeddings evenly."""
     width = sum(feature.embedding_dim for feature in spec.encoded)
+    expected = f"a divisor of {width}, the width of the history's embeddings"
     heads = sorted({view.pooling.num_heads for view in spec.sequence_views})
-    return [
-        Fault(
-            "model.poolings, num_heads", f"a divisor of {width}, the width of the history's embeddings", str(count), "change it"
-        )
-        for count in heads
-        if width % count
-    ]
+    return [Fault("model.poolings, num_heads", expected, str(count), "change it") for count in heads if width % count]
 
 
 def _frozen_faults(spec: TowerSpec) -> list[Fault]:

@@ -27,7 +27,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.models.attention_pooling import MASKED_SCORE
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.sequence_encoder import MAX_SECONDS, SequenceEncoder
-from dssm_assets.core.models.side_lookup import FrozenColumns
+from dssm_assets.core.models.side_lookup import SideLookup
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower
@@ -84,8 +84,7 @@ def _export(tower: Tower, two_tower: TwoTower, layout: TowerLayout, data_file: s
     graph, tables, spec = _Graph(), two_tower.tables, two_tower.spec
     is_user = tower is two_tower.user_tower
     parts = _add_lookups(graph, tables, layout)
-    columns = (two_tower.user_lookup if is_user else two_tower.item_lookup).columns
-    parts, frozen = _split_frozen(graph, parts, columns)
+    parts, frozen = _split_frozen(graph, parts, two_tower.user_lookup if is_user else two_tower.item_lookup)
     if layout.attended:
         means = [
             _add_attention(graph, pool, features) for features, pool in zip(layout.attended, two_tower.attention, strict=True)
@@ -184,13 +183,13 @@ def _add_lookups(graph: _Graph, tables: EmbeddingTables, layout: TowerLayout) ->
     return parts
 
 
-def _split_frozen(graph: _Graph, parts: list[str], columns: FrozenColumns) -> tuple[list[str], str]:
+def _split_frozen(graph: _Graph, parts: list[str], lookup: SideLookup) -> tuple[list[str], str]:
     """Returns the vectors that the layers read, and the frozen ones, concatenated to the output; "" if there are none."""
-    if columns.is_none:
+    if not lookup.has_frozen:
         return parts, ""
     found = graph.add_node("Concat", parts, axis=1)
-    read = graph.add_node("Gather", [found, graph.add_constant("read_columns", columns.trained)], axis=1)
-    return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", columns.frozen)], axis=1)
+    read = graph.add_node("Gather", [found, graph.add_constant("read_columns", lookup.trained)], axis=1)
+    return [read], graph.add_node("Gather", [found, graph.add_constant("frozen_columns", lookup.frozen)], axis=1)
 
 
 def _add_events(graph: _Graph, features: Sequence[TowerFeature]) -> str:

@@ -23,7 +23,6 @@ from dssm_assets.core.models.losses.loss_terms import (
     merge_pairs,
 )
 from dssm_assets.core.models.samplers.hard import HardDraw, HardSampler
-from dssm_assets.core.models.samplers.queue import queued_items
 from dssm_assets.core.training.data import KnownItems, TrainData
 
 Users = npt.NDArray[np.int32]
@@ -53,7 +52,6 @@ class NegativeRule:
     Attributes:
         data: the corpus, the users' interactions, and what they were shown.
         model: sampler, numbers, corrections and masks.
-        logits_chunk_rows: rows of logits that the loss holds at once.
         item_frac: share of each item among the samples that are trained on [I].
         user_ends: where each user's known events end [U]; None: all are known.
         end_day: interactions and exposures from this day on are unknown.
@@ -61,7 +59,6 @@ class NegativeRule:
 
     data: TrainData
     model: Model
-    logits_chunk_rows: int
     item_frac: npt.NDArray[np.float64]
     user_ends: IntArray | None
     end_day: int
@@ -79,7 +76,7 @@ class NegativeRule:
         weight: npt.NDArray[np.float32],
         queued: npt.NDArray[np.int32],
         rng: np.random.Generator,
-        rows: IntArray | None = None,
+        rows: IntArray,
     ) -> Negatives:
         """Returns the negatives of a batch.
 
@@ -90,17 +87,16 @@ class NegativeRule:
             weight: of the samples in the loss [B].
             queued: own items of the batches before [Q].
             rng: draws the hard negatives. It draws the same whatever `rows` is.
-            rows: the samples that terms and hard negatives are for, ascending [b]; they number them from 0. None: all.
+            rows: the samples that terms and hard negatives are for, ascending [b]; they number them from 0.
         """
-        rows = np.arange(len(item_index), dtype=np.int64) if rows is None else rows
         model, logq = self.model, self.model.logq
         items, probability = sampled
         own = log_expected_counts(self.item_frac[item_index], len(item_index), logq)
         columns, corrections = [items], [log_expected_counts(probability, len(items), logq)]
         if model.in_batch:
-            later, later_probability = queued_items(queued, self.item_frac)
-            columns = [item_index, items, later]
-            corrections = [own, *corrections, log_expected_counts(later_probability, len(later), logq)]
+            # In a random order, an item's fraction of the samples is its probability in the queue, too.
+            columns = [item_index, items, queued.astype(np.int64)]
+            corrections = [own, *corrections, log_expected_counts(self.item_frac[queued], len(queued), logq)]
         else:
             own = log_expected_counts(self.data.sampler(model, self.end_day).probability[item_index], len(items), logq)
         hard = self._draw_hard(item_index, user_index, rows, rng)
@@ -109,7 +105,6 @@ class NegativeRule:
             column_correction=torch.from_numpy(np.concatenate(corrections)),
             weight=torch.from_numpy(weight[rows]),
             masked=self._masked_pairs(item_index[rows], user_index[rows], np.concatenate(columns), rows),
-            logits_chunk_rows=self.logits_chunk_rows,
             hard_rows=hard.rows,
             hard_correction=torch.from_numpy(log_expected_counts(hard.probability, 1, logq)),
         )
@@ -123,9 +118,7 @@ class NegativeRule:
         drawn = sampler.draw_hard(user_index, self.model.num_hard_sample, rng)
         if len(rows) < len(item_index):
             drawn = drawn.keep(np.isin(drawn.rows, rows))
-        is_kept = drawn.days < self.end_day
-        if self.model.collision_mask:
-            is_kept &= drawn.items != item_index[drawn.rows]
+        is_kept = (drawn.days < self.end_day) & (drawn.items != item_index[drawn.rows])
         if self.model.masks_user_positives:
             known = self._known_items(user_index[drawn.rows])
             cells = matching_pairs(_user_of(known), known.items, drawn.items)
@@ -137,9 +130,7 @@ class NegativeRule:
         """Returns the cells of the logits [b, B + N + Q] that are no negatives."""
         own_rows = np.arange(len(item_index), dtype=np.int64)
         diagonal = diagonal_pairs(len(item_index) if self.model.in_batch else 0)
-        pairs = [MaskedPairs(diagonal.rows, rows[diagonal.columns])]
-        if self.model.collision_mask:
-            pairs.append(matching_pairs(own_rows, item_index, column_items))
+        pairs = [MaskedPairs(diagonal.rows, rows[diagonal.columns]), matching_pairs(own_rows, item_index, column_items)]
         if self.model.masks_user_positives:
             users, user = np.unique(user_index, return_inverse=True)  # a batch may hold many samples of one user
             known = self._known_items(users)

@@ -5,79 +5,86 @@ learning from a batch (`trainer`).
 
 The batches of an epoch are numbered and each draws from its own generator, so an epoch can be resumed at any batch.
 
-Letters: B samples of a batch, V sessions, N sampled, Q queued, H hard negatives, D vector width.
+Several processes draw the same batch, and each reads its part of the features and histories:
+
+    user tower   every W-th sample, or every W-th session or window with all its samples, so that none is computed twice
+    item tower   every W-th of the distinct items of the batch, and the hard negatives of its own samples
+
+Letters: W processes, B samples of a batch, b of them of this process, V sessions, N sampled, Q queued, H hard negatives, M rows of
+the item tower that all processes share, D vector width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from dssm_assets.core.arrays.ragged import IntArray, ranges
-from dssm_assets.core.columns import USER_ROW, WEIGHT
-from dssm_assets.core.config.model import History, ItemSnapshot, Model
+from dssm_assets.core.columns import ITEM_ROW, USER_ROW, WEIGHT
+from dssm_assets.core.config.model import History, ItemSnapshot, Loss, Model, Norm
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.losses.loss_terms import LossTerms
-from dssm_assets.core.models.samplers.queue import queued_slice
+from dssm_assets.core.models.losses.loss_terms import LossTerms, merge_columns
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.batch_negatives import NegativeRule
-from dssm_assets.core.training.data import HistoryRule, TrainData
-from dssm_assets.core.training.distinct_items import ItemSide, merge_items
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
+from dssm_assets.core.training.data import HistoryRule, TrainData, draw_cuts
 
 SESSION_KEYS = (USER_INDEX, USER_ROW, HISTORY_END)
+Keys = Mapping[str, npt.NDArray[Any]]
+"""Key columns of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step's input.
+    """One step's input of one process: its samples, and its part of the item tower's rows.
 
     Attributes:
-        user: rows of the user tower: one per sample [B], or one per session [V].
-        items: rows of the item tower: the samples' own items [B], the sampled negatives [N], the hard negatives [H].
-        terms: what the loss needs in addition to the vectors.
-        item_index: the items of the first B + N rows of `items`.
-        user_of: which row of `user` is each sample's [B]; None: row k is sample k's.
+        count: B.
+        rows: its samples, ascending [b].
+        weight_frac: the share of its samples in the weight of the batch.
+        user: rows of the user tower: one per own sample [b], or one per own session.
+        user_of: which row of `user` is each own sample's [b]; None: row k is sample k's.
+        items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of its own samples [H].
+        num_shared: M. The rows are the samples' own items [B] and the sampled negatives [N], equal columns merged.
+        own: which of the M rows is each sample's own item [B].
+        columns: which of the M rows are columns of the logits; queued columns follow them.
+        terms: what the loss needs in addition to the vectors, of its own samples.
         num_hard: H.
         num_queued: Q. The last Q columns are the own items of earlier batches of this epoch, oldest first.
     """
 
+    count: int
+    rows: IntArray
+    weight_frac: float
     user: TowerInput
+    user_of: IntArray | None
     items: TowerInput
+    num_shared: int
+    own: IntArray
+    columns: slice
     terms: LossTerms
-    item_index: IntArray
-    user_of: IntArray | None = None
-    num_hard: int = 0
-    num_queued: int = 0
-
-    def __len__(self) -> int:
-        return len(self.terms.weight)
-
-    def item_side(self, model: Model) -> ItemSide:
-        """Returns the input of the item tower, with equal items merged where the model section allows it."""
-        return merge_items(self.items, self.item_index, self.terms, model)
-
-    def positives(self, own_items: Tensor) -> Tensor:
-        """Returns the item vector of each of this process's samples [B, D], chosen from those of the whole batch."""
-        return own_items
-
-    def part_of_loss(self, loss: Tensor) -> Tensor:
-        """Returns this process's part of the batch's loss, from the mean over its samples. The parts sum to the loss."""
-        return loss
+    num_hard: int
+    num_queued: int
 
 
 class Epoch:
     """The samples of an epoch in their order."""
 
     def __init__(
-        self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
+        self,
+        data: TrainData,
+        order: IntArray,
+        model: Model,
+        training: Training,
+        window_shifts: IntArray | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         """Prepares what all batches share.
 
@@ -85,7 +92,7 @@ class Epoch:
             order: the samples of the epoch, first to last.
             window_shifts: of each user [U], with `training.group_users`; None: without.
         """
-        self._data, self._order, self._model, self._size = data, order, model, training.batch_size
+        self._data, self._order, self._model, self._size, self._ranks = data, order, model, training.batch_size, ranks
         # One user vector serves a session only if its samples cannot differ in what the user tower reads.
         self._by_session = (
             training.group_sessions
@@ -97,55 +104,87 @@ class Epoch:
         end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
         ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
-        self._history_rule = HistoryRule(model.history, model.history_cut, ends, window_shifts)
+        self._history_rule = HistoryRule(model.history, ends, window_shifts)
         item_frac = data.item_frac
         if not is_whole:
             item_frac = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items) / len(order)
-        self._negatives = NegativeRule(data, model, training.logits_chunk_rows, item_frac, ends, end_day)
+        self._negatives = NegativeRule(data, model, item_frac, ends, end_day)
 
     def read_batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """Returns a batch by its number."""
-        data, model = self._data, self._model
-        rows = self._order[step * self._size : (step + 1) * self._size]
-        keys = data.read_keys(rows)
+        """Returns this process's part of a batch by its number. All processes draw the same."""
+        size, model = self._size, self._model
+        samples = self._order[step * size : (step + 1) * size]
+        keys = self._data.read_keys(samples)
         sampled = self._negatives.draw_sampled(rng)
-        user, user_of = self._read_user_side(rows, keys, rng)
-        queued = data.read_key(ITEM_INDEX, self._order[queued_slice(step, self._size, model.queue_batches)])
+        user, user_of, rows = self._read_users(samples, keys, rng)
+        earlier = self._order[max(0, step - model.queue_batches) * size : step * size]
+        queued = self._data.read_key(ITEM_INDEX, earlier)
+        weight, own_items = keys[WEIGHT].astype(np.float32), keys[ITEM_INDEX].astype(np.int64)
         negatives = self._negatives.negatives_for(
-            keys[ITEM_INDEX].astype(np.int64),
-            keys[USER_INDEX],
-            sampled,
-            weight=keys[WEIGHT].astype(np.float32),
-            queued=queued,
-            rng=rng,
+            own_items, keys[USER_INDEX], sampled, weight=weight, queued=queued, rng=rng, rows=rows
         )
-        is_corpus = model.item_snapshot is ItemSnapshot.CORPUS
-        own = data.read_items(keys[ITEM_INDEX]) if is_corpus else data.read_sample_items(rows)
-        others = data.read_items(np.concatenate([negatives.sampled, negatives.hard]))
-        item_index = np.concatenate([keys[ITEM_INDEX], negatives.sampled])
-        cold = draw_cold_items(item_index, model.cold_item_frac, rng)
-        of_rows = np.concatenate([item_index, negatives.hard])
+        count, items, terms = len(samples), np.concatenate([own_items, negatives.sampled]), negatives.terms
+        # An item's features are those of its sample's row, or of the corpus (row -1).
+        source = np.full(len(items), -1)
+        if model.item_snapshot is not ItemSnapshot.CORPUS:
+            source[:count] = keys[ITEM_ROW]
+        begin = 0 if model.in_batch else count
+        kept, own, num_columns = np.arange(len(items)), np.arange(count), len(items) - begin
+        if can_merge_items(model):
+            first, group = find_equal_pairs(items[begin:], source[begin:])
+            kept, num_columns = np.concatenate([kept[:begin], begin + first]), len(first)
+            own = own if begin else group[:count]
+            terms = merge_columns(terms, group, num_columns)
+        part = kept[self._ranks.rows(len(kept))]
         return Batch(
+            count=count,
+            rows=rows,
+            weight_frac=float(weight[rows].sum() / weight.sum()),
             user=user,
-            items=make_cold(data, concatenate_rows(own, others), np.isin(of_rows, cold)),
-            terms=negatives.terms,
-            item_index=item_index,
             user_of=user_of,
+            items=self._read_items(items[part], source[part], negatives.hard),
+            num_shared=len(kept),
+            own=own,
+            columns=slice(begin, begin + num_columns),
+            terms=terms,
             num_hard=len(negatives.hard),
             num_queued=len(queued),
         )
 
-    def _read_user_side(
-        self, rows: IntArray, keys: dict[str, npt.NDArray[Any]], rng: np.random.Generator
-    ) -> tuple[TowerInput, IntArray | None]:
-        """Returns the user tower's input, and which row of it is each sample's (None: row k is sample k's)."""
+    def _read_users(
+        self, samples: IntArray, keys: Keys, rng: np.random.Generator
+    ) -> tuple[TowerInput, IntArray | None, IntArray]:
+        """Returns the user tower's input, which row of it is each own sample's (None: row k), and the own samples [b]."""
+        data, model = self._data, self._model
         if not self._by_session:
-            is_hidden = rng.random(len(rows)) < self._model.context_dropout
-            user = self._data.read_user_side(rows, keys, self._history_rule, rng)
-            return hide_features(user, is_hidden, *self._context), None
+            rows = self._own_rows(keys)
+            is_hidden = rng.random(len(samples))[rows] < model.context_dropout
+            kept_frac = draw_cuts(len(samples), model.history_cut, rng)[rows]
+            user = data.read_user_side(samples[rows], _select(keys, rows), self._history_rule, kept_frac)
+            return hide_features(user, is_hidden, *self._context), None, rows
         first, session = find_sessions(keys)
-        session_keys = {name: values[first] for name, values in keys.items()}
-        return self._data.read_user_side(rows[first], session_keys, self._history_rule, rng), session
+        own = self._own_rows(_select(keys, first))
+        rows = np.flatnonzero(np.isin(session, own))
+        kept_frac = draw_cuts(len(first), model.history_cut, rng)[own]
+        user = data.read_user_side(samples[first[own]], _select(keys, first[own]), self._history_rule, kept_frac)
+        return user, np.searchsorted(own, session[rows]), rows
+
+    def _own_rows(self, keys: Keys) -> IntArray:
+        """Returns every W-th of the rows with these keys; if rows share windows, those of every W-th window, ascending."""
+        shifts = self._history_rule.window_shifts
+        if shifts is None:
+            return self._ranks.rows(len(keys[USER_INDEX]))
+        return np.flatnonzero(find_windows(self._data, keys, shifts) % self._ranks.count == self._ranks.rank)
+
+    def _read_items(self, items: IntArray, source: IntArray, hard: IntArray) -> TowerInput:
+        """Returns the item tower's input of these items, then of the hard negatives.
+
+        Args:
+            source: the row of each item's features, -1 for those of the corpus. The first items have rows.
+        """
+        num_rows = int((source >= 0).sum())
+        of_samples = self._data.sample_items.read(source[:num_rows])
+        return concatenate_rows(of_samples, self._data.read_items(np.concatenate([items[num_rows:], hard])))
 
 
 def epoch_batches(
@@ -157,7 +196,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     first: int = 0,
-    new_epoch: Callable[[TrainData, IntArray, Model, Training, IntArray | None], Epoch] = Epoch,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Iterator[Batch]:
     """Yields every sample once, in an order that depends on seed and epoch alone. The last batch may be smaller.
 
@@ -169,7 +208,6 @@ def epoch_batches(
     Args:
         epoch: from 0.
         first: number of the first batch to yield; earlier batches are not read.
-        new_epoch: builds the epoch from the samples in their order.
 
     Raises:
         SchemaError: there is no sample.
@@ -179,45 +217,35 @@ def epoch_batches(
         raise SchemaError(Fault("samples to train on", "at least one", "none", remedy))
     rng = np.random.default_rng([seed, epoch, 0])
     shifts = _window_shifts(data, model, training, rng)
-    order = _shuffle(data, rows, training, shifts, rng)
-    samples = new_epoch(data, order, model, training, shifts)
+    samples = Epoch(data, _shuffle(data, rows, training, shifts, rng), model, training, shifts, ranks)
     for step in range(first, batches_per_epoch(len(rows), training)):
         yield samples.read_batch(step, np.random.default_rng([seed, epoch, 1 + step]))
 
 
-def draw_cold_items(items: IntArray, frac: float, rng: np.random.Generator) -> IntArray:
-    """Returns the distinct items of a batch that are to look like items without an event: each with this probability.
+def can_merge_items(model: Model) -> bool:
+    """Returns whether equal columns may be one: unless a mean over columns, or a batch norm, depends on how many there are.
 
-    An item is cold in all rows of the batch or in none, so that equal columns stay equal.
+    Columns of the softmax with one vector and the corrections c_1 .. c_k equal one column with the correction
+    -log(exp(-c_1) + ... + exp(-c_k)): every mask depends on the item alone. Only dropout is then drawn once for all of them.
     """
-    if not frac:
-        return np.zeros(0, np.int64)
-    distinct = np.unique(items)
-    return distinct[rng.random(len(distinct)) < frac].astype(np.int64)
+    return model.loss is Loss.SOFTMAX and model.norm is not Norm.BATCH
 
 
-def make_cold(data: TrainData, items: TowerInput, is_cold: npt.NDArray[np.bool_]) -> TowerInput:
-    """Returns a copy in which some rows have the features of an item without an event; multi-valued ones stay.
-
-    Args:
-        items: rows of the item tower [n]; not changed.
-        is_cold: bool [n].
-    """
-    if not is_cold.any():
-        return items
-    values = data.cold_values
-    hidden = is_cold[:, None] & (values >= 0)[None]
-    return replace(items, singles=np.where(hidden, values[None], items.singles))
+def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
+    """Returns the first position of each distinct pair (item, source), ascending [M], and the group of each position [n]."""
+    keys = items * (int(source.max(initial=0)) + 2) + source + 1
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[group]
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
     """Returns the first sample of each session [V] and the session of each sample [B].
 
-    A session is all samples of one user with one history. Sessions are numbered by `SESSION_KEYS`. A user without an index
-    has no history and is identified by its feature row alone.
-
-    Args:
-        keys: the columns `SESSION_KEYS` of the samples.
+    A session is all samples of one user with one history, by their `SESSION_KEYS`. A user without an index has no history and
+    is identified by its feature row alone.
     """
     columns = [keys[name] for name in SESSION_KEYS]
     order = np.lexsort(columns)  # stable: a session's first sample comes first
@@ -265,6 +293,10 @@ def _shuffle(
     keys = {name: data.read_key(name, rows) for name in names}
     groups = find_sessions(keys)[1] if shifts is None else find_windows(data, keys, shifts)
     return rows[shuffle_sessions(groups, rng)]
+
+
+def _select(keys: Keys, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
+    return {name: values[rows] for name, values in keys.items()}
 
 
 def _context_positions(spec: TowerSpec) -> tuple[list[int], list[int]]:

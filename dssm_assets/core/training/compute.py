@@ -1,15 +1,94 @@
-"""Which device computes a fit, in which number format, and together with which processes."""
+"""Where a fit is computed: on which device, in which number format, and together with which processes.
+
+Every method of `Ranks` is what a fit does in a single process, so the trainer and the loop never ask how many there are.
+`distributed/process_group.py` overrides them for several processes.
+
+Letters: M rows of all processes, D vector width.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.training import Device, Precision
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
+from dssm_assets.core.models.embedding import EmbeddingTables
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.optimisers import RowGradients
+
+
+class Ranks:
+    """This process among those that share a fit; alone in this class.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: number of processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process reports, stores and decides."""
+        return self.rank == 0
+
+    def rows(self, count: int) -> IntArray:
+        """Returns which of `count` rows belong to this process, ascending."""
+        return np.arange(self.rank, count, self.count, dtype=np.int64)
+
+    def new_towers(self, spec: TowerSpec, generator: torch.Generator, *, shard_tables: bool) -> TwoTower:
+        """Returns towers with random weights; `shard_tables` asks for a shard of every table in each process."""
+        return TwoTower(spec, generator)
+
+    def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
+        """Gives each process dropout of its own in this step; a single process keeps its generator."""
+
+    def gather(self, vectors: Tensor, count: int) -> Tensor:
+        """Returns the vectors of all `count` rows [M, D] from those of each process's `rows`; gradients flow back."""
+        return vectors
+
+    def gather_items(self, items: Tensor, num_shared: int) -> Tensor:
+        """Returns item vectors in which the first rows, `num_shared` over all processes, are those of all processes."""
+        return items
+
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Replaces the gradient of each parameter by its sum over the processes."""
+
+    def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
+        """Returns the gradients of the rows that this process updates, summed over the processes.
+
+        Args:
+            found: of this process. A table that it did not read may be left out.
+        """
+        return list(found)
+
+    def sum_loss(self, loss: Tensor) -> float:
+        """Returns the batch's loss from this process's part of it."""
+        return float(loss.item())
+
+    def from_first(self, values: Sequence[float]) -> list[float]:
+        """Returns the first process's numbers in every process."""
+        return list(values)
+
+    def is_same(self, value: float) -> bool:
+        """Returns whether all processes have this number."""
+        return True
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+
+
+SINGLE_PROCESS: Final = Ranks()
 
 
 @dataclass(frozen=True)
@@ -55,6 +134,4 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Returns whether the processor has instructions for products of bfloat16 numbers."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Private in some releases of torch. A release without these functions counts as a processor without the instructions.
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(bool(probe()) for probe in probes if probe is not None)
+    return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -3,16 +3,17 @@
 Belongs here: `TrainData`, which checks the tables once, and which part of its user's history a sample sees. Does not belong
 here: which rows form a batch (`batches`) and what is drawn for it (`batch_negatives`).
 
-Nothing is copied but records, if they are asked for: a memory-mapped table stays on disk, and memory is bounded by one batch, one number per sample (the
-epoch's order) and one number per user and item.
+A memory-mapped table stays on disk: memory is bounded by one batch, one number per sample (the epoch's order) and one number
+per user and item.
 
 Letters: B samples of a batch, n events, U users, I items.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,21 +23,22 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.event_sequences import SharedWindows
 from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
-from dssm_assets.core.arrays.table_view import Concat, RowGather, TableView
+from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.samplers.hard import HardEdges
 from dssm_assets.core.models.samplers.registry import CorpusSamplers
-from dssm_assets.core.models.samplers.sampler import NegativeSampler
+from dssm_assets.core.models.samplers.weighted import NegativeSampler
 from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, merge_sides
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
-from dssm_assets.core.training.new_items import new_items
 
 _BLOCK_ROWS = 1 << 18
+_MAX_EVENTS = 4_000_000
+"""Events of histories in memory at once; a single longer history is alone."""
 _MAX_DAYS = 1 << 20
 """Upper bound of day numbers; no window has more days, so a larger number is a date or invalid."""
 _KEYS = {
@@ -57,13 +59,11 @@ class HistoryRule:
 
     Attributes:
         history: everything before the event or its day, or all other items of the user.
-        cut: how often and by how much histories are shortened at random.
         user_ends: with `History.LEAVE_ONE_OUT`, where each user's visible events end [U]; None: all are visible.
         window_shifts: of each user, for `SharedWindows` [U]; None: no row shares the events of another.
     """
 
     history: History = History.EVENT
-    cut: HistoryCut = field(default_factory=HistoryCut)
     user_ends: IntArray | None = None
     window_shifts: IntArray | None = None
 
@@ -93,8 +93,6 @@ class TrainData:
             the distribution of the weights.
         hard_negatives: user_index, item_index and day int32, what users were shown and did not interact with; None:
             the model needs none.
-        concat: copies what every epoch reads of samples, user_rows, item_rows and items into records, which are read faster; None:
-            nothing is copied.
 
     Raises:
         SchemaError: a column is missing or of another type, has nulls, or points outside of what it refers to.
@@ -112,21 +110,19 @@ class TrainData:
         users: pa.Table,
         items: pa.Table,
         hard_negatives: pa.Table | None = None,
-        concat: Concat | None = None,
     ) -> None:
         self.spec = spec
         self.num_samples: int = samples.num_rows
         self.num_items: int = items.num_rows
         self.keys = TableView(samples, "samples", _KEYS)
-        self._read_keys = RowGather(samples, flat=list(_KEYS), concat=concat)
-        self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT), concat)
-        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER), concat)
-        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM), concat)
-        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM), concat)
+        self._context = SideReader(samples, "samples", spec.features_of(TowerSide.CONTEXT))
+        self.sample_users = SideReader(user_rows, "user_rows", spec.features_of(TowerSide.USER))
+        self.sample_items = SideReader(item_rows, "item_rows", spec.features_of(TowerSide.ITEM))
+        self._items = SideReader(items, "items", spec.features_of(TowerSide.ITEM))
         self._interactions = TableView(history, "history", {ITEM_INDEX: pa.int32(), EVENT_TIME_MS: pa.int64()})
         bounds = TableView(users, "users", {HISTORY_START: pa.int64(), HISTORY_END: pa.int64()})
         self.user_starts, self._user_ends = (whole_column(bounds, name) for name in (HISTORY_START, HISTORY_END))
-        self.history = HistoryReader(history, spec, self.user_starts)
+        self.history = HistoryReader(history, spec)
         self.history.check_bounds(self.user_starts, self._user_ends, "table users")
         # Without user features nothing is read from user_rows, and every user_row must be 0.
         row_bounds = {ITEM_INDEX: (0, self.num_items), USER_INDEX: (-1, users.num_rows)}
@@ -205,7 +201,7 @@ class TrainData:
         columns = (self.keys.blocks(name) for name in (USER_INDEX, HISTORY_END, ITEM_INDEX))
         for user_index, ends, items in zip(*columns, strict=True):
             bounds = self._history_bounds({USER_INDEX: user_index, HISTORY_END: ends})
-            found.append(new_items(*bounds, items, self._items_at))
+            found.append(find_new_items(*bounds, items, self._items_at))
         return np.concatenate(found)
 
     def first_time_ms(self, day: int) -> int:
@@ -227,18 +223,19 @@ class TrainData:
 
     def read_keys(self, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
         """Returns the key columns of these samples: item_index, user_index, user_row, item_row, ..."""
-        return self._read_keys.read_columns(self._read_keys.select(rows))
+        selection = self.keys.select(rows)
+        return {name: self.keys.read_column(name, selection) for name in _KEYS}
 
     def read_key(self, column: str, rows: IntArray) -> npt.NDArray[Any]:
         """Returns one key column of these samples."""
-        return self._read_keys.read_column(column, self._read_keys.select(rows))
+        return self.keys.read_column(column, self.keys.select(rows))
 
     def read_user_side(
         self,
         rows: IntArray,
         keys: dict[str, npt.NDArray[Any]],
         rule: HistoryRule | None = None,
-        rng: np.random.Generator | None = None,
+        kept_frac: npt.NDArray[np.float64] | None = None,
     ) -> TowerInput:
         """Returns the user tower's input of these samples: user and context features and the history of each.
 
@@ -246,18 +243,14 @@ class TrainData:
             rows: the samples.
             keys: what `read_keys` returns of them.
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
-            rng: decides which histories are cut; may be None if none is.
+            kept_frac: from `draw_cuts`; None: no history is cut.
         """
         sides = {
-            TowerSide.USER: self.sample_users.read_values(keys[USER_ROW]),
-            TowerSide.CONTEXT: self._context.read_values(rows),
+            TowerSide.USER: self.sample_users.read(keys[USER_ROW]),
+            TowerSide.CONTEXT: self._context.read(rows),
         }
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
-        return self._read_history(keys, rule or HistoryRule(), rng).join(features)
-
-    def read_sample_items(self, rows: IntArray) -> TowerInput:
-        """Returns the item tower's input of these samples' own items, as of the sample."""
-        return self.sample_items.read(self.read_key(ITEM_ROW, rows))
+        return self._read_history(keys, rule or HistoryRule(), kept_frac).join(features)
 
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items of the corpus."""
@@ -270,25 +263,6 @@ class TrainData:
         blocks = (np.arange(begin, min(begin + _BLOCK_ROWS, self.num_items)) for begin in range(0, self.num_items, _BLOCK_ROWS))
         return np.concatenate([self.read_items(block).singles[:, places] for block in blocks])
 
-    @cached_property
-    def cold_values(self) -> IntArray:
-        """Embedding indices that the single-valued item features of an item without any event have; -1: its own.
-
-        A feature is no property of the item itself if all items of the corpus without an event have one value of it: their id is
-        out of vocabulary, their statistics are of nothing. Without such items in the corpus, only ids are known to be like that:
-        features that share their embedding with the history.
-        """
-        singles = [feature for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
-        is_cold = self.item_counts(self.num_days) == 0
-        for block in self._interactions.blocks(ITEM_INDEX):
-            is_cold[block[block >= 0]] = False
-        rows = np.flatnonzero(is_cold)
-        if len(rows):
-            values = self.read_items(rows[:: 1 + len(rows) // _BLOCK_ROWS]).singles
-            return np.where((values == values[0]).all(axis=0), values[0], -1)
-        of_history = {feature.embedding_name for feature in self.spec.sequences}
-        return np.array([1 if feature.embedding_name in of_history else -1 for feature in singles], np.int64)
-
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
         """Returns the items of each of these users' events up to `user_ends`; none for user -1."""
         lengths = np.zeros(len(user_index), np.int64)
@@ -299,18 +273,19 @@ class TrainData:
         return KnownItems(self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths)
 
     def _read_history(
-        self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, rng: np.random.Generator | None
+        self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, kept_frac: npt.NDArray[np.float64] | None
     ) -> HistoryInput:
         starts, ends = self._history_bounds(keys)
         if rule.history is not History.LEAVE_ONE_OUT:
-            if rng is not None and rule.cut.sample_frac:
-                ends = starts + cut_lengths(ends - starts, rule.cut, rng)
+            if kept_frac is not None:
+                ends = starts + np.ceil((ends - starts) * kept_frac).astype(np.int64)
             return self.history.read(starts, ends, self.windows(keys, rule.window_shifts))
         known = np.flatnonzero(keys[USER_INDEX] >= 0)
         ends[known] = (self._user_ends if rule.user_ends is None else rule.user_ends)[keys[USER_INDEX][known]]
         positions, offsets = without_own_item(starts, ends, keys[ITEM_INDEX], self._items_at)
-        if rng is not None and rule.cut.sample_frac:
-            positions, offsets = keep_oldest(positions, offsets, cut_lengths(np.diff(offsets), rule.cut, rng))
+        if kept_frac is not None:
+            lengths = np.ceil(np.diff(offsets) * kept_frac).astype(np.int64)
+            positions, offsets = positions[ranges(offsets[:-1], lengths)], offsets_of(lengths)
         return self.history.read_events(positions, offsets)
 
     def windows(self, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray | None) -> SharedWindows | None:
@@ -342,25 +317,59 @@ class TrainData:
         for begin in range(0, self.num_samples, _BLOCK_ROWS):
             keys = self.read_keys(np.arange(begin, min(begin + _BLOCK_ROWS, self.num_samples), dtype=np.int64))
             starts, ends = self._history_bounds(keys)
-            self.history.check_bounds(starts, ends, "table samples, column history_end")
-            check_user_bounds(keys[USER_INDEX], ends, self._user_ends)
-            self.history.check_causal(
-                starts,
-                ends,
-                keys[EVENT_TIME_MS],
-                where="table samples, column history_end",
-                remedy="materialize train_samples again",
-            )
+            where, remedy = "table samples, column history_end", "materialize train_samples again"
+            self.history.check_bounds(starts, ends, where)
+            known = np.flatnonzero((keys[USER_INDEX] >= 0) & bool(len(self._user_ends)))
+            if num_beyond := int((ends[known] > self._user_ends[keys[USER_INDEX][known]]).sum()):
+                got = f"{num_beyond} that reach into the next user's events"
+                raise SchemaError(Fault(where, "histories that end within the user's own events", got, remedy))
+            self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], where=where, remedy=remedy)
 
 
-def cut_lengths(lengths: IntArray, cut: HistoryCut, rng: np.random.Generator) -> IntArray:
-    """Returns how many of the oldest events of each history are kept [B]: ceil(length * fraction) where it is cut, else all.
+def find_new_items(
+    starts: IntArray, ends: IntArray, items: npt.NDArray[Any], items_at: Callable[[IntArray], npt.NDArray[np.int32]]
+) -> Mask:
+    """Returns bool [B]: whether no event start .. end - 1 of a sample's history is of the sample's item.
 
-    Example: min_length_frac 0.75 and a length of 8: 7 or 8 events; 6 has probability 0, because 0.75 itself must be drawn.
+    By hand: the events at positions 0 to 3 are of items 7, 8, 7, 9. Samples with the history 0 .. 1 and the items 7, 8, 9 are
+    known, known and new; with the history 0 .. 0 they are known, new and new.
+
+    Args:
+        starts: first event of each sample's user [B].
+        ends: where each sample's history ends [B]; the start if it has none.
+        items: of each sample [B].
+        items_at: returns the items of events by position.
     """
-    is_cut = rng.random(len(lengths)) < cut.sample_frac
-    kept_frac = rng.uniform(cut.min_length_frac, 1.0, len(lengths))
-    return np.where(is_cut, np.ceil(lengths * kept_frac).astype(np.int64), lengths)
+    is_new = np.ones(len(items), dtype=bool)
+    with_history = np.flatnonzero(ends > starts)
+    users, user = np.unique(starts[with_history], return_inverse=True)  # a start belongs to one user
+    user_ends = np.zeros(len(users), np.int64)
+    np.maximum.at(user_ends, user, ends[with_history])
+    order = np.argsort(user, kind="stable")
+    block = np.cumsum(user_ends - users) // _MAX_EVENTS
+    edges = [0, *(1 + np.flatnonzero(np.diff(block))).tolist(), len(users)]
+    for first, stop in itertools.pairwise(edges):
+        rows = with_history[order[np.searchsorted(user, first, sorter=order) : np.searchsorted(user, stop, sorter=order)]]
+        lengths = user_ends[first:stop] - users[first:stop]
+        positions = ranges(users[first:stop], lengths)
+        of_events = items_at(positions).astype(np.int64)
+        width = 2 + max(int(of_events.max(initial=0)), int(items[rows].max(initial=0)))
+        pairs, earliest = np.unique(np.repeat(np.arange(stop - first), lengths) * width + of_events + 1, return_index=True)
+        wanted = np.searchsorted(users[first:stop], starts[rows]) * width + items[rows] + 1
+        nearest = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+        is_new[rows] = (pairs[nearest] != wanted) | (positions[earliest[nearest]] >= ends[rows])
+    return is_new
+
+
+def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Returns the fraction of its oldest events that each history keeps, rounded up to whole events; 1 if it is not cut [n].
+
+    Example: min_length_frac 0.75 and a history of 8: 7 or 8 events; 6 has probability 0, because 0.75 itself must be drawn.
+    """
+    if not cut.sample_frac:
+        return np.ones(count)
+    is_cut = rng.random(count) < cut.sample_frac
+    return np.where(is_cut, rng.uniform(cut.min_length_frac, 1.0, count), 1.0)
 
 
 def without_own_item(
@@ -378,11 +387,6 @@ def without_own_item(
     row = row_of_value(offsets_of(ends - starts))
     is_other = items_at(positions) != own_items[row]
     return positions[is_other], offsets_of(np.bincount(row[is_other], minlength=len(starts)))
-
-
-def keep_oldest(positions: IntArray, offsets: IntArray, lengths: IntArray) -> tuple[IntArray, IntArray]:
-    """Returns the first `lengths` positions of every row, and their offsets [B + 1]."""
-    return positions[ranges(offsets[:-1], lengths)], offsets_of(lengths)
 
 
 def whole_column(view: TableView, column: str) -> npt.NDArray[Any]:
@@ -440,24 +444,6 @@ def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) ->
         got = f"{num_wrong} rows with a NaN, infinite, zero or negative weight"
         faults.append(Fault("table samples, column weight", "finite weights above 0", got, "drop or fix those samples"))
     SchemaError.raise_if(faults)
-
-
-def check_user_bounds(user_index: npt.NDArray[Any], ends: IntArray, user_ends: IntArray) -> None:
-    """Checks that no sample's history reaches beyond its user's events.
-
-    Raises:
-        SchemaError: a history does.
-    """
-    if not len(user_ends):
-        return
-    known = user_index >= 0
-    beyond = known & (ends > user_ends[np.where(known, user_index, 0)])
-    if beyond.any():
-        got = f"{int(beyond.sum())} that reach into the next user's events"
-        where = "table samples, column history_end"
-        raise SchemaError(
-            Fault(where, "histories that end within the user's own events", got, "materialize train_samples again")
-        )
 
 
 def range_faults(view: TableView, table: str, column: str, end: int, low: int = 0) -> list[Fault]:

@@ -1,8 +1,6 @@
-"""The optional parts of a fit: what the caller hands in, and what the configuration switches on.
+"""The optional inputs of a fit: earlier weights, checkpoints, other processes.
 
-A plain fit needs none of them. Together with `steps/fit_job.py` and `steps/fit_process.py` it is all that knows of the folders
-`resume/`, `distributed/` and `closed_form/`; they are imported where a fit uses them: without them, a plain fit still runs. Processes,
-checkpoints and earlier weights come in with `FitContext`; svd_init and the prior are found by their configuration keys.
+A plain fit needs none of them. `closed_form/`, `resume/` and `distributed/` are imported where a fit uses them.
 """
 
 from __future__ import annotations
@@ -13,18 +11,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.training import Training
-from dssm_assets.core.errors import Fault
-from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.fit_report import EpochScore, FitHistory
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 if TYPE_CHECKING:
-    from dssm_assets.core.models.group_codes import GroupCodes
-    from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
     from dssm_assets.core.training.resume.warm_start import WarmStart
 
 
@@ -60,39 +50,3 @@ class FitContext:
     ranks: Ranks = SINGLE_PROCESS
     peak_bytes: Callable[[], int] = lambda: 0
     after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None
-
-
-class EmbeddingStart:
-    """Initialises embeddings before the first step. This one leaves them random; `closed_form/svd_init.py` has another."""
-
-    has_groups = False
-    """Whether `write_into` returns codes of groups."""
-
-    def find_faults(self, spec: TowerSpec) -> list[Fault]:
-        """Returns why embeddings of this specification cannot be initialised this way."""
-        return []
-
-    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> GroupCodes | None:
-        """Overwrites embeddings, computed from the interactions before a day; None: from the whole window.
-
-        Returns the codes of items without an event; None: they have none.
-        """
-        return None
-
-
-def embedding_start(training: Training) -> EmbeddingStart:
-    """Returns the initialisation that `training.svd_init` configures."""
-    if training.svd_init is None:
-        return EmbeddingStart()
-    from dssm_assets.core.training.closed_form.svd_init import SvdStart
-
-    return SvdStart(training.svd_init)
-
-
-def prior_search(model: Model, data: TrainData, first_day: int) -> PriorSearch | None:
-    """Returns the search for a popularity prior on the days from `first_day` on; None without `model.prior`."""
-    if not model.prior:
-        return None
-    from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
-
-    return PriorSearch.from_days_before(data, first_day)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -20,10 +21,12 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput, select_rows
-from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
+from dssm_assets.core.models.tower_input import SideReader, TowerInput, add_missing_context, select_rows
+from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.distinct_items import find_equal_rows
+
+Fingerprints = npt.NDArray[np.uint64]
+_FACTOR, _FOLD = 0x9E3779B97F4A7C15, 29
 
 
 class ItemInference:
@@ -47,7 +50,7 @@ class ItemInference:
         """
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
-        first, group = find_equal_rows(inputs, np.zeros(items.num_rows, np.int64))
+        first, group = find_equal_rows(inputs)
         order, ends = np.argsort(group, kind="stable"), np.cumsum(np.bincount(group, minlength=len(first)))
         vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
         begin = 0
@@ -103,24 +106,40 @@ class UserInference:
         with torch.no_grad():
             for rows in _row_blocks(users.num_rows, self._batch_size):
                 history = self._history.read(starts[rows], ends[rows])
-                inputs = history.join(_with_missing_context(reader.read(rows), spec))
+                inputs = history.join(add_missing_context(reader.read(rows), spec))
                 vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
         return vectors
-
-
-def _with_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
-    """Returns the input of user features with missing context features inserted where the tower expects them."""
-    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
-    singles = [feature for feature in features if not feature.is_multi]
-    user_columns = [k for k, feature in enumerate(singles) if feature.side is TowerSide.USER]
-    widened = np.zeros((len(inputs), len(singles)), np.int64)
-    widened[:, user_columns] = inputs.singles
-    empty = Bags(np.zeros(0, np.int64), np.zeros(len(inputs) + 1, np.int64), np.zeros(0, np.float32))
-    given = iter(inputs.bags)
-    bags = tuple(next(given) if feature.side is TowerSide.USER else empty for feature in features if feature.is_multi)
-    return TowerInput(widened, bags)
 
 
 def _row_blocks(count: int, batch_size: int) -> Iterator[IntArray]:
     for begin in range(0, count, batch_size):
         yield np.arange(begin, min(begin + batch_size, count), dtype=np.int64)
+
+
+def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
+    """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n].
+
+    Rows are compared by fingerprints of 64 bits.
+    """
+    parts = np.column_stack([inputs.singles, *(_hash_bag_rows(bag).view(np.int64) for bag in inputs.bags)])
+    # Each part has a factor of its own, so that swapping the values of two features changes the fingerprint.
+    fingerprints = parts.view(np.uint64) @ _mix(_mix(np.arange(1, parts.shape[1] + 1, dtype=np.uint64)))
+    _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[group.reshape(-1)]
+
+
+def _mix(fingerprints: Fingerprints) -> Fingerprints:
+    product = fingerprints * np.uint64(_FACTOR)
+    return product ^ (product >> np.uint64(_FOLD))
+
+
+def _hash_bag_rows(bag: Bags) -> Fingerprints:
+    positions = np.arange(len(bag.values), dtype=np.int64) - np.repeat(bag.offsets[:-1], np.diff(bag.offsets))
+    weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
+    values = _mix(_mix(bag.values.astype(np.uint64) | weights << np.uint64(32)) + positions.astype(np.uint64) + np.uint64(1))
+    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
+    sums: Fingerprints = ends[bag.offsets[1:]] - ends[bag.offsets[:-1]]
+    return sums

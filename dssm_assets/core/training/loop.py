@@ -12,6 +12,7 @@ under the same schedule. Until the choice is made, the validation days are read 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,13 +26,12 @@ from dssm_assets.core.config.training import StepPlan, Training, batches_per_epo
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.models.products import by_numpy, is_numpy_faster
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.compute import ComputeContext, device_of, is_bfloat16
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import FitContext, embedding_start
+from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.fit_report import FitClock, FitHistory, FitResult, Progress, fit_report
 from dssm_assets.core.training.step_hooks import ItemQueue, StepHook, WeightAverage
 from dssm_assets.core.training.trainer import Trainer
@@ -67,12 +67,31 @@ def fit(
     """
     check_fit(data, spec, model, training)
     torch.set_num_threads(training.num_threads)
-    run = _FitRun(data, spec, model, training, seed, progress, now, context or FitContext(), plan)
-    if run.history.is_search:
-        towers = run.search()
-    if training.refit or not training.validation_days:
-        towers = run.fit_final()
-    return run.result(towers)
+    context, has_search = context or FitContext(), training.validation_days > 0
+    history, saved = context.checkpoints.restore() or (FitHistory(is_search=has_search), {})
+    history.resumed_at = history.steps_done or None
+    first_validation_day = data.num_days - training.validation_days
+    select_rows = partial(data.rows_of_days, 0, min_history=model.min_history, targets=model.targets)
+    search_rows = select_rows(first_validation_day) if history.is_search else None
+    final_rows = select_rows(data.num_days) if training.refit or not has_search else None
+    run = _FitRun(
+        data=data,
+        spec=spec,
+        model=model,
+        training=training,
+        seed=seed,
+        context=context,
+        plan=plan,
+        progress=progress,
+        clock=FitClock(_samples_left(history, training, search_rows, final_rows), now),
+        history=history,
+        saved=saved,
+    )
+    if search_rows is not None:
+        towers = run.search(search_rows, first_validation_day)
+    if final_rows is not None:
+        towers = run.fit_final(final_rows)
+    return run.result(towers, final_rows is not None)
 
 
 def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training) -> None:
@@ -81,11 +100,17 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
     Raises:
         ConfigError: naming everything that disagrees.
     """
-    expected_spec = tower_spec(spec.features, model)
-    remedy = "make the specification from this model section"
-    faults = spec_faults(expected_spec, spec, "towers against the model section", remedy)
+    faults = spec_faults(
+        tower_spec(spec.features, model),
+        spec,
+        "towers against the model section",
+        "make the specification from this model section",
+    )
     faults += spec_faults(spec, data.spec, "training data", "open the data with the specification of the towers")
-    faults += embedding_start(training).find_faults(spec)
+    if training.svd_init is not None:
+        from dssm_assets.core.training.closed_form.svd_init import svd_init_faults
+
+        faults += svd_init_faults(spec, training.svd_init)
     if not model.in_batch and model.num_sample == 0 and model.sampler is not Sampler.ALL:
         got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
         faults.append(Fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on"))
@@ -102,162 +127,136 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
     ConfigError.raise_if(faults)
 
 
+@dataclass(kw_only=True)
 class _FitRun:
-    """The phases of one fit over one history."""
+    """The phases of one fit over one history.
 
-    def __init__(
-        self,
-        data: TrainData,
-        spec: TowerSpec,
-        model: Model,
-        training: Training,
-        seed: int,
-        progress: Callable[[Progress], None],
-        now: Callable[[], float],
-        context: FitContext,
-        plan: StepPlan | None,
-    ) -> None:
-        self._data, self._spec, self._model, self._training, self._seed = data, spec, model, training, seed
-        self._progress, self._context, self._plan = progress, context, plan
-        device = device_of(training.device)
-        self._compute = ComputeContext(device, is_bfloat16(training.precision, device), context.ranks)
-        self._first_validation_day = data.num_days - training.validation_days
-        self._warm_start_report: dict[str, Any] | None = None
-        self._best_weights: dict[str, Tensor] = {}
-        self._group_codes: GroupCodes | None = None
-        restored = context.checkpoints.restore()
-        self.history, self._saved = restored or (FitHistory(is_search=training.validation_days > 0), {})
-        if restored:
-            self.history.resumed_at = self.history.steps_done
-        self._search_rows = self._rows_before(self._first_validation_day) if self.history.is_search else None
-        self._final_rows = self._rows_before(data.num_days) if training.refit or not training.validation_days else None
-        self._clock = FitClock(self._samples_left(), now)
+    Attributes:
+        saved: tensors of a killed fit, for the first trainer; empty once it has them.
+        best_weights: of the best epoch of the search.
+    """
 
-    def search(self) -> TwoTower:
+    data: TrainData
+    spec: TowerSpec
+    model: Model
+    training: Training
+    seed: int
+    context: FitContext
+    plan: StepPlan | None
+    progress: Callable[[Progress], None]
+    clock: FitClock
+    history: FitHistory
+    saved: dict[str, Tensor]
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    group_codes: GroupCodes | None = None
+    warm_start_report: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        device = device_of(self.training.device)
+        self.compute = ComputeContext(device, is_bfloat16(self.training.precision, device), self.context.ranks)
+
+    def search(self, rows: IntArray, first_validation_day: int) -> TwoTower:
         """Finds the number of epochs and the prior; returns the towers of the best epoch."""
-        history, training, ranks = self.history, self._training, self._context.ranks
-        evaluator = EpochEvaluator(self._data, self._first_validation_day, self._model, self._context.ks, ranks=ranks)
-        assert self._search_rows is not None
-        trainer = self._new_trainer(self._search_rows)
-        for _ in self._train_epochs(trainer, self._search_rows, training.epochs):
+        history = self.history
+        evaluator = EpochEvaluator(self.data, first_validation_day, self.model, self.context.ks, ranks=self.context.ranks)
+        trainer = self._new_trainer(rows, before_day=first_validation_day)
+        for _ in self._train_epochs(trainer, rows, self.training.epochs):
             with trainer.evaluation_weights():
                 history.scores.append(evaluator.score(trainer.two_tower, history.epoch))
-                best = history.best
-                assert best is not None
-                self._context.after_epoch(history.scores)
-                if best.epoch == history.epoch:
-                    self._best_weights = {
-                        name: tensor.to("cpu", copy=True) for name, tensor in trainer.two_tower.state_dict().items()
-                    }
-            if history.epoch - best.epoch >= training.patience:
+                self.context.after_epoch(history.scores)
+                best_epoch = history.best.epoch if history.best else 0
+                if best_epoch == history.epoch:
+                    state = trainer.two_tower.state_dict()
+                    self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
+            if history.epoch - best_epoch >= self.training.patience:
                 break
-        if self._best_weights:
-            trainer.two_tower.load_state_dict(self._best_weights)
+        if self.best_weights:
+            trainer.two_tower.load_state_dict(self.best_weights)
         history.end_search()
         return trainer.two_tower
 
-    def fit_final(self) -> TwoTower:
+    def fit_final(self, rows: IntArray) -> TwoTower:
         """Returns towers fitted to the whole window, after a search for its best number of epochs."""
         best = self.history.best
-        assert self._final_rows is not None
-        trainer = self._new_trainer(self._final_rows)
-        for _ in self._train_epochs(trainer, self._final_rows, self._training.epochs if best is None else best.epoch):
+        trainer = self._new_trainer(rows, before_day=None)
+        for _ in self._train_epochs(trainer, rows, self.training.epochs if best is None else best.epoch):
             pass
         trainer.finish()
         return trainer.two_tower
 
     def _train_epochs(self, trainer: Trainer, rows: IntArray, epochs: int) -> Iterator[None]:
         """Trains the epochs that are left of this phase, and yields after each."""
-        history, training = self.history, self._training
-        steps = epochs * batches_per_epoch(len(rows), training)
+        history, training, ranks = self.history, self.training, self.context.ranks
+        phase, steps = "search" if history.is_search else "fit", epochs * batches_per_epoch(len(rows), training)
         for epoch in range(history.epoch, epochs):
             if not history.step:
                 trainer.begin_epoch()
             batches = epoch_batches(
-                self._data,
+                self.data,
                 rows,
-                model=self._model,
+                model=self.model,
                 training=training,
-                seed=self._seed,
+                seed=self.seed,
                 epoch=epoch,
                 first=history.step,
-                new_epoch=self._context.ranks.new_epoch,
+                ranks=ranks,
             )
-            with by_numpy(is_numpy_faster()):
-                while (batch := self._clock.wait_for(partial(next, batches, None))) is not None:
-                    history.losses.append(trainer.train_step(batch))
-                    history.step += 1
-                    rate, eta_s = self._clock.count_samples(len(batch))
-                    phase = "search" if history.is_search else "fit"
-                    self._progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
-                    self._context.checkpoints.save_if_due(history, partial(self._state, trainer))
+            while (batch := self.clock.wait_for(partial(next, batches, None))) is not None:
+                history.losses.append(trainer.train_step(batch))
+                history.step += 1
+                rate, eta_s = self.clock.count_samples(batch.count)
+                self.progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
+                self.context.checkpoints.save_if_due(history, partial(self._state, trainer))
             history.epoch, history.step = epoch + 1, 0
             yield
 
-    def _new_trainer(self, rows: IntArray) -> Trainer:
-        """Returns a trainer at the start of its phase, or where the stored state left it."""
-        initial, dropout = np.random.SeedSequence(self._seed).generate_state(2)
-        training, ranks = self._training, self._context.ranks
-        generator = torch.Generator().manual_seed(int(initial))
-        towers = ranks.new_towers(self._spec, generator, shard_tables=training.shard_tables)
-        self._write_first_weights(towers)
-        towers.to(self._compute.device)
+    def _state(self, trainer: Trainer) -> dict[str, Tensor]:
+        return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self.best_weights.items()}}
+
+    def _new_trainer(self, rows: IntArray, before_day: int | None) -> Trainer:
+        """Returns a trainer at the start of its phase, or where the stored state left it.
+
+        Args:
+            before_day: the first weights depend on the days before this one alone; None: on the whole window.
+        """
+        model, training, device = self.model, self.training, self.compute.device
+        initial, dropout = (int(word) for word in np.random.SeedSequence(self.seed).generate_state(2))
+        generator = torch.Generator().manual_seed(initial)
+        towers = self.context.ranks.new_towers(self.spec, generator, shard_tables=training.shard_tables)
+        self._write_first_weights(towers, before_day)
+        towers.to(device)
         plan = planned_steps(len(rows), training)
-        if self._plan is not None:
-            plan = self._plan.over(plan.num_steps)
-        trainer = Trainer(
-            towers,
-            self._model,
-            training,
-            seed=int(dropout),
-            plan=plan,
-            compute=self._compute,
-            hooks=self._new_hooks(towers),
-        )
-        if self._saved:
-            self._best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self._saved.items() if n.startswith(_BEST)}
-            trainer.load(self._saved)
-            self._saved = {}
+        if self.plan is not None:
+            plan = self.plan.over(plan.num_steps)
+        hooks: list[StepHook] = []
+        if training.weight_average:
+            hooks.append(WeightAverage(towers, training.weight_average))
+        if model.queue_batches:
+            hooks.append(ItemQueue(model.queue_batches, device))
+        trainer = Trainer(towers, model, training, seed=dropout, plan=plan, compute=self.compute, hooks=hooks)
+        if self.saved:
+            self.best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self.saved.items() if n.startswith(_BEST)}
+            trainer.load(self.saved)
+            self.saved = {}
         return trainer
 
-    def _new_hooks(self, towers: TwoTower) -> list[StepHook]:
-        hooks: list[StepHook] = []
-        if self._training.weight_average:
-            hooks.append(WeightAverage(towers, self._training.weight_average))
-        if self._model.queue_batches:
-            hooks.append(ItemQueue(self._model.queue_batches, self._compute.device))
-        return hooks
-
-    def _write_first_weights(self, towers: TwoTower) -> None:
+    def _write_first_weights(self, towers: TwoTower, before_day: int | None) -> None:
         """Overwrites random weights by earlier ones and by `svd_init`."""
-        warm_start = self._context.warm_start
+        warm_start, section = self.context.warm_start, self.training.svd_init
         if warm_start is not None:
-            self._warm_start_report = warm_start.copy_into(towers)
+            self.warm_start_report = warm_start.copy_into(towers)
         # A frozen embedding is computed again every day; any other one continues from the earlier model.
-        start = embedding_start(self._training)
+        if section is None or (warm_start is not None and self.spec.frozen_embedding is None):
+            return
         # After a kill the towers come from the stored state, but the codes of groups are not part of it.
-        is_needed = not self._saved or start.has_groups
-        if is_needed and (warm_start is None or self._spec.frozen_embedding is not None):
-            before_day = self._first_validation_day if self.history.is_search else None
-            self._group_codes = start.write_into(towers, self._data, before_day)
+        if not self.saved or section.group_by:
+            from dssm_assets.core.training.closed_form.svd_init import write_codes
 
-    def _state(self, trainer: Trainer) -> dict[str, Tensor]:
-        return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
+            data = self.data
+            ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
+            self.group_codes = write_codes(towers, data, section, ends)
 
-    def _rows_before(self, day: int) -> IntArray:
-        model = self._model
-        return self._data.rows_of_days(0, day, min_history=model.min_history, targets=model.targets)
-
-    def _samples_left(self) -> int:
-        """Returns how many samples the remaining epochs read if none is saved by stopping early."""
-        training, history = self._training, self.history
-        phases = [rows for rows in (self._search_rows, self._final_rows) if rows is not None]
-        left = sum(samples_per_epoch(len(rows), training) for rows in phases) * training.epochs
-        if phases:
-            left -= history.epoch * samples_per_epoch(len(phases[0]), training) + history.step * training.batch_size
-        return left
-
-    def result(self, towers: TwoTower) -> FitResult:
+    def result(self, towers: TwoTower, is_refitted: bool) -> FitResult:
         """Returns the towers, moved to the CPU, and how the fit went."""
         towers.cpu()
         history, best = self.history, self.history.best
@@ -265,11 +264,18 @@ class _FitRun:
         if best is not None and best.prior is not None:
             popularity, recent, half_life = best.prior
             prior = Prior(popularity=popularity, recent=recent, half_life_days=half_life)
-        report = fit_report(history, towers, self._clock, self._model, self._training)
-        report |= {"samples": self._data.num_samples, "device": self._compute.device.type}
-        report |= {"is_bfloat16": self._compute.bfloat16, "peak_bytes": self._context.peak_bytes()}
-        report |= {"warm_start": self._warm_start_report}
+        report = fit_report(history, towers, self.clock, self.model, self.training)
+        report |= {"samples": self.data.num_samples, "device": self.compute.device.type}
+        report |= {"is_bfloat16": self.compute.bfloat16, "peak_bytes": self.context.peak_bytes()}
+        report |= {"warm_start": self.warm_start_report}
         losses = np.array(history.losses or history.search_losses, np.float32)
         search_losses = np.array(history.search_losses, np.float32)
-        search_weights = self._best_weights if self._final_rows is not None else {}
-        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior, self._group_codes, search_weights)
+        search_weights = self.best_weights if is_refitted else {}
+        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior, self.group_codes, search_weights)
+
+
+def _samples_left(history: FitHistory, training: Training, search_rows: IntArray | None, final_rows: IntArray | None) -> int:
+    """Returns how many samples the remaining epochs read if none is saved by stopping early."""
+    phases = [samples_per_epoch(len(rows), training) for rows in (search_rows, final_rows) if rows is not None]
+    done = history.epoch * phases[0] + history.step * training.batch_size if phases else 0
+    return sum(phases) * training.epochs - done

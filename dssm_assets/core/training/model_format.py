@@ -50,13 +50,8 @@ def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
 
 
 def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
-    """Returns the towers that `model_to_bytes` wrote.
-
-    Raises:
-        StorageError: the bytes are not a whole model.
-        ConfigError: the model has another specification; one fault per difference.
-    """
-    return _read_model(np.frombuffer(data, np.uint8), spec, is_mapped=False)
+    """Returns the towers that `model_to_bytes` wrote; raises as `mapped_model`."""
+    return mapped_model(np.frombuffer(bytearray(data), np.uint8), spec)
 
 
 def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
@@ -71,10 +66,6 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
         StorageError: the bytes are not a whole model.
         ConfigError: the model has another specification; one fault per difference.
     """
-    return _read_model(data, spec, is_mapped=True)
-
-
-def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool) -> TwoTower:
     header, start = _read_header(data)
     remedy = "fit the model again with the current configuration"
     faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", remedy)
@@ -86,8 +77,7 @@ def _read_model(data: npt.NDArray[np.uint8], spec: TowerSpec, *, is_mapped: bool
     state: dict[str, Tensor] = {}
     for name, count in sizes.items():
         values = data[start : start + 4 * count].view("<f4").reshape(header["shapes"][name])
-        is_view = is_mapped and name.startswith(_TABLE)
-        state[name] = torch.from_numpy(values.astype(np.float32, copy=not is_view))
+        state[name] = torch.from_numpy(values)
         start += 4 * count
     by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
     generator = torch.Generator().manual_seed(0)

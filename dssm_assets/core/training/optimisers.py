@@ -6,7 +6,7 @@ Letters: n values read, U distinct rows, G bags, d width of a table.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from dssm_assets.core.arrays.ordering import sort_with_places
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_of_value
 from dssm_assets.core.config.training import EmbeddingOptimiser, StepPlan
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, gather_rows, weighted_sums
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, weighted_sums
 
 _EPSILON = 1e-8
 _DECAY, _SQUARE_DECAY = 0.9, 0.999
 """Decays of Adam's moments, as in torch's AdamW."""
-_BLOCK_VALUES = 1 << 18
-"""Values of a table that are updated at once, so that intermediate results stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,6 @@ class RowGradients:
     dim: int
     rows: Tensor  # [U]
     gradient: Tensor  # [U, d]
-
-    def blocks(self) -> Iterator[RowGradients]:
-        """Yields the same rows block by block, as views; on a GPU all at once."""
-        step = max(1, _BLOCK_VALUES // self.dim) if self.rows.device.type == "cpu" else max(1, len(self.rows))
-        for begin in range(0, len(self.rows), step):
-            block = slice(begin, begin + step)
-            yield RowGradients(self.dim, self.rows[block], self.gradient[block])
 
 
 class RowOptimiser(ABC):
@@ -73,12 +64,12 @@ class RowwiseAdagrad(RowOptimiser):
         self._squares = {dim: tables.table(dim).new_zeros(len(tables.table(dim))) for dim in tables.dims}
 
     def update_rows(self, gradients: Iterable[RowGradients], learning_rate: float) -> None:
-        for found in (block for whole in gradients for block in whole.blocks()):
+        for found in gradients:
             squares = self._squares[found.dim]
-            grown = squares.index_select(0, found.rows) + _mean_square(found.gradient)
+            grown = squares.index_select(0, found.rows) + found.gradient.square().mean(1)
             squares.index_copy_(0, found.rows, grown)
             change = found.gradient * (-learning_rate / (grown.sqrt() + _EPSILON))[:, None]
-            _add_to_rows(self._tables.table(found.dim), found.rows, change)
+            self._tables.table(found.dim).index_add_(0, found.rows, change)
 
     def state(self) -> dict[str, Tensor]:
         return {f"squares_{dim}": squares for dim, squares in self._squares.items()}
@@ -108,18 +99,18 @@ class RowwiseAdam(RowOptimiser):
         self._done += 1
         step = int(self._done)
         rate = learning_rate / (1.0 - _DECAY**step)
-        for found in (block for whole in gradients for block in whole.blocks()):
+        for found in gradients:
             dim, rows = found.dim, found.rows
             means, squares, read_at = self._mean[dim], self._square[dim], self._read_at[dim]
             idle = (step - read_at.index_select(0, rows)).double()
             mean = means.index_select(0, rows) * (_DECAY**idle).float()[:, None] + (1.0 - _DECAY) * found.gradient
             square = squares.index_select(0, rows) * (_SQUARE_DECAY**idle).float()
-            square = square + (1.0 - _SQUARE_DECAY) * _mean_square(found.gradient)
+            square = square + (1.0 - _SQUARE_DECAY) * found.gradient.square().mean(1)
             means.index_copy_(0, rows, mean)
             squares.index_copy_(0, rows, square)
             read_at.index_fill_(0, rows, step)
             size = (square / (1.0 - _SQUARE_DECAY**step)).sqrt() + _EPSILON
-            _add_to_rows(self._tables.table(dim), rows, mean * (-rate / size)[:, None])
+            self._tables.table(dim).index_add_(0, rows, mean * (-rate / size)[:, None])
 
     def state(self) -> dict[str, Tensor]:
         named = {"mean": self._mean, "square": self._square, "read_at": self._read_at}
@@ -156,16 +147,6 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(sorted_rows[starts]).to(summed.device), summed
 
 
-def _add_to_rows(table: Tensor, rows: Tensor, change: Tensor) -> None:
-    """Adds the change [U, d] to distinct rows of a table."""
-    if table.device.type != "cpu":
-        table.index_add_(0, rows, change)
-        return
-    # numpy reads and writes rows in half the time in which torch adds to them one by one; a row is one value to it.
-    places, row = rows.numpy(), np.dtype((np.void, table.shape[1] * table.element_size()))
-    table.numpy().view(row)[places] = gather_rows(table, places).add_(change).numpy().view(row)
-
-
 def _bag_of_value(lookup: Lookup) -> IntArray:
     return np.arange(len(lookup.rows)) if lookup.offsets is None else row_of_value(lookup.offsets)
 
@@ -174,54 +155,33 @@ def _weights(lookup: Lookup) -> FloatArray:
     return np.ones(len(lookup.rows), np.float32) if lookup.weights is None else lookup.weights
 
 
-def _mean_square(gradient: Tensor) -> Tensor:
-    """Returns the mean square of each row, without an array of all squares [U]."""
-    lengths: Tensor = torch.linalg.vector_norm(gradient, dim=1)
-    return lengths.square_().div_(gradient.shape[1])
+def dense_optimiser(module: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """Returns AdamW over the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not."""
+    matrices, others = ([p for p in module.parameters() if (p.ndim > 1) is whether] for whether in (True, False))
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(_DECAY, _SQUARE_DECAY), eps=_EPSILON)
 
 
-class DenseAdamW:
-    """AdamW over the parameters of a module (Loshchilov and Hutter 2019): matrices decay, biases and norms do not.
+def step_dense(optimiser: torch.optim.AdamW, learning_rate: float) -> None:
+    """Updates the parameters by their gradients; one without a gradient is unchanged, and the step does not count for it."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+    optimiser.step()
 
-    The weights are those of `torch.optim.AdamW`, to the bit on a CPU. Its class loads torch's compiler, which takes a second and
-    80 MB. A parameter without a gradient is unchanged by a step, which then does not count for it.
-    """
 
-    def __init__(self, module: nn.Module, weight_decay: float) -> None:
-        self._parameters, self._weight_decay = list(module.parameters()), weight_decay
-        self._steps: list[Tensor] = [torch.zeros(()) for _ in self._parameters]
-        self._moments = [(torch.zeros_like(one.data), torch.zeros_like(one.data)) for one in self._parameters]
+def dense_state(optimiser: torch.optim.AdamW) -> dict[str, Tensor]:
+    """Returns the moments and the number of steps of each parameter, by position and name; not copies."""
+    by_position = optimiser.state_dict()["state"]
+    return {f"{position}.{name}": tensor for position, one in by_position.items() for name, tensor in one.items()}
 
-    def zero_grad(self) -> None:
-        """Forgets the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
 
-    @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Updates the parameters by their gradients."""
-        for parameter, steps, (mean, square) in zip(self._parameters, self._steps, self._moments, strict=True):
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            done = float(steps.add_(1))
-            if parameter.ndim > 1:
-                parameter.mul_(1 - learning_rate * self._weight_decay)
-            mean.lerp_(gradient, 1 - _DECAY)
-            square.mul_(_SQUARE_DECAY).addcmul_(gradient, gradient, value=1 - _SQUARE_DECAY)
-            size = (square.sqrt() / (1 - _SQUARE_DECAY**done) ** 0.5).add_(_EPSILON)
-            parameter.addcdiv_(mean, size, value=-(learning_rate / (1 - _DECAY**done)))
-
-    def state(self) -> dict[str, Tensor]:
-        """Returns both moments and the number of steps of each parameter, by place and name; not copies."""
-        named = zip(self._steps, self._moments, strict=True)
-        by_place = ({"step": steps, "exp_avg": mean, "exp_avg_sq": square} for steps, (mean, square) in named)
-        return {f"{place}.{name}": tensor for place, one in enumerate(by_place) for name, tensor in one.items()}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            if name in state:  # torch's AdamW, which wrote earlier states, had nothing of a parameter without a gradient
-                tensor.copy_(state[name])
+def load_dense_state(optimiser: torch.optim.AdamW, state: dict[str, Tensor]) -> None:
+    """Restores what `dense_state` returned."""
+    by_position: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        position, _, name = key.partition(".")
+        by_position.setdefault(int(position), {})[name] = tensor
+    optimiser.load_state_dict({"state": by_position, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:

@@ -117,7 +117,7 @@ class WeightAverage(StepHook):
 
     def before_update(self, update: Update) -> None:
         """Brings the averages of the rows that are about to change up to date with the steps that did not read them."""
-        for found in (block for whole in update.rows for block in whole.blocks()):
+        for found in update.rows:
             self._catch_up_rows(found.dim, found.rows)
 
     def after_update(self, update: Update) -> None:
@@ -127,7 +127,7 @@ class WeightAverage(StepHook):
         with torch.no_grad():
             for name, parameter in self._towers.named_parameters():
                 self._dense[name].lerp_(parameter, 1.0 - decay)
-            for found in (block for whole in update.rows for block in whole.blocks()):
+            for found in update.rows:
                 average, weight, rows = self._rows[found.dim], self._towers.tables.table(found.dim), found.rows
                 moved = torch.lerp(average.index_select(0, rows), weight.index_select(0, rows), 1.0 - decay)
                 average.index_copy_(0, rows, moved)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,7 +22,15 @@ from dssm_assets.core.models.losses.registry import LOSSES
 from dssm_assets.core.models.two_tower import TwoTower, nearest_interests
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.compute import ComputeContext
-from dssm_assets.core.training.optimisers import DenseAdamW, gradients_of, learning_rate_frac, row_optimiser
+from dssm_assets.core.training.optimisers import (
+    dense_optimiser,
+    dense_state,
+    gradients_of,
+    learning_rate_frac,
+    load_dense_state,
+    row_optimiser,
+    step_dense,
+)
 from dssm_assets.core.training.step_hooks import StepHook, Update
 
 
@@ -51,7 +58,7 @@ class Trainer:
         self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
         self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
-        self._dense_optimiser = DenseAdamW(two_tower, training.weight_decay)
+        self._dense_optimiser = dense_optimiser(two_tower, training.weight_decay)
 
     def train_step(self, batch: Batch) -> float:
         """Learns from one batch and returns its loss before the update."""
@@ -65,18 +72,18 @@ class Trainer:
 
     def _forward(self, batch: Batch, tape: list[Lookup]) -> tuple[Tensor, Tensor]:
         """Returns this process's part of the batch's loss, and the vectors of all own items [B, D]."""
-        side = batch.item_side(self._model)
         with self._compute.products():
-            items = self.two_tower.item_vectors(side.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
-            items = self._compute.ranks.gather_items(items.float(), side.num_shared)
-            own = items.index_select(0, torch.from_numpy(side.own).to(items.device))
-            positives = batch.positives(own)
+            items = self.two_tower.item_vectors(batch.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
+            items = self._compute.ranks.gather_items(items.float(), batch.num_shared)
+            own = items.index_select(0, torch.from_numpy(batch.own).to(items.device))
+            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))
             users = self._user_vectors(batch, positives, tape)
-        columns = items[side.columns]
+        columns = items[batch.columns]
         if queued := [vectors for hook in self._hooks for vectors in hook.extra_columns()]:
             columns = torch.cat([columns, *queued])
-        terms = replace(side.terms.to(self._compute.device), bfloat16=self._compute.bfloat16)
-        return batch.part_of_loss(self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)), own
+        terms = batch.terms.to(self._compute.device)
+        loss = self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)
+        return loss * batch.weight_frac, own
 
     def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
         """Returns the user vector of each sample; of several interests the one nearest to its item."""
@@ -103,7 +110,7 @@ class Trainer:
         frac = learning_rate_frac(self.steps_done, self.plan, training.final_learning_rate_frac)
         for hook in self._hooks:
             hook.before_update(update)
-        self._dense_optimiser.step(training.learning_rate * frac)
+        step_dense(self._dense_optimiser, training.learning_rate * frac)
         self._row_optimiser.update_rows(update.rows, training.embedding_learning_rate * frac)
         for hook in self._hooks:
             hook.after_update(update)
@@ -130,7 +137,7 @@ class Trainer:
         """Returns everything that the next step depends on, by name; not copies."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
         state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
-        state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}
+        state |= {f"dense.{name}": tensor for name, tensor in dense_state(self._dense_optimiser).items()}
         for hook in self._hooks:
             state |= {f"{hook.name}.{name}": tensor for name, tensor in hook.state().items()}
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
@@ -138,7 +145,7 @@ class Trainer:
     def load(self, state: dict[str, Tensor]) -> None:
         self.two_tower.load_state_dict(_with_prefix(state, "towers."))
         self._row_optimiser.load(_with_prefix(state, "rows."))
-        self._dense_optimiser.load(_with_prefix(state, "dense."))
+        load_dense_state(self._dense_optimiser, _with_prefix(state, "dense."))
         for hook in self._hooks:
             hook.load(_with_prefix(state, f"{hook.name}."))
         self._dropout.set_state(state["dropout"].cpu())

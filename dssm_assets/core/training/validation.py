@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import (
     Exclusions,
     FloatArray,
@@ -30,17 +30,18 @@ from dssm_assets.core.columns import ITEM_ROW, USER_ROW
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.prior import append_one, append_prior
-from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, merge_sides, select_rows
-from dssm_assets.core.models.tower_spec import TowerSide
+from dssm_assets.core.models.tower_input import TowerInput, add_missing_context, concatenate_rows, select_rows
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import prior_search
 from dssm_assets.core.training.fit_report import EpochScore
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
+
+if TYPE_CHECKING:
+    from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 
 BLOCK_ROWS = 2048
 
@@ -100,14 +101,7 @@ class ValidationSet:
     def read_users(self, places: IntArray) -> TowerInput:
         """Returns the user tower's input of these users, 0 .. V - 1; context features are missing."""
         spec = self._data.spec
-        context = spec.features_of(TowerSide.CONTEXT)
-        empty = Bags(np.zeros(0, np.int64), np.zeros(len(places) + 1, np.int64), np.zeros(0, np.float32))
-        singles = np.zeros((len(places), sum(not feature.is_multi for feature in context)), np.int64)
-        sides = {
-            TowerSide.USER: self._data.sample_users.read_values(self._user_row[places]),
-            TowerSide.CONTEXT: (singles, tuple(empty for feature in context if feature.is_multi)),
-        }
-        features = merge_sides(spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
+        features = add_missing_context(self._data.sample_users.read(self._user_row[places]), spec)
         return self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places]).join(features)
 
     def read_items(self, item_index: IntArray) -> TowerInput:
@@ -223,7 +217,11 @@ class EpochEvaluator:
         self._set = validation_set(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
-        self._prior_search = prior_search(model, data, first_day) if ranks.is_first else None
+        self._prior_search: PriorSearch | None = None
+        if model.prior and ranks.is_first:
+            from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
+
+            self._prior_search = PriorSearch.from_days_before(data, first_day)
 
     def score(self, towers: TwoTower, epoch: int) -> EpochScore:
         """Returns the score after an epoch."""

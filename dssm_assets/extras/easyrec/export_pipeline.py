@@ -27,10 +27,10 @@ ENCODED_SEPARATOR: Final = "\x03"
 _WRITTEN: Final = {
     "output_dim", "hidden_units", "norm", "dropout", "similarity", "temperature", "in_batch", "sampler", "num_sample", "num_hard_sample",
     "batch_size", "epochs", "learning_rate", "embedding_optimiser", "embedding_learning_rate", "weight_decay", "gradient_clip",
-    "history_length", "uniform_frac", "poolings", "warmup_frac", "final_learning_rate_frac",
+    "history_length", "poolings", "warmup_frac", "final_learning_rate_frac",
 }  # fmt: skip
 _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
-_ALWAYS_NAMED: Final = ("logq", "collision_mask")
+_ALWAYS_NAMED: Final = ("logq",)
 """Keys that neither system has, so that their defaults are named as well."""
 
 
@@ -233,7 +233,7 @@ def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any
                 "simi_func": Word(model.similarity),
                 "scale_simi": model.learn_temperature or model.learn_scale,
                 "temperature": model.temperature if model.similarity is Similarity.COSINE else None,
-                "item_id": col.ITEM_ID if model.collision_mask else None,
+                "item_id": col.ITEM_ID,
                 "ignore_in_batch_neg_sam": not model.in_batch,
                 "l2_regularization": 0.0,
             },

@@ -219,10 +219,9 @@ def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
         in_batch = True
         record.tell("Without a sampler the batch's other items are the negatives (model.in_batch).")
     record.put("model.in_batch", in_batch, origin)
-    record.put("model.collision_mask", True, "see import_report.md")
     record.put("model.logq", 1.0, "see import_report.md")
     theirs = "TorchEasyRec has no such mask" if is_torch else "EasyRec leaves out those of the batch alone, if item_id is named"
-    record.tell(f"model.collision_mask: a negative that is the row's own item is left out, sampled ones too; {theirs}.")
+    record.tell(f"A negative that is the row's own item is left out, sampled ones too; {theirs}.")
 
 
 def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -> None:

@@ -23,7 +23,7 @@ _FIELDS: Final = {
     "known positives come from positive_sample": "user_input_path pos_edge_input_path",
     "hard negatives are the events of events.exposure without interaction": "hard_neg_edge_input_path",
     "samples are shuffled by the seed": "shuffle shuffle_buffer_size",
-    "model.embedding_dropout and model.cold_item_frac are the nearest": "sample_mask_prob negative_sample_mask_prob use_mask",
+    "model.embedding_dropout is the nearest": "sample_mask_prob negative_sample_mask_prob use_mask",
     "the last batch of an epoch is smaller": "drop_remainder",
     "features are always generated here": "fg_mode fg_encoded",
     "training.checkpoint_minutes": "save_checkpoints_steps save_checkpoints_secs save_checkpoints_epochs",

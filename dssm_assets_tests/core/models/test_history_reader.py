@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import LeakError, SchemaError
-from dssm_assets.core.models import history_reader
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.history_pooling import MS_PER_DAY
 from dssm_assets.core.models.tower_input import HistoryInput
@@ -103,34 +102,3 @@ def test_each_pooling_reads_as_many_events_as_its_length() -> None:
     assert is_empty.tolist() == [0, 1]
     names = [feature.name for view in spec.history_views for feature in view.features]
     assert names == ["h/1_mean", "g/1_mean", "h/2_root", "g/2_root", "h/0_attention", "g/0_attention"]
-
-
-def test_repeats_that_are_found_once_give_the_weights_of_those_found_in_every_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_reader, "_BLOCK_ROWS", 16)
-    rng = np.random.default_rng(5)
-    lengths = np.array([7, 0, 30, 1, 12])
-    ends_of = np.cumsum(lengths)
-    starts_of, table = ends_of - lengths, _table([0.0] * 50, rng.integers(4, size=50).tolist())
-    features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE)]
-    settings = {"kind": "root", "length": 20, "sqrt_repeats": True}
-    spec = tower_spec(features, Model(history_length=20, poolings=[settings]))
-    plain, quick = HistoryReader(table, spec), HistoryReader(table, spec, starts_of)
-    quick.read(starts_of[2:], ends_of[2:])
-    quick.read(starts_of[2:], ends_of[2:])
-    users = np.array([4, 0, 1, 4, 3, 0])
-    ends = starts_of[users] + np.array([12, 3, 0, 5, 1, 7])
-    longer = np.array([2, 0])  # of which only the latest 20 events are read
-    inner = starts_of[[2, 4]] + 3
-    for starts, stops in (
-        (starts_of[users], ends),
-        (starts_of[longer], ends_of[longer]),
-        (inner, inner + 9),
-        (starts_of[1:2], ends_of[1:2]),
-    ):
-        found, expected = quick.read(starts, stops).bags[0], plain.read(starts, stops).bags[0]
-        for name in ("values", "offsets", "weights"):
-            assert getattr(found, name).tolist() == getattr(expected, name).tolist()
-    assert quick._firsts and not plain._firsts
-    # Of user 0: the first event with the same value.
-    values = table.column("h").to_pylist()
-    assert quick._firsts[0].tolist()[:7] == [values.index(value) for value in values[:7]]

@@ -14,7 +14,6 @@ from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.side_lookup import FrozenColumns, append_frozen
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
@@ -40,22 +39,14 @@ FROZEN: dict[str, Any] = {
 }
 
 
-def test_frozen_columns_by_hand() -> None:
-    columns = FrozenColumns([("a", 0), ("code", 0), ("code", 1), ("b", 0), ("code", 0), ("code", 1)], "code", 2)
-    assert (columns.trained.tolist(), columns.frozen.tolist()) == ([0, 3], [1, 2])  # the second pooling's columns are left out
-    assert columns.positions_in_layers([0, 1, 3, 5]) == [0, 1]
-    trained, frozen = columns.split(torch.arange(6.0)[None])
-    assert frozen is not None
-    assert (trained.tolist(), frozen.tolist()) == ([[0.0, 3.0]], [[1.0, 2.0]])
-    assert append_frozen(trained, frozen).tolist() == [[0.0, 3.0, 1.0, 2.0]]
-
-
-def test_without_a_frozen_embedding_nothing_is_split() -> None:
-    found = torch.arange(2.0)[None]
-    trained, frozen = FrozenColumns([("a", 0), ("a", 1)], None, 0).split(found)
-    assert trained is found
-    assert frozen is None
-    assert append_frozen(found, frozen) is found
+def test_columns_by_hand() -> None:
+    towers = TwoTower(tower_spec(FEATURES, Model(**FROZEN)), torch.Generator().manual_seed(0))
+    lookup = towers.user_lookup
+    # Width 2: the codes of both poolings; width 4: age and the items of both poolings. The second pooling's codes are left out.
+    assert (lookup.frozen.tolist(), lookup.trained.tolist()) == ([0, 1], list(range(4, 16)))
+    assert (lookup.width, lookup.shared_positions) == (12, list(range(4, 12)))
+    assert lookup.shared_coordinates == [("item", position) for position in range(4)] * 2
+    assert (towers.item_lookup.frozen.tolist(), towers.item_lookup.shared_positions) == ([0, 1], [0, 1, 2, 3])
 
 
 def _history(values: list[int]) -> TowerInput:

@@ -119,16 +119,16 @@ COLUMN = torch.tensor([[1.0], [5.0]])
 def test_batch_norm_uses_the_batch_and_averages_a_tenth_of_it() -> None:
     norm = BatchNorm(1)
     # Mean 3, deviation 2. Running averages: .9 * 0 + .1 * 3, and .9 * 1 + .1 * 8 (the unbiased variance).
-    assert norm(COLUMN, True).flatten().tolist() == pytest.approx([-1.0, 1.0], abs=1e-5)
+    assert norm(COLUMN).flatten().tolist() == pytest.approx([-1.0, 1.0], abs=1e-5)
     assert (norm.running_mean.item(), norm.running_var.item()) == pytest.approx((0.3, 1.7))
     # (5 - .3) / sqrt(1.7)
-    assert norm(COLUMN, False)[1].item() == pytest.approx(4.7 / 1.7**0.5, rel=1e-4)
+    assert norm.eval()(COLUMN)[1].item() == pytest.approx(4.7 / 1.7**0.5, rel=1e-4)
     assert (norm.running_mean.item(), norm.running_var.item()) == pytest.approx((0.3, 1.7))
 
 
 def test_a_batch_of_one_row_uses_the_running_averages() -> None:
     norm = BatchNorm(1)
-    assert norm(torch.tensor([[2.0]]), True).item() == pytest.approx(2.0, rel=1e-4)
+    assert norm(torch.tensor([[2.0]])).item() == pytest.approx(2.0, rel=1e-4)
     assert norm.running_mean.item() == 0.0
 
 
@@ -143,8 +143,8 @@ def test_a_shared_batch_is_normalised_by_all_rows() -> None:
     theirs = iter([torch.tensor([5.0, 1.0]), torch.tensor([4.0])])
     shared, whole = BatchNorm(1), BatchNorm(1)
     shared.add_up = lambda sums: sums + next(theirs)
-    expected = whole(COLUMN, True)
-    assert shared(COLUMN[:1], True).item() == pytest.approx(expected[0].item(), abs=1e-6)
+    expected = whole(COLUMN)
+    assert shared(COLUMN[:1]).item() == pytest.approx(expected[0].item(), abs=1e-6)
     for name, figure in whole.state_dict().items():
         assert shared.state_dict()[name].item() == pytest.approx(figure.item(), rel=1e-6), name
 
@@ -152,6 +152,6 @@ def test_a_shared_batch_is_normalised_by_all_rows() -> None:
 def test_a_shared_batch_of_one_row_uses_the_running_averages() -> None:
     norm = BatchNorm(1)
     norm.add_up = lambda sums: sums
-    assert norm(torch.tensor([[2.0]]), True).item() == pytest.approx(2.0, rel=1e-4)
-    assert norm(torch.zeros(0, 1), True).shape == (0, 1)
+    assert norm(torch.tensor([[2.0]])).item() == pytest.approx(2.0, rel=1e-4)
+    assert norm(torch.zeros(0, 1)).shape == (0, 1)
     assert norm.running_mean.item() == 0.0

@@ -83,12 +83,8 @@ def test_merged_sides_have_the_order_of_the_specification() -> None:
         }
     )
     sides = {
-        TowerSide.USER: SideReader(first, "users", [f for f in mixed if f.side is TowerSide.USER]).read_values(
-            np.array([1, 0, 0])
-        ),
-        TowerSide.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is TowerSide.CONTEXT]).read_values(
-            np.arange(3)
-        ),
+        TowerSide.USER: SideReader(first, "users", [f for f in mixed if f.side is TowerSide.USER]).read(np.array([1, 0, 0])),
+        TowerSide.CONTEXT: SideReader(second, "samples", [f for f in mixed if f.side is TowerSide.CONTEXT]).read(np.arange(3)),
     }
     merged = merge_sides(mixed, sides)
     assert merged.singles.tolist() == [[0, 3, 2], [1, 4, 2], [2, 4, 3]]

@@ -31,7 +31,7 @@ def test_one_table_with_two_sizes_is_refused() -> None:
 
 def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        tower_spec([_feature("h", TowerSide.SEQUENCE, is_multi=True), _feature("h", TowerSide.USER)], Model())
+        tower_spec([_feature("h", TowerSide.SEQUENCE, is_multi=True)], Model())
     places = {fault.where for fault in caught.value.faults}
     assert places == {"feature h", "item tower"}
 

@@ -26,17 +26,19 @@ from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
 from dssm_assets_tests.core.training import worlds
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, world
 
-HOUR = 1  # place of the context feature among the user tower's single-valued features
+HOUR = 1  # position of the context feature among the user tower's single-valued features
+UNMERGED: dict[str, Any] = {**SMALL_MODEL, "norm": "batch"}
+"""A batch norm over items depends on how often each occurs, so that equal columns stay apart."""
 
 
 def _batches(epoch: int = 0, seed: int = 1, **changes: Any) -> list[Batch]:
-    model = Model(**{**SMALL_MODEL, **changes})
+    model = Model(**{**UNMERGED, **changes})
     data = world().data(tower_spec(FEATURES, model))
     rows, training = np.arange(data.num_samples), Training(**SMALL_TRAINING)
     return list(epoch_batches(data, rows, model=model, training=training, seed=seed, epoch=epoch))
 
 
-def _items(batch: Batch) -> np.ndarray[Any, Any]:
+def items_of(batch: Batch) -> np.ndarray[Any, Any]:
     """Item index of each row of the item tower: its embedding index less 2."""
     return batch.items.singles[:, 0] - 2
 
@@ -45,11 +47,11 @@ def test_epoch_has_every_sample_once_in_an_order_by_seed_and_epoch() -> None:
     tables, batches = world(), _batches(context_dropout=0.0)
     assert [len(batch.user) for batch in batches] == [32, 32, 16]
     assert batches_per_epoch(80, Training(**SMALL_TRAINING)) == 3
-    seen = np.concatenate([_items(batch)[: len(batch.user)] for batch in batches])
+    seen = np.concatenate([items_of(batch)[: len(batch.user)] for batch in batches])
     assert sorted(seen.tolist()) == sorted(tables.samples.column("item_index").to_pylist())
     order = [seen.tolist()]
     for epoch, seed in ((0, 1), (1, 1), (0, 2)):
-        order.append(np.concatenate([_items(b)[: len(b.user)] for b in _batches(epoch, seed)]).tolist())
+        order.append(np.concatenate([items_of(b)[: len(b.user)] for b in _batches(epoch, seed)]).tolist())
     assert order[0] == order[1]
     assert order[1] != order[2]
     assert order[1] != order[3]
@@ -58,11 +60,11 @@ def test_epoch_has_every_sample_once_in_an_order_by_seed_and_epoch() -> None:
 def test_epochs_of_half_the_samples_differ() -> None:
     half = Training(**SMALL_TRAINING, epoch_frac=0.5)
     assert batches_per_epoch(80, half) == 2  # 40 samples, rounded up to whole batches
-    model = Model(**SMALL_MODEL)
+    model = Model(**UNMERGED)
     spec = tower_spec(FEATURES, model)
     data = world().data(spec)
     whole, first, second = (
-        [b.item_index[:32].tolist() for b in epoch_batches(data, np.arange(80), model=model, training=t, seed=1, epoch=e)]
+        [items_of(b)[:32].tolist() for b in epoch_batches(data, np.arange(80), model=model, training=t, seed=1, epoch=e)]
         for t, e in ((Training(**SMALL_TRAINING), 0), (half, 0), (half, 1))
     )
     assert first == whole[:2]
@@ -85,7 +87,7 @@ def test_context_dropout_hides_a_share_of_the_samples(frac: float) -> None:
 
 
 def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
-    model, tables = Model(**SMALL_MODEL, item_snapshot="corpus"), world()
+    model, tables = Model(**UNMERGED, item_snapshot="corpus"), world()
     # The feature rows of samples all have the tag 3, those of the corpus their own tags.
     rows = tables.item_rows.num_rows
     tags = pa.array([[3]] * rows, pa.list_(pa.int32()))
@@ -93,7 +95,7 @@ def test_own_items_have_the_features_of_the_corpus_with_that_snapshot() -> None:
     data = replace(tables, item_rows=tables.item_rows.set_column(place, "tags", tags)).data(tower_spec(FEATURES, model))
     training = Training(**SMALL_TRAINING)
     for batch in epoch_batches(data, np.arange(80), model=model, training=training, seed=1, epoch=0):
-        corpus = data.read_items(batch.item_index)
+        corpus = data.read_items(items_of(batch))
         assert (batch.items.singles == corpus.singles).all()
         assert batch.items.bags[0].values.tolist() == corpus.bags[0].values.tolist()
         assert set(corpus.bags[0].values.tolist()) != {3}
@@ -127,17 +129,17 @@ def test_corrections_are_log_expected_counts_by_kind() -> None:
     tables, batch = world(), _batches()[0]
     shares = np.bincount(tables.samples.column("item_index").to_numpy(), minlength=12) / 80
     weights = tables.items.column("weight").to_numpy()
-    own, drawn = _items(batch)[:32], _items(batch)[32:]
+    own, drawn = items_of(batch)[:32], items_of(batch)[32:]
     expected = np.concatenate([np.log(32 * shares[own]), np.log(8 * weights[drawn] / weights.sum())])
     assert batch.terms.column_correction.numpy() == pytest.approx(expected, abs=1e-6)
     assert batch.terms.positive_correction.numpy() == pytest.approx(expected[:32], abs=1e-6)
     last = _batches()[-1]
-    assert last.terms.positive_correction.numpy() == pytest.approx(np.log(16 * shares[_items(last)[:16]]), abs=1e-6)
+    assert last.terms.positive_correction.numpy() == pytest.approx(np.log(16 * shares[items_of(last)[:16]]), abs=1e-6)
 
 
 def test_without_in_batch_the_positive_is_corrected_like_a_sampled_column() -> None:
     batch, weights = _batches(in_batch=False)[0], world().items.column("weight").to_numpy()
-    own = _items(batch)[:32]
+    own = items_of(batch)[:32]
     assert batch.terms.positive_correction.numpy() == pytest.approx(np.log(8 * weights[own] / weights.sum()), abs=1e-6)
     assert len(batch.terms.column_correction) == 8
 
@@ -145,12 +147,12 @@ def test_without_in_batch_the_positive_is_corrected_like_a_sampled_column() -> N
 def test_all_items_are_the_columns_of_a_softmax_over_the_corpus() -> None:
     """One column per item in any order of draws, no correction, and the sample's own item alone is masked."""
     for batch in batches(sampler="all", in_batch=False, num_sample=0, size=80):
-        assert batch.item_index[80:].tolist() == list(range(ITEMS))
+        assert items_of(batch)[80:].tolist() == list(range(ITEMS))
         assert not batch.terms.column_correction.any() and not batch.terms.positive_correction.any()
-        assert masked_cells(batch) == set(enumerate(batch.item_index[:80].tolist()))
+        assert masked_cells(batch) == set(enumerate(items_of(batch)[:80].tolist()))
 
 
-def _cells(batch: Batch) -> set[tuple[int, int]]:
+def masked_cells(batch: Batch) -> set[tuple[int, int]]:
     return set(zip(batch.terms.masked.rows.tolist(), batch.terms.masked.columns.tolist(), strict=True))
 
 
@@ -160,14 +162,13 @@ def test_masks_equal_brute_force(in_batch: bool) -> None:
     item_of, user_of = (tables.samples.column(name).to_pylist() for name in ("item_index", "user_index"))
     known = {u: set(item_of[u * EVENTS : (u + 1) * EVENTS]) for u in user_of}
     order = np.random.default_rng([1, 0, 0]).permutation(80)[:32]
-    batch = _batches(in_batch=in_batch, collision_mask=False)[0]
-    columns = _items(batch) if in_batch else _items(batch)[32:]
+    batch = _batches(in_batch=in_batch)[0]
+    columns = items_of(batch) if in_batch else items_of(batch)[32:]
     diagonal = {(i, i) for i in range(32)} if in_batch else set()
     same = {(i, j) for i, row in enumerate(order) for j, item in enumerate(columns) if item == item_of[row]}
     known_cells = {(i, j) for i, row in enumerate(order) for j, item in enumerate(columns) if item in known[user_of[row]]}
-    assert _cells(batch) == diagonal
-    assert _cells(_batches(in_batch=in_batch)[0]) == diagonal | same
-    assert _cells(_batches(in_batch=in_batch, user_positive_mask=True)[0]) == diagonal | known_cells | same
+    assert masked_cells(batch) == diagonal | same
+    assert masked_cells(_batches(in_batch=in_batch, user_positive_mask=True)[0]) == diagonal | known_cells | same
     assert diagonal < same | {(-1, -1)}
     assert same < known_cells
 
@@ -232,7 +233,7 @@ def test_user_tower_runs_once_per_session() -> None:
     data = replace(world, samples=world.samples.set_column(place, HISTORY_END, ends)).data(spec)
     training = Training(batch_size=20, group_sessions=True)
     batches = list(epoch_batches(data, np.arange(80), model=model, training=training, seed=5, epoch=0))
-    assert [(len(batch), len(batch.user)) for batch in batches] == [(20, 5)] * 4
+    assert [(batch.count, len(batch.user)) for batch in batches] == [(20, 5)] * 4
 
 
 TABLES = world()
@@ -253,7 +254,7 @@ def shown(day: int = 0, own: bool = True) -> pa.Table:
 
 
 def opened(hard: pa.Table | None = None, **changes: Any) -> tuple[TrainData, Model]:
-    model = Model(**{**SMALL_MODEL, **changes})
+    model = Model(**{**UNMERGED, **changes})
     names = ("samples", "user_rows", "item_rows", "history", "users", "items")
     tables = {name: getattr(TABLES, name) for name in names}
     return TrainData(tower_spec(FEATURES, model), **tables, hard_negatives=hard), model
@@ -266,15 +267,6 @@ def batches(
     training = Training(**{**SMALL_TRAINING, "batch_size": size})
     chosen = np.arange(data.num_samples) if rows is None else rows
     return list(epoch_batches(data, chosen, model=model, training=training, seed=1, epoch=epoch, first=first))
-
-
-def items_of(batch: Batch) -> np.ndarray[Any, Any]:
-    """Item index of each row of the item tower: its embedding index less 2."""
-    return np.asarray(batch.items.singles[:, 0] - 2)
-
-
-def masked_cells(batch: Batch) -> set[tuple[int, int]]:
-    return set(zip(batch.terms.masked.rows.tolist(), batch.terms.masked.columns.tolist(), strict=True))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -313,10 +305,6 @@ def test_queued_columns_are_own_items_of_earlier_batches() -> None:
         assert masked_cells(batch) == same_item
         if step:
             assert any(column >= 28 for _, column in same_item)
-    bare = batches(queue_batches=2, size=20, collision_mask=False)[1]
-    assert masked_cells(bare) == {(i, i) for i in range(20)}
-    masked = batches(queue_batches=2, size=20, collision_mask=False, user_positive_mask=True)[1]
-    assert any(column >= 28 for _, column in masked_cells(masked))
 
 
 def test_hard_negatives_belong_to_their_sample_and_have_its_correction() -> None:
@@ -377,10 +365,8 @@ def test_masks_apply_to_hard_negatives() -> None:
     whole = {(row, item) for row in range(80) for item in range(ITEMS)}
     own = {(row, int(ITEM_OF[row])) for row in range(80)}
     known_cells = {(row, item) for row in range(80) for item in known[USER_OF[row]]}
-    assert found("hard", collision_mask=False) == whole
     assert found("hard") == whole - own
     assert found("hard", user_positive_mask=True) == found("hard_v2") == whole - known_cells
-    assert found("hard_v2", collision_mask=False) == whole - known_cells
     assert own < known_cells
 
 

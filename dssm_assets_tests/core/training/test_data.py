@@ -23,8 +23,7 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training.data import TrainData, cut_lengths, keep_oldest, read_hard_edges, without_own_item
-from dssm_assets.storage.local_files import ScratchArrays
+from dssm_assets.core.training.data import TrainData, draw_cuts, read_hard_edges, without_own_item
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -106,7 +105,10 @@ def test_features_are_read_in_the_order_of_the_specification(
     wide = tables.samples.take(pa.array(rows))
     users, items = spec.features_of(TowerSide.USER, TowerSide.CONTEXT), spec.features_of(TowerSide.ITEM)
     assert _read(data.read_user_side(rows, data.read_keys(rows)), users) == wide.select([f.name for f in users]).to_pylist()
-    assert _read(data.read_sample_items(rows), items) == wide.select([f.name for f in items]).to_pylist()
+    assert (
+        _read(data.sample_items.read(data.read_key("item_row", rows)), items)
+        == wide.select([f.name for f in items]).to_pylist()
+    )
 
 
 def test_sample_of_unknown_user_and_item_has_context_features_only() -> None:
@@ -117,7 +119,9 @@ def test_sample_of_unknown_user_and_item_has_context_features_only() -> None:
     (user,) = _read(data.read_user_side(rows, data.read_keys(rows)), SPEC.features_of(TowerSide.USER, TowerSide.CONTEXT))
     request = tables.samples.select(["hour", "pages"]).slice(5, 1).to_pylist()
     assert user == {"user_kind": 0, "interests": [], **request[0]}
-    assert _read(data.read_sample_items(rows), SPEC.features_of(TowerSide.ITEM)) == [{"item": 0, "tags": []}]
+    assert _read(data.sample_items.read(data.read_key("item_row", rows)), SPEC.features_of(TowerSide.ITEM)) == [
+        {"item": 0, "tags": []}
+    ]
 
 
 def test_towers_without_user_features_need_no_user_rows() -> None:
@@ -168,17 +172,16 @@ def _mapped(table: pa.Table, path: Path, max_chunksize: int) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-@pytest.mark.parametrize("has_records", [False, True])
 @pytest.mark.parametrize("max_chunksize", [7, 1000])
-def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_chunksize: int, has_records: bool) -> None:
+def test_memory_mapped_tables_in_any_chunks_read_the_same(tmp_path: Path, max_chunksize: int) -> None:
     tables = world()
     names = [field.name for field in fields(World)]
     mapped = World(**{n: _mapped(getattr(tables, n), tmp_path / n, max_chunksize) for n in names})
     rows = np.random.default_rng(0).permutation(80)[:33]
-    ours, theirs = mapped.data(SPEC, ScratchArrays(tmp_path).concat if has_records else None), tables.data(SPEC)
+    ours, theirs = mapped.data(SPEC), tables.data(SPEC)
     for a, b in (
         (ours.read_user_side(rows, ours.read_keys(rows)), theirs.read_user_side(rows, theirs.read_keys(rows))),
-        (ours.read_sample_items(rows), theirs.read_sample_items(rows)),
+        tuple(one.sample_items.read(one.read_key("item_row", rows)) for one in (ours, theirs)),
         (ours.read_items(rows % ITEMS), theirs.read_items(rows % ITEMS)),
     ):
         assert a.singles.tolist() == b.singles.tolist()
@@ -274,7 +277,7 @@ def _opened(tables: World) -> TrainData:
 @pytest.mark.parametrize("end_day", [1, None])
 def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_day: int | None) -> None:
     tables = _with_distribution(world())
-    data, model = _opened(tables), Model(**SMALL_MODEL)
+    data, model = _opened(tables), Model(**SMALL_MODEL, norm="batch")  # equal columns stay apart
     last = data.num_days if end_day is None else end_day
     assert data.num_days == 2
     rows = data.rows_of_days(0, last)
@@ -282,7 +285,7 @@ def test_corrections_of_sampled_columns_are_of_the_days_that_are_trained_on(end_
     counts = [sum(item == one and day < last for day, item in zip(days, items, strict=True)) for one in range(ITEMS)]
     weights = [(count + 1) ** 0.5 for count in counts]
     for batch in epoch_batches(data, rows, model=model, training=Training(**SMALL_TRAINING), seed=1, epoch=0):
-        sampled = batch.item_index[-8:]
+        sampled = batch.items.singles[-8:, 0] - 2  # the world's items have the indices from 2 on
         expected = [np.log(8 * weights[item] / sum(weights)) for item in sampled.tolist()]
         assert batch.terms.column_correction.numpy()[-8:] == pytest.approx(expected, abs=1e-6)
 
@@ -395,35 +398,29 @@ def test_history_cut_differs_by_epoch() -> None:
     assert lengths[0] == lengths[1] != lengths[2]
 
 
-def test_cut_lengths_by_hand_and_by_distribution() -> None:
-    lengths = np.full(20_000, 8)
-    assert cut_lengths(lengths, HistoryCut(sample_frac=0.0), np.random.default_rng(1)).tolist() == lengths.tolist()
-    kept = cut_lengths(lengths, HistoryCut(sample_frac=1.0, min_length_frac=0.75), np.random.default_rng(1))
-    # 8 u for u even between .75 and 1 lies between 6 and 8: rounded up it is 7 or 8, each half of the time.
-    assert np.bincount(kept, minlength=9)[7:] / 20_000 == pytest.approx([0.5, 0.5], abs=0.02)
-    half = cut_lengths(lengths, HistoryCut(sample_frac=0.5, min_length_frac=0.75), np.random.default_rng(1))
-    assert (half == 7).mean() == pytest.approx(0.25, abs=0.02)
-    assert cut_lengths(np.zeros(5, np.int64), HistoryCut(sample_frac=1.0), np.random.default_rng(1)).tolist() == [0] * 5
+def test_cuts_by_distribution() -> None:
+    cuts = {frac: HistoryCut(sample_frac=frac, min_length_frac=0.75) for frac in (0.0, 0.5, 1.0)}
+    drawn = {frac: draw_cuts(20_000, cut, np.random.default_rng(1)) for frac, cut in cuts.items()}
+    assert (drawn[0.0] == 1).all()
+    assert (drawn[0.5] < 1).mean() == pytest.approx(0.5, abs=0.02)
+    # Of 8 events between 6 and 8 are left: rounded up 7 or 8, each half of the time.
+    assert np.bincount(np.ceil(8 * drawn[1.0]).astype(int))[7:] / 20_000 == pytest.approx([0.5, 0.5], abs=0.02)
 
 
 @settings(deadline=None)
 @given(
     users=st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=5),
-    rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 6)), max_size=8),
+    rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8),
 )
-def test_without_own_item_and_keep_oldest_equal_brute_force(users: list[list[int]], rows: list[tuple[int, int, int]]) -> None:
+def test_without_own_item_equals_brute_force(users: list[list[int]], rows: list[tuple[int, int]]) -> None:
     items = np.array([item for user in users for item in user], np.int32)
     bounds = offsets_of(np.array([len(user) for user in users]))
-    chosen = [user % len(users) for user, _, _ in rows]
-    own = np.array([item for _, item, _ in rows], np.int64)
+    chosen = [user % len(users) for user, _ in rows]
+    own = np.array([item for _, item in rows], np.int64)
     positions, offsets = without_own_item(bounds[chosen], bounds[np.array(chosen, int) + 1], own, lambda at: items[at])
     expected = [[item for item in users[user] if item != own[row]] for row, user in enumerate(chosen)]
     assert np.diff(offsets).tolist() == [len(events) for events in expected]
     assert items[positions].tolist() == [item for events in expected for item in events]
-    kept = np.minimum(np.diff(offsets), np.array([count for _, _, count in rows], np.int64))
-    first, bounds_of_first = keep_oldest(positions, offsets, kept)
-    assert np.diff(bounds_of_first).tolist() == kept.tolist()
-    assert items[first].tolist() == [item for events, n in zip(expected, kept, strict=True) for item in events[:n]]
 
 
 def test_rows_of_days_leaves_out_short_histories() -> None:

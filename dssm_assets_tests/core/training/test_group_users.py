@@ -92,10 +92,10 @@ def _order(data: TrainData, model: Model, epoch: int = 0) -> np.ndarray[Any, Any
     """Returns the samples of an epoch in its order: a sample is known by the time and the user it is read with."""
     section = Training(batch_size=COUNT, group_users=True)
     orders: list[Any] = []
-    real = data.read_sample_items
-    data.read_sample_items = lambda rows: (orders.append(rows), real(rows))[1]  # type: ignore[method-assign]
+    real = data.read_keys
+    data.read_keys = lambda rows: (orders.append(rows), real(rows))[1]  # type: ignore[method-assign]
     list(epoch_batches(data, np.arange(COUNT), model=model, training=section, seed=5, epoch=epoch))
-    data.read_sample_items = real  # type: ignore[method-assign]
+    data.read_keys = real  # type: ignore[method-assign]
     return np.asarray(orders[0])
 
 
@@ -127,12 +127,12 @@ def test_samples_of_a_window_are_neighbours() -> None:
 
 
 def test_without_an_encoder_the_order_is_that_of_single_samples() -> None:
-    model = Model(**SMALL_MODEL)
+    model = Model(**SMALL_MODEL, norm="batch")  # equal columns stay apart
     orders = []
     for group in (False, True):
         section = Training(batch_size=COUNT, group_users=group)
         (batch,) = epoch_batches(_data(model), np.arange(COUNT), model=model, training=section, seed=5, epoch=0)
-        orders.append(batch.item_index[:COUNT].tolist())
+        orders.append(batch.items.singles[:COUNT].tolist())
     assert orders[0] == orders[1]
 
 

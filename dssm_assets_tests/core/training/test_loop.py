@@ -59,7 +59,6 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("sampler", {"sampler": "uniform"}, {}),
     ("num_sample", {"num_sample": 16}, {}),
     ("queue_batches", {"queue_batches": 1}, {}),
-    ("collision_mask", {"collision_mask": False}, {}),
     ("user_positive_mask", {"user_positive_mask": True}, {}),
     ("epochs", {}, {"epochs": 3}),
     ("epoch_frac", {}, {"epoch_frac": 0.5}),
@@ -76,9 +75,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 TESTED_ELSEWHERE = {
     "learn_scale": "acts on point-wise losses: below",
     "num_interests": "changes the shape of the vectors: below",
-    "uniform_frac": "acts on the sampler mixed: below",
     "gradient_clip": "Adam does not depend on the gradient's scale, except for its epsilon: below",
-    "logits_chunk_rows": "changes nothing beyond rounding: below",
     "num_threads": "below",
     "group_sessions": "changes the order alone: test_batches",
     "group_users": "test_group_users",
@@ -86,7 +83,6 @@ TESTED_ELSEWHERE = {
     "validation_days": "below",
     "patience": "below",
     "refit": "below",
-    "cold_item_frac": "test_cold_batches, test_shared_batches",
     "checkpoint_minutes": "test_resume of the steps",
     "device": "test_compute",
     "num_processes": "test_fit_process of the steps",
@@ -133,7 +129,6 @@ def test_changing_a_field_changes_the_vectors(
     [
         ({"loss": "sigmoid"}, {"learn_scale": True}),
         ({"loss": "l2"}, {"learn_scale": True}),
-        ({"sampler": "mixed"}, {"uniform_frac": 0.0}),
     ],
 )
 def test_changing_a_field_together_with_the_one_it_depends_on(model: dict[str, Any], changed: dict[str, Any]) -> None:
@@ -156,12 +151,6 @@ def test_gradient_clip_changes_the_dense_layers() -> None:
 def test_every_declared_field_is_tested() -> None:
     tested = {change[0] for change in CHANGES} | TESTED_ELSEWHERE.keys()
     assert tested == Model.model_fields.keys() | Training.model_fields.keys()
-
-
-def test_logits_chunk_rows_changes_nothing_beyond_rounding(baseline: FitResult) -> None:
-    for old, new in zip(_vectors(baseline), _vectors(fitted({}, {"logits_chunk_rows": 5})), strict=True):
-        assert np.allclose(old, new, atol=1e-3)
-    assert fitted({}, {"logits_chunk_rows": 5}).loss_by_step == pytest.approx(baseline.loss_by_step, abs=1e-4)
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(baseline: FitResult) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training import new_items as module
-from dssm_assets.core.training.new_items import new_items
+from dssm_assets.core.training import data as module
+from dssm_assets.core.training.data import find_new_items
 from dssm_assets.core.training.validation import validation_set
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, SMALL_MODEL, USERS, world
 
@@ -22,12 +22,12 @@ SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
 def test_new_items_by_hand() -> None:
     events = np.array([7, 8, 7, 9], np.int32)
     starts, items = np.zeros(6, np.int64), np.array([7, 8, 9, 7, 8, 9])
-    found = new_items(starts, np.array([2, 2, 2, 1, 1, 1]), items, lambda at: events[at])
+    found = find_new_items(starts, np.array([2, 2, 2, 1, 1, 1]), items, lambda at: events[at])
     assert found.tolist() == [False, False, True, False, True, True]
 
 
 def test_a_sample_without_history_is_of_a_new_item() -> None:
-    found = new_items(np.array([0, 5]), np.array([0, 5]), np.array([1, 2]), lambda at: np.zeros(len(at), np.int32))
+    found = find_new_items(np.array([0, 5]), np.array([0, 5]), np.array([1, 2]), lambda at: np.zeros(len(at), np.int32))
     assert found.tolist() == [True, True]
 
 
@@ -43,8 +43,8 @@ def test_new_items_are_those_of_a_loop(users: list[list[int]], samples: list[Any
     starts = np.array([bounds[user] for user, _, _ in rows], np.int64)
     ends = starts + np.array([seen for _, _, seen in rows], np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MAX_EVENTS", most)
-        found = new_items(starts, ends, np.array([item for _, item, _ in rows], np.int64), lambda at: events[at])
+        patch.setattr(module, "_MAX_EVENTS", most)
+        found = find_new_items(starts, ends, np.array([item for _, item, _ in rows], np.int64), lambda at: events[at])
     assert found.tolist() == [item not in users[user][:seen] for user, item, seen in rows]
 
 

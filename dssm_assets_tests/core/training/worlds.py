@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
-from dssm_assets.core.arrays.table_view import Concat
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
@@ -54,9 +53,9 @@ class World:
     users: pa.Table
     items: pa.Table
 
-    def data(self, spec: TowerSpec, concat: Concat | None = None) -> TrainData:
+    def data(self, spec: TowerSpec) -> TrainData:
         """Returns the tables as training data."""
-        return TrainData(spec, **{field.name: getattr(self, field.name) for field in fields(self)}, concat=concat)
+        return TrainData(spec, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 def world(seed: int = 0, events: int = EVENTS) -> World:

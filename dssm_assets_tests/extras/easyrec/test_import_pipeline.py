@@ -34,7 +34,7 @@ def test_dssm_of_easyrec() -> None:
     model = {
         "output_dim": 16, "hidden_units": [64], "norm": "none", "dropout": 0.2, "similarity": "COSINE", "temperature": 0.05,
         "learn_temperature": False, "learn_scale": False, "loss": "softmax", "in_batch": False, "sampler": "v2", "num_sample": 64,
-        "user_positive_mask": True, "history_length": 30, "logq": 1.0, "collision_mask": True,
+        "user_positive_mask": True, "history_length": 30, "logq": 1.0,
     }  # fmt: skip
     assert config.model.model_dump(mode="json", include=set(model)) == model
     # After 2,000 steps .5 ** (2000 / 1000) = .25 is left, and 200 of 2,000 steps warm up; 0.004 x 5 is the rate of embeddings.

@@ -9,6 +9,7 @@ because it would only move the two targets.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from dssm_assets.core.models.losses.loss_terms import Affine, LossTerms
@@ -32,14 +33,4 @@ def l2_loss(
     return mean_of_pairs((user, positive, columns, hard), terms, slope, offset, _L2)
 
 
-def _positive_loss(x: Tensor) -> tuple[Tensor, Tensor]:
-    return (1.0 - x).square(), 2.0 * (x - 1.0)
-
-
-def _negative_loss(x: Tensor) -> Tensor:
-    loss = x.square()
-    x.mul_(2.0)
-    return loss
-
-
-_L2 = PairLoss(_positive_loss, _negative_loss, uses_logq=False, masked_x=0.0)
+_L2 = PairLoss(lambda x: (1.0 - x).square(), torch.square, uses_logq=False)

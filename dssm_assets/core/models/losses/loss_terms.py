@@ -8,14 +8,16 @@ Letters: B rows, C columns, H hard negatives, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from dssm_assets.core.arrays.ordering import sort_with_places
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, row_of_value
@@ -98,17 +100,15 @@ class LossTerms:
         logits_chunk_rows: rows of logits in memory at once; changes memory and speed, not the result.
         hard_rows: the one row that each hard negative counts for, in any order [H].
         hard_correction: subtracted from the logit of each hard negative [H].
-        bfloat16: whether factors of products are rounded to bfloat16; sums and exponentials are float32 either way.
     """
 
     positive_correction: Tensor
     column_correction: Tensor
     weight: Tensor
     masked: MaskedPairs
-    logits_chunk_rows: int
+    logits_chunk_rows: int = 256
     hard_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     hard_correction: Tensor = field(default_factory=lambda: torch.zeros(0))
-    bfloat16: bool = False
 
     def to(self, device: torch.device) -> LossTerms:
         """Returns the terms with their tensors on the device."""
@@ -119,6 +119,23 @@ class LossTerms:
             weight=self.weight.to(device),
             hard_correction=self.hard_correction.to(device),
         )
+
+
+def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
+    """Returns the terms of the same loss in which column j has become column group[j] of `count`.
+
+    Args:
+        group: of the first columns. The queued columns follow in their order.
+    """
+    merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
+    correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))
+    queued = terms.column_correction[len(group) :]
+    column = np.concatenate([group, count + np.arange(len(queued), dtype=np.int64)])
+    return replace(
+        terms,
+        column_correction=torch.cat([torch.from_numpy(correction.astype(np.float32)), queued]),
+        masked=MaskedPairs(terms.masked.rows, column[terms.masked.columns]),
+    )
 
 
 Floats = npt.NDArray[np.float64]
@@ -137,51 +154,61 @@ def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt
     return (strength * np.log(draws * probability)).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class RowChunk:
-    """Consecutive rows of the logits [R, C].
+_MAX_CELLS = 1 << 24
+"""Logits of a batch that are stored for backward; those of larger batches are computed a second time."""
 
-    Attributes:
-        rows: which rows of the batch.
-        masked: cells that do not count, as positions in the flat [R * C]; a cell may be named twice.
+
+def compute_in_chunks(function: Callable[..., Tensor], of_rows: Sequence[Tensor], columns: Tensor, terms: LossTerms) -> Tensor:
+    """Returns the function's number of every row [B], `terms.logits_chunk_rows` at a time.
+
+    Args:
+        function: returns a number per row [R] from some rows of each tensor in `of_rows`, the columns, and the masked cells as
+            positions in the flat [R * C].
+        of_rows: tensors of B rows.
+        columns: vectors of the columns [C, D].
     """
-
-    rows: slice
-    masked: Tensor
-
-    def fill_masked(self, cells: Tensor, value: float = 0.0) -> None:
-        """Sets the masked cells of a contiguous [R, C]."""
-        cells.view(-1).index_fill_(0, self.masked, value)
-
-
-def row_chunks(terms: LossTerms, num_columns: int, device: torch.device) -> Iterator[RowChunk]:
-    """Yields the rows of the batch in order, `terms.logits_chunk_rows` at a time."""
-    num_rows = len(terms.weight)
-    in_chunk = terms.masked.rows % terms.logits_chunk_rows * num_columns + terms.masked.columns
-    masked = torch.from_numpy(in_chunk).to(device)
-    begins = np.arange(0, num_rows, terms.logits_chunk_rows)
-    bounds = np.searchsorted(terms.masked.rows, np.append(begins, num_rows)).tolist()
-    for index, begin in enumerate(begins.tolist()):
-        rows = slice(begin, min(begin + terms.logits_chunk_rows, num_rows))
-        yield RowChunk(rows, masked[bounds[index] : bounds[index + 1]])
+    size, is_large = terms.logits_chunk_rows, len(terms.weight) * len(columns) > _MAX_CELLS
+    in_chunk = torch.from_numpy(terms.masked.rows % size * len(columns) + terms.masked.columns).to(columns.device)
+    bounds = np.searchsorted(terms.masked.rows, np.arange(0, len(terms.weight) + size, size)).tolist()
+    found = []
+    for *rows, (first, end) in zip(*(torch.split(tensor, size) for tensor in of_rows), pairwise(bounds), strict=False):
+        arguments = (*rows, columns, in_chunk[first:end])
+        found.append(checkpoint(function, *arguments, use_reentrant=False) if is_large else function(*arguments))
+    return torch.cat(found)
 
 
-def count_unmasked_columns(terms: LossTerms, num_columns: int) -> IntArray:
-    """Returns how many columns count for each row [B]."""
-    distinct = np.unique(_flat_cells(terms, num_columns))
-    return num_columns - np.bincount(distinct // max(1, num_columns), minlength=len(terms.weight))
+def mask_cells(cells: Tensor, masked: Tensor, value: float) -> Tensor:
+    """Sets the cells [R, C] at the masked positions of the flat [R * C] to this value; a position may occur twice."""
+    return cells.view(-1).index_fill_(0, masked, value).view_as(cells)
 
 
-def to_factor(values: Tensor, terms: LossTerms) -> Tensor:
-    """Returns a factor of a product in the number format that the terms ask for: unchanged, or in bfloat16."""
-    return values.bfloat16() if terms.bfloat16 else values
+def hard_by_row(values: Tensor, terms: LossTerms, fill: float) -> Tensor:
+    """Returns the values of hard negatives [H] row by row [B, most of a row], the rest filled."""
+    order = np.argsort(terms.hard_rows, kind="stable")
+    counts = np.bincount(terms.hard_rows, minlength=len(terms.weight))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - offsets_of(counts)[terms.hard_rows[order]]
+    cells = values.new_full((len(counts), int(counts.max(initial=0))), fill)
+    return cells.index_put(tuple(torch.from_numpy(index).to(values.device) for index in (terms.hard_rows, place)), values)
+
+
+def counted_cells(terms: LossTerms) -> Tensor:
+    """Returns which columns and hard negatives count for which row, bool [B, C + H]."""
+    rows, columns = len(terms.weight), len(terms.column_correction)
+    counted = torch.zeros(rows, columns + len(terms.hard_rows), dtype=torch.bool)
+    counted[:, :columns] = True
+    counted[terms.masked.rows, terms.masked.columns] = False
+    counted[terms.hard_rows, columns + np.arange(len(terms.hard_rows))] = True
+    return counted
+
+
+def count_negatives(terms: LossTerms, num_columns: int) -> Tensor:
+    """Returns how many columns and hard negatives count for each row [B]."""
+    masked = np.unique(terms.masked.rows * num_columns + terms.masked.columns) // max(1, num_columns)
+    counts = [np.bincount(rows, minlength=len(terms.weight)) for rows in (masked, terms.hard_rows)]
+    return torch.from_numpy(num_columns - counts[0] + counts[1])
 
 
 def at_least_float32(vectors: Tensor) -> Tensor:
     """Returns half-precision vectors as float32 and others unchanged: sums and exponentials need the digits."""
     return vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors
-
-
-def _flat_cells(terms: LossTerms, num_columns: int) -> IntArray:
-    flat: IntArray = terms.masked.rows * num_columns + terms.masked.columns
-    return flat

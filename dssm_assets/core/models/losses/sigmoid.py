@@ -10,7 +10,6 @@ correction is what the towers should learn.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -33,18 +32,7 @@ def sigmoid_loss(
 
 
 def _log1p_exp(x: Tensor) -> Tensor:
-    # Beyond the threshold torch returns x itself; from 50 on float64 cannot tell the difference.
-    return softplus(x, threshold=50.0)
+    return softplus(x, threshold=50.0)  # beyond the threshold x itself, which float64 cannot tell from it
 
 
-def _positive_loss(x: Tensor) -> tuple[Tensor, Tensor]:
-    return _log1p_exp(-x), torch.sigmoid(x) - 1.0
-
-
-def _negative_loss(x: Tensor) -> Tensor:
-    loss = _log1p_exp(x)
-    x.sigmoid_()
-    return loss
-
-
-_SIGMOID = PairLoss(_positive_loss, _negative_loss, uses_logq=True, masked_x=-torch.inf)
+_SIGMOID = PairLoss(lambda x: _log1p_exp(-x), _log1p_exp, uses_logq=True)

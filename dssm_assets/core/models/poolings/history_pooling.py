@@ -1,10 +1,11 @@
-"""What every pooling of a history shares: the events that it sees, and bags of weighted values that it makes of them.
+"""The events that a pooling of the history sees, and the poolings that make a weighted sum of them.
 
 Letters: B rows, n events of all rows.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -13,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.bags import Bags, mean_bags
+from dssm_assets.core.arrays.bags import Bags, mean_bags, root_bags
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, row_of_value
 from dssm_assets.core.config.model import Pooling
 
 MS_PER_DAY: Final = 86_400_000
+_MAX_HALVINGS: Final = 900.0
+"""An older event keeps the weight 2 ** -900, above zero: a row whose newest event has no value still has a mean."""
+_READ_SCALES: Final = 5
+"""An event further back than this many scales has less than e ** -5 of the newest event's weight and is not read."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,11 @@ class HistoryEvents:
         values: embedding indices per sub-feature, 0 for a missing value [n].
         offsets: start of each row and the end of the last [B + 1].
         times: of the events in milliseconds [n]; None where no pooling needs them.
-        firsts: per sub-feature, the place of the first event with the same value in its row [n]; None where it is not known.
     """
 
     values: tuple[IntArray, ...]
     offsets: IntArray
     times: IntArray | None
-    firsts: tuple[IntArray, ...] | None = None
 
     @cached_property
     def ranks(self) -> IntArray:
@@ -68,20 +71,15 @@ class HistoryEvents:
 
 
 class HistoryPooling:
-    """Pools a history to the mean of its values; a subclass changes the events, their weights or the normalisation."""
+    """Pools a history to the weighted mean of its values; a subclass changes the events, their weights or the normalisation."""
+
+    needs_times = False
+    """Whether the weights of events depend on their times."""
 
     def __init__(self, settings: Pooling) -> None:
         self.settings = settings
-
-    @property
-    def num_events(self) -> int:
+        self.num_events = settings.length
         """Largest number of a row's events that the pooling reads."""
-        return self.settings.length
-
-    @property
-    def needs_times(self) -> bool:
-        """Whether the weights of events depend on their times."""
-        return False
 
     def event_weights(self, events: HistoryEvents) -> npt.NDArray[np.float64] | None:
         """Returns the positive weight of each event before normalisation [n]; None if all weigh the same."""
@@ -97,28 +95,48 @@ class HistoryPooling:
         weights = self.event_weights(events)
         if not self.settings.sqrt_repeats:
             return tuple(self.make_bags(values, events.offsets, weights) for values in events.values)
-        groups = events.firsts or tuple(group_repeats(row_of_value(events.offsets), values) for values in events.values)
-        return tuple(
-            self.make_bags(values, events.offsets, _damp_repeats(group, weights))
-            for values, group in zip(events.values, groups, strict=True)
-        )
+        rows = row_of_value(events.offsets)
+        return tuple(self.make_bags(values, events.offsets, _damp_repeats(rows, values, weights)) for values in events.values)
 
 
-def group_repeats(row: IntArray, values: IntArray) -> IntArray:
-    """Returns a number that events share if and only if they have the same row and value [n]: of the first one 0, and so on.
+class MeanPooling(HistoryPooling):
+    """Pools to the mean; with a half-life, an event d days older than the newest has the weight 2 ** (-d / half_life_days)."""
 
-    Example: rows 0, 0, 0, 1 with values 5, 7, 5, 5: 0, 1, 0, 2.
+    def __init__(self, settings: Pooling) -> None:
+        super().__init__(settings)
+        self.needs_times = settings.half_life_days is not None
+
+    def event_weights(self, events: HistoryEvents) -> npt.NDArray[np.float64] | None:
+        if self.settings.half_life_days is None:
+            return None
+        return np.asarray(np.exp2(-np.minimum(events.age_days / float(self.settings.half_life_days), _MAX_HALVINGS)))
+
+
+class RootPooling(MeanPooling):
+    """Pools to sum(w * e) / sqrt(sum(w)), so that long histories have longer vectors; weights as for the mean."""
+
+    def make_bags(self, values: IntArray, offsets: IntArray, weights: npt.NDArray[np.float64] | None) -> Bags:
+        return root_bags(values, offsets, weights)
+
+
+class RecencyPooling(HistoryPooling):
+    """Pools to the mean weighted by exp(-rank / scale); the newest event has rank 0."""
+
+    def __init__(self, settings: Pooling) -> None:
+        super().__init__(settings)
+        self.num_events = min(settings.length, math.ceil(_READ_SCALES * settings.scale))
+
+    def event_weights(self, events: HistoryEvents) -> npt.NDArray[np.float64]:
+        return np.asarray(np.exp(events.ranks / -self.settings.scale))
+
+
+def _damp_repeats(row: IntArray, values: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
+    """Returns weights that sum, over a row's events of one value, to the square root of the given weights' sum [n].
+
+    Example: three events of weight 1, two of one value: 1 / sqrt(2), 1 / sqrt(2), 1.
     """
     keys = row * (int(values.max(initial=0)) + 1) + values
-    groups: IntArray = pa.array(keys).dictionary_encode().indices.to_numpy()  # by hashing: np.unique sorts
-    return groups
-
-
-def _damp_repeats(group: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
-    """Returns weights that sum, over the events of a group, to the square root of the given weights' sum [n].
-
-    Example: three events of weight 1, two of which are one group: 1 / sqrt(2), 1 / sqrt(2), 1.
-    """
+    group: IntArray = pa.array(keys).dictionary_encode().indices.to_numpy()  # by hashing: np.unique sorts
     if weights is None:
         return np.asarray((1.0 / np.sqrt(np.maximum(np.bincount(group), 1)))[group])
     return np.asarray(weights / np.sqrt(np.bincount(group, weights=weights))[group])

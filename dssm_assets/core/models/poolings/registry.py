@@ -1,4 +1,4 @@
-"""Which pooling each kind in `model.poolings` means. A new pooling is one file next to this and one line here.
+"""Which pooling each kind in `model.poolings` means. A new pooling is one class and one line here.
 
 From outside the package: `POOLINGS["my_pooling"] = MyPooling`, in a plug-in (docs/platform.md).
 """
@@ -8,12 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from dssm_assets.core.config.model import Pooling, PoolingKind
-from dssm_assets.core.models.poolings.attention import EventwisePooling
-from dssm_assets.core.models.poolings.history_pooling import HistoryPooling
-from dssm_assets.core.models.poolings.mean import MeanPooling
-from dssm_assets.core.models.poolings.recency import RecencyPooling
-from dssm_assets.core.models.poolings.root import RootPooling
-from dssm_assets.core.models.poolings.sequence import SequencePooling
+from dssm_assets.core.models.poolings.eventwise import EventwisePooling, SequencePooling
+from dssm_assets.core.models.poolings.history_pooling import HistoryPooling, MeanPooling, RecencyPooling, RootPooling
 
 POOLINGS: Final[dict[str, type[HistoryPooling]]] = {
     PoolingKind.MEAN: MeanPooling,

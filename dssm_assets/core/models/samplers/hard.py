@@ -93,14 +93,7 @@ class HardSampler(WeightedSampler):
     """Draws item indices by weight, and hard negatives of the rows' users."""
 
     def __init__(self, weights: npt.NDArray[np.float64], edges: HardEdges) -> None:
-        """Builds the alias table.
-
-        Args:
-            edges: what users were shown and did not interact with.
-
-        Raises:
-            SchemaError: a weight is negative or not finite, or none is positive.
-        """
+        """Builds the alias table; `edges` are what users were shown and did not interact with."""
         super().__init__(weights)
         self._edges = edges
 

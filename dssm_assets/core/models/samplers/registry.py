@@ -1,6 +1,6 @@
 """Which sampler each name in `model.sampler` means, and the samplers of one corpus, each built once.
 
-A new sampler is one file next to this, one line in `SAMPLERS`, and its name as a member of `Sampler` in
+A new sampler is one class, one line in `SAMPLERS`, and its name as a member of `Sampler` in
 core/config/model.py. From outside the package: `SAMPLERS["my_sampler"] = make_my_sampler`, in a plug-in (docs/platform.md).
 """
 
@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.models.samplers.all_items import AllItemsSampler
 from dssm_assets.core.models.samplers.hard import HardEdges, HardSampler
-from dssm_assets.core.models.samplers.mixed import MixedSampler
-from dssm_assets.core.models.samplers.sampler import NegativeSampler
-from dssm_assets.core.models.samplers.uniform import UniformSampler
-from dssm_assets.core.models.samplers.weighted import WeightedSampler
+from dssm_assets.core.models.samplers.weighted import (
+    AllItemsSampler,
+    NegativeSampler,
+    UniformSampler,
+    WeightedSampler,
+    mix_with_uniform,
+)
 
 SamplerFactory: TypeAlias = Callable[[Model, npt.NDArray[np.float64], HardEdges], NegativeSampler]
 """Makes a sampler from the model section, the weight of each item [I] and what users were shown and did not interact with."""
@@ -28,7 +30,7 @@ SAMPLERS: Final[dict[str, SamplerFactory]] = {
     Sampler.UNIFORM: lambda model, weights, edges: UniformSampler(len(weights)),
     Sampler.ALL: lambda model, weights, edges: AllItemsSampler(len(weights)),
     Sampler.WEIGHTED: lambda model, weights, edges: WeightedSampler(weights),
-    Sampler.MIXED: lambda model, weights, edges: MixedSampler(weights, model.uniform_frac),
+    Sampler.MIXED: lambda model, weights, edges: mix_with_uniform(weights),
     Sampler.HARD: lambda model, weights, edges: HardSampler(weights, edges),
     # These draw alike; what differs is the mask of the user's positives (`Model.masks_user_positives`).
     Sampler.V2: lambda model, weights, edges: WeightedSampler(weights),

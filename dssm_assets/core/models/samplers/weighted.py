@@ -1,13 +1,11 @@
-"""Negatives drawn by weight, with replacement, in constant time each.
-
-Walker's alias method (Walker 1977). Its table is built with two prefix sums instead of a loop over a work list, as in
-Huebschle-Schneider and Sanders, "Parallel Weighted Random Sampling" (2019), section 4. A sampler of another
-distribution subclasses `WeightedSampler` and hands it the distribution as weights (see `mixed.py`).
+"""Negatives drawn from the corpus: uniformly, by weight, by a mixture of both, or every item once.
 
 Letters: I items, N draws.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +13,50 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.errors import Fault, SchemaError
 
+Draws = tuple[IntArray, npt.NDArray[np.float64]]
+"""Item indices and the probability of each [N]."""
+
+
+UNIFORM_FRAC = 0.5
+"""Fraction of the draws of the sampler `mixed` that are uniform."""
+
+
+class NegativeSampler(Protocol):
+    """Draws items of the corpus, with replacement, from a distribution that it discloses."""
+
+    probability: npt.NDArray[np.float64]
+    """The exact distribution, one entry per item [I]."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        """Returns N item indices and the probability of each; items may repeat."""
+
+
+class UniformSampler:
+    """Draws each item with probability 1 / I.
+
+    Raises:
+        SchemaError: there is no item.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        if num_items < 1:
+            raise SchemaError(Fault("table items", "at least one item", "none", "correct negative_items"))
+        self.probability: npt.NDArray[np.float64] = np.full(num_items, 1.0 / num_items)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        item_index = rng.integers(len(self.probability), size=count)
+        return item_index, self.probability[item_index]
+
+
+class AllItemsSampler(UniformSampler):
+    """Returns each item once: a softmax over all items. The logQ correction of every item is 0."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        return np.arange(len(self.probability), dtype=np.int64), self.probability
+
 
 class WeightedSampler:
-    """Draws item indices with probability weight / sum of weights.
-
-    Attributes:
-        probability: the exact distribution, one entry per item [I].
+    """Draws items with probability weight / sum of weights, in constant time each, by Walker's alias method (1977).
 
     Raises:
         SchemaError: a weight is negative or not finite, or none is positive.
@@ -35,16 +71,22 @@ class WeightedSampler:
         self.probability: npt.NDArray[np.float64] = weights / weights.sum()
         self.keep, self.alias = alias_table(self.probability)
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[IntArray, npt.NDArray[np.float64]]:
-        """Returns N item indices and the probability of each; items may repeat."""
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
         slot = rng.integers(len(self.keep), size=count)
         item_index = np.where(rng.random(count) < self.keep[slot], slot, self.alias[slot])
         return item_index, self.probability[item_index]
 
 
+def mix_with_uniform(weights: npt.NDArray[np.float64]) -> WeightedSampler:
+    """Returns a sampler that draws half uniformly and half by weight (Yang et al. 2020, "Mixed Negative Sampling")."""
+    by_weight = WeightedSampler(weights).probability
+    return WeightedSampler(UNIFORM_FRAC / len(weights) + (1.0 - UNIFORM_FRAC) * by_weight)
+
+
 def alias_table(probability: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], IntArray]:
     """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]; all slots are equally likely.
 
+    The table is built with two prefix sums instead of a work list (Huebschle-Schneider and Sanders 2019, section 4).
     An item is light if its share (probability times I) is below 1, else heavy. The rest of a light item's slot is filled
     by a heavy item: the first whose running excess is above the deficits filled before. If a light item needs more than
     is left of a heavy item's excess, that heavy item's own slot gets a deficit, which the next heavy item fills.

@@ -68,7 +68,8 @@ class PriorSearch:
 
     def choose_users(self, num_users: int, k: int) -> IntArray:
         """Returns the users whose scores decide, ascending and evenly spaced: as many as fit."""
-        count = max(1, min(num_users, MAX_SCORES // self._num_candidates(k)))
+        popular, depth = self._candidates(k)
+        count = max(1, min(num_users, MAX_SCORES // (len(popular) + depth)))
         return np.unique(np.linspace(0, num_users - 1, count).astype(np.int64))
 
     def choose(
@@ -114,18 +115,15 @@ class PriorSearch:
     ) -> CandidateScores:
         """Returns the scores of the chosen users' candidates and of their truth pairs; arguments as of `choose`."""
         interests = users[:, None] if users.ndim == 2 else users  # [U, K, D]
-        num_items, depth, width = len(items), LIST_FACTOR * k, self._num_candidates(k)
-        popular = self._most_counted(depth)
-        is_whole = width == num_items
+        num_items, popular, depth = len(items), *self._candidates(k)
         rows = self.choose_users(len(users), k)
         left_out = (no_exclusions(len(users)) if excluded is None else excluded).select_users(rows)
         place = np.full(len(users), -1, np.int64)
         place[rows] = np.arange(len(rows))
         owner = place[truth_users]
-        is_chosen = owner >= 0
-        owner, wanted = owner[is_chosen], truth_items[is_chosen]
-        found, kept = np.empty((len(rows), width), np.float32), np.zeros((0 if is_whole else len(rows), width), np.int64)
-        of_truth = np.empty(len(owner), np.float32)
+        owner, wanted = owner[owner >= 0], truth_items[owner >= 0]
+        kept, scores = (np.empty((len(rows), depth + len(popular)), kind) for kind in (np.int64, np.float32))
+        truth_scores = np.empty(len(owner), np.float32)
         step = max(1, MAX_SCORES // (num_items * interests.shape[1]))
         for begin in range(0, len(rows), step):
             block = slice(begin, begin + step)
@@ -133,38 +131,27 @@ class PriorSearch:
             # One product of two matrices: of three dimensions NumPy would read all items again for each user.
             products = chosen.reshape(-1, chosen.shape[2]) @ items.T
             whole = products.reshape(*chosen.shape[:2], num_items).max(1)  # [B, I]
-            block_rows = np.arange(begin, begin + len(whole))
-            whole[left_out.select_users(block_rows).mask(num_items)] = -np.inf
+            whole[left_out.select_users(np.arange(begin, begin + len(whole))).mask(num_items)] = -np.inf
             here = (owner >= begin) & (owner < begin + step)
-            of_truth[here] = whole[owner[here] - begin, wanted[here]]
-            if is_whole:
-                found[block] = whole
-                continue
-            own = np.stack([find_best(row, depth) for row in whole])
-            kept[block] = np.concatenate([own, np.broadcast_to(popular, (len(own), len(popular)))], axis=1)
-            found[block] = np.take_along_axis(whole, kept[block], axis=1)
-            found[block, :depth][np.isin(own, popular)] = -np.inf  # else it would be in the list twice
-        return CandidateScores(kept, found, of_truth, wanted, owner)
+            truth_scores[here] = whole[owner[here] - begin, wanted[here]]
+            best = np.stack([find_best(row, depth) for row in whole]) if depth else np.empty((len(whole), 0), np.int64)
+            kept[block] = np.concatenate([best, np.broadcast_to(popular, (len(best), len(popular)))], axis=1)
+            scores[block] = np.take_along_axis(whole, kept[block], axis=1)
+            scores[block, :depth][np.isin(best, popular)] = -np.inf  # else it would be in the list twice
+        return CandidateScores(kept, scores, truth_scores, wanted, owner)
 
-    def _num_candidates(self, k: int) -> int:
-        """Returns C; all items if there are no more."""
-        depth = LIST_FACTOR * k
-        return min(len(self.counts), len(self._most_counted(depth)) + depth)
-
-    def _most_counted(self, depth: int) -> IntArray:
-        """Returns the items that are among the first `depth` by any of the counts."""
-        if depth >= len(self.counts):
-            return np.arange(len(self.counts), dtype=np.int64)
+    def _candidates(self, k: int) -> tuple[IntArray, int]:
+        """Returns the candidates that all users share, the most counted by any count, and how many more each user has."""
+        depth, num_items = LIST_FACTOR * k, len(self.counts)
+        if depth >= num_items:
+            return np.arange(num_items, dtype=np.int64), 0
         lists = [np.argsort(-values, kind="stable")[:depth] for values in (self.counts, *self.recent.values())]
-        return np.unique(np.concatenate(lists))
+        return np.unique(np.concatenate(lists)), depth
 
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """The candidates of the chosen users [U, C], their scores, and score, item and user of the truth pairs [P].
-
-    Without `items` [0, C] candidate c is item c.
-    """
+    """The candidates of the chosen users [U, C], their scores, and score, item and user of the truth pairs [P]."""
 
     items: IntArray
     scores: FloatArray
@@ -176,7 +163,7 @@ class CandidateScores:
         """Returns how many truth pairs are among their user's k best when an item's value is added to its score."""
         if k >= self.scores.shape[1]:
             return len(self.truth_items)
-        totals = self.scores + (values[None] if self.items.size == 0 else values[self.items])
+        totals = self.scores + values[self.items]
         kth = np.partition(totals, totals.shape[1] - k, axis=1)[:, totals.shape[1] - k]
         return int((self.truth_scores + values[self.truth_items] >= kth[self.truth_users]).sum())
 

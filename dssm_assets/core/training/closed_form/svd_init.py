@@ -6,18 +6,16 @@ pooled, users by items. Q with orthonormal columns keeps most of X, in squares, 
 vectors of X. Then user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi
 et al. 2010 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
-Every basis of that span gives the same products. It comes from the eigenvectors of X X', users by users. Of many users an
-even sample is used, and one step of orthogonal iteration, Q <- orth(X' X Q), then includes all of them.
-
 For items that are not in the histories, directions that few users share are noise. With a ridge the codes are those of a
 regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero diagonal), and a popularity exponent keeps
 the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
-(`model.frozen_embedding`). Popularity itself can be the start of one more column, which every user meets with the same number.
+(`model.frozen_embedding`).
 
 An item without an event has no code of its own. With `group_by` the histories have a column more for each group of items with equal
-attributes, the sum of the group's columns times `group_weight`, w. An item's code is then its own plus w times its group's, and an
-item without events has w times its group's, times `group_scale`: its product with a user tells how much of the group is in the history. This is one
-factorisation of histories times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in closed form).
+attributes, the sum of the group's columns times GROUP_WEIGHT, w. An item's code is then its own plus w times its group's, and an
+item without events has w times its group's, times GROUP_SCALE: its product with a user tells how much of the group is in the
+history. This is one factorisation of histories times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in
+closed form).
 
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
@@ -31,51 +29,32 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from scipy.linalg import eigh
+from scipy.sparse.linalg import svds
 from torch import nn
 
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.errors import Fault
 from dssm_assets.core.models.group_codes import GroupCodes, distinct_keys
-from dssm_assets.core.models.side_lookup import Coordinate
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.closed_form.svd_init_rules import find_coded_features, svd_init_faults
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import EmbeddingStart
 
 _MAX_EVENTS = 1 << 25
 """Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
-_MAX_USERS = 4096
-"""Users whose products with one another are in memory, 8 bytes each."""
 _BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
-_CONSTANT = 10.0
-"""Every user's number in the column of popularity: as large as pooled codes are, so that all weights learn at one pace."""
-_NO_COUNT = 0.3
-"""Added to a count before its logarithm."""
 _MAX_PRODUCTS = 4_000_000
 """Products of users and items by which codes are scaled."""
 _MEAN_FRAC = 0.05
 """Share of the mean that is added to a sum before a negative power of it: the power of 0 would be infinite."""
+GROUP_WEIGHT = 0.05
+"""Weight of a group's events relative to those of an item: the larger, the more items of one group are alike."""
+GROUP_SCALE = 4.0
+"""Factor of the code of an item without an event, of which the towers say little that is reliable."""
 MAX_STRENGTH = 5.0
-"""Most that the code of a group is multiplied by because few of its items have no events; 4.1 was measured."""
-_SMALLEST = 1e-9
-"""Share of the largest eigenvalue below which an eigenvalue is rounding."""
-
-
-class SvdStart(EmbeddingStart):
-    """An embedding of history items begins at the codes of `training.svd_init`; with groups, items without an event have codes, too."""
-
-    def __init__(self, section: SvdInit) -> None:
-        self._section, self.has_groups = section, bool(section.group_by)
-
-    def find_faults(self, spec: TowerSpec) -> list[Fault]:
-        return svd_init_faults(spec, self._section)
-
-    def write_into(self, towers: TwoTower, data: TrainData, before_day: int | None) -> GroupCodes | None:
-        ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
-        return write_codes(towers, data, self._section, ends)
+"""Most that the code of a group is multiplied by because few of its items have no events."""
+_SMALLEST = 1e-6
+"""Share of the largest singular value below which a singular value is rounding."""
 
 
 def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntArray) -> GroupCodes | None:
@@ -89,7 +68,7 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     """
     sequence, item = find_coded_features(towers.spec, section)
     histories = pool_histories(data, sequence, ends).multiply(_is_own_row(data, item)).tocsr()
-    width = item.embedding_dim - (section.popularity > 0)
+    width = item.embedding_dim
     groups = read_groups(data, item, section) if section.group_by else None
     weighed = divide_rows(histories, section.user_exponent)
     totals = np.asarray(weighed.sum(axis=0)).ravel()
@@ -102,9 +81,6 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
         rows = np.asarray(rows + groups.members @ group_codes, np.float32)
     factor = section.scale if section.score_std is None else np.float32(scale_to_std(histories, rows, section.score_std))
     rows *= factor
-    if section.popularity:
-        rows = np.concatenate([rows, (section.popularity / _CONSTANT * log_counts(totals))[:, None]], axis=1)
-        _add_user_constant(towers, (item.embedding_name, width))
     is_frozen = item.embedding_name == towers.spec.frozen_embedding
     known = np.arange(1, item.num_embeddings)
     base = towers.tables.bases[item.embedding_name]
@@ -115,8 +91,47 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
             first.weight[:, tower.shared_columns] = 0.0
     if groups is None:
         return None
-    strength = section.group_scale * section.group_weight * factor * strength_of_groups(groups.count_without_events(totals))
+    strength = GROUP_SCALE * GROUP_WEIGHT * factor * strength_of_groups(groups.count_without_events(totals))
     return GroupCodes(groups.features, groups.keys, np.asarray(group_codes * strength[:, None], np.float32))
+
+
+def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
+    """Returns what keeps towers of this specification from beginning at codes."""
+    where, faults = "training.svd_init", []
+    shared = sorted({f.embedding_name for f in spec.sequences} & {f.embedding_name for f in spec.features_of(TowerSide.ITEM)})
+    if len(find_coded_features(spec, section)) < 2:
+        expected = "an embedding that the history, in a pooling without attention, shares with a single-valued item feature"
+        got = f"{section.embedding}; shared: {', '.join(shared) or 'none'}"
+        faults.append(Fault(f"{where}.embedding", expected, got, "name a shared embedding, or unset training.svd_init"))
+    if section.group_by and spec.frozen_embedding is None:
+        expected = "model.frozen_embedding: codes that training changes are not those of the groups any more"
+        faults.append(Fault(f"{where}.group_by", expected, "none", "set it, or remove group_by"))
+    known = [f.name for f in spec.features_of(TowerSide.ITEM) if not f.is_multi and f.embedding_name != section.embedding]
+    if unknown := [name for name in section.group_by if name not in known]:
+        expected = f"single-valued item features: {', '.join(known)}"
+        faults.append(Fault(f"{where}.group_by", expected, ", ".join(unknown), "name such features"))
+    if spec.frozen_embedding is not None:
+        if section.embedding != spec.frozen_embedding:
+            expected = f"{spec.frozen_embedding}, the embedding of model.frozen_embedding"
+            faults.append(Fault(f"{where}.embedding", expected, section.embedding, "set both to the same embedding"))
+        return faults
+    width = sum(
+        {f.embedding_name: f.embedding_dim for f in spec.features_of(TowerSide.ITEM) if f.embedding_name in shared}.values()
+    )
+    if spec.output_dim < width:
+        expected = f"model.output_dim of at least {width}, an output for every column of the shared embeddings"
+        faults.append(Fault(where, expected, str(spec.output_dim), "widen the vectors or narrow the embeddings"))
+    if not spec.skip:
+        expected = "model.skip, a residual connection that starts as the same map in both towers"
+        faults.append(Fault(where, expected, "skip is off", "set model.skip"))
+    return faults
+
+
+def find_coded_features(spec: TowerSpec, section: SvdInit) -> list[TowerFeature]:
+    """Returns the embedding's sub-feature, as its first pooling reads it, and its item feature, as far as they exist."""
+    sequence = [f for f in spec.pooled_features if f.embedding_name == section.embedding]
+    item = [f for f in spec.features_of(TowerSide.ITEM) if f.embedding_name == section.embedding and not f.is_multi]
+    return [*sequence[:1], *item[:1]]
 
 
 def strength_of_groups(count: IntArray) -> npt.NDArray[np.float64]:
@@ -157,15 +172,11 @@ class ItemGroups:
 
 
 def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGroups:
-    """Returns the groups of the corpus.
-
-    Args:
-        section: the features of a group, and its weight.
-    """
+    """Returns the groups of the corpus by `section.group_by`."""
     found = data.item_keys((item.name, *section.group_by))
     row, (keys, group) = found[:, 0], distinct_keys(found[:, 1:].astype(np.int32))
     is_own = _is_own_row(data, item)[row] > 0
-    cells = np.full(int(is_own.sum()), section.group_weight, np.float32), (row[is_own], group[is_own])
+    cells = np.full(int(is_own.sum()), GROUP_WEIGHT, np.float32), (row[is_own], group[is_own])
     members = sp.csr_matrix(cells, (item.num_embeddings, len(keys)))
     return ItemGroups(
         tuple(section.group_by), keys, members, np.where(is_own, row, -1).astype(np.int64), group.astype(np.int64)
@@ -244,47 +255,27 @@ def shrink_codes(histories: sp.csr_matrix, codes: FloatArray, ridge: float) -> F
     return np.asarray(codes @ (rotation * np.sqrt(squares / (squares + ridge))), np.float32)
 
 
-def log_counts(counts: npt.NDArray[Any]) -> FloatArray:
-    """Returns ln(count + .3), as in the prior (`core/models/prior.py`), minus the mean, float32 [N].
-
-    By hand: of counts 0 and 1 ln .3 = -1.204 and ln 1.3 = .262, so -.733 and .733.
-    """
-    values = np.log(counts + _NO_COUNT)
-    return np.asarray(values - values.mean(), np.float32)
-
-
-def _add_user_constant(towers: TwoTower, coordinate: Coordinate) -> None:
-    """Makes every user begin with one number in the output where items begin with this coordinate, whatever its history."""
-    user, item = towers.user_tower, towers.item_tower
-    assert user.skip is not None and item.skip is not None  # `svd_init_faults` demands it
-    output = int(item.skip.weight[:, towers.item_lookup.shared_coordinates.index(coordinate)].argmax())
-    last: nn.Linear = user.linears[-1]  # type: ignore[assignment]
-    with torch.no_grad():
-        user.skip.weight[output] = 0.0
-        last.bias[output] = _CONSTANT
-
-
-def leading_codes(histories: sp.csr_matrix, width: int, max_users: int = _MAX_USERS) -> FloatArray:
-    """Returns codes whose products keep most of the histories, float32 [N, d]; columns beyond the rank are 0.
+def leading_codes(histories: sp.csr_matrix, width: int) -> FloatArray:
+    """Returns the leading right singular vectors of the histories, float32 [N, d]; columns beyond the rank are 0.
 
     By hand: two users, one with items 1 and 2 and one with item 3, weights (1, 1, 0) and (0, 0, .5). Codes of width 1 are
     (.71, .71, 0), up to their sign: a user of item 1 meets 1 and 2 alike, and there is no room for item 3.
 
     Args:
         histories: weights, float32 [U, N].
-        max_users: whose products are computed at once. Of more users an even sample decides, except for a last step.
     """
-    every = max(1, -(-histories.shape[0] // max_users))
-    sample = histories[::every]
-    products = (sample @ sample.T).toarray().astype(np.float64).T  # symmetric; LAPACK wants columns
-    last = len(products) - 1
-    # Only the leading ones: all of them take two and a half times as long.
-    values, vectors = eigh(products, subset_by_index=(max(0, last + 1 - width), last), overwrite_a=True, check_finite=False)
-    kept = np.flatnonzero(values > _SMALLEST * values.max(initial=0.0))[::-1]  # ascending before
-    codes = sample.T @ (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    if every > 1:
-        codes = np.linalg.qr(histories.T @ (histories @ codes))[0]
-    return np.pad(codes, ((0, 0), (0, width - codes.shape[1]))).astype(np.float32)
+    codes, (least, _) = np.zeros((histories.shape[1], width), np.float32), sorted(histories.shape)
+    if not histories.nnz:
+        return codes
+    if least <= width:
+        _, values, rows = np.linalg.svd(histories.toarray().astype(np.float64), full_matrices=False)
+    else:
+        start = np.ones(least)  # else ARPACK begins with random numbers
+        _, values, rows = svds(histories.astype(np.float64), k=width, v0=start, return_singular_vectors="vh")
+    known = np.flatnonzero(values > _SMALLEST * values.max())
+    codes[:, : len(known)] = rows[known].T
+    codes[np.asarray(histories.sum(axis=0)).ravel() == 0] = 0.0  # exactly, not by rounding: an item without events has no code
+    return codes
 
 
 def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> sp.csr_matrix:

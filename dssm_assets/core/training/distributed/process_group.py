@@ -1,6 +1,6 @@
 """Several processes that share every batch: their number changes the speed, not the result.
 
-Every process draws the same batch, reads its own part of the features and histories (`shared_batches`) and runs both
+Every process draws the same batch, reads its own part of the features and histories (`core/training/batches.py`) and runs both
 towers over it. Item vectors are exchanged, so that every sample meets all columns of the batch. Gradients, and the sums of
 batch norms, are added up. All processes make the same updates and stay equal, bit for bit. Only dropout is drawn by each
 process for its own rows.
@@ -18,19 +18,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.config.model import Model
-from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower import BatchNorm
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.batches import Epoch
-from dssm_assets.core.training.data import TrainData
+from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.distributed.sharded_tables import ShardedTables, exchange_device, sum_by_row
-from dssm_assets.core.training.distributed.shared_batches import SharedEpoch
 from dssm_assets.core.training.optimisers import RowGradients
-from dssm_assets.core.training.ranks import Ranks
 
 
 class ProcessGroup(Ranks):
@@ -45,11 +39,6 @@ class ProcessGroup(Ranks):
         for norm in (module for module in towers.modules() if isinstance(module, BatchNorm)):
             norm.add_up = sum_tensor
         return towers
-
-    def new_epoch(
-        self, data: TrainData, order: IntArray, model: Model, training: Training, window_shifts: IntArray | None = None
-    ) -> Epoch:
-        return SharedEpoch(data, order, model, training, window_shifts, ranks=self)
 
     def seed_dropout(self, generator: torch.Generator, seed: int, step: int) -> None:
         """Seeds this step's dropout by seed, rank and step alone, so that a stored state need not hold W generators."""

@@ -28,7 +28,7 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.training.optimisers import RowGradients
 
 if TYPE_CHECKING:
-    from dssm_assets.core.training.ranks import Ranks
+    from dssm_assets.core.training.compute import Ranks
 
 BLOCK_ROWS = 1 << 16
 _DRAWN_TOGETHER = 16

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from dssm_assets.core.errors import StorageError
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.fit_options import Checkpoints
 from dssm_assets.core.training.fit_report import EpochScore, FitHistory
-from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
 
 _MAGIC: Final = b"DSSMFS01"
 _TYPES: Final = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}

@@ -68,16 +68,6 @@ def plain_terms(rows: int, columns: int, hard_rows: list[int], *, masked: Masked
     )
 
 
-def unmasked_cells(terms: LossTerms) -> Tensor:
-    """Returns which columns and hard negatives count for which row, bool [B, C + H]."""
-    rows, columns = len(terms.weight), len(terms.column_correction)
-    counted = torch.zeros(rows, columns + len(terms.hard_rows), dtype=torch.bool)
-    counted[:, :columns] = True
-    counted[terms.masked.rows, terms.masked.columns] = False
-    counted[terms.hard_rows, columns + np.arange(len(terms.hard_rows))] = True
-    return counted
-
-
 def assert_same_gradients(
     batch: LossBatch, loss: Callable[..., Tensor], reference: Callable[..., Tensor], factors: list[float]
 ) -> None:
@@ -93,16 +83,10 @@ def assert_same_gradients(
         torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-11)
 
 
-def as_float32(batch: LossBatch, *, bfloat16: bool) -> LossBatch:
-    """Returns the batch in float32, with products in bfloat16 if wanted."""
+def as_float32(batch: LossBatch) -> LossBatch:
+    """Returns the batch in float32."""
     terms = batch.terms
-    terms = replace(
-        terms,
-        positive_correction=terms.positive_correction.float(),
-        column_correction=terms.column_correction.float(),
-        weight=terms.weight.float(),
-        hard_correction=terms.hard_correction.float(),
-        bfloat16=bfloat16,
-    )
+    names = ("positive_correction", "column_correction", "weight", "hard_correction")
+    terms = replace(terms, **{name: getattr(terms, name).float() for name in names})
     user, positive, columns, hard = (tensor.float() for tensor in batch.vectors)
     return LossBatch((user, positive, columns, hard), terms)

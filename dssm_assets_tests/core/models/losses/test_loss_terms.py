@@ -11,18 +11,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.models.losses import loss_terms
 from dssm_assets.core.models.losses.loss_terms import (
     MaskedPairs,
     at_least_float32,
-    count_unmasked_columns,
+    count_negatives,
     diagonal_pairs,
     expand_to_members,
+    hard_by_row,
     log_expected_counts,
     matching_pairs,
     merge_pairs,
-    row_chunks,
 )
-from dssm_assets_tests.core.models.losses.loss_batches import no_pairs, plain_terms
+from dssm_assets.core.models.losses.softmax import softmax_loss
+from dssm_assets_tests.core.models.losses.loss_batches import no_pairs, plain_terms, random_batch
 
 
 def test_terms_move_their_tensors_to_a_device() -> None:
@@ -39,7 +41,7 @@ def test_terms_move_their_tensors_to_a_device() -> None:
 def test_no_hard_negatives_by_default() -> None:
     terms = plain_terms(2, 3, [])
     bare = type(terms)(terms.positive_correction, terms.column_correction, terms.weight, terms.masked, 2)
-    assert (len(bare.hard_rows), len(bare.hard_correction), bare.bfloat16) == (0, 0, False)
+    assert (len(bare.hard_rows), len(bare.hard_correction)) == (0, 0)
 
 
 def test_collisions_in_batch_and_sampled_by_hand() -> None:
@@ -107,18 +109,27 @@ def test_corrected_columns_estimate_the_full_softmax_without_bias() -> None:
 MASKED = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
 
 
-def test_chunks_hold_every_row_once_with_its_masked_cells() -> None:
-    chunks = list(row_chunks(plain_terms(3, 3, [], masked=MASKED), 3, torch.device("cpu")))
-    assert [chunk.rows for chunk in chunks] == [slice(0, 2), slice(2, 3)]
-    cells = torch.arange(9.0).reshape(3, 3)
-    for chunk in chunks:
-        chunk.fill_masked(cells[chunk.rows], -1.0)
-    assert cells.tolist() == [[0, -1, 2], [3, 4, 5], [-1, 7, -1]]
-
-
 def test_a_column_masked_twice_is_left_out_of_the_count_once() -> None:
-    assert count_unmasked_columns(plain_terms(3, 3, [], masked=MASKED), 3).tolist() == [2, 3, 1]
-    assert count_unmasked_columns(plain_terms(2, 0, [], masked=no_pairs()), 0).tolist() == [0, 0]
+    assert count_negatives(plain_terms(3, 3, [1, 1], masked=MASKED), 3).tolist() == [2, 5, 1]
+    assert count_negatives(plain_terms(2, 0, [], masked=no_pairs()), 0).tolist() == [0, 0]
+
+
+def test_hard_negatives_row_by_row() -> None:
+    cells = hard_by_row(torch.tensor([1.0, 2.0, 3.0]), plain_terms(3, 0, [2, 0, 2]), fill=-1.0)
+    assert cells.tolist() == [[2.0, -1.0], [-1.0, -1.0], [1.0, 3.0]]
+    assert hard_by_row(torch.zeros(0), plain_terms(3, 0, []), fill=-1.0).shape == (3, 0)
+
+
+def test_large_batches_are_computed_twice_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, found = random_batch(4, 9, 5, 4, 3), []
+    for limit in (1 << 24, 0):
+        monkeypatch.setattr(loss_terms, "_MAX_CELLS", limit)
+        leaves = batch.leaves
+        softmax_loss(*leaves, batch.terms, 2.0).backward()  # type: ignore[no-untyped-call]
+        found.append([leaf.grad for leaf in leaves])
+    for one, two in zip(*found, strict=True):
+        assert one is not None and two is not None
+        assert torch.equal(one, two)
 
 
 def test_half_precision_becomes_float32_and_wider_types_stay() -> None:

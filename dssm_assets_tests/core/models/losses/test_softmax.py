@@ -10,31 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, diagonal_pairs
-from dssm_assets.core.models.losses.softmax import softmax_loss
+from dssm_assets.core.models.losses.softmax import cross_entropy, softmax_loss
 from dssm_assets_tests.core.models.losses.loss_batches import (
     as_float32,
     assert_same_gradients,
     plain_terms,
     random_batch,
-    unmasked_cells,
 )
-
-_NO_HARD = torch.zeros(0, 3)
-
-
-def _whole(user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms, scale: Tensor) -> Tensor:
-    """Cross entropy over [B, 1 + C + H], the positive first."""
-    corrections = torch.cat([terms.column_correction, terms.hard_correction])
-    logits = user @ torch.cat([columns, hard]).T * scale - corrections
-    logits = logits.masked_fill(~unmasked_cells(terms), -torch.inf)
-    own = (user * positive).sum(1) * scale - terms.positive_correction
-    target = torch.zeros(len(user), dtype=torch.int64)
-    losses = torch.nn.functional.cross_entropy(torch.cat([own[:, None], logits], 1), target, reduction="none")
-    return (losses * terms.weight).sum() / terms.weight.sum()
-
 
 _SIZES = {
     "seed": st.integers(0, 10_000),
@@ -50,9 +34,8 @@ _SIZES = {
 def test_loss_and_gradients_equal_the_whole_matrix(
     seed: int, rows: int, negatives: int, hard: int, logits_chunk_rows: int, scale: float
 ) -> None:
-    """Scale 0.3 leaves logits narrow, 40 does not."""
     batch = random_batch(seed, rows, negatives, hard, logits_chunk_rows)
-    assert_same_gradients(batch, softmax_loss, _whole, [scale])
+    assert_same_gradients(batch, softmax_loss, cross_entropy, [scale])
 
 
 @pytest.mark.parametrize("scale", [0.5, 30.0])
@@ -93,14 +76,14 @@ def test_hard_negatives_by_hand() -> None:
     assert loss.item() == pytest.approx((math.log(math.e + math.exp(3) + math.exp(2) / 2) - 1) / 2)
 
 
-@pytest.mark.parametrize(("scale", "within"), [(1.0, 1e-6), (10.0, 0.0)])
-def test_row_whose_columns_are_all_masked_has_no_loss_and_no_gradient(scale: float, within: float) -> None:
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_row_whose_columns_are_all_masked_has_no_loss_and_no_gradient(scale: float) -> None:
     user = torch.tensor([[1.0, 2.0]], requires_grad=True)
     item = torch.tensor([[3.0, 4.0]])
     terms = LossTerms(torch.zeros(1), torch.zeros(1), torch.ones(1), diagonal_pairs(1), 8)
     loss = softmax_loss(user, item, item, torch.zeros(0, 2), terms, scale)
     loss.backward()  # type: ignore[no-untyped-call]
-    assert loss.item() == pytest.approx(0.0, abs=within)
+    assert loss.item() == 0.0
     assert user.grad is not None
     assert user.grad.tolist() == [[0.0, 0.0]]
 
@@ -118,18 +101,6 @@ def test_far_corrections_do_not_overflow() -> None:
     assert loss.item() == pytest.approx(149.0)
 
 
-@pytest.mark.parametrize("distance", [9.9, 29.9])
-def test_float32_represents_logits_at_the_edge_of_narrow(distance: float) -> None:
-    """Similarities of +-distance and corrections of +-29.9, worst signs: the loss is known from the largest alone."""
-    terms = plain_terms(2, 2, [])
-    terms = replace(terms, positive_correction=torch.tensor([29.9, 29.9]), column_correction=torch.tensor([-29.9, 29.9]))
-    user, columns = torch.tensor([[1.0], [-1.0]]), torch.tensor([[distance], [-distance]])
-    loss = softmax_loss(user, -torch.tensor([[distance], [-distance]]), columns, _NO_HARD[:, :1], terms, 1.0)
-    # Row 0: own -distance - 29.9, best column distance + 29.9. Row 1: own alike, best column -distance + 29.9 twice over.
-    second = math.log(math.exp(29.9 - distance) + math.exp(distance - 29.9)) + distance + 29.9
-    assert loss.item() == pytest.approx((2 * (distance + 29.9) + second) / 2, rel=1e-6)
-
-
 def test_a_cell_masked_twice_is_masked_once() -> None:
     batch = random_batch(1, 3, 2, 0, 8)
     masked = batch.terms.masked
@@ -138,29 +109,8 @@ def test_a_cell_masked_twice_is_masked_once() -> None:
     assert again.item() == softmax_loss(*batch.vectors, batch.terms, 1.0).item()
 
 
-@pytest.mark.parametrize("scale", [0.5, 30.0])
-def test_bfloat16_rounds_gradients_and_not_the_loss(scale: float) -> None:
-    batches = [as_float32(random_batch(7, 40, 30, 10, 16), bfloat16=flag) for flag in (False, True)]
-    found = []
-    for batch in batches:
-        leaves = batch.leaves
-        loss = softmax_loss(*leaves, batch.terms, scale)
-        loss.backward()  # type: ignore[no-untyped-call]
-        found.append((loss.item(), [leaf.grad for leaf in leaves]))
-    (exact, exact_grads), (rounded, rounded_grads) = found
-    assert rounded == exact
-    differs = False
-    for mine, theirs in zip(rounded_grads, exact_grads, strict=True):
-        assert mine is not None
-        assert theirs is not None
-        assert mine.dtype == torch.float32
-        assert (mine - theirs).norm() <= 2**-7 * theirs.norm()
-        differs |= bool((mine != theirs).any())
-    assert differs
-
-
 def test_half_vectors_get_half_gradients_inside_autocast() -> None:
-    batch = as_float32(random_batch(2, 5, 3, 2, 2), bfloat16=False)
+    batch = as_float32(random_batch(2, 5, 3, 2, 2))
     leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
     wide = [tensor.detach().float() for tensor in leaves]
     with torch.autocast("cpu", dtype=torch.bfloat16):

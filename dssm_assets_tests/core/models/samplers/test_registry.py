@@ -9,12 +9,9 @@ import pytest
 
 from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.models.samplers.all_items import AllItemsSampler
 from dssm_assets.core.models.samplers.hard import HardEdges, HardSampler
-from dssm_assets.core.models.samplers.mixed import MixedSampler
 from dssm_assets.core.models.samplers.registry import SAMPLERS, CorpusSamplers
-from dssm_assets.core.models.samplers.uniform import UniformSampler
-from dssm_assets.core.models.samplers.weighted import WeightedSampler
+from dssm_assets.core.models.samplers.weighted import AllItemsSampler, UniformSampler, WeightedSampler
 
 WEIGHTS = np.array([3.0, 1.0])
 EDGES = HardEdges(np.array([0, 1]), np.array([1], np.int32), np.array([0], np.int32))
@@ -24,7 +21,7 @@ EXPECTED = {
     Sampler.ALL: (AllItemsSampler, [0.5, 0.5]),
     Sampler.WEIGHTED: (WeightedSampler, [0.75, 0.25]),
     Sampler.V2: (WeightedSampler, [0.75, 0.25]),
-    Sampler.MIXED: (MixedSampler, [0.7, 0.3]),
+    Sampler.MIXED: (WeightedSampler, [0.625, 0.375]),
     Sampler.HARD: (HardSampler, [0.75, 0.25]),
     Sampler.HARD_V2: (HardSampler, [0.75, 0.25]),
 }
@@ -32,7 +29,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", Sampler)
 def test_each_name_has_its_distribution(name: Sampler) -> None:
-    sampler = SAMPLERS[name](Model(sampler=name, uniform_frac=0.2), WEIGHTS, HardEdges.empty())
+    sampler = SAMPLERS[name](Model(sampler=name), WEIGHTS, HardEdges.empty())
     kind, distribution = EXPECTED[name]
     assert type(sampler) is kind
     assert sampler.probability == pytest.approx(distribution)
@@ -67,7 +64,6 @@ def samplers() -> CorpusSamplers:
     ("one", "other"),
     [
         ({"sampler": "weighted"}, {"sampler": "uniform"}),
-        ({"sampler": "mixed", "uniform_frac": 0.1}, {"sampler": "mixed", "uniform_frac": 0.2}),
         ({"sampler": "hard", "num_hard_sample": 8}, {"sampler": "hard", "num_hard_sample": 16}),
         ({"num_sample": 8}, {"num_sample": 16}),
     ],
@@ -75,13 +71,6 @@ def samplers() -> CorpusSamplers:
 def test_sampler_cache_distinguishes_every_key(one: dict[str, Any], other: dict[str, Any]) -> None:
     cache = samplers()
     assert cache.sampler_for(Model(**one), 2) is not cache.sampler_for(Model(**other), 2)
-
-
-def test_sampler_cache_distinguishes_num_hard_sample() -> None:
-    """A registered sampler may read any key: it must get the value of its own configuration."""
-    cache = samplers()
-    few, many = (cache.sampler_for(Model(sampler="hard", num_hard_sample=count), None) for count in (8, 16))
-    assert few is not many
 
 
 def test_sampler_cache_distinguishes_days() -> None:
@@ -92,12 +81,12 @@ def test_sampler_cache_distinguishes_days() -> None:
 
 def test_sampler_cache_returns_one_instance_for_equal_sections() -> None:
     cache = samplers()
-    assert cache.sampler_for(Model(uniform_frac=0.3), 2) is cache.sampler_for(Model(uniform_frac=0.3), 2)
+    assert cache.sampler_for(Model(num_sample=7), 2) is cache.sampler_for(Model(num_sample=7), 2)
 
 
 def test_mixed_sampler_has_the_weights_of_its_day() -> None:
-    mixed = samplers().sampler_for(Model(sampler="mixed", uniform_frac=0.4), 2)
-    assert mixed.probability == pytest.approx(0.4 / 3 + 0.6 * BEFORE_DAY_2 / 4)
+    mixed = samplers().sampler_for(Model(sampler="mixed"), 2)
+    assert mixed.probability == pytest.approx(0.5 / 3 + 0.5 * BEFORE_DAY_2 / 4)
 
 
 def test_hard_negatives_without_their_table_are_refused() -> None:

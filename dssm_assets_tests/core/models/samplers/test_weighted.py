@@ -1,4 +1,4 @@
-"""The alias table is the exact distribution, and draws follow it."""
+"""The alias table is the exact distribution, and the draws of every sampler follow theirs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.models.losses.loss_terms import matching_pairs
-from dssm_assets.core.models.samplers.weighted import WeightedSampler, alias_table
+from dssm_assets.core.models.losses.loss_terms import log_expected_counts, matching_pairs
+from dssm_assets.core.models.samplers.weighted import (
+    AllItemsSampler,
+    UniformSampler,
+    WeightedSampler,
+    alias_table,
+    mix_with_uniform,
+)
 from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
 
 ENTRIES = st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0, 3.0])
@@ -94,8 +100,35 @@ def test_unmasked_draws_follow_the_conditional_distribution_by_chi_square() -> N
     assert p_value(np.append(drawn, 0), distribution) < LEAST_P
 
 
-def test_every_item_is_drawn() -> None:
-    drawn, probability = WeightedSampler(HEAVY_TAILED).draw(50_000, np.random.default_rng(1))
-    assert set(drawn.tolist()) == set(range(40))
-    assert p_value(drawn, HEAVY_TAILED / HEAVY_TAILED.sum()) > LEAST_P
-    assert probability == pytest.approx((HEAVY_TAILED / HEAVY_TAILED.sum())[drawn])
+def test_uniform_draws_by_chi_square() -> None:
+    distribution, sampler = np.full(50, 1 / 50), UniformSampler(50)
+    drawn, probability = sampler.draw(100_000, np.random.default_rng(1))
+    assert p_value(drawn, distribution) > LEAST_P
+    assert probability.tolist() == [0.02] * 100_000
+    # The test detects draws by weight.
+    weighted, _ = WeightedSampler(1.0 + np.arange(50) / 50).draw(100_000, np.random.default_rng(1))
+    assert p_value(weighted, distribution) < LEAST_P
+    assert len(sampler.draw(0, np.random.default_rng(2))[0]) == 0
+
+
+def test_a_mixture_is_half_uniform_and_half_by_weight() -> None:
+    # Uniform .25 each; by weight .6, .2, 0, .2.
+    assert mix_with_uniform(np.array([6.0, 2.0, 0.0, 2.0])).probability == pytest.approx([0.425, 0.225, 0.125, 0.225])
+    weights = 1.0 / np.arange(1, 101)
+    drawn, _ = mix_with_uniform(weights).draw(200_000, np.random.default_rng(4))
+    assert p_value(drawn, 0.5 / 100 + 0.5 * weights / weights.sum()) > LEAST_P
+    assert p_value(drawn, weights / weights.sum()) < LEAST_P
+
+
+@pytest.mark.parametrize("count", [0, 2, 9])
+def test_all_items_are_each_there_once(count: int) -> None:
+    items, probability = AllItemsSampler(3).draw(count, np.random.default_rng(0))
+    assert items.tolist() == [0, 1, 2]
+    # Expected once each, so nothing is to be corrected.
+    assert log_expected_counts(probability, len(items), 1.0) == pytest.approx([0.0] * 3, abs=1e-7)
+
+
+@pytest.mark.parametrize("sampler", [UniformSampler, AllItemsSampler])
+def test_an_empty_corpus_is_refused(sampler: type[UniformSampler]) -> None:
+    with pytest.raises(SchemaError, match="table items: expected at least one item"):
+        sampler(0)

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.embedding import EmbeddingTables
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
+from dssm_assets.core.training.compute import SINGLE_PROCESS
 from dssm_assets.core.training.distributed.process_group import ProcessGroup, sum_tensor
 from dssm_assets.core.training.optimisers import RowGradients
-from dssm_assets.core.training.ranks import SINGLE_PROCESS
 from dssm_assets_tests import quick_processes
 
 

@@ -1,4 +1,4 @@
-"""The history for a tower that learns the weight of each event itself (`core/models/attention_pooling.py`)."""
+"""The history for a tower that reads its events one by one: `attention_pooling.py` and `sequence_encoder.py` in `core/models`."""
 
 from __future__ import annotations
 
@@ -22,3 +22,9 @@ class EventwisePooling(HistoryPooling):
         offsets = offsets_of(np.bincount(row_of_value(events.offsets)[present], minlength=len(events.offsets) - 1))
         weights = np.ones(int(offsets[-1]), np.float32)
         return tuple(Bags(column[present].astype(np.int64, copy=False), offsets, weights) for column in events.values)
+
+
+class SequencePooling(EventwisePooling):
+    """Leaves the events apart and in order; the encoder also reads the time between them."""
+
+    needs_times = True

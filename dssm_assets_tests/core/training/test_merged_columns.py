@@ -1,0 +1,81 @@
+"""Equal columns merged: the same loss and gradients, by the whole batch and by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config.model import Model, Norm
+from dssm_assets.core.config.training import Training
+from dssm_assets.core.models.losses.loss_terms import LossTerms, MaskedPairs, merge_columns
+from dssm_assets.core.models.losses.softmax import softmax_loss
+from dssm_assets.core.models.tower_spec import tower_spec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.training.batches import Batch, epoch_batches, find_equal_pairs
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, world
+
+
+def test_equal_pairs_by_hand() -> None:
+    first, group = find_equal_pairs(np.array([7, 8, 7, 7, 8]), np.array([-1, -1, 4, -1, -1]))
+    assert (first.tolist(), group.tolist()) == ([0, 1, 2], [0, 1, 2, 0, 1])
+
+
+def test_merged_correction_by_hand() -> None:
+    # Columns 0 and 2 become one: exp(-log 2) + exp(-log 6) = 2/3; the queued one stays behind.
+    correction = torch.tensor(np.log([2.0, 5.0, 6.0, 7.0]))
+    masked = MaskedPairs(np.array([0, 0, 1]), np.array([0, 2, 3]))
+    terms = merge_columns(LossTerms(torch.zeros(2), correction, torch.ones(2), masked), np.array([0, 1, 0]), 2)
+    assert terms.column_correction.tolist() == pytest.approx(np.log([1.5, 5.0, 7.0]), abs=1e-6)
+    assert terms.masked.columns.tolist() == [0, 0, 2]
+
+
+def _batches(model: Model) -> tuple[TwoTower, list[Batch]]:
+    spec = tower_spec(FEATURES, model)
+    training = Training(batch_size=32)
+    data = world().data(spec)
+    rows = np.arange(data.num_samples)
+    found = list(epoch_batches(data, rows, model=model, training=training, seed=3, epoch=0))
+    return TwoTower(spec, torch.Generator().manual_seed(1)), found
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    in_batch=st.booleans(),
+    sampler=st.sampled_from(["uniform", "v2"]),
+    logq=st.sampled_from([0.0, 1.0]),
+    snapshot=st.sampled_from(["sample", "corpus"]),
+)
+def test_merged_items_give_the_loss_and_gradients_of_the_batch(
+    in_batch: bool, sampler: str, logq: float, snapshot: str
+) -> None:
+    changes = {"in_batch": in_batch, "sampler": sampler, "logq": logq, "num_sample": 30, "item_snapshot": snapshot}
+    model = Model(**{**SMALL_MODEL, **changes})
+    found: list[Any] = []
+    sizes: list[int] = []
+    for is_merged in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dssm_assets.core.training.batches.can_merge_items", lambda model, is_merged=is_merged: is_merged)
+            towers, batches = _batches(model)
+        losses = []
+        for batch in batches:
+            sizes.append(len(batch.items))
+            user, items = towers.user_vectors(batch.user), towers.item_vectors(batch.items)
+            loss = softmax_loss(user, items[batch.own], items[batch.columns], items[:0], batch.terms, 3.0)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.item())
+        found.append((losses, [parameter.grad.clone() for parameter in towers.parameters() if parameter.grad is not None]))
+    assert all(merged < whole for merged, whole in zip(sizes[:3], sizes[3:], strict=True))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for mine, theirs in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"loss": "sigmoid"}, {"norm": Norm.BATCH}])
+def test_items_are_not_merged_where_their_number_counts(changes: dict[str, Any]) -> None:
+    batch = _batches(Model(**{**SMALL_MODEL, **changes}))[1][0]
+    assert (batch.own.tolist(), batch.columns, len(batch.items)) == (list(range(32)), slice(0, 40), 40)
