@@ -1,8 +1,8 @@
-"""Reads which items are cold on a day, and their categories."""
+"""Reads the categories of items."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,65 +12,43 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.core.evaluation.cold_items import ColdItems, choose_category_column, order_by_category
-from dssm_assets.steps.stored_interactions import count_item_events, find_window_history
-from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.workspace import Workspace, day_before
+from dssm_assets.core.evaluation.cold_items import choose_category_column
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.manifest import Manifest
 
 
-@dataclass(frozen=True)
-class Categories:
-    """The category of each item of a corpus.
-
-    Attributes:
-        values: int64 [I], -1 for items of none.
-        column: of item_table; None: no column is a category.
-        built_from: item_table.
-    """
+class Categories(NamedTuple):
+    """The category of each item of a corpus."""
 
     values: IntArray
+    """int64 [I], -1 for items without one."""
     column: str | None
-    built_from: Manifest
+    """Of item_table; None: no column is a category."""
 
 
-def read_cold_items(workspace: Workspace, ds: str, item_ids: pa.Array) -> tuple[ColdItems, Manifest]:
-    """Returns the items of a corpus without any event before a day, and the partition that their categories were read from."""
-    corpus, history = IdIndex(item_ids), find_history_days(workspace, ds)
-    items = np.flatnonzero(count_item_events(workspace, history, corpus) == 0)
-    categories = read_categories(workspace, ds, workspace.config.evaluation.category_column, corpus)
-    window_events = count_item_events(workspace, find_window_history(workspace, ds), corpus)
-    order = order_by_category(items, categories.values, window_events)
-    return ColdItems(items, order, categories.column), categories.built_from
-
-
-def read_categories(workspace: Workspace, ds: str, column: str | None, corpus: IdIndex | None = None) -> Categories:
-    """Returns the categories as of the day before a day.
+def read_categories(workspace: Workspace, item_table: Manifest, column: str | None, corpus: IdIndex) -> Categories:
+    """Returns the categories of the items of a corpus.
 
     Args:
         column: of item_table; None: the one that is most like a category.
-        corpus: the items; None: those of the day.
 
     Raises:
         ConfigError: there is no such column.
     """
-    if corpus is None:
-        corpus = IdIndex(workspace.tables.read(workspace.need("negative_items", ds), [col.ITEM_ID]).column(0).combine_chunks())
-    source = workspace.need("item_table", day_before(ds))
-    names = [one.name for one in source.columns]
+    names = [one.name for one in item_table.columns]
     if column is not None and column not in names:
         where, remedy = "evaluation.category_column", "name one of them, or unset it"
         raise ConfigError(Fault(where, f"a column of item_table: {', '.join(names)}", column, remedy))
-    items = workspace.tables.read(source, None if column is None else [col.ITEM_ID, column])
+    items = workspace.tables.read(item_table, None if column is None else [col.ITEM_ID, column])
     chosen = choose_category_column(items, [col.ITEM_ID]) if column is None else column
     values = np.full(len(corpus), -1, np.int64)
     if chosen is None:
-        return Categories(values, None, source)
+        return Categories(values, None)
     found = _first_values(combine_chunks(items.column(chosen))).dictionary_encode()
     codes = pc.fill_null(found.indices, -1).to_numpy(zero_copy_only=False)
     rows = corpus.lookup(cast_ids(combine_chunks(items.column(col.ITEM_ID)), corpus.ids.type, "item_table, column item_id"))
     values[rows[rows >= 0]] = codes[rows >= 0]
-    return Categories(values, chosen, source)
+    return Categories(values, chosen)
 
 
 def _first_values(values: pa.Array) -> pa.Array:

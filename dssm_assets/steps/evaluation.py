@@ -45,6 +45,8 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
+TREND_DAYS: Final = 30
+"""Evaluation days that the trend shows, at most."""
 POPULARITY: Final = "popularity"
 POPULARITY_FACTOR: Final = 1.2
 """The model's hit rate must be this many times popularity's."""
@@ -245,7 +247,7 @@ def _segment_images(segments: Mapping[str, pa.Table], k: int) -> dict[str, bytes
 def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
     """Returns what the lists of a stored hit_rate_detail are like, and how they differ from the previous evaluation day."""
     ks = workspace.config.evaluation.k
-    popularity, _ = read_item_popularity(workspace, detail.ds)
+    popularity = read_item_popularity(workspace, workspace.need("negative_items", detail.ds))
     quality = list_quality(workspace.tables.batches(detail, [LISTS]), popularity, ks)
     previous = next(iter(partitions_before(workspace, HIT_RATE_DETAIL.name, detail.ds, 1)), None)
     overlap = OVERLAP_SCHEMA.empty_table()
@@ -264,7 +266,7 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
     """Returns the hit rates of the last evaluation days; the given one, which is not stored yet, is the last of them."""
     settings = workspace.config.evaluation
-    previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, settings.trend_partitions - 1)
+    previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
 
     def read_totals() -> Iterator[tuple[str, pa.Table]]:
         for manifest in previous:

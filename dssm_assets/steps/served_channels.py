@@ -19,7 +19,8 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, offsets_of, ranges, repeat_rows
 from dssm_assets.core.channels.weights_table import to_table
-from dssm_assets.core.evaluation.baselines.fit_data import FitData, UserItems, recent_items
+from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
+from dssm_assets.core.evaluation.baselines.neighbors import UserItems
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
 from dssm_assets.core.evaluation.interactions import Interactions, interactions_of_events
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
@@ -27,6 +28,7 @@ from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.steps.channels import read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.served_vectors import BundleInputs
+from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.local_files import ScratchArrays, write_arrow
 from dssm_assets.storage.manifest import Manifest
@@ -80,7 +82,8 @@ def _fit_data(
     These do not tell their stored day: where it is another one than that of an event's time, the days are read once more.
     """
     if not all(_has_own_times(workspace, day) for day in inputs.history):
-        return read_fit_data(workspace, inputs.next_day, items.ids, history.users.ids, scratch)
+        days = find_event_days(workspace, inputs.next_day)
+        return read_fit_data(workspace, days, items.ids, history.users.ids, scratch)
     settings, calendar, num_items = workspace.config.evaluation, workspace.config.calendar, len(items)
     since = [
         start_of_day_ms(window_days(inputs.next_day, days)[0], calendar.timezone)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,9 @@ BATCH_ROWS = 4096
 _START, _END = "history start", "history end"
 
 Vectors = npt.NDArray[np.float32]
+
+RECALL_USERS: Final = 1000
+"""Users on whose lists the recall of the index is measured, at most."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
     width = spec.user_vector_width
     structure = VectorStructure(width=width, expected_row_count=inputs.users.rows)
     golden = _RowPicker(choose_rows(inputs.users.rows, settings.golden_rows))
-    sampled = _RowPicker(choose_rows(inputs.users.rows, settings.recall_users))
+    sampled = _RowPicker(choose_rows(inputs.users.rows, RECALL_USERS))
     stored_type = workspace.tables.open(inputs.users).schema.field(col.USER_ID).type
     id_type = _bundle_ids(pa.array([], stored_type), "user").type
     schema = pa.schema([(col.USER_ID, id_type), (col.USER_TOWER_EMB, pa.list_(pa.float32(), width))])

@@ -20,7 +20,7 @@ from dssm_assets.core.evaluation.segments import (
     label_tenure,
     popularity_from_counts,
 )
-from dssm_assets.steps.stored_interactions import count_user_events, find_window_history
+from dssm_assets.steps.stored_interactions import count_user_events, find_event_days
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage.manifest import Manifest
 
@@ -45,17 +45,16 @@ def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Ar
             built_from += manifests
     tier = None
     if any(segment.kind is SegmentKind.ITEM_POPULARITY for segment in segments):
-        popularity, counts = read_item_popularity(workspace, ds, item_ids)
-        tier = popularity.tier
+        counts = workspace.need("negative_items", ds)
+        tier = read_item_popularity(workspace, counts, item_ids).tier
         built_from.append(counts)
     return Cuts({segment.name: labels[segment.name] for segment in segments if segment.name in labels}, tier), built_from
 
 
-def read_item_popularity(workspace: Workspace, ds: str, item_ids: pa.Array | None = None) -> tuple[ItemPopularity, Manifest]:
+def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_ids: pa.Array | None = None) -> ItemPopularity:
     """Returns the positive events of each item in the window, over the given items (default: the day's corpus)."""
-    counts = workspace.need("negative_items", ds)
-    table = workspace.tables.read(counts, [col.ITEM_ID, col.COUNT])
-    return popularity_from_counts(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table), counts
+    table = workspace.tables.read(negative_items, [col.ITEM_ID, col.COUNT])
+    return popularity_from_counts(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table)
 
 
 def _label_columns(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:
@@ -73,7 +72,7 @@ def _label_columns(workspace: Workspace, ds: str, user_ids: pa.Array, segments: 
 
 
 def _label_activity(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:
-    history = find_window_history(workspace, ds)
+    history = find_event_days(workspace, ds).window
     labels = label_activity(count_user_events(workspace, history, user_ids), workspace.config.evaluation.segment_edges)
     return {segment.name: labels for segment in segments}, history
 

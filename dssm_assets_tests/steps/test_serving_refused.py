@@ -44,11 +44,11 @@ def test_bundle_that_fails_a_check_is_not_published(
 
 
 def test_settings_of_the_serving_section_are_used(world: worlds.BuiltWorld, tmp_path: Any) -> None:
-    settings = {"index": "ivf", "recall_users": 3, "golden_rows": 2, "keep_bundles": 2}
+    settings = {"index": "ivf", "golden_rows": 2, "keep_bundles": 2}
     workspace = open_workspace(world.copy(tmp_path / "world", {"serving": settings}))
     result = publish_bundle(workspace)
     opened = PlainBundle(workspace)
-    assert (opened.manifest["index"]["kind"], opened.manifest["index"]["recall_users"]) == ("IVF", 3)
+    assert (opened.manifest["index"]["kind"], opened.manifest["index"]["recall_users"]) == ("IVF", 12)
     assert opened.manifest["towers"] == {"user tower": {"golden_rows": 2}, "item tower": {"golden_rows": 2}}
     for golden_rows in (9, 10, 11):
         changed = {"serving": {**settings, "golden_rows": golden_rows}}

@@ -68,10 +68,6 @@ class ColdModelScorer:
     def name(self) -> str:
         return self.model.name
 
-    @property
-    def block_size(self) -> int:
-        return self.model.block_size
-
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         if not len(self.items):
             return np.full((len(user_rows), k), -1, np.int64)

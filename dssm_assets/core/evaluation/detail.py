@@ -5,6 +5,8 @@ Shapes: U users, B users of a block, K top-k.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pyarrow as pa
 
@@ -17,6 +19,9 @@ from dssm_assets.core.evaluation.segments import TIERS, Cuts, segment_column, ti
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.retrieval.exact import Scores
 
+BLOCK_USERS: Final = 2048
+"""Users whose lists are ranked at once."""
+
 
 def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) -> pa.Table:
     """Returns one row per user with truth, sorted by user_id, from the model's lists over all candidates.
@@ -25,8 +30,8 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
         cuts: segments of these users and tiers of the items.
     """
     blocks = []
-    for start in range(0, max(truth.num_users, 1), scorer.block_size):
-        stop = min(start + scorer.block_size, truth.num_users)
+    for start in range(0, max(truth.num_users, 1), BLOCK_USERS):
+        stop = min(start + BLOCK_USERS, truth.num_users)
         top_items, top_scores = scorer.top_k(np.arange(start, stop), k)
         block_cuts = cuts.users_from(start, stop)
         blocks.append(

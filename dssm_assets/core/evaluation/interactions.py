@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
-from dssm_assets.core.arrays.ordering import order_whole
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, SchemaError
@@ -156,7 +155,7 @@ class _PairSums:
         nothing = np.zeros(0, dtype=np.int64)
         parts = self._parts or [(nothing, nothing, nothing)]
         pairs, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = order_whole(pairs, int(pairs.max(initial=0)).bit_length())
+        order = np.argsort(pairs)
         pairs = pairs[order]
         starts = np.flatnonzero(np.diff(pairs, prepend=-1))
         if not len(starts):

@@ -109,6 +109,8 @@ def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
     return np.append(item_tier, TIERS.index(Tier.UNSEEN))[items]
 
 
+MOST_VALUES: Final = 12
+"""Values of a user column with a row of their own; the others share one."""
 MISSING, OTHER = "(missing)", "(other)"
 NEW, RETURNING = "new", "returning"
 TIER_LABELS: Final = {
@@ -215,7 +217,7 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     add up to the whole. By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
 
     Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
-    text, and only the most frequent `segment_values` have a row of their own.
+    text, and only the most frequent MOST_VALUES have a row of their own.
 
     Args:
         detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
@@ -303,7 +305,7 @@ def _shown_values(labels: pa.Array, segment: Segment, settings: Evaluation) -> l
         return [*edge_labels(segment.edges), MISSING]
     counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}
     counts.pop(MISSING, None)
-    frequent = sorted(counts, key=lambda value: (-counts[value], value))[: settings.segment_values]
+    frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_VALUES]
     return [*sorted(frequent, key=_by_number_then_text), MISSING]
 
 

@@ -89,23 +89,16 @@ class Truth:
         names = ("pair_user", "pair_item", "is_warm", "is_repeat", "is_known")
         return replace(self, **{name: getattr(self, name)[is_kept] for name in names})
 
-    def pairs_in(self, scope: Scope, population: Population) -> Mask:
-        """Returns bool [P]: the pairs that count in a scope and a population."""
-        in_scope = {
-            Scope.ALL: np.ones_like(self.is_repeat),
-            Scope.DISCOVERY: ~self.is_repeat,
-            Scope.REPEAT: self.is_repeat,
-            Scope.NEW: ~self.is_known,
-            Scope.UNSEEN: ~self.is_known,
-            Scope.COLD: np.ones_like(self.is_repeat),  # what `hits.py` counts there has the pairs of cold items alone
-        }
-        in_population = {
-            Population.ALL: np.ones_like(self.is_warm),
-            Population.COLD: ~self.is_warm,
-            Population.WARM: self.is_warm,
-        }
-        result: Mask = in_scope[scope] & in_population[population]
-        return result
+    def pairs_in(self, scope: Scope) -> Mask:
+        """Returns bool [P]: the pairs to find in a scope other than cold."""
+        everything = np.ones_like(self.is_repeat)
+        return {Scope.ALL: everything, Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}.get(
+            scope, ~self.is_known
+        )
+
+    def pairs_of(self, population: Population) -> Mask:
+        """Returns bool [P]: the pairs of a population."""
+        return {Population.WARM: self.is_warm, Population.COLD: ~self.is_warm}.get(population, np.ones_like(self.is_warm))
 
 
 def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> Truth:

@@ -433,7 +433,7 @@ class _Delta:
 
     def _sample_users(self) -> Vectors:
         users = self._base.table(BundleFile.USER_VECTORS)
-        chosen = choose_rows(users.num_rows, min(RECALL_USERS, self._workspace.config.serving.recall_users))
+        chosen = choose_rows(users.num_rows, RECALL_USERS)
         vectors = to_matrix(users.column(col.USER_TOWER_EMB).take(pa.array(chosen)), "user_vectors")
         return np.ascontiguousarray(vectors.reshape(-1, self._base.spec.item_vector_width))
 

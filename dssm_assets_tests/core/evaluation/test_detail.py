@@ -78,7 +78,7 @@ def test_hits_and_truth_by_tier_by_hand() -> None:
     assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
 
 
-def test_detail_does_not_depend_on_the_block_of_users() -> None:
+def test_detail_does_not_depend_on_the_block_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     users = [f"u{i}" for i in range(9)]
     truth = truth_of([(user, CORPUS[i % 4]) for i, user in enumerate(users)], [("u1", "b")], CORPUS)
@@ -90,7 +90,7 @@ def test_detail_does_not_depend_on_the_block_of_users() -> None:
     scorer = model_scorer(vectors(CORPUS, "item"), vectors(users[:7], "user"), truth.user_ids, Similarity.COSINE)
     cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
     whole = hit_rate_detail(scorer, truth, cuts, k=3)
-    object.__setattr__(scorer, "block_size", 2)
+    monkeypatch.setattr("dssm_assets.core.evaluation.detail.BLOCK_USERS", 2)
     assert whole.equals(hit_rate_detail(scorer, truth, cuts, k=3))
     assert whole.column("segment_activity").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
     assert whole.column("topk_ids").to_pylist()[7:] == [[], []]

@@ -91,8 +91,8 @@ def test_values_without_text_or_number_are_refused_by_name() -> None:
         label_column(pa.array(["1"]), pa.chunked_array([[1]]), pa.chunked_array([["x"]]), CITY)
 
 
-def settings(*segments: Segment, values: int = 12) -> Evaluation:
-    return Evaluation(segments=list(segments), segment_edges=[10], segment_values=values, bootstrap_samples=500)
+def settings(*segments: Segment) -> Evaluation:
+    return Evaluation(segments=list(segments), segment_edges=[10], bootstrap_samples=500)
 
 
 DETAIL = pa.table(
@@ -135,11 +135,12 @@ def test_segment_interval_of_two_users_by_hand() -> None:
     assert (row["ci_low"], row["ci_high"]) == (0.5, 1.0)
 
 
-def test_rare_values_share_a_row() -> None:
+def test_rare_values_share_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dssm_assets.core.evaluation.segments.MOST_VALUES", 3)
     towns = [*(["big"] * 4), *(["mid"] * 3), "b", "a", "b", "a", "(missing)"]
     count = len(towns)
     detail = pa.table({"hits": [1] * count, "truth_count": [2] * count, "segment_town": towns})
-    rows = counts_of(segment_table(detail, settings(CITY, values=3), seed=1))
+    rows = counts_of(segment_table(detail, settings(CITY), seed=1))
     assert [row[1:3] for row in rows] == [("a", 2), ("big", 4), ("mid", 3), ("(missing)", 1), ("(other)", 2)]
 
 

@@ -48,13 +48,15 @@ def test_read_truth_drops_duplicates_and_keeps_unknown_items() -> None:
     assert truth.pair_user.tolist() == [2, 2, 2, 3]
     assert truth.pair_item.tolist() == [1, 0, -1, 1]  # a, b, z of v; a of w
     assert truth.is_warm.tolist() == [False, True, True, False]
-    assert truth.pairs_in(Scope.REPEAT, Population.ALL).tolist() == [False, False, True, True]
-    assert truth.pairs_in(Scope.DISCOVERY, Population.COLD).tolist() == [True, False, False, False]
+    assert truth.pairs_in(Scope.REPEAT).tolist() == [False, False, True, True]
+    assert truth.pairs_in(Scope.DISCOVERY).tolist() == [True, True, False, False]
+    assert truth.pairs_of(Population.WARM).tolist() == [False, True, True, False]
+    assert truth.pairs_of(Population.COLD).tolist() == [True, False, False, True]
     known = truth.with_history(Exclusions(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
-    assert known.pairs_in(Scope.NEW, Population.ALL).tolist() == [True, False, False, False]
-    assert known.pairs_in(Scope.UNSEEN, Population.COLD).tolist() == [True, False, False, False]
+    assert known.pairs_in(Scope.NEW).tolist() == [True, False, False, False]
+    assert known.pairs_in(Scope.UNSEEN).tolist() == [True, False, False, False]
     assert known.users_from(2, 3).is_known.tolist() == [False, True, True]
-    assert truth.pairs_in(Scope.NEW, Population.ALL).tolist() == [True, True, False, False]  # the table knows the window
+    assert truth.pairs_in(Scope.NEW).tolist() == [True, True, False, False]  # the table knows the window
     part = truth.users_from(3, 4)
     assert (part.user_ids.to_pylist(), part.pair_user.tolist(), part.pair_item.tolist()) == (["w"], [0], [1])
     some, places = truth.select_users(np.array([0, 2]))

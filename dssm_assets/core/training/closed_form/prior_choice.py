@@ -21,7 +21,6 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import Exclusions, FloatArray, IntArray, no_exclusions
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
-from dssm_assets.core.retrieval.exact import find_best
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
@@ -140,7 +139,7 @@ class PriorSearch:
             if is_whole:
                 found[block] = whole
                 continue
-            own = np.stack([find_best(row, depth) for row in whole])
+            own = np.argpartition(whole, num_items - depth, axis=1)[:, num_items - depth :]
             kept[block] = np.concatenate([own, np.broadcast_to(popular, (len(own), len(popular)))], axis=1)
             found[block] = np.take_along_axis(whole, kept[block], axis=1)
             found[block, :depth][np.isin(own, popular)] = -np.inf  # else it would be in the list twice
