@@ -43,7 +43,6 @@ from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, 
 from dssm_assets.storage.local_files import write_arrow
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
-from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
 TREND_DAYS: Final = 30
 """Evaluation days that the trend shows, at most."""
@@ -302,8 +301,7 @@ class StoredCells:
         """Finds where each cell begins and ends."""
         self._tables, self._manifest = workspace.tables, manifest
         columns = [column.name for column in manifest.columns if column.name not in _KEYS]
-        is_short = manifest.rows <= ROW_GROUP_ROWS
-        self._rows = workspace.tables.read(manifest, columns) if is_short else _map_rows(workspace, manifest, columns)
+        self._rows = _map_rows(workspace, manifest, columns)
         self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))

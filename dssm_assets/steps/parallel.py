@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,39 +29,26 @@ from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-_Task_contra = TypeVar("_Task_contra", contravariant=True)
-_Result_co = TypeVar("_Result_co", covariant=True)
 
-
-class Worker(Protocol[_Task_contra, _Result_co]):
-    """Processes tasks."""
-
-    def process(self, task: _Task_contra) -> _Result_co:
-        """Returns the result of a task; it must not depend on earlier tasks."""
-
-
-class StoreWorker(Worker[_Task_contra, _Result_co], Protocol):
+class Worker(Protocol):
     """Processes tasks with partitions of the store."""
 
     inputs: dict[str, str]
-    """ "asset/ds" -> digest of every partition that it reads."""
+    """ "asset/ds" -> digest of every partition that it looks up itself."""
+
+    def process(self, task: Any) -> Any:
+        """Returns the result of a task; it must not depend on earlier tasks."""
 
 
 def run_parallel(
-    workspace: Workspace,
-    build: Callable[[Workspace], StoreWorker[Task, Result]],
-    tasks: Sequence[Task],
-    inputs: dict[str, str],
-) -> Iterator[Result]:
+    workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
+) -> Iterator[Any]:
     """Yields the results of the tasks in their order, from `evaluation.num_processes` processes.
 
     Args:
         workspace: opened again in each process.
-        build: makes a worker; it can be pickled.
-        tasks: see `run_tasks`.
-        inputs: "asset/ds" -> digest of every partition that the result will record as an input.
+        build: makes a worker; it can be pickled, and so can tasks and results.
+        inputs: what the worker must find in the store, as of `Worker.inputs`.
 
     Raises:
         ProvenanceError: if a process finds other inputs in the store.
@@ -84,23 +71,18 @@ def _build_in_process(handle: WorkspaceHandle, build: Callable[[Workspace], Any]
     return worker
 
 
-def run_tasks(
-    make: Callable[[], Worker[Task, Result]], tasks: Sequence[Task], num_processes: int, num_threads: int
-) -> Iterator[Result]:
+def run_tasks(make: Callable[[], Any], tasks: Sequence[Any], num_processes: int, num_threads: int) -> Iterator[Any]:
     """Yields the results of the tasks in their order.
 
     Args:
         make: makes a worker; it can be pickled, and so can tasks and results.
-        tasks: may be empty.
         num_processes: at most; with one process, or one task, this process does the work.
         num_threads: of torch in each process, because sums can depend on it.
     """
     count = min(num_processes, len(tasks))
     if count <= 1:
-        worker = make() if tasks else None
-        for task in tasks:
-            assert worker is not None
-            yield worker.process(task)
+        if tasks:
+            yield from map(make().process, tasks)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(make, num_threads)) as pool:

@@ -385,11 +385,7 @@ def counts(first_user: int, users: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-@pytest.mark.parametrize("rows_in_memory", [0, 1000])
-def test_rates_from_stored_cells_equal_those_from_the_table(
-    rows_in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dssm_assets.steps.evaluation.ROW_GROUP_ROWS", rows_in_memory)
+def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> None:
     workspace = open_workspace(worlds.write_config(tmp_path))
     parts = [counts(0, 7), counts(7, 4)]
     staged = []

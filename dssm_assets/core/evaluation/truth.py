@@ -17,9 +17,18 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks, offsets_of, ranges, repeat_rows
+from dssm_assets.core.arrays.ragged import (
+    Exclusions,
+    IntArray,
+    Mask,
+    combine_chunks,
+    list_lengths,
+    offsets_of,
+    ranges,
+    repeat_rows,
+)
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, InputError, SchemaError
+from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.schema import ID_KINDS, is_id_type
 
@@ -102,44 +111,33 @@ class Truth:
 
 
 def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> Truth:
-    """Returns the truth of a ground_truth table over a corpus, with duplicates within a user's list removed.
+    """Returns the truth of a ground_truth table over a corpus.
 
     Args:
+        ground_truth: rows as of `ground_truth`, in any order.
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
         DuplicateKeyError: if a user has two rows or an item occurs twice in the corpus.
-        InputError: if lists of one user differ in length, or the type of ids differs from the corpus.
+        InputError: if the type of ids differs from the corpus.
     """
     users, corpus = combine_chunks(ground_truth.column(USER_ID)), combine_chunks(item_ids)
     check_unique(users, "ground_truth, column user_id")
     check_unique(corpus, "corpus, column item_id")
     table = ground_truth.take(pc.sort_indices(users))
     lists = combine_chunks(table.column(GT_ITEMS))
-    lengths = pc.fill_null(pc.list_value_length(lists), 0)
-    for column in (GT_IS_WARM, GT_IS_REPEAT):
-        flag_counts = pc.fill_null(pc.list_value_length(combine_chunks(table.column(column))), 0)
-        if not lengths.equals(flag_counts):
-            row = pc.index(pc.not_equal(lengths, flag_counts), True).as_py()
-            got = f"user {table.column(USER_ID)[row]} with {lengths[row]} items and {flag_counts[row]} flags"
-            where, remedy = f"ground_truth, column {column}", "materialize ground_truth again"
-            raise InputError(Fault(where, "one flag per entry of gt_items", got, remedy))
+    owner = repeat_rows(list_lengths(lists))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
-    owner = repeat_rows(lengths.to_numpy(zero_copy_only=False))
-    values = sorted_unique(items)
-    item = find_positions(items, values)
-    _, first = np.unique(owner * max(len(values), 1) + item, return_index=True)
     warm_user = _booleans(table.column(IS_WARM_USER))
-    warm_item = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_WARM))))
-    repeat = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_REPEAT))))
+    warm_item, repeat = (_booleans(pc.list_flatten(combine_chunks(table.column(name)))) for name in (GT_IS_WARM, GT_IS_REPEAT))
     return Truth(
         user_ids=combine_chunks(table.column(USER_ID)),
         is_warm_user=warm_user,
-        pair_user=owner[first],
-        pair_item=find_positions(values, corpus)[item[first]],
-        is_warm=(warm_user[owner] & warm_item)[first],
-        is_repeat=repeat[first],
-        is_known=repeat[first],
+        pair_user=owner,
+        pair_item=find_positions(items, corpus),
+        is_warm=warm_user[owner] & warm_item,
+        is_repeat=repeat,
+        is_known=repeat,
     )
 
 

@@ -122,41 +122,6 @@ class QuickUsers(NamedTuple):
     """[B]"""
 
 
-def top_k(
-    user_vectors: NDArray[np.floating[Any]],
-    item_vectors: NDArray[np.floating[Any]],
-    k: int,
-    *,
-    similarity: Similarity | Metric,
-    excluded: Exclusions | None = None,
-    block_size: int = BLOCK_SIZE,
-    threads: int = 1,
-    user_ids: Any = None,
-    item_ids: Any = None,
-) -> Lists:
-    """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
-
-    To search the same items again, keep a `Corpus` and call `search`.
-
-    Args:
-        user_vectors: [U, D].
-        item_vectors: [I, D].
-        similarity: how vectors are compared: ip, cosine (both sides are brought to unit length first) or l2.
-        excluded: items that a user must not be given.
-        block_size: users searched at once: memory against speed, never the result.
-
-    Returns:
-        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
-        remain, -1 and -inf.
-
-    Raises:
-        InputError: for NaN, infinite or zero vectors, naming how many and the first ids, and for exclusions that do not fit.
-    """
-    check_vectors({"user": (user_vectors, user_ids), "item": (item_vectors, item_ids)})
-    corpus = Corpus(item_vectors, similarity, is_checked=True)
-    return search(corpus, user_vectors, k, excluded=excluded, block_size=block_size, threads=threads, is_checked=True)
-
-
 def search(
     corpus: Corpus,
     user_vectors: NDArray[np.floating[Any]],
@@ -168,16 +133,22 @@ def search(
     user_ids: Any = None,
     is_checked: bool = False,
 ) -> Lists:
-    """Returns what `top_k` does, for items that are ready.
+    """Returns each user's k best items: score descending, then item_index ascending, also across the cut at k.
 
     Args:
         user_vectors: [U, D].
+        excluded: items that a user must not be given.
+        block_size: users searched at once: memory against speed, never the result.
+
+    Returns:
+        item_index int64 [U, K] and scores float32 [U, K] (L2: minus the squared distance); where fewer than k items
+        remain, -1 and -inf.
 
     Raises:
-        InputError: for unusable user vectors and for exclusions that do not fit.
+        InputError: for NaN, infinite or zero vectors, naming how many and the first ids, and for exclusions that do not fit.
     """
     if k < 1:
-        raise InputError(Fault("top_k, k", "at least 1", str(k), "ask for a longer list"))
+        raise InputError(Fault("search, k", "at least 1", str(k), "ask for a longer list"))
     if not is_checked:
         check_vectors({"user": (user_vectors, user_ids)}, width=corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)

@@ -49,7 +49,7 @@ def search_interests(
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
-    Ties go to the lower item_index, as in `top_k`, whichever vector found the item. A user without vectors gets an empty
+    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty
     list.
 
     Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
@@ -58,14 +58,14 @@ def search_interests(
     Args:
         vectors: [V, D], grouped by user.
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
-        excluded: per user, as of `top_k`.
+        excluded: per user.
         block_size: vectors searched at once.
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
 
     Raises:
-        InputError: as of `top_k`.
+        InputError: as of `search`.
     """
     owners = row_of_value(bounds)
     index, scores = search(

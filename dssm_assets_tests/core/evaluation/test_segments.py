@@ -40,12 +40,6 @@ def test_users_get_the_activity_whose_range_contains_their_events() -> None:
     assert label_activity(events, [10, 30, 100]).to_pylist() == expected
 
 
-@pytest.mark.parametrize("edges", [[0], [10, 10], [30, 10]])
-def test_activity_edges_out_of_order_are_refused(edges: list[int]) -> None:
-    with pytest.raises(InputError, match=r"evaluation\.segment_edges"):
-        activity_labels(edges)
-
-
 def test_tenure_is_returning_for_users_known_before_the_day() -> None:
     assert label_tenure(pa.array(["a", "b", "c"]), pa.array(["c", "x", "a", "a"])).to_pylist() == [
         "returning",
@@ -233,12 +227,3 @@ def test_self_information_is_minus_log2_of_the_smoothed_fraction() -> None:
 def test_counts_are_matched_by_id_and_missing_counts_are_zero() -> None:
     counted = pa.table({"item_id": ["c", "zz", "a"], "count": [5, 9, 2]})
     assert popularity_from_counts(pa.array(["a", "b", "c"]), counted).count.tolist() == [2, 0, 5]
-
-
-@pytest.mark.parametrize("count", [None, -1])
-def test_null_and_negative_counts_are_refused(count: int | None) -> None:
-    counted = pa.table({"item_id": ["a"], "count": pa.array([count], pa.int64())})
-    with pytest.raises(InputError, match="1 that are missing or negative"):
-        popularity_from_counts(pa.array(["a"]), counted)
-    with pytest.raises(InputError, match="ids of type int64"):
-        popularity_from_counts(pa.array([1]), pa.table({"item_id": ["a"], "count": [1]}))

@@ -32,11 +32,11 @@ def table(rows: list[tuple[str, list[str] | None, list[bool] | None, list[bool] 
     )
 
 
-def test_read_truth_drops_duplicates_and_keeps_unknown_items() -> None:
+def test_read_truth_keeps_unknown_items() -> None:
     truth = read_truth(
         table(
             [
-                ("v", ["b", "z", "b", "a"], [True, True, True, False], [False, True, False, False], True),
+                ("v", ["a", "b", "z"], [False, True, True], [False, False, True], True),
                 ("u", [], [], [], True),
                 ("t", None, None, None, False),
                 ("w", ["a"], [True], [True], False),
@@ -70,10 +70,6 @@ def test_truth_tables_that_break_the_contract_are_refused() -> None:
         read_truth(table([row, row]), pa.array(["a"]))
     with pytest.raises(DuplicateKeyError, match="corpus"):
         read_truth(table([row]), pa.array(["a", "a"]))
-    with pytest.raises(
-        InputError, match="column gt_is_warm: expected one flag per entry of gt_items, got user u with 1 items and 2 flags"
-    ):
-        read_truth(table([("u", ["a"], [True, False], [False], True)]), pa.array(["a"]))
     with pytest.raises(InputError, match="ids of type int64"):
         read_truth(table([row]), pa.array([1]))
 

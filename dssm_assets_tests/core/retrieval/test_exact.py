@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import faiss
 import numpy as np
@@ -14,10 +15,14 @@ from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval import exact
-from dssm_assets.core.retrieval.exact import Corpus, search, top_k
+from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric, pair_scores
 
 NONE = -1
+
+
+def top_k(users: np.ndarray, items: np.ndarray, k: int, *, similarity: Metric | Similarity, **options: Any) -> exact.Lists:
+    return search(Corpus(items, similarity), users, k, **options)
 
 
 def exclusions(sets: list[set[int]]) -> Exclusions:
@@ -238,5 +243,5 @@ def test_search_refuses_exclusions_that_do_not_fit() -> None:
         top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{3}, {-1}]))
     with pytest.raises(InputError, match="exclusions, users: expected 2, got 1"):
         top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{0}]))
-    with pytest.raises(InputError, match="top_k, k"):
+    with pytest.raises(InputError, match="search, k"):
         top_k(users, items, 0, similarity=Similarity.COSINE)
