@@ -68,11 +68,6 @@ class ValidationVectors:
         if not training.validation_days:
             return
         weights = ModelFile.SEARCH_WEIGHTS if training.refit else ModelFile.WEIGHTS
-        if all(file.name != weights for file in model.files):
-            workspace.log(
-                f"dssm_model has no {weights}: an earlier version fitted it. Fit it again, so that the vectors have a weight of their own"
-            )
-            return
         self._towers = map_model(workspace.artifacts.local_path(model, weights), settings.spec)
         self._data = open_train_data(workspace, samples, settings.spec)
         self._user_ids = workspace.artifacts.map_table(samples, TrainSamplesFile.USERS).column(col.USER_ID).combine_chunks()

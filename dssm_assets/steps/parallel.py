@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -156,10 +156,7 @@ def write_user_ranges(
     ranges = []
     for number, start in enumerate(range(0, max(truth.num_users, 1), RANGE_USERS)):
         stop = min(start + RANGE_USERS, truth.num_users)
-        part, segments = truth.users_from(start, stop), cuts.users_from(start, stop)
-        part = replace(part, user_ids=_copy_slice(part.user_ids))
-        segments = replace(segments, users={name: _copy_slice(labels) for name, labels in segments.users.items()})
-        ranges.append(UserRange(part, segments, folder / part_name(number)))
+        ranges.append(UserRange(truth.users_from(start, stop), cuts.users_from(start, stop), folder / part_name(number)))
     return list(run_parallel(workspace, partial(_RangeWriter, spec, make_scorer), ranges, {}))
 
 
@@ -183,11 +180,6 @@ class _RangeWriter:
         table, facts = self._scorer.rows(users.truth, users.cuts)
         row_count = self._tables.write_part(users.path, self._spec, table.to_batches(), table.schema)
         return WrittenRange(users.path, row_count, table.schema, facts)
-
-
-def _copy_slice(column: pa.Array) -> pa.Array:
-    """Returns a copy of a slice: pickled, the slice itself would take the whole array along."""
-    return column.take(pa.array(range(len(column)), pa.int64()))
 
 
 SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, SchemaError
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
 Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdIndex
@@ -66,10 +65,8 @@ def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> 
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
-        SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the evaluated users or the corpus.
     """
-    _check(table)
     present = pc.unique(_users(table, user_ids.type))
     others = sorted_unique(present.filter(pc.invert(pc.is_in(present, value_set=user_ids))))
     return sum_interactions([table], pa.concat_arrays([user_ids, others]), item_ids)
@@ -88,7 +85,6 @@ def sum_interactions(
         earlier: interactions of these users over this corpus that are added.
 
     Raises:
-        SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the users or the corpus.
     """
     items_of = item_ids if isinstance(item_ids, IdIndex) else IdIndex(item_ids)
@@ -99,7 +95,6 @@ def sum_interactions(
         events, dropped = earlier.user_events.copy(), earlier.dropped_events
         sums.add_events(earlier.user_index * width + earlier.item_index, earlier.count, earlier.last_time_ms)
     for table in tables:
-        _check(table)
         owner = find_positions(_users(table, user_ids.type), user_ids)
         items = items_of.lookup(cast_ids(combine_chunks(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"))
         count, time = (
@@ -165,14 +160,3 @@ class _PairSums:
 
 def _users(table: pa.Table, kind: pa.DataType) -> pa.Array:
     return cast_ids(combine_chunks(table.column(USER_ID)), kind, "interactions, column user_id")
-
-
-def _check(table: pa.Table) -> None:
-    faults: list[Fault] = []
-    for column in (USER_ID, ITEM_ID, COUNT, LAST_EVENT_TIME_MS):
-        where = f"interactions, column {column}"
-        if column not in table.column_names:
-            faults.append(Fault(where, "the column to exist", f"columns {', '.join(table.column_names)}", "add the column"))
-        elif table.column(column).null_count:
-            faults.append(Fault(where, "no nulls", f"{table.column(column).null_count} nulls", "drop those rows"))
-    SchemaError.raise_if(faults)

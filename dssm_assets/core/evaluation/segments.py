@@ -130,7 +130,8 @@ class Cuts:
 
     def users_from(self, start: int, stop: int) -> Cuts:
         """Returns the cuts of the users in rows start .. stop - 1."""
-        return Cuts({name: labels.slice(start, stop - start) for name, labels in self.users.items()}, self.item_tier)
+        rows = pa.array(np.arange(start, stop))
+        return Cuts({name: labels.take(rows) for name, labels in self.users.items()}, self.item_tier)
 
 
 def segment_column(name: str) -> str:

@@ -28,9 +28,7 @@ from dssm_assets.core.arrays.ragged import (
     repeat_rows,
 )
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.schema import ID_KINDS, is_id_type
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,7 @@ class Truth:
 
     def users_from(self, start: int, stop: int) -> Truth:
         """Returns the truth of the users in rows start .. stop - 1 alone, their rows counted from 0."""
-        low, high = np.searchsorted(self.pair_user, [start, stop])
-        return Truth(
-            user_ids=self.user_ids.slice(start, stop - start),
-            is_warm_user=self.is_warm_user[start:stop],
-            pair_user=self.pair_user[low:high] - start,
-            pair_item=self.pair_item[low:high],
-            is_warm=self.is_warm[low:high],
-            is_repeat=self.is_repeat[low:high],
-            is_known=self.is_known[low:high],
-        )
+        return self.select_users(np.arange(start, stop))[0]
 
     def select_users(self, users: IntArray) -> tuple[Truth, IntArray]:
         """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the places of its pairs."""
@@ -161,10 +150,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
 
     Raises:
-        SchemaError: if a column is missing, is not an id column, or has nulls.
         InputError: if ids are numbers in one table and text in the other.
     """
-    _check(day_positives, "day_positives")
     users = combine_chunks(day_positives.column(USER_ID))
     items = combine_chunks(day_positives.column(ITEM_ID))
     user_values, item_values = sorted_unique(users), sorted_unique(items)
@@ -200,22 +187,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
 
 def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
     """Returns the position of a window table's ids among the day's, -1 for those that are not among them."""
-    _check(window_pairs, "window_pairs")
     ids = cast_ids(combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
     return find_positions(ids, values)
-
-
-def _check(table: pa.Table, name: str) -> None:
-    faults: list[Fault] = []
-    for column in (USER_ID, ITEM_ID):
-        where = f"{name}, column {column}"
-        if column not in table.column_names:
-            faults.append(Fault(where, "the column to exist", f"columns {', '.join(table.column_names)}", "add the column"))
-        elif not is_id_type(table.column(column).type):
-            faults.append(Fault(where, ID_KINDS, str(table.column(column).type), "cast the column"))
-        elif table.column(column).null_count:
-            faults.append(Fault(where, "no nulls", f"{table.column(column).null_count} nulls", "drop those rows in the source"))
-    SchemaError.raise_if(faults)
 
 
 def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:

@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, row_of_value
-from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, prepare_vectors
 
@@ -22,14 +21,7 @@ _ITEMS_AT_ONCE: Final = 2048
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
-    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D].
-
-    Raises:
-        InputError: for another number of dimensions.
-    """
-    if user_vectors.ndim not in (2, 3):
-        got = f"{user_vectors.ndim} dimensions"
-        raise InputError(Fault("user vectors", "[U, D] or [U, M, D]", got, "give one row of vectors per user"))
+    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D]."""
     each = 1 if user_vectors.ndim == 2 else user_vectors.shape[1]
     flat = user_vectors.reshape(-1, user_vectors.shape[-1])
     return flat, np.arange(0, len(flat) + 1, max(each, 1), dtype=np.int64)

@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.interactions import interactions_of_events, read_interactions, sum_interactions
+from dssm_assets.core.evaluation.interactions import interactions_of_events, sum_interactions
 from dssm_assets_tests.core.evaluation.worlds import events_table, interactions, item_events
 
 
@@ -27,13 +26,6 @@ def test_rows_of_a_pair_are_added_and_unknown_items_are_counted_as_dropped() -> 
     assert got.user_events.tolist() == [10, 0, 1]
     excluded = got.exclusions(2)
     assert (excluded.indptr.tolist(), excluded.indices.tolist()) == ([0, 2, 2], [0, 1])
-
-
-def test_missing_columns_and_nulls_are_reported_together() -> None:
-    table = events_table([("u", "a", 1, 1)]).drop_columns(["count"])
-    table = table.set_column(0, "user_id", pa.array([None], pa.string()))
-    with pytest.raises(SchemaError, match=r"(?s)column count: expected the column.*column user_id: expected no nulls"):
-        read_interactions(table, pa.array(["u"]), pa.array(["a"]))
 
 
 def test_several_tables_sum_to_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
