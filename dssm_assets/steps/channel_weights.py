@@ -214,12 +214,12 @@ def _read_span(
     if vectors is not None and model is None:
         return None, []
     history = read_interactions_of_users(workspace, days.history, truth.user_ids, index)
-    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # Others have half of all pairs of items.
+    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
     data = replace(read_fit_data(workspace, days, item_ids, truth.user_ids, scratch), neighbors_of=is_asked_for)
     shared = open_shared(shared_arrays(data))
     now_ms = start_of_day_ms(day, config.calendar.timezone)
     channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
-    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Nobody's list is judged who has none of the channels' items yet.
+    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
     if not is_kept.any():
         return None, []
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))

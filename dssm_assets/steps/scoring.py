@@ -35,7 +35,6 @@ from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, Mode
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, is_in_sample, read_truth, sample_users
 from dssm_assets.steps.channels import channel_scorers, make_day_channels, open_shared, read_merges, shared_arrays
-from dssm_assets.steps.cold_items import read_categories
 from dssm_assets.steps.parallel import SharedArrays, open_arrays, publish_user_ranges, share_arrays, write_user_ranges
 from dssm_assets.steps.stored_interactions import (
     EventDays,
@@ -45,7 +44,7 @@ from dssm_assets.steps.stored_interactions import (
     read_interactions_of_users,
     read_rows_of_users,
 )
-from dssm_assets.steps.user_segments import read_cuts, read_item_popularity
+from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, release_memory, start_of_day_ms
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest

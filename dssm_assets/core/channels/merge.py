@@ -2,9 +2,8 @@
 
     log-odds = intercept + sum over signals (weight * signal) + sum over pairs of signals (weight * signal * other signal)
 
-A signal forms a pair with itself, too. What a list says about an item of the user's history is worth another weight than what it
-says about a new one, a long pause says less against an item that many take now: pairs say both. A candidate is any item that a
-channel proposes; the popular items follow where the candidates do not fill a list.
+A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between popular and
+rare ones. A candidate is any item that a channel proposes; the popular items follow where the candidates do not fill a list.
 
 Shapes: B users of a block, C candidates, L proposed items, S signals, K top-k.
 """

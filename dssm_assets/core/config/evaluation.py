@@ -201,8 +201,7 @@ class Gate(Section):
         default=7,
         ge=0,
         le=366,
-        description="Earlier partitions of which it is asked how many times the hits of their own day's best baseline they found "
-        "(0: none).",
+        description="Number of earlier days whose ratio to the best baseline is the reference for a drop (0: no comparison).",
     )
     max_drop_frac: float = Field(
         default=0.3,

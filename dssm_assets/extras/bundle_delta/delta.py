@@ -594,4 +594,4 @@ def _interactions(own: pa.Table, is_known: Any, num_items: int) -> Interactions:
     lengths[is_known] = pc.list_value_length(lists[0]).to_numpy(zero_copy_only=False)
     items, counts, times = (np.asarray(pc.list_flatten(one), np.int64) for one in lists)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Interactions(indptr, items, counts, times, num_items, 0, np.zeros(len(is_known), np.int64))
+    return Interactions(indptr, items, counts, times, num_items)

@@ -63,8 +63,6 @@ def test_fits_are_deterministic_and_lists_do_not_depend_on_the_range_of_users() 
         history.indptr[12:] - history.indptr[12],
         *(column[history.indptr[12] :] for column in (history.item_index, history.count, history.last_time_ms)),
         history.num_items,
-        0,
-        history.user_events[12:],
     )
     assert als.scorer(one, later, later).top_items(np.arange(18), 6).tolist() == whole[12:].tolist()
 
