@@ -171,10 +171,9 @@ def publish_user_ranges(
 class _RangeWriter:
     """A worker of `run_parallel`; it is made with the partitions that its scorer reads."""
 
-    inputs: Final[dict[str, str]] = {}
-
     def __init__(self, spec: TableSpec, make_scorer: Callable[[Workspace], RangeScorer], workspace: Workspace) -> None:
         self._tables, self._spec, self._scorer = workspace.tables, spec, make_scorer(workspace)
+        self.inputs: dict[str, str] = {}
 
     def process(self, users: UserRange) -> WrittenRange:
         table, facts = self._scorer.rows(users.truth, users.cuts)

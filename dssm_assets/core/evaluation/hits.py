@@ -101,7 +101,7 @@ def count_hits(
     """
     truth = truth.with_history(interacted.history)
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
-    pairs = {scope: truth.pairs_in(scope) for scope in Scope if scope is not Scope.COLD}
+    pairs: dict[Scope, Mask] = {scope: truth.pairs_in(scope) for scope in Scope if scope is not Scope.COLD}
     cells: dict[tuple[str, str, str], pa.Table] = {}
 
     def count_scope(scorer: str, scope: str, of_scope: Mask, ranks: IntArray) -> None:

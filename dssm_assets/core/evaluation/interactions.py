@@ -121,8 +121,8 @@ class _Pairs(NamedTuple):
 
     keys: IntArray
     """User times I plus item."""
-    count: IntArray
-    time_ms: IntArray
+    counts: IntArray
+    times_ms: IntArray
 
 
 def _known_pairs(owner: IntArray, items: Any, count: IntArray, time_ms: IntArray, num_items: int) -> _Pairs:
