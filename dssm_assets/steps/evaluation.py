@@ -339,10 +339,8 @@ def _map_rows(workspace: Workspace, manifest: Manifest, columns: Sequence[str]) 
     """Returns columns of a partition from a file that is mapped, so that the system can drop their pages when memory is short."""
     workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
     stored = workspace.tables.read_schema(manifest)
-    counts = {name for name in columns if name != col.USER_ID and stored.field(name).type == pa.int64()}
-    # Counts have 32 bits there: less to write.
-    schema = pa.schema([(name, pa.int32() if name in counts else stored.field(name).type) for name in columns])
+    schema = pa.schema([stored.field(name) for name in columns])
     with ScratchFolder("cells", workspace.loaded.scratch) as folder:
         path = folder / "rows.arrow"
-        write_arrow(path, schema, (batch.cast(schema) for batch in workspace.tables.batches(manifest, columns)))
+        write_arrow(path, schema, workspace.tables.batches(manifest, columns))
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

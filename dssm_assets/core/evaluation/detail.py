@@ -68,9 +68,7 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
             hits_in, truth_in = tier_columns(tier)
             columns[hits_in] = pa.array(sums_per_user(truth, found & (tiers == index)))
             columns[truth_in] = pa.array(sums_per_user(truth, tiers == index))
-    has_truth = sums_per_user(truth, np.ones_like(found)) > 0
-    table = pa.table(columns)
-    return table if has_truth.all() else table.filter(pa.array(has_truth))
+    return pa.table(columns)
 
 
 def list_columns(
@@ -79,7 +77,7 @@ def list_columns(
     """Returns user_id, topk_ids, topk_scores, hit_ids, bad_ids, hits, truth_count and hit_rate, one row per user.
 
     topk_ids are the list's items in order; hit_ids are those among them that the user interacted
-    with, bad_ids the others. hit_rate = hits / truth_count, NaN for a user without truth.
+    with, bad_ids the others. hit_rate = hits / truth_count.
 
     By hand: list [d, a, b], truth b, d, z: hit_ids [d, b], bad_ids [a], hits 2, truth_count 3, hit_rate 2/3.
 
@@ -100,8 +98,6 @@ def list_columns(
     def ids(mask: Mask) -> pa.Array:
         return lists(mask, item_ids.take(pa.array(top_items[mask])))
 
-    with np.errstate(invalid="ignore"):
-        rate = hits / truth_count
     return {
         USER_ID: truth.user_ids,
         "topk_ids": ids(is_item),
@@ -110,5 +106,5 @@ def list_columns(
         "bad_ids": ids(is_item & ~is_hit),
         "hits": pa.array(hits),
         TRUTH_COUNT: pa.array(truth_count),
-        "hit_rate": pa.array(rate),
+        "hit_rate": pa.array(hits / truth_count),
     }
