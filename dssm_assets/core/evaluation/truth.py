@@ -65,12 +65,12 @@ class Truth:
         return self.select_users(np.arange(start, stop))[0]
 
     def select_users(self, users: IntArray) -> tuple[Truth, IntArray]:
-        """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the places of its pairs."""
+        """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
         pairs = ranges(first, end - first)
-        part = self.keep_pairs(pairs)
-        part = replace(part, user_ids=self.user_ids.take(pa.array(users)), is_warm_user=self.is_warm_user[users])
-        return replace(part, pair_user=repeat_rows(end - first)), pairs
+        flags = (self.is_warm[pairs], self.is_repeat[pairs], self.is_known[pairs])
+        ids, owner = self.user_ids.take(pa.array(users)), repeat_rows(end - first)
+        return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
     def with_history(self, history: Exclusions) -> Truth:
         """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
@@ -81,11 +81,6 @@ class Truth:
             history: each user's items before the day.
         """
         return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
-
-    def keep_pairs(self, is_kept: Mask | IntArray) -> Truth:
-        """Returns the truth of the same users with some of the pairs alone: a mask, or their places."""
-        names = ("pair_user", "pair_item", "is_warm", "is_repeat", "is_known")
-        return replace(self, **{name: getattr(self, name)[is_kept] for name in names})
 
     def pairs_in(self, scope: Scope) -> Mask:
         """Returns bool [P]: the pairs to find in a scope other than cold."""
