@@ -91,7 +91,8 @@ class StoredModel:
         from dssm_assets.steps.scoring import DayVectors
 
         self.day = day
-        self._workspace, self._vectors = workspace, DayVectors(workspace, day)
+        stored = (workspace.need(name, day) for name in ("item_vectors", "user_vectors"))
+        self._workspace, self._vectors = workspace, DayVectors(workspace, *stored)
 
     @cached_property
     def towers(self) -> TwoTower:
@@ -112,7 +113,7 @@ class StoredModel:
 
         if k < 1:
             raise InputError(Fault("argument k", "at least 1", str(k), "ask for a longer list"))
-        kind = self._workspace.tables.open(self._vectors.built_from[1]).schema.field("user_id").type
+        kind = self._workspace.tables.open(self._vectors.user_vectors).schema.field("user_id").type
         users = cast_ids(pa.array(sorted(set(user_ids))), kind, "argument user_ids")
         scorer = self._vectors.scorer(users)
         items, scores = scorer.top_k(pa.array(range(len(users)), pa.int64()).to_numpy(), min(k, len(scorer.item_ids)))

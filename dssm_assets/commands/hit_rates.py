@@ -52,7 +52,7 @@ def _choose_day(workspace: Workspace, wanted: str | None) -> str:
         PartitionMissingError: it is not evaluated; with the reason where it cannot be, else with the command.
     """
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
-    from dssm_assets.steps.evaluation_days import reason_to_skip
+    from dssm_assets.steps.workspace import reason_to_skip
 
     evaluated = workspace.tables.partitions.days("total_hit_rate")
     if wanted in evaluated or (wanted is None and evaluated):

@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import NearestItems, first_allowed
-from dssm_assets.core.channels.merge import find_candidates, rank_candidates, stack_signals
+from dssm_assets.core.channels.merge import find_candidates, rank_candidates
 from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import StorageError
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
+from dssm_assets.core.evaluation.baselines.neighbors import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.serving.allowed_items import Selection
 from dssm_assets.serving.bundle import Bundle
@@ -125,10 +125,10 @@ class BundleChannels:
         candidates = find_candidates(channels, user_rows)
         items = candidates.items
         if mask is not None:
-            items[~mask[items]] = -1
+            items = np.where(mask[items], items, -1)
         depth = min(max(one.depth for one in selections), self._num_items)
         fill_order = first_allowed(self._shared.popular_order, mask, depth + items.shape[1])
-        ranked = rank_candidates(self._merge, items, stack_signals(channels, user_rows, candidates), fill_order, depth)
+        ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
         bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
         bits[:, :-1] = ((candidates.places >= 0).T @ (1 << np.arange(len(channels)))).T
         numbers = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]

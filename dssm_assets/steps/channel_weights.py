@@ -11,8 +11,8 @@ Where `evaluation.span_days` days are evaluated together, so many are held out t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,28 +21,28 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
-from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
 from dssm_assets.core.channels.merge import Merge, default_merges
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import with_neighbors
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.validation import item_vectors, user_blocks, validation_set
-from dssm_assets.steps.channels import keep_lists, make_day_channels, open_shared, shared_arrays
+from dssm_assets.steps.channels import make_day_channels, open_shared, shared_arrays
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
-from dssm_assets.steps.stored_interactions import read_interactions_of_users
-from dssm_assets.steps.training import find_history_days
+from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
 from dssm_assets.steps.vectors import find_model
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day, start_of_day_ms
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
+
+HELD_OUT_USERS: Final = 2000
+"""Users of a held-out day, at most, sampled by a hash of their ids."""
 
 
 class ValidationVectors:
@@ -68,11 +68,6 @@ class ValidationVectors:
         if not training.validation_days:
             return
         weights = ModelFile.SEARCH_WEIGHTS if training.refit else ModelFile.WEIGHTS
-        if all(file.name != weights for file in model.files):
-            workspace.log(
-                f"dssm_model has no {weights}: an earlier version fitted it. Fit it again, so that the vectors have a weight of their own"
-            )
-            return
         self._towers = map_model(workspace.artifacts.local_path(model, weights), settings.spec)
         self._data = open_train_data(workspace, samples, settings.spec)
         self._user_ids = workspace.artifacts.map_table(samples, TrainSamplesFile.USERS).column(col.USER_ID).combine_chunks()
@@ -207,33 +202,30 @@ def _read_span(
         vectors: has the day; None: without vectors.
     """
     settings, config, day = workspace.config.channels, workspace.config, span[0]
-    positives, history_days = workspace.need_all("positive_sample", span), find_history_days(workspace, day)
+    positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
     pairs = [workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]
     of_day = ground_truth(pa.concat_tables(pairs), [])
     if not of_day.num_rows:
         return None, []
     corpus = workspace.need("negative_items", ds)
     item_ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(0).combine_chunks()
-    truth, index = read_truth(sample_users(of_day, settings.held_out_users, config.seed), item_ids), IdIndex(item_ids)
+    truth, index = read_truth(sample_users(of_day, HELD_OUT_USERS, config.seed), item_ids), IdIndex(item_ids)
     model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
     if vectors is not None and model is None:
         return None, []
-    history = read_interactions_of_users(workspace, history_days, truth.user_ids, index)
-    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # Others have half of all pairs of items.
-    data = with_neighbors(
-        read_fit_data(workspace, day, item_ids, truth.user_ids, scratch), (MIN_COMMON_USERS,), of_items=is_asked_for
-    )
+    history = read_interactions_of_users(workspace, days.history, truth.user_ids, index)
+    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
+    data = replace(read_fit_data(workspace, days, item_ids, truth.user_ids, scratch), neighbors_of=is_asked_for)
     shared = open_shared(shared_arrays(data))
     now_ms = start_of_day_ms(day, config.calendar.timezone)
-    nearest = None if model is None else keep_lists(settings, model, truth.num_users)
-    channels = make_day_channels(settings, shared, history, truth.num_users, nearest, now_ms)
-    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Nobody's list is judged who has none of the channels' items yet.
+    channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
+    is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
     if not is_kept.any():
         return None, []
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
     return HeldOutDay(channels, starts, truth.pair_item[is_kept]), [
         *positives,
-        *history_days,
+        *days.history,
         corpus,
         *(vectors.built_from if vectors else ()),
     ]

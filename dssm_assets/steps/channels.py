@@ -10,25 +10,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray
-from dssm_assets.core.channels.channel import Channel, Float64Array, NearestItems
-from dssm_assets.core.channels.item_to_item import MIN_COMMON_USERS
-from dssm_assets.core.channels.merge import ChannelScorer, DescribedUsers, Merge, MergedScorer
+from dssm_assets.core.channels.channel import Channel, NearestItems
+from dssm_assets.core.channels.merge import BlockOfUsers, ChannelScorer, Merge, MergedScorer
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
 from dssm_assets.core.config.channels import ChannelName, Channels
 from dssm_assets.core.errors import Fault, SchemaError, remedy_of_missing
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of, neighbors_of
+from dssm_assets.core.evaluation.baselines.neighbors import csr_of
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer
+from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.manifest import Manifest
 
 
 def shared_arrays(data: FitData) -> Arrays:
     """Returns, as arrays that other processes can open, what all users have in common, from the interactions of all users."""
-    neighbors = neighbors_of(data, MIN_COMMON_USERS)
+    neighbors = data.neighbors.of_two_users
     return {
         "window_events": data.window_events,
         "recent_events": data.recent_events,
@@ -66,16 +64,11 @@ def make_day_channels(
     return make_channels(settings.depths, shared, own, model, now_ms)
 
 
-def keep_lists(settings: Channels, model: ModelScorer, num_users: int) -> KnownLists:
-    """Returns the model as a scorer of the first num_users users that keeps what the channel of vectors proposes."""
-    return KnownLists(model, num_users, settings.depths[ChannelName.VECTORS])
-
-
 def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], shared: SharedData) -> list[Scorer]:
     """Returns the merged lists as scorers, then each channel alone except the vectors, which are the model."""
-    users, order = DescribedUsers(tuple(channels)), shared.popular_order
+    users, order = BlockOfUsers(tuple(channels)), shared.popular_order
     merged: list[Scorer] = [MergedScorer(merge, users, order) for merge in merges]
-    return merged + [ChannelScorer(one, order) for one in channels if one.name is not ChannelName.VECTORS]
+    return merged + [ChannelScorer(one.name, users, order) for one in channels if one.name is not ChannelName.VECTORS]
 
 
 def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
@@ -95,39 +88,3 @@ def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manife
         remedy = f"{remedy_of_missing(CHANNEL_WEIGHTS.name, ds)}; then total_hit_rate"
         raise SchemaError(Fault(where, expected, ", ".join(table.column_names), remedy))
     return from_rows(table.to_pylist(), [source.name for source in settings.sources]), [stored]
-
-
-class KnownLists:
-    """A model as a scorer that keeps the beginning of each list: the channel of vectors asks for it again, for few users at a time.
-
-    Where a short list is not known yet, those of all users are searched at once, in the model's blocks.
-    """
-
-    def __init__(self, model: ModelScorer, num_users: int, depth: int) -> None:
-        """Knows no list yet.
-
-        Args:
-            depth: items of each list that are kept.
-        """
-        self.name, self.block_size, self._model = model.name, model.block_size, model
-        self._lists, self._is_known = np.full((num_users, depth), -1, np.int32), np.zeros(num_users, np.bool_)
-
-    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        if k > self._lists.shape[1]:
-            return self._search(user_rows, k)
-        if not self._is_known[user_rows].all():
-            unknown = np.flatnonzero(~self._is_known)
-            for start in range(0, len(unknown), self.block_size):
-                self._search(unknown[start : start + self.block_size], self._lists.shape[1])
-        return self._lists[user_rows, :k].astype(np.int64)
-
-    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        return self._model.top_items_without(user_rows, k, excluded)
-
-    def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
-        return self._model.score_items(user_rows, items)
-
-    def _search(self, user_rows: IntArray, k: int) -> IntArray:
-        found = self._model.top_items(user_rows, k)
-        self._lists[user_rows], self._is_known[user_rows] = found[:, : self._lists.shape[1]], True
-        return found

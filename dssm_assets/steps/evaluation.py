@@ -43,8 +43,9 @@ from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, 
 from dssm_assets.storage.local_files import write_arrow
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.scratch_folder import ScratchFolder
-from dssm_assets.storage.tables import ROW_GROUP_ROWS
 
+TREND_DAYS: Final = 30
+"""Evaluation days that the trend shows, at most."""
 POPULARITY: Final = "popularity"
 POPULARITY_FACTOR: Final = 1.2
 """The model's hit rate must be this many times popularity's."""
@@ -245,7 +246,7 @@ def _segment_images(segments: Mapping[str, pa.Table], k: int) -> dict[str, bytes
 def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
     """Returns what the lists of a stored hit_rate_detail are like, and how they differ from the previous evaluation day."""
     ks = workspace.config.evaluation.k
-    popularity, _ = read_item_popularity(workspace, detail.ds)
+    popularity = read_item_popularity(workspace, workspace.need("negative_items", detail.ds))
     quality = list_quality(workspace.tables.batches(detail, [LISTS]), popularity, ks)
     previous = next(iter(partitions_before(workspace, HIT_RATE_DETAIL.name, detail.ds, 1)), None)
     overlap = OVERLAP_SCHEMA.empty_table()
@@ -264,7 +265,7 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
     """Returns the hit rates of the last evaluation days; the given one, which is not stored yet, is the last of them."""
     settings = workspace.config.evaluation
-    previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, settings.trend_partitions - 1)
+    previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
 
     def read_totals() -> Iterator[tuple[str, pa.Table]]:
         for manifest in previous:
@@ -300,8 +301,7 @@ class StoredCells:
         """Finds where each cell begins and ends."""
         self._tables, self._manifest = workspace.tables, manifest
         columns = [column.name for column in manifest.columns if column.name not in _KEYS]
-        is_short = manifest.rows <= ROW_GROUP_ROWS
-        self._rows = workspace.tables.read(manifest, columns) if is_short else _map_rows(workspace, manifest, columns)
+        self._rows = _map_rows(workspace, manifest, columns)
         self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))
@@ -339,10 +339,8 @@ def _map_rows(workspace: Workspace, manifest: Manifest, columns: Sequence[str]) 
     """Returns columns of a partition from a file that is mapped, so that the system can drop their pages when memory is short."""
     workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
     stored = workspace.tables.read_schema(manifest)
-    counts = {name for name in columns if name != col.USER_ID and stored.field(name).type == pa.int64()}
-    # Counts have 32 bits there: less to write.
-    schema = pa.schema([(name, pa.int32() if name in counts else stored.field(name).type) for name in columns])
+    schema = pa.schema([stored.field(name) for name in columns])
     with ScratchFolder("cells", workspace.loaded.scratch) as folder:
         path = folder / "rows.arrow"
-        write_arrow(path, schema, (batch.cast(schema) for batch in workspace.tables.batches(manifest, columns)))
+        write_arrow(path, schema, workspace.tables.batches(manifest, columns))
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -1,4 +1,4 @@
-"""Tasks that run in this process or in several ones, with the same results.
+"""Tasks that run in this process or in several, with the same results; tables of users as such tasks.
 
 Processes are spawned, not forked, because a filesystem such as s3fs does not survive a fork. Each process builds its worker
 once and then processes one task after the other.
@@ -8,54 +8,53 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from dssm_assets.core.errors import Fault, ProvenanceError
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays
+from dssm_assets.core.evaluation.segments import Cuts
+from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.workspace import Workspace, WorkspaceHandle
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-_Task_contra = TypeVar("_Task_contra", contravariant=True)
-_Result_co = TypeVar("_Result_co", covariant=True)
+from dssm_assets.storage.layout import part_name
+from dssm_assets.storage.local_files import ScratchFile
+from dssm_assets.storage.manifest import Manifest
 
 
-class Worker(Protocol[_Task_contra, _Result_co]):
-    """Processes tasks."""
-
-    def process(self, task: _Task_contra) -> _Result_co:
-        """Returns the result of a task; it must not depend on earlier tasks."""
-
-
-class StoreWorker(Worker[_Task_contra, _Result_co], Protocol):
+class Worker(Protocol):
     """Processes tasks with partitions of the store."""
 
     inputs: dict[str, str]
-    """ "asset/ds" -> digest of every partition that it reads."""
+    """ "asset/ds" -> digest of every partition that it looks up itself."""
+
+    def process(self, task: Any) -> Any:
+        """Returns the result of a task; it must not depend on earlier tasks."""
 
 
 def run_parallel(
-    workspace: Workspace,
-    build: Callable[[Workspace], StoreWorker[Task, Result]],
-    tasks: Sequence[Task],
-    inputs: dict[str, str],
-) -> Iterator[Result]:
+    workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
+) -> Iterator[Any]:
     """Yields the results of the tasks in their order, from `evaluation.num_processes` processes.
 
     Args:
         workspace: opened again in each process.
-        build: makes a worker; it can be pickled.
-        tasks: see `run_tasks`.
-        inputs: "asset/ds" -> digest of every partition that the result will record as an input.
+        build: makes a worker; it can be pickled, and so can tasks and results.
+        inputs: what the worker must find in the store, as of `Worker.inputs`.
 
     Raises:
         ProvenanceError: if a process finds other inputs in the store.
     """
     processes = workspace.config.evaluation.num_processes
-    is_single = min(processes, len(tasks)) <= 1
-    if is_single:
+    if min(processes, len(tasks)) <= 1:
         return run_tasks(partial(build, workspace), tasks, 1, 1)
     import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
 
@@ -72,23 +71,18 @@ def _build_in_process(handle: WorkspaceHandle, build: Callable[[Workspace], Any]
     return worker
 
 
-def run_tasks(
-    make: Callable[[], Worker[Task, Result]], tasks: Sequence[Task], num_processes: int, num_threads: int
-) -> Iterator[Result]:
+def run_tasks(make: Callable[[], Any], tasks: Sequence[Any], num_processes: int, num_threads: int) -> Iterator[Any]:
     """Yields the results of the tasks in their order.
 
     Args:
         make: makes a worker; it can be pickled, and so can tasks and results.
-        tasks: may be empty.
         num_processes: at most; with one process, or one task, this process does the work.
         num_threads: of torch in each process, because sums can depend on it.
     """
     count = min(num_processes, len(tasks))
     if count <= 1:
-        worker = make() if tasks else None
-        for task in tasks:
-            assert worker is not None
-            yield worker.process(task)
+        if tasks:
+            yield from map(make().process, tasks)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(make, num_threads)) as pool:
@@ -113,3 +107,89 @@ def _start_worker(make: Callable[[], Any], num_threads: int) -> None:
 
 def _process(task: Any) -> Any:
     return _WORKER["worker"].process(task)
+
+
+RANGE_USERS: Final = 16 * 2048
+"""Users of a file, the same for any number of processes. The lists of that many users, 200 text ids each, take about 400 MiB."""
+
+
+@dataclass(frozen=True)
+class UserRange:
+    """Some evaluated users: their truth, their segments, and the file that their rows are written to."""
+
+    truth: Truth
+    cuts: Cuts
+    path: Path
+
+
+@dataclass(frozen=True)
+class WrittenRange:
+    """A staged file of rows, and figures about its users."""
+
+    path: Path
+    row_count: int
+    schema: pa.Schema
+    facts: Any
+
+
+class RangeScorer(Protocol):
+    """Makes the rows of one range of users after another."""
+
+    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, Any]:
+        """Returns the rows of a range, and figures about its users."""
+
+
+def write_user_ranges(
+    workspace: Workspace,
+    spec: TableSpec,
+    make_scorer: Callable[[Workspace], RangeScorer],
+    truth: Truth,
+    cuts: Cuts,
+    folder: Path,
+) -> list[WrittenRange]:
+    """Returns the files of all ranges, in the order of the users; without users one empty file.
+
+    Args:
+        workspace: opened again in each process.
+        make_scorer: can be pickled.
+    """
+    ranges = []
+    for number, start in enumerate(range(0, max(truth.num_users, 1), RANGE_USERS)):
+        stop = min(start + RANGE_USERS, truth.num_users)
+        ranges.append(UserRange(truth.users_from(start, stop), cuts.users_from(start, stop), folder / part_name(number)))
+    return list(run_parallel(workspace, partial(_RangeWriter, spec, make_scorer), ranges, {}))
+
+
+def publish_user_ranges(
+    workspace: Workspace, spec: TableSpec, ds: str, written: Sequence[WrittenRange], inputs: dict[str, str], **facts: Any
+) -> Manifest:
+    """Makes the staged files, at least one, the partition of a day."""
+    staged = [(part.path, part.row_count) for part in written]
+    return workspace.tables.publish_parts(spec, ds, staged, schema=written[0].schema, inputs=inputs, facts=facts)
+
+
+class _RangeWriter:
+    """A worker of `run_parallel`; it is made with the partitions that its scorer reads."""
+
+    def __init__(self, spec: TableSpec, make_scorer: Callable[[Workspace], RangeScorer], workspace: Workspace) -> None:
+        self._tables, self._spec, self._scorer = workspace.tables, spec, make_scorer(workspace)
+        self.inputs: dict[str, str] = {}
+
+    def process(self, users: UserRange) -> WrittenRange:
+        table, facts = self._scorer.rows(users.truth, users.cuts)
+        row_count = self._tables.write_part(users.path, self._spec, table.to_batches(), table.schema)
+        return WrittenRange(users.path, row_count, table.schema, facts)
+
+
+SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]
+"""Arrays by name as another process of this machine can open them."""
+
+
+def share_arrays(arrays: Arrays) -> SharedArrays:
+    """Returns arrays by name, with handles of those that are mapped from files."""
+    return {name: ScratchFile.from_array(one) if isinstance(one, np.memmap) else one for name, one in arrays.items()}
+
+
+def open_arrays(arrays: SharedArrays) -> Arrays:
+    """Returns the arrays of `share_arrays`."""
+    return {name: one.open() if isinstance(one, ScratchFile) else one for name, one in arrays.items()}

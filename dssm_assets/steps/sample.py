@@ -18,9 +18,8 @@ from dssm_assets.core.samples.sample import label_events, select_positives
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
 from dssm_assets.core.schema import TableSpec, names
-from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
-from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, window_days
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, reason_to_skip, window_days
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.layout import is_shared
 from dssm_assets.storage.manifest import Manifest

@@ -18,6 +18,7 @@ from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.steps.channels import read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.served_vectors import BundleInputs
+from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import ScratchArrays, write_arrow_table
 
@@ -40,7 +41,9 @@ def write_channels(
         "weights": to_table([merge for merge in merges if merge.name == MERGED]).to_pylist(),
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    shared = shared_arrays(read_fit_data(workspace, inputs.next_day, items.ids, history.users.ids, scratch))
+    shared = shared_arrays(
+        read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
+    )
     starts = pa.array(shared["starts"], pa.int64())
     counts = (
         ItemChannelColumn.WINDOW_EVENTS,

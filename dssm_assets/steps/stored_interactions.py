@@ -15,7 +15,7 @@ from dssm_assets.core.arrays.ids import IdIndex, cast_ids
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, Interactions, read_interactions, sum_interactions
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.workspace import Workspace, release_memory, window_days
+from dssm_assets.steps.workspace import Workspace, day_before, release_memory
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_ROWS: Final = 8192
@@ -27,10 +27,34 @@ RANGE_EVENTS: Final = 1 << 19
 _COLUMNS: Final = (col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS)
 
 
-def find_window_history(workspace: Workspace, ds: str) -> list[Manifest]:
-    """Returns the stored days of user history that lie in the window of a day."""
-    first = window_days(ds, workspace.config.window.days)[0]
-    return [day for day in find_history_days(workspace, ds) if day.ds >= first]
+@dataclass(frozen=True)
+class EventDays:
+    """The stored days of user history before a day, ascending.
+
+    Attributes:
+        history: all days.
+        window: those of the window.
+        recent: the last `evaluation.recent_days`.
+    """
+
+    history: list[Manifest]
+    window: list[Manifest]
+    recent: list[Manifest]
+
+    @property
+    def older(self) -> list[Manifest]:
+        """Returns the days before the window."""
+        return self.history[: len(self.history) - len(self.window)]
+
+
+def find_event_days(workspace: Workspace, ds: str) -> EventDays:
+    """Returns the stored days of user history before a day."""
+    config, history = workspace.config, find_history_days(workspace, ds)
+    window, recent = (
+        [day for day in history if day.ds >= day_before(ds, days)]
+        for days in (config.window.days, config.evaluation.recent_days)
+    )
+    return EventDays(history, window, recent)
 
 
 def read_interactions_of_users(

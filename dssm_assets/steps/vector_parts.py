@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,9 @@ PART_ROWS = ROW_GROUP_ROWS
 VectorPart = tuple[pa.Array, npt.NDArray[np.float32]]
 """Ids and their vectors, row by row."""
 _DRIFT_BATCH_ROWS = 4096
+
+DRIFT_IDS: Final = 10_000
+"""Common ids over which drift is measured; of more a sample is drawn."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> 
     gate, seed = workspace.config.gate, workspace.config.seed
     key = spec.key[0]
     ids = [workspace.tables.read(part, [key]).column(key) for part in (manifest, before[0])]
-    common = find_common_ids(ids[0], ids[1], limit=gate.drift_ids, seed=seed)
+    common = find_common_ids(ids[0], ids[1], limit=DRIFT_IDS, seed=seed)
     now, then = (_read_vectors(workspace, spec, part, common.ids) for part in (manifest, before[0]))
     report = DriftReport(before[0].ds, common, compute_drift(now, then, seed=seed), now.shape[1], gate.min_vector_cosine)
     facts = report.facts()

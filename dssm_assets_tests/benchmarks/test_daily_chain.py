@@ -32,7 +32,7 @@ SERVED = ("serving_bundle",)
 TRAINED_MIB = SERVED_MIB = 1024
 """faiss reserves about 130 MiB of address space per thread and search, which the limit counts although it is never touched."""
 SCORED_MIB = 1280
-"""EASE inverts a matrix of `evaluation.ease_items` squared: some 220 MiB more, whatever the size of the log."""
+"""EASE inverts a matrix of its items squared: some 220 MiB more, whatever the size of the log."""
 
 
 def _world(window: int) -> World:

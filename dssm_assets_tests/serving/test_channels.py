@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from dssm_assets.cli import main
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.channels.channel import SIMILARITY
-from dssm_assets.core.channels.merge import IS_OWN_ITEM, DescribedUsers, MergedScorer, Signal, Term
+from dssm_assets.core.channels.merge import IS_OWN_ITEM, BlockOfUsers, MergedScorer, Signal, Term
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError, StorageError
@@ -35,7 +35,7 @@ from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.serving.seen_users import read_item_events
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
-from dssm_assets.steps.stored_interactions import read_interactions_of_users
+from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import day_before, open_workspace, start_of_day_ms
 from dssm_assets.storage.bundles import open_bundles
@@ -72,11 +72,15 @@ def evaluated_lists(workspace, scratch, merge):
     item_ids = items.column("item_id").combine_chunks()
     user_ids = users.column("user_id").combine_chunks().sort()
     model = model_scorer(items, users, user_ids, Similarity.INNER_PRODUCT)
-    shared = open_shared(shared_arrays(read_fit_data(workspace, next_day, item_ids, user_ids, ScratchArrays(scratch))))
+    shared = open_shared(
+        shared_arrays(
+            read_fit_data(workspace, find_event_days(workspace, next_day), item_ids, user_ids, ScratchArrays(scratch))
+        )
+    )
     history = read_interactions_of_users(workspace, find_history_days(workspace, next_day), user_ids, IdIndex(item_ids))
     now_ms = start_of_day_ms(next_day, config.calendar.timezone)
     channels = make_day_channels(config.channels, shared, history, len(user_ids), model, now_ms)
-    lists = MergedScorer(merge, DescribedUsers(channels), shared.popular_order).top_items(np.arange(len(user_ids)), K)
+    lists = MergedScorer(merge, BlockOfUsers(channels), shared.popular_order).top_items(np.arange(len(user_ids)), K)
     return {
         user: [item_ids[item].as_py() for item in row if item >= 0]
         for user, row in zip(user_ids.to_pylist(), lists.tolist(), strict=True)

@@ -20,7 +20,7 @@ from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps import channel_weights as steps_of_weights
 from dssm_assets.steps.channel_weights import ValidationVectors, channel_weights, held_out_spans
-from dssm_assets.steps.channels import KnownLists, read_merges
+from dssm_assets.steps.channels import read_merges
 from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
@@ -55,26 +55,6 @@ def fitted(world, folder, training, **channels):
     for step in (training_config, dssm_model):
         run(step, workspace)
     return workspace
-
-
-def test_known_lists_are_searched_once():
-    class Model:
-        name, block_size = "model", 2
-
-        def __init__(self):
-            self.searches = []
-
-        def top_items(self, user_rows, k):
-            self.searches.append((user_rows.tolist(), k))
-            return 10 * user_rows[:, None] + np.arange(k)
-
-    ranked_first, asked_first = KnownLists(Model(), 3, 2), KnownLists(Model(), 3, 2)
-    assert ranked_first.top_items(np.array([0, 1]), 3).tolist() == [[0, 1, 2], [10, 11, 12]]
-    for known in (ranked_first, asked_first):
-        for _ in range(2):
-            assert known.top_items(np.array([2, 0]), 2).tolist() == [[20, 21], [0, 1]]
-    assert ranked_first._model.searches == [([0, 1], 3), ([2], 2)]
-    assert asked_first._model.searches == [([0, 1], 2), ([2], 2)]
 
 
 def test_latest_days_with_enough_pairs_are_held_out(world, tmp_path):

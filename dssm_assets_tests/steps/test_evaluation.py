@@ -250,7 +250,7 @@ def test_list_quality_and_overlap_are_reported(undrawn, workspace):
     assert "| 1 | 50.00% | 66.7% |" in result.report_markdown  # a, c, a
 
 
-def test_trend_ends_on_the_day_and_has_the_configured_length(workspace, tmp_path):
+def test_trend_ends_on_the_day_and_has_a_limited_length(workspace, monkeypatch):
     _, first = evaluate(workspace, FIRST)
     _, result = evaluate(workspace)
     assert [row["day"] for row in first.facts["trend"]] == [FIRST]
@@ -264,7 +264,8 @@ def test_trend_ends_on_the_day_and_has_the_configured_length(workspace, tmp_path
     assert f"\n| {FIRST} | 1 |" in result.report_markdown
     again = run(evaluation.total_hit_rate, workspace, FIRST)  # a later day changes nothing for an earlier one
     assert again.facts == first.facts
-    (only,) = run(evaluation.total_hit_rate, configured(tmp_path, {"trend_partitions": 1})).facts["trend"]
+    monkeypatch.setattr(evaluation, "TREND_DAYS", 1)
+    (only,) = run(evaluation.total_hit_rate, workspace).facts["trend"]
     assert only["day"] == DAY
 
 
@@ -325,7 +326,7 @@ def test_several_processes_write_the_same_partition_as_one(quick, workspace, mon
     step = getattr(evaluation, name)
     whole = run(step, workspace)
     expected = workspace.tables.read(whole.manifest)
-    monkeypatch.setattr("dssm_assets.steps.user_ranges.RANGE_USERS", 1)
+    monkeypatch.setattr("dssm_assets.steps.parallel.RANGE_USERS", 1)
     found = []
     for processes in (1, 2):
         settings = workspace.config.evaluation.model_copy(update={"num_processes": processes})
@@ -384,11 +385,7 @@ def counts(first_user: int, users: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-@pytest.mark.parametrize("rows_in_memory", [0, 1000])
-def test_rates_from_stored_cells_equal_those_from_the_table(
-    rows_in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dssm_assets.steps.evaluation.ROW_GROUP_ROWS", rows_in_memory)
+def test_rates_from_stored_cells_equal_those_from_the_table(tmp_path: Path) -> None:
     workspace = open_workspace(worlds.write_config(tmp_path))
     parts = [counts(0, 7), counts(7, 4)]
     staged = []

@@ -12,9 +12,8 @@ from dssm_assets.defs.needed_days import needed_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.evaluation import ground_truth
-from dssm_assets.steps.evaluation_days import reason_to_skip
 from dssm_assets.steps.sample import training_window
-from dssm_assets.steps.workspace import open_workspace, truth_days
+from dssm_assets.steps.workspace import open_workspace, reason_to_skip, truth_days
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 

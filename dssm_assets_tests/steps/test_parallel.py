@@ -32,10 +32,6 @@ def test_run_tasks_yields_results_in_task_order(processes: int) -> None:
     assert all(is_own for _, is_own in found)  # a process makes its own worker
 
 
-def test_run_tasks_makes_no_worker_without_tasks() -> None:
-    assert list(run_tasks(lambda: pytest.fail("made"), [], 2, 1)) == []
-
-
 def test_run_tasks_raises_the_error_of_a_process(quick: None) -> None:
     with pytest.raises(SchemaError, match=r"task: expected 0 or more, got -1\. To fix: leave it out") as caught:
         list(run_tasks(_here, [1, -1, 2], 2, 1))

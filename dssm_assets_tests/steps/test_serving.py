@@ -18,6 +18,7 @@ from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.channels import shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
+from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, open_workspace
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests import worlds
@@ -127,7 +128,9 @@ def test_items_of_channels_are_counted_by_stored_day(world: worlds.BuiltWorld, t
     bundle = PlainBundle(workspace)
     found = bundle.table("item_channels.arrow").to_pydict()
     ids, next_day = bundle.table("item_ids.arrow").column("item_id").combine_chunks(), day_before(EVALUATION_DAY, -1)
-    expected = shared_arrays(read_fit_data(workspace, next_day, ids, pa.array(worlds.users()), ScratchArrays(tmp_path)))
+    expected = shared_arrays(
+        read_fit_data(workspace, find_event_days(workspace, next_day), ids, pa.array(worlds.users()), ScratchArrays(tmp_path))
+    )
     for name in ("window_events", "recent_events", "history_events", "window_users"):
         assert found[name] == expected[name].tolist()
     for column, values in (("neighbors", "items"), ("similarities", "similarities")):

@@ -168,8 +168,8 @@ def test_drift_floor_is_configurable(world, tmp_path):
     assert "(floor -1)" in checks["vector_drift"].description
 
 
-def test_drift_compares_at_most_drift_ids(world, tmp_path):
-    workspace = open_workspace(world.copy(tmp_path / "few", {"gate": {"drift_ids": 17}}))
+def test_drift_compares_at_most_some_ids(workspace, monkeypatch):
+    monkeypatch.setattr("dssm_assets.steps.vector_parts.DRIFT_IDS", 17)
     put_before(workspace, ITEM_VECTORS, matrix(rows(workspace, "item_vectors")))
     result, _ = run(item_vectors, workspace)
     assert (result.facts["drift_common_ids"], result.facts["drift_compared_ids"]) == (ITEMS, 17)

@@ -6,7 +6,7 @@ Shapes: B users of a block, L proposed items, C candidates, S signals of a chann
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -59,22 +59,15 @@ def rank_signal(places: IntArray, length: int) -> Float64Array:
 
 @dataclass(frozen=True)
 class ListChannel:
-    """A channel that knows an item by its place in a list.
-
-    Lists that were computed once are kept, because several merged lists are evaluated for the same users.
-    """
+    """A channel that knows an item by its position in a list."""
 
     name: ChannelName
     find: Callable[[IntArray, int], IntArray]
     """Returns item_index int64 [B, L] for rows of users and L, as `Scorer.top_items`."""
     depth: int
-    _kept: dict[bytes, npt.NDArray[np.int32]] = field(default_factory=dict)
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        key = user_rows.tobytes()
-        if key not in self._kept:
-            self._kept[key] = self.find(user_rows, self.depth).astype(np.int32)
-        return self._kept[key].astype(np.int64)
+        return self.find(user_rows, self.depth)
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
         return rank_signal(places, self.depth)[None]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from scipy.special import expit
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
 from dssm_assets.core.channels.channel import Channel, Float64Array
@@ -22,11 +22,12 @@ from dssm_assets.core.channels.merge import (
     IS_OWN_ITEM,
     RANK_OF_NEIGHBORS,
     RANK_OF_VECTORS,
+    Candidates,
     Merge,
     Signal,
     Term,
     default_merges,
-    describe_candidates,
+    find_candidates,
     signals_of,
 )
 from dssm_assets.core.config.channels import ChannelName
@@ -37,7 +38,7 @@ ROWS_PER_USER: Final = 80
 """Candidates of a user that are fitted on, next to the positive ones, weighted so that they represent all others."""
 MAX_STEPS: Final = 50
 _DECIMALS: Final = 9
-"""Of a weight that are kept. The last of a float64 depend on where in memory a process has its arrays; 1e-6 is what the fit is good for."""
+"""Decimals of a stored weight. The last digits of a float64 depend on where in memory a process has its arrays."""
 _BLOCK_USERS: Final = 64
 
 
@@ -56,10 +57,6 @@ class HeldOutDay:
     truth_starts: IntArray
     truth_items: IntArray
 
-    @property
-    def names(self) -> tuple[ChannelName, ...]:
-        return tuple(channel.name for channel in self.channels)
-
 
 @dataclass(frozen=True)
 class FittedMerges:
@@ -68,7 +65,7 @@ class FittedMerges:
     Attributes:
         merges: of all channels, and without each of them.
         truth_pairs: pairs of user and item on the held-out days.
-        proposed_pairs: those of them that a channel proposed.
+        proposed_pairs: how many of them a channel proposed.
     """
 
     merges: list[Merge]
@@ -76,21 +73,12 @@ class FittedMerges:
     proposed_pairs: int
 
 
-@dataclass(frozen=True)
-class Block:
-    """Candidates of some held-out users.
+class _Rows(NamedTuple):
+    """Candidates that a merge is fitted on."""
 
-    Attributes:
-        signals: float64 [S, B, C], of all channels.
-        is_item: bool [B, C].
-        is_positive: bool [B, C].
-        is_proposed: bool [channels, B, C], which channels proposed the candidate.
-    """
-
-    signals: Float64Array
-    is_item: Mask
-    is_positive: Mask
-    is_proposed: npt.NDArray[np.bool_]
+    signals: Float64Array  # [S, N]
+    is_positive: Mask  # [N]
+    weight: Float64Array  # [N], how many candidates each represents
 
 
 def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: Sequence[Merge] | None = None) -> FittedMerges:
@@ -103,41 +91,53 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
         days: one or more, with the same channels each; `vectors` may be missing.
         start: the merges whose weights are drawn to, e.g. fitted on other days; None: the defaults.
     """
-    known, merges = days[0].names, list(start or default_merges(names))
+    known, merges = [channel.name for channel in days[0].channels], list(start or default_merges(names))
     rows: list[list[_Rows]] = [[] for _ in merges]
     proposed_pairs = 0
     for day in days:
-        for block in _read_blocks(day):
-            proposed_pairs += int(block.is_positive.sum())
+        for candidates, is_positive in _read_blocks(day):
+            proposed_pairs += int(is_positive.sum())
             for merge, found in zip(merges, rows, strict=True):
-                found.append(_choose_rows(merge, known, block))
+                found.append(_choose_rows(merge, known, candidates, is_positive))
     fitted = [_fit_merge(merge, known, found) for merge, found in zip(merges, rows, strict=True)]
     return FittedMerges(fitted, sum(len(day.truth_items) for day in days), proposed_pairs)
 
 
-class _Rows(NamedTuple):
-    """Candidates that a merge is fitted on."""
+def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:
+    """Yields the candidates of some users, and which of them the users interacted with, bool [B, C]."""
+    lengths = np.diff(day.truth_starts)
+    with_truth = np.flatnonzero(lengths)
+    for start in range(0, len(with_truth), _BLOCK_USERS):
+        users = with_truth[start : start + _BLOCK_USERS]
+        candidates = find_candidates(day.channels, users)
+        positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
+        yield candidates, _is_in(candidates.items, repeat_rows(lengths[users]), positives)
 
-    signals: Float64Array  # [S, N]
-    is_positive: Mask  # [N]
-    weight: Float64Array  # [N], how many candidates each represents
+
+def _choose_rows(merge: Merge, known: Sequence[ChannelName], candidates: Candidates, is_positive: Mask) -> _Rows:
+    """Returns the rows of a merge in a block: its positive candidates, and a sample of the others."""
+    own = [position for position, name in enumerate(known) if name in merge.channels]
+    is_candidate = (candidates.places[own] >= 0).any(axis=0)
+    wanted = _known_signals(merge, known)
+    columns = [column for column, signal in enumerate(signals_of(known)) if signal in wanted]
+    chosen, weight = _sample(is_candidate & ~is_positive)
+    chosen |= is_positive & is_candidate
+    weights = np.where(is_positive, 1.0, weight[:, None])[chosen]
+    return _Rows(candidates.signals[columns][:, chosen], is_positive[chosen], weights)
 
 
 def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
-    names = _known_signals(merge, known)
-    terms = [term for term in merge.weights if _is_known(term, known)]
-    start = np.array([merge.weights[term] for term in terms])
-    is_positive, weight = np.concatenate([one.is_positive for one in rows]), np.concatenate([one.weight for one in rows])
+    signals, is_positive, weight = (np.concatenate(column, axis=-1) for column in zip(*rows, strict=True))
     if not is_positive.any():
         return merge
-    by_name = dict(zip(names, np.concatenate([one.signals for one in rows], axis=1), strict=True))
-    values = np.stack([_value(term, by_name) for term in terms], axis=1)
-    intercept, found = fit_logistic(values, is_positive, weight, start)
-    intercept, found = round(intercept, _DECIMALS), found.round(_DECIMALS)
-    weights = {**merge.weights, **dict(zip(terms, found.tolist(), strict=True))}
+    by_name = dict(zip(_known_signals(merge, known), signals, strict=True))
+    terms = [term for term in merge.weights if _is_known(term, known)]
+    values = np.stack([by_name[one] if other is None else by_name[one] * by_name[other] for one, other in terms], axis=1)
+    intercept, found = fit_logistic(values, is_positive, weight, np.array([merge.weights[term] for term in terms]))
+    weights = {**merge.weights, **dict(zip(terms, found.round(_DECIMALS).tolist(), strict=True))}
     if ChannelName.VECTORS not in known:
         weights = _stand_in(weights)
-    return replace(merge, weights=weights, intercept=intercept)
+    return replace(merge, weights=weights, intercept=round(intercept, _DECIMALS))
 
 
 def _stand_in(weights: Mapping[Term, float]) -> dict[Term, float]:
@@ -172,35 +172,6 @@ def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
     return is_settled and {signal.channel for signal in term if signal is not None} <= set(known)
 
 
-def _value(term: Term, signals: Mapping[Signal, Float64Array]) -> Float64Array:
-    """Returns the term's value of each row [N]."""
-    first = signals[term.signal]
-    return first if term.other is None else first * signals[term.other]
-
-
-def _choose_rows(merge: Merge, known: Sequence[ChannelName], block: Block) -> _Rows:
-    """Returns the rows of a merge in a block: its positive candidates, and a sample of the others."""
-    own = [place for place, name in enumerate(known) if name in merge.channels]
-    is_candidate = block.is_proposed[own].any(axis=0) & block.is_item
-    wanted = _known_signals(merge, known)
-    columns = [column for column, signal in enumerate(signals_of(known)) if signal in wanted]
-    chosen, weight = _sample(is_candidate & ~block.is_positive)
-    chosen |= block.is_positive & is_candidate
-    weights = np.where(block.is_positive, 1.0, weight[:, None])[chosen]
-    return _Rows(block.signals[columns][:, chosen], block.is_positive[chosen], weights)
-
-
-def _read_blocks(day: HeldOutDay) -> Iterator[Block]:
-    lengths = np.diff(day.truth_starts)
-    with_truth = np.flatnonzero(lengths)
-    for start in range(0, len(with_truth), _BLOCK_USERS):
-        users = with_truth[start : start + _BLOCK_USERS]
-        found = describe_candidates(day.channels, users)
-        positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
-        is_positive = _is_in(found.items, repeat_rows(lengths[users]), positives)
-        yield Block(found.signals, found.items >= 0, is_positive, found.is_proposed)
-
-
 def fit_logistic(
     values: Float64Array, is_positive: Mask, weight: Float64Array, defaults: Float64Array
 ) -> tuple[float, Float64Array]:
@@ -220,27 +191,26 @@ def fit_logistic(
     deviation = np.sqrt(weight @ (values - mean) ** 2 / total)
     is_used = deviation > 1e-9
     rows = np.concatenate([np.ones((len(values), 1)), (values[:, is_used] - mean[is_used]) / deviation[is_used]], axis=1)
-    target, penalty = is_positive.astype(np.float64), np.append(0.0, np.full(is_used.sum(), PRIOR_PAIRS))
+    penalty = np.append(0.0, np.full(is_used.sum(), PRIOR_PAIRS))
     base = np.append(0.0, (defaults * deviation)[is_used])
-    positives = weight @ target
-    found = base + np.append(np.log(positives / max(total - positives, 1.0)), np.zeros(is_used.sum()))
+    positives = weight @ is_positive
 
     def loss(at: Float64Array) -> float:
         odds = rows @ at
-        return float(weight @ (np.logaddexp(0.0, odds) - target * odds) + 0.5 * penalty @ (at - base) ** 2)
+        return float(weight @ (np.logaddexp(0.0, odds) - is_positive * odds) + 0.5 * penalty @ (at - base) ** 2)
 
+    found = base + np.append(np.log(positives / max(total - positives, 1.0)), np.zeros(is_used.sum()))
     current = loss(found)
     for _ in range(MAX_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-(rows @ found)))
-        gradient = (weight * (chance - target)) @ rows + penalty * (found - base)
+        chance = expit(rows @ found)
+        gradient = (weight * (chance - is_positive)) @ rows + penalty * (found - base)
         curvature = (rows * (weight * chance * (1.0 - chance))[:, None]).T @ rows + np.diag(penalty + 1e-9)
         step = np.linalg.solve(curvature, gradient)
-        size = 1.0
-        while (now := loss(found - size * step)) > current and size > 1e-4:
-            size /= 2
+        while (now := loss(found - step)) > current and np.abs(step).max() > 1e-9:
+            step /= 2
         if now > current:
             break
-        found, change, current = found - size * step, current - now, now
+        found, change, current = found - step, current - now, now
         if change < 1e-6 * max(current, 1.0):
             break
     weights = defaults.copy()

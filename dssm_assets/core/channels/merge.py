@@ -2,9 +2,8 @@
 
     log-odds = intercept + sum over signals (weight * signal) + sum over pairs of signals (weight * signal * other signal)
 
-A signal forms a pair with itself, too. What a list says about an item of the user's history is worth another weight than what it
-says about a new one, a long pause says less against an item that many take now: pairs say both. A candidate is any item that a
-channel proposes; the popular items follow where the candidates do not fill a list.
+A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between popular and
+rare ones. A candidate is any item that a channel proposes; the popular items follow where the candidates do not fill a list.
 
 Shapes: B users of a block, C candidates, L proposed items, S signals, K top-k.
 """
@@ -17,17 +16,15 @@ from itertools import combinations_with_replacement
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from dssm_assets.core.arrays.ordering import order_largest
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, ranges, repeat_rows
+from dssm_assets.core.arrays.ragged import IntArray, ranges, repeat_rows
 from dssm_assets.core.channels.channel import EVENT_SIGNALS, RANK, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array
 from dssm_assets.core.channels.own_history import IS_OWN, ITEM_REPEATS, OWN_AGE, OWN_EVENTS
 from dssm_assets.core.channels.own_history import SIGNALS as OWN_SIGNALS
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fill import fill_up
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT
-from dssm_assets.core.evaluation.scorer import keep_first
 
 
 class Signal(NamedTuple):
@@ -89,7 +86,7 @@ class Merge:
 
 
 def signals_of(channels: Collection[ChannelName]) -> tuple[Signal, ...]:
-    """Returns the signals of these channels, in the order of `stack_signals`."""
+    """Returns the signals of these channels, in the order of `Candidates.signals`."""
     return tuple(signal for signal in SIGNALS if signal.channel in channels)
 
 
@@ -120,22 +117,30 @@ def list_merges(channels: Sequence[ChannelName]) -> dict[str, tuple[ChannelName,
 
 
 class Candidates(NamedTuple):
-    """The items that some channels propose for some users."""
+    """The items that some channels propose for some users, and what the channels say about them."""
 
     items: IntArray
     """int64 [B, C], ascending and distinct within a row; -1, which is no item, after the last."""
     places: IntArray
-    """int64 [channels, B, C]: the place of each in what the channel proposed, -1 where it did not."""
+    """int64 [channels, B, C]: the position of each in what the channel proposed, -1 where it did not."""
+    signals: Float64Array
+    """float64 [S, B, C], in the order of `signals_of`."""
+
+    def select_users(self, rows: IntArray) -> Candidates:
+        """Returns those of the users in some rows of the block."""
+        return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows])
 
 
 def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candidates:
-    """Returns the union of what the channels propose."""
-    proposed = [channel.propose(user_rows) for channel in channels]
-    return unite_lists(proposed)
+    """Returns the union of what the channels propose, with their signals."""
+    items, places = unite_lists([channel.propose(user_rows) for channel in channels])
+    said = {one.name: one.describe(user_rows, items, positions) for one, positions in zip(channels, places, strict=True)}
+    ordered = [said[name] for name in dict.fromkeys(signal.channel for signal in SIGNALS) if name in said]
+    return Candidates(items, places, np.concatenate(ordered))
 
 
-def unite_lists(proposed: Sequence[IntArray]) -> Candidates:
-    """Returns the union of lists of the same users, int64 [B, L] each, distinct within a row, -1 after the last.
+def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """Returns items and places of `Candidates`, given lists of the same users, int64 [B, L] each, distinct within a row, -1 after the last.
 
     By hand: [[7, 3, -1]] and [[3, 5]] have the items [[3, 5, 7]], at the places [[1, -1, 0]] and [[0, 1, -1]].
     """
@@ -162,58 +167,24 @@ def unite_lists(proposed: Sequence[IntArray]) -> Candidates:
         np.take(repeat_rows(lengths) * items.size, source) + cell,
         np.take(ranges(np.zeros(len(lengths), np.int64), lengths), source),
     )
-    return Candidates(items, places)
-
-
-def stack_signals(channels: Sequence[Channel], user_rows: IntArray, candidates: Candidates) -> Float64Array:
-    """Returns the signals of each candidate, float64 [S, B, C]; see `signals_of`."""
-    described = {
-        channel.name: channel.describe(user_rows, candidates.items, places)
-        for channel, places in zip(channels, candidates.places, strict=True)
-    }
-    return np.concatenate([described[name] for name in dict.fromkeys(one.channel for one in SIGNALS) if name in described])
-
-
-class DescribedCandidates(NamedTuple):
-    """The candidates of some users, with what the channels say about them."""
-
-    items: IntArray
-    """int64 [B, C], as of `Candidates`."""
-    is_proposed: npt.NDArray[np.bool_]
-    """bool [channels, B, C]: which channels proposed the candidate."""
-    signals: Float64Array
-    """float64 [S, B, C], as of `stack_signals`."""
-
-    def select_users(self, places: IntArray) -> DescribedCandidates:
-        """Returns those of the users at some places of the block."""
-        return DescribedCandidates(self.items[places], self.is_proposed[:, places], self.signals[:, places])
+    return items, places
 
 
 @dataclass
-class DescribedUsers:
-    """What channels propose and say for the users that were asked for last, who may be asked for again.
-
-    All merges of the same channels are ranked for the same users, one after the other, some users more than once.
-    """
+class BlockOfUsers:
+    """What channels propose and say for the users that were asked for last: all merged lists of a block of users are ranked in turn."""
 
     channels: tuple[Channel, ...]
     _users: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    _block: DescribedCandidates | None = None
+    _candidates: Candidates | None = None
 
-    def read(self, user_rows: IntArray) -> DescribedCandidates:
+    def read(self, user_rows: IntArray) -> Candidates:
         """Returns the candidates of users, who are ascending."""
-        places = np.minimum(np.searchsorted(self._users, user_rows), len(self._users) - 1)
-        if self._block is not None and np.array_equal(self._users[places], user_rows):
-            return self._block if len(user_rows) == len(self._users) else self._block.select_users(places)
-        self._block = describe_candidates(self.channels, user_rows)
-        self._users = user_rows
-        return self._block
-
-
-def describe_candidates(channels: Sequence[Channel], user_rows: IntArray) -> DescribedCandidates:
-    """Returns what the channels propose for users, with their signals."""
-    candidates = find_candidates(channels, user_rows)
-    return DescribedCandidates(candidates.items, candidates.places >= 0, stack_signals(channels, user_rows, candidates))
+        rows = np.minimum(np.searchsorted(self._users, user_rows), len(self._users) - 1)
+        if self._candidates is None or not np.array_equal(self._users[rows], user_rows):
+            self._users, self._candidates = user_rows, find_candidates(self.channels, user_rows)
+            return self._candidates
+        return self._candidates if len(user_rows) == len(self._users) else self._candidates.select_users(rows)
 
 
 @dataclass(frozen=True)
@@ -221,11 +192,10 @@ class MergedScorer:
     """The merged list as a scorer: candidates by log-odds, equal ones by item_index, then the popular items."""
 
     merge: Merge
-    users: DescribedUsers
+    users: BlockOfUsers
     """Of the channels of the merge, and maybe of others, in the order of the channels."""
     fill_order: IntArray
     """int64 [I], what lists are filled up from."""
-    block_size: int = 64
 
     @property
     def name(self) -> str:
@@ -237,13 +207,8 @@ class MergedScorer:
         signals = [
             values for name, values in zip(signals_of(names), found.signals, strict=True) if name.channel in self.merge.channels
         ]
-        items = np.where(found.is_proposed[own].any(axis=0), found.items, -1)
+        items = np.where((found.places[own] >= 0).any(axis=0), found.items, -1)
         return rank_candidates(self.merge, items, signals, self.fill_order, k).items
-
-    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        """Returns item_index int64 [B, K], the list without some items of each user."""
-        ranked = self.top_items(user_rows, k + int(excluded.lengths.max(initial=0)))
-        return keep_first(ranked, ~excluded.contains(np.arange(len(ranked))[:, None], ranked) & (ranked >= 0), k)
 
 
 class RankedItems(NamedTuple):
@@ -302,14 +267,20 @@ def log_odds(merge: Merge, signals: Sequence[Float64Array] | Float64Array) -> Fl
 class ChannelScorer:
     """One channel alone as a scorer, filled up with popular items; named `channel_` and the channel."""
 
-    channel: Channel
+    channel: ChannelName
+    users: BlockOfUsers
+    """Of this channel and others."""
     fill_order: IntArray
     """int64 [I], what lists are filled up from."""
-    block_size: int = 64
 
     @property
     def name(self) -> str:
-        return f"{CHANNEL}{self.channel.name}"
+        return f"{CHANNEL}{self.channel}"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        return fill_up(self.channel.propose(user_rows)[:, :k], self.fill_order, k)
+        found = self.users.read(user_rows)
+        places = found.places[[one.name for one in self.users.channels].index(self.channel)]
+        lists = np.full((len(user_rows), int(places.max(initial=-1)) + 1), -1, np.int64)
+        row, column = np.nonzero(places >= 0)
+        lists[row, places[row, column]] = found.items[row, column]
+        return fill_up(lists[:, :k], self.fill_order, k)

@@ -27,10 +27,10 @@ from dssm_assets.core.channels.channel import (
     event_signals,
     first_allowed,
 )
-from dssm_assets.core.channels.item_to_item import ItemNeighbors
 from dssm_assets.core.channels.own_history import OwnHistoryChannel, item_repeats
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
+from dssm_assets.core.evaluation.baselines.neighbors import NeighborLists
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def make_channels(
         ),
         ChannelName.ITEM_TO_ITEM: ListChannel(
             ChannelName.ITEM_TO_ITEM,
-            ItemNeighbors(own.indptr, own.items, shared.neighbors, allowed).find,
+            # Without the user's own items, which the channel of own history proposes.
+            NeighborLists(own.indptr, own.items, shared.neighbors, has_own_items=False, allowed=allowed).top_items,
             depths.get(ChannelName.ITEM_TO_ITEM, 0),
         ),
         ChannelName.RECENT_POPULARITY: PopularityChannel(

@@ -72,9 +72,6 @@ class Channels(Section):
         le=60,
         description="Most such days without vectors; all lie within that many days before, and in the window.",
     )
-    held_out_users: int = Field(
-        default=2000, ge=10, le=10_000_000, description="Most users of such a day, sampled by a hash of their ids."
-    )
 
     @field_validator("sources")
     @classmethod

@@ -104,33 +104,11 @@ class Evaluation(Section):
         default=1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals."
     )
     recent_days: int = Field(default=7, ge=1, le=3660, description="Days of the baseline recent popularity.")
-    cooccurrence_neighbors: int = Field(
-        default=200, ge=1, le=10_000, description="Neighbours kept per item by the baseline item co-occurrence."
-    )
     extra_baselines: list[str] = Field(
         default=[],
         description="Baselines that are fitted in addition: als, which has a library of its own (pip install 'dssm-assets[als]'), and those that "
         "plug-ins register (core/evaluation/baselines/registry.py).",
     )
-    ease_items: int = Field(
-        default=3000,
-        ge=1,
-        le=20_000,
-        description="Items that the baseline EASE covers: the most popular of the window. It takes 12 bytes times the square of "
-        "this; time grows with the cube.",
-    )
-    ease_ridge: float = Field(
-        default=1000.0, gt=0, le=1_000_000_000, description="Ridge of the baseline EASE: the larger, the smaller the weights."
-    )
-    als_factors: int = Field(default=128, ge=1, le=4096, description="Width of the extra baseline ALS.")
-    als_ridge: float = Field(default=30.0, gt=0, le=1_000_000, description="Ridge of the extra baseline ALS.")
-    als_alpha: float = Field(
-        default=1.0,
-        gt=0,
-        le=1_000_000,
-        description="Confidence of the extra baseline ALS is 1 + this * log(1 + events) of a pair.",
-    )
-    als_iterations: int = Field(default=10, ge=1, le=1000, description="Iterations of the extra baseline ALS.")
     category_column: str | None = Field(
         default=None,
         description="Column of item_table with the categories by whose popularity the baseline ranks cold items. If unset: the column "
@@ -143,9 +121,6 @@ class Evaluation(Section):
         default=[10, 30, 100],
         max_length=100,
         description="Positive events in the window at which the next activity segment begins.",
-    )
-    segment_values: int = Field(
-        default=12, ge=1, le=100, description="Values of a user column with a row of their own; the others share one."
     )
     max_users: int | None = Field(
         default=None,
@@ -160,7 +135,6 @@ class Evaluation(Section):
         le=1024,
         description="Processes that compute vectors and count hits, each on ranges of users or items. Results do not change.",
     )
-    trend_partitions: int = Field(default=30, ge=1, le=366, description="Most evaluation days that the trend shows.")
 
     @field_validator("k", "segment_edges")
     @classmethod
@@ -227,8 +201,7 @@ class Gate(Section):
         default=7,
         ge=0,
         le=366,
-        description="Earlier partitions of which it is asked how many times the hits of their own day's best baseline they found "
-        "(0: none).",
+        description="Number of earlier days whose ratio to the best baseline is the reference for a drop (0: no comparison).",
     )
     max_drop_frac: float = Field(
         default=0.3,
@@ -242,9 +215,6 @@ class Gate(Section):
         ge=-1,
         le=1,
         description="vector_drift warns if the mean cosine to the previous partition, after alignment, is below this.",
-    )
-    drift_ids: int = Field(
-        default=10_000, ge=2, le=10_000_000, description="Common ids over which drift is measured; more are sampled."
     )
 
     @field_validator("baselines")

@@ -21,7 +21,7 @@ from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY
 from dssm_assets.core.evaluation.hits import ColdScope
-from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer
+from dssm_assets.core.evaluation.scorer import ModelScorer
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,11 @@ class ColdItems:
     order: IntArray
     category: str | None = None
 
-    def scorers(self, model: ModelScorer) -> list[Scorer]:
-        """Returns the model and popularity by category as scorers that know cold items alone."""
-        return [ColdModelScorer(model, self.items), PopularityScorer(CATEGORY_POPULARITY, self.order)]
-
     def scope(self, model: ModelScorer) -> ColdScope:
-        """Returns what hits in scope `cold` are counted with."""
+        """Returns the items with the scorers that know them alone: the model and popularity by category."""
         is_cold = np.zeros(len(model.item_ids), np.bool_)
         is_cold[self.items] = True
-        return ColdScope(is_cold, self.scorers(model))
+        return ColdScope(is_cold, [ColdModelScorer(model, self.items), PopularityScorer(CATEGORY_POPULARITY, self.order)])
 
 
 @dataclass(frozen=True)
@@ -67,10 +63,6 @@ class ColdModelScorer:
     @property
     def name(self) -> str:
         return self.model.name
-
-    @property
-    def block_size(self) -> int:
-        return self.model.block_size
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         if not len(self.items):

@@ -5,17 +5,21 @@ Shapes: U users, B users of a block, K top-k.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of
 from dssm_assets.core.columns import IS_WARM_USER, TRUTH_COUNT, USER_ID
-from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.hits import hit_ranks, sums_per_user
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, segment_column, tier_columns, tiers_of_items
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.retrieval.exact import Scores
+
+BLOCK_USERS: Final = 2048
+"""Users whose lists are ranked at once."""
 
 
 def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) -> pa.Table:
@@ -25,8 +29,8 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
         cuts: segments of these users and tiers of the items.
     """
     blocks = []
-    for start in range(0, max(truth.num_users, 1), scorer.block_size):
-        stop = min(start + scorer.block_size, truth.num_users)
+    for start in range(0, max(truth.num_users, 1), BLOCK_USERS):
+        stop = min(start + BLOCK_USERS, truth.num_users)
         top_items, top_scores = scorer.top_k(np.arange(start, stop), k)
         block_cuts = cuts.users_from(start, stop)
         blocks.append(
@@ -48,13 +52,7 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
         top_scores: float32 [U, K].
         truth: the evaluated users, one per row of the lists.
         cuts: segments of these users and tiers of the items.
-
-    Raises:
-        InputError: if the number of lists or segment values differs from the number of users.
     """
-    if any(len(given) != truth.num_users for given in (top_items, *cuts.users.values())):
-        got = ", ".join([f"{len(top_items)} lists", *(f"{len(cut)} of segment {name}" for name, cut in cuts.users.items())])
-        raise InputError(Fault("hit_rate_detail", f"one per user: {truth.num_users}", got, "score the users of this truth"))
     ranks = hit_ranks(top_items, truth.pair_user, truth.pair_item)
     found = ranks < top_items.shape[1]
     columns = {
@@ -70,9 +68,7 @@ def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, it
             hits_in, truth_in = tier_columns(tier)
             columns[hits_in] = pa.array(sums_per_user(truth, found & (tiers == index)))
             columns[truth_in] = pa.array(sums_per_user(truth, tiers == index))
-    has_truth = sums_per_user(truth, np.ones_like(found)) > 0
-    table = pa.table(columns)
-    return table if has_truth.all() else table.filter(pa.array(has_truth))
+    return pa.table(columns)
 
 
 def list_columns(
@@ -80,18 +76,18 @@ def list_columns(
 ) -> dict[str, pa.Array]:
     """Returns user_id, topk_ids, topk_scores, hit_ids, bad_ids, hits, truth_count and hit_rate, one row per user.
 
-    topk_ids are the list's items in order, without -1 and repetitions; hit_ids are those among them that the user interacted
-    with, bad_ids the others. hit_rate = hits / truth_count, NaN for a user without truth.
+    topk_ids are the list's items in order; hit_ids are those among them that the user interacted
+    with, bad_ids the others. hit_rate = hits / truth_count.
 
     By hand: list [d, a, b], truth b, d, z: hit_ids [d, b], bad_ids [a], hits 2, truth_count 3, hit_rate 2/3.
 
     Args:
-        top_items: int64 [U, K], -1 where there is none.
+        top_items: int64 [U, K], distinct within a row, -1 where there is none.
         top_scores: float32 [U, K].
         truth: the users, one per row of the lists.
         ranks: int64 [P], as of `hit_ranks`.
     """
-    is_item, is_hit = _first_occurrences(top_items), np.zeros(top_items.shape, dtype=bool)
+    is_item, is_hit = top_items >= 0, np.zeros(top_items.shape, dtype=bool)
     found = ranks < top_items.shape[1]
     is_hit[truth.pair_user[found], ranks[found]] = True
     hits, truth_count = sums_per_user(truth, found), sums_per_user(truth, np.ones_like(found))
@@ -102,8 +98,6 @@ def list_columns(
     def ids(mask: Mask) -> pa.Array:
         return lists(mask, item_ids.take(pa.array(top_items[mask])))
 
-    with np.errstate(invalid="ignore"):
-        rate = hits / truth_count
     return {
         USER_ID: truth.user_ids,
         "topk_ids": ids(is_item),
@@ -112,17 +106,5 @@ def list_columns(
         "bad_ids": ids(is_item & ~is_hit),
         "hits": pa.array(hits),
         TRUTH_COUNT: pa.array(truth_count),
-        "hit_rate": pa.array(rate),
+        "hit_rate": pa.array(hits / truth_count),
     }
-
-
-def _first_occurrences(top_items: IntArray) -> Mask:
-    """Returns bool [U, K], true for an item that does not occur earlier in its row."""
-    ordered = np.sort(top_items, axis=1)
-    if not ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():  # as in nearly all lists
-        return top_items >= 0
-    order = np.argsort(top_items, axis=1, kind="stable")
-    ordered = np.take_along_axis(top_items, order, axis=1)
-    is_first = np.ones(top_items.shape, dtype=bool)
-    np.put_along_axis(is_first, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
-    return is_first & (top_items >= 0)

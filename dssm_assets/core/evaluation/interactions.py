@@ -5,9 +5,9 @@ Shapes: U evaluated users, V >= U all users, I items, E distinct (user, item) pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
-from dssm_assets.core.arrays.ordering import order_whole
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, SchemaError
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
 Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdIndex
@@ -28,7 +26,7 @@ MERGE_PAIRS: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Interactions:
-    """Positive events per user and item, rows sorted by (user_index, item_index).
+    """Positive events per user and item, rows sorted by (user_index, item_index); of items of the corpus alone.
 
     Attributes:
         indptr: int64 [V + 1]; the first U users are the evaluated ones, in their order.
@@ -36,8 +34,6 @@ class Interactions:
         count: int64 [E], positive events of the pair.
         last_time_ms: int64 [E], time of the last of them.
         num_items: I.
-        dropped_events: positive events on items outside the corpus; they are not in the rows.
-        user_events: int64 [V], positive events of each user, those on items outside the corpus included.
     """
 
     indptr: IntArray
@@ -45,8 +41,6 @@ class Interactions:
     count: IntArray
     last_time_ms: IntArray
     num_items: int
-    dropped_events: int
-    user_events: IntArray
 
     @property
     def user_index(self) -> IntArray:
@@ -67,11 +61,9 @@ def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> 
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
-        SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the evaluated users or the corpus.
     """
-    _check(table)
-    present = pc.unique(_users(table, user_ids.type))
+    present = pc.unique(_read_users(table, user_ids.type))
     others = sorted_unique(present.filter(pc.invert(pc.is_in(present, value_set=user_ids))))
     return sum_interactions([table], pa.concat_arrays([user_ids, others]), item_ids)
 
@@ -89,28 +81,25 @@ def sum_interactions(
         earlier: interactions of these users over this corpus that are added.
 
     Raises:
-        SchemaError: if a column is missing or has nulls.
         InputError: if ids are of another kind than the users or the corpus.
     """
     items_of = item_ids if isinstance(item_ids, IdIndex) else IdIndex(item_ids)
-    corpus = items_of.ids
-    width, events, dropped = max(len(corpus), 1), np.zeros(len(user_ids), dtype=np.int64), 0
-    sums = _PairSums()
+    num_items, parts, merged_pairs = len(items_of.ids), list[_Pairs](), 0
     if earlier is not None:
-        events, dropped = earlier.user_events.copy(), earlier.dropped_events
-        sums.add_events(earlier.user_index * width + earlier.item_index, earlier.count, earlier.last_time_ms)
+        parts.append(_Pairs(earlier.user_index * num_items + earlier.item_index, earlier.count, earlier.last_time_ms))
     for table in tables:
-        _check(table)
-        owner = find_positions(_users(table, user_ids.type), user_ids)
-        items = items_of.lookup(cast_ids(combine_chunks(table.column(ITEM_ID)), corpus.type, "interactions, column item_id"))
+        owner = find_positions(_read_users(table, user_ids.type), user_ids)
+        ids = cast_ids(combine_chunks(table.column(ITEM_ID)), items_of.ids.type, "interactions, column item_id")
         count, time = (
-            combine_chunks(table.column(name)).to_numpy(zero_copy_only=False) for name in (COUNT, LAST_EVENT_TIME_MS)
+            combine_chunks(table.column(name)).to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in (COUNT, LAST_EVENT_TIME_MS)
         )
-        np.add.at(events, owner, count)
-        known = items >= 0
-        dropped += int(count[~known].sum())
-        sums.add_events(owner[known] * width + items[known], count[known].astype(np.int64), time[known].astype(np.int64))
-    return sums.interactions(len(corpus), dropped, events)
+        parts.append(_known_pairs(owner, items_of.lookup(ids), count, time, num_items))
+        # Merged whenever as many pairs are unmerged as merged.
+        if sum(len(part.keys) for part in parts) - merged_pairs > max(merged_pairs, MERGE_PAIRS):
+            parts = [_merge_pairs(parts)]
+            merged_pairs = len(parts[0].keys)
+    return _build_interactions(parts, len(user_ids), num_items)
 
 
 def interactions_of_events(
@@ -123,57 +112,41 @@ def interactions_of_events(
         item_index: [N], -1 outside the corpus.
         time_ms: int64 [N].
     """
-    is_known = item_index >= 0
-    sums = _PairSums()
-    pairs = owner[is_known] * max(num_items, 1) + item_index[is_known]
-    sums.add_events(pairs, np.ones(len(pairs), np.int64), time_ms[is_known])
-    return sums.interactions(num_items, len(owner) - len(pairs), np.bincount(owner, minlength=num_users))
+    events = _known_pairs(owner, item_index, np.ones(len(owner), np.int64), time_ms, num_items)
+    return _build_interactions([events], num_users, num_items)
 
 
-class _PairSums:
-    """Counts and latest times by pair, merged whenever as many events are unmerged as merged."""
+class _Pairs(NamedTuple):
+    """Events or sums of events by pair."""
 
-    def __init__(self) -> None:
-        self._parts: list[tuple[IntArray, IntArray, IntArray]] = []
-        self._merged_pairs = 0
-
-    def add_events(self, pairs: IntArray, count: IntArray, time: IntArray) -> None:
-        """Adds events: their pairs in any order, counts and times."""
-        self._parts.append((pairs, count, time))
-        if sum(len(part[0]) for part in self._parts) - self._merged_pairs > max(self._merged_pairs, MERGE_PAIRS):
-            self._parts = [self.merge()]
-            self._merged_pairs = len(self._parts[0][0])
-
-    def interactions(self, num_items: int, dropped_events: int, user_events: IntArray) -> Interactions:
-        """Returns all pairs, which are user times max(num_items, 1) plus item, as interactions."""
-        pairs, count, latest = self.merge()
-        width = max(num_items, 1)
-        starts = offsets_of(np.bincount(pairs // width, minlength=len(user_events)))
-        return Interactions(starts, pairs % width, count, latest, num_items, dropped_events, user_events)
-
-    def merge(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""
-        nothing = np.zeros(0, dtype=np.int64)
-        parts = self._parts or [(nothing, nothing, nothing)]
-        pairs, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = order_whole(pairs, int(pairs.max(initial=0)).bit_length())
-        pairs = pairs[order]
-        starts = np.flatnonzero(np.diff(pairs, prepend=-1))
-        if not len(starts):
-            return nothing, nothing, nothing
-        return pairs[starts], np.add.reduceat(count[order], starts), np.maximum.reduceat(time[order], starts)
+    keys: IntArray
+    """User times I plus item."""
+    counts: IntArray
+    times_ms: IntArray
 
 
-def _users(table: pa.Table, kind: pa.DataType) -> pa.Array:
+def _known_pairs(owner: IntArray, items: Any, count: IntArray, time_ms: IntArray, num_items: int) -> _Pairs:
+    is_known = items >= 0
+    return _Pairs(owner[is_known] * num_items + items[is_known], count[is_known], time_ms[is_known])
+
+
+def _merge_pairs(parts: Sequence[_Pairs]) -> _Pairs:
+    """Returns the distinct pairs ascending, the sum of their counts, the latest of their times."""
+    keys, count, time = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    if not len(starts):
+        return _Pairs(keys, count, time)
+    return _Pairs(keys[starts], np.add.reduceat(count[order], starts), np.maximum.reduceat(time[order], starts))
+
+
+def _build_interactions(parts: Sequence[_Pairs], num_users: int, num_items: int) -> Interactions:
+    nothing = _Pairs(*(np.zeros(0, np.int64) for _ in _Pairs._fields))
+    keys, count, latest = _merge_pairs([nothing, *parts])
+    starts = offsets_of(np.bincount(keys // max(num_items, 1), minlength=num_users))
+    return Interactions(starts, keys % max(num_items, 1), count, latest, num_items)
+
+
+def _read_users(table: pa.Table, kind: pa.DataType) -> pa.Array:
     return cast_ids(combine_chunks(table.column(USER_ID)), kind, "interactions, column user_id")
-
-
-def _check(table: pa.Table) -> None:
-    faults: list[Fault] = []
-    for column in (USER_ID, ITEM_ID, COUNT, LAST_EVENT_TIME_MS):
-        where = f"interactions, column {column}"
-        if column not in table.column_names:
-            faults.append(Fault(where, "the column to exist", f"columns {', '.join(table.column_names)}", "add the column"))
-        elif table.column(column).null_count:
-            faults.append(Fault(where, "no nulls", f"{table.column(column).null_count} nulls", "drop those rows"))
-    SchemaError.raise_if(faults)

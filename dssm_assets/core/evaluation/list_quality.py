@@ -155,9 +155,5 @@ def _list_positions(lists: pa.ListArray) -> IntArray:
     return ranges(np.zeros(len(lengths), np.int64), lengths)
 
 
-def _table(rows: Sequence[tuple[float | np.floating[Any], ...]], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(schema.names, map(_plain, row), strict=True)) for row in rows], schema=schema)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)

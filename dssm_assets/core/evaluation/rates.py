@@ -77,7 +77,7 @@ class HitCells(Protocol):
         """Returns the rows of all cells."""
 
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
-        """Returns scorer -> its rows of a cell (user_id, truth_count, hits_{k}), for scorers that have any."""
+        """Returns scorer -> its rows of a cell (user_id ascending, truth_count, hits_{k}), for scorers that have any."""
 
 
 def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
@@ -86,9 +86,9 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     hit_rate@k = sum over users of |topk & truth| / sum over users of |truth| (micro: each item to find counts once);
     user_recall@k = mean over users of |topk & truth| / |truth|;
     user_hit_rate@k = fraction of users with at least one hit;
-    ndcg@k = mean over users of NDCG (`ndcg.user_ndcg`).
-    ci_low and ci_high bound hit_rate, ndcg_ci_low and ndcg_ci_high ndcg: a 95% percentile bootstrap over users, with the same resamples for all scorers of the
-    same users.
+    ndcg@k = mean over users of NDCG (`hits.user_ndcg`).
+    ci_low and ci_high bound hit_rate, ndcg_ci_low and ndcg_ci_high ndcg: a 95% percentile bootstrap over users, with the same
+    resamples for all scorers of the same users.
 
     Who counts: users with truth in the cell. A user without a vector counts too, and all of the user's truth is missed. A
     user without truth in the cell does not count; a cell without users has no row.
@@ -98,8 +98,8 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     probabilities 1/4, 1/2, 1/4, so the interval is [0.25, 1].
 
     Args:
-        hit_counts: scorer, scope, population, user_id, truth_count, hits_{k}, ndcg_{k}; or its cells, of which one is in
-            memory at a time.
+        hit_counts: scorer, scope, population, user_id, ascending, truth_count, hits_{k}, ndcg_{k}; or its cells, of which one
+            is in memory at a time.
         ks: cut-offs; each needs its columns hits_{k} and ndcg_{k}.
 
     Raises:
@@ -169,7 +169,7 @@ def paired_gain(
         if name not in cell:
             remedy = "compare scorers of one run, in a cell that has users"
             raise InputError(Fault(where, f"rows of scorer {name}", f"rows of {', '.join(sorted(cell)) or 'none'}", remedy))
-    first, second = _by_user(cell[scorer]), _by_user(cell[against])
+    first, second = cell[scorer], cell[against]
     if is_part(against) and len(second) < len(first):
         first = first.filter(pc.is_in(first.column(USER_ID), combine_chunks(second.column(USER_ID))))
     if not first.column(USER_ID).equals(second.column(USER_ID)):
@@ -251,13 +251,6 @@ def _cell(hit_counts: pa.Table | HitCells, scope: Scope, population: Population)
     return {name: found[name] for name in sorted(found)}
 
 
-def _by_user(rows: pa.Table) -> pa.Table:
-    """Returns the rows sorted by user, as they nearly always are."""
-    users = combine_chunks(rows.column(USER_ID))
-    is_sorted = pc.all(pc.less_equal(users.slice(0, max(len(users) - 1, 0)), users.slice(1))).as_py()
-    return rows if is_sorted else rows.sort_by(USER_ID)
-
-
 def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -> dict[str, pa.Table]:
     inside = pc.and_(pc.equal(hit_counts.column(SCOPE), str(scope)), pc.equal(hit_counts.column(POPULATION), str(population)))
     rows = hit_counts.filter(inside)
@@ -267,8 +260,7 @@ def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -
 def _group_by_users(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
     """Returns the scorers of a cell grouped by the users they were scored for; nearly always one group."""
     groups: list[dict[str, pa.Table]] = []
-    for name, stored in cell.items():
-        rows = _by_user(stored)
+    for name, rows in cell.items():
         for group in groups:
             if next(iter(group.values())).column(USER_ID).equals(rows.column(USER_ID)):
                 group[name] = rows

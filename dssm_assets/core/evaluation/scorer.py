@@ -1,5 +1,8 @@
 """What can be evaluated: anything that ranks items for users. The model is one scorer, every baseline another.
 
+Belongs here: what a scorer is, its lists with and without a user's own items, the model as a scorer. Does not belong here: the
+other scorers (`baselines`, `core/channels/merge.py`), counting what the lists find (`hits.py`).
+
 Shapes: U evaluated users, B users of a block, M vectors per user, I items, D vector dimension, K top-k.
 """
 
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +21,13 @@ from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_c
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.retrieval.exact import Corpus, Scores
 from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, to_matrix
+
+MAX_ENTRIES: Final = 1 << 21
+"""List entries ranked at once; longer lists are ranked for fewer users at a time."""
 
 
 class Scorer(Protocol):
@@ -29,10 +36,6 @@ class Scorer(Protocol):
     @property
     def name(self) -> str:
         """Returns the name under which the results are stored."""
-
-    @property
-    def block_size(self) -> int:
-        """Returns how many users to rank at once."""
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         """Returns item_index int64 [B, K] for the given rows of the evaluated users.
@@ -52,6 +55,68 @@ class ExcludingScorer(Scorer, Protocol):
             user_rows: rows of the evaluated users [B].
             excluded: items of these B users.
         """
+
+
+class InteractedItems(NamedTuple):
+    """What each of some users interacted with before the day."""
+
+    window: Exclusions
+    """Items of the window."""
+    history: Exclusions
+    """Items of all stored days, those of the window included."""
+
+    def select_users(self, users: IntArray) -> InteractedItems:
+        """Returns the items of the given users, in that order."""
+        return InteractedItems(self.window.select_users(users), self.history.select_users(users))
+
+
+class RankedLists(NamedTuple):
+    """The lists of B users, int64 [B, K] each, -1 after the last item; or the ranks int64 [P] of truth pairs in them."""
+
+    everything: IntArray
+    """All items are candidates."""
+    without_window: IntArray
+    """Without the user's items of the window."""
+    without_history: IntArray
+    """Without all that the user interacted with before."""
+
+    def in_scope(self, scope: Scope) -> IntArray:
+        """Returns the lists, or ranks, of a scope."""
+        others = {Scope.DISCOVERY: self.without_window, Scope.UNSEEN: self.without_history}
+        return others.get(scope, self.everything)
+
+
+def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) -> RankedLists:
+    """Returns the lists of some users, with and without their own items.
+
+    Args:
+        users: rows of the evaluated users [B].
+        own: items of these users.
+    """
+    ranked = scorer.top_items(users, 2 * k)  # long enough to lose the own items of most users
+    return RankedLists(ranked[:, :k], *(leave_out(scorer, users, ranked, items, k) for items in own))
+
+
+def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions, k: int) -> IntArray:
+    """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users whose ranking is too short are ranked again."""
+    is_kept = _is_not_in(own, ranked)
+    lists = keep_first(ranked, is_kept, k)
+    # A list that ends in -1 contains all that the scorer has to offer.
+    short = np.flatnonzero((is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0))
+    if isinstance(scorer, ExcludingScorer) and len(short):
+        lists[short] = scorer.top_items_without(users[short], k, own.select_users(short))
+        return lists
+    length = k + int(own.lengths[short].max(initial=0))
+    step = max(1, MAX_ENTRIES // length)
+    for start in range(0, len(short), step):
+        rows = short[start : start + step]
+        longer = scorer.top_items(users[rows], length)
+        lists[rows] = keep_first(longer, _is_not_in(own.select_users(rows), longer), k)
+    return lists
+
+
+def _is_not_in(own: Exclusions, ranked: IntArray) -> Mask:
+    return ~own.contains(np.arange(len(ranked))[:, None], ranked)
 
 
 def keep_first(items: IntArray, is_kept: Mask, k: int) -> IntArray:
@@ -85,7 +150,6 @@ class ModelScorer:
     similarity: Similarity
     user_ids: pa.Array
     item_ids: pa.Array
-    block_size: int = 2048
     name: str = MODEL
 
     @cached_property
@@ -149,6 +213,26 @@ class ModelScorer:
         """Returns (M, D) of a user's vectors. If the width is not a multiple of D, the search raises the error."""
         num_vectors, remainder = divmod(self.user_vectors.shape[1], self.item_vectors.shape[1])
         return (num_vectors, self.item_vectors.shape[1]) if num_vectors and not remainder else (1, self.user_vectors.shape[1])
+
+
+class KnownLists:
+    """A model as a scorer that keeps the lists of the users that were asked for last: the channel of vectors asks for them again."""
+
+    def __init__(self, model: ModelScorer, depth: int) -> None:
+        """Searches lists of this length at least."""
+        self.name, self._model, self._depth = model.name, model, depth
+        self._users, self._lists = np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        if not np.array_equal(user_rows, self._users) or k > self._lists.shape[1]:
+            self._users, self._lists = user_rows, self._model.top_items(user_rows, max(k, self._depth))
+        return self._lists[:, :k]
+
+    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
+        return self._model.top_items_without(user_rows, k, excluded)
+
+    def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
+        return self._model.score_items(user_rows, items)
 
 
 def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Array, similarity: Similarity) -> ModelScorer:

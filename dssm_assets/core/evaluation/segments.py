@@ -23,7 +23,7 @@ from dssm_assets.core.arrays.ids import cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, USER_ID, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
-from dssm_assets.core.errors import Fault, InputError, SchemaError, remedy_of_missing
+from dssm_assets.core.errors import Fault, SchemaError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import hits_column
 from dssm_assets.core.evaluation.rates import interval, resampled_sums
 from dssm_assets.core.features.column_values import number_values, parse_number, text_values
@@ -92,16 +92,11 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
         counts: item_id, distinct, and count.
 
     Raises:
-        InputError: if id types differ, or a count is missing or negative.
+        InputError: if id types differ.
     """
-    where = "counts of items in the window"
-    numbers = combine_chunks(counts.column(COUNT))
-    values = numbers.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    if (values < 0).any():
-        got = f"{int((values < 0).sum())} that are missing or negative"
-        raise InputError(Fault(where, "a count of 0 or more per item", got, "materialize negative_items again"))
-    rows = find_positions(item_ids, cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, where))
-    return ItemPopularity(item_ids, np.append(values, 0)[rows])
+    values = combine_chunks(counts.column(COUNT)).to_numpy().astype(np.int64)
+    known = cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, "counts of items in the window")
+    return ItemPopularity(item_ids, np.append(values, 0)[find_positions(item_ids, known)])
 
 
 def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
@@ -109,6 +104,8 @@ def tiers_of_items(item_tier: IntArray, items: IntArray) -> IntArray:
     return np.append(item_tier, TIERS.index(Tier.UNSEEN))[items]
 
 
+MOST_VALUES: Final = 12
+"""Values of a user column with a row of their own; the others share one."""
 MISSING, OTHER = "(missing)", "(other)"
 NEW, RETURNING = "new", "returning"
 TIER_LABELS: Final = {
@@ -133,7 +130,8 @@ class Cuts:
 
     def users_from(self, start: int, stop: int) -> Cuts:
         """Returns the cuts of the users in rows start .. stop - 1."""
-        return Cuts({name: labels.slice(start, stop - start) for name, labels in self.users.items()}, self.item_tier)
+        rows = pa.array(np.arange(start, stop))
+        return Cuts({name: labels.take(rows) for name, labels in self.users.items()}, self.item_tier)
 
 
 def segment_column(name: str) -> str:
@@ -147,14 +145,7 @@ def tier_columns(tier: Tier) -> tuple[str, str]:
 
 
 def segment_bounds(edges: Sequence[int]) -> list[int]:
-    """Returns where activity segments begin: 0, then 1, then every edge above 1.
-
-    Raises:
-        InputError: if edges are not positive, ascending and distinct.
-    """
-    if any(edge < 1 for edge in edges) or sorted(set(edges)) != list(edges):
-        where = "evaluation.segment_edges"
-        raise InputError(Fault(where, "positive, ascending, distinct numbers", str(list(edges)), "correct the value"))
+    """Returns where activity segments begin: 0, then 1, then every edge above 1."""
     return [0, 1, *(edge for edge in edges if edge > 1)]
 
 
@@ -215,7 +206,7 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     add up to the whole. By hand: town x has u (1 hit of 2) and v (1 of 2), so its hit rate is 2/4.
 
     Segments are in the configured order. Activities and ranges are in ascending order; other values are sorted by number or
-    text, and only the most frequent `segment_values` have a row of their own.
+    text, and only the most frequent MOST_VALUES have a row of their own.
 
     Args:
         detail: rows per user, as of `hit_rate_detail` with the same segments (see `columns_needed`).
@@ -303,7 +294,7 @@ def _shown_values(labels: pa.Array, segment: Segment, settings: Evaluation) -> l
         return [*edge_labels(segment.edges), MISSING]
     counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}
     counts.pop(MISSING, None)
-    frequent = sorted(counts, key=lambda value: (-counts[value], value))[: settings.segment_values]
+    frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_VALUES]
     return [*sorted(frequent, key=_by_number_then_text), MISSING]
 
 

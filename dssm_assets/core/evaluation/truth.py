@@ -17,11 +17,18 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks, offsets_of, ranges, repeat_rows
+from dssm_assets.core.arrays.ragged import (
+    Exclusions,
+    IntArray,
+    Mask,
+    combine_chunks,
+    list_lengths,
+    offsets_of,
+    ranges,
+    repeat_rows,
+)
 from dssm_assets.core.columns import GT_IS_REPEAT, GT_IS_WARM, GT_ITEMS, IS_WARM_USER, ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.schema import ID_KINDS, is_id_type
 
 
 @dataclass(frozen=True)
@@ -55,24 +62,15 @@ class Truth:
 
     def users_from(self, start: int, stop: int) -> Truth:
         """Returns the truth of the users in rows start .. stop - 1 alone, their rows counted from 0."""
-        low, high = np.searchsorted(self.pair_user, [start, stop])
-        return Truth(
-            user_ids=self.user_ids.slice(start, stop - start),
-            is_warm_user=self.is_warm_user[start:stop],
-            pair_user=self.pair_user[low:high] - start,
-            pair_item=self.pair_item[low:high],
-            is_warm=self.is_warm[low:high],
-            is_repeat=self.is_repeat[low:high],
-            is_known=self.is_known[low:high],
-        )
+        return self.select_users(np.arange(start, stop))[0]
 
     def select_users(self, users: IntArray) -> tuple[Truth, IntArray]:
-        """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the places of its pairs."""
+        """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
         pairs = ranges(first, end - first)
-        part = self.keep_pairs(pairs)
-        part = replace(part, user_ids=self.user_ids.take(pa.array(users)), is_warm_user=self.is_warm_user[users])
-        return replace(part, pair_user=repeat_rows(end - first)), pairs
+        flags = (self.is_warm[pairs], self.is_repeat[pairs], self.is_known[pairs])
+        ids, owner = self.user_ids.take(pa.array(users)), repeat_rows(end - first)
+        return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
     def with_history(self, history: Exclusions) -> Truth:
         """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
@@ -84,69 +82,46 @@ class Truth:
         """
         return replace(self, is_known=self.is_repeat | history.contains(self.pair_user, self.pair_item))
 
-    def keep_pairs(self, is_kept: Mask | IntArray) -> Truth:
-        """Returns the truth of the same users with some of the pairs alone: a mask, or their places."""
-        names = ("pair_user", "pair_item", "is_warm", "is_repeat", "is_known")
-        return replace(self, **{name: getattr(self, name)[is_kept] for name in names})
+    def pairs_in(self, scope: Scope) -> Mask:
+        """Returns bool [P]: the pairs to find in a scope other than cold."""
+        everything = np.ones_like(self.is_repeat)
+        return {Scope.ALL: everything, Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}.get(
+            scope, ~self.is_known
+        )
 
-    def pairs_in(self, scope: Scope, population: Population) -> Mask:
-        """Returns bool [P]: the pairs that count in a scope and a population."""
-        in_scope = {
-            Scope.ALL: np.ones_like(self.is_repeat),
-            Scope.DISCOVERY: ~self.is_repeat,
-            Scope.REPEAT: self.is_repeat,
-            Scope.NEW: ~self.is_known,
-            Scope.UNSEEN: ~self.is_known,
-            Scope.COLD: np.ones_like(self.is_repeat),  # what `hits.py` counts there has the pairs of cold items alone
-        }
-        in_population = {
-            Population.ALL: np.ones_like(self.is_warm),
-            Population.COLD: ~self.is_warm,
-            Population.WARM: self.is_warm,
-        }
-        result: Mask = in_scope[scope] & in_population[population]
-        return result
+    def pairs_of(self, population: Population) -> Mask:
+        """Returns bool [P]: the pairs of a population."""
+        return {Population.WARM: self.is_warm, Population.COLD: ~self.is_warm}.get(population, np.ones_like(self.is_warm))
 
 
 def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> Truth:
-    """Returns the truth of a ground_truth table over a corpus, with duplicates within a user's list removed.
+    """Returns the truth of a ground_truth table over a corpus.
 
     Args:
+        ground_truth: rows as of `ground_truth`, in any order.
         item_ids: the corpus, distinct; its order defines item_index.
 
     Raises:
         DuplicateKeyError: if a user has two rows or an item occurs twice in the corpus.
-        InputError: if lists of one user differ in length, or the type of ids differs from the corpus.
+        InputError: if the type of ids differs from the corpus.
     """
     users, corpus = combine_chunks(ground_truth.column(USER_ID)), combine_chunks(item_ids)
     check_unique(users, "ground_truth, column user_id")
     check_unique(corpus, "corpus, column item_id")
     table = ground_truth.take(pc.sort_indices(users))
     lists = combine_chunks(table.column(GT_ITEMS))
-    lengths = pc.fill_null(pc.list_value_length(lists), 0)
-    for column in (GT_IS_WARM, GT_IS_REPEAT):
-        flag_counts = pc.fill_null(pc.list_value_length(combine_chunks(table.column(column))), 0)
-        if not lengths.equals(flag_counts):
-            row = pc.index(pc.not_equal(lengths, flag_counts), True).as_py()
-            got = f"user {table.column(USER_ID)[row]} with {lengths[row]} items and {flag_counts[row]} flags"
-            where, remedy = f"ground_truth, column {column}", "materialize ground_truth again"
-            raise InputError(Fault(where, "one flag per entry of gt_items", got, remedy))
+    owner = repeat_rows(list_lengths(lists))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
-    owner = repeat_rows(lengths.to_numpy(zero_copy_only=False))
-    values = sorted_unique(items)
-    item = find_positions(items, values)
-    _, first = np.unique(owner * max(len(values), 1) + item, return_index=True)
     warm_user = _booleans(table.column(IS_WARM_USER))
-    warm_item = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_WARM))))
-    repeat = _booleans(pc.list_flatten(combine_chunks(table.column(GT_IS_REPEAT))))
+    warm_item, repeat = (_booleans(pc.list_flatten(combine_chunks(table.column(name)))) for name in (GT_IS_WARM, GT_IS_REPEAT))
     return Truth(
         user_ids=combine_chunks(table.column(USER_ID)),
         is_warm_user=warm_user,
-        pair_user=owner[first],
-        pair_item=find_positions(values, corpus)[item[first]],
-        is_warm=(warm_user[owner] & warm_item)[first],
-        is_repeat=repeat[first],
-        is_known=repeat[first],
+        pair_user=owner,
+        pair_item=find_positions(items, corpus),
+        is_warm=warm_user[owner] & warm_item,
+        is_repeat=repeat,
+        is_known=repeat,
     )
 
 
@@ -170,10 +145,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
 
     Raises:
-        SchemaError: if a column is missing, is not an id column, or has nulls.
         InputError: if ids are numbers in one table and text in the other.
     """
-    _check(day_positives, "day_positives")
     users = combine_chunks(day_positives.column(USER_ID))
     items = combine_chunks(day_positives.column(ITEM_ID))
     user_values, item_values = sorted_unique(users), sorted_unique(items)
@@ -209,22 +182,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
 
 def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
     """Returns the position of a window table's ids among the day's, -1 for those that are not among them."""
-    _check(window_pairs, "window_pairs")
     ids = cast_ids(combine_chunks(window_pairs.column(column)), values.type, f"window_pairs, column {column}")
     return find_positions(ids, values)
-
-
-def _check(table: pa.Table, name: str) -> None:
-    faults: list[Fault] = []
-    for column in (USER_ID, ITEM_ID):
-        where = f"{name}, column {column}"
-        if column not in table.column_names:
-            faults.append(Fault(where, "the column to exist", f"columns {', '.join(table.column_names)}", "add the column"))
-        elif not is_id_type(table.column(column).type):
-            faults.append(Fault(where, ID_KINDS, str(table.column(column).type), "cast the column"))
-        elif table.column(column).null_count:
-            faults.append(Fault(where, "no nulls", f"{table.column(column).null_count} nulls", "drop those rows in the source"))
-    SchemaError.raise_if(faults)
 
 
 def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa.Table:

@@ -105,12 +105,13 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     index, parameters = _build_index(item_vectors, kind, seed)
     reachable = sorted({min(k, len(item_vectors)) for k in ks})
     bars = kth_best(item_vectors, user_vectors, reachable)
-    least, order, known = settings.min_index_recall, list(reachable), dict[tuple[int, int], bool]()
+    known: dict[tuple[int, int], bool] = {}
 
     def is_enough(depth: tuple[int, int]) -> bool:
         if depth not in known:
             _set_depth(index, kind, parameters, depth)
-            known[depth] = _reaches(least, order, index, item_vectors, user_vectors, bars)
+            recalls = (recall_at(index, item_vectors, user_vectors, {k: bars[k]})[k] for k in reachable)
+            known[depth] = all(recall >= settings.min_index_recall for recall in recalls)
         return known[depth]
 
     if kind is IndexKind.IVF:
@@ -142,8 +143,6 @@ def search_index(index: Any, vectors: Vectors, k: int, allowed: Allowed | None =
         params = typed.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
     elif allowed is not None and isinstance(index, faiss.IndexHNSW):
         params = typed.SearchParametersHNSW(sel=selector, efSearch=min(int(index.hnsw.efSearch * times) + 1, index.ntotal))
-    elif allowed is not None and isinstance(index, faiss.IndexIVF):  # of bundles of earlier versions
-        params = typed.SearchParametersIVF(sel=selector, nprobe=min(int(index.nprobe * times) + 1, index.nlist))
     elif allowed is not None:
         params = typed.SearchParameters(sel=selector)
     scores, rows = index.search(vectors, k, params=params)
@@ -182,18 +181,6 @@ def recall_at(index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Ma
             scores[(rows < 0) | _is_repeated(rows)] = -np.inf
             found[k] += int((scores >= bar[start : start + len(users), None] - slack).sum())
     return {k: count / (k * len(user_vectors)) for k, count in found.items()}
-
-
-def _reaches(
-    least: float, order: list[int], index: Any, item_vectors: Vectors, user_vectors: Vectors, bars: Mapping[int, Vectors]
-) -> bool:
-    """Returns whether the recall is at least this at every k; the k at which it is not comes first in the order of the next call."""
-    for k in order:
-        if recall_at(index, item_vectors, user_vectors, {k: bars[k]})[k] < least:
-            order.remove(k)
-            order.insert(0, k)
-            return False
-    return True
 
 
 _NAMES: Final = {IndexKind.FLAT: "Flat", IndexKind.HNSW: "HNSW", IndexKind.IVF: "IVF"}

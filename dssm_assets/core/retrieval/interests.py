@@ -1,6 +1,6 @@
-"""Search for users with several vectors (interests), and for items similar to an item.
+"""Search for users with several vectors (interests).
 
-Shapes: U users, V vectors of all users, I items, Q query items, D vector dimension, M vectors per user, K top-k.
+Shapes: U users, V vectors of all users, I items, D vector dimension, M vectors per user, C items to score, K top-k.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, row_of_value
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, Scores, search
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, prepare_vectors
 
@@ -22,14 +21,7 @@ _ITEMS_AT_ONCE: Final = 2048
 
 
 def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
-    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D].
-
-    Raises:
-        InputError: for another number of dimensions.
-    """
-    if user_vectors.ndim not in (2, 3):
-        got = f"{user_vectors.ndim} dimensions"
-        raise InputError(Fault("user vectors", "[U, D] or [U, M, D]", got, "give one row of vectors per user"))
+    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D]."""
     each = 1 if user_vectors.ndim == 2 else user_vectors.shape[1]
     flat = user_vectors.reshape(-1, user_vectors.shape[-1])
     return flat, np.arange(0, len(flat) + 1, max(each, 1), dtype=np.int64)
@@ -49,7 +41,7 @@ def search_interests(
 ) -> tuple[IntArray, Scores]:
     """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
 
-    Ties go to the lower item_index, as in `top_k`, whichever vector found the item. A user without vectors gets an empty
+    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty
     list.
 
     Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
@@ -58,35 +50,27 @@ def search_interests(
     Args:
         vectors: [V, D], grouped by user.
         bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
-        excluded: per user, as of `top_k`.
+        excluded: per user.
         block_size: vectors searched at once.
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
 
     Raises:
-        InputError: as of `top_k`.
+        InputError: as of `search`.
     """
-    counts = np.diff(bounds)
     owners = row_of_value(bounds)
-    kept_out = no_exclusions(len(counts)) if excluded is None else Exclusions(*excluded)
-    index = np.full((len(counts), k), -1, dtype=np.int64)
-    scores = np.full((len(counts), k), -np.inf, dtype=np.float32)
-    span = max(1, block_size * max(threads, 1))
-    for first, stop in _spans(bounds, span):
-        part = slice(int(bounds[first]), int(bounds[stop]))
-        found = search(
-            corpus,
-            vectors[part],
-            k,
-            excluded=kept_out.select_users(owners[part]),
-            block_size=block_size,
-            threads=threads,
-            user_ids=None if user_ids is None else user_ids.take(pa.array(owners[part])),
-            is_checked=is_checked,
-        )
-        index[first:stop], scores[first:stop] = merge_lists(*found, bounds[first : stop + 1] - bounds[first])
-    return index, scores
+    index, scores = search(
+        corpus,
+        vectors,
+        k,
+        excluded=None if excluded is None else excluded.select_users(owners),
+        block_size=block_size,
+        threads=threads,
+        user_ids=None if user_ids is None else user_ids.take(pa.array(owners)),
+        is_checked=is_checked,
+    )
+    return merge_lists(index, scores, bounds)
 
 
 def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
@@ -144,32 +128,3 @@ def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntA
     values = np.full((len(counts), k), -np.inf, dtype=np.float32)
     top[owner[best], rank[best]], values[owner[best], rank[best]] = item[best], score[best]
     return top, values
-
-
-def similar_items(
-    corpus: Corpus, items: IntArray, k: int, *, block_size: int = BLOCK_SIZE, threads: int = 1
-) -> tuple[IntArray, Scores]:
-    """Returns the k items most similar to each query item, as `top_k` would; an item is never its own neighbour.
-
-    Args:
-        items: int64 [Q], item_index of the query items.
-        block_size: items searched at once.
-
-    Raises:
-        InputError: an index is outside the corpus.
-    """
-    itself = Exclusions(np.arange(len(items) + 1, dtype=np.int64), np.asarray(items, np.int64))
-    outside = int(((itself.indices < 0) | (itself.indices >= len(corpus))).sum())
-    if outside:
-        got = f"{outside} outside"
-        raise InputError(Fault("similar_items, items", f"indices in [0, {len(corpus)})", got, "pass items of the corpus"))
-    return search(
-        corpus, corpus.vectors[itself.indices], k, excluded=itself, block_size=block_size, threads=threads, is_checked=True
-    )
-
-
-def _spans(bounds: IntArray, span: int) -> list[tuple[int, int]]:
-    """Returns ranges of users with about `span` vectors in total."""
-    starts = np.unique(np.searchsorted(bounds, np.arange(0, int(bounds[-1]) + 1, span), side="left"))
-    edges = np.unique(np.concatenate([[0], starts, [len(bounds) - 1]]))
-    return [(int(first), int(stop)) for first, stop in itertools.pairwise(edges)]

@@ -153,12 +153,12 @@ def evaluate_vectors(
     seen = pa.table({USER_ID: users.ids.slice(0, 0), ITEM_ID: items.ids.slice(0, 0)}) if seen_pairs is None else seen_pairs
     truth = read_truth(ground_truth(truth_pairs, seen), items.ids)
     scope = Scope.ALL if seen_pairs is None else Scope.DISCOVERY
-    counted = _select_pairs(truth, truth.pairs_in(scope, Population.ALL))
+    counted = _select_pairs(truth, truth.pairs_in(scope))
     if not len(counted.pair_user):
         got = "none" if not truth_pairs.num_rows else f"{truth_pairs.num_rows} pairs, all of them seen before"
         raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
     ranks = _rank_truth(users, items, counted, _exclusions(seen, counted.user_ids, items.ids), settings, on_detail)
-    hits = count_cell(MODEL, scope, Population.ALL, counted, ranks, settings.ks)
+    hits = count_cell(MODEL, scope, Population.ALL, counted, np.ones(len(ranks), np.bool_), ranks, settings.ks)
     totals = total_hit_rate(hits, settings.ks, settings.bootstrap_samples, settings.seed)
     without = np.flatnonzero(find_positions(counted.user_ids, users.ids) < 0)
     who = WhoCounted(

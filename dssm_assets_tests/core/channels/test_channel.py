@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dssm_assets.core.channels.channel import ListChannel
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets_tests.core.channels import worlds
 
@@ -37,13 +36,6 @@ def test_vectors_say_how_far_any_item_is_from_those_of_the_list() -> None:
 def test_vectors_say_nothing_of_items_that_all_score_the_same_or_of_users_without_a_list() -> None:
     channel = by_name(ChannelName.VECTORS)
     assert not channel.describe(BOTH, np.array([[3, 0], [4, 5]]), np.array([[0, -1], [-1, -1]]))[1].any()
-
-
-def test_a_list_is_searched_once_for_the_same_users() -> None:
-    calls = []
-    channel = ListChannel(ChannelName.ITEM_TO_ITEM, lambda rows, k: calls.append(k) or worlds.NEAREST[rows][:, :k], 2)
-    assert channel.propose(BOTH).tolist() == channel.propose(BOTH).tolist() == [[5, 0], [4, 5]]
-    assert calls == [2]
 
 
 def test_own_items_are_ordered_by_count_and_age() -> None:

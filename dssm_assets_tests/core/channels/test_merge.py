@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import RECENT_EVENTS, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     IS_OWN_ITEM,
     RANK_OF_VECTORS,
     SIGNALS,
+    BlockOfUsers,
     ChannelScorer,
-    DescribedUsers,
     Merge,
     MergedScorer,
     Signal,
     Term,
     default_merges,
-    describe_candidates,
+    find_candidates,
     rank_candidates,
     terms_of,
     unite_lists,
@@ -45,11 +45,11 @@ def scorer(weights: dict[Term, float]) -> MergedScorer:
     """Returns the merge of all channels whose weights are 0 except for the given ones."""
     given = dict.fromkeys(terms_of(NAMES), 0.0) | weights
     assert len(given) == len(terms_of(NAMES))
-    return MergedScorer(Merge("merged", NAMES, given, -1.0), DescribedUsers(worlds.channels()), worlds.shared().popular_order)
+    return MergedScorer(Merge("merged", NAMES, given, -1.0), BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
 
 
 def ranked(merged: MergedScorer, users: IntArray, k: int) -> tuple[IntArray, Float64Array]:
-    found = describe_candidates(merged.users.channels, users)
+    found = find_candidates(merged.users.channels, users)
     return rank_candidates(merged.merge, found.items, found.signals, merged.fill_order, k)[:2]
 
 
@@ -65,12 +65,11 @@ def test_terms_are_signals_squares_and_products_that_say_something_new() -> None
 
 
 def test_union_of_lists_by_hand() -> None:
-    found = unite_lists([np.array([[7, 3, -1], [2, 4, 1]]), np.array([[3, 5], [-1, -1]])])
-    assert found.items.tolist() == [[3, 5, 7], [1, 2, 4]]
-    assert found.places.tolist() == [[[1, -1, 0], [2, 0, 1]], [[0, 1, -1], [-1, -1, -1]]]
-    nothing = unite_lists([np.zeros((2, 0), np.int64), np.array([[-1], [-1]])])
-    assert nothing.items.shape == (2, 0)
-    assert nothing.places.shape == (2, 2, 0)
+    items, places = unite_lists([np.array([[7, 3, -1], [2, 4, 1]]), np.array([[3, 5], [-1, -1]])])
+    assert items.tolist() == [[3, 5, 7], [1, 2, 4]]
+    assert places.tolist() == [[[1, -1, 0], [2, 0, 1]], [[0, 1, -1], [-1, -1, -1]]]
+    items, places = unite_lists([np.zeros((2, 0), np.int64), np.array([[-1], [-1]])])
+    assert (items.shape, places.shape) == ((2, 0), (2, 2, 0))
 
 
 @given(st.lists(st.lists(st.permutations(range(6)), min_size=1, max_size=3), min_size=2, max_size=2), st.integers(0, 6))
@@ -79,13 +78,13 @@ def test_places_equal_a_search_of_each_list(lists: list[list[list[int]]], length
     first, second = (
         [one[:cut] + [-1] * (6 - cut) for one in side[:users]] for side, cut in zip(lists, (length, 3), strict=True)
     )
-    found = unite_lists([np.array(first), np.array(second)])
+    united, places = unite_lists([np.array(first), np.array(second)])
     for user in range(users):
-        items = [item for item in found.items[user].tolist() if item >= 0]
+        items = [item for item in united[user].tolist() if item >= 0]
         assert items == sorted({*first[user], *second[user]} - {-1})
         for channel, side in enumerate((first, second)):
             expected = [side[user].index(item) if item in side[user] else -1 for item in items]
-            assert found.places[channel, user, : len(items)].tolist() == expected
+            assert places[channel, user, : len(items)].tolist() == expected
 
 
 def test_log_odds_by_hand() -> None:
@@ -111,7 +110,7 @@ def test_products_and_squares_by_hand() -> None:
 
 
 def test_a_user_alone_has_the_list_and_the_scores_of_the_user_among_others() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], DescribedUsers(worlds.channels()), worlds.shared().popular_order)
+    merged = MergedScorer(default_merges(NAMES)[0], BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
     lists, odds = ranked(merged, BOTH, 6)
     for row in range(2):
         alone = np.array([row])
@@ -121,20 +120,11 @@ def test_a_user_alone_has_the_list_and_the_scores_of_the_user_among_others() -> 
 
 
 def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], DescribedUsers(worlds.channels()), worlds.shared().popular_order)
+    merged = MergedScorer(default_merges(NAMES)[0], BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
     whole = merged.top_items(BOTH, 8)
     assert whole[:, 6:].tolist() == [[-1, -1], [-1, -1]]
     for k in range(1, 8):
         assert merged.top_items(BOTH, k).tolist() == whole[:, :k].tolist()
-
-
-def test_excluded_items_are_left_out_and_the_list_is_filled_up() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], DescribedUsers(worlds.channels()), worlds.shared().popular_order)
-    excluded = Exclusions(np.array([0, 3, 3]), np.array([0, 1, 5]))
-    whole = merged.top_items(BOTH, 6)
-    without = merged.top_items_without(BOTH, 3, excluded)
-    assert without[0].tolist() == [item for item in whole[0].tolist() if item not in (0, 1, 5)]
-    assert without[1].tolist() == whole[1, :3].tolist()
 
 
 def test_merges_without_a_channel_have_the_terms_of_the_others() -> None:
@@ -147,18 +137,17 @@ def test_merges_without_a_channel_have_the_terms_of_the_others() -> None:
 
 
 def test_merges_side_by_side_have_the_lists_of_merges_of_their_own_channels() -> None:
-    users = DescribedUsers(worlds.channels())
+    users = BlockOfUsers(worlds.channels())
     for merge in default_merges(NAMES):
         channels = tuple(channel for channel in worlds.channels() if channel.name in merge.channels)
-        alone = MergedScorer(merge, DescribedUsers(channels), worlds.shared().popular_order)
+        alone = MergedScorer(merge, BlockOfUsers(channels), worlds.shared().popular_order)
         together = MergedScorer(merge, users, worlds.shared().popular_order)
         for rows in (BOTH, BOTH[1:], BOTH[:1], BOTH):
             assert together.top_items(rows, 6).tolist() == alone.top_items(rows, 6).tolist(), (merge.name, rows)
 
 
 def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
-    channel = worlds.channels()[1]
-    alone = ChannelScorer(channel, worlds.shared().popular_order)
+    alone = ChannelScorer(ChannelName.OWN_HISTORY, BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
     assert alone.name == "channel_own_history"
     assert alone.top_items(BOTH, 4).tolist() == [[0, 1, 4, 3], [4, 3, 0, 1]]
 
@@ -166,5 +155,5 @@ def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
 def test_vectors_may_be_missing() -> None:
     names = tuple(name for name in NAMES if name is not ChannelName.VECTORS)
     merge = replace(default_merges(names)[0], name="merged_without_vectors")
-    merged = MergedScorer(merge, DescribedUsers(worlds.channels(has_vectors=False)), worlds.shared().popular_order)
+    merged = MergedScorer(merge, BlockOfUsers(worlds.channels(has_vectors=False)), worlds.shared().popular_order)
     assert set(merged.top_items(BOTH, 6)[0].tolist()) == set(range(6))

@@ -61,7 +61,7 @@ def test_names_are_distinct_and_there_are_at_most_eight() -> None:
         Evaluation(segments=[Segment(name=name, by="city") for name in "abcdefghi"])
 
 
-@pytest.mark.parametrize("bad", [{"k": [10, 5]}, {"k": [0]}, {"trend_partitions": 0}, {"segment_values": 0}])
+@pytest.mark.parametrize("bad", [{"k": [10, 5]}, {"k": [0]}, {"span_days": 0}])
 def test_bad_numbers_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Evaluation(**bad)

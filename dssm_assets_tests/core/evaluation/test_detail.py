@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_RATE_DETAIL
 from dssm_assets.core.evaluation.scorer import model_scorer
@@ -48,8 +47,8 @@ def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
     pairs = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdyz")), min_size=1, max_size=10)
     day, window = data.draw(pairs), data.draw(pairs)
     truth = truth_of(day, window, CORPUS)
-    listed = st.lists(st.integers(-1, 3), min_size=5, max_size=5)
-    lists = np.array([data.draw(listed) for _ in range(truth.num_users)])
+    listed = st.lists(st.integers(0, 3), max_size=4, unique=True)
+    lists = np.array([(data.draw(listed) + [-1] * 5)[:5] for _ in range(truth.num_users)])
     scores = np.arange(lists.size, dtype=np.float32).reshape(lists.shape)
     tier = np.array(data.draw(st.lists(st.integers(0, 3), min_size=4, max_size=4)))
     table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=Cuts({}, tier))
@@ -78,7 +77,7 @@ def test_hits_and_truth_by_tier_by_hand() -> None:
     assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
 
 
-def test_detail_does_not_depend_on_the_block_of_users() -> None:
+def test_detail_does_not_depend_on_the_block_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     users = [f"u{i}" for i in range(9)]
     truth = truth_of([(user, CORPUS[i % 4]) for i, user in enumerate(users)], [("u1", "b")], CORPUS)
@@ -90,17 +89,7 @@ def test_detail_does_not_depend_on_the_block_of_users() -> None:
     scorer = model_scorer(vectors(CORPUS, "item"), vectors(users[:7], "user"), truth.user_ids, Similarity.COSINE)
     cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
     whole = hit_rate_detail(scorer, truth, cuts, k=3)
-    object.__setattr__(scorer, "block_size", 2)
+    monkeypatch.setattr("dssm_assets.core.evaluation.detail.BLOCK_USERS", 2)
     assert whole.equals(hit_rate_detail(scorer, truth, cuts, k=3))
     assert whole.column("segment_activity").to_pylist() == ["0", "1", "2-4", "2-4", "2-4", "5+", "5+", "5+", "5+"]
     assert whole.column("topk_ids").to_pylist()[7:] == [[], []]
-
-
-def test_lists_and_segments_of_other_users_are_refused() -> None:
-    truth = truth_of([("u", "a")], [], CORPUS)
-    for lists, labels in ((2, 1), (1, 2)):
-        cuts = Cuts({"town": pa.array(["x"] * labels)})
-        with pytest.raises(InputError, match=f"one per user: 1, got {lists} lists, {labels} of segment town"):
-            detail_of_lists(
-                np.zeros((lists, 1), np.int64), np.zeros((lists, 1), np.float32), truth, item_ids=pa.array(CORPUS), cuts=cuts
-            )

@@ -1,6 +1,8 @@
-"""Hits equal an independent count by sets and loops; lists that drop own items equal rankings without them."""
+"""Hits equal those of the definition, in every scope and population."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -8,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions, no_exclusions
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
-from dssm_assets.core.evaluation.hits import InteractedItems, count_hits, hit_ranks
+from dssm_assets.core.evaluation.hits import count_hits, define_hits, hit_ranks, user_ndcg
 from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.scopes import Scope
+from dssm_assets.core.evaluation.scorer import InteractedItems
 from dssm_assets.core.evaluation.segments import TIERS, Tier
 from dssm_assets.core.schema import check_schema
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, ranked_lists, slow_hits, truth_of
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
 
 
 def test_hit_ranks_by_hand() -> None:
@@ -43,47 +46,9 @@ def test_hit_ranks_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPat
     assert hit_ranks(lists, row, item).tolist() == whole.tolist()
 
 
-ITEMS_OF_A_USER = st.sets(st.integers(0, 11))
-
-
-def exclusions(items: list[list[int]]) -> Exclusions:
-    return Exclusions(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
-
-
-@given(st.data())
-def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject) -> None:
-    num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
-    users = data.draw(st.integers(1, 6))
-    orders = [data.draw(st.permutations(range(num_items)))[: data.draw(st.integers(0, num_items))] for _ in range(users)]
-    window = [data.draw(ITEMS_OF_A_USER) for _ in range(users)]
-    history = [items | data.draw(ITEMS_OF_A_USER) for items in window]
-    lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
-    past = InteractedItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
-    found = ranked_lists(FixedScorer(lists), users, past, k)
-    for row, order in enumerate(orders):
-        for ranked, dropped in zip(found, (set(), window[row], history[row]), strict=True):
-            free = [item for item in order if item not in dropped]
-            assert ranked[row].tolist() == [*free, *[-1] * k][:k]
-
-
-def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Users 0 to 39 took their first 7 * user items, so that most are ranked again, some three times, in parts."""
-    asked: list[tuple[int, int]] = []
-
-    class Recording(FixedScorer):
-        def top_items(self, user_rows: np.ndarray, k: int) -> np.ndarray:
-            asked.append((len(user_rows), k))
-            return super().top_items(user_rows, k)
-
-    monkeypatch.setattr("dssm_assets.core.evaluation.hits.MAX_ENTRIES", 200)
-    lists = np.tile(np.arange(400), (40, 1))
-    past = InteractedItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
-    found = ranked_lists(Recording(lists), 40, past, 5)
-    assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
-    assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
-    assert asked[0] == (40, 10)
-    assert max(rows * length for rows, length in asked[1:] if rows > 1) <= 200
-    assert {length for _, length in asked} == {10, 20, 40, 80, 160, 278}  # 5 + 39 * 7 at most
+def test_definition_by_hand() -> None:
+    found = {scope: define_hits("adcb", {*"abd"}, {"a"}, {*"ad"}, scope, 2) for scope in Scope if scope is not Scope.COLD}
+    assert found == {"all": (2, 3), "discovery": (1, 2), "repeat": (1, 1), "new": (0, 1), "unseen": (1, 1)}
 
 
 def test_count_hits_by_hand_in_every_cell() -> None:
@@ -141,7 +106,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from([*CORPUS, 98,
 
 
 @given(PAIRS.filter(bool), PAIRS, PAIRS, st.data())
-def test_count_hits_equals_sets_and_loops(
+def test_count_hits_equals_the_definition(
     day: list[tuple[int, int]], window: list[tuple[int, int]], older: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     older = [pair for pair in older if pair[1] in CORPUS]  # of items outside the corpus only the window is known
@@ -206,3 +171,25 @@ def test_hit_counts_are_sorted_by_key() -> None:
     key = ["scorer", "scope", "population", "user_id"]
     assert table.equals(table.sort_by([(name, "ascending") for name in key]))
     assert table.num_rows == 2 * 2 * (2 + 2)  # all and repeat; all and warm; two users
+
+
+def test_ndcg_by_hand() -> None:
+    # User 0: two items, one second in the list, one missed. User 1: one item, first. User 2: no truth. User 3: third, k is 2.
+    users, ranks, counts = np.array([0, 0, 1, 3]), np.array([1, 9, 0, 2]), np.array([2, 1, 0, 1])
+    second = 1 / math.log2(3)
+    assert user_ndcg(users, ranks, counts, 3)[[0, 1, 3]] == pytest.approx([second / (1 + second), 1, 0.5])
+    assert user_ndcg(users, ranks, counts, 2)[[0, 1, 3]] == pytest.approx([second / (1 + second), 1, 0])
+    assert np.isnan(user_ndcg(users, ranks, counts, 3)[2])
+    # Three items to find among the first 2 places: the ideal has only two.
+    assert user_ndcg(np.zeros(3, np.int64), np.array([0, 1, 2]), np.array([3]), 2).tolist() == [1]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(0, 4), st.integers(1, 9))
+def test_ndcg_equals_the_sum_over_places(places: list[bool], missed: int, k: int) -> None:
+    ranks = [place for place, is_wanted in enumerate(places) if is_wanted] + [99] * missed
+    if not ranks:
+        return
+    gained = sum(1 / math.log2(place + 2) for place, is_wanted in enumerate(places[:k]) if is_wanted)
+    ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(ranks))))
+    found = user_ndcg(np.zeros(len(ranks), np.int64), np.array(ranks), np.array([len(ranks)]), k)
+    assert found == pytest.approx([gained / ideal])

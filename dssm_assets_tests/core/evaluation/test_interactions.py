@@ -6,12 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.evaluation.interactions import interactions_of_events, read_interactions, sum_interactions
+from dssm_assets.core.evaluation.interactions import interactions_of_events, sum_interactions
 from dssm_assets_tests.core.evaluation.worlds import events_table, interactions, item_events
 
 
-def test_rows_of_a_pair_are_added_and_unknown_items_are_counted_as_dropped() -> None:
+def test_rows_of_a_pair_are_added_and_unknown_items_are_dropped() -> None:
     got = interactions(
         [("u", "a", 2, 10), ("x", "b", 1, 5), ("u", "a", 3, 7), ("u", "gone", 4, 99), ("u", "b", 1, 8)],
         users=["u", "v"],
@@ -23,17 +22,8 @@ def test_rows_of_a_pair_are_added_and_unknown_items_are_counted_as_dropped() -> 
     assert got.last_time_ms.tolist() == [8, 10, 5]
     assert got.user_index.tolist() == [0, 0, 2]
     assert item_events(got).tolist() == [2, 5]
-    assert got.dropped_events == 4
-    assert got.user_events.tolist() == [10, 0, 1]
     excluded = got.exclusions(2)
     assert (excluded.indptr.tolist(), excluded.indices.tolist()) == ([0, 2, 2], [0, 1])
-
-
-def test_missing_columns_and_nulls_are_reported_together() -> None:
-    table = events_table([("u", "a", 1, 1)]).drop_columns(["count"])
-    table = table.set_column(0, "user_id", pa.array([None], pa.string()))
-    with pytest.raises(SchemaError, match=r"(?s)column count: expected the column.*column user_id: expected no nulls"):
-        read_interactions(table, pa.array(["u"]), pa.array(["a"]))
 
 
 def test_several_tables_sum_to_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +39,9 @@ def test_several_tables_sum_to_one_table(monkeypatch: pytest.MonkeyPatch) -> Non
     for pairs in (0, 1, 1000):  # merged after every day, now and then, at the end
         monkeypatch.setattr("dssm_assets.core.evaluation.interactions.MERGE_PAIRS", pairs)
         got = sum_interactions((events_table(day, pa.string()) for day in days), all_users, items)
-        for name in ("indptr", "item_index", "count", "last_time_ms", "user_events"):
+        for name in ("indptr", "item_index", "count", "last_time_ms"):
             assert getattr(got, name).tolist() == getattr(whole, name).tolist(), name
-        assert (got.num_items, got.dropped_events) == (whole.num_items, whole.dropped_events)
+        assert got.num_items == whole.num_items
 
 
 def test_single_events_are_summed_per_pair() -> None:
@@ -59,4 +49,4 @@ def test_single_events_are_summed_per_pair() -> None:
     got = interactions_of_events(owner, item, time, num_users=3, num_items=2)
     assert got.indptr.tolist() == [0, 2, 2, 3]
     assert (got.item_index.tolist(), got.count.tolist(), got.last_time_ms.tolist()) == ([0, 1, 0], [1, 2, 1], [8, 10, 5])
-    assert (got.num_items, got.dropped_events, got.user_events.tolist()) == (2, 1, [4, 0, 1])
+    assert got.num_items == 2

@@ -16,7 +16,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation.baselines.registry import extra_baselines
 from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.hits import HitCounts, InteractedItems, count_hits
+from dssm_assets.core.evaluation.hits import HitCounts, count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
@@ -33,7 +33,7 @@ from dssm_assets.core.evaluation.report import (
     trend_section,
 )
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.evaluation.scorer import ModelScorer, model_scorer
+from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorers, pairs_table, total_row
@@ -73,7 +73,8 @@ def run() -> Run:
     seen = read_interactions(events, truth.user_ids, model.item_ids)
     scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
     counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
-    activity = label_activity(seen.user_events[: truth.num_users], SETTINGS.segment_edges)
+    events_of_user = np.bincount(seen.user_index, seen.count, truth.num_users)[: truth.num_users]
+    activity = label_activity(events_of_user, SETTINGS.segment_edges)
     detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.merge import DescribedUsers, MergedScorer, default_merges
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
+from dssm_assets.core.channels.merge import BlockOfUsers, MergedScorer, default_merges
 from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
-from dssm_assets.core.evaluation.hits import InteractedItems, rank_truth
+from dssm_assets.core.evaluation.baselines.neighbors import fit_neighbors
+from dssm_assets.core.evaluation.hits import rank_truth
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
-from dssm_assets.core.evaluation.scorer import ModelScorer, Scorer, model_scorer
+from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, Scorer, model_scorer, rank_items
 from dssm_assets.core.evaluation.truth import Truth
-from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, item_events, user_items
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, user_items
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:
@@ -60,6 +62,60 @@ def test_a_width_that_is_not_a_multiple_is_reported() -> None:
         model_scorer(ITEMS, users, pa.array(["x"]), Similarity.COSINE).top_k(np.arange(1), 1)
 
 
+def test_lists_of_the_same_users_are_searched_once() -> None:
+    searched: list[tuple[list[int], int]] = []
+
+    class Model(FixedScorer):
+        def top_items(self, user_rows: np.ndarray, k: int) -> np.ndarray:
+            searched.append((user_rows.tolist(), k))
+            return super().top_items(user_rows, k)
+
+    known = KnownLists(Model(np.array([[7, 8, 9], [1, 2, 3]])), 2)
+    for users, k in (([0, 1], 1), ([0, 1], 2), ([0, 1], 3), ([1], 1)):
+        assert known.top_items(np.array(users), k).tolist() == [[[7, 8, 9], [1, 2, 3]][user][:k] for user in users]
+    assert searched == [([0, 1], 2), ([0, 1], 3), ([1], 2)]
+
+
+ITEMS_OF_A_USER = st.sets(st.integers(0, 11))
+
+
+def exclusions(items: list[list[int]]) -> Exclusions:
+    return Exclusions(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
+
+
+@given(st.data())
+def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject) -> None:
+    num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
+    users = data.draw(st.integers(1, 6))
+    orders = [data.draw(st.permutations(range(num_items)))[: data.draw(st.integers(0, num_items))] for _ in range(users)]
+    window = [data.draw(ITEMS_OF_A_USER) for _ in range(users)]
+    history = [items | data.draw(ITEMS_OF_A_USER) for items in window]
+    lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
+    past = InteractedItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
+    found = rank_items(FixedScorer(lists), np.arange(users), past, k)
+    for row, order in enumerate(orders):
+        for ranked, dropped in zip(found, (set(), window[row], history[row]), strict=True):
+            free = [item for item in order if item not in dropped]
+            assert ranked[row].tolist() == [*free, *[-1] * k][:k]
+
+
+def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users 0 to 39 took their first 7 * user items, so that most are ranked again, few at a time."""
+    asked: list[tuple[int, int]] = []
+
+    class Recording(FixedScorer):
+        def top_items(self, user_rows: np.ndarray, k: int) -> np.ndarray:
+            asked.append((len(user_rows), k))
+            return super().top_items(user_rows, k)
+
+    monkeypatch.setattr("dssm_assets.core.evaluation.scorer.MAX_ENTRIES", 600)
+    past = InteractedItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
+    found = rank_items(Recording(np.tile(np.arange(400), (40, 1))), np.arange(40), past, 5)
+    assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
+    assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
+    assert asked == [(40, 10), *[(2, 278)] * 19, (1, 278)]  # 5 + 39 * 7
+
+
 NUM_USERS, NUM_ITEMS, K = 40, 60, 12
 
 
@@ -93,11 +149,11 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     """Returns merged lists of short channels, of which some users have fewer candidates than K."""
     events = [item_events(one) for one in (window, recent, history)]
     users_per_item = np.bincount(window.item_index, minlength=NUM_ITEMS)
-    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), 7, min_common_users=2))
+    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), num_neighbors=7).of_two_users)
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)
     merges = default_merges([channel.name for channel in channels])
-    return [MergedScorer(merge, DescribedUsers(channels), shared.popular_order) for merge in merges]
+    return [MergedScorer(merge, BlockOfUsers(channels), shared.popular_order) for merge in merges]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -113,9 +169,9 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     truth = Truth(users, np.ones(NUM_USERS, bool), rows, items, np.ones(len(rows), bool), is_repeat, is_known)
     seen, ever = (set(zip(one.user_index.tolist(), one.item_index.tolist(), strict=True)) for one in (window, history))
     model = random_model(rng)
-    baselines = fitted_scorers(window, recent, history, Evaluation(cooccurrence_neighbors=7))
+    baselines = fitted_scorers(window, recent, history, Evaluation())
     for scorer in (model, *baselines, *merged_scorers(model, recent, window, history)):
-        (found,) = rank_truth([scorer], truth, past, K, np.ones(truth.num_users, np.bool_))
+        found = rank_truth([scorer], truth, past, K, np.ones(truth.num_users, np.bool_))[scorer.name]
         for ranks, dropped in zip(found, (set(), seen, ever), strict=True):
             ranking = full_ranking(scorer, dropped)
             expected = [

@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, UserItems, recent_items
+from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, recent_items
+from dssm_assets.core.evaluation.baselines.neighbors import UserItems
 from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.hits import InteractedItems, RankedLists, rank_items
+from dssm_assets.core.evaluation.hits import define_hits
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 
@@ -51,7 +53,6 @@ class FixedScorer:
 
     lists: IntArray
     name: str = "model"
-    block_size: int = 2
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         result = np.full((len(user_rows), k), -1, dtype=np.int64)
@@ -66,13 +67,6 @@ def fitted_scorers(window: Interactions, recent: Interactions, history: Interact
         item_events(window), item_events(recent), item_events(history), user_items(window), lambda: iter([history]), settings
     )
     return baseline_scorers(fit_baselines(data), window, history)
-
-
-def ranked_lists(scorer: Scorer, num_users: int, past: InteractedItems, k: int) -> RankedLists:
-    """Returns the lists int64 [U, K] of all items, and those without each user's items of the window and of the history."""
-    users = np.arange(num_users)
-    ranking = rank_items(scorer, users, past.history, k)
-    return RankedLists(ranking.items[:, :k], *(ranking.lists_without(own, users) for own in past))
 
 
 def truth_of(day: Sequence[tuple[Any, Any]], window: Sequence[tuple[Any, Any]], corpus: Sequence[Any]) -> Truth:
@@ -90,28 +84,16 @@ def slow_hits(
     population: str,
     k: int,
 ) -> dict[Any, tuple[int, int]]:
-    """Returns user -> (truth, hits) by sets and loops, straight from the definition; lists hold ids, None where empty."""
-    warm_users, warm_items, seen = {u for u, _ in window}, {i for _, i in window}, set(window)
-    known = seen | set(older)
-    is_wanted = {
-        "all": lambda pair: True,
-        "discovery": lambda pair: pair not in seen,
-        "repeat": lambda pair: pair in seen,
-        "new": lambda pair: pair not in known,
-        "unseen": lambda pair: pair not in known,
-    }[scope]
-    not_offered = {"discovery": seen, "unseen": known}.get(scope, set())
+    """Returns user -> (truth, hits) by the definition; lists hold ids, None where empty."""
+    warm_users, warm_items = {u for u, _ in window}, {i for _, i in window}
     result = {}
     for user in {u for u, _ in day}:
-        wanted = set()
-        for other, item in day:
-            is_warm = user in warm_users and item in warm_items
-            fits = population == "all" or is_warm == (population == "warm")
-            if other == user and fits and is_wanted((user, item)):
-                wanted.add(item)
-        offered = [item for item in lists.get(user, []) if (user, item) not in not_offered]
-        if wanted:
-            result[user] = (len(wanted), len(set(offered[:k]) & wanted))
+        is_warm = {item: user in warm_users and item in warm_items for u, item in day if u == user}
+        truth = {item for item, warm in is_warm.items() if population == "all" or warm == (population == "warm")}
+        seen, known = ({i for u, i in pairs if u == user} for pairs in (window, [*window, *older]))
+        hits, count = define_hits(lists.get(user, []), truth, seen, known, Scope(scope), k)
+        if count:
+            result[user] = (count, hits)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import faiss
 import numpy as np
@@ -14,10 +15,14 @@ from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval import exact
-from dssm_assets.core.retrieval.exact import Corpus, search, top_k, top_k_scores
+from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric, pair_scores
 
 NONE = -1
+
+
+def top_k(users: np.ndarray, items: np.ndarray, k: int, *, similarity: Metric | Similarity, **options: Any) -> exact.Lists:
+    return search(Corpus(items, similarity), users, k, **options)
 
 
 def exclusions(sets: list[set[int]]) -> Exclusions:
@@ -67,26 +72,16 @@ def few_shapes(rng: np.random.Generator, distinct: int, count: int, dim: int) ->
     return rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=count)]
 
 
-@pytest.fixture(params=["proposals with spare", "no spare", "small products", "small groups"])
-def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=[32, 0])
+def spare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without spare proposals no list has its proof, so that every user is searched among all items."""
-    if request.param == "small products":
-        monkeypatch.setattr(exact, "_PRODUCT_USERS", 5)
-        monkeypatch.setattr(exact, "_PRODUCT_CELLS", 700)
-    if request.param == "small groups":
-        monkeypatch.setattr(exact, "_MANY_USERS", 1)
-        monkeypatch.setattr(exact, "_GROUP_ITEMS", 20)
-        monkeypatch.setattr(exact, "_GROUP_SAMPLE", 100)
-    if request.param == "no spare":
-        monkeypatch.setattr(exact, "_SPARE", 0)
-    monkeypatch.setattr(exact, "_DENSE_CELLS", 2000)  # few users at once
-    return str(request.param)
+    monkeypatch.setattr(exact, "_SPARE", request.param)
 
 
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
 @pytest.mark.parametrize("distinct", [1, 7, 40, 3000])
 @pytest.mark.parametrize("banned_size", [0, 5, 300])
-def test_search_with_and_without_proof_equals_brute_force(spare: str, distinct: int, banned_size: int, metric: Metric) -> None:
+def test_search_with_and_without_proof_equals_brute_force(spare: None, distinct: int, banned_size: int, metric: Metric) -> None:
     rng = np.random.default_rng(distinct + banned_size)
     users, items = rng.normal(size=(12, 16)).astype(np.float32), few_shapes(rng, distinct, 900, 16)
     banned = [
@@ -103,7 +98,7 @@ def test_search_with_and_without_proof_equals_brute_force(spare: str, distinct: 
 
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("exponent", [-25, -18, 0, 12, 17])
-def test_search_is_exact_for_vectors_of_any_length(spare: str, exponent: int) -> None:
+def test_search_is_exact_for_vectors_of_any_length(spare: None, exponent: int) -> None:
     # Below: products vanish in float32. Above: they overflow, so no quick score can be trusted.
     rng = np.random.default_rng(4)
     users = (rng.normal(size=(4, 8)) * 10.0**exponent).astype(np.float32)
@@ -113,7 +108,7 @@ def test_search_is_exact_for_vectors_of_any_length(spare: str, exponent: int) ->
         assert index.tolist() == slow(users, items, 9, [set()] * 4, metric)
 
 
-def test_search_among_hundreds_of_equal_items_is_exact(spare: str) -> None:
+def test_search_among_hundreds_of_equal_items_is_exact(spare: None) -> None:
     rng = np.random.default_rng(8)
     users, items = rng.normal(size=(6, 8)).astype(np.float32), rng.normal(size=(900, 8)).astype(np.float32)
     items[::2] = items[0]
@@ -147,9 +142,7 @@ def test_repeated_exclusions_count_once() -> None:
     assert top_k(users, items, 60, similarity=Metric.IP, excluded=twice)[0].tolist() == [list(range(59, -1, -1))]
 
 
-@pytest.mark.parametrize("product_cells", [1 << 10, 1 << 23])
-def test_user_with_excluded_best_items_gets_the_next_best(monkeypatch: pytest.MonkeyPatch, product_cells: int) -> None:
-    monkeypatch.setattr(exact, "_PRODUCT_CELLS", product_cells)
+def test_user_with_excluded_best_items_gets_the_next_best() -> None:
     rng = np.random.default_rng(21)
     users, items = rng.normal(size=(4, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
     best = slow(users, items, 320, [set()] * 4)
@@ -158,62 +151,21 @@ def test_user_with_excluded_best_items_gets_the_next_best(monkeypatch: pytest.Mo
     assert index.tolist() == [best[0][300:320], best[1][:20], best[2][250:270], best[3][10:30]]
 
 
-@pytest.mark.parametrize("product_users", [16, 512])
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
-def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric, product_users: int) -> None:
-    monkeypatch.setattr(exact, "_PRODUCT_USERS", product_users)
-    monkeypatch.setattr(exact, "_PRODUCT_CELLS", 1 << 14)
+def test_proposals_prove_most_lists(monkeypatch: pytest.MonkeyPatch, metric: Metric) -> None:
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(2000, 16)).astype(np.float32)
-    expected = slow(users, items, 10, [set()] * 50, metric)
     unproven: list[int] = []
     original = exact._search_all_items
 
-    def counting(corpus: Corpus, users: np.ndarray, k: int, excluded: Exclusions) -> exact.Lists:
-        unproven.append(len(users))
-        return original(corpus, users, k, excluded)
+    def counting(corpus: Corpus, user: np.ndarray, k: int, excluded: np.ndarray) -> exact.Lists:
+        unproven.append(k)
+        return original(corpus, user, k, excluded)
 
     monkeypatch.setattr(exact, "_search_all_items", counting)
     index, _ = top_k(users, items, 10, similarity=metric)
-    assert index.tolist() == expected
-    assert sum(unproven) < 5
-
-
-@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
-def test_users_are_multiplied_only_with_groups_of_near_items(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
-    monkeypatch.setattr(exact, "_MANY_USERS", 1)
-    monkeypatch.setattr(exact, "_GROUP_ITEMS", 30)
-    rng = np.random.default_rng(7)
-    centers = rng.normal(size=(40, 8)) * size
-    items, users = (
-        (centers[rng.integers(40, size=count)] + rng.normal(size=(count, 8)) * size * 0.05).astype(np.float32)
-        for count in (2000, 12)
-    )
-    banned = [set(rng.choice(2000, size=int(count), replace=False).tolist()) for count in rng.integers(0, 400, size=12)]
-    multiplied: list[int] = []
-    original = np.matmul
-
-    def counting(left: np.ndarray, right: np.ndarray, **options: np.ndarray) -> np.ndarray:
-        multiplied.append(len(left) * right.shape[1])
-        return np.asarray(original(left, right, **options))
-
-    monkeypatch.setattr(np, "matmul", counting)
-    index, _ = top_k(users, items, 10, similarity=Metric.IP, excluded=exclusions(banned))
-    assert index.tolist() == slow(users, items, 10, banned)
-    assert 0 < sum(multiplied) < 12 * 2000 / 2
-
-
-def test_best_of_a_row_are_its_highest_scores_wherever_they_are() -> None:
-    rng = np.random.default_rng(6)
-    even, few = rng.normal(size=5000).astype(np.float32), rng.integers(3, size=5000).astype(np.float32)
-    # All high scores are in the sample: its bound is above all others, of which some are needed.
-    misleading = np.where(np.arange(5000) % 16 == 0, 9, even).astype(np.float32)
-    left_out = np.where(np.arange(5000) < 4900, -np.inf, even).astype(np.float32)
-    for row in (even, few, misleading, left_out, np.sort(even), np.sort(even)[::-1]):
-        for count in (1, 30, 400, 4999, 5000):
-            found = exact.find_best(row, count)
-            assert len(set(found.tolist())) == count
-            assert sorted(row[found].tolist()) == sorted(row.tolist())[-count:]
+    assert index.tolist() == slow(users, items, 10, [set()] * 50, metric)
+    assert len(unproven) < 5
 
 
 def clusters(rng: np.random.Generator, count: int, dim: int, spread: float) -> np.ndarray:
@@ -269,8 +221,6 @@ def test_corpus_can_be_searched_repeatedly() -> None:
     first, again = search(corpus, users[:4], 6), search(corpus, users[4:], 6)
     whole = top_k(users, items, 6, similarity=Metric.COSINE)
     assert np.concatenate([first[0], again[0]]).tolist() == whole[0].tolist()
-    assert not corpus.has_groups and len(corpus.groups.order) == 50 and corpus.has_groups
-    assert search(corpus, users, 6)[0].tolist() == whole[0].tolist()
     with pytest.raises(InputError, match="against items of width 4"):
         search(corpus, users[:, :3], 6)
     with pytest.raises(InputError, match="1 of 1 all zeros: u"):
@@ -293,27 +243,5 @@ def test_search_refuses_exclusions_that_do_not_fit() -> None:
         top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{3}, {-1}]))
     with pytest.raises(InputError, match="exclusions, users: expected 2, got 1"):
         top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{0}]))
-    with pytest.raises(InputError, match="top_k, k"):
+    with pytest.raises(InputError, match="search, k"):
         top_k(users, items, 0, similarity=Similarity.COSINE)
-
-
-@given(st.data())
-def test_top_k_scores_equals_sorting_tuples(data: st.DataObject) -> None:
-    num_items = data.draw(st.integers(1, 15))
-    row = st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 0.5, 2.0]), min_size=num_items, max_size=num_items)
-    block = data.draw(st.lists(row, min_size=1, max_size=4))
-    banned = [data.draw(st.sets(st.integers(0, num_items - 1))) for _ in block]
-    k = data.draw(st.integers(1, 18))
-    index, scores = top_k_scores(np.array(block), k, exclusions(banned))
-    for given_scores, without, got, values in zip(block, banned, index.tolist(), scores.tolist(), strict=True):
-        best = sorted((-s, i) for i, s in enumerate(given_scores) if i not in without and s > -np.inf)[:k]
-        assert got == [i for _, i in best] + [NONE] * (k - len(best))
-        assert values == [-s for s, _ in best] + [-np.inf] * (k - len(best))
-
-
-def test_top_k_scores_keeps_its_input_and_refuses_nan() -> None:
-    scores = np.array([[1.0, 2.0]])
-    top_k_scores(scores, 1, exclusions([{1}]))
-    assert scores.tolist() == [[1.0, 2.0]]
-    with pytest.raises(InputError, match="1 NaN"):
-        top_k_scores(np.array([[np.nan, 1.0]]), 1)

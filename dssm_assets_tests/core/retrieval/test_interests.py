@@ -1,4 +1,4 @@
-"""Users with several vectors, and items like an item."""
+"""Users with several vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests, similar_items
+from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 
 
@@ -71,18 +71,6 @@ def test_unusable_interest_is_named_by_its_user() -> None:
     corpus = Corpus(np.eye(2), Metric.IP)
     with pytest.raises(InputError, match="1 of 3 all zeros: v"):
         search_interests(corpus, np.array([[1, 0], [0, 0], [1, 1]]), np.array([0, 1, 3]), 1, user_ids=pa.array(["u", "v"]))
-    with pytest.raises(InputError, match=r"\[U, M, D\]"):
-        flatten_interests(np.zeros(3))
-
-
-@pytest.mark.parametrize("metric", list(Metric))
-def test_similar_items_leave_out_the_item_itself(metric: Metric) -> None:
-    # 0 and 2 are the same point: each is the other's nearest, and neither its own.
-    corpus = Corpus(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.9, 0.3]]), metric)
-    index, _ = similar_items(corpus, np.array([0, 2, 0]), 4)
-    assert index.tolist() == [[2, 3, 1, -1], [0, 3, 1, -1], [2, 3, 1, -1]]
-    with pytest.raises(InputError, match="1 outside"):
-        similar_items(corpus, np.array([4]), 1)
 
 
 def test_score_of_an_item_is_that_of_the_best_interest() -> None:

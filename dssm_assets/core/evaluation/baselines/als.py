@@ -1,7 +1,7 @@
 """Baseline `als`: matrix factorisation for implicit feedback, from everything that users interacted with before the day.
 
 Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (2008), as in the library `implicit`
-(extra `als`), with confidence 1 + als_alpha * log(1 + events) of a pair that a user interacted with.
+(extra `als`), with confidence 1 + log(1 + events) of a pair that a user interacted with.
 
 Fitted only if `evaluation.extra_baselines` names it. The fit needs the pairs of all users and days in memory, 8 bytes each, and
 the factors of all users and items.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,40 +29,41 @@ from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric
 
 Factors = NDArray[np.float32]
+FACTORS: Final = 128
+RIDGE: Final = 30.0
+ITERATIONS: Final = 10
 
 
 def fit(data: FitData) -> Arrays:
     """Returns the items with events, their factors row by row, and the order from which lists are filled up."""
-    settings = data.settings
-    model = _new_model(settings.als_factors, settings.als_ridge, settings.als_iterations, data.seed)
+    model = _new_model(data.seed)
     everything = np.arange(len(data.window_events))
     users = sp.vstack([log_counts(part, everything) for part in data.read_history()], format="csr")
     items = np.flatnonzero(np.bincount(users.indices, minlength=len(everything)))
-    factors = data.allocate(len(items) * settings.als_factors, np.float32)
+    factors = data.allocate(len(items) * FACTORS, np.float32)
     if len(items):
-        model.fit(_confidence(users[:, items], settings.als_alpha), show_progress=False)
+        model.fit(_add_confidence(users[:, items]), show_progress=False)
         factors[:] = np.asarray(model.item_factors, np.float32).ravel()
-    options = np.array([settings.als_factors, settings.als_ridge, settings.als_alpha])
-    return {"items": items, "factors": factors, "options": options, "order": data.popularity_order}
+    return {"items": items, "factors": factors, "order": data.popularity_order}
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> AlsScorer:
     """Returns the scorer of the users of the whole history, whose factors are solved from the items' as in the fit."""
-    items, (num_factors, ridge, alpha) = arrays["items"], arrays["options"].tolist()
-    factors = np.array(arrays["factors"]).reshape(len(items), int(num_factors))
+    items = arrays["items"]
+    factors = np.array(arrays["factors"]).reshape(len(items), FACTORS)
     events = log_counts(history, items)
-    users = np.zeros((events.shape[0], int(num_factors)), np.float32)
+    users = np.zeros((events.shape[0], FACTORS), np.float32)
     known = np.flatnonzero(np.diff(events.indptr))
     if len(known):
-        model = _new_model(int(num_factors), ridge)
+        model = _new_model()
         model.item_factors = factors
-        users[known] = model.recalculate_user(np.arange(len(known)), _confidence(events[known], alpha))
+        users[known] = model.recalculate_user(np.arange(len(known)), _add_confidence(events[known]))
     return AlsScorer(users, items, factors, arrays["order"])
 
 
-def _confidence(events: Any, alpha: float) -> Any:
-    """Returns csr of 1 + alpha * log(1 + events); the library takes confidences as they are."""
-    return sp.csr_matrix((1 + np.float32(alpha) * events.data, events.indices, events.indptr), shape=events.shape)
+def _add_confidence(events: Any) -> Any:
+    """Returns csr of 1 + log(1 + events); the library takes confidences as they are."""
+    return sp.csr_matrix((1 + events.data, events.indices, events.indptr), shape=events.shape)
 
 
 def check_library() -> None:
@@ -78,11 +79,11 @@ def check_library() -> None:
         raise ConfigError(Fault("baseline als", "the package implicit", "not installed", remedy)) from None
 
 
-def _new_model(factors: int, ridge: float, iterations: int = 1, seed: int = 0) -> Any:
+def _new_model(seed: int = 0) -> Any:
     from implicit.cpu.als import AlternatingLeastSquares
 
     return AlternatingLeastSquares(
-        factors=factors, regularization=ridge, alpha=1.0, iterations=iterations, random_state=seed, num_threads=1
+        factors=FACTORS, regularization=RIDGE, alpha=1.0, iterations=ITERATIONS, random_state=seed, num_threads=1
     )
 
 
@@ -98,7 +99,6 @@ class AlsScorer:
     """float32 [N, F]"""
     order: IntArray
     """int64 [I], what lists are filled up from."""
-    block_size: int = 2048
     name: str = "als"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:

@@ -4,8 +4,8 @@ Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), sec
 P = (X'X + ridge)^-1, the weight of item i for item j is -P[i, j] / P[j, j], and 0 for i = j. A user's score of item j is the
 user's row of X times column j. X holds log(1 + events), so that a habit counts more than a single event.
 
-The model covers the `evaluation.ease_items` most popular items of the window; its memory grows with their square and its time
-with their cube, neither with users nor with the other items.
+The model covers the MODEL_ITEMS most popular items of the window: its memory, 12 bytes times their square, and its time, with their
+cube, grow neither with users nor with the other items.
 
 Shapes: B users of a block, I items, N items of the model, K top-k.
 """
@@ -21,24 +21,26 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from dssm_assets.core.arrays.ordering import find_best
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.baselines.fill import fill_up
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.interactions import Interactions
-from dssm_assets.core.retrieval.exact import top_k_scores
 
+MODEL_ITEMS: Final = 3000
+RIDGE: Final = 1000.0
+"""The larger, the smaller the weights."""
 BLOCK_COLUMNS: Final = 256
 """Columns of the weights, and rows of X'X, computed at once."""
 
 
 def fit(data: FitData) -> Arrays:
     """Returns the items of the model, its weights row by row, and the order from which lists are filled up."""
-    popular = data.popularity_order[: data.settings.ease_items]
+    popular = data.popularity_order[:MODEL_ITEMS]
     items = np.sort(popular[data.window_events[popular] > 0])
     weights = data.allocate(len(items) ** 2, np.float32)
     if len(items):
-        fit_weights(count_cooccurrences(data.read_history(), items), data.settings.ease_ridge, weights.reshape(len(items), -1))
+        fit_weights(count_cooccurrences(data.read_history(), items), weights.reshape(len(items), -1), RIDGE)
     return {"items": items, "weights": weights, "order": data.popularity_order}
 
 
@@ -61,15 +63,14 @@ class EaseScorer:
     """float32 [N, N], the row's item for the column's."""
     order: IntArray
     """int64 [I], what lists are filled up from."""
-    block_size: int = 512
     name: str = "ease"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         scores = np.asarray(self.users[user_rows] @ self.weights)
-        place, best = top_k_scores(scores, min(k, len(self.items)))
-        is_scored = best > 0
-        ranked = np.full(place.shape, -1, dtype=np.int64)
-        ranked[is_scored] = self.items[place[is_scored]]
+        ranked = np.full((len(user_rows), k), -1, dtype=np.int64)
+        for row, of_user in zip(ranked, scores, strict=True):
+            best = find_best(self.items, of_user, k)
+            row[: len(best)] = self.items[best]
         return fill_up(ranked, self.order, k)
 
 
@@ -96,22 +97,14 @@ def count_cooccurrences(history: Iterable[Interactions], items: IntArray) -> NDA
     return total
 
 
-def fit_weights(cooccurrences: NDArray[np.float64], ridge: float, weights: NDArray[np.float32]) -> None:
+def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32], ridge: float) -> None:
     """Writes the weights [N, N] of X'X, which is overwritten.
 
     By hand: X'X = [[2, 1], [1, 1]], ridge 1: the inverse of [[3, 1], [1, 2]] is [[.4, -.2], [-.2, .6]], so the weight of item
     0 for item 1 is .2 / .6 = 1/3, of 1 for 0 .2 / .4 = 1/2.
-
-    Raises:
-        InputError: if X'X plus the ridge has no inverse in floating point.
     """
     cooccurrences[np.diag_indices_from(cooccurrences)] += ridge
-    factor, failed = lapack.dpotrf(
-        cooccurrences.T, lower=True, overwrite_a=True
-    )  # .T: LAPACK wants columns, and it is symmetric
-    if failed:
-        remedy = "raise evaluation.ease_ridge"
-        raise InputError(Fault("baseline ease", f"an invertible matrix with ridge {ridge:g}", "a singular one", remedy))
+    factor, _ = lapack.dpotrf(cooccurrences.T, lower=True, overwrite_a=True)  # .T: LAPACK wants columns, and it is symmetric
     lower, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
     diagonal = lower.diagonal().copy()
     for column in range(0, len(lower), BLOCK_COLUMNS):

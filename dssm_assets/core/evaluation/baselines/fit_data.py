@@ -6,16 +6,17 @@ Shapes: V users, I items, E (user, item) pairs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
+from dssm_assets.core.evaluation.baselines.neighbors import Allocate, Neighbors, UserItems, fit_neighbors
 from dssm_assets.core.evaluation.interactions import Interactions
 
 MAX_USER_ITEMS: Final = 500
@@ -24,23 +25,6 @@ their square: in a world of 10 million rows, where one user of 400 has more item
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 """A fitted baseline, as arrays by name: what all users have in common. Other processes open them as files."""
-Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
-"""Returns an array of a length and a dtype, in memory or in a file."""
-
-
-@dataclass(frozen=True)
-class UserItems:
-    """The items of each user's interactions in the window: those of user v are items[starts[v] : starts[v + 1]].
-
-    Attributes:
-        starts: int64 [V + 1].
-        items: int32 [E], distinct within a user.
-        num_items: I.
-    """
-
-    starts: IntArray
-    items: NDArray[np.int32]
-    num_items: int
 
 
 def recent_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> tuple[IntArray, NDArray[np.int32]]:
@@ -67,8 +51,7 @@ class FitData:
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
         seed: of baselines that are random.
-        neighbors: fewest common users of two neighbours -> csr [I, I] of `item_cooccurrence.fit_neighbors`, where they are
-            fitted already.
+        neighbors_of: bool [I], the items that `neighbors` are needed of; None: all.
     """
 
     window_events: IntArray
@@ -79,9 +62,14 @@ class FitData:
     settings: Evaluation
     allocate: Allocate = np.empty
     seed: int = 0
-    neighbors: Mapping[int, Any] = field(default_factory=dict)
+    neighbors_of: Mask | None = None
 
     @cached_property
     def popularity_order(self) -> IntArray:
         """Returns int64 [I]: all items, most positive events in the window first. Baselines fill their lists up from it."""
         return order_by_events(self.window_events)
+
+    @cached_property
+    def neighbors(self) -> Neighbors:
+        """Returns the neighbours of each item in the window."""
+        return fit_neighbors(self.user_items, self.allocate, self.neighbors_of)

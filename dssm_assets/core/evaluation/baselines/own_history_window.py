@@ -23,7 +23,6 @@ class OwnHistoryScorer:
     """int64 [E], each user's items, best first."""
     order: IntArray
     """int64 [I], what lists are filled up from."""
-    block_size: int = 1024
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         starts = self.indptr[user_rows]

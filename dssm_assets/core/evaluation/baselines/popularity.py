@@ -18,7 +18,6 @@ class PopularityScorer:
     name: str
     order: IntArray
     """int64 [I], best first."""
-    block_size: int = 2048
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         first = np.full(k, -1, dtype=np.int64)

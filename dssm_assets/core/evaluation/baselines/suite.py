@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
@@ -26,17 +26,6 @@ class BaselineModule(Protocol):
         """
 
 
-class ExtraModule(BaselineModule, Protocol):
-    """What the file of an extra baseline defines in addition."""
-
-    def check_library(self) -> None:
-        """Checks that its library can be imported.
-
-        Raises:
-            ConfigError: naming the extra to install.
-        """
-
-
 def check_extras(names: Sequence[str]) -> None:
     """Checks that the libraries of some extra baselines are installed.
 
@@ -45,7 +34,7 @@ def check_extras(names: Sequence[str]) -> None:
     """
     for name in names:
         if BASELINES[name].needs_library:
-            cast(ExtraModule, _module(name)).check_library()
+            _import_module(name).check_library()
 
 
 def fit_baselines(data: FitData) -> dict[str, Arrays]:
@@ -57,14 +46,14 @@ def fit_baselines(data: FitData) -> dict[str, Arrays]:
     check_extras(data.settings.extra_baselines)
     extras = data.settings.extra_baselines
     wanted = [name for name, baseline in BASELINES.items() if not baseline.is_extra or name in extras]
-    return {name: _module(name).fit(data) for name in wanted}
+    return {name: _import_module(name).fit(data) for name in wanted}
 
 
 def baseline_scorers(fitted: Mapping[str, Arrays], window: Interactions, history: Interactions) -> list[Scorer]:
     """Returns the scorers of the fitted baselines for some users; see `BaselineModule.scorer`."""
-    return [_module(name).scorer(arrays, window, history) for name, arrays in fitted.items()]
+    return [_import_module(name).scorer(arrays, window, history) for name, arrays in fitted.items()]
 
 
-def _module(name: str) -> BaselineModule:
-    module = BASELINES[name].module or f"dssm_assets.core.evaluation.baselines.{name}"
-    return cast(BaselineModule, importlib.import_module(module))
+def _import_module(name: str) -> Any:
+    """Returns the file of a baseline, a `BaselineModule`; of one that needs a library, it also defines `check_library`."""
+    return importlib.import_module(BASELINES[name].module or f"dssm_assets.core.evaluation.baselines.{name}")

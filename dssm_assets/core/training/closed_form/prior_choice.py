@@ -21,7 +21,6 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import Exclusions, FloatArray, IntArray, no_exclusions
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
-from dssm_assets.core.retrieval.exact import find_best
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
 from dssm_assets.core.training.data import TrainData
 
@@ -134,7 +133,7 @@ class PriorSearch:
             whole[left_out.select_users(np.arange(begin, begin + len(whole))).mask(num_items)] = -np.inf
             here = (owner >= begin) & (owner < begin + step)
             truth_scores[here] = whole[owner[here] - begin, wanted[here]]
-            best = np.stack([find_best(row, depth) for row in whole]) if depth else np.empty((len(whole), 0), np.int64)
+            best = np.argpartition(-whole, depth, axis=1)[:, :depth] if depth else np.empty((len(whole), 0), np.int64)
             kept[block] = np.concatenate([best, np.broadcast_to(popular, (len(best), len(popular)))], axis=1)
             scores[block] = np.take_along_axis(whole, kept[block], axis=1)
             scores[block, :depth][np.isin(best, popular)] = -np.inf  # else it would be in the list twice

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.hits import InteractedItems
 from dssm_assets.core.evaluation.scopes import Scope
-from dssm_assets.core.evaluation.scorer import Scorer
-from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions, ranked_lists
+from dssm_assets.core.evaluation.scorer import InteractedItems, Scorer, rank_items
+from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
 
 ITEMS = ["a", "b", "c", "d", "e", "f"]
 USERS = ["n", "u", "v"]
@@ -38,6 +37,6 @@ def scorers(settings: Evaluation | None = None) -> dict[str, Scorer]:
 def lists(name: str, k: int, scope: Scope = Scope.ALL, settings: Evaluation | None = None) -> dict[str, str]:
     """Returns user -> list of a baseline in a scope, as one string of items."""
     past = InteractedItems(*(interactions(rows, USERS, ITEMS).exclusions(len(USERS)) for rows in (WINDOW, HISTORY)))
-    found = ranked_lists(scorers(settings)[name], len(USERS), past, k).in_scope(scope)
+    found = rank_items(scorers(settings)[name], np.arange(len(USERS)), past, k).in_scope(scope)
     assert found.dtype == np.int64
     return {user: "".join(ITEMS[item] for item in row if item >= 0) for user, row in zip(USERS, found.tolist(), strict=True)}

@@ -19,7 +19,13 @@ from dssm_assets_tests.worlds import CONFIG
 
 ITEMS = [f"i{place:02d}" for place in range(20)]
 USERS = [f"u{place:02d}" for place in range(30)]
-SETTINGS = Evaluation(als_factors=2, als_ridge=0.5, als_alpha=3, als_iterations=8, extra_baselines=["als"])
+SETTINGS = Evaluation(extra_baselines=["als"])
+
+
+@pytest.fixture(autouse=True)
+def few_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(als, "FACTORS", 2)
+    monkeypatch.setattr(als, "RIDGE", 0.5)
 
 
 def groups() -> Interactions:
@@ -57,8 +63,6 @@ def test_fits_are_deterministic_and_lists_do_not_depend_on_the_range_of_users() 
         history.indptr[12:] - history.indptr[12],
         *(column[history.indptr[12] :] for column in (history.item_index, history.count, history.last_time_ms)),
         history.num_items,
-        0,
-        history.user_events[12:],
     )
     assert als.scorer(one, later, later).top_items(np.arange(18), 6).tolist() == whole[12:].tolist()
 
@@ -68,10 +72,9 @@ def test_user_factors_solve_the_normal_equations() -> None:
     arrays = fitted(history)
     scorer = als.scorer(arrays, history, history)
     factors, events = scorer.factors.astype(np.float64), als.log_counts(history, scorer.items).toarray()
-    ridge, alpha = SETTINGS.als_ridge, SETTINGS.als_alpha
     for user in (0, 20):
-        confidence, taken = 1 + alpha * events[user], events[user] > 0  # what was not taken has confidence 1, preference 0
-        left = (factors.T * confidence) @ factors + ridge * np.eye(2)
+        confidence, taken = 1 + events[user], events[user] > 0  # what was not taken has confidence 1, preference 0
+        left = (factors.T * confidence) @ factors + als.RIDGE * np.eye(2)
         assert scorer.users[user] == pytest.approx(np.linalg.solve(left, factors.T @ (confidence * taken)), rel=1e-3, abs=1e-4)
 
 

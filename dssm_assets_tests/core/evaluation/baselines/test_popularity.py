@@ -1,4 +1,4 @@
-"""Popularity: most events first, the same list for all users."""
+"""Popularity, of the window or of its last days: most events first, the same list for all users."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ def test_popularity_by_hand() -> None:
 
 def test_popularity_lists_end_with_the_corpus() -> None:
     assert lists("popularity", 9) == dict.fromkeys(USERS, "abcdef")
+
+
+def test_recent_popularity_by_hand() -> None:
+    assert lists("recent_popularity", 3) == dict.fromkeys(USERS, "dca")
