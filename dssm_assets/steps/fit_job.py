@@ -28,8 +28,7 @@ from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
 from dssm_assets.core.training.ranks import SINGLE_PROCESS, Ranks
-from dssm_assets.storage.local_files import ScratchArrays, map_arrow, write_atomic
-from dssm_assets.storage.scratch_folder import ScratchFolder
+from dssm_assets.storage.local_files import ScratchArrays, ScratchFolder, map_arrow, write_atomic
 
 if TYPE_CHECKING:
     from dssm_assets.core.training.resume.warm_start import WarmStart

@@ -36,10 +36,9 @@ from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionRepla
 from dssm_assets.storage import layout
 from dssm_assets.storage.conditional_put import put_if, unchanged_condition
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.local_files import is_local, local_staging, sync_folder, write_atomic
+from dssm_assets.storage.local_files import ScratchFolder, is_local, local_staging, sync_folder, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
-from dssm_assets.storage.scratch_folder import ScratchFolder
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, StorageError, WindowIncompleteError
+from dssm_assets.storage import partitions
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.engines.engine import ByDay
 from dssm_assets.storage.manifest import Manifest
@@ -153,10 +154,10 @@ def test_a_failure_before_the_manifest_leaves_the_existing_partition(store, monk
     before = publish(store, {"a.bin": b"one"})
     seen = files_of(store)
 
-    def refuse(path, text):
+    def refuse(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(store, "_write_manifest", refuse)
+    monkeypatch.setattr(partitions, "write_atomic" if store.is_local else "put_if", refuse)
     with pytest.raises(OSError, match="disk full"):
         publish(store, {"a.bin": b"two"})
     assert store.manifest("model", DS) == before
@@ -167,9 +168,9 @@ def test_a_failure_before_the_manifest_leaves_the_existing_partition(store, monk
 KILLED = textwrap.dedent(
     """
     import os, pathlib, signal, sys
-    from dssm_assets.storage.partitions import PartitionStore
-    store = PartitionStore(sys.argv[1])
-    store._write_manifest = lambda path, text: os.kill(os.getpid(), signal.SIGKILL)
+    from dssm_assets.storage import partitions
+    store = partitions.PartitionStore(sys.argv[1])
+    partitions.write_atomic = lambda path, chunks: os.kill(os.getpid(), signal.SIGKILL)
     with store.staging() as folder:
         path = folder / "a.bin"
         path.write_bytes(b"two")

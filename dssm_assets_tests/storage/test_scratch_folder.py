@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from dssm_assets.storage.scratch_folder import ScratchFolder, find_abandoned
+from dssm_assets.storage.local_files import ScratchFolder, find_abandoned
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dssm_assets.storage.scratch_folder import ScratchFolder
+from dssm_assets.storage.local_files import ScratchFolder
 made = ScratchFolder("fit", Path(sys.argv[1]))
 (made.path / "weights").write_bytes(b"1234")
 os.kill(os.getpid(), signal.SIGKILL)

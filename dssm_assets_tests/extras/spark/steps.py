@@ -80,9 +80,7 @@ def main(program: str) -> None:
     session = SparkSession.builder.getOrCreate()
     for config, home, plan in json.loads(program):
         loaded = load_config(Path(config), Path(home))
-        workspace = open_workspace(
-            loaded, print, partial(SparkEngine, session=session, read_with=loaded.config.spark.read_with)
-        )
+        workspace = open_workspace(loaded, print, partial(SparkEngine, session=session))
         run_steps(workspace, plan)
     executors = session.sparkContext._jsc.sc().statusTracker().getExecutorInfos()
     print(f"executors {len(executors) - 1}")  # the driver is one of them
