@@ -92,15 +92,7 @@ def run_range(
     job: str | None = None,
     made_for: dg.DagsterRun | None = None,
 ) -> str:
-    """Materializes daily assets over consecutive days in one run; returns its id.
-
-    Args:
-        job, made_for: as in `run_day`.
-
-    Raises:
-        CheckFailedError: if a blocking check failed, with its description.
-        Exception: whatever the failing asset raised.
-    """
+    """Materializes daily assets over consecutive days in one run; arguments, result and errors as `run_day`."""
     day_range = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
     return _execute(defs, instance, names, {}, job, made_for, tags=day_range)
 
