@@ -81,13 +81,10 @@ def test_changed_content_of_an_old_day_makes_downstream_stale_and_starts_nothing
     assert scene.stale() == {}
 
 
-def test_day_with_unchanged_content_makes_nothing_stale(scene: _Scene) -> None:
+def test_unchanged_content_of_a_day_or_a_range_makes_nothing_stale(scene: _Scene) -> None:
     scene.materialize(CHAIN, [OLD])
     scene.materialize(["behavior_table"], [OLD])
     assert scene.stale() == {}
-
-
-def test_range_with_unchanged_content_makes_nothing_stale(scene: _Scene) -> None:
     scene.materialize(["behavior_table", "behavior"], DAYS)
     assert scene.stale() == {}
 

@@ -57,7 +57,3 @@ def test_change_deep_inside_keeps_a_folder(tmp_path: Path) -> None:
     assert list(find_abandoned(tmp_path, "dssm-", now - 60)) == []
     os.utime(inside / "c", (now - 120, now - 120))
     assert list(find_abandoned(tmp_path, "dssm-", now - 60)) == [tmp_path / "dssm-fit-x"]
-
-
-def test_missing_parent_holds_nothing(tmp_path: Path) -> None:
-    assert list(find_abandoned(tmp_path / "none", "", time.time())) == []

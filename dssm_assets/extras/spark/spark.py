@@ -142,6 +142,7 @@ def _spark_schema(schema: pa.Schema) -> Any:
 
 def write_sql(expression: ibis.Table) -> str:
     """Returns an expression over unbound tables as Spark SQL; tables are referred to by name."""
+    _ = ibis.pyspark  # loads the backend: the compiler reads the options that it registers
     return str(ibis.to_sql(expression.op().replace(_sort_list).to_expr(), dialect="pyspark"))
 
 

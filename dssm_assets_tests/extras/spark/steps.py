@@ -69,7 +69,7 @@ def run_on_spark(*works: tuple[LoadedConfig, Plan]) -> str:
     environment["PYSPARK_PYTHON"] = str(spark.python)
     command = [*submit_command(spark, "all steps")[:-1], str(Path(__file__)), program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
