@@ -369,21 +369,22 @@ class PartitionStore:
 
     def _put(self, asset: str, ds: str, file: Path | MemoryFile, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
         """Moves a file into the folder of a partition; a shared one, which is never removed, needs no name of its own."""
-        is_staged = isinstance(file, Path)
-        digest = file_sha256(file) if is_staged else hashlib.sha256(file.content).hexdigest()
-        size = file.stat().st_size if is_staged else len(file.content)
+        if isinstance(file, MemoryFile):
+            digest, size = hashlib.sha256(file.content).hexdigest(), len(file.content)
+        else:
+            digest, size = file_sha256(file), file.stat().st_size
         name = layout.content_name(file.name, digest, "" if is_shared else mark)
         inside = f"{layout.SHARED}/{name}" if is_shared else name
         target = layout.file_path(self.root, asset, ds, inside)
-        if not self.is_local:
+        if isinstance(file, MemoryFile):
+            write_atomic(target, [file.content])
+        elif not self.is_local:
             self.fs.put_file(str(file), target)
-        elif is_staged:
+        else:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
             file.replace(target)
-        else:
-            write_atomic(target, [file.content])
         return StoredFile(file.name, inside, size, digest, rows)
 
     def publish_copy(self, manifest: Manifest, asset: str, *, columns: Sequence[Column], inputs: Mapping[str, str]) -> Manifest:

@@ -81,11 +81,12 @@ def test_changed_content_of_an_old_day_makes_downstream_stale_and_starts_nothing
     assert scene.stale() == {}
 
 
-def test_unchanged_content_of_a_day_or_a_range_makes_nothing_stale(scene: _Scene) -> None:
-    scene.materialize(CHAIN, [OLD])
-    scene.materialize(["behavior_table"], [OLD])
-    assert scene.stale() == {}
-    scene.materialize(["behavior_table", "behavior"], DAYS)
+@pytest.mark.parametrize(
+    "runs", [[(CHAIN, [OLD]), (["behavior_table"], [OLD])], [(["behavior_table", "behavior"], DAYS)]], ids=["day", "range"]
+)
+def test_unchanged_content_makes_nothing_stale(scene: _Scene, runs: list[tuple[list[str], list[str]]]) -> None:
+    for names, days in runs:
+        scene.materialize(names, days)
     assert scene.stale() == {}
 
 
