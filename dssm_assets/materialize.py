@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
@@ -86,24 +85,20 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
         DssmError: what the failing run raised.
         DaysFailedError: several evaluation days failed; with each day's error.
     """
-    runs = plan.runs if processes == 1 else tuple(_split_branches(plan.runs, processes))
+    runs = plan.runs if processes == 1 else tuple(split_runs(plan.runs, processes))
+    needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
+    make = partial(_make_runs, instance_home)
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:
-            found = make_in_parallel(
-                plan.scene,
-                runs,
-                _needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start),
-                partial(_make_runs, instance_home),
-                observer,
-                processes=processes,
-                may_fail=lambda run: run.is_windowed,
+            failed_runs = make_in_parallel(
+                plan.scene, runs, needs, make, observer, processes=processes, may_fail=lambda run: run.is_windowed
             )
         finally:
             end_dead_runs(instance)  # of processes that were ended at work
     failed: dict[str, DssmError] = {}
-    for place, error in sorted(found.items()):
-        failed.setdefault(runs[place].days[0], error)
+    for run, error in sorted(failed_runs.items()):
+        failed.setdefault(runs[run].days[0], error)
     if len(failed) > 1:
         raise DaysFailedError(failed)
     for error in failed.values():
@@ -117,22 +112,49 @@ def _make_runs(instance_home: Path, scene: Scene, observer: Observer) -> Iterato
         yield partial(make_run, defs, instance, scene)
 
 
-def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
-    """Returns the places of the runs that end before each begins.
+def split_runs(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
+    """Yields the runs in pieces that need not wait for each other.
 
-    Runs of the same daily tables do not need each other: see `_split_branches`. Evaluation days neither, unless a model starts from an earlier one. Their reports do: the gate and the trend
-    read those of the days before.
+    A rolling state is a run of its own. Other daily tables are cut into ranges of days, except that samples, which read features of
+    the previous day, are apart. Runs of an evaluation day are cut before its report.
+    """
+    rows = {row.name: row for row in all_rows()}
+    for run in runs:
+        if run.is_windowed:
+            report = run.names.index(TOTAL_HIT_RATE.name) if _is_report(run) else 0
+            yield from (replace(run, names=names) for names in (run.names[:report], run.names[report:]) if names)
+            continue
+        group = lambda name: (rows[name].is_rolling, rows[name].group in SAMPLE_GROUPS)  # noqa: E731
+        for (is_rolling, _), names in itertools.groupby(run.names, key=group):
+            if is_rolling:
+                yield from (replace(run, names=(name,)) for name in names)
+            else:
+                yield from _split_days(replace(run, names=tuple(names)), processes)
+
+
+def _split_days(run: PlannedRun, pieces: int) -> Iterator[PlannedRun]:
+    """Yields the run in ranges of days of equal length, at least 8 days each: a run has a cost of its own."""
+    pieces = max(1, min(pieces, len(run.days) // 8))
+    ends = [len(run.days) * piece // pieces for piece in range(pieces + 1)]
+    yield from (replace(run, days=run.days[first:last]) for first, last in itertools.pairwise(ends))
+
+
+def needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset[int]]:
+    """Returns for each run the positions of the runs that end before it begins.
+
+    Pieces of the same daily tables do not need each other. Evaluation days neither, unless a model starts from an earlier one. Their
+    reports do: the gate and the trend read earlier reports.
     """
     deps, needed = {row.name: set(row.deps) for row in all_rows()}, []
-    for place, run in enumerate(runs):
-        wanted = set[str]().union(*(deps[name] for name in run.names))
+    for number, run in enumerate(runs):
+        inputs = set[str]().union(*(deps[name] for name in run.names)) - set(run.names)
         needed.append(
             frozenset(
-                at
-                for at, earlier in enumerate(runs[:place])
+                position
+                for position, earlier in enumerate(runs[:number])
                 if (run.is_windowed and (not earlier.is_windowed or is_warm or earlier.days == run.days))
                 or (_is_report(run) and _is_report(earlier) and earlier.days < run.days)
-                or (not run.is_windowed and (wanted - set(run.names)) & set(earlier.names))
+                or (not run.is_windowed and inputs & set(earlier.names))
             )
         )
     return needed
@@ -140,50 +162,3 @@ def _needed_runs(runs: Sequence[PlannedRun], *, is_warm: bool) -> list[frozenset
 
 def _is_report(run: PlannedRun) -> bool:
     return run.is_windowed and TOTAL_HIT_RATE.name in run.names
-
-
-def _split_branches(runs: Sequence[PlannedRun], processes: int) -> Iterator[PlannedRun]:
-    """Yields the runs in the parts that need not wait for each other.
-
-    Those of daily tables are cut where the graph branches: assets that lead to the same last ones stay together, except that
-    rolling states and what reads features of the previous day are apart. Each process makes a part of the days, but of rolling
-    states one makes all. Runs of an evaluation day are cut before its report.
-    """
-    daily = [run for run in runs if not run.is_windowed]
-    everything = {name for run in daily for name in run.names}
-    kinds = {row.name: (row.is_rolling, row.group in SAMPLE_GROUPS) for row in all_rows()}
-    for run in runs:
-        if run.is_windowed:
-            first = run.names.index(TOTAL_HIT_RATE.name) if _is_report(run) else 0
-            yield from (replace(run, names=names) for names in (run.names[:first], run.names[first:]) if names)
-            continue
-        branches: dict[tuple[frozenset[str], ...], list[str]] = {}
-        ends = [_last_assets(names) for names in (everything, set(run.names))]
-        for name in run.names:
-            branches.setdefault(tuple(one[name] for one in ends), []).append(name)
-        # What an asset depends on leads to all that the asset leads to.
-        for _, names in sorted(branches.items(), key=lambda branch: -sum(map(len, branch[0]))):
-            for (is_rolling, _), part in itertools.groupby(names, key=kinds.__getitem__):
-                made = replace(run, names=tuple(part))
-                yield from [made] if is_rolling else _split_days(made, processes)
-
-
-def _split_days(run: PlannedRun, parts: int) -> Iterator[PlannedRun]:
-    """Yields the run in parts of its days of equal length, as many as wanted if that leaves some days to each."""
-    parts = max(1, min(parts, len(run.days) // _PART_DAYS))
-    ends = [len(run.days) * part // parts for part in range(parts + 1)]
-    yield from (replace(run, days=run.days[first:last]) for first, last in itertools.pairwise(ends))
-
-
-_PART_DAYS: Final = 8
-"""Days of a part at least: a run has a cost of its own."""
-
-
-def _last_assets(names: set[str]) -> dict[str, frozenset[str]]:
-    """Returns for each of some assets those that it leads to and that lead to no other of them."""
-    found: dict[str, frozenset[str]] = {}
-    for row in reversed(all_rows()):
-        if row.name in names:
-            next_ones = [found[other.name] for other in all_rows() if other.name in found and row.name in other.deps]
-            found[row.name] = frozenset[str]().union(*next_ones) if next_ones else frozenset({row.name})
-    return found

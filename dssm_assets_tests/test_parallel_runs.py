@@ -14,7 +14,7 @@ from dssm_assets.core.errors import DssmError, EmptyDayError, Fault
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import Scene
-from dssm_assets.materialize import _needed_runs, _split_branches, plan_runs, run_plan
+from dssm_assets.materialize import needed_runs, plan_runs, run_plan, split_runs
 from dssm_assets.parallel_runs import make_in_parallel
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
@@ -72,21 +72,18 @@ def test_runs_that_do_not_need_each_other_are_made_by_several_processes(quick):
     assert 1 <= len(processes) <= 2
 
 
-@contextmanager
-def wait_for_the_end_of_others(scene, observer):
-    def make(note):
-        deadline = time.monotonic() + 20
-        while note.name == "last" and multiprocessing.active_children() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        observer.on_log(f"{note.name} {len(multiprocessing.active_children())}")
-
-    yield make
-
-
 def test_a_process_ends_when_no_run_is_left_for_it(quick):
-    recorder, notes = Recorder(), [Note("first"), Note("last")]
-    make_in_parallel(None, notes, [NONE, NONE], wait_for_the_end_of_others, recorder, processes=2, may_fail=lambda note: False)
-    assert "last 0" in recorder.lines
+    ends = []
+
+    class Watching(Recorder):
+        def on_log(self, text):
+            super().on_log(text)
+            ends.append(len(multiprocessing.active_children()))
+
+    notes = [Note("first"), Note("second"), Note("last")]
+    needs = [NONE, NONE, frozenset({0, 1})]
+    make_in_parallel(None, notes, needs, make_notes, Watching(), processes=2, may_fail=lambda note: False)
+    assert ends[-1] == 1
 
 
 def test_a_day_that_fails_does_not_stop_the_others_and_its_error_arrives_whole(quick):
@@ -107,20 +104,13 @@ def test_what_may_not_fail_ends_everything(quick):
 
 @contextmanager
 def make_slowly_or_be_killed(scene, observer):
-    """Makes a run of half a second in the first process; the other one is killed."""
-    yield lambda note: time.sleep(0.5) if isinstance(observer, Recorder) else os.kill(os.getpid(), signal.SIGKILL)
+    yield lambda number: time.sleep(0.5) if number else os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun(quick):
-    with pytest.raises(DssmError, match=r"table: the process that made it was ended \(exit status -9\)"):
+    with pytest.raises(DssmError, match=r"0: the process that made it was ended \(exit status -9\)"):
         make_in_parallel(
-            None,
-            ["table"] * 50,
-            [NONE] * 50,
-            make_slowly_or_be_killed,
-            Recorder(),
-            processes=2,
-            may_fail=lambda _: True,
+            None, range(50), [NONE] * 50, make_slowly_or_be_killed, Recorder(), processes=2, may_fail=lambda _: True
         )
 
 
@@ -139,7 +129,7 @@ def test_an_observer_that_fails_ends_everything(quick):
 
 @contextmanager
 def make_wrongly(scene, observer):
-    yield lambda note: time.sleep(0.5) if isinstance(observer, Recorder) else [][note]
+    yield lambda note: [][note]
 
 
 def test_an_error_that_is_not_of_the_input_ends_everything_with_its_traceback(quick):
@@ -173,16 +163,16 @@ def test_two_processes_write_the_partitions_of_one(tmp_path_factory, tmp_path):
 
 def test_reports_are_made_in_the_order_of_the_days_and_fits_are_not():
     names = ("dssm_model", "hit_counts", "total_hit_rate", "experiments")
-    runs = list(_split_branches([PlannedRun(names, (ds,), is_windowed=True) for ds in DAYS[-3:]], processes=2))
+    runs = list(split_runs([PlannedRun(names, (ds,), is_windowed=True) for ds in DAYS[-3:]], processes=2))
     assert [run.names for run in runs] == [names[:2], names[2:]] * 3
-    assert _needed_runs(runs, is_warm=False) == [frozenset(needed) for needed in ((), {0}, (), {1, 2}, (), {1, 3, 4})]
-    assert _needed_runs(runs, is_warm=True) == [frozenset(range(place)) for place in range(6)]
+    assert needed_runs(runs, is_warm=False) == [frozenset(needed) for needed in ((), {0}, (), {1, 2}, (), {1, 3, 4})]
+    assert needed_runs(runs, is_warm=True) == [frozenset(range(place)) for place in range(6)]
 
 
 def test_each_process_makes_a_part_of_the_days_except_of_rolling_states():
     names = ("behavior_table", "behavior", "item_activity", "item_all_feature", "item_features_fg", "sample_fg")
     days = tuple(f"2024-01-{day:02}" for day in range(1, 18))
-    runs = list(_split_branches([PlannedRun(names, days, is_windowed=False)], processes=2))
+    runs = list(split_runs([PlannedRun(names, days, is_windowed=False)], processes=2))
     log, features, first, last = names[:2], names[3:5], days[:8], days[8:]
     assert [(run.names, run.days) for run in runs] == [
         (log, first),
@@ -194,6 +184,6 @@ def test_each_process_makes_a_part_of_the_days_except_of_rolling_states():
         (names[5:], last),
     ]
     needed = (), (), {0, 1}, {2}, {2}, {3, 4}, {3, 4}
-    assert _needed_runs(runs, is_warm=False) == [frozenset(places) for places in needed]
+    assert needed_runs(runs, is_warm=False) == [frozenset(places) for places in needed]
     few = PlannedRun(names[:2], days[:15], is_windowed=False)
-    assert list(_split_branches([few], processes=2)) == [few]
+    assert list(split_runs([few], processes=2)) == [few]

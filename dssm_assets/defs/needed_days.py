@@ -14,9 +14,8 @@ from dssm_assets.steps.workspace import day_before, truth_days, window_days
 class NeededDays:
     """The days that an asset needs of each daily table, and the windowed assets of its own day.
 
-    Other tables need a log from the calendar's start, because histories are read across days, a log itself those of its own days;
-    samples for the days of the window, and
-    for the day itself where it is scored; features as of the day before a sample.
+    A log is needed from the calendar's start, because histories are read across days; a log itself needs its own days. Samples are
+    needed for the days of the window, and for the day itself where it is scored; features as of the day before a sample.
 
     Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th
     to the 12th, user_features_fg of the 5th to the 11th, and dssm_model of the 12th.
@@ -56,12 +55,6 @@ class NeededDays:
         if wanted:
             self._add_features_of_previous_day(ds)
 
-    def of_asset(self, name: str, ds: str) -> NeededDays:
-        """Returns what one of the assets needs of a day, itself included."""
-        found = NeededDays(self.rows, self.start, self.window, self.span)
-        found.add([name], ds)
-        return found
-
     def _add_features_of_previous_day(self, ds: str) -> None:
         """Adds the features that vectors are computed from."""
         for name in list(self.daily):
@@ -96,6 +89,6 @@ class NeededDays:
 
 def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:
     """Returns what some assets of a day need, themselves included."""
-    found = NeededDays({row.name: row for row in rows}, start, window, span)
-    found.add(names, ds)
-    return found
+    needed = NeededDays({row.name: row for row in rows}, start, window, span)
+    needed.add(names, ds)
+    return needed

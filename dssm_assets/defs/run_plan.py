@@ -69,18 +69,15 @@ def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
     for row in reversed(rows):
         if row.name in needed:
             needed.update(row.deps)
-    left = Wanted(tuple(name for name in wanted.names if name not in needed), wanted.days)
-    return RunPlan(scene, tuple(part for run in plan.runs for part in _leave_out(run, left)), plan.outdated)
-
-
-def _leave_out(run: PlannedRun, left: Wanted) -> Iterator[PlannedRun]:
-    """Yields a run without some assets on some days."""
-    names = tuple(name for name in run.names if name not in left.names)
-    if names:
-        yield replace(run, names=names)
-    rest = tuple(name for name in run.names if name in left.names)
-    for days in _consecutive([ds for ds in run.days if ds not in left.days]) if rest else ():
-        yield replace(run, names=rest, days=days)
+    left = [name for name in wanted.names if name not in needed]
+    runs = []
+    for run in plan.runs:
+        if names := tuple(name for name in run.names if name not in left):
+            runs.append(replace(run, names=names))
+        if names := tuple(name for name in run.names if name in left):
+            ranges = _group_consecutive([ds for ds in run.days if ds not in wanted.days])
+            runs += [replace(run, names=names, days=days) for days in ranges]
+    return RunPlan(scene, tuple(runs), plan.outdated)
 
 
 def first_evaluation_day(scene: Scene) -> str:
@@ -103,28 +100,45 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     config, rows = scene.loaded.config, all_rows()
     workspace = scene.open_workspace(lambda _: None)
     start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
-    window, span = config.window.days, config.evaluation.span_days
-    by_day = [(one, needed_days(rows, one.names, ds, start, window, span), ds) for one in wanted for ds in one.days]
+
+    def find_needed(names: Sequence[str], ds: str) -> NeededDays:
+        return needed_days(rows, names, ds, start, config.window.days, config.evaluation.span_days)
+
+    days = [(part.names, ds, find_needed(part.names, ds)) for part in wanted for ds in part.days]
     missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
     stored = {name: set(workspace.tables.partitions.days(name)) for name in missing}
-    for one, needed, ds in by_day:
-        begins = _first_log_day(rows, needed, stored)
+    for names, ds, needed in days:
+        first_log_day = _first_log_day(rows, needed, stored)
         for name, (first, last) in needed.daily.items():
-            days = days_between(max(first, begins) if needed.rows[name].is_log else first, last)
-            missing[name].update(day for day in days if day not in stored[name] and day <= end)
+            span = days_between(max(first, first_log_day) if needed.rows[name].is_log else first, last)
+            missing[name].update(day for day in span if day not in stored[name] and day <= end)
         if is_remaking:
-            for name in missing.keys() & set(one.names):
+            for name in missing.keys() & set(names):
                 missing[name].add(ds)
-    outdated = _add_outdated(workspace, rows, missing, by_day)
+    outdated = _add_outdated(workspace, rows, missing, [needed for _, _, needed in days])
     runs = list(_group_daily(rows, missing))
     planned: dict[str, set[str]] = {}
-    for one, needed, ds in by_day:
-        remade = set(one.names) if is_remaking else set()
+    for names, ds, needed in days:
+        made: list[str] = []
+        for name in needed.windowed:
+            manifest = workspace.find(name, ds)
+            is_other = manifest is not None and has_other_settings(workspace, manifest)
+            if is_other:
+                outdated[name] = outdated.get(name, 0) + 1
+            daily = find_needed([name], ds).daily
+            if (
+                manifest is None
+                or is_other
+                or (is_remaking and name in names)
+                or any(dep in made for dep in needed.rows[name].deps)
+                or any(missing[table] & set(days_between(*span)) for table, span in daily.items())
+                or not is_current(workspace, manifest)
+            ):
+                made.append(name)
         before = planned.setdefault(ds, set())
-        names = [name for name in _windowed_to_make(workspace, needed, missing, ds, remade, outdated) if name not in before]
-        if names:
-            before.update(names)
-            runs.append(PlannedRun(tuple(names), (ds,), True))
+        if left := tuple(name for name in made if name not in before):
+            before.update(left)
+            runs.append(PlannedRun(left, (ds,), True))
     return RunPlan(scene, tuple(runs), outdated)
 
 
@@ -139,10 +153,7 @@ def _first_log_day(rows: Sequence[AssetRow], needed: NeededDays, stored: Mapping
 
 
 def _add_outdated(
-    workspace: Workspace,
-    rows: Sequence[AssetRow],
-    missing: dict[str, set[str]],
-    by_day: Sequence[tuple[Wanted, NeededDays, str]],
+    workspace: Workspace, rows: Sequence[AssetRow], missing: dict[str, set[str]], needed: Sequence[NeededDays]
 ) -> dict[str, int]:
     """Adds the days of daily tables that were made with other settings, and of what follows from them; returns how many of each.
 
@@ -150,13 +161,9 @@ def _add_outdated(
     """
     first: dict[str, str] = {}
     outdated: dict[str, int] = {}
-    for row in rows:
-        if row.is_windowed:
-            continue
-        spans = [needed.daily[row.name] for _, needed, _ in by_day if row.name in needed.daily]
-        stored = workspace.tables.partitions.find_days(
-            row.name, sorted({day for span in spans for day in days_between(*span)} - missing[row.name])
-        )
+    for row in (row for row in rows if not row.is_windowed):
+        days = {day for one in needed if row.name in one.daily for day in days_between(*one.daily[row.name])}
+        stored = workspace.tables.partitions.find_days(row.name, sorted(days - missing[row.name]))
         changed = [ds for ds, manifest in stored.items() if has_other_settings(workspace, manifest)]
         if changed:
             outdated[row.name] = len(changed)
@@ -167,55 +174,30 @@ def _add_outdated(
     return outdated
 
 
-def _windowed_to_make(
-    workspace: Workspace,
-    needed: NeededDays,
-    missing: dict[str, set[str]],
-    ds: str,
-    remade: set[str],
-    outdated: dict[str, int],
-) -> list[str]:
-    """Returns the windowed assets of a day that are not stored, not current, or to be made again; counts those with other settings."""
-    made: list[str] = []
-    for name in needed.windowed:
-        stored = workspace.find(name, ds)
-        is_downstream = any(dep in made for dep in needed.rows[name].deps)
-        daily = needed.of_asset(name, ds).daily
-        has_new_daily = any(missing[table] & set(days_between(*days)) for table, days in daily.items())
-        if stored is not None and has_other_settings(workspace, stored):
-            outdated[name] = outdated.get(name, 0) + 1
-        elif not (has_new_daily or is_downstream or name in remade or stored is None or not is_current(workspace, stored)):
-            continue
-        made.append(name)
-    return made
-
-
-def _group_daily(rows: Sequence[AssetRow], missing: dict[str, set[str]]) -> Iterator[PlannedRun]:
+def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> Iterator[PlannedRun]:
     """Yields the runs of daily tables: those with the same missing days share runs, none before what it depends on."""
-    groups: list[tuple[list[str], list[tuple[str, ...]]]] = []
-    place: dict[str, int] = {}
+    groups: list[tuple[list[tuple[str, ...]], list[str]]] = []
+    number: dict[str, int] = {}
     for row in rows:
         if not missing.get(row.name):
             continue
-        ranges = _consecutive(sorted(missing[row.name]))
-        first = max((place[dep] for dep in row.deps if dep in place), default=0)
-        found = next((at for at in range(first, len(groups)) if groups[at][1] == ranges), None)
-        if found is None:
-            found = len(groups)
-            groups.append(([], ranges))
-        groups[found][0].append(row.name)
-        place[row.name] = found
-    for names, ranges in groups:
+        ranges = _group_consecutive(sorted(missing[row.name]))
+        first = max((number[dep] for dep in row.deps if dep in number), default=0)
+        number[row.name] = next((group for group in range(first, len(groups)) if groups[group][0] == ranges), len(groups))
+        if number[row.name] == len(groups):
+            groups.append((ranges, []))
+        groups[number[row.name]][1].append(row.name)
+    for ranges, names in groups:
         for days in ranges:
             yield PlannedRun(tuple(names), days, False)
 
 
-def _consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns ascending days as runs of consecutive ones."""
-    found: list[tuple[str, ...]] = []
+def _group_consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns ascending days as runs of consecutive days."""
+    ranges: list[tuple[str, ...]] = []
     for ds in days:
-        if found and found[-1][-1] == day_before(ds):
-            found[-1] = (*found[-1], ds)
+        if ranges and ranges[-1][-1] == day_before(ds):
+            ranges[-1] = (*ranges[-1], ds)
         else:
-            found.append((ds,))
-    return found
+            ranges.append((ds,))
+    return ranges

@@ -1,38 +1,49 @@
 """Which process works on a run, and whether it still exists.
 
-A run of `dssm-assets materialize` works in the command's process: no run launcher knows it. If it is killed, the run stays
-"started", occupies the queue and its pool's slot, and no run monitoring notices. So each run is tagged with its process; a
-command also reports every minute that it lives, for daemons on other machines.
+No run launcher knows the run of a `dssm-assets materialize`, and the default launcher cannot ask for the health of its own. A run whose
+process is killed would stay "started" and occupy the queue and its pool's slot. So each run is tagged with its process, which reports
+every minute that it lives, for daemons on other machines.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, deserialize_value
 
 OWNER_TAG: Final = ".dagster/dssm_process"
 """The UI hides tags that begin with .dagster/."""
 REPORT_SECONDS: Final = 60.0
-SILENT_SECONDS: Final = 15 * 60.0
-"""A command on another machine that has not reported for this long counts as dead."""
+SILENT_SECONDS: Final = 5 * 60.0
+"""A process on another machine that has not reported for this long counts as dead."""
 _IN_PROGRESS: Final = (
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 )
+
+
+@dataclass(frozen=True)
+class RunHealth:
+    """A launcher's answer to run monitoring: a status, and why. Dagster's class is not public."""
+
+    status: Any
+    msg: str
+
+    def __str__(self) -> str:
+        """Returns the line that Dagster shows."""
+        return f"{self.status.value}: '{self.msg}'"
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,10 @@ class RunOwner:
         """Returns the key under which the process reports that it lives."""
         return f"{OWNER_TAG}/{self.host}/{self.pid}"
 
+    def report(self, instance: DagsterInstance) -> None:
+        """Stores that the process lives."""
+        instance.run_storage.set_cursor_values({self.report_key: f"{self.started} {self.machine} {time.time():.0f}"})
+
     def reason_of_death(self, instance: DagsterInstance) -> str | None:
         """Returns why the process counts as dead, None if it lives or nothing is known."""
         where = f"process {self.pid} on {self.host}"
@@ -85,13 +100,12 @@ class RunOwner:
         return f"{where}, which ran it, has not reported for {silent / 60:.0f} minutes"
 
 
-def check_own_process(instance: DagsterInstance, run: DagsterRun) -> CheckRunHealthResult:
-    """Returns the health of a run that no launcher can be asked about: lost if its process is dead; without a sign of that, it works."""
+def check_run_health(instance: DagsterInstance, run: DagsterRun) -> RunHealth:
+    """Returns the health of a run: lost if its process is dead; without a sign of that, it works."""
     owner = RunOwner.from_run(run)
     reason = owner.reason_of_death(instance) if owner is not None else None
-    if reason is None:
-        return CheckRunHealthResult(WorkerStatus.RUNNING, "nothing says that its process is dead")
-    return CheckRunHealthResult(WorkerStatus.NOT_FOUND, reason)
+    status = "WorkerStatus.RUNNING" if reason is None else "WorkerStatus.NOT_FOUND"  # as Dagster stores it
+    return RunHealth(deserialize_value(json.dumps({"__enum__": status})), reason or "nothing says that its process is dead")
 
 
 def start_of_process(pid: int) -> str | None:
@@ -116,40 +130,28 @@ def _this_machine() -> str:
 _tagged: set[str] = set()
 
 
-def tag_run(instance: DagsterInstance, run: DagsterRun) -> bool:
-    """Tags a run of this process; returns whether this is its first call for the run."""
+def tag_run(instance: DagsterInstance, run: DagsterRun, seconds: float = REPORT_SECONDS) -> bool:
+    """Tags a run of this process, and reports regularly until the run has ended; returns whether this is its first call for the run."""
     if run.run_id in _tagged:
         return False
-    if RunOwner.from_run(run) is None:
-        instance.add_run_tags(run.run_id, RunOwner.from_this_process().to_tags(run.run_id))
     _tagged.add(run.run_id)
+    owner = RunOwner.from_this_process()
+    if RunOwner.from_run(run) is None:
+        instance.add_run_tags(run.run_id, owner.to_tags(run.run_id))
+    if not instance.is_ephemeral:
+        owner.report(instance)
+        threading.Thread(target=_report_regularly, args=(instance, owner, run.run_id, seconds), daemon=True).start()
     return True
 
 
-@contextmanager
-def reporting(instance: DagsterInstance, seconds: float = REPORT_SECONDS) -> Iterator[None]:
-    """Reports regularly, until the end of the block, that this process lives."""
-    if instance.is_ephemeral:
-        yield
-        return
-    owner, is_over = RunOwner.from_this_process(), threading.Event()
-
-    def report() -> None:
+def _report_regularly(instance: DagsterInstance, owner: RunOwner, run_id: str, seconds: float) -> None:
+    is_over = False
+    while not is_over:
+        time.sleep(seconds)
         with suppress(Exception):  # a database that is away for a moment must not end the run
-            instance.run_storage.set_cursor_values({owner.report_key: f"{owner.started} {owner.machine} {time.time():.0f}"})
-
-    def report_regularly() -> None:
-        while not is_over.wait(seconds):
-            report()
-
-    report()
-    thread = threading.Thread(target=report_regularly, name="run-owner", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join(seconds)
+            run = instance.get_run_by_id(run_id)
+            is_over = run is None or run.is_finished
+            owner.report(instance)
 
 
 def end_dead_runs(instance: DagsterInstance) -> list[str]:
@@ -159,16 +161,14 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
         run = record.dagster_run
         owner = RunOwner.from_run(run)
         reason = owner.reason_of_death(instance) if owner is not None else None
-        if reason is not None:
-            _end(instance, run, f"{reason}. To fix: materialize again")
-            ended.append(run.run_id)
+        if reason is None:
+            continue
+        message = f"{reason}. To fix: materialize again"
+        if run.status is DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message)
+        else:
+            instance.report_run_failed(run, message)
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        ended.append(run.run_id)
     return ended
-
-
-def _end(instance: DagsterInstance, run: DagsterRun, message: str) -> None:
-    if run.status is DagsterRunStatus.CANCELING:
-        instance.report_run_canceled(run, message)
-    else:
-        instance.report_run_failed(run, message)
-    if instance.event_log_storage.supports_global_concurrency_limits:
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -25,10 +25,9 @@ from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.storage.bundles import READABLE_FORMATS, bundle_id_of, download_bundle
 from dssm_assets.storage.layout import BUNDLE_MANIFEST, CURRENT, bundle_folder, pointer_path
-from dssm_assets.storage.local_files import is_local, map_arrow
+from dssm_assets.storage.local_files import ScratchFolder, is_local, map_arrow
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.partitions import file_sha256
-from dssm_assets.storage.scratch_folder import ScratchFolder
 
 Loaded = TypeVar("Loaded")
 

@@ -26,9 +26,9 @@ from dssm_assets.core.training.fit_report import EpochScore, Progress
 from dssm_assets.steps.feature_config import RunSettings, check_plan, towers_of
 from dssm_assets.steps.fit_job import FitJob, FitOutcome, WarmFiles, map_train_data, remove_state, run_job, save_carried_rows
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, digests, each_day
+from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
-from dssm_assets.storage.scratch_folder import ScratchFolder
 
 _PROGRESS_SECONDS: Final = 5.0
 

@@ -40,9 +40,8 @@ from dssm_assets.core.evaluation.scopes import Population, Scope, counted_popula
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
-from dssm_assets.storage.local_files import write_arrow
+from dssm_assets.storage.local_files import ScratchFolder, write_arrow
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.scratch_folder import ScratchFolder
 
 TREND_DAYS: Final = 30
 """Evaluation days that the trend shows, at most."""

@@ -16,7 +16,7 @@ from typing import Final
 import pyarrow as pa
 
 from dssm_assets.core.errors import StorageError
-from dssm_assets.storage.local_files import map_arrow
+from dssm_assets.storage.local_files import map_arrow, write_arrow, write_arrow_table
 from dssm_assets.storage.manifest import Column, Manifest
 from dssm_assets.storage.partitions import PartitionStore
 
@@ -29,8 +29,7 @@ class LocalCache:
     """A folder of fetched files, bounded in size."""
 
     def __init__(self, folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.folder = folder
-        self.limit_bytes = limit_bytes
+        self.folder, self.limit_bytes = folder, limit_bytes
 
     def get(self, name: str, fetch: Callable[[str], None]) -> Path:
         """Returns the local path of a file, fetching it on first use.
@@ -56,14 +55,13 @@ class LocalCache:
 
     def _make_room(self) -> None:
         """Removes the least recently used files until the rest fits."""
-        found = []
+        files = []
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file():
-                    stat = path.stat()
-                    found.append((stat.st_mtime, stat.st_size, path))
-        surplus = sum(size for _, size, _ in found) - self.limit_bytes
-        for used, size, path in sorted(found):
+                    files.append((path.stat().st_mtime, path.stat().st_size, path))
+        surplus = sum(size for _, size, _ in files) - self.limit_bytes
+        for used, size, path in sorted(files):
             if surplus <= 0 or used > time.time() - IN_USE_SECONDS:
                 return
             path.unlink(missing_ok=True)
@@ -144,19 +142,12 @@ class ArtifactStore:
 
 def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
     """Writes a file; returns its rows, 0 for bytes and local files."""
+    if isinstance(content, Stream):
+        return write_arrow(path, content.schema, content.batches)
+    if isinstance(content, pa.Table):
+        return write_arrow_table(path, content)
     if isinstance(content, Path):
         shutil.move(content, path)
-        return 0
-    if isinstance(content, bytes):
+    else:
         path.write_bytes(content)
-        return 0
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, content.schema) as writer:
-        if isinstance(content, pa.Table):
-            writer.write_table(content.combine_chunks(), max_chunksize=1 << 62)
-            return int(content.num_rows)
-        rows = 0
-        for batch in content.batches:
-            writer.write_batch(batch)
-            rows += batch.num_rows
-            del batch  # frees it before the next one is made
-        return rows
+    return 0

@@ -35,10 +35,9 @@ from typing import Any, Final
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.local_files import is_local, local_staging, sync_folder, write_atomic
+from dssm_assets.storage.local_files import ScratchFolder, is_local, local_staging, sync_folder, write_atomic
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
-from dssm_assets.storage.scratch_folder import ScratchFolder
 
 
 @dataclass(frozen=True)

@@ -33,17 +33,14 @@ _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
 
 
 def asset_folder(root: str, asset: str) -> str:
-    """Returns the folder that holds every partition of an asset."""
     return f"{root.rstrip('/')}/{asset}"
 
 
 def staging_folder(root: str) -> str:
-    """Returns the folder for files that are not yet published."""
     return f"{root.rstrip('/')}/{STAGING}"
 
 
 def cleaned_path(root: str) -> str:
-    """Returns the path of the file that tells when leftovers were last removed."""
     return f"{root.rstrip('/')}/{CLEANED}"
 
 
@@ -67,22 +64,18 @@ def partition_folder(root: str, asset: str, ds: str) -> str:
 
 
 def manifest_path(root: str, asset: str, ds: str) -> str:
-    """Returns the path of the file that makes a partition visible."""
     return f"{partition_folder(root, asset, ds)}/{MANIFEST}"
 
 
 def is_shared(path: str) -> bool:
-    """Returns whether a path inside a manifest points to the shared folder."""
     return path.startswith(f"{SHARED}/")
 
 
 def file_path(root: str, asset: str, ds: str, path: str) -> str:
-    """Returns the full path of a file that a manifest lists."""
     return f"{asset_folder(root, asset) if is_shared(path) else partition_folder(root, asset, ds)}/{path}"
 
 
 def part_name(number: int) -> str:
-    """Returns the logical name of a part of a table."""
     return f"part-{number:05d}.parquet"
 
 
@@ -103,20 +96,16 @@ def ds_of_folder(folder: str) -> str | None:
 
 
 def serving_root(root: str) -> str:
-    """Returns the root of the serving bundles of a partition store."""
     return f"{root.rstrip('/')}/{SERVING}"
 
 
 def bundle_folder(serving: str, bundle_id: str) -> str:
-    """Returns the folder of a bundle below a serving root."""
     return f"{bundles_folder(serving)}/{bundle_id}"
 
 
 def bundles_folder(serving: str) -> str:
-    """Returns the folder of all bundles below a serving root."""
     return f"{serving}/{BUNDLES}"
 
 
 def pointer_path(serving: str) -> str:
-    """Returns the path of the file that names the bundle served from a serving root."""
     return f"{serving}/{CURRENT}"

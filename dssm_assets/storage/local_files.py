@@ -1,12 +1,14 @@
-"""Files on the local disk: staging folders, locks, atomic replacement, Arrow IPC files, arrays mapped from files."""
+"""Files on the local disk: temporary folders, locks, atomic replacement, Arrow IPC files, arrays mapped from files."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +18,70 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.storage.layout import staging_folder
-from dssm_assets.storage.scratch_folder import ScratchFolder
 
 LOCK: Final = ".lock"
 """The file that is locked where a folder cannot be."""
+PREFIX: Final = "dssm-"
+"""Of every temporary folder in a folder that others use too."""
+
+
+class ScratchFolder:
+    """An empty folder that is removed by `close`, at the end of a `with` block, or when the process ends.
+
+    Its process locks it. The system gives the lock back when the process ends, however that happens: a folder that can be locked is
+    one that a killed process has left.
+    """
+
+    def __init__(self, kind: str = "", parent: Path | None = None) -> None:
+        """Makes a folder.
+
+        Args:
+            kind: what it is for, the beginning of its name.
+            parent: an existing folder (default: the system's folder for temporary files, where `kind` is not empty).
+        """
+        self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-" if kind else "", dir=parent))
+        handle = os.open(self.path, os.O_RDONLY)
+        with suppress(OSError):  # network filesystems do not lock folders: then its age alone counts
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.close = weakref.finalize(self, _remove, self.path, handle, os.getpid())
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _remove(path: Path, handle: int, pid: int) -> None:
+    if os.getpid() == pid:  # a forked process ends earlier
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
+
+
+def find_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Path]:
+    """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds."""
+    for path in sorted(parent.iterdir()) if parent.is_dir() else ():
+        with suppress(OSError):
+            is_own = path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid()
+            if path.name.startswith(prefix) and is_own and _last_change(path) < before and not _is_locked(path):
+                yield path
+
+
+def _last_change(path: Path) -> float:
+    return max(inside.lstat().st_mtime for inside in (path, *path.rglob("*")))
+
+
+def _is_locked(path: Path) -> bool:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # as above
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def is_local(fs: Any) -> bool:
@@ -37,9 +99,9 @@ def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
         with ScratchFolder("staging") as folder:
             yield folder
         return
-    base = Path(staging_folder(root))
-    base.mkdir(parents=True, exist_ok=True)
-    with ScratchFolder(parent=base) as folder:
+    parent = Path(staging_folder(root))
+    parent.mkdir(parents=True, exist_ok=True)
+    with ScratchFolder(parent=parent) as folder:
         yield folder
 
 
@@ -68,33 +130,9 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def make_folder(path: str) -> None:
-    """Makes a folder, and those it is in, unless it exists."""
-    try:
-        os.mkdir(path)  # noqa: PTH102 - a Path of each of thousands of short files costs as much as the folder
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        Path(path).mkdir(parents=True, exist_ok=True)
-
-
 def read_bytes(path: str) -> bytes:
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         return file.read()
-
-
-def write_new(path: str, content: bytes | memoryview) -> None:
-    """Writes a file that nobody reads yet, or replaces an existing one in one step; its folder exists."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        write_atomic(path, [content])
-        return
-    try:
-        _write_through(handle, [content])
-    except BaseException:
-        Path(path).unlink(missing_ok=True)
-        raise
 
 
 def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
@@ -103,26 +141,18 @@ def write_atomic(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None
     Concurrent writers do not disturb each other: the file of the last one remains.
     """
     folder, name = os.path.split(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
-    except FileNotFoundError:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"._{name}-")
     try:
         os.fchmod(handle, 0o644)  # mkstemp's files are readable by their owner alone
-        _write_through(handle, chunks)
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(handle)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _write_through(handle: int, chunks: Iterable[bytes | memoryview]) -> None:
-    """Writes to an open file, waits until it is on the disk, and closes it."""
-    with os.fdopen(handle, "wb") as file:
-        file.writelines(chunks)
-        file.flush()
-        os.fsync(handle)
 
 
 @contextmanager
@@ -139,6 +169,7 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows
+            del batch  # frees it before the next one is made
     return rows
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Final
 
 _ENCODER: Final = json.JSONEncoder(sort_keys=True)
@@ -30,10 +30,6 @@ class Column:
     name: str
     type: str
     description: str
-
-
-_column = lru_cache(maxsize=4096)(Column)
-"""The columns of a table are those of all its days."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ class Manifest:
             asset=body["asset"],
             ds=body["ds"],
             files=tuple(StoredFile(**file) for file in body["files"]),
-            columns=tuple(_column(**column) for column in body["columns"]),
+            columns=tuple(Column(**column) for column in body["columns"]),
             inputs=body["inputs"],
             facts=body["facts"],
             settings=body.get("settings", ""),

@@ -48,14 +48,11 @@ from dssm_assets.storage.local_files import (
     folder_lock,
     is_local,
     local_staging,
-    make_folder,
     read_bytes,
     write_atomic,
-    write_new,
 )
 from dssm_assets.storage.locations import (
     absent_condition,
-    has_conditional_puts,
     location_errors,
     open_location,
     put_if,
@@ -65,7 +62,7 @@ from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredF
 from dssm_assets.storage.sized_files import SizedFileSystem
 
 SMALL_BYTES: Final = 1 << 20
-"""Size up to which a partition of a local disk is read, or copied, in one piece."""
+"""Size up to which a partition of a local disk is read in one piece."""
 GRACE_SECONDS: Final = 24 * 3600.0
 _RECORD_SECONDS: Final = 3600.0
 """A manifest lists replaced files at least for so long, removed or not."""
@@ -143,16 +140,11 @@ class PartitionStore:
         Files of the replaced partition are removed after the grace period. Shared files are stored once for many days and are
         never removed.
         """
-        with self._locked(asset, ds):
+        with self.locked(asset, ds):
             # Under the lock nobody removes a file of this name before the manifest lists it.
             mark = "" if self.is_local else _new_mark()
-            files = [
-                self._write(asset, ds, file, rows)
-                if isinstance(file, MemoryFile)
-                else self._put(asset, ds, file, rows, mark, is_shared=is_shared)
-                for file, rows in staged
-            ]
-            return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
+            files = tuple(self._put(asset, ds, file, rows, mark, is_shared=is_shared) for file, rows in staged)
+            return self._publish(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_files(
         self,
@@ -165,7 +157,7 @@ class PartitionStore:
         facts: Mapping[str, object] | None = None,
     ) -> Manifest:
         """Publishes files that `put_file` stored as a partition; returns its manifest."""
-        with self._locked(asset, ds):
+        with self.locked(asset, ds):
             return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_shared(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
@@ -175,7 +167,7 @@ class PartitionStore:
             inputs: what that day's partition was built from (default: the inputs of the given one).
         """
         built_from = manifest.inputs if inputs is None else dict(inputs)
-        with self._locked(manifest.asset, ds):
+        with self.locked(manifest.asset, ds):
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=()))
 
     def _publish(self, manifest: Manifest) -> Manifest:
@@ -188,9 +180,10 @@ class PartitionStore:
                 return manifest
             kept, outdated = self._replaced_files(manifest, before)
             after = replace(manifest, replaced=kept)
-            if not condition:
-                self._write_manifest(path, after.to_json())
-            elif not put_if(self.fs, path, after.to_json().encode(), condition):
+            content = after.to_json().encode()
+            if self.is_local:
+                write_atomic(path, [content])
+            elif not put_if(self.fs, path, content, condition):
                 time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
                 continue
             self.remove_replaced(manifest.asset, manifest.ds, outdated)
@@ -201,7 +194,7 @@ class PartitionStore:
 
     def remove(self, asset: str, ds: str) -> None:
         """Removes a partition, its manifest first; shared files stay. What another run publishes meanwhile stays as well."""
-        with self._locked(asset, ds):
+        with self.locked(asset, ds):
             manifest = self.find(asset, ds)
             if manifest is None:
                 return
@@ -225,13 +218,11 @@ class PartitionStore:
 
     def _find_unchanged(self, asset: str, ds: str) -> tuple[Manifest | None, dict[str, str]]:
         """Returns the manifest of a partition, and the condition of a put that holds while it is unchanged."""
-        found = self.find(asset, ds)
-        if found is None:  # A single request for most writes: those of a new partition.
+        before = self.find(asset, ds)
+        if before is None:  # a single request for most writes: those of a new partition
             return None, absent_condition(self.fs)
-        if not has_conditional_puts(self.fs):
-            return found, {}
         condition = unchanged_condition(self.fs, layout.manifest_path(self.root, asset, ds))
-        return self.find(asset, ds), condition
+        return (self.find(asset, ds) if condition else before), condition
 
     def _replaced_files(
         self, manifest: Manifest, before: Manifest | None
@@ -248,13 +239,13 @@ class PartitionStore:
         return tuple(kept[-_MAX_REPLACED:]), outdated
 
     @contextlib.contextmanager
-    def _locked(self, asset: str, ds: str) -> Iterator[None]:
+    def locked(self, asset: str, ds: str) -> Iterator[None]:
         """Keeps other writers out of a partition of a local store."""
         if not self.is_local:
             yield
             return
         folder = layout.partition_folder(self.root, asset, ds)
-        make_folder(folder)
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         with folder_lock(folder):
             yield
 
@@ -365,9 +356,7 @@ class PartitionStore:
         Raises:
             StorageError: its manifest still lists them.
         """
-        for _ in range(
-            _LOOKS
-        ):  # the same content may be published again between the look at the files and the one at the manifest
+        for _ in range(_LOOKS):  # the same content may be published again between the two looks
             missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
             if not missing:
                 return None
@@ -378,35 +367,33 @@ class PartitionStore:
 
     def put_file(self, asset: str, ds: str, path: Path, rows: int, *, is_shared: bool = False) -> StoredFile:
         """Moves a staged file into the folder of a partition, whose manifest does not list it yet."""
-        with self._locked(asset, ds):
+        with self.locked(asset, ds):
             if self.is_local:
                 os.utime(path)  # tells it from a replaced file of this content and name
-                return self._put(asset, ds, path, rows, "", is_shared=is_shared)
-        return self._put(asset, ds, path, rows, _new_mark(), is_shared=is_shared)
+            return self._put(asset, ds, path, rows, "" if self.is_local else _new_mark(), is_shared=is_shared)
 
-    def _put(self, asset: str, ds: str, path: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
-        digest = file_sha256(path)
-        inside = f"{layout.SHARED}/{layout.content_name(path.name, digest)}"  # never removed: no other write needs another name
-        if not is_shared:
-            inside = layout.content_name(path.name, digest, mark)
-        size = path.stat().st_size
-        self.move_in(path, layout.file_path(self.root, asset, ds, inside))
-        return StoredFile(path.name, inside, size, digest, rows)
-
-    def _write(self, asset: str, ds: str, file: MemoryFile, rows: int) -> StoredFile:
-        """Writes a file into the folder of a partition of a local store, which is locked."""
-        digest = hashlib.sha256(file.content).hexdigest()
-        inside = layout.content_name(file.name, digest)
-        write_new(layout.file_path(self.root, asset, ds, inside), file.content)
-        return StoredFile(file.name, inside, len(file.content), digest, rows)
+    def _put(self, asset: str, ds: str, file: Path | MemoryFile, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
+        """Moves a file into the folder of a partition; a shared one, which is never removed, needs no name of its own."""
+        if isinstance(file, MemoryFile):
+            digest, size = hashlib.sha256(file.content).hexdigest(), len(file.content)
+        else:
+            digest, size = file_sha256(file), file.stat().st_size
+        name = layout.content_name(file.name, digest, "" if is_shared else mark)
+        inside = f"{layout.SHARED}/{name}" if is_shared else name
+        target = layout.file_path(self.root, asset, ds, inside)
+        if isinstance(file, MemoryFile):
+            write_atomic(target, [file.content])
+        elif not self.is_local:
+            self.fs.put_file(str(file), target)
+        else:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+            file.replace(target)
+        return StoredFile(file.name, inside, size, digest, rows)
 
     def publish_copy(self, manifest: Manifest, asset: str, *, columns: Sequence[Column], inputs: Mapping[str, str]) -> Manifest:
         """Publishes copies of a partition's files as a partition of another asset, for the same day; returns its manifest."""
-        if self.is_local and manifest.size_bytes <= SMALL_BYTES:
-            copies = [
-                (MemoryFile(file.name, Path(self.file_path(manifest, file)).read_bytes()), file.rows) for file in manifest.files
-            ]
-            return self.publish(asset=asset, ds=manifest.ds, staged=copies, columns=columns, inputs=inputs)
         if self.is_local:
             with self.staging() as folder:
                 staged = [(folder / file.name, file.rows) for file in manifest.files]
@@ -419,22 +406,6 @@ class PartitionStore:
             self.fs.cp_file(self.file_path(manifest, file), layout.file_path(self.root, asset, manifest.ds, copied.path))
             files.append(copied)
         return self.publish_files(asset=asset, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
-
-    def move_in(self, path: Path, target: str) -> None:
-        """Moves a staged file to a path inside the store."""
-        if not self.is_local:
-            self.fs.put_file(str(path), target)
-            return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
-        path.replace(target)
-
-    def _write_manifest(self, path: str, text: str) -> None:
-        if self.is_local:
-            write_atomic(path, [text.encode()])
-        else:
-            self.fs.pipe_file(path, text.encode())
 
     def verify(self, manifest: Manifest) -> None:
         """Checks every file of a partition against its digest.

@@ -15,6 +15,7 @@ Belongs here: the attempts and the table. Does not belong here: the race itself 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import random
@@ -29,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
+from dssm_assets.extras.retention.leftovers import find_bundles, find_in_store
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
@@ -111,11 +112,14 @@ def kills(folder: Path, limits: Limits) -> Iterator[Row]:
             _attempt(row, check, root)
         before = time.time() + 60
         store, bundles = PartitionStore(str(root)), BundleStore(str(root))
-        removed = [*clean_store(store, before, removes=True), *clean_bundles(bundles, before, removes=True)]
+        removed = 0
+        for leftover in itertools.chain(find_in_store(store, before), find_bundles(bundles, before)):
+            leftover.remove()
+            removed += 1
         _attempt(row, check, root)
-        unlisted = list(clean_store(store, before, removes=False))
+        unlisted = list(find_in_store(store, before))
         row.failed += [f"left over: {leftover.path}" for leftover in unlisted]
-        row.seen = f"{len(removed)} leftovers removed"
+        row.seen = f"{removed} leftovers removed"
         yield row
 
 

@@ -39,31 +39,27 @@ def tick_schedule(tmp_path, local_time, instance=None, changes=None):
     return found.run_requests or found.skip_message
 
 
-def test_schedule_ticks_in_the_calendars_timezone_and_is_off_by_default(tmp_path):
+def test_schedule_ticks_in_the_calendars_timezone_and_is_switched_on_by_the_configuration(tmp_path):
     schedule = build_schedule(tmp_path)
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 3 * * *", worlds.TIMEZONE)
     assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
-
-
-def test_schedule_is_switched_on_and_timed_by_the_configuration(tmp_path):
     schedule = build_schedule(tmp_path, trigger="schedule", schedule_at="17:05")
     assert schedule.cron_schedule == "5 17 * * *"
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
+def names_of(run):
+    return {key.to_user_string() for key in run.asset_selection}
+
+
 def test_schedule_runs_all_assets_of_the_previous_day_once_the_window_fits(tmp_path):
     # Six days of window from 2024-01-01: the first evaluation day is 2024-01-07.
     (run,) = tick_schedule(tmp_path, "2024-01-08T03:00")
-    assert run.partition_key == "2024-01-07"
-    assert run.run_key == "daily_chain:2024-01-07"
-    assert {key.to_user_string() for key in run.asset_selection} == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
+    assert (run.partition_key, run.run_key) == ("2024-01-07", "daily_chain:2024-01-07")
+    assert names_of(run) == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
     assert run.tags["dssm/scene"] == "tiny"
-
-
-def test_day_without_a_whole_window_gets_only_daily_tables(tmp_path):
     (run,) = tick_schedule(tmp_path, "2024-01-07T03:00")
-    assert run.partition_key == "2024-01-06"
-    assert {key.to_user_string() for key in run.asset_selection} == set(worlds.DAILY)
+    assert (run.partition_key, names_of(run)) == ("2024-01-06", set(worlds.DAILY))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +167,7 @@ def test_sensor_starts_the_same_runs_as_the_schedule(tmp_path):
     land(tmp_path, 6)
     (run,) = evaluate_sensor(loaded, "2024-01-06", dg.DagsterInstance.ephemeral()).run_requests
     assert run.run_key == "daily_chain:2024-01-07"
-    assert {key.to_user_string() for key in run.asset_selection} == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
+    assert names_of(run) == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
 
 
 def test_sensor_passes_over_a_day_with_a_run(tmp_path):
@@ -233,8 +229,8 @@ def test_a_span_evaluates_the_day_whose_truth_ended_on_the_day_before(tmp_path):
     span = {"evaluation": {"span_days": 2}}
     tables, evaluated = tick_schedule(tmp_path, "2024-01-11T03:00", changes=span)
     assert (tables.partition_key, evaluated.partition_key) == ("2024-01-10", "2024-01-08")
-    assert {key.to_user_string() for key in tables.asset_selection} == set(worlds.DAILY)
-    assert {key.to_user_string() for key in evaluated.asset_selection} == {*worlds.WINDOWED, *worlds.PUBLISHED}
+    assert names_of(tables) == set(worlds.DAILY)
+    assert names_of(evaluated) == {*worlds.WINDOWED, *worlds.PUBLISHED}
     assert tables.run_key != evaluated.run_key
     (only,) = tick_schedule(tmp_path, "2024-01-09T03:00", changes=span)
     assert only.partition_key == "2024-01-08"

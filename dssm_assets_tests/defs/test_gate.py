@@ -134,24 +134,3 @@ def test_the_last_stored_days_before_are_the_measure(world, tmp_path):
     assert check.facts["ratio_before"] == pytest.approx(5)
     assert not check.is_passed
     assert verdict(world.copy(tmp_path / "lax", {"gate": {**gate, "max_drop_frac": 0.8}}), d6=60, d8=40).is_passed
-
-
-def test_every_check_of_the_contract_exists_and_blocks_what_it_should():
-    checks = {(row.name, check.name): check.is_blocking for row in all_rows() for check in row.checks}
-    wanted = {
-        ("training_window", "window_complete"): True,
-        ("item_features_fg", "fg_parity"): False,
-        ("user_features_fg", "fg_parity"): False,
-        ("user_history_fg", "fg_parity"): False,
-        ("sample_fg", "fg_parity"): False,
-        ("sample_fg", "no_leak"): True,
-        ("item_vectors", "structure"): True,
-        ("user_vectors", "structure"): True,
-        ("item_vectors", "vector_drift"): False,
-        ("user_vectors", "vector_drift"): False,
-        ("total_hit_rate", "beats_popularity"): False,
-        ("total_hit_rate", "hit_rate_gate"): True,
-        ("serving_bundle", "exported_towers"): True,
-        ("serving_bundle", "index_recall"): True,
-    }
-    assert {key: checks.get(key) for key in wanted} == wanted

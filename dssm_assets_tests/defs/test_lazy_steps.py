@@ -26,7 +26,7 @@ def references(defs):
 
 @pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.name)
 def test_code_link_leads_to_the_step_of_the_asset(row):
-    made = inspect.unwrap(getattr(importlib.import_module(f"dssm_assets.steps.{row.step.module}"), row.step.name))
+    made = inspect.unwrap(getattr(importlib.import_module(f"dssm_assets.{row.step.module}"), row.step.name))
     assert Path(inspect.getsourcefile(made)) == row.step.file
     lines, first = inspect.getsourcelines(made)  # from the decorator on
     assert first + next(number for number, line in enumerate(lines) if line.startswith("def ")) == row.step.line

@@ -44,10 +44,6 @@ def test_each_scene_has_the_whole_graph(defs, scenes):
             assert asset["checks"] == single[name]["checks"]
 
 
-def test_single_scene_keeps_plain_names(scenes):
-    assert asset_graph(build_definitions(scenes[:1])) == asset_graph(build_definitions(scenes[0]))
-
-
 def test_names_do_not_clash_and_the_location_loads(defs):
     dg.Definitions.validate_loadable(defs)
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
@@ -134,17 +130,6 @@ def scene_again(loaded):
     from dssm_assets.storage.config_file import load_config
 
     return load_config(loaded.path.with_name("again.yaml"), loaded.home)
-
-
-def test_scenes_in_one_home_have_own_roots_if_the_root_has_the_name(tmp_path):
-    root = {"storage": {"root": "{home}/{name}/tables"}}
-    loaded = [worlds.write_config(tmp_path / name, {"name": name, **root}) for name in ("a", "b")]
-    assert [one.root for one in loaded] == [f"{tmp_path}/{name}/home/{name}/tables" for name in ("a", "b")]
-
-
-def test_empty_list_of_scenes_is_refused():
-    with pytest.raises(ConfigError, match="at least one"):
-        build_definitions([])
 
 
 def test_environment_may_name_several_files(scenes, monkeypatch, tmp_path, capsys):

@@ -81,14 +81,12 @@ def test_changed_content_of_an_old_day_makes_downstream_stale_and_starts_nothing
     assert scene.stale() == {}
 
 
-def test_day_with_unchanged_content_makes_nothing_stale(scene: _Scene) -> None:
-    scene.materialize(CHAIN, [OLD])
-    scene.materialize(["behavior_table"], [OLD])
-    assert scene.stale() == {}
-
-
-def test_range_with_unchanged_content_makes_nothing_stale(scene: _Scene) -> None:
-    scene.materialize(["behavior_table", "behavior"], DAYS)
+@pytest.mark.parametrize(
+    "runs", [[(CHAIN, [OLD]), (["behavior_table"], [OLD])], [(["behavior_table", "behavior"], DAYS)]], ids=["day", "range"]
+)
+def test_unchanged_content_makes_nothing_stale(scene: _Scene, runs: list[tuple[list[str], list[str]]]) -> None:
+    for names, days in runs:
+        scene.materialize(names, days)
     assert scene.stale() == {}
 
 

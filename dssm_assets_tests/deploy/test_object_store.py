@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ import s3fs
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.extras.bundle_delta.delta import publish_delta
-from dssm_assets.extras.retention.leftovers import clean_bundles, clean_store
+from dssm_assets.extras.retention.leftovers import find_bundles, find_in_store
 from dssm_assets.serving.id_rows import UnknownIdError
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.steps.workspace import open_workspace
@@ -209,16 +210,17 @@ def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any])
     staged, partial = f"{store.root}/_staging/abandoned", f"{bundles.root}/bundles/2024-01-09-0123456789ab"
     for path in (unlisted, f"{staged}/000001.parquet", f"{partial}/item_vectors.arrow"):
         store.fs.pipe_file(path, b"1234")
-    key = store.root.partition("/")[2] + f"/model/ds={DS}/weights.bin"
-    store.fs.call_s3("create_multipart_upload", Bucket=BUCKET, Key=key)
 
     def clean(before: float) -> set[str]:
-        found = [*clean_store(store, before, removes=True), *clean_bundles(bundles, before, removes=True)]
-        return {leftover.path for leftover in found}
+        paths = set()
+        for leftover in itertools.chain(find_in_store(store, before), find_bundles(bundles, before)):
+            leftover.remove()
+            paths.add(leftover.path)
+        return paths
 
     assert clean(time.time() - 3600) == set()
     replaced = {store.file_path(former, file) for file in former.files}
-    assert clean(time.time() + 3600) == {unlisted, staged, partial, f"{BUCKET}/{key}", *replaced}
+    assert clean(time.time() + 3600) == {unlisted, staged, partial, *replaced}
     assert clean(time.time() + 3600) == set()
     store.verify(now)
     bundles.verify(served)

@@ -15,7 +15,7 @@ from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from dssm_assets.defs.runs import run_day
 from dssm_assets.deployment import run_owner
-from dssm_assets.deployment.run_owner import OWNER_TAG, RunOwner, end_dead_runs, reporting, tag_run
+from dssm_assets.deployment.run_owner import OWNER_TAG, RunOwner, end_dead_runs, tag_run
 from dssm_assets.storage.instance_file import write_instance_file
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 
@@ -133,15 +133,15 @@ def test_command_on_another_machine_counts_as_dead_once_it_stops_reporting(
     run = _run_of(instance, owner)
     assert end_dead_runs(instance) == [], "nothing is known of it"
     monkeypatch.setattr(RunOwner, "from_this_process", lambda: owner)
-    with reporting(instance, seconds=0.02):
-        assert owner.reason_of_death(instance) is None
-        now = time.time()
-        monkeypatch.setattr(run_owner.time, "time", lambda: now + 60)
-        time.sleep(0.2)
-    monkeypatch.setattr(run_owner.time, "time", lambda: now + 60 + run_owner.SILENT_SECONDS - 2)
-    assert owner.reason_of_death(instance) is None, "it has reported again after 60 s"
-    monkeypatch.setattr(run_owner.time, "time", lambda: now + 62 + run_owner.SILENT_SECONDS)
-    assert owner.reason_of_death(instance) == "process 4711 on other-host, which ran it, has not reported for 15 minutes"
+    first = time.time()
+    tag_run(instance, run, seconds=0.02)
+    assert owner.reason_of_death(instance) is None
+    time.sleep(1.5)
+    monkeypatch.setattr(RunOwner, "report", lambda self, instance: None)
+    monkeypatch.setattr(run_owner.time, "time", lambda: first + run_owner.SILENT_SECONDS + 0.5)
+    assert owner.reason_of_death(instance) is None, "it has reported again since the first time"
+    monkeypatch.setattr(run_owner.time, "time", lambda: first + run_owner.SILENT_SECONDS + 10)
+    assert owner.reason_of_death(instance) == "process 4711 on other-host, which ran it, has not reported for 5 minutes"
     assert end_dead_runs(instance) == [run.run_id]
 
 

@@ -65,13 +65,16 @@ def in_pieces(workspace: Workspace) -> Workspace:
 def test_sample_fg_in_pieces_equals_sample_fg_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert workspace.need("sample", DS).rows > 2 * ROW_GROUP
     expected = list(sample.sample_fg(workspace, [*worlds.DAYS[:1], DS]))
+    rows = [workspace.tables.read(result.manifest) for result in expected]
     original, reads = TableStore.read, []
     monkeypatch.setattr(
         TableStore, "read", lambda self, at, *how, **named: reads.append(at.key) or original(self, at, *how, **named)
     )
-    assert list(sample.sample_fg(in_pieces(workspace), [*worlds.DAYS[:1], DS])) == expected
+    results = list(sample.sample_fg(in_pieces(workspace), [*worlds.DAYS[:1], DS]))
+    assert [(result.facts, result.checks) for result in results] == [(result.facts, result.checks) for result in expected]
     previous = day_before(DS)
     assert sorted(reads) == [f"item_features_fg/{previous}", f"user_features_fg/{previous}"], "once, for all pieces"
+    assert [workspace.tables.read(result.manifest) for result in results] == rows
     leak, parity = expected[1].checks
     assert (leak.is_passed, parity.facts["golden_rows"]) == (True, 5)
 
@@ -82,7 +85,10 @@ def test_positive_sample_in_pieces_equals_positive_sample_at_once(workspace: Wor
     placed = workspace.tables.read(workspace.need("sample_fg", DS))
     assert workspace.tables.read(expected.manifest).equals(placed.filter(pc.equal(placed.column(col.LABEL), 1)))
     assert 0 < expected.manifest.rows < placed.num_rows
-    assert list(sample.positive_sample(in_pieces(workspace), [DS])) == [expected]
+    rows = workspace.tables.read(expected.manifest)
+    (result,) = sample.positive_sample(in_pieces(workspace), [DS])
+    assert workspace.tables.read(result.manifest) == rows
+    assert (result.facts, result.checks, result.manifest.inputs) == (expected.facts, expected.checks, expected.manifest.inputs)
 
 
 @requires_pyspark

@@ -45,18 +45,14 @@ def test_a_mapped_table_is_not_copied_into_memory(artifacts):
     assert mapped.column("x").num_chunks == 1
 
 
-def test_equal_content_in_other_chunks_is_equal_bytes(artifacts):
+def test_equal_content_in_other_chunks_is_equal_bytes_and_an_empty_table_can_be_mapped(artifacts):
     pieces = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
     whole = artifacts.publish("train_samples", "2024-01-01", {"samples.arrow": TABLE})
     cut = artifacts.publish("train_samples", "2024-01-02", {"samples.arrow": pieces})
     assert cut.digest == whole.digest
-
-
-def test_an_empty_table_can_be_mapped(artifacts):
     manifest = artifacts.publish("train_samples", DS, {"samples.arrow": TABLE.slice(0, 0)})
     mapped = artifacts.map_table(manifest, "samples.arrow")
-    assert mapped.num_rows == 0
-    assert mapped.schema.equals(TABLE.schema)
+    assert (mapped.num_rows, mapped.schema) == (0, TABLE.schema)
 
 
 def batches(*bounds):
@@ -192,17 +188,12 @@ def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
     assert _names(cache) == {"model/abc/model.pt"}
 
 
-def test_the_least_recently_used_file_is_removed_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_file_is_removed_first_and_no_recent_file(tmp_path: Path) -> None:
     cache = LocalCache(tmp_path, limit_bytes=25)
-    for place, name in enumerate(("first", "second")):
-        _age(cache.get(name, _writes(b"0123456789")), (3 - place) * IN_USE_SECONDS)
+    for number, name in enumerate(("first", "second")):
+        _age(cache.get(name, _writes(b"0123456789")), (3 - number) * IN_USE_SECONDS)
     cache.get("first", _writes(b""))  # used again, so now the younger one
     cache.get("third", _writes(b"0123456789"))
     assert _names(cache) == {"first", "third"}
-
-
-def test_recently_used_files_are_kept_over_the_limit(tmp_path: Path) -> None:
-    cache = LocalCache(tmp_path, limit_bytes=5)
-    cache.get("first", _writes(b"0123456789"))
-    cache.get("second", _writes(b"0123456789"))
-    assert _names(cache) == {"first", "second"}
+    cache.get("fourth", _writes(b"0123456789"))
+    assert _names(cache) == {"first", "third", "fourth"}, "all were used recently"

@@ -71,13 +71,10 @@ def test_demo_of_the_current_folder_is_its_own_home(place, tmp_path):
     assert (found.paths, found.home, found.instance_home) == ((demo,), demo.parent, demo.parent)
 
 
-def test_home_without_config_takes_that_of_the_current_folder(place, tmp_path):
+def test_home_and_configuration_may_be_of_different_folders(place, tmp_path):
     here = write(tmp_path / "here" / "config.yaml")
     found = place(home=tmp_path / "new")
     assert (found.paths, found.home, found.not_used) == ((here,), tmp_path / "new", ())
-
-
-def test_home_is_the_folder_of_the_first_file(place):
     found = place("/shop/a.yaml:/news/b.yaml")
     assert (found.home, found.home_named_by) == (Path("/shop"), "folder of the configuration")
 

@@ -21,10 +21,6 @@ def test_placeholders_are_filled_with_data_and_home_folders(tmp_path):
     assert (loaded.home, loaded.path) == (tmp_path / "home", tmp_path / "config.yaml")
 
 
-def test_the_root_of_the_store_is_configurable(tmp_path):
-    assert write_config(tmp_path, {"storage": {"root": "memory://elsewhere"}}).root == "memory://elsewhere"
-
-
 def test_the_engine_gets_the_limits_of_the_configuration(tmp_path):
     engine = open_workspace(write_config(tmp_path, {})).engine
     assert (engine.memory, engine.threads, engine.scratch) == ("1GB", 1, tmp_path / "home" / "scratch")
@@ -82,11 +78,6 @@ def test_feature_definitions_are_read_relative_to_the_configuration(tmp_path):
         load_config(tmp_path / "config.yaml", tmp_path / "home")
     (tmp_path / "features" / "fg.json").write_text(json.dumps(FG))
     assert load_config(tmp_path / "config.yaml", tmp_path / "home").fg == FG
-
-
-def test_fg_and_fg_path_exclude_each_other(tmp_path):
-    with pytest.raises(ConfigError, match=r"exactly one of fg \(inline\) and fg_path"):
-        write_config(tmp_path, {"features": {"fg_path": "fg.json"}})
 
 
 @pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "b:\n  c: 1\n  c: 1\n"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.storage.local_files import ScratchArrays, ScratchFile, write_atomic, write_new
+from dssm_assets.storage.local_files import ScratchArrays, ScratchFile, write_atomic
 
 
 def test_scratch_arrays_keep_values_in_files_of_the_folder(tmp_path: Path) -> None:
@@ -59,32 +58,19 @@ def test_write_atomic_creates_the_folder_and_a_file_that_all_can_read(tmp_path: 
     assert [entry.name for entry in path.parent.iterdir()] == ["manifest.json"]
 
 
-def test_write_new_replaces_what_a_killed_writer_left(tmp_path: Path) -> None:
-    path = tmp_path / "part.parquet"
-    write_new(str(path), b"ha")
-    assert path.stat().st_mode & 0o777 == 0o644 & ~_umask()
-    opened = path.open("rb")
-    write_new(str(path), memoryview(b"half and whole"))
-    assert path.read_bytes() == b"half and whole"
-    assert opened.read() == b"ha", "a reader keeps what it has opened"
-    assert [found.name for found in tmp_path.iterdir()] == ["part.parquet"]
-
-
-def test_write_new_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_write_atomic_leaves_no_piece_of_a_file_and_readers_what_they_have_opened(tmp_path: Path) -> None:
+    path, limits = tmp_path / "part.parquet", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            write_new(str(tmp_path / "part.parquet"), bytes(8192))
+            write_atomic(path, [bytes(8192)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == [], "half of it had been written"
-
-
-def _umask() -> int:
-    umask = os.umask(0o022)
-    os.umask(umask)
-    return umask
+    write_atomic(path, [b"ha"])
+    with path.open("rb") as opened:
+        write_atomic(path, [memoryview(b"half and whole")])
+        assert (opened.read(), path.read_bytes()) == (b"ha", b"half and whole")
 
 
 def test_write_atomic_leaves_the_existing_file_after_a_failure(tmp_path: Path) -> None:

@@ -40,31 +40,12 @@ def test_overlay_writes_leave_the_base_unchanged(root):
     base = PartitionStore(root)
     existing = write(base, DAY, 1, 2)
     overlay = OverlayStore(base, "hot")
-    made = write(overlay, DAY, 3)
-    assert read(overlay, DAY) == [3]
-    assert read(OverlayStore(base, "hot"), DAY) == [3]
-    assert overlay.is_own(made)
-    assert read(base, DAY) == [1, 2]
-    assert base.manifest("numbers", DAY) == existing
-    base.verify(existing)
-
-
-def test_a_base_manifest_leads_to_base_files(root):
-    base = PartitionStore(root)
-    existing = write(base, DAY, 1, 2)
-    overlay = OverlayStore(base, "hot")
-    write(overlay, DAY, 3)
-    assert TableStore(overlay).read(existing).column("n").to_pylist() == [1, 2]
-
-
-def test_overlay_writes_remove_no_base_files(root):
-    base = PartitionStore(root)
-    existing = write(base, DAY, 1, 2)
-    overlay = OverlayStore(base, "hot")
     for number in (3, 4):
-        write(overlay, DAY, number)
-    assert read(overlay, DAY) == [4]
+        assert overlay.is_own(write(overlay, DAY, number))
+    assert read(overlay, DAY) == read(OverlayStore(base, "hot"), DAY) == [4]
+    assert (read(base, DAY), base.manifest("numbers", DAY)) == ([1, 2], existing)
     base.verify(existing)
+    assert TableStore(overlay).read(existing).column("n").to_pylist() == [1, 2], "a manifest of the base leads to its files"
 
 
 def test_overlay_days_are_those_of_both_stores(root):

@@ -95,14 +95,9 @@ def test_source_table_is_read_although_the_store_answers_with_faults_for_a_while
         assert file.fs.cat_file(file.path) == b"1234"
         store.faults = 12
         assert file.fs.find("bucket", refresh=True) == ["bucket/log.parquet"]
+        store.faults = 12
+        assert PartitionStore("s3://bucket/tables", options).fs.cat_file("bucket/log.parquet", start=0) == b"1234"
     assert store.faults < 0
-
-
-def test_partitions_are_read_by_the_same_rule() -> None:
-    store = _Store(faults=12)
-    with _serving(store) as options:
-        partitions = PartitionStore("s3://bucket/tables", options)
-        assert partitions.fs.cat_file("bucket/log.parquet", start=0) == b"1234"
 
 
 def test_store_that_takes_no_connections_is_waited_for_once_it_has_answered() -> None:

@@ -40,15 +40,6 @@ class DuckDB(Section):
         return value
 
 
-class ReadWith(StrEnum):
-    """The reader of stored files in queries."""
-
-    SPARK = "spark"
-    """Spark's own parquet reader: reads only the needed columns. For s3:// it needs the jar hadoop-aws."""
-    WORKERS = "workers"
-    """The Python workers, with pyarrow and fsspec (s3fs), without a jar."""
-
-
 class Spark(Section):
     """The cluster for table queries and feature generation with `engine: spark`. Put secrets into the environment."""
 
@@ -75,10 +66,6 @@ class Spark(Section):
         min_length=1,
         description="Python of the workers, with this package installed (None: this Python for a local master, else python3 of "
         "each worker).",
-    )
-    read_with: ReadWith = Field(
-        default=ReadWith.SPARK,
-        description="spark: Spark's parquet reader; workers: pyarrow in the workers, which needs no jar for s3://.",
     )
 
 

@@ -15,19 +15,22 @@ The partitions that a remaining one was built from may go before it: it can be r
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from dssm_assets.defs.asset_table import expiring_groups
 from dssm_assets.extras.retention.leftovers import (
     Kind,
     Leftover,
-    clean_bundles,
-    clean_store,
-    clean_temporary,
-    manifest_changed_at,
-    unlisted_shared_files,
+    changed_at,
+    find_bundles,
+    find_in_store,
+    find_temporary,
+    find_unlisted_shared,
+    open_experiment_store,
 )
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
@@ -38,7 +41,6 @@ from dssm_assets.storage.partitions import PartitionStore
 _DAILY = "behavior"
 """The log whose latest day is that of the store."""
 _DUE_SECONDS: Final = 24 * 3600.0
-_MIB: Final = 1 << 20
 
 
 def clean(
@@ -49,14 +51,19 @@ def clean(
     Args:
         groups: asset -> group, of those whose partitions may expire.
         grace_hours: how long they must not have changed (default: storage.grace_hours).
-        removes: False only finds them.
+        removes: False only lists them.
     """
     loaded, store = workspace.loaded, workspace.tables.partitions
     before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
-    yield from remove_expired(workspace, groups, before, removes=removes)
-    yield from clean_temporary([loaded.scratch], workspace.artifacts.cache, before, removes=removes)
-    yield from clean_store(store, before, removes=removes)
-    yield from clean_bundles(open_bundles(loaded), before, removes=removes)
+    for leftover in itertools.chain(
+        find_expired(workspace, groups, before),
+        find_temporary([loaded.scratch], workspace.artifacts.cache, before),
+        find_in_store(store, before),
+        find_bundles(open_bundles(loaded), before),
+    ):
+        if removes:
+            leftover.remove()
+        yield leftover
 
 
 def on_run_start(workspace: Workspace) -> None:
@@ -73,40 +80,38 @@ def on_run_start(workspace: Workspace) -> None:
         workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
         return
     if removed:
-        workspace.log(f"removed leftovers: {len(removed)}, {sum(found.bytes for found in removed) / _MIB:.1f} MiB")
+        workspace.log(f"removed leftovers: {len(removed)}, {sum(leftover.bytes for leftover in removed) / (1 << 20):.1f} MiB")
 
 
-def remove_expired(
-    workspace: Workspace, groups: Mapping[str, str], before: float, *, removes: bool = True
-) -> Iterator[Leftover]:
-    """Yields, and removes, the partitions that are kept no longer, and shared files that no remaining one lists.
+def find_expired(workspace: Workspace, groups: Mapping[str, str], before: float) -> Iterator[Leftover]:
+    """Yields the partitions that are too old, and shared files that no remaining one lists.
 
     Args:
         groups: asset -> group, of those that may expire.
         before: only what has not changed since, in unix seconds.
-        removes: False only finds them.
     """
     keep_days, store = workspace.config.storage.keep_days, workspace.tables.partitions
     stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
     latest = max((days[-1] for days in (*stored.values(), store.days(_DAILY)) if days), default=None)
     if latest is None or not any(stored.values()):
         return
-    needed = _needed(workspace, store)
+    needed = _find_needed(workspace, store)
     for asset, days in stored.items():
         first = day_before(latest, keep_days[groups[asset]] - 1)
-        old = [ds for ds in days if ds < first and f"{asset}/{ds}" not in needed]
-        expired = [store.manifest(asset, ds) for ds in old if manifest_changed_at(store, asset, ds) < before]
+        expired = []
+        for ds in days:
+            path = layout.manifest_path(store.root, asset, ds)
+            if ds < first and f"{asset}/{ds}" not in needed and changed_at(store.fs.info(path)) < before:
+                expired.append(store.manifest(asset, ds))
         for manifest in expired:
-            if removes:
-                store.remove(asset, manifest.ds)
-            own = [file.bytes for file in manifest.files if not layout.is_shared(file.path)]
-            yield Leftover(Kind.EXPIRED, manifest.key, sum(own))
+            size = sum(file.bytes for file in manifest.files if not layout.is_shared(file.path))
+            yield Leftover(Kind.EXPIRED, manifest.key, size, partial(store.remove, asset, manifest.ds))
         if any(layout.is_shared(file.path) for manifest in expired for file in manifest.files):
             remaining = sorted(set(days) - {manifest.ds for manifest in expired})
-            yield from unlisted_shared_files(store, asset, remaining, before, removes=removes)
+            yield from find_unlisted_shared(store, asset, remaining, before)
 
 
-def _needed(workspace: Workspace, store: PartitionStore) -> set[str]:
+def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
     """Returns the keys of the partitions that stored bundles and experiments were built from."""
     bundles = open_bundles(workspace.loaded)
     pointer = bundles.pointer()
@@ -114,7 +119,7 @@ def _needed(workspace: Workspace, store: PartitionStore) -> set[str]:
     for bundle_id in () if pointer is None else pointer.stored:
         needed |= set(bundles.manifest(bundle_id)["inputs"])
     for name in experiment_names(store):
-        own = PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
+        own = open_experiment_store(store, name)
         for asset in own.assets():
             for ds in own.days(asset):
                 needed |= set(own.manifest(asset, ds).inputs)

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
-
-if TYPE_CHECKING:
-    from dssm_assets.extras.retention.leftovers import Leftover
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,21 +43,14 @@ def _cleanup(parsed: argparse.Namespace) -> int:
             print(leftover.path)
     for kind in Kind:
         of_kind = [leftover for leftover in found if leftover.kind is kind]
-        size = f", {sum(leftover.bytes for leftover in of_kind) / 1e6:.1f} MB" if kind is not Kind.UPLOAD else ""
-        print(f"{kind}: {len(of_kind)}{size}")
-        if kind is Kind.EXPIRED:
-            _print_assets(of_kind)
-    print("nothing was removed" if parsed.dry_run else f"{len(found)} removed")
-    return 0
-
-
-def _print_assets(expired: Iterable[Leftover]) -> None:
-    """Prints how much of each asset has expired, the largest first."""
-    sizes: Counter[str] = Counter()
-    days: Counter[str] = Counter()
-    for leftover in expired:
-        asset = leftover.path.partition("/")[0]
-        sizes[asset] += leftover.bytes
-        days[asset] += 1
+        print(f"{kind}: {len(of_kind)}, {sum(leftover.bytes for leftover in of_kind) / 1e6:.1f} MB")
+    sizes, days = Counter[str](), Counter[str]()
+    for leftover in found:
+        if leftover.kind is Kind.EXPIRED:
+            asset = leftover.path.partition("/")[0]
+            sizes[asset] += leftover.bytes
+            days[asset] += 1
     for asset, size in sizes.most_common():
         print(f"  {asset}: {days[asset]}, {size / 1e6:.1f} MB")
+    print("nothing was removed" if parsed.dry_run else f"{len(found)} removed")
+    return 0

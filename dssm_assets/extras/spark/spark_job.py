@@ -58,8 +58,7 @@ def main() -> None:
 def run_job(pipes: PipesContext, session: Any) -> None:
     """Runs the step and reports each day."""
     job = SparkJob.from_message(pipes.extras)
-    read_with = job.loaded.config.spark.read_with
-    workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session, read_with))
+    workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session))
     pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")
     started = time.perf_counter()
     for result in job.run(workspace):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -34,9 +34,8 @@ class SparkJob:
 
     def run(self, workspace: Workspace) -> Iterator[StepResult]:
         """Runs the step in a workspace."""
-        module = importlib.import_module(f"dssm_assets.{self.module}")
-        step: Callable[[Workspace, Sequence[str]], Iterator[StepResult]] = getattr(module, self.step)
-        return step(workspace, self.days)
+        step = getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.step)
+        yield from step(workspace, self.days)
 
 
 def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
@@ -45,17 +44,12 @@ def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
     Raises:
         TypeError: if a fact is not a JSON value.
     """
-    body = {
-        "manifest": json.loads(result.manifest.to_json()),
-        "facts": dict(result.facts),
-        "checks": [asdict(check) for check in result.checks],
-        "seconds": seconds,
-    }
+    checks = [asdict(check) for check in result.checks]
+    body = {"manifest": result.manifest.to_json(), "facts": dict(result.facts), "checks": checks, "seconds": seconds}
     return dict(json.loads(json.dumps(body)))
 
 
 def result_from_message(message: Mapping[str, Any]) -> tuple[StepResult, float]:
     """Returns the result and the seconds of a message."""
     checks = tuple(Check(**check) for check in message["checks"])
-    manifest = Manifest.from_json(json.dumps(message["manifest"]))
-    return StepResult(manifest, message["facts"], checks), float(message["seconds"])
+    return StepResult(Manifest.from_json(message["manifest"]), message["facts"], checks), float(message["seconds"])

@@ -112,25 +112,16 @@ def _run(
 
 
 def _end(job: "subprocess.Popen[bytes]") -> None:
-    """Interrupts the processes of a job, spark-submit and the driver; after some seconds kills those that still run."""
+    """Interrupts the processes of a job, spark-submit and the driver; kills those that still run after some seconds."""
     end = time.monotonic() + _END_SECONDS
-    try:
-        is_running = _signal_all(job, signal.SIGINT)
-        while is_running and time.monotonic() < end:
+    with suppress(ProcessLookupError, PermissionError):  # they have ended
+        os.killpg(job.pid, signal.SIGINT)
+        while time.monotonic() < end:
             job.poll()  # until it is polled, an ended child counts as running
+            os.killpg(job.pid, 0)
             time.sleep(0.05)
-            is_running = _signal_all(job, 0)
-    finally:
-        _signal_all(job, signal.SIGKILL)
-        job.wait()
-
-
-def _signal_all(job: "subprocess.Popen[bytes]", number: int) -> bool:
-    """Sends a signal to the processes of a job; returns whether there was one."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(job.pid, number)
-        return True
-    return False
+        os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
 
 
 def submit_command(spark: Spark, name: str) -> list[str]:
@@ -157,8 +148,7 @@ def _environment(spark: Spark) -> dict[str, str]:
 
 
 def _find_program(program: str) -> str:
-    next_to_python = Path(sys.executable).parent / program
-    found = shutil.which(program) or (str(next_to_python) if next_to_python.is_file() else None)
+    found = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
     if found is None:
         remedy = "install Spark's client, or pip install 'dssm-assets[spark]' (it needs Java 17)"
         raise ConfigError(Fault("configuration, key spark.submit", "a program that submits jobs", f"no {program!r}", remedy))

@@ -1,33 +1,35 @@
-"""The functions that run in Spark's Python workers: read pieces of tables, stage rows, write the parts of a partition.
+"""The functions that run in Spark's Python workers: they read pieces of tables and write the files of a partition.
 
-A result leaves Spark in two steps. First each task of the query stages its rows as a fragment inside the store. Once their
-row counts are known, the fragments are cut into parts of PART_ROWS rows. So the files follow from the rows and their order
-alone and not from how Spark distributed them: a partition that is materialized again from equal inputs has an equal digest,
-and a shuffle of 200 tasks does not leave 200 small files. The driver sees row counts and file names only.
+Each task writes the file of its rows into the partition's folder and returns what the manifest says about it. No manifest lists the
+file of a task that failed or ran twice: it is a leftover.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import pickle
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from dssm_assets.core.schema import TableSpec
 from dssm_assets.storage import tables
-from dssm_assets.storage.engines.engine import BatchKernel, PartKernel, ReportKernel
+from dssm_assets.storage.engines.engine import DAY, BatchKernel, PartKernel, ReportKernel, Target
 from dssm_assets.storage.manifest import Manifest, StoredFile
-from dssm_assets.storage.partitions import PartitionStore, StoreAddress
+from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sized_files import SizedFileSystem
-from dssm_assets.storage.tables import PART_ROWS, TableStore
+from dssm_assets.storage.tables import TableStore
 
+PIECE_GROUPS: Final = 4
+"""Row groups that a task reads."""
+RETURNED: Final = pa.schema([("result", pa.binary())])
+"""A task's result: its position among the tasks, the file that it wrote or None, and its reports, pickled."""
 _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}
+
+Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,17 @@ class Piece:
     ds: str
 
 
-def pieces_of(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Piece]:
-    """Returns the pieces of some partitions in order, a row group each."""
-    found = []
+def list_pieces(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Piece]:
+    """Returns the pieces of some partitions in order."""
+    pieces = []
     for manifest in manifests:
         start = 0
         for file in manifest.files:
-            count = max(1, -(-file.rows // tables.ROW_GROUP_ROWS))
+            count = max(1, -(-file.rows // (PIECE_GROUPS * tables.ROW_GROUP_ROWS)))
             path = partitions.file_path(manifest, file)
-            found += [Piece(path, file.bytes, start, number, count, manifest.ds) for number in range(count)]
+            pieces += [Piece(path, file.bytes, start, number, count, manifest.ds) for number in range(count)]
             start += file.rows
-    return found
+    return pieces
 
 
 def read_piece(
@@ -81,11 +83,6 @@ def read_piece(
             start += table.num_rows
 
 
-def needs_workers(schema: pa.Schema) -> bool:
-    """Returns whether a table has a type that Spark cannot read from parquet."""
-    return any(pat.is_timestamp(field.type) and field.type.unit == "ns" for field in schema)
-
-
 def spark_types(schema: pa.Schema) -> pa.Schema:
     """Returns the schema in types that Spark has; each holds every value of the original type."""
     return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
@@ -99,90 +96,49 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
     return _UNSIGNED.get(kind, kind)
 
 
-RETURNED: Final = pa.schema([("position", pa.int64()), ("body", pa.string()), ("report", pa.binary())])
-"""What a task returns: its position among the tasks, a fragment or a stored file as JSON, a pickled report."""
-
-Batches = Iterator[pa.RecordBatch]
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """Rows that one task staged."""
-
-    path: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A range of a fragment's rows: `rows` of them after the first `skip`."""
-
-    fragment: Fragment
-    skip: int
-    rows: int
-
-
-def cut_parts(fragments: Sequence[Fragment], part_rows: int = PART_ROWS) -> list[list[Cut]]:
-    """Returns the ranges of ordered fragments that make up each part of a table; at least one part, possibly empty."""
-    parts: list[list[Cut]] = [[]]
-    room = part_rows
-    for fragment in fragments:
-        skip = 0
-        while skip < fragment.rows:
-            if not room:
-                parts.append([])
-                room = part_rows
-            rows = min(room, fragment.rows - skip)
-            parts[-1].append(Cut(fragment, skip, rows))
-            skip += rows
-            room -= rows
-    return parts
-
-
-def read_pieces(address: StoreAddress, pieces: Sequence[Piece], schema: pa.Schema, *, by_day: bool) -> Callable[[int], Batches]:
-    """Returns the task that reads piece n in the types of the schema, with a column `ds` if `by_day`."""
+def read_pieces(store: PartitionStore, pieces: Sequence[Piece], schema: pa.Schema, *, by_day: bool) -> Callable[[int], Batches]:
+    """Returns the task that reads piece n in the types of the schema, with the column of its day if `by_day`."""
 
     def work(number: int) -> Batches:
-        for table, _ in read_piece(address.open(), pieces[number]):
-            dated = table.append_column("ds", pa.repeat(pieces[number].ds, table.num_rows)) if by_day else table
+        for table, _ in read_piece(store, pieces[number]):
+            dated = table.append_column(DAY, pa.repeat(pieces[number].ds, table.num_rows)) if by_day else table
             yield from dated.cast(schema).to_batches()
 
     return work
 
 
 def map_piece(
-    address: StoreAddress,
-    folder: str,
+    store: PartitionStore,
+    target: Target,
     pieces: Sequence[Piece],
     kernel: PartKernel,
     schema: pa.Schema,
     as_dictionaries: Sequence[str],
 ) -> Callable[[int], Batches]:
-    """Returns the task that maps piece n, stages the result and returns RETURNED rows."""
+    """Returns the task that maps piece n and writes the result."""
 
     def work(number: int) -> Batches:
-        store, reports = address.open(), []
+        reports: list[Any] = []
 
         def map_rows() -> Batches:
             for table, start in read_piece(store, pieces[number], as_dictionaries):
-                made, report = kernel(table, start)
+                mapped, report = kernel(table, start)
                 reports.append(report)
-                # The cast decodes dictionaries, as in every stored table.
-                yield from made.cast(schema).to_batches()
+                yield from mapped.cast(schema).to_batches()  # the cast decodes dictionaries, as in every stored table
 
-        yield from _returned(number, _stage_fragment(store, folder, number, schema, map_rows()), reports)
+        yield _result(number, _write_rows(store, target, number, schema, map_rows()), reports)
 
     return work
 
 
 def report_piece(
-    address: StoreAddress, pieces: Sequence[Piece], kernel: ReportKernel, columns: Sequence[str]
+    store: PartitionStore, pieces: Sequence[Piece], kernel: ReportKernel, columns: Sequence[str]
 ) -> Callable[[int], Batches]:
-    """Returns the task that calls the kernel on piece n and returns RETURNED rows."""
+    """Returns the task that calls the kernel on piece n."""
 
     def work(number: int) -> Batches:
-        rows = read_piece(address.open(), pieces[number], columns=columns)
-        yield _row(number, "", [kernel(table, start) for table, start in rows])
+        rows = read_piece(store, pieces[number], columns=columns)
+        yield _result(number, None, [kernel(table, start) for table, start in rows])
 
     return work
 
@@ -198,87 +154,37 @@ def run_numbers(work: Callable[[int], Batches]) -> Callable[[Batches], Batches]:
     return run
 
 
-def stage_query_rows(
-    address: StoreAddress, folder: str, query: pa.Schema, kernel: BatchKernel | None, schema: pa.Schema
+def write_query_rows(
+    store: PartitionStore, target: Target, query: pa.Schema, kernel: BatchKernel | None, schema: pa.Schema
 ) -> Callable[[Batches], Batches]:
-    """Returns the mapInArrow function that stages the rows of a query, kernel applied, and returns RETURNED rows."""
+    """Returns the mapInArrow function that writes the rows of a query, kernel applied."""
 
     def run(batches: Batches) -> Batches:
         from pyspark import TaskContext
 
         context = TaskContext.get()
-        if context is None:
-            raise RuntimeError("fragments are staged by Spark tasks only")
+        assert context is not None  # Spark calls it in a task
         typed = (batch.cast(query) for batch in batches)
         rows = typed if kernel is None else map(kernel, typed)
-        position = context.partitionId()
-        yield from _returned(position, _stage_fragment(address.open(), folder, position, schema, rows), [])
+        yield _result(context.partitionId(), _write_rows(store, target, context.partitionId(), schema, rows), [])
 
     return run
 
 
-def write_part(
-    address: StoreAddress, parts: Sequence[Sequence[Cut]], spec: TableSpec, ds: str, schema: pa.Schema, *, is_shared: bool
-) -> Callable[[int], Batches]:
-    """Returns the task that writes part n into the partition's folder and returns RETURNED rows."""
-
-    def work(number: int) -> Batches:
-        store = address.open()
-        rows = (batch for cut in parts[number] for batch in _read_cut(store, cut))
-        file = TableStore(store).put_part(spec, ds, number, schema, rows, is_shared=is_shared)
-        yield _row(number, json.dumps(asdict(file)), [])
-
-    return work
+def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
+    """Returns the files that tasks wrote and their reports, both in the order of the rows."""
+    results = sorted((pickle.loads(row["result"]) for row in returned), key=lambda result: int(result[0]))
+    return [file for _, file, _ in results if file is not None], [report for *_, reports in results for report in reports]
 
 
-def fragments_of(returned: Iterable[Any]) -> tuple[list[Fragment], list[Any]]:
-    """Returns the fragments that tasks staged, in the order of their rows, and all reports."""
-    rows = sorted(returned, key=lambda row: row["position"])
-    return [Fragment(**json.loads(row["body"])) for row in rows], reports_of(rows)
+def _write_rows(store: PartitionStore, target: Target, position: int, schema: pa.Schema, batches: Batches) -> StoredFile | None:
+    """Writes the file of a task's rows into the partition's folder; returns None if there are no rows."""
+    first = next((batch for batch in batches if batch.num_rows), None)
+    if first is None:
+        return None
+    rows = itertools.chain([first], batches)
+    return TableStore(store).put_part(target.spec, target.ds, position, schema, rows, is_shared=target.is_shared)
 
 
-def reports_of(returned: Iterable[Any]) -> list[Any]:
-    """Returns all reports, in the order of the rows that they describe."""
-    return [report for row in sorted(returned, key=lambda row: row["position"]) for report in pickle.loads(row["report"])]
-
-
-def files_of(returned: Iterable[Any]) -> list[StoredFile]:
-    """Returns the parts that tasks wrote, in order."""
-    return [StoredFile(**json.loads(row["body"])) for row in sorted(returned, key=lambda row: row["position"])]
-
-
-def _stage_fragment(store: PartitionStore, folder: str, position: int, schema: pa.Schema, batches: Batches) -> Fragment:
-    """Writes rows under a unique name: a task that runs twice leaves two files, and the driver hears of one."""
-    target, rows = f"{folder}/{position:06d}-{uuid.uuid4().hex}.parquet", 0
-    with store.staging() as local:
-        path = local / "fragment.parquet"
-        with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-        if rows:
-            store.move_in(path, target)
-    return Fragment(target, rows)
-
-
-def _read_cut(store: PartitionStore, cut: Cut) -> Batches:
-    with store.fs.open(cut.fragment.path, "rb") as handle:
-        file = pq.ParquetFile(handle)
-        start, end, group_start = cut.skip, cut.skip + cut.rows, 0
-        for group in range(file.metadata.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            first, last = max(start - group_start, 0), min(end - group_start, count)
-            if first < last:
-                yield from file.read_row_group(group).slice(first, last - first).to_batches()
-            group_start += count
-
-
-def _returned(position: int, fragment: Fragment, reports: Sequence[Any]) -> Batches:
-    if fragment.rows or reports:
-        yield _row(position, json.dumps(asdict(fragment)), reports)
-
-
-def _row(position: int, body: str, reports: Sequence[Any]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {"position": [position], "body": [body], "report": [pickle.dumps(list(reports))]}, schema=RETURNED
-    )
+def _result(position: int, file: StoredFile | None, reports: Sequence[Any]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"result": [pickle.dumps((position, file, list(reports)))]}, schema=RETURNED)

@@ -21,7 +21,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
-from dssm_assets.storage.scratch_folder import ScratchFolder
+from dssm_assets.storage.local_files import ScratchFolder
 
 _SHOWN_EVENTS: Final = 20
 _SAMPLED_ROWS: Final = 200_000

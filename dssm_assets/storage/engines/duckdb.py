@@ -30,8 +30,8 @@ from dssm_assets.storage.engines.engine import (
     partition_to_keep,
     stored_inputs,
 )
+from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import ROW_GROUP_ROWS, TableStore
 

@@ -27,7 +27,7 @@ from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError,
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
-from dssm_assets.storage.scratch_folder import ScratchFolder
+from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
 from dssm_assets.storage.sources.source_files import (
     SourceFile,

@@ -28,8 +28,8 @@ import pyarrow.types as pat
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.storage.files import check_names, decoding_errors
+from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.locations import location_errors, open_location
-from dssm_assets.storage.scratch_folder import ScratchFolder
 from dssm_assets.storage.sources.json_lines import JsonColumns, Kind, find_kinds, read_json_blocks
 from dssm_assets.storage.sources.text_files import (
     COMPRESSIONS,

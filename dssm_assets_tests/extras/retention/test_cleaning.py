@@ -13,8 +13,8 @@ from dssm_assets import cli
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
-from dssm_assets.extras.retention.cleaning import remove_expired
-from dssm_assets.extras.retention.leftovers import Kind, unlisted_shared_files
+from dssm_assets.extras.retention.cleaning import find_expired
+from dssm_assets.extras.retention.leftovers import Kind, find_unlisted_shared
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import open_bundles
@@ -37,7 +37,11 @@ def world(tmp_path_factory, tmp_path):
 
 
 def expired(workspace, *, removes=False):
-    found = list(remove_expired(workspace, expiring_groups(), time.time() + 1, removes=removes))
+    found = []
+    for leftover in find_expired(workspace, expiring_groups(), time.time() + 1):
+        if removes:
+            leftover.remove()
+        found.append(leftover)
     assert all(one.kind is Kind.EXPIRED for one in found)
     return {one.path for one in found if layout.SHARED not in one.path}
 
@@ -112,10 +116,10 @@ def test_partitions_of_windowed_assets_count_back_from_the_latest_day(tmp_path):
 
 def test_what_was_written_during_the_grace_period_stays(world):
     groups, hour_ago = expiring_groups(), time.time() - 3600
-    assert list(remove_expired(world, groups, hour_ago)) == []
+    assert list(find_expired(world, groups, hour_ago)) == []
     path = Path(layout.manifest_path(world.tables.partitions.root, "sample_fg", GONE[0]))
     os.utime(path, (hour_ago - 60,) * 2)
-    assert [one.path for one in remove_expired(world, groups, hour_ago)] == [f"sample_fg/{GONE[0]}"]
+    assert [one.path for one in find_expired(world, groups, hour_ago)] == [f"sample_fg/{GONE[0]}"]
 
 
 def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
@@ -129,9 +133,10 @@ def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
     now = time.time() + 1
     assert len(list(shared.iterdir())) == 2
     store.remove("items", "2024-01-01")
-    assert list(unlisted_shared_files(store, "items", store.days("items"), now, removes=True)) == []
+    assert list(find_unlisted_shared(store, "items", store.days("items"), now)) == []
     store.remove("items", "2024-01-02")
-    (gone,) = unlisted_shared_files(store, "items", store.days("items"), now, removes=True)
+    (gone,) = find_unlisted_shared(store, "items", store.days("items"), now)
+    gone.remove()
     assert gone.bytes == len("old")
     store.verify(store.manifest("items", "2024-01-03"))
     assert len(list(shared.iterdir())) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets import cli
-from dssm_assets.extras.retention.cleaning import clean_if_due
+from dssm_assets.extras.retention.cleaning import on_run_start
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
@@ -48,18 +48,16 @@ def test_leftovers_older_than_asked_are_removed(loaded: LoadedConfig, capsys: py
         "temporary folders: 1, 0.0 MB",
         "partition files: 0, 0.0 MB",
         "bundles: 0, 0.0 MB",
-        "uploads: 0",
         "expired partitions: 0, 0.0 MB",
         "nothing was removed",
     ], "the replaced file is old, but was replaced just now"
     assert cli.main(arguments) == 0
     assert before - _files(loaded) == {"_staging/killed"}
     assert cli.main([*arguments, "--grace-hours", "0"]) == 0
-    assert capsys.readouterr().out.splitlines()[-6:] == [
+    assert capsys.readouterr().out.splitlines()[-5:] == [
         "temporary folders: 0, 0.0 MB",
         "partition files: 3, 0.0 MB",
         "bundles: 0, 0.0 MB",
-        "uploads: 0",
         "expired partitions: 0, 0.0 MB",
         "3 removed",
     ]
@@ -76,14 +74,14 @@ def test_grace_hours_that_are_no_time_are_refused(loaded: LoadedConfig, capsys: 
 def test_first_run_of_a_day_removes_leftovers(loaded: LoadedConfig) -> None:
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
-    clean_if_due(workspace, {})
+    on_run_start(workspace)
     assert told == ["removed leftovers: 1, 0.0 MiB"]
     (Path(loaded.root) / "_staging" / "killed").mkdir()
     os.utime(Path(loaded.root) / "_staging" / "killed", (1, 1))
-    clean_if_due(workspace, {})
+    on_run_start(workspace)
     assert len(told) == 1, "done already on this day"
     os.utime(Path(loaded.root) / "_cleaned", (time.time() - 2 * DAYS,) * 2)
-    clean_if_due(workspace, {})
+    on_run_start(workspace)
     assert told[1:] == ["removed leftovers: 1, 0.0 MiB"]
 
 
@@ -94,5 +92,5 @@ def test_failing_search_does_not_stop_a_run(loaded: LoadedConfig, monkeypatch: p
     told: list[str] = []
     workspace = open_workspace(loaded, told.append)
     monkeypatch.setattr(workspace.tables.partitions.fs, "pipe_file", refuse)
-    clean_if_due(workspace, {})
+    on_run_start(workspace)
     assert told == ["leftovers were not removed: OSError: read-only"]

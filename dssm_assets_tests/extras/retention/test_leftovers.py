@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dssm_assets.extras.retention.leftovers import Kind, clean_bundles, clean_store, clean_temporary
+from dssm_assets.extras.retention.leftovers import Kind, Leftover, find_bundles, find_in_store, find_temporary
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.partitions import PartitionStore
@@ -34,8 +34,15 @@ def _put(store: PartitionStore, path: str, content: bytes = b"1234") -> str:
     return full
 
 
+def _remove(leftovers: Iterable[Leftover]) -> Iterator[Leftover]:
+    for leftover in leftovers:
+        leftover.remove()
+        yield leftover
+
+
 def _clean(store: PartitionStore, before: float, *, removes: bool = True) -> dict[str, str]:
-    return {found.path: found.kind for found in clean_store(store, before, removes=removes)}
+    found = find_in_store(store, before)
+    return {leftover.path: leftover.kind for leftover in (_remove(found) if removes else found)}
 
 
 def test_files_that_no_manifest_needs_are_removed_and_the_partition_stays(store: PartitionStore) -> None:
@@ -89,8 +96,8 @@ def test_bundles_that_the_pointer_does_not_list_are_removed(kind: str, tmp_path:
     partial = f"{store.root}/bundles/2024-01-09-0123456789ab"
     store.fs.makedirs(partial, exist_ok=True)
     store.fs.pipe_file(f"{partial}/item_vectors.arrow", b"12345")
-    assert list(clean_bundles(store, LONG_AGO, removes=True)) == []
-    (found,) = clean_bundles(store, SOON, removes=True)
+    assert list(find_bundles(store, LONG_AGO)) == []
+    (found,) = _remove(find_bundles(store, SOON))
     assert (found.kind, found.path, found.bytes) == (Kind.BUNDLE, partial, 5)
     assert bundles_on_disk(store) == stored
     store.verify(served)
@@ -99,7 +106,7 @@ def test_bundles_that_the_pointer_does_not_list_are_removed(kind: str, tmp_path:
 def test_bundle_of_a_publisher_that_was_killed_before_the_first_pointer_is_removed(tmp_path: Path) -> None:
     store = BundleStore(str(tmp_path))
     (tmp_path / "bundles" / "2024-01-09-0123456789ab").mkdir(parents=True)
-    assert len(list(clean_bundles(store, SOON, removes=True))) == 1
+    assert len(list(_remove(find_bundles(store, SOON)))) == 1
     assert list((tmp_path / "bundles").iterdir()) == []
 
 
@@ -113,7 +120,7 @@ def test_temporary_folders_and_parts_of_fetched_files_are_removed(tmp_path: Path
         (path / "file").write_bytes(b"1234")
     part = cache / "dssm_model" / "0123" / "tmpx.part"
     part.write_bytes(b"12")
-    found = {found.path: found.bytes for found in clean_temporary([scratch], cache, SOON, removes=True)}
+    found = {found.path: found.bytes for found in _remove(find_temporary([scratch], cache, SOON))}
     assert found == {**{str(path): 4 for path in left}, str(part): 2}
     assert not any(path.exists() for path in (*left, part))
     assert all((path / "file").exists() for path in others)
@@ -122,4 +129,4 @@ def test_temporary_folders_and_parts_of_fetched_files_are_removed(tmp_path: Path
 def test_folder_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dssm-source-a").mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    assert list(clean_temporary([tmp_path], tmp_path / "cache", SOON, removes=False)) == []
+    assert list(find_temporary([tmp_path], tmp_path / "cache", SOON)) == []

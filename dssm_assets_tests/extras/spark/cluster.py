@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 
-from dssm_assets.core.config.engines import ReadWith
 from dssm_assets_tests.deploy.services import BUCKET, HOST, Services, free_ports
 from dssm_assets_tests.programs import find_program
 
@@ -49,7 +48,7 @@ class Cluster:
     url: str
     folder: Path
 
-    def settings(self, changes: Mapping[str, Any] | None = None, executors: int = EXECUTORS) -> dict[str, Any]:
+    def settings(self, executors: int = EXECUTORS) -> dict[str, Any]:
         """Returns the part of a scene's configuration that has its tables made here."""
         conf = {
             "spark.executor.memory": "512m",
@@ -62,11 +61,11 @@ class Cluster:
             "spark.ui.enabled": "false",
         }
         spark = {"master": self.url, "python": sys.executable, "partitions": 2, "conf": conf}
-        return {"engine": "spark", "spark": {**spark, **(changes or {})}}
+        return {"engine": "spark", "spark": spark}
 
     def settings_on_s3(self, objects: Services) -> dict[str, Any]:
-        """Returns the same, with one executor, for tables in an object store, which it reads and writes itself."""
-        settings = self.settings({"read_with": ReadWith.WORKERS.value}, executors=1)
+        """Returns the same, with one executor, for tables in an object store."""
+        settings = self.settings(executors=1)
         for name in S3_VARIABLES:  # the keys of the workers: on a real cluster their machines have them
             settings["spark"]["conf"][f"spark.executorEnv.{name}"] = objects.variables[name]
         return {**settings, "storage": {"root": f"s3://{BUCKET}/tables"}}

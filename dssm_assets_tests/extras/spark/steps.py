@@ -69,7 +69,7 @@ def run_on_spark(*works: tuple[LoadedConfig, Plan]) -> str:
     environment["PYSPARK_PYTHON"] = str(spark.python)
     command = [*submit_command(spark, "all steps")[:-1], str(Path(__file__)), program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
@@ -80,9 +80,7 @@ def main(program: str) -> None:
     session = SparkSession.builder.getOrCreate()
     for config, home, plan in json.loads(program):
         loaded = load_config(Path(config), Path(home))
-        workspace = open_workspace(
-            loaded, print, partial(SparkEngine, session=session, read_with=loaded.config.spark.read_with)
-        )
+        workspace = open_workspace(loaded, print, partial(SparkEngine, session=session))
         run_steps(workspace, plan)
     executors = session.sparkContext._jsc.sc().statusTracker().getExecutorInfos()
     print(f"executors {len(executors) - 1}")  # the driver is one of them

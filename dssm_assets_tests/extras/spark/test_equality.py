@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dssm_assets.core.config.engines import ReadWith
 from dssm_assets.demo import prepare_home
 from dssm_assets.steps.workspace import day_before, days_between
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -50,33 +49,28 @@ def compare(*cases: Case) -> str:
 
 
 def test_tables_of_the_tiny_world_and_its_states_are_equal(cluster: Cluster, tmp_path: Path) -> None:
-    """All tables as Spark reads them; states, rolled and rebuilt, as the workers read them. One program: its start is half of the time.
+    """One program, whose start is half of the time. Samples have one day, and see the features of the day before."""
 
-    Samples have one day, and see the features of the day before.
-    """
-
-    def write(name: str, **spark: str) -> tuple[LoadedConfig, LoadedConfig]:
+    def write(name: str) -> tuple[LoadedConfig, LoadedConfig]:
         here, there = tmp_path / name / "here", tmp_path / name / "there"
-        return worlds.write_world(here), worlds.write_world(there, cluster.settings(spark))
+        return worlds.write_world(here), worlds.write_world(there, cluster.settings())
 
     first, second, missing, fourth = days = worlds.DAYS[:4]
     states = {"behavior": days, "user_activity": [first, second, fourth]}
     tables = days_of_steps(days[:2])
     tables = {name: [second] if name in SAMPLED or name == "sample" else list(own) for name, own in tables.items()}
-    by_workers = write("workers", read_with=ReadWith.WORKERS.value)
-    printed = compare((*write("spark"), tables), (*by_workers, states))
+    printed = compare((*write("tables"), tables), (*write("states"), states))
     assert f"{fourth}: rebuilt from {len(days)} days" in printed
     assert f"{second}: rebuilt" not in printed, f"rolled: the first day leaves the window of one; {missing} has no state"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("read_with", list(ReadWith))
-def test_rolled_and_rebuilt_states_and_unusual_types_are_equal(cluster: Cluster, tmp_path: Path, read_with: ReadWith) -> None:
+def test_rolled_and_rebuilt_states_and_unusual_types_are_equal(cluster: Cluster, tmp_path: Path) -> None:
     texts = ["category", *TEXT_COLUMNS]
     changes = {"raw_features": {"history_columns": texts, "preference_columns": texts}}
     here = worlds.write_world(tmp_path / "here", changes)
-    there = worlds.write_world(tmp_path / "there", changes | cluster.settings({"read_with": read_with.value}))
+    there = worlds.write_world(tmp_path / "there", changes | cluster.settings())
     for name in ("here", "there"):
         write_unusual_items(tmp_path / name / "source" / "items.parquet")
     # The fourth day leaves the windows of one and of three days; the state of the fifth is missing, so the sixth's is rebuilt.

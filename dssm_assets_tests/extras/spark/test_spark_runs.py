@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dssm_assets.core.config.engines import ReadWith, Spark
+from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
 from dssm_assets.definitions import build_definitions
@@ -67,7 +67,6 @@ def test_submit_command_without_settings_leaves_the_clients_defaults() -> None:
     spark = Spark(submit=[sys.executable])
     assert "--master" not in submit_command(spark, "x")
     assert "PYSPARK_PYTHON" not in _environment(spark)
-    assert spark.read_with is ReadWith.SPARK
 
 
 def test_missing_submit_program_is_named() -> None:
@@ -84,7 +83,7 @@ def test_unknown_keys_and_engines_are_refused() -> None:
 
 def test_job_survives_serialization(tmp_path: Path) -> None:
     loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
-    job = SparkJob("sample", "user_history_fg", (DAY,), loaded)
+    job = SparkJob("steps.sample", "user_history_fg", (DAY,), loaded)
     assert SparkJob.from_message(json.loads(json.dumps(job.to_message()))) == job
 
 
@@ -129,7 +128,7 @@ def test_jobs_can_run_with_another_launcher(world: worlds.BuiltWorld, tmp_path: 
 
     instance = dg.DagsterInstance.ephemeral()
     run_range(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])
-    assert [(job["module"], job["step"], job["days"]) for job in launched] == [("sample", "sample", [DAY])]
+    assert [(job["module"], job["step"], job["days"]) for job in launched] == [("steps.sample", "sample", [DAY])]
     event = instance.get_latest_materialization_event(dg.AssetKey("sample"))
     assert event is not None
     assert event.asset_materialization is not None
