@@ -56,9 +56,6 @@ _START, _END = "history start", "history end"
 
 Vectors = npt.NDArray[np.float32]
 
-RECALL_USERS: Final = 1000
-"""Users on whose lists the recall of the index is measured, at most."""
-
 
 @dataclass(frozen=True)
 class BundleInputs:
