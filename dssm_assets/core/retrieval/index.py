@@ -143,6 +143,8 @@ def search_index(index: Any, vectors: Vectors, k: int, allowed: Allowed | None =
         params = typed.IndexRefineSearchParameters(k_factor=factor, base_index_params=inner)
     elif allowed is not None and isinstance(index, faiss.IndexHNSW):
         params = typed.SearchParametersHNSW(sel=selector, efSearch=min(int(index.hnsw.efSearch * times) + 1, index.ntotal))
+    elif allowed is not None and isinstance(index, faiss.IndexIVF):  # of bundles of earlier versions
+        params = typed.SearchParametersIVF(sel=selector, nprobe=min(int(index.nprobe * times) + 1, index.nlist))
     elif allowed is not None:
         params = typed.SearchParameters(sel=selector)
     scores, rows = index.search(vectors, k, params=params)
