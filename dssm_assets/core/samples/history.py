@@ -69,6 +69,9 @@ class HistoryCsr:
 BLOCK_ROWS: Final = 1 << 20
 """About how many events are sorted at a time; the events of one user stay together."""
 
+JOINED_ROWS: Final = 1 << 16
+"""Short days are counted and placed together: the joined table has about so many rows, one per user and day."""
+
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
 """Reads user_history_fg, one table per day, from the first day on each call. Tables need the named columns only."""
 Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
@@ -97,7 +100,7 @@ def build_history(
     """Returns the histories of all users in the given days.
 
     Reads the days three times: for the distinct ids, for the number of events of each user, and for the events themselves,
-    which go straight to their user's rows. So one day and the arrays of H rows are in memory at a time.
+    which go straight to their user's rows. So one day, or some short ones, and the arrays of H rows are in memory at a time.
 
     Args:
         days: user_history_fg, the days in any order. A table without rows is fine.
@@ -118,7 +121,7 @@ def build_history(
     items, times = allocate(count, np.int32), allocate(count, np.int64)
     placed = {name: allocate(count, np.int32) for name in features}
     free = starts.copy()
-    for table in days(columns):
+    for table in _join_short_days(days(columns)):
         owners = np.repeat(users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
         rows = _claim_rows(owners, free)
         items[rows] = distinct_items.lookup(_flatten(table, col.ITEM_IDS))
@@ -157,10 +160,22 @@ def history_end(
     return low
 
 
+def _join_short_days(days: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yields the tables of consecutive days with equal columns joined to at least JOINED_ROWS rows."""
+    joined: list[pa.Table] = []
+    for table in days:
+        if joined and (table.schema != joined[0].schema or sum(map(len, joined)) >= JOINED_ROWS):
+            yield pa.concat_tables(joined)
+            joined = []
+        joined.append(table)
+    if joined:
+        yield pa.concat_tables(joined)
+
+
 def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdIndex]:
     """Returns the users and the items, in ascending order."""
     users, items = _DistinctIds(col.USER_ID), _DistinctIds(col.ITEM_IDS)
-    for table in days(columns):
+    for table in _join_short_days(days(columns)):
         require_columns(_TABLE, table.column_names, columns)
         users.update(table.column(col.USER_ID))
         items.update(_flatten(table, col.ITEM_IDS))
@@ -200,7 +215,7 @@ class _DistinctIds:
 def _count_events(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
     """Returns how many events each user has [U]."""
     counts = np.zeros(len(users), np.int64)
-    for table in days(_KEYS):
+    for table in _join_short_days(days(_KEYS)):
         np.add.at(counts, users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
     return counts
 
