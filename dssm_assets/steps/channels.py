@@ -26,7 +26,7 @@ from dssm_assets.storage.manifest import Manifest
 
 def shared_arrays(data: FitData) -> Arrays:
     """Returns, as arrays that other processes can open, what all users have in common, from the interactions of all users."""
-    neighbors = data.neighbors.of_two_users
+    neighbors = data.frequent_neighbors
     return {
         "window_events": data.window_events,
         "recent_events": data.recent_events,

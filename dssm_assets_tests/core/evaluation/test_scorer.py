@@ -149,7 +149,7 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     """Returns merged lists of short channels, of which some users have fewer candidates than K."""
     events = [item_events(one) for one in (window, recent, history)]
     users_per_item = np.bincount(window.item_index, minlength=NUM_ITEMS)
-    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), num_neighbors=7).of_two_users)
+    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), min_common_users=2, num_neighbors=7))
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)
     merges = default_merges([channel.name for channel in channels])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fill import order_by_events
-from dssm_assets.core.evaluation.baselines.neighbors import Allocate, Neighbors, UserItems, fit_neighbors
+from dssm_assets.core.evaluation.baselines.neighbors import Allocate, UserItems, fit_neighbors
 from dssm_assets.core.evaluation.interactions import Interactions
 
 MAX_USER_ITEMS: Final = 500
@@ -51,7 +51,7 @@ class FitData:
         settings: section `evaluation` of the configuration.
         allocate: makes large arrays.
         seed: of baselines that are random.
-        neighbors_of: bool [I], the items that `neighbors` are needed of; None: all.
+        neighbors_of: bool [I], the items that neighbours are needed of; None: all.
     """
 
     window_events: IntArray
@@ -70,6 +70,11 @@ class FitData:
         return order_by_events(self.window_events)
 
     @cached_property
-    def neighbors(self) -> Neighbors:
-        """Returns the neighbours of each item in the window."""
-        return fit_neighbors(self.user_items, self.allocate, self.neighbors_of)
+    def neighbors(self) -> Any:
+        """Returns the neighbours of each item in the window, csr [I, I]."""
+        return fit_neighbors(self.user_items, self.allocate, of_items=self.neighbors_of)
+
+    @cached_property
+    def frequent_neighbors(self) -> Any:
+        """Returns the neighbours with at least two common users, csr [I, I]."""
+        return fit_neighbors(self.user_items, self.allocate, min_common_users=2, of_items=self.neighbors_of)

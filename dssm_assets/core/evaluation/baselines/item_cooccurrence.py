@@ -26,7 +26,7 @@ class ItemCooccurrenceScorer:
 
 def fit(data: FitData) -> Arrays:
     """Returns each item's most similar others as csr arrays, and the order from which lists are filled up."""
-    found = data.neighbors.of_one_user
+    found = data.neighbors
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import find_best
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
 
 NUM_NEIGHBORS: Final = 200
 """Neighbours of an item, at most."""
@@ -45,45 +45,39 @@ class UserItems:
     num_items: int
 
 
-class Neighbors(NamedTuple):
-    """scipy csr [I, I] each: row i holds the similarities of i's most similar other items, best first, equal ones by index.
-
-    An item is not its own neighbour: that the user has it already says nothing about what goes with it.
-    """
-
-    of_one_user: Any
-    """Items with at least one common user. Two items that the same single user has are as similar as can be."""
-    of_two_users: Any
-    """Items with at least two common users: nearly all other pairs are chance."""
-
-
 def fit_neighbors(
-    users: UserItems, allocate: Allocate = np.empty, of_items: Mask | None = None, num_neighbors: int = NUM_NEIGHBORS
-) -> Neighbors:
-    """Returns the neighbours of all items.
+    users: UserItems,
+    allocate: Allocate = np.empty,
+    *,
+    min_common_users: int = 1,
+    of_items: Mask | None = None,
+    num_neighbors: int = NUM_NEIGHBORS,
+) -> Any:
+    """Returns scipy csr [I, I]: row i holds the similarities of i's most similar other items, best first, equal ones by index.
+
+    An item is not its own neighbour: that the user has it already says nothing about what goes with it. Two items that the same single
+    user has are as similar as can be.
 
     Args:
         allocate: makes the arrays of the neighbours.
+        min_common_users: fewest users of both items. With fewer than two, nearly all pairs are chance.
         of_items: bool [I], the items that neighbours are needed of; the rows of others are empty. None: all.
     """
     by_user = csr_of(users.starts, users.items, np.ones(len(users.items), np.int32), users.num_items)
     by_item = by_user.T.tocsr()
     users_per_item = np.diff(by_item.indptr).astype(np.float64)
     items = np.arange(users.num_items) if of_items is None else np.flatnonzero(of_items)
-    fits = [_Lists(users.num_items, num_neighbors, allocate) for _ in Neighbors._fields]
+    lists = _Lists(users.num_items, num_neighbors, allocate)
     for part in _split_evenly(items, (by_item @ np.diff(users.starts))[items]):
         together = by_item[part] @ by_user
-        for row, item in enumerate(part):
-            cells = slice(together.indptr[row], together.indptr[row + 1])
-            columns, common = together.indices[cells], together.data[cells]
-            scores = common / np.sqrt(users_per_item[item] * users_per_item[columns])
-            scores[columns == item] = 0
-            for least, fit in enumerate(fits, start=1):
-                if least > 1:
-                    columns, scores = columns[common >= least], scores[common >= least]
-                best = find_best(columns, scores, num_neighbors)
-                fit.add(item, columns[best], scores[best])
-    return Neighbors(*(fit.matrix() for fit in fits))
+        columns, rows = together.indices, row_of_value(together.indptr)
+        scores = together.data / np.sqrt(users_per_item[part][rows] * users_per_item[columns])
+        scores[(columns == part[rows]) | (together.data < min_common_users)] = 0
+        _drop_all_but_best(scores, together.indptr, num_neighbors)
+        cells = np.flatnonzero(scores)
+        cells = cells[np.lexsort((columns[cells], -scores[cells], rows[cells]))]
+        lists.add(part[rows[cells]], columns[cells], scores[cells])
+    return lists.matrix()
 
 
 def _split_evenly(items: IntArray, sizes: IntArray) -> Iterator[IntArray]:
@@ -92,18 +86,28 @@ def _split_evenly(items: IntArray, sizes: IntArray) -> Iterator[IntArray]:
     yield from np.split(items, np.flatnonzero(np.diff(np.cumsum(sizes) // FIT_PAIRS)) + 1) if len(items) else ()
 
 
+def _drop_all_but_best(scores: NDArray[np.float64], starts: NDArray[Any], k: int) -> None:
+    """Sets the scores of a row to 0 that are below the k-th highest of it."""
+    for row in np.flatnonzero(np.diff(starts) > k):
+        of_row = scores[starts[row] : starts[row + 1]]
+        of_row[of_row < np.partition(of_row, len(of_row) - k)[len(of_row) - k]] = 0
+
+
 class _Lists:
-    """Columns and values of the rows of a csr [I, I], which are added in ascending order."""
+    """The first columns and values of each row of a csr [I, I], which are added in ascending order of the rows."""
 
     def __init__(self, num_items: int, most: int, allocate: Allocate) -> None:
         room = min(most, num_items) * num_items
         self._columns, self._values = allocate(room, np.int32), allocate(room, np.float64)
-        self._lengths, self._count = np.zeros(num_items, np.int64), 0
+        self._lengths, self._count, self._most = np.zeros(num_items, np.int64), 0, most
 
-    def add(self, row: int, columns: NDArray[np.int32], values: NDArray[np.float64]) -> None:
-        place = slice(self._count, self._count + len(columns))
-        self._columns[place], self._values[place] = columns, values
-        self._lengths[row], self._count = len(columns), place.stop
+    def add(self, rows: IntArray, columns: NDArray[np.int32], values: NDArray[np.float64]) -> None:
+        first = np.searchsorted(rows, rows)
+        is_kept = np.arange(len(rows)) - first < self._most
+        place = slice(self._count, self._count + int(is_kept.sum()))
+        self._columns[place], self._values[place] = columns[is_kept], values[is_kept]
+        np.add.at(self._lengths, rows[is_kept], 1)
+        self._count = place.stop
 
     def matrix(self) -> Any:
         return csr_of(offsets_of(self._lengths), self._columns[: self._count], self._values[: self._count])
@@ -126,7 +130,7 @@ class NeighborLists:
     items: IntArray
     """int64 [E], those of user v at indptr[v] : indptr[v + 1], ascending."""
     neighbors: Any
-    """scipy csr [I, I], as of `Neighbors`."""
+    """scipy csr [I, I], as of `fit_neighbors`."""
     has_own_items: bool = True
     """Whether the user's own items may be in the list."""
     allowed: Mask | None = None
