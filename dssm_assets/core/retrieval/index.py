@@ -105,13 +105,16 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     index, parameters = _build_index(item_vectors, kind, seed)
     reachable = sorted({min(k, len(item_vectors)) for k in ks})
     bars = kth_best(item_vectors, user_vectors, reachable)
-    known: dict[tuple[int, int], bool] = {}
+    order, known = list(reachable), dict[tuple[int, int], bool]()
 
     def is_enough(depth: tuple[int, int]) -> bool:
         if depth not in known:
             _set_depth(index, kind, parameters, depth)
-            recalls = (recall_at(index, item_vectors, user_vectors, {k: bars[k]})[k] for k in reachable)
-            known[depth] = all(recall >= settings.min_index_recall for recall in recalls)
+            recalls = ((k, recall_at(index, item_vectors, user_vectors, {k: bars[k]})[k]) for k in order)
+            short = next((k for k, recall in recalls if recall < settings.min_index_recall), None)
+            known[depth] = short is None
+            if short is not None:
+                order.sort(key=lambda k: k != short)  # the next depth most likely fails there, too
         return known[depth]
 
     if kind is IndexKind.IVF:
