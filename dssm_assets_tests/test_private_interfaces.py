@@ -10,8 +10,6 @@ import pytest
 import dssm_assets
 
 PRIVATE = re.compile(r"\bdagster\._|uvicorn\.protocols|foreign_buffer|_read_ready_cb|ibis\.backends\.sql\.compilers")
-REMAINING = {"connections.py", "table_view.py"}
-"""Modules that still use one."""
 SOURCES = sorted(Path(dssm_assets.__file__).parent.rglob("*.py"))
 
 
@@ -22,4 +20,4 @@ def test_a_private_interface_is_found(line: str) -> None:
 
 def test_no_module_uses_a_private_interface() -> None:
     using = {path.name for path in SOURCES if PRIVATE.search(path.read_text(encoding="utf-8"))}
-    assert using <= REMAINING
+    assert using == set()

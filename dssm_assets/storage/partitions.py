@@ -26,7 +26,6 @@ import contextlib
 import hashlib
 import os
 import random
-import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,8 +60,6 @@ from dssm_assets.storage.locations import (
 from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
 
-SMALL_BYTES: Final = 1 << 20
-"""Size up to which a partition of a local disk is read in one piece."""
 GRACE_SECONDS: Final = 24 * 3600.0
 _RECORD_SECONDS: Final = 3600.0
 """A manifest lists replaced files at least for so long, removed or not."""
@@ -73,14 +70,6 @@ _TRIES: Final = 100
 _LOOKS: Final = 5
 _WAIT_SECONDS: Final = 0.02
 """Before the second try at most; up to 32 times as long before later ones."""
-
-
-@dataclass(frozen=True)
-class MemoryFile:
-    """A small file that is not staged: on a local disk, making and removing a folder for it takes as long as writing it."""
-
-    name: str
-    content: bytes | memoryview
 
 
 class PartitionStore:
@@ -129,13 +118,13 @@ class PartitionStore:
         *,
         asset: str,
         ds: str,
-        staged: Sequence[tuple[Path | MemoryFile, int]],
+        staged: Sequence[tuple[Path, int]],
         columns: Sequence[Column] = (),
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes staged files (path, rows), or files in memory of a local store, as a partition; returns its manifest.
+        """Publishes staged files (path, rows) as a partition; returns its manifest.
 
         Files of the replaced partition are removed after the grace period. Shared files are stored once for many days and are
         never removed.
@@ -372,18 +361,13 @@ class PartitionStore:
                 os.utime(path)  # tells it from a replaced file of this content and name
             return self._put(asset, ds, path, rows, "" if self.is_local else _new_mark(), is_shared=is_shared)
 
-    def _put(self, asset: str, ds: str, file: Path | MemoryFile, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
+    def _put(self, asset: str, ds: str, file: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
         """Moves a file into the folder of a partition; a shared one, which is never removed, needs no name of its own."""
-        if isinstance(file, MemoryFile):
-            digest, size = hashlib.sha256(file.content).hexdigest(), len(file.content)
-        else:
-            digest, size = file_sha256(file), file.stat().st_size
+        digest, size = file_sha256(file), file.stat().st_size
         name = layout.content_name(file.name, digest, "" if is_shared else mark)
         inside = f"{layout.SHARED}/{name}" if is_shared else name
         target = layout.file_path(self.root, asset, ds, inside)
-        if isinstance(file, MemoryFile):
-            write_atomic(target, [file.content])
-        elif not self.is_local:
+        if not self.is_local:
             self.fs.put_file(str(file), target)
         else:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
@@ -391,21 +375,6 @@ class PartitionStore:
                 os.fsync(handle.fileno())
             file.replace(target)
         return StoredFile(file.name, inside, size, digest, rows)
-
-    def publish_copy(self, manifest: Manifest, asset: str, *, columns: Sequence[Column], inputs: Mapping[str, str]) -> Manifest:
-        """Publishes copies of a partition's files as a partition of another asset, for the same day; returns its manifest."""
-        if self.is_local:
-            with self.staging() as folder:
-                staged = [(folder / file.name, file.rows) for file in manifest.files]
-                for file, (path, _) in zip(manifest.files, staged, strict=True):
-                    shutil.copyfile(self.file_path(manifest, file), path)
-                return self.publish(asset=asset, ds=manifest.ds, staged=staged, columns=columns, inputs=inputs)
-        mark, files = _new_mark(), []
-        for file in manifest.files:
-            copied = replace(file, path=layout.content_name(file.name, file.sha256, mark))
-            self.fs.cp_file(self.file_path(manifest, file), layout.file_path(self.root, asset, manifest.ds, copied.path))
-            files.append(copied)
-        return self.publish_files(asset=asset, ds=manifest.ds, files=files, columns=columns, inputs=inputs)
 
     def verify(self, manifest: Manifest) -> None:
         """Checks every file of a partition against its digest.
