@@ -1,4 +1,4 @@
-"""The extras of this installation: what each folder of `dssm_assets/extras` adds, as its module `extra.py` says.
+"""The extras of this installation: those of the table whose folder in `dssm_assets/extras` is there.
 
 The spine knows extras from here alone, so deleting a folder takes its feature away and nothing else. An extra may import the spine, but no
 other extra; import contracts prove both.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from dssm_assets import extras
 from dssm_assets.core.errors import ConfigError, Fault
@@ -38,11 +39,24 @@ class Extra:
     run_start: str = ""
 
 
+EXTRAS: Final[Mapping[str, Extra]] = {
+    "bundle_delta": Extra(definitions="definitions"),
+    "easyrec": Extra(commands=("command",)),
+    "experiments": Extra(commands=("experiment_command", "tune_command"), rows="rows", forms="forms", runs="runs"),
+    "external_vectors": Extra(commands=("command",)),
+    "retention": Extra(commands=("command",), definitions="definitions", run_start="cleaning"),
+    "sampler_tables": Extra(commands=("command",)),
+    "spark": Extra(),
+    "starter": Extra(commands=("init_command", "validate_command")),
+}
+"""Folder -> what the extra adds."""
+
+
 @cache
 def find_extras() -> dict[str, Extra]:
-    """Returns name -> extra, by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(extras.__path__) if module.ispkg)
-    return {name: importlib.import_module(f"{extras.__name__}.{name}.extra").EXTRA for name in names}
+    """Returns name -> extra, of the extras that are installed."""
+    folders = {module.name for module in pkgutil.iter_modules(extras.__path__)}
+    return {name: extra for name, extra in EXTRAS.items() if name in folders}
 
 
 def load_commands() -> list[ModuleType]:

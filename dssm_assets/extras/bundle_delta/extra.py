@@ -1,5 +1,0 @@
-"""The extra `bundle_delta`."""
-
-from dssm_assets.installed_extras import Extra
-
-EXTRA = Extra(definitions="definitions")
