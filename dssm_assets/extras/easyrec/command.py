@@ -8,8 +8,7 @@ from pathlib import Path
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
-SYSTEMS = ("TorchEasyRec", "EasyRec")
-"""As `extras/easyrec/export_pipeline.py` has them, whose import would slow down every command."""
+SYSTEMS = ("TorchEasyRec", "EasyRec")  # as export_pipeline.py has them, but importing it would slow down every command
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,20 +59,12 @@ def _pair(text: str) -> tuple[str, str]:
 def _import(parsed: argparse.Namespace) -> int:
     from dssm_assets.extras.easyrec.files import REPORT_FILE, import_files
 
+    columns = dict(parsed.sequence_column)
     found = import_files(
-        parsed.pipeline,
-        parsed.fg,
-        parsed.out,
-        base=parsed.base,
-        sequence_columns=dict(parsed.sequence_column),
-        is_replacing=parsed.force,
+        parsed.pipeline, parsed.fg, parsed.out, base=parsed.base, sequence_columns=columns, is_replacing=parsed.force
     )
     print(found.report)
-    record = found.record
-    print(
-        f"Wrote config.yaml, fg.json and {REPORT_FILE} into {parsed.out}: {len(record.settings)} settings, {len(record.features)} features,"
-    )
-    print(f"{len(record.differences)} differences, {len(record.without_counterpart)} fields without counterpart.")
+    print(f"Wrote config.yaml, fg.json and {REPORT_FILE} into {parsed.out}.")
     print(f"Next: dssm-assets validate --config {parsed.out / 'config.yaml'}")
     return 0
 

@@ -18,7 +18,7 @@ from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec.import_settings import EASYREC, LOSSES, SAMPLERS, TORCH
-from dssm_assets.extras.easyrec.text_format import Word, message, write_text_format
+from dssm_assets.extras.easyrec.text_format import Word, write_text_format
 
 SYSTEMS: Final = (TORCH, EASYREC)
 ENCODED_SEPARATOR: Final = "\x03"
@@ -30,8 +30,6 @@ _WRITTEN: Final = {
     "history_length", "poolings", "warmup_frac", "final_learning_rate_frac",
 }  # fmt: skip
 _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_temperature", "learn_scale", "weight_average"}}
-_ALWAYS_NAMED: Final = ("logq",)
-"""Keys that neither system has, so that their defaults are named as well."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,20 @@ def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
     """Returns the configuration in text format, and a sentence for everything that it cannot express."""
     features = [source.spec.feature(name) for name in source.infos]
     fields = _easyrec(source, features) if system == EASYREC else _torch(source, features)
-    return write_text_format(message(fields)), [*_feature_notes(source, system), *_setting_notes(source, system)]
+    return write_text_format(fields), [*_feature_notes(source, system), *_setting_notes(source, system)]
 
 
 def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
     model, training, sequences = source.model, source.training, _sequences(features)
     user, item = _names(features, TowerSide.USER), _names(features, TowerSide.ITEM)
-    configs = [{f.operator.feature_type: _torch_feature(source, f)} for f in features if f.sequence is None]
+    configs: list[dict[str, Any]] = [_torch_feature(source, feature) for feature in features if feature.sequence is None]
     for name, members in sequences.items():
         group = members[0].sequence
-        fields: dict[str, Any] = {
+        fields = {
             "sequence_name": name,
             "sequence_length": (group.sequence_length if group else 0) or model.history_length,
             "sequence_delim": group.sequence_delim if group else DELIMITER,
-            "features": [{f.operator.feature_type: _torch_feature(source, f)} for f in members],
+            "features": [_torch_feature(source, feature) for feature in members],
         }
         configs.append({"sequence_feature": fields})
     mlp = {
@@ -84,6 +82,7 @@ def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
         "use_ln": model.norm is Norm.LAYER,
     }
     constant: dict[str, Any] = {"constant_learning_rate": {}}
+    dense = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
     clip = training.gradient_clip
     return {
         "train_input_path": "",
@@ -91,10 +90,7 @@ def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
         "model_dir": "model",
         "train_config": {
             "sparse_optimizer": {_embedding_optimizer(training): {"lr": training.embedding_learning_rate}, **constant},
-            "dense_optimizer": {
-                "adamw_optimizer": {"lr": training.learning_rate, "weight_decay": training.weight_decay},
-                **constant,
-            },
+            "dense_optimizer": {"adamw_optimizer": dense, **constant},
             "num_epochs": training.epochs,
             "mixed_precision": "BF16" if training.precision is Precision.BFLOAT16 else None,
             "grad_clipping": None if clip is None else {"clipping_type": "norm", "max_gradient": clip},
@@ -113,7 +109,8 @@ def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
                     "group_name": "user",
                     "feature_names": user,
                     "sequence_groups": [
-                        {"group_name": name, "feature_names": [f.name for f in members]} for name, members in sequences.items()
+                        {"group_name": name, "feature_names": [feature.name for feature in members]}
+                        for name, members in sequences.items()
                     ],
                     "sequence_encoders": [{"pooling_encoder": {"input": name, "pooling_type": "mean"}} for name in sequences],
                     "group_type": Word("DEEP"),
@@ -153,7 +150,7 @@ _LACKED: Final = {
 
 
 def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
-    """Returns the definition of fg.json with the day's table."""
+    """Returns the definition of fg.json with the day's table, by feature type."""
     kind, table = feature.operator.feature_type, _table(source, source.infos[feature.name])
     left_out = _NOT_DEFINED | _LACKED.get(kind, set()) | ({"combiner"} if kind != "lookup_feature" else set())
     if isinstance(feature.operator, TokenizeFeature):  # its tokenizer is its vocabulary
@@ -165,11 +162,10 @@ def _torch_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
     }
     if options := (fields.get("text_normalizer") or {}).get("norm_options"):
         fields["text_normalizer"]["norm_options"] = [Word(option) for option in options]
-    return {"feature_name": feature.operator.feature_name, **fields, **table}
+    return {kind: {"feature_name": feature.operator.feature_name, **fields, **table}}
 
 
 def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
-    """Returns the fields of an embedding table."""
     words = info.vocab_dict
     return {
         "embedding_name": info.embedding_name,
@@ -268,25 +264,18 @@ def _constant(rate: float) -> dict[str, Any]:
 def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
     """Returns the sampler's field with the files of `dssm-assets sampler-tables write`."""
     model = source.model
-    name = next((name for name, sampler in SAMPLERS.items() if sampler == model.sampler), "negative_sampler")
     if model.sampler is Sampler.ALL or not model.num_sample:
         return {}
-    is_plain, is_hard = name == "negative_sampler", name.startswith("hard")
-    fields = {
-        "input_path": "items.txt" if is_plain else None,
-        "user_input_path": None if is_plain else "users.txt",
-        "item_input_path": None if is_plain else "items.txt",
-        "pos_edge_input_path": "positive_edges.txt" if name.endswith("_v2") else None,
-        "hard_neg_edge_input_path": "hard_edges.txt" if is_hard else None,
-        "num_sample": model.num_sample,
-        "num_eval_sample": model.num_sample,
-        "num_hard_sample": model.num_hard_sample if is_hard else None,
-        "attr_fields": list(item_features),
-        "item_id_field": col.ITEM_ID,
-        "user_id_field": None if is_plain else col.USER_ID,
-        "attr_delimiter": ":",
-    }
-    return {name: fields}
+    name = next((name for name, sampler in SAMPLERS.items() if sampler == model.sampler), "negative_sampler")
+    fields: dict[str, Any] = {"input_path": "items.txt"}
+    if name != "negative_sampler":
+        fields = {"user_input_path": "users.txt", "item_input_path": "items.txt", "user_id_field": col.USER_ID}
+    if name.endswith("_v2"):
+        fields["pos_edge_input_path"] = "positive_edges.txt"
+    if name.startswith("hard"):
+        fields |= {"hard_neg_edge_input_path": "hard_edges.txt", "num_hard_sample": model.num_hard_sample}
+    counts = {"num_sample": model.num_sample, "num_eval_sample": model.num_sample}
+    return {name: {**fields, **counts, "attr_fields": list(item_features), "item_id_field": col.ITEM_ID, "attr_delimiter": ":"}}
 
 
 def _names(features: Iterable[Feature], tower: TowerSide) -> list[str]:
@@ -337,45 +326,29 @@ def _setting_notes(source: ExportSource, system: str) -> list[str]:
     for section, values in (("model", model), ("training", training)):
         for key, field in type(values).model_fields.items():
             is_set = getattr(values, key) != field.get_default(call_default_factory=True)
-            if key not in written and (key in _ALWAYS_NAMED or is_set):
+            if key not in written and (is_set or key == "logq"):  # neither system has it, so its default is named as well
                 notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
-    has_sampler = bool(model.num_sample) or model.sampler is Sampler.ALL
-    ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
     lengths = [pooling.model_copy(update={"length": Pooling().length}) for pooling in model.poolings]
     kinds = ", ".join(f"{pooling.kind} of {pooling.length}" for pooling in model.poolings)
-    sentences = (
-        (
-            is_torch and model.in_batch and model.num_sample,
-            "model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones",
-        ),
-        (
-            is_torch and training.precision is Precision.AUTO,
-            "training.precision = auto: float32 there; BF16 if you set mixed_precision",
-        ),
-        (is_torch and model.loss != Loss.SOFTMAX, f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone"),
-        (
-            not is_torch and not isinstance(model.loss, Loss),
-            f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place",
-        ),
-        (
-            not is_torch and model.norm is Norm.LAYER,
-            "model.norm = layer: EasyRec has batch normalisation or none, here none",
-        ),
-        (
-            not is_torch and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1,
-            f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone",
-        ),
-        (
-            has_sampler and model.sampler not in SAMPLERS.values(),
-            f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt",
-        ),
-        (
-            training.warmup_frac or training.final_learning_rate_frac != 1,
-            f"{ends}: the learning rate is constant there",
-        ),
-        (
-            any(pooling != Pooling() for pooling in lengths),
-            f"model.poolings = {kinds}: the history is pooled by its mean there",
-        ),
-    )
-    return [*notes, *(sentence for is_told, sentence in sentences if is_told)]
+    ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
+    sentences: dict[str, object] = {
+        f"{ends}: the learning rate is constant there": training.warmup_frac or training.final_learning_rate_frac != 1,
+        f"model.poolings = {kinds}: the history is pooled by its mean there": any(pooling != Pooling() for pooling in lengths),
+    }
+    if (model.num_sample or model.sampler is Sampler.ALL) and model.sampler not in SAMPLERS.values():
+        notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
+    if is_torch:
+        both = "model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones"
+        sentences |= {
+            both: model.in_batch and model.num_sample,
+            "training.precision = auto: float32 there; BF16 if you set mixed_precision": training.precision is Precision.AUTO,
+            f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone": model.loss != Loss.SOFTMAX,
+        }
+    else:
+        is_lost = model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1
+        sentences |= {
+            f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place": not isinstance(model.loss, Loss),
+            "model.norm = layer: EasyRec has batch normalisation or none, here none": model.norm is Norm.LAYER,
+            f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone": is_lost,
+        }
+    return [*notes, *(sentence for sentence, is_told in sentences.items() if is_told)]

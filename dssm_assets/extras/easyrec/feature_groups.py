@@ -18,12 +18,9 @@ SEQUENCE_KINDS: Final = {"sequence_id_feature": "id_feature", "sequence_raw_feat
 
 @dataclass
 class FeatureGroups:
-    """Which features the towers read.
+    """Features of the user tower, those within sequences included, and of the item tower.
 
-    Attributes:
-        user: features of the user tower, those within sequences included.
-        item: features of the item tower.
-        keys: feature of a history -> feature of the item that it has the values of, as far as the groups tell.
+    `keys` has feature of a history -> feature of the item that it has the values of, as far as the groups tell.
     """
 
     user: list[str] = field(default_factory=list)
@@ -32,7 +29,6 @@ class FeatureGroups:
 
     @property
     def names(self) -> set[str]:
-        """The names of all features that a tower reads."""
         return {*self.user, *self.item}
 
 
@@ -47,8 +43,7 @@ class IdFields:
 
 def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> FeatureGroups:
     """Returns the features of the groups that the towers read, by the names of the groups."""
-    groups = FeatureGroups()
-    attentions = model.messages("seq_att_groups")
+    groups, attentions = FeatureGroups(), model.messages("seq_att_groups")
     for group in model.messages("feature_groups"):
         name = group.get("group_name", "")
         group.path = f"{group.path} {name}"
@@ -58,7 +53,7 @@ def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> Fea
         into = groups.item if side is Side.ITEM else groups.user
         into += group.all("feature_names", str)
         if group.get("group_type", "DEEP") == "WIDE":
-            group.without_counterpart("group_type", "a group has no wide part")
+            group.without_counterpart("group_type")
         for inner in group.messages("sequence_groups"):
             into += inner.all("feature_names", str)
             inner.get("group_name", "")
@@ -66,8 +61,8 @@ def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> Fea
     for group in attentions:
         group.get("group_name", "")
         for pair in group.messages("seq_att_map"):
-            keys, histories = pair.all("key", str), pair.all("hist_seq", str)
-            groups.keys |= dict(zip(histories, keys, strict=False))
+            histories = pair.all("hist_seq", str)
+            groups.keys |= dict(zip(histories, pair.all("key", str), strict=False))
             groups.user += histories
     return groups
 
@@ -83,8 +78,8 @@ def is_of_item(entry: Mapping[str, Any]) -> bool:
 
 
 def entry_name(entry: Mapping[str, Any]) -> str:
-    """Returns the name of a definition: of a feature, or of a group of sequences."""
-    return str(entry.get("sequence_name") if "features" in entry else entry.get("feature_name"))
+    """Returns the name of a feature, or of a group of sequences."""
+    return str(entry.get("sequence_name" if "features" in entry else "feature_name"))
 
 
 def named_features(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -92,8 +87,3 @@ def named_features(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if "features" not in entry:
         return {entry_name(entry): entry}
     return {f"{entry['sequence_name']}__{sub['feature_name']}": sub for sub in entry["features"]}
-
-
-def is_sequence(entry: Mapping[str, Any]) -> bool:
-    """Returns whether a definition is a sequence or a group of them."""
-    return "features" in entry or entry.get("feature_type") in SEQUENCE_KINDS

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from dssm_assets.core.errors import Fault
-from dssm_assets.extras.easyrec.text_format import Entry, Message, Value, Word
+from dssm_assets.extras.easyrec.reasons import REASONS
+from dssm_assets.extras.easyrec.text_format import Entry, Message, Word
 
 _BOOLEANS: Final = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
-_KINDS: Final[Mapping[type, tuple[tuple[type, ...], str]]] = {
+_KINDS: Final[dict[type, tuple[tuple[type, ...], str]]] = {
     str: ((str,), "a text"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),
@@ -21,8 +22,7 @@ _KINDS: Final[Mapping[type, tuple[tuple[type, ...], str]]] = {
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A value of a key of config.yaml, and where it comes from."""
 
     value: Any
@@ -65,41 +65,34 @@ class ImportRecord:
 
 
 class FieldReader:
-    """A message whose fields are marked as they are read.
+    """A message that knows which of its fields were read.
 
-    Values of a type that was not expected are faults of the record, and count as not given. A field that is not repeated and given
+    A value of another type than expected is a fault of the record, and counts as not given. A field that is not repeated and given
     several times has its last value, as in protocol buffers.
     """
 
-    def __init__(self, read: Message, path: str, record: ImportRecord) -> None:
-        self.path, self.record = path, record
-        self._entries = read.entries
-        self._seen: set[int] = set()
-        self._children: dict[int, FieldReader] = {}
+    def __init__(self, message: Message, path: str, record: ImportRecord) -> None:
+        self.path, self.record, self.entries = path, record, message.entries
+        self._read: set[int] = set()
+        self._inner: dict[int, FieldReader] = {}
 
     @property
     def line(self) -> int:
         """The line of the first field; 0 without fields."""
-        return self._entries[0].line if self._entries else 0
+        return self.entries[0].line if self.entries else 0
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the given fields, each once, in their order."""
-        return tuple(dict.fromkeys(entry.name for entry in self._entries))
-
-    def has(self, *names: str) -> bool:
-        """Returns whether one of the fields is given; marks nothing."""
-        return any(entry.name in names for entry in self._entries)
+        return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
     def choice(self, names: Collection[str]) -> str | None:
         """Returns which of several fields is given, the last if several are, None without any; marks nothing."""
-        return next((entry.name for entry in reversed(self._entries) if entry.name in names), None)
+        return next((entry.name for entry in reversed(self.entries) if entry.name in names), None)
 
-    def value(self, name: str) -> Value | None:
-        """Returns the last value of a field as it was written, None if it is not given."""
-        entries = [entry for entry in self._entries if entry.name == name]
-        self._seen |= set(map(id, entries))
-        return entries[-1].value if entries else None
+    def values(self, name: str) -> list[Any]:
+        """Returns the values of a field as they were written."""
+        return [entry.value for _, entry in self._find(name)]
 
     def get(self, name: str, default: _T) -> _T:
         """Returns the value of a field, of the type of the default, which is the value if it is not given; a float may be whole."""
@@ -107,18 +100,8 @@ class FieldReader:
 
     def all(self, name: str, kind: type[_T]) -> list[_T]:
         """Returns the values of a repeated field; whole numbers are integers even where numbers are asked for."""
-        types, expected = _KINDS[kind]
-        values: list[Any] = []
-        for entry in self._entries:
-            if entry.name == name:
-                self._seen.add(id(entry))
-                if not isinstance(entry.value, types) or (kind is bool and str(entry.value) not in _BOOLEANS):
-                    got = "a message" if isinstance(entry.value, Message) else str(entry.value)
-                    where = f"{self.record.where}, line {entry.line}, column {entry.column}, {self._below(name)}"
-                    self.record.faults.append(Fault(where, expected, got[:80], "correct the value"))
-                else:
-                    values.append(_BOOLEANS[str(entry.value)] if kind is bool else entry.value)
-        return [str(value) for value in values] if kind is str else values  # type: ignore[misc]
+        values: list[Any] = [entry.value for _, entry in self._fitting(name, kind)]
+        return [_BOOLEANS[str(value)] if kind is bool else str(value) if kind is str else value for value in values]  # type: ignore[misc]
 
     def put(self, key: str, name: str, default: Any) -> None:
         """Records the value of a field as a key of config.yaml."""
@@ -130,54 +113,62 @@ class FieldReader:
 
     def messages(self, name: str) -> list[FieldReader]:
         """Returns the readers of a repeated message."""
-        given = {id(value) for value in self.all(name, Message)}
-        numbers = [number for number, entry in enumerate(self._entries) if entry.name == name and id(entry.value) in given]
-        for number in numbers:
-            if number not in self._children:
-                self._children[number] = FieldReader(self._entries[number].value, self._below(name), self.record)  # type: ignore[arg-type]
-        return [self._children[number] for number in numbers]
+        for number, entry in self._fitting(name, Message):
+            self._inner.setdefault(number, FieldReader(entry.value, self._below(name), self.record))  # type: ignore[arg-type]
+        return [reader for number, reader in self._inner.items() if self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
         """Returns the first field that is a message and has a name that ends so; "" and this reader if there is none."""
-        names = [entry.name for entry in self._entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
+        names = [entry.name for entry in self.entries if isinstance(entry.value, Message) and entry.name.endswith(ending)]
         return (names[0], self.message(names[0])) if names else ("", self)
 
     def origin(self, name: str) -> str:
         """Returns where the value of a field comes from: its path and line, or that it is a default."""
-        lines = [entry.line for entry in self._entries if entry.name == name]
+        lines = [entry.line for entry in self.entries if entry.name == name]
         return f"{self._below(name)}, line {lines[-1]}" if lines else f"{self.record.system}'s default of {self._below(name)}"
 
-    def without_counterpart(self, name: str, reason: str) -> None:
+    def without_counterpart(self, name: str, reason: str | None = None) -> None:
         """Marks a field and records that it has no counterpart; does nothing if it is not given."""
-        for number, entry in enumerate(self._entries):
-            if entry.name == name:
-                self._children.pop(number, None)
-                self._seen.add(id(entry))
-                self.record.without_counterpart |= _leaves(entry, self._below(name), {}, reason)
+        for number, entry in self._find(name):
+            self._inner.pop(number, None)
+            self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
-    def tell_rest(self, reasons: Mapping[str, str], otherwise: str) -> None:
-        """Records every field that nothing read, here and in the messages that were read.
+    def tell_rest(self, reason: str) -> None:
+        """Records every field that nothing read, here and in the messages that were read, with the reason where REASONS has none."""
+        for number, entry in enumerate(self.entries):
+            if number in self._inner:
+                self._inner[number].tell_rest(REASONS.get(entry.name, reason))
+            elif number not in self._read:
+                self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reason, REASONS)
 
-        Args:
-            reasons: field name -> why it has no counterpart; of nested fields the innermost with a reason counts.
-        """
-        for number, entry in enumerate(self._entries):
-            if number in self._children:
-                self._children[number].tell_rest(reasons, reasons.get(entry.name, otherwise))
-            elif id(entry) not in self._seen:
-                self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reasons, otherwise)
+    def _find(self, name: str) -> list[tuple[int, Entry]]:
+        found = [(number, entry) for number, entry in enumerate(self.entries) if entry.name == name]
+        self._read.update(number for number, _ in found)
+        return found
+
+    def _fitting(self, name: str, kind: type) -> list[tuple[int, Entry]]:
+        types, expected = _KINDS[kind]
+        fitting = []
+        for number, entry in self._find(name):
+            if isinstance(entry.value, types) and (kind is not bool or str(entry.value) in _BOOLEANS):
+                fitting.append((number, entry))
+            else:
+                got = "a message" if isinstance(entry.value, Message) else str(entry.value)[:80]
+                where = f"{self.record.where}, line {entry.line}, {self._below(name)}"
+                self.record.faults.append(Fault(where, expected, got, "correct the value"))
+        return fitting
 
     def _below(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
 
 
-def _leaves(entry: Entry, path: str, reasons: Mapping[str, str], otherwise: str) -> dict[str, str]:
-    """Returns `path (line n): value` -> reason of an entry, or of every entry within it."""
+def _leaves(entry: Entry, path: str, otherwise: str, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Returns `path (line n): value` -> reason of an entry, or of every entry within it; of nested reasons the innermost counts."""
     reason = reasons.get(entry.name, otherwise)
     if isinstance(entry.value, Message) and entry.value.entries:
         leaves: dict[str, str] = {}
         for inner in entry.value.entries:
-            leaves |= _leaves(inner, f"{path}.{inner.name}", reasons, reason)
+            leaves |= _leaves(inner, f"{path}.{inner.name}", reason, reasons)
         return leaves
     value = "{}" if isinstance(entry.value, Message) else entry.value if isinstance(entry.value, Word) else repr(entry.value)
     return {f"{path} (line {entry.line}): {value}": reason}

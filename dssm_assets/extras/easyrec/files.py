@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,10 +47,6 @@ def import_files(
     existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
     if existing and not is_replacing:
         raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
-    words = ["dssm-assets", "import-config", str(pipeline), *([] if fg is None else [str(fg)]), "--out", str(folder)]
-    words += [] if base is None else ["--base", str(base)]
-    words += ["--force"] if is_replacing else []
-    words += [word for pair in (sequence_columns or {}).items() for word in ("--sequence-column", "=".join(pair))]
     named: dict[str, bytes] = {}
 
     def read_named(name: str) -> bytes:
@@ -59,19 +54,18 @@ def import_files(
         named[name] = next((path for path in places if path.is_file()), places[0]).read_bytes()
         return named[name]
 
-    found = import_pipeline(
-        ImportSource(
-            _read(pipeline).decode(errors="replace"),
-            pipeline.name,
-            None if fg is None else _mapping(json.loads, fg),
-            None if base is None else _base(base),
-            sequence_columns or {},
-            read_named,
-            shlex.join(words),
-        )
+    source = ImportSource(
+        _read_text(pipeline),
+        pipeline.name,
+        None if fg is None else _read_mapping(json.loads, fg),
+        None if base is None else _read_mapping(yaml.safe_load, base),
+        sequence_columns or {},
+        read_named,
     )
-    outside = [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
-    if outside:
+    if source.base is not None:
+        parse_config(source.base, f"configuration {base.name}")  # type: ignore[union-attr]
+    found = import_pipeline(source)
+    if outside := [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
         raise ConfigError(Fault(f"{pipeline.name}, files of features", "a path within the folder", got, remedy))
     texts = {CONFIG_FILE: found.config_yaml, FG_FILE: found.fg_json, REPORT_FILE: found.report}
@@ -80,17 +74,10 @@ def import_files(
     return found
 
 
-def _base(path: Path) -> Mapping[str, Any]:
-    """Returns the sections of a configuration whose `{data}` is its own folder."""
-    text = _read(path).decode(errors="replace").replace("{data}", str(path.parent.absolute()))
-    parsed = _mapping(lambda _: yaml.safe_load(text), path)
-    parse_config(parsed, f"configuration {path.name}")
-    return parsed
-
-
-def _mapping(parse: Any, path: Path) -> Mapping[str, Any]:
+def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
+    """Returns the mapping of a file, where `{data}` is its own folder."""
     try:
-        parsed = parse(_read(path))
+        parsed = parse(_read_text(path).replace("{data}", str(path.parent.absolute())))
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(Fault(f"file {path}", "a mapping in its format", str(error), "correct the syntax")) from error
     if not isinstance(parsed, Mapping):
@@ -98,9 +85,9 @@ def _mapping(parse: Any, path: Path) -> Mapping[str, Any]:
     return parsed
 
 
-def _read(path: Path) -> bytes:
+def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError(Fault(f"file {path}", "a file that can be read", str(error), "correct the path")) from error
 
@@ -114,20 +101,18 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
     settings = towers_of(workspace, ds)
     rows = workspace.tables.read(workspace.need("feature_config", ds)).to_pylist()
     config = workspace.config
-    text, notes = export_pipeline(
-        ExportSource(
-            spec=workspace.fg_spec,
-            infos={row[FEATURE]: FeatureInfo.from_json(row[FEATURE_INFO]) for row in rows if row[FEATURE_INFO] is not None},
-            dropped={row[FEATURE]: row[MESSAGE] for row in rows if row[FEATURE_INFO] is None},
-            model=settings.model,
-            training=settings.training,
-            plan=settings.plan,
-            hash_ratio=config.statistics.hash_ratio,
-            hash_function=config.features.hash_function,
-        ),
-        system,
+    source = ExportSource(
+        workspace.fg_spec,
+        infos={row[FEATURE]: FeatureInfo.from_json(row[FEATURE_INFO]) for row in rows if row[FEATURE_INFO] is not None},
+        dropped={row[FEATURE]: row[MESSAGE] for row in rows if row[FEATURE_INFO] is None},
+        model=settings.model,
+        training=settings.training,
+        plan=settings.plan,
+        hash_ratio=config.statistics.hash_ratio,
+        hash_function=config.features.hash_function,
     )
+    text, notes = export_pipeline(source, system)
     head = (
-        f"# {system}: the training run of {config.name} for {ds}, from training_config and feature_config. Fill in the paths.\n"
+        f"# {system}: the training run of {config.name} for {ds}, from training_config and feature_config. Fill in the paths."
     )
-    return head + text + "".join(f"# not expressed: {' '.join(note.split())}\n" for note in notes)
+    return f"{head}\n{text}" + "".join(f"# not expressed: {' '.join(note.split())}\n" for note in notes)

@@ -18,19 +18,19 @@ from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
 from dssm_assets.extras.easyrec.feature_groups import (
+    SEQUENCE_KINDS,
     FeatureGroups,
     IdFields,
     entry_column,
     entry_name,
     is_of_item,
-    is_sequence,
     named_features,
 )
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.import_history import HISTORY, find_columns, make_history
 from dssm_assets.extras.easyrec.text_format import Message, Word
 
-_LISTS: Final = ("vocab_list", "variables", "sequence_fields")
+_LISTS: Final = ("vocab_list", "variables", "sequence_fields", "boundaries")
 _UNSET_IF_ZERO: Final = ("embedding_dim", "hash_bucket_size", "num_buckets")
 _INPUTS: Final = ("expression", "map", "key", "nested_map", "pkey", "skey", "query", "title", "variables")
 _BUCKET_KEYS: Final = (*VOCABULARY_KEYS, "boundaries")
@@ -43,7 +43,7 @@ _EASYREC_KINDS: Final = {
     "ComboFeature": "combo_feature",
     "LookupFeature": "lookup_feature",
     "ExprFeature": "expr_feature",
-    "SequenceFeature": "sequence_id_feature",
+    "SequenceFeature": "sequence_id_feature",  # or sequence_raw_feature
 }
 _NORMALIZERS: Final = {"tf.math.log1p": "ln(1 + x)", "tf.log1p": "ln(1 + x)", "tf.math.log": "ln(x)", "tf.math.sqrt": "sqrt(x)"}
 
@@ -55,7 +55,7 @@ class ImportedFeatures:
     Attributes:
         fg: fg.json.
         history_columns: item columns that the history needs.
-        history_length: elements of the history, 0 without one.
+        history_length: elements of the history, 0 without a history.
         unknown_sequences: sequences that towers read and that are left out, because nothing tells which column of an item they have.
     """
 
@@ -86,7 +86,7 @@ def import_features(
         ids: columns of ids; their inputs become user_id and item_id.
         fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
         record: gets origins, differences and fields without counterpart.
-        needs_history: the model has no use without a history, so the only sequence is taken as one.
+        needs_history: the model has no use without a history, so the only sequence is taken as the history.
     """
     entries: list[dict[str, Any]] = []
     for reader in definitions:
@@ -95,32 +95,29 @@ def import_features(
         entries += own
     if fg is not None:
         entries = _with_definitions(entries, fg, record)
-    entries = [_with_ids(entry, ids) for entry in entries]
-    _rename_reserved(entries, groups, record)
-    rows = [entry for entry in entries if not is_sequence(entry)]
-    sequences = [entry for entry in entries if is_sequence(entry)]
+        if fg.get("reserves"):
+            record.without_counterpart[f"fg.json, reserves: {fg['reserves']}"] = "samples keep the columns that they need"
+    entries = _rename(entries, groups, ids, record)
+    sequences = [entry for entry in entries if "features" in entry or entry.get("feature_type") in SEQUENCE_KINDS]
+    rows = [entry for entry in entries if entry not in sequences]
     columns, unknown = find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
     history = make_history(sequences, columns, groups, record)
-    parts = history["features"] if history else []
+    inner = history["features"] if history else []
     known = {name for entry in entries for name in named_features(entry)} | {
-        f"{HISTORY}__{part['feature_name']}" for part in parts
+        f"{HISTORY}__{sub['feature_name']}" for sub in inner
     }
     for name in sorted(groups.names - known - set(record.without_counterpart)):
         where, expected = f"{record.where}, feature_groups, feature {name}", "a feature of feature_configs or fg.json"
         record.faults.append(Fault(where, expected, "an unknown name", "define it, or remove it"))
     for entry in rows:
-        is_item = f"{Side.ITEM}:" in str([entry.get(key) for key in _INPUTS])
-        if entry_name(entry) in (groups.user if is_item else groups.item):
-            side = Side.ITEM if is_item else Side.USER
+        side = Side.ITEM if f"{Side.ITEM}:" in str([entry.get(key) for key in _INPUTS]) else Side.USER
+        if entry_name(entry) in (groups.user if side is Side.ITEM else groups.item):
             record.tell(f"The {side} tower reads a feature by its inputs, not that of its group", entry_name(entry))
     exclude = [entry_name(entry) for entry in rows if entry_name(entry) not in groups.names and not entry.get("stub_type")]
     raw: dict[str, Any] = {"features": [*rows, *([history] if history else [])]}
     if fg is not None and "multi_val_sep" in fg:
         raw["multi_val_sep"] = fg["multi_val_sep"]
-    if fg is not None and fg.get("reserves"):
-        record.without_counterpart[f"fg.json, reserves: {fg['reserves']}"] = "samples keep the columns that they need"
-    read = dict.fromkeys(entry_column(part) for part in parts)
-    history_columns = [column for column in read if column != col.ITEM_IDS]
+    history_columns = list(dict.fromkeys(entry_column(sub) for sub in inner if entry_column(sub) != col.ITEM_IDS))
     return ImportedFeatures(raw, exclude, history_columns, history["sequence_length"] if history else 0, unknown)
 
 
@@ -146,14 +143,12 @@ def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str,
             options = inner.message(key)
             given = {"norm_options": options.all("norm_options", str), "stop_char_file": options.get("stop_char_file", "")}
             entry[key] = {option: value for option, value in given.items() if value}
-        elif key == "boundaries":
-            entry[key] = inner.all(key, float)
         elif key == "sequence_length":
             entry[key] = inner.get(key, 0)
         elif key in lists:
-            entry[key] = inner.all(key, str)
+            entry[key] = inner.all(key, float if key == "boundaries" else str)
         elif key in OPERATORS[kind].model_fields and key != "group":
-            value = inner.value(key)
+            value = inner.values(key)[-1]
             entry[key] = {"true": True, "false": False}.get(value, str(value)) if isinstance(value, Word) else value
             entry[key] = "" if isinstance(value, Message) else entry[key]
     if kind in ("id_feature", "raw_feature", "tokenize_feature") and "expression" not in entry:
@@ -162,7 +157,7 @@ def _torch_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str,
 
 
 def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[str, Any]]:
-    """Returns the definitions of a feature of EasyRec: one, and one for each of its shared_names; none without counterpart."""
+    """Returns the definitions of a feature of EasyRec and of each of its shared_names; none without counterpart."""
     inputs, kind = reader.all("input_names", str), reader.get("feature_type", "IdFeature")
     name = reader.get("feature_name", inputs[0] if inputs else "")
     reader.path = f"feature {name}"
@@ -171,23 +166,23 @@ def _easyrec_entries(reader: FieldReader, groups: FeatureGroups) -> list[dict[st
         reader.record.faults.append(Fault(where, "input_names", "none", "name the columns that the feature reads"))
         return []
     shared = reader.all("shared_names", str)
-    is_known = kind in _EASYREC_KINDS and (kind != "LookupFeature" or len(inputs) == 2)
+    if kind not in _EASYREC_KINDS or (kind == "LookupFeature" and len(inputs) != 2):
+        reason = f"{kind} has no counterpart; the feature is left out"
+        reader.record.without_counterpart |= dict.fromkeys([name, *shared], reason)
+        return []
     entries = []
     for own, names in [(name, inputs), *((other, [other]) for other in shared)]:
-        if not is_known:
-            reader.record.without_counterpart[own] = f"{kind} has no counterpart; the feature is left out"
-            continue
         side = Side.ITEM if own in groups.item else Side.USER
-        entry = _easyrec_entry(reader, kind, own, [f"{side}:{text}" for text in names])
-        entries.append({"embedding_name": name, **entry} if shared else entry)
+        named = {"embedding_name": name, "feature_name": own} if shared else {"feature_name": own}
+        entries.append(named | _easyrec_entry(reader, kind, [f"{side}:{text}" for text in names]))
     return entries
 
 
-def _easyrec_entry(reader: FieldReader, kind: str, name: str, inputs: list[str]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"feature_name": name, "feature_type": _EASYREC_KINDS[kind], "expression": inputs[0]}
+def _easyrec_entry(reader: FieldReader, kind: str, inputs: list[str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"feature_type": _EASYREC_KINDS[kind], "expression": inputs[0]}
     if kind == "SequenceFeature":
-        if reader.get("sub_feature_type", "") == "RawFeature":
-            entry["feature_type"] = "sequence_raw_feature"
+        is_number = reader.get("sub_feature_type", "") == "RawFeature"
+        entry["feature_type"] = "sequence_raw_feature" if is_number else "sequence_id_feature"
         length = reader.get("max_seq_len", reader.get("sequence_length", 0))
         entry |= {"sequence_length": length} if length > 1 else {}
     elif kind == "ComboFeature":
@@ -201,8 +196,16 @@ def _easyrec_entry(reader: FieldReader, kind: str, name: str, inputs: list[str])
         entry |= {"map": inputs[0], "key": inputs[1], "need_discrete": True, "separator": reader.get("separator", "|")}
     elif kind == "ExprFeature":
         entry |= {"expression": reader.get("expression", ""), "variables": inputs}
+    elif kind == "IdFeature":
+        entry["value_dim"] = 1
+    elif kind == "TagFeature":
+        entry["separator"] = reader.get("separator", "|")
+        if (given := reader.get("kv_separator", "")) or "kv_separator" in reader.names:
+            entry["weighted"] = True
+            if given != ":":
+                reader.without_counterpart("kv_separator", f"weights are written id:weight, so {given!r} must become ':'")
     else:
-        _read_values(reader, kind, entry)
+        entry |= _read_numbers(reader)
     table: dict[str, Any] = {
         "embedding_name": reader.get("embedding_name", ""),
         "embedding_dim": reader.get("embedding_dim", 0),
@@ -216,57 +219,22 @@ def _easyrec_entry(reader: FieldReader, kind: str, name: str, inputs: list[str])
     return entry | {key: value for key, value in table.items() if value}
 
 
-def _read_values(reader: FieldReader, kind: str, entry: dict[str, Any]) -> None:
-    """Reads how the values of a row are written: one, several, with weights, normalised."""
-    if kind == "IdFeature":
-        entry["value_dim"] = 1
-    elif kind == "TagFeature":
-        entry["separator"] = reader.get("separator", "|")
-        if reader.has("kv_separator"):
-            entry["weighted"] = True
-            if (given := reader.get("kv_separator", "")) != ":":
-                reader.without_counterpart("kv_separator", f"weights are written id:weight, so {given!r} must become ':'")
+def _read_numbers(reader: FieldReader) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    low, high = reader.get("min_val", 0.0), reader.get("max_val", 0.0)
+    if high > low:
+        entry["normalizer"] = f"method=minmax,min={low!r},max={high!r}"
+    if (function := reader.get("normalizer_fn", "")) in _NORMALIZERS:
+        entry["normalizer"] = f"method=expression,expr={_NORMALIZERS[function]}"
     else:
-        low, high = reader.get("min_val", 0.0), reader.get("max_val", 0.0)
-        if high > low:
-            entry["normalizer"] = f"method=minmax,min={low!r},max={high!r}"
-        if (function := reader.get("normalizer_fn", "")) in _NORMALIZERS:
-            entry["normalizer"] = f"method=expression,expr={_NORMALIZERS[function]}"
-        else:
-            reader.without_counterpart("normalizer_fn", "write it as `normalizer` of the feature in fg.json")
-        if (width := reader.get("raw_input_dim", 1)) > 1:
-            entry |= {"value_dim": width, "separator": reader.get("separator", "|")}
+        reader.without_counterpart("normalizer_fn", "write it as `normalizer` of the feature in fg.json")
+    if (width := reader.get("raw_input_dim", 1)) > 1:
+        entry |= {"value_dim": width, "separator": reader.get("separator", "|")}
+    return entry
 
 
 def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], record: ImportRecord) -> list[dict[str, Any]]:
-    """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks is kept."""
-    tables = {name: sub for entry in entries for name, sub in named_features(entry).items()}
-    used: set[str] = set()
-
-    def complete(entry: dict[str, Any], name: str) -> dict[str, Any]:
-        used.add(name)
-        own = {key: value for key, value in tables.get(name, {}).items() if key in _TABLE_KEYS}
-        differing = [key for key, value in own.items() if key in entry and entry[key] != value]
-        if differing:
-            record.tell(f"{', '.join(differing)} of {record.where} instead of fg.json's", name)
-        if own.keys() & set(_BUCKET_KEYS):
-            entry = {key: value for key, value in entry.items() if key not in _BUCKET_KEYS}
-        record.features.setdefault(name, "fg.json")
-        return {**entry, **own}
-
-    completed: list[dict[str, Any]] = []
-    for entry in _checked_definitions(fg):
-        if isinstance(entry.get("features"), list):
-            subs = [complete(sub, name) for name, sub in named_features(entry).items()]
-            used.add(entry_name(entry))
-            completed.append({"feature_type": SEQUENCE_FEATURE, **entry, "features": subs})
-        else:
-            completed.append(complete(entry, entry_name(entry)))
-    return [*completed, *(entry for entry in entries if entry_name(entry) not in used)]
-
-
-def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the definitions of fg.json, each of which has a name.
+    """Returns the definitions of fg.json with the tables of the model's configuration; what fg.json lacks stays.
 
     Raises:
         ConfigError: naming every definition that is not a mapping with a name.
@@ -274,52 +242,65 @@ def _checked_definitions(fg: Mapping[str, Any]) -> list[dict[str, Any]]:
     given = fg.get("features")
     if not isinstance(given, list):
         raise ConfigError(Fault("fg.json, key features", "a list of features", repr(given)[:80], "write a list of features"))
-    checked: list[tuple[str, Any, str]] = []
-    for number, entry in enumerate(given, 1):
-        inner = entry.get("features") if isinstance(entry, dict) else None
-        checked.append((f"number {number}", entry, "feature_name" if inner is None else "sequence_name"))
-        if isinstance(inner, list):
-            checked += [(f"number {number}, feature {place}", sub, "feature_name") for place, sub in enumerate(inner, 1)]
-        elif inner is not None:
-            checked.append((f"number {number}, key features", inner, "a list"))
+    expected = "a mapping with feature_name, or with sequence_name and features"
     ConfigError.raise_if(
-        Fault(f"fg.json, {where}", f"a mapping with {key}", repr(entry)[:80], "name it")
-        for where, entry, key in checked
-        if not isinstance(entry, dict) or not isinstance(entry.get(key), str)
+        Fault(f"fg.json, number {number}", expected, repr(entry)[:80], "name it")
+        for number, entry in enumerate(given, 1)
+        if not _has_names(entry)
     )
-    return given
+    tables = {name: sub for entry in entries for name, sub in named_features(entry).items()}
+    used: set[str] = set()
+
+    def complete(entry: dict[str, Any], name: str) -> dict[str, Any]:
+        used.add(name)
+        own = {key: value for key, value in tables.get(name, {}).items() if key in _TABLE_KEYS}
+        if differing := [key for key, value in own.items() if entry.get(key, value) != value]:
+            record.tell(f"{', '.join(differing)} of {record.where} instead of fg.json's", name)
+        if own.keys() & set(_BUCKET_KEYS):
+            entry = {key: value for key, value in entry.items() if key not in _BUCKET_KEYS}
+        record.features.setdefault(name, "fg.json")
+        return {**entry, **own}
+
+    completed: list[dict[str, Any]] = []
+    for entry in given:
+        subs = [complete(sub, name) for name, sub in named_features(entry).items()]
+        used.add(entry_name(entry))
+        completed += [{"feature_type": SEQUENCE_FEATURE, **entry, "features": subs}] if "features" in entry else subs
+    return [*completed, *(entry for entry in entries if entry_name(entry) not in used)]
 
 
-def _with_ids(entry: dict[str, Any], ids: IdFields) -> dict[str, Any]:
-    renamed = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
-    own = _with_inputs(entry, renamed)
-    return own if "features" not in entry else {**own, "features": [_with_ids(sub, ids) for sub in entry["features"]]}
+def _has_names(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    inner = entry.get("features", [])
+    is_named = isinstance(entry.get("sequence_name" if "features" in entry else "feature_name"), str)
+    return is_named and isinstance(inner, list) and all(_has_names(sub) and "features" not in sub for sub in inner)
 
 
-def _with_inputs(entry: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
+    """Returns the definitions with our columns of ids; features with names of columns of the samples have others, in groups too."""
+    reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
+    renamed = {
+        name: f"{name}_feature" for entry in entries if (name := entry_name(entry)) in reserved and "features" not in entry
+    }
+    inputs = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
+    inputs |= {f"feature:{old}": f"feature:{new}" for old, new in renamed.items()}
+
     def rename(value: Any) -> Any:
-        return [rename(part) for part in value] if isinstance(value, list) else renamed.get(str(value), value)
+        if isinstance(value, list):
+            return [rename(inner) for inner in value]
+        if isinstance(value, dict):
+            return {key: rename(inner) if key in (*_INPUTS, "features") else inner for key, inner in value.items()}
+        return inputs.get(str(value), value)
 
-    return {key: rename(value) if key in _INPUTS else value for key, value in entry.items()}
-
-
-def _rename_reserved(entries: list[dict[str, Any]], groups: FeatureGroups, record: ImportRecord) -> None:
-    """Renames features, in place, that have names of columns of the samples, and `feature:` inputs that read them."""
-    reserved = {name for names in NON_FEATURE_COLUMNS.values() for name in names}
-    used = {entry_name(entry) for entry in entries}
-    renamed: dict[str, str] = {}
+    entries = rename(entries)
     for entry in entries:
-        if "features" not in entry and (old := entry_name(entry)) in reserved:
-            new = f"{old}_feature"
-            while new in used:
-                new += "_"
-            entry["feature_name"] = renamed[old] = new
-    inputs = {f"feature:{old}": f"feature:{new}" for old, new in renamed.items()}
-    for entry in entries:
-        entry.update(_with_inputs(entry, inputs))
+        if entry_name(entry) in renamed and "features" not in entry:
+            entry["feature_name"] = renamed[entry_name(entry)]
     groups.user, groups.item = ([renamed.get(name, name) for name in names] for names in (groups.user, groups.item))
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
     record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}
     if renamed:
         names = [f"{old} is {new}" for old, new in renamed.items()]
         record.tell("Features whose names are those of columns of the samples have others", *names)
+    return entries

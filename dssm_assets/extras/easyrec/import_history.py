@@ -25,10 +25,10 @@ from dssm_assets.extras.easyrec.reasons import REASONS
 
 HISTORY: Final = "history"
 """Name of the sequence that EasyRec's sequence features become."""
-
 _DEFAULT_LENGTH: Final = 50
 """Elements of a history whose length is not given, as of model.history_length."""
 _NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
+_UNREAD: Final = "no tower reads it; it is left out"
 
 
 def find_columns(
@@ -51,23 +51,26 @@ def find_columns(
     """
     by_name = {entry_name(entry): entry for entry in rows}
     by_table = {
-        entry.get("embedding_name"): entry for entry in rows if entry_name(entry) in groups.item and "embedding_name" in entry
+        entry["embedding_name"]: entry for entry in rows if entry_name(entry) in groups.item and "embedding_name" in entry
     }
     columns: dict[str, str | None] = {}
-    for entry in sequences:
-        grouped = "features" in entry
-        for name, sub in named_features(entry).items():
-            if name not in groups.names:
-                continue
-            shown = by_name.get(groups.keys.get(name, "")) or by_table.get(sub.get("embedding_name"))
-            columns[name] = ids.of_sequences.get(name) or _item_column(sub, shown, entry_name(entry) if grouped else None)
-            if columns[name] is None and shown is None and not grouped:
-                columns[name] = named = _column_in_names(f"{name}_{entry_column(sub)}", rows, groups, ids)
-                if named is not None:
-                    record.tell(
-                        "Only names tell which column of an item a sequence has; --sequence-column FEATURE=COLUMN names another",
-                        f"{name} is {named}",
-                    )
+    read = ((entry, name, sub) for entry in sequences for name, sub in named_features(entry).items() if name in groups.names)
+    for entry, name, sub in read:
+        columns[name] = ids.of_sequences.get(name)
+        shown = by_name.get(groups.keys.get(name, "")) or by_table.get(sub.get("embedding_name"))
+        if columns[name] is not None:
+            continue
+        if shown is not None:
+            columns[name] = entry_column(shown) if is_of_item(shown) else None
+        elif "features" not in entry:
+            columns[name] = named = _column_in_names(f"{name}_{entry_column(sub)}", rows, groups, ids)
+            if named is not None:
+                record.tell(
+                    "Only names tell which column of an item a sequence has; --sequence-column FEATURE=COLUMN names another",
+                    f"{name} is {named}",
+                )
+        elif sub["feature_type"] in SEQUENCE_KINDS.values():
+            columns[name] = entry_column(sub).removeprefix(f"{entry_name(entry)}__")
     if needs_history and list(columns.values()) == [None]:
         columns = dict.fromkeys(columns, col.ITEM_ID)
         record.tell(
@@ -78,20 +81,10 @@ def find_columns(
     return known, [name for name in columns if name not in known]
 
 
-def _item_column(sub: Mapping[str, Any], shown: Mapping[str, Any] | None, group: str | None) -> str | None:
-    """Returns the item's column that the values of a feature come from: the one of the item's feature `shown`, else by its own name
-    in a group; None if nothing tells."""
-    if shown is not None:
-        return entry_column(shown) if is_of_item(shown) else None
-    if group is None or sub["feature_type"] not in SEQUENCE_KINDS.values():
-        return None
-    return entry_column(sub).removeprefix(f"{group}__")
-
-
 def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
     """Returns the item's column that names of a sequence contain, whole or without `_id`: `brand` for `liked_brand_list`.
 
-    The longest counts. None if there is none, or two of one length.
+    The longest counts. None without such a column, or with two of one length.
     """
     by_length: dict[int, set[str]] = {}
     for entry in rows:
@@ -107,38 +100,34 @@ def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGrou
 def make_history(
     sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
 ) -> dict[str, Any] | None:
-    """Returns the one sequence that the towers can read, the user's positive events, of those whose item columns are known."""
+    """Returns the only sequence that the towers can read, the user's positive events, of those with known item columns."""
     read = [entry for entry in sequences if named_features(entry).keys() & groups.names]
     history = next((entry["sequence_name"] for entry in read if "features" in entry), HISTORY)
     lost = record.without_counterpart
     features: list[dict[str, Any]] = []
     lengths: dict[str, int] = {}
     for entry in sequences:
-        name, grouped = entry_name(entry), "features" in entry
-        if entry not in read:
-            lost[name] = "no tower reads it; it is left out"
+        name, is_group = entry_name(entry), "features" in entry
+        if entry not in read or (is_group and name != history):
+            other = f"towers read one history, the user's positive events, and {history} is it; this sequence is left out"
+            lost[name] = _UNREAD if entry not in read else other
             continue
-        if grouped and name != history:
-            lost[name] = f"towers read one history, the user's positive events, and {history} is it; this sequence is left out"
-            continue
-        for key in sorted(entry.keys() & {"sequence_delim", "sequence_pk"}) if grouped else ():
+        for key in sorted(entry.keys() & {"sequence_delim", "sequence_pk"}) if is_group else ():
             lost[f"sequence {name}, {key}: {entry[key]!r}"] = REASONS[key]
         for own, sub in named_features(entry).items():
-            if own not in groups.names:
-                lost[own] = "no tower reads it; it is left out"
-            elif own not in columns:
-                lost[own] = (
+            if own not in columns:
+                lost[own] = _UNREAD if own not in groups.names else (
                     "nothing tells which column of an item a sequence has (no embedding_name, seq_att_map or name joins it to a feature "
                     "of the item), so it is left out; --sequence-column FEATURE=COLUMN names one"
-                )
-            else:
-                for key in sorted(sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}):
-                    lost[f"feature {own}, {key}: {sub[key]!r}"] = "an element of the history is one value of a list"
-                inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
-                inner["feature_type"] = SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
-                inner["expression"] = f"user:{col.ITEM_IDS if columns[own] == col.ITEM_ID else columns[own]}"
-                features.append(inner)
-                lengths[own] = entry.get("sequence_length") or 0
+                )  # fmt: skip
+                continue
+            for key in sorted(sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}):
+                lost[f"feature {own}, {key}: {sub[key]!r}"] = "an element of the history is one value of a list"
+            inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
+            inner["feature_type"] = SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
+            inner["expression"] = f"user:{col.ITEM_IDS if columns[own] == col.ITEM_ID else columns[own]}"
+            features.append(inner)
+            lengths[own] = entry.get("sequence_length") or 0
     if not features:
         return None
     length = max(lengths.values()) or _DEFAULT_LENGTH

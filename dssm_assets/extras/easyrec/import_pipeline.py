@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,11 +25,10 @@ from dssm_assets.extras.easyrec.import_settings import (
     read_sampler,
     read_training,
 )
-from dssm_assets.extras.easyrec.reasons import REASONS
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 
 _MODELS: Final = ("dssm", "dssm_v2", "mind")
-_OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "statistics", "model", "training")
+_OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "model", "training")
 """Sections that an import decides, or writes in this order; the others are those of the base as they are."""
 
 
@@ -46,7 +43,6 @@ class ImportSource:
         base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
         sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
         read_file: reads a file that a feature names.
-        command: the command that imports it, for remedies.
     """
 
     text: str
@@ -55,7 +51,6 @@ class ImportSource:
     base: Mapping[str, Any] | None = None
     sequence_columns: Mapping[str, str] = field(default_factory=dict)
     read_file: ReadFile | None = None
-    command: str = "dssm-assets import-config"
 
 
 @dataclass(frozen=True)
@@ -87,11 +82,9 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
         given = model.get("model_class", "") or ", ".join(model.names) or "no model"
         where, remedy = f"{source.where}, model_config", "import a configuration of DSSM or MIND"
         raise ConfigError(Fault(where, f"one of {', '.join(_MODELS)}", given[:80], remedy))
-    name = model.get("model_class", kind)
-    inner = model.message(kind)
-    events = dict((source.base or {}).get("events") or {})
-    sampler = read_sampler(data, record, has_exposure=source.base is None or bool(events.get("exposure")))
-    is_mind = kind == "mind"
+    name, inner, is_mind = model.get("model_class", kind), model.message(kind), kind == "mind"
+    has_exposure = source.base is None or bool((source.base.get("events") or {}).get("exposure"))
+    sampler = read_sampler(data, record, has_exposure=has_exposure)
     (read_mind if is_mind else read_dssm)(model, inner, record)
     groups = read_groups(model, _towers(inner, record.system))
     ids = _read_ids(inner, sampler, groups, source.sequence_columns, record)
@@ -101,15 +94,14 @@ def import_pipeline(source: ImportSource) -> ImportedPipeline:
     if is_mind and not features.history_length:
         record.faults.append(_history_fault(source, features, ids))
     read_training(train, data, record)
-    reader.tell_rest(REASONS, "no key here does this")
+    reader.tell_rest("no key here does this")
     ConfigError.raise_if(record.faults)
     sections = _sections(source, record, features, ids, next(iter(data.all("label_fields", str)), "click"))
     config = parse_config(sections, f"what {source.where} becomes")
     spec = parse_fg(features.fg, read_file=source.read_file)
     _tell_values(spec, record)
-    return ImportedPipeline(
-        _config_yaml(sections, record), fg_json(features.fg), _report(source, record, features, name), config, spec, record
-    )
+    report = _report(source, record, features, name)
+    return ImportedPipeline(_config_yaml(sections, record), fg_json(features.fg), report, config, spec, record)
 
 
 def _system(root: Message) -> str:
@@ -121,13 +113,11 @@ def _system(root: Message) -> str:
 def _history_fault(source: ImportSource, features: ImportedFeatures, ids: IdFields) -> Fault:
     where, unknown = f"{source.where}, the history of MIND", features.unknown_sequences
     if not unknown:
-        return Fault(
-            where, "a sequence that the user tower reads", "none", "define it, and name it in the group of the history"
-        )
+        remedy = "define it, and name it in the group of the history"
+        return Fault(where, "a sequence that the user tower reads", "none", remedy)
     columns = ", ".join(ids.item if column == col.ITEM_ID else column for column in features.item_columns)
     remedy = (
-        f"say which column of an item ({columns}) one of them has, for example: "
-        f"{source.command} --sequence-column {shlex.quote(f'{unknown[0]}={ids.item}')}"
+        f"say which column of an item ({columns}) one of them has, for example: --sequence-column '{unknown[0]}={ids.item}'"
     )
     return Fault(where, "a sequence of which a column of an item is known", ", ".join(unknown), remedy)
 
@@ -139,18 +129,19 @@ def _read_ids(
 
     The only feature of EasyRec's item tower is the item's id. A fault is recorded if fields name different columns.
     """
-    found: dict[str, list[str]] = {}
-    for side, own in (("user", ()), ("item", ((model, "item_id"),))):
-        fields = ((sampler, f"{side}_id_field"), *own, (model.message(f"{side}_tower"), "id"))
+    columns = {"user": col.USER_ID, "item": col.ITEM_ID}
+    for side, usual in columns.items():
+        fields = [(sampler, f"{side}_id_field"), *([(model, "item_id")] if side == "item" else [])]
+        fields.append((model.message(f"{side}_tower"), "id"))
         given = {reader.origin(name): text for reader, name in fields if (text := reader.get(name, ""))}
         if not given and side == "item" and record.system == EASYREC and len(groups.item) == 1:
             given = {"the only feature of the item tower": groups.item[0]}
         record.ids |= given
-        found[side] = list(dict.fromkeys(given.values()))
-        if len(found[side]) > 1:
+        if len(set(given.values())) > 1:
             got = ", ".join(f"{text} ({place})" for place, text in given.items())
             record.faults.append(Fault(f"{record.where}, {side} ids", "one column", got, "name one column"))
-    return IdFields((found["user"] or [col.USER_ID])[0], (found["item"] or [col.ITEM_ID])[0], sequences)
+        columns[side] = next(iter(given.values()), usual)
+    return IdFields(columns["user"], columns["item"], sequences)
 
 
 def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
@@ -165,72 +156,59 @@ def _sections(
     source: ImportSource, record: ImportRecord, features: ImportedFeatures, ids: IdFields, label: str
 ) -> dict[str, Any]:
     """Returns the configuration as a mapping. Without a base, tables, events and calendar are examples to be replaced."""
-    base = copy.deepcopy(dict(source.base or _example(ids, label)))
-    is_hard = record.settings.get("model.sampler") and str(record.settings["model.sampler"].value).startswith("hard")
-    if source.base is None and is_hard:
-        base["events"] = {"funnel": ["expr", label], "positive": [label], "exposure": ["expr"]}
+    base = dict(source.base or _example(ids, label, record))
+    base.pop("statistics", None)
     raw = dict(base.get("raw_features") or {})
     if features.history_columns:
         raw["history_columns"] = list(dict.fromkeys([*(raw.get("history_columns") or []), *features.history_columns]))
     hashes = {"hash_function": "farm_fingerprint64"} if record.system == EASYREC else {}
-    exclude = {"exclude": features.exclude} if features.exclude else {}
-    own: dict[str, Any] = {
-        "raw_features": raw,
-        "features": {"fg_path": FG_FILE, **hashes, **exclude},
-        "model": {},
-        "training": {},
-    }
-    for key, setting in record.settings.items():
-        section, _, name = key.partition(".")
-        own[section][name] = setting.value
     if hashes:
         record.tell("Texts are hashed by FarmHash Fingerprint64, as EasyRec does (features.hash_function).")
-    sections = {**base, **own}
-    sections.pop("statistics", None)
+    exclude = {"exclude": features.exclude} if features.exclude else {}
+    sections = base | {"raw_features": raw, "features": {"fg_path": FG_FILE, **hashes, **exclude}}
+    for section in ("model", "training"):
+        settings = record.settings.items()
+        sections[section] = {key.partition(".")[2]: given.value for key, given in settings if key.startswith(f"{section}.")}
     return {name: sections[name] for name in (*_OWN_SECTIONS, *sections) if sections.get(name)}
 
 
-def _example(ids: IdFields, label: str) -> dict[str, Any]:
+def _example(ids: IdFields, label: str, record: ImportRecord) -> dict[str, Any]:
     """Returns sections to be replaced: their files do not exist, so nothing runs with them."""
+    renamed = {col.USER_ID: ids.user, col.ITEM_ID: ids.item}
 
-    def columns(**ours: str) -> dict[str, Any]:
-        renamed = {name: given for name, given in ours.items() if name != given}
-        return {"columns": renamed} if renamed else {}
+    def table(name: str, *keys: str) -> dict[str, Any]:
+        columns = {key: renamed[key] for key in keys if renamed[key] != key}
+        layout = {"layout": "time_column"} if name == "behavior" else {}
+        return {"uri": f"{{data}}/{name}.parquet", **layout, **({"columns": columns} if columns else {})}
 
-    return {
-        "calendar": {"start": "2026-01-01"},
-        "tables": {
-            "user": {"uri": "{data}/users.parquet", **columns(user_id=ids.user)},
-            "item": {"uri": "{data}/items.parquet", **columns(item_id=ids.item)},
-            "behavior": {
-                "uri": "{data}/behavior.parquet",
-                "layout": "time_column",
-                **columns(user_id=ids.user, item_id=ids.item),
-            },
-        },
-        "events": {"funnel": [label], "positive": [label]},
-    }
+    events: dict[str, Any] = {"funnel": [label], "positive": [label]}
+    if str(record.settings.get("model.sampler", ("",))[0]).startswith("hard"):
+        events = {"funnel": ["expr", label], "positive": [label], "exposure": ["expr"]}
+    tables = {"user": table("users", col.USER_ID), "item": table("items", col.ITEM_ID)}
+    tables["behavior"] = table("behavior", col.USER_ID, col.ITEM_ID)
+    return {"calendar": {"start": "2026-01-01"}, "tables": tables, "events": events}
 
 
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
     """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
     for feature in (*spec.features, *spec.sequence_features):
-        name, is_unbinned = feature.name, not getattr(feature.operator, "boundaries", None)
-        if feature.kind is Kind.CATEGORICAL and feature.is_multi and feature.sequence is None:
+        name, is_number, is_row = feature.name, feature.kind is Kind.NUMERIC, feature.sequence is None
+        is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
+        if feature.kind is Kind.CATEGORICAL and feature.is_multi and is_row:
             record.tell(
                 "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is "
                 "its own mean; `value_dim: 1` then makes the feature faster)",
                 name,
             )
-        if feature.kind is Kind.NUMERIC and is_unbinned and feature.sequence is None:
+        if is_unbinned and is_row:
             record.tell(
                 "Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in "
                 "place of being read as they are",
                 name,
             )
-        if feature.kind is Kind.NUMERIC and is_unbinned and feature.sequence is not None:
+        if is_unbinned and not is_row:
             record.tell("Numbers of the history need boundaries; without, feature_config leaves the feature out", name)
-        if feature.kind is Kind.NUMERIC and feature.is_multi:
+        if is_number and feature.is_multi:
             record.tell("Vectors are not read as they are: the embeddings of their numbers' bins are averaged", name)
         if record.system == EASYREC and getattr(feature.operator, "vocab_list", None):
             record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it", name)
@@ -266,7 +244,7 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
             "",
         ]
     lines += ["## What behaves differently", "", *(f"- {sentence}" for sentence in record.differences), ""]
-    lines += ["## What has no counterpart", "", *(_without_counterpart(record.without_counterpart) or ["Nothing."])]
+    lines += ["## What has no counterpart", "", *(_list_lost(record.without_counterpart) or ["Nothing."])]
     lines += ["", "## Settings", "", "| key | value | from |", "|---|---|---|"]
     lines += [f"| `{key}` | `{_inline(setting.value)}` | {setting.origin} |" for key, setting in record.settings.items()]
     lines += ["", "## Features", "", "| feature | from |", "|---|---|"]
@@ -280,20 +258,13 @@ def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatur
     return "\n".join(lines) + "\n"
 
 
-def _without_counterpart(lost: Mapping[str, str]) -> list[str]:
-    """Returns a line per reason with its fields, each with its values and the lines that have them."""
-    reasons: dict[str, dict[str, dict[str, list[str]]]] = {}
+def _list_lost(lost: Mapping[str, str]) -> list[str]:
+    """Returns a line per reason with its fields, each with the lines and values that it has."""
+    reasons: dict[str, dict[str, list[str]]] = {}
     for place, reason in lost.items():
-        path, _, rest = place.partition(" (line ")
-        line, _, value = rest.partition("): ")
-        values = reasons.setdefault(reason, {}).setdefault(path, {})
-        if rest:
-            values.setdefault(value, []).append(line)
-    lines = []
-    for reason, fields in reasons.items():
-        shown = []
-        for path, values in fields.items():
-            given = ", ".join(f"`{value}` (line {', '.join(numbers)})" for value, numbers in values.items())
-            shown.append(f"`{path}` {given}".rstrip())
-        lines.append(f"- {reason}: {'; '.join(shown)}")
-    return lines
+        path, line, rest = place.partition(" (line ")
+        reasons.setdefault(reason, {}).setdefault(path, []).append(f"{line}{rest}")
+    return [
+        f"- {reason}: " + "; ".join(f"`{path}`{','.join(values)}" for path, values in fields.items())
+        for reason, fields in reasons.items()
+    ]

@@ -111,13 +111,9 @@ def _read_layers(user: FieldReader, item: FieldReader, model: FieldReader, recor
     """Records hidden_units, output_dim, norm and dropout, which both towers share here."""
     widths, others = user.all("hidden_units", int), item.all("hidden_units", int)
     if record.system == EASYREC:
-        for reader, given in ((user, widths), (item, others)):
-            if not given:
-                where = f"{record.where}, {reader.path}.hidden_units"
-                record.faults.append(Fault(where, "the width of the vectors as the last one", "none", "add hidden_units"))
-        if widths and others and widths[-1] != others[-1]:
-            where, got = f"{record.where}, hidden_units", f"{widths[-1]} and {others[-1]}"
-            record.faults.append(Fault(where, "one width of user and item vectors", got, "make the last widths equal"))
+        if not widths or not others or widths[-1] != others[-1]:
+            where, expected = f"{record.where}, hidden_units", "layers of both towers that end in one width"
+            record.faults.append(Fault(where, expected, f"{widths} and {others}", "make the last widths equal"))
         record.put("model.output_dim", (widths or [64])[-1], f"the last of {user.origin('hidden_units')}")
         widths, others = widths[:-1], others[:-1]
     else:
@@ -125,69 +121,62 @@ def _read_layers(user: FieldReader, item: FieldReader, model: FieldReader, recor
     record.put("model.hidden_units", widths, user.origin("hidden_units"))
     rates = [reader.all("dropout_ratio", float) or [0.0] for reader in (user, item)]
     record.put("model.dropout", rates[0][0], user.origin("dropout_ratio"))
-    norms = [_norm(reader, record.system) for reader in (user, item)]
-    record.put("model.norm", str(norms[0]), user.origin("use_ln" if user.has("use_ln") else "use_bn"))
-    if others != widths:
-        record.without_counterpart[f"{item.path}.hidden_units: {others}"] = "both towers have the layers of the user tower"
-    if len({*rates[0], *rates[1]}) > 1:
-        record.without_counterpart[f"dropout_ratio: {rates[0]} and {rates[1]}"] = (
-            "all layers have the user tower's first fraction"
-        )
-    if norms[0] != norms[1]:
-        record.without_counterpart[f"{item.path}: normalisation {norms[1]}"] = "both towers have that of the user tower"
-    for reader in dict.fromkeys((user, item)):
+    norms = []
+    for reader in (user, item):
+        is_batch, is_layer = reader.get("use_bn", record.system == EASYREC), reader.get("use_ln", False)
+        norms.append(str(Norm.LAYER if is_layer else Norm.BATCH if is_batch else Norm.NONE))
         if reader.get("activation", "") not in _RELU:
-            reader.without_counterpart("activation", "layers have ReLU")
-
-
-def _norm(reader: FieldReader, system: str) -> Norm:
-    is_batch, is_layer = reader.get("use_bn", system == EASYREC), reader.get("use_ln", False)
-    return Norm.LAYER if is_layer else Norm.BATCH if is_batch else Norm.NONE
+            reader.without_counterpart("activation")
+    record.put("model.norm", norms[0], user.origin("use_ln" if "use_ln" in user.names else "use_bn"))
+    differing = {
+        f"{item.path}.hidden_units: {others}": others != widths,
+        f"dropout_ratio: {rates[0]} and {rates[1]}": len({*rates[0], *rates[1]}) > 1,
+        f"{item.path}: normalisation {norms[1]}": norms[0] != norms[1],
+    }
+    reason = "all layers of both towers have what the user tower's first layer has"
+    record.without_counterpart |= {given: reason for given, is_differing in differing.items() if is_differing}
 
 
 def _read_similarity(model: FieldReader, inner: FieldReader, record: ImportRecord, default: Similarity) -> None:
     """Records similarity, temperature, loss and the learned scale."""
-    name = "similarity" if record.system == TORCH else "simi_func"
+    is_easyrec, name = record.system == EASYREC, "simi_func" if record.system == EASYREC else "similarity"
     given = inner.get(name, str(default))
     if given not in set(Similarity):
         record.without_counterpart[f"{inner.path}.{name}: {given}"] = f"it was never implemented; {default} in its place"
-    similarity = Similarity(given) if given in set(Similarity) else default
-    record.put("model.similarity", str(similarity), inner.origin(name))
-    loss = _read_loss(model, record)
+        given = str(default)
+    record.put("model.similarity", given, inner.origin(name))
+    is_softmax = _read_loss(model, record) is Loss.SOFTMAX
     inner.put("model.temperature", "temperature", 1.0)
-    if record.system == EASYREC and similarity is not Similarity.COSINE:
+    if not is_easyrec:
+        return
+    if given != Similarity.COSINE:
         record.put("model.temperature", 1.0, inner.origin("temperature"))
         inner.without_counterpart("temperature", "EasyRec uses it for COSINE alone, so it is 1 here")
-    if record.system == EASYREC:
-        is_scaled, origin, is_softmax = inner.get("scale_simi", True), inner.origin("scale_simi"), loss is Loss.SOFTMAX
-        record.put("model.learn_temperature", is_scaled and is_softmax, origin)
-        record.put("model.learn_scale", is_scaled and not is_softmax, origin)
-        if is_scaled and is_softmax:
-            record.tell("scale_simi: the learned factor is model.learn_temperature; its offset cancels in a softmax.")
-        record.tell("EasyRec's additional loss mean(relu(-similarity of the pair)) is not there.")
+    is_scaled, origin = inner.get("scale_simi", True), inner.origin("scale_simi")
+    record.put("model.learn_temperature", is_scaled and is_softmax, origin)
+    record.put("model.learn_scale", is_scaled and not is_softmax, origin)
+    if is_scaled and is_softmax:
+        record.tell("scale_simi: the learned factor is model.learn_temperature; its offset cancels in a softmax.")
+    record.tell("EasyRec's additional loss mean(relu(-similarity of the pair)) is not there.")
 
 
 def _read_loss(model: FieldReader, record: ImportRecord) -> Loss:
-    losses = model.messages("losses")
+    losses, loss, lost = model.messages("losses"), Loss.SOFTMAX, record.without_counterpart
     if record.system == TORCH:
-        names = [name for given in losses for name in given.names]
         for given in losses:
             given.message("softmax_cross_entropy")
+        names = [name for given in losses for name in given.names]
         if names not in ([], ["softmax_cross_entropy"]):
-            record.without_counterpart[f"{model.path}.losses: {', '.join(names)}"] = (
-                "the loss is softmax_cross_entropy, softmax here"
-            )
-        loss, origin = Loss.SOFTMAX, f"{model.path}.losses"
+            lost[f"{model.path}.losses: {', '.join(names)}"] = "the loss is softmax_cross_entropy, softmax here"
+        origin = f"{model.path}.losses"
     else:
         reader = losses[0] if losses else model
         for extra in losses[1:]:
-            record.without_counterpart[f"{extra.path}.loss_type: {extra.get('loss_type', '')}"] = "there is one loss, the first"
-        name = reader.get("loss_type", "CLASSIFICATION")
+            lost[f"{extra.path}.loss_type: {extra.get('loss_type', '')}"] = "there is one loss, the first"
+        name, origin = reader.get("loss_type", "CLASSIFICATION"), reader.origin("loss_type")
         if name not in LOSSES:
-            record.without_counterpart[f"{reader.path}.loss_type: {name}"] = (
-                "softmax in its place; your own loss can be registered"
-            )
-        loss, origin = LOSSES.get(name, Loss.SOFTMAX), reader.origin("loss_type")
+            lost[f"{reader.path}.loss_type: {name}"] = "softmax in its place; your own loss can be registered"
+        loss = LOSSES.get(name, Loss.SOFTMAX)
     record.put("model.loss", str(loss), origin)
     if loss is not Loss.L2:
         record.tell(
@@ -226,22 +215,19 @@ def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
 
 def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -> None:
     """Records batch size, epochs, optimisers, learning rates, clipping and precision."""
-    data.put("training.batch_size", "batch_size", 1024 if record.system == TORCH else 32)
-    holder = train if record.system == TORCH else data
-    epochs = holder.get("num_epochs", 0)
+    is_torch = record.system == TORCH
+    data.put("training.batch_size", "batch_size", 1024 if is_torch else 32)
+    holder = train if is_torch else data
+    epochs, steps = holder.get("num_epochs", 0), train.get("num_steps", 0)
     if 1 <= epochs <= _MAX_EPOCHS:
         holder.put("training.epochs", "num_epochs", 0)
     elif epochs:
         holder.without_counterpart("num_epochs", f"at most {_MAX_EPOCHS}; training.epochs keeps its default")
-    steps = train.get("num_steps", 0)
     if steps:
-        train.without_counterpart("num_steps", "epochs x positives of the window / batch_size; set training.epochs")
-    if record.system == TORCH:
-        _read_torch_training(train, steps, record)
-    else:
-        _read_easyrec_optimisers(train.messages("optimizer_config"), steps, record)
-        if train.get("gradient_clipping_by_norm", 0.0) > 0:
-            train.put("training.gradient_clip", "gradient_clipping_by_norm", 0.0)
+        train.without_counterpart("num_steps")
+    (_read_torch_training if is_torch else _read_easyrec_training)(train, steps, record)
+    if train.get("gradient_clipping_by_norm", 0.0) > 0:
+        train.put("training.gradient_clip", "gradient_clipping_by_norm", 0.0)
     record.tell(
         "The learning rate rises over training.warmup_frac of the steps and then falls linearly to "
         "training.final_learning_rate_frac; other schedules are matched at both ends."
@@ -267,11 +253,12 @@ def _read_torch_training(train: FieldReader, steps: int, record: ImportRecord) -
     if precision == "BF16":
         record.put("training.precision", str(Precision.BFLOAT16), train.origin("mixed_precision"))
     elif precision:
-        train.without_counterpart("mixed_precision", "float32 or bfloat16")
+        train.without_counterpart("mixed_precision")
 
 
-def _read_easyrec_optimisers(optimisers: list[FieldReader], steps: int, record: ImportRecord) -> None:
-    """Records the optimisers: with two, the first is that of the embeddings."""
+def _read_easyrec_training(train: FieldReader, steps: int, record: ImportRecord) -> None:
+    """Records the optimisers; of two the first is that of the embeddings."""
+    optimisers = train.messages("optimizer_config")
     if not optimisers:
         return
     if len(optimisers) > 2:
@@ -282,8 +269,8 @@ def _read_easyrec_optimisers(optimisers: list[FieldReader], steps: int, record: 
         kind, inner = reader.only_message("_optimizer")
         rates = inner.message("learning_rate")
         _, rate = rates.only_message()
-        names = ("initial_learning_rate", "learning_rate_base", "learning_rate")
-        rate.put(f"training.{key}", next(filter(rate.has, names), "learning_rate"), 0.002)
+        name = rate.choice(("initial_learning_rate", "learning_rate_base", "learning_rate")) or "learning_rate"
+        rate.put(f"training.{key}", name, 0.002)
         if key == "learning_rate":
             _put_decay(inner, kind, record)
             _read_schedule(rates, steps, record)
@@ -301,9 +288,8 @@ def _put_decay(inner: FieldReader, kind: str, record: ImportRecord) -> None:
     if kind in ("adamw_optimizer", "adam_asyncw_optimizer"):
         inner.put("training.weight_decay", "weight_decay", 0.0 if record.system == TORCH else 1e-6)
     elif kind not in ("adam_optimizer", "adam_async_optimizer", "lazy_adam_optimizer", ""):
-        record.without_counterpart[f"{inner.path} (of dense layers)"] = (
-            "dense layers have AdamW; with weight_decay 0 it is Adam"
-        )
+        reason = "dense layers have AdamW; with weight_decay 0 it is Adam"
+        record.without_counterpart[f"{inner.path} (of dense layers)"] = reason
 
 
 def _put_embedding_optimiser(kind: str, path: str, record: ImportRecord) -> None:
@@ -312,9 +298,8 @@ def _put_embedding_optimiser(kind: str, path: str, record: ImportRecord) -> None
     if "adam" in kind or "adagrad" in kind:
         record.tell("Moments of embeddings: one second moment per row, not per value.")
     else:
-        record.without_counterpart[f"{path} (of embeddings)"] = (
-            f"rows of embeddings have adagrad or adam; {chosen} in its place"
-        )
+        reason = f"rows of embeddings have adagrad or adam; {chosen} in its place"
+        record.without_counterpart[f"{path} (of embeddings)"] = reason
 
 
 def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord) -> None:
@@ -334,7 +319,7 @@ def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord) -> None
         else:
             origins[1] = schedule.origin("min_learning_rate")
             for name in ("decay_size", "decay_steps", "decay_factor", "by_epoch"):
-                schedule.without_counterpart(name, "without num_steps the learning rate falls to min_learning_rate at the end")
+                schedule.without_counterpart(name)
         if steps:
             warmup_frac = warmup / steps
         elif warmup:

@@ -34,6 +34,9 @@ _FIELDS: Final = {
     "training.weight_decay is decoupled from the loss, so its value means something else": "l2_regularization",
     "rows of embeddings have no penalty": "embedding_regularization",
     "the asset feature_importance measures features": "variational_dropout",
+    "epochs x positives of the window / batch_size; set training.epochs": "num_steps",
+    "without num_steps the learning rate falls to min_learning_rate at the end": "decay_size decay_steps decay_factor by_epoch",
+    "float32 or bfloat16": "mixed_precision",
     "there is no distillation": "kd",
     "bfloat16 needs none": "grad_scaler",
     "set training.batch_size to the product": "gradient_accumulation_steps",
@@ -67,7 +70,7 @@ _FIELDS: Final = {
     "the history is a list of events of user_id": "sequence_pk sequence_delim seq_multi_sep",
     "values come as lists, or as text of a feature that has the key separator": "separator",
     "towers read features by the names in their groups alone": "feature_groups",
-    "a group has no wide part": "wide_deep",
+    "a group has no wide part": "wide_deep group_type",
 }
 REASONS: Final = {name: reason for reason, names in _FIELDS.items() for name in names.split()}
 """Field -> why it has no counterpart, or its replacement; of nested fields the innermost one named here counts."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ def test_a_configuration_is_written(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "configuration base.yaml, key events: expected" in capsys.readouterr().err
 
 
-def test_the_error_of_unknown_sequences_prints_the_command_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sections_of_a_base_and_a_named_sequence_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = tmp_path / "mind of today.config", tmp_path / "ours"
     path.write_text(UNKNOWN_SEQUENCES, encoding="utf-8")
     base = {
@@ -82,22 +81,16 @@ def test_the_error_of_unknown_sequences_prints_the_command_to_run(tmp_path: Path
         "features": {"fg_path": "fg.json"},
     }
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
-    assert main(["import-config", str(path), "--out", str(out), "--base", str(tmp_path / "base.yaml")]) == 1
+    command = ["import-config", str(path), "--out", str(out), "--base", str(tmp_path / "base.yaml")]
+    assert main(command) == 1
     printed = capsys.readouterr().err
-    assert (
-        "mind of today.config, the history of MIND: expected a sequence of which a column of an item is known, got seen_a, seen_b. "
-        in printed
-    )
-    assert "(sku, maker_id, cost)" in printed
+    assert "mind of today.config, the history of MIND: expected a sequence of which a column of an item is known" in printed
     assert not out.exists()
-    command = shlex.split(printed.partition("for example: ")[2])
-    assert command[0] == "dssm-assets" and command[-2:] == ["--sequence-column", "seen_a=sku"]
-    assert main(command[1:]) == 0
+    assert main([*command, "--sequence-column", "seen_a=sku"]) == 0
     written = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
     assert written["events"] == base["events"]
-    (history,) = [
-        entry for entry in json.loads((out / "fg.json").read_text(encoding="utf-8"))["features"] if "features" in entry
-    ]
+    features = json.loads((out / "fg.json").read_text(encoding="utf-8"))["features"]
+    (history,) = [entry for entry in features if "features" in entry]
     assert [(sub["feature_name"], sub["expression"]) for sub in history["features"]] == [("seen_a", "user:item_ids")]
 
 
@@ -114,7 +107,7 @@ def test_sequence_columns_and_files_of_features(tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "ours" / "words.txt").read_text(encoding="utf-8") == "rome\noslo\n"
     path.write_text("model_config {", encoding="utf-8")
     assert main([*command, "--force"]) == 1
-    assert "mind.config, line 1, column 14: expected a '}' that closes it" in capsys.readouterr().err
+    assert "mind.config, line 1, column 15: expected protocol buffers' text format" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.extras.easyrec.text_format import (
-    MAX_DEPTH,
-    Entry,
-    Message,
-    Word,
-    message,
-    parse_text_format,
-    write_text_format,
-)
+from dssm_assets.extras.easyrec.text_format import MAX_DEPTH, Entry, Message, Word, parse_text_format, write_text_format
 
 
 def values(text: str) -> list[object]:
     return [entry.value for entry in parse_text_format(text, "p").entries]
+
+
+def message(fields: dict[str, Any]) -> Message:
+    return Message(
+        tuple(
+            Entry(name, message(value) if isinstance(value, dict) else value)
+            for name, given in fields.items()
+            for value in (given if isinstance(given, list) else [given])
+        )
+    )
 
 
 def test_scalars_have_their_types() -> None:
@@ -34,62 +38,50 @@ def test_strings_are_unescaped_and_joined() -> None:
     assert values(r'a: "\303\251"') == ["é"]
 
 
-def test_messages_lists_comments_and_places() -> None:
+def test_messages_lists_comments_and_lines() -> None:
     text = "# a comment\nm { x: 1 } # another\nm: < x: [2, 3] >\nn [{y: 1}, {}]\nempty: []\n"
     parsed = parse_text_format(text, "p")
     assert parsed == message({"m": [{"x": 1}, {"x": [2, 3]}], "n": [{"y": 1}, {}]})
-    assert [(entry.line, entry.column) for entry in parsed.entries] == [(2, 1), (3, 1), (4, 1), (4, 1)]
+    assert [entry.line for entry in parsed.entries] == [2, 3, 4, 4]
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "column", "got"),
+    ("text", "line", "column"),
     [
-        ("a 1", 1, 3, "1"),
-        ("a: 1\nb { c: @ }", 2, 8, "@"),
-        ('d: "open\n', 1, 4, '"'),
-        ("e: 089", 1, 4, "089"),
-        ("a: 1\n}", 2, 1, "}"),
-        ("f: [1 2]", 1, 7, "2"),
-        ('g: "\\q"', 1, 4, '"\\q"'),
-        ("a: 1\nh {\n  ok: 1\n", 2, 3, "the end of the text"),
+        ("a 1", 1, 3),
+        ("a: 1\nb { c: @ }", 2, 8),
+        ('d: "open\n', 1, 4),
+        ("a: 1\n}", 2, 1),
+        ("f: [1 2]", 1, 7),
+        ("a: 1\nh {\n  ok: 1", 3, 8),
+        ("a {" * (MAX_DEPTH + 1), 1, 3 * MAX_DEPTH + 3),
     ],
 )
-def test_the_first_fault_is_told_with_line_and_column(text: str, line: int, column: int, got: str) -> None:
+def test_the_first_fault_is_told_with_line_and_column(text: str, line: int, column: int) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_text_format(text, "x.config")
-    (fault,) = raised.value.faults
-    assert (fault.where, fault.got) == (f"x.config, line {line}, column {column}", got)
-
-
-def test_depth_is_limited() -> None:
-    depth = MAX_DEPTH
-    assert parse_text_format("a {" * depth + "}" * depth, "p").entries
-    with pytest.raises(ConfigError, match="at most 100 messages within one another"):
-        parse_text_format("a {" * 5000 + "}" * 5000, "p")
+    assert [fault.where for fault in raised.value.faults] == [f"x.config, line {line}, column {column}"]
 
 
 def test_a_written_message_is_readable() -> None:
     fields = {"b": [1, 2.5], "flag": True, "m": {"s": 'a"\x02\n'}, "e": {}, "w": ["x", Word("Y")], "none": None}
-    written = message(fields)
-    assert write_text_format(written) == ('b: [1, 2.5]\nflag: true\nm {\n  s: "a\\"\\002\\n"\n}\ne {}\nw: "x"\nw: Y\n')
+    assert write_text_format(fields) == ('b: [1, 2.5]\nflag: true\nm {\n  s: "a\\"\\002\\n"\n}\ne {}\nw: "x"\nw: Y\n')
 
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 SCALARS = st.one_of(
     st.integers(-(10**9), 10**9), st.floats(allow_nan=False), st.text(max_size=5), st.sampled_from([Word("true"), Word("A")])
 )
-MESSAGES = st.recursive(
-    st.builds(Message, st.lists(st.builds(Entry, NAMES, SCALARS), max_size=3).map(tuple)),
-    lambda inner: st.builds(Message, st.lists(st.builds(Entry, NAMES, st.one_of(SCALARS, inner)), max_size=3).map(tuple)),
+FIELDS: Any = st.recursive(
+    st.dictionaries(NAMES, st.one_of(SCALARS, st.lists(SCALARS, max_size=3)), max_size=3),
+    lambda inner: st.dictionaries(NAMES, st.one_of(SCALARS, inner, st.lists(inner, max_size=2)), max_size=3),
     max_leaves=8,
 )
 
 
-@given(MESSAGES)
-def test_what_is_written_is_read_back(written: Message) -> None:
-    read = parse_text_format(write_text_format(written), "p")
-    assert read == written
-    assert write_text_format(read) == write_text_format(written)
+@given(FIELDS)
+def test_fields_that_are_written_are_read_back(fields: dict[str, Any]) -> None:
+    assert parse_text_format(write_text_format(fields), "p") == message(fields)
 
 
 @given(st.text(alphabet="ab:{}<>[],;\"'\\1-.#\n ", max_size=40))
