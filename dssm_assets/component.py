@@ -59,28 +59,26 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
                 raise ConfigError(Fault("option --behavior", "the behaviour log: a file, a folder or a URL", "none", remedy))
             name = folder.name.lower().replace("-", "_")
-            starter = starter_extra.write_starter(
-                starter_extra.StarterRequest(
-                    tables.user,
-                    tables.item,
-                    tables.behavior,
-                    folder,
-                    name,
-                    tables.timezone,
-                    time_format=tables.time_format,
-                )
+            inputs = starter_extra.write_starter(
+                tables.behavior,
+                folder,
+                user=tables.user,
+                item=tables.item,
+                name=name,
+                timezone=tables.timezone,
+                time_format=tables.time_format,
             )
             scaffold_component(request, {"config": CONFIG_FILE})
             project = (request.project_root or Path()).absolute()
             home = project / DEFAULT_HOME / name
-            described, is_valid = report.describe_starter(starter, home, dt.date.today())
+            described, is_valid = report.describe_starter(inputs, home, dt.date.today())
         except DssmError as error:
             if not any(folder.iterdir()):
                 folder.rmdir()  # dg has made it, and would refuse to write there the next time
             raise click.ClickException(str(error)) from error
         click.echo(described)
         if is_valid:
-            click.echo(report.next_commands_of_component(starter, home, project, has_instance="DAGSTER_HOME" in os.environ))
+            click.echo(report.next_commands(inputs, home, project, has_instance="DAGSTER_HOME" in os.environ))
 
 
 @dg.scaffold_with(RecallScaffolder)

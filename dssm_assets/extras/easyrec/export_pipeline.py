@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import Template
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
@@ -58,13 +60,31 @@ class ExportSource:
 def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:
     """Returns the configuration in text format, and a sentence for everything that it cannot express."""
     features = [source.spec.feature(name) for name in source.infos]
-    fields = _easyrec(source, features) if system == EASYREC else _torch(source, features)
-    return write_text_format(fields), [*_feature_notes(source, system), *_setting_notes(source, system)]
+    settings = {**source.model.model_dump(mode="json"), **source.training.model_dump(mode="json")}
+    values = settings | _torch(source, features) if system == TORCH else settings | _easyrec(source, features)
+    is_adam = source.training.embedding_optimiser is EmbeddingOptimiser.ADAM
+    values |= {
+        "embedding_optimizer": "adam_optimizer" if is_adam else "adagrad_optimizer",
+        "negatives": write_text_format(_sampler(source, _names(features, TowerSide.ITEM)), "  ") or None,
+        "use_bn": source.model.norm is Norm.BATCH,
+        "use_ln": source.model.norm is Norm.LAYER,
+    }
+    template = importlib.resources.files("dssm_assets.extras.easyrec").joinpath("templates", f"{system}.config")
+    lines = []
+    for line in map(Template, template.read_text(encoding="utf-8").splitlines()):
+        shown = {name: values[name] for name in line.get_identifiers()}
+        if None not in shown.values():
+            filled = {name: str(value).lower() if isinstance(value, bool) else value for name, value in shown.items()}
+            lines.append(line.substitute(filled).rstrip("\n") + "\n")
+    return "".join(lines), [*_feature_notes(source, system), *_setting_notes(source, system)]
 
 
 def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
-    model, training, sequences = source.model, source.training, _sequences(features)
-    user, item = _names(features, TowerSide.USER), _names(features, TowerSide.ITEM)
+    """Returns the values of the template that are not keys as they are."""
+    model, sequences = source.model, dict[str, list[Feature]]()
+    for feature in features:
+        if feature.sequence is not None:
+            sequences.setdefault(feature.sequence.sequence_name, []).append(feature)
     configs: list[dict[str, Any]] = [_torch_feature(source, feature) for feature in features if feature.sequence is None]
     for name, members in sequences.items():
         group = members[0].sequence
@@ -75,62 +95,17 @@ def _torch(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
             "features": [_torch_feature(source, feature) for feature in members],
         }
         configs.append({"sequence_feature": fields})
-    mlp = {
-        "hidden_units": list(model.hidden_units),
-        "dropout_ratio": [model.dropout] * len(model.hidden_units),
-        "use_bn": model.norm is Norm.BATCH,
-        "use_ln": model.norm is Norm.LAYER,
-    }
-    constant: dict[str, Any] = {"constant_learning_rate": {}}
-    dense = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
-    clip = training.gradient_clip
+    groups = [{"group_name": name, "feature_names": [one.name for one in members]} for name, members in sequences.items()]
+    encoders = [{"pooling_encoder": {"input": name, "pooling_type": "mean"}} for name in sequences]
+    user = {"feature_names": _names(features, TowerSide.USER), "sequence_groups": groups, "sequence_encoders": encoders}
     return {
-        "train_input_path": "",
-        "eval_input_path": "",
-        "model_dir": "model",
-        "train_config": {
-            "sparse_optimizer": {_embedding_optimizer(training): {"lr": training.embedding_learning_rate}, **constant},
-            "dense_optimizer": {"adamw_optimizer": dense, **constant},
-            "num_epochs": training.epochs,
-            "mixed_precision": "BF16" if training.precision is Precision.BFLOAT16 else None,
-            "grad_clipping": None if clip is None else {"clipping_type": "norm", "max_gradient": clip},
-        },
-        "data_config": {
-            "batch_size": training.batch_size,
-            "dataset_type": Word("ParquetDataset"),
-            "fg_mode": Word("FG_DAG"),
-            "label_fields": "label",
-            **_sampler(source, item),
-        },
-        "feature_configs": configs,
-        "model_config": {
-            "feature_groups": [
-                {
-                    "group_name": "user",
-                    "feature_names": user,
-                    "sequence_groups": [
-                        {"group_name": name, "feature_names": [feature.name for feature in members]}
-                        for name, members in sequences.items()
-                    ],
-                    "sequence_encoders": [{"pooling_encoder": {"input": name, "pooling_type": "mean"}} for name in sequences],
-                    "group_type": Word("DEEP"),
-                },
-                {"group_name": "item", "feature_names": item, "group_type": Word("DEEP")},
-            ],
-            "dssm": {
-                **{f"{side}_tower": {"input": side, "mlp": mlp} for side in ("user", "item")},
-                "output_dim": model.output_dim,
-                "similarity": Word(model.similarity),
-                "temperature": model.temperature,
-                "in_batch_negative": model.in_batch and not model.num_sample,
-            },
-            "losses": {"softmax_cross_entropy": {}},
-        },
+        "features": write_text_format({"feature_configs": configs}),
+        "user": write_text_format(user, "    "),
+        "item": write_text_format({"feature_names": _names(features, TowerSide.ITEM)}, "    "),
+        "mixed_precision": "BF16" if source.training.precision is Precision.BFLOAT16 else None,
+        "rates": [model.dropout] * len(model.hidden_units),
+        "in_batch_alone": model.in_batch and not model.num_sample,
     }
-
-
-def _embedding_optimizer(training: Training) -> str:
-    return "adam_optimizer" if training.embedding_optimiser is EmbeddingOptimiser.ADAM else "adagrad_optimizer"
 
 
 _NOT_DEFINED: Final = {
@@ -180,62 +155,25 @@ def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
 
 
 def _easyrec(source: ExportSource, features: Sequence[Feature]) -> dict[str, Any]:
-    model, training = source.model, source.training
-    item = _names(features, TowerSide.ITEM)
-    history = [feature.name for feature in features if feature.sequence is not None]
-    dnn = {
-        "hidden_units": [*model.hidden_units, model.output_dim],
-        "dropout_ratio": [model.dropout] * (len(model.hidden_units) + 1) if model.dropout else None,
-        "use_bn": model.norm is Norm.BATCH,
-    }
+    """Returns the values of the template that are not keys as they are."""
+    model = source.model
+    layers = [*model.hidden_units, model.output_dim]
+    user = [*_names(features, TowerSide.USER), *(feature.name for feature in features if feature.sequence is not None)]
+    inputs = [{"input_name": feature.name, "input_type": Word("STRING")} for feature in features]
     return {
-        "train_input_path": "",
-        "eval_input_path": "",
-        "model_dir": "model",
-        "train_config": {
-            "optimizer_config": [
-                {_embedding_optimizer(training): _constant(training.embedding_learning_rate)},
-                {
-                    "adamw_optimizer": {**_constant(training.learning_rate), "weight_decay": training.weight_decay},
-                    "use_moving_average": training.weight_average > 0,
-                    "moving_average_decay": training.weight_average or None,
-                },
-            ],
-            "num_steps": source.plan.num_steps,
-            "gradient_clipping_by_norm": training.gradient_clip,
-        },
-        "data_config": {
-            "batch_size": training.batch_size,
-            "num_epochs": training.epochs,
-            "input_type": Word("CSVInput"),
-            "separator": "\x02",
-            "label_fields": "label",
-            "input_fields": [
-                {"input_name": "label", "input_type": Word("INT32")},
-                *({"input_name": feature.name, "input_type": Word("STRING")} for feature in features),
-            ],
-            **_sampler(source, item),
-        },
-        "feature_configs": [_easyrec_feature(source, feature) for feature in features],
-        "model_config": {
-            "model_class": "DSSM",
-            "feature_groups": [
-                {"group_name": side, "feature_names": names, "wide_deep": Word("DEEP")}
-                for side, names in (("user", [*_names(features, TowerSide.USER), *history]), ("item", item))
-            ],
-            "dssm": {
-                "user_tower": {"id": col.USER_ID, "dnn": dnn},
-                "item_tower": {"id": col.ITEM_ID, "dnn": dnn},
-                "simi_func": Word(model.similarity),
-                "scale_simi": model.learn_temperature or model.learn_scale,
-                "temperature": model.temperature if model.similarity is Similarity.COSINE else None,
-                "item_id": col.ITEM_ID,
-                "ignore_in_batch_neg_sam": not model.in_batch,
-                "l2_regularization": 0.0,
-            },
-            "loss_type": Word(next((name for name, loss in LOSSES.items() if loss == model.loss), "SOFTMAX_CROSS_ENTROPY")),
-            "loss_weight_strategy": Word("Fixed"),
-        },
+        "features": write_text_format({"feature_configs": [_easyrec_feature(source, feature) for feature in features]}),
+        "inputs": write_text_format({"input_fields": inputs}, "  "),
+        "user": write_text_format({"feature_names": user}, "    "),
+        "item": write_text_format({"feature_names": _names(features, TowerSide.ITEM)}, "    "),
+        "has_average": source.training.weight_average > 0,
+        "weight_average": source.training.weight_average or None,
+        "num_steps": source.plan.num_steps,
+        "layers": layers,
+        "rates": [model.dropout] * len(layers) if model.dropout else None,
+        "is_scaled": model.learn_temperature or model.learn_scale,
+        "temperature_of_cosine": model.temperature if model.similarity is Similarity.COSINE else None,
+        "ignores_batch": not model.in_batch,
+        "loss_type": next((name for name, loss in LOSSES.items() if loss == model.loss), "SOFTMAX_CROSS_ENTROPY"),
     }
 
 
@@ -255,10 +193,6 @@ def _easyrec_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
     if info.vocab_dict is not None:
         table["hash_bucket_size"] = info.num_embeddings * source.hash_ratio
     return {"feature_name": feature.name, "input_names": feature.name, "feature_type": Word(kind), **fields, **table}
-
-
-def _constant(rate: float) -> dict[str, Any]:
-    return {"learning_rate": {"constant_learning_rate": {"learning_rate": rate}}}
 
 
 def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, Any]:
@@ -281,14 +215,6 @@ def _sampler(source: ExportSource, item_features: Sequence[str]) -> dict[str, An
 def _names(features: Iterable[Feature], tower: TowerSide) -> list[str]:
     rows = [feature for feature in features if feature.sequence is None]
     return [feature.name for feature in rows if (str(feature.side) == TowerSide.ITEM) == (tower is TowerSide.ITEM)]
-
-
-def _sequences(features: Iterable[Feature]) -> dict[str, list[Feature]]:
-    found: dict[str, list[Feature]] = {}
-    for feature in features:
-        if feature.sequence is not None:
-            found.setdefault(feature.sequence.sequence_name, []).append(feature)
-    return found
 
 
 def _feature_notes(source: ExportSource, system: str) -> list[str]:
@@ -320,35 +246,40 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
 
 
 def _setting_notes(source: ExportSource, system: str) -> list[str]:
-    """Returns a sentence for every key of the sections model and training that is set and is not in the text."""
-    model, training = source.model, source.training
-    is_torch, written, notes = system == TORCH, _WRITTEN | _ALSO_WRITTEN[system], []
+    """Returns a line for every key of the sections model and training that is set and is not in the text."""
+    model, training, is_torch, notes = source.model, source.training, system == TORCH, []
+    reasons = _reasons(model, training, is_torch)
     for section, values in (("model", model), ("training", training)):
+        shown = values.model_dump(mode="json") | values.model_dump(mode="json", exclude_defaults=True)
         for key, field in type(values).model_fields.items():
             is_set = getattr(values, key) != field.get_default(call_default_factory=True)
-            if key not in written and (is_set or key == "logq"):  # neither system has it, so its default is named as well
-                notes.append(f"{section}.{key} = {values.model_dump(mode='json')[key]}")
-    lengths = [pooling.model_copy(update={"length": Pooling().length}) for pooling in model.poolings]
-    kinds = ", ".join(f"{pooling.kind} of {pooling.length}" for pooling in model.poolings)
-    ends = f"training.warmup_frac = {training.warmup_frac}, final_learning_rate_frac = {training.final_learning_rate_frac}"
-    sentences: dict[str, object] = {
-        f"{ends}: the learning rate is constant there": training.warmup_frac or training.final_learning_rate_frac != 1,
-        f"model.poolings = {kinds}: the history is pooled by its mean there": any(pooling != Pooling() for pooling in lengths),
-    }
+            if key in reasons:
+                notes.append(f"{section}.{key} = {shown[key]}: {reasons[key]}")
+            elif key not in _WRITTEN | _ALSO_WRITTEN[system] and (is_set or key == "logq"):  # neither system has logq
+                notes.append(f"{section}.{key} = {shown[key]}")
+    return notes
+
+
+def _reasons(model: Model, training: Training, is_torch: bool) -> dict[str, str]:
+    """Returns why keys that are written elsewhere are not, or not as they are."""
+    constant = "the learning rate is constant there"
+    reasons = {"warmup_frac": constant} if training.warmup_frac else {}
+    if training.final_learning_rate_frac != 1:
+        reasons["final_learning_rate_frac"] = constant
+    if any(pooling != Pooling(length=pooling.length) for pooling in model.poolings):
+        reasons["poolings"] = "the history is pooled by its mean there"
     if (model.num_sample or model.sampler is Sampler.ALL) and model.sampler not in SAMPLERS.values():
-        notes.append(f"model.sampler = {model.sampler}: their samplers follow the weights of items.txt")
-    if is_torch:
-        both = "model.in_batch = True: TorchEasyRec has either the batch's items or sampled ones, here the sampled ones"
-        sentences |= {
-            both: model.in_batch and model.num_sample,
-            "training.precision = auto: float32 there; BF16 if you set mixed_precision": training.precision is Precision.AUTO,
-            f"model.loss = {model.loss}: TorchEasyRec has softmax_cross_entropy alone": model.loss != Loss.SOFTMAX,
-        }
-    else:
-        is_lost = model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1
-        sentences |= {
-            f"model.loss = {model.loss}: SOFTMAX_CROSS_ENTROPY in its place": not isinstance(model.loss, Loss),
-            "model.norm = layer: EasyRec has batch normalisation or none, here none": model.norm is Norm.LAYER,
-            f"model.temperature = {model.temperature}: EasyRec has one for COSINE alone": is_lost,
-        }
-    return [*notes, *(sentence for sentence, is_told in sentences.items() if is_told)]
+        reasons["sampler"] = "their samplers follow the weights of items.txt"
+    if is_torch and model.in_batch and model.num_sample:
+        reasons["in_batch"] = "TorchEasyRec has either the batch's items or sampled ones, here the sampled ones"
+    if is_torch and training.precision is Precision.AUTO:
+        reasons["precision"] = "float32 there; BF16 if you set mixed_precision"
+    if is_torch and model.loss != Loss.SOFTMAX:
+        reasons["loss"] = "TorchEasyRec has softmax_cross_entropy alone"
+    if not is_torch and not isinstance(model.loss, Loss):
+        reasons["loss"] = "SOFTMAX_CROSS_ENTROPY in its place"
+    if not is_torch and model.norm is Norm.LAYER:
+        reasons["norm"] = "EasyRec has batch normalisation or none, here none"
+    if not is_torch and model.similarity is Similarity.INNER_PRODUCT and model.temperature != 1:
+        reasons["temperature"] = "EasyRec has one for COSINE alone"
+    return reasons

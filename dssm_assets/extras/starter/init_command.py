@@ -11,14 +11,13 @@ import datetime as dt
 from pathlib import Path
 from typing import Final
 
-from dssm_assets.extras.starter.recipe import Recipe
-
-_ROLES: Final = {
-    "user_id": "the log's column of user ids",
-    "item_id": "the log's column of item ids",
-    "event_time": "the log's column of timestamps",
-    "event": "the log's column of event names",
-}
+RECIPES: Final = (
+    "retail",
+    "video",
+    "news",
+    "sparse",
+)  # as starter_settings.py has them, but importing it would slow down every command
+_ROLES: Final = {"user_id": "user ids", "item_id": "item ids", "event_time": "timestamps", "event": "event names"}
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,17 +32,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--behavior", required=True, metavar="PATH", help="the behaviour log")
     for side in ("user", "item"):
         parser.add_argument(f"--{side}", metavar="PATH", help=f"the table of {side}s (default: none, their ids are in the log)")
-    recipes = ", ".join(recipe.value for recipe in Recipe)
-    parser.add_argument(
-        "--recipe", type=Recipe, metavar="NAME", help=f"the starting point: {recipes} (default: by the habits of the log)"
-    )
+    what = f"the starting point: {', '.join(RECIPES)} (default: by the habits of the log)"
+    parser.add_argument("--recipe", choices=RECIPES, metavar="NAME", help=what)
     parser.add_argument("--out", type=Path, default=Path(), help="folder to write to (default: here)")
     parser.add_argument("--name", default="dssm", help="the scene's name: lower-case letters, digits and _ (default: dssm)")
     parser.add_argument("--timezone", default="UTC", help="time zone of days, e.g. Europe/Berlin (default: UTC)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     columns = parser.add_argument_group("columns that the survey cannot identify")
     for role, what in _ROLES.items():
-        columns.add_argument(f"--{role.replace('_', '-')}", metavar="COLUMN", help=what)
+        columns.add_argument(f"--{role.replace('_', '-')}", metavar="COLUMN", help=f"the log's column of {what}")
     columns.add_argument(
         "--time-format",
         metavar="FORMAT",
@@ -54,28 +51,28 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _init(parsed: argparse.Namespace) -> int:
     from dssm_assets.extras.starter.config_report import describe_starter, next_commands
-    from dssm_assets.extras.starter.write_starter import StarterRequest, write_starter
+    from dssm_assets.extras.starter.starter_settings import Recipe
+    from dssm_assets.extras.starter.write_starter import write_starter
     from dssm_assets.storage.config_choice import CONFIG_FILE
     from dssm_assets.storage.instance_file import write_instance_file
 
-    given = {role: getattr(parsed, role) for role in _ROLES if getattr(parsed, role) is not None}
     folder = parsed.out.absolute()
     print(f"configuration {folder / CONFIG_FILE} (to be written), home {folder} (--out)", flush=True)
-    request = StarterRequest(
-        parsed.user,
-        parsed.item,
+    inputs = write_starter(
         parsed.behavior,
         folder,
-        parsed.name,
-        parsed.timezone,
-        given,
-        parsed.recipe,
-        parsed.time_format,
+        user=parsed.user,
+        item=parsed.item,
+        name=parsed.name,
+        timezone=parsed.timezone,
+        columns={role: given for role in _ROLES if (given := getattr(parsed, role)) is not None},
+        recipe=parsed.recipe and Recipe(parsed.recipe),
+        time_format=parsed.time_format,
+        is_replacing=parsed.force,
     )
-    starter = write_starter(request, is_replacing=parsed.force)
     write_instance_file(folder)
-    described, is_valid = describe_starter(starter, folder, dt.date.today())
+    described, is_valid = describe_starter(inputs, folder, dt.date.today())
     print(described)
     if is_valid:
-        print(next_commands(starter, folder))
+        print(next_commands(inputs, folder))
     return 0 if is_valid else 1

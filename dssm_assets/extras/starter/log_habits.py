@@ -26,6 +26,7 @@ SCORED_DAYS: Final = 3
 """Last days that have events, on which half-lives of popularity are compared."""
 LIST_LENGTH: Final = 50
 HALF_LIVES: Final = (0.25, 1.0, 3.0, 7.0, 30.0, 90.0)
+_ENDLESS: Final = 1e6  # days: no decay
 
 _Ints = npt.NDArray[np.int64]
 
@@ -62,33 +63,25 @@ SELECT half_life FROM lists JOIN truth USING (d, i) GROUP BY half_life ORDER BY 
 
 @dataclass(frozen=True)
 class EvaluationDays:
-    """The days that have enough warm pairs.
-
-    Attributes:
-        days: in days since 1970-01-01, ascending.
-        window: the training days before each.
-        calendar_days: days of the calendar that have a whole window before them.
-        min_pairs: that each has.
-    """
+    """The days with `min_pairs` warm pairs, since 1970-01-01, of the days of the calendar with a whole window before them."""
 
     days: tuple[int, ...]
     window: int
     calendar_days: int
-    min_pairs: int = MIN_PAIRS
+    min_pairs: int
 
     @property
     def last(self) -> dt.date | None:
-        """Returns the last day."""
         return to_date(self.days[-1]) if self.days else None
 
     @property
     def sentence(self) -> str:
-        """Returns how many there are, the first and the last, for a line of output."""
+        """How many there are, the first and the last, for a line of output."""
         of_all = f"of {self.calendar_days:,} after a window of {self.window} days"
         if not self.days:
             return f"none {of_all} has {self.min_pairs} warm pairs or more"
-        first, last = to_date(self.days[0]), self.last
-        return f"{len(self.days):,} {of_all} have {self.min_pairs} warm pairs or more, the first is {first}, the last {last}"
+        ends = f"the first is {to_date(self.days[0])}, the last {self.last}"
+        return f"{len(self.days):,} {of_all} have {self.min_pairs} warm pairs or more, {ends}"
 
 
 @dataclass(frozen=True)
@@ -110,26 +103,17 @@ class WarmPairs:
         """Returns the pairs of a table `acts` of users u, items i and days d."""
         db.execute(_WARM)
         of_users = "(SELECT d, min(needed) AS needed FROM warm GROUP BY u, d)"
-        pairs, users = (
-            db.execute(f"SELECT d, needed, count(*) FROM {table} GROUP BY 1, 2").fetchall() for table in ("warm", of_users)
-        )
-        return cls(np.array(pairs, np.int64).reshape(-1, 3), np.array(users, np.int64).reshape(-1, 3))
+        queries = [f"SELECT d, needed, count(*) FROM {table} GROUP BY 1, 2" for table in ("warm", of_users)]
+        return cls(*(np.array(db.execute(query).fetchall(), np.int64).reshape(-1, 3) for query in queries))
 
     def evaluation_days(
         self, window: int, first: dt.date, last: dt.date, min_pairs: int = MIN_PAIRS, span: int = 1
     ) -> EvaluationDays:
-        """Returns the days with at least `min_pairs` that have a whole window in the calendar.
+        """Returns the days with at least `min_pairs` that have a whole window in the calendar, from `first` to `last`.
 
-        By hand: users a and b take item x on day 0, a takes it on day 5 and b on day 9. With a window of 4 days no pair is
-        warm: on day 5 the item and the user are 5 days old. With one of 5, day 5 has a pair; day 9 has one from 9 days on,
-        when b is known.
-
-        Args:
-            window: training days before each.
-            first: day of the calendar.
-            last: day of the calendar.
-            min_pairs: that each needs.
-            span: days whose pairs count for an evaluation day, which is the first of them; each by the window before itself.
+        The pairs of `span` days count for the first of them, each by the window before itself. By hand: users a and b take item x on
+        day 0, a takes it on day 5 and b on day 9. With a window of 4 days no pair is warm: on day 5 the item and the user are 5 days
+        old. With one of 5, day 5 has a pair; day 9 has one from 9 days on, when b is known.
         """
         begin, end = to_number(first) + window, to_number(last) - span + 1
         days, counts = count_by_day(self.pairs, window)
@@ -151,15 +135,14 @@ class LogHabits:
 
     Attributes:
         events_per_day: median over the recent days that have events.
-        history_events: half of the recently active users have more events than this.
+        history_events: half of the recently active users have more events.
         long_history_events: a tenth of them has more.
         known_frac: events whose user has an event on an earlier day.
         repeat_frac: events whose user interacted with the same item on an earlier day.
-        item_spread_days: standard deviation of the times at which users first met an item around the item's mean, over the recent days.
-            None: fewer than `MIN_MEETINGS` of them can tell. Unbiased (divided by meetings less items), so that many items with few
-            meetings do not look short-lived.
-        spread_days: the same around the mean of all items. Items that are always there have both alike, whatever the
-            catalogue's size; of items that live for a day the first is far below.
+        item_spread_days: standard deviation of the times at which users first met an item around the item's mean, over the recent days;
+            unbiased, so that many items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
+        spread_days: the same around the mean of all items. Items that are always there have both alike; of items that live for a day
+            the first is far below.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
         days: that have events, ascending, in days since 1970-01-01.
@@ -200,8 +183,7 @@ def find_habits(db: Any) -> LogHabits | None:
     known, repeat, new = db.execute(_SHARES, recent | {"last": int(last_days[0])}).fetchall()[0]
     ((half, most),) = db.execute(_LENGTHS, recent).fetchall()[0]
     meetings, squares, spread = db.execute(_SPREAD, recent).fetchall()[0]
-    endless = 1e6  # days: no decay
-    asked = {"last": int(last_days[0]), "first": int(days[0]), "half_lives": [*HALF_LIVES, endless], "length": LIST_LENGTH}
+    asked = {"last": int(last_days[0]), "first": int(days[0]), "half_lives": [*HALF_LIVES, _ENDLESS], "length": LIST_LENGTH}
     best = db.execute(_HALF_LIVES, asked).fetchall()
     return LogHabits(
         events_per_day=float(np.median(day_events[days >= recent["recent"]])),
@@ -212,7 +194,7 @@ def find_habits(db: Any) -> LogHabits | None:
         item_spread_days=float(squares / meetings) ** 0.5 if meetings >= MIN_MEETINGS else None,
         spread_days=spread,
         new_per_day=new / len(last_days),
-        half_life_days=best[0][0] if best and best[0][0] < endless else None,
+        half_life_days=best[0][0] if best and best[0][0] < _ENDLESS else None,
         days=days,
         day_events=day_events,
         pairs=WarmPairs.count(db),

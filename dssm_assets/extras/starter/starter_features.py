@@ -25,7 +25,7 @@ def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
         features.append({"feature_name": unique, "feature_type": kind, "expression": f"{side}:{column}", **more})
 
     _add_attributes(add, inputs, "user")
-    window = inputs.settings.window_days
+    window = inputs.settings.evaluation_days.window
     for days in (days for days in (1, 7, 30) if days == 1 or days <= window):
         for event in inputs.positive:
             count = plan.event_count(event, days)
@@ -76,7 +76,7 @@ def unused_columns(inputs: StarterInputs, side: str) -> list[str]:
 
 def _reason(inputs: StarterInputs, side: str, column: ColumnProfile) -> str:
     if is_time(column) and inputs.has_look_ahead(side, column):
-        fraction = inputs.facts.look_ahead[side, column.name]
+        fraction = inputs.look_ahead[side, column.name]
         return (
             f"look-ahead: of {fraction:.0%} of the {side}s it is later than their first event, so it was written afterwards "
             "and tells what a day could not know"

@@ -1,7 +1,7 @@
 """The facts that a first configuration is derived from: three surveyed tables, roles of columns, days and habits of the log.
 
-Belongs here: the facts, and which events are positive. Does not belong here: surveying (`table_survey.py`), settings
-(`starter_settings.py`), features (`starter_features.py`), the file (`starter_config.py`).
+Belongs here: the facts, which events are positive, which columns are categories, numbers and times. Does not belong here: surveying
+(`table_survey.py`), settings (`starter_settings.py`), features (`starter_features.py`), the file (`starter_config.py`).
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from dssm_assets.core.sources.convert import NO_IDS
 from dssm_assets.extras.starter.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
 from dssm_assets.extras.starter.log_habits import LogHabits
-from dssm_assets.extras.starter.recipe import Recipe
-from dssm_assets.extras.starter.starter_settings import StarterSettings, choose_settings
+from dssm_assets.extras.starter.starter_settings import Recipe, StarterSettings, choose_settings
 from dssm_assets.extras.starter.table_survey import TableSurvey
 
 CONSTANT_EVENT: Final = "act"
@@ -25,15 +25,15 @@ CODE: Final = "item_code"
 """Feature and embedding of the item's closed-form code: the item once more, under another name. The templates name it too."""
 MAX_LOOK_AHEAD: Final = 0.01
 """Fraction of ids whose time is later than their first event from which on a column was written later than it says."""
-FEW_VALUES: Final = 20
+_FEW_VALUES: Final = 20
 """Distinct integers up to which a column is a category whatever its name."""
 _FEW_KNOWN: Final = 0.05
 """Fraction of events by users with an earlier day below which ids hardly ever come back."""
 _FEW_CODES: Final = 200
-"""Distinct integers up to which a column is a category if its name says so, or they count on from 0 or 1."""
+"""Distinct integers up to which a column is a category if they count on from 0 or 1."""
 _MANY: Final = 1000
 """Distinct texts up to which a column is a category even if they rarely repeat; beyond it, free text."""
-RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
+_RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
 """Columns of a table that have a meaning of their own."""
 _QUANTITY: Final = re.compile(
     r"(^|_)age|year|count|num|qty|quantity|price|amount|size|length|duration|score|rating|weight|days|minutes|seconds|total|rank",
@@ -53,41 +53,37 @@ _UNDONE: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class LogFacts:
-    """Counts of the log.
+class StarterInputs:
+    """Everything that the configuration is derived from; without a user or item table there is None.
 
     Attributes:
+        path: of config.yaml.
         events: event -> rows, the most frequent first.
-        first: its first day.
-        last: its last day.
+        first: first day of the log.
+        last: last day of the log.
         empty_days: days in between without rows.
-        habits: of its positive events.
-        items: distinct items of all events.
+        habits: of the log's positive events.
+        log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
         look_ahead: (side, column) -> fraction of the ids whose time in the column is later than their first event.
+        recipe: that was asked for.
     """
 
-    events: Mapping[str, int]
-    first: dt.date
-    last: dt.date
-    empty_days: int
-    habits: LogHabits
-    items: int
-    item_columns: frozenset[str] = frozenset()
-    look_ahead: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StarterInputs:
-    """Everything that the configuration is derived from; without a user or item table there is None."""
-
+    path: Path
     name: str
     timezone: str
     user: TableSurvey | None
     item: TableSurvey | None
     log: TableSurvey
     roles: Roles
-    facts: LogFacts
+    events: Mapping[str, int]
+    first: dt.date
+    last: dt.date
+    empty_days: int
+    habits: LogHabits
+    log_items: int
+    item_columns: frozenset[str]
+    look_ahead: Mapping[tuple[str, str], float]
     recipe: Recipe | None = None
 
     def side(self, side: str) -> tuple[TableSurvey | None, str | None]:
@@ -96,27 +92,25 @@ class StarterInputs:
 
     @property
     def funnel(self) -> list[str]:
-        """Returns the events from the widest to the narrowest."""
-        return order_events(list(self.facts.events))
+        """The events from the widest to the narrowest."""
+        return order_events(list(self.events))
 
     @property
     def exposure(self) -> list[str]:
-        """Returns the events that are exposures."""
         return [event for event in self.funnel if _EXPOSURE.match(event)]
 
     @property
     def positive(self) -> list[str]:
-        """Returns the events that are positive."""
         return positive_events(self.funnel)
 
     @property
     def items(self) -> int:
-        """Returns the number of items: rows of the item table, or distinct ids of the log."""
-        return self.facts.items if self.item is None else self.item.rows
+        """The number of items: rows of the item table, or distinct ids of the log."""
+        return self.log_items if self.item is None else self.item.rows
 
     @property
     def example_user(self) -> str:
-        """Returns the id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
+        """The id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
         (column,) = (column for column in self.log.columns if column.name == self.roles.user_id)
         values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
         first = next((value for value in values if value not in NO_IDS), "USER_ID")
@@ -124,18 +118,18 @@ class StarterInputs:
 
     @property
     def incomplete_rows(self) -> str:
-        """Returns how many rows of the log have no user, item or time, as a text; empty if all have."""
-        roles = self.roles
-        needed = [column for column in self.log.columns if column.name in (roles.user_id, roles.item_id, roles.event_time)]
-        if lacking := [column for column in needed if column.missing]:
-            return "; ".join(f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in lacking)
-        ids = [column for column in needed if column.name != roles.event_time and column.no_ids]
-        return "; ".join(f"rows have {', '.join(sorted(column.no_ids))} in place of {column.name}" for column in ids)
+        """How many rows of the log have no user, item or time, as a text; empty if all have."""
+        ids = (self.roles.user_id, self.roles.item_id)
+        needed = [column for column in self.log.columns if column.name in (*ids, self.roles.event_time)]
+        lacking = [f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in needed if column.missing]
+        named = [column for column in needed if column.name in ids and column.no_ids]
+        in_place = [f"rows have {', '.join(sorted(column.no_ids))} in place of {column.name}" for column in named]
+        return "; ".join(lacking or in_place)
 
     @property
     def notes(self) -> list[str]:
-        """Returns what to look at first: roles guessed by the order of columns alone, ids of users that do not come back."""
-        roles, known_frac, notes = self.roles, self.facts.habits.known_frac, []
+        """What to look at first: roles guessed by the order of columns alone, ids of users that do not come back."""
+        roles, known_frac, notes = self.roles, self.habits.known_frac, []
         if self.log.table.column_names is not None:
             notes.append(
                 f"{self.log.table.uri} has no header line: by their order, users are in {roles.user_id}, items in {roles.item_id} and "
@@ -156,14 +150,13 @@ class StarterInputs:
 
     @cached_property
     def settings(self) -> StarterSettings:
-        """Returns the settings that fit the habits of the log."""
-        facts = self.facts
-        return choose_settings(facts.habits, facts.first, facts.last, items=self.items, recipe=self.recipe)
+        """The settings that fit the habits of the log."""
+        return choose_settings(self.habits, self.first, self.last, items=self.items, recipe=self.recipe)
 
     def attributes(self, side: str) -> list[ColumnProfile]:
         """Returns the columns of the user or item table that have no role."""
         survey, key = self.side(side)
-        return [] if survey is None else [one for one in survey.columns if one.name != key and one.name not in RESERVED]
+        return [] if survey is None else [column for column in survey.columns if column.name not in (key, *_RESERVED)]
 
     def times(self, side: str) -> list[ColumnProfile]:
         """Returns the columns of the user or item table that are times of one format, those with look-ahead left out."""
@@ -173,28 +166,27 @@ class StarterInputs:
 
     def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
         """Returns whether a column of times knows what happened later than an id's first event."""
-        return self.facts.look_ahead.get((side, column.name), 0.0) > MAX_LOOK_AHEAD
+        return self.look_ahead.get((side, column.name), 0.0) > MAX_LOOK_AHEAD
 
     @property
     def values(self) -> list[str]:
-        """Returns the columns of the log that can be summed."""
+        """The columns of the log that can be summed."""
         return [column.name for column in rest_of_log(self.log, self.roles) if column.kind is ValueKind.NUMBER]
 
     @property
     def contexts(self) -> list[str]:
-        """Returns the columns of the log that may be known at request time: no column that follows from the item."""
-        possible = find_contexts(rest_of_log(self.log, self.roles))
-        return [column.name for column in possible if column.name not in self.facts.item_columns]
+        """The columns of the log that may be known at request time: no column that follows from the item."""
+        return [name for name in find_contexts(rest_of_log(self.log, self.roles)) if name not in self.item_columns]
 
     @property
     def unused(self) -> list[ColumnProfile]:
-        """Returns the columns of the log that the configuration does not name."""
+        """The columns of the log that the configuration does not name."""
         used = {*self.values, *self.contexts}
         return [column for column in rest_of_log(self.log, self.roles) if column.name not in used]
 
     @property
     def history(self) -> list[str]:
-        """Returns the item columns of histories: the two repeating categories with the most values, no lists."""
+        """The item columns of histories: the two repeating categories with the most values, no lists."""
         texts = [column for column in self.attributes("item") if column.kind is ValueKind.TEXT and is_category(column)]
         repeating = [column for column in texts if 1 < column.distinct <= max(2, column.rows // 2)]
         single = [column for column in repeating if list_separator(column) is None]
@@ -203,14 +195,13 @@ class StarterInputs:
 
 def rest_of_log(log: TableSurvey, roles: Roles) -> list[ColumnProfile]:
     """Returns the columns of a log that have no role and no reserved name."""
-    return [column for column in log.columns if column.name not in {*roles.of_log, *RESERVED}]
+    return [column for column in log.columns if column.name not in {*roles.of_log, *_RESERVED}]
 
 
-def find_contexts(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
+def find_contexts(columns: Sequence[ColumnProfile]) -> list[str]:
     """Returns the columns with few texts or booleans; no times, because a day that is over does not come again."""
-    kinds = (ValueKind.TEXT, ValueKind.BOOLEAN)
-    fitting = [column for column in columns if column.kind in kinds and 1 < column.distinct <= _MANY]
-    return [column for column in fitting if not (is_time(column) or column.time_formats)]
+    few = [column for column in columns if column.kind in (ValueKind.TEXT, ValueKind.BOOLEAN) and 1 < column.distinct <= _MANY]
+    return [column.name for column in few if not (is_time(column) or column.time_formats)]
 
 
 def positive_events(funnel: Sequence[str]) -> list[str]:
@@ -220,40 +211,28 @@ def positive_events(funnel: Sequence[str]) -> list[str]:
 
 def order_events(events: Sequence[str]) -> list[str]:
     """Returns events from the widest to the narrowest if every name is known, else as given."""
-    ranks = {event: next((rank for rank, word in enumerate(EVENT_STAGES) if word.search(event)), None) for event in events}
-    known = {event: rank for event, rank in ranks.items() if rank is not None}
-    return sorted(events, key=lambda event: known[event]) if len(known) == len(events) else list(events)
+    ranks = {event: next((rank for rank, word in enumerate(EVENT_STAGES) if word.search(event)), -1) for event in events}
+    return list(events) if -1 in ranks.values() else sorted(events, key=lambda event: ranks[event])
 
 
 def is_category(column: ColumnProfile) -> bool:
-    """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes."""
+    """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes.
+
+    Integers are codes if there are very few; or few that are called so, or count on from 0 or 1 without gaps. By hand: occupations
+    0 to 20 are codes (21 numbers without gaps), ages from 7 to 73 and years are not; 3,439 postcodes are too many to be few, but
+    are called codes and repeat, 6,040 rows: no more than one in two may be distinct.
+    """
     if is_time(column) or column.time_formats:
         return False
-    if column.kind is ValueKind.INTEGER:
-        return _is_code(column)
-    if column.kind is ValueKind.LIST:
-        return bool(column.distinct)
-    if column.kind is ValueKind.TEXT:
-        is_repeating = column.distinct <= max(_MANY, (column.rows - column.missing) // 2)
-        return is_repeating or list_separator(column) is not None
-    return column.kind is ValueKind.BOOLEAN
-
-
-def _is_code(column: ColumnProfile) -> bool:
-    """Returns whether integers are codes: very few; or few that are called so, or count on from 0 or 1 without gaps.
-
-    By hand: occupations 0 to 20 are codes (21 numbers without gaps), ages from 7 to 73 and years are not; 3,439 postcodes are
-    too many to be few, but are called codes and repeat, 6,040 rows: no more than one in two may be distinct.
-    """
-    if column.distinct <= FEW_VALUES:
-        return True
-    if _QUANTITY.search(column.name) and not _CODE.search(column.name):
-        return False
     repeats = column.distinct <= (column.rows - column.missing) // 2
-    if _CODE.search(column.name):
-        return repeats
+    if column.kind is ValueKind.TEXT:
+        return repeats or column.distinct <= _MANY or list_separator(column) is not None
+    if column.kind is not ValueKind.INTEGER:
+        return column.kind is ValueKind.BOOLEAN or (column.kind is ValueKind.LIST and bool(column.distinct))
+    if column.distinct <= _FEW_VALUES or _CODE.search(column.name):
+        return column.distinct <= _FEW_VALUES or repeats
     is_dense = column.low in (0.0, 1.0) and column.high == column.low + column.distinct - 1
-    return column.distinct <= _FEW_CODES and is_dense and repeats
+    return repeats and is_dense and column.distinct <= _FEW_CODES and not _QUANTITY.search(column.name)
 
 
 def is_number(column: ColumnProfile) -> bool:

@@ -12,6 +12,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -19,73 +20,47 @@ import numpy.typing as npt
 
 from dssm_assets.extras.starter.log_habits import MIN_PAIRS, EvaluationDays, LogHabits, count_by_day
 from dssm_assets.extras.starter.log_table import to_date, to_number
-from dssm_assets.extras.starter.recipe import Recipe
 
 WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
-VALIDATION_EVENTS: Final = 3_000
-"""Positive events that the validation days should have."""
-MIN_NEW_EVENTS: Final = 100
-"""Events on items new to their users without which the validation days could not be counted by new items."""
 MIN_WINDOW: Final = 30
-MAX_WINDOW: Final = 3660
-WANTED_EVALUATION_DAYS: Final = 28
-"""Evaluation days that the window leaves, where a quarter of the log's days are as many."""
-LEAST_EVALUATION_DAYS: Final = 3
-"""The same for a short log, half of whose days are as many."""
-EVALUATION_FRAC: Final = 0.25
 MAX_CALENDAR: Final = 1500
 """Days beyond which the oldest are left out of the calendar as far as `WANTED_EVENTS` can be spared."""
-MAX_VALIDATION_FRAC: Final = 0.2
-MAX_VALIDATION_DAYS: Final = 365
-WANTED_SAMPLES: Final = 500_000
-"""Samples that a fit reads, in as many epochs as that takes, two at least."""
-MAX_EPOCHS: Final = 20
-LARGE_BATCH_FROM: Final = 500_000
-"""Positive events above which batches are larger."""
-MAX_HISTORY: Final = 500
-MAX_HISTORY_OF_EVENTS: Final = 100
-"""The same where each sample reads a history of its own, which costs as much as all its events."""
 REPEATING: Final = 0.1
 """Fraction of repeated events from which on a log counts as one of repeated interactions."""
-KNOWN_USERS: Final = 0.5
-"""Fraction of events by users with an earlier day from which on samples see the days before their own, as in serving."""
 SHORT_LIFE_DAYS: Final = 3.5
 """Spread of an item's events up to which items live for days, a week at most."""
 SHORT_LIFE_FRAC: Final = 0.8
 """The same relative to the spread of all recent events: in a log of five days every item's is short. Catalogues that stay have .95
 and more, of logs of three days as of years; items that halve in a day have .16 in a month, .6 in five days, .72 to .76 in three."""
-SHORT_HISTORY: Final = 10
-"""Events of half of the active users below which histories are short."""
-FEW_EVENTS: Final = 100
-"""Positive events a day below which a day says little."""
-MAX_CODE_DIM: Final = 64
-MIN_CODE_DIM: Final = 8
-ITEMS_PER_DIM: Final = 8
-"""Items of the corpus for each dimension of the codes: among a hundred items, 64 directions would be noise."""
-HELD_OUT_PAIRS: Final = 2_000
-"""Pairs that the weights of channels are fitted on."""
-WANTED_SPAN_PAIRS: Final = 120
+HELD_OUT_DAYS: Final = (7, 28)
+"""The least and the most days that the weights of channels are fitted on."""
+SPAN_PAIRS: Final = 120
 """Warm pairs of the days that are evaluated together."""
 FEW_USERS: Final = 20
 """Users with warm pairs below which a day says little, however many pairs they have: a rate of eight users is off by a tenth."""
-WANTED_SPAN_USERS: Final = 40
-"""The same of days that are evaluated together, a user counted on each of its days."""
-MAX_SPAN_DAYS: Final = 14
-MIN_HELD_OUT_DAYS: Final = 7
-MAX_HELD_OUT_DAYS: Final = 28
+SPAN_USERS: Final = 40
+"""Users of the days that are evaluated together, a user counted on each of its days."""
+
+
+class Recipe(StrEnum):
+    """A named starting point: which kind of log the settings are for."""
+
+    RETAIL = "retail"
+    """Users interact with the same items again: shops, groceries, music."""
+    VIDEO = "video"
+    """No user interacts with an item twice and histories are long: films, books, videos."""
+    NEWS = "news"
+    """Items live for days: news, offers, short videos."""
+    SPARSE = "sparse"
+    """Few events: short histories, or few users a day."""
 
 
 @dataclass(frozen=True)
 class StarterSettings:
-    """The recipe, and the values that its template leaves open.
+    """The recipe and why, the first day of the calendar, the evaluation days that calendar and window leave.
 
-    Attributes:
-        recipe: the starting point.
-        recipe_reason: why.
-        start: first day of the calendar.
-        evaluation_days: that calendar and window leave.
-        values: name in the template -> value; None leaves the line out.
+    `values` has name in the recipe's template -> value; None leaves the line out.
     """
 
     recipe: Recipe
@@ -94,24 +69,11 @@ class StarterSettings:
     evaluation_days: EvaluationDays
     values: Mapping[str, object]
 
-    @property
-    def window_days(self) -> int:
-        """Returns the days of the window."""
-        return self.evaluation_days.window
-
 
 def choose_settings(
     habits: LogHabits, first: dt.date, last: dt.date, *, items: int, recipe: Recipe | None = None
 ) -> StarterSettings:
-    """Returns the settings for a log.
-
-    Args:
-        habits: of its positive events.
-        first: its first day.
-        last: its last day.
-        items: how many there are.
-        recipe: the starting point; None: by the habits.
-    """
+    """Returns the settings for a log of some days with some items; without a recipe, the habits choose it."""
     named, reason = choose_recipe(habits)
     if recipe is not None and recipe is not named:
         reason = f"as asked for; by its habits the log is {named}, because {reason}"
@@ -123,10 +85,11 @@ def choose_settings(
     left = habits.pairs.evaluation_days(window, start, last).calendar_days
     pairs, users = (_mean_of_last_days(*count_by_day(rows, window), left) for rows in (habits.pairs.pairs, habits.pairs.users))
     span = span_days(pairs, users, left)
-    sees_days = habits.known_frac >= KNOWN_USERS
-    length = min(MAX_HISTORY if sees_days else MAX_HISTORY_OF_EVENTS, max(20, habits.long_history_events))
+    sees_days = habits.known_frac >= 0.5  # samples see the days before their own, as in serving
+    # Where each sample reads a history of its own, 100 events cost as much as 500 that are read once a day.
+    length = min(500 if sees_days else 100, max(20, habits.long_history_events))
     # By hand: 300 items have 300 / 8 = 37 dimensions of codes, so 32 in steps of 8; 512 and more have 64.
-    code_dim = max(MIN_CODE_DIM, min(MAX_CODE_DIM, items // ITEMS_PER_DIM // 8 * 8))
+    code_dim = max(8, min(64, items // 8 // 8 * 8))
     half_life = habits.half_life_days
     values = {
         "window_days": window,
@@ -135,23 +98,23 @@ def choose_settings(
         "history": "day" if sees_days else "event",
         "history_length": length,
         "latest": min(50, length),
-        "targets": "new" if habits.new_per_day * max(1, validation) >= MIN_NEW_EVENTS else None,
+        # With fewer than 100 such events the validation days could not be counted by new items.
+        "targets": "new" if habits.new_per_day * max(1, validation) >= 100 else None,
         "prior": "true" if validation else None,
         "user_positive_mask": "true" if habits.repeat_frac >= REPEATING else None,
         "recency_half_life_days": window // 2 if window >= 2 * MIN_WINDOW else None,
-        "epochs": max(2, min(MAX_EPOCHS, math.ceil(WANTED_SAMPLES / max(1, events)))),
-        "batch_size": 512 if events <= LARGE_BATCH_FROM else 1024,
+        "epochs": max(2, min(20, math.ceil(500_000 / max(1, events)))),  # a fit reads half a million samples
+        "batch_size": 512 if events <= 500_000 else 1024,
         "group_sessions": "true" if sees_days else None,
         "validation_days": validation or None,
-        "held_out_days": min(MAX_HELD_OUT_DAYS, max(MIN_HELD_OUT_DAYS, math.ceil(HELD_OUT_PAIRS / max(pairs, 1.0)))),
+        "held_out_days": min(HELD_OUT_DAYS[1], max(HELD_OUT_DAYS[0], math.ceil(2_000 / max(pairs, 1.0)))),  # 2,000 pairs
         "recent_days": min(7, window) if half_life is None else max(1, min(window, round(2 * half_life))),
         "span_days": span if span > 1 else None,
         "events": f"{events:,}",
         "pairs": f"{pairs:,.0f}",
         "users": f"{users:,.0f}",
     }
-    evaluation_days = habits.pairs.evaluation_days(window, start, last, span=span)
-    return StarterSettings(chosen, reason, start, evaluation_days, values)
+    return StarterSettings(chosen, reason, start, habits.pairs.evaluation_days(window, start, last, span=span), values)
 
 
 def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
@@ -167,7 +130,7 @@ def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
     history = (
         f"half of the active users have {habits.history_events:,} events or fewer, and a day has {habits.events_per_day:,.0f}"
     )
-    if habits.history_events < SHORT_HISTORY or habits.events_per_day < FEW_EVENTS:
+    if habits.history_events < 10 or habits.events_per_day < 100:
         return Recipe.SPARSE, history
     return Recipe.VIDEO, f"{repeats}, and half of the active users have more than {habits.history_events:,} events"
 
@@ -195,20 +158,19 @@ def _day_of_event(habits: LogHabits, wanted: int) -> int:
 def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date) -> int:
     """Returns the training days: enough for `WANTED_EVENTS`, with days left that can be evaluated.
 
-    At least 30 where there are as many. Of items that live for days, old events say little: 30. A window that leaves fewer than
-    `WANTED_EVALUATION_DAYS` days with enough warm pairs (of a short log: than a quarter of its days, and than three) is
+    At least 30 where there are as many, and ten years at most. Of items that live for days, old events say little: 30. A window that
+    leaves fewer than 28 days with enough warm pairs (of a short log: than a quarter of its days, and than three, or half) is
     shortened until it leaves them, or if none does, until it leaves most.
     """
     end = to_number(last)
     log_days = end + 1 - to_number(start)
     wanted = MIN_WINDOW if recipe is Recipe.NEWS else end + 1 - _day_of_event(habits, WANTED_EVENTS)
-    longest = max(1, min(max(MIN_WINDOW, wanted), MAX_WINDOW, log_days - 1))
+    longest = max(1, min(max(MIN_WINDOW, wanted), 3660, log_days - 1))
     event_days = int((habits.days >= to_number(start)).sum())
-    needed = max(1, min(LEAST_EVALUATION_DAYS, event_days // 2), min(WANTED_EVALUATION_DAYS, int(event_days * EVALUATION_FRAC)))
+    needed = max(1, min(3, event_days // 2), min(28, event_days // 4))
     lengths = sorted({max(1, int(longest * 0.95**step)) for step in range(100)}, reverse=True)
     left = [len(habits.pairs.evaluation_days(days, start, last).days) for days in lengths]
-    most = max(left)
-    if not most:
+    if not (most := max(left)):
         return max(1, min(longest, log_days - needed))
     return next(days for days, count in zip(lengths, left, strict=True) if count >= min(needed, most))
 
@@ -216,30 +178,27 @@ def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date
 def validation_days(habits: LogHabits, window: int) -> int:
     """Returns the last days of the window on which epochs and prior are chosen; 0 if the window has a single day.
 
-    By hand: 600 events a day need 5 days for 3,000; a window of 12 days spares 2, and one of 3 days still spares one, because
-    the towers are fitted again on the whole window afterwards.
+    They should have 3,000 events, and are a fifth of the window and a year at most. By hand: 600 events a day need 5 days; a window of 12
+    days spares 2, and one of 3 days still spares one, because the towers are fitted again on the whole window afterwards.
     """
-    wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, VALIDATION_EVENTS)
-    return min(max(1, wanted), max(int(window * MAX_VALIDATION_FRAC), int(window > 1)), MAX_VALIDATION_DAYS)
+    wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, 3_000)
+    return min(max(1, wanted), max(window // 5, int(window > 1)), 365)
 
 
 def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int:
     """Returns the days whose interactions are to be found together: one, but of a log with few users or pairs a day more.
 
-    By hand: 30 warm pairs of 20 users a day and more are a day; with 10 pairs, twelve days have the `WANTED_SPAN_PAIRS` of a span,
-    and with 8 users, five days the `WANTED_SPAN_USERS`. A quarter of the days that the window leaves to evaluate is the most.
+    By hand: 30 warm pairs of 20 users a day and more are a day; with 10 pairs, twelve days have the `SPAN_PAIRS` of a span,
+    and with 8 users, five days the `SPAN_USERS`. A quarter of the days that the window leaves to evaluate is the most.
     """
     if not pairs_per_day:
         return 1
-    wanted = 1
-    if pairs_per_day < MIN_PAIRS:
-        wanted = math.ceil(WANTED_SPAN_PAIRS / pairs_per_day)
-    if users_per_day < FEW_USERS:
-        wanted = max(wanted, math.ceil(WANTED_SPAN_USERS / users_per_day))
-    return max(1, min(MAX_SPAN_DAYS, days_left // 4, wanted))
+    of_pairs = math.ceil(SPAN_PAIRS / pairs_per_day) if pairs_per_day < MIN_PAIRS else 1
+    of_users = math.ceil(SPAN_USERS / users_per_day) if users_per_day < FEW_USERS else 1
+    return max(1, min(14, days_left // 4, max(of_pairs, of_users)))
 
 
 def _mean_of_last_days(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], days_left: int) -> float:
     """Returns the mean of counts of days over the last weeks, empty days included, of the days that the window leaves."""
-    last_days = max(1, min(MAX_HELD_OUT_DAYS, days_left))
+    last_days = max(1, min(HELD_OUT_DAYS[1], days_left))
     return float(counts[days > days[-1] - last_days].sum()) / last_days if len(days) else 0.0

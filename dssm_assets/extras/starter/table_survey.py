@@ -6,15 +6,15 @@ Belongs here: finding format and layout. Does not belong here: the roles of colu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault
-from dssm_assets.extras.starter.column_roles import ColumnProfile, profile_column, unnamed_columns
+from dssm_assets.extras.starter.column_roles import ColumnProfile, profile_column
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.reader import map_rows
 from dssm_assets.storage.sources.source_files import (
@@ -28,9 +28,6 @@ from dssm_assets.storage.sources.source_files import (
     open_folder,
 )
 from dssm_assets.storage.sources.text_files import EncodingError
-
-_ENCODINGS: Final = ("cp1252", "latin-1")
-"""Tried in this order where texts are not UTF-8. The first is a superset of the printable characters of the second, which knows every byte."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,6 @@ class TableSurvey:
 
     @property
     def rows(self) -> int:
-        """Returns the number of rows that were read."""
         return self.columns[0].rows if self.columns else 0
 
 
@@ -63,21 +59,17 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     table = _find_layout(uri, name)
     days, files = _list_files(table, name, is_log)
     if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
-        table, files = _change(files, column_names=unnamed_columns(count))
-    encodings = iter(_ENCODINGS)
-    while True:
-        try:
+        files = _change(files, column_names=[f"column_{place}" for place in range(1, count + 1)])
+    for encoding in (None, "cp1252", "latin-1"):  # cp1252 has more printable characters, latin-1 knows every byte
+        with suppress(EncodingError):
+            files = _change(files, encoding=encoding)
             columns = _profile(files)
             break
-        except EncodingError:
-            if table.encoding == _ENCODINGS[-1]:
-                raise
-            table, files = _change(files, encoding=next(encodings))
     has_comma = any(column.has_decimal_comma for column in columns) and table.format is FileFormat.CSV
     if has_comma and files[0].csv_shape().separator != ",":
-        table, files = _change(files, decimal_mark=",")
+        files = _change(files, decimal_mark=",")
         columns = _profile(files)
-    return TableSurvey(table, columns, tuple(days))
+    return TableSurvey(files[0].table, columns, tuple(days))
 
 
 @contextmanager
@@ -96,9 +88,9 @@ def _list_files(table: SourceTable, name: str, is_log: bool) -> tuple[list[str],
     return list(days), [file for part in chosen for file in list_files(folder, part)]
 
 
-def _change(files: list[SourceFile], **settings: Any) -> tuple[SourceTable, list[SourceFile]]:
+def _change(files: list[SourceFile], **settings: Any) -> list[SourceFile]:
     table = files[0].table.model_copy(update=settings)
-    return table, [replace(file, table=table) for file in files]
+    return [replace(file, table=table) for file in files]
 
 
 def _profile(files: list[SourceFile]) -> tuple[ColumnProfile, ...]:

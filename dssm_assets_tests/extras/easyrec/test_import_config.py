@@ -159,8 +159,7 @@ def test_a_day_is_written_with_its_tables_and_read_back(
             assert found.get("boundaries") == (info.boundary or None)
             assert info.vocab_size is None or found["hash_bucket_size"] == [5 * info.vocab_size]
         assert "# not expressed: model.logq = 1.0\n" in text
-        schedule = "training.warmup_frac = 0.05, final_learning_rate_frac = 0.1: the learning rate is constant there"
-        assert f"# not expressed: {schedule}\n" in text
+        assert "# not expressed: training.warmup_frac = 0.05: the learning rate is constant there\n" in text
         read = import_pipeline(ImportSource(text, base=yaml.safe_load(world.loaded.path.read_text(encoding="utf-8"))))
         kept = {"output_dim", "hidden_units", "similarity", "temperature", "sampler", "num_sample", "dropout", "history_length"}
         assert read.config.model.model_dump(include=kept) == world.loaded.config.model.model_dump(include=kept)

@@ -12,8 +12,7 @@ import pytest
 from dssm_assets.extras.starter import log_habits
 from dssm_assets.extras.starter.log_habits import LogHabits, WarmPairs, count_by_day, find_habits
 from dssm_assets.extras.starter.log_table import to_date, to_number
-from dssm_assets.extras.starter.recipe import Recipe
-from dssm_assets.extras.starter.starter_settings import choose_recipe
+from dssm_assets.extras.starter.starter_settings import Recipe, choose_recipe
 
 DAY = 86_400_000
 FIRST = dt.date(1970, 1, 1)

@@ -16,9 +16,9 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
 from dssm_assets.extras.starter.log_habits import LogHabits, WarmPairs
 from dssm_assets.extras.starter.log_table import to_date, to_number
-from dssm_assets.extras.starter.recipe import Recipe
 from dssm_assets.extras.starter.starter_config import fill_template
 from dssm_assets.extras.starter.starter_settings import (
+    Recipe,
     StarterSettings,
     calendar_start,
     choose_recipe,
@@ -125,7 +125,7 @@ def test_recipe_follows_the_habits_and_can_be_named() -> None:
     assert choose_recipe(replace(SHOP, repeat_frac=0.0))[0] is Recipe.VIDEO
     assert choose_recipe(replace(SHOP, repeat_frac=0.0, history_events=3))[0] is Recipe.SPARSE
     named = _settings(SHOP, Recipe.NEWS)
-    assert named.recipe is Recipe.NEWS and named.window_days == 30
+    assert named.recipe is Recipe.NEWS and named.evaluation_days.window == 30
     assert named.recipe_reason.startswith("as asked for; by its habits the log is retail, because 40%")
 
 
