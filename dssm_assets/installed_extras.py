@@ -47,7 +47,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "retention": Extra(commands=("command",), definitions="definitions", run_start="cleaning"),
     "sampler_tables": Extra(commands=("command",)),
     "spark": Extra(),
-    "starter": Extra(commands=("init_command", "validate_command")),
+    "starter": Extra(commands=("command",)),
 }
 """Folder -> what the extra adds."""
 

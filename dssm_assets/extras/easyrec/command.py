@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 from pathlib import Path
+from typing import Final
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
-SYSTEMS = ("TorchEasyRec", "EasyRec")  # as export_pipeline.py has them, but importing it would slow down every command
+SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
+"""As `export_pipeline.py` has them, but importing it would slow down every command."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

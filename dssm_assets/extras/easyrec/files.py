@@ -15,7 +15,7 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.fg_files import FG_FILE
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec.export_pipeline import ExportSource, export_pipeline
-from dssm_assets.extras.easyrec.import_pipeline import ImportedPipeline, ImportSource, import_pipeline
+from dssm_assets.extras.easyrec.import_pipeline import ImportedPipeline, import_pipeline
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.config_choice import CONFIG_FILE
@@ -54,17 +54,18 @@ def import_files(
         named[name] = next((path for path in places if path.is_file()), places[0]).read_bytes()
         return named[name]
 
-    source = ImportSource(
+    parsed = None if fg is None else _read_mapping(json.loads, fg)
+    sections = None if base is None else _read_mapping(yaml.safe_load, base)
+    if base is not None and sections is not None:
+        parse_config(sections, f"configuration {base.name}")
+    found = import_pipeline(
         _read_text(pipeline),
         pipeline.name,
-        None if fg is None else _read_mapping(json.loads, fg),
-        None if base is None else _read_mapping(yaml.safe_load, base),
-        sequence_columns or {},
-        read_named,
+        fg=parsed,
+        base=sections,
+        sequence_columns=sequence_columns,
+        read_file=read_named,
     )
-    if source.base is not None:
-        parse_config(source.base, f"configuration {base.name}")  # type: ignore[union-attr]
-    found = import_pipeline(source)
     if outside := [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
         raise ConfigError(Fault(f"{pipeline.name}, files of features", "a path within the folder", got, remedy))

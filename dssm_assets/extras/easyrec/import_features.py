@@ -17,17 +17,19 @@ from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
-from dssm_assets.extras.easyrec.feature_groups import (
+from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
+from dssm_assets.extras.easyrec.import_history import (
+    HISTORY,
     SEQUENCE_KINDS,
     FeatureGroups,
     IdFields,
     entry_column,
     entry_name,
+    find_columns,
     is_of_item,
+    make_history,
     named_features,
 )
-from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
-from dssm_assets.extras.easyrec.import_history import HISTORY, find_columns, make_history
 from dssm_assets.extras.easyrec.text_format import Message, Word
 
 _LISTS: Final = ("vocab_list", "variables", "sequence_fields", "boundaries")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
@@ -13,9 +13,9 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
-from dssm_assets.extras.easyrec.feature_groups import FeatureGroups, IdFields, read_groups
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.import_features import ImportedFeatures, import_features
+from dssm_assets.extras.easyrec.import_history import FeatureGroups, IdFields, read_groups
 from dssm_assets.extras.easyrec.import_settings import (
     EASYREC,
     TORCH,
@@ -33,27 +33,6 @@ _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", 
 
 
 @dataclass(frozen=True)
-class ImportSource:
-    """What is imported.
-
-    Attributes:
-        text: pipeline.config.
-        where: its name in errors.
-        fg: the parsed fg.json of the feature generator, if there is one.
-        base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
-        sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
-        read_file: reads a file that a feature names.
-    """
-
-    text: str
-    where: str = "pipeline.config"
-    fg: Mapping[str, Any] | None = None
-    base: Mapping[str, Any] | None = None
-    sequence_columns: Mapping[str, str] = field(default_factory=dict)
-    read_file: ReadFile | None = None
-
-
-@dataclass(frozen=True)
 class ImportedPipeline:
     """The result: the texts of config.yaml, fg.json and the report (Markdown), and what they were made of."""
 
@@ -65,42 +44,58 @@ class ImportedPipeline:
     record: ImportRecord
 
 
-def import_pipeline(source: ImportSource) -> ImportedPipeline:
+def import_pipeline(
+    text: str,
+    where: str = "pipeline.config",
+    *,
+    fg: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+    sequence_columns: Mapping[str, str] | None = None,
+    read_file: ReadFile | None = None,
+) -> ImportedPipeline:
     """Returns a configuration of DSSM or MIND in this project's keys.
+
+    Args:
+        text: pipeline.config.
+        where: its name in errors.
+        fg: the parsed fg.json of the feature generator, if there is one.
+        base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
+        sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
+        read_file: reads a file that a feature names.
 
     Raises:
         ConfigError: the text is no text format, a value has the wrong type, the model is another one, or the result is not a valid
             configuration; names every fault.
         FeatureSpecError: features that this project refuses, for example one that crosses user and item.
     """
-    root = parse_text_format(source.text, source.where)
-    record = ImportRecord(source.where, _system(root))
+    root = parse_text_format(text, where)
+    record = ImportRecord(where, _system(root))
     reader = FieldReader(root, "", record)
     model, data, train = (reader.message(name) for name in ("model_config", "data_config", "train_config"))
     kind = model.choice(_MODELS)
     if kind is None:
         given = model.get("model_class", "") or ", ".join(model.names) or "no model"
-        where, remedy = f"{source.where}, model_config", "import a configuration of DSSM or MIND"
-        raise ConfigError(Fault(where, f"one of {', '.join(_MODELS)}", given[:80], remedy))
+        remedy = "import a configuration of DSSM or MIND"
+        raise ConfigError(Fault(f"{where}, model_config", f"one of {', '.join(_MODELS)}", given[:80], remedy))
     name, inner, is_mind = model.get("model_class", kind), model.message(kind), kind == "mind"
-    has_exposure = source.base is None or bool((source.base.get("events") or {}).get("exposure"))
+    has_exposure = base is None or bool((base.get("events") or {}).get("exposure"))
     sampler = read_sampler(data, record, has_exposure=has_exposure)
     (read_mind if is_mind else read_dssm)(model, inner, record)
     groups = read_groups(model, _towers(inner, record.system))
-    ids = _read_ids(inner, sampler, groups, source.sequence_columns, record)
+    ids = _read_ids(inner, sampler, groups, sequence_columns or {}, record)
     definitions = [*reader.messages("feature_configs"), *reader.message("feature_config").messages("features")]
-    features = import_features(definitions, groups, ids, source.fg, record, needs_history=is_mind)
+    features = import_features(definitions, groups, ids, fg, record, needs_history=is_mind)
     read_history(model, features.history_length, record)
     if is_mind and not features.history_length:
-        record.faults.append(_history_fault(source, features, ids))
+        record.faults.append(_history_fault(where, features, ids))
     read_training(train, data, record)
     reader.tell_rest("no key here does this")
     ConfigError.raise_if(record.faults)
-    sections = _sections(source, record, features, ids, next(iter(data.all("label_fields", str)), "click"))
-    config = parse_config(sections, f"what {source.where} becomes")
-    spec = parse_fg(features.fg, read_file=source.read_file)
+    sections = _sections(base, record, features, ids, next(iter(data.all("label_fields", str)), "click"))
+    config = parse_config(sections, f"what {where} becomes")
+    spec = parse_fg(features.fg, read_file=read_file)
     _tell_values(spec, record)
-    report = _report(source, record, features, name)
+    report = _report(record, features, name, has_base=base is not None)
     return ImportedPipeline(_config_yaml(sections, record), fg_json(features.fg), report, config, spec, record)
 
 
@@ -110,8 +105,8 @@ def _system(root: Message) -> str:
     return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
 
 
-def _history_fault(source: ImportSource, features: ImportedFeatures, ids: IdFields) -> Fault:
-    where, unknown = f"{source.where}, the history of MIND", features.unknown_sequences
+def _history_fault(where: str, features: ImportedFeatures, ids: IdFields) -> Fault:
+    where, unknown = f"{where}, the history of MIND", features.unknown_sequences
     if not unknown:
         remedy = "define it, and name it in the group of the history"
         return Fault(where, "a sequence that the user tower reads", "none", remedy)
@@ -153,19 +148,19 @@ def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
 
 
 def _sections(
-    source: ImportSource, record: ImportRecord, features: ImportedFeatures, ids: IdFields, label: str
+    base: Mapping[str, Any] | None, record: ImportRecord, features: ImportedFeatures, ids: IdFields, label: str
 ) -> dict[str, Any]:
     """Returns the configuration as a mapping. Without a base, tables, events and calendar are examples to be replaced."""
-    base = dict(source.base or _example(ids, label, record))
-    base.pop("statistics", None)
-    raw = dict(base.get("raw_features") or {})
+    sections = dict(base or _example(ids, label, record))
+    sections.pop("statistics", None)
+    raw = dict(sections.get("raw_features") or {})
     if features.history_columns:
         raw["history_columns"] = list(dict.fromkeys([*(raw.get("history_columns") or []), *features.history_columns]))
     hashes = {"hash_function": "farm_fingerprint64"} if record.system == EASYREC else {}
     if hashes:
         record.tell("Texts are hashed by FarmHash Fingerprint64, as EasyRec does (features.hash_function).")
     exclude = {"exclude": features.exclude} if features.exclude else {}
-    sections = base | {"raw_features": raw, "features": {"fg_path": FG_FILE, **hashes, **exclude}}
+    sections |= {"raw_features": raw, "features": {"fg_path": FG_FILE, **hashes, **exclude}}
     for section in ("model", "training"):
         settings = record.settings.items()
         sections[section] = {key.partition(".")[2]: given.value for key, given in settings if key.startswith(f"{section}.")}
@@ -192,26 +187,23 @@ def _example(ids: IdFields, label: str, record: ImportRecord) -> dict[str, Any]:
 def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
     """Tells what follows from the definitions: pooled values, binned numbers, reserved buckets."""
     for feature in (*spec.features, *spec.sequence_features):
-        name, is_number, is_row = feature.name, feature.kind is Kind.NUMERIC, feature.sequence is None
+        is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
-        if feature.kind is Kind.CATEGORICAL and feature.is_multi and is_row:
-            record.tell(
-                "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum (a single value is "
-                "its own mean; `value_dim: 1` then makes the feature faster)",
-                name,
-            )
-        if is_unbinned and is_row:
-            record.tell(
-                "Numbers without boundaries are cut into bins of equal frequency, each with an embedding (statistics.num_bins), in "
-                "place of being read as they are",
-                name,
-            )
-        if is_unbinned and not is_row:
-            record.tell("Numbers of the history need boundaries; without, feature_config leaves the feature out", name)
-        if is_number and feature.is_multi:
-            record.tell("Vectors are not read as they are: the embeddings of their numbers' bins are averaged", name)
-        if record.system == EASYREC and getattr(feature.operator, "vocab_list", None):
-            record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it", name)
+        has_list = record.system == EASYREC and bool(getattr(feature.operator, "vocab_list", None))
+        sentences = {
+            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum; "
+            "`value_dim: 1` makes features of a single value faster": is_row and not is_number and feature.is_multi,
+            "Numbers without boundaries are cut into bins, each with an embedding, in place of being read as they are": is_row
+            and is_unbinned,
+            "Numbers of the history need boundaries; without, feature_config leaves the feature out": is_unbinned
+            and not is_row,
+            "Vectors are not read as they are: the embeddings of their numbers' bins are averaged": is_number
+            and feature.is_multi,
+            "Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it": has_list,
+        }
+        for sentence, is_told in sentences.items():
+            if is_told:
+                record.tell(sentence, feature.name)
 
 
 def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
@@ -235,9 +227,9 @@ def _inline(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _report(source: ImportSource, record: ImportRecord, features: ImportedFeatures, model: str) -> str:
+def _report(record: ImportRecord, features: ImportedFeatures, model: str, *, has_base: bool) -> str:
     lines = [f"# {record.where}: {model} of {record.system}", ""]
-    if source.base is None:
+    if not has_base:
         lines += [
             "**To be filled in**: `calendar`, `tables` and `events` in config.yaml are examples, because the imported configuration reads "
             "finished samples. `dssm-assets init` writes these sections for your tables; `--base ITS_CONFIG` takes them from there.",

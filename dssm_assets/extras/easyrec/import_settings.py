@@ -43,18 +43,14 @@ def read_sampler(data: FieldReader, record: ImportRecord, *, has_exposure: bool)
     if sampler in (Sampler.HARD, Sampler.HARD_V2):
         message.put("model.num_hard_sample", "num_hard_sample", 0)
         if not has_exposure:
-            plain = Sampler.WEIGHTED if sampler is Sampler.HARD else Sampler.V2
-            record.without_counterpart[message.path] = (
-                f"hard negatives need events.exposure, the event that means shown: name it and set model.sampler to {sampler}; "
-                f"until then it is {plain}"
+            reason = (
+                f"hard negatives need the event that means shown: name it in events.exposure and set model.sampler to {sampler}"
             )
-            sampler = plain
+            record.without_counterpart[message.path] = reason
+            sampler = Sampler.WEIGHTED if sampler is Sampler.HARD else Sampler.V2
     record.put("model.sampler", str(sampler), message.path)
     message.put("model.num_sample", "num_sample", 0)
-    record.tell(
-        "Sampled negatives: drawn with the weights of negative_items (positives in the window + smoothing, to the power alpha), not "
-        "those of a table; an item of the batch, or with v2 a known positive of the user, is masked for its row and stays for the others."
-    )
+    record.tell("Sampled negatives are drawn with the weights of negative_items, not those of a table.")
     return message
 
 
@@ -78,10 +74,7 @@ def read_mind(model: FieldReader, mind: FieldReader, record: ImportRecord) -> No
     capsule.put("model.history_length", "max_seq_len", 50)
     length = record.settings["model.history_length"]
     record.put("model.poolings", [{"kind": "attention", "length": length.value}], length.origin)
-    record.tell(
-        "MIND: interests are attention poolings of the history in place of capsules with dynamic routing, their number is the same for "
-        "every user, and their sub-features stand side by side (CONCAT)."
-    )
+    record.tell("MIND: interests are attention poolings of the history, not capsules, and every user has as many.")
     if mind.get("user_seq_combine", "SUM") == "SUM" and record.system == EASYREC:
         mind.without_counterpart("user_seq_combine", "sub-features of the history stand side by side, as CONCAT")
     _read_similarity(model, mind, record, Similarity.COSINE)
@@ -179,15 +172,9 @@ def _read_loss(model: FieldReader, record: ImportRecord) -> Loss:
         loss = LOSSES.get(name, Loss.SOFTMAX)
     record.put("model.loss", str(loss), origin)
     if loss is not Loss.L2:
-        record.tell(
-            "logQ: logits are corrected by how often an item is drawn as a negative (model.logq: 1), which neither EasyRec nor "
-            "TorchEasyRec does. 0 switches it off; popular items then rank lower."
-        )
+        record.tell("logQ: logits are corrected by how often an item is drawn as a negative (model.logq); 0 switches it off.")
     if loss is not Loss.SOFTMAX:
-        record.tell(
-            f"Loss {loss}: negatives are the batch's other items and sampled ones, not the samples with label 0; positives are the "
-            "events of events.positive."
-        )
+        record.tell(f"Loss {loss}: negatives are the batch's other items and sampled ones, not the samples with label 0.")
     return loss
 
 
@@ -198,9 +185,7 @@ def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
     origin, in_batch = inner.origin(name), inner.get(name, False) is is_torch
     if is_torch and in_batch and record.settings["model.num_sample"].value:
         record.put("model.num_sample", 0, f"{origin}: TorchEasyRec leaves out sampled negatives then")
-        record.tell(
-            "in_batch_negative leaves out the sampled negatives, as in TorchEasyRec; model.num_sample above 0 adds them here."
-        )
+        record.tell("in_batch_negative leaves out the sampled negatives; model.num_sample above 0 adds them here.")
     if not is_torch and inner.all("hist_seq_masks", str):
         record.put("model.user_positive_mask", True, inner.origin("hist_seq_masks"))
         record.tell("hist_seq_masks: every known positive of the user is masked, not only items of the named sequences.")
@@ -209,8 +194,7 @@ def _read_in_batch(inner: FieldReader, record: ImportRecord) -> None:
         record.tell("Without a sampler the batch's other items are the negatives (model.in_batch).")
     record.put("model.in_batch", in_batch, origin)
     record.put("model.logq", 1.0, "see import_report.md")
-    theirs = "TorchEasyRec has no such mask" if is_torch else "EasyRec leaves out those of the batch alone, if item_id is named"
-    record.tell(f"A negative that is the row's own item is left out, sampled ones too; {theirs}.")
+    record.tell("A negative that is the row's own item is left out, sampled ones too.")
 
 
 def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -> None:
@@ -228,10 +212,7 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
     (_read_torch_training if is_torch else _read_easyrec_training)(train, steps, record)
     if train.get("gradient_clipping_by_norm", 0.0) > 0:
         train.put("training.gradient_clip", "gradient_clipping_by_norm", 0.0)
-    record.tell(
-        "The learning rate rises over training.warmup_frac of the steps and then falls linearly to "
-        "training.final_learning_rate_frac; other schedules are matched at both ends."
-    )
+    record.tell("The learning rate rises and then falls linearly; other schedules are matched at both ends.")
 
 
 def _read_torch_training(train: FieldReader, steps: int, record: ImportRecord) -> None:

@@ -6,7 +6,7 @@ Belongs here: finding format and layout. Does not belong here: the roles of colu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,10 +61,13 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
     if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
         files = _change(files, column_names=[f"column_{place}" for place in range(1, count + 1)])
     for encoding in (None, "cp1252", "latin-1"):  # cp1252 has more printable characters, latin-1 knows every byte
-        with suppress(EncodingError):
-            files = _change(files, encoding=encoding)
+        files = _change(files, encoding=encoding)
+        try:
             columns = _profile(files)
             break
+        except EncodingError:
+            if encoding == "latin-1":
+                raise
     has_comma = any(column.has_decimal_comma for column in columns) and table.format is FileFormat.CSV
     if has_comma and files[0].csv_shape().separator != ",":
         files = _change(files, decimal_mark=",")

@@ -12,7 +12,7 @@ from dssm_assets.cli import main
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec import export_pipeline
 from dssm_assets.extras.easyrec.command import SYSTEMS
-from dssm_assets.extras.easyrec.import_pipeline import ImportSource, import_pipeline
+from dssm_assets.extras.easyrec.import_pipeline import import_pipeline
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.extras.sampler_tables.sampler_files import write_sampler_tables
 from dssm_assets.storage.config_file import load_config
@@ -160,7 +160,7 @@ def test_a_day_is_written_with_its_tables_and_read_back(
             assert info.vocab_size is None or found["hash_bucket_size"] == [5 * info.vocab_size]
         assert "# not expressed: model.logq = 1.0\n" in text
         assert "# not expressed: training.warmup_frac = 0.05: the learning rate is constant there\n" in text
-        read = import_pipeline(ImportSource(text, base=yaml.safe_load(world.loaded.path.read_text(encoding="utf-8"))))
+        read = import_pipeline(text, base=yaml.safe_load(world.loaded.path.read_text(encoding="utf-8")))
         kept = {"output_dim", "hidden_units", "similarity", "temperature", "sampler", "num_sample", "dropout", "history_length"}
         assert read.config.model.model_dump(include=kept) == world.loaded.config.model.model_dump(include=kept)
         kept = {"batch_size", "epochs", "learning_rate", "embedding_learning_rate", "embedding_optimiser", "weight_decay"}

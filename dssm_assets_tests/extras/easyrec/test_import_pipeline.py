@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dssm_assets.core.errors import ConfigError, FeatureSpecError
-from dssm_assets.extras.easyrec.import_pipeline import ImportedPipeline, ImportSource, import_pipeline
+from dssm_assets.extras.easyrec.import_pipeline import ImportedPipeline, import_pipeline
 from dssm_assets_tests.extras.easyrec.configurations import (
     EASYREC_DSSM,
     EASYREC_MIND,
@@ -21,7 +21,7 @@ from dssm_assets_tests.extras.easyrec.configurations import (
 
 
 def imported(text: str, **more: Any) -> ImportedPipeline:
-    return import_pipeline(ImportSource(text, **more))
+    return import_pipeline(text, **more)
 
 
 def fg_entries(found: ImportedPipeline) -> dict[str, dict[str, Any]]:

@@ -146,50 +146,49 @@ def test_every_choice_is_valid_and_has_a_reason() -> None:
         assert all("    # " in line for line in lines if line.startswith("  "))
 
 
-def test_repeated_items_are_no_negatives() -> None:
-    assert _config(_settings(SHOP))["model"]["user_positive_mask"] is True
-    assert "user_positive_mask" not in _config(_settings(replace(SHOP, repeat_frac=0.01)))["model"]
+ONCE, EVENTS = replace(SHOP, repeat_frac=0.01), replace(SHOP, known_frac=0.2)
 
 
-def test_new_items_are_the_targets_if_there_are_enough() -> None:
-    assert _config(_settings(SHOP))["model"]["targets"] == "new"
-    # A window of 80 days validates on 2: 49 events a day are too few.
-    assert "targets" not in _config(_settings(replace(SHOP, new_per_day=49)))["model"]
-
-
-@pytest.mark.parametrize(("long_past", "length"), [(3, 20), (340, 340), (9000, 500)])
-def test_histories_are_as_long_as_those_of_long_pasts(long_past: int, length: int) -> None:
-    model = _config(_settings(replace(SHOP, long_history_events=long_past)))["model"]
-    assert model["history_length"] == length
-    assert Model.model_validate(model).history_poolings[0].length == length
-
-
-def test_histories_of_single_samples_are_shorter() -> None:
-    model = _config(_settings(replace(SHOP, known_frac=0.2, long_history_events=340)))["model"]
-    assert (model["history"], model["history_length"]) == ("event", 100)
-    assert "group_sessions" not in _config(_settings(replace(SHOP, known_frac=0.2)))["training"]
-    assert _config(_settings(SHOP))["training"]["group_sessions"] is True
-
-
-def test_epochs_read_half_a_million_samples() -> None:
-    # 80 days of 2,500 events; then 28 of 10, of which 2 are validated on.
-    assert _config(_settings(SHOP))["training"]["epochs"] == 3
-    assert _config(_settings(_log(SHOP, [50] * 40)))["training"]["epochs"] == 20
-    assert _config(_settings(_log(SHOP, [100_000] * 100)))["training"]["epochs"] == 2
-
-
-def test_short_lived_popularity_is_compared_with_short_lived_popularity() -> None:
-    assert _config(_settings(SHOP))["evaluation"]["recent_days"] == 14
-    assert _config(_settings(replace(SHOP, half_life_days=0.25)))["evaluation"]["recent_days"] == 1
-    assert _config(_settings(replace(SHOP, half_life_days=None)))["evaluation"]["recent_days"] == 7
-
-
-def test_vectors_are_compact_and_the_prior_needs_validation_days() -> None:
-    found = _settings(SHOP)
-    assert _config(found)["model"]["output_dim"] == 128
-    assert (_config(found)["model"]["prior"], _config(found)["training"]["validation_days"]) == (True, 2)
-    # A window of one day spares none.
-    assert "prior" not in _config(_settings(_log(SHOP, [100] * 2)))["model"]
+@pytest.mark.parametrize(
+    ("habits", "key", "value"),
+    [
+        (SHOP, "model.user_positive_mask", True),
+        (ONCE, "model.user_positive_mask", None),
+        (SHOP, "model.targets", "new"),
+        # A window of 80 days validates on 2: 49 events a day are too few.
+        (replace(SHOP, new_per_day=49), "model.targets", None),
+        (replace(SHOP, long_history_events=3), "model.history_length", 20),
+        (SHOP, "model.history_length", 340),
+        (replace(SHOP, long_history_events=9000), "model.history_length", 500),
+        (EVENTS, "model.history_length", 100),
+        (SHOP, "model.history", "day"),
+        (EVENTS, "model.history", "event"),
+        (SHOP, "training.group_sessions", True),
+        (EVENTS, "training.group_sessions", None),
+        # Half a million samples are read: 80 days of 2,500 events; then 28 of 10, of which 2 are validated on.
+        (SHOP, "training.epochs", 3),
+        (_log(SHOP, [50] * 40), "training.epochs", 20),
+        (_log(SHOP, [100_000] * 100), "training.epochs", 2),
+        (SHOP, "evaluation.recent_days", 14),
+        (replace(SHOP, half_life_days=0.25), "evaluation.recent_days", 1),
+        (replace(SHOP, half_life_days=None), "evaluation.recent_days", 7),
+        (SHOP, "model.output_dim", 128),
+        (SHOP, "model.prior", True),
+        (SHOP, "training.validation_days", 2),
+        (_log(SHOP, [100] * 2), "model.prior", None),  # a window of one day spares none
+        (SHOP, "evaluation.span_days", None),
+        (_log(SHOP, [10] * 200), "evaluation.span_days", 7),
+        # Days with 40 warm pairs: 50 days for 2,000, at most 28 are read. With 2,500 a week is plenty.
+        (_log(SHOP, [40] * 100), "channels.held_out_days", 28),
+        (replace(SHOP, pairs=WarmPairs(SHOP.pairs.pairs * [1, 1, 100], SHOP.pairs.users)), "channels.held_out_days", 7),
+    ],
+)
+def test_settings_follow_the_habits(habits: LogHabits, key: str, value: object) -> None:
+    section, _, name = key.partition(".")
+    config = _config(_settings(habits))
+    assert config[section].get(name) == value
+    model = Model.model_validate(config["model"])
+    assert model.history_poolings[0].length == model.history_length
 
 
 @pytest.mark.parametrize(("items", "width"), [(20, 8), (300, 32), (511, 56), (512, 64), (10_000_000, 64)])
@@ -202,11 +201,8 @@ def test_widths_follow_the_corpus_up_to_half_of_the_vectors(items: int, width: i
 def test_few_pairs_are_evaluated_over_several_days() -> None:
     assert [span_days(pairs, 20, 100) for pairs in (30, 29, 10, 1, 0)] == [1, 5, 12, 14, 1]
     assert [span_days(10, 20, left) for left in (30, 3)] == [7, 1]
-    found = _settings(_log(SHOP, [10] * 200))
-    assert _config(found)["evaluation"]["span_days"] == 7
     # The last evaluation day begins the last seven days: a quarter of the 28 that the window leaves.
-    assert found.evaluation_days.last == FIRST + dt.timedelta(200 - 7)
-    assert "span_days" not in _config(_settings(SHOP))["evaluation"]
+    assert _settings(_log(SHOP, [10] * 200)).evaluation_days.last == FIRST + dt.timedelta(200 - 7)
 
 
 def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have() -> None:
@@ -216,11 +212,3 @@ def test_few_users_are_evaluated_over_several_days_however_many_pairs_they_have(
     pairs = _pairs(np.tile(np.arange(120) // 40, 200), np.tile(np.arange(120) % 40, 200), to_number(FIRST) + days)
     found = _settings(replace(_log(SHOP, [120] * 200), pairs=pairs))
     assert [found.values[name] for name in ("span_days", "pairs", "users")] == [7, "120", "3"]
-
-
-def test_channel_weights_look_back_as_far_as_they_need() -> None:
-    # Days with 40 warm pairs: 50 days for 2,000, at most 28 are read. With 2,500 a week is plenty.
-    few = choose_settings(_log(SHOP, [40] * 100), FIRST, FIRST + dt.timedelta(99), items=9)
-    assert _config(few)["channels"] == {"held_out_days": 28}
-    plenty = replace(SHOP, pairs=WarmPairs(SHOP.pairs.pairs * [1, 1, 100], SHOP.pairs.users))
-    assert _config(_settings(plenty))["channels"] == {"held_out_days": 7}

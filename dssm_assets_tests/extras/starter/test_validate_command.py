@@ -125,36 +125,27 @@ def test_widths_that_the_data_decides_are_not_guessed(tmp_path):
     assert validate(worlds.write_world(tmp_path, worlds.merged(SVD, changes)), TODAY).faults == []
 
 
-def test_a_sub_feature_without_a_vocabulary_is_refused(tmp_path):
+def test_features_and_columns_that_cannot_be_are_refused(tmp_path):
     fg = worlds.merged(worlds.FG, {})
     fg["features"][-1]["features"].append(
         {"feature_name": "other", "feature_type": "id_feature", "expression": "user:category", "embedding_name": "alone"}
     )
-    said = fault(worlds.write_world(tmp_path, {"features": {"fg": fg}}))
-    assert said.startswith("feature history__other: expected a known vocabulary, got no counts of embedding alone")
-
-
-def test_names_that_two_columns_would_have_are_refused(tmp_path):
-    fg = worlds.merged(worlds.FG, {})
     fg["features"].append(
         {"feature_name": "weight", "feature_type": "id_feature", "expression": "item:category", "value_dim": 1}
     )
-    loaded = worlds.write_world(tmp_path, {"features": {"fg": fg}, "raw_features": {"history_columns": ["category", "page"]}})
-    rows = [{**row, "click_count_1d": 1} for row in worlds.user_rows()]
-    worlds.write_rows(tmp_path / "source" / "users.parquet", rows)
+    changes = {"raw_features": {"history_columns": ["category", "page"]}}
+    segments = {"evaluation": {"segments": [{"name": "towns", "by": "towns"}]}}
+    loaded = worlds.write_world(tmp_path, {"features": {"fg": fg}, **changes, **segments})
+    users = [{**row, "click_count_1d": 1, "towns": ["x"]} for row in worlds.user_rows()]
+    worlds.write_rows(tmp_path / "source" / "users.parquet", users)
     worlds.write_rows(tmp_path / "source" / "items.parquet", [{**row, "page": "p"} for row in worlds.item_rows()])
     assert wheres(loaded) == [
+        "feature history__other",
         "features of side item, column weight",
         "table item_table, column page",
         "table user_table, column click_count_1d",
+        "table user_table, column towns",
     ]
-
-
-def test_a_segment_by_a_list_is_refused(tmp_path):
-    loaded = worlds.write_world(tmp_path, {"evaluation": {"segments": [{"name": "towns", "by": "towns"}]}})
-    rows = [{**row, "towns": ["x"]} for row in worlds.user_rows()]
-    worlds.write_rows(tmp_path / "source" / "users.parquet", rows)
-    assert fault(loaded).startswith("table user_table, column towns: expected")
 
 
 def test_attributes_that_are_not_utf_8_are_refused(tmp_path):
@@ -176,11 +167,14 @@ def test_a_root_where_nothing_can_be_stored_is_refused(tmp_path, root, said):
     assert re.match(said, fault(loaded))
 
 
-def test_a_key_that_is_given_twice_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("line", "said"), [("seed: 8", "the key 'seed' is given twice in one mapping"), ("colour: red", "unknown key 'colour'")]
+)
+def test_keys_that_are_unknown_or_given_twice_are_refused(tmp_path, capsys, line, said):
     loaded = worlds.write_world(tmp_path)
-    loaded.path.write_text(loaded.path.read_text() + "seed: 8\n")
+    loaded.path.write_text(f"{loaded.path.read_text()}{line}\n")
     assert main(["validate", "--config", str(loaded.path)]) == 1
-    assert "the key 'seed' is given twice in one mapping" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_validate_names_the_extra_of_a_baseline_that_is_not_installed(tmp_path, monkeypatch):
@@ -222,35 +216,30 @@ def test_days_of_the_calendar_without_rows(tmp_path):
     assert validate(allowed, TODAY).faults == []
 
 
-def test_rows_outside_the_calendar_are_a_figure_not_a_fault(tmp_path):
+def test_calendars_that_end_before_or_after_the_log(tmp_path):
     loaded = worlds.write_world(tmp_path, {"calendar": {"end": "2024-01-10"}})
     found = validate(loaded, TODAY)
     assert found.faults == []
-    # The 11th and 12th have 36 purchases each; clicks are 24 a day on average over three days.
     outside = len(worlds.log_rows([10, 11]))
     assert found.figures["behavior_table"] == f"720 rows from 2024-01-01 to 2024-01-12, {outside} of them outside the calendar"
-
-
-def test_an_open_calendar_lasts_up_to_yesterday(tmp_path):
-    loaded = worlds.write_world(tmp_path, {"calendar": {"end": None}})
+    loaded = worlds.write_config(tmp_path, {"calendar": {"end": None}})  # up to yesterday
     assert validate(loaded, dt.date(2024, 1, 13)).faults == []
     (found,) = validate(loaded, dt.date(2024, 1, 14)).faults
     assert "nothing for 2024-01-13" in str(found)
 
 
-def test_ids_of_two_types_never_match(tmp_path):
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([1, 2], "column user_id: expected one type of id, got string and int64. To fix: store the ids with one type"),
+        (["x", "y"], "got none of 12 ids of the log, such as 'a0', in user_table, such as 'x'"),
+        (["a0", "a0"], "1 ids with more than one row"),
+    ],
+)
+def test_ids_of_users_that_do_not_fit_the_log_are_refused(tmp_path, ids, said):
     loaded = worlds.write_world(tmp_path)
-    pq.write_table(pa.table({"user_id": [1, 2], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
-    assert fault(loaded) == (
-        "tables behavior_table and user_table, column user_id: expected one type of id, got string and int64. "
-        "To fix: store the ids with one type in both sources"
-    )
-
-
-def test_disjoint_ids_are_a_fault_of_the_mapping(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    pq.write_table(pa.table({"user_id": ["x", "y"], "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
-    assert "got none of 12 ids of the log, such as 'a0', in user_table, such as 'x'" in fault(loaded)
+    pq.write_table(pa.table({"user_id": ids, "city": ["x", "y"]}), tmp_path / "source" / "users.parquet")
+    assert said in fault(loaded)
 
 
 @pytest.mark.parametrize(
@@ -274,12 +263,6 @@ def test_bad_values_of_the_log_are_named_by_column(tmp_path, column, values, mes
     pq.write_table(pa.table({**rows, column: values}), tmp_path / "source" / "behavior.parquet")
     found = [str(one) for one in validate(loaded, TODAY).faults]
     assert any(message in one for one in found)
-
-
-def test_a_user_with_two_rows(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    worlds.write_rows(tmp_path / "source" / "users.parquet", [*worlds.user_rows(), worlds.user_rows()[0]])
-    assert "1 ids with more than one row" in fault(loaded)
 
 
 def test_times_later_than_the_first_event_are_named(tmp_path):
@@ -343,13 +326,6 @@ def test_a_faulty_feature_is_one_more_fault(tmp_path, capsys):
     assert "config.yaml: 2 faults" in out
     assert "  1. fg.json, " in out
     assert "  2. table behavior_table, column event: " in out
-
-
-def test_validate_names_an_unknown_key(tmp_path, capsys):
-    loaded = worlds.write_world(tmp_path)
-    loaded.path.write_text(loaded.path.read_text() + "colour: red\n")
-    assert main(["validate", "--config", str(loaded.path)]) == 1
-    assert "unknown key 'colour'" in capsys.readouterr().err
 
 
 def test_validate_uses_the_configuration_of_the_environment(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""`dssm-assets init`: writes a commented starter configuration for your own tables.
+"""`dssm-assets init` writes a commented starter configuration for your own tables; `validate` checks one against its data before any run.
 
 Belongs here: arguments and printing. Does not belong here: surveying the tables and choosing (`extras/starter/write_starter.py`), the words
 (`extras/starter/config_report.py`).
@@ -11,17 +11,14 @@ import datetime as dt
 from pathlib import Path
 from typing import Final
 
-RECIPES: Final = (
-    "retail",
-    "video",
-    "news",
-    "sparse",
-)  # as starter_settings.py has them, but importing it would slow down every command
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
+
+RECIPES: Final = ("retail", "video", "news", "sparse")
+"""As `starter_settings.py` has them, but importing it would slow down every command."""
 _ROLES: Final = {"user_id": "user ids", "item_id": "item ids", "event_time": "timestamps", "event": "event names"}
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
     parser = commands.add_parser(
         "init",
         help="survey your own tables and write a commented starter configuration for them",
@@ -47,6 +44,14 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="format of the log's timestamps, by the directives of strptime, e.g. '%%d.%%m.%%Y %%H:%%M' (default: by their values)",
     )
     parser.set_defaults(command=_init)
+    checker = commands.add_parser(
+        "validate",
+        help="check a configuration against its data before any run, and list all faults",
+        epilog="Reads the user and item tables of the first and the last day, and the configured columns of the log. Writes nothing. "
+        "Exit status: 0 without faults, else 1.",
+    )
+    add_config_arguments(checker, has_scene=False)
+    checker.set_defaults(command=_validate)
 
 
 def _init(parsed: argparse.Namespace) -> int:
@@ -76,3 +81,17 @@ def _init(parsed: argparse.Namespace) -> int:
     if is_valid:
         print(next_commands(inputs, folder))
     return 0 if is_valid else 1
+
+
+def _validate(parsed: argparse.Namespace) -> int:
+    choice = announce_config(parsed)
+    from dssm_assets.definitions import load_configured
+    from dssm_assets.extras.starter.config_checks import validate
+    from dssm_assets.extras.starter.config_report import describe_validation
+
+    has_faults = False
+    for loaded in load_configured(choice, checks_features=False):
+        found = validate(loaded, dt.date.today())
+        has_faults |= bool(found.faults)
+        print(describe_validation(found, str(loaded.path or loaded.config.name)))
+    return 1 if has_faults else 0
