@@ -75,28 +75,43 @@ def materialized(instance):
     return {key.to_user_string() for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)}
 
 
-def test_missing_column_is_refused(broken):
-    rows = [{key: value for key, value in row.items() if key != "item_id"} for row in worlds.log_rows([7])]
-    broken.write_source("behavior", rows)
-    broken.expect_refusal(
-        ["behavior_table"], [DAY], SchemaError, r"table behavior_table, .*column item_id.*tables.behavior.columns"
-    )
+def log_without(*columns):
+    return [{key: value for key, value in row.items() if key not in columns} for row in worlds.log_rows([7])]
 
 
-def test_missing_columns_of_the_configuration_are_all_reported(broken):
-    rows = [{key: value for key, value in row.items() if key not in {"price", "page"}} for row in worlds.log_rows([7])]
-    broken.write_source("behavior", rows)
-    broken.expect_refusal(
-        ["behavior_table"], [DAY], SchemaError, r"2 faults:\n.*column page .*tables.behavior(.|\n)*column price "
-    )
-
-
-@pytest.mark.parametrize(("name", "asset", "key"), [("users", "user_table", "user_id"), ("items", "item_table", "item_id")])
-def test_fractional_ids_are_refused(broken, name, asset, key):
-    broken.write_source(name, [{key: 1.5}, {key: 2.5}])
-    broken.expect_refusal(
-        [asset], [DAY], SchemaError, rf"table {asset}, column {key}: expected whole numbers.*such as 1\.5.*store ids as"
-    )
+@pytest.mark.parametrize(
+    ("source", "rows", "asset", "error", "match"),
+    [
+        ("behavior", log_without("item_id"), "behavior_table", SchemaError, r"column item_id.*tables.behavior.columns"),
+        (
+            "behavior",
+            log_without("price", "page"),
+            "behavior_table",
+            SchemaError,
+            r"2 faults:\n.*column page (.|\n)*column price ",
+        ),
+        ("users", [{"user_id": 1.5}], "user_table", SchemaError, r"column user_id: expected whole.*such as 1\.5.*store ids as"),
+        ("items", [{"item_id": 1.5}], "item_table", SchemaError, r"column item_id: expected whole.*such as 1\.5.*store ids as"),
+        (
+            "behavior",
+            [*worlds.log_rows([7]), {**worlds.log_rows([7])[0], "event": "praise"}],
+            "behavior_table",
+            SchemaError,
+            r"'praise' \(1 rows\).*add them to events.funnel",
+        ),
+        ("behavior", worlds.log_rows([6, 8]), "behavior_table", EmptyDayError, rf"day {DAY}: .*one row.*allow_empty_days"),
+        (
+            "users",
+            [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}],
+            "user_table",
+            DuplicateKeyError,
+            r"1 ids with more than one row, the first are \['a3'\].*keep one row",
+        ),
+    ],
+)
+def test_faulty_rows_of_a_source_are_refused(broken, source, rows, asset, error, match):
+    broken.write_source(source, rows)
+    broken.expect_refusal([asset], [DAY], error, match)
 
 
 def test_ids_of_different_types_in_log_and_table_are_refused(broken):
@@ -108,21 +123,10 @@ def test_ids_of_different_types_in_log_and_table_are_refused(broken):
     broken.expect_unchanged(but=["user_table"])
 
 
-def test_unknown_event_is_refused(broken):
-    rows = worlds.log_rows([7])
-    broken.write_source("behavior", [*rows, {**rows[0], "event": "praise"}])
-    broken.expect_refusal(["behavior_table"], [DAY], SchemaError, r"'praise' \(1 rows\).*add them to events.funnel")
-
-
 def test_unknown_configuration_key_is_refused(broken):
     with pytest.raises(ConfigError, match=r"unknown key 'statistics_days'.*remove it or correct its spelling"):
         broken.configure({"raw_features": {"statistics_days": [1]}})
     broken.expect_unchanged()
-
-
-def test_empty_day_is_refused(broken):
-    broken.write_source("behavior", worlds.log_rows([6, 8]))
-    broken.expect_refusal(["behavior_table"], [DAY], EmptyDayError, rf"day {DAY}: expected at least one row.*allow_empty_days")
 
 
 def test_allowed_empty_day_gives_empty_partitions_with_the_same_schema(broken):
@@ -143,25 +147,11 @@ def test_range_with_empty_days_is_refused_before_any_day_is_written(broken):
     broken.expect_refusal(["behavior_table"], DAYS[6:10], EmptyDayError, r"2 faults(.|\n)*day 2024-01-08(.|\n)*day 2024-01-10")
 
 
-def test_duplicate_user_is_refused(broken):
-    broken.write_source("users", [*worlds.user_rows(), {"user_id": "a3", "city": "elsewhere"}])
-    broken.expect_refusal(
-        ["user_table"], [DAY], DuplicateKeyError, r"1 ids with more than one row, the first are \['a3'\].*keep one row"
-    )
-
-
-def test_plain_file_instead_of_day_folders_is_refused(broken):
-    broken.configure({"tables": {"behavior": {"layout": "ds_folders"}}})
+@pytest.mark.parametrize("uri", ["{data}/source/behavior.parquet", "{data}/source/by_day"])
+def test_day_folders_that_are_not_there_are_refused(broken, uri):
+    worlds.write_rows(broken.folder / "source" / "by_day" / "part-0.parquet", worlds.log_rows([7]))
+    broken.configure({"tables": {"behavior": {"layout": "ds_folders", "uri": uri}}})
     broken.expect_refusal(["behavior_table"], [DAY], DssmError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout")
-
-
-def test_folder_without_day_folders_is_refused(broken):
-    folder = broken.folder / "source" / "by_day"
-    worlds.write_rows(folder / "part-0.parquet", worlds.log_rows([7]))
-    broken.configure({"tables": {"behavior": {"layout": "ds_folders", "uri": "{data}/source/by_day"}}})
-    broken.expect_refusal(
-        ["behavior_table"], [DAY], PartitionMissingError, r"expected folders ds=YYYY-MM-DD.*set tables.behavior.layout"
-    )
 
 
 def test_missing_source_file_is_refused(broken):
