@@ -78,12 +78,10 @@ class FieldReader:
 
     @property
     def line(self) -> int:
-        """The line of the first field; 0 without fields."""
         return self.entries[0].line if self.entries else 0
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the given fields, each once, in their order."""
         return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
     def choice(self, names: Collection[str]) -> str | None:
@@ -91,7 +89,6 @@ class FieldReader:
         return next((entry.name for entry in reversed(self.entries) if entry.name in names), None)
 
     def values(self, name: str) -> list[Any]:
-        """Returns the values of a field as they were written."""
         return [entry.value for _, entry in self._find(name)]
 
     def get(self, name: str, default: _T) -> _T:
@@ -104,7 +101,6 @@ class FieldReader:
         return [_BOOLEANS[str(value)] if kind is bool else str(value) if kind is str else value for value in values]  # type: ignore[misc]
 
     def put(self, key: str, name: str, default: Any) -> None:
-        """Records the value of a field as a key of config.yaml."""
         self.record.put(key, self.get(name, default), self.origin(name))
 
     def message(self, name: str) -> FieldReader:
@@ -112,7 +108,6 @@ class FieldReader:
         return next(reversed(self.messages(name)), FieldReader(Message(), self._below(name), self.record))
 
     def messages(self, name: str) -> list[FieldReader]:
-        """Returns the readers of a repeated message."""
         for number, entry in self._fitting(name, Message):
             self._inner.setdefault(number, FieldReader(entry.value, self._below(name), self.record))  # type: ignore[arg-type]
         return [reader for number, reader in self._inner.items() if self.entries[number].name == name]

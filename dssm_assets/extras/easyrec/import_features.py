@@ -26,7 +26,6 @@ from dssm_assets.extras.easyrec.import_history import (
     entry_column,
     entry_name,
     find_columns,
-    is_of_item,
     make_history,
     named_features,
 )
@@ -52,25 +51,13 @@ _NORMALIZERS: Final = {"tf.math.log1p": "ln(1 + x)", "tf.log1p": "ln(1 + x)", "t
 
 @dataclass
 class ImportedFeatures:
-    """The result.
-
-    Attributes:
-        fg: fg.json.
-        history_columns: item columns that the history needs.
-        history_length: elements of the history, 0 without a history.
-        unknown_sequences: sequences that towers read and that are left out, because nothing tells which column of an item they have.
-    """
+    """fg.json, the features that no tower reads, item columns and length of the history (0 without it), sequences without known columns."""
 
     fg: dict[str, Any]
     exclude: list[str]
     history_columns: list[str]
     history_length: int
     unknown_sequences: list[str]
-
-    @property
-    def item_columns(self) -> list[str]:
-        """The columns of an item that features of a row read."""
-        return list(dict.fromkeys(entry_column(entry) for entry in self.fg["features"] if is_of_item(entry)))
 
 
 def import_features(
@@ -85,9 +72,7 @@ def import_features(
     """Returns fg.json and what follows from the features.
 
     Args:
-        ids: columns of ids; their inputs become user_id and item_id.
         fg: the feature generator's fg.json, whose definitions go before those of feature_configs.
-        record: gets origins, differences and fields without counterpart.
         needs_history: the model has no use without a history, so the only sequence is taken as the history.
     """
     entries: list[dict[str, Any]] = []

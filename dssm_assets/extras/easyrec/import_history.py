@@ -114,11 +114,7 @@ def find_columns(
     """Returns feature of a sequence -> the item's column that it has, and the features for which nothing tells one.
 
     Told by `ids`, a shared embedding, the groups, an input of the item, or else by names, which is recorded as a difference.
-
-    Args:
-        sequences: definitions of sequences.
-        rows: definitions of features of a row.
-        needs_history: the only sequence, if nothing tells its column, has the ids of the user's items.
+    If the model needs a history, the only sequence has the ids of the user's items.
     """
     by_name = {entry_name(entry): entry for entry in rows}
     by_table = {

@@ -110,10 +110,7 @@ def _history_fault(where: str, features: ImportedFeatures, ids: IdFields) -> Fau
     if not unknown:
         remedy = "define it, and name it in the group of the history"
         return Fault(where, "a sequence that the user tower reads", "none", remedy)
-    columns = ", ".join(ids.item if column == col.ITEM_ID else column for column in features.item_columns)
-    remedy = (
-        f"say which column of an item ({columns}) one of them has, for example: --sequence-column '{unknown[0]}={ids.item}'"
-    )
+    remedy = f"say which column of an item one of them has, for example: --sequence-column '{unknown[0]}={ids.item}'"
     return Fault(where, "a sequence of which a column of an item is known", ", ".join(unknown), remedy)
 
 

@@ -209,49 +209,38 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
         holder.without_counterpart("num_epochs", f"at most {_MAX_EPOCHS}; training.epochs keeps its default")
     if steps:
         train.without_counterpart("num_steps")
-    (_read_torch_training if is_torch else _read_easyrec_training)(train, steps, record)
+    if is_torch:
+        sparse, dense = train.message("sparse_optimizer"), train.message("dense_optimizer")
+        _read_optimisers(sparse, dense, steps, record)
+        if (given := sparse.choice(("exponential_decay_learning_rate", "manual_step_learning_rate"))) is not None:
+            sparse.without_counterpart(given, "embeddings have the schedule of the dense layers")
+        sparse.message("constant_learning_rate")
+    elif optimisers := train.messages("optimizer_config"):
+        if len(optimisers) > 2:
+            reason = "the first is that of embeddings, the last of layers"
+            record.without_counterpart[f"{optimisers[1].path}: {len(optimisers)} optimisers"] = reason
+        _read_optimisers(optimisers[0], optimisers[-1], steps, record)
     if train.get("gradient_clipping_by_norm", 0.0) > 0:
         train.put("training.gradient_clip", "gradient_clipping_by_norm", 0.0)
-    record.tell("The learning rate rises and then falls linearly; other schedules are matched at both ends.")
-
-
-def _read_torch_training(train: FieldReader, steps: int, record: ImportRecord) -> None:
-    dense, sparse = train.message("dense_optimizer"), train.message("sparse_optimizer")
-    kind, inner = dense.only_message("_optimizer")
-    inner.put("training.learning_rate", "lr", 0.002)
-    _put_decay(inner, kind, record)
-    kind, inner = sparse.only_message("_optimizer")
-    inner.put("training.embedding_learning_rate", "lr", 0.002)
-    _put_embedding_optimiser(kind, inner.path, record)
-    _read_schedule(dense, steps, record)
-    if (given := sparse.choice(("exponential_decay_learning_rate", "manual_step_learning_rate"))) is not None:
-        sparse.without_counterpart(given, "embeddings have the schedule of the dense layers")
-    sparse.message("constant_learning_rate")
-    clipping = train.message("grad_clipping")
+    clipping, precision = train.message("grad_clipping"), train.get("mixed_precision", "")
     if clipping.get("clipping_type", "none") == "norm":
         clipping.put("training.gradient_clip", "max_gradient", 1.0)
-    precision = train.get("mixed_precision", "")
     if precision == "BF16":
         record.put("training.precision", str(Precision.BFLOAT16), train.origin("mixed_precision"))
     elif precision:
         train.without_counterpart("mixed_precision")
+    record.tell("The learning rate rises and then falls linearly; other schedules are matched at both ends.")
 
 
-def _read_easyrec_training(train: FieldReader, steps: int, record: ImportRecord) -> None:
-    """Records the optimisers; of two the first is that of the embeddings."""
-    optimisers = train.messages("optimizer_config")
-    if not optimisers:
-        return
-    if len(optimisers) > 2:
-        reason = "the first is that of embeddings, the last of layers"
-        record.without_counterpart[f"{optimisers[1].path}: {len(optimisers)} optimisers"] = reason
-    sparse, dense = optimisers[0], optimisers[-1]
-    for key, reader in (("embedding_learning_rate", sparse), ("learning_rate", dense)):
-        kind, inner = reader.only_message("_optimizer")
-        rates = inner.message("learning_rate")
-        _, rate = rates.only_message()
-        name = rate.choice(("initial_learning_rate", "learning_rate_base", "learning_rate")) or "learning_rate"
-        rate.put(f"training.{key}", name, 0.002)
+def _read_optimisers(sparse: FieldReader, dense: FieldReader, steps: int, record: ImportRecord) -> None:
+    """Records the optimisers of embeddings and of dense layers, which may be one."""
+    is_torch = record.system == TORCH
+    for key, optimiser in (("embedding_learning_rate", sparse), ("learning_rate", dense)):
+        kind, inner = optimiser.only_message("_optimizer")
+        rates = optimiser if is_torch else inner.message("learning_rate")
+        rate = inner if is_torch else rates.only_message()[1]
+        usual = "lr" if is_torch else "learning_rate"
+        rate.put(f"training.{key}", rate.choice(("initial_learning_rate", "learning_rate_base", usual)) or usual, 0.002)
         if key == "learning_rate":
             _put_decay(inner, kind, record)
             _read_schedule(rates, steps, record)

@@ -170,10 +170,11 @@ class ColumnProfile:
 
 def profile_column(name: str, column: Any) -> ColumnProfile:
     """Returns the profile of a column, which is read chunk by chunk; null, "" and NaN are no values."""
-    kind = kind_of(column.type)
+    kind, has_comma = kind_of(column.type), False
+    clocks: tuple[str, ...] = ()
     if kind is ValueKind.OTHER:
-        is_clock = pat.is_time(column.type) and column.null_count < len(column)
-        clocks = (time_text_format(column.type),) if is_clock else ()
+        if pat.is_time(column.type) and column.null_count < len(column):
+            clocks = (time_text_format(column.type),)
         return ColumnProfile(name, kind, len(column), column.null_count, None, clock_formats=clocks)
     formats = KNOWN if kind in _ID_KINDS else ()
     values: Any = None
@@ -197,7 +198,6 @@ def profile_column(name: str, column: Any) -> ColumnProfile:
             no_ids |= set(fresh.filter(pc.is_in(fresh, value_set=pa.array(NO_IDS))).to_pylist())
         if values is None or len(values) <= DISTINCT_CAP:
             values = fresh if values is None else pc.unique(pa.concat_arrays([values, fresh]))
-    clocks, has_comma = (), False
     if kind is ValueKind.TEXT and values is not None and len(values):
         clocks = find_time_formats(_trim(values), CLOCKS)
         is_fraction = pc.match_substring_regex(_trim(values), r",(?:\d{1,2}|\d{4,})$")
@@ -205,9 +205,9 @@ def profile_column(name: str, column: Any) -> ColumnProfile:
     elif kind is ValueKind.INTEGER and _HOUR.search(name) and ends and min(ends) >= 0 and max(ends) <= 23:
         clocks = ("%H",)
     values = None if values is not None and len(values) > DISTINCT_CAP else values
-    ends = [min(ends), max(ends)] if ends else [None, None]
+    low, high = min(ends, default=None), max(ends, default=None)
     formats = formats if missing < len(column) else ()
-    return ColumnProfile(name, kind, len(column), missing, values, *ends, formats, has_comma, clocks, no_ids)
+    return ColumnProfile(name, kind, len(column), missing, values, low, high, formats, has_comma, clocks, no_ids)
 
 
 def _trim(values: pa.Array) -> pa.Array:

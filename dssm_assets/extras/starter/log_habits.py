@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -145,9 +145,7 @@ class LogHabits:
             the first is far below.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
-        days: that have events, ascending, in days since 1970-01-01.
-        day_events: of each of them.
-        pairs: of user and item, by day.
+        days: that have events, ascending, in days since 1970-01-01; `day_events` has the events of each.
     """
 
     events_per_day: float
@@ -159,9 +157,9 @@ class LogHabits:
     spread_days: float
     new_per_day: float
     half_life_days: float | None
-    days: _Ints = field(compare=False, repr=False)
-    day_events: _Ints = field(compare=False, repr=False)
-    pairs: WarmPairs = field(compare=False, repr=False)
+    days: _Ints
+    day_events: _Ints
+    pairs: WarmPairs
 
 
 def select_positive(db: Any, events: Sequence[str]) -> int:

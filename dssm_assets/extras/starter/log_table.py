@@ -23,7 +23,6 @@ from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.sources.source_columns import PlannedFile, plan_files
 from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
 
-_SHOWN_EVENTS: Final = 20
 _SAMPLED_ROWS: Final = 200_000
 _LEAST_PAIRS: Final = 100
 _FOLLOWS_FROM: Final = 0.5
@@ -113,7 +112,7 @@ class LogTable:
                 remedy = "drop or fix those rows in the source"
                 faults.append(Fault(_where(name), "a value in every row", f"{missing:,} missing in {rows:,} rows", remedy))
         if unknown := sorted(set(counts) - set(events.funnel)):
-            got = ", ".join(f"{name!r} ({counts[name]:,} rows)" for name in unknown[:_SHOWN_EVENTS])
+            got = ", ".join(f"{name!r} ({counts[name]:,} rows)" for name in unknown[:20])
             remedy = "add them to events.funnel, or drop those rows in the source"
             faults.append(Fault(_where(EVENT), f"events of the funnel {events.funnel}", got, remedy))
         expected = f"an event of the log: {', '.join(sorted(counts)) or 'none'}"
