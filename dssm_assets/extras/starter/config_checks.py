@@ -233,10 +233,9 @@ class _Checks:
             ("user", "evaluation.segments", [segment.user_column for segment in segments]),
         ]
         for side, key, names in named:
-            present = self._columns(side)
-            for name in names if present is not None else ():
-                if name not in present:
-                    expected = f"a column of {side}_table: {', '.join(sorted(present))}"
+            if (present := self._columns(side)) is not None:
+                expected = f"a column of {side}_table: {', '.join(sorted(present))}"
+                for name in (name for name in names if name not in present):
                     found.add(f"key {key}", expected, repr(name), "correct its spelling, or remove it")
         of_log = {*log.columns, *log.value_columns, *log.context_columns, *(log.keep or ())} - {EVENT_TIME}
         of_log |= {column.name for column in BEHAVIOR_TABLE.columns}

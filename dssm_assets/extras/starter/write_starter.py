@@ -64,7 +64,8 @@ def write_starter(
         raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
     users, items = _survey_entities(user, "user"), _survey_entities(item, "item")
     log = survey_table(_absolute(behavior), "behavior_table", is_log=True)
-    roles = find_roles(users and users.columns, items and items.columns, log.columns, columns or {})
+    user_columns, item_columns = (None if survey is None else survey.columns for survey in (users, items))
+    roles = find_roles(user_columns, item_columns, log.columns, columns or {})
     log = _change(
         log,
         time_format=_log_time_format(log, roles, time_format),
