@@ -4,7 +4,7 @@ The package reads like the pipeline: sources -> features_raw -> features (FG) ->
 feature config -> training -> vectors -> evaluation. `core` holds the rules and maths, `storage` the bytes, `defs`
 everything that knows Dagster, `definitions` the table of contents.
 
-From outside, `open_table`, `load_model` and `recall` read what is stored (`stored.py`), and `DssmRecall` is the component for the
+From outside, `open_table`, `rates`, `load_model` and `recall` read what is stored (`stored.py`), and `DssmRecall` is the component for the
 defs folder of another Dagster project (`component.py`). They are imported when they are used.
 """
 
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dssm_assets.component import DssmRecall
-    from dssm_assets.stored import load_model, open_table, recall
+    from dssm_assets.stored import load_model, open_table, rates, recall
 
-_PUBLIC = {"DssmRecall": "component", "load_model": "stored", "open_table": "stored", "recall": "stored"}
+_PUBLIC = {"DssmRecall": "component", "load_model": "stored", "open_table": "stored", "rates": "stored", "recall": "stored"}
 
-__all__ = ["DssmRecall", "load_model", "open_table", "recall"]
+__all__ = ["DssmRecall", "load_model", "open_table", "rates", "recall"]
 
 
 def __getattr__(name: str) -> Any:

@@ -159,6 +159,37 @@ def open_table(
     return StoredTable(manifest, TableStore(partitions))
 
 
+def rates(
+    day: Day | None = None,
+    *,
+    scope: str = "all",
+    population: str = "warm",
+    config: str | Path | None = None,
+    home: str | Path | None = None,
+    scene: str | None = None,
+) -> pd.DataFrame:
+    """Returns the hit rates of a day: a row per scorer, a column per length of the list.
+
+    Example: `rates().loc["merged", 200]` is hit_rate@200 of the list that is served. Intervals and counts are in the table `total_hit_rate`.
+
+    Args:
+        day, config, home, scene: as of `open_table`.
+        scope: the items that count: all, discovery, repeat, new, unseen or cold.
+        population: warm (user and item are known from the window), cold or all.
+
+    Raises:
+        InputError: the day has no such scope or population; otherwise as `open_table`.
+    """
+    table = open_table("total_hit_rate", day, config=config, home=home, scene=scene).to_pandas()
+    rows = table[(table["scope"] == scope) & (table["population"] == population)]
+    if rows.empty:
+        pairs = table[["scope", "population"]].drop_duplicates().agg(" ".join, axis=1)
+        raise InputError(
+            Fault("arguments scope and population", f"one of: {', '.join(pairs)}", f"{scope} {population}", "correct them")
+        )
+    return rows.pivot(index="scorer", columns="k", values="hit_rate").reindex(rows["scorer"].unique())
+
+
 def load_model(
     day: Day | None = None,
     *,

@@ -28,6 +28,16 @@ def test_a_table_is_opened_by_its_name_and_day(where):
     assert table.to_arrow(["city"]).column_names == ["city"]
 
 
+def test_rates_are_the_cells_of_total_hit_rate(where):
+    table = dssm_assets.open_table("total_hit_rate", **where).to_pandas()
+    cells = table[(table.scope == "all") & (table.population == "warm")]
+    rates = dssm_assets.rates(**where)
+    assert list(rates.index) == list(cells.scorer.unique())
+    assert [rates.loc[row.scorer, row.k] for row in cells.itertuples()] == list(cells.hit_rate)
+    with pytest.raises(InputError, match="one of: all all, all warm.*got nobody warm"):
+        dssm_assets.rates(scope="nobody", **where)
+
+
 def test_without_a_day_it_is_the_last_one(where):
     assert dssm_assets.open_table("behavior_table", **where).day == DAYS[-1]
 
