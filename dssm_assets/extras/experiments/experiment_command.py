@@ -11,6 +11,8 @@ from dssm_assets.commands.config_arguments import add_config_arguments, announce
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dssm_assets.steps.workspace import Workspace
+
 _EPILOG = (
     "Only what the settings reach is made, in experiments/NAME of the storage; all other tables are those of the regular run, which "
     "the day must have. Keys: any of the sections model, training, statistics, negative_items and channels, and evaluation.k; "
@@ -49,15 +51,13 @@ def _experiment(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault
 
     is_adopted = parsed.name[0] == "adopt" and len(parsed.name) == 2
-    faults = []
     if not is_adopted and len(parsed.name) > 1:
         got = " ".join(parsed.name)
-        faults.append(Fault("experiment", "one name, or adopt and a name", repr(got), "give one name"))
+        raise ConfigError(Fault("experiment", "one name, or adopt and a name", repr(got), "give one name"))
     if is_adopted and (parsed.settings or parsed.first or parsed.last):
-        faults.append(Fault("experiment adopt", "a name alone", "--set, --from or --to", "leave them out"))
+        raise ConfigError(Fault("experiment adopt", "a name alone", "--set, --from or --to", "leave them out"))
     if not is_adopted and parsed.first is None:
-        faults.append(Fault("experiment", "--from, the evaluation day", "none", "add --from YYYY-MM-DD"))
-    ConfigError.raise_if(faults)
+        raise ConfigError(Fault("experiment", "--from, the evaluation day", "none", "add --from YYYY-MM-DD"))
     return _adopt(parsed) if is_adopted else _run(parsed)
 
 
@@ -71,18 +71,17 @@ def _run(parsed: argparse.Namespace) -> int:
     from dssm_assets import terminal
     from dssm_assets.definitions import load_scene
     from dssm_assets.extras.experiments import experiment_runs
-    from dssm_assets.extras.experiments.experiments import read_comparison
     from dssm_assets.steps.workspace import days_between, open_workspace
 
     scene = load_scene(parsed.scene, choice)
     days = days_between(parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
     plan = experiment_runs.plan_experiment(scene, parsed.name[0], entered, days)
     print("\n".join(f"experiment {plan.name}, {line}" for line in plan.settings), flush=True)
-    with terminal.ProgressTable(plan.days_by_asset) as table:
+    with terminal.ProgressTable(dict.fromkeys(plan.names, len(days))) as table:
         experiment_runs.run_experiment(plan, table, choice.instance_home)
     workspace = open_workspace(scene.loaded)
     for ds in days:
-        _print_comparison(Console(), ds, read_comparison(workspace, ds), None)
+        _print_comparison(Console(), workspace, ds, None)
     return 0
 
 
@@ -104,7 +103,6 @@ def _experiments(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from dssm_assets.core.errors import ConfigError, Fault
-    from dssm_assets.extras.experiments.experiments import read_comparison
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(scene.loaded)
@@ -113,18 +111,19 @@ def _experiments(parsed: argparse.Namespace) -> int:
         remedy = "run dssm-assets experiment NAME --set key=value --from DAY"
         raise ConfigError(Fault("experiments", "a day that has any", "none", remedy))
     ds = parsed.day.isoformat() if parsed.day else days[-1]
-    _print_comparison(Console(), ds, read_comparison(workspace, ds), parsed.k)
+    _print_comparison(Console(), workspace, ds, parsed.k)
     return 0
 
 
-def _print_comparison(console: Console, ds: str, rows: list[dict[str, Any]], k: int | None) -> None:
+def _print_comparison(console: Console, workspace: Workspace, ds: str, k: int | None) -> None:
     """Prints a table per scope at one k: hit rates of towers and merged list, and gains over the regular run; then the settings."""
     from rich import box
     from rich.table import Table
 
     from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES, SCOPES, display_name
-    from dssm_assets.extras.experiments.experiment import REGULAR
+    from dssm_assets.extras.experiments.settings import REGULAR
 
+    rows: list[dict[str, Any]] = workspace.tables.read(workspace.need("experiments", ds)).to_pylist()
     shown_k = max((row["k"] for row in rows if row["experiment"] == REGULAR), default=0) if k is None else k
     for scope in HEADLINE_SCOPES:
         found = [row for row in rows if (row["scope"], row["k"]) == (scope, shown_k)]

@@ -1,11 +1,6 @@
-"""`dssm-assets experiment`: the runs of an experiment in this process, and its settings as the configuration.
+"""`dssm-assets experiment`: the runs of an experiment in this process, and its settings as the configuration."""
 
-Belongs here: which assets run, adopting settings. Does not belong here: what an experiment is (`extras/experiments/experiment.py`), its
-partitions (`extras/experiments/experiments.py`).
-"""
-
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +11,29 @@ from dssm_assets.core.config.pipeline import json_value_of, parse_config
 from dssm_assets.core.errors import CheckFailedError, ConfigError, Fault, remedy_of_missing
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
 from dssm_assets.defs.runs import open_instance, run_day
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.extras.experiments.experiment import EXPERIMENTS, REGULAR, Experiment
-from dssm_assets.extras.experiments.experiments import check_experiment, experiment_days, is_fitted, read_settings
+from dssm_assets.extras.experiments.experiments import SETTINGS, check_experiment, is_fitted, read_settings
 from dssm_assets.extras.experiments.forms import FORM_KEYS
-from dssm_assets.extras.experiments.runs import NAME_PATTERN
-from dssm_assets.extras.experiments.settings import expand_settings, needs_fit, reached_assets
+from dssm_assets.extras.experiments.runs import COMPARISON
+from dssm_assets.extras.experiments.settings import (
+    Experiment,
+    describe_changes,
+    expand_settings,
+    find_name_faults,
+    needs_fit,
+    reached_assets,
+)
 from dssm_assets.extras.experiments.yaml_edit import edit_yaml
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
+from dssm_assets.storage.overlay import OverlayStore
 
-ADOPT = "adopt"
-"""`experiment adopt NAME` adopts, so no experiment has this name."""
+COUNTED = ("hit_counts", "hit_rate_detail", "total_hit_rate")
+"""What is made again if no setting reaches the towers."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,6 @@ class ExperimentPlan:
     names: tuple[str, ...]
     days: tuple[str, ...]
 
-    @property
-    def days_by_asset(self) -> dict[str, int]:
-        """Returns on how many days each asset is made."""
-        return dict.fromkeys(self.names, len(self.days))
-
 
 def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: Sequence[str]) -> ExperimentPlan:
     """Returns the runs of an experiment: the fit and what follows, or only the hit counts if no setting reaches the towers.
@@ -68,7 +64,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
     """
     workspace = scene.open_workspace(lambda _: None)
-    faults = [*_name_faults(name), *_day_faults(workspace, days)]
+    faults = [*find_name_faults(name), *_find_day_faults(workspace, days)]
     found: list[Experiment] = []
     changes: Mapping[str, Any] = {}
     try:
@@ -76,14 +72,16 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
         found = [] if faults else [check_experiment(workspace, name, changes, ds) for ds in days]
     except ConfigError as error:
         faults += error.faults
-    if not faults and any(not one.changes for one in found):
-        got = f"the configured settings on {days[[bool(one.changes) for one in found].index(False)]}"
-        faults.append(Fault(f"experiment {name}", "a setting that differs from the configuration", got, "add --set key=value"))
+    for one, ds in zip(found, days, strict=False):
+        if not one.changes:
+            got, remedy = f"the configured settings on {ds}", "add --set key=value"
+            faults.append(Fault(f"experiment {name}", "a setting that differs from the configuration", got, remedy))
     ConfigError.raise_if(faults)
-    has_fit = any(_was_changed(workspace, name, one, ds) for one, ds in zip(found, days, strict=True))
-    names = [row.name for row in all_rows() if _is_run(row, has_fit)]
-    settings = tuple(f"{ds}: {one.summary}" for one, ds in zip(found, days, strict=True))
-    return ExperimentPlan(scene, name, changes, settings, tuple(names), tuple(days))
+    has_fit = any(_was_changed(workspace, one, ds) for one, ds in zip(found, days, strict=True))
+    made = (*(FORM_KEYS if has_fit else COUNTED), COMPARISON)
+    names = tuple(row.name for row in all_rows() if row.name in made)
+    settings = tuple(f"{ds}: {describe_changes(one.changes)}" for one, ds in zip(found, days, strict=True))
+    return ExperimentPlan(scene, name, changes, settings, names, tuple(days))
 
 
 def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path) -> None:
@@ -120,9 +118,7 @@ class Adoption:
         """Returns what to materialize, so that the regular partitions follow: the whole job, or what comes after the towers."""
         if needs_fit(self.changed):
             return [TRAIN_AND_EVALUATE]
-        reached = reached_assets(self.changed)
-        counted = ["hit_counts", "hit_rate_detail", "total_hit_rate"]
-        return [row.name for row in all_rows() if row.name in reached or row.name in counted]
+        return [row.name for row in all_rows() if row.name in (*reached_assets(self.changed), *COUNTED)]
 
 
 def adopt_experiment(scene: Scene, name: str) -> Adoption:
@@ -132,46 +128,32 @@ def adopt_experiment(scene: Scene, name: str) -> Adoption:
         ConfigError: there is no such experiment, it has no settings of its own, or the file cannot be edited.
     """
     workspace, path = scene.open_workspace(lambda _: None), scene.loaded.path
-    days = experiment_days(workspace, name)
+    days = OverlayStore(workspace.tables.partitions, name).days(SETTINGS)
     if not days:
         remedy = f"run dssm-assets experiment {name} --set key=value --from DAY"
         raise ConfigError(Fault(f"experiment {name}", "an experiment that was run", "none of this name", remedy))
     assert path is not None  # a scene's configuration is a file
-    settings = check_experiment(workspace, name, read_settings(workspace, name, days[-1]), days[-1]).changes
+    settings = check_experiment(workspace, name, {}, days[-1]).changes
     if not settings:
         remedy = "nothing is left to do: the configuration has them already"
         raise ConfigError(Fault(f"experiment {name}", "settings that differ from the configuration", "none", remedy))
     text = edit_yaml(path.read_text(encoding="utf-8"), settings, f"experiment {name}")
     parse_config(yaml.safe_load(text), where=f"configuration {path.name}")
     write_atomic(path, [text.encode()])
-    return Adoption(
-        path, days[-1], {key: (json_value_of(workspace.config, key), value) for key, value in sorted(settings.items())}
-    )
+    changed = {key: (json_value_of(workspace.config, key), value) for key, value in sorted(settings.items())}
+    return Adoption(path, days[-1], changed)
 
 
-def _was_changed(workspace: Workspace, name: str, found: Experiment, ds: str) -> bool:
+def _was_changed(workspace: Workspace, found: Experiment, ds: str) -> bool:
     """Returns whether other towers follow from an experiment's settings than from those of its last run."""
-    before = read_settings(workspace, name, ds)
+    before = read_settings(workspace, found.name, ds)
     keys = {key for key in {*before, *found.changes} if before.get(key) != found.changes.get(key)}
-    return needs_fit(keys or found.changes) or (needs_fit(found.changes) and not is_fitted(workspace, name, ds))
+    return needs_fit(keys or found.changes) or (needs_fit(found.changes) and not is_fitted(workspace, found.name, ds))
 
 
-def _is_run(row: AssetRow, has_fit: bool) -> bool:
-    return row.name == EXPERIMENTS.name or "evaluation.k" in FORM_KEYS.get(row.name, ()) or (row.name in FORM_KEYS and has_fit)
-
-
-def _name_faults(name: str) -> list[Fault]:
-    if name in (REGULAR, ADOPT) or not re.fullmatch(NAME_PATTERN, name):
-        expected = f"small letters, digits and _, beginning with a letter, and neither {REGULAR} nor {ADOPT}"
-        return [Fault("experiment", expected, repr(name), "choose another name")]
-    return []
-
-
-def _day_faults(workspace: Workspace, days: Sequence[str]) -> list[Fault]:
+def _find_day_faults(workspace: Workspace, days: Sequence[str]) -> Iterator[Fault]:
     if not days:
-        return [Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to")]
-    missing = [ds for ds in days if workspace.find("total_hit_rate", ds) is None]
-    if not missing:
-        return []
-    remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
-    return [Fault("total_hit_rate", "a regular run of each day to compare with", f"none of {', '.join(missing)}", remedy)]
+        yield Fault("range of days", "a first day that is not after the last", "none", "swap --from and --to")
+    if missing := [ds for ds in days if workspace.find("total_hit_rate", ds) is None]:
+        remedy = remedy_of_missing("total_hit_rate", missing[0], missing[-1])
+        yield Fault("total_hit_rate", "a regular run of each day to compare with", f"none of {', '.join(missing)}", remedy)

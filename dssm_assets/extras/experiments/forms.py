@@ -1,4 +1,4 @@
-"""The forms of the Launchpad: an experiment's name, its changes, and the keys that have a field of their own."""
+"""What the graph and the Launchpad show of experiments: the asset `experiments`, and the forms in which settings are entered."""
 
 import typing
 from collections.abc import Mapping
@@ -8,21 +8,22 @@ import dagster as dg
 
 from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of
 from dssm_assets.defs.asset_row import AssetRow
+from dssm_assets.defs.assets.evaluation import GROUP
+from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.scene import Scene
 
 NAME, CHANGES = "experiment", "changes"
-_TRAINING_KEYS: Final = (
-    "training.epochs",
-    "training.learning_rate",
-    "model.temperature",
-    "model.num_sample",
-    "model.output_dim",
-    "model.embedding_dropout",
-    "model.prior",
-    "training.validation_days",
-)
 FORM_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dssm_model": _TRAINING_KEYS,
+    "dssm_model": (
+        "training.epochs",
+        "training.learning_rate",
+        "model.temperature",
+        "model.num_sample",
+        "model.output_dim",
+        "model.embedding_dropout",
+        "model.prior",
+        "training.validation_days",
+    ),
     "item_vectors": (),
     "user_vectors": (),
     "hit_counts": ("evaluation.k",),
@@ -39,28 +40,42 @@ _CHANGES_TEXT: Final = (
     "statistics.embedding_dim.item: 64}. What these keys reach (samples, feature_config ...) is made for the experiment."
 )
 
+ROWS = (
+    AssetRow(
+        name="experiments",
+        group=GROUP,
+        step=LazyStep("extras.experiments.comparison", "experiments"),
+        deps=("total_hit_rate",),
+        is_windowed=True,
+        never_expires=True,
+        description="The day's experiments next to the regular run (row `regular`): changed settings, warm hit_rate@k with its "
+        "interval, gain. To run one, materialize dssm_model and its downstream assets up to here with an `experiment` name and "
+        "other settings in the Launchpad. The regular partitions do not change.",
+        reading="One row per experiment, scope and k. A gain within the interval is no gain. Confirm a good one on other "
+        "days before you write it into the configuration.",
+    ),
+)
+
 
 def settings_form(row: AssetRow, scene: Scene) -> dg.Field | None:
     """Returns an asset's form as the Launchpad shows it, with the configured values; None for an asset that no experiment makes."""
     if row.name not in FORM_KEYS:
         return None
-    fields = {
-        NAME: dg.Field(dg.Noneable(str), default_value="", is_required=False, description=_NAME_TEXT),
-        CHANGES: dg.Field(dg.Noneable(dict), default_value={}, is_required=False, description=_CHANGES_TEXT),
-    }
+    fields = {NAME: _field(str, "", _NAME_TEXT), CHANGES: _field(dict, {}, _CHANGES_TEXT)}
     for key in FORM_KEYS[row.name]:
         section, name = key.split(".")
         field = PipelineConfig.model_fields[section].annotation.model_fields[name]  # type: ignore[union-attr]
-        value, text = json_value_of(scene.loaded.config, key), f"{field.description} (default: {key})"
-        fields[name] = dg.Field(
-            dg.Noneable(_form_type(field.annotation)), default_value=value, is_required=False, description=text
-        )
+        kind, value = _form_type(field.annotation), json_value_of(scene.loaded.config, key)
+        fields[name] = _field(kind, value, f"{field.description} (default: {key})")
     return dg.Field(fields)
+
+
+def _field(kind: Any, value: Any, text: str) -> dg.Field:
+    return dg.Field(dg.Noneable(kind), default_value=value, is_required=False, description=text)
 
 
 def _form_type(annotation: Any) -> Any:
     """Returns the type of a form's field: int, float, bool or a list of them."""
     if typing.get_origin(annotation) is list:
         return [_form_type(typing.get_args(annotation)[0])]
-    plain = [kind for kind in (typing.get_args(annotation) or (annotation,)) if kind in (int, float, bool)]
-    return plain[0]
+    return next(kind for kind in (typing.get_args(annotation) or (annotation,)) if kind in (int, float, bool))

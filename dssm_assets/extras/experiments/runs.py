@@ -1,25 +1,28 @@
 """Runs of experiments in Dagster: a run works in the partitions of the experiment that its settings name."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
 
-from dssm_assets.core.config.pipeline import json_value_of, value_of
+from dssm_assets.core.config.pipeline import value_of
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.experiments.experiment import EXPERIMENTS, REGULAR, Experiment, refuse_unnamed
 from dssm_assets.extras.experiments.experiments import open_experiment
 from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME
-from dssm_assets.extras.experiments.settings import expand_settings
+from dssm_assets.extras.experiments.settings import (
+    Experiment,
+    describe_changes,
+    drop_configured,
+    expand_settings,
+    find_name_faults,
+)
 from dssm_assets.steps.workspace import StepResult, Workspace
 
-EXPERIMENT_TAG: Final = "dssm/experiment"
-CHANGED_TAG: Final = "dssm/changed"
-NAME_PATTERN: Final = r"[a-z][a-z0-9_]{0,62}"
+COMPARISON: Final = "experiments"
+"""The asset that compares the experiments of a day."""
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> AssetRun | None:
@@ -31,10 +34,10 @@ def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> 
     experiment = requested_experiment(context.run.run_config, scene)
     if experiment is None:
         return None
-    if row.name == EXPERIMENTS.name:
+    if row.name == COMPARISON:
         return ComparisonRun(context, scene, row)
     if row.name not in FORM_KEYS:
-        expected = f"a run of {', '.join(FORM_KEYS)} and {EXPERIMENTS.name} alone"
+        expected = f"a run of {', '.join(FORM_KEYS)} and {COMPARISON} alone"
         raise ConfigError(Fault(f"experiment {experiment.name}", expected, row.name, "remove it from the run"))
     return ExperimentRun(context, scene, row, experiment)
 
@@ -47,14 +50,21 @@ def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> Experim
     """
     changes = _changed_settings(run_config, scene)
     name = changes.pop(NAME, None)
-    if name is None:
-        config = scene.loaded.config
-        refuse_unnamed(config, changes, scene.loaded.path.name if scene.loaded.path else "the configuration file")
-        return None
-    if name == REGULAR or not re.fullmatch(NAME_PATTERN, name):
-        expected = f"small letters, digits and _, beginning with a letter, and not {REGULAR}"
-        raise ConfigError(Fault("run settings, experiment", expected, repr(name), "choose another name"))
-    return Experiment(name, changes)
+    if name is not None:
+        ConfigError.raise_if(find_name_faults(name, "run settings, experiment"))
+        return Experiment(name, changes)
+    file = scene.loaded.path.name if scene.loaded.path else "the configuration file"
+    ConfigError.raise_if(
+        Fault(
+            f"run settings, {key}",
+            f"{value_of(scene.loaded.config, key)}, as configured, or an experiment's name",
+            f"{value} without a name",
+            f"either enter a name as `experiment`: the results go to experiments/<name> and the regular partition does not "
+            f"change; or set {key} in {file} and materialize again: that replaces the regular partition",
+        )
+        for key, value in changes.items()
+    )
+    return None
 
 
 def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
@@ -69,15 +79,14 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
         if op != scene.op(op.rpartition("__")[2]):
             continue
         entered = {name: value for name, value in (entry.get("config") or {}).items() if value not in (None, "", {})}
+        named = {NAME: entered.pop(NAME)} if NAME in entered else {}
         try:
             values = expand_settings(config, entered.pop(CHANGES, {}))
         except ConfigError as error:
             faults += error.faults
             continue
-        values |= {keys.get(name, name): value for name, value in entered.items()}
-        for key, value in values.items():
-            if key != NAME and value in (value_of(config, key), json_value_of(config, key)):
-                continue
+        values |= {keys[name]: value for name, value in entered.items()}
+        for key, value in (drop_configured(config, values) | named).items():
             if changed.setdefault(key, value) != value:
                 expected = f"{changed[key]}, as elsewhere in the run"
                 faults.append(Fault(f"run settings, {op}, {key}", expected, f"{value}", "enter one value"))
@@ -113,9 +122,10 @@ class ExperimentRun(AssetRun):
         # The data version of the regular partition, so that an experiment makes no downstream asset stale.
         self._regular_digest = regular.need(self.row.name, days[0]).digest
         self.data_version = dg.DataVersion(self._regular_digest)
-        tags = {EXPERIMENT_TAG: self._experiment.name, CHANGED_TAG: self._experiment.summary or "nothing"}
+        changed = describe_changes(self._experiment.changes)
+        tags = {"dssm/experiment": self._experiment.name, "dssm/changed": changed}
         self.context.instance.add_run_tags(self.context.run.run_id, tags)
-        self.context.log.info(f"{where}: {tags[CHANGED_TAG]}")
+        self.context.log.info(f"{where}: {changed}")
         return super().open_workspace(workspace, days)
 
     def describe(self, result: StepResult, seconds: float) -> dict[str, Any]:
@@ -129,7 +139,7 @@ class ExperimentRun(AssetRun):
         digest = self._regular_digest[:12]
         first = {
             "experiment": self._experiment.name,
-            "changed": self._experiment.summary or "nothing",
+            "changed": describe_changes(self._experiment.changes),
             "regular_partition": f"unchanged: it has digest {digest}; the experiment's partition is at dagster/uri",
         }
         rest = {key: value for key, value in metadata.items() if key not in figures}

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.config.pipeline import PipelineConfig, value_of
-from dssm_assets.extras.experiments.experiment import drop_configured
+from dssm_assets.extras.experiments.settings import drop_configured
 
 CONFIGURED: Final = "as configured"
 _FACTOR: Final = 5.0

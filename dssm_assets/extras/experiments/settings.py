@@ -1,25 +1,27 @@
-"""The settings that an experiment may change: any key of five sections, how they are entered, and what must be made again.
-
-Belongs here: the keys, values as JSON, the windowed assets that follow from a key. Does not belong here: the forms of the
-Launchpad (`forms.py`), making the assets (`experiments.py`).
-"""
+"""An experiment's settings: any key of five sections, how they are entered, and what must be made again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import SequenceMatcher
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 import yaml
 
 from dssm_assets.core.asset_settings import READS
-from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
+from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of, parse_config, value_of
 from dssm_assets.core.errors import ConfigError, Fault
 
 SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channels")
 """Sections of which every key can be changed."""
 OTHER_KEYS: Final = ("evaluation.k",)
 WHERE: Final = "run settings"
+REGULAR: Final = "regular"
+"""The regular run's name in the table `experiments`; no experiment can have it."""
+ADOPT: Final = "adopt"
+"""`experiment adopt NAME` adopts, so no experiment has this name."""
 
 PREPARED: Final = {
     "dssm_model": (
@@ -35,6 +37,31 @@ PREPARED: Final = {
 """Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """A name and the settings that differ, by key of the configuration."""
+
+    name: str
+    changes: Mapping[str, Any]
+
+
+def find_name_faults(name: str, where: str = "experiment") -> Iterator[Fault]:
+    """Yields why an experiment cannot have a name."""
+    if name in (REGULAR, ADOPT) or not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+        expected = f"small letters, digits and _, beginning with a letter, and neither {REGULAR} nor {ADOPT}"
+        yield Fault(where, expected, repr(name), "choose another name")
+
+
+def describe_changes(changes: Mapping[str, Any]) -> str:
+    """Returns changes in one line: `model.temperature=0.05 training.epochs=3`."""
+    return " ".join(f"{key}={value}" for key, value in sorted(changes.items())) or "nothing"
+
+
+def drop_configured(config: PipelineConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that differ from the configuration."""
+    return {key: value for key, value in settings.items() if value not in (value_of(config, key), json_value_of(config, key))}
+
+
 def settable_keys() -> list[str]:
     """Returns every key `section.name` that an experiment may change, sorted."""
     fields = PipelineConfig.model_fields
@@ -46,24 +73,19 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     """Returns key -> value of texts `key=value`, values as YAML: `model.prior=true`, `statistics.embedding_dim={item: 64}`.
 
     Raises:
-        ConfigError: naming every text that is not such an assignment, and every key that is set twice.
+        ConfigError: naming every text that is not such an assignment.
     """
     found: dict[str, Any] = {}
     faults = []
     for text in texts:
         key, equals, value = text.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            faults.append(Fault(f"--set {text}", "key=value", repr(text), "write, for example, --set model.prior=true"))
-            continue
-        if key in found:
-            faults.append(Fault(f"--set {key}", "one value", "two", "set it once"))
-            continue
         try:
-            found[key] = yaml.safe_load(value)
+            found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             got = f"{value!r}: {' '.join(str(error).split())}"
             faults.append(Fault(f"--set {key}", "a value in YAML", got, "quote it, for example --set 'key={item: 64}'"))
+        if not equals:
+            faults.append(Fault(f"--set {text}", "key=value", repr(text), "write, for example, --set model.prior=true"))
     ConfigError.raise_if(faults)
     return found
 
@@ -84,16 +106,16 @@ def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[
         name, *inside = rest.split(".")
         top = f"{section}.{name}"
         if top not in known:
-            faults.append(_unknown_key(key, known))
-        elif not inside:
-            found[top] = value
-        else:
-            before = found.get(top, configured[section][name])
-            try:
-                found[top] = _replace_inside(before, inside, value)
-            except TypeError:
-                remedy = f"give the whole value of {top}"
-                faults.append(Fault(f"{WHERE}, {key}", f"{top} to hold keys", repr(before)[:80], remedy))
+            expected, (nearest,) = f"a key of {', '.join((*SECTIONS, *OTHER_KEYS))}", get_close_matches(key, known, 1, 0)
+            remedy = f"write {nearest} if you mean it; docs/configuration.md has every key"
+            faults.append(Fault(f"{WHERE}, {key}", expected, f"an unknown key; the nearest is {nearest}", remedy))
+            continue
+        before = found.get(top, configured[section][name])
+        try:
+            found[top] = _replace_inside(before, inside, value)
+        except TypeError:
+            remedy = f"give the whole value of {top}"
+            faults.append(Fault(f"{WHERE}, {key}", f"{top} to hold keys", repr(before)[:80], remedy))
     ConfigError.raise_if(faults)
     return found
 
@@ -106,13 +128,9 @@ def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dic
     Raises:
         ConfigError: as `apply_changes`.
     """
-    before, after = config.model_dump(mode="json"), apply_changes(config, changes).model_dump(mode="json")
-    found = {}
-    for key in sorted(changes):
-        section, _, name = key.partition(".")
-        if after[section][name] != before[section][name]:
-            found[key] = after[section][name]
-    return found
+    changed = apply_changes(config, changes)
+    after = {key: json_value_of(changed, key) for key in sorted(changes)}
+    return {key: value for key, value in after.items() if value != json_value_of(config, key)}
 
 
 def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> PipelineConfig:
@@ -151,14 +169,3 @@ def _replace_inside(before: Any, path: Sequence[str], value: Any) -> Any:
         raise TypeError
     kept = before or {}
     return {**kept, path[0]: _replace_inside(kept.get(path[0]), path[1:], value)}
-
-
-def _unknown_key(key: str, known: Sequence[str]) -> Fault:
-    expected = f"a key of {', '.join(SECTIONS)}, or {', '.join(OTHER_KEYS)}"
-    nearest = max(known, key=lambda one: max(_similarity(key, one), _similarity(key.rpartition(".")[2], one.partition(".")[2])))
-    remedy = f"write {nearest} if you mean it; docs/configuration.md has every key"
-    return Fault(f"{WHERE}, {key}", expected, f"an unknown key; the nearest is {nearest}", remedy)
-
-
-def _similarity(first: str, second: str) -> float:
-    return SequenceMatcher(None, first, second).ratio()

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import re
-from typing import TYPE_CHECKING
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
-
-if TYPE_CHECKING:
-    from dssm_assets.extras.experiments.study_report import Trial
-
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,14 +27,13 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _tune(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
-    from dssm_assets.extras.experiments.tuning import StudyRequest, run_study
+    from dssm_assets.extras.experiments.settings import find_name_faults
+    from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, best_trial, run_study
     from dssm_assets.steps.workspace import open_workspace
 
-    faults = []
+    faults = [*find_name_faults(parsed.study, "--study")]
     if parsed.trials < 1:
         faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
-    if not _NAME.match(parsed.study):
-        faults.append(Fault("--study", "small letters, digits and _", repr(parsed.study), "choose another name"))
     ConfigError.raise_if(faults)
     workspace = open_workspace(load_announced_scene(parsed).loaded)
     fitted = workspace.tables.partitions.days("dssm_model")
@@ -49,28 +41,20 @@ def _tune(parsed: argparse.Namespace) -> int:
         remedy = remedy_of_missing("train_and_evaluate", "DAY")
         raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
     day = parsed.day.isoformat() if parsed.day else fitted[-1]
-    printer = _Printer(parsed.trials)
+    shown: list[Trial] = []
+
+    def show(trial: Trial, number: int) -> None:
+        shown.append(trial)
+        rate = "no score" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
+        best = best_trial(shown)
+        so_far = "" if best is None else f", best {best.hit_rate:.4f}"
+        print(f"{number}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}", flush=True)
+
     print(f"study {parsed.study}: {parsed.trials} trials on the days before {day}", flush=True)
-    result = run_study(workspace, StudyRequest(parsed.study, day, parsed.trials, parsed.seed), printer.print_trial)
+    result = run_study(workspace, StudyRequest(parsed.study, day, parsed.trials, parsed.seed), show)
     print(f"\n{result.table_path.read_text(encoding='utf-8')}")
     first = result.trials[0]
     if first.hit_rate is not None and result.best.hit_rate is not None:
         print(f"Best: {result.best.name}, {result.best.hit_rate:.4f} instead of {first.hit_rate:.4f} as configured.")
     print(f"Wrote {result.config_path} and {result.table_path}.")
     return 0
-
-
-class _Printer:
-    """Prints one line per finished trial."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._best = -1.0
-
-    def print_trial(self, trial: Trial, number: int) -> None:
-        """Prints a trial and the best hit rate so far."""
-        if trial.state == "complete" and trial.hit_rate is not None:
-            self._best = max(self._best, trial.hit_rate)
-        rate = "no score" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
-        best = f", best {self._best:.4f}" if self._best >= 0 else ""
-        print(f"{number}/{self._count} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{best}", flush=True)

@@ -12,20 +12,19 @@ killed is started again under its name and resumes from its checkpoint.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-import yaml
+from typing import TYPE_CHECKING, Any, Final
 
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.training.fit_report import EpochScore
-from dssm_assets.extras.experiments.experiment import Experiment
 from dssm_assets.extras.experiments.experiments import open_experiment
 from dssm_assets.extras.experiments.search_space import Choice, Parameter, Value, changes_of, configured_values, search_space
-from dssm_assets.extras.experiments.study_report import Trial, TrialState, best_trial, trials_markdown, tuned_yaml
+from dssm_assets.extras.experiments.settings import Experiment, describe_changes
+from dssm_assets.extras.experiments.yaml_edit import edit_yaml
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
@@ -42,12 +41,41 @@ _RANDOM_TRIALS: Final = 6
 _TRIAL: Final = "trial"
 
 
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
-class StudyRequest:
-    """What to tune.
+class Trial:
+    """One finished trial.
 
     Attributes:
-        name: of the study; its experiments are called <name>_0000, ...
+        name: of its experiment.
+        changes: settings that differ from the configuration.
+        hit_rate: of its best epoch on the validation days; None: no epoch was scored.
+        epoch: its best epoch, from 1; None: no epoch was scored.
+        fault: why it failed; empty otherwise.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    state: TrialState
+    hit_rate: float | None
+    epoch: int | None
+    seconds: float
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """The study to run.
+
+    Attributes:
+        name: its experiments are called <name>_0000, ...
         ds: the evaluation day whose window is learned from.
         trials: how many the study shall have in the end.
     """
@@ -72,7 +100,6 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[T
     """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
 
     Args:
-        workspace: of the configuration; the day needs a regular dssm_model.
         on_trial: called with every finished trial, also those of earlier runs, and the number of finished ones.
 
     Raises:
@@ -85,8 +112,8 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[T
     space = search_space(workspace.config)
     study = _open_study(workspace, request, path, space)
     trials = _read_finished(study)
-    for number, trial in enumerate(trials):
-        on_trial(trial, number + 1)
+    for number, trial in enumerate(trials, 1):
+        on_trial(trial, number)
     while len(trials) < request.trials:
         trials.append(_run_trial(workspace, request, study, space, len(trials)))
         on_trial(trials[-1], len(trials))
@@ -155,7 +182,12 @@ def _run_trial(
     if number == 0 and not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
         study.enqueue_trial(configured_values(space, workspace.config))
     asked = study.ask()
-    values = {one.key: _suggest(asked, one) for one in space}
+    values: dict[str, Value] = {
+        one.key: asked.suggest_categorical(one.key, one.values)
+        if isinstance(one, Choice)
+        else asked.suggest_float(one.key, one.low, one.high, log=one.is_log)
+        for one in space
+    }
     changes = changes_of(values, workspace.config)
     name, begin = f"{request.name}_{number:04d}", workspace.now()
     scores: list[EpochScore] = []
@@ -183,26 +215,11 @@ def _run_trial(
     rate, epoch = (None, None) if best is None else (best.hit_rate, best.epoch)
     trial = Trial(name, changes, state, rate, epoch, workspace.now() - begin, fault)
     asked.set_user_attr(_TRIAL, {**vars(trial), "changes": dict(changes), "state": str(state)})
-    _tell(study, asked, trial)
-    return trial
-
-
-def _tell(study: optuna.Study, asked: optuna.Trial, trial: Trial) -> None:
-    import optuna
-
-    if trial.state is TrialState.COMPLETE:
-        study.tell(asked, trial.hit_rate)
+    if state is TrialState.COMPLETE:
+        study.tell(asked, rate)
     else:
-        pruned = trial.state is TrialState.PRUNED
-        study.tell(asked, state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.FAIL)
-
-
-def _suggest(asked: optuna.Trial, one: Parameter) -> Value:
-    if isinstance(one, Choice):
-        found: Value = asked.suggest_categorical(one.key, one.values)
-        return found
-    number: float = asked.suggest_float(one.key, one.low, one.high, log=one.is_log)
-    return number
+        study.tell(asked, state=optuna.trial.TrialState["PRUNED" if state is TrialState.PRUNED else "FAIL"])
+    return trial
 
 
 def _validation_days(workspace: Workspace) -> int:
@@ -218,17 +235,33 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
     changes = dict(best.changes)
     if not workspace.config.training.validation_days and best.epoch is not None:
         changes["training.epochs"] = best.epoch  # the fit itself has no days on which to find it
-    k = max(workspace.config.evaluation.k, default=0)
-    table = trials_markdown(trials, k)
-    head = [
-        f"Written by `dssm-assets tune`, study {request.name}: {best.name} of {len(trials)} trials.",
-        f"Trials were scored on the {_validation_days(workspace)} days before {request.ds}, whose own events were not read.",
-    ]
+    table = trials_markdown(trials, max(workspace.config.evaluation.k, default=0))
+    head = (
+        f"Written by `dssm-assets tune`, study {request.name}: {best.name} of {len(trials)} trials.\n"
+        f"Trials were scored on the {_validation_days(workspace)} days before {request.ds}, whose own events were not read.\n\n"
+    )
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in (head + table).splitlines())
     source = loaded.path
     assert source is not None  # a scene's configuration is a file
-    raw = yaml.safe_load(source.read_text(encoding="utf-8"))
     config_path = source.with_name(f"{source.stem}.{request.name}.yaml")
     table_path = loaded.home / FOLDER / f"{request.name}.md"
-    for path, text in ((config_path, tuned_yaml(raw, changes, table, head)), (table_path, table)):
+    tuned = edit_yaml(source.read_text(encoding="utf-8"), changes, note="")
+    for path, text in ((config_path, f"{comment}\n{tuned}"), (table_path, table)):
         write_atomic(path, [text.encode()])
     return StudyResult(tuple(trials), best, config_path, table_path)
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """Returns the complete trial with the highest hit rate, of equal ones the first; None without a complete trial."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.hit_rate is not None]
+    return max(complete, key=lambda trial: trial.hit_rate or 0.0, default=None)
+
+
+def trials_markdown(trials: Sequence[Trial], k: int) -> str:
+    """Returns the trials as a Markdown table in the order of their hit rates, those without one last."""
+    lines = [f"| trial | hit_rate@{k} | best epoch | state | changed |", "|---|---|---|---|---|"]
+    for trial in sorted(trials, key=lambda one: (one.hit_rate is None, -(one.hit_rate or 0.0), one.name)):
+        rate = "" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
+        changed = "; ".join(filter(None, (describe_changes(trial.changes), trial.fault)))
+        lines.append(f"| {trial.name} | {rate} | {trial.epoch or ''} | {trial.state} | {changed} |")
+    return "\n".join(lines) + "\n"

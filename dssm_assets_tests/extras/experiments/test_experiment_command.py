@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from dssm_assets.cli import main
-from dssm_assets.extras.experiments.experiment import EXPERIMENTS, Experiment
 from dssm_assets.extras.experiments.experiment_runs import Adoption
 from dssm_assets.extras.experiments.experiments import open_experiment, reopen_experiment
+from dssm_assets.extras.experiments.settings import Experiment
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
@@ -154,14 +152,3 @@ def test_adopted_settings_are_in_the_configuration_with_its_comments(loaded, cap
 )
 def test_what_follows_an_adoption_leaves_out_what_the_settings_do_not_reach(loaded, key, remade):
     assert Adoption(loaded.path, EVALUATION_DAY, {key: (None, None)}).remade == remade
-
-
-def test_table_of_an_earlier_version_is_refused_with_the_remedy(loaded, capsys, tmp_path):
-    copied = worlds.write_config(tmp_path)
-    workspace, regular = worlds.open_workspace(copied), worlds.open_workspace(loaded)
-    rows = regular.tables.read(regular.need("experiments", EVALUATION_DAY)).drop_columns(["scorer"])
-    old = replace(EXPERIMENTS, columns=tuple(column for column in EXPERIMENTS.columns if column.name != "scorer"))
-    workspace.tables.write(replace(old, key=("experiment", "gain", "scope", "k")), EVALUATION_DAY, rows.slice(0, 1))
-    status, _, stderr = command(copied, capsys, "experiments")
-    assert status == 1
-    assert stderr.endswith(f"run dssm-assets materialize experiments --from {EVALUATION_DAY} --with-upstream\n")

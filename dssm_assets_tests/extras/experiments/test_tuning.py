@@ -10,8 +10,7 @@ import yaml
 
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.extras.experiments import tuning
-from dssm_assets.extras.experiments.study_report import Trial
-from dssm_assets.extras.experiments.tuning import StudyRequest, run_study
+from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, TrialState, best_trial, run_study, trials_markdown
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.overlay import experiment_names
@@ -117,3 +116,27 @@ def test_a_bad_epoch_ends_a_trial(tmp_path_factory: pytest.TempPathFactory, monk
 def test_a_day_without_a_model_is_refused(studied: tuple[Workspace, tuning.StudyResult]) -> None:
     with pytest.raises(ConfigError, match=r"dssm_model of 2020-01-01: expected a regular model"):
         run_study(studied[0], _request(1, ds="2020-01-01"), _ignore)
+
+
+TRIALS = (
+    Trial("a_0000", {}, TrialState.COMPLETE, 0.25, 3, 9.0),
+    Trial("a_0001", {"model.temperature": 0.05}, TrialState.PRUNED, 0.5, 1, 2.0),
+    Trial("a_0002", {"model.output_dim": 96}, TrialState.COMPLETE, 0.3, 2, 8.0),
+    Trial("a_0003", {"model.num_sample": 4}, TrialState.COMPLETE, 0.3, 2, 8.0),
+    Trial("a_0004", {"model.num_sample": 9}, TrialState.FAILED, None, None, 1.0, "no room"),
+)
+
+
+def test_the_first_of_the_best_complete_trials_wins() -> None:
+    best = best_trial(TRIALS)
+    assert best is not None
+    assert best.name == "a_0002"
+    assert best_trial([TRIALS[1], TRIALS[4]]) is None
+
+
+def test_table_is_ordered_by_hit_rate_with_unscored_trials_last() -> None:
+    lines = trials_markdown(TRIALS, 200).splitlines()
+    assert lines[0] == "| trial | hit_rate@200 | best epoch | state | changed |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| a_0001", "| a_0002", "| a_0003", "| a_0000", "| a_0004"]
+    assert lines[3] == "| a_0002 | 0.3000 | 2 | complete | model.output_dim=96 |"
+    assert lines[-1] == "| a_0004 |  |  | failed | model.num_sample=9; no room |"
