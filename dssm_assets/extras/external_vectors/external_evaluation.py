@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import find_positions, format_ids
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, offsets_of
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, offsets_of
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.detail import list_columns
@@ -36,11 +37,7 @@ from dssm_assets.extras.external_vectors.external_vectors import VectorSet
 
 @dataclass(frozen=True)
 class ExternalSettings:
-    """How external vectors are scored.
-
-    Attributes:
-        ks: cut-offs, ascending.
-    """
+    """How external vectors are scored; cut-offs `ks` ascend."""
 
     ks: tuple[int, ...] = (10, 50, 100, 200)
     metric: Metric = Metric.IP
@@ -48,41 +45,6 @@ class ExternalSettings:
     seed: int = 17
     block_size: int = BLOCK_SIZE
     threads: int = 1
-
-
-def _rank_truth(
-    users: VectorSet,
-    items: VectorSet,
-    truth: Truth,
-    excluded: Exclusions,
-    settings: ExternalSettings,
-    on_detail: Callable[[pa.Table], None] | None,
-) -> IntArray:
-    """Returns the rank of every truth pair (int64 [P], K if missed), from lists that are made block by block."""
-    corpus, k = Corpus(items.vectors, settings.metric, items.ids, is_checked=True), settings.ks[-1]
-    vector_row = find_positions(truth.user_ids, users.ids)
-    ranks, step = [], settings.block_size * max(settings.threads, 1)
-    for start in range(0, truth.num_users, step):
-        rows = np.arange(start, min(start + step, truth.num_users))
-        top_items = np.full((len(rows), k), -1, dtype=np.int64)
-        top_scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
-        with_vector = np.flatnonzero(vector_row[rows] >= 0)
-        vectors, bounds = users.select(vector_row[rows[with_vector]])
-        top_items[with_vector], top_scores[with_vector] = search_interests(
-            corpus,
-            vectors,
-            bounds,
-            k,
-            excluded=excluded.select_users(rows[with_vector]),
-            block_size=settings.block_size,
-            threads=settings.threads,
-            is_checked=True,
-        )
-        block = truth.users_from(start, start + len(rows))
-        ranks.append(hit_ranks(top_items, block.pair_user, block.pair_item))
-        if on_detail is not None:
-            on_detail(pa.table(list_columns(top_items, top_scores, block, ranks[-1], items.ids)))
-    return np.concatenate(ranks)
 
 
 @dataclass(frozen=True)
@@ -96,13 +58,11 @@ class WhoCounted:
         first_users_without_vector: some of them.
         users_without_truth: users with a vector and without any truth; not counted.
         users_whose_truth_was_seen: users all of whose truth was seen before; not counted.
-        truth_pairs: distinct pairs of the truth.
-        truth_rows_repeated: rows of the truth that repeat a pair, which counts once.
-        truth_pairs_seen: pairs of the truth that were seen before; not counted.
+        truth_pairs: distinct pairs; truth_rows_repeated: rows that repeat one.
+        truth_pairs_seen: pairs that were seen before; not counted.
         truth_pairs_outside_corpus: counted pairs whose item has no vector; they are missed.
         corpus_items: candidates.
         user_vectors: vectors of all users; more than users if some have several.
-        dims: width of the vectors.
     """
 
     scope: str
@@ -141,60 +101,80 @@ def evaluate_vectors(
     """Returns the rates of user vectors against item vectors and truth.
 
     Args:
-        truth_pairs: user_id, item_id, as of `read_pairs`.
-        seen_pairs: user_id, item_id of what users had seen before, or None.
-        truth_rows: rows of the truth before repeated ones were dropped.
+        truth_pairs: distinct user_id, item_id, as of `read_pairs`.
+        seen_pairs: distinct user_id, item_id of items that users had seen before.
+        truth_rows: rows of the truth before repeated pairs were dropped.
         on_detail: receives the rows per user, block by block, users ascending; columns as of `detail.list_columns`.
 
     Raises:
-        InputError: if the tables do not fit each other, or no user has truth.
+        InputError: the tables do not fit each other, or no user has truth.
     """
     _check_fit(users, items, truth_pairs, seen_pairs)
-    seen = pa.table({USER_ID: users.ids.slice(0, 0), ITEM_ID: items.ids.slice(0, 0)}) if seen_pairs is None else seen_pairs
-    truth = read_truth(ground_truth(truth_pairs, seen), items.ids)
-    scope = Scope.ALL if seen_pairs is None else Scope.DISCOVERY
-    counted = _select_pairs(truth, truth.pairs_in(scope))
-    if not len(counted.pair_user):
+    nothing = pa.table({USER_ID: users.ids.slice(0, 0), ITEM_ID: items.ids.slice(0, 0)})
+    seen, scope = (nothing, Scope.ALL) if seen_pairs is None else (seen_pairs, Scope.DISCOVERY)
+    counted = truth_pairs.join(seen, [USER_ID, ITEM_ID], join_type="left anti")
+    if not counted.num_rows:
         got = "none" if not truth_pairs.num_rows else f"{truth_pairs.num_rows} pairs, all of them seen before"
         raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
-    ranks = _rank_truth(users, items, counted, _exclusions(seen, counted.user_ids, items.ids), settings, on_detail)
-    hits = count_cell(MODEL, scope, Population.ALL, counted, np.ones(len(ranks), np.bool_), ranks, settings.ks)
-    totals = total_hit_rate(hits, settings.ks, settings.bootstrap_samples, settings.seed)
-    without = np.flatnonzero(find_positions(counted.user_ids, users.ids) < 0)
+    truth, users_with_truth = read_truth(ground_truth(counted, nothing), items.ids), pc.unique(truth_pairs.column(USER_ID))
+    ranks = _rank_truth(users, items, truth, _exclusions(seen, truth.user_ids, items.ids), settings, on_detail)
+    hits = count_cell(MODEL, scope, Population.ALL, truth, np.ones(len(ranks), np.bool_), ranks, settings.ks)
+    without = np.flatnonzero(find_positions(truth.user_ids, users.ids) < 0)
     who = WhoCounted(
         scope=str(scope),
-        users_counted=counted.num_users,
+        users_counted=truth.num_users,
         users_without_vector=len(without),
-        first_users_without_vector=format_ids(counted.user_ids, without),
-        users_without_truth=int((find_positions(users.ids, truth.user_ids) < 0).sum()),
-        users_whose_truth_was_seen=truth.num_users - counted.num_users,
-        truth_pairs=len(truth.pair_user),
-        truth_rows_repeated=(truth_pairs.num_rows if truth_rows is None else truth_rows) - len(truth.pair_user),
-        truth_pairs_seen=len(truth.pair_user) - len(counted.pair_user),
-        truth_pairs_outside_corpus=int((counted.pair_item < 0).sum()),
+        first_users_without_vector=format_ids(truth.user_ids, without),
+        users_without_truth=int((find_positions(users.ids, users_with_truth) < 0).sum()),
+        users_whose_truth_was_seen=len(users_with_truth) - truth.num_users,
+        truth_pairs=truth_pairs.num_rows,
+        truth_rows_repeated=(truth_rows or truth_pairs.num_rows) - truth_pairs.num_rows,
+        truth_pairs_seen=truth_pairs.num_rows - counted.num_rows,
+        truth_pairs_outside_corpus=int((truth.pair_item < 0).sum()),
         corpus_items=len(items.ids),
         user_vectors=len(users.vectors),
         dims=items.vectors.shape[1],
     )
-    return VectorEvaluation(totals, who)
+    return VectorEvaluation(total_hit_rate(hits, settings.ks, settings.bootstrap_samples, settings.seed), who)
 
 
-def _select_pairs(truth: Truth, pairs: Mask) -> Truth:
-    """Returns the truth of the marked pairs only, and of the users who have any."""
-    users, owner = np.unique(truth.pair_user[pairs], return_inverse=True)
-    return Truth(
-        user_ids=truth.user_ids.take(pa.array(users)),
-        is_warm_user=truth.is_warm_user[users],
-        pair_user=owner.astype(np.int64),
-        pair_item=truth.pair_item[pairs],
-        is_warm=truth.is_warm[pairs],
-        is_repeat=truth.is_repeat[pairs],
-        is_known=truth.is_known[pairs],
-    )
+def _rank_truth(
+    users: VectorSet,
+    items: VectorSet,
+    truth: Truth,
+    excluded: Exclusions,
+    settings: ExternalSettings,
+    on_detail: Callable[[pa.Table], None] | None,
+) -> IntArray:
+    """Returns the rank of every truth pair (int64 [P], K if missed), from lists that are made block by block."""
+    corpus, k = Corpus(items.vectors, settings.metric, items.ids, is_checked=True), settings.ks[-1]
+    vector_row = find_positions(truth.user_ids, users.ids)
+    ranks, step = [], settings.block_size * max(settings.threads, 1)
+    for start in range(0, truth.num_users, step):
+        rows = np.arange(start, min(start + step, truth.num_users))
+        top_items = np.full((len(rows), k), -1, dtype=np.int64)
+        top_scores = np.full((len(rows), k), -np.inf, dtype=np.float32)
+        with_vector = np.flatnonzero(vector_row[rows] >= 0)
+        vectors, bounds = users.select(vector_row[rows[with_vector]])
+        top_items[with_vector], top_scores[with_vector] = search_interests(
+            corpus,
+            vectors,
+            bounds,
+            k,
+            excluded=excluded.select_users(rows[with_vector]),
+            block_size=settings.block_size,
+            threads=settings.threads,
+            is_checked=True,
+        )
+        block = truth.users_from(start, start + len(rows))
+        ranks.append(hit_ranks(top_items, block.pair_user, block.pair_item))
+        if on_detail is not None:
+            on_detail(pa.table(list_columns(top_items, top_scores, block, ranks[-1], items.ids)))
+    return np.concatenate(ranks)
 
 
 def _exclusions(seen: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> Exclusions:
-    """Returns what each of the users had seen; other users and items are skipped."""
+    """Returns the items that each user had seen; other users and items are skipped."""
     owner, item = find_positions(seen.column(USER_ID), user_ids), find_positions(seen.column(ITEM_ID), item_ids)
     known = (owner >= 0) & (item >= 0)
     width = max(len(item_ids), 1)

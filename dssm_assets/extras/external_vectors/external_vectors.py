@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from dssm_assets.core.arrays.ids import check_unique, comparable_ids, format_ids
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, is_list, list_lengths, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, is_list, list_lengths, offsets_of, ranges, repeat_rows
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.retrieval.vectors import Vectors, vector_faults
@@ -47,11 +46,9 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_in
 
     Args:
         table: one row per id; `vector` a list of numbers, or a list of such lists where an id may have several.
-        id_column: user_id or item_id.
 
     Raises:
-        InputError: a column is missing, ids are missing or repeated, vectors are missing, of different widths, not finite or all
-            zeros; the first ids are named.
+        InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
     """
     require_columns(where, table.column_names, (id_column, VECTOR))
     if not table.num_rows:
@@ -82,40 +79,25 @@ def _read_matrix(
     if numbers is None or not _is_number(numbers) or (is_nested and not allows_multi_interest):
         expected = f"{_FORM}, or a list of those" if allows_multi_interest else _FORM
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
-    parts = list(_parts(column, is_nested))
-    counts, owner, widths, values, holes = (np.concatenate([part[place] for part in parts]) for place in range(5))
-    InputError.raise_if(_shape_faults(counts, owner, widths, holes, ids, where))
-    matrix = values.reshape(len(owner), int(widths[0]))
+    vector = pa.large_list(pa.float32())  # 64-bit offsets: all users may have more than 2 ** 31 numbers
+    rows = combine_chunks(column.cast(pa.large_list(vector) if is_nested else vector, safe=False))
+    counts = list_lengths(rows) if is_nested else np.asarray(rows.is_valid()).astype(np.int64)
+    vectors = rows.flatten() if is_nested else rows.drop_null()
+    owner, widths, numbers = repeat_rows(counts), list_lengths(vectors), vectors.flatten()
+    of_null = np.searchsorted(offsets_of(widths), pc.indices_nonzero(numbers.is_null()).to_numpy(), side="right") - 1
+    holes = owner[np.union1d(pc.indices_nonzero(vectors.is_null()).to_numpy(), of_null).astype(np.int64)]
+    InputError.raise_if(_shape_faults(counts, owner, widths, np.unique(holes), ids, where))
+    matrix = numbers.to_numpy(zero_copy_only=False).reshape(len(owner), int(widths[0]))
     InputError.raise_if(vector_faults(side, matrix, ids.take(pa.array(owner))))
     return matrix, offsets_of(counts)
 
 
-def _parts(column: pa.ChunkedArray, is_nested: bool) -> Iterator[tuple[Any, ...]]:
-    """Yields per chunk: number of vectors of each row, row of each vector, width of each, their numbers, rows with a null."""
-    start = 0
-    for chunk in column.chunks:
-        rows = np.arange(start, start + len(chunk))
-        start += len(chunk)
-        if is_nested:
-            counts, vectors = list_lengths(chunk), chunk.flatten()
-        else:
-            present = pc.is_valid(chunk)
-            counts, vectors = present.cast(pa.int64()).to_numpy(zero_copy_only=False), chunk.filter(present)
-        owner = np.repeat(rows, counts)
-        widths = list_lengths(vectors)
-        flat = vectors.flatten()
-        holes = np.concatenate([owner[_nulls(vectors)], np.repeat(owner, widths)[_nulls(flat)]])
-        numbers = pc.cast(flat, pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-        yield counts, owner, widths, np.asarray(numbers, np.float32), holes
-
-
 def _shape_faults(
-    counts: IntArray, owner: IntArray, widths: IntArray, holes: IntArray, ids: pa.Array, where: str
+    counts: IntArray, owner: IntArray, widths: IntArray, with_nulls: IntArray, ids: pa.Array, where: str
 ) -> Iterator[Fault]:
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         yield _fault(where, "a vector in every row", f"{len(empty)} of {len(ids)} without: {format_ids(ids, empty)}")
-    with_nulls = np.unique(holes)
     if len(with_nulls):
         got = f"{len(with_nulls)} of {len(ids)} rows with nulls: {format_ids(ids, with_nulls)}"
         yield _fault(where, "no missing numbers in a vector", got)
@@ -132,10 +114,6 @@ def _shape_faults(
 
 def _fault(where: str, expected: str, got: str) -> Fault:
     return Fault(where, expected, got, "write these vectors again, or drop these ids")
-
-
-def _nulls(array: Any) -> Any:
-    return pc.is_null(array).to_numpy(zero_copy_only=False)
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -1,42 +1,39 @@
-"""Evaluates vectors from files: reads them, evaluates, writes the results."""
+"""Evaluates vectors from files and writes the results, also in the layout of the reference (text lists, column `hitrate`)."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, comparable_ids, find_positions
-from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.columns import ITEM_ID, USER_ID
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, list_lengths, offsets_of, repeat_rows
+from dssm_assets.core.columns import ITEM_ID, TRUTH_COUNT, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
+from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import require_columns
 from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorEvaluation, evaluate_vectors
 from dssm_assets.extras.external_vectors.external_vectors import VECTOR, VectorSet, read_pairs, read_vectors
-from dssm_assets.extras.external_vectors.reference_layout import reference_detail, reference_total
 from dssm_assets.storage.files import TableWriter, read_parquet
+
+SEPARATOR: Final = ","
+"""Between the ids of a list in the reference's layout."""
 
 
 @dataclass(frozen=True)
 class VectorFiles:
-    """Where input is read from and output is written to: fsspec URLs or paths.
+    """Files of an evaluation, at fsspec URLs or paths; the command's help lists their columns.
 
     Attributes:
-        user_vectors: user_id, vector.
-        item_vectors: item_id, vector.
-        truth: user_id, item_id.
-        seen: user_id, item_id of what users had seen before, or None.
-        items: item_id and the columns that `filters` names, or None.
-        filters: conditions on them (`core/retrieval/item_filter.py`). Other items, those that `items` lacks included, are neither
-            candidates nor to be found.
-        detail: rows per user, or None; .parquet.
-        reference_detail: the same in the reference's layout, or None; .parquet or .csv.
-        reference_total: the reference's total, or None; .parquet or .csv.
+        items: item_id and the columns that `filters` names.
+        filters: conditions (`core/retrieval/item_filter.py`); other items are neither candidates nor to be found.
+        detail: output, .parquet; the reference's outputs may also be .csv.
     """
 
     user_vectors: str
@@ -56,14 +53,12 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
     Raises:
         InputError: with the faults of the first file that has any.
     """
-    users = read_vectors(
-        read_parquet(files.user_vectors, (USER_ID, VECTOR), "user vectors"), USER_ID, "user vectors", allows_multi_interest=True
-    )
-    items = read_vectors(
-        read_parquet(files.item_vectors, (ITEM_ID, VECTOR), "item vectors"),
-        ITEM_ID,
-        "item vectors",
-        allows_multi_interest=False,
+    users, items = (
+        read_vectors(read_parquet(uri, (column, VECTOR), where), column, where, allows_multi_interest=column == USER_ID)
+        for uri, column, where in (
+            (files.user_vectors, USER_ID, "user vectors"),
+            (files.item_vectors, ITEM_ID, "item vectors"),
+        )
     )
     truth, truth_rows = _read_pairs(files.truth, "truth")
     seen = None if files.seen is None else _read_pairs(files.seen, "seen")[0]
@@ -120,3 +115,62 @@ def _is_shown(ids: pa.Array, shown: pa.Array) -> npt.NDArray[np.bool_]:
 def _read_pairs(uri: str, where: str) -> tuple[pa.Table, int]:
     table = read_parquet(uri, (USER_ID, ITEM_ID), where)
     return read_pairs(table, where), table.num_rows
+
+
+def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
+    """Returns the reference's detail, row by row: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists; all text but hitrate.
+
+    Args:
+        detail: user_id, topk_ids, topk_scores, hit_ids, hit_rate; topk_ids without repetitions.
+        metric: of the scores, for the sign of the distances.
+
+    Raises:
+        InputError: an item id has a comma in it, which would be read as two ids.
+    """
+    listed, hits = (combine_chunks(detail.column(name)) for name in ("topk_ids", "hit_ids"))
+    ids = listed.flatten().cast(pa.string())
+    commas = ids.filter(pc.match_substring(ids, SEPARATOR))
+    if len(commas):
+        got = f"{len(commas)} with commas, first {commas[0]}"
+        raise InputError(
+            Fault("topk_ids", "item ids without commas", got, "write --detail instead, which stores lists as lists")
+        )
+    scores = combine_chunks(detail.column("topk_scores")).flatten()
+    distances = (pc.negate(scores) if metric is Metric.L2 else scores).cast(pa.float32())
+    texts = pc.add(distances, pa.scalar(0, pa.float32())).cast(pa.string())  # + 0 turns -0 into 0
+    counts = list_lengths(listed)
+    bad = pc.invert(pc.is_in(_row_keys(listed), value_set=_row_keys(hits)))
+    bad_counts = np.bincount(repeat_rows(counts)[bad.to_numpy(zero_copy_only=False)], minlength=len(counts))
+    return pa.table(
+        {
+            "id": combine_chunks(detail.column(USER_ID)).cast(pa.string()),
+            "topk_ids": _join_lists(ids, counts),
+            "topk_dists": _join_lists(texts, counts),
+            "hitrate": combine_chunks(detail.column("hit_rate")),
+            "bad_ids": _join_lists(ids.filter(bad), bad_counts),
+            "bad_dists": _join_lists(texts.filter(bad), bad_counts),
+        }
+    )
+
+
+def reference_total(detail: pa.Table) -> pa.Table:
+    """Returns the reference's total of hit_rate_detail: one row, `hitrate`.
+
+    Raises:
+        InputError: there is no truth to divide by.
+    """
+    truth = pc.sum(detail.column(TRUTH_COUNT)).as_py() or 0
+    if not truth:
+        raise InputError(Fault("hit_rate_detail", "at least one item to find", "none", "evaluate a day that has truth"))
+    return pa.table({"hitrate": pa.array([pc.sum(detail.column("hits")).as_py() / truth], pa.float64())})
+
+
+def _row_keys(lists: pa.Array) -> pa.Array:
+    """Returns a text per entry that no entry of another row has."""
+    rows = pa.array(repeat_rows(list_lengths(lists))).cast(pa.string())
+    return pc.binary_join_element_wise(rows, lists.flatten().cast(pa.string()), SEPARATOR)
+
+
+def _join_lists(texts: pa.Array, counts: IntArray) -> pa.Array:
+    offsets = pa.array(offsets_of(counts).astype(np.int32))
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, texts), SEPARATOR)
