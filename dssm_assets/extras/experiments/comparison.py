@@ -92,31 +92,28 @@ def paired_gains(first: HitCells, second: HitCells, ks: Sequence[int], samples: 
     By hand: two users with 4 and 1 items to find. The first run finds 2 and 1, the second 1 and 1: (3 - 2) / 5 = .2. The
     resamples {u1, u1}, {u1, u2}, {u2, u2} give 2/8, 1/5 and 0, so the interval is [0, .25].
     """
+    names = [TRUTH_COUNT, *(hits_column(k) for k in ks)]
     found: dict[Cell, Gain] = {}
     for scope in Scope if ks else ():
         one, other = (cells.cell(scope, Population.WARM) for cells in (first, second))
-        for scorer in COMPARED:
-            if scorer not in one or scorer not in other:
-                continue
-            values = _paired_counts(one[scorer], other[scorer], ks)  # [U, 2 * (1 + K)]
-            if not len(values):
-                continue
-            sums = resampled_sums(values, samples, seed)
-            wide, total = len(ks) + 1, values.sum(axis=0)
-            for number, k in enumerate(ks, 1):
-                low, high = interval(sums[:, number] / sums[:, 0] - sums[:, wide + number] / sums[:, wide])  # of [R]
-                gain = total[number] / total[0] - total[wide + number] / total[wide]
-                found[scorer, str(scope), k] = float(gain), float(low), float(high)
+        for scorer in (scorer for scorer in COMPARED if scorer in one and scorer in other):
+            left, right = (cells[scorer].select([USER_ID, *names]) for cells in (one, other))
+            joined = left.join(right, USER_ID, join_type="inner", right_suffix="_second").sort_by(USER_ID)
+            if joined.num_rows:
+                columns = [joined.column(name) for name in (*names, *(f"{name}_second" for name in names))]
+                values = np.stack([column.to_numpy().astype(np.int64) for column in columns], axis=1)  # [U, 2 * (1 + K)]
+                bounds = interval(_subtract_rates(resampled_sums(values, samples, seed)))
+                gains = zip(_subtract_rates(values.sum(axis=0)), *bounds, strict=True)
+                cells_of_k = ((scorer, str(scope), k) for k in ks)
+                found |= {cell: (float(a), float(b), float(c)) for cell, (a, b, c) in zip(cells_of_k, gains, strict=True)}
     return found
 
 
-def _paired_counts(first: pa.Table, second: pa.Table, ks: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Returns int64 [U, 2 * (1 + K)]: items to find and hits at each k in the first run, then in the second; shared users, sorted."""
-    names = [TRUTH_COUNT, *(hits_column(k) for k in ks)]
-    one, other = (table.select([USER_ID, *names]) for table in (first, second))
-    joined = one.join(other, USER_ID, join_type="inner", right_suffix="_second").sort_by(USER_ID)
-    columns = [*names, *(f"{name}_second" for name in names)]
-    return np.stack([joined.column(name).to_numpy().astype(np.int64) for name in columns], axis=1)
+def _subtract_rates(sums: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns [..., K] the rates of the first run minus those of the second, from the sums [..., 2 * (1 + K)] of truth and hits."""
+    first, second = np.split(sums, 2, axis=-1)
+    rates: np.ndarray[Any, Any] = first[..., 1:] / first[..., :1] - second[..., 1:] / second[..., :1]
+    return rates
 
 
 def _list_rows(name: str, changed: str, total: pa.Table, gains: Mapping[Cell, Gain] | None) -> list[dict[str, Any]]:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from dssm_assets.steps.workspace import Workspace
 
 _EPILOG = (
@@ -22,20 +20,10 @@ _EPILOG = (
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("experiment", help="run a day with other settings next to the regular run", epilog=_EPILOG)
-    parser.add_argument(
-        "name",
-        nargs="+",
-        metavar="NAME",
-        help="name of the experiment; `adopt NAME` writes its settings into the configuration",
-    )
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting, repeatable: model.prior=true",
-    )
+    name_help = "name of the experiment; `adopt NAME` writes its settings into the configuration"
+    parser.add_argument("name", nargs="+", metavar="NAME", help=name_help)
+    setting = {"dest": "settings", "metavar": "KEY=VALUE", "help": "a setting, repeatable: model.prior=true"}
+    parser.add_argument("--set", action="append", default=[], **setting)
     parser.add_argument("--from", dest="first", type=dt.date.fromisoformat, help="first evaluation day, YYYY-MM-DD")
     parser.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last evaluation day (default: the first)")
     add_config_arguments(parser)
@@ -66,8 +54,6 @@ def _run(parsed: argparse.Namespace) -> int:
 
     entered = parse_assignments(parsed.settings)
     choice = announce_config(parsed)
-    from rich.console import Console
-
     from dssm_assets import terminal
     from dssm_assets.definitions import load_scene
     from dssm_assets.extras.experiments import experiment_runs
@@ -81,7 +67,7 @@ def _run(parsed: argparse.Namespace) -> int:
         experiment_runs.run_experiment(plan, table, choice.instance_home)
     workspace = open_workspace(scene.loaded)
     for ds in days:
-        _print_comparison(Console(), workspace, ds, None)
+        _print_comparison(workspace, ds, None)
     return 0
 
 
@@ -100,8 +86,6 @@ def _adopt(parsed: argparse.Namespace) -> int:
 
 def _experiments(parsed: argparse.Namespace) -> int:
     scene = load_announced_scene(parsed)
-    from rich.console import Console
-
     from dssm_assets.core.errors import ConfigError, Fault
     from dssm_assets.steps.workspace import open_workspace
 
@@ -111,13 +95,14 @@ def _experiments(parsed: argparse.Namespace) -> int:
         remedy = "run dssm-assets experiment NAME --set key=value --from DAY"
         raise ConfigError(Fault("experiments", "a day that has any", "none", remedy))
     ds = parsed.day.isoformat() if parsed.day else days[-1]
-    _print_comparison(Console(), workspace, ds, parsed.k)
+    _print_comparison(workspace, ds, parsed.k)
     return 0
 
 
-def _print_comparison(console: Console, workspace: Workspace, ds: str, k: int | None) -> None:
+def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
     """Prints a table per scope at one k: hit rates of towers and merged list, and gains over the regular run; then the settings."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
     from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES, SCOPES, display_name
@@ -137,11 +122,7 @@ def _print_comparison(console: Console, workspace: Workspace, ds: str, k: int | 
             is_compared = row["experiment"] != REGULAR and row["gain"] is not None
             gain = (f"{row['gain']:+.4f}", f"{row['gain_low']:+.4f} to {row['gain_high']:+.4f}") if is_compared else ("", "")
             table.add_row(row["experiment"], display_name(row["scorer"]), f"{row['hit_rate']:.4f}", *gain)
-        console.print(table)
+        Console().print(table)
     for name, changed in {row["experiment"]: row["changed"] for row in rows if row["experiment"] != REGULAR}.items():
-        console.print(f"{name}: {changed}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"Gains over the {REGULAR} run, on the same users. An interval that holds 0 tells no difference on this day.",
-        highlight=False,
-        soft_wrap=True,
-    )
+        print(f"{name}: {changed}")
+    print(f"Gains over the {REGULAR} run, on the same users. An interval that holds 0 tells no difference on this day.")

@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.recall import parse_json
 
@@ -98,28 +98,16 @@ def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
     return rows
 
 
-_FILE_WIDTH: Final = 200
-"""Columns that the table may have in a file."""
-
-
 def _print(result: VectorEvaluation) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
-    for name in ("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "NDCG", "hits", "truth"):
-        table.add_column(name, justify="right", no_wrap=True)
+    lines = [("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "NDCG", "hits", "truth")]
     for row in _rows(result):
-        rates = (f"{row[name]:.4f}" for name in ("user_recall", "user_hit_rate", "ndcg"))
+        hit_rate, *others = (f"{row[name]:.4f}" for name in ("hit_rate", "user_recall", "user_hit_rate", "ndcg"))
         between = f"{row['ci_low']:.4f}-{row['ci_high']:.4f}"
-        table.add_row(str(row["k"]), f"{row['hit_rate']:.4f}", between, *rates, f"{row['hits']:,}", f"{row['truth_count']:,}")
-    if not console.is_terminal:  # a file has no width: 80 columns would cut the table
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=_FILE_WIDTH)).maximum)
-    console.print(table)
-    for line in _describe_counted(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        lines.append((str(row["k"]), hit_rate, between, *others, f"{row['hits']:,}", f"{row['truth_count']:,}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print("\n".join(_describe_counted(result)))
 
 
 def _describe_counted(result: VectorEvaluation) -> list[str]:
