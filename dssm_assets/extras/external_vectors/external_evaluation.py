@@ -49,19 +49,13 @@ class ExternalSettings:
 
 @dataclass(frozen=True)
 class WhoCounted:
-    """Who and what was counted, what was not, and why.
+    """Who and what was counted and what was not.
 
     Attributes:
         scope: all, or discovery if seen pairs were given.
-        users_counted: users with truth in the scope; all rates are over them.
-        users_without_vector: of these, users without a vector; their truth counts and is missed.
-        first_users_without_vector: some of them.
-        users_without_truth: users with a vector and without any truth; not counted.
-        users_whose_truth_was_seen: users all of whose truth was seen before; not counted.
-        truth_pairs: distinct pairs; truth_rows_repeated: rows that repeat one.
-        truth_pairs_seen: pairs that were seen before; not counted.
+        users_counted: users with truth in the scope; all rates are over them. The truth of those without a vector is missed.
+        users_whose_truth_was_seen: users without other truth; not counted, like users without truth.
         truth_pairs_outside_corpus: counted pairs whose item has no vector; they are missed.
-        corpus_items: candidates.
         user_vectors: vectors of all users; more than users if some have several.
     """
 

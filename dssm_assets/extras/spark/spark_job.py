@@ -2,17 +2,20 @@
 
     spark-submit [options] dssm_assets/extras/spark/spark_job.py
 
-The job is described by the extras of the Pipes context (`spark_messages.py`). Log lines are sent back as they are written, and
-a custom message for each finished day, or one that says why the job failed. Pipes' parameters come from the environment, or
-from the command line (`--dagster-pipes-context`, `--dagster-pipes-messages`) with launchers that pass arguments, such as EMR.
-The parameters say where messages go: a file, standard output, or an S3 bucket.
+The extras of the Pipes context are the job (`SparkJob`). Log lines are sent back as they are written, and a custom message for
+each finished day, or one that says why the job failed. Pipes' parameters come from the environment, or from the command line
+with launchers that pass arguments, such as EMR; they say where messages go: a file, standard output, or an S3 bucket.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from dagster_pipes import (
@@ -28,10 +31,48 @@ from dagster_pipes import (
 
 from dssm_assets.core.errors import DssmError
 from dssm_assets.extras.spark.spark import SparkEngine
-from dssm_assets.extras.spark.spark_messages import FAULT, SparkJob, result_to_message
-from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.steps.workspace import Check, StepResult, Workspace, open_workspace
+from dssm_assets.storage.config_file import LoadedConfig, config_from_json, config_to_json
+from dssm_assets.storage.manifest import Manifest
 
+FAULT: Final = "fault"
+"""Key of the message that says why a job failed."""
 _LIBRARY_ERROR: Final = re.compile(r"dssm_assets\.core\.errors\.\w+: (.*?)(?:\n\n|\n\tat |\n\s*During|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class SparkJob:
+    """The step `step` of the module `dssm_assets.<module>`, over some days, in a scene."""
+
+    module: str
+    step: str
+    days: tuple[str, ...]
+    loaded: LoadedConfig
+
+    def to_message(self) -> dict[str, Any]:
+        return {"module": self.module, "step": self.step, "days": list(self.days), "scene": config_to_json(self.loaded)}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> SparkJob:
+        return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
+
+    def run(self, workspace: Workspace) -> Iterator[StepResult]:
+        """Runs the step in a workspace."""
+        step = getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.step)
+        yield from step(workspace, self.days)
+
+
+def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
+    """Returns the result of a day and its duration as JSON values, without report and images."""
+    checks = [asdict(check) for check in result.checks]
+    body = {"manifest": result.manifest.to_json(), "facts": dict(result.facts), "checks": checks, "seconds": seconds}
+    return dict(json.loads(json.dumps(body)))
+
+
+def result_from_message(message: Mapping[str, Any]) -> tuple[StepResult, float]:
+    """Returns the result and the seconds of a message."""
+    checks = tuple(Check(**check) for check in message["checks"])
+    return StepResult(Manifest.from_json(message["manifest"]), message["facts"], checks), float(message["seconds"])
 
 
 def main() -> None:

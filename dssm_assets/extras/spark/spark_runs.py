@@ -1,7 +1,6 @@
 """Steps that run as a job on a Spark cluster: submitted with spark-submit, reporting through Dagster Pipes.
 
-Log lines of the job appear in the run while it works. Its results arrive as custom messages, one per day, and become
-metadata, checks and data versions through the same code as those of a step in this process: Pipes' own report of a
+Its results arrive as custom messages, one per day, and are reported like those of a step in this process: Pipes' own report of a
 materialization has no partition.
 """
 
@@ -57,7 +56,7 @@ def run_step(
     Raises:
         SubmittedJobError: the job failed, with its own error if it reported one.
     """
-    from dssm_assets.extras.spark.spark_messages import SparkJob, result_from_message
+    from dssm_assets.extras.spark.spark_job import SparkJob, result_from_message
 
     assert isinstance(step, LazyStep)  # the job finds the step by its name
     launch = scene.launch or spark_submit
@@ -74,7 +73,7 @@ def spark_submit(
         ConfigError: the program that spark.submit names is not installed.
         SubmittedJobError: the job failed.
     """
-    from dssm_assets.extras.spark.spark_messages import FAULT
+    from dssm_assets.extras.spark.spark_job import FAULT
 
     spark = loaded.config.spark
     reader = _MessageLog()

@@ -21,8 +21,7 @@ from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJo
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.runs import run_range
 from dssm_assets.extras.spark import spark_runs
-from dssm_assets.extras.spark.spark_job import error_message
-from dssm_assets.extras.spark.spark_messages import SparkJob, result_from_message, result_to_message
+from dssm_assets.extras.spark.spark_job import SparkJob, error_message, result_from_message, result_to_message
 from dssm_assets.extras.spark.spark_runs import SCRIPT, _environment, submit_command
 from dssm_assets.steps.workspace import Check, StepResult, open_workspace
 from dssm_assets_tests import worlds
