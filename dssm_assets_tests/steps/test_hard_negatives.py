@@ -19,8 +19,7 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.extras.sampler_tables.sampler_files import write_sampler_tables
-from dssm_assets.extras.sampler_tables.sampler_tables import HARD_EDGE_SPEC, read_tsv
+from dssm_assets.extras.sampler_tables.sampler_tables import HARD_EDGE_SPEC, read_tsv, write_sampler_tables
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.training import TRAIN_FILES, train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace

@@ -9,7 +9,7 @@ from pathlib import Path
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 KINDS = ("items", "users", "positive_edges", "hard_edges")
-"""As `extras/sampler_tables/sampler_files.py` has them, whose import would slow down every command."""
+"""`items` and the keys of `sampler_tables.SPECS`, whose import would slow down every command."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _write(parsed: argparse.Namespace) -> int:
-    from dssm_assets.extras.sampler_tables.sampler_files import write_sampler_tables
+    from dssm_assets.extras.sampler_tables.sampler_tables import write_sampler_tables
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(load_announced_scene(parsed).loaded)
@@ -45,7 +45,7 @@ def _write(parsed: argparse.Namespace) -> int:
 
 
 def _read(parsed: argparse.Namespace) -> int:
-    from dssm_assets.extras.sampler_tables.sampler_files import read_sampler_table
+    from dssm_assets.extras.sampler_tables.sampler_tables import read_sampler_table
 
     attrs = [name for name in parsed.attrs.split(",") if name]
     count = read_sampler_table(parsed.file, parsed.kind, attrs, parsed.into, parsed.delimiter)

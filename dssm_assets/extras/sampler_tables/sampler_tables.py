@@ -4,18 +4,19 @@
     user table    id:int64  weight:float
     edge tables   userid:int64  itemid:int64  weight:float  positive edges and hard negative edges alike
 
-Ids may also be text (`id:string`). A table that is written reads back equal: weights have as many digits as they need, and
-a value that the format cannot hold is refused.
+Ids may also be text (`id:string`). A table that is written reads back equal: weights have as many digits as they need, and a
+value that the format cannot hold is refused.
 
-pyarrow.csv cuts the text into lines and cells. It accepts more numbers than the format does (` 1`, `0x1`, `inf`), so numbers are
-read as text and checked. It refuses to write a quotation mark without quoting, so lines are joined by Arrow's string functions.
+pyarrow.csv reads more numbers than the format has (` 1`, `0x1`, `inf`), so numbers are read as text and checked. It refuses to
+write a quotation mark without quoting, so Arrow's string functions join the lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -27,49 +28,15 @@ from pyarrow import csv
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
-from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
+from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exposures
 from dssm_assets.core.samples.sample_tables import require_columns
+from dssm_assets.steps.workspace import Workspace, window_days
+from dssm_assets.storage.files import TableWriter
+from dssm_assets.storage.local_files import write_atomic
 
 EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
-
-
-def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Returns item_id, weight and every feature as text, and the names of the features.
-
-    Args:
-        negatives: the corpus, `negative_items`. A missing value becomes an empty text, also within a list. The values of a
-            list are joined by fg.json's separator.
-    """
-    fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
-    columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
-    return pa.table({**columns, **{name: _as_text(combine_chunks(negatives.column(name))) for name in fields}}), fields
-
-
-def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
-    """Returns the distinct keys, sorted, with the number of their rows as weight (float64).
-
-    Args:
-        days: one table per day. One day and the distinct keys are in memory at a time.
-        keys: user_id, item_id or both.
-    """
-    total: pa.Table | None = None
-    for day in days:
-        require_columns("table of samples", day.column_names, keys)
-        ids = {key: comparable_ids(day.column(key), f"table of samples, column {key}") for key in keys}
-        rows = pa.table({**ids, col.WEIGHT: pa.array(np.ones(day.num_rows))})
-        merged = rows if total is None else pa.concat_tables([total, rows])
-        summed = merged.group_by(list(keys)).aggregate([(col.WEIGHT, "sum")])
-        total = summed.rename_columns([*keys, col.WEIGHT]).select([*keys, col.WEIGHT])
-    if total is None:
-        raise ValueError("counting needs at least one day")
-    return total.sort_by([(key, "ascending") for key in keys])
-
-
-def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
-    """Returns the shown edges that are not positive edges, sorted."""
-    left = shown.join(positives.select(list(EDGE_KEYS)), list(EDGE_KEYS), join_type="left anti")
-    return left.select([*EDGE_KEYS, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE_KEYS])
 
 
 @dataclass(frozen=True)
@@ -90,12 +57,11 @@ class TsvSpec:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the table: ids, weight and the fields of attrs."""
         return [*self.ids, col.WEIGHT, *(self.attr_fields or ())]
 
     @property
     def width(self) -> int:
-        """The number of cells in a line."""
+        """Returns the number of cells in a line."""
         return len(self.ids) + 1 + (self.attr_fields is not None)
 
 
@@ -114,6 +80,95 @@ def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
 USER_SPEC: Final = TsvSpec("user table", {col.USER_ID: "id"})
 POSITIVE_EDGE_SPEC: Final = TsvSpec("positive edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
 HARD_EDGE_SPEC: Final = TsvSpec("hard negative edge table", {col.USER_ID: "userid", col.ITEM_ID: "itemid"})
+SPECS: Final = {"users": USER_SPEC, "positive_edges": POSITIVE_EDGE_SPEC, "hard_edges": HARD_EDGE_SPEC}
+
+
+def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter: str = ":") -> tuple[dict[str, int], list[str]]:
+    """Writes items.txt, users.txt and positive_edges.txt of a day's window, and hard_edges.txt if there are exposure events.
+
+    Returns:
+        The rows of each file, and the features in attrs, in their order.
+
+    Raises:
+        PartitionMissingError, WindowIncompleteError: negative_items or a day of positive_sample or sample_fg is missing.
+        SchemaError: a value that the text format cannot hold.
+    """
+    days = window_days(ds, workspace.config.window.days)
+
+    def read(asset: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        return (workspace.tables.read(day, list(columns)) for day in workspace.need_all(asset, days))
+
+    items, fields = items_as_text(workspace.tables.read(workspace.need("negative_items", ds)))
+    positives = count_keys(read("positive_sample", EDGE_KEYS), EDGE_KEYS)
+    tables = {
+        "items": (items, item_spec(fields, delimiter)),
+        "users": (count_keys(read("positive_sample", [col.USER_ID]), [col.USER_ID]), USER_SPEC),
+        "positive_edges": (positives, POSITIVE_EDGE_SPEC),
+    }
+    if events := workspace.config.events.exposure:
+        shown = count_keys((select_exposures(day, events) for day in read("sample_fg", HARD_NEGATIVE_COLUMNS)), EDGE_KEYS)
+        tables["hard_edges"] = drop_positives(shown, positives), HARD_EDGE_SPEC
+    else:  # a file of an earlier call would look like one of this window
+        (folder / "hard_edges.txt").unlink(missing_ok=True)
+    for name, (table, spec) in tables.items():
+        write_atomic(folder / f"{name}.txt", [write_tsv(table, spec)])
+    return {name: table.num_rows for name, (table, _) in tables.items()}, fields
+
+
+def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, delimiter: str = ":") -> int:
+    """Reads a text table and writes it to a parquet or csv file; returns its number of rows.
+
+    Args:
+        attrs: names of the fields in the attrs of items, in their order.
+        into: fsspec URL or path that ends in .parquet, .pq or .csv.
+
+    Raises:
+        InputError: the file cannot be read, or `into` not written.
+        SchemaError: naming every line that does not have the format.
+    """
+    spec: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else SPECS[kind]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(Fault(f"text table {path}", "a file that can be read", str(error), "correct the path")) from error
+    table = read_tsv(data, spec)
+    with TableWriter(into) as writer:
+        writer.write(table)
+    return int(table.num_rows)
+
+
+def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Returns item_id, weight and every feature of `negative_items` as text, and the names of the features.
+
+    A missing value becomes an empty text, also within a list; fg.json's separator joins the values of a list.
+    """
+    fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
+    columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
+    return pa.table({**columns, **{name: _as_text(combine_chunks(negatives.column(name))) for name in fields}}), fields
+
+
+def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
+    """Returns the distinct keys, sorted, with the number of their rows as weight (float64).
+
+    Args:
+        days: one table per day. One day and the distinct keys are in memory at a time.
+        keys: user_id, item_id or both.
+    """
+    total = []
+    for day in days:
+        require_columns("table of samples", day.column_names, keys)
+        ids = {key: comparable_ids(day.column(key), f"table of samples, column {key}") for key in keys}
+        rows = pa.table({**ids, col.WEIGHT: pa.array(np.ones(day.num_rows))})
+        summed = pa.concat_tables([*total, rows]).group_by(list(keys)).aggregate([(col.WEIGHT, "sum")])
+        total = [summed.rename_columns([*keys, col.WEIGHT])]
+    return total[0].sort_by([(key, "ascending") for key in keys])
+
+
+def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
+    """Returns the shown edges that are not positive edges, sorted."""
+    left = shown.join(positives.select(list(EDGE_KEYS)), list(EDGE_KEYS), join_type="left anti")
+    return left.select([*EDGE_KEYS, col.WEIGHT]).sort_by([(key, "ascending") for key in EDGE_KEYS])
+
 
 _ID_TYPES: Final = {"int64": pa.int64(), "string": pa.string()}
 _WEIGHT_TEXT: Final = "a finite number of at least 0"
@@ -126,8 +181,7 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
         table: the columns of the spec: ids (integers or text), weight (float32 or float64), fields of attrs (text).
 
     Raises:
-        SchemaError: a column is missing or has another type; an id, weight or field is null; a weight is negative or not
-            finite; a text contains a tab, a line break or the delimiter. One fault per column, with its lines.
+        SchemaError: a column or value that the format cannot hold. One fault per column, with its lines.
     """
     require_columns(spec.title, table.column_names, spec.columns)
     ids = [combine_chunks(comparable_ids(table.column(name), f"{spec.title}, column {name}")) for name in spec.ids]
@@ -160,9 +214,7 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
     Lines end with \n or \r\n; the last one may lack its end. A carriage return cannot be part of a cell.
 
     Raises:
-        SchemaError: the text is not UTF-8 or has another header; a line has another number of cells, an id that is not an
-            int64, a weight that is not a finite number of at least 0, or another number of fields in attrs. One fault per
-            column, with its lines.
+        SchemaError: the text is not UTF-8, has another header, or lines that do not have the format. One fault per column.
     """
     try:
         data.decode()
@@ -203,7 +255,7 @@ _BLOCK_BYTES: Final = 1 << 24
 
 
 def _read_cells(body: memoryview, spec: TsvSpec) -> tuple[list[pa.Array], _Numbers, list[Fault]]:
-    """Returns the lines that have the right number of cells, one text array per cell, their numbers, and the fault of the others."""
+    """Returns the cells of good lines, a text array per column, the lines' numbers, and the fault of the other lines."""
     names = [str(position) for position in range(spec.width)]
     if not len(body):
         return [pa.array([], pa.string()) for _ in names], np.zeros(0, np.int64), []

@@ -14,7 +14,7 @@ from dssm_assets.extras.easyrec import export_pipeline
 from dssm_assets.extras.easyrec.command import SYSTEMS
 from dssm_assets.extras.easyrec.import_pipeline import import_pipeline
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
-from dssm_assets.extras.sampler_tables.sampler_files import write_sampler_tables
+from dssm_assets.extras.sampler_tables.sampler_tables import write_sampler_tables
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.easyrec.configurations import EASYREC_MIND, TORCH_DSSM, UNKNOWN_SEQUENCES

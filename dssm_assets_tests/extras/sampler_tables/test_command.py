@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dssm_assets.cli import main
-from dssm_assets.extras.sampler_tables import sampler_files
 from dssm_assets.extras.sampler_tables.command import KINDS
+from dssm_assets.extras.sampler_tables.sampler_tables import SPECS, write_sampler_tables
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
@@ -24,7 +24,7 @@ def test_a_window_is_written_and_read_back(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert KINDS == sampler_files.KINDS
+    assert ("items", *SPECS) == KINDS
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", EXPOSURE)
     monkeypatch.setenv("DSSM_CONFIG", str(loaded.path))
     monkeypatch.setenv("DSSM_HOME", str(loaded.home))
@@ -50,7 +50,7 @@ def test_a_window_is_written_and_read_back(
     assert sum(read["users"].column("weight").to_pylist()) == sum(bought.values())
     assert read["hard_edges"].num_rows == 0  # in this world all that is clicked on is bought
     plain = open_workspace(worlds.built_world(tmp_path_factory).copy(tmp_path / "plain"))
-    written, _ = sampler_files.write_sampler_tables(plain, EVALUATION_DAY, texts)
+    written, _ = write_sampler_tables(plain, EVALUATION_DAY, texts)
     assert {path.stem for path in texts.iterdir()} == set(written) == {"items", "users", "positive_edges"}
 
 
