@@ -2,15 +2,10 @@
 
 A partition has expired if it is older than `storage.keep_days` of its group and nothing needs it. Days count back from the latest
 stored day, not from today. A partition that was written during the grace period stays, because the run that wrote it may go on to
-read it. What stays however old it is:
+read it. However old, these stay: logs from which histories are read across all days (`AssetRow.is_log`), inputs of a stored serving
+bundle or of an experiment, and shared files that the manifest of a remaining day lists.
 
-    logs                 tables that histories are read from across all days (`AssetRow.is_log`)
-    of a bundle          partitions that a stored serving bundle was built from, so that it can be published again
-    of an experiment     partitions that an experiment read
-    shared files         those that the manifest of a remaining day lists
-
-The partitions that a remaining one was built from may go before it: it can be read, but is computed again only after them
-(`materialize --with-upstream` makes them).
+Inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
 from __future__ import annotations

@@ -45,11 +45,9 @@ def _cleanup(parsed: argparse.Namespace) -> int:
         of_kind = [leftover for leftover in found if leftover.kind is kind]
         print(f"{kind}: {len(of_kind)}, {sum(leftover.bytes for leftover in of_kind) / 1e6:.1f} MB")
     sizes, days = Counter[str](), Counter[str]()
-    for leftover in found:
-        if leftover.kind is Kind.EXPIRED:
-            asset = leftover.path.partition("/")[0]
-            sizes[asset] += leftover.bytes
-            days[asset] += 1
+    for leftover in (leftover for leftover in found if leftover.asset):
+        sizes[leftover.asset] += leftover.bytes
+        days[leftover.asset] += 1
     for asset, size in sizes.most_common():
         print(f"  {asset}: {days[asset]}, {size / 1e6:.1f} MB")
     print("nothing was removed" if parsed.dry_run else f"{len(found)} removed")

@@ -9,22 +9,15 @@ from dssm_assets.defs.asset_table import PUBLISHING_GROUP, expiring_groups
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene
 
-NAME = "cleanup"
-
 
 def build(scene: Scene) -> dg.Definitions:
-    """Returns the asset `cleanup`."""
-    return dg.Definitions(assets=[build_cleanup(scene)])
-
-
-def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
-    """Returns the asset of a scene; it has no partitions and depends on nothing."""
+    """Returns the asset `cleanup` of a scene; it has no partitions and depends on nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
         metadata = code_references(LazyStep("extras.retention.cleaning", "clean"), scene.loaded.config.platform)
 
     @dg.asset(
-        key=scene.key(NAME),
+        key=scene.key("cleanup"),
         group_name=scene.name(PUBLISHING_GROUP),
         description="Removes the partitions that are older than `storage.keep_days` of their group, what killed runs left behind, and "
         "replaced files; the first run of a day does the same. Its metadata have the number and the bytes of each asset.",
@@ -35,12 +28,10 @@ def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
     )
     def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         from dssm_assets.extras.retention.cleaning import clean
-        from dssm_assets.extras.retention.leftovers import Kind
 
-        sizes: Counter[str] = Counter()
-        counts: Counter[str] = Counter()
+        sizes, counts = Counter[str](), Counter[str]()
         for leftover in clean(scene.open_workspace(context.log.info), expiring_groups()):
-            name = leftover.path.partition("/")[0] if leftover.kind is Kind.EXPIRED else str(leftover.kind)
+            name = leftover.asset or str(leftover.kind)
             sizes[name] += leftover.bytes
             counts[name] += 1
         columns = [dg.TableColumn("what"), dg.TableColumn("removed", "int"), dg.TableColumn("bytes", "int")]
@@ -53,4 +44,4 @@ def build_cleanup(scene: Scene) -> dg.AssetsDefinition:
             }
         )
 
-    return cleanup
+    return dg.Definitions(assets=[cleanup])

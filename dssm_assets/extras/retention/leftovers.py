@@ -1,13 +1,12 @@
-"""What killed runs leave behind, and files of partitions that were written again: listed after a grace period.
+"""Files of killed runs, and of partitions that were written again: listed after a grace period.
 
     temporary folders   <temporary folder>/dssm-*, <scratch>/dssm-*, <root>/_staging/*, <root>/serving/_staging/*
     partition files     in the folder of a partition, but not in its manifest, or replaced
     bundles             folders that current.json does not list: of a publisher that was killed
 
-Only what has not changed since a time is listed. On a local disk a temporary folder also stays while the process that made it lives,
-however old it is. A leftover is removed before the next one is asked for: until then its writers are kept out by their locks.
-
-Parts of files whose upload to S3 was never completed are left to a lifecycle rule of the bucket (AbortIncompleteMultipartUpload).
+On a local disk a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask
+for the next: until then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of
+uploads to S3 that were never completed.
 """
 
 from __future__ import annotations
@@ -49,6 +48,11 @@ class Leftover:
     path: str
     bytes: int
     remove: Callable[[], object]
+
+    @property
+    def asset(self) -> str:
+        """Returns the asset of an expired partition; empty for another kind."""
+        return self.path.partition("/")[0] if self.kind is Kind.EXPIRED else ""
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:
