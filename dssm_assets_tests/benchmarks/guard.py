@@ -37,9 +37,9 @@ from dssm_assets.extras.external_vectors.external_evaluation import ExternalSett
 from dssm_assets.extras.external_vectors.external_vectors import VectorSet
 from dssm_assets.extras.sampler_tables.sampler_tables import USER_SPEC, read_tsv, write_tsv
 from dssm_assets_tests import worlds
-from dssm_assets_tests.benchmarks import import_time, training_contenders, training_world
+from dssm_assets_tests.benchmarks import import_time, training_contenders
 from dssm_assets_tests.benchmarks.process_cost import run_apart
-from dssm_assets_tests.benchmarks.training_settings import setting_of
+from dssm_assets_tests.benchmarks.training_world import setting_of, write_tables
 
 FILE: Final = Path(__file__).parent / "measured" / "guard.json"
 LEAST: Final = 0.05
@@ -157,7 +157,7 @@ def process_ratios(
     """Yields training and imports, which run in processes of their own."""
     setting = {"name": "wide", "samples": samples, "users": max(1, samples // 10), "items": max(1, samples // 25)}
     place = {"folder": str(folder / "training"), "setting": setting, "budget_s": seconds}
-    training_world.write(folder / "training", setting_of(setting))
+    write_tables(folder / "training", setting_of(setting))
 
     def train() -> float:
         found = run(training_contenders.ours, **place, precision="float32")

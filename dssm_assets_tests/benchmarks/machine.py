@@ -37,9 +37,8 @@ from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.benchmarks import serving, training_world
-from dssm_assets_tests.benchmarks.training_contenders import features_of, model_of
-from dssm_assets_tests.benchmarks.training_settings import Setting, setting_of
+from dssm_assets_tests.benchmarks import serving
+from dssm_assets_tests.benchmarks.training_world import Setting, features_of, model_of, read_tables, setting_of, write_tables
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import feature_definitions
 
@@ -106,8 +105,8 @@ def time_towers(setting: Setting, threads: int, seed: int) -> Iterator[Timed]:
     model, spec = model_of(setting), tower_spec(features_of(setting), model_of(setting))
     training = Training(epochs=1, batch_size=setting.batch_size, num_threads=threads, device=Device.CPU)
     with tempfile.TemporaryDirectory() as scratch:
-        training_world.write(Path(scratch) / "data", setting, seed)
-        tables = training_world.read_tables(Path(scratch) / "data")
+        write_tables(Path(scratch) / "data", setting, seed)
+        tables = read_tables(Path(scratch) / "data")
         data = TrainData(spec, **tables)
         start = time.perf_counter()
         fitted = fit(

@@ -61,14 +61,14 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
-def run_apart(work: Callable[..., Any], /, *, python: str = sys.executable, **arguments: Any) -> Any:
+def run_apart(work: Callable[..., Any], /, **arguments: Any) -> Any:
     """Returns the result of a module's function in a fresh process, on one thread; arguments and result are passed as JSON.
 
     Raises:
         RuntimeError: the process failed; the message has its stderr.
     """
     threads = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = _command(python, 0, work, arguments)
+    command = _command(0, work, arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
     if done.returncode:
         raise RuntimeError(f"{work.__module__}.{work.__qualname__} failed:\n{done.stderr}")
@@ -86,7 +86,7 @@ def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments:
     Raises:
         MemoryError: the process failed, usually but not always for lack of memory. The message ends with its stderr.
     """
-    command = _command(sys.executable, limit_mib or 0, work, arguments)
+    command = _command(limit_mib or 0, work, arguments)
     counted = resident = 0.0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         with subprocess.Popen(command, stdout=out, stderr=err, text=True, env=os.environ | _ALLOCATION) as running:
@@ -104,8 +104,8 @@ def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments:
         return Limited(json.loads(out.read().splitlines()[-1]), counted, resident)
 
 
-def _command(python: str, limit_mib: int, work: Callable[..., Any], arguments: dict[str, Any]) -> list[str]:
-    return [python, "-m", __name__, str(limit_mib), work.__module__, work.__qualname__, json.dumps(arguments)]
+def _command(limit_mib: int, work: Callable[..., Any], arguments: dict[str, Any]) -> list[str]:
+    return [sys.executable, "-m", __name__, str(limit_mib), work.__module__, work.__qualname__, json.dumps(arguments)]
 
 
 def _memory_of(pid: int) -> tuple[float, float]:

@@ -7,9 +7,6 @@ strengths, is compared by NDCG@200: lists of 20 differ by too few hits for so ma
 concatenated vectors, plus the sparse scores of neighbours. The best is fitted again to the whole training part; what is held
 out from that is not read.
 
-Belongs here: the search and what is kept of it. Does not belong here: the candidates (`quality_text_settings.py`), fitting
-and scoring what was chosen (`quality.py`).
-
 Letters: V users of the validation day, P their truth pairs, B users of a block, I items, D vector width.
 """
 
@@ -31,12 +28,10 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
-from dssm_assets_tests.benchmarks.quality_features import popularity
-from dssm_assets_tests.benchmarks.quality_neighbours import find_neighbours
-from dssm_assets_tests.benchmarks.quality_ours import code_vectors, print_progress, split_tables
+from dssm_assets_tests.benchmarks.quality_data import SECONDS_PER_DAY, Split, popularity
+from dssm_assets_tests.benchmarks.quality_ours import code_vectors, find_neighbours, print_progress, split_tables
 from dssm_assets_tests.benchmarks.quality_scores import ByVectors
 from dssm_assets_tests.benchmarks.quality_settings import Settings
-from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Split
 
 KS: Final = (5, 20)
 """Length of the lists by which epochs are compared: the largest below the number of items."""
@@ -91,7 +86,7 @@ def choose_parts(split: Split, candidates: Mapping[str, Settings]) -> Chosen:
     """Returns the best candidate, or all of them, with their numbers of epochs and what is added.
 
     Args:
-        split: the last event of each user is alone on the last day (`quality_text_settings.py`).
+        split: the last event of each user is alone on the last day (`read_sequence_split`).
         candidates: by name, with one temperature and the same `added_codes`; `training.epochs` are at most.
     """
     found = {}

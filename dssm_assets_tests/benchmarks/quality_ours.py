@@ -3,10 +3,13 @@
 The tables have the form of the asset train_samples, built from the split instead of the daily tables. Everything after them is
 the same as in production. History and item tower share the embeddings of item ids.
 
-Belongs here: the tables, fitting and vectors. Does not belong here: features (`quality_features.py`), configuration
-(`quality_settings.py`).
+Neighbours can be added to the scores of vectors: the score of item j after item i is the sum, over users, of how soon j comes after i:
 
-Shapes: E events, U users, I items, D vector width.
+    c(i, j) = sum of exp(-(events between) / DECAY),   w(i, j) = c(i, j) / sqrt((n(i) + SHRINK) (m(j) + SHRINK))
+
+with n and m the sums of c over rows and columns. A user's score of j is the sum of w(i, j) over its last items, by the same decay.
+
+Shapes: E events, U users, I items, D vector width, B users of a block.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import scipy.sparse as sp
 
+from dssm_assets.core.arrays.ragged import ranges
 from dssm_assets.core.config.training import SvdInit
 from dssm_assets.core.models.prior import Prior, append_one, append_prior, decayed_counts
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
@@ -29,32 +34,39 @@ from dssm_assets.core.training.closed_form.svd_init import divide_rows, item_cod
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.benchmarks.quality_features import (
+from dssm_assets_tests.benchmarks.quality_data import (
     CODE,
     ITEM,
+    SECONDS_PER_DAY,
     USER_ID,
     Entities,
     FeatureColumn,
+    Ints,
+    Split,
     identity,
     item_columns,
     popularity,
     user_columns,
 )
-from dssm_assets_tests.benchmarks.quality_scores import ByVectors
+from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
 from dssm_assets_tests.benchmarks.quality_settings import Settings
-from dssm_assets_tests.benchmarks.quality_splits import SECONDS_PER_DAY, Ints, Split
 from dssm_assets_tests.core.training.worlds import infer_item_vectors, infer_user_vectors
 
-HISTORY_PREFIX = "past__"
+HISTORY_PREFIX: Final = "past__"
 """Prefix of the sub-features' names."""
-SEQUENCE = HISTORY_PREFIX + ITEM
-NEGATIVE_POWER = 0.75
+NEGATIVE_POWER: Final = 0.75
 """Exponent of an item's count in the distribution of sampled negatives, as in the product's default."""
-INFERENCE_ROWS = 1024
-PROGRESS_S = 30.0
+INFERENCE_ROWS: Final = 1024
+PROGRESS_S: Final = 30.0
 """Seconds between lines of progress."""
-CODE_DIM = 64
+CODE_DIM: Final = 64
 """Width of added codes."""
+DECAY: Final = 2.0
+"""Events after which a neighbour counts e times less."""
+WINDOW: Final = 20
+"""Events before an item that it is counted after."""
+SHRINK: Final = 3.0
+_SAMPLE: Final = 400
 
 
 @dataclass(frozen=True)
@@ -77,19 +89,18 @@ class Tables:
         return TrainData(self.spec, **{name: getattr(self, name) for name in names})
 
 
-def fit_vectors(split: Split, entities: Entities | None, settings: Settings, seed: int) -> tuple[ByVectors, float]:
-    """Returns the vectors of all users and items of the training part, without a prior, and samples per CPU-second.
+def fit_vectors(split: Split, entities: Entities | None, settings: Settings, seed: int) -> ByVectors:
+    """Returns the vectors of all users and items of the training part, without a prior.
 
     Of several fits the vectors are side by side, so that a product is the mean of the fits' products. Their seeds are
     fits x seed, fits x seed + 1, ... Added codes are further columns, whose products are added to that mean.
     """
     tables = split_tables(split, entities, settings)
     fitted = [_fit_once(tables, settings, settings.fits * seed + number) for number in range(settings.fits)]
-    speed = 1.0 / sum(1.0 / of_fit for _, of_fit in fitted)
-    vectors = concatenate_vectors([vectors for vectors, _ in fitted], settings.fits**-0.5)
+    vectors = concatenate_vectors(fitted, settings.fits**-0.5)
     if settings.added_codes is not None:
         vectors = concatenate_vectors([vectors, code_vectors(split, settings.added_codes)])
-    return vectors, speed
+    return vectors
 
 
 def code_vectors(split: Split, section: SvdInit) -> ByVectors:
@@ -123,8 +134,7 @@ def add_prior(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVector
     return ByVectors(append_one(vectors.users), append_prior(vectors.items, values))
 
 
-def _fit_once(tables: Tables, settings: Settings, seed: int) -> tuple[ByVectors, float]:
-    begin = time.process_time()
+def _fit_once(tables: Tables, settings: Settings, seed: int) -> ByVectors:
     result = fit(
         tables.train_data(),
         tables.spec,
@@ -134,7 +144,6 @@ def _fit_once(tables: Tables, settings: Settings, seed: int) -> tuple[ByVectors,
         progress=print_progress(f"seed {seed}"),
         now=time.monotonic,
     )
-    speed = result.report["samples"] * result.report["epochs"] / (time.process_time() - begin)
     users = infer_user_vectors(
         result.two_tower,
         tables.user_features,
@@ -144,8 +153,7 @@ def _fit_once(tables: Tables, settings: Settings, seed: int) -> tuple[ByVectors,
         as_of_ms=tables.end_ms,
         batch_size=INFERENCE_ROWS,
     )
-    items = infer_item_vectors(result.two_tower, tables.items, INFERENCE_ROWS)
-    return ByVectors(users, items), speed
+    return ByVectors(users, infer_item_vectors(result.two_tower, tables.items, INFERENCE_ROWS))
 
 
 def split_tables(split: Split, entities: Entities | None, settings: Settings) -> Tables:
@@ -201,18 +209,11 @@ def _sample_weights(day: Ints, settings: Settings) -> npt.NDArray[np.float32]:
 
 
 def _event_ms(split: Split) -> npt.NDArray[np.int64]:
-    """Returns timestamps in ms; events of one user in one second get different ones, in the order of the split [E].
-
-    Raises:
-        ValueError: a user has more events in one second than it has milliseconds.
-    """
+    """Returns timestamps in ms; events of one user in one second get different ones, in the order of the split [E]."""
     keys = np.stack([split.user, split.time_s])
     _, owner, counts = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
-    if counts.max() > 1000:
-        raise ValueError(f"events of one user in one second: expected at most 1000, got {counts.max()}")
-    order = np.argsort(owner, kind="stable")
     place = np.empty(len(owner), np.int64)
-    place[order] = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place[np.argsort(owner, kind="stable")] = ranges(np.zeros(len(counts), np.int64), counts)
     return split.time_s * 1000 + place
 
 
@@ -256,7 +257,7 @@ def _missing(kind: pa.DataType) -> object:
 
 
 def print_progress(name: str) -> Callable[[Progress], None]:
-    """Returns what prints where a fit is on stderr, a line every half minute."""
+    """Returns a function that prints the state of a fit on stderr, a line every half minute."""
     shown_at = time.monotonic()
 
     def show(at: Progress) -> None:
@@ -264,10 +265,54 @@ def print_progress(name: str) -> Callable[[Progress], None]:
         if time.monotonic() - shown_at >= PROGRESS_S:
             shown_at = time.monotonic()
             step = f"step {at.step:,} of {at.steps:,} at most, epoch {at.epoch + 1}"
-            print(
-                f"{name}: {at.phase}, {step}, {at.samples_per_s:,.0f} samples/s, ETA {at.eta_s or 0:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{name}: {step}, {at.samples_per_s:,.0f} samples/s, ETA {at.eta_s or 0:.0f} s", file=sys.stderr, flush=True)
 
     return show
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Scores by neighbours: the weight of each item of a user, csr [U, I], and w, csr [I, I]."""
+
+    users: sp.csr_matrix
+    weights: sp.csr_matrix
+
+    def scores(self, users: Ints) -> npt.NDArray[np.float32]:
+        """Returns the scores of all items [B, I]."""
+        return np.asarray((self.users[users] @ self.weights).toarray(), np.float32)
+
+
+def find_neighbours(split: Split, score_std: float) -> Neighbours:
+    """Returns the neighbours of a training part; `score_std`: deviation of a user's scores over all items, mean over users."""
+    order, bounds = split.by_user()
+    items, lengths = split.item[order], np.diff(bounds)
+    shape = (len(lengths), len(split.item_ids))
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    places = ranges(np.zeros(len(lengths), np.int64), lengths)
+    from_end = np.repeat(lengths, lengths) - 1 - places
+    is_last = from_end < WINDOW
+    users = sp.csr_matrix((np.exp(-from_end[is_last] / DECAY), (owner[is_last], items[is_last])), shape)
+    counts = _count_following(items, places, shape[1])
+    rows, columns = (np.asarray(counts.sum(axis=axis)).ravel() + SHRINK for axis in (1, 0))
+    weights = (sp.diags(rows**-0.5) @ counts @ sp.diags(columns**-0.5)).tocsr()
+    sample = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _SAMPLE)).astype(np.int64))
+    std = float((users[sample] @ weights).toarray().std(axis=1).mean())
+    return Neighbours(users.astype(np.float32), (weights * (score_std / max(std, 1e-9))).astype(np.float32))
+
+
+def add_neighbours(vectors: ByVectors, neighbours: Neighbours | None) -> Recommender:
+    """Returns the recommender whose scores are the sum of both; without neighbours the vectors."""
+    if neighbours is None:
+        return vectors
+    return ByScores(lambda users: vectors.users[users] @ vectors.items.T + neighbours.scores(users))
+
+
+def _count_following(items: Ints, places: Ints, num_items: int) -> sp.csr_matrix:
+    """Returns c of events by user, each with its place among its user's events."""
+    before = np.minimum(places, WINDOW)
+    gaps = ranges(np.zeros(len(before), np.int64), before)  # 0: the event just before
+    later = np.repeat(np.arange(len(items)), before)
+    first, second = items[later - 1 - gaps], items[later]
+    differs = first != second
+    counts = np.exp(-gaps[differs] / DECAY)
+    return sp.csr_matrix((counts, (first[differs], second[differs])), (num_items, num_items))

@@ -7,18 +7,21 @@ of it, or all other items of the user. On calendar splits a frozen embedding is 
 leave-one-out of ML-1M the user tower is a sequence encoder, items have no features but their id, and codes in closed form are
 added to the products.
 
-Belongs here: configuration as values. Does not belong here: running it (`quality.py`).
+Settings of text files are the same for every file, up to facts of it: the number of items, and of events per user. There are two
+candidates, the encoder and three poolings. Validation inside the training part decides for one of them or their sum, for their
+epochs, and for how strongly codes in closed form, neighbours of items and popularity are added (`quality_choice.py`). All values
+were chosen on the inner splits of files that are derived from MovieLens, Online Retail and Complete Journey.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from dssm_assets.core.config.model import History, HistoryCut, Model, Norm, Pooling, PoolingKind, Sampler
 from dssm_assets.core.config.training import EmbeddingOptimiser, SvdInit, Training
 from dssm_assets.core.models.prior import Prior
-from dssm_assets_tests.benchmarks.quality_features import CODE
+from dssm_assets_tests.benchmarks.quality_data import CODE, Split
 
 MEAN_50 = Pooling(kind=PoolingKind.MEAN, length=50)
 ROOT_200 = Pooling(kind=PoolingKind.ROOT, length=200)
@@ -144,21 +147,14 @@ _CHOSEN: dict[tuple[str, str], tuple[_Pace, _Recipe]] = {
     ("ml-1m", "loo"): (_Pace(batch_size=1600, rate=3e-3, weight_average=0.998, epochs=16), _ENCODED),
     ("ml-1m", "temporal-180"): (replace(LARGE, weight_average=0.998, epochs=1), _ALL_OTHERS),
 }
-_PEERS: dict[str, dict[str, dict[str, Any]]] = {
-    "ml-100k": {
-        "ease": {"l2": 700.0},
-        "als": {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
-    },
-    "ml-1m": {
-        "ease": {"l2": 3000.0},
-        "als": {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
-    },
+_EASE_L2: Final = {
+    ("ml-100k", ""): 700.0,
+    ("ml-100k", "loo"): 500.0,
+    ("ml-100k", "temporal-60"): 3000.0,
+    ("ml-1m", ""): 3000.0,
+    ("ml-1m", "loo"): 1000.0,
 }
-_PEERS_OF_SPLIT: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
-    ("ml-100k", "loo"): {"ease": {"l2": 500.0}},
-    ("ml-100k", "temporal-60"): {"ease": {"l2": 3000.0}},
-    ("ml-1m", "loo"): {"ease": {"l2": 1000.0}},
-}
+"""Data set and split, or "" for the other splits -> l2."""
 
 
 def chosen(dataset: str, split: str) -> Settings:
@@ -198,7 +194,118 @@ def chosen(dataset: str, split: str) -> Settings:
     return Settings(**{**recipe, "model": Model(**model), "training": Training(**training)})
 
 
-def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any]:
-    """Returns the settings of a peer: of this split, else of the data set, else those of ML-100K."""
-    of_split = _PEERS_OF_SPLIT.get((dataset, split), {})
-    return of_split.get(name) or _PEERS.get(dataset, _PEERS["ml-100k"]).get(name, {})
+def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any] | None:
+    """Returns the settings of a peer for a log: EASE's of the split, else of the data set; None for a peer without any."""
+    l2 = _EASE_L2.get((dataset, split)) or _EASE_L2.get((dataset, "")) or _EASE_L2["ml-100k", ""]
+    als = {"factors": 16, "alpha": 5.0, "regularization": 10.0, "iterations": 15}
+    return {"popularity": {}, "ease": {"l2": l2}, "als": als}.get(name)
+
+
+MAX_SOFTMAX_ITEMS: Final = 20_000
+"""Items up to which the loss is a softmax over all of them; of more items, those of the batch and 1,024 are drawn."""
+MAX_SAMPLES: Final = 6_000_000
+"""Samples of all epochs of one fit: some quarter of an hour on one thread."""
+LARGE_EVENTS: Final = 500_000
+"""Events from which on batches are large and there is one fit of each candidate instead of two."""
+LONG_EVENTS: Final = 50.0
+"""Events per user from which on the encoder reads 200 of them, with less dropout."""
+TEXT_PEERS: Final[dict[str, dict[str, Any]]] = {
+    "popularity": {},
+    "ease": {"l2": 500.0},
+    "als": {"factors": 64, "alpha": 5.0, "regularization": 10.0, "iterations": 15},
+    "sasrec": {
+        "n_factors": 64,
+        "n_blocks": 2,
+        "n_heads": 2,
+        "dropout_rate": 0.5,
+        "session_max_len": 50,
+        "loss": "softmax",
+        "temperature": 0.05,
+        "lr": 4e-3,
+        "batch_size": 128,
+        "epochs": 40,
+    },
+}
+ADDED_CODES: Final = SvdInit(embedding=CODE, score_std=0.05, ridge=30.0, popularity_exponent=0.25, user_exponent=0.5)
+"""Codes that validation may add; the products of a candidate have a deviation of .15 to .25, of their sum of .3."""
+
+
+def text_candidates(split: Split) -> dict[str, Settings]:
+    """Returns the candidates by name, for a training part of this size."""
+    events = len(split.user)
+    per_user = events / max(1, len(split.user_ids))
+    candidates = {"encoder": _encoder(events, len(split.item_ids), per_user), "poolings": _poolings(events)}
+    fits = 1 if events >= LARGE_EVENTS else 2
+    return {name: replace(one, fits=fits, added_codes=ADDED_CODES) for name, one in candidates.items()}
+
+
+def _encoder(events: int, items: int, events_per_user: float) -> Settings:
+    """The encoder alone, whose state is the user's vector."""
+    is_long = events_per_user >= LONG_EVENTS
+    length = 200 if is_long else 50
+    encoder = {
+        "kind": PoolingKind.SEQUENCE,
+        "length": length,
+        "num_blocks": 2,
+        "num_heads": 2,
+        "dropout": 0.2 if is_long else 0.5,
+    }
+    negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 1024}
+    model = {
+        "output_dim": 64,
+        "hidden_units": [],
+        "norm": Norm.NONE,
+        "dropout": 0.0,
+        "skip": True,
+        "temperature": 0.1,
+        "history_length": length,
+        "min_history": 1,
+        "poolings": [encoder],
+        **negatives,
+    }
+    settings = replace(_settings(model, events=events), with_counts=False)
+    return settings.with_training(
+        group_users=True,
+        warmup_frac=0.02,
+        learning_rate=3e-3,
+        embedding_learning_rate=6e-3,
+        batch_size=1600 if events >= LARGE_EVENTS else 256,
+    )
+
+
+def _poolings(events: int) -> Settings:
+    """The very last item, the last few and all of them."""
+    model = {
+        "output_dim": 128,
+        "hidden_units": [128],
+        "norm": Norm.NONE,
+        "dropout": 0.1,
+        "skip": True,
+        "embedding_dropout": 0.2,
+        "temperature": 0.1,
+        "history_length": 200,
+        "min_history": 1,
+        "poolings": [
+            Pooling(kind=PoolingKind.RECENCY, length=50, scale=1.0),
+            Pooling(kind=PoolingKind.RECENCY, length=50, scale=4.0),
+            Pooling(kind=PoolingKind.ROOT, length=200),
+        ],
+        "num_sample": 0,
+    }
+    return _settings(model, events=events)
+
+
+def _settings(model: dict[str, Any], *, events: int) -> Settings:
+    training = Training(
+        epochs=min(30, max(2, MAX_SAMPLES // max(1, events))),
+        batch_size=512,
+        learning_rate=2e-3,
+        embedding_optimiser=EmbeddingOptimiser.ADAM,
+        embedding_learning_rate=2e-3,
+        warmup_frac=0.0,
+        final_learning_rate_frac=1.0,
+        weight_average=0.998,
+        checkpoint_minutes=None,
+        num_threads=1,
+    )
+    return Settings(Model(**model), training, with_user_id=False, with_side=False, is_timed=False)

@@ -1,18 +1,21 @@
-"""Ours and naive PyTorch on the same training: what a user would write with torch in an afternoon.
+"""Trainings that are compared, each in a process of its own: ours, naive PyTorch, and the DSSM of torch-rechub.
 
-Naive PyTorch has one `nn.EmbeddingBag` per feature, Adam over everything, all logits of the batch at once and
-`cross_entropy`. Its batches are gathered from arrays without a loop, so that only the training is compared.
-
-Belongs here: both trainings. Does not belong here: the peer (`training_peers.py`).
+Naive PyTorch is what a user would write with torch in an afternoon: one `nn.EmbeddingBag` per feature, Adam over everything, all
+logits of the batch at once and `cross_entropy`. Batches are gathered from arrays without a loop, so that only the training is compared.
+The median step counts, so that neither the first steps nor other work on the machine matter.
 
 Letters: B rows, N shared negatives, C columns, W values of a feature.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import resource
 import time
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +23,72 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.training import Precision, Training
-from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
+from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.benchmarks import training_settings
-from dssm_assets_tests.benchmarks.training_arrays import ArrayReader, EnoughError, Pace
-from dssm_assets_tests.benchmarks.training_settings import Column, Setting
-from dssm_assets_tests.benchmarks.training_world import read_tables
+from dssm_assets_tests.benchmarks.training_world import (
+    TEMPERATURE,
+    ArrayReader,
+    Column,
+    Setting,
+    features_of,
+    model_of,
+    read_tables,
+    setting_of,
+)
 
-_TEMPERATURE = 0.1
 _LEARNING_RATE = 0.001
+_WARM_UP_STEPS = 2
+
+
+class EnoughError(Exception):
+    """Stops a training that has run for long enough."""
+
+
+@dataclass
+class Pace:
+    """Collects the CPU time of every step, until a budget of CPU seconds is spent and some steps are done."""
+
+    budget_s: float
+    least_steps: int = 5
+    _mark_s: float = 0.0
+    _costs: list[float] = field(default_factory=list)
+    _samples: list[int] = field(default_factory=list)
+
+    def resume(self) -> None:
+        """Starts the clock, at the first step or after work that is not part of a step."""
+        self._mark_s = time.process_time()
+
+    def step(self, samples: int) -> None:
+        """Records that a step over this many samples has ended.
+
+        Raises:
+            EnoughError: the budget is spent.
+        """
+        now = time.process_time()
+        self._costs.append(now - self._mark_s)
+        self._mark_s = now
+        self._samples.append(samples)
+        if len(self._samples) >= self.least_steps and sum(self._costs) >= self.budget_s:
+            raise EnoughError
+
+    def result(self) -> dict[str, Any]:
+        """Returns samples per CPU second of the median step, the number of steps, and the peak memory."""
+        first = min(_WARM_UP_STEPS, len(self._samples) - 1)
+        rates = np.array(self._samples[first:]) / np.maximum(self._costs[first:], 1e-9)
+        return {
+            "samples_per_s": float(np.median(rates)),
+            "steps": len(self._samples),
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
 
 
 def ours(
     *, folder: str, setting: dict[str, Any], budget_s: float, precision: str, in_batch_only: bool = False
 ) -> dict[str, Any]:
     """Returns the pace of `fit` on the tables, memory-mapped; `in_batch_only`: with the negatives of the peers."""
-    world = training_settings.setting_of(setting)
+    world = setting_of(setting)
     if in_batch_only:
         world = replace(world, num_sample=0, masks_user_positives=False)
     model, pace = model_of(world), Pace(budget_s)
@@ -63,13 +113,13 @@ def ours(
 def naive(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
     """Returns the pace of naive PyTorch."""
     torch.set_num_threads(1)
-    world = training_settings.setting_of(setting)
+    world = setting_of(setting)
     torch.manual_seed(1)
     towers, reader, pace = _NaiveTowers(world), ArrayReader(Path(folder), world), Pace(budget_s)
     optimiser = torch.optim.Adam(towers.parameters(), lr=_LEARNING_RATE)
     rng = np.random.default_rng(1)
-    weights = reader.item_counts + 1.0
-    share, probability = reader.item_counts / world.samples, weights / weights.sum()
+    counts = np.bincount(reader.item, minlength=world.items)
+    share, probability = counts / world.samples, (counts + 1.0) / (counts + 1.0).sum()
     pace.resume()
     with suppress(EnoughError):
         while True:
@@ -79,7 +129,7 @@ def naive(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str,
                 negatives = rng.choice(world.items, world.num_sample, p=probability)
                 items = np.concatenate([reader.item[rows], negatives])
                 expected = np.concatenate([len(rows) * share[items[: len(rows)]], world.num_sample * probability[negatives]])
-                logits = towers(reader.user_side(rows), reader.item_side(items)) / _TEMPERATURE
+                logits = towers(reader.user_side(rows), reader.item_side(items)) / TEMPERATURE
                 logits = logits - torch.from_numpy(np.log(expected)).float()
                 own = torch.arange(len(rows))
                 collides = torch.from_numpy(items[: len(rows), None] == items[None, :])  # [B, C]
@@ -121,32 +171,69 @@ def _mlp(width: int, setting: Setting) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, setting.output_dim))
 
 
-def model_of(setting: Setting) -> Model:
-    """Returns the model section of the setting."""
-    return Model(
-        output_dim=setting.output_dim,
-        hidden_units=list(setting.hidden),
-        temperature=_TEMPERATURE,
-        history_length=setting.history_length,
-        num_sample=setting.num_sample,
-        sampler=Sampler.WEIGHTED,
-        user_positive_mask=setting.masks_user_positives,
+def rechub(*, folder: str, setting: dict[str, Any], budget_s: float) -> dict[str, Any]:
+    """Returns the pace of torch-rechub's DSSM in its own way, or the missing library.
+
+    Its negatives are the batch's other items: neither shared sampled negatives, nor the logQ correction, nor masks, so it does less
+    work per sample. Its tables are dense, trained by Adam, and all have the mean width of the item tower's tables, because it cannot
+    concatenate different ones.
+    """
+    if importlib.util.find_spec("torch_rechub") is None:
+        return {"missing": "torch-rechub"}
+    import torch
+    from torch_rechub.models.matching import DSSM
+    from torch_rechub.trainers import MatchTrainer
+    from torch_rechub.utils.data import DataGenerator
+
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    world, pace = setting_of(setting), Pace(budget_s, least_steps=4)
+    reader = ArrayReader(Path(folder), world)
+    rows = np.random.default_rng(1).permutation(world.samples)[: 12 * world.batch_size]
+    inputs = {**reader.user_side(rows), **reader.item_side(reader.item[rows])}
+    columns = {name: values.numpy().squeeze(1) if values.shape[1] == 1 else values.numpy() for name, values in inputs.items()}
+    user, item = _rechub_features(world)
+    layers = {"dims": [*world.hidden, world.output_dim], "dropout": 0.1 if world.hidden else 0.0}
+    trainer = MatchTrainer(DSSM(user, item, layers, layers, temperature=0.1), mode=0, in_batch_neg=True, n_epoch=1)
+    some = {name: values[:2] for name, values in columns.items()}
+    # The generator cannot build a training loader without loaders for validation and test.
+    loader, _, _ = DataGenerator(columns, np.ones(len(rows))).generate_dataloader(
+        some, np.ones(2), some, np.ones(2), batch_size=world.batch_size
     )
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()), suppress(EnoughError):
+        while True:
+            trainer.train_one_epoch(_CountingLoader(loader, pace))
+    return pace.result()
 
 
-def features_of(setting: Setting) -> list[TowerFeature]:
-    """Returns the features of the setting as towers see them."""
+class _CountingLoader:
+    """A loader that counts a step when the trainer requests the next batch, that is when it has finished the last one."""
 
-    def feature(column: Column, side: TowerSide, name: str) -> TowerFeature:
-        return TowerFeature(
-            name=name,
-            side=side,
-            embedding_name=column.name,
-            embedding_dim=column.dim,
-            num_embeddings=column.size,
-            is_multi=column.is_multi,
-        )
+    def __init__(self, loader: Any, pace: Pace) -> None:
+        self._loader, self._pace = loader, pace
 
-    sides = ((setting.user, TowerSide.USER), (setting.context, TowerSide.CONTEXT), (setting.item, TowerSide.ITEM))
-    features = [feature(column, side, column.name) for columns, side in sides for column in columns]
-    return features + [feature(setting.column(name), TowerSide.SEQUENCE, f"history__{name}") for name in setting.history]
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._pace.resume()
+        for inputs, labels in self._loader:
+            yield inputs, labels
+            self._pace.step(len(labels))
+
+
+def _rechub_features(world: Setting) -> tuple[list[Any], list[Any]]:
+    from torch_rechub.basic.features import SequenceFeature, SparseFeature
+
+    width = round(sum(column.dim for column in world.item) / len(world.item))
+
+    def feature(column: Column) -> Any:
+        if column.is_multi:
+            return SequenceFeature(column.name, column.size, width, pooling="mean", padding_idx=0)
+        return SparseFeature(column.name, column.size, width)
+
+    history = [
+        SequenceFeature(f"history__{c.name}", c.size, width, pooling="mean", shared_with=c.name, padding_idx=0)
+        for c in map(world.column, world.history)
+    ]
+    return [*map(feature, world.user + world.context), *history], list(map(feature, world.item))

@@ -1,15 +1,12 @@
 """Samples trained per CPU second: ours, naive PyTorch, and a peer.
 
-    python -m dssm_assets_tests.benchmarks.training_speed --setting wide --seconds 15 --python /path/to/python
+    python -m dssm_assets_tests.benchmarks.training_speed --setting wide --seconds 15
 
-One setting is generated once. Every contender trains on it in a process of its own, on one thread, until its seconds are spent;
-the middle step counts (`training_arrays.py`). The peer runs in the interpreter of `--python`, into which the extra `bench` is
-installed; by default that is this one. A peer that is not installed is reported as missing.
+One setting is generated once. Every contender trains on it in a process of its own, on one thread, until its seconds are spent.
+The peer needs the extra `bench`, and is otherwise reported as missing.
 
 The columns `x` say how many times as fast ours is with the same negatives: naive PyTorch has the batch's other items and the
 shared negatives; the peer has only the batch's other items, so it is compared with ours `in-batch only`.
-
-Belongs here: running and the table. Does not belong here: settings, data, contenders, the peer (`training_*.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +14,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dssm_assets_tests.benchmarks import training_contenders, training_peers, training_world
+from dssm_assets_tests.benchmarks import training_contenders
 from dssm_assets_tests.benchmarks.process_cost import run_apart
-from dssm_assets_tests.benchmarks.training_settings import setting_of
+from dssm_assets_tests.benchmarks.training_world import setting_of, write_tables
 
 PRECISIONS = ("float32", "bfloat16")
 NAIVE, PEER = "naive PyTorch", "torch-rechub DSSM"
@@ -31,27 +28,22 @@ Results = dict[str, dict[str, Any]]
 """Contender -> samples_per_s, steps and peak_mib, or the missing library."""
 
 
-def measure(
-    setting: dict[str, Any], *, seconds: float, python: str, folder: Path, run: Callable[..., Any] = run_apart
-) -> Results:
-    """Returns the results of the contenders.
+def measure(setting: dict[str, Any], *, seconds: float, folder: Path) -> Results:
+    """Returns the results of the contenders, of as many CPU seconds each.
 
     Args:
         setting: name of a setting and sizes that replace its own.
-        seconds: CPU seconds of training per contender.
-        python: interpreter of the peer.
         folder: for the generated data.
-        run: how a contender is run: function, arguments, interpreter.
     """
-    training_world.write(folder / "data", setting_of(setting))
+    write_tables(folder / "data", setting_of(setting))
     common = {"folder": str(folder / "data"), "setting": setting, "budget_s": seconds}
     found = {}
     for kind, in_batch_only in (("ours", False), ("in-batch only", True)):
         for precision in PRECISIONS:
             more = {"precision": precision, "in_batch_only": in_batch_only}
-            found[f"{kind}, {precision}"] = run(training_contenders.ours, **common, **more)
-    found[NAIVE] = run(training_contenders.naive, **common)
-    found[PEER] = run(training_peers.rechub, **common, python=python)
+            found[f"{kind}, {precision}"] = run_apart(training_contenders.ours, **common, **more)
+    found[NAIVE] = run_apart(training_contenders.naive, **common)
+    found[PEER] = run_apart(training_contenders.rechub, **common)
     return found
 
 
@@ -82,12 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("samples", "users", "items", "batch-size"):
         parser.add_argument(f"--{name}", type=int, help="replaces the setting's own")
     parser.add_argument("--seconds", type=float, default=15.0, help="CPU seconds of training per contender")
-    parser.add_argument("--python", default=sys.executable, help="interpreter with the extra `bench`")
     given = vars(parser.parse_args(arguments))
     sizes = {name: given[name] for name in ("samples", "users", "items", "batch_size") if given[name] is not None}
     setting = {"name": given["setting"], **sizes}
     with tempfile.TemporaryDirectory() as scratch:
-        results = measure(setting, seconds=given["seconds"], python=given["python"], folder=Path(scratch))
+        results = measure(setting, seconds=given["seconds"], folder=Path(scratch))
     sys.stdout.write(render(setting, results) + "\n")
 
 

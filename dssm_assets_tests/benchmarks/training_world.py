@@ -1,58 +1,248 @@
-"""Generated training data of any size: tables for ours, arrays for the others.
+"""Generated training data of any size: what is trained, on tables that `TrainData` and every contender read.
 
 Activity of users is log-normal, popularity of items Zipf-Mandelbrot, feature values are uniform. Every sample is an event of
 its user's history, and sees the events before it.
 
-    tables/*.arrow     what `TrainData` reads: samples, user_rows, item_rows, history, users, items
-    arrays/*.npy       the same numbers: `sample.user`, `sample.item`, `sample.end`, `history.item`, `history.start`,
-                       one array per feature: of a single value [U] or [I], of several [U, W] or [I, W] with 0 for none
-
-Belongs here: the numbers and their files. Does not belong here: how large they are (`training_settings.py`), reading arrays
-(`training_arrays.py`), who is trained on them and what is measured.
-
-Letters: E samples, U users, I items, W values of a feature.
+Letters: E samples, U users, I items, B rows of a batch, L history items that are pooled, W values of a feature, 0 for none.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch import Tensor
 
-from dssm_assets_tests.benchmarks.training_settings import Column, Setting
+from dssm_assets.core.arrays.ragged import list_lengths, offsets_of, row_of_value
+from dssm_assets.core.config.model import Model, Sampler
+from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 
 Array = npt.NDArray[Any]
-
+TEMPERATURE: Final = 0.1
 _DAY_MS: Final = 86_400_000
 _DAYS: Final = 30
 _BATCH_ROWS: Final = 65_536
 _MAX_VALUES: Final = 3
 
 
-def write(folder: Path, setting: Setting, seed: int = 17) -> None:
-    """Writes the arrays and tables of the setting; the same seed gives the same files."""
+@dataclass(frozen=True)
+class Column:
+    """One feature: its table's size and width, and whether a row holds up to three values."""
+
+    name: str
+    size: int
+    dim: int
+    is_multi: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Data, towers and batches of one comparison.
+
+    Attributes:
+        user, context, item: features of each side; the first of items is the item itself.
+        history: names of item features that are also pooled over the last `history_length` items.
+        num_sample: negatives beside the batch's other items, shared by the batch.
+        masks_user_positives: whether known items of a user are masked; only ours has such a mask.
+    """
+
+    name: str
+    samples: int
+    users: int
+    items: int
+    user: tuple[Column, ...]
+    context: tuple[Column, ...]
+    item: tuple[Column, ...]
+    history: tuple[str, ...]
+    history_length: int
+    hidden: tuple[int, ...]
+    output_dim: int
+    batch_size: int
+    num_sample: int
+    masks_user_positives: bool = False
+
+    def column(self, name: str) -> Column:
+        """Returns the item feature of this name."""
+        return next(column for column in self.item if column.name == name)
+
+    @property
+    def num_features(self) -> int:
+        """Features of both towers, the pooled ones included."""
+        return len(self.user) + len(self.context) + len(self.item) + len(self.history)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the products of one sample in one step: towers and logits, forward and both gradients."""
+        pooled = sum(self.column(name).dim for name in self.history)
+        user = _layers([sum(c.dim for c in self.user + self.context) + pooled, *self.hidden, self.output_dim])
+        item = _layers([sum(c.dim for c in self.item), *self.hidden, self.output_dim])
+        columns = self.batch_size + self.num_sample
+        return 3 * (user + item * columns // self.batch_size + columns * self.output_dim)
+
+
+def _layers(widths: list[int]) -> int:
+    return sum(a * b for a, b in pairwise(widths))
+
+
+def _columns(side: str, sizes: tuple[int, ...], dim: int) -> tuple[Column, ...]:
+    return tuple(Column(f"{side}_{place}", size, dim) for place, size in enumerate(sizes))
+
+
+def setting_of(changes: dict[str, Any]) -> Setting:
+    """Returns a setting by its name with some sizes changed: {"name": "wide", "samples": 1000}."""
+    sizes = {key: value for key, value in changes.items() if key != "name"}
+    return {"wide": _wide, "demo-like": _demo_like}[changes["name"]](**sizes)
+
+
+def _wide(samples: int = 500_000, users: int = 50_000, items: int = 20_000, batch_size: int = 4096) -> Setting:
+    """Returns 35 features of width 16: 20 of the user tower, 10 of the item tower, 5 of the history."""
+    sizes = (2, 3, 5, 8, 10, 16, 24, 32, 50, 64, 100, 128, 200, 500, 1000, 2000)
+    return Setting(
+        name="wide",
+        samples=samples,
+        users=users,
+        items=items,
+        user=(*_columns("user", sizes, 16), Column("user_tags_0", 300, 16, True), Column("user_tags_1", 1000, 16, True)),
+        context=_columns("context", (24, 7), 16),
+        item=(
+            Column("item", items + 1, 16),
+            *_columns("item", (2, 5, 10, 20, 50, 100, 200, 1000), 16),
+            Column("item_tags", 500, 16, True),
+        ),
+        history=("item", "item_4", "item_5", "item_6", "item_7"),
+        history_length=50,
+        hidden=(256, 128),
+        output_dim=64,
+        batch_size=batch_size,
+        num_sample=batch_size // 2,
+    )
+
+
+def _demo_like(samples: int = 120_000, users: int = 2_469, items: int = 92_000, batch_size: int = 1024) -> Setting:
+    """Returns the shape of the demo: few users with long histories, no hidden layer, wide vectors."""
+    return Setting(
+        name="demo-like",
+        samples=samples,
+        users=users,
+        items=items,
+        user=_columns("user", (11,), 16),
+        context=(),
+        item=(
+            Column("item", items + 1, 128),
+            Column("item_type", 2400, 32),
+            Column("item_category", 300, 32),
+            *_columns("item", (6000, 30, 3, 4000), 16),
+        ),
+        history=("item", "item_type", "item_category"),
+        history_length=100,
+        hidden=(),
+        output_dim=256,
+        batch_size=batch_size,
+        num_sample=1024,
+        masks_user_positives=True,
+    )
+
+
+def model_of(setting: Setting) -> Model:
+    """Returns the model section of the setting."""
+    return Model(
+        output_dim=setting.output_dim,
+        hidden_units=list(setting.hidden),
+        temperature=TEMPERATURE,
+        history_length=setting.history_length,
+        num_sample=setting.num_sample,
+        sampler=Sampler.WEIGHTED,
+        user_positive_mask=setting.masks_user_positives,
+    )
+
+
+def features_of(setting: Setting) -> list[TowerFeature]:
+    """Returns the features of the setting as towers see them."""
+
+    def feature(column: Column, side: TowerSide, name: str) -> TowerFeature:
+        return TowerFeature(
+            name=name,
+            side=side,
+            embedding_name=column.name,
+            embedding_dim=column.dim,
+            num_embeddings=column.size,
+            is_multi=column.is_multi,
+        )
+
+    sides = ((setting.user, TowerSide.USER), (setting.context, TowerSide.CONTEXT), (setting.item, TowerSide.ITEM))
+    features = [feature(column, side, column.name) for columns, side in sides for column in columns]
+    return features + [feature(setting.column(name), TowerSide.SEQUENCE, f"history__{name}") for name in setting.history]
+
+
+def write_tables(folder: Path, setting: Setting, seed: int = 17) -> None:
+    """Writes samples, user_rows, item_rows, history, users and items of a setting; the same seed gives the same files."""
     rng = np.random.default_rng(seed)
     arrays = _events(setting, rng)
     for columns, count in ((setting.user, setting.users), (setting.item, setting.items), (setting.context, setting.samples)):
         arrays |= {column.name: _values(column, count, rng) for column in columns}
     arrays["item"] = np.arange(1, setting.items + 1, dtype=np.int32)
-    (folder / "arrays").mkdir(parents=True)
-    (folder / "tables").mkdir()
-    for name, array in arrays.items():
-        np.save(folder / "arrays" / f"{name}.npy", array)
+    folder.mkdir(parents=True)
     for name, table in _tables(setting, arrays).items():
-        with pa.OSFile(str(folder / "tables" / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table, max_chunksize=_BATCH_ROWS)
 
 
 def read_tables(folder: Path) -> dict[str, pa.Table]:
     """Returns the tables by name, mapped into memory."""
-    return {
-        path.stem: pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in (folder / "tables").glob("*.arrow")
-    }
+    return {path.stem: pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all() for path in folder.glob("*.arrow")}
+
+
+class ArrayReader:
+    """The tables in memory, for contenders that gather batches of tensors themselves.
+
+    Attributes:
+        item: item of each sample [E].
+        user: user of each sample [E].
+    """
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        self._setting, self._tables = setting, read_tables(folder)
+        self.item, self.user = self._array("samples", "item_index"), self._array("samples", "user_index")
+        self._ends, self._starts = self._array("samples", "history_end"), self._array("users", "history_start")
+        self._history = self._array("history", "item_index")
+        sides = (("user_rows", setting.user), ("item_rows", setting.item), ("samples", setting.context))
+        self._values = {column.name: self._array(table, column.name) for table, columns in sides for column in columns}
+
+    def user_side(self, rows: Array) -> dict[str, Tensor]:
+        """Returns the inputs of the user tower by name [B, W]; those of the history are named history__<item feature>."""
+        found = {column.name: self._gather(column.name, self.user[rows]) for column in self._setting.user}
+        found |= {column.name: self._gather(column.name, rows) for column in self._setting.context}
+        positions = self._ends[rows][:, None] - 1 - np.arange(self._setting.history_length)  # newest first [B, L]
+        is_present = positions >= self._starts[self.user[rows]][:, None]
+        items = self._history[np.maximum(positions, 0)]
+        for name in self._setting.history:
+            found[f"history__{name}"] = torch.from_numpy(np.where(is_present, self._values[name][items], 0)).long()
+        return found
+
+    def item_side(self, items: Array) -> dict[str, Tensor]:
+        """Returns the inputs of the item tower by name [B, W]."""
+        return {column.name: self._gather(column.name, items) for column in self._setting.item}
+
+    def _gather(self, name: str, owners: Array) -> Tensor:
+        values = torch.from_numpy(self._values[name][owners]).long()
+        return values[:, None] if values.ndim == 1 else values
+
+    def _array(self, table: str, name: str) -> Array:
+        """Returns a column [.], of lists [., W] filled up with 0."""
+        column = self._tables[table].column(name).combine_chunks()
+        if not pa.types.is_list(column.type):
+            return np.asarray(column)
+        lengths = list_lengths(column)
+        owner = row_of_value(offsets_of(lengths))
+        values = np.zeros((len(column), _MAX_VALUES), np.int32)
+        values[owner, np.arange(len(owner)) - offsets_of(lengths)[owner]] = np.asarray(column.flatten())
+        return values
 
 
 def _events(setting: Setting, rng: np.random.Generator) -> dict[str, Array]:
