@@ -42,9 +42,9 @@ class Extra:
 EXTRAS: Final[Mapping[str, Extra]] = {
     "bundle_delta": Extra(definitions="definitions"),
     "easyrec": Extra(commands=("command",)),
-    "experiments": Extra(commands=("experiment_command", "tune_command"), rows="forms", forms="forms", runs="runs"),
+    "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(commands=("command",)),
-    "retention": Extra(commands=("command",), definitions="definitions", run_start="cleaning"),
+    "retention": Extra(commands=("command",), definitions="definitions", run_start="leftovers"),
     "sampler_tables": Extra(commands=("command",)),
     "spark": Extra(),
     "starter": Extra(commands=("command",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_table import ASSET_TABLE
 from dssm_assets.installed_extras import EXTRAS, find_extras, load_all, load_extra
 
-PACKAGE = Path(dssm_assets.__file__).parent
+PACKAGE, TESTS = Path(dssm_assets.__file__).parent, Path(__file__).parent
 WITHOUT = """
 from dssm_assets.cli import build_parser
 from dssm_assets.definitions import defs
@@ -67,3 +68,12 @@ def test_each_extra_can_be_deleted(tmp_path: Path, name: str) -> None:
 def test_an_extra_that_is_not_installed_is_named() -> None:
     with pytest.raises(ConfigError, match="the extra nothing, got only bundle_delta, easyrec, "):
         load_extra("nothing", "command")
+
+
+def test_tests_of_an_extra_are_deleted_with_it() -> None:
+    """Other tests import no extra, and an extra's tests no other one; benchmarks and what a test skips without are left out."""
+    for path in sorted(TESTS.rglob("*.py")):
+        inside = path.relative_to(TESTS).parts
+        own = inside[1] if inside[0] == "extras" else ""
+        imported = re.findall(r"^\s*(?:from|import) dssm_assets(?:_tests)?\.extras\.(\w+)", path.read_text(), re.MULTILINE)
+        assert inside[0] == "benchmarks" or set(imported) <= {own}, path

@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +34,7 @@ from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
 from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
-from dssm_assets_tests.deploy.services import BUCKET, running
+from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.storage.bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, RaceResult, publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS
@@ -43,6 +42,7 @@ from dssm_assets_tests.storage.stores import DS
 ROUNDS: Final = 1000
 WRITERS, READERS = 3, 2
 _FAILING: Final = (0.10, 0.35)
+URL: Final = f"s3://{BUCKET}/campaign"
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,21 @@ def races_disk(folder: Path, limits: Limits) -> Iterator[Row]:
 
 def races_s3(folder: Path, limits: Limits) -> Iterator[Row]:
     """The same on an S3 server."""
-    with object_store(folder) as (url, options):
+    with object_store() as options:
         row = Row(f"{WRITERS} writers, {READERS} readers, S3")
-        row_of_race(row, race(_opener(url, options), **_size(limits)))
+        row_of_race(row, race(_opener(URL, options), **_size(limits)))
         yield row
 
 
 def faults_s3(folder: Path, limits: Limits) -> Iterator[Row]:
     """The same on an S3 server behind a proxy that lets requests fail; an error told to the caller is no failure."""
-    with object_store(folder) as (url, options):
+    with object_store() as options:
         for frac in _FAILING:
             with faulty_proxy(options["endpoint_url"], frac) as proxy:
                 row = Row(f"{WRITERS} writers, {READERS} readers, S3, {frac:.0%} of requests fail")
                 through = {**options, "endpoint_url": proxy.url}
-                size = {**_size(limits, 0.1), "is_reliable": False, "last_store": _opener(f"{url}-{frac}", options)}
-                row_of_race(row, race(_opener(f"{url}-{frac}", through), **size))
+                size = {**_size(limits, 0.1), "is_reliable": False, "last_store": _opener(f"{URL}-{frac}", options)}
+                row_of_race(row, race(_opener(f"{URL}-{frac}", through), **size))
                 row.seen += f", {proxy.failed} of {proxy.asked} requests failed"
                 yield row
 
@@ -147,24 +147,8 @@ def row_of_race(row: Row, result: RaceResult) -> None:
     row.seen = f"{result.writes} writes, {result.reads} reads, {result.retries} read again, {result.refused} errors told"
 
 
-@contextmanager
-def object_store(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the URL of a folder on a running S3 server, and the options by which it is reached."""
-    with running(folder) as services:
-        services.start("object-store")
-        yield (
-            f"s3://{BUCKET}/campaign",
-            {
-                "key": services.variables["AWS_ACCESS_KEY_ID"],
-                "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
-                "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
-                "skip_instance_cache": True,
-            },
-        )
-
-
 def _opener(url: str, options: Mapping[str, Any]) -> Callable[[], PartitionStore]:
-    return lambda: PartitionStore(url, options, grace_seconds=0)
+    return lambda: PartitionStore(url, {**options, "skip_instance_cache": True}, grace_seconds=0)
 
 
 def _size(limits: Limits, frac: float = 1.0) -> dict[str, Any]:

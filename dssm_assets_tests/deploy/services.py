@@ -22,7 +22,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from dssm_assets.storage.s3_retries import RetryingS3FileSystem
 from dssm_assets_tests.deploy.compose_file import CONTAINER_FOLDERS, DEPLOY, Service, config_files, services
 from dssm_assets_tests.programs import find_program
 
@@ -213,6 +215,21 @@ def running(root: Path) -> Iterator[Services]:
         made = Services(root)
         stack.callback(made.stop_all)
         yield made
+
+
+@contextmanager
+def object_store(*other_buckets: str) -> Iterator[dict[str, str]]:
+    """Yields the options by which a running object store is reached."""
+    with TemporaryDirectory(prefix="dssm-objects-", ignore_cleanup_errors=True) as root, running(Path(root)) as services:
+        services.start("object-store")
+        for bucket in other_buckets:
+            services.make_bucket(bucket)
+        yield {
+            "key": services.variables["AWS_ACCESS_KEY_ID"],
+            "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
+            "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
+        }
+    RetryingS3FileSystem.clear_instance_cache()
 
 
 def postgres_folder() -> Path:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,20 +12,10 @@ import pytest
 import s3fs
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.extras.bundle_delta.delta import publish_delta
-from dssm_assets.extras.retention.leftovers import find_bundles, find_in_store
-from dssm_assets.serving.id_rows import UnknownIdError
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import BundleStore, Pointer, after_publish
-from dssm_assets.storage.layout import serving_root
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.s3_retries import RetryingS3FileSystem
 from dssm_assets.storage.tables import TableStore
-from dssm_assets_tests import worlds
-from dssm_assets_tests.deploy.services import BUCKET, running
-from dssm_assets_tests.extras.bundle_delta.test_delta import FILTERS, TODAY, change_sources, copy_of
-from dssm_assets_tests.steps.bundles import publish_bundle
+from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS, NOTES, notes
 
@@ -42,20 +28,11 @@ PARTS_BYTES = 110 << 20
 @pytest.fixture(scope="module")
 def options() -> Iterator[dict[str, Any]]:
     """Yields the options by which a running object store is reached."""
-    root = Path(tempfile.mkdtemp(prefix="dssm-objects-"))
-    with running(root) as services:
-        services.start("object-store")
-        services.make_bucket(OTHER_BUCKET)
-        yield {
-            "key": services.variables["AWS_ACCESS_KEY_ID"],
-            "secret": services.variables["AWS_SECRET_ACCESS_KEY"],
-            "endpoint_url": services.variables["AWS_ENDPOINT_URL"],
-        }
-    RetryingS3FileSystem.clear_instance_cache()
-    shutil.rmtree(root, ignore_errors=True)
+    with object_store(OTHER_BUCKET) as options:
+        yield options
 
 
-def _bundle(store: BundleStore, ds: str, content: str) -> str:
+def publish_file(store: BundleStore, ds: str, content: str) -> str:
     with store.staging() as folder:
         (folder / "towers").mkdir()
         (folder / "towers" / "user.onnx").write_text(content, encoding="utf-8")
@@ -154,7 +131,7 @@ def test_pointer_that_moved_meanwhile_is_not_overwritten(options: dict[str, Any]
 def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) -> None:
     def publish(number: int) -> str:
         store = BundleStore(f"{ROOT}/race", {**options, "skip_instance_cache": True})
-        return _bundle(store, "2024-01-01", f"bundle {number}")
+        return publish_file(store, "2024-01-01", f"bundle {number}")
 
     with ThreadPoolExecutor(3) as pool:
         made = set(pool.map(publish, range(3)))
@@ -165,65 +142,6 @@ def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) ->
     for bundle_id in made:
         store.verify(bundle_id)
     assert store.rollback().bundle_id == pointer.previous
-
-
-def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(
-    options: dict[str, Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The digests are those of the same delta on a local disk."""
-    served = tmp_path / "served"
-    publish_bundle(open_workspace(worlds.built_world(tmp_path_factory).copy(served, FILTERS)))
-    local = copy_of(served, tmp_path / "local")
-    change_sources(local)
-    expected = publish_delta(local, TODAY)
-    root = f"{ROOT}/delta"
-    remote = copy_of(served, tmp_path / "remote", {**FILTERS, "storage": {"root": root, "options": options}})
-    fs = remote.tables.partitions.fs
-    fs.put(f"{tmp_path}/remote/home/tables/", f"{root}/", recursive=True)
-    store = BundleStore(serving_root(root), options)
-    before = store.pointer()
-    assert before is not None, "the whole bundle is served from the store"
-    live = LiveEngine(serving_root(root), options)
-    change_sources(remote)
-    result = publish_delta(remote, TODAY)
-    assert result.counts == expected.counts
-    assert expected.published is not None, "the sources have changed"
-    assert result.published is not None
-    assert result.published.bundle_id == expected.published.bundle_id
-    store.verify(result.published.bundle_id)
-    assert "_staging" not in " ".join(fs.find(root))
-    assert live.refresh()
-    assert live.engine.bundle.bundle_id == result.published.bundle_id
-    assert live.engine.similar_items("z_00").item_ids
-    assert store.rollback().bundle_id == before.bundle_id
-    assert live.refresh()
-    with pytest.raises(UnknownIdError):
-        live.engine.similar_items("z_00")
-
-
-def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any]) -> None:
-    store = PartitionStore(f"{ROOT}/clean", {**options, "skip_instance_cache": True})
-    bundles = BundleStore(serving_root(f"{ROOT}/clean"), {**options, "skip_instance_cache": True})
-    served = _bundle(bundles, "2024-01-01", "towers")
-    former, now = publish_mark(store, "x"), publish_mark(store, "y")
-    unlisted = f"{store.root}/notes/ds={DS}/part-00000-ffffffffffff-1.bin"
-    staged, partial = f"{store.root}/_staging/abandoned", f"{bundles.root}/bundles/2024-01-09-0123456789ab"
-    for path in (unlisted, f"{staged}/000001.parquet", f"{partial}/item_vectors.arrow"):
-        store.fs.pipe_file(path, b"1234")
-
-    def clean(before: float) -> set[str]:
-        paths = set()
-        for leftover in itertools.chain(find_in_store(store, before), find_bundles(bundles, before)):
-            leftover.remove()
-            paths.add(leftover.path)
-        return paths
-
-    assert clean(time.time() - 3600) == set()
-    replaced = {store.file_path(former, file) for file in former.files}
-    assert clean(time.time() + 3600) == {unlisted, staged, partial, *replaced}
-    assert clean(time.time() + 3600) == set()
-    store.verify(now)
-    bundles.verify(served)
 
 
 def test_wrong_keys_are_refused(options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ n + d mod 10 for user n on day d. On day 9 it is also shown item n of its own gr
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.extras.sampler_tables.sampler_tables import HARD_EDGE_SPEC, read_tsv, write_sampler_tables
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.training import TRAIN_FILES, train_samples
 from dssm_assets.steps.workspace import Workspace, open_workspace
@@ -58,19 +57,23 @@ def log_rows() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["ts"])
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = tmp_path_factory.mktemp("shown")
+def write_shown_world(root: Path, windowed: Sequence[str]) -> Path:
+    """Writes the world in which users are shown items, its daily tables and some windowed ones; returns its folder."""
     worlds.write_sources(root)
     worlds.write_rows(root / "source" / "behavior.parquet", log_rows())
     loaded = worlds.write_config(root, CHANGES)
     worlds.run_steps(loaded, worlds.DAILY, DAYS)
-    worlds.run_steps(loaded, [*UPSTREAM, "negative_items", "train_samples"], [EVALUATION_DAY])
+    worlds.run_steps(loaded, windowed, [EVALUATION_DAY])
     return root
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shown_world(tmp_path_factory.mktemp("shown"), [*UPSTREAM, "negative_items", "train_samples"])
+
+
 @pytest.fixture
-def workspace(folder: Any) -> Workspace:
+def workspace(folder: Path) -> Workspace:
     return open_workspace(worlds.write_config(folder, CHANGES))
 
 
@@ -112,18 +115,6 @@ def test_hard_negatives_were_shown_in_the_window_and_never_bought(workspace: Wor
     assert all(len(described[f"hard_negatives.arrow: {name}"]) > 10 for name in ("user_index", "item_index", "day"))
 
 
-def test_hard_edges_text_has_the_number_of_exposures(workspace: Workspace, tmp_path: Path) -> None:
-    rows, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
-    window = range(FIRST, len(DAYS) - 1)
-    bought = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
-    shown = Counter((user, item) for day in window for user in worlds.users() for item in shown_items(user, day))
-    expected = {edge: float(count) for edge, count in shown.items() if edge not in bought}
-    found = read_tsv((tmp_path / "hard_edges.txt").read_bytes(), HARD_EDGE_SPEC).to_pylist()
-    assert {(row["user_id"], row["item_id"]): row["weight"] for row in found} == expected
-    assert rows["hard_edges"] == len(expected) > 0
-    assert max(expected.values()) > 1
-
-
 def test_sample_weights_by_event_and_age(workspace: Workspace) -> None:
     samples = train_tables(workspace, workspace.need("train_samples", EVALUATION_DAY))["samples"]
     rows = []
@@ -152,7 +143,7 @@ def test_training_draws_hard_negatives_from_the_file(workspace: Workspace) -> No
     assert seen == 8 * -(-len(rows) // 64)
 
 
-def test_without_a_hard_sampler_there_is_no_hard_negatives_file(workspace: Workspace, folder: Any) -> None:
+def test_without_a_hard_sampler_there_is_no_hard_negatives_file(workspace: Workspace, folder: Path) -> None:
     before = workspace.need("train_samples", EVALUATION_DAY)
     plain = open_workspace(worlds.write_config(folder, worlds.merged(CHANGES, {"model": {"sampler": "v2"}})))
     (result,) = train_samples(plain, [EVALUATION_DAY])
@@ -190,7 +181,7 @@ def test_sections_that_contradict_the_events_are_refused(folder: Any, changes: d
     assert made.need("train_samples", EVALUATION_DAY) == before
 
 
-def test_users_have_indices_if_only_training_needs_interactions(folder: Any) -> None:
+def test_users_have_indices_if_only_training_needs_interactions(folder: Path) -> None:
     """Masks, hard negatives, min_history and validation days need interactions even without sequence features."""
     features = {"features": {"fg": {"features": [f for f in worlds.FG["features"] if f["feature_type"] != "sequence_feature"]}}}
     for changes, is_known in (

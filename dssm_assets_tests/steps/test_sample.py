@@ -1,8 +1,7 @@
-"""Encoded features, samples with their feature rows, and the training window; on one engine and in pieces on workers."""
+"""Encoded features, samples with their feature rows, and the training window."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from dssm_assets.core.features_raw import plan as names
 from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE
 from dssm_assets.core.samples.sample_tables import SAMPLE, SAMPLE_FG
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.extras.spark.spark import SparkEngine
 from dssm_assets.steps import previous_day, sample
 from dssm_assets.steps.sample import FEATURE_TABLES, WINDOW_TABLES, training_window
 from dssm_assets.steps.workspace import (
@@ -31,10 +29,7 @@ from dssm_assets.steps.workspace import (
 )
 from dssm_assets.storage import layout
 from dssm_assets.storage import tables as table_store
-from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.spark.cluster import requires_pyspark
-from dssm_assets_tests.extras.spark.sessions import LocalSession
 from dssm_assets_tests.worlds import BuiltWorld, built_world
 
 DS = worlds.DAYS[3]
@@ -43,8 +38,7 @@ ROW_GROUP = 7
 world = pytest.fixture(scope="module")(built_world)
 
 
-@pytest.fixture
-def workspace(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def with_row_groups(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A world in which a day's samples are in several row groups."""
     made = open_workspace(world.copy(tmp_path / "copy"))
     monkeypatch.setattr(table_store, "ROW_GROUP_ROWS", ROW_GROUP)
@@ -56,44 +50,22 @@ def workspace(world: BuiltWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return made
 
 
-def in_pieces(workspace: Workspace) -> Workspace:
-    """Returns the workspace with the engine that sends a row group to a worker each."""
-    return replace(workspace, engine=SparkEngine(workspace.tables, LocalSession()))
+workspace = pytest.fixture(with_row_groups)
 
 
-@requires_pyspark
-def test_sample_fg_in_pieces_equals_sample_fg_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert workspace.need("sample", DS).rows > 2 * ROW_GROUP
-    expected = list(sample.sample_fg(workspace, [*worlds.DAYS[:1], DS]))
-    rows = [workspace.tables.read(result.manifest) for result in expected]
-    original, reads = TableStore.read, []
-    monkeypatch.setattr(
-        TableStore, "read", lambda self, at, *how, **named: reads.append(at.key) or original(self, at, *how, **named)
-    )
-    results = list(sample.sample_fg(in_pieces(workspace), [*worlds.DAYS[:1], DS]))
-    assert [(result.facts, result.checks) for result in results] == [(result.facts, result.checks) for result in expected]
-    previous = day_before(DS)
-    assert sorted(reads) == [f"item_features_fg/{previous}", f"user_features_fg/{previous}"], "once, for all pieces"
-    assert [workspace.tables.read(result.manifest) for result in results] == rows
-    leak, parity = expected[1].checks
-    assert (leak.is_passed, parity.facts["golden_rows"]) == (True, 5)
-
-
-@requires_pyspark
-def test_positive_sample_in_pieces_equals_positive_sample_at_once(workspace: Workspace) -> None:
-    (expected,) = sample.positive_sample(workspace, [DS])
+def test_positive_samples_are_the_samples_with_label_one(workspace: Workspace) -> None:
+    (result,) = sample.positive_sample(workspace, [DS])
     placed = workspace.tables.read(workspace.need("sample_fg", DS))
-    assert workspace.tables.read(expected.manifest).equals(placed.filter(pc.equal(placed.column(col.LABEL), 1)))
-    assert 0 < expected.manifest.rows < placed.num_rows
-    rows = workspace.tables.read(expected.manifest)
-    (result,) = sample.positive_sample(in_pieces(workspace), [DS])
-    assert workspace.tables.read(result.manifest) == rows
-    assert (result.facts, result.checks, result.manifest.inputs) == (expected.facts, expected.checks, expected.manifest.inputs)
+    assert workspace.tables.read(result.manifest).equals(placed.filter(pc.equal(placed.column(col.LABEL), 1)))
+    assert 0 < result.manifest.rows < placed.num_rows
 
 
-@requires_pyspark
-@pytest.mark.parametrize("is_in_pieces", [False, True], ids=["at once", "in pieces"])
-def test_samples_that_leak_do_not_replace_an_existing_partition(workspace: Workspace, *, is_in_pieces: bool) -> None:
+def test_samples_that_leak_do_not_replace_an_existing_partition(workspace: Workspace) -> None:
+    check_leaking_samples(workspace, workspace)
+
+
+def check_leaking_samples(workspace: Workspace, engine: Workspace) -> None:
+    """Makes samples leak, and checks that the step on the engine of another workspace replaces nothing."""
     previous = workspace.need(USER_FEATURES_FG.name, day_before(DS))
     table = workspace.tables.read(previous)
     # The features of three users are of the day itself, so their samples leak.
@@ -105,7 +77,6 @@ def test_samples_that_leak_do_not_replace_an_existing_partition(workspace: Works
     users = table.column(col.USER_ID).to_pylist()[:3]
     leaking = sum(user in users for user in workspace.tables.read(workspace.need("sample", DS)).column(col.USER_ID).to_pylist())
     assert leaking > 0
-    engine = in_pieces(workspace) if is_in_pieces else workspace
 
     def place_again() -> StepResult:
         (result,) = sample.sample_fg(engine, [DS])

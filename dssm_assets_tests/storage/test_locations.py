@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import DssmError, InputError, SchemaError
-from dssm_assets.extras.starter.table_survey import survey_table
 from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.files import TableWriter, read_parquet
@@ -38,7 +37,6 @@ PLACES = [
 ]
 OPENERS = {
     "source table": lambda uri: open_folder(SourceTable(uri=uri), "user_table"),
-    "survey": lambda uri: survey_table(uri, "user_table", is_log=False),
     "vectors": lambda uri: read_parquet(uri, ["user_id"], "user vectors"),
     "output": lambda uri: TableWriter(uri).write(pa.table({"user_id": [1]})),
     "bundle": lambda uri: BundleRoot(uri).current_id(),
@@ -114,7 +112,7 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
             assert str(path) in str(error)  # it may also be readable
 
 
-@pytest.mark.parametrize(
+BROKEN_CSV = pytest.mark.parametrize(
     ("name", "content"),
     [
         ("log.csv", gzip.compress(b"user_id,age\nu1,3\n", mtime=10)),  # its newlines make two lines of it
@@ -125,14 +123,15 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
     ],
     ids=["compressed without ending", "cut off", "not compressed", "two of a name", "empty"],
 )
+
+
+@BROKEN_CSV
 def test_broken_csv_is_refused(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
     table = SourceTable(uri=str(path), format="csv")
     with pytest.raises(SchemaError, match=name):
         list(read_days(table, ["2026-11-22"], name="user_table"))
-    with pytest.raises(SchemaError, match=name):
-        survey_table(str(path), "user_table", is_log=False)
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

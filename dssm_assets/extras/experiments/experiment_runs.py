@@ -38,13 +38,7 @@ COUNTED = ("hit_counts", "hit_rate_detail", "total_hit_rate")
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """The runs of an experiment: one per day.
-
-    Attributes:
-        changes: key -> value, as entered.
-        settings: one line per day, all settings in force.
-        names: the assets of each run, the table `experiments` last.
-    """
+    """The runs of an experiment, one per day: changes as entered, a line of settings per day, the assets of each run."""
 
     scene: Scene
     name: str
@@ -56,9 +50,6 @@ class ExperimentPlan:
 
 def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: Sequence[str]) -> ExperimentPlan:
     """Returns the runs of an experiment: the fit and what follows, or only the hit counts if no setting reaches the towers.
-
-    Args:
-        entered: key -> value; a known experiment keeps the others.
 
     Raises:
         ConfigError: naming every wrong key and value, an unusable name, days without a regular run.
@@ -85,11 +76,7 @@ def plan_experiment(scene: Scene, name: str, entered: Mapping[str, Any], days: S
 
 
 def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path) -> None:
-    """Makes the runs of an experiment; a day whose check fails does not stop the next day.
-
-    Raises:
-        CheckFailedError: at the end, with the descriptions of the blocking checks that failed.
-    """
+    """Makes the runs of an experiment; a day whose check fails does not stop the next day."""
     defs = scene_definitions(plan.scene, observer, makes_upstream=False)
     keys = [plan.scene.key(name).to_user_string() for name in plan.names]
     form = {plan.scene.op(plan.names[0]): {"experiment": plan.name, "changes": dict(plan.changes)}}
@@ -122,11 +109,7 @@ class Adoption:
 
 
 def adopt_experiment(scene: Scene, name: str) -> Adoption:
-    """Writes the settings of an experiment's last day into the configuration file, whose comments stay.
-
-    Raises:
-        ConfigError: there is no such experiment, it has no settings of its own, or the file cannot be edited.
-    """
+    """Writes the settings of an experiment's last day into the configuration file, whose comments stay."""
     workspace, path = scene.open_workspace(lambda _: None), scene.loaded.path
     days = OverlayStore(workspace.tables.partitions, name).days(SETTINGS)
     if not days:

@@ -54,11 +54,7 @@ def reopen_experiment(regular: Workspace, name: str, ds: str) -> Workspace:
 
 
 def check_experiment(regular: Workspace, name: str, changes: Mapping[str, Any], ds: str) -> Experiment:
-    """Returns an experiment of a day with the settings that its run would have; writes nothing.
-
-    Raises:
-        ConfigError: a setting is out of bounds, or towers with these settings cannot be built.
-    """
+    """Returns an experiment of a day with the settings that its run would have; writes nothing."""
     from dssm_assets.steps.tower_checks import check_towers
 
     settings = read_settings(regular, name, ds) | dict(changes)
@@ -83,17 +79,9 @@ def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
 
 def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, asset: str, ds: str) -> None:
     """Makes what an experiment's settings reach before an asset, and what an earlier run of it made with other settings."""
-    from dssm_assets.steps import channel_weights, feature_config, statistics, training
+    from dssm_assets.defs.asset_table import all_rows
 
-    steps = {
-        "feature_binning": statistics.feature_binning,
-        "feature_config": feature_config.feature_config,
-        "step_config": feature_config.step_config,
-        "negative_items": training.negative_items,
-        "train_samples": training.train_samples,
-        "training_config": feature_config.training_config,
-        "channel_weights": channel_weights.channel_weights,
-    }
+    steps = {row.name: row.step for row in all_rows()}
     reached = reached_assets(known.changes)
     for name in PREPARED.get(asset, ()):
         stored = partitions.find(name, ds)

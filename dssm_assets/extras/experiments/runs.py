@@ -26,16 +26,14 @@ COMPARISON: Final = "experiments"
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> AssetRun | None:
-    """Returns the run of an asset if the run's settings name an experiment.
-
-    Raises:
-        ConfigError: the settings are wrong, or the asset cannot be part of an experiment.
-    """
+    """Returns the run of an asset if the run's settings name an experiment."""
     experiment = requested_experiment(context.run.run_config, scene)
     if experiment is None:
         return None
     if row.name == COMPARISON:
-        return ComparisonRun(context, scene, row)
+        comparison = AssetRun(context, scene, row)
+        comparison.is_regular = False  # nothing is made first
+        return comparison
     if row.name not in FORM_KEYS:
         expected = f"a run of {', '.join(FORM_KEYS)} and {COMPARISON} alone"
         raise ConfigError(Fault(f"experiment {experiment.name}", expected, row.name, "remove it from the run"))
@@ -43,11 +41,7 @@ def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> 
 
 
 def requested_experiment(run_config: Mapping[str, Any], scene: Scene) -> Experiment | None:
-    """Returns the experiment that a run asks for, with the settings of all its forms; None for a regular run.
-
-    Raises:
-        ConfigError: a run has two names or two values of one setting, or a setting differs from the configuration and no name is given.
-    """
+    """Returns the experiment that a run asks for, with the settings of all its forms; None for a regular run."""
     changes = _changed_settings(run_config, scene)
     name = changes.pop(NAME, None)
     if name is not None:
@@ -94,12 +88,6 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
     return changed
 
 
-class ComparisonRun(AssetRun):
-    """The run of the table `experiments`, which is regular, beside an experiment: it makes nothing first."""
-
-    is_regular = False
-
-
 class ExperimentRun(AssetRun):
     """The run of an asset in the partitions of an experiment. Nothing is published from it."""
 
@@ -110,11 +98,7 @@ class ExperimentRun(AssetRun):
         self._experiment = experiment
 
     def open_workspace(self, regular: Workspace, days: Sequence[str]) -> Workspace:
-        """Returns the workspace of the experiment; tags the run.
-
-        Raises:
-            ConfigError: an experiment over several days, a value out of bounds, or no regular partition to compare with.
-        """
+        """Returns the workspace of the experiment; tags the run."""
         where = f"experiment {self._experiment.name}"
         if len(days) != 1:
             raise ConfigError(Fault(where, "one day per run", f"{len(days)} days", "start one run per day"))
@@ -129,11 +113,7 @@ class ExperimentRun(AssetRun):
         return super().open_workspace(workspace, days)
 
     def describe(self, result: StepResult, seconds: float) -> dict[str, Any]:
-        """Returns the metadata of a partition: name and settings of the experiment first, its figures in one JSON entry.
-
-        The UI plots every numeric entry over the partitions and shows the latest: as numbers, the figures of an experiment would
-        look like those of the regular partition.
-        """
+        """Returns the metadata of a partition; figures are one JSON entry, because the UI would plot numbers as regular ones."""
         metadata = super().describe(result, seconds)
         figures = {key: value for key, value in metadata.items() if isinstance(value, (int, float))}
         digest = self._regular_digest[:12]

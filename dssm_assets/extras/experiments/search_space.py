@@ -56,14 +56,14 @@ Parameter: TypeAlias = Choice | Range
 def search_space(config: PipelineConfig) -> tuple[Parameter, ...]:
     model, training = config.model, config.training
     found: list[Parameter] = [
-        _around("training.learning_rate", training.learning_rate, _FACTOR),
-        _around("training.embedding_learning_rate", training.embedding_learning_rate, _FACTOR),
+        _range_around("training.learning_rate", training.learning_rate, _FACTOR),
+        _range_around("training.embedding_learning_rate", training.embedding_learning_rate, _FACTOR),
         Choice("model.num_sample", _with(model.num_sample, _NEGATIVES if model.in_batch else _NEGATIVES[1:])),
         Choice("model.embedding_dropout", _with(model.embedding_dropout, (0.0, 0.2, 0.4))),
         Choice("model.recency_half_life_days", (CONFIGURED, "none", "window / 4", "window / 2", "window")),
     ]
     if model.similarity is Similarity.COSINE and not model.learn_temperature:
-        found.append(_around("model.temperature", model.temperature, _TEMPERATURE_FACTOR))
+        found.append(_range_around("model.temperature", model.temperature, _TEMPERATURE_FACTOR))
     narrowest = _narrowest_vectors(config)
     if narrowest is not None:
         found.append(Choice("model.output_dim", _with(model.output_dim, tuple(dim for dim in _DIMS if dim >= narrowest))))
@@ -95,12 +95,11 @@ def changes_of(values: Mapping[str, Value], config: PipelineConfig) -> dict[str,
     return drop_configured(config, settings)
 
 
-def _around(key: str, value: float, factor: float) -> Range:
+def _range_around(key: str, value: float, factor: float) -> Range:
     return Range(key, value / factor, value * factor, is_log=True)
 
 
 def _with(configured: Value, values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Returns the values with the configured one, ascending."""
     return tuple(sorted({configured, *values}))
 
 

@@ -70,11 +70,7 @@ def settable_keys() -> list[str]:
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """Returns key -> value of texts `key=value`, values as YAML: `model.prior=true`, `statistics.embedding_dim={item: 64}`.
-
-    Raises:
-        ConfigError: naming every text that is not such an assignment.
-    """
+    """Returns key -> value of texts `key=value`, values as YAML: `model.prior=true`, `statistics.embedding_dim={item: 64}`."""
     found: dict[str, Any] = {}
     faults = []
     for text in texts:
@@ -124,9 +120,6 @@ def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dic
     """Returns the changes that differ from the configuration, with the values that the configuration makes of them.
 
     Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, those not given by default.
-
-    Raises:
-        ConfigError: as `apply_changes`.
     """
     changed = apply_changes(config, changes)
     after = {key: json_value_of(changed, key) for key in sorted(changes)}
@@ -147,10 +140,7 @@ def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> Pipelin
 
 
 def reached_assets(changes: Iterable[str]) -> frozenset[str]:
-    """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys.
-
-    Example: `negative_items.alpha` reaches negative_items, train_samples, training_config, and channel_weights by the towers.
-    """
+    """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys."""
     keys = [key for key in changes if key not in OTHER_KEYS]
     prepared = [asset for assets in PREPARED.values() for asset in assets]
     reached = {asset for asset in prepared for key in keys if any(f"{key}.".startswith(f"{read}.") for read in READS[asset])}

@@ -51,15 +51,7 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One finished trial.
-
-    Attributes:
-        name: of its experiment.
-        changes: settings that differ from the configuration.
-        hit_rate: of its best epoch on the validation days; None: no epoch was scored.
-        epoch: its best epoch, from 1; None: no epoch was scored.
-        fault: why it failed; empty otherwise.
-    """
+    """One finished trial; `hit_rate` on the validation days is of the best `epoch`, both None if no epoch was scored."""
 
     name: str
     changes: Mapping[str, Any]
@@ -72,13 +64,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """The study to run.
-
-    Attributes:
-        name: its experiments are called <name>_0000, ...
-        ds: the evaluation day whose window is learned from.
-        trials: how many the study shall have in the end.
-    """
+    """The study to run on the window of an evaluation day, until it has so many trials: experiments <name>_0000, ..."""
 
     name: str
     ds: str

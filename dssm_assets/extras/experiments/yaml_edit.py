@@ -16,13 +16,9 @@ from dssm_assets.core.errors import ConfigError, Fault
 def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
     """Returns the text of a YAML file with some values replaced or added.
 
-    Example: `model.prior` = True in "model:\\n  prior: false  # off\\n" gives
-    "model:\\n  # <note>; was False\\n  prior: true  # off\\n".
-
     Args:
-        text: a mapping of sections.
         changes: key `section.name` -> value.
-        note: comment above every changed key; empty: none.
+        note: comment above every changed key, with the value before; empty: no comment.
 
     Raises:
         ConfigError: the text cannot be edited so that it has these values, such as one with aliases.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     files.add_argument("--item-vectors", required=True, help="item_id, vector: a list of numbers")
     files.add_argument("--truth", required=True, help="user_id, item_id: what users interacted with; repeated pairs count once")
     files.add_argument("--items", help="item_id and the columns of --filters")
-    files.add_argument("--exclude", metavar="SEEN", help="user_id, item_id: what users had seen before")
+    files.add_argument("--exclude", dest="seen", metavar="SEEN", help="user_id, item_id: what users had seen before")
     parser.add_argument(
         "--filters",
         type=parse_json,
@@ -63,25 +63,9 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings
     from dssm_assets.extras.external_vectors.vector_files import VectorFiles, evaluate_files
 
-    settings = ExternalSettings(
-        ks=parsed.k,
-        metric=Metric(parsed.metric),
-        bootstrap_samples=parsed.bootstrap,
-        seed=parsed.seed,
-        block_size=parsed.block_size,
-        threads=parsed.threads,
-    )
-    files = VectorFiles(
-        user_vectors=parsed.user_vectors,
-        item_vectors=parsed.item_vectors,
-        truth=parsed.truth,
-        seen=parsed.exclude,
-        items=parsed.items,
-        filters=parsed.filters,
-        detail=parsed.detail,
-        reference_detail=parsed.reference_detail,
-        reference_total=parsed.reference_total,
-    )
+    metric = Metric(parsed.metric)
+    settings = ExternalSettings(parsed.k, metric, parsed.bootstrap, parsed.seed, parsed.block_size, parsed.threads)
+    files = VectorFiles(**{field.name: getattr(parsed, field.name) for field in fields(VectorFiles)})
     result = evaluate_files(files, settings)
     if parsed.json:
         stated = {name: getattr(parsed, name) for name in ("metric", "bootstrap", "seed")}

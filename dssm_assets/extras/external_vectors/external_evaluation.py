@@ -1,13 +1,10 @@
 """Scores vectors that a user brings, by the definitions of the pipeline: hit rates of user and item vectors against truth.
 
 hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`.
-Who counts: every user with truth. A user without a vector gets an empty list: the user's truth counts and is missed. A user
-without truth does not count. An item of the truth without a vector counts as missed. Items that a user had seen before, where
-those are given, are neither candidates nor to be found (scope discovery).
+Who counts: every user with truth. A user without a vector gets an empty list: the user's truth counts and is missed. An item of the
+truth without a vector is missed. Items that a user had seen before, if given, are neither candidates nor to be found (scope discovery).
 
 By hand: u's list begins with a, c, the truth is a, b: hit_rate@2 = 1/2. If u had seen a, only b is to be found: 0/1.
-
-Shapes: U users with truth, B users of a block, P truth pairs, K top-k.
 """
 
 from __future__ import annotations
@@ -97,7 +94,7 @@ def evaluate_vectors(
     Args:
         truth_pairs: distinct user_id, item_id, as of `read_pairs`.
         seen_pairs: distinct user_id, item_id of items that users had seen before.
-        truth_rows: rows of the truth before repeated pairs were dropped.
+        truth_rows: rows of the truth with repeated pairs.
         on_detail: receives the rows per user, block by block, users ascending; columns as of `detail.list_columns`.
 
     Raises:

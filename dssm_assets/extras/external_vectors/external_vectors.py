@@ -60,11 +60,7 @@ def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_in
 
 
 def read_pairs(table: pa.Table, where: str) -> pa.Table:
-    """Returns the distinct pairs user_id, item_id of a table, ids as int64 or string.
-
-    Raises:
-        SchemaError: a missing column, ids that are missing or of a wrong type.
-    """
+    """Returns the distinct pairs user_id, item_id of a table, ids as int64 or string."""
     require_columns(where, table.column_names, (USER_ID, ITEM_ID))
     columns = {name: comparable_ids(table.column(name), f"{where}, column {name}") for name in (USER_ID, ITEM_ID)}
     return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])

@@ -48,11 +48,7 @@ class VectorFiles:
 
 
 def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
-    """Returns the evaluation of the vectors in the files, and writes the requested outputs.
-
-    Raises:
-        InputError: with the faults of the first file that has any.
-    """
+    """Returns the evaluation of the vectors in the files, and writes the requested outputs."""
     users, items = (
         read_vectors(read_parquet(uri, (column, VECTOR), where), column, where, allows_multi_interest=column == USER_ID)
         for uri, column, where in (
@@ -60,8 +56,9 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
             (files.item_vectors, ITEM_ID, "item vectors"),
         )
     )
-    truth, truth_rows = _read_pairs(files.truth, "truth")
-    seen = None if files.seen is None else _read_pairs(files.seen, "seen")[0]
+    listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
+    truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
+    seen = None if files.seen is None else read_pairs(read_parquet(files.seen, (USER_ID, ITEM_ID), "seen"), "seen")
     if (shown := _find_shown(files)) is not None:
         kept = truth.filter(pa.array(_is_shown(combine_chunks(truth.column(ITEM_ID)), shown)))
         truth, truth_rows = kept, truth_rows - (truth.num_rows - kept.num_rows)
@@ -88,11 +85,7 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
 
 
 def _find_shown(files: VectorFiles) -> pa.Array | None:
-    """Returns the ids of the items that pass the filters; None without filters.
-
-    Raises:
-        InputError: only one of filters and items is given, or a condition cannot be used.
-    """
+    """Returns the ids of the items that pass the filters; None without filters."""
     if files.filters is None and files.items is None:
         return None
     if files.filters is None or files.items is None:
@@ -112,20 +105,12 @@ def _is_shown(ids: pa.Array, shown: pa.Array) -> npt.NDArray[np.bool_]:
     return find_positions(cast_ids(ids, shown.type, f"column {ITEM_ID}, compared with items"), shown) >= 0
 
 
-def _read_pairs(uri: str, where: str) -> tuple[pa.Table, int]:
-    table = read_parquet(uri, (USER_ID, ITEM_ID), where)
-    return read_pairs(table, where), table.num_rows
-
-
 def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
     """Returns the reference's detail, row by row: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists; all text but hitrate.
 
     Args:
         detail: user_id, topk_ids, topk_scores, hit_ids, hit_rate; topk_ids without repetitions.
         metric: of the scores, for the sign of the distances.
-
-    Raises:
-        InputError: an item id has a comma in it, which would be read as two ids.
     """
     listed, hits = (combine_chunks(detail.column(name)) for name in ("topk_ids", "hit_ids"))
     ids = listed.flatten().cast(pa.string())
@@ -154,11 +139,7 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
 
 
 def reference_total(detail: pa.Table) -> pa.Table:
-    """Returns the reference's total of hit_rate_detail: one row, `hitrate`.
-
-    Raises:
-        InputError: there is no truth to divide by.
-    """
+    """Returns the reference's total of hit_rate_detail: one row, `hitrate`."""
     truth = pc.sum(detail.column(TRUTH_COUNT)).as_py() or 0
     if not truth:
         raise InputError(Fault("hit_rate_detail", "at least one item to find", "none", "evaluate a day that has truth"))

@@ -29,8 +29,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _cleanup(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
     from dssm_assets.defs.asset_table import expiring_groups
-    from dssm_assets.extras.retention.cleaning import clean
-    from dssm_assets.extras.retention.leftovers import Kind
+    from dssm_assets.extras.retention.leftovers import Kind, clean
     from dssm_assets.steps.workspace import open_workspace
 
     if parsed.grace_hours is not None and not parsed.grace_hours >= 0:

@@ -14,7 +14,7 @@ def build(scene: Scene) -> dg.Definitions:
     """Returns the asset `cleanup` of a scene; it has no partitions and depends on nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
-        metadata = code_references(LazyStep("extras.retention.cleaning", "clean"), scene.loaded.config.platform)
+        metadata = code_references(LazyStep("extras.retention.leftovers", "clean"), scene.loaded.config.platform)
 
     @dg.asset(
         key=scene.key("cleanup"),
@@ -27,7 +27,7 @@ def build(scene: Scene) -> dg.Definitions:
         owners=scene.loaded.config.platform.owners,
     )
     def cleanup(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        from dssm_assets.extras.retention.cleaning import clean
+        from dssm_assets.extras.retention.leftovers import clean
 
         sizes, counts = Counter[str](), Counter[str]()
         for leftover in clean(scene.open_workspace(context.log.info), expiring_groups()):

@@ -1,34 +1,47 @@
-"""Files of killed runs, and of partitions that were written again: listed after a grace period.
+"""Files that nobody needs: expired partitions, leftovers of killed runs, replaced files; removed on request and by a day's first run.
 
+    expired partitions  older than `storage.keep_days` of their group
     temporary folders   <temporary folder>/dssm-*, <scratch>/dssm-*, <root>/_staging/*, <root>/serving/_staging/*
     partition files     in the folder of a partition, but not in its manifest, or replaced
     bundles             folders that current.json does not list: of a publisher that was killed
 
-On a local disk a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask
-for the next: until then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of
-uploads to S3 that were never completed.
+Only what has not changed during the grace period is listed: a run may go on to read what it wrote, or what was replaced. On a local disk
+a temporary folder stays while the process that made it lives, however old it is. Remove a leftover before you ask for the next: until
+then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
+
+Days count back from the latest stored day, not from today. However old, these stay: logs from which histories are read across all days
+(`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and shared files that the manifest of a remaining day lists.
+Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import shutil
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import BundleStore, open_bundles
 from dssm_assets.storage.local_files import LOCK, PREFIX, find_abandoned
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import experiment_names
 from dssm_assets.storage.partitions import PartitionStore
+
+_DAILY = "behavior"
+"""The log whose latest day is that of the store."""
+_DUE_SECONDS: Final = 24 * 3600.0
 
 
 class Kind(StrEnum):
@@ -53,6 +66,88 @@ class Leftover:
     def asset(self) -> str:
         """Returns the asset of an expired partition; empty for another kind."""
         return self.path.partition("/")[0] if self.kind is Kind.EXPIRED else ""
+
+
+def clean(
+    workspace: Workspace, groups: Mapping[str, str], grace_hours: float | None = None, *, removes: bool = True
+) -> Iterator[Leftover]:
+    """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes.
+
+    Args:
+        groups: asset -> group, of those whose partitions may expire.
+        grace_hours: default: storage.grace_hours.
+    """
+    loaded, store = workspace.loaded, workspace.tables.partitions
+    before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
+    for leftover in itertools.chain(
+        find_expired(workspace, groups, before),
+        find_temporary([loaded.scratch], workspace.artifacts.cache, before),
+        find_in_store(store, before),
+        find_bundles(open_bundles(loaded), before),
+    ):
+        if removes:
+            leftover.remove()
+        yield leftover
+
+
+def on_run_start(workspace: Workspace) -> None:
+    """Removes expired partitions and leftovers unless that was done in the last 24 hours; logs them. Never raises: a run goes on without."""
+    store = workspace.tables.partitions
+    path = layout.cleaned_path(store.root)
+    try:
+        if store.fs.exists(path) and time.time() - store.fs.modified(path).timestamp() < _DUE_SECONDS:
+            return
+        store.fs.makedirs(store.root, exist_ok=True)
+        store.fs.pipe_file(path, b"")
+        removed = list(clean(workspace, expiring_groups()))
+    except Exception as error:
+        workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
+        return
+    if removed:
+        workspace.log(f"removed leftovers: {len(removed)}, {sum(leftover.bytes for leftover in removed) / (1 << 20):.1f} MiB")
+
+
+def find_expired(workspace: Workspace, groups: Mapping[str, str], before: float) -> Iterator[Leftover]:
+    """Yields the partitions that are too old, and shared files that no remaining one lists.
+
+    Args:
+        groups: asset -> group, of those that may expire.
+        before: only what has not changed since, in unix seconds.
+    """
+    keep_days, store = workspace.config.storage.keep_days, workspace.tables.partitions
+    stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
+    latest = max((days[-1] for days in (*stored.values(), store.days(_DAILY)) if days), default=None)
+    if latest is None or not any(stored.values()):
+        return
+    needed = _find_needed(workspace, store)
+    for asset, days in stored.items():
+        first = day_before(latest, keep_days[groups[asset]] - 1)
+        expired = []
+        for ds in days:
+            path = layout.manifest_path(store.root, asset, ds)
+            if ds < first and f"{asset}/{ds}" not in needed and changed_at(store.fs.info(path)) < before:
+                expired.append(store.manifest(asset, ds))
+        for manifest in expired:
+            size = sum(file.bytes for file in manifest.files if not layout.is_shared(file.path))
+            yield Leftover(Kind.EXPIRED, manifest.key, size, partial(store.remove, asset, manifest.ds))
+        if any(layout.is_shared(file.path) for manifest in expired for file in manifest.files):
+            remaining = sorted(set(days) - {manifest.ds for manifest in expired})
+            yield from find_unlisted_shared(store, asset, remaining, before)
+
+
+def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
+    """Returns the keys of the partitions that stored bundles and experiments were built from."""
+    bundles = open_bundles(workspace.loaded)
+    pointer = bundles.pointer()
+    needed: set[str] = set()
+    for bundle_id in () if pointer is None else pointer.stored:
+        needed |= set(bundles.manifest(bundle_id)["inputs"])
+    for name in experiment_names(store):
+        own = open_experiment_store(store, name)
+        for asset in own.assets():
+            for ds in own.days(asset):
+                needed |= set(own.manifest(asset, ds).inputs)
+    return needed
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:

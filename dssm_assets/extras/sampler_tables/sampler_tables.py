@@ -41,14 +41,7 @@ EDGE_KEYS: Final = (col.USER_ID, col.ITEM_ID)
 
 @dataclass(frozen=True)
 class TsvSpec:
-    """The columns of one kind of text table.
-
-    Attributes:
-        title: names the kind in errors.
-        ids: column of the table -> name of the id in the header.
-        attr_fields: columns that are joined in `attrs`, in this order; None for a kind without attrs.
-        delimiter: one character between the fields of attrs.
-    """
+    """One kind of text table: its title, column -> name of each id in the header, and the fields that `attrs` joins, if any."""
 
     title: str
     ids: dict[str, str]
@@ -66,11 +59,7 @@ class TsvSpec:
 
 
 def item_spec(attr_fields: Sequence[str], delimiter: str = ":") -> TsvSpec:
-    """Returns the spec of the item table: item_id, weight and these fields.
-
-    Raises:
-        SchemaError: the delimiter is not a single character, or it ends a line or a cell.
-    """
+    """Returns the spec of the item table: item_id, weight and these fields."""
     if len(delimiter) != 1 or delimiter in "\t\n\r":
         expected = "one character that is neither a tab nor a line break"
         raise SchemaError(Fault("item table, attr_delimiter", expected, repr(delimiter), "choose another, such as \\x02"))
@@ -86,12 +75,7 @@ SPECS: Final = {"users": USER_SPEC, "positive_edges": POSITIVE_EDGE_SPEC, "hard_
 def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter: str = ":") -> tuple[dict[str, int], list[str]]:
     """Writes items.txt, users.txt and positive_edges.txt of a day's window, and hard_edges.txt if there are exposure events.
 
-    Returns:
-        The rows of each file, and the features in attrs, in their order.
-
-    Raises:
-        PartitionMissingError, WindowIncompleteError: negative_items or a day of positive_sample or sample_fg is missing.
-        SchemaError: a value that the text format cannot hold.
+    Returns the rows of each file, and the features in attrs, in their order.
     """
     days = window_days(ds, workspace.config.window.days)
 
@@ -116,16 +100,7 @@ def write_sampler_tables(workspace: Workspace, ds: str, folder: Path, delimiter:
 
 
 def read_sampler_table(path: Path, kind: str, attrs: Sequence[str], into: str, delimiter: str = ":") -> int:
-    """Reads a text table and writes it to a parquet or csv file; returns its number of rows.
-
-    Args:
-        attrs: names of the fields in the attrs of items, in their order.
-        into: fsspec URL or path that ends in .parquet, .pq or .csv.
-
-    Raises:
-        InputError: the file cannot be read, or `into` not written.
-        SchemaError: naming every line that does not have the format.
-    """
+    """Reads a text table and writes it to a parquet or csv file; returns its number of rows."""
     spec: TsvSpec = item_spec(attrs, delimiter) if kind == "items" else SPECS[kind]
     try:
         data = path.read_bytes()
@@ -148,12 +123,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
-    """Returns the distinct keys, sorted, with the number of their rows as weight (float64).
-
-    Args:
-        days: one table per day. One day and the distinct keys are in memory at a time.
-        keys: user_id, item_id or both.
-    """
+    """Returns the distinct keys, sorted, with the number of their rows as weight; one day is in memory at a time."""
     total = []
     for day in days:
         require_columns("table of samples", day.column_names, keys)
@@ -304,11 +274,7 @@ def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
 
 
 def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
-    """Returns the type of each id as the header names it.
-
-    Raises:
-        SchemaError: it is the header of another table.
-    """
+    """Returns the type of each id as the header names it."""
     got = header.split("\t")
     named = [cell.partition(":")[2] for cell in got[: len(spec.ids)]]
     types = [_ID_TYPES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(spec.ids) - len(named))

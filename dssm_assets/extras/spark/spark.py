@@ -147,11 +147,7 @@ def write_sql(expression: ibis.Table) -> str:
 
 
 def _sort_list(node: Any, changed: Mapping[str, Any] | None) -> Any:
-    """Returns a node of an expression; in place of an ordered `collect`, which Spark lacks, sorted structs of keys and value.
-
-    Raises:
-        NotImplementedError: for descending keys and distinct entries, which no expression needs.
-    """
+    """Returns a node of an expression; in place of an ordered `collect`, which Spark lacks, sorted structs of keys and value."""
     node = node if changed is None else node.copy(**changed)
     if not isinstance(node, ops.ArrayCollect) or not (node.order_by or node.include_null):
         return node

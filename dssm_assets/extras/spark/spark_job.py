@@ -76,11 +76,7 @@ def result_from_message(message: Mapping[str, Any]) -> tuple[StepResult, float]:
 
 
 def main() -> None:
-    """Runs the job of the Pipes context.
-
-    Raises:
-        Exception: the error of the step, after it was reported.
-    """
+    """Runs the job of the Pipes context."""
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # pandas is not used here
     from pyspark.sql import SparkSession
 

@@ -51,11 +51,7 @@ class _MessageLog(dg.PipesTempFileMessageReader):
 def run_step(
     context: dg.AssetExecutionContext, scene: Scene, step: Step, days: Sequence[str]
 ) -> "Iterator[tuple[StepResult, float]]":
-    """Runs a step over days as one job; yields each day's result and its seconds.
-
-    Raises:
-        SubmittedJobError: the job failed, with its own error if it reported one.
-    """
+    """Runs a step over days as one job; yields each day's result and its seconds."""
     from dssm_assets.extras.spark.spark_job import SparkJob, result_from_message
 
     assert isinstance(step, LazyStep)  # the job finds the step by its name
@@ -94,10 +90,7 @@ def _run(
     reader: dg.PipesMessageReader,
     extras: Mapping[str, Any],
 ) -> int:
-    """Runs a command in a Pipes session; returns its exit code. If this process is interrupted, all the command's processes end.
-
-    Dagster's own client signals only the first process. If that is a shell waiting for spark-submit, the rest would run on.
-    """
+    """Runs a command in a Pipes session; returns its exit code. An interrupt ends all its processes, not only the first as Dagster's."""
     injector = dg.PipesTempFileContextInjector()
     with dg.open_pipes_session(context, injector, reader, extras=dict(extras)) as session:
         variables = {**os.environ, **environment, **session.get_bootstrap_env_vars()}
@@ -124,11 +117,7 @@ def _end(job: "subprocess.Popen[bytes]") -> None:
 
 
 def submit_command(spark: Spark, name: str) -> list[str]:
-    """Returns the command that submits a job under a name.
-
-    Raises:
-        ConfigError: the program that spark.submit names is not installed.
-    """
+    """Returns the command that submits a job under a name."""
     program, *first = spark.submit
     conf = {**_QUIET, "spark.sql.shuffle.partitions": str(spark.partitions), **spark.conf}
     master = ["--master", spark.master] if spark.master else []
@@ -137,10 +126,7 @@ def submit_command(spark: Spark, name: str) -> list[str]:
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns the variables that choose each Python: the driver uses this one, since it has what the job imports.
-
-    Workers of a local master run on this machine and use it too, unless spark.python names another.
-    """
+    """Returns the variables that choose each Python: this one for the driver, and for workers of a local master without spark.python."""
     is_local = spark.master is not None and spark.master.startswith("local")
     python = spark.python or (sys.executable if is_local else None)
     return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": python} if python else {})}

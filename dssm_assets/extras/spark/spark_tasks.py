@@ -34,15 +34,9 @@ Batches = Iterator[pa.RecordBatch]
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive row groups of a stored file, which is divided into `count` pieces.
+    """Consecutive row groups of a stored file: its piece `number` of `count`.
 
-    Attributes:
-        path: inside the store's filesystem.
-        bytes: size of the file.
-        start: position, in its partition, of the file's first row.
-        number: number of the piece, from 0 on.
-        count: pieces of the file.
-        ds: day of the partition.
+    `start` is the position of the file's first row in the partition.
     """
 
     path: str

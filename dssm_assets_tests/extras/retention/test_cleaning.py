@@ -13,8 +13,7 @@ from dssm_assets import cli
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows, expiring_groups
-from dssm_assets.extras.retention.cleaning import find_expired
-from dssm_assets.extras.retention.leftovers import Kind, find_unlisted_shared
+from dssm_assets.extras.retention.leftovers import Kind, find_expired, find_unlisted_shared
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import open_bundles

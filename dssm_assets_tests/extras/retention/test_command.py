@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets import cli
-from dssm_assets.extras.retention.cleaning import on_run_start
+from dssm_assets.extras.retention.leftovers import on_run_start
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore

@@ -10,9 +10,10 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.extras.sampler_tables.command import KINDS
-from dssm_assets.extras.sampler_tables.sampler_tables import SPECS, write_sampler_tables
+from dssm_assets.extras.sampler_tables.sampler_tables import HARD_EDGE_SPEC, SPECS, read_tsv, write_sampler_tables
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.steps.test_hard_negatives import CHANGES, UPSTREAM, shown_items, write_shown_world
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
 EXPOSURE = {"events": {"funnel": ["click", "buy"], "positive": ["buy"], "exposure": ["click"]}}
@@ -63,3 +64,17 @@ def test_a_fault_of_a_text_is_told_by_its_line(tmp_path: Path, capsys: pytest.Ca
     assert main(["sampler-tables", "read", str(tmp_path / "none.txt"), *words]) == 1
     assert "expected a file that can be read" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_hard_edges_text_has_the_number_of_exposures(tmp_path: Path) -> None:
+    root = write_shown_world(tmp_path / "world", [*UPSTREAM, "negative_items"])
+    workspace = open_workspace(worlds.write_config(root, CHANGES))
+    rows, _ = write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
+    window = range(len(DAYS) - 1 - WINDOW_DAYS, len(DAYS) - 1)
+    bought = {(user, item) for day in window for user in worlds.users() for item in worlds.bought(user, day)}
+    shown = Counter((user, item) for day in window for user in worlds.users() for item in shown_items(user, day))
+    expected = {edge: float(count) for edge, count in shown.items() if edge not in bought}
+    found = read_tsv((tmp_path / "hard_edges.txt").read_bytes(), HARD_EDGE_SPEC).to_pylist()
+    assert {(row["user_id"], row["item_id"]): row["weight"] for row in found} == expected
+    assert rows["hard_edges"] == len(expected) > 0
+    assert max(expected.values()) > 1

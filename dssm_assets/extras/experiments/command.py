@@ -1,4 +1,4 @@
-"""`dssm-assets experiment` and `experiments`: other settings tried next to the regular run, compared, and adopted."""
+"""`dssm-assets experiment`, `experiments` and `tune`: other settings tried next to the regular run, compared, adopted, searched."""
 
 from __future__ import annotations
 
@@ -33,6 +33,20 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     listed.add_argument("-k", type=int, help="length of the lists (default: the longest)")
     add_config_arguments(listed)
     listed.set_defaults(command=_experiments)
+    tuned = commands.add_parser(
+        "tune",
+        help="search settings on the days before an evaluation day; needs the extra `tune`",
+        epilog="Each trial is an experiment <study>_0000, <study>_0001, ... The first one is the configuration as it is. A "
+        "stopped study goes on when the command is started again; a larger --trials continues it.",
+    )
+    tuned.add_argument("--trials", type=int, default=20, help="trials that the study shall have in the end (default: 20)")
+    tuned.add_argument(
+        "--day", type=dt.date.fromisoformat, help="evaluation day, YYYY-MM-DD (default: the last one with a model)"
+    )
+    tuned.add_argument("--study", default="tuned", help="its name: small letters, digits and _ (default: tuned)")
+    tuned.add_argument("--seed", type=int, default=0, help="of the proposals (default: 0)")
+    add_config_arguments(tuned)
+    tuned.set_defaults(command=_tune)
 
 
 def _experiment(parsed: argparse.Namespace) -> int:
@@ -126,3 +140,38 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
     for name, changed in {row["experiment"]: row["changed"] for row in rows if row["experiment"] != REGULAR}.items():
         print(f"{name}: {changed}")
     print(f"Gains over the {REGULAR} run, on the same users. An interval that holds 0 tells no difference on this day.")
+
+
+def _tune(parsed: argparse.Namespace) -> int:
+    from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
+    from dssm_assets.extras.experiments.settings import find_name_faults
+    from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, best_trial, run_study
+    from dssm_assets.steps.workspace import open_workspace
+
+    faults = [*find_name_faults(parsed.study, "--study")]
+    if parsed.trials < 1:
+        faults.append(Fault("--trials", "at least 1", str(parsed.trials), "give a larger number"))
+    ConfigError.raise_if(faults)
+    workspace = open_workspace(load_announced_scene(parsed).loaded)
+    fitted = workspace.tables.partitions.days("dssm_model")
+    if parsed.day is None and not fitted:
+        remedy = remedy_of_missing("train_and_evaluate", "DAY")
+        raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
+    day = parsed.day.isoformat() if parsed.day else fitted[-1]
+    shown: list[Trial] = []
+
+    def show(trial: Trial, number: int) -> None:
+        shown.append(trial)
+        rate = "no score" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
+        best = best_trial(shown)
+        so_far = "" if best is None else f", best {best.hit_rate:.4f}"
+        print(f"{number}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}", flush=True)
+
+    print(f"study {parsed.study}: {parsed.trials} trials on the days before {day}", flush=True)
+    result = run_study(workspace, StudyRequest(parsed.study, day, parsed.trials, parsed.seed), show)
+    print(f"\n{result.table_path.read_text(encoding='utf-8')}")
+    first = result.trials[0]
+    if first.hit_rate is not None and result.best.hit_rate is not None:
+        print(f"Best: {result.best.name}, {result.best.hit_rate:.4f} instead of {first.hit_rate:.4f} as configured.")
+    print(f"Wrote {result.config_path} and {result.table_path}.")
+    return 0
