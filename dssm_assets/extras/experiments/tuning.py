@@ -11,7 +11,6 @@ killed is started again under its name and resumes from its checkpoint.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -93,11 +92,10 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[T
             another configuration or day, or no trial was complete.
     """
     _check(workspace, request)
-    path = workspace.loaded.home / FOLDER / f"{request.name}.db"
-    path.parent.mkdir(parents=True, exist_ok=True)
     space = search_space(workspace.config)
-    study = _open_study(workspace, request, path, space)
-    trials = _read_finished(study)
+    study = _open_study(workspace, request, space)
+    bodies = [body for frozen in study.get_trials(deepcopy=False) if (body := frozen.user_attrs.get(_TRIAL))]
+    trials = [Trial(**{**body, "state": TrialState(body["state"])}) for body in bodies]
     for number, trial in enumerate(trials, 1):
         on_trial(trial, number)
     while len(trials) < request.trials:
@@ -127,20 +125,21 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
     ConfigError.raise_if(faults)
 
 
-def _open_study(workspace: Workspace, request: StudyRequest, path: Path, space: Sequence[Parameter]) -> optuna.Study:
+def _open_study(workspace: Workspace, request: StudyRequest, space: Sequence[Parameter]) -> optuna.Study:
     import optuna
 
+    path = workspace.loaded.home / FOLDER / f"{request.name}.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{path}",
         study_name=request.name,
         direction="maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_warmup_steps=0),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS),
     )
-    facts = {"day": request.ds, "seed": request.seed, "space": [repr(one) for one in space]}
-    facts |= {"samples": workspace.need("train_samples", request.ds).digest}
-    facts = json.loads(json.dumps(facts))
+    samples = workspace.need("train_samples", request.ds).digest
+    facts = {"day": request.ds, "seed": request.seed, "space": [repr(one) for one in space], "samples": samples}
     known = study.user_attrs.get("facts")
     if known is None:
         study.set_user_attr("facts", facts)
@@ -151,12 +150,6 @@ def _open_study(workspace: Workspace, request: StudyRequest, path: Path, space: 
     for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # killed: it is started again
     return study
-
-
-def _read_finished(study: optuna.Study) -> list[Trial]:
-    """Returns the trials that earlier runs finished, in their order."""
-    bodies = (frozen.user_attrs.get(_TRIAL) for frozen in study.get_trials(deepcopy=False))
-    return [Trial(**{**body, "state": TrialState(body["state"])}) for body in bodies if body is not None]
 
 
 def _run_trial(

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, comparable_ids, find_positions
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, list_lengths, offsets_of, repeat_rows
-from dssm_assets.core.columns import ITEM_ID, TRUTH_COUNT, USER_ID
+from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
 from dssm_assets.core.retrieval.vectors import Metric
@@ -69,18 +69,16 @@ def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEval
             None if uri is None else stack.enter_context(TableWriter(uri, has_lists=uri == files.detail))
             for uri in (files.detail, files.reference_detail, files.reference_total)
         )
-        sums: list[pa.Table] = []
 
         def write(rows: pa.Table) -> None:
             if detail is not None:
                 detail.write(rows)
             if reference is not None:
                 reference.write(reference_detail(rows, settings.metric))
-            sums.append(rows.select(["hits", "truth_count"]))
 
         result = evaluate_vectors(users, items, truth, seen, settings, truth_rows=truth_rows, on_detail=write)
         if total is not None:
-            total.write(reference_total(pa.concat_tables(sums)))
+            total.write(pa.table({"hitrate": result.totals.column("hit_rate")[-1:]}))  # at the largest k
     return result
 
 
@@ -136,14 +134,6 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
             "bad_dists": _join_lists(texts.filter(bad), bad_counts),
         }
     )
-
-
-def reference_total(detail: pa.Table) -> pa.Table:
-    """Returns the reference's total of hit_rate_detail: one row, `hitrate`."""
-    truth = pc.sum(detail.column(TRUTH_COUNT)).as_py() or 0
-    if not truth:
-        raise InputError(Fault("hit_rate_detail", "at least one item to find", "none", "evaluate a day that has truth"))
-    return pa.table({"hitrate": pa.array([pc.sum(detail.column("hits")).as_py() / truth], pa.float64())})
 
 
 def _row_keys(lists: pa.Array) -> pa.Array:

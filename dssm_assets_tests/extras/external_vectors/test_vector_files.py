@@ -7,7 +7,7 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.extras.external_vectors.vector_files import reference_detail, reference_total
+from dssm_assets.extras.external_vectors.vector_files import reference_detail
 
 ID_LISTS = pa.list_(pa.int64())
 DETAIL = pa.table(
@@ -42,12 +42,6 @@ def test_inner_products_stay_similarities_and_slices_are_read() -> None:
     ]
     # One user's hit is not another's.
     assert reference_detail(text.slice(2, 1), Metric.IP).column("bad_ids").to_pylist() == [""]
-
-
-def test_reference_total_is_hits_by_items_to_find() -> None:
-    assert reference_total(DETAIL).to_pydict() == {"hitrate": [3 / 5]}
-    with pytest.raises(InputError, match="at least one item to find"):
-        reference_total(DETAIL.slice(0, 0))
 
 
 def test_an_id_with_a_comma_is_refused() -> None:
