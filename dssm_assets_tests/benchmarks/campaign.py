@@ -7,9 +7,6 @@
 Killed commands and full disks are tried by the default suite (`deploy/test_run_owner.py`, `storage/test_disk_space.py`).
 Each attempt ends with a check of every stored file against its manifest. The last line of the table is the sum; the exit status
 is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
-
-Belongs here: the attempts and the table. Does not belong here: the race itself (`storage/races.py`), the proxy
-(`faulty_proxy.py`), hostile inputs (`hostile_inputs.py`).
 """
 
 from __future__ import annotations

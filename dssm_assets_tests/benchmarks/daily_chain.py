@@ -6,8 +6,6 @@
 Every step (`chain_steps.py`) runs in a process of its own that cannot allocate more than the limit (`process_cost.py`). Rows
 are those of the window. The log has one more day, which is scored. By default there is one user per 20 rows and one item per
 50, so a world with ten times the rows also has ten times the users and items.
-
-Belongs here: running all steps, the report as JSON, its tables. Does not belong here: the steps, the limit.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_steps, write_chain
-from dssm_assets_tests.benchmarks.process_cost import Limited, run_limited
+from dssm_assets_tests.benchmarks.chain_steps import chain_steps, run_steps, write_chain
+from dssm_assets_tests.benchmarks.process_cost import run_limited
 from dssm_assets_tests.benchmarks.world import World
 
 ENGINE_DIVISOR = 4
@@ -31,17 +29,7 @@ ENGINE_DIVISOR = 4
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of a step over its days.
-
-    Attributes:
-        name: the asset.
-        days: number of partitions that were built.
-        rows: rows of these partitions.
-        bytes: size of their files.
-        cpu_s: user and system time, including the loading of libraries.
-        counted_mib: peak of the memory that the limit counts.
-        resident_mib: peak of resident anonymous memory.
-    """
+    """The cost of a step over its days; CPU time includes the loading of libraries, memory is as of `process_cost.Limited`."""
 
     name: str
     days: int
@@ -54,14 +42,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class ChainReport:
-    """The costs of a complete chain.
-
-    Attributes:
-        world: the generated world.
-        window: number of training days.
-        limit_mib: memory limit of each step; None: no limit.
-        steps: costs of the steps, in the order in which they ran.
-    """
+    """The costs of a complete chain, in the order of its steps; `limit_mib` None: no limit."""
 
     world: World
     window: int
@@ -73,24 +54,10 @@ class ChainReport:
         """Rows of the window."""
         return round(self.world.rows * self.window / self.world.days)
 
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds of all steps."""
-        return sum(step.cpu_s for step in self.steps)
-
-    @property
-    def peak_mib(self) -> float:
-        """The highest counted memory of any step."""
-        return max(step.counted_mib for step in self.steps)
-
-    def to_json(self) -> str:
-        """Returns the report as JSON."""
-        return json.dumps(asdict(self), indent=1) + "\n"
-
     @classmethod
-    def from_json(cls, text: str) -> ChainReport:
-        """Returns the report that `to_json` wrote."""
-        found = json.loads(text)
+    def read(cls, path: Path) -> ChainReport:
+        """Returns the report in a JSON file."""
+        found = json.loads(path.read_text(encoding="utf-8"))
         steps = tuple(StepCost(**step) for step in found["steps"])
         return cls(World(**found["world"]), found["window"], found["limit_mib"], steps)
 
@@ -100,37 +67,19 @@ def chain_world(rows: int, window: int, users: int | None = None, items: int | N
     return World(rows * (window + 1) // window, users or rows // 20, items or rows // 50, window + 1, seed)
 
 
-def measure(
-    world: World,
-    folder: Path,
-    *,
-    window: int,
-    limit_mib: int | None,
-    on_step: Callable[[StepCost], None] = lambda _: None,
-    run: Callable[..., Limited] = run_limited,
-    steps: Sequence[ChainStep] | None = None,
-) -> ChainReport:
-    """Returns the cost of every step of the chain under the limit.
-
-    Args:
-        world: its size and seed; the last day of its log is scored.
-        folder: where everything is written; files of the same world are overwritten.
-        window: number of training days before the scored day.
-        limit_mib: memory that no step may exceed; None: no limit.
-        on_step: called after each step.
-        run: starts a process.
-        steps: the steps to run; None: all.
+def measure(world: World, folder: Path, *, window: int, limit_mib: int | None) -> ChainReport:
+    """Returns the cost of every step of the chain under the limit, with everything written into a folder.
 
     Raises:
         MemoryError: a step failed.
     """
     engine = f"{max((limit_mib or 2048) // ENGINE_DIVISOR, 64)}MB"
-    run(write_chain, None, world=asdict(world), folder=str(folder), window=window, engine_memory=engine)
+    write_chain(asdict(world), str(folder), window, engine)
     costs = []
-    for step in chain_steps() if steps is None else steps:
-        seen = run(run_steps, limit_mib, world=asdict(world), folder=str(folder), steps=[asdict(step)])
+    for step in chain_steps():
+        seen = run_limited(run_steps, limit_mib, world=asdict(world), folder=str(folder), steps=[asdict(step)])
         costs.append(StepCost(**seen.result[0], counted_mib=seen.counted_mib, resident_mib=seen.resident_mib))
-        on_step(costs[-1])
+        sys.stderr.write(f"{step.name}: {costs[-1].cpu_s:.1f} s, {costs[-1].counted_mib:.0f} MiB\n")
     return ChainReport(world, window, limit_mib, tuple(costs))
 
 
@@ -158,7 +107,8 @@ def render(report: ChainReport) -> str:
         )
         for step in report.steps
     ]
-    rows.append(("all", "", "", f"{report.cpu_s:,.1f}", "", "", f"{report.peak_mib:,.0f}", ""))
+    cpu_s, peak = sum(step.cpu_s for step in report.steps), max(step.counted_mib for step in report.steps)
+    rows.append(("all", "", "", f"{cpu_s:,.1f}", "", "", f"{peak:,.0f}", ""))
     header = ("step", "days", "rows", "CPU s", "rows/CPU s", "resident MiB", "counted MiB", "MB written")
     return f"{title}\n\n{markdown_table(header, rows)}\n"
 
@@ -174,7 +124,7 @@ def compare(reports: Sequence[ChainReport]) -> str:
         shown = f"{exponent(sizes, spent):.2f}" if min(spent) >= 1.0 else ""
         rows.append((name, *(f"{cpu:,.1f}" for cpu in spent), shown, f"{max(s[name].counted_mib for s in by_name):,.0f}"))
     totals = [sum(steps[name].cpu_s for name in shared) for steps in by_name]
-    peak = max(report.peak_mib for report in reports)
+    peak = max(step.counted_mib for report in reports for step in report.steps)
     rows.append(("all", *(f"{cpu:,.1f}" for cpu in totals), f"{exponent(sizes, totals):.2f}", f"{peak:,.0f}"))
     header = ("CPU s", *(f"{size / 1e6:g}M rows" for size in sizes), "exponent", "most MiB counted")
     return markdown_table(header, rows) + "\n"
@@ -186,8 +136,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dssm_assets_tests.benchmarks.daily_chain", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the chain and prints its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="events in the window")
     parser.add_argument("--users", type=int, help="default: one per 20 rows")
     parser.add_argument("--items", type=int, help="default: one per 50 rows")
@@ -197,26 +148,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, help="where to write, kept afterwards (default: a temporary folder)")
     parser.add_argument("--report", type=Path, help="write the costs to this JSON file")
     parser.add_argument("--compare", type=Path, nargs="+", help="run nothing; show how costs grow over these reports")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the chain and prints its table."""
-    given = _parser().parse_args(arguments)
+    given = parser.parse_args(arguments)
     if given.compare:
-        reports = [ChainReport.from_json(path.read_text(encoding="utf-8")) for path in given.compare]
-        sys.stdout.write(compare(sorted(reports, key=lambda report: report.rows)))
+        sys.stdout.write(compare(sorted(map(ChainReport.read, given.compare), key=lambda report: report.rows)))
         return
     world = chain_world(given.rows, given.window, given.users, given.items, given.seed)
-    limit = given.limit_mib or None
-
-    def show(step: StepCost) -> None:
-        sys.stderr.write(f"{step.name}: {step.cpu_s:.1f} s, {step.counted_mib:.0f} MiB\n")
-
     with tempfile.TemporaryDirectory(prefix="dssm-chain-") as scratch:
-        report = measure(world, given.folder or Path(scratch), window=given.window, limit_mib=limit, on_step=show)
+        report = measure(world, given.folder or Path(scratch), window=given.window, limit_mib=given.limit_mib or None)
     if given.report:
-        given.report.write_text(report.to_json(), encoding="utf-8")
+        given.report.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(render(report))
 
 

@@ -2,8 +2,6 @@
 
 A request fails in one of three ways, equally often: the store is not asked and answers 503 (slow down); the connection breaks
 before the store is asked; the connection breaks after the store has done what was asked, so that the answer is lost.
-
-Belongs here: passing requests on, or not. Does not belong here: what is tried through it (`campaign.py`).
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@
 A ratio is CPU time of ours / CPU time of a fixed work that uses the same libraries, both measured in the same round, so that neither
 the machine nor other work on it counts; lower is better. The figure is the median of the rounds, its noise the largest distance of a
 round from it. A ratio has moved when it differs from the file by more than both noises together, and by more than LEAST.
-
-Belongs here: what is measured and the comparison. Does not belong here: absolute times.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 Each attempt ends well or with a typed error; a request is never answered with status 500. hypothesis draws the inputs, with
 a fixed seed: configurations from the pydantic models, files by breaking good ones, requests from `serving/any_json.py`.
-
-Belongs here: the attempts. Does not belong here: their table (`campaign.py`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@
 
 Every run worker, schedule tick and code server pays for it. Other work on the machine slows both down alike, so the result is
 the ratio of the fastest of several alternating processes.
-
-Belongs here: starting the processes. Does not belong here: the list of what must not be loaded (`test_import_time.py`).
 """
 
 from __future__ import annotations

@@ -1,17 +1,11 @@
 """Runs a function in a fresh process, under a memory limit if asked, and measures CPU seconds and memory.
 
 The limit is RLIMIT_DATA, which the kernel enforces on the private writable memory of a process, touched or not: heap, thread
-stacks, reserves of allocators. So it is an upper bound of resident anonymous memory. Files that are mapped for reading do not
-count, because the kernel can drop their pages at any time; the library reads its large tables in this way. (RLIMIT_AS would
-count them, and every shared library too.) An allocation beyond the limit fails in the process, with an error of the library
-that needed it.
-
-A cgroup (`docker run --memory`, a pod's limit) counts pages instead: resident anonymous memory and cached files, and it drops
-the latter before anything fails. A process that stays under the limit here stays under a cgroup of the same size.
+stacks, reserves of allocators. It is an upper bound of resident anonymous memory. Files that are mapped for reading do not count,
+because the kernel can drop their pages at any time; the library reads its large tables in this way. A process that stays under the
+limit here stays under a cgroup of the same size (`docker run --memory`, a pod's limit), which drops cached files before anything fails.
 
 Arrow's default allocator reserves whole gibibytes at once, so a limited process uses malloc with few arenas.
-
-Belongs here: starting the process and reading its counters. Does not belong here: the work, tables of figures.
 """
 
 from __future__ import annotations
@@ -42,13 +36,7 @@ _LAST_CHARACTERS: Final = 3_000
 
 @dataclass(frozen=True)
 class Limited:
-    """The result of a limited process and its peak memory, sampled from outside every 10 ms.
-
-    Attributes:
-        result: the result of the function.
-        counted_mib: peak of the memory that the limit counts.
-        resident_mib: peak of resident anonymous memory, without mapped files.
-    """
+    """The result of a limited process and its peak memory, sampled every 10 ms: as the limit counts it, and resident anonymous."""
 
     result: Any
     counted_mib: float
@@ -62,11 +50,7 @@ def cpu_seconds() -> float:
 
 
 def run_apart(work: Callable[..., Any], /, **arguments: Any) -> Any:
-    """Returns the result of a module's function in a fresh process, on one thread; arguments and result are passed as JSON.
-
-    Raises:
-        RuntimeError: the process failed; the message has its stderr.
-    """
+    """Returns the result of a module's function in a fresh process, on one thread; arguments and result are passed as JSON."""
     threads = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = _command(0, work, arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
@@ -76,12 +60,7 @@ def run_apart(work: Callable[..., Any], /, **arguments: Any) -> Any:
 
 
 def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments: Any) -> Limited:
-    """Runs a module's function in a fresh process under a memory limit; returns its result and peak memory.
-
-    Args:
-        work: a function of a module; arguments and result are passed as JSON.
-        limit_mib: the limit in MiB; None: no limit.
-        arguments: arguments of the function.
+    """Runs a module's function in a fresh process under a memory limit, None for no limit; arguments and result are passed as JSON.
 
     Raises:
         MemoryError: the process failed, usually but not always for lack of memory. The message ends with its stderr.

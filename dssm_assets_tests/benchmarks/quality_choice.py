@@ -24,7 +24,6 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Targets
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.loop import fit
 from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
@@ -52,25 +51,15 @@ _BLOCK: Final = 512
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is fitted to the whole training part.
-
-    Attributes:
-        parts: settings whose vectors are concatenated; only the first may have codes, which are added once.
-        prior: of the sum of their scores.
-        neighbours_std: deviation of the scores of neighbours, which are added; 0: none are.
-    """
+    """What is fitted to the whole training part: settings whose vectors are concatenated, the first of which may add codes once."""
 
     parts: tuple[Settings, ...]
     prior: Prior | None
     neighbours_std: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A candidate with the number of epochs that was best, and its vectors on the validation day."""
-
-    settings: Settings
-    vectors: ByVectors  # [V, D] and [I, D]
+_Found = tuple[Settings, ByVectors]
+"""A candidate with its best number of epochs, and its vectors on the validation day [V, D] and [I, D]."""
 
 
 class _Way(NamedTuple):
@@ -89,41 +78,37 @@ def choose_parts(split: Split, candidates: Mapping[str, Settings]) -> Chosen:
         split: the last event of each user is alone on the last day (`read_sequence_split`).
         candidates: by name, with one temperature and the same `added_codes`; `training.epochs` are at most.
     """
-    found = {}
+    found: dict[str, _Found] = {}
     for name, settings in candidates.items():
-        begin = time.monotonic()
-        found[name], data, first_day = _search(name, split, settings)
-        epochs = found[name].settings.training.epochs
-        _print(f"{name}: {epochs} epochs, {time.monotonic() - begin:.0f} s")
-    validation = validation_set(data, first_day, Targets.NEW)
-    best = _best_way(found, validation, before_last_day(split))
-    first, *others = [replace(found[name].settings, added_codes=None) for name in best.parts]
+        found[name], validation = _search(name, split, settings)
+        print(f"{name}: {found[name][0].training.epochs} epochs", file=sys.stderr, flush=True)
+    best = _best_way(found, validation, _before_last_day(split))
+    parts = [replace(found[name][0], added_codes=None) for name in best.parts]
     if best.with_codes:
-        first = replace(first, added_codes=found[best.parts[0]].settings.added_codes)
+        parts[0] = found[best.parts[0]][0]
     prior = Prior(popularity=best.popularity, recent=0.0, half_life_days=_NO_DECAY_DAYS) if best.popularity else None
-    return Chosen((first, *others), prior, best.neighbours_std)
+    return Chosen(tuple(parts), prior, best.neighbours_std)
 
 
 def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Split) -> _Way:
     """Returns the way with the largest NDCG; of equal ones the first, which adds least."""
-    names, temperature = tuple(found), next(iter(found.values())).settings.model.temperature
-    section = next(iter(found.values())).settings.added_codes
+    names, settings = tuple(found), next(iter(found.values()))[0]
     sets = [(name,) for name in names] + ([names] if len(names) > 1 else [])
     ways = [
-        _Way(parts, with_codes, std, weight * temperature)
+        _Way(parts, with_codes, std, weight * settings.model.temperature)
         for parts in sets
-        for with_codes in ((False,) if section is None else (False, True))
+        for with_codes in ((False,) if settings.added_codes is None else (False, True))
         for std in NEIGHBOURS
         for weight in POPULARITY
     ]
-    codes = None if section is None else code_vectors(split, section)
+    codes = None if settings.added_codes is None else code_vectors(split, settings.added_codes)
     neighbours = find_neighbours(split, 1.0)
     values = Prior(popularity=1.0, recent=0.0, half_life_days=_NO_DECAY_DAYS).values_for(popularity(split), popularity(split))
     gains = np.zeros(len(ways))
     for places, rows, items in _blocks(validation):
         users = validation.user_index[places]
         left_out = validation.excluded.select_users(places).mask(validation.num_items)
-        products = {name: one.vectors.users[places] @ one.vectors.items.T for name, one in found.items()}
+        products = {name: vectors.users[places] @ vectors.items.T for name, (_, vectors) in found.items()}
         of_codes = 0.0 if codes is None else codes.users[users] @ codes.items.T
         of_neighbours = neighbours.scores(users)
         for number, way in enumerate(ways):
@@ -131,14 +116,9 @@ def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Spl
             scores = scores + np.float32(way.neighbours_std) * of_neighbours + np.float32(way.popularity) * values
             scores[left_out] = -np.inf
             gains[number] += _gains(scores, rows, items).sum()
-    gains /= len(validation.truth.items)
-    for parts in sets:
-        of_parts = [number for number, way in enumerate(ways) if way.parts == parts]
-        plain, top = of_parts[0], max(of_parts, key=lambda number: gains[number])
-        _print(
-            f"{' and '.join(parts)}: validation NDCG@{LENGTH} {gains[plain]:.4f}, at best {gains[top]:.4f} by {ways[top][1:]}"
-        )
-    return ways[int(gains.argmax())]
+    best = ways[int(gains.argmax())]
+    print(f"validation NDCG@{LENGTH} {gains.max() / len(validation.truth.items):.4f} by {best}", file=sys.stderr, flush=True)
+    return best
 
 
 def _blocks(validation: ValidationSet) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
@@ -161,37 +141,30 @@ def _gains(
     return np.where(ranks < LENGTH, 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
-def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, TrainData, int]:
-    """Returns what the best epoch found that was fitted to the days before the last one, the data, and that day."""
+def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, ValidationSet]:
+    """Returns the vectors of the best epoch that was fitted to the days before the last one, and the last day."""
     settings = settings.with_model(targets=Targets.NEW)
-    model, training = settings.model, settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training
     tables = split_tables(split, None, settings)
-    data, context = tables.train_data(), FitContext(ks=KS)
+    data = tables.train_data()
     result = fit(
         data,
         tables.spec,
-        model=model,
-        training=training,
+        model=settings.model,
+        training=settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training,
         seed=0,
         progress=print_progress(name),
         now=time.monotonic,
-        context=context,
+        context=FitContext(ks=KS),
     )
     best = max(result.scores, key=lambda score: score.hit_rate)
-    first_day = data.num_days - 1
-    validation = validation_set(data, first_day, Targets.NEW)
+    validation = validation_set(data, data.num_days - 1, Targets.NEW)
     users = np.concatenate(list(user_blocks(result.two_tower, validation)))
     vectors = ByVectors(users, item_vectors(result.two_tower, validation))
-    return _Found(settings.with_training(epochs=best.epoch), vectors), data, first_day
+    return (settings.with_training(epochs=best.epoch), vectors), validation
 
 
-def before_last_day(split: Split) -> Split:
+def _before_last_day(split: Split) -> Split:
     """Returns the split with what the search is fitted to as its training part, users and items numbered as before."""
     day = split.time_s // SECONDS_PER_DAY
     kept = day < day.max()
     return replace(split, user=split.user[kept], item=split.item[kept], time_s=split.time_s[kept])
-
-
-def _print(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

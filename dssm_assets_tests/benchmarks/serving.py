@@ -2,13 +2,10 @@
 
 A server runs over a bundle of random items and users on the local disk. One client process keeps some connections busy: each sends
 a request as soon as it has the answer to the one before. Requests are written before the time starts; of answers only status and
-length are read. Requests are for random stored users, top-200.
-
-Client and server share the machine. CPU time of each is counted: on a machine that does other things, too, requests/s and latencies are too low
-and too high, and `bound` says how many requests a second the CPU time allows if all cores worked on nothing else.
+length are read. Requests are for random stored users, top-200. Client and server share the machine; CPU time of each is counted.
 
 Vectors have unit length, 16 hidden dimensions, and noise in all dimensions, because the vectors of towers have few directions
-that matter. Independent dimensions would be harder for any index than real vectors. There are no clusters, which makes them harder than most.
+that matter. There are no clusters, which makes them harder than most.
 
 The index is what a serving bundle ships for such a corpus (--index auto), tuned for --recall. Its recall@200 against exact search is
 printed. A bundle of a million items takes a minute or two; --folder keeps it for the next run.
@@ -29,7 +26,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,32 +44,10 @@ USERS = 100_000
 GOAL_RECALL = 0.95
 BATCH = 100
 SAMPLE_USERS = 500
-ARROW = "application/vnd.apache.arrow.stream"
 COLD = '{"features": {"city": "x", "tags": ["p:1", "q:2"]}, "history": {"item_ids": ["n0", "n1", "n2"]}, "k": 200}'
 
 _HIDDEN_DIMS = 16
-_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>9}  {'client':>6}  {'bound':>7}"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of each request, of all requests, and CPU seconds of the process that answered and of the one that asked."""
-
-    each: np.ndarray
-    whole: float
-    server: float
-    client: float
-    per_request: int = 1
-
-    def line(self, name: str) -> str:
-        """Returns a line of the table; users of a batch count one by one."""
-        count = len(self.each) * self.per_request
-        p50, p99 = (1e3 * np.quantile(self.each, share) for share in (0.5, 0.99))
-        server, client = (1e6 * cpu / count for cpu in (self.server, self.client))
-        bound = (os.cpu_count() or 1) * 1e6 / max(server + client, 1e-9)
-        return (
-            f"{name:>34}  {count / self.whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}  {server:>9.0f}  {client:>6.0f}  {bound:>7,.0f}"
-        )
+_COLUMNS = f"{'lists/s':>8}  {'p50 ms':>7}  {'p99 ms':>7}  {'server us':>9}  {'client':>6}"
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -110,34 +84,27 @@ def write(root: Path, item_count: int, kind: IndexKind, recall: float) -> list[s
     return [f"{item_count:,} items x {DIMS}, {USERS:,} users; {index}; {built}; bundle {size / 1e6:,.0f} MB"]
 
 
-def query_requests(user_ids: Sequence[Any] = (), lists: str = "", count: int = 4096) -> list[bytes]:
-    """Returns requests of random ones of some users, by default of the bundle that `write` writes."""
-    ids = user_ids or [f"user{number}" for number in range(USERS)]
+def query_requests(ids: Sequence[Any], lists: str = "", count: int = 4096) -> list[bytes]:
+    """Returns requests of random ones of some users."""
     rows = np.random.default_rng(7).integers(len(ids), size=count)
     return [f"GET /recall?user_id={ids[row]}&k={K}{lists} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for row in rows]
 
 
-def body_request(path: str, body: str, accept: str = "*/*") -> bytes:
+def body_request(path: str, body: str) -> bytes:
     """Returns a request with a body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Type: application/json"
-    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}".encode()
 
 
-def batch_requests(size: int, accept: str, count: int = 64) -> list[bytes]:
-    """Returns batches of random stored users."""
-    random = np.random.default_rng(8)
-    return [
-        body_request(
-            "/recall/batch",
-            json.dumps({"requests": [{"user_id": f"user{row}", "k": K} for row in random.integers(USERS, size=size)]}),
-            accept,
-        )
-        for _ in range(count)
-    ]
+def batch_requests(ids: Sequence[Any], count: int = 64) -> list[bytes]:
+    """Returns batches of random ones of some users."""
+    rows = np.random.default_rng(8).integers(len(ids), size=(count, BATCH))
+    bodies = ({"requests": [{"user_id": ids[row], "k": K} for row in batch]} for batch in rows)
+    return [body_request("/recall/batch", json.dumps(body)) for body in bodies]
 
 
-def measure_server(server: Server, connections: int, seconds: float, requests: list[bytes], users: int = 1) -> Timing:
-    """Keeps some connections busy, from a process of its own, at first for a moment that is not counted."""
+def measure_server(server: Server, name: str, connections: int, seconds: float, requests: list[bytes], users: int = 1) -> str:
+    """Keeps some connections busy, from a process of its own, at first for a moment that is not counted; returns a line of the table."""
     receiving, sending = multiprocessing.Pipe(duplex=False)
     arguments = (server.port, seconds, connections, requests, sending)
     process = multiprocessing.get_context("spawn").Process(target=_client, args=arguments)
@@ -146,9 +113,12 @@ def measure_server(server: Server, connections: int, seconds: float, requests: l
     receiving.recv()
     before = server.cpu_seconds
     each, whole, client = receiving.recv()
-    server_cpu = server.cpu_seconds - before
+    spent = server.cpu_seconds - before
     process.join()
-    return Timing(each, whole, server_cpu, client, users)
+    count = len(each) * users
+    p50, p99 = (1e3 * np.quantile(each, share) for share in (0.5, 0.99))
+    rates = f"{count / whole:>8,.0f}  {p50:>7.1f}  {p99:>7.1f}"
+    return f"{name:>34}  {rates}  {1e6 * spent / count:>9.0f}  {1e6 * client / count:>6.0f}"
 
 
 def _client(port: int, seconds: float, connections: int, requests: list[bytes], answers: Any) -> None:
@@ -259,16 +229,15 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
     RecallEngine.open(str(folder))
     lines += [f"opened in {time.perf_counter() - start:.2f} s with every sha256", ""]
     lines.append(f"{f'top-{K}, {connections} connections':>34}  {_COLUMNS}")
+    ids = [f"user{number}" for number in range(USERS)]
     with Server(folder) as server:
         for name, count, requests, users in (
-            ("GET /recall", connections, query_requests(), 1),
+            ("GET /recall", connections, query_requests(ids), 1),
             ("POST /recall with features", connections, [body_request("/recall", COLD)], 1),
-            (f"/recall/batch of {BATCH}, JSON", 2, batch_requests(BATCH, "application/json"), BATCH),
-            (f"/recall/batch of {BATCH}, Arrow", 2, batch_requests(BATCH, ARROW), BATCH),
-            ("GET /recall, 1 connection", 1, query_requests(), 1),
-            ("POST with features, 1 connection", 1, [body_request("/recall", COLD)], 1),
+            (f"/recall/batch of {BATCH}", 2, batch_requests(ids), BATCH),
+            ("GET /recall, 1 connection", 1, query_requests(ids), 1),
         ):
-            lines.append(measure_server(server, count, seconds, requests, users).line(name))
+            lines.append(measure_server(server, name, count, seconds, requests, users))
         lines += ["", f"server: {server.memory_mb:,.0f} MB, including mapped files"]
     return lines
 
@@ -280,8 +249,8 @@ def report_bundle(folder: Path, seconds: float, connections: int) -> list[str]:
     lines = [f"{f'top-{K} of {len(ids):,} users':>34}  {_COLUMNS}"]
     with Server(folder) as server:
         for count, lists in itertools.product((connections, 1), ("merged", "vectors")):
-            timing = measure_server(server, count, seconds, query_requests(ids, f"&channels={lists}"))
-            lines.append(timing.line(f"{lists}, {count} connections"))
+            requests = query_requests(ids, f"&channels={lists}")
+            lines.append(measure_server(server, f"{lists}, {count} connections", count, seconds, requests))
     return lines
 
 

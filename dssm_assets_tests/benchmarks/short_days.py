@@ -3,8 +3,6 @@
     python -m dssm_assets_tests.benchmarks.short_days --days 30
 
 The days before them are made first, so that rolling states have a day before, and imports and compiled queries do not count.
-
-Belongs here: the measurement and its table. Does not belong here: the world (`world.py`).
 """
 
 from __future__ import annotations

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dssm_assets_tests.benchmarks.chain_steps import ChainStep, chain_steps, run_steps, write_chain
-from dssm_assets_tests.benchmarks.daily_chain import ChainReport, StepCost, chain_world, compare, exponent, measure, render
+from dssm_assets_tests.benchmarks.daily_chain import chain_world
 from dssm_assets_tests.benchmarks.process_cost import Limited, run_limited
 from dssm_assets_tests.benchmarks.world import World
 
@@ -65,41 +64,3 @@ def test_chain_stays_under_a_small_limit_and_its_memory_does_not_grow_with_the_d
     assert rows["train_samples"] == many * ROWS_A_DAY
     assert rows["total_hit_rate"] > 0
     assert "serving_bundle" in rows
-
-
-def _report(rows: int, **cpu_s: float) -> ChainReport:
-    steps = tuple(StepCost(name, 1, rows, 1_000_000, cpu, 300.0, 200.0) for name, cpu in cpu_s.items())
-    return ChainReport(chain_world(rows, 4), 4, 1024, steps)
-
-
-def test_exponent_is_one_for_linear_and_two_for_quadratic_growth() -> None:
-    assert exponent([1, 10, 30], [2.0, 20.0, 60.0]) == pytest.approx(1.0)
-    assert exponent([1, 10], [3.0, 300.0]) == pytest.approx(2.0)
-
-
-def test_growth_table_has_every_step_and_its_exponent() -> None:
-    table = compare([_report(1000, fg=2.0, quick=0.1), _report(10_000, fg=20.0, quick=0.2)])
-    assert "| fg | 2.0 | 20.0 | 1.00 | 300 |" in table
-    assert "| quick | 0.1 | 0.2 |  | 300 |" in table  # too quick for its growth to mean anything
-    assert "| CPU s | 0.001M rows | 0.01M rows | exponent | most MiB counted |" in table
-
-
-def test_report_round_trips_through_json_and_its_table_has_rows_per_second() -> None:
-    report = _report(1000, fg=2.0)
-    assert ChainReport.from_json(report.to_json()) == report
-    assert report.rows == 1000
-    assert "| fg | 1 | 1,000 | 2.0 | 500 | 200 | 300 | 1.0 |" in render(report)
-
-
-def test_every_step_runs_once_in_its_own_process(tmp_path: Path) -> None:
-    ran: list[str] = []
-
-    def run(work: Any, limit: int | None, /, **arguments: Any) -> Limited:
-        if work.__name__ == "write_chain":
-            return Limited(None, 0.0, 0.0)
-        ran.append(arguments["steps"][0]["name"])
-        return Limited([{"name": ran[-1], "days": 1, "rows": 10, "bytes": 5, "cpu_s": 1.0}], 50.0, 40.0)
-
-    steps = [ChainStep("steps.fg", name, False) for name in ("one", "two")]
-    report = measure(chain_world(1000, 4), tmp_path, window=4, limit_mib=100, run=run, steps=steps)
-    assert ran == [step.name for step in report.steps] == ["one", "two"]

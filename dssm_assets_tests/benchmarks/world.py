@@ -6,8 +6,6 @@ on the blocks before it.
 
     source/users.parquet, source/items.parquet     one snapshot each, blocks of BLOCK_ROWS rows
     source/behavior/ds=YYYY-MM-DD/part.parquet     one file per day, by time
-
-Belongs here: the source tables. Does not belong here: features and configuration (`world_features.py`), what is measured.
 """
 
 from __future__ import annotations

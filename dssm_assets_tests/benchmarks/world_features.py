@@ -2,8 +2,6 @@
 
 Categories of more than MAX_VOCABULARY values, combinations and bags have hash buckets; other categories have a counted
 vocabulary.
-
-Belongs here: fg.json and the pipeline's configuration. Does not belong here: the tables (`world.py`).
 """
 
 from __future__ import annotations

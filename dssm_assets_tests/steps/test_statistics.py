@@ -17,10 +17,10 @@ from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
 from dssm_assets.core.features_raw.raw_feature_tables import USER_ALL_FEATURE
 from dssm_assets.steps import sample, statistics
 from dssm_assets.steps.workspace import Workspace, day_before, open_workspace
-from dssm_assets_tests.benchmarks import our_path
 from dssm_assets_tests.benchmarks.world import World
 from dssm_assets_tests.benchmarks.world_features import load_world
 from dssm_assets_tests.core.statistics.counting import count_categories, count_numbers
+from dssm_assets_tests.steps import our_path
 from dssm_assets_tests.wide_samples import read_wide_sample
 
 WORLD = World(rows=1_200, users=150, items=60, days=5)
