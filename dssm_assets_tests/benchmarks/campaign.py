@@ -12,16 +12,14 @@ is 1 if anything failed. `docs/reliability.md` has the figures of a full run.
 from __future__ import annotations
 
 import argparse
-import itertools
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +31,7 @@ from dssm_assets_tests.benchmarks.faulty_proxy import faulty_proxy
 from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.storage.bundles import marks, publish
-from dssm_assets_tests.storage.races import ASSET, RaceResult, publish_mark, race, read_marks
+from dssm_assets_tests.storage.races import ASSET, publish_mark, race, read_marks
 from dssm_assets_tests.storage.stores import DS
 
 ROUNDS: Final = 1000
@@ -52,7 +50,7 @@ class Limits:
 
 @dataclass
 class Row:
-    """A line of the table: what was tried how often, and what failed."""
+    """A line of the table: the attempts of one kind, what was seen, and what failed."""
 
     name: str
     tried: int = 0
@@ -63,28 +61,26 @@ class Row:
 
 def races_disk(folder: Path, limits: Limits) -> Iterator[Row]:
     """Racing writers and readers on the local disk; replaced files are removed at once, the hardest case."""
-    row = Row(f"{WRITERS} writers, {READERS} readers, local disk")
-    row_of_race(row, race(lambda: PartitionStore(str(folder), grace_seconds=0), **_size(limits)))
-    yield row
+    yield _race("local disk", lambda: PartitionStore(str(folder), grace_seconds=0), limits)
 
 
 def races_s3(folder: Path, limits: Limits) -> Iterator[Row]:
     """The same on an S3 server."""
+    del folder
     with object_store() as options:
-        row = Row(f"{WRITERS} writers, {READERS} readers, S3")
-        row_of_race(row, race(_opener(URL, options), **_size(limits)))
-        yield row
+        yield _race("S3", _opener(URL, options), limits)
 
 
 def faults_s3(folder: Path, limits: Limits) -> Iterator[Row]:
     """The same on an S3 server behind a proxy that lets requests fail; an error told to the caller is no failure."""
+    del folder
     with object_store() as options:
         for frac in _FAILING:
             with faulty_proxy(options["endpoint_url"], frac) as proxy:
-                row = Row(f"{WRITERS} writers, {READERS} readers, S3, {frac:.0%} of requests fail")
-                through = {**options, "endpoint_url": proxy.url}
-                size = {**_size(limits, 0.1), "is_reliable": False, "last_store": _opener(f"{URL}-{frac}", options)}
-                row_of_race(row, race(_opener(f"{URL}-{frac}", through), **size))
+                through, url = {**options, "endpoint_url": proxy.url}, f"{URL}-{frac}"
+                fewer = Limits(limits.scale / 10, limits.seconds)
+                more = {"is_reliable": False, "last_store": _opener(url, options)}
+                row = _race(f"S3, {frac:.0%} of requests fail", _opener(url, through), fewer, **more)
                 row.seen += f", {proxy.failed} of {proxy.asked} requests failed"
                 yield row
 
@@ -107,16 +103,13 @@ def kills(folder: Path, limits: Limits) -> Iterator[Row]:
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             _attempt(row, check, root)
-        before = time.time() + 60
-        store, bundles = PartitionStore(str(root)), BundleStore(str(root))
-        removed = 0
-        for leftover in itertools.chain(find_in_store(store, before), find_bundles(bundles, before)):
-            leftover.remove()
-            removed += 1
+        before, store = time.time() + 60, PartitionStore(str(root))
+        removed = [
+            leftover.remove() for leftover in [*find_in_store(store, before), *find_bundles(BundleStore(str(root)), before)]
+        ]
         _attempt(row, check, root)
-        unlisted = list(find_in_store(store, before))
-        row.failed += [f"left over: {leftover.path}" for leftover in unlisted]
-        row.seen = f"{removed} leftovers removed"
+        row.failed += [f"left over: {leftover.path}" for leftover in find_in_store(store, before)]
+        row.seen = f"{len(removed)} leftovers removed"
         yield row
 
 
@@ -138,19 +131,15 @@ PARTS: Final[Mapping[str, Callable[[Path, Limits], Iterator[Row]]]] = {
 }
 
 
-def row_of_race(row: Row, result: RaceResult) -> None:
-    """Fills a row with the result of a race."""
-    row.tried, row.failed = result.writes + result.reads, result.faults
-    row.seen = f"{result.writes} writes, {result.reads} reads, {result.retries} read again, {result.refused} errors told"
+def _race(place: str, open_store: Callable[[], PartitionStore], limits: Limits, **more: Any) -> Row:
+    rounds = max(1, round(ROUNDS * limits.scale))
+    found = race(open_store, rounds=rounds, writers=WRITERS, readers=READERS, seconds=limits.seconds, **more)
+    seen = f"{found.writes} writes, {found.reads} reads, {found.retries} read again, {found.refused} errors told"
+    return Row(f"{WRITERS} writers, {READERS} readers, {place}", found.writes + found.reads, seen, found.faults)
 
 
 def _opener(url: str, options: Mapping[str, Any]) -> Callable[[], PartitionStore]:
     return lambda: PartitionStore(url, {**options, "skip_instance_cache": True}, grace_seconds=0)
-
-
-def _size(limits: Limits, frac: float = 1.0) -> dict[str, Any]:
-    rounds = max(1, round(ROUNDS * limits.scale * frac))
-    return {"rounds": rounds, "writers": WRITERS, "readers": READERS, "seconds": limits.seconds}
 
 
 def _publish_marks(root: str, attempt: int) -> None:
@@ -187,26 +176,22 @@ def _attempt(row: Row, check: Callable[[Path], None], root: Path) -> None:
         row.failed.append(f"{type(error).__name__}: {error}")
 
 
-def run_campaign(names: list[str], limits: Limits) -> list[Row]:
+def run_campaign(names: Sequence[str], limits: Limits) -> list[Row]:
     """Returns the rows of some parts."""
     rows: list[Row] = []
     for name in names:
-        folder = Path(tempfile.mkdtemp(prefix="campaign-"))
-        try:
+        with tempfile.TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as folder:
             begin = time.monotonic()
-            for row in PARTS[name](folder, limits):
-                row.seconds = time.monotonic() - begin
+            for row in PARTS[name](Path(folder), limits):
+                row.seconds, begin = time.monotonic() - begin, time.monotonic()
                 rows.append(row)
                 print(
                     f"{row.name}: {row.tried} tried, {len(row.failed)} failed, {row.seconds:.0f} s", file=sys.stderr, flush=True
                 )
-                begin = time.monotonic()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     return rows
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Returns the rows as a markdown table."""
     lines = ["| what | tried | failed | seen | s |", "|---|---:|---:|---|---:|"]
     lines += [f"| {row.name} | {row.tried:,} | {len(row.failed)} | {row.seen} | {row.seconds:.0f} |" for row in rows]
@@ -222,11 +207,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=150.0, help="after which a race ends early (default: 150; inf: never)")
     parsed = parser.parse_args()
     rows = run_campaign(parsed.only, Limits(parsed.scale, parsed.seconds))
-    print(table(rows))
-    for row in rows:
-        for failure in row.failed[:20]:
-            print(f"FAILED {row.name}: {failure}")
-    return 1 if any(row.failed for row in rows) else 0
+    failures = [f"FAILED {row.name}: {failure}" for row in rows for failure in row.failed[:20]]
+    print("\n".join([table(rows), *failures]))
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -130,47 +130,39 @@ def random_texts(rng: np.random.Generator, count: int) -> pa.Array:
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(letters))
 
 
-def table_ratios(folder: Path, days: int = 4, files: int = 400) -> Iterator[tuple[str, Round]]:
+def table_ratios(folder: Path) -> Iterator[tuple[str, Round]]:
     """Yields the daily tables of the tiny world, which are all overhead, compared with writing small parquet files."""
     number = iter(range(10**6))
     small = pa.Table.from_pylist(worlds.log_rows([0]))
 
     def write_files() -> None:
-        for _ in range(files):
+        for _ in range(400):
             pq.write_table(small, folder / "small.parquet")
 
     def build() -> None:
-        worlds.materialize(worlds.write_world(folder / f"world-{next(number)}"), worlds.DAILY, worlds.DAYS[:days])
+        worlds.materialize(worlds.write_world(folder / f"world-{next(number)}"), worlds.DAILY, worlds.DAYS[:4])
 
     def compare() -> float:
         return cpu_ratio(build, write_files)
 
     build()  # imports, and what is read once
-    yield f"daily tables of {days} days / {files} parquet files", compare
+    yield "daily tables of 4 days / 400 parquet files", compare
 
 
-def process_ratios(
-    folder: Path, samples: int = 50_000, seconds: float = 3.0, run: Callable[..., Any] = run_apart
-) -> Iterator[tuple[str, Round]]:
+def process_ratios(folder: Path) -> Iterator[tuple[str, Round]]:
     """Yields training and imports, which run in processes of their own."""
-    setting = {"name": "wide", "samples": samples, "users": max(1, samples // 10), "items": max(1, samples // 25)}
-    place = {"folder": str(folder / "training"), "setting": setting, "budget_s": seconds}
+    setting = {"name": "wide", "samples": 50_000, "users": 5_000, "items": 2_000}
+    place = {"folder": str(folder / "training"), "setting": setting, "budget_s": 3.0}
     write_tables(folder / "training", setting_of(setting))
 
     def train() -> float:
-        found = run(training_contenders.ours, **place, precision="float32")
-        naive = run(training_contenders.naive, **place)
+        found = run_apart(training_contenders.ours, **place, precision="float32")
+        naive = run_apart(training_contenders.naive, **place)
         return float(naive["samples_per_s"] / found["samples_per_s"])
 
     yield "training, float32 / naive PyTorch", train
 
     yield "import of the code location / dagster", lambda: import_time.measure(rounds=2).ratio
-
-
-def measure(ratios: Iterator[tuple[str, Round]], rounds: int) -> Iterator[tuple[str, Ratio]]:
-    """Yields each ratio when its rounds are done."""
-    for name, one_round in ratios:
-        yield name, Ratio.from_rounds([one_round() for _ in range(rounds)])
 
 
 def line(name: str, now: Ratio, before: Ratio | None) -> str:
@@ -210,9 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="dssm-guard-") as scratch:
         folder = Path(scratch)
         for ratios in (search_ratios(), array_ratios(), table_ratios(folder), process_ratios(folder)):
-            for name, now in measure(ratios, given.rounds):
-                found[name] = now
-                print(line(name, now, before.get(name)), flush=True)
+            for name, one_round in ratios:
+                found[name] = Ratio.from_rounds([one_round() for _ in range(given.rounds)])
+                print(line(name, found[name], before.get(name)), flush=True)
     if given.write:
         write(found)
         return 0

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -51,12 +51,7 @@ def cpu_seconds() -> float:
 
 def run_apart(work: Callable[..., Any], /, **arguments: Any) -> Any:
     """Returns the result of a module's function in a fresh process, on one thread; arguments and result are passed as JSON."""
-    threads = {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = _command(0, work, arguments)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | threads)
-    if done.returncode:
-        raise RuntimeError(f"{work.__module__}.{work.__qualname__} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return _run(work, 0, {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, arguments).result
 
 
 def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments: Any) -> Limited:
@@ -65,10 +60,16 @@ def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments:
     Raises:
         MemoryError: the process failed, usually but not always for lack of memory. The message ends with its stderr.
     """
-    command = _command(limit_mib or 0, work, arguments)
+    return _run(work, limit_mib or 0, _ALLOCATION, arguments)
+
+
+def _run(work: Callable[..., Any], limit_mib: int, variables: Mapping[str, str], arguments: dict[str, Any]) -> Limited:
+    name = f"{work.__module__}.{work.__qualname__}"
+    command = [sys.executable, "-m", __name__, str(limit_mib), work.__module__, work.__qualname__, json.dumps(arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
     counted = resident = 0.0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        with subprocess.Popen(command, stdout=out, stderr=err, text=True, env=os.environ | _ALLOCATION) as running:
+        with subprocess.Popen(command, stdout=out, stderr=err, text=True, env=environment) as running:
             while running.poll() is None:
                 with contextlib.suppress(OSError, ValueError):
                     now = _memory_of(running.pid)
@@ -78,13 +79,8 @@ def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments:
         err.seek(0)
         if running.returncode:
             error = err.read()[-_LAST_CHARACTERS:]
-            name = f"{work.__module__}.{work.__qualname__}"
-            raise MemoryError(f"{name} ended with {running.returncode} under {limit_mib} MiB:\n{error}")
+            raise MemoryError(f"{name} ended with {running.returncode} under {limit_mib or 'no'} MiB:\n{error}")
         return Limited(json.loads(out.read().splitlines()[-1]), counted, resident)
-
-
-def _command(limit_mib: int, work: Callable[..., Any], arguments: dict[str, Any]) -> list[str]:
-    return [sys.executable, "-m", __name__, str(limit_mib), work.__module__, work.__qualname__, json.dumps(arguments)]
 
 
 def _memory_of(pid: int) -> tuple[float, float]:

@@ -219,41 +219,32 @@ def _event_ms(split: Split) -> npt.NDArray[np.int64]:
 
 def _tower_features(users: list[FeatureColumn], items: list[FeatureColumn], settings: Settings) -> tuple[TowerFeature, ...]:
     widths = {USER_ID: settings.id_dim, ITEM: settings.id_dim, CODE: settings.code_dim}
-
-    def feature(column: FeatureColumn, side: TowerSide, name: str = "") -> TowerFeature:
-        return TowerFeature(
-            name=name or column.name,
+    past = [column for column in items if column.name in (ITEM, CODE)]
+    sides = ((users, TowerSide.USER, ""), (items, TowerSide.ITEM, ""), (past, TowerSide.SEQUENCE, HISTORY_PREFIX))
+    return tuple(
+        TowerFeature(
+            name=prefix + column.name,
             side=side,
             embedding_name=column.name,
             embedding_dim=widths.get(column.name, settings.side_dim),
             num_embeddings=column.size,
             is_multi=column.offsets is not None,
         )
-
-    return (
-        *(feature(column, TowerSide.USER) for column in users),
-        *(feature(column, TowerSide.ITEM) for column in items),
-        *(feature(column, TowerSide.SEQUENCE, HISTORY_PREFIX + column.name) for column in items if column.name in (ITEM, CODE)),
+        for columns, side, prefix in sides
+        for column in columns
     )
 
 
 def _table(columns: list[FeatureColumn], rows: int) -> pa.Table:
     """Returns the columns as a table; without columns, a table that still has `rows` rows."""
-    if not columns:
-        return pa.table({"no_feature": pa.nulls(rows)})
-    return pa.table({column.name: column.arrow() for column in columns})
+    return pa.table({column.name: column.arrow() for column in columns} or {"no_feature": pa.nulls(rows)})
 
 
 def _behind_unknown(table: pa.Table) -> pa.Table:
     """Returns the rows behind the row of an unknown entity, of which everything is missing."""
-    unknown = {field.name: [_missing(field.type)] for field in table.schema}
-    return pa.concat_tables([pa.table(unknown, schema=table.schema), table]).combine_chunks()
-
-
-def _missing(kind: pa.DataType) -> object:
-    if pa.types.is_null(kind):
-        return None
-    return [] if pa.types.is_list(kind) else 0
+    missing = {pa.null(): None, pa.int32(): 0}
+    unknown = pa.table({field.name: [missing.get(field.type, [])] for field in table.schema}, schema=table.schema)
+    return pa.concat_tables([unknown, table]).combine_chunks()
 
 
 def print_progress(name: str) -> Callable[[Progress], None]:

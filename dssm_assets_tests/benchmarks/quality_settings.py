@@ -34,20 +34,15 @@ class Settings:
     """One configuration of ours.
 
     Attributes:
-        model: the product's model section.
-        training: the product's training section.
         with_user_id: the user id is a feature.
         with_side: gender, age, occupation, zip; genres, year.
         with_counts: an item's popularity is a feature of it.
         is_timed: events have times; without, popularity is that of all events only.
-        id_dim: width of item and user embeddings.
-        side_dim: width of the others.
+        id_dim: width of item and user embeddings; side_dim: of the others; code_dim: of the frozen embedding, 0 without.
+        prior: in one more dimension, in units of the cosine.
         fits: number of fits with seeds of their own, whose vectors are concatenated.
-        added_codes: codes in closed form whose products are added to those of the fits, with an embedding of no feature
-            (`quality_ours.py`); None: none.
-        neighbours_std: deviation of the scores of neighbours that are added (`quality_neighbours.py`); 0: none are.
-        code_dim: width of the frozen embedding (`model.frozen_embedding`); 0: none.
-        prior: in one more dimension, in units of the cosine; None: no prior.
+        added_codes: codes in closed form whose products are added to those of the fits, with an embedding of no feature.
+        neighbours_std: deviation of the scores of neighbours that are added; 0 without.
     """
 
     model: Model
@@ -178,7 +173,11 @@ def chosen(dataset: str, split: str) -> Settings:
         "num_sample": 0,
         **recipe.get("model", {}),
     }
-    training = {
+    return Settings(**{**recipe, "model": Model(**model), "training": _training(pace, **recipe.get("training", {}))})
+
+
+def _training(pace: _Pace, **changes: Any) -> Training:
+    values = {
         "epochs": pace.epochs,
         "batch_size": pace.batch_size,
         "learning_rate": pace.rate,
@@ -189,9 +188,8 @@ def chosen(dataset: str, split: str) -> Settings:
         "weight_average": pace.weight_average,
         "checkpoint_minutes": None,
         "num_threads": 1,
-        **recipe.get("training", {}),
     }
-    return Settings(**{**recipe, "model": Model(**model), "training": Training(**training)})
+    return Training(**{**values, **changes})
 
 
 def peer_settings(name: str, dataset: str, split: str) -> dict[str, Any] | None:
@@ -242,35 +240,19 @@ def text_candidates(split: Split) -> dict[str, Settings]:
 def _encoder(events: int, items: int, events_per_user: float) -> Settings:
     """The encoder alone, whose state is the user's vector."""
     is_long = events_per_user >= LONG_EVENTS
-    length = 200 if is_long else 50
-    encoder = {
-        "kind": PoolingKind.SEQUENCE,
-        "length": length,
-        "num_blocks": 2,
-        "num_heads": 2,
-        "dropout": 0.2 if is_long else 0.5,
-    }
+    length, dropout = (200, 0.2) if is_long else (50, 0.5)
     negatives = {"sampler": Sampler.ALL, "in_batch": False} if items <= MAX_SOFTMAX_ITEMS else {"num_sample": 1024}
     model = {
         "output_dim": 64,
         "hidden_units": [],
-        "norm": Norm.NONE,
         "dropout": 0.0,
-        "skip": True,
-        "temperature": 0.1,
         "history_length": length,
-        "min_history": 1,
-        "poolings": [encoder],
+        "poolings": [{"kind": PoolingKind.SEQUENCE, "length": length, "num_blocks": 2, "num_heads": 2, "dropout": dropout}],
         **negatives,
     }
+    pace = {"learning_rate": 3e-3, "embedding_learning_rate": 6e-3, "batch_size": 1600 if events >= LARGE_EVENTS else 256}
     settings = replace(_settings(model, events=events), with_counts=False)
-    return settings.with_training(
-        group_users=True,
-        warmup_frac=0.02,
-        learning_rate=3e-3,
-        embedding_learning_rate=6e-3,
-        batch_size=1600 if events >= LARGE_EVENTS else 256,
-    )
+    return settings.with_training(group_users=True, warmup_frac=0.02, **pace)
 
 
 def _poolings(events: int) -> Settings:
@@ -278,13 +260,9 @@ def _poolings(events: int) -> Settings:
     model = {
         "output_dim": 128,
         "hidden_units": [128],
-        "norm": Norm.NONE,
         "dropout": 0.1,
-        "skip": True,
         "embedding_dropout": 0.2,
-        "temperature": 0.1,
         "history_length": 200,
-        "min_history": 1,
         "poolings": [
             Pooling(kind=PoolingKind.RECENCY, length=50, scale=1.0),
             Pooling(kind=PoolingKind.RECENCY, length=50, scale=4.0),
@@ -296,16 +274,6 @@ def _poolings(events: int) -> Settings:
 
 
 def _settings(model: dict[str, Any], *, events: int) -> Settings:
-    training = Training(
-        epochs=min(30, max(2, MAX_SAMPLES // max(1, events))),
-        batch_size=512,
-        learning_rate=2e-3,
-        embedding_optimiser=EmbeddingOptimiser.ADAM,
-        embedding_learning_rate=2e-3,
-        warmup_frac=0.0,
-        final_learning_rate_frac=1.0,
-        weight_average=0.998,
-        checkpoint_minutes=None,
-        num_threads=1,
-    )
-    return Settings(Model(**model), training, with_user_id=False, with_side=False, is_timed=False)
+    fitted = Model(norm=Norm.NONE, skip=True, temperature=0.1, min_history=1, **model)
+    training = _training(_Pace(512, 2e-3, 0.998, epochs=min(30, max(2, MAX_SAMPLES // max(1, events)))))
+    return Settings(fitted, training, with_user_id=False, with_side=False, is_timed=False)

@@ -9,30 +9,11 @@ import pytest
 from dssm_assets_tests.benchmarks import machine
 from dssm_assets_tests.benchmarks.machine import Timed
 
-TINY = [
-    "--rows",
-    "300",
-    "--samples",
-    "300",
-    "--users",
-    "40",
-    "--items",
-    "60",
-    "--batch-size",
-    "64",
-    "--corpus",
-    "300",
-    "--queries",
-    "20",
-    "--k",
-    "5",
-    "--index",
-    "flat",
-]
+TINY = "--rows 300 --samples 300 --users 40 --items 60 --batch-size 64 --corpus 300 --queries 20 --k 5 --index flat"
 
 
 def test_every_part_has_a_rate_and_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    machine.main([*TINY, "--json"])
+    machine.main([*TINY.split(), "--json"])
     found = json.loads(capsys.readouterr().out)
     names = [rate["name"] for rate in found["rates"]]
     assert names == [

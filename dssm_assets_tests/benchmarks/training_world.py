@@ -164,20 +164,20 @@ def model_of(setting: Setting) -> Model:
 
 def features_of(setting: Setting) -> list[TowerFeature]:
     """Returns the features of the setting as towers see them."""
-
-    def feature(column: Column, side: TowerSide, name: str) -> TowerFeature:
-        return TowerFeature(
-            name=name,
+    past = tuple(setting.column(name) for name in setting.history)
+    sides = ((setting.user, TowerSide.USER, ""), (setting.context, TowerSide.CONTEXT, ""), (setting.item, TowerSide.ITEM, ""))
+    return [
+        TowerFeature(
+            name=prefix + column.name,
             side=side,
             embedding_name=column.name,
             embedding_dim=column.dim,
             num_embeddings=column.size,
             is_multi=column.is_multi,
         )
-
-    sides = ((setting.user, TowerSide.USER), (setting.context, TowerSide.CONTEXT), (setting.item, TowerSide.ITEM))
-    features = [feature(column, side, column.name) for columns, side in sides for column in columns]
-    return features + [feature(setting.column(name), TowerSide.SEQUENCE, f"history__{name}") for name in setting.history]
+        for columns, side, prefix in (*sides, (past, TowerSide.SEQUENCE, "history__"))
+        for column in columns
+    ]
 
 
 def write_tables(folder: Path, setting: Setting, seed: int = 17) -> None:
