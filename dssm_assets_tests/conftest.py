@@ -34,7 +34,7 @@ settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("quick")
 
 HERE: Final = Path(__file__).parent
-SHARED_SERVERS: Final = ("spark", "browser", "deploy")
+SHARED_SERVERS: Final = ("extras/spark", "browser", "deploy")
 """Folders whose tests share running servers: all tests of such a folder run in one process."""
 LONGEST: Final = (
     *SHARED_SERVERS,
@@ -179,7 +179,7 @@ class FileGroupScheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         """Returns the group of a test."""
         path = Path(nodeid.partition("::")[0]).relative_to(HERE.name)
-        return path.parts[0] if path.parts[0] in SHARED_SERVERS else path.as_posix()
+        return next((folder for folder in SHARED_SERVERS if path.is_relative_to(folder)), path.as_posix())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileGroupScheduling:
