@@ -21,23 +21,11 @@ _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "keep-alive"}
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Passes requests on to a server; a fraction of them fails.
-
-    Attributes:
-        asked: number of requests.
-        failed: number of those that failed.
-    """
+    """Passes requests on to the server at a URL; a fraction of them fails. It counts those that were asked and that failed."""
 
     daemon_threads = True
 
     def __init__(self, target: str, failing_frac: float, seed: int = 17) -> None:
-        """Listens on a free port.
-
-        Args:
-            target: URL of the server.
-            failing_frac: fraction of requests that fail.
-            seed: of the choice which ones.
-        """
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = urlsplit(target).netloc
         self.asked = self.failed = 0
@@ -46,7 +34,6 @@ class FaultyProxy(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Returns the address of the proxy."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def draw_fault(self) -> str | None:

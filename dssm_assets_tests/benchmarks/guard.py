@@ -162,7 +162,7 @@ def process_ratios(folder: Path) -> Iterator[tuple[str, Round]]:
 
     yield "training, float32 / naive PyTorch", train
 
-    yield "import of the code location / dagster", lambda: import_time.measure(rounds=2).ratio
+    yield "import of the code location / dagster", lambda: import_time.measure_ratio(rounds=2)
 
 
 def line(name: str, now: Ratio, before: Ratio | None) -> str:

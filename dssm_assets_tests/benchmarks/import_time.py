@@ -11,32 +11,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 
 LOCATION, ALONE = "from dssm_assets.definitions import defs; defs()", "import dagster"
 _TIMED = "import time; begun = time.process_time(); {what}; print(time.process_time() - begun)"
 
 
-@dataclass(frozen=True)
-class ImportTime:
-    """CPU seconds of the fastest import of each kind."""
-
-    location_s: float
-    dagster_s: float
-
-    @property
-    def ratio(self) -> float:
-        """The import time of the code location / that of Dagster."""
-        return self.location_s / self.dagster_s
-
-
-def measure(rounds: int) -> ImportTime:
-    """Returns the fastest import of each kind, each in a process of its own."""
+def measure_ratio(rounds: int) -> float:
+    """Returns the import time of the code location / that of Dagster, each the fastest of some processes, in CPU seconds."""
     seconds: dict[str, list[float]] = {LOCATION: [], ALONE: []}
     for _ in range(rounds):
         for what, found in seconds.items():
             found.append(float(run(_TIMED.format(what=what))))
-    return ImportTime(min(seconds[LOCATION]), min(seconds[ALONE]))
+    return min(seconds[LOCATION]) / min(seconds[ALONE])
 
 
 def run(code: str) -> str:
@@ -47,5 +33,4 @@ def run(code: str) -> str:
 
 
 if __name__ == "__main__":
-    found = measure(rounds=7)
-    print(f"{ALONE}: {found.dagster_s:.2f} s; {LOCATION}: {found.location_s:.2f} s; ratio {found.ratio:.2f}")
+    print(f"{LOCATION} / {ALONE}: ratio {measure_ratio(rounds=7):.2f}")

@@ -11,13 +11,12 @@ smaller than one. Times are wall clock, so run nothing else meanwhile.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,8 +164,8 @@ def time_searches(corpus: int, queries: int, k: int, kind: IndexKind, threads: i
     yield Timed("index search", "queries", queries, seconds, 2.0 * compared * serving.DIMS, compared * vector + found, note)
 
 
-def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """Returns the limits of the machine, and each part with its rate and its share of the limit that binds."""
+def report(given: argparse.Namespace) -> str:
+    """Returns a table of each part with its rate and its share of the limit that binds, and the limits of the machine."""
     torch.set_num_threads(given.threads)
     limits = measure_limits()
     setting = setting_of(
@@ -177,44 +176,24 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         *time_towers(setting, given.threads, given.seed),
         *time_searches(given.corpus, given.queries, given.k, given.index, given.threads),
     ]
-    rates = []
+    lines = [f"{'part':<28}{'per second':>14}{'at the limit':>14}{'share':>8}  limit"]
     for timed in parts:
         limit_per_s, limit = limit_of(timed, limits)
-        per_s = timed.rows / timed.seconds
-        rates.append(
-            {**asdict(timed), "per_s": per_s, "limit": limit, "limit_per_s": limit_per_s, "limit_frac": per_s / limit_per_s}
-        )
-    return {"device": "cpu", "threads": given.threads, "limits": limits, "rates": rates}
-
-
-def render(report: dict[str, Any]) -> str:
-    """Returns the report as a table."""
-    lines = [f"{'part':<28}{'per second':>14}{'at the limit':>14}{'share':>8}  limit"]
-    lines += [
-        f"{rate['name']:<28}{rate['per_s']:>14,.0f}{rate['limit_per_s']:>14,.0f}{rate['limit_frac']:>8.1%}  {rate['limit']:<8}"
-        f" {', '.join(filter(None, (rate['unit'], rate['note'])))}"
-        for rate in report["rates"]
-    ]
-    limits = report["limits"]
-    lines.append(
-        f"\nOn the CPU with {report['threads']} threads: matrix product {limits['gflops']:,.1f} GFLOP/s in float32, "
-        f"memory {limits['gbytes']:,.1f} GB/s."
-    )
-    return "\n".join(lines)
+        per_s, note = timed.rows / timed.seconds, ", ".join(filter(None, (timed.unit, timed.note)))
+        lines.append(f"{timed.name:<28}{per_s:>14,.0f}{limit_per_s:>14,.0f}{per_s / limit_per_s:>8.1%}  {limit:<8} {note}")
+    speeds = f"matrix product {limits['gflops']:,.1f} GFLOP/s in float32, memory {limits['gbytes']:,.1f} GB/s"
+    return "\n".join([*lines, "", f"On the CPU with {given.threads} threads: {speeds}."])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures and prints the table, or one JSON object."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {"rows": 100_000, "samples": 200_000, "users": 20_000, "items": 20_000, "batch-size": 4096}
     sizes |= {"corpus": 200_000, "queries": 2_048, "k": serving.K, "threads": 1, "seed": 17}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default:,})")
     parser.add_argument("--index", type=IndexKind, choices=list(IndexKind), default=IndexKind.IVF, help="(default: ivf)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    given = parser.parse_args(arguments)
-    report = measure(given)
-    sys.stdout.write((json.dumps(report) if given.json else render(report)) + "\n")
+    sys.stdout.write(report(parser.parse_args(arguments)) + "\n")
 
 
 if __name__ == "__main__":

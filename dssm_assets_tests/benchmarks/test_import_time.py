@@ -32,4 +32,4 @@ def test_help_loads_no_library() -> None:
 
 @pytest.mark.slow
 def test_code_location_imports_in_less_than_one_and_a_half_times_dagster() -> None:
-    assert import_time.measure(rounds=7).ratio < 1.5
+    assert import_time.measure_ratio(rounds=7) < 1.5
