@@ -28,7 +28,6 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _cleanup(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
-    from dssm_assets.defs.asset_table import expiring_groups
     from dssm_assets.extras.retention.leftovers import Kind, clean
     from dssm_assets.steps.workspace import open_workspace
 
@@ -36,7 +35,7 @@ def _cleanup(parsed: argparse.Namespace) -> int:
         raise InputError(Fault("--grace-hours", "a number that is not negative", str(parsed.grace_hours), "correct it"))
     workspace = open_workspace(load_announced_scene(parsed).loaded)
     found = []
-    for leftover in clean(workspace, expiring_groups(), parsed.grace_hours, removes=not parsed.dry_run):
+    for leftover in clean(workspace, parsed.grace_hours, removes=not parsed.dry_run):
         found.append(leftover)
         if parsed.dry_run:
             print(leftover.path)

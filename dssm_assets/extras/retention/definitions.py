@@ -5,7 +5,7 @@ from collections import Counter
 
 import dagster as dg
 
-from dssm_assets.defs.asset_table import PUBLISHING_GROUP, expiring_groups
+from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene
 
@@ -30,7 +30,7 @@ def build(scene: Scene) -> dg.Definitions:
         from dssm_assets.extras.retention.leftovers import clean
 
         sizes, counts = Counter[str](), Counter[str]()
-        for leftover in clean(scene.open_workspace(context.log.info), expiring_groups()):
+        for leftover in clean(scene.open_workspace(context.log.info)):
             name = leftover.asset or str(leftover.kind)
             sizes[name] += leftover.bytes
             counts[name] += 1

@@ -68,19 +68,12 @@ class Leftover:
         return self.path.partition("/")[0] if self.kind is Kind.EXPIRED else ""
 
 
-def clean(
-    workspace: Workspace, groups: Mapping[str, str], grace_hours: float | None = None, *, removes: bool = True
-) -> Iterator[Leftover]:
-    """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes.
-
-    Args:
-        groups: asset -> group, of those whose partitions may expire.
-        grace_hours: default: storage.grace_hours.
-    """
+def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bool = True) -> Iterator[Leftover]:
+    """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes."""
     loaded, store = workspace.loaded, workspace.tables.partitions
     before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
     for leftover in itertools.chain(
-        find_expired(workspace, groups, before),
+        find_expired(workspace, before),
         find_temporary([loaded.scratch], workspace.artifacts.cache, before),
         find_in_store(store, before),
         find_bundles(open_bundles(loaded), before),
@@ -99,7 +92,7 @@ def on_run_start(workspace: Workspace) -> None:
             return
         store.fs.makedirs(store.root, exist_ok=True)
         store.fs.pipe_file(path, b"")
-        removed = list(clean(workspace, expiring_groups()))
+        removed = list(clean(workspace))
     except Exception as error:
         workspace.log(f"leftovers were not removed: {type(error).__name__}: {error}")
         return
@@ -107,14 +100,9 @@ def on_run_start(workspace: Workspace) -> None:
         workspace.log(f"removed leftovers: {len(removed)}, {sum(leftover.bytes for leftover in removed) / (1 << 20):.1f} MiB")
 
 
-def find_expired(workspace: Workspace, groups: Mapping[str, str], before: float) -> Iterator[Leftover]:
-    """Yields the partitions that are too old, and shared files that no remaining one lists.
-
-    Args:
-        groups: asset -> group, of those that may expire.
-        before: only what has not changed since, in unix seconds.
-    """
-    keep_days, store = workspace.config.storage.keep_days, workspace.tables.partitions
+def find_expired(workspace: Workspace, before: float) -> Iterator[Leftover]:
+    """Yields the partitions that are too old and have not changed since a unix time, and shared files that no other one lists."""
+    groups, keep_days, store = expiring_groups(), workspace.config.storage.keep_days, workspace.tables.partitions
     stored = {asset: store.days(asset) for asset, group in groups.items() if group in keep_days}
     latest = max((days[-1] for days in (*stored.values(), store.days(_DAILY)) if days), default=None)
     if latest is None or not any(stored.values()):
@@ -151,11 +139,7 @@ def _find_needed(workspace: Workspace, store: PartitionStore) -> set[str]:
 
 
 def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Iterator[Leftover]:
-    """Yields the temporary folders of ended processes in some folders and in the system's, and parts of fetched files.
-
-    Args:
-        before: only what has not changed since, in unix seconds.
-    """
+    """Yields the temporary folders of ended processes in some folders and in the system's, and parts of fetched files."""
     for parent in {Path(tempfile.gettempdir()), *folders}:
         yield from _list_abandoned(parent, PREFIX, before)
     for path in sorted(cache.rglob("*.part")):

@@ -114,12 +114,6 @@ def test_settings_out_of_bounds_are_refused(world, form, where):
     assert fault.startswith(f"run settings, {where}: expected ")
 
 
-def test_k_that_does_not_ascend_is_refused_as_in_the_file(world, tmp_path):
-    loaded = world.copy(tmp_path / "world")
-    (fault,) = run_refused(loaded, ["hit_counts"], {"hit_counts": {"experiment": "lists", "k": [10, 3]}})
-    assert "k must be ascending and distinct" in fault
-
-
 def test_two_names_in_one_run_are_refused(world):
     forms = {"dssm_model": {"experiment": "one"}, "item_vectors": {"experiment": "two"}}
     (fault,) = run_refused(world.loaded, ["dssm_model", "item_vectors"], forms)
@@ -279,10 +273,3 @@ def test_every_setting_changes_its_key_of_the_configuration():
         needed = {"training.validation_days": 1} if key == "model.prior" else {}
         changed = apply_changes(config, {**needed, key: value})
         assert value_of(changed, key) == value != value_of(config, key)
-
-
-def test_forms_have_a_description_of_each_field(world):
-    forms = {row.name: settings_form(row, Scene(world.loaded)) for row in all_rows()}
-    assert {name for name, form in forms.items() if form is not None} == set(FORM_KEYS)
-    fields = [field for form in forms.values() if form is not None for field in form.config_type.fields.values()]
-    assert all(field.description for field in fields)

@@ -37,7 +37,7 @@ def world(tmp_path_factory, tmp_path):
 
 def expired(workspace, *, removes=False):
     found = []
-    for leftover in find_expired(workspace, expiring_groups(), time.time() + 1):
+    for leftover in find_expired(workspace, time.time() + 1):
         if removes:
             leftover.remove()
         found.append(leftover)
@@ -114,11 +114,11 @@ def test_partitions_of_windowed_assets_count_back_from_the_latest_day(tmp_path):
 
 
 def test_what_was_written_during_the_grace_period_stays(world):
-    groups, hour_ago = expiring_groups(), time.time() - 3600
-    assert list(find_expired(world, groups, hour_ago)) == []
+    hour_ago = time.time() - 3600
+    assert list(find_expired(world, hour_ago)) == []
     path = Path(layout.manifest_path(world.tables.partitions.root, "sample_fg", GONE[0]))
     os.utime(path, (hour_ago - 60,) * 2)
-    assert [one.path for one in find_expired(world, groups, hour_ago)] == [f"sample_fg/{GONE[0]}"]
+    assert [one.path for one in find_expired(world, hour_ago)] == [f"sample_fg/{GONE[0]}"]
 
 
 def test_shared_files_go_with_the_last_day_that_lists_them(tmp_path):
