@@ -22,8 +22,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser("experiment", help="run a day with other settings next to the regular run", epilog=_EPILOG)
     name_help = "name of the experiment; `adopt NAME` writes its settings into the configuration"
     parser.add_argument("name", nargs="+", metavar="NAME", help=name_help)
-    setting = {"dest": "settings", "metavar": "KEY=VALUE", "help": "a setting, repeatable: model.prior=true"}
-    parser.add_argument("--set", action="append", default=[], **setting)
+    set_help = "a setting, repeatable: model.prior=true"
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=set_help)
     parser.add_argument("--from", dest="first", type=dt.date.fromisoformat, help="first evaluation day, YYYY-MM-DD")
     parser.add_argument("--to", dest="last", type=dt.date.fromisoformat, help="last evaluation day (default: the first)")
     add_config_arguments(parser)

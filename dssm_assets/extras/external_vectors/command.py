@@ -83,7 +83,7 @@ def _rows(result: VectorEvaluation) -> list[dict[str, Any]]:
 
 
 def _print(result: VectorEvaluation) -> None:
-    lines = [("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "NDCG", "hits", "truth")]
+    lines: list[tuple[str, ...]] = [("k", "hit_rate", "95% interval", "user_recall", "user_hit_rate", "NDCG", "hits", "truth")]
     for row in _rows(result):
         hit_rate, *others = (f"{row[name]:.4f}" for name in ("hit_rate", "user_recall", "user_hit_rate", "ndcg"))
         between = f"{row['ci_low']:.4f}-{row['ci_high']:.4f}"

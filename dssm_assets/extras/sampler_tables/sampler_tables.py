@@ -124,7 +124,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
     """Returns the distinct keys, sorted, with the number of their rows as weight; one day is in memory at a time."""
-    total = []
+    total: list[pa.Table] = []
     for day in days:
         require_columns("table of samples", day.column_names, keys)
         ids = {key: comparable_ids(day.column(key), f"table of samples, column {key}") for key in keys}
