@@ -35,7 +35,7 @@ from dssm_assets.extras.external_vectors.external_evaluation import ExternalSett
 from dssm_assets.extras.external_vectors.external_vectors import VectorSet
 from dssm_assets.extras.sampler_tables.sampler_tables import USER_SPEC, read_tsv, write_tsv
 from dssm_assets_tests import worlds
-from dssm_assets_tests.benchmarks import import_time, training_contenders
+from dssm_assets_tests.benchmarks import import_time, training_speed
 from dssm_assets_tests.benchmarks.process_cost import run_apart
 from dssm_assets_tests.benchmarks.training_world import setting_of, write_tables
 
@@ -156,8 +156,8 @@ def process_ratios(folder: Path) -> Iterator[tuple[str, Round]]:
     write_tables(folder / "training", setting_of(setting))
 
     def train() -> float:
-        found = run_apart(training_contenders.ours, **place, precision="float32")
-        naive = run_apart(training_contenders.naive, **place)
+        found = run_apart(training_speed.ours, **place, precision="float32")
+        naive = run_apart(training_speed.naive, **place)
         return float(naive["samples_per_s"] / found["samples_per_s"])
 
     yield "training, float32 / naive PyTorch", train

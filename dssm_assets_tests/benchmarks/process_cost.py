@@ -64,8 +64,9 @@ def run_limited(work: Callable[..., Any], limit_mib: int | None, /, **arguments:
 
 
 def _run(work: Callable[..., Any], limit_mib: int, variables: Mapping[str, str], arguments: dict[str, Any]) -> Limited:
-    name = f"{work.__module__}.{work.__qualname__}"
-    command = [sys.executable, "-m", __name__, str(limit_mib), work.__module__, work.__qualname__, json.dumps(arguments)]
+    spec = sys.modules[work.__module__].__spec__
+    assert spec is not None  # also of the module that is run: its functions say __main__
+    command = [sys.executable, "-m", __name__, str(limit_mib), spec.name, work.__qualname__, json.dumps(arguments)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
     counted = resident = 0.0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -79,7 +80,9 @@ def _run(work: Callable[..., Any], limit_mib: int, variables: Mapping[str, str],
         err.seek(0)
         if running.returncode:
             error = err.read()[-_LAST_CHARACTERS:]
-            raise MemoryError(f"{name} ended with {running.returncode} under {limit_mib or 'no'} MiB:\n{error}")
+            raise MemoryError(
+                f"{spec.name}.{work.__qualname__} ended with {running.returncode} under {limit_mib or 'no'} MiB:\n{error}"
+            )
         return Limited(json.loads(out.read().splitlines()[-1]), counted, resident)
 
 
