@@ -52,10 +52,8 @@ EXPERIMENTS: Final = TableSpec(
 _COPIED: Final = ("scorer", "scope", "k", "hit_rate", "ci_low", "ci_high", "users")
 _GAIN: Final = ("gain", "gain_low", "gain_high")
 
-Cell = tuple[str, str, int]
-"""Scorer, scope, k."""
-Gain = tuple[float, float, float]
-"""The difference of two hit rates and both ends of its 95% interval."""
+Cell = tuple[str, str, int]  # scorer, scope, k
+Gain = tuple[float, float, float]  # the difference of two hit rates and both ends of its 95% interval
 
 
 @each_day
