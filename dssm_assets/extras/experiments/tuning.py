@@ -224,9 +224,9 @@ def _write_winner(workspace: Workspace, request: StudyRequest, trials: Sequence[
     assert source is not None  # a scene's configuration is a file
     config_path = source.with_name(f"{source.stem}.{request.name}.yaml")
     table_path = loaded.home / FOLDER / f"{request.name}.md"
+    write_atomic(table_path, [table.encode()])
     tuned = edit_yaml(source.read_text(encoding="utf-8"), changes, note="")
-    for path, text in ((config_path, f"{comment}\n{tuned}"), (table_path, table)):
-        write_atomic(path, [text.encode()])
+    write_atomic(config_path, [f"{comment}\n{tuned}".encode()])
     return StudyResult(tuple(trials), best, config_path, table_path)
 
 
