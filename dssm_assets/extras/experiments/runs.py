@@ -79,7 +79,7 @@ def _changed_settings(run_config: Mapping[str, Any], scene: Scene) -> dict[str, 
         except ConfigError as error:
             faults += error.faults
             continue
-        values |= {keys[name]: value for name, value in entered.items()}
+        values |= {keys[name]: value for name, value in entered.items() if name in keys}
         for key, value in (drop_configured(config, values) | named).items():
             if changed.setdefault(key, value) != value:
                 expected = f"{changed[key]}, as elsewhere in the run"
