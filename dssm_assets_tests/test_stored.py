@@ -34,7 +34,7 @@ def test_rates_are_the_cells_of_total_hit_rate(where):
     rates = dssm_assets.rates(**where)
     assert list(rates.index) == list(cells.scorer.unique())
     assert [rates.loc[row.scorer, row.k] for row in cells.itertuples()] == list(cells.hit_rate)
-    with pytest.raises(InputError, match="one of: all all, all warm.*got nobody warm"):
+    with pytest.raises(InputError, match=r"one of: all all, all warm.*got nobody warm"):
         dssm_assets.rates(scope="nobody", **where)
 
 
