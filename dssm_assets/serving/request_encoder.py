@@ -308,11 +308,6 @@ class UserTower:
         stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
         return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session, stored)
 
-    @property
-    def reads_history(self) -> bool:
-        """Whether vectors depend on the history."""
-        return self.encoder.has_history
-
     def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | DssmError]:
         """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
 

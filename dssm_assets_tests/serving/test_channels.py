@@ -28,7 +28,6 @@ from dssm_assets.serving.recall_engine import (
     Lists,
     RecallEngine,
     UserRequest,
-    recall_for_request,
 )
 from dssm_assets.serving.request_body import parse_recall_body
 from dssm_assets.serving.request_encoder import UserInputs
@@ -151,12 +150,13 @@ def test_lists_merged_together_are_those_of_each_alone(engine):
 
 def test_history_of_a_request_is_its_own_history(engine):
     item, other = engine.bundle.items.ids_at(np.array([0, 1]))
-    answer = recall_for_request(
-        engine,
-        inputs=UserInputs(
-            {"city": "x"}, {"item_ids": [item, item, "unknown"], "event_times_ms": [1, 2, 3], "category": ["c", "c", "c"]}
-        ),
-        options=ListOptions(k=K),
+    answer = engine.recall(
+        UserRequest(
+            inputs=UserInputs(
+                {"city": "x"}, {"item_ids": [item, item, "unknown"], "event_times_ms": [1, 2, 3], "category": ["c", "c", "c"]}
+            ),
+            options=ListOptions(k=K),
+        )
     )
     assert answer.source is AnswerSource.FEATURES
     own = {found for found, names in zip(answer.item_ids, answer.sources, strict=True) if "own_history" in names}
@@ -231,7 +231,7 @@ def test_a_user_of_the_model_with_events_has_the_list_of_the_whole_history(works
     known = {name: values[-7:] + new[name] for name, values in stored.items()}
     for lists in Lists:
         found = [
-            recall_for_request(engine, user_id="b1", inputs=inputs, options=ListOptions(20, lists=lists))
+            engine.recall(UserRequest(user_id="b1", inputs=inputs, options=ListOptions(20, lists=lists)))
             for inputs in (UserInputs(history=whole), UserInputs(events=new), UserInputs(events=known))
         ]
         (ids, scores, sources), *others = [(one.item_ids, one.scores, one.sources) for one in found]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import serving_bundle
 from dssm_assets.steps.workspace import open_workspace
@@ -65,7 +65,7 @@ def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
 def test_request_with_a_users_features_gets_the_users_list(engine, requests):
     for user, request in requests.items():
         cold, stored = (
-            recall_for_request(engine, inputs=request, options=ListOptions(5)),
+            engine.recall(UserRequest(inputs=request, options=ListOptions(5))),
             engine.recall_for_user(user, ListOptions(5)),
         )
         assert (cold.source, stored.source) == (AnswerSource.FEATURES, AnswerSource.STORED)
@@ -88,9 +88,9 @@ def test_every_user_is_recalled_items_of_the_own_group(engine):
 
 def test_new_user_is_recalled_by_history_alone(engine):
     request = UserInputs({"city": "city0"}, {"item_ids": ["b_01", "b_02"], "category": ["cat_b", "cat_b"]})
-    nearest = recall_for_request(engine, inputs=request, options=ListOptions(GROUP_SIZE, lists=Lists.VECTORS))
+    nearest = engine.recall(UserRequest(inputs=request, options=ListOptions(GROUP_SIZE, lists=Lists.VECTORS)))
     assert {item[0] for item in nearest.item_ids} == {"b"}
-    assert recall_for_request(engine, inputs=request, options=ListOptions(2)).item_ids == ["b_01", "b_02"], (
+    assert engine.recall(UserRequest(inputs=request, options=ListOptions(2))).item_ids == ["b_01", "b_02"], (
         "the merged list begins with the user's own items"
     )
 

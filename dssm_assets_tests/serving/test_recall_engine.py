@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.bundles import vector_of
@@ -53,7 +53,7 @@ def test_similar_items_exclude_the_item_itself(engine):
 
 
 def test_features_override_the_stored_vector(engine):
-    answer = recall_for_request(engine, user_id="u", inputs=UserInputs({"city": "y"}), options=ListOptions(k=2))
+    answer = engine.recall(UserRequest(user_id="u", inputs=UserInputs({"city": "y"}), options=ListOptions(k=2)))
     assert (answer.source, answer.item_ids) == (AnswerSource.FEATURES, ["n1", "n2"])
 
 
@@ -101,11 +101,11 @@ def test_older_items_weigh_less_with_a_half_life(decaying):
 
 
 def test_inputs_without_a_feature_are_named(engine):
-    answer = recall_for_request(engine, inputs=UserInputs({"city": "x", "shoe_size": 44}), options=ListOptions(1))
+    answer = engine.recall(UserRequest(inputs=UserInputs({"city": "x", "shoe_size": 44}), options=ListOptions(1)))
     assert answer.ignored == ("shoe_size",)
     assert answer.to_dict()["ignored"] == ["shoe_size"]
     with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
-        recall_for_request(engine, inputs=UserInputs({"shoe_size": 44}))
+        engine.recall(UserRequest(inputs=UserInputs({"shoe_size": 44})))
 
 
 @pytest.mark.parametrize(

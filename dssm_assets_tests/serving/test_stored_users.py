@@ -8,8 +8,8 @@ import pytest
 
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest, recall_for_request
-from dssm_assets.serving.request_encoder import UserInputs, UserTower
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving.bundles import FG, renew_manifest, write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
 
@@ -25,7 +25,7 @@ def engine(tmp_path_factory):
 
 
 def recall(engine, user=None, lists=None, **inputs):
-    return recall_for_request(engine, user_id=user, inputs=UserInputs(**inputs), options=ListOptions(4, lists=lists))
+    return engine.recall(UserRequest(user_id=user, inputs=UserInputs(**inputs), options=ListOptions(4, lists=lists)))
 
 
 def scores(engine, user=None, **inputs):
@@ -166,7 +166,7 @@ def test_a_name_that_is_a_feature_too_replaces_no_history(tmp_path, monkeypatch)
 
 
 def test_a_tower_that_reads_no_history_keeps_the_stored_vector(engine, monkeypatch):
-    monkeypatch.setattr(UserTower, "reads_history", False)
+    monkeypatch.setattr(engine.tower.encoder, "has_history", False)
     events = {"item_ids": ["n2", "n1"], "event_times_ms": [3000, 2000]}
     assert scores(engine, "u", events=events) == scores(engine, "u")
     answer = recall(engine, "u", events={**events, "shoe_size": [44, 45]})

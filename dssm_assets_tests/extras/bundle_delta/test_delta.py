@@ -26,7 +26,7 @@ from dssm_assets.core.file_names import BundleFile
 from dssm_assets.extras.bundle_delta.delta import DeltaCounts, publish_delta
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.features_raw import item_all_feature
 from dssm_assets.steps.sample import item_features_fg
@@ -172,7 +172,7 @@ def test_events_are_added_to_the_history_of_today(refreshed: tuple[Workspace, De
         assert np.abs(vectors[user] - vector_of(engine, UserInputs(events=new, row=row))).max() > 1e-3
     options = ListOptions(20)
     for user, is_known in (("a0", True), ("c0", True), ("a1", False)):
-        answer = recall_for_request(engine, user_id=user, inputs=UserInputs(events=known), options=options)
+        answer = engine.recall(UserRequest(user_id=user, inputs=UserInputs(events=known), options=options))
         assert (answer.scores == pytest.approx(engine.recall_for_user(user, options).scores, abs=1e-4)) == is_known
 
 
