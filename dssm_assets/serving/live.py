@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.storage.bundles import BundleStore
 
 DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
@@ -75,7 +75,7 @@ class LiveEngine:
             InputError: a line of a list is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
         """
-        self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
+        self._store, self._check_seconds, self._is_verified = BundleStore(root, options), check_seconds, is_verified
         self._lists = shop_lists or ShopLists()
         self.list_fault: str | None = None
         self._counts = Counter[str]()
@@ -149,10 +149,10 @@ class LiveEngine:
     def refresh(self) -> bool:
         """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
         try:
-            wanted = self._root.current_id()
+            wanted = self._store.current_id()
         except Exception as error:  # A store that is away for a moment must not end the watch.
             self._counts["check_errors"] += 1
-            _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._root.path, self.bundle_id, error)
+            _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._store.root, self.bundle_id, error)
             return False
         if wanted == self.bundle_id:
             self._refused = None
@@ -173,7 +173,7 @@ class LiveEngine:
         return True
 
     def _open_engine(self) -> RecallEngine:
-        engine = RecallEngine.open(self._root, is_verified=self._is_verified)
+        engine = RecallEngine.open(self._store, is_verified=self._is_verified)
         return engine.showing(self._lists.find_shown(engine.bundle.items))
 
     def _watch(self) -> None:

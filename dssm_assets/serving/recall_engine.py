@@ -31,12 +31,13 @@ from dssm_assets.core.retrieval.interests import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions
-from dssm_assets.serving.bundle import Bundle, BundleRoot
+from dssm_assets.serving.bundle import Bundle, load_current
 from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
 from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.storage.bundles import BundleStore
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
@@ -177,15 +178,15 @@ class RecallEngine:
     @classmethod
     def open(
         cls,
-        root: str | BundleRoot,
+        root: str | BundleStore,
         options: Mapping[str, Any] | None = None,
         *,
         bundle_id: str | None = None,
         is_verified: bool = True,
     ) -> RecallEngine:
         """Returns the engine of the current bundle, or of a given one; arguments and errors as `Bundle.open`."""
-        bundles = root if isinstance(root, BundleRoot) else BundleRoot(root, options)
-        return bundles.load_current(lambda wanted: cls(Bundle.load(bundles, wanted, is_verified)), bundle_id)
+        store = root if isinstance(root, BundleStore) else BundleStore(root, options)
+        return load_current(store, lambda fetched: cls(Bundle(fetched)), bundle_id, is_verified)
 
     def showing(self, shown: BoolArray | None) -> RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""

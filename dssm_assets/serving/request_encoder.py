@@ -36,6 +36,7 @@ from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, 
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.local_files import read_rows
 from dssm_assets.storage.onnx_session import open_session
 
 Vector = npt.NDArray[np.float32]
@@ -88,25 +89,20 @@ class StoredUsers:
 
     def features(self, rows: Sequence[int]) -> dict[str, pa.Array]:
         """Returns the user features' columns of embedding indices and weights [B]."""
-        table = self._rows(rows, self._features)
+        table = read_rows(self._table.select(self._features), rows)
         return {name: table.column(name).chunk(0) for name in self._features}
 
     def history(self, rows: Sequence[int]) -> tuple[IntArray, list[pa.Array], IntArray]:
         """Returns the times of all events, the sub-features' embedding indices of each, and where each user's begin [B + 1]."""
-        table = self._rows(rows, [EVENT_TIMES_MS, *self._history])
+        table = read_rows(self._table.select([EVENT_TIMES_MS, *self._history]), rows)
         (times, offsets), *features = (flatten(combine_chunks(column)) for column in table.columns)
         return times.to_numpy(), [values for values, _ in features], offsets
 
     def events(self, row: int) -> set[tuple[int, int]]:
         """Returns row of the item and unix milliseconds of a user's latest events, without those on items that the bundle lacks."""
-        table = self._rows([row], [ITEM_ROWS, EVENT_TIMES_MS])
+        table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
         items, times = (column[0].values.to_pylist() for column in table.columns)
         return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
-
-    def _rows(self, rows: Sequence[int], names: list[str]) -> pa.Table:
-        # Slices, because `take` would copy all chunks of the file.
-        table = self._table.select(names)
-        return pa.concat_tables([table.slice(row, 1) for row in rows]).combine_chunks()
 
 
 class RequestEncoder:

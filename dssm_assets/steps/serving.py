@@ -25,12 +25,12 @@ from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_item_tower, compare_user_tower
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
-from dssm_assets.steps.served_channels import write_channels
 from dssm_assets.steps.served_vectors import (
     BundleInputs,
     BundleItems,
     BundleUsers,
     open_inputs,
+    write_channels,
     write_filter_columns,
     write_items,
     write_users,

@@ -186,7 +186,7 @@ def _publish_bundles(root: str, attempt: int) -> None:
 
 def _check_partition(root: Path) -> None:
     store = PartitionStore(str(root))
-    store.verify(store.manifest(ASSET, DS))
+    store.fetch(store.manifest(ASSET, DS))
     assert len(read_marks(store)) == 1
 
 
@@ -194,7 +194,7 @@ def _check_bundle(root: Path) -> None:
     store = BundleStore(str(root))
     pointer = store.pointer()
     assert pointer is not None
-    store.verify(pointer.bundle_id)
+    store.fetch(pointer.bundle_id)
     assert len(marks(store, pointer.bundle_id)) == 1
 
 

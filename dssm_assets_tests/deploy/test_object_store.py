@@ -123,7 +123,7 @@ def test_manifest_whose_answer_was_lost_and_that_was_replaced_meanwhile_does_not
     store.fs.pipe_file = lose_answer
     publish_mark(store, "y")
     assert read_marks(store) == {"z"}
-    store.verify(store.manifest("notes", DS))
+    store.fetch(store.manifest("notes", DS))
 
 
 def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) ->
     assert pointer is not None
     assert set(pointer.stored) == set(pointer.trail) == made
     for bundle_id in made:
-        store.verify(bundle_id)
+        store.fetch(bundle_id)
     assert store.rollback().bundle_id == pointer.previous
 
 
@@ -190,7 +190,7 @@ def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(
     assert expected.published is not None, "the sources have changed"
     assert result.published is not None
     assert result.published.bundle_id == expected.published.bundle_id
-    store.verify(result.published.bundle_id)
+    store.fetch(result.published.bundle_id)
     assert "_staging" not in " ".join(fs.find(root))
     assert live.refresh()
     assert live.engine.bundle.bundle_id == result.published.bundle_id
@@ -222,8 +222,8 @@ def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any])
     replaced = {store.file_path(former, file) for file in former.files}
     assert clean(time.time() + 3600) == {unlisted, staged, partial, *replaced}
     assert clean(time.time() + 3600) == set()
-    store.verify(now)
-    bundles.verify(served)
+    store.fetch(now)
+    bundles.fetch(served)
 
 
 def test_wrong_keys_are_refused(options: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def test_truncated_file_is_refused_even_without_verification(tmp_path, is_verifi
 @pytest.mark.parametrize("name", FILES)
 def test_missing_file_is_refused(tmp_path, name):
     (bundles.write_bundle(tmp_path) / name).unlink()
-    with pytest.raises(StorageError, match=f"{FIRST}-.*: a file is missing .*{name}"):
+    with pytest.raises(StorageError, match=f"{FIRST}-.*: files differ from the manifest: {name} is missing"):
         Bundle.open(str(tmp_path))
 
 
@@ -131,11 +131,11 @@ def test_bundle_removed_while_it_is_opened_is_replaced_by_the_next(tmp_path, mon
     folder = bundles.write_bundle(tmp_path, FIRST)
     load, published = Bundle.__init__, []
 
-    def load_after_removal(self, bundle_id, *rest):
-        if bundle_id == folder.name and folder.exists():
+    def load_after_removal(self, fetched):
+        if fetched.bundle_id == folder.name and folder.exists():
             published.append(bundles.write_bundle(tmp_path, SECOND).name)
             shutil.rmtree(folder)
-        load(self, bundle_id, *rest)
+        load(self, fetched)
 
     monkeypatch.setattr(Bundle, "__init__", load_after_removal)
     assert [Bundle.open(str(tmp_path)).bundle_id] == published

@@ -248,7 +248,7 @@ def test_object_store_and_day_folders_give_the_same_delta(
     assert result.counts == refreshed[1]
     assert result.published is not None
     assert result.published.bundle_id == PlainBundle(refreshed[0]).bundle_id
-    open_bundles(workspace.loaded).verify(result.published.bundle_id)
+    open_bundles(workspace.loaded).fetch(result.published.bundle_id)
     assert fs.find(f"/{root}/_staging") == fs.find(f"/{root}/serving/_staging") == []
     fs.rm(f"/{root}", recursive=True)
 
