@@ -59,7 +59,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         from dssm_assets.serving.http import build_app
         from dssm_assets.serving.live import LiveEngine
         from dssm_assets.serving.shop_lists import ShopLists
-        from dssm_assets.serving.traces import open_tracer
+        from dssm_assets.serving.telemetry import open_tracer
     except ImportError as error:
         fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
         raise ConfigError(fault) from error

@@ -81,18 +81,14 @@ class LiveEngine:
         self._counts = Counter[str]()
         self._refused: tuple[str, float] | None = None
         self._stopped = threading.Event()
-        self._engine = self._open_engine()
-        self.loaded_at = time.time()
-
-    @property
-    def engine(self) -> RecallEngine:
+        self.engine = self._open_engine()
         """The engine of the current bundle. Read it once per request."""
-        return self._engine
+        self._loaded_at = time.time()
 
     @property
     def bundle_id(self) -> str:
         """The bundle that serves."""
-        return self._engine.bundle.bundle_id
+        return self.engine.bundle.bundle_id
 
     @property
     def refused_bundle_id(self) -> str | None:
@@ -101,9 +97,8 @@ class LiveEngine:
 
     @property
     def state(self) -> EngineState:
-        """The report on the engine."""
-        bundle, fault = self._engine.bundle, self.list_fault
-        if fault is None and self._engine.shows_none:
+        bundle, fault = self.engine.bundle, self.list_fault
+        if fault is None and self.engine.shows_none:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
         return EngineState(
             bundle.bundle_id,
@@ -113,7 +108,7 @@ class LiveEngine:
             items=len(bundle.items),
             dims=bundle.dims,
             index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
-            loaded_at=self.loaded_at,
+            loaded_at=self._loaded_at,
             refused_bundle_id=self.refused_bundle_id,
             list_fault=fault,
             **self._counts,
@@ -132,7 +127,7 @@ class LiveEngine:
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """
-        items = self._engine.bundle.items
+        items = self.engine.bundle.items
         try:
             has_changed = self._lists.refresh(items)
         except Exception as error:  # Whatever is wrong with a list, the former ones stay.
@@ -142,7 +137,7 @@ class LiveEngine:
             return False
         self.list_fault = None
         if has_changed and (shown := self._lists.find_shown(items)) is not None:
-            self._engine = self._engine.showing(shown)
+            self.engine = self.engine.showing(shown)
             _log.info("%d of %d items are shown", shown.sum(), len(items))
         return has_changed
 
@@ -167,7 +162,7 @@ class LiveEngine:
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
         before = self.bundle_id
-        self._engine, self._refused, self.loaded_at = fresh, None, time.time()
+        self.engine, self._refused, self._loaded_at = fresh, None, time.time()
         self._counts["swaps"] += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True

@@ -110,6 +110,7 @@ class UserRequest:
 
     Attributes:
         user_id: of a stored user, or None.
+        item_id: the list is of the items most similar to this one, in place of a user's; None: a user's.
         inputs: features, and history or events. The rest is as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
@@ -118,6 +119,7 @@ class UserRequest:
     inputs: UserInputs = NO_INPUTS
     options: ListOptions = ANY_LIST
     is_popular_for_unknown: bool = True
+    item_id: Any = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,8 @@ class RecallEngine:
         users: dict[int, SeenUser | None] = {}
         for number, request in enumerate(requests):
             try:
-                users[number] = self._users.look_up(request.user_id, request.inputs)
+                is_of_item = request.item_id is not None
+                users[number] = None if is_of_item else self._users.look_up(request.user_id, request.inputs)
             except DssmError as error:
                 answers[number] = error
         encoded = {number: user.inputs for number, user in users.items() if user is not None and user.needs_tower}
@@ -253,18 +256,7 @@ class RecallEngine:
             UnknownIdError: the bundle has no such item.
             InputError: the id or an option is invalid.
         """
-        bundle = self.bundle
-        item = bundle.items.parse_id(item_id, "item_id")
-        row = bundle.items.find_row(item)
-        selection = self._select(options, np.array([row] if row >= 0 else [], np.int64))
-        if row < 0:
-            expected, remedy = f"an item of bundle {bundle.bundle_id}", "ask for an item of the corpus"
-            raise UnknownIdError(Fault("item_id", expected, f"unknown {item!r}", remedy))
-        vector = bundle.item_vectors[row].copy()
-        if bundle.has_prior:
-            vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
-        (answer,) = self._list_items([_Plan(AnswerSource.ITEM, selection, selection.depth, vector)])
-        return answer
+        return self.recall(UserRequest(item_id=item_id, options=options))
 
     def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
         """Returns the most popular items, after them those without an event.
@@ -279,6 +271,8 @@ class RecallEngine:
         options, bundle = request.options, self.bundle
         if isinstance(vector, DssmError):
             raise vector
+        if request.item_id is not None:
+            return self._plan_similar(request.item_id, options)
         if user is None:
             selection = self._select(options)
             if request.user_id is not None and not request.is_popular_for_unknown:
@@ -302,6 +296,19 @@ class RecallEngine:
             user.ignored,
             user.replaced,
         )
+
+    def _plan_similar(self, item_id: Any, options: ListOptions) -> _Plan:
+        bundle = self.bundle
+        item = bundle.items.parse_id(item_id, "item_id")
+        row = bundle.items.find_row(item)
+        selection = self._select(options, np.array([row] if row >= 0 else [], np.int64))
+        if row < 0:
+            expected, remedy = f"an item of bundle {bundle.bundle_id}", "ask for an item of the corpus"
+            raise UnknownIdError(Fault("item_id", expected, f"unknown {item!r}", remedy))
+        vector = bundle.item_vectors[row].copy()
+        if bundle.has_prior:
+            vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
+        return _Plan(AnswerSource.ITEM, selection, selection.depth, vector)
 
     def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> _Selection:
         """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
@@ -498,6 +505,4 @@ def recall_once(
     if serving is not None:
         lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options)
         engine = engine.showing(lists.find_shown(engine.bundle.items))
-    if item_id is not None:
-        return engine.similar_items(item_id, options)
-    return engine.recall(UserRequest(user_id, inputs, options))
+    return engine.recall(UserRequest(user_id, inputs, options, item_id=item_id))

@@ -68,15 +68,11 @@ class BundleInputs:
     Attributes:
         ds: the evaluation day.
         as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
-        towers: the fitted towers.
-        model: dssm_model, which holds the towers and their prior.
-        settings: of the run that fitted the towers.
-        bucketizer: of the model's feature configuration.
-        config_tables: feature_config and feature_counts.
+        model: dssm_model, which holds the towers and their prior; `settings` are of the run that fitted it.
+        config_tables: feature_config and feature_counts, of `bucketizer`.
         total: total_hit_rate of the model.
         corpus: negative_items, the items that the model was trained on.
-        users: user_features_fg of `as_of`.
-        items: item_features_fg of `as_of`.
+        users, items: user_features_fg and item_features_fg of `as_of`.
         user_table, item_table: of `as_of`. Columns for filters are read from item_table; a delta compares newer rows with both.
         history: user_history_fg of all days up to `as_of`.
         recent: positive_sample of the window that ends on `as_of`.
@@ -106,8 +102,8 @@ class BundleInputs:
 
     @property
     def next_day(self) -> str:
-        """Returns the day after `as_of`, the first that the bundle serves."""
-        return _next_day(self.as_of)
+        """The day after `as_of`, the first that the bundle serves."""
+        return day_before(self.as_of, -1)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -140,7 +136,7 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     check_built_from(model, settings.manifest, samples)
     check_built_from(samples, config, counts, corpus)
     as_of = _last_complete_day(workspace, ds)
-    next_day = _next_day(as_of)
+    next_day = day_before(as_of, -1)
     return BundleInputs(
         ds=ds,
         as_of=as_of,
@@ -170,10 +166,6 @@ def _last_complete_day(workspace: Workspace, ds: str) -> str:
         f"To add these: {remedy_of_missing('publish', ds)}"
     )
     return day_before(ds)
-
-
-def _next_day(ds: str) -> str:
-    return day_before(ds, -1)
 
 
 @dataclass(frozen=True)

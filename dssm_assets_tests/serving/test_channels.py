@@ -199,8 +199,7 @@ def test_service_does_not_import_torch():
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
     with contextlib.suppress(InputError):
-        request = parse_recall_body(json.dumps(body).encode())
-        (answer,) = engine.recall_for_users([request])
+        (answer,) = engine.recall_for_users(parse_recall_body(json.dumps(body).encode()))
         if isinstance(answer, Exception):
             raise answer
 

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.metrics import ServiceMetrics
+from dssm_assets.serving.telemetry import ServiceMetrics
 from dssm_assets_tests.serving import bundles
 
 EXPECTED = """\

@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.traces import open_tracer
+from dssm_assets.serving.telemetry import open_tracer
 from dssm_assets_tests.serving.bundles import write_bundle
 from dssm_assets_tests.serving.servers import Client, serving
 

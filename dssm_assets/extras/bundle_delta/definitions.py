@@ -38,16 +38,13 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
     """
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
+    today = today_in(scene.loaded.config.calendar.timezone).isoformat()
     for _ in range(_TRIES - 1):
         try:
-            return publish_delta(scene.open_workspace(log), _today(scene))
+            return publish_delta(scene.open_workspace(log), today)
         except PartitionReplacedError as error:
             log(f"{error}. It is begun again")
-    return publish_delta(scene.open_workspace(log), _today(scene))
-
-
-def _today(scene: Scene) -> str:
-    return today_in(scene.loaded.config.calendar.timezone).isoformat()
+    return publish_delta(scene.open_workspace(log), today)
 
 
 def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
