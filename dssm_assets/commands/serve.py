@@ -97,11 +97,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:
-    """Returns the files of the certificate and its key, after a look at them.
-
-    Raises:
-        InputError: one is missing, or they do not belong together.
-    """
+    """Returns the files of the certificate and its key, after a look at them."""
     import ssl
 
     from dssm_assets.core.errors import Fault, InputError
@@ -121,11 +117,7 @@ def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str
 
 
 def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:
-    """Returns the configured limits with those of the command line.
-
-    Raises:
-        ConfigError: naming every text that is no limit.
-    """
+    """Returns the configured limits with those of the command line."""
     from pydantic import ValidationError
 
     from dssm_assets.core.config.service_limits import ServiceLimits

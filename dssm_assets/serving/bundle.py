@@ -148,11 +148,7 @@ class Bundle:
         return pq.read_table(self.path(name), partitioning=None)
 
     def _check_sizes(self, item_vectors: pa.Table) -> None:
-        """Checks that the files match each other.
-
-        Raises:
-            StorageError: naming every group of numbers that should be equal.
-        """
+        """Checks that the files match each other."""
         user_width = self._user_vectors.type.list_size if len(self.users) else self.interests * self.dims
         expected = {
             "items": (int(self.manifest["items"]), len(self.items), len(self.item_vectors), self.index.ntotal),

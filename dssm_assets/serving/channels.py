@@ -19,11 +19,11 @@ from dssm_assets.core.channels.merge import find_candidates, rank_candidates
 from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.errors import StorageError
 from dssm_assets.core.evaluation.baselines.neighbors import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.bundles import broken
 
 NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ in range(3)))
 """Of a user without events."""
@@ -44,18 +44,15 @@ class BundleChannels:
         content = bundle.read_json(BundleFile.CHANNELS)
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
-            raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
+            raise broken(bundle.bundle_id, f"channels.json has {got}")
         self._num_items = len(bundle.items)
         self._now_ms = int(content["now_ms"])
         self._depths = {ChannelName(name): int(depth) for name, depth in content["depths"].items()}
         (self._merge,) = from_rows(content["weights"], tuple(self._depths))
         items, own = bundle.read_arrow(BundleFile.ITEM_CHANNELS), bundle.read_arrow(BundleFile.OWN_ITEMS)
         if (items.num_rows, own.num_rows) != (len(bundle.items), len(bundle.users)):
-            expected = f"{len(bundle.items)} and {len(bundle.users)}"
             got = f"{items.num_rows} items and {own.num_rows} users"
-            raise StorageError(
-                f"bundle {bundle.bundle_id}: its channels have {got} instead of {expected}. To fix: publish the bundle again"
-            )
+            raise broken(bundle.bundle_id, f"its channels have {got} instead of {len(bundle.items)} and {len(bundle.users)}")
         # Views of the mapped file: starts of each user, and values, of the columns.
         self._own = [_read_lists(own, name) for name in _OWN_COLUMNS]
         starts, neighbors = _read_lists(items, ItemChannelColumn.NEIGHBORS)

@@ -59,25 +59,19 @@ _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_ena
 
 
 class AnswerSource(StrEnum):
-    """The source of a list."""
+    """The source of a list: the stored user's vector, that of the request's inputs, an item's, or none for popular items."""
 
     STORED = "stored"
-    """The user's vector in the bundle."""
     FEATURES = "features"
-    """The user tower's output for the inputs of the request."""
     POPULAR = "popular"
-    """No vector: the most popular items."""
     ITEM = "item"
-    """An item's vector."""
 
 
 class Lists(StrEnum):
-    """Which list a user gets."""
+    """Which list a user gets: merged from all channels of the bundle, or of the vectors alone."""
 
     MERGED = "merged"
-    """Of all channels of the bundle."""
     VECTORS = "vectors"
-    """Of the vectors alone."""
 
 
 @dataclass(frozen=True)
@@ -198,19 +192,14 @@ class RecallEngine:
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items for a stored user: merged from the bundle's channels unless the options say otherwise.
-
-        Raises:
-            UnknownIdError: the bundle has no such user.
-            InputError: the id or an option is invalid.
-        """
+        """Returns the items for a stored user; errors as `recall`."""
         return self.recall(UserRequest(user_id, options=options, is_popular_for_unknown=False))
 
     def recall(self, request: UserRequest) -> RecallAnswer:
         """Returns the list of a request.
 
         Raises:
-            UnknownIdError: the user is unknown, and is_popular_for_unknown is false.
+            UnknownIdError: the bundle has no such item, or no such user and is_popular_for_unknown is false.
             InputError: the id, an option or an input is invalid.
         """
         (answer,) = self.recall_for_users([request])
@@ -250,20 +239,11 @@ class RecallEngine:
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items with the vectors nearest to an item's, without the item itself.
-
-        Raises:
-            UnknownIdError: the bundle has no such item.
-            InputError: the id or an option is invalid.
-        """
+        """Returns the items with the vectors nearest to an item's, without the item itself; errors as `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
     def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the most popular items, after them those without an event.
-
-        Raises:
-            InputError: an option is invalid.
-        """
+        """Returns the most popular items, after them those without an event; errors as `recall`."""
         return self.recall(UserRequest(options=options))
 
     def _plan(self, request: UserRequest, user: SeenUser | None, vector: Vector | DssmError | None) -> _Plan:
@@ -405,19 +385,12 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which items a list has.
-
-    Attributes:
-        k: length of the list.
-        excluded: rows of items to leave out, ascending.
-        allowed: the others are left out as well; None: every item is allowed.
-        fields: columns of the items to answer with.
-    """
+    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns."""
 
     k: int
     excluded: IntArray
     allowed: AllowedItems | None
-    fields: tuple[str, ...] = ()
+    fields: tuple[str, ...]
 
     @property
     def depth(self) -> int:
@@ -427,12 +400,7 @@ class _Selection:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The search for one list.
-
-    Attributes:
-        depth: items to search for.
-        own: the user's items, which a merged list needs; None: a list of the vectors alone.
-    """
+    """The search for one list, `depth` items deep; `own` are the user's items, None for a list of the vectors alone."""
 
     source: AnswerSource
     selection: _Selection

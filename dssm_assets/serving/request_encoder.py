@@ -36,6 +36,7 @@ from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, 
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.bundles import broken
 from dssm_assets.storage.local_files import read_rows
 from dssm_assets.storage.onnx_session import open_session
 
@@ -82,10 +83,8 @@ class StoredUsers:
         self._history = [history_column(feature.name) for feature in spec.sequences]
         lacking = {*self._features, *self._history, ITEM_ROWS, EVENT_TIMES_MS} - set(self._table.column_names)
         if lacking or self._table.num_rows != len(bundle.users):
-            got = (
-                f"{self._table.num_rows} rows for {len(bundle.users)} users, without {', '.join(sorted(lacking)) or 'nothing'}"
-            )
-            raise StorageError(f"bundle {bundle.bundle_id}: user_inputs.arrow has {got}. To fix: publish the bundle again")
+            rows = f"{self._table.num_rows} rows for {len(bundle.users)} users"
+            raise broken(bundle.bundle_id, f"user_inputs.arrow has {rows}, without {', '.join(sorted(lacking)) or 'nothing'}")
 
     def features(self, rows: Sequence[int]) -> dict[str, pa.Array]:
         """Returns the user features' columns of embedding indices and weights [B]."""
@@ -119,7 +118,7 @@ class RequestEncoder:
         self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
     ) -> None:
         """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
-        self._generator, self._spec, self._stored = generator, spec, stored
+        self._generator, self._spec, self.stored = generator, spec, stored
         own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._features = own
         self._indexed_features = _indexed(bucketizer, own)
@@ -169,7 +168,7 @@ class RequestEncoder:
             "features": not self._user_inputs.isdisjoint(inputs.features),
             "history": bool(inputs.history) or not self.history_inputs.isdisjoint(inputs.features),
         }
-        return tuple(name for name, is_sent in sends.items() if is_sent or self._stored is None)
+        return tuple(name for name, is_sent in sends.items() if is_sent or self.stored is None)
 
     def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
         """Returns a row per request; all have values for the same names, and all are stored users or none is."""
@@ -177,7 +176,7 @@ class RequestEncoder:
         replaced = self.find_replaced(requests[0])
         rows = TowerInput(np.zeros((len(requests), 0), np.int64))
         users = [one.row for one in requests]
-        stored = self._stored if users[0] >= 0 else None
+        stored = self.stored if users[0] >= 0 else None
         try:
             known = {} if stored is None or "features" in replaced else stored.features(users)
             rows = self._encode_features([one.features for one in requests], known)
@@ -271,8 +270,8 @@ class RequestEncoder:
 class UserTower:
     """Computes vectors of users from their features. Safe for any number of threads."""
 
-    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any, stored: StoredUsers | None) -> None:
-        self.encoder, self._layout, self._session, self.stored = encoder, layout, session, stored
+    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any) -> None:
+        self.encoder, self._layout, self._session = encoder, layout, session
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
@@ -293,16 +292,14 @@ class UserTower:
         except StorageError:
             raise
         except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.
-            message = f"bundle {bundle.bundle_id}: the user tower cannot be loaded ({error}). To fix: publish the bundle again"
-            raise StorageError(message) from error
+            raise broken(bundle.bundle_id, f"the user tower cannot be loaded ({error})") from error
         layout = user_layout(spec)
-        model_inputs = {model_input.name for model_input in session.get_inputs()}
-        if model_inputs != set(layout.input_names):
-            got = ", ".join(sorted(model_inputs ^ set(layout.input_names)))
-            message = f"bundle {bundle.bundle_id}: user_tower.onnx and towers.json differ in the inputs {got}"
-            raise StorageError(f"{message}. To fix: publish the bundle again")
+        wrong = {model_input.name for model_input in session.get_inputs()} ^ set(layout.input_names)
+        if wrong:
+            problem = f"user_tower.onnx and towers.json differ in the inputs {', '.join(sorted(wrong))}"
+            raise broken(bundle.bundle_id, problem)
         stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
-        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session, stored)
+        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
 
     def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | DssmError]:
         """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
@@ -372,11 +369,7 @@ def _missing_feature(feature: Feature, count: int) -> dict[str, pa.Array]:
 
 
 def _common_length(lengths: Mapping[str, int], times: Any) -> int:
-    """Returns the number of items in the history.
-
-    Raises:
-        InputError: two lists of the history have different lengths.
-    """
+    """Returns the number of items in the history."""
     all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple | np.ndarray) else lengths
     if len(set(all_lengths.values())) > 1:
         got = ", ".join(f"{name} {count}" for name, count in all_lengths.items())

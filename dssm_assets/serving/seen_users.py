@@ -78,7 +78,7 @@ class SeenUsers:
         replaced = encoder.find_replaced(inputs) if needs_tower else ("history",) if inputs.history else ()
         if not inputs.events:
             return SeenUser(inputs, partial(self.read_own, row, inputs.history), needs_tower, ignored, replaced)
-        stored = self._tower.stored
+        stored = encoder.stored
         if row >= 0 and stored is None and encoder.has_history:
             expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
             raise InputError(Fault("events", expected, f"bundle {self._bundle.bundle_id} without", remedy))
@@ -95,11 +95,7 @@ class SeenUsers:
         return -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))
 
     def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that nothing reads.
-
-        Raises:
-            InputError: these are all.
-        """
+        """Returns the names that nothing reads."""
         of_features = dict.fromkeys(self._tower.encoder.inputs)
         of_lists = of_features | dict.fromkeys([] if self._channels is None else [col.ITEM_IDS, col.EVENT_TIMES_MS])
         parts = [(inputs.features, of_features), (inputs.history, of_lists), (inputs.events, of_lists)]
@@ -169,11 +165,7 @@ def keep_new(lists: Mapping[str, Any], events: ItemEvents, known: Collection[tup
 
 
 def _read_list(lists: Mapping[str, Any], name: str, where: str) -> list[Any] | tuple[Any, ...]:
-    """Returns a list of the request; empty without it.
-
-    Raises:
-        InputError: the value is no list.
-    """
+    """Returns a list of the request; empty without it."""
     values = lists.get(name)
     if values is None:
         return []

@@ -101,11 +101,7 @@ class ShopLists:
         return found
 
     def _read_list(self, name: str) -> _Content:
-        """Returns the content of a list, the same as before if it has not changed.
-
-        Raises:
-            InputError: it cannot be read, is too large, is not UTF-8, or has no item in stock.
-        """
+        """Returns the content of a list, the same as before if it has not changed."""
         uri, (fs, path), before = self._uris[name], self._files[name], self._contents.get(name)
         where = f"{name} {uri}"
         with location_errors(uri, name):

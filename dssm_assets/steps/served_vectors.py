@@ -403,11 +403,7 @@ def _to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
 
 
 def _check_structure(side: str, report: StructureReport) -> None:
-    """Checks that there are vectors and that they can be searched.
-
-    Raises:
-        InputError: if not.
-    """
+    """Checks that there are vectors and that they can be searched."""
     if report.passed and report.row_count:
         return
     got = report.sentence if report.row_count else f"no {side}"

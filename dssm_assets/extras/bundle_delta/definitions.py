@@ -118,11 +118,7 @@ def delta_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
 
 
 def _fingerprint(scene: Scene) -> str:
-    """Returns a digest of all that a delta depends on: files of the sources, newest stored days, the whole bundle.
-
-    Raises:
-        InputError: no bundle is served, or a source cannot be listed.
-    """
+    """Returns a digest of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
     from dssm_assets.extras.bundle_delta.delta import find_base
     from dssm_assets.storage.bundles import open_bundles
     from dssm_assets.storage.partitions import PartitionStore
