@@ -127,13 +127,6 @@ def test_each_item_says_which_channels_proposed_it(engine):
     assert answer.scores == sorted(answer.scores, reverse=True)
 
 
-def test_excluded_items_make_room_for_the_next(engine):
-    whole = engine.recall_for_user("b1", ListOptions(K))
-    gone = whole.item_ids[1:4]
-    left = engine.recall_for_user("b1", ListOptions(5, exclude=gone))
-    assert left.item_ids == [item for item in whole.item_ids if item not in gone][:5]
-
-
 def test_lists_merged_together_are_those_of_each_alone(engine):
     options = [
         ListOptions(K),
@@ -171,6 +164,8 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
     assert engine.recall_for_user(user, ListOptions(2)).sources is None
     with pytest.raises(InputError, match="without channels"):
         engine.recall_for_user(user, ListOptions(2, lists=Lists.MERGED))
+    with pytest.raises(InputError, match="exclude_history: expected a bundle with channels"):
+        engine.recall_for_user(user, ListOptions(exclude_history=True))
 
 
 def test_channels_of_another_version_are_refused(workspace, monkeypatch):

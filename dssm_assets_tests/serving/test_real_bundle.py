@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, UserRequest
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import serving_bundle
 from dssm_assets.steps.workspace import open_workspace
@@ -62,16 +62,6 @@ def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
         assert computed == pytest.approx(stored, abs=1e-5)
 
 
-def test_request_with_a_users_features_gets_the_users_list(engine, requests):
-    for user, request in requests.items():
-        cold, stored = (
-            engine.recall(UserRequest(inputs=request, options=ListOptions(5))),
-            engine.recall_for_user(user, ListOptions(5)),
-        )
-        assert (cold.source, stored.source) == (AnswerSource.FEATURES, AnswerSource.STORED)
-        assert cold.scores == pytest.approx(stored.scores, abs=1e-5)
-
-
 def test_features_and_history_both_change_the_vector(engine, requests):
     request = requests["a0"]
     whole = vector_of(engine, request)
@@ -79,11 +69,6 @@ def test_features_and_history_both_change_the_vector(engine, requests):
     elsewhere = vector_of(engine, UserInputs({**request.features, "city": "another"}, request.history))
     assert abs(whole - without_history).max() > 1e-3
     assert abs(whole - elsewhere).max() > 1e-6
-
-
-def test_every_user_is_recalled_items_of_the_own_group(engine):
-    for user in worlds.users():
-        assert {item[0] for item in engine.recall_for_user(user, ListOptions(GROUP_SIZE)).item_ids} == {user[0]}
 
 
 def test_new_user_is_recalled_by_history_alone(engine):

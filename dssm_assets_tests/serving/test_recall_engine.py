@@ -150,19 +150,6 @@ def test_integer_ids_may_be_sent_as_digits(tmp_path):
         engine.recall_for_user(7, ListOptions(1, ["x", 10, "9" * 30]))
 
 
-def test_answers_are_independent_of_the_order_of_users(tmp_path):
-    random = np.random.default_rng(0)
-    names = [f"user{number}" for number in random.permutation(500)]
-    users = {name: tuple(random.normal(size=2).tolist()) for name in names}
-    bundles.write_bundle(tmp_path, users=users)
-    engine = RecallEngine.open(str(tmp_path))
-    items = np.array(list(bundles.ITEMS.values()))
-    for name in names:
-        best = list(bundles.ITEMS)[int((items @ np.array(users[name])).argmax())]
-        assert engine.recall_for_user(name, ListOptions(1)).item_ids == [best]
-    assert engine.bundle.users.find_row("user500") == -1
-
-
 def test_lists_with_exclusions_equal_a_sorted_brute_force(tmp_path):
     # Small integers: scores are exact, so equal scores are equal and keep the order of the index.
     random = np.random.default_rng(1)

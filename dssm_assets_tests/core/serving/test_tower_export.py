@@ -111,12 +111,6 @@ def test_long_gaps_and_histories_of_other_lengths_reach_the_exported_encoder() -
         np.testing.assert_allclose(worlds.run(model, user_layout(spec).feed(row)), expected, rtol=0, atol=2e-6)
 
 
-def test_export_of_the_same_towers_gives_the_same_bytes() -> None:
-    spec = worlds.spec()
-    assert export_user_tower(worlds.towers(spec), "a") == export_user_tower(worlds.towers(spec), "b")
-    assert export_user_tower(worlds.towers(spec), "a").data == ()
-
-
 def test_large_tables_go_to_a_data_file(tmp_path: Path) -> None:
     spec = worlds.spec()
     two_tower, feed = worlds.towers(spec), user_layout(spec).feed(worlds.user_rows(spec))
