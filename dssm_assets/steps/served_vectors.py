@@ -27,6 +27,7 @@ from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.tower_input import SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.index import ShippedIndex
 from dssm_assets.core.retrieval.item_filter import comparable_column
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
@@ -371,13 +372,23 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
             structure.check_rows(rows.ids, rows.files[BundleFile.USER_VECTORS].column(1))
     _check_structure("user", structure.report())
     golden = _read_golden_users(folder, choose_rows(inputs.users.rows, GOLDEN_ROWS), spec, workspace.config.seed)
-    return BundleUsers(inputs.users.rows, sample_users(folder, RECALL_USERS, spec), golden)
+    return BundleUsers(inputs.users.rows, sample_users(folder, spec), golden)
 
 
-def sample_users(folder: Path, wanted: int, spec: TowerSpec) -> Vectors:
-    """Returns vectors [S, D] of at most so many users of a bundle; a user with several interests has several vectors."""
+def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
+    """Returns the entry of an index in the manifest of a bundle."""
+    return {
+        "kind": shipped.kind,
+        "parameters": dict(shipped.parameters),
+        "recall_at": {str(k): round(recall, 6) for k, recall in shipped.recall_at.items()},
+        "recall_users": recall_users,
+    }
+
+
+def sample_users(folder: Path, spec: TowerSpec) -> Vectors:
+    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle; a user with several interests has several vectors."""
     users = map_arrow(folder / BundleFile.USER_VECTORS)
-    chosen = read_rows(users, choose_rows(users.num_rows, wanted)).column(col.USER_TOWER_EMB)
+    chosen = read_rows(users, choose_rows(users.num_rows, RECALL_USERS)).column(col.USER_TOWER_EMB)
     return np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))
 
 

@@ -29,6 +29,7 @@ from dssm_assets.steps.served_vectors import (
     BundleInputs,
     BundleItems,
     BundleUsers,
+    describe_index,
     open_inputs,
     write_channels,
     write_filter_columns,
@@ -166,7 +167,7 @@ def _make_check(name: str, is_passed: bool, sentence: str, facts: Mapping[str, A
 
 def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Contents) -> dict[str, Any]:
     """Returns the manifest without format and files. It has no timestamp and no path: equal bundles have equal manifests."""
-    config, index, spec = workspace.config, contents.index, inputs.settings.spec
+    config, spec = workspace.config, inputs.settings.spec
     kept = ("hit_rate", "ci_low", "ci_high", "users", "truth_count")
     hit_rate = {
         str(row["k"]): {key: row[key] for key in kept}
@@ -189,12 +190,7 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
         "items_not_trained_on": sum(item not in trained for item in contents.items.index.ids.to_pylist()),
         "hash_function": config.features.hash_function.value,
         "timezone": config.calendar.timezone,
-        "index": {
-            "kind": index.kind,
-            "parameters": dict(index.parameters),
-            "recall_at": {str(k): round(recall, 6) for k, recall in index.recall_at.items()},
-            "recall_users": len(contents.users.sample) // spec.num_interests,
-        },
+        "index": describe_index(contents.index, len(contents.users.sample) // spec.num_interests),
         "towers": {name: {"golden_rows": found.row_count} for name, found in contents.towers.items()},
         "has_channels": config.channels.is_enabled,
         "hit_rate": hit_rate,

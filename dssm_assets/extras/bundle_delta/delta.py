@@ -43,13 +43,12 @@ from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.index import kth_best, recall_at, ship_index
+from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import history_from_tables
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
-from dssm_assets.extras.bundle_delta.index_update import update_index
 from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.served_vectors import (
@@ -57,6 +56,7 @@ from dssm_assets.steps.served_vectors import (
     UserRowMaker,
     UserRows,
     check_vectors,
+    describe_index,
     read_filter_columns,
     sample_users,
     table_ids,
@@ -79,8 +79,6 @@ from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
 """Users with their histories in memory at once."""
-RECALL_USERS: Final = 200
-"""Users that the recall of an index is measured with, at most: by exact search, which costs most of a delta of a million items."""
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 
 
@@ -354,7 +352,7 @@ class _Delta:
 
     def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
         """Writes ids, vectors and index; returns the manifest's entry of the index."""
-        base, config = self._base, self._workspace.config
+        base = self._base
         indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
         indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
         found = with_group_codes(ItemInference(base.towers, BATCH_ROWS).vectors(indices), indices, codes)
@@ -365,11 +363,10 @@ class _Delta:
         vectors = np.empty((len(corpus), before.shape[1]), np.float32)
         vectors[: len(before)] = before
         vectors[items.rows] = found
-        moved = np.flatnonzero((vectors[: len(before)] != before).any(axis=1))
-        if not len(moved) and len(vectors) == len(before):
+        if np.array_equal(vectors, before):
             return {}
         write_item_vectors(self._folder, corpus.ids, vectors)
-        return self._write_index(vectors, moved, config.evaluation.k)
+        return self._write_index(vectors)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
         """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
@@ -380,32 +377,16 @@ class _Delta:
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]
 
-    def _write_index(self, vectors: Vectors, moved: IntArray, ks: Sequence[int]) -> dict[str, Any]:
-        """Writes the index, changed in place where it stays good enough, else built again; returns the manifest's entry."""
-        config, path, spec = self._workspace.config, self._folder / BundleFile.ITEM_INDEX, self._base.spec
-        index, required = faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX)), config.serving.min_index_recall
-        is_updated = update_index(index, vectors, moved)
-        if is_updated and isinstance(index, faiss.IndexFlat):
-            faiss.write_index(index, str(path))
-            return {}
-        sample = sample_users(self._base.folder, RECALL_USERS, spec)
-        described: dict[str, Any] = {}
-        recall: Mapping[int, float] = {}
-        if is_updated:
-            reachable = {k: min(k, len(vectors)) for k in ks}
-            found = recall_at(index, vectors, sample, kth_best(vectors, sample, sorted({*reachable.values()})))
-            recall = {k: found[depth] for k, depth in reachable.items()}
-        if not recall or min(recall.values()) < required:
-            self._workspace.log("the index is built again")
-            shipped = ship_index(vectors, sample, ks, config.serving, config.seed)
-            if shipped.lowest_recall < required:
-                expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
-                raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
-            index, recall = shipped.index, shipped.recall_at
-            described = {"kind": shipped.kind, "parameters": dict(shipped.parameters)}
-        faiss.write_index(index, str(path))
-        described["recall_at"] = {str(k): round(value, 6) for k, value in recall.items()}
-        return described | {"recall_users": len(sample) // spec.num_interests}
+    def _write_index(self, vectors: Vectors) -> dict[str, Any]:
+        """Writes the index; returns the manifest's entry."""
+        config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
+        sample = sample_users(self._base.folder, self._base.spec)
+        shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
+        if shipped.lowest_recall < required:
+            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
+        return describe_index(shipped, len(sample) // self._base.spec.num_interests)
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
         """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""
