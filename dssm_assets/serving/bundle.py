@@ -9,9 +9,8 @@ A `Bundle` never changes. Replacing or removing its files does not affect it: th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,54 +18,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.errors import InputError, PartitionMissingError, StorageError
+from dssm_assets.core.errors import InputError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.vectors import to_matrix
 from dssm_assets.serving.id_rows import IdRows
-from dssm_assets.storage.bundles import BundleStore, FetchedBundle, broken
+from dssm_assets.storage.bundles import FetchedBundle, broken
 from dssm_assets.storage.local_files import map_arrow
-
-Loaded = TypeVar("Loaded")
-
-_TRIES = 10
-
-
-def load_current(
-    store: BundleStore, load: Callable[[FetchedBundle], Loaded], bundle_id: str | None, is_verified: bool
-) -> Loaded:
-    """Returns the result of `load` for the current bundle, or for a given one.
-
-    If the bundle is removed while it is read, because newer ones were published, the newer one is loaded instead.
-
-    Raises:
-        PartitionMissingError, StorageError: there is no bundle, or it cannot be used; and the errors of `load`.
-    """
-    wanted = bundle_id or store.current_id()
-    for _ in range(_TRIES):
-        try:
-            return load(store.fetch(wanted, is_verified=is_verified))
-        except (PartitionMissingError, StorageError, FileNotFoundError) as error:
-            now = bundle_id or store.current_id()
-            if now == wanted:
-                if isinstance(error, FileNotFoundError):
-                    raise broken(wanted, f"a file is missing ({error})") from error
-                raise
-            wanted = now
-    raise StorageError(f"serving root {store.root}: bundles change faster than they can be opened. To fix: publish less often")
 
 
 class Bundle:
     """A bundle, read-only; its tables and index are mapped, so that several services on a machine have one copy in memory."""
 
     def __init__(self, fetched: FetchedBundle) -> None:
-        """Opens the files of a bundle. Use `Bundle.open`.
+        """Opens the files of a bundle.
 
         Raises:
             StorageError: a file is missing, cannot be read, or does not match the others.
         """
         try:
             self._open(fetched)
-        except (pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
+        except (FileNotFoundError, pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
             raise broken(fetched.bundle_id, f"a file cannot be read ({error})") from error
 
     def _open(self, fetched: FetchedBundle) -> None:
@@ -90,30 +61,6 @@ class Bundle:
         self.item_columns = self.read_arrow(BundleFile.ITEM_COLUMNS) if has_columns else pa.table({})
         self.index = faiss.read_index(str(self.path(BundleFile.ITEM_INDEX)), faiss.IO_FLAG_MMAP_IFC)
         self._check_sizes(item_vectors)
-
-    @classmethod
-    def open(
-        cls,
-        root: str | BundleStore,
-        options: Mapping[str, Any] | None = None,
-        *,
-        bundle_id: str | None = None,
-        is_verified: bool = True,
-    ) -> Bundle:
-        """Returns a bundle, by default the current one.
-
-        Args:
-            root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
-            options: of the fsspec filesystem.
-            bundle_id: a bundle other than the current one.
-            is_verified: compare the sha256 of the manifest and of every file, not only sizes.
-
-        Raises:
-            PartitionMissingError: there is no bundle.
-            StorageError: a file is missing, differs from the manifest or cannot be read.
-        """
-        store = root if isinstance(root, BundleStore) else BundleStore(root, options)
-        return load_current(store, cls, bundle_id, is_verified)
 
     def user_vector(self, row: int) -> npt.NDArray[np.float32]:
         """Returns the stored vector of a user, float32 [D], or [V * D] for V interests."""

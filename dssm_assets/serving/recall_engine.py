@@ -25,13 +25,13 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import first_allowed
 from dssm_assets.core.channels.sources import OwnItems
-from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.interests import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions
-from dssm_assets.serving.bundle import Bundle, load_current
+from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
@@ -180,9 +180,29 @@ class RecallEngine:
         bundle_id: str | None = None,
         is_verified: bool = True,
     ) -> RecallEngine:
-        """Returns the engine of the current bundle, or of a given one; arguments and errors as `Bundle.open`."""
+        """Returns the engine of the current bundle, or of a given one.
+
+        If the bundle is removed while it is read, because newer ones were published, the newer one is opened instead.
+
+        Args:
+            root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
+            options: of the fsspec filesystem.
+            bundle_id: a bundle other than the current one.
+            is_verified: compare the sha256 of the manifest and of every file, not only sizes.
+
+        Raises:
+            PartitionMissingError: there is no bundle.
+            StorageError: a file is missing, differs from the manifest or cannot be read.
+        """
         store = root if isinstance(root, BundleStore) else BundleStore(root, options)
-        return load_current(store, lambda fetched: cls(Bundle(fetched)), bundle_id, is_verified)
+        wanted = bundle_id or store.current_id()
+        while True:
+            try:
+                return cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
+            except (PartitionMissingError, StorageError):
+                if wanted == (now := bundle_id or store.current_id()):
+                    raise
+                wanted = now
 
     def showing(self, shown: BoolArray | None) -> RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""

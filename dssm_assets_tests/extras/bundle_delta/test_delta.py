@@ -24,7 +24,6 @@ from dssm_assets.core.errors import (
 )
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.extras.bundle_delta.delta import DeltaCounts, publish_delta
-from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.live import LiveEngine
 from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
@@ -122,7 +121,7 @@ def test_rows_of_known_items_and_users_stay_and_new_ones_follow(refreshed: tuple
 
 
 def test_a_new_item_is_recalled_and_filters_know_it(refreshed: tuple[Workspace, DeltaCounts]) -> None:
-    engine = RecallEngine(Bundle.open(open_bundles(refreshed[0].loaded).root))
+    engine = RecallEngine.open(open_bundles(refreshed[0].loaded).root)
     lists = {user: engine.recall_for_user(user, VECTORS_ALONE).item_ids for user in worlds.users()}
     # It has the attributes of a_00 and its category alone: nearer to users of group a than every item of group b.
     assert all(items.index("z_00") <= 10 for user, items in lists.items() if user[0] == "a")
@@ -145,7 +144,7 @@ def test_a_user_with_events_of_today_has_the_vector_of_a_request_with_that_histo
 ) -> None:
     """The service computes it from the bundle's own files and raw inputs."""
     workspace = refreshed[0]
-    engine = RecallEngine(Bundle.open(open_bundles(workspace.loaded).root))
+    engine = RecallEngine.open(open_bundles(workspace.loaded).root)
     (raw,) = (
         row
         for row in workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY)).to_pylist()
@@ -161,7 +160,7 @@ def test_a_user_with_events_of_today_has_the_vector_of_a_request_with_that_histo
 
 def test_events_are_added_to_the_history_of_today(refreshed: tuple[Workspace, DeltaCounts]) -> None:
     """As for users that have not changed: what is stored of each row is that of its vector."""
-    engine = RecallEngine(Bundle.open(open_bundles(refreshed[0].loaded).root))
+    engine = RecallEngine.open(open_bundles(refreshed[0].loaded).root)
     vectors = PlainBundle(refreshed[0]).vectors("user")
     new = {"item_ids": ["b_00"], "event_times_ms": [NEXT_MS + 80_000_000], "category": ["cat_b"]}
     known = {"item_ids": BOUGHT_TODAY[:1], "event_times_ms": [NEXT_MS + 3_600_000], "category": ["cat_a"]}
