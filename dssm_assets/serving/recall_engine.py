@@ -59,19 +59,19 @@ _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_ena
 
 
 class AnswerSource(StrEnum):
-    """The source of a list: the stored user's vector, that of the request's inputs, an item's, or none for popular items."""
+    """The source of a list."""
 
-    STORED = "stored"
-    FEATURES = "features"
-    POPULAR = "popular"
-    ITEM = "item"
+    STORED = "stored"  # the user's vector in the bundle
+    FEATURES = "features"  # the vector of the request's inputs
+    POPULAR = "popular"  # no vector
+    ITEM = "item"  # an item's vector
 
 
 class Lists(StrEnum):
-    """Which list a user gets: merged from all channels of the bundle, or of the vectors alone."""
+    """Which list a user gets."""
 
-    MERGED = "merged"
-    VECTORS = "vectors"
+    MERGED = "merged"  # from all channels of the bundle
+    VECTORS = "vectors"  # of the vectors alone
 
 
 @dataclass(frozen=True)
