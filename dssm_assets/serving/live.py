@@ -53,7 +53,7 @@ class EngineState:
 
 
 class LiveEngine:
-    """Holds the engine of the current bundle and keeps it current from a thread of its own."""
+    """The engine of the current bundle, kept current by a thread of its own."""
 
     def __init__(
         self,
@@ -92,7 +92,6 @@ class LiveEngine:
 
     @property
     def refused_bundle_id(self) -> str | None:
-        """The published bundle that could not be opened, None if there is none."""
         return self._refused[0] if self._refused else None
 
     @property

@@ -210,20 +210,20 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     if spec.prior:
         priors = read_recent_priors(workspace, inputs.model, inputs.recent, inputs.next_day, index)
         vectors = pack_item_vectors(vectors, priors)
-    check_vectors("item", item_ids, vectors)
+    check_vectors("item", item_ids, to_lists(vectors))
     write_item_vectors(folder, item_ids, vectors)
     reader = SideReader(pa.concat_tables(golden).combine_chunks(), "golden items", spec.features_of(TowerSide.ITEM))
     return BundleItems(index, vectors, reader.read(np.arange(len(chosen))))
 
 
-def check_vectors(side: str, ids: pa.Array, vectors: Vectors) -> None:
-    """Checks that vectors [N, D] of users or items can be searched.
+def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
+    """Checks that vectors of users or items can be searched.
 
     Raises:
         InputError: if not, or there are none.
     """
-    structure = VectorStructure(width=vectors.shape[1], expected_row_count=len(ids))
-    structure.check_rows(ids, _to_lists(vectors))
+    structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids))
+    structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
 
 
@@ -232,7 +232,7 @@ def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> No
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
     write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
     write_arrow_table(
-        folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _to_lists(vectors)})
+        folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: to_lists(vectors)})
     )
 
 
@@ -284,15 +284,6 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
     write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
 
 
-@dataclass(frozen=True)
-class UserRows:
-    """The rows of some users in the files of a bundle: ids, in the type in which it stores them, vectors [U, W], file -> rows."""
-
-    ids: pa.Array
-    vectors: Vectors
-    files: dict[BundleFile, pa.RecordBatch]
-
-
 class UserRowMaker:
     """Makes the rows of users from their encoded features and their whole history, for whole bundles and for deltas."""
 
@@ -321,8 +312,8 @@ class UserRowMaker:
         """The columns of user_features_fg that are read."""
         return [col.USER_ID, *self._indexed.columns]
 
-    def make_rows(self, encoded: pa.Table) -> UserRows:
-        """Returns the rows of the users in some rows of user_features_fg.
+    def make_rows(self, encoded: pa.Table) -> dict[BundleFile, pa.RecordBatch]:
+        """Returns file of the bundle -> the rows of the users in some rows of user_features_fg.
 
         Raises:
             LeakError: a history has events after the moment.
@@ -333,15 +324,15 @@ class UserRowMaker:
         for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
             features = features.append_column(name, column)
         vectors = pack_user_vectors(self._inference.vectors(features, starts, ends), self._spec)
-        stored_ids = _bundle_ids(ids, "user")
-        stored = pa.RecordBatch.from_arrays([stored_ids, _to_lists(vectors)], names=[col.USER_ID, col.USER_TOWER_EMB])
+        columns = [_bundle_ids(ids, "user"), to_lists(vectors)]
+        stored = pa.RecordBatch.from_arrays(columns, names=[col.USER_ID, col.USER_TOWER_EMB])
         files = {
             BundleFile.USER_VECTORS: stored,
             BundleFile.USER_INPUTS: list_user_inputs(features, self._history, starts, ends, self._spec),
         }
         if self._channel_items is not None:
             files[BundleFile.OWN_ITEMS] = list_own_items(self._history, starts, ends, self._channel_items)
-        return UserRows(stored_ids, vectors, files)
+        return files
 
 
 def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, folder: Path) -> BundleUsers:
@@ -365,11 +356,11 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
     with ExitStack() as stack:
         for batch in workspace.tables.batches(inputs.users, maker.columns):
             rows = maker.make_rows(pa.Table.from_batches([batch]))
-            for name, content in rows.files.items():
+            for name, content in rows.items():
                 if name not in writers:
                     writers[name] = stack.enter_context(arrow_writer(folder / name, content.schema))
                 writers[name].write_batch(content)
-            structure.check_rows(rows.ids, rows.files[BundleFile.USER_VECTORS].column(1))
+            structure.check_rows(*rows[BundleFile.USER_VECTORS].columns)
     _check_structure("user", structure.report())
     golden = _read_golden_users(folder, choose_rows(inputs.users.rows, GOLDEN_ROWS), spec, workspace.config.seed)
     return BundleUsers(inputs.users.rows, sample_users(folder, spec), golden)
@@ -409,7 +400,8 @@ def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
     return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
 
 
-def _to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
+def to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
+    """Returns vectors [N, D] as a column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
 
 

@@ -25,8 +25,13 @@ _WHOLE = "serving_bundle"
 
 def build(scene: Scene) -> dg.Definitions:
     """Returns the asset `bundle_delta`, its job and its sensor."""
-    job = delta_job(scene)
-    return dg.Definitions(assets=[build_bundle_delta(scene)], jobs=[job], sensors=[delta_sensor(scene, job)])
+    job = dg.define_asset_job(
+        scene.name(JOB),
+        selection=dg.AssetSelection.assets(scene.key(NAME)),
+        description="A delta of the served bundle, started by the sensor.",
+        tags=scene.tags,
+    )
+    return dg.Definitions(assets=[_build_asset(scene)], jobs=[job], sensors=[_build_sensor(scene, job)])
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
@@ -47,8 +52,7 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
     return publish_delta(scene.open_workspace(log), today)
 
 
-def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
-    """Returns the asset of a scene; it has no partitions."""
+def _build_asset(scene: Scene) -> dg.AssetsDefinition:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
         metadata = code_references(LazyStep("extras.bundle_delta.delta", "publish_delta"), scene.loaded.config.platform)
@@ -81,18 +85,7 @@ def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
     return bundle_delta
 
 
-def delta_job(scene: Scene) -> Any:
-    """Returns the job that publishes a delta."""
-    return dg.define_asset_job(
-        scene.name(JOB),
-        selection=dg.AssetSelection.assets(scene.key(NAME)),
-        description="A delta of the served bundle, started by the sensor.",
-        tags=scene.tags,
-    )
-
-
-def delta_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
-    """Returns the sensor that publishes a delta when sources have changed; it is on by default if `serving.delta_minutes` is set."""
+def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
     minutes = scene.loaded.config.serving.delta_minutes
 
     @dg.sensor(

@@ -54,12 +54,12 @@ from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.served_vectors import (
     BATCH_ROWS,
     UserRowMaker,
-    UserRows,
     check_vectors,
     describe_index,
     read_filter_columns,
     sample_users,
     table_ids,
+    to_lists,
     write_item_columns,
     write_item_vectors,
 )
@@ -359,7 +359,7 @@ class _Delta:
         before = to_matrix(base.table(BundleFile.ITEM_VECTORS).column(col.ITEM_TOWER_EMB), "item_vectors")
         if base.spec.prior:
             found = pack_item_vectors(found, self._priors(items, before, corpus))
-        check_vectors("item", items.ids, found)
+        check_vectors("item", items.ids, to_lists(found))
         vectors = np.empty((len(corpus), before.shape[1]), np.float32)
         vectors[: len(before)] = before
         vectors[items.rows] = found
@@ -410,14 +410,16 @@ class _Delta:
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
         parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
-        check_vectors("user", users.ids, np.concatenate([part.vectors for part in parts]))
-        for name in parts[0].files:
+        for name in parts[0]:
+            changed = pa.Table.from_batches([part[name] for part in parts])
+            if name == BundleFile.USER_VECTORS:
+                check_vectors("user", *(combine_chunks(column) for column in changed.columns))
             if base.has_file(name):
-                stored, changed = base.table(name), pa.Table.from_batches([part.files[name] for part in parts])
+                stored = base.table(name)
                 rows = _replace_rows(stored, users, changed.cast(stored.schema))
                 write_arrow(self._folder / name, stored.schema, rows)
 
-    def _make_rows(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> UserRows:
+    def _make_rows(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> dict[BundleFile, pa.RecordBatch]:
         """Returns the rows of some of the users; their histories are in memory."""
         base, fresh, ids = self._base, self._fresh.workspace, users.ids[part]
         sub_features = indexed_features(base.bucketizer, "sequence").names
