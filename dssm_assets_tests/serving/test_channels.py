@@ -23,7 +23,6 @@ from dssm_assets.core.evaluation.scorer import model_scorer
 from dssm_assets.serving.channels import NO_ITEMS
 from dssm_assets.serving.recall_engine import (
     MERGED_AT_ONCE,
-    AnswerSource,
     ListOptions,
     Lists,
     RecallEngine,
@@ -139,22 +138,6 @@ def test_lists_merged_together_are_those_of_each_alone(engine):
     assert len(requests) > 2 * MERGED_AT_ONCE
     together = engine.recall_for_users(requests)
     assert together == [engine.recall_for_user(one.user_id, one.options) for one in requests]
-
-
-def test_history_of_a_request_is_its_own_history(engine):
-    item, other = engine.bundle.items.ids_at(np.array([0, 1]))
-    answer = engine.recall(
-        UserRequest(
-            inputs=UserInputs(
-                {"city": "x"}, {"item_ids": [item, item, "unknown"], "event_times_ms": [1, 2, 3], "category": ["c", "c", "c"]}
-            ),
-            options=ListOptions(k=K),
-        )
-    )
-    assert answer.source is AnswerSource.FEATURES
-    own = {found for found, names in zip(answer.item_ids, answer.sources, strict=True) if "own_history" in names}
-    assert own == {item}
-    assert other not in own
 
 
 def test_a_bundle_without_channels_serves_vectors(tmp_path):

@@ -37,11 +37,6 @@ def test_recall_of_a_stored_user(client, bundle_id):
     assert answer == {"bundle_id": bundle_id, "source": "stored", "item_ids": ["n0", "n2"], "scores": pytest.approx([1, 0.6])}
 
 
-def test_recall_leaves_out_excluded_items(client):
-    assert client.get("/recall?user_id=u&k=2&exclude=n0&exclude=n2")[1]["item_ids"] == ["n1", "n3"]
-    assert client.send("POST", "/recall", {"user_id": "u", "k": 2, "exclude": ["n0", "n2"]})[1]["item_ids"] == ["n1", "n3"]
-
-
 def test_unknown_parameter_chooses_popular_items_or_404(client):
     assert client.get("/recall?user_id=stranger&k=1")[1]["source"] == "popular"
     assert client.send("POST", "/recall", {"k": 1})[1]["item_ids"] == ["n2"]
@@ -56,11 +51,6 @@ def test_recall_by_features_and_history(client):
     # (1, 0) + (0, 1) = (1, 1): n2 gets 1.4.
     assert (status, answer["source"], answer["item_ids"]) == (200, "features", ["n2"])
     assert answer["scores"] == pytest.approx([1.4])
-
-
-def test_similar_returns_the_nearest_items(client):
-    assert client.get("/similar?item_id=n2&k=2")[1]["item_ids"] == ["n1", "n0"]
-    assert client.get("/similar?item_id=none")[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,17 @@ def test_counts_say_what_was_computed_again(refreshed: tuple[Workspace, DeltaCou
     )
 
 
-def test_items_have_the_vectors_of_a_whole_bundle(
+def test_changed_items_have_the_vectors_of_a_whole_bundle_and_others_keep_theirs(
     refreshed: tuple[Workspace, DeltaCounts], whole: PlainBundle, served: Path
 ) -> None:
     delta, expected = PlainBundle(refreshed[0]).vectors("item"), whole.vectors("item")
     assert delta.keys() == expected.keys() == {row["item_id"] for row in worlds.item_rows()} | {"z_00"}
     np.testing.assert_allclose(list(delta.values()), [expected[item] for item in delta], rtol=0, atol=1e-6)
     before = PlainBundle(open_workspace(worlds.load_config(served / "config.yaml", served / "home")))
-    assert delta["a_09"] != before.vectors("item")["a_09"]
-    assert {item for item in delta if delta[item] != before.vectors("item").get(item)} == {"a_09", "z_00"}
+    for side, changed in (("item", {"a_09", "z_00"}), ("user", {"a0", "c0", "c1"})):
+        old, new = before.vectors(side), PlainBundle(refreshed[0]).vectors(side)
+        assert {name for name in new if new[name] != old.get(name)} == changed
+    assert new["c0"] != new["c1"], "one has a profile"
 
 
 def test_rows_of_known_items_and_users_stay_and_new_ones_follow(refreshed: tuple[Workspace, DeltaCounts]) -> None:
@@ -173,13 +175,6 @@ def test_events_are_added_to_the_history_of_today(refreshed: tuple[Workspace, De
     for user, is_known in (("a0", True), ("c0", True), ("a1", False)):
         answer = engine.recall(UserRequest(user_id=user, inputs=UserInputs(events=known), options=options))
         assert (answer.scores == pytest.approx(engine.recall_for_user(user, options).scores, abs=1e-4)) == is_known
-
-
-def test_users_without_events_keep_their_vectors(refreshed: tuple[Workspace, DeltaCounts], served: Path) -> None:
-    before = PlainBundle(open_workspace(worlds.load_config(served / "config.yaml", served / "home"))).vectors("user")
-    after = PlainBundle(refreshed[0]).vectors("user")
-    assert {user for user in after if after[user] != before.get(user)} == {"a0", "c0", "c1"}
-    assert after["c0"] != after["c1"], "one has a profile"
 
 
 def test_own_items_have_the_events_of_today(refreshed: tuple[Workspace, DeltaCounts]) -> None:
