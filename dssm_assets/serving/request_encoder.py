@@ -222,31 +222,23 @@ class RequestEncoder:
         lists = {name: combine_chunks(encoded.column(name)) for name in self._indexed_history.names}
         lengths = {name: ragged.list_lengths(values).tolist() for name, values in lists.items()}
         before, stored_values, stored_bounds = known or (np.empty(0, np.int64), [], np.zeros(len(requests) + 1, np.int64))
-        times, places, starts, count = [], [], [0], len(before)
+        sent_times = []
         for row, request in enumerate(requests):
-            given = request.get(col.EVENT_TIMES_MS)
-            length = _common_length({name: counts[row] for name, counts in lengths.items()}, given)
-            own, first = self._timestamps(given, length), int(stored_bounds[row])
-            stored_times = before[first : stored_bounds[row + 1]]
-            if given is None and len(stored_times):
-                own += stored_times[-1]  # newer than all that is stored
-            joined = np.concatenate([stored_times, own])
-            order = np.argsort(joined, kind="stable")
-            times.append(joined[order])
-            places.append(np.concatenate([first + np.arange(len(stored_times)), count + np.arange(length)])[order])
-            starts.append(starts[-1] + len(order))
-            count += length
-        order = pa.array(np.concatenate(places))
+            given, end = request.get(col.EVENT_TIMES_MS), stored_bounds[row + 1]
+            own = self._timestamps(given, _common_length({name: counts[row] for name, counts in lengths.items()}, given))
+            # Without times they are newer than all that is stored.
+            sent_times.append(own + before[end - 1] if given is None and end > stored_bounds[row] else own)
+        rows, sent_counts = np.arange(len(requests)), [len(own) for own in sent_times]
+        owner = np.concatenate([np.repeat(rows, np.diff(stored_bounds)), np.repeat(rows, sent_counts)])
+        times = np.concatenate([before, *sent_times])
+        order = np.lexsort((times, owner))  # at one time the stored events come first
         columns = {name: values.flatten() for name, values in lists.items()}
         sent = self._indexed_history.to_indices(pa.table(columns), "request, history")
         if stored_values:
             sent = {name: pa.concat_arrays([old, new]) for old, (name, new) in zip(stored_values, sent.items(), strict=True)}
-        events = {
-            col.EVENT_TIME_MS: pa.array(np.concatenate(times)),
-            **{name: values.take(order) for name, values in sent.items()},
-        }
-        bounds = np.array(starts, np.int64)
-        return HistoryReader(pa.table(events), self._spec).read(bounds[:-1], bounds[1:])
+        events = {name: values.take(pa.array(order)) for name, values in sent.items()}
+        bounds = ragged.offsets_of(np.bincount(owner, minlength=len(requests)))
+        return HistoryReader(pa.table({col.EVENT_TIME_MS: times[order], **events}), self._spec).read(bounds[:-1], bounds[1:])
 
     def _timestamps(self, times: Any, length: int) -> IntArray:
         where = f"request, input {col.EVENT_TIMES_MS}"
