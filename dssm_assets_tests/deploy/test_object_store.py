@@ -123,7 +123,7 @@ def test_manifest_whose_answer_was_lost_and_that_was_replaced_meanwhile_does_not
     store.fs.pipe_file = lose_answer
     publish_mark(store, "y")
     assert read_marks(store) == {"z"}
-    store.fetch(store.manifest("notes", DS))
+    store.verify(store.manifest("notes", DS))
 
 
 def test_multipart_upload_arrives_whole(options: dict[str, Any]) -> None:
@@ -222,7 +222,7 @@ def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any])
     replaced = {store.file_path(former, file) for file in former.files}
     assert clean(time.time() + 3600) == {unlisted, staged, partial, *replaced}
     assert clean(time.time() + 3600) == set()
-    store.fetch(now)
+    store.verify(now)
     bundles.fetch(served)
 
 
