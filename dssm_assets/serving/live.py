@@ -73,7 +73,7 @@ class LiveEngine:
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
-            PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
+            PartitionMissingError, StorageError: there is no usable bundle to start with; see `RecallEngine.open`.
         """
         self._store, self._check_seconds, self._is_verified = BundleStore(root, options), check_seconds, is_verified
         self._lists = shop_lists or ShopLists()

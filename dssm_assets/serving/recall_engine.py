@@ -246,7 +246,7 @@ class RecallEngine:
         encoded = {number: user.inputs for number, user in users.items() if user is not None and user.needs_tower}
         vectors = dict(zip(encoded, self.tower.compute_vectors(list(encoded.values())), strict=True))
         on_encoded()
-        alike: dict[tuple[int, int, int], dict[int, _Plan]] = {}
+        alike: dict[tuple[int, int, int, int], dict[int, _Plan]] = {}
         for number, user in users.items():
             try:
                 plan = self._plan(requests[number], user, vectors.get(number))
@@ -398,9 +398,8 @@ class RecallEngine:
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
         """As `find_nearest` for one user [V, D], by comparing every one of some items."""
-        scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)  # [R]
-        order = np.lexsort((rows, -scores))[:depth]
-        return rows[order], scores[order]
+        rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
+        return rows[:depth], scores[:depth]
 
 
 @dataclass(frozen=True)
@@ -431,14 +430,14 @@ class _Plan:
     replaced: tuple[str, ...] = ()
 
     @property
-    def kind(self) -> tuple[int, int, int]:
+    def kind(self) -> tuple[int, int, int, int]:
         """Key of plans that are computed together; their merged lists are about as long. Popular items have depth 0."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
-        return self.depth, id(self.selection.allowed), merged_depth
+        return self.depth, id(self.selection.allowed), merged_depth, np.size(self.vector)
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
-    """Returns the items that the index returned for a user, by score, then by row."""
+    """Returns items without -1 and their scores, by score, then by row."""
     rows, scores = rows[rows >= 0], scores[rows >= 0]
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]
@@ -479,7 +478,7 @@ def recall_once(
     """Returns a list of the current bundle for a user, or the items most similar to an item.
 
     Args:
-        root, root_options: as of `Bundle.open`.
+        root, root_options: as of `RecallEngine.open`.
         serving: names the lists of the shop; None: all items are shown.
 
     Raises:

@@ -181,8 +181,11 @@ def test_user_with_several_interests_gets_each_item_once_with_its_best_score(tmp
     assert answer.item_ids == ["n0", "n1", "n2", "n3"]
     assert answer.scores == pytest.approx([1, 1, 0.8, 0])
     assert engine.recall_for_user("w", ListOptions(2, ["n1"])).item_ids == ["n0", "n2"]
-    # z searches with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0.
-    assert engine.recall_for_user("z", ListOptions(4)).item_ids == ["n3", "n1", "n2", "n0"]
+    # z searches with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0. An item has one vector, beside users with two.
+    requests = [UserRequest("z", options=ListOptions(4)), UserRequest(item_id="n2", options=ListOptions(3)), UserRequest("w")]
+    together = engine.recall_for_users(requests)
+    assert [one.item_ids for one in together[:2]] == [["n3", "n1", "n2", "n0"], ["n1", "n0", "n3"]]
+    assert together == [engine.recall(one) for one in requests]
 
 
 def test_similar_items_ignore_the_popularity_prior(tmp_path):
