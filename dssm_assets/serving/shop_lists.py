@@ -8,7 +8,7 @@ used leaves the former one in place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,6 @@ from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.storage.locations import location_errors, open_location
 
-MAX_BYTES: Final = 1 << 28
 _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
@@ -111,8 +110,6 @@ class ShopLists:
             if before is not None and mark is not None and mark == before.mark:
                 return before
             content = fs.cat_file(path)
-        if len(content) > MAX_BYTES:
-            raise InputError(Fault(where, f"at most {MAX_BYTES} bytes", "more", "list fewer items"))
         try:
             lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
         except UnicodeDecodeError as error:

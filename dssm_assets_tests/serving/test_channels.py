@@ -20,7 +20,6 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.serving.channels import NO_ITEMS
 from dssm_assets.serving.recall_engine import (
     MERGED_AT_ONCE,
     ListOptions,
@@ -29,8 +28,6 @@ from dssm_assets.serving.recall_engine import (
     UserRequest,
 )
 from dssm_assets.serving.request_body import parse_recall_body
-from dssm_assets.serving.request_encoder import UserInputs
-from dssm_assets.serving.seen_users import read_item_events
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
@@ -180,37 +177,3 @@ def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
         (answer,) = engine.recall_for_users(parse_recall_body(json.dumps(body).encode()))
         if isinstance(answer, Exception):
             raise answer
-
-
-def test_events_are_added_to_the_items_of_a_user(engine):
-    first, second = engine.bundle.items.ids_at(np.array([0, 1]))
-    sent = {"item_ids": [second, first, "unknown", second], "event_times_ms": [30, 10, 50, 20]}
-    events = read_item_events(sent, engine.bundle.items, "events")
-    once = engine.channels.add_events(NO_ITEMS, events.rows, events.times_ms)
-    assert [part.tolist() for part in (once.items, once.counts, once.last_time_ms)] == [[0, 1], [1, 2], [10, 30]]
-    more = read_item_events({"item_ids": [first], "event_times_ms": [5]}, engine.bundle.items, "events")
-    twice = engine.channels.add_events(once, more.rows, more.times_ms)
-    assert [part.tolist() for part in (twice.items, twice.counts, twice.last_time_ms)] == [[0, 1], [2, 2], [10, 30]]
-
-
-def test_a_user_of_the_model_with_events_has_the_list_of_the_whole_history(workspace, engine):
-    """The history that the tower reads, 20 events, is shorter than what is stored."""
-    days = [workspace.tables.read(day) for day in find_history_days(workspace, day_before(EVALUATION_DAY, -1))]
-    rows = [row for day in days for row in day.to_pylist() if row["user_id"] == "b1"]
-    stored = {name: [value for row in rows for value in row[name]] for name in ("item_ids", "event_times_ms")}
-    stored["category"] = ["cat_b"] * worlds.BUYS * len(worlds.DAYS)
-    new = {
-        "item_ids": ["a_03", "b_00"],
-        "event_times_ms": [max(stored["event_times_ms"]) + 5, 10**13],
-        "category": ["cat_a", "cat_b"],
-    }
-    whole = {name: values + new[name] for name, values in stored.items()}
-    known = {name: values[-7:] + new[name] for name, values in stored.items()}
-    for lists in Lists:
-        found = [
-            engine.recall(UserRequest(user_id="b1", inputs=inputs, options=ListOptions(20, lists=lists)))
-            for inputs in (UserInputs(history=whole), UserInputs(events=new), UserInputs(events=known))
-        ]
-        (ids, scores, sources), *others = [(one.item_ids, one.scores, one.sources) for one in found]
-        assert others == [(ids, scores, sources)] * 2
-        assert scores != engine.recall_for_user("b1", ListOptions(20, lists=lists)).scores
