@@ -7,7 +7,7 @@ standard environment configures them (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -146,8 +146,8 @@ class RequestTracer:
         self._provider.shutdown()
 
 
-def open_tracer(processors: Sequence[Any] | None = None) -> RequestTracer:
-    """Returns a tracer that exports by OTLP over HTTP, or to the given span processors.
+def open_tracer() -> RequestTracer:
+    """Returns a tracer that exports by OTLP over HTTP.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -162,6 +162,5 @@ def open_tracer(processors: Sequence[Any] | None = None) -> RequestTracer:
             Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
         ) from error
     provider = TracerProvider()
-    for processor in [BatchSpanProcessor(OTLPSpanExporter())] if processors is None else processors:
-        provider.add_span_processor(processor)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return RequestTracer(provider)
