@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.arrays.ids import IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError, remedy_of_missing
@@ -89,10 +89,6 @@ def distribution_of(schema: pa.Schema) -> NegativeItems | None:
     return None if stored is None else NegativeItems.model_validate_json(stored)
 
 
-_COMPACT_ROWS: Final = 1 << 20
-"""Counts of days are summed once there are more of them than this, and more than of summed ones."""
-
-
 def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
 
@@ -103,34 +99,15 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
         WindowIncompleteError: there is not a single table. A table without rows is fine: a day without positives.
         SchemaError: item_id is missing, null, not an id, or of another type than on the days before.
     """
-    where = f"table positive_sample, column {col.ITEM_ID}"
-    parts: list[pa.Table] = []
-    summed_rows = 0
+    counts = IdCounts(f"table positive_sample, column {col.ITEM_ID}")
     for table in tables:
         require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
-        counts = _count_day(table.column(col.ITEM_ID), where)
-        if parts:
-            refuse_type_change(where, parts[0].column(col.ITEM_ID).type, counts.column(col.ITEM_ID).type)
-        parts.append(counts)
-        if sum(part.num_rows for part in parts) - summed_rows > max(summed_rows, _COMPACT_ROWS):
-            parts = [_sum_counts(parts)]
-            summed_rows = parts[0].num_rows
-    if not parts:
+        counts.update(table.column(col.ITEM_ID))
+    if not counts:
         raise WindowIncompleteError(
             Fault("table positive_sample", "the days of the window", "no day", remedy_of_missing("train_and_evaluate", "DAY"))
         )
-    return _sum_counts(parts).sort_by(col.ITEM_ID)
-
-
-def _count_day(ids: pa.ChunkedArray, where: str) -> pa.Table:
-    plain = ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids
-    counted = pc.value_counts(combine_chunks(comparable_ids(plain, where)))
-    return pa.table({col.ITEM_ID: counted.field("values"), col.COUNT: counted.field("counts")})
-
-
-def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
-    summed = pa.concat_tables(parts).group_by(col.ITEM_ID, use_threads=False).aggregate([(col.COUNT, "sum")])
-    return pa.table({col.ITEM_ID: summed.column(col.ITEM_ID), col.COUNT: summed.column(f"{col.COUNT}_sum").cast(pa.int64())})
+    return pa.table(dict(zip((col.ITEM_ID, col.COUNT), counts.total(), strict=True)))
 
 
 _TABLE = "table sample_fg"

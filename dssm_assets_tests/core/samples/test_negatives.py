@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
-from dssm_assets.core.samples import negatives as module
 from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import (
     count_positives,
@@ -103,15 +102,6 @@ def test_count_positives_refuses_no_days_two_types_and_nulls() -> None:
         count_positives([day([1], pa.int64()), day(["1"], pa.string())])
     with pytest.raises(SchemaError, match="1 nulls in 2 rows"):
         count_positives([pa.table({"item_id": pa.array(["a", None]).dictionary_encode()})])
-
-
-def test_count_positives_does_not_depend_on_compaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    days = [day([number % 3, number], pa.int64()) for number in range(9)]
-    whole = count_positives(days)
-    monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
-    assert count_positives(iter(days)).equals(whole)
-    # 0, 1 and 2 occur three times as number % 3, and once as number.
-    assert whole.to_pylist() == [{"item_id": number, "count": 4 if number < 3 else 1} for number in range(9)]
 
 
 @pytest.mark.parametrize("distribution", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
