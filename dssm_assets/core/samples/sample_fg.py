@@ -10,7 +10,7 @@ that is looked up: the caller passes the feature tables of the previous day.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any],
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What the feature dates of samples say.
+    """Counts of samples by their feature dates.
 
     Attributes:
         newest_user_feature_date: latest date among the user features, None if no user was known.
@@ -114,12 +114,12 @@ class LeakReport:
         unknown_item_count: the same for items.
     """
 
-    newest_user_feature_date: str | None
-    newest_item_feature_date: str | None
-    row_count: int
-    leaking_row_count: int
-    unknown_user_count: int
-    unknown_item_count: int
+    newest_user_feature_date: str | None = None
+    newest_item_feature_date: str | None = None
+    row_count: int = 0
+    leaking_row_count: int = 0
+    unknown_user_count: int = 0
+    unknown_item_count: int = 0
 
     @property
     def is_passed(self) -> bool:
@@ -129,17 +129,9 @@ class LeakReport:
 
 def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
     """Returns the report of a table from the reports of its parts."""
-    parts = list(reports)
-    users = [part.newest_user_feature_date for part in parts if part.newest_user_feature_date is not None]
-    items = [part.newest_item_feature_date for part in parts if part.newest_item_feature_date is not None]
-    return LeakReport(
-        newest_user_feature_date=max(users, default=None),
-        newest_item_feature_date=max(items, default=None),
-        row_count=sum(part.row_count for part in parts),
-        leaking_row_count=sum(part.leaking_row_count for part in parts),
-        unknown_user_count=sum(part.unknown_user_count for part in parts),
-        unknown_item_count=sum(part.unknown_item_count for part in parts),
-    )
+    users, items, *counts = zip(*map(astuple, [LeakReport(), *reports]), strict=True)
+    newest = (max((date for date in dates if date is not None), default=None) for dates in (users, items))
+    return LeakReport(*newest, *map(sum, counts))
 
 
 def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:

@@ -112,6 +112,17 @@ NEGATIVE_ITEMS: Final = TableSpec(
         f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
     },
 )
+TRAINING_WINDOW: Final = TableSpec(
+    "training_window",
+    "one row per table and day of its window",
+    ("table", "day"),
+    (
+        ColumnSpec("table", pa.string(), "Table that training reads."),
+        ColumnSpec("day", pa.string(), "Day of the window."),
+        ColumnSpec("rows", pa.int64(), "Rows of that day; null if it was never materialized.", is_nullable=True),
+        ColumnSpec("digest", pa.string(), "Digest of that day's content; null if it was never materialized.", is_nullable=True),
+    ),
+)
 
 _SAMPLES = (
     ColumnSpec(ITEM_INDEX, pa.int32(), "The positive item: row of negative_items and items.arrow."),
