@@ -15,6 +15,7 @@ Letters: R rows, n values of all rows.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -225,20 +226,19 @@ def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
     return mask
 
 
-def keep_first(texts: pa.Array, offsets: Offsets, count: int | None) -> tuple[pa.Array, Offsets]:
-    """Returns the first `count` texts of each row and their offsets; all of them for 0 or None."""
-    return ragged.filter_values(texts, offsets, mask_of_first(offsets, count)) if count else (texts, offsets)
+def insert_default(values: npt.NDArray[Any], offsets: Offsets, default: Any) -> tuple[npt.NDArray[Any], Offsets]:
+    """Returns the values with the default as the only one of each empty row, and their offsets."""
+    lengths = np.diff(offsets)
+    return np.insert(values, offsets[:-1][lengths == 0], default), ragged.offsets_of(np.maximum(lengths, 1))
 
 
 def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> tuple[pa.DictionaryArray, Offsets]:
     """Returns the texts with the default as the only value of each empty row; an empty default leaves rows empty."""
-    lengths = np.diff(offsets)
-    if not default or lengths.all():
+    if not default or np.diff(offsets).all():
         return texts, offsets
     dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
-    codes = np.insert(dictionary_codes(texts), offsets[:-1][lengths == 0], len(dictionary) - 1)
-    filled = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary)
-    return filled, ragged.offsets_of(np.maximum(lengths, 1))
+    codes, offsets = insert_default(dictionary_codes(texts), offsets, len(dictionary) - 1)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary), offsets
 
 
 def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> pa.DictionaryArray:
@@ -257,7 +257,8 @@ def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None,
     """
     if count == 1:
         return first_or_default(texts, offsets, default)
-    return ragged.build_lists(*fill_empty_rows(*keep_first(texts, offsets, count), default))
+    first = ragged.filter_values(texts, offsets, mask_of_first(offsets, count))
+    return ragged.build_lists(*fill_empty_rows(*first, default))
 
 
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:

@@ -36,19 +36,14 @@ def combine(combiner: Combiner, rows: IntArray, numbers: Numbers, row_count: int
         rows: row of each hit, ascending; sums are added in the order of the hits.
     """
     counts = np.bincount(rows, minlength=row_count)
-    result = np.full(row_count, np.nan)
-    has_hit = counts > 0
-    starts = (np.cumsum(counts) - counts)[has_hit]
     if combiner is Combiner.COUNT:
-        result[has_hit] = counts[has_hit]
+        result = counts.astype(np.float64)
     elif combiner in (Combiner.MIN, Combiner.MAX):
-        reduce = np.minimum if combiner is Combiner.MIN else np.maximum
-        result[has_hit] = reduce.reduceat(numbers, starts) if len(starts) else 0
+        result = np.full(row_count, np.inf if combiner is Combiner.MIN else -np.inf)
+        (np.minimum if combiner is Combiner.MIN else np.maximum).at(result, rows, numbers)
     else:
-        result[has_hit] = np.bincount(rows, weights=numbers, minlength=row_count)[has_hit]
-        if combiner is Combiner.MEAN:
-            result[has_hit] /= counts[has_hit]
-    return result
+        result = np.bincount(rows, numbers, row_count) / (np.maximum(counts, 1) if combiner is Combiner.MEAN else 1)
+    return np.where(counts > 0, result, np.nan)
 
 
 def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArray]:
@@ -130,13 +125,11 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
             combined = combine(self.combiner, rows, numbers, row_count)
             return column_values.to_float32(normalize(self.normalizer, combined), default)
         narrow = column_values.to_float32(normalize(self.normalizer, numbers), None)
-        is_number = ~ragged.null_mask(narrow)
-        counts = np.bincount(rows[is_number], minlength=row_count)
+        offsets = ragged.offsets_of(np.bincount(rows[~ragged.null_mask(narrow)], minlength=row_count))
         values = narrow.drop_null().to_numpy(zero_copy_only=False)
         if default is not None:
-            values = np.insert(values, (np.cumsum(counts) - counts)[counts == 0], np.float32(default))
-            counts = np.maximum(counts, 1)
-        return ragged.build_lists(pa.array(values, pa.float32()), ragged.offsets_of(counts))
+            values, offsets = column_values.insert_default(values, offsets, np.float32(default))
+        return ragged.build_lists(pa.array(values, pa.float32()), offsets)
 
     def values_from_texts(self, rows: IntArray, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
         """Returns the values of a categorical feature, given the row (ascending) and text of each hit."""

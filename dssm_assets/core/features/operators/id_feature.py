@@ -67,10 +67,11 @@ class IdFeature(CategoryOperator):
         is_id = pa.array(has_weight | ragged.null_mask(entries.values))
         texts = pa.DictionaryArray.from_arrays(pa.array(entries.codes, pa.int32()), pc.if_else(is_id, entries.keys, whole))
         weights = np.where(has_weight, entries.numbers, 1)[entries.codes].astype(np.float32)
-        texts, offsets = column_values.keep_first(texts, entries.offsets, self.value_dim)
-        weights = weights[column_values.mask_of_first(entries.offsets, self.value_dim)]
+        is_kept = column_values.mask_of_first(entries.offsets, self.value_dim)
+        texts, offsets = ragged.filter_values(texts, entries.offsets, is_kept)
+        weights = weights[is_kept]
         if self.default_text:
-            weights = np.insert(weights, offsets[:-1][np.diff(offsets) == 0], np.float32(1))
+            weights, _ = column_values.insert_default(weights, offsets, np.float32(1))
         texts, offsets = column_values.fill_empty_rows(texts, offsets, self.default_text)
         return ragged.build_lists(texts, offsets), ragged.build_lists(pa.array(weights, pa.float32()), offsets)
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ids import find_positions
 from dssm_assets.core.arrays.ragged import IntArray, Mask, Offsets
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
@@ -63,13 +64,12 @@ class LookupFeature(HitOperator):
 
 def _hits(entries: KeyValues, is_usable: Mask, requested: pa.DictionaryArray, offsets: Offsets) -> tuple[IntArray, IntArray]:
     """Returns row and distinct entry of each hit: by row, then by requested key, then by position in the map."""
-    entry_keys, requested_texts, key_count = column_values.number_texts(entries.keys, requested.dictionary)
-    requested_keys = requested_texts[column_values.dictionary_codes(requested)]
+    names = requested.dictionary
+    entry_keys = find_positions(entries.keys, names)
     # Most entries have keys that no row requests: they are dropped before anything is sorted.
-    is_candidate = is_usable & np.isin(entry_keys, requested_keys, kind="table")
-    kept = np.flatnonzero(is_candidate[entries.codes])
+    kept = np.flatnonzero((is_usable & (entry_keys >= 0))[entries.codes])
     codes = entries.codes[kept]
-    entry_cells = ragged.row_of_value(entries.offsets)[kept] * key_count + entry_keys[codes]
-    rows = ragged.row_of_value(offsets)
-    requests, positions = find_hits(entry_cells, rows * key_count + requested_keys)
+    entry_cells = ragged.row_of_value(entries.offsets)[kept] * len(names) + entry_keys[codes]
+    rows, keys = ragged.row_of_value(offsets), find_positions(names, names)[column_values.dictionary_codes(requested)]
+    requests, positions = find_hits(entry_cells, rows * len(names) + keys)
     return rows[requests], codes[positions]

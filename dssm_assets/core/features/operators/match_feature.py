@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, Field, model_validator
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ids import find_positions
 from dssm_assets.core.arrays.ragged import IntArray, Mask, repeat_rows
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind, parse_expression
@@ -107,12 +108,12 @@ class MatchFeature(HitOperator):
         return _hits_by_both_keys(maps, is_kept, entry_keys, (pkeys, skeys))
 
     def _requested(self, inputs: Sequence[pa.Array], position: int, texts: pa.Array) -> tuple[IntArray, _RequestedKeys]:
-        """Returns the numbers of the texts of entry keys, and the requested keys by the same numbers."""
+        """Returns the requested keys by number, and the numbers of the texts of entry keys, -1 for one that no row requests."""
         keys, offsets = column_values.multi_text_values(inputs[position], self.separator, self.where(position))
-        entry_numbers, numbers, count = column_values.number_texts(texts, keys.dictionary)
-        codes = column_values.dictionary_codes(keys)
-        is_wildcard = pc.equal(keys.dictionary, WILDCARD).to_numpy(zero_copy_only=False)[codes]
-        return entry_numbers, _RequestedKeys(ragged.row_of_value(offsets), numbers[codes], is_wildcard, count)
+        names, codes = keys.dictionary, column_values.dictionary_codes(keys)
+        is_wildcard = pc.equal(names, WILDCARD).to_numpy(zero_copy_only=False)[codes]
+        numbers = find_positions(names, names)[codes]
+        return find_positions(texts, names), _RequestedKeys(ragged.row_of_value(offsets), numbers, is_wildcard, len(names))
 
     def _texts(self, maps: NestedMaps, entries: IntArray) -> pa.DictionaryArray:
         """Returns the text of each hit; the text of each distinct pair of outer key and inner entry is built once."""
@@ -135,7 +136,7 @@ class _RequestedKeys:
         rows: row of each.
         numbers: its number, which equal keys of entries share.
         is_wildcard: whether it is "ALL".
-        count: how many numbers there are.
+        count: one above the highest number.
     """
 
     rows: IntArray
@@ -161,7 +162,7 @@ def _hits_by_one_key(
     maps: NestedMaps, is_kept: Mask, entry_keys: IntArray, requested: _RequestedKeys
 ) -> tuple[IntArray, IntArray]:
     """Returns row and entry of the hits where one of the two keys matches everything."""
-    kept = np.flatnonzero(is_kept & np.isin(entry_keys, requested.numbers, kind="table"))
+    kept = np.flatnonzero(is_kept & (entry_keys >= 0))
     cells = ragged.row_of_value(maps.offsets)[kept] * requested.count + entry_keys[kept]
     exact, wildcards = np.flatnonzero(~requested.is_wildcard), np.flatnonzero(requested.is_wildcard)
     exact_cells = maps.map_of_row[requested.rows[exact]] * requested.count + requested.numbers[exact]
@@ -180,8 +181,7 @@ def _hits_by_both_keys(
 ) -> tuple[IntArray, IntArray]:
     """Returns row and entry of the hits where both keys are requested by name."""
     (entry_pkeys, entry_skeys), (pkeys, skeys) = entry_keys, requested
-    is_requested = np.isin(entry_pkeys, pkeys.numbers, kind="table") & np.isin(entry_skeys, skeys.numbers, kind="table")
-    kept = np.flatnonzero(is_kept & is_requested)
+    kept = np.flatnonzero(is_kept & (entry_pkeys >= 0) & (entry_skeys >= 0))
     # Inner maps get numbers, so that a cell (inner map, skey) fits an integer however many keys there are.
     outer_cells = ragged.row_of_value(maps.offsets)[kept] * pkeys.count + entry_pkeys[kept]
     inner_maps, inner_map_of_entry = np.unique(outer_cells, return_inverse=True)
