@@ -30,7 +30,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 Numbers = npt.NDArray[np.float64]
 
 _BEYOND_INT64 = float(2**63)
-_DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DECIMAL = r"^[\t-\r ]*(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[\t-\r ]*$"
 _CAST = "cast the column before features are generated"
 
 
@@ -95,13 +95,6 @@ def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
     return codes
 
 
-def number_texts(left: pa.Array, right: pa.Array) -> tuple[IntArray, IntArray, int]:
-    """Returns a number for each text of two arrays, equal for equal texts, and how many numbers there are, at least 1."""
-    both = pa.concat_arrays([left.cast(pa.string()), right]).dictionary_encode()
-    numbers = dictionary_codes(both)
-    return numbers[: len(left)], numbers[len(left) :], max(len(both.dictionary), 1)
-
-
 def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
     """Returns the texts with a default in place of missing ones; an empty default leaves them missing."""
     if not default or not texts.indices.null_count:
@@ -131,9 +124,7 @@ def number_values(array: pa.Array, where: str) -> Numbers:
         array = array.cast(pa.int8())
     elif not (pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type)):
         raise SchemaError(Fault(where, "numbers, booleans or text", str(arrow_type), _CAST))
-    numbers = np.array(array.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(), dtype=np.float64)
-    numbers[~np.isfinite(numbers)] = np.nan
-    return numbers
+    return _finite(array.cast(pa.float64(), safe=False))
 
 
 @lru_cache(maxsize=4096)
@@ -162,10 +153,14 @@ def _is_text(arrow_type: pa.DataType) -> bool:
 
 
 def _parse(texts: pa.Array) -> Numbers:
-    trimmed = pc.ascii_trim_whitespace(texts)
-    is_number = pc.fill_null(pc.match_substring_regex(trimmed, _DECIMAL), False)
-    numbers = pc.if_else(is_number, trimmed, pa.scalar(None, pa.string())).cast(pa.float64())
-    return number_values(numbers, "text")
+    decimals = pc.struct_field(pc.extract_regex(texts, _DECIMAL), "number").cast(pa.float64())
+    return _finite(decimals)
+
+
+def _finite(numbers: pa.Array) -> Numbers:
+    found: Numbers = np.array(pc.coalesce(numbers, np.nan), dtype=np.float64)
+    found[~np.isfinite(found)] = np.nan
+    return found
 
 
 def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, IntArray, Offsets]:

@@ -243,6 +243,7 @@ class FeatureColumns:
         self._bucket_rules = bucket_rules
         self._table = table
         self._is_whole = is_whole
+        self._columns: Columns = {}
         self._values: Columns = {}
         self._weights: Columns = {}
         self._group_offsets: dict[str, dict[str, Offsets]] = {}
@@ -285,11 +286,16 @@ class FeatureColumns:
         if expression.source is Source.CONST:
             return _constant(expression.name, self._table.num_rows)
         if expression.source is not Source.FEATURE:
-            return ragged.combine_chunks(self._table.column(expression.name))
+            return self._column(expression.name)
         operator = self._spec.feature(expression.name).operator
         values = self._compute_operator(operator)
         rule = self._bucket_rules.rule_for(operator)
         return values if rule is None else rule(values)
+
+    def _column(self, name: str) -> pa.Array:
+        if name not in self._columns:
+            self._columns[name] = ragged.combine_chunks(self._table.column(name))
+        return self._columns[name]
 
     def _compute_sub_feature(self, feature: Feature, sequence: SequenceFeature) -> pa.Array:
         assert feature.sub_feature is not None
@@ -302,7 +308,7 @@ class FeatureColumns:
         for expression in dict.fromkeys((*sequence_inputs, *pk)):
             name = sequence.column(expression, self._table.column_names)
             where = f"feature {feature.name}, input {expression}"
-            array = column_values.as_lists(ragged.combine_chunks(self._table.column(name)), sequence.sequence_delim, where)
+            array = column_values.as_lists(self._column(name), sequence.sequence_delim, where)
             flat[expression], offsets_by_input[name] = ragged.flatten(array)
             is_null |= ragged.null_mask(array)
         _check_lengths(feature.name, offsets_by_input)
@@ -318,7 +324,7 @@ class FeatureColumns:
             elif expression.source is Source.CONST:
                 inputs.append(_constant(expression.name, len(rows)))
             else:
-                inputs.append(ragged.combine_chunks(self._table.column(expression.name)).take(rows))
+                inputs.append(self._column(expression.name).take(rows))
         return ragged.build_lists(feature.operator.compute(inputs), offsets, is_null)
 
 

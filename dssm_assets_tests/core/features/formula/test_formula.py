@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.features.column_values import Numbers
-from dssm_assets.core.features.formula import formula as formula_module
 from dssm_assets.core.features.formula.formula import Column, Formula, parse_formula, parse_normalizer
 from dssm_assets.core.features.formula.functions import FOLDS, FUNCTIONS, INFIX, VECTOR_FUNCTIONS, Vectors
 from dssm_assets_tests.core.features import formula_trees
@@ -99,16 +98,6 @@ def test_batch_of_vectors_equals_its_rows_and_holds_no_infinity(text: str, data:
     alone = [formula.evaluate({"a": vectors([a]), "b": vectors([b])}, 1)[0] for a, b in zip(left, right, strict=True)]
     np.testing.assert_array_equal(result, alone)
     assert not np.isinf(result).any()
-
-
-def test_blocks_of_rows_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    bags: list[list[float | None]] = [[], [1.0], [1.0, 2.0]]
-    columns: dict[str, Column] = {"a": rng.normal(size=103), "b": vectors([bags[i % 3] for i in range(103)])}
-    formula = formula_of("a > 0 ? exp(a) + 0.1 : reduce_sum(b) ^ a")
-    whole_result = formula.evaluate(columns, 103)
-    monkeypatch.setattr(formula_module, "_BLOCK_ROWS", 17)
-    np.testing.assert_array_equal(formula.evaluate(columns, 103), whole_result)
 
 
 def test_formula_does_not_modify_its_columns() -> None:
