@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.errors import SkippedDay, remedy_of_missing
@@ -15,7 +16,7 @@ from dssm_assets.core.features.expressions import SEQUENCE, Side
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
-from dssm_assets.core.samples.sample import label_events, select_positives
+from dssm_assets.core.samples.sample import label_events
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
 from dssm_assets.core.schema import TableSpec, names
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
@@ -182,7 +183,7 @@ def _has_no_leak(parts: Sequence[tuple[LeakReport, ParityReport]]) -> bool:
 
 
 def _select_positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
-    return select_positives(table), None
+    return table.filter(pc.equal(table.column(col.LABEL), 1)), None
 
 
 @each_day

@@ -292,18 +292,6 @@ def test_the_check_says_that_days_before_the_calendar_cannot_be_filled(windowed)
     )
 
 
-def test_a_window_entirely_before_the_calendar_offers_no_command(windowed):
-    (check,) = run(windowed, "2024-01-01").checks
-    assert "evaluate a later day" in check.description
-    assert "materialize" not in check.description
-
-
-def test_the_evaluation_day_itself_is_not_part_of_the_window(windowed):
-    put(windowed, "positive_sample", WINDOW_EVALUATION_DAY, 100)
-    rows = windowed.tables.read(run(windowed).manifest).to_pylist()
-    assert {row["day"] for row in rows} == {PREVIOUS_DAY, *WINDOW}
-
-
 def test_a_rewritten_day_changes_the_digest_of_the_window(windowed):
     before = run(windowed).manifest.digest
     assert run(windowed).manifest.digest == before

@@ -77,14 +77,9 @@ def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = Has
     return hashes
 
 
-def signed(hashes: Words) -> Positions:
-    """Returns the hashes as signed integers of the same bits, as tables store them."""
-    return hashes.view(np.int64)
-
-
 def hash_texts(texts: list[str], function: HashFunction = HashFunction.MURMUR) -> Positions:
     """Returns the signed hash of each text of a short list, such as a vocabulary."""
-    return signed(hash_values(pa.array(texts, pa.string()), function))
+    return hash_values(pa.array(texts, pa.string()), function).view(np.int64)
 
 
 def _runs(array: pa.Array) -> Iterator[tuple[slice, _Values]]:

@@ -40,27 +40,18 @@ def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
     Raises:
         SchemaError: values of the column's type have no text, such as structs.
     """
-    if pat.is_null(array.type):
-        array = array.cast(pa.string())
-    encoded = array if pat.is_dictionary(array.type) else _encode(array, where)
-    text = _to_text(encoded.dictionary, where)
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-    codes = encoded.indices.cast(pa.int32())
-    if text.null_count:
-        is_missing = ragged.null_mask(text)
-        positions = codes.fill_null(0).to_numpy(zero_copy_only=False)
-        nulls = ragged.null_mask(codes)
-        codes = ragged.mask_numbers(positions, nulls | (is_missing[positions] if len(is_missing) else nulls))
-        text = text.fill_null("")
-    return pa.DictionaryArray.from_arrays(codes, text)
-
-
-def _encode(array: pa.Array, where: str) -> pa.DictionaryArray:
     if pat.is_nested(array.type):
         raise SchemaError(_no_text(array.type, where))
-    if pat.is_string_view(array.type) or pat.is_large_string(array.type):
+    if pat.is_null(array.type) or pat.is_string_view(array.type) or pat.is_large_string(array.type):
         array = array.cast(pa.string())
-    return array.dictionary_encode()
+    encoded = array if pat.is_dictionary(array.type) else array.dictionary_encode()
+    text, codes = _to_text(encoded.dictionary, where), encoded.indices.cast(pa.int32())
+    is_missing: Mask = pc.fill_null(pc.equal(text, ""), True).to_numpy(zero_copy_only=False)
+    if is_missing.any():
+        positions = codes.fill_null(0).to_numpy(zero_copy_only=False)
+        codes = ragged.mask_numbers(positions, ragged.null_mask(codes) | is_missing[positions])
+        text = text.fill_null("")
+    return pa.DictionaryArray.from_arrays(codes, text)
 
 
 def _to_text(values: pa.Array, where: str) -> pa.Array:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.hashing import hash_values, signed
+from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ragged import Offsets
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
@@ -137,13 +137,14 @@ class FeatureGenerator:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         check_inputs(table, features)
         by_name = {feature.name: feature for feature in features}
+        if not features:  # no columns, but as many rows
+            return pa.table({"rows": pa.nulls(table.num_rows)}).select([])
         parts = []
         for start in range(0, max(table.num_rows, 1), _SLICE_ROWS):
             columns = FeatureColumns(self.spec, self._bucket_rules, table.slice(start, _SLICE_ROWS), is_whole).compute(features)
-            parts.append(
-                {name: finish(by_name[name], values) if name in by_name else values for name, values in columns.items()}
-            )
-        return _concatenate(parts, table.num_rows)
+            finished = {name: finish(by_name[name], columns[name]) for name in by_name}
+            parts.append(pa.table(columns | finished))
+        return pa.concat_tables(parts).unify_dictionaries()
 
     def _encode_values(self, _: Feature, values: pa.Array) -> pa.Array:
         return ragged.map_leaves(values, self._hash_texts)
@@ -151,7 +152,7 @@ class FeatureGenerator:
     def _hash_texts(self, values: pa.Array) -> pa.Array:
         if not pa.types.is_dictionary(values.type):
             return values
-        return ragged.mask_numbers(signed(hash_values(values, self.hash_function)), ragged.null_mask(values.indices))
+        return ragged.mask_numbers(hash_values(values, self.hash_function).view(np.int64), ragged.null_mask(values.indices))
 
     def _bucketize_values(self, feature: Feature, values: pa.Array) -> pa.Array:
         rule = self._bucket_rules.rule_for(feature.operator)
@@ -159,13 +160,6 @@ class FeatureGenerator:
         if feature.sequence is not None or feature.operator.is_sequence:
             return ragged.build_lists(*ragged.flatten(ids))
         return ragged.without_nulls(ids) if feature.depth else ragged.wrap_in_lists(ids)
-
-
-def _concatenate(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.Table:
-    if parts[0]:
-        return pa.concat_tables([pa.table(dict(part)) for part in parts]).unify_dictionaries()
-    # Without features there are no columns, but as many rows as in the input.
-    return pa.table({"rows": pa.nulls(row_count)}).select([])
 
 
 def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
@@ -200,17 +194,12 @@ def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
 
 
 _TABLES: Final = {
-    "user": "user_all_feature",
-    "item": "item_all_feature",
-    "context": "sample",
-    SEQUENCE: "user_history",
+    "user": ("user_all_feature", "the user table"),
+    "item": ("item_all_feature", "the item table"),
+    "context": ("sample", "tables.behavior.context_columns"),
+    SEQUENCE: ("user_history", "raw_features.history_columns"),
 }
-_REMEDIES: Final = {
-    "user": "add it to the user table, or correct the expression",
-    "item": "add it to the item table, or correct the expression",
-    "context": "add it to tables.behavior.context_columns, or correct the expression",
-    SEQUENCE: "add it to raw_features.history_columns, or correct the expression",
-}
+"""Side -> the table that its features read, and where a column is added to it."""
 
 
 def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
@@ -223,14 +212,13 @@ def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list
     faults = []
     for feature in (*spec.features, *spec.sequence_features):
         side = SEQUENCE if feature.sequence is not None else feature.side.value
-        if side not in columns:
-            continue
-        for name in feature.inputs:
+        table, source = _TABLES[side]
+        for name in feature.inputs if side in columns else ():
             if name not in columns[side]:
                 known = ", ".join(sorted(columns[side]))
-                shown = known if len(known) <= 400 else f"{known[:400]} ..."
-                where = f"fg.json, feature {feature.name}"
-                faults.append(Fault(where, f"a column of {_TABLES[side]}: {shown}", repr(name), _REMEDIES[side]))
+                expected = f"a column of {table}: {known[:400]}{' ...' if len(known) > 400 else ''}"
+                remedy = f"add it to {source}, or correct the expression"
+                faults.append(Fault(f"fg.json, feature {feature.name}", expected, repr(name), remedy))
     return faults
 
 

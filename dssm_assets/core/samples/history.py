@@ -18,8 +18,9 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import Column, IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, WindowIncompleteError, remedy_of_missing
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.embedding_index import Bucketize
-from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
+from dssm_assets.core.samples.sample_tables import file_schema, require_columns, users_schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,9 @@ class HistoryCsr:
         ]
         users = [self.users.ids, pa.array(self.starts), pa.array(self.ends)]
         return (
-            pa.Table.from_arrays(history, schema=history_schema(list(self.features))),
+            pa.Table.from_arrays(
+                history, schema=file_schema(TrainSamplesFile.HISTORY, dict.fromkeys(self.features, pa.int32()))
+            ),
             pa.Table.from_arrays(users, schema=users_schema(self.users.ids.type)),
         )
 

@@ -15,15 +15,15 @@ from dssm_assets.core.arrays.ids import IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError, remedy_of_missing
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.samples.sample_tables import hard_negatives_schema, refuse_collisions, require_columns
+from dssm_assets.core.samples.sample_tables import file_schema, refuse_collisions, require_columns
 
 
 def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
     """Returns the corpus: one row per item of `item_fg`, sorted by item_id. The row number is the item_index.
 
-    weight = (count + smoothing) ** alpha. Positives on items that are not in `item_fg` are left out.
-    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+    Positives on items that are not in `item_fg` are left out.
 
     Args:
         item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
@@ -43,7 +43,10 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     if item_fg.num_rows == 0:
         raise EmptyDayError(Fault("table item_features_fg", "at least one item", "no rows", "check the item table of that day"))
     index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
-    counts = _counts_by_row(index, positive_counts)
+    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
+    rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
+    counts = np.zeros(len(index), dtype=np.int64)
+    np.add.at(counts, rows[rows >= 0], positive_counts.column(col.COUNT).to_numpy()[rows >= 0])
     weights = weights_of(counts, config)
     if not weights.any():
         got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
@@ -54,16 +57,6 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     for name in features:
         corpus = corpus.append_column(item_fg.schema.field(name), item_fg.column(name))
     return corpus.take(pc.sort_indices(index.ids)).combine_chunks()
-
-
-def _counts_by_row(index: IdIndex, positive_counts: pa.Table) -> npt.NDArray[np.int64]:
-    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
-    rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
-    found = positive_counts.column(col.COUNT).to_numpy()
-    counts = np.zeros(len(index), dtype=np.int64)
-    is_known = rows >= 0
-    np.add.at(counts, rows[is_known], found[is_known])
-    return counts
 
 
 def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
@@ -152,7 +145,7 @@ def find_hard_negatives(
     is_kept = np.isin(pairs, positives, assume_unique=True, invert=True)
     users, items = np.divmod(pairs[is_kept], max(len(item_index), 1))
     arrays = [pa.array(users.astype(np.int32)), pa.array(items.astype(np.int32)), pa.array(first_day[is_kept])]
-    return pa.Table.from_arrays(arrays, schema=hard_negatives_schema())
+    return pa.Table.from_arrays(arrays, schema=file_schema(TrainSamplesFile.HARD_NEGATIVES))
 
 
 def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:

@@ -61,12 +61,6 @@ def test_integers_beyond_int64_may_be_mixed_with_small_ones() -> None:
     assert LOOKUP.generate_one({"m": {7: 1, BIG: 2}, "k": [7, BIG]}) == {"texts": ["1", "2"], "sum": 3}
 
 
-def test_inner_mappings_have_one_common_type() -> None:
-    match = {"feature_type": "match_feature", "feature_name": "m", "nested_map": "user:n", "pkey": "user:p", "skey": "user:s"}
-    generator = FeatureGenerator.from_fg_json({"features": [match]})
-    assert generator.generate_one({"n": {"a": {"x": 1}, "b": {"x": 2**64}}, "p": ["a", "b"], "s": "x"}) == {"m": 2.0**64}
-
-
 @pytest.mark.parametrize("value", [[True, BIG], ["a", 1], {"a": 1, "b": "x"}])
 def test_values_of_two_types_stay_refused(value: Any) -> None:
     with pytest.raises(SchemaError, match="request, input x: expected text, a number, a list or a mapping of them"):
@@ -89,10 +83,3 @@ def test_rows_of_several_requests_have_the_values_of_each_alone_or_are_refused(v
     except SchemaError:
         return
     assert found == [GENERATOR.generate_one(request) for request in requests]
-
-
-def test_rows_of_one_type_are_not_refused_and_of_several_are() -> None:
-    for values in (["a", "b"], [1, None], [[], [1]], [["a"], []], [{"a": 1.0}, None]):
-        assert request_rows([{"x": value} for value in values], ["x"]).num_rows == 2
-    with pytest.raises(SchemaError, match="requests, input x: expected values of one type, got int64 and double"):
-        request_rows([{"x": 1}, {"x": 1.0}], ["x"])

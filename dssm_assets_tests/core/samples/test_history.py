@@ -65,20 +65,6 @@ def test_bounds_of_users_without_a_history_are_empty() -> None:
     assert (starts.tolist(), stops.tolist()) == ([0], [0])
 
 
-def test_build_history_of_text_ids() -> None:
-    day = history_day([("b", [(1, "y", 1)]), ("a", [(1, "x", 1), (1, "y", 2), (2, "x", 3)])], pa.string())
-    history = history_from_tables([day], IdIndex(pa.array(["y", "z"])), bucketize)
-    assert history.users.ids.to_pylist() == ["a", "b"]
-    assert (history.item_index.tolist(), history.starts.tolist(), history.ends.tolist()) == ([-1, 0, -1, 0], [0, 3], [3, 4])
-    assert history.features == {}
-
-
-def test_sliced_and_chunked_days() -> None:
-    whole = pa.concat_tables([DAY_0, DAY_1])
-    parts = [whole.slice(0, 1), pa.concat_tables([whole.slice(1, 1), whole.slice(2, 1)])]
-    assert build(parts).to_tables()[0].equals(build([DAY_0, DAY_1]).to_tables()[0])
-
-
 def test_days_without_rows() -> None:
     empty = DAY_0.slice(0, 0)
     history = build([empty])

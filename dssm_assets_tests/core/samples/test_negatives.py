@@ -51,12 +51,6 @@ def test_weigh_items_by_hand() -> None:
     check_schema(NEGATIVE_ITEMS, table.schema)
 
 
-def test_weigh_items_sorts_text_ids() -> None:
-    table = weigh_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
-    assert table["item_id"].to_pylist() == ["a10", "a9", "b"]
-    assert table["weight"].to_pylist() == [1.0, 1.0, 2.0]
-
-
 def test_alpha_and_smoothing_each_change_the_weights() -> None:
     def weights(alpha: float, smoothing: float) -> list[float]:
         return weigh_items(corpus([1, 2]), counts([1, 1]), NegativeItems(alpha=alpha, smoothing=smoothing))[
@@ -181,16 +175,3 @@ def test_find_hard_negatives_equals_a_loop_over_pairs(days: list[list[Event]], b
 def test_find_hard_negatives_needs_an_exposure_event() -> None:
     with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
         rows([[(1, 100, "expr")]], [(1, 100)], ())
-
-
-def test_find_hard_negatives_refuses_broken_days() -> None:
-    with pytest.raises(SchemaError, match=r"(?s)sample_fg, column event.*sample_fg, column label"):
-        find_hard_negatives(
-            [sample_day([]).drop_columns(["event", "label"])],
-            exposure_events=["e"],
-            item_index=CORPUS,
-            history=history([(1, 100)]),
-        )
-    texts = sample_day([(1, 100, "expr")]).set_column(1, "item_id", pa.array(["100"]))
-    with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
-        find_hard_negatives([texts], exposure_events=["expr"], item_index=CORPUS, history=history([(1, 100)]))

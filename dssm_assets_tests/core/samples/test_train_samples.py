@@ -16,7 +16,6 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.model import History
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples import train_samples
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import distribution_of
@@ -58,6 +57,7 @@ def run(table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = 
         "feature_rows": {"user_row": 10 + places, "item_row": 20 + places},
         "features": indexed("age", "tags"),
         "item_index": CORPUS,
+        "weights": SampleWeights(),
         **changes,
     }
     return discretise_day(table, history=history, cutoff=cutoff, **arguments)  # type: ignore[arg-type]
@@ -105,11 +105,6 @@ def test_a_basket_does_not_see_itself() -> None:
     assert (table["age"].to_pylist(), table["tags"].to_pylist()) == ([0, 0], [[], []])
 
 
-def test_an_event_filed_under_a_later_day_does_not_see_itself() -> None:
-    table = run(positives([(1, 100, 20)]), History.DAY, day_start_ms=25)
-    assert table["history_end"].to_pylist() == [1]
-
-
 def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
     zone = ZoneInfo("Europe/Berlin")
     start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
@@ -124,19 +119,6 @@ def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
         table = run(rows)
         assert table.num_rows == 0
         assert table.schema.equals(schema, check_metadata=True)
-
-
-def test_text_ids() -> None:
-    corpus = IdIndex(pa.array(["x", "y"]))
-    history = history_from_tables([history_day([("u", [(10, "y", 1)])], pa.string())], corpus, bucketize)
-    table = run(positives([("u", "y", 11), ("v", "x", 12)], pa.string()), History.EVENT, history, item_index=corpus)
-    assert (table["item_index"].to_pylist(), table["user_index"].to_pylist()) == ([1, 0], [0, -1])
-
-
-def test_no_history_at_all() -> None:
-    history = history_from_tables([history_day([])], CORPUS, bucketize)
-    table = run(ROWS, History.EVENT, history)
-    assert (table["user_index"].to_pylist(), table["history_end"].to_pylist()) == ([-1] * 4, [0] * 4)
 
 
 def test_broken_inputs_are_refused() -> None:
@@ -243,24 +225,9 @@ def test_kept_rows_by_hand() -> None:
     assert select(kept, "second", [20, 21]) == [20]
 
 
-def test_rows_of_the_first_day_and_of_unmarked_tables_are_unknown() -> None:
-    kept = KeptRows()
-    assert (kept.num_rows, kept.tables) == (1, [])
-    assert kept.find(None, rows(None, None)).tolist() == [0, 0]
-    assert kept.find("left out", rows(3, None)).tolist() == [0, 0]
-
-
 def test_mark_refuses_rows_outside_the_table() -> None:
     with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 2, got 0 \.\. 3"):
         KeptRows().mark("t", 3, rows(0, 3))
-
-
-def test_mark_refuses_more_rows_than_int32_can_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_samples, "_MOST_ROWS", 3)
-    kept = KeptRows()
-    kept.mark("t", 9, rows(0, 8))
-    with pytest.raises(SchemaError, match="expected at most 3, got 4"):
-        kept.mark("u", 9, rows(5))
 
 
 @given(

@@ -74,8 +74,7 @@ class Operator(Definition, ABC):
 
     @property
     @abstractmethod
-    def kind(self) -> Kind:
-        """Whether the values are numbers or categories."""
+    def kind(self) -> Kind: ...
 
     @property
     def is_multi(self) -> bool:
@@ -126,12 +125,10 @@ class Operator(Definition, ABC):
 
     @cached_property
     def expressions(self) -> tuple[Expression, ...]:
-        """The inputs, parsed."""
         return tuple(parse_expression(text) for text in self.expression_texts)
 
     @property
     def default_text(self) -> str:
-        """The default as text; "" means that there is none."""
         return str(self.default_value)
 
     @model_validator(mode="after")

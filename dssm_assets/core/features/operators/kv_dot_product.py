@@ -32,8 +32,6 @@ class KvDotProduct(NumericOperator):
     Attributes:
         query: input of one side.
         document: input of the other side.
-        default_value: number of a missing row (default "0"; "" leaves it missing).
-        normalizer: applied to the product (default: none).
         separator: separates the entries of a text (default: the character 0x1d).
         kv_delimiter: character that separates key and weight in a text (default ":").
     """

@@ -64,8 +64,6 @@ class OverlapFeature(NumericOperator):
         query: the terms to look for.
         title: the terms among which to look.
         method: the measure, see `Method`.
-        default_value: number of a missing row (default "0"; "" leaves it missing).
-        normalizer: applied to the measure (default: none).
         separator: separates the terms of a text (default: the character 0x1d).
     """
 
@@ -103,17 +101,14 @@ class Terms:
 
     @property
     def row_count(self) -> int:
-        """R, including rows without terms."""
         return len(self.offsets) - 1
 
     @cached_property
     def lengths(self) -> Any:
-        """Number of terms of each row [R]."""
         return np.diff(self.offsets)
 
     @cached_property
     def rows(self) -> Any:
-        """Row of each term [n]."""
         return ragged.row_of_value(self.offsets)
 
     @cached_property

@@ -136,7 +136,6 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
         expression: the input.
         default_value: value of a missing element (default "": null).
         value_dim: 1 gives one category per element (default); 0 a list of all its values, n of the first n.
-        sequence_length, sequence_delim, oldest_first: see `ElementKeys`.
     """
 
     feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"
@@ -144,7 +143,6 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
 
     @property
     def depth(self) -> int:
-        """1, or 2 where an element has several values."""
         return 1 if self.value_dim in (None, 1) else 2
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
@@ -162,15 +160,12 @@ class SequenceRawFeature(ElementKeys, RawFeature):
 
     Attributes:
         value_dim: 1 gives one number per element (default), n a vector of n numbers.
-        sequence_length, sequence_delim, oldest_first: see `ElementKeys`.
-        expression, default_value, normalizer, separator: see `RawFeature`.
     """
 
     feature_type: Literal["sequence_raw_feature"] = "sequence_raw_feature"  # type: ignore[assignment]
 
     @property
     def depth(self) -> int:
-        """1, or 2 for a sequence of vectors."""
         return 2 if self.value_dim > 1 else 1
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:

@@ -249,15 +249,10 @@ class TokenizeFeature(Operator):
         return True
 
     @property
-    def vocabulary_size(self) -> int:
-        """Number of ids of the tokenizer: each is below it."""
+    def num_buckets(self) -> int:
+        """The number of ids of the tokenizer, because the bucket of a token is its id."""
         assert self._tokenizer is not None
         return self._tokenizer.size
-
-    @property
-    def num_buckets(self) -> int:
-        """Size of the vocabulary, because the bucket of a token is its id."""
-        return self.vocabulary_size
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is tokenized once."""

@@ -201,11 +201,6 @@ def test_formula_of_a_normalizer_is_the_rest_of_the_text() -> None:
     assert normalized_values("method=expression,expr=\nx\n+ 1", 1.0) == [2]
 
 
-def test_normalizer_result_that_is_not_finite_is_missing() -> None:
-    assert normalized_values("method=expression,expr=1/x", 0.0, 2.0) == [None, 0.5]
-    assert normalized_values("method=expression,expr=log(x)", 0.0, -1.0, 1.0) == [None, None, 0]
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -53,12 +53,6 @@ def test_group_keeps_the_most_recent_elements() -> None:
     assert values(table, ID) == {"s__i": [["a", "b", "c"], ["d"], []]}
 
 
-def test_raw_feature_inside_a_group() -> None:
-    raw = {"feature_type": "raw_feature", "feature_name": "r", "expression": "user:x", "boundaries": [2]}
-    assert values({"x": ["1;;3"]}, raw) == {"s__r": [[1, 0, 3]]}
-    assert generator(raw).bucketize_one({"x": [1, None, 3]}) == {"s__r": [0, 0, 1]}
-
-
 def test_inputs_of_the_row_are_the_same_for_every_element() -> None:
     table = {"m": pa.array([[("a", 1.0), ("b", 2.0)], [("a", 5.0)]], pa.map_(pa.string(), pa.float64())), "k": ["a;b;c", "a"]}
     assert values(table, LOOKUP) == {"s__l": [[1, 2, 0], [5]]}
