@@ -28,7 +28,7 @@ from dssm_assets.storage.manifest import Manifest
 GOLDEN_ROWS = 5
 """Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
 GOLDEN_SPACING = 10_000
-"""A partition of fewer rows has one golden row."""
+"""Rows from one golden row to the next. The first day of a call has one in any case."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -83,6 +83,7 @@ def positive_sample(workspace: Workspace, ds: str) -> StepResult:
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
     """Encodes the source of each day. A day that shares its source with the previous one shares its features too."""
     last: tuple[str, StepResult] | None = None
+    unchecked = GOLDEN_SPACING
     fg = workspace.fg_spec
     spec = fg_tables.describe_features(spec, [*fg.features, *fg.sequence_features])
     for ds in days:
@@ -91,13 +92,15 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
             manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
             yield replace(last[1], manifest=manifest)
         else:
-            last = raw.digest, _encode(workspace, raw, side=side, spec=spec)
+            golden_rows, unchecked = divmod(unchecked + raw.rows, GOLDEN_SPACING)
+            last = raw.digest, _encode(workspace, raw, golden_rows, side=side, spec=spec)
             yield last[1]
 
 
-def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
+def _encode(workspace: Workspace, raw: Manifest, golden_rows: int, *, side: str, spec: TableSpec) -> StepResult:
     keys = names(spec.columns)
-    encode = partial(_encode_rows, workspace.generator, side, keys, _choose_golden_rows(raw.rows))
+    golden = choose_golden_rows(raw.rows, min(golden_rows, GOLDEN_ROWS))
+    encode = partial(_encode_rows, workspace.generator, side, keys, golden)
     target = Target(spec, raw.ds, digests([raw]), is_shared=_has_shared_files(raw))
     texts = [column.name for column in raw.columns if column.type == "string" and column.name not in keys]
     manifest, reports = workspace.engine.write_mapped(target, raw, encode, as_dictionaries=texts)
@@ -123,10 +126,6 @@ def _has_shared_files(manifest: Manifest) -> bool:
     return all(is_shared(file.path) for file in manifest.files)
 
 
-def _choose_golden_rows(rows: int) -> list[int]:
-    return choose_golden_rows(rows, min(1 + rows // GOLDEN_SPACING, GOLDEN_ROWS))
-
-
 def _check_parity(parity: ParityReport) -> Check:
     facts = {"golden_rows": parity.row_count, "differing_features": sorted(parity.differing)}
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
@@ -135,7 +134,8 @@ def _check_parity(parity: ParityReport) -> Check:
 def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
     samples = workspace.need("sample", ds)
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = _choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0)
+    has_context = bool(workspace.fg_spec.features_of_side(Side.CONTEXT))
+    golden = choose_golden_rows(samples.rows, min(1 + samples.rows // GOLDEN_SPACING, GOLDEN_ROWS) if has_context else 0)
     target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
     add_features = partial(_add_features, workspace.generator, ds, features, rows, golden)
     # Each request has an id of its own, so a dictionary would not pay.
