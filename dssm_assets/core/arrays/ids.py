@@ -140,12 +140,12 @@ class IdIndex:
             return np.zeros(0, np.int32)
         chunks = encoded.unify_dictionaries().chunks
         distinct = combine_chunks(_comparable_to(self._ids.type, self._where, chunks[0].dictionary, where))
-        rows = np.full(len(distinct), -1, np.int32)
         if len(distinct) < len(self._ids):  # the few are hashed, and the many looked up among them
+            rows = np.full(len(distinct), -1, np.int32)
             positions = pc.index_in(self._ids, value_set=distinct)
             rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid())
         else:
-            rows[:] = find_positions(distinct, self._ids)
+            rows = find_positions(distinct, self._ids).astype(np.int32)
         return np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
 
 

@@ -246,7 +246,10 @@ class FeatureColumns:
         faults: dict[str, Fault] = {}
         for feature in features:
             try:
-                columns[feature.name] = self._compute_feature(feature)
+                if feature.sequence is None:
+                    columns[feature.name] = self._compute_operator(feature.operator)
+                else:
+                    columns[feature.name] = self._compute_sub_feature(feature, feature.sequence)
             except SchemaError as error:
                 faults |= {str(fault): fault for fault in error.faults}
                 continue
@@ -254,11 +257,6 @@ class FeatureColumns:
                 columns[feature.weights_name] = self._weights[feature.name]
         SchemaError.raise_if(faults.values())
         return columns
-
-    def _compute_feature(self, feature: Feature) -> pa.Array:
-        if feature.sequence is not None:
-            return self._compute_sub_feature(feature, feature.sequence)
-        return self._compute_operator(feature.operator)
 
     def _compute_operator(self, operator: Operator) -> pa.Array:
         name = operator.feature_name
@@ -318,17 +316,14 @@ class FeatureColumns:
 
 def _check_lengths(feature: str, offsets_by_input: dict[str, Offsets]) -> None:
     first_name, offsets = next(iter(offsets_by_input.items()))
+    expected, remedy = f"lists as long as those of {first_name}", "write both lists from the same events"
+    differing = {name: int((np.diff(other) != np.diff(offsets)).sum()) for name, other in offsets_by_input.items()}
     SchemaError.raise_if(
-        Fault(
-            f"feature {feature}, input {name}",
-            f"lists as long as those of {first_name}",
-            f"{int((np.diff(other) != np.diff(offsets)).sum())} rows where they differ",
-            "write both lists from the same events",
-        )
-        for name, other in offsets_by_input.items()
-        if not np.array_equal(other, offsets)
+        Fault(f"feature {feature}, input {name}", expected, f"{count} rows where they differ", remedy)
+        for name, count in differing.items()
+        if count
     )
 
 
 def _constant(text: str, row_count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(row_count, dtype=np.int32)), pa.array([text], pa.string()))
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(row_count, np.int32)), pa.array([text], pa.string()))

@@ -20,8 +20,6 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, Offsets
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 
-OUTER_SEPARATOR: Final = "|"
-INNER_SEPARATOR: Final = ","
 _OUTER_ENTRY: Final = r"(?s)^(?P<key>[^^]*)\^(?P<value>.*)$"
 
 
@@ -140,12 +138,12 @@ def nested_maps(array: pa.Array, where: str) -> NestedMaps:
             texts = column_values.text_values(array, where)
             map_of_row = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
             array = texts.dictionary
-        entries, offsets = column_values.multi_text_values(array, OUTER_SEPARATOR, where)
+        entries, offsets = column_values.multi_text_values(array, "|", where)
         outer = column_values.dictionary_codes(entries)
         keys, inner_maps = _split(entries.dictionary, _OUTER_ENTRY)
     pkeys = column_values.text_values(keys, where)
     outer, offsets = _keep(outer, offsets, ~ragged.null_mask(pkeys.indices)[outer])
-    inner = key_values(inner_maps, INNER_SEPARATOR, where)
+    inner = key_values(inner_maps, ",", where)
     lengths = np.diff(inner.offsets)[outer]
     inner_codes = inner.codes[ragged.ranges(inner.offsets[:-1][outer], lengths)]
     pkey_codes = np.repeat(pkeys.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)[outer], lengths)

@@ -85,9 +85,6 @@ def test_columns_without_text_are_refused(column: pa.Array) -> None:
         hash_values(column)
 
 
-_MASK = (1 << 64) - 1
-_MULTIPLIER = 0xC6A4A7935BD1E995
-
 AT_100_BUCKETS = {
     "abc": 33, "efg": 44, "hij": 66, "xyz": 13, "1": 95, "2": 70, "3": 13, "4": 56,
     "ua_ia": 37, "ua_ib": 90, "ub_ia": 5, "ub_ib": 97, "x": 35, "y": 30, "z": 54,

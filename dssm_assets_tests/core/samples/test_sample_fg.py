@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from dssm_assets.core.errors import DuplicateKeyError, SchemaError
 from dssm_assets.core.samples.sample_fg import (
     FeatureRows,
-    LeakReport,
     add_feature_rows,
     check_no_leak,
     combine_leak_reports,
@@ -118,26 +117,6 @@ def dated(user: list[str | None], item: list[str | None]) -> pa.Table:
 
 
 DATES = st.sampled_from([None, "2024-04-30", "2024-05-01", "2024-05-02", "2024-06-01"])
-CLEAN = dated(["2024-05-01", None, "2024-04-30"], [None, None, "2024-05-01"])
-
-
-def test_features_of_the_previous_day_pass() -> None:
-    assert check_no_leak(CLEAN, "2024-05-02") == LeakReport(
-        newest_user_feature_date="2024-05-01",
-        newest_item_feature_date="2024-05-01",
-        row_count=3,
-        leaking_row_count=0,
-        unknown_user_count=1,
-        unknown_item_count=2,
-    )
-
-
-@pytest.mark.parametrize(
-    ("user", "item"), [("2024-05-02", None), (None, "2024-05-02"), ("2024-05-02", "2024-05-03"), ("2024-05-01", "20240502")]
-)
-def test_one_row_with_features_of_the_day_itself_or_later_fails(user: str | None, item: str | None) -> None:
-    report = check_no_leak(pa.concat_tables([CLEAN, dated([user], [item])]), "2024-05-02")
-    assert (report.is_passed, report.leaking_row_count, report.row_count) == (False, 1, 4)
 
 
 @given(

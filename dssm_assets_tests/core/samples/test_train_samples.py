@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -86,31 +84,12 @@ def test_discretise_day_by_hand() -> None:
     ]
 
 
-def test_day_cutoff_sees_nothing_of_the_day_itself() -> None:
-    table = run(ROWS, History.DAY)
-    assert table["history_end"].to_pylist() == [3, 4, 0, 3]
-
-
 def test_weights_of_the_kept_rows() -> None:
     events = pa.array(["buy", "click", "buy", "like", "buy"])
     weights = SampleWeights({"buy": 4.0}, half_life_days=1.0, window_days=5)
     # Day 3 of 5 lies two days before the evaluation day; the third row is left out.
     table = run(ROWS.append_column("event", events), weights=weights)
     assert table["weight"].to_pylist() == [1.0, 0.25, 0.25, 1.0]
-
-
-def test_a_basket_does_not_see_itself() -> None:
-    table = run(positives([(1, 100, 20), (1, 200, 20)]), day_start_ms=0)
-    assert table["history_end"].to_pylist() == [1, 1]
-    assert (table["age"].to_pylist(), table["tags"].to_pylist()) == ([0, 0], [[], []])
-
-
-def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
-    zone = ZoneInfo("Europe/Berlin")
-    start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
-    history = history_from_tables([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
-    table = run(positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=indexed())
-    assert table["history_end"].to_pylist() == [1]
 
 
 def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:

@@ -97,8 +97,8 @@ class Operator(Definition, ABC):
         return False
 
     def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence: value_dim defaults to 1 there."""
-        is_open = isinstance(self, BagKeys) and self.value_dim is None
+        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
+        is_open = self.kind is Kind.CATEGORICAL and getattr(self, "value_dim", 1) is None
         return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     @property

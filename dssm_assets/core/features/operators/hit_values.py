@@ -95,11 +95,6 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
     def is_multi(self) -> bool:
         return self.value_dim != 1 if self.kind is Kind.CATEGORICAL else self.combiner is Combiner.NONE
 
-    def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
-        is_open = self.value_dim is None and self.kind is Kind.CATEGORICAL
-        return self.model_copy(update={"value_dim": 1}) if is_open else self
-
     def values_from_numbers(self, rows: IntArray, numbers: Numbers, row_count: int) -> pa.Array:
         """Returns the values of a numeric feature, given the row (ascending) and number of each hit."""
         default = column_values.parse_number(self.default_text)

@@ -15,7 +15,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.maps import key_values
-from dssm_assets.core.features.operators.base import CategoryOperator, Operator
+from dssm_assets.core.features.operators.base import CategoryOperator
 
 
 class IdFeature(CategoryOperator):
@@ -43,10 +43,6 @@ class IdFeature(CategoryOperator):
     @property
     def is_weighted(self) -> bool:
         return self.weighted
-
-    def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence; a weighted one keeps several values."""
-        return self if self.weighted else super().as_element()
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         if self.weighted:

@@ -190,7 +190,7 @@ def _load_bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[
 
 
 def _encode_bpe(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _load_sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
@@ -201,12 +201,7 @@ def _load_sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], 
     except RuntimeError as error:
         message = f"tokenizer_type sentencepiece needs a model of that library, which this file is not: {error}"
         raise ValueError(message) from error
-    return processor.get_piece_size(), partial(_encode_sentencepiece, processor)
-
-
-def _encode_sentencepiece(processor: Any, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = processor.encode(list(texts), out_type=int, add_bos=False, add_eos=False)
-    return found
+    return processor.get_piece_size(), partial(processor.encode, out_type=int, add_bos=False, add_eos=False)
 
 
 _TEXTS_AT_ONCE: Final = 10_000

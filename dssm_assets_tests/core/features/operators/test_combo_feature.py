@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features.operators import combo_feature
 from dssm_assets.core.features.operators.combo_feature import ComboFeature
 from dssm_assets_tests.core.features import hostile_rows
 from dssm_assets_tests.core.features import strategies as cases
@@ -71,14 +70,6 @@ def test_only_combinations_that_are_kept_are_computed() -> None:
         values(long, long)
     with pytest.raises(ValidationError, match="less than or equal to 65536"):
         values(long, long, value_dim=10**30)
-
-
-def test_row_has_at_most_a_million_combinations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(combo_feature, "_MAX_ROW_VALUES", 6)
-    short, long = pa.array([["a", "b"], ["a"]]), pa.array([["x", "y", "z"], ["x", "y", "z", "w"]])
-    assert len(values(short, long)[0]) == 6
-    with pytest.raises(SchemaError, match=r"feature f: expected at most 6 combinations of a row, got 8 or more"):
-        values(short, pa.array([["x", "y", "z", "w"], []]))
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,6 @@ def test_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> Non
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
-@given(cases.list_columns, st.sampled_from([{"value_dim": 0}, {"value_dim": 2}, {"weighted": True, "default_value": "d"}]))
-def test_batch_of_lists_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    operator = feature(**keys)
-    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
-
-
 def test_text_of_numbers_booleans_and_dates() -> None:
     assert alone(pa.array([7, -1, None])) == ["7", "-1", None]
     assert alone(pa.array([7.0, -0.0, 0.5, 1e20, None])) == ["7", "0", "0.5", "1e+20", None]

@@ -79,17 +79,6 @@ def test_batch_equals_its_rows(
     assert cases.rows_of(operator.compute(inputs)) == cases.one_by_one(operator, *inputs)
 
 
-@given(
-    st.lists(st.tuples(st.lists(cases.texts, max_size=4), st.lists(nasty_keys, max_size=3), nasty_keys), max_size=6),
-    st.sampled_from(VARIANTS),
-)
-def test_batch_of_lists_equals_its_rows(rows: list[tuple[Any, Any, Any]], options: dict[str, object]) -> None:
-    operator = feature(**options)
-    types = (pa.list_(pa.string()), pa.list_(pa.string()), pa.string())
-    inputs = [pa.array([row[i] for row in rows], types[i]) for i in range(3)]
-    assert cases.rows_of(operator.compute(inputs)) == cases.one_by_one(operator, *inputs)
-
-
 def hits_of(row: tuple[Any, Any, Any], wildcards: dict[str, str]) -> list[str]:
     """Returns "pkey_skey_value" of the hits of one row, by the definition."""
     entries, pkeys, skeys = row

@@ -60,12 +60,6 @@ def test_other_types() -> None:
         values(pa.array([[1.0]]))
 
 
-def test_normalizers_by_hand() -> None:
-    assert values(pa.array([10.0, 14.0]), normalizer=ZSCORE) == [0, 2]
-    assert values(pa.array([2.0, 6.0]), normalizer="method=minmax,min=2,max=10") == [0, 0.5]
-    assert values(pa.array([100.0, 0.001, 0.0, -5.0]), normalizer=LOG10) == [2, -9, -9, -9]
-
-
 def test_negative_zero_becomes_zero() -> None:
     assert np.signbit(feature().compute([pa.array([-0.0])]).to_numpy()).tolist() == [False]
 

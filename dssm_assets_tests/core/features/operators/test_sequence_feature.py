@@ -60,11 +60,6 @@ def test_inputs_of_the_row_are_the_same_for_every_element() -> None:
     assert cut == {"s__l": [[0], [5]]}
 
 
-def test_sequence_fields_choose_the_sequences() -> None:
-    definition = {**LOOKUP, "key": "user:k", "sequence_fields": ["k"]}
-    assert values({"m": ["a:1"], "k": ["a;b"]}, definition) == {"s__l": [[1, 0]]}
-
-
 def test_lengths_must_agree_within_a_group() -> None:
     two = [ID, {**ID, "feature_name": "j", "expression": "item:y"}]
     both = [{"feature_type": "combo_feature", "feature_name": "c", "expression": ["item:x", "item:y"]}]
