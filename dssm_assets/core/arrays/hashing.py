@@ -43,7 +43,6 @@ class _Values(NamedTuple):
         return _Values(self.starts[which], self.lengths[which], self.words)
 
     def from_start(self, count: int) -> list[Words]:
-        """Returns the first `count` words of each value."""
         return [self.words[self.starts + _WORD * number] for number in range(count)]
 
     def from_end(self, skipped: int, count: int) -> list[Words]:

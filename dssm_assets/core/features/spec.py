@@ -208,7 +208,8 @@ class _Parser:
 
     def entry(self, entry: Any, number: int, where: str) -> Operator | SequenceFeature | None:
         if not isinstance(entry, Mapping):
-            return self._refuse(f"{where}, feature number {number}", "a mapping", entry, "write its keys in braces")
+            self._refuse(f"{where}, feature number {number}", "a mapping", entry, "write its keys in braces")
+            return None
         if entry.get("feature_type") != SEQUENCE_FEATURE:
             return self._operator(entry, f"{where}, feature {entry.get('feature_name') or f'number {number}'}")
         place = f"{where}, sequence {entry.get('sequence_name') or f'number {number}'}"
@@ -223,7 +224,8 @@ class _Parser:
         name = (entry.get("feature_name") if isinstance(entry, Mapping) else None) or f"number {number}"
         place = f"{sequence}, feature {name}"
         if not isinstance(entry, Mapping):
-            return self._refuse(place, "a mapping", entry, "write its keys in braces")
+            self._refuse(place, "a mapping", entry, "write its keys in braces")
+            return None
         own = {key: entry[key] for key in ("sequence_fields",) if key in entry}
         operator = self._operator({key: entry[key] for key in entry if key not in own}, place)
         return None if operator is None else self._validate(SubFeature, {"operator": operator, **own}, place)
@@ -233,7 +235,8 @@ class _Parser:
         if operator_type is None:
             expected = f"one of: {', '.join([*OPERATORS, SEQUENCE_FEATURE])}"
             remedy = "choose one of these (sequences cannot be nested), or name the module that registers it in the key plugins"
-            return self._refuse(f"{place}, key feature_type", expected, entry.get("feature_type"), remedy)
+            self._refuse(f"{place}, key feature_type", expected, entry.get("feature_type"), remedy)
+            return None
         return self._validate(operator_type, {**entry, "feature_type": _type_name(entry)}, place)
 
     def _validate(self, model: type[D], entry: Mapping[str, Any], place: str) -> D | None:

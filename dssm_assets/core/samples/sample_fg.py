@@ -31,10 +31,7 @@ class FeatureRows:
     """The row number and the feature date of every id in one feature table."""
 
     def __init__(self, feature_table: pa.Table, key: str, where: str) -> None:
-        """Indexes a feature table. Only the key and feature_date are read.
-
-        Args:
-            key: `user_id` or `item_id`.
+        """Indexes a feature table by the key `user_id` or `item_id`.
 
         Raises:
             SchemaError: a column is missing, or ids are null or neither integers nor text.
@@ -64,16 +61,12 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
 
     Args:
-        users: rows of the user features as of the previous day.
-        items: rows of the item features as of the previous day.
+        users, items: rows of the features as of the previous day.
         context: encoded context features, row by row of the sample.
 
     Raises:
         SchemaError: a context feature has the name of another column, or ids have different types.
     """
-    added = {name: [name] for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.USER_ROW, col.ITEM_ROW)}
-    sources = {"the sample": sample.column_names, **added, "context features": context.column_names}
-    refuse_collisions("table sample_fg", sources)
     require_columns("table sample", sample.column_names, [col.USER_ID, col.ITEM_ID])
     (user_row, user_date), (item_row, item_date) = users.find(sample), items.find(sample)
     found = {
@@ -82,6 +75,8 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
         col.USER_ROW: user_row,
         col.ITEM_ROW: item_row,
     }
+    sources = {"the sample": sample.column_names, **{name: [name] for name in found}, "context features": context.column_names}
+    refuse_collisions("table sample_fg", sources)
     columns = dict(zip(sample.column_names, sample.columns, strict=True)) | found
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
@@ -130,8 +125,8 @@ class LeakReport:
 def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
     """Returns the report of a table from the reports of its parts."""
     users, items, *counts = zip(*map(astuple, [LeakReport(), *reports]), strict=True)
-    newest = (max((date for date in dates if date is not None), default=None) for dates in (users, items))
-    return LeakReport(*newest, *map(sum, counts))
+    user, item = (max((date for date in dates if date is not None), default=None) for dates in (users, items))
+    return LeakReport(user, item, *map(sum, counts))
 
 
 def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:

@@ -126,10 +126,9 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
 
 
 class KeptRows:
-    """The rows of several feature tables that samples point to, numbered one table after another from 1.
+    """The rows of several feature tables that samples point to, numbered one table after another from 1; row 0 is an unknown id.
 
-    Row 0 is that of an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
-    order. Days that share a table by content use the same name, so its rows are kept once.
+    Tables come in the order in which they are first marked, and the rows of each in its own order.
     Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
@@ -138,12 +137,10 @@ class KeptRows:
 
     @property
     def num_rows(self) -> int:
-        """The number of kept rows, including row 0."""
         return 1 + sum(int(is_kept.sum()) for is_kept in self._is_kept.values())
 
     @property
     def tables(self) -> list[str]:
-        """The tables with a kept row, in order."""
         return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from pydantic import AfterValidator
@@ -30,27 +30,20 @@ class Formula:
 
     Attributes:
         steps: see `parser.Step`.
-        numbers: names of the variables with one number per row.
         vectors: names of the variables with a vector per row.
     """
 
-    text: str
     steps: tuple[Step, ...]
-    numbers: frozenset[str]
     vectors: frozenset[str]
-
-    @property
-    def variables(self) -> frozenset[str]:
-        return self.numbers | self.vectors
 
     def evaluate(self, columns: Mapping[str, Column], row_count: int) -> Numbers:
         """Returns the result for each row as a new float64 column [R]; NaN is missing.
 
         Args:
-            columns: variable -> float64 numbers, finite or NaN, for one of `numbers`, or `Vectors` for one of `vectors`.
+            columns: variable -> float64 numbers, finite or NaN, or `Vectors` for one of `vectors`.
             row_count: R, which a formula without variables cannot take from a column.
         """
-        stack: list[Numbers] = []
+        stack: list[Any] = []
         with np.errstate(all="ignore"):
             for step in self.steps:
                 match step:
@@ -64,7 +57,8 @@ class Formula:
                         stack.append(step.compute(*operands))
                     case function, names:
                         stack.append(function.compute(*(columns[name] for name in names)))
-        return stack.pop().copy()
+        result: Numbers = stack.pop().copy()
+        return result
 
 
 @lru_cache(maxsize=1024)
@@ -82,12 +76,11 @@ def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
     for name in variables:
         check_variable_name(name)
     steps = parse_steps(text, variables)
-    numbers = frozenset(step for step in steps if isinstance(step, str))
     vectors = frozenset(name for step in steps if isinstance(step, tuple) for name in step[1])
-    unused = [name for name in variables if name not in numbers | vectors]
+    unused = [name for name in variables if name not in steps and name not in vectors]
     if unused:
         raise ValueError(f"formula {text!r} does not use the variables {', '.join(unused)}; remove them or use them")
-    return Formula(text, steps, numbers, vectors)
+    return Formula(steps, vectors)
 
 
 Normalizer = Callable[[Numbers], Numbers]

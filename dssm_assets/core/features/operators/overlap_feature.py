@@ -118,17 +118,12 @@ class Terms:
 
 
 def _common_ratio(terms: Terms, among: Terms) -> Numbers:
-    """Returns the fraction of the terms of one side that occur on the other; a repeated term counts every time.
-
-    Example: of a, a, b among a, c it is 2/3, and of a, c among a, a, b it is 1/2.
-    """
     is_common = pc.is_in(pa.array(terms.cells), value_set=pa.array(among.cells)).to_numpy(zero_copy_only=False)
     ratio: Numbers = np.bincount(terms.rows, is_common, terms.row_count) / np.maximum(terms.lengths, 1)
     return ratio
 
 
 def _equality(query: Terms, title: Terms) -> Numbers:
-    """Returns 1 where both sides have the same terms in the same order, else 0."""
     is_equal = query.lengths == title.lengths
     compared = is_equal[query.rows]
     differs = query.codes[compared] != title.codes[is_equal[title.rows]]
@@ -138,10 +133,7 @@ def _equality(query: Terms, title: Terms) -> Numbers:
 
 
 def _first_position(query: Terms, title: Terms) -> Numbers:
-    """Returns the position in the title, from 0, where the sequence of query terms first occurs; -1 if it does not.
-
-    All positions of all rows are compared with the first query term, the remaining ones with the second, and so on.
-    """
+    """Compares all positions of all rows with the first query term, the remaining positions with the second, and so on."""
     found = np.full(query.row_count, -1.0)
     counts = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
     rows = ragged.repeat_rows(counts)
@@ -194,7 +186,7 @@ def _pair_distances(terms: set[int], title: list[int]) -> list[int]:
     return list(nearest.values()) or [len(title) + 1]
 
 
-_MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Numbers]]] = {
+_MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Any]]] = {
     Method.QUERY_COMMON_RATIO: _common_ratio,
     Method.TITLE_COMMON_RATIO: lambda query, title: _common_ratio(title, query),
     Method.IS_CONTAIN: lambda query, title: _first_position(query, title) >= 0,

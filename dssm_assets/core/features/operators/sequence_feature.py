@@ -1,7 +1,6 @@
 """Sequences: the group sequence_feature with its sub-features, and the feature types sequence_id_feature and sequence_raw_feature.
 
-The sub-features of a group are ordinary operators to which the elements of the sequences are rows; the generator takes care
-of that.
+The sub-features of a group are ordinary operators to which the elements of the sequences are rows.
 """
 
 from __future__ import annotations
