@@ -146,18 +146,3 @@ def _hash_rule(operator: Operator, function: HashFunction) -> HashRule | None:
     if integers is not None:
         return integers_below(integers, default_bucket, function)
     return None if words is None else given_vocabulary(words, operator.default_text, default_bucket, function)
-
-
-class BucketRules:
-    """The bucket rules of definitions, each built once."""
-
-    def __init__(self, function: HashFunction) -> None:
-        self._function = function
-        self._rules: dict[int, tuple[Operator, BucketRule | None]] = {}
-
-    def rule_for(self, operator: Operator) -> BucketRule | None:
-        """Returns the rule of a definition, None if the definition alone does not decide buckets."""
-        if id(operator) not in self._rules:
-            # The definition is kept with its rule, so that no other object gets its id while the rule exists.
-            self._rules[id(operator)] = operator, bucket_rule(operator, self._function)
-        return self._rules[id(operator)][1]

@@ -24,7 +24,7 @@ from dssm_assets.core.arrays.ragged import Offsets
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values, requests
-from dssm_assets.core.features.buckets import BucketRules
+from dssm_assets.core.features.buckets import BucketRule, bucket_rule
 from dssm_assets.core.features.expressions import SEQUENCE, Expression, Side, Source, parse_expression
 from dssm_assets.core.features.fg_files import ReadFile, read_fg_file
 from dssm_assets.core.features.operators.base import Operator
@@ -47,7 +47,7 @@ class FeatureGenerator:
     def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
         self.spec = spec
         self.hash_function = hash_function
-        self._bucket_rules = BucketRules(hash_function)
+        self._rules: dict[int, tuple[Operator, BucketRule | None]] = {}
 
     @classmethod
     def from_fg_json(
@@ -129,7 +129,7 @@ class FeatureGenerator:
     def _request_table(self, request: Mapping[str, Any], side: str | None) -> pa.Table:
         given = list(request)
         needed = {column: None for feature in self._features(side) for column in input_columns(feature, given)}
-        return requests.request_table(request, needed)
+        return requests.request_rows([request], needed)
 
     def _compute(
         self, batch: pa.Table | pa.RecordBatch, features: Sequence[Feature], finish: Finish, is_whole: bool = False
@@ -141,7 +141,7 @@ class FeatureGenerator:
             return pa.table({"rows": pa.nulls(table.num_rows)}).select([])
         parts = []
         for start in range(0, max(table.num_rows, 1), _SLICE_ROWS):
-            columns = FeatureColumns(self.spec, self._bucket_rules, table.slice(start, _SLICE_ROWS), is_whole).compute(features)
+            columns = FeatureColumns(self.spec, self._rule_for, table.slice(start, _SLICE_ROWS), is_whole).compute(features)
             finished = {name: finish(by_name[name], columns[name]) for name in by_name}
             parts.append(pa.table(columns | finished))
         return pa.concat_tables(parts).unify_dictionaries()
@@ -154,8 +154,15 @@ class FeatureGenerator:
             return values
         return ragged.mask_numbers(hash_values(values, self.hash_function).view(np.int64), ragged.null_mask(values.indices))
 
+    def _rule_for(self, operator: Operator) -> BucketRule | None:
+        """Returns the bucket rule of a definition, built once; None if the definition alone does not decide buckets."""
+        if id(operator) not in self._rules:
+            # With the definition, so that no other object gets its id while the rule exists.
+            self._rules[id(operator)] = operator, bucket_rule(operator, self.hash_function)
+        return self._rules[id(operator)][1]
+
     def _bucketize_values(self, feature: Feature, values: pa.Array) -> pa.Array:
-        rule = self._bucket_rules.rule_for(feature.operator)
+        rule = self._rule_for(feature.operator)
         ids = values if rule is None else rule(values)
         if feature.sequence is not None or feature.operator.is_sequence:
             return ragged.build_lists(*ragged.flatten(ids))
@@ -225,10 +232,12 @@ def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list
 class FeatureColumns:
     """Computes the features of one slice of a table, each once, with the features that they refer to."""
 
-    def __init__(self, spec: FgSpec, bucket_rules: BucketRules, table: pa.Table, is_whole: bool = False) -> None:
+    def __init__(
+        self, spec: FgSpec, rule_for: Callable[[Operator], BucketRule | None], table: pa.Table, is_whole: bool
+    ) -> None:
         """Prepares a slice. With is_whole sequences are not cut to their sequence_length."""
         self._spec = spec
-        self._bucket_rules = bucket_rules
+        self._rule_for = rule_for
         self._table = table
         self._is_whole = is_whole
         self._columns: Columns = {}
@@ -275,7 +284,7 @@ class FeatureColumns:
             return self._column(expression.name)
         operator = self._spec.feature(expression.name).operator
         values = self._compute_operator(operator)
-        rule = self._bucket_rules.rule_for(operator)
+        rule = self._rule_for(operator)
         return values if rule is None else rule(values)
 
     def _column(self, name: str) -> pa.Array:

@@ -23,23 +23,14 @@ _NO_VALUES = pa.list_(pa.null())
 _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
-def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
-    """Returns a table of one row with the given columns; a column that the request lacks is null.
+def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pa.Table:
+    """Returns a table with a row per request and the given columns; a value that a request lacks is null.
 
     Args:
-        request: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
+        requests: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
 
     Raises:
-        SchemaError: naming every input whose value has no column type, such as an object.
-    """
-    return request_rows([request], columns)
-
-
-def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pa.Table:
-    """Returns a table with a row per request; arguments and errors as `request_table`.
-
-    Raises:
-        SchemaError: also if an input has values of several types.
+        SchemaError: naming every input whose value has no column type, such as an object, or that has values of several types.
     """
     faults, arrays = [], {}
     for name in columns:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.requests import request_rows, request_table
+from dssm_assets.core.features.requests import request_rows
 
 GENERATOR = FeatureGenerator.from_fg_json({"features": [
     {"feature_type": "id_feature", "feature_name": "id", "expression": "user:x"},
@@ -36,7 +36,7 @@ def test_narrow_float_is_its_shortest_decimal() -> None:
     assert ids(np.array([0.1, 16777216], np.float32)) == ["0.1", "16777216"]
     assert ids(np.float64(np.float32(0.1))) == ["0.10000000149011612"]
     assert LOOKUP.generate_one({"m": {"a": np.float32(0.1)}, "k": "a"})["texts"] == ["0.1"]
-    assert request_table({"x": np.array([[0.1], [0.7]], np.float32)}, ["x"]).to_pylist() == [{"x": [[0.1], [0.7]]}]
+    assert request_rows([{"x": np.array([[0.1], [0.7]], np.float32)}], ["x"]).to_pylist() == [{"x": [[0.1], [0.7]]}]
 
 
 @pytest.mark.parametrize("width", [np.float16, np.float32, np.float64])
