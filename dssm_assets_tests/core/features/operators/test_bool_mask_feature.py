@@ -66,14 +66,6 @@ def test_masks_of_every_type() -> None:
     assert values(pa.array([7, 8]), pa.array([True, False])) == [["7"], []]
 
 
-def test_row_whose_lengths_differ_is_missing_and_the_others_are_not() -> None:
-    column = pa.array([["a", "b"], ["a", "b"], ["a", "b"], ["a"], [], None])
-    mask = pa.array([[1, 1], [1], None, [1, 1], [], [1]])
-    assert values(column, mask) == [["a", "b"], [], [], [], [], []]
-    assert values(column, mask, default_value="d") == [["a", "b"], ["d"], ["d"], ["d"], ["d"], ["d"]]
-    assert values(column, mask, value_dim=1, default_value="d") == ["a", "d", "d", "d", "d", "d"]
-
-
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [

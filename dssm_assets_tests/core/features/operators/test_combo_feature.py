@@ -54,14 +54,6 @@ def test_first_input_is_outermost_and_the_buckets_are_those_of_the_reference() -
     assert list(hash_values(found.flatten()) % 100) == [37, 90, 5, 97]
 
 
-def test_empty_side_leaves_the_default() -> None:
-    columns = (pa.array(["a", "a", None, "\x1d"]), pa.array([["b"], [], ["b"], ["b"]]))
-    assert values(*columns) == [["a_b"], [], [], []]
-    assert values(*columns, default_value="d") == [["a_b"], ["d"], ["d"], ["d"]]
-    assert values(*columns, value_dim=1) == ["a_b", None, None, None]
-    assert values(*columns, value_dim=1, default_value="d") == ["a_b", "d", "d", "d"]
-
-
 def test_only_combinations_that_are_kept_are_computed() -> None:
     long = pa.array([[str(number) for number in range(2**16)]])
     assert values(long, long, long, value_dim=2) == [["0_0_0", "0_0_1"]]

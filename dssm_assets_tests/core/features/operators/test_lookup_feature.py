@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from dssm_assets.core.features.operators.lookup_feature import LookupFeature
 from dssm_assets_tests.core.features import strategies as cases
@@ -75,10 +74,3 @@ def test_category_is_the_texts_of_its_hits() -> None:
 def test_without_a_combiner_every_hit_keeps_its_number() -> None:
     assert values(MAP, KEYS, combiner="", default_value="7") == [[1, 2, 3], [7], [7], [7]]
     assert values(MAP, KEYS, combiner="", default_value="", normalizer="method=minmax,min=1,max=3") == [[0, 0.5, 1], [], [], []]
-
-
-@pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "mean"}, {"value_dim": 0}, {"value_dim": 2},
-                                  {"hash_bucket_size": 9, "boundaries": [1]}, {"combiner": "median"}, {"default_value": "x"}])  # fmt: skip
-def test_keys_without_effect_are_refused(keys: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        feature(**keys)

@@ -128,12 +128,6 @@ def test_wildcard_of_the_definition_is_not_an_input() -> None:
     assert values(MAP, PKEYS, SKEYS, pkey="ALL", skey="const:ALL") == [10, 10, 10, 0, 0]
 
 
-def test_all_is_an_ordinary_key_where_both_keys_are_columns() -> None:
-    entries = pa.array(["ALL^x:40|c^x:10"])
-    assert values(entries, pa.array(["ALL"]), pa.array(["x"])) == [40]
-    assert values(entries, pa.array(["ALL"]), pa.array(["x"]), skey="ALL") == [50]
-
-
 def test_value_that_is_not_a_number_is_ignored_only_in_numbers() -> None:
     entries = pa.array(["a^x:1,x:red,x:,x"])
     assert values(entries, pa.array(["a"]), pa.array(["x"]), combiner="count") == [1]

@@ -105,11 +105,6 @@ def test_side_without_terms_is_missing(method: str) -> None:
     assert measure(method, query, title, default_value="") == [None] * 5
 
 
-def test_missing_terms_are_ignored_and_take_no_position() -> None:
-    assert measure("index_of", pa.array([["b"]]), pa.array([["a", None, "", "b"]])) == [1]
-    assert measure("query_common_ratio", pa.array([["a", None]]), pa.array([["a"]])) == [1]
-
-
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [

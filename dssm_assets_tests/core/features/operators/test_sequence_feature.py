@@ -92,12 +92,6 @@ def test_missing_elements_keep_their_position() -> None:
     assert id_values(pa.array([[1, None], []])) == [["1", None], []]
 
 
-def test_several_values_in_an_element() -> None:
-    assert id_values(pa.array(["4\x1d5;6"]), value_dim=0) == [[["4", "5"], ["6"]]]
-    assert id_values(pa.array([[["4", "5"], [], ["6"]]]), value_dim=1 + 1) == [[["4", "5"], [], ["6"]]]
-    assert [id_feature(**keys).depth for keys in ({}, {"value_dim": 1}, {"value_dim": 0})] == [1, 1, 2]
-
-
 def test_column_of_numbers_is_not_a_sequence() -> None:
     with pytest.raises(SchemaError, match="lists or text, got int64"):
         id_values(pa.array([1]))
