@@ -68,8 +68,11 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
-    rows = PreviousDayRows(workspace.tables)
-    return (_find_features(workspace, ds, rows) for ds in days)
+    rows, unchecked = PreviousDayRows(workspace.tables), GOLDEN_SPACING
+    for ds in days:
+        samples = workspace.need("sample", ds)
+        golden_rows, unchecked = divmod(unchecked + samples.rows, GOLDEN_SPACING)
+        yield _find_features(workspace, samples, golden_rows, rows)
 
 
 @each_day
@@ -131,11 +134,11 @@ def _check_parity(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
-    samples = workspace.need("sample", ds)
+def _find_features(workspace: Workspace, samples: Manifest, golden_rows: int, rows: PreviousDayRows) -> StepResult:
+    ds = samples.ds
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
     has_context = bool(workspace.fg_spec.features_of_side(Side.CONTEXT))
-    golden = choose_golden_rows(samples.rows, min(1 + samples.rows // GOLDEN_SPACING, GOLDEN_ROWS) if has_context else 0)
+    golden = choose_golden_rows(samples.rows, min(golden_rows, GOLDEN_ROWS) if has_context else 0)
     target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
     add_features = partial(_add_features, workspace.generator, ds, features, rows, golden)
     # Each request has an id of its own, so a dictionary would not pay.
