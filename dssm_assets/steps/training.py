@@ -15,7 +15,7 @@ from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, count_positives, find_hard_negatives, weigh_items
 from dssm_assets.core.samples.sample import SampleWeights
-from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_columns, require_types, samples_schema
+from dssm_assets.core.samples.sample_tables import file_schema, require_columns, require_types
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
@@ -241,12 +241,12 @@ class WindowRows:
         """
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
-            return Stream(feature_rows_schema(file, {}), ())
+            return Stream(file_schema(file), ())
         by_digest = {table.digest: table for day in reversed(self._tables) if (table := day[side]) is not None}
         used = [by_digest[digest] for digest in self._kept[side].tables]
         first = used[0] if used else self._workspace.need(f"{side}_features_fg", self._window[0].ds)
         encoded = self._workspace.tables.open(first).schema
-        schema = feature_rows_schema(file, features.types(encoded, _name(first)))
+        schema = file_schema(file, features.types(encoded, _name(first)))
 
         def batches() -> Iterator[pa.RecordBatch]:
             if not used:
@@ -266,7 +266,9 @@ class WindowRows:
             SchemaError: a feature is of another type than on the days before, or see `discretise_day`.
         """
         first = self._window[0]
-        schema = samples_schema(self._context.types(self._workspace.tables.open(first).schema, _name(first)))
+        schema = file_schema(
+            TrainSamplesFile.SAMPLES, self._context.types(self._workspace.tables.open(first).schema, _name(first))
+        )
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, SortedIds
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.group_codes import GroupCodes, read_keys
@@ -85,7 +85,7 @@ class UserVectors:
         history = workspace.artifacts.map_table(samples, TrainSamplesFile.HISTORY)
         as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
-        self._known = SortedIds(self._users.column(col.USER_ID), where="train_samples, users.arrow")
+        self._known = IdIndex(self._users.column(col.USER_ID), where="train_samples, users.arrow")
         width, kind = self._spec.user_vector_width, _id_type(workspace, self._features, col.USER_ID)
         self.partition = VectorPartition(USER_VECTORS, ds, kind, width, self._features.rows)
         self.built_from: tuple[Manifest, ...] = (model, samples, self._features, *config_inputs)
@@ -99,7 +99,7 @@ class UserVectors:
             indices = pa.table(self._indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg"))
             yield batch.column(0), pack_user_vectors(self._inference.vectors(indices, starts, ends), self._spec)
 
-    def _history_bounds(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _history_bounds(self, name: str, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Returns a bound of each user's history; 0 for a user without one."""
         column = self._users.column(name)
         bounds = column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()  # a single chunk is not copied

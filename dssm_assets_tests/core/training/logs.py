@@ -15,6 +15,7 @@ from dssm_assets.core.config.model import History, Model
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import history_from_tables
+from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.train_samples import discretise_day
 from dssm_assets.core.training.data import TrainData
 
@@ -65,6 +66,7 @@ def train_data(log: Log, model: Model) -> TrainData:
             item_index=corpus,
             history=history,
             cutoff=model.history,
+            weights=SampleWeights(),
         )
         for number, day in enumerate(days)
     ]
