@@ -19,7 +19,6 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
-from dssm_assets.core.statistics.feature_config import collision_fracs
 from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
@@ -157,8 +156,7 @@ def _step_result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: 
 
     losses = json.loads(workspace.artifacts.read_bytes(manifest, ModelFile.LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])
-    facts = {**report, "planned_steps": plan.settings.plan.num_steps, "collision_frac": _collision_frac(workspace, plan.ds)}
-    return StepResult(manifest, facts, images={"loss_curve": curve})
+    return StepResult(manifest, {**report, "planned_steps": plan.settings.plan.num_steps}, images={"loss_curve": curve})
 
 
 def _new_job(
@@ -232,9 +230,3 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     towers = workspace.artifacts.read_bytes(model, ModelFile.TOWERS).decode()
     weights = str(workspace.artifacts.local_path(model, ModelFile.WEIGHTS))
     return WarmFiles(model.key, weights, towers, str(rows)), [model, *features[1]]
-
-
-def _collision_frac(workspace: Workspace, ds: str) -> dict[str, float]:
-    counts = workspace.tables.read(workspace.need("feature_counts", ds))
-    collisions = collision_fracs(workspace.fg_spec, workspace.config.statistics, counts)
-    return {name: round(frac, 6) for name, frac in collisions.items()}

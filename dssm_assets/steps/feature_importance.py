@@ -67,7 +67,6 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
         seed=settings.seed,
         k=k,
         progress=log_progress,
-        now=workspace.now,
     )
     found = list(worths)
     table = pa.Table.from_pylist(

@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
@@ -23,14 +24,11 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import Checkpoints, FitContext
 from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult, Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
+from dssm_assets.core.training.resume import Checkpoints, WarmStart
 from dssm_assets.storage.local_files import map_arrow, write_atomic
-
-if TYPE_CHECKING:
-    from dssm_assets.core.training.resume.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -82,13 +80,7 @@ class FitJob:
 
     @classmethod
     def from_json(cls, text: str) -> FitJob:
-        fields = json.loads(text)
-        warm, plan = fields.pop("warm_start"), fields.pop("plan")
-        return cls(
-            **{**fields, "ks": tuple(fields["ks"]), "plugins": tuple(fields["plugins"])},
-            plan=None if plan is None else StepPlan(**plan),
-            warm_start=None if warm is None else WarmFiles(**warm),
-        )
+        return TypeAdapter(cls).validate_json(text)
 
 
 @dataclass(frozen=True)
@@ -125,17 +117,19 @@ def run_job(
     data = map_train_data(job.tables, spec)
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     context = FitContext(
-        ks=job.ks,
+        progress,
+        after_epoch,
+        now,
+        peak_bytes,
+        job.ks,
+        job.plan,
         warm_start=None if job.warm_start is None else _read_warm_start(job.warm_start),
         checkpoints=_checkpoints(job, training, now, ranks),
         ranks=ranks,
-        peak_bytes=peak_bytes,
-        after_epoch=after_epoch,
     )
-    result = fit(
-        data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, context=context, plan=job.plan
-    )
-    result.report["peak_bytes_of"] = _peak_bytes_text(ranks)
+    result = fit(data, spec, model=model, training=training, seed=job.seed, context=context)
+    process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
+    result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
     weights: dict[str, bytes | Path] = {}
     for name, chunks in _weights(result):
         if not ranks.is_first:
@@ -186,11 +180,9 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
     """Returns where the fit stores its state: the first process for all, or each process its shard of the tables."""
     if training.checkpoint_minutes is None:
         return Checkpoints()
-    from dssm_assets.core.training.resume.checkpoints import StoredCheckpoints
-
     is_sharded = training.shard_tables and ranks.count > 1
     files = StateFiles(Path(job.state), ranks, is_sharded=is_sharded)
-    return StoredCheckpoints(
+    return Checkpoints(
         job.key,
         files.read(),
         files.write if ranks.is_first or is_sharded else None,
@@ -201,8 +193,6 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
 
 
 def _read_warm_start(files: WarmFiles) -> WarmStart:
-    from dssm_assets.core.training.resume.warm_start import WarmStart
-
     towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))
     with np.load(files.rows, allow_pickle=False) as arrays:
         names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]
@@ -241,12 +231,6 @@ def _weights(result: FitResult) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 def _round_losses(losses: npt.NDArray[np.float32]) -> list[float]:
     return [round(float(loss), 6) for loss in losses]
-
-
-def _peak_bytes_text(ranks: Ranks) -> str:
-    """Returns a text that says which process `peak_bytes` was measured in."""
-    who = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
-    return f"{who}, its largest resident size since it started, whatever it did before the fit"
 
 
 _SLOTS: Final = (b"a", b"b")

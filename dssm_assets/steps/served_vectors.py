@@ -20,8 +20,7 @@ from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.file_names import BundleFile, ModelFile
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.item_filter import comparable_column

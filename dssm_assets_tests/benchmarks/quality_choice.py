@@ -28,8 +28,7 @@ from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Targets
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import FitContext
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
 from dssm_assets_tests.benchmarks.quality_features import popularity
 from dssm_assets_tests.benchmarks.quality_neighbours import find_neighbours
@@ -171,15 +170,13 @@ def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, TrainD
     settings = settings.with_model(targets=Targets.NEW)
     model, training = settings.model, settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training
     tables = split_tables(split, None, settings)
-    data, context = tables.train_data(), FitContext(ks=KS)
+    data, context = tables.train_data(), FitContext(progress=print_progress(name), ks=KS)
     result = fit(
         data,
         tables.spec,
         model=model,
         training=training,
         seed=0,
-        progress=print_progress(name),
-        now=time.monotonic,
         context=context,
     )
     best = max(result.scores, key=lambda score: score.hit_rate)

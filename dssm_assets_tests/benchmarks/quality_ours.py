@@ -28,7 +28,7 @@ from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.training.closed_form.svd_init import divide_rows, item_codes, scale_to_std
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets_tests.benchmarks.quality_features import (
     CODE,
     ITEM,
@@ -131,8 +131,7 @@ def _fit_once(tables: Tables, settings: Settings, seed: int) -> tuple[ByVectors,
         model=settings.model,
         training=settings.training,
         seed=seed,
-        progress=print_progress(f"seed {seed}"),
-        now=time.monotonic,
+        context=FitContext(progress=print_progress(f"seed {seed}")),
     )
     speed = result.report["samples"] * result.report["epochs"] / (time.process_time() - begin)
     users = infer_user_vectors(

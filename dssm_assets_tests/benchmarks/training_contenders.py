@@ -10,7 +10,6 @@ Letters: B rows, N shared negatives, C columns, W values of a feature.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from dssm_assets.core.config.model import Model, Sampler
 from dssm_assets.core.config.training import Precision, Training
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets_tests.benchmarks import training_settings
 from dssm_assets_tests.benchmarks.training_arrays import ArrayReader, EnoughError, Pace
 from dssm_assets_tests.benchmarks.training_settings import Column, Setting
@@ -56,7 +55,7 @@ def ours(
 
     pace.resume()
     with suppress(EnoughError):
-        fit(data, spec, model=model, training=training, seed=1, progress=progress, now=time.perf_counter)
+        fit(data, spec, model=model, training=training, seed=1, context=FitContext(progress=progress))
     return pace.result()
 
 

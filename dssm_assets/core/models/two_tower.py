@@ -15,10 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.models.attention_pooling import AttentionPooling
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.sequence_encoder import SequenceEncoder
-from dssm_assets.core.models.side_lookup import SideLookup, append_frozen
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, SideLookup, append_frozen
+from dssm_assets.core.models.event_layers import AttentionPooling, SequenceEncoder
 from dssm_assets.core.models.tower import Tower, align_skips
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec

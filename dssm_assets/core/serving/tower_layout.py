@@ -26,7 +26,7 @@ from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Pooling, PoolingKind
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.models.poolings.registry import make_pooling
+from dssm_assets.core.models.poolings import make_pooling
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSide, TowerSpec
 

@@ -22,17 +22,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, ranges
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, ItemSnapshot, Loss, Model, Norm
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.losses.loss_terms import LossTerms, merge_columns
+from dssm_assets.core.models.losses import LossTerms
 from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
-from dssm_assets.core.training.batch_negatives import NegativeRule
+from dssm_assets.core.training.batch_negatives import NegativeRule, merge_columns
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import HistoryRule, TrainData, draw_cuts
 
@@ -234,11 +235,8 @@ def can_merge_items(model: Model) -> bool:
 def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
     """Returns the first position of each distinct pair (item, source), ascending [M], and the group of each position [n]."""
     keys = items * (int(source.max(initial=0)) + 2) + source + 1
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[group]
+    group = pa.array(keys).dictionary_encode().indices.to_numpy().astype(np.int64)  # numbered in the order of first occurrence
+    return np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1)), group
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:

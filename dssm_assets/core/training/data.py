@@ -26,12 +26,9 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, r
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.samplers.hard import HardEdges
-from dssm_assets.core.models.samplers.registry import CorpusSamplers
-from dssm_assets.core.models.samplers.weighted import NegativeSampler
-from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, merge_sides
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.models.samplers import SAMPLERS, HardEdges, NegativeSampler
+from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader, SideReader, TowerInput, merge_sides
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
@@ -66,14 +63,6 @@ class HistoryRule:
     history: History = History.EVENT
     user_ends: IntArray | None = None
     window_shifts: IntArray | None = None
-
-
-@dataclass(frozen=True)
-class KnownItems:
-    """Item indices of several users one after another (-1: not in the corpus), and how many each user has."""
-
-    items: IntArray
-    lengths: IntArray
 
 
 class TrainData:
@@ -132,11 +121,11 @@ class TrainData:
         }
         check_samples(self.keys, row_bounds)
         self._check_histories()
-        sizes = {"num_users": users.num_rows, "num_items": self.num_items}
-        edges = None if hard_negatives is None else read_hard_edges(hard_negatives, **sizes)
+        self._edges = None
+        if hard_negatives is not None:
+            self._edges = read_hard_edges(hard_negatives, num_users=users.num_rows, num_items=self.num_items)
         self._item_weights = whole_column(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
         self._weight_distribution = distribution_of(items.schema)
-        self._samplers = CorpusSamplers(self.item_weights, edges)
 
     @cached_property
     def num_days(self) -> int:
@@ -155,22 +144,26 @@ class TrainData:
             counts += np.bincount(items[days < end_day], minlength=self.num_items)
         return counts
 
-    def item_weights(self, end_day: int | None = None) -> npt.NDArray[np.float64]:
-        """Returns the items' sampling weights by the interactions on the days before `end_day` (None: on all days) [I].
+    def item_weights(self, end_day: int) -> npt.NDArray[np.float64]:
+        """Returns the items' sampling weights by the interactions on the days before `end_day` [I].
 
         A table whose schema does not say how its weights follow from counts has one set of weights for every day.
         """
-        if end_day is None or self._weight_distribution is None:
+        if end_day >= self.num_days or self._weight_distribution is None:
             return self._item_weights
         return weights_of(self.item_counts(end_day), self._weight_distribution)
 
-    def sampler(self, model: Model, end_day: int | None = None) -> NegativeSampler:
-        """Returns the sampler that the model section names; it knows the interactions before `end_day` (None: all).
+    def sampler(self, model: Model, end_day: int) -> NegativeSampler:
+        """Returns the sampler that the model section names; it knows the interactions before `end_day`.
 
         Raises:
             ConfigError: the section needs hard negatives and the data were built without them.
+            SchemaError: a weight is negative or not finite, or none is positive.
         """
-        return self._samplers.sampler_for(model, end_day if end_day is not None and end_day < self.num_days else None)
+        if model.has_hard_negatives and self._edges is None:
+            where, remedy = "training data, hard_negatives.arrow", "materialize train_samples again with this model section"
+            raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
+        return SAMPLERS[model.sampler](model, self.item_weights(end_day), self._edges or HardEdges.empty())
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0, targets: Targets = Targets.ALL) -> IntArray:
         """Returns the samples of the days first .. end - 1 that are targets, in their order.
@@ -263,14 +256,17 @@ class TrainData:
         blocks = (np.arange(begin, min(begin + _BLOCK_ROWS, self.num_items)) for begin in range(0, self.num_items, _BLOCK_ROWS))
         return np.concatenate([self.read_items(block).singles[:, places] for block in blocks])
 
-    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
-        """Returns the items of each of these users' events up to `user_ends`; none for user -1."""
+    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> tuple[IntArray, IntArray]:
+        """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.
+
+        User -1 has none.
+        """
         lengths = np.zeros(len(user_index), np.int64)
         known = user_index >= 0
         ends = (self._user_ends if user_ends is None else user_ends)[user_index[known]]
         starts = self.user_starts[user_index[known]]
         lengths[known] = ends - starts
-        return KnownItems(self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths)
+        return self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths
 
     def _read_history(
         self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, kept_frac: npt.NDArray[np.float64] | None

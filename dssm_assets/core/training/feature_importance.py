@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -21,9 +22,8 @@ from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.fit_report import FitResult, Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import (
     ItemSets,
     ListTruth,
@@ -69,29 +69,22 @@ def leave_out_groups(
     seed: int,
     k: int,
     progress: Callable[[str, Progress], None],
-    now: Callable[[], float],
 ) -> Iterator[FeatureWorth]:
     """Yields the worth of all features together, then of each group by its absence.
 
     Args:
         open_data: returns the training data as towers of a specification read them.
         groups: name of a group -> its features, each of the specification.
-        now: seconds of a clock that never goes back; only reported rates depend on it.
     """
     searched = training.model_copy(update={"refit": False, "warm_start": False})
     for group, names in ((None, ()), *groups.items()):
         kept = tower_spec([feature for feature in spec.features if feature.name not in names], model)
         data = open_data(kept)
         first_day = data.num_days - searched.validation_days
-        report = _progress_of(group, progress)
-        context = FitContext(ks=(k,))
-        result = fit(data, kept, model=model, training=searched, seed=seed, progress=report, now=now, context=context)
+        name = "all features" if group is None else f"without {group}"
+        context = FitContext(partial(progress, name), ks=(k,))
+        result = fit(data, kept, model=model, training=searched, seed=seed, context=context)
         yield _score(result, data, first_day, group, tuple(names), k)
-
-
-def _progress_of(group: str | None, progress: Callable[[str, Progress], None]) -> Callable[[Progress], None]:
-    name = "all features" if group is None else f"without {group}"
-    return lambda at: progress(name, at)
 
 
 def _score(
@@ -134,7 +127,7 @@ def events_before(data: TrainData, day: int) -> IntArray:
     ends, counts = data.user_ends(data.first_time_ms(day)), np.zeros(data.num_items, np.int64)
     for begin in range(0, len(ends), _USERS):
         users = np.arange(begin, min(begin + _USERS, len(ends)))
-        items = data.known_items(users, ends).items
+        items, _ = data.known_items(users, ends)
         counts += np.bincount(items[items >= 0], minlength=data.num_items)
     return counts
 

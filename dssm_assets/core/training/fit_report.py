@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -146,14 +146,17 @@ class FitClock:
         self._wait_seconds = 0.0
         self.seconds = 0.0
 
-    def wait_for(self, produce: Callable[[], _T]) -> _T:
-        """Returns what `produce` returns; its time counts as waiting."""
-        begin = self._now()
-        produced = produce()
-        end = self._now()
-        self._wait_seconds += end - begin
-        self.seconds = end - self._begin
-        return produced
+    def time_waits(self, batches: Iterator[_T]) -> Iterator[_T]:
+        """Yields the batches; the time until each is there counts as waiting."""
+        while True:
+            begin = self._now()
+            batch = next(batches, None)
+            end = self._now()
+            self._wait_seconds += end - begin
+            self.seconds = end - self._begin
+            if batch is None:
+                return
+            yield batch
 
     def count_samples(self, samples: int) -> tuple[float, float | None]:
         """Counts a step's samples; returns samples per second so far, and the seconds left at the pace since the first step."""

@@ -11,6 +11,7 @@ Letters: I items, U users, K interests, D vector width.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,9 @@ import torch
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput, add_missing_context, select_rows
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
-
-Fingerprints = npt.NDArray[np.uint64]
-_FACTOR, _FOLD = 0x9E3779B97F4A7C15, 29
 
 
 class ItemInference:
@@ -117,29 +114,23 @@ def _row_blocks(count: int, batch_size: int) -> Iterator[IntArray]:
 
 
 def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
-    """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n].
-
-    Rows are compared by fingerprints of 64 bits.
-    """
-    parts = np.column_stack([inputs.singles, *(_hash_bag_rows(bag).view(np.int64) for bag in inputs.bags)])
-    # Each part has a factor of its own, so that swapping the values of two features changes the fingerprint.
-    fingerprints = parts.view(np.uint64) @ _mix(_mix(np.arange(1, parts.shape[1] + 1, dtype=np.uint64)))
-    _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[group.reshape(-1)]
+    """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n]."""
+    columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
+    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
+    bounds = np.arange(len(rows) + 1) * rows.shape[1]
+    group = _number_texts(rows, bounds)
+    return np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1)), group
 
 
-def _mix(fingerprints: Fingerprints) -> Fingerprints:
-    product = fingerprints * np.uint64(_FACTOR)
-    return product ^ (product >> np.uint64(_FOLD))
+def _number_bags(bag: Bags) -> IntArray:
+    """Returns a number per bag; equal bags have equal numbers."""
+    values, weights = (_number_texts(numbers, bag.offsets) for numbers in (bag.values, bag.weights))
+    return values * (1 + int(weights.max(initial=0))) + weights
 
 
-def _hash_bag_rows(bag: Bags) -> Fingerprints:
-    positions = np.arange(len(bag.values), dtype=np.int64) - np.repeat(bag.offsets[:-1], np.diff(bag.offsets))
-    weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
-    values = _mix(_mix(bag.values.astype(np.uint64) | weights << np.uint64(32)) + positions.astype(np.uint64) + np.uint64(1))
-    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-    sums: Fingerprints = ends[bag.offsets[1:]] - ends[bag.offsets[:-1]]
-    return sums
+def _number_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> IntArray:
+    """Returns a number per slice of an array, in the order of first occurrence; equal bytes have equal numbers."""
+    data = np.ascontiguousarray(numbers)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
+    texts = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+    return texts.dictionary_encode().indices.to_numpy().astype(np.int64)

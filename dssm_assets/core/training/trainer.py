@@ -17,20 +17,11 @@ from torch import Tensor
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.models.embedding import Lookup
-from dssm_assets.core.models.losses.loss_terms import LossTerms
-from dssm_assets.core.models.losses.registry import LOSSES
+from dssm_assets.core.models.losses import LOSSES, LossTerms
 from dssm_assets.core.models.two_tower import TwoTower, nearest_interests
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.compute import ComputeContext
-from dssm_assets.core.training.optimisers import (
-    dense_optimiser,
-    dense_state,
-    gradients_of,
-    learning_rate_frac,
-    load_dense_state,
-    row_optimiser,
-    step_dense,
-)
+from dssm_assets.core.training.optimisers import DenseOptimiser, gradients_of, learning_rate_frac, row_optimiser
 from dssm_assets.core.training.step_hooks import StepHook, Update
 
 
@@ -58,14 +49,14 @@ class Trainer:
         self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
         self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
-        self._dense_optimiser = dense_optimiser(two_tower, training.weight_decay)
+        self._dense_optimiser = DenseOptimiser(two_tower, training.weight_decay)
 
     def train_step(self, batch: Batch) -> float:
         """Learns from one batch and returns its loss before the update."""
         ranks, tape = self._compute.ranks, list[Lookup]()
         ranks.seed_dropout(self._dropout, self._seed, self.steps_done)
         loss, own_items = self._forward(batch, tape)
-        self._dense_optimiser.zero_grad()
+        self.two_tower.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._apply_gradients(tape, own_items)
         return ranks.sum_loss(loss)
@@ -110,7 +101,7 @@ class Trainer:
         frac = learning_rate_frac(self.steps_done, self.plan, training.final_learning_rate_frac)
         for hook in self._hooks:
             hook.before_update(update)
-        step_dense(self._dense_optimiser, training.learning_rate * frac)
+        self._dense_optimiser.update(training.learning_rate * frac)
         self._row_optimiser.update_rows(update.rows, training.embedding_learning_rate * frac)
         for hook in self._hooks:
             hook.after_update(update)
@@ -137,7 +128,7 @@ class Trainer:
         """Returns everything that the next step depends on, by name; not copies."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
         state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
-        state |= {f"dense.{name}": tensor for name, tensor in dense_state(self._dense_optimiser).items()}
+        state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}
         for hook in self._hooks:
             state |= {f"{hook.name}.{name}": tensor for name, tensor in hook.state().items()}
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
@@ -145,7 +136,7 @@ class Trainer:
     def load(self, state: dict[str, Tensor]) -> None:
         self.two_tower.load_state_dict(_with_prefix(state, "towers."))
         self._row_optimiser.load(_with_prefix(state, "rows."))
-        load_dense_state(self._dense_optimiser, _with_prefix(state, "dense."))
+        self._dense_optimiser.load(_with_prefix(state, "dense."))
         for hook in self._hooks:
             hook.load(_with_prefix(state, f"{hook.name}."))
         self._dropout.set_state(state["dropout"].cpu())

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +35,10 @@ from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
+from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore
-
-if TYPE_CHECKING:
-    from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 
 BLOCK_ROWS = 2048
 
@@ -134,8 +131,8 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
         raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
     users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
     places = np.searchsorted(users, keys[USER_INDEX][scored])
-    before = data.known_items(users, ends)
-    seen = _item_sets(repeat_rows(before.lengths), before.items, len(users))
+    items, lengths = data.known_items(users, ends)
+    seen = _item_sets(repeat_rows(lengths), items, len(users))
     return ValidationSet(
         user_index=users.astype(np.int64),
         truth=_item_sets(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
@@ -217,11 +214,7 @@ class EpochEvaluator:
         self._set = validation_set(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
-        self._prior_search: PriorSearch | None = None
-        if model.prior and ranks.is_first:
-            from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
-
-            self._prior_search = PriorSearch.from_days_before(data, first_day)
+        self._prior_search = PriorSearch.from_days_before(data, first_day) if model.prior and ranks.is_first else None
 
     def score(self, towers: TwoTower, epoch: int) -> EpochScore:
         """Returns the score after an epoch."""

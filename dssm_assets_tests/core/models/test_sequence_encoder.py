@@ -16,7 +16,7 @@ from torch import nn
 from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Pooling
-from dssm_assets.core.models.sequence_encoder import NUM_GAPS, SequenceEncoder, gap_classes
+from dssm_assets.core.models.event_layers import NUM_GAPS, SequenceEncoder, gap_classes
 
 WIDTH, HEADS, LENGTH = 8, 2, 12
 LENGTHS = [5, 0, 12, 1, 9]
@@ -137,7 +137,7 @@ def test_biases_by_distance_and_gap_by_hand() -> None:
         attention.out.weight.copy_(torch.eye(WIDTH))
         attention.out.bias.zero_()
     sequences = EventSequences((np.ones(3, np.int64),), np.array([100, 100, 107]), np.array([0, 3]), np.arange(3))
-    from dssm_assets.core.models.sequence_encoder import _attention_blocks
+    from dssm_assets.core.models.event_layers import _attention_blocks
 
     states = _vectors(3)
     blocks = list(_attention_blocks(sequences, states.device, LENGTH))

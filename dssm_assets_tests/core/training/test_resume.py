@@ -7,7 +7,7 @@ import torch
 
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.training.fit_report import EpochScore, FitHistory
-from dssm_assets.core.training.resume.checkpoints import read_state, state_chunks
+from dssm_assets.core.training.resume import read_state, state_chunks
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).view(2, 3),
