@@ -85,7 +85,7 @@ def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) ->
 
 @dataclass(frozen=True)
 class _Plan:
-    """A fit that is ready to run: its settings, its inputs' digests, its job, and a folder for temporary files."""
+    """A fit that is ready to run: its settings, the digests of its inputs, its job, and a folder for temporary files."""
 
     ds: str
     settings: RunSettings
@@ -110,7 +110,6 @@ def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) ->
 
 
 def _local_tables(workspace: Workspace, samples: Manifest) -> dict[str, str]:
-    """Returns argument of `TrainData` -> path of its file."""
     return {file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(samples, file.name)) for file in samples.files}
 
 
@@ -136,10 +135,9 @@ def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
     """Returns the model that processes started elsewhere have published for these settings and inputs.
 
     Raises:
-        ProvenanceError: there is none, or it has other settings or inputs.
+        ProvenanceError: no such model is stored.
     """
-    ds = plan.ds
-    published = workspace.find("dssm_model", ds)
+    ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
         got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
         name = _experiment_name(workspace)
@@ -182,7 +180,6 @@ def _new_job(
 
 
 def _experiment_name(workspace: Workspace) -> str | None:
-    """Returns the name of the workspace's experiment; None if it has none."""
     partitions = workspace.tables.partitions
     return partitions.name if isinstance(partitions, OverlayStore) else None
 

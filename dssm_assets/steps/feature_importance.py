@@ -99,7 +99,7 @@ def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, f
 
 def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
     sides = {feature.side for feature in spec.features if feature.name not in left_out}
-    return TowerSide.ITEM in sides and bool(sides & {TowerSide.USER, TowerSide.CONTEXT, TowerSide.SEQUENCE})
+    return TowerSide.ITEM in sides and len(sides) > 1
 
 
 def _numbers(worth: FeatureWorth) -> dict[str, object]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from dssm_assets.core.config.model import Model
@@ -33,14 +32,7 @@ from dssm_assets.storage.local_files import map_arrow, write_atomic
 
 @dataclass(frozen=True)
 class WarmFiles:
-    """An earlier model in files.
-
-    Attributes:
-        name: its partition.
-        model: path of its weights.
-        towers: its specification.
-        rows: path of the file that `save_carried_rows` wrote.
-    """
+    """An earlier model in files: its partition, paths of its weights and of its rows (`save_carried_rows`), its specification."""
 
     name: str
     model: str
@@ -54,7 +46,9 @@ class FitJob:
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
-        seed: of all random numbers.
+        towers: their specification.
+        model: the section of the configuration.
+        training: the section of the configuration.
         ks: cut-offs of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of the fit is stored while it runs.
@@ -85,12 +79,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The output of a fit.
-
-    Attributes:
-        files: of the model's partition, as bytes or paths.
-        report: with the figures that differ from run to run.
-    """
+    """The files of the model's partition, as bytes or paths, and the report with the figures that differ from run to run."""
 
     files: dict[str, bytes | Path]
     report: dict[str, Any]
@@ -109,9 +98,8 @@ def run_job(
     The stored state remains after the fit; `remove_state` removes it.
 
     Args:
-        now: returns the seconds of a monotonic clock.
+        now: as in `FitContext`, and so are `progress` and `after_epoch`.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
-        after_epoch: called with all scores after each epoch on validation days.
     """
     spec = TowerSpec.from_json(job.towers)
     data = map_train_data(job.tables, spec)
@@ -166,12 +154,7 @@ def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns stored towers whose tables are views of a memory map of their file.
-
-    Raises:
-        StorageError: the file is not a whole model.
-        ConfigError: the model has another specification.
-    """
+    """Returns stored towers whose tables are views of a memory map of their file; raises as `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
@@ -203,16 +186,16 @@ def _read_warm_start(files: WarmFiles) -> WarmStart:
 def _small_files(result: FitResult) -> dict[str, bytes]:
     """Returns all files except the weights: the same for the same data, configuration and seed, resumed or not."""
     steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
+    losses, search_losses = (
+        [round(float(loss), 6) for loss in curve] for curve in (result.loss_by_step, result.search_loss_by_step)
+    )
     files: dict[str, bytes] = {
         ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
-        ModelFile.LOSSES: json.dumps(_round_losses(result.loss_by_step)).encode(),
+        ModelFile.LOSSES: json.dumps(losses).encode(),
         ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
     }
     if result.scores:
-        validation = {
-            "scores": [asdict(score) for score in result.scores],
-            "loss_by_step": _round_losses(result.search_loss_by_step),
-        }
+        validation = {"scores": [asdict(score) for score in result.scores], "loss_by_step": search_losses}
         files[ModelFile.VALIDATION] = json.dumps(validation).encode()
     if result.prior is not None:
         files[ModelFile.PRIOR] = result.prior.to_json().encode()
@@ -229,10 +212,6 @@ def _weights(result: FitResult) -> Iterator[tuple[str, Iterator[bytes]]]:
         yield ModelFile.SEARCH_WEIGHTS, model_chunks(result.two_tower)
 
 
-def _round_losses(losses: npt.NDArray[np.float32]) -> list[float]:
-    return [round(float(loss), 6) for loss in losses]
-
-
 _SLOTS: Final = (b"a", b"b")
 
 
@@ -244,11 +223,7 @@ class StateFiles:
     """
 
     def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:
-        """Sets the path; reads and writes nothing.
-
-        Args:
-            path: of the state, or of the file that names the complete slot.
-        """
+        """`path` is that of the state, or of the file that names the complete slot."""
         self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
         self._slot: bytes | None = None
 

@@ -27,8 +27,6 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
-_IndexedFeature: TypeAlias = tuple[int, TowerFeature]
-"""A feature and its position in a `TowerInput`."""
 Coordinate: TypeAlias = tuple[str, int]
 """An embedding_name and a position in its vectors."""
 
@@ -103,9 +101,13 @@ class EmbeddingTables(nn.Module):
             bag_features: the features of its bags, in their order.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
-        return tuple(
-            self._group(dim, *read) for dim in self.dims if any(f.embedding_dim == dim for side in read for _, f in side)
-        )
+        groups = []
+        for dim in self.dims:
+            singles, bags = ([(k, self.bases[f.embedding_name]) for k, f in side if f.embedding_dim == dim] for side in read)
+            if singles or bags:
+                columns, bases = np.array(singles, np.int64).reshape(-1, 2).T
+                groups.append(WidthGroup(dim, columns, bases, tuple(k for k, _ in bags), tuple(base for _, base in bags)))
+        return tuple(groups)
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
         """Returns the pooled vectors of all features, concatenated [B, sum of widths].
@@ -168,17 +170,6 @@ class EmbeddingTables(nn.Module):
         table[0] = 0.0
         return table
 
-    def _group(self, dim: int, features: Sequence[_IndexedFeature], bag_features: Sequence[_IndexedFeature]) -> WidthGroup:
-        singles = [(k, self.bases[f.embedding_name]) for k, f in features if f.embedding_dim == dim]
-        bags = [(k, self.bases[f.embedding_name]) for k, f in bag_features if f.embedding_dim == dim]
-        return WidthGroup(
-            dim,
-            np.array([k for k, _ in singles], np.int64),
-            np.array([base for _, base in singles], np.int64),
-            tuple(k for k, _ in bags),
-            tuple(base for _, base in bags),
-        )
-
 
 class SideLookup(nn.Module):
     """Looks up one tower's features, and splits what it finds into what the layers read and what is frozen.
@@ -212,8 +203,6 @@ class SideLookup(nn.Module):
         """Works out the columns.
 
         Args:
-            spec: names the frozen embedding, if there is one.
-            tables: of both towers.
             singles: single-valued features, by column of a `TowerInput`.
             bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
             shared: which of the singles and which of the bags have shared-embedding columns.
@@ -229,16 +218,14 @@ class SideLookup(nn.Module):
             read = [(singles[k], k in shared[0]) for k in group.single_columns.tolist()]
             read += [(bags[k], k in shared[1]) for k in group.bag_columns]
             columns += [(coordinate, is_shared) for feature, is_shared in read for coordinate in _coordinates(feature)]
-        trained = [k for k, ((name, _), _) in enumerate(columns) if name != spec.frozen_embedding]
-        frozen = [k for k in range(len(columns)) if k not in set(trained)][: spec.frozen_dim]
+        is_trained = [name != spec.frozen_embedding for (name, _), _ in columns]
+        trained, frozen = ([k for k, flag in enumerate(is_trained) if flag is wanted] for wanted in (True, False))
         self.register_buffer("trained", torch.tensor(trained, dtype=torch.long), persistent=False)
-        self.register_buffer("frozen", torch.tensor(frozen, dtype=torch.long), persistent=False)
-        learned = [coordinate for feature in attended for coordinate in _coordinates(feature)]
-        self.width = len(trained) + len(learned)
-        is_shared = [columns[k][1] for k in trained] + [True] * len(learned)
-        coordinates = [columns[k][0] for k in trained] + learned
-        self.shared_positions = [k for k in range(self.width) if is_shared[k]]
-        self.shared_coordinates = [coordinates[k] for k in self.shared_positions]
+        self.register_buffer("frozen", torch.tensor(frozen[: spec.frozen_dim], dtype=torch.long), persistent=False)
+        layers = [columns[k] for k in trained] + [(c, True) for feature in attended for c in _coordinates(feature)]
+        self.width = len(layers)
+        self.shared_positions = [k for k, (_, is_shared) in enumerate(layers) if is_shared]
+        self.shared_coordinates = [layers[k][0] for k in self.shared_positions]
 
     def lookup(
         self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool

@@ -93,20 +93,19 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every row's last event, zeros for a row without events [B, W].
-
-        Args:
-            vectors: of the events [n, W].
-            sequences: their bounds and times, and the event that each row reads.
-            dropout: source of the dropout's randomness; None outside of training.
-        """
+        """Returns the state of every row's last event, zeros for a row without events [B, W]; arguments as for `encode`."""
         states = self.encode(vectors, sequences, dropout)
         padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
         last = np.where(sequences.last >= 0, sequences.last, len(states))
         return padded.index_select(0, torch.from_numpy(last).to(states.device))
 
     def encode(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every event [n, W]; arguments as for `forward`."""
+        """Returns the state of every event [n, W].
+
+        Args:
+            vectors: of the events [n, W].
+            dropout: source of the dropout's randomness; None outside of training.
+        """
         drops = partial(drop, frac=self._dropout, generator=dropout)
         blocks = list(_attention_blocks(sequences, vectors.device, self._length))
         states = drops(vectors * self.scale)

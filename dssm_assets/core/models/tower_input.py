@@ -114,12 +114,9 @@ class HistoryReader:
         check_indices(self._view, "history", self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> HistoryInput:
-        """Returns what every pooling reads; nothing without sub-features.
+        """Returns what every pooling reads of the events start .. end - 1 of each row [B]; nothing without sub-features.
 
-        Args:
-            starts: first event of each row's history [B].
-            ends: one after the last event of each row's history [B].
-            windows: which rows share the events that poolings of kind sequence read; None: every row has its own.
+        `windows` tells which rows share the events that poolings of kind sequence read; None: every row has its own.
         """
         if not self._features:
             return HistoryInput()
@@ -132,12 +129,7 @@ class HistoryReader:
         return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
     def read_events(self, positions: IntArray, offsets: IntArray) -> HistoryInput:
-        """Returns the same for histories that are not slices of the table.
-
-        Args:
-            positions: of the events that each row sees, oldest first, row after row [n].
-            offsets: start of each row and the end of the last [B + 1].
-        """
+        """Returns the same for histories that are not slices: the positions of their events, row after row [n], and offsets."""
         if not self._features:
             return HistoryInput()
         plain = self._pool(positions, offsets, np.diff(offsets) > 0)
@@ -176,12 +168,7 @@ class HistoryReader:
             raise SchemaError(Fault(where, expected, got, "build bounds and history from the same events"))
 
     def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
-        """Checks that every history ends strictly before its row's timestamp.
-
-        Args:
-            starts: first event of each row's history [B].
-            ends: one after the last event of each row's history [B].
-            as_of_ms: timestamp of each row [B].
+        """Checks that every history ends strictly before its row's timestamp [B].
 
         Raises:
             LeakError: a row sees an event of its own timestamp or later.
@@ -306,20 +293,10 @@ def concatenate_rows(first: TowerInput, second: TowerInput) -> TowerInput:
     return TowerInput(np.concatenate([first.singles, second.singles]), bags)
 
 
-def hide_features(
-    inputs: TowerInput, is_hidden: npt.NDArray[np.bool_], single_columns: Sequence[int], bag_columns: Sequence[int]
-) -> TowerInput:
-    """Returns a copy in which the given features are missing in some rows.
-
-    Args:
-        inputs: not changed.
-        is_hidden: whether a row's features become missing [B].
-    """
-    singles = inputs.singles.copy()
-    columns = np.asarray(single_columns, np.int64)
-    singles[:, columns] = np.where(is_hidden[:, None], 0, singles[:, columns])
-    bags = tuple(_empty_rows(bag, is_hidden) if k in bag_columns else bag for k, bag in enumerate(inputs.bags))
-    return replace(inputs, singles=singles, bags=bags)
+def hide_rows(inputs: TowerInput, is_hidden: npt.NDArray[np.bool_]) -> TowerInput:
+    """Returns a copy of an input without history in which the features of some rows [B] are missing."""
+    bags = tuple(_empty_rows(bag, is_hidden) for bag in inputs.bags)
+    return TowerInput(np.where(is_hidden[:, None], 0, inputs.singles), bags)
 
 
 def _slice_bag(bag: Bags, start: int, stop: int) -> Bags:

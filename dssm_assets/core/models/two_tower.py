@@ -98,14 +98,6 @@ class TwoTower(nn.Module):
         found, frozen = self.item_lookup.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
         return append_frozen(self.item_tower(found, dropout), frozen)
 
-    def similarity_scale(self) -> Tensor | float:
-        """Returns 1 / temperature, by which the loss multiplies similarities; a tensor if it is learned."""
-        return self.similarity.scale()
-
-    def affine(self) -> tuple[Tensor, Tensor] | None:
-        """Returns |w| and b of |w| * similarity + b; None if they are not learned."""
-        return self.similarity.affine()
-
     def _attention_means(self, inputs: TowerInput, tape: list[Lookup] | None) -> list[Tensor]:
         """Returns the means [B, K, width of the events] of each attention pooling."""
         means, begin = [], self._num_bags

@@ -237,7 +237,7 @@ def _describe_pooling(view: HistoryView) -> dict[str, Any]:
         described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:
         described["scale"] = pooling.scale
-    elif not view.is_learned:
+    elif not (view.is_attention or view.is_sequence):
         described["half_life_days"] = pooling.half_life_days
     return described | {"features": [feature.name for feature in view.features]}
 

@@ -1,8 +1,5 @@
 """Vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
 
-`ItemInference` and `UserInference` hold the towers (and the histories) and read the rows part by part, so that neither all
-indices nor all vectors are in memory at once.
-
 Context features are missing, because they are unknown before the request, and dropout is off.
 
 Letters: I items, U users, K interests, D vector width.
@@ -20,7 +17,6 @@ import torch
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
-from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
@@ -33,7 +29,6 @@ class ItemInference:
     """
 
     def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
-        """Stores the fitted towers and how many rows go through them at once."""
         self._towers, self._batch_size = two_tower, batch_size
 
     def vectors(self, items: pa.Table) -> FloatArray:
@@ -48,16 +43,11 @@ class ItemInference:
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
         first, group = find_equal_rows(inputs)
-        order, ends = np.argsort(group, kind="stable"), np.cumsum(np.bincount(group, minlength=len(first)))
-        vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
-        begin = 0
+        distinct = np.empty((len(first), self._towers.spec.output_dim), np.float32)
         with torch.no_grad():
-            for groups in _row_blocks(len(first), self._batch_size):
-                found = self._towers.item_vectors(select_rows(inputs, first[groups])).cpu().numpy()
-                rows = order[begin : ends[groups[-1]]]
-                vectors[rows] = found[group[rows] - groups[0]]
-                begin = int(ends[groups[-1]])
-        return vectors
+            for rows in _row_blocks(len(first), self._batch_size):
+                distinct[rows] = self._towers.item_vectors(select_rows(inputs, first[rows])).cpu().numpy()
+        return distinct[group]
 
 
 class UserInference:
@@ -80,8 +70,7 @@ class UserInference:
         """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
 
         Args:
-            users: one row per user, embedding indices of every user feature (int32, or list of int32). May have no
-                columns only if the towers have no user feature.
+            users: one row per user, embedding indices of every user feature (int32, or list of int32).
             history_start: first event of each user in the history [U].
             history_end: end of each user's events in the history [U].
 
@@ -90,9 +79,6 @@ class UserInference:
             LeakError: a history reaches `as_of_ms`.
         """
         starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
-        if not len(starts) == len(ends) == users.num_rows:
-            got = f"{len(starts)} starts, {len(ends)} ends"
-            raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
         spec = self._towers.spec
         reader = SideReader(users, "users", spec.features_of(TowerSide.USER))
         self._history.check_bounds(starts, ends, "history bounds of users")

@@ -78,7 +78,7 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
         start += 4 * count
     by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
     generator = torch.Generator().manual_seed(0)
-    two_tower = TwoTower(spec, generator, _tables(spec, generator, by_dim))
+    two_tower = TwoTower(spec, generator, EmbeddingTables(spec, generator, by_dim))
     expected, got = {name: list(tensor.shape) for name, tensor in two_tower.state_dict().items()}, header["shapes"]
     differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
     if differing:
@@ -86,19 +86,6 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
         raise StorageError(f"{_WHAT}: expected tensors of the shapes {shapes[0]}, got {shapes[1]}. {_REMEDY}")
     two_tower.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_TABLE)}, strict=False)
     return two_tower
-
-
-def _tables(spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor]) -> EmbeddingTables:
-    """Returns embedding tables over the stored tensors.
-
-    Raises:
-        StorageError: the model has no table of a width that the specification needs.
-    """
-    try:
-        return EmbeddingTables(spec, generator, by_dim)
-    except KeyError as error:
-        widths = ", ".join(map(str, sorted(by_dim))) or "none"
-        raise StorageError(f"{_WHAT}: expected a table of width {error}, got widths: {widths}. {_REMEDY}") from error
 
 
 def header_bytes(magic: bytes, header: Mapping[str, Any]) -> bytes:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dssm_assets.core.errors import StorageError
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
@@ -82,10 +81,10 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
     numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
     fields = {name: value for name, value in asdict(history).items() if name not in lists}
     named = {**numbers, **tensors}
-    described = [[name, _type_of(name, tensor), list(tensor.shape)] for name, tensor in named.items()]
+    described = [[name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in named.items()]
     yield header_bytes(_MAGIC, {"key": key, "record": fields, "tensors": described})
-    for name, tensor in named.items():
-        yield tensor.detach().cpu().contiguous().numpy().astype(_TYPES[_type_of(name, tensor)], copy=False).tobytes()
+    for (_, kind, _), tensor in zip(described, named.values(), strict=True):
+        yield tensor.detach().cpu().contiguous().numpy().astype(_TYPES[kind], copy=False).tobytes()
 
 
 def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
@@ -114,13 +113,6 @@ def _read_history(fields: dict[str, Any], tensors: dict[str, Tensor]) -> FitHist
         for score in fields.pop("scores")
     ]
     return FitHistory(**fields, **lists, scores=scores)
-
-
-def _type_of(name: str, tensor: Tensor) -> str:
-    kind = str(tensor.dtype).removeprefix("torch.")
-    if kind not in _TYPES:
-        raise StorageError(f"{_WHAT}, tensor {name}: expected one of {', '.join(_TYPES)}, got {kind}. {_REMEDY}")
-    return kind
 
 
 @dataclass(frozen=True)

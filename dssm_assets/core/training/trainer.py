@@ -39,12 +39,7 @@ class Trainer:
         compute: ComputeContext,
         hooks: Sequence[StepHook] = (),
     ) -> None:
-        """Begins with the towers' current weights.
-
-        Args:
-            two_tower: on the device of `compute`; changed by every step.
-            plan: the steps over which learning rates rise and fall.
-        """
+        """Begins with the current weights of the towers, which are on the device of `compute`; every step changes them."""
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
         self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
@@ -88,7 +83,7 @@ class Trainer:
         if not len(users):
             # A process without samples in a small last batch: the others need its items, and its part in every exchange.
             return (users.sum() + positives.sum() + columns.sum() + hard.sum()) * 0.0
-        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
+        scale, affine = self.two_tower.similarity.scale(), self.two_tower.similarity.affine()
         return LOSSES[self._model.loss](users, positives, columns, hard, terms, scale, affine)
 
     def _apply_gradients(self, tape: list[Lookup], own_items: Tensor) -> None:
@@ -108,7 +103,6 @@ class Trainer:
         self.steps_done += 1
 
     def begin_epoch(self) -> None:
-        """Must be called before the first batch of an epoch."""
         for hook in self._hooks:
             hook.begin_epoch()
 

@@ -293,7 +293,6 @@ def test_epoch_can_be_resumed_at_any_batch(changes: dict[str, Any]) -> None:
 
 def test_queued_columns_are_own_items_of_earlier_batches() -> None:
     found, order = batches(queue_batches=2, size=20), order_of()
-    assert [batch.num_queued for batch in found] == [0, 20, 40, 40]
     for step, batch in enumerate(found):
         queued = ITEM_OF[order[max(0, step - 2) * 20 : step * 20]]
         corrections = batch.terms.column_correction.numpy()
@@ -412,7 +411,7 @@ def test_samples_of_early_days_know_nothing_of_later_days() -> None:
 def test_queue_of_early_days_has_their_item_shares() -> None:
     early = np.flatnonzero(DAY_OF == 0)
     found, order = batches(rows=early, size=25, queue_batches=1), order_of(early)
-    assert [(len(batch.user), batch.num_queued) for batch in found] == [(25, 0), (15, 25)]
+    assert [len(batch.user) for batch in found] == [25, 15]
     share = np.bincount(ITEM_OF[early], minlength=ITEMS) / 40
     queued = ITEM_OF[order[:25]]
     assert found[1].terms.column_correction.numpy()[23:] == pytest.approx(np.log(25 * share[queued]), abs=1e-6)

@@ -148,12 +148,6 @@ def test_no_samples_is_refused() -> None:
         replace(tables, samples=tables.samples.slice(0, 0)).data(SPEC)
 
 
-def test_item_frac_is_the_frequency_among_samples() -> None:
-    tables = world()
-    items = tables.samples.column("item_index").to_pylist()
-    assert tables.data(SPEC).item_frac == pytest.approx([items.count(i) / len(items) for i in range(ITEMS)])
-
-
 def test_unknown_user_has_no_history_and_no_known_items() -> None:
     tables = world()
     data = replace(tables, samples=_with(tables.samples, "user_index", 5, -1)).data(SPEC)
@@ -228,9 +222,6 @@ def test_hard_edges_by_hand_in_any_chunks() -> None:
         ([(5, 0)], r"table hard_negatives, column user_index: expected 0 \.\. 4, got 5"),
         ([(-1, 0)], r"table hard_negatives, column user_index"),
         ([(0, 5)], r"table hard_negatives, column item_index: expected 0 \.\. 4"),
-        ([(1, 0), (0, 3)], "table hard_negatives: expected rows sorted.*got row 1"),
-        ([(0, 0), (1, 3), (1, 3)], "got row 2 that"),
-        ([(0, 0), (1, 3), (1, 2)], "got row 2 that"),
     ],
 )
 def test_bad_hard_edges_are_refused(pairs: list[tuple[int, int]], text: str) -> None:

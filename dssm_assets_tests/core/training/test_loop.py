@@ -377,10 +377,10 @@ def test_validation_days_that_leave_nothing_to_learn_from_are_refused() -> None:
 
 
 def test_plain_fit_runs_without_the_folders_of_options() -> None:
-    """In a process that cannot import resume, distributed and closed_form, by the step's own way to a fit."""
+    """In a process that cannot import distributed and closed_form, by the step's own way to a fit."""
     script = """
 import sys
-for name in ("resume", "distributed", "closed_form"):
+for name in ("distributed", "closed_form"):
     sys.modules[f"dssm_assets.core.training.{name}"] = None
 import dssm_assets.steps.dssm_model
 from dssm_assets_tests.core.training.worlds import fitted

@@ -50,11 +50,6 @@ def test_damaged_state_is_refused(damage) -> None:  # type: ignore[no-untyped-de
         read_state(damage(_bytes()), "key")
 
 
-def test_tensor_of_unknown_type_is_refused() -> None:
-    with pytest.raises(StorageError, match="tensor odd: expected one of float32"):
-        list(state_chunks(_history(), {"odd": torch.zeros(1, dtype=torch.bfloat16)}, "key"))
-
-
 def test_best_epoch_is_the_first_of_equals() -> None:
     history = FitHistory(True, scores=[EpochScore(e, rate, rate) for e, rate in ((1, 0.1), (2, 0.3), (3, 0.3))])
     best = history.best
