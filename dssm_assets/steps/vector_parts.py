@@ -6,7 +6,7 @@ A table of vectors is cut into files of PART_ROWS rows, however many processes t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,12 +105,11 @@ def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> St
         starts = range(0, max(partition.row_count, 1), PART_ROWS)  # an empty table has one file as well
         tasks = [(k, min(k + PART_ROWS, partition.row_count), folder / part_name(number)) for number, k in enumerate(starts)]
         is_single = workspace.config.evaluation.num_processes == 1 or len(tasks) == 1
-        if is_single:  # which uses the source that is open already
-            results = map(source.process, tasks)
-        else:
-            results = run_parallel(workspace, partial(kind, ds=ds), tasks, source.inputs)
+        # A single process uses the source that is open already.
+        build: Callable[[Workspace], Any] = partial(kind, ds=ds)
+        written = map(source.process, tasks) if is_single else run_parallel(workspace, build, tasks, source.inputs)
         staged = []
-        for task, (row_count, checked, counts) in zip(tasks, results, strict=True):
+        for task, (row_count, checked, counts) in zip(tasks, written, strict=True):
             staged.append((task[2], row_count))
             structure.append(checked)
             facts |= {name: facts.get(name, 0) + count for name, count in counts.items()}

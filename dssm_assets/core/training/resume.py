@@ -81,9 +81,10 @@ def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -
     numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
     fields = {name: value for name, value in asdict(history).items() if name not in lists}
     named = {**numbers, **tensors}
-    described = [[name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in named.items()]
+    kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in named.values()]
+    described = [[name, kind, list(tensor.shape)] for (name, tensor), kind in zip(named.items(), kinds, strict=True)]
     yield header_bytes(_MAGIC, {"key": key, "record": fields, "tensors": described})
-    for (_, kind, _), tensor in zip(described, named.values(), strict=True):
+    for kind, tensor in zip(kinds, named.values(), strict=True):
         yield tensor.detach().cpu().contiguous().numpy().astype(_TYPES[kind], copy=False).tobytes()
 
 
