@@ -194,10 +194,7 @@ class WindowRows:
             require_columns(_name(positive), [column.name for column in positive.columns], self._columns)
         self._tables = _find_feature_tables(workspace, window)
         for positive, day in zip(window, self._tables, strict=True):
-            rows = workspace.tables.read(positive, list(ROW_COLUMNS.values()))
-            for side, table in day.items():
-                if table is not None and self._features[side].names:
-                    self._kept[side].mark(table.digest, table.rows, rows.column(ROW_COLUMNS[side]))
+            self._mark(positive, day)
 
     @property
     def built_from(self) -> list[Manifest]:
@@ -238,6 +235,12 @@ class WindowRows:
         schema = samples_schema(self._context.types(self._workspace.tables.open(first).schema, _name(first)))
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
+
+    def _mark(self, positive: Manifest, tables: Mapping[str, Manifest | None]) -> None:
+        rows = self._workspace.tables.read(positive, list(ROW_COLUMNS.values()))
+        for side, table in tables.items():
+            if table is not None and self._features[side].names:
+                self._kept[side].mark(table.digest, table.rows, rows.column(ROW_COLUMNS[side]))
 
     def _rows_of(self, side: str, table: Manifest, schema: pa.Schema, *, is_first: bool) -> pa.RecordBatch:
         features, where = self._features[side], _name(table)
