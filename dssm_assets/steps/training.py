@@ -71,6 +71,8 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
     corpus = workspace.need("negative_items", ds)
     negatives = workspace.tables.read(corpus)
     item_index = IdIndex(negatives.column(col.ITEM_ID))
+    items = discretise_items(negatives, indexed_features(bucketizer, "item"), config.negative_items)
+    del negatives  # which would stay in memory while all files are written
     # Training needs the positives of users even if no tower reads a history.
     needs_positives = (
         model.masks_user_positives or model.has_hard_negatives or model.min_history or config.training.validation_days
@@ -88,7 +90,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         TrainSamplesFile.ITEM_ROWS: rows.feature_rows("item"),
         TrainSamplesFile.HISTORY: events,
         TrainSamplesFile.USERS: users,
-        TrainSamplesFile.ITEMS: discretise_items(negatives, indexed_features(bucketizer, "item"), config.negative_items),
+        TrainSamplesFile.ITEMS: items,
     }
     facts: dict[str, int] = {}
     if samples:
@@ -110,7 +112,7 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         "users_with_history": users.num_rows,
         "history_events": events.num_rows,
         "history_days": len(history_days),
-        "corpus_items": negatives.num_rows,
+        "corpus_items": items.num_rows,
         **facts,
     }
     return StepResult(manifest, facts)
