@@ -27,9 +27,8 @@ from dssm_assets.core.features.generator import FeatureGenerator, input_columns
 from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.poolings.registry import make_pooling
-from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, feature_columns, slice_rows
+from dssm_assets.core.models.poolings import make_pooling
+from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader, SideReader, TowerInput, feature_columns, slice_rows
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column

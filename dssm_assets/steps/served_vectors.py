@@ -23,8 +23,7 @@ from dssm_assets.core.channels.weights_table import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ShippedIndex

@@ -52,7 +52,7 @@ class Pooling(Section):
         default=PoolingKind.MEAN,
         union_mode="left_to_right",
         description="How the vectors of the history's items become one: a built-in kind, or the name under which a pooling of your own is registered "
-        "(core/models/poolings/registry.py).",
+        "(core/models/poolings.py).",
     )
     length: int = Field(default=50, ge=1, le=5000, description="Number of the user's latest events that are pooled.")
     half_life_days: float | None = Field(
@@ -92,7 +92,7 @@ class Pooling(Section):
     def _is_registered(cls, kind: PoolingKind | str) -> PoolingKind | str:
         if isinstance(kind, PoolingKind):
             return kind
-        from dssm_assets.core.models.poolings.registry import POOLINGS  # not at the top: it imports this module
+        from dssm_assets.core.models.poolings import POOLINGS  # not at the top: it imports this module
 
         return check_registered("pooling", kind, POOLINGS)
 
@@ -255,7 +255,7 @@ class Model(Section):
         default=Loss.SOFTMAX,
         union_mode="left_to_right",
         description="What is minimised: a built-in loss, or the name under which a loss of your own is registered "
-        "(core/models/losses/registry.py).",
+        "(core/models/losses.py).",
     )
     logq: float = Field(
         default=1.0,
@@ -269,7 +269,7 @@ class Model(Section):
         default=Sampler.WEIGHTED,
         union_mode="left_to_right",
         description="The distribution that sampled negatives are drawn from: a built-in sampler, or the name under which a sampler of your own is "
-        "registered (core/models/samplers/registry.py).",
+        "registered (core/models/samplers.py).",
     )
     num_sample: int = Field(
         default=1024,
@@ -323,7 +323,7 @@ class Model(Section):
     def _has_registered_loss(cls, loss: Loss | str) -> Loss | str:
         if isinstance(loss, Loss):
             return loss
-        from dssm_assets.core.models.losses.registry import LOSSES  # not at the top: it imports torch
+        from dssm_assets.core.models.losses import LOSSES  # not at the top: it imports torch
 
         return check_registered("loss", loss, LOSSES)
 
@@ -332,7 +332,7 @@ class Model(Section):
     def _has_registered_sampler(cls, sampler: Sampler | str) -> Sampler | str:
         if isinstance(sampler, Sampler):
             return sampler
-        from dssm_assets.core.models.samplers.registry import SAMPLERS  # not at the top: it imports this module
+        from dssm_assets.core.models.samplers import SAMPLERS  # not at the top: it imports this module
 
         return check_registered("sampler", sampler, SAMPLERS)
 

@@ -23,9 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.models.attention_pooling import MASKED_SCORE
 from dssm_assets.core.models.embedding import EmbeddingTables
-from dssm_assets.core.models.sequence_encoder import MAX_SECONDS
+from dssm_assets.core.models.event_layers import MASKED_SCORE, MAX_SECONDS
 from dssm_assets.core.models.tower import EPSILON, BatchNorm, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature
 from dssm_assets.core.models.two_tower import TwoTower

@@ -24,7 +24,7 @@ from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Pooling, PoolingKind
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.models.poolings.registry import make_pooling
+from dssm_assets.core.models.poolings import make_pooling
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSide, TowerSpec
 
@@ -204,7 +204,7 @@ def _describe_pooling(view: HistoryView) -> dict[str, Any]:
         described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:
         described["scale"] = pooling.scale
-    elif not view.is_learned:
+    elif not (view.is_attention or view.is_sequence):
         described["half_life_days"] = pooling.half_life_days
     return described | {"features": [feature.name for feature in view.features]}
 

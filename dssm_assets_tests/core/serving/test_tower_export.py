@@ -155,8 +155,7 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
     """The script above knows only the description and the rules of towers.json; its rows are values, not tensors."""
     import pyarrow as pa
 
-    from dssm_assets.core.models.history_reader import HistoryReader
-    from dssm_assets.core.models.tower_input import SideReader
+    from dssm_assets.core.models.tower_input import HistoryReader, SideReader
     from dssm_assets.core.models.tower_spec import TowerSide
 
     spec = worlds.spec()
