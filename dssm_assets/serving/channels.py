@@ -14,12 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
-from dssm_assets.core.channels.channel import Float64Array, NearestItems, first_allowed
-from dssm_assets.core.channels.merge import find_candidates, rank_candidates
-from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
-from dssm_assets.core.channels.weights_table import from_rows
+from dssm_assets.core.channels.channel import (
+    Float64Array,
+    NearestItems,
+    OwnItems,
+    SharedData,
+    first_allowed,
+    join_users,
+    make_channels,
+)
+from dssm_assets.core.channels.merge import find_candidates, from_rows, rank_candidates
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.neighbors import csr_of
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
 from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.bundle import Bundle

@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import first_allowed
-from dssm_assets.core.channels.sources import OwnItems
+from dssm_assets.core.channels.channel import OwnItems, first_allowed
 from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.retrieval.interests import merge_lists, score_interests
+from dssm_assets.core.retrieval.exact import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.channels.sources import OwnItems
+from dssm_assets.core.channels.channel import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import NO_ITEMS, BundleChannels

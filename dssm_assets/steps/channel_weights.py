@@ -20,24 +20,24 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
 from dssm_assets.core.arrays.ragged import offsets_of
+from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
-from dssm_assets.core.channels.merge import Merge, default_merges
-from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
+from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
 from dssm_assets.core.config.channels import MergeWeights
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.scorer import ModelScorer
 from dssm_assets.core.evaluation.truth import ground_truth, read_truth, sample_users
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.prior import Prior, append_one, append_prior
+from dssm_assets.core.retrieval.exact import Corpus
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.validation import item_vectors, user_blocks, validation_set
-from dssm_assets.steps.channels import make_day_channels, open_shared, shared_arrays
 from dssm_assets.steps.dssm_model import open_train_data
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.scoring import read_fit_data, stored_similarity
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
 from dssm_assets.steps.vectors import find_model
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day, start_of_day_ms
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between, digests, each_day
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -99,8 +99,8 @@ class ValidationVectors:
             users, items = append_one(users), append_prior(items, search.item_values(self._prior))
         rows = np.full(len(user_ids), -1, np.int64)
         rows[with_vector] = np.arange(len(with_vector))
-        similarity = stored_similarity(self._model)
-        return ModelScorer(rows, users.reshape(len(users), -1), items, similarity, user_ids, item_ids)
+        corpus = Corpus(items, stored_similarity(self._model), item_ids)
+        return ModelScorer(corpus, item_ids, user_ids, rows, users.reshape(len(users), -1))
 
 
 @dataclass
@@ -114,7 +114,6 @@ class _HeldOut:
 
     @property
     def pairs(self) -> int:
-        """Returns the pairs of user and item to find."""
         return sum(len(one.truth_items) for one in self.days)
 
 
@@ -177,58 +176,47 @@ def _read_days(
     for span in held_out_spans(days, workspace.config.evaluation.span_days):
         if vectors is None and found.pairs >= workspace.config.channels.held_out_pairs:
             break
-        if not _can_hold_out(workspace, span):
-            continue
-        held_out, read = _read_span(workspace, ds, span, scratch, vectors)
-        if held_out is not None:
-            found.days.append(held_out)
-            found.names.append(span[0] if len(span) == 1 else f"{span[0]} to {span[-1]}")
-            found.built_from.extend(read)
+        is_stored = all(workspace.find("positive_sample", day) is not None for day in span)
+        if is_stored and span[0] > workspace.config.calendar.start.isoformat():
+            _add_span(found, workspace, ds, span, scratch, vectors)
     return found
 
 
-def _can_hold_out(workspace: Workspace, span: Sequence[str]) -> bool:
-    is_stored = all(workspace.find("positive_sample", day) is not None for day in span)
-    return span[0] > workspace.config.calendar.start.isoformat() and is_stored
-
-
-def _read_span(
-    workspace: Workspace, ds: str, span: Sequence[str], scratch: ScratchArrays, vectors: ValidationVectors | None
-) -> tuple[HeldOutDay | None, list[Manifest]]:
-    """Returns held-out days and what they were read from; None if they have no positive events of a known user, or nobody's
-    vector is known.
+def _add_span(
+    found: _HeldOut,
+    workspace: Workspace,
+    ds: str,
+    span: Sequence[str],
+    scratch: ScratchArrays,
+    vectors: ValidationVectors | None,
+) -> None:
+    """Adds held-out days, unless they have no positive events of a known user, or nobody's vector is known.
 
     Args:
         vectors: has the day; None: without vectors.
     """
-    settings, config, day = workspace.config.channels, workspace.config, span[0]
+    config, day = workspace.config, span[0]
     positives, days = workspace.need_all("positive_sample", span), find_event_days(workspace, day)
-    pairs = [workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]
-    of_day = ground_truth(pa.concat_tables(pairs), [])
+    of_day = ground_truth(pa.concat_tables([workspace.tables.read(one, [col.USER_ID, col.ITEM_ID]) for one in positives]), [])
     if not of_day.num_rows:
-        return None, []
+        return
     corpus = workspace.need("negative_items", ds)
     item_ids = workspace.tables.read(corpus, [col.ITEM_ID]).column(0).combine_chunks()
-    truth, index = read_truth(sample_users(of_day, HELD_OUT_USERS, config.seed), item_ids), IdIndex(item_ids)
+    truth = read_truth(sample_users(of_day, HELD_OUT_USERS, config.seed), item_ids)
     model = None if vectors is None else vectors.scorer(day, truth.user_ids, item_ids)
-    if vectors is not None and model is None:
-        return None, []
-    history = read_interactions_of_users(workspace, days.history, truth.user_ids, index)
-    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
-    data = replace(read_fit_data(workspace, days, item_ids, truth.user_ids, scratch), neighbors_of=is_asked_for)
-    shared = open_shared(shared_arrays(data))
-    now_ms = start_of_day_ms(day, config.calendar.timezone)
-    channels = make_day_channels(settings, shared, history, truth.num_users, model, now_ms)
+    history = read_interactions_of_users(workspace, days.history, truth.user_ids, IdIndex(item_ids))
     is_kept = (np.diff(history.indptr) > 0)[truth.pair_user]  # Skip users without history.
-    if not is_kept.any():
-        return None, []
+    if (vectors is not None and model is None) or not is_kept.any():
+        return
+    data = read_fit_data(workspace, days, item_ids, truth.user_ids, scratch)
+    is_asked_for = np.bincount(history.item_index, minlength=len(item_ids)) > 0  # the others have half of all pairs
+    shared = SharedData.fit(replace(data, neighbors_of=is_asked_for, common_users=(2,)))
+    own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
+    channels = make_channels(config.channels.depths, shared, own, model, days.now_ms)
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
-    return HeldOutDay(channels, starts, truth.pair_item[is_kept]), [
-        *positives,
-        *days.history,
-        corpus,
-        *(vectors.built_from if vectors else ()),
-    ]
+    found.days.append(HeldOutDay(channels, starts, truth.pair_item[is_kept]))
+    found.names.append(day if len(span) == 1 else f"{day} to {span[-1]}")
+    found.built_from += [*positives, *days.history, corpus, *(vectors.built_from if vectors else ())]
 
 
 def _report(merges: Sequence[Merge], held_out: Sequence[_HeldOut]) -> str:

@@ -33,10 +33,18 @@ from dssm_assets.core.evaluation.evaluation_tables import (
 )
 from dssm_assets.core.evaluation.labels import Spans
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, list_overlap, list_quality
-from dssm_assets.core.evaluation.rates import TREND_COLUMNS, Gain, HitCells, channel_gains, gains_over_best, trend_table
+from dssm_assets.core.evaluation.rates import (
+    TREND_COLUMNS,
+    Gain,
+    HitCells,
+    channel_gains,
+    gains_over_best,
+    rows_of_cell,
+    trend_table,
+)
 from dssm_assets.core.evaluation.rates import total_hit_rate as sum_hits
-from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, list_facts, render_report, segment_report
-from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
+from dssm_assets.core.evaluation.report import ListFacts, ReportFacts, render_report, segment_report
+from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
@@ -90,25 +98,22 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     config, settings = workspace.config, workspace.config.evaluation
     counts, detail = workspace.need(HIT_COUNTS.name, ds), workspace.need(HIT_RATE_DETAIL.name, ds)
     cells = StoredCells(workspace, counts)
-    samples, seed, k = settings.bootstrap_samples, config.seed, settings.k[-1]
-    total = sum_hits(cells, settings.k, samples, seed)
+    k, resampling = settings.k[-1], {"samples": settings.bootstrap_samples, "seed": config.seed}
+    total = sum_hits(cells, settings.k, settings.bootstrap_samples, config.seed)
     segments, lists = _segment_rates(workspace, detail, cells), _describe_lists(workspace, detail)
     trend = _trend(workspace, ds, total)
-    gains, merged_gains = (
-        gains_over_best(cells, total, k=k, samples=samples, seed=seed, scorer=scorer) for scorer in (MODEL, MERGED)
-    )
+    merged_gains, gains = (gains_over_best(cells, total, k=k, scorer=name, **resampling) for name in (MERGED, MODEL))
+    channels = channel_gains(cells, total, k=k, **resampling)
     stored: Any = counts.facts["report"]
-    channels = channel_gains(cells, total, k=k, samples=samples, seed=seed)
     last = truth_days(ds, settings.span_days)[-1]
     report = render_report(
         day=ds if last == ds else f"{ds} to {last}",
         total=total,
         segments=segments,
-        gains=gains,
+        gains=[*merged_gains, *gains],
         facts=ReportFacts(**stored),
         lists=lists,
         trend=trend,
-        merged_gains=merged_gains,
         channels=channels,
         spans=Spans.from_config(config, ds),
         span_days=settings.span_days,
@@ -116,16 +121,16 @@ def total_hit_rate(workspace: Workspace, ds: str) -> StepResult:
     verdict = hit_rate_gate(workspace, ds, cells, total)
     stated = {"passed": verdict.is_passed, "sentence": verdict.description}
     manifest = workspace.write_table(TOTAL_HIT_RATE, ds, total, [counts, detail], gate=stated)
-    warm = {
-        (row[SCORER], row[SCOPE], row["k"]): row
-        for row in total.to_pylist()
-        if row[POPULATION] == counted_population(Scope(row[SCOPE]))
-    }
-    checks = (_beats_popularity(warm, k), verdict)
-    headline = _headline(warm, merged_gains or gains, k) | {"gate": verdict.description}
+    rates = {scope: rows_of_cell(total, scope, k) for scope in Scope}
+    checks = (_beats_popularity(rates[Scope.ALL], k), verdict)
+    headline = _headline(rates, merged_gains or gains, k) | {"gate": verdict.description}
     worth = {gain.against.removeprefix(MERGED_WITHOUT): gain.gain for gain in channels}
-    facts = _plotted_figures(warm, lists, worth, settings.k) | {
-        f"rates@{k}": _rates_by_scope(warm, k),
+    facts = _plotted_figures(total, lists, worth, settings.k) | {
+        f"rates@{k}": {
+            str(scope): {name: row["hit_rate"] for name, row in of_scope.items()}
+            for scope, of_scope in rates.items()
+            if of_scope
+        },
         f"worth@{k} of channels": worth,
         f"lists@{k}": [row for table in (lists.quality, lists.overlap) for row in table.to_pylist() if row["k"] == k],
         "segments": _segment_rows(segments),
@@ -155,65 +160,53 @@ def hit_rate_gate(workspace: Workspace, ds: str, hit_counts: pa.Table | HitCells
     return Check("hit_rate_gate", report.passed, report.sentence, report.facts, is_blocking=config.gate.is_blocking)
 
 
-def _beats_popularity(warm: dict[Any, Any], k: int) -> Check:
+_Rows = Mapping[str, Mapping[str, Any]]
+"""Scorer -> its row of total_hit_rate at one k, in a scope and the population that it is reported in."""
+
+
+def _beats_popularity(rates: _Rows, k: int) -> Check:
     name = "beats_popularity"
-    if (MODEL, Scope.ALL, k) not in warm or (POPULARITY, Scope.ALL, k) not in warm:
+    if MODEL not in rates or POPULARITY not in rates:
         return Check(name, True, "no warm user has a warm item to find on this day, so there is nothing to compare")
-    model, popularity = warm[MODEL, Scope.ALL, k]["hit_rate"], warm[POPULARITY, Scope.ALL, k]["hit_rate"]
+    model, popularity = rates[MODEL]["hit_rate"], rates[POPULARITY]["hit_rate"]
     ratio = model / popularity if popularity else float("inf")
     sentence = f"warm hit_rate@{k} of the two-tower model is {model:.4f}, of popularity {popularity:.4f}: {ratio:.2f} times"
     return Check(name, model >= POPULARITY_FACTOR * popularity, sentence, {"model": model, "popularity": popularity})
 
 
-_Rows = Mapping[tuple[str, str, int], Mapping[str, Any]]
-"""(scorer, scope, k) -> its row of total_hit_rate in the population that its scope is reported in."""
+def _served_row(rates: _Rows) -> Mapping[str, Any] | None:
+    """Returns the row of what is served: the merged list, without channels the model."""
+    return rates.get(MERGED, rates.get(MODEL))
 
 
-def _served(warm: _Rows, k: int) -> str:
-    """Returns what is served: the merged list, without channels the model."""
-    return MERGED if (MERGED, Scope.ALL, k) in warm else MODEL
-
-
-def _headline(warm: _Rows, gains: Sequence[Gain], k: int) -> dict[str, float]:
+def _headline(rates: Mapping[Scope, _Rows], gains: Sequence[Gain], k: int) -> dict[str, float]:
     """Returns what the day is judged by: the rate of what is served, its gain over the best baseline, the rates of the vectors alone.
 
     Args:
         gains: of what is served, by scope.
     """
-    served = warm.get((_served(warm, k), Scope.ALL, k))
+    served = _served_row(rates[Scope.ALL])
     if served is None:
         return {}
     figures = {f"hit_rate@{k}": served["hit_rate"]}
     figures |= {f"hit_rate@{k} gain over the best baseline": gain.gain for gain in gains if gain.scope is Scope.ALL}
     for scope, words in ((Scope.ALL, "of the vectors"), (Scope.UNSEEN, "of the vectors, unseen")):
-        if (MODEL, scope, k) in warm:
-            figures[f"hit_rate@{k} {words}"] = warm[MODEL, scope, k]["hit_rate"]
+        if MODEL in rates[scope]:
+            figures[f"hit_rate@{k} {words}"] = rates[scope][MODEL]["hit_rate"]
     return figures
 
 
-def _plotted_figures(warm: _Rows, lists: ListFacts, worth: Mapping[str, float], ks: Sequence[int]) -> dict[str, Any]:
+def _plotted_figures(total: pa.Table, lists: ListFacts, worth: Mapping[str, float], ks: Sequence[int]) -> dict[str, Any]:
     """Returns the other figures that the UI plots over the days: few, since it draws a chart of every number."""
     k, figures = ks[-1], dict[str, Any]()
-    served = _served(warm, k)
-    if (served, Scope.ALL, k) in warm:
-        figures |= {
-            f"hit_rate@{ks[0]}": warm[served, Scope.ALL, ks[0]]["hit_rate"],
-            f"ndcg@{k}": warm[served, Scope.ALL, k]["ndcg"],
-        }
+    short, long = (_served_row(rows_of_cell(total, Scope.ALL, cut)) for cut in (ks[0], k))
+    if short and long:
+        figures |= {f"hit_rate@{ks[0]}": short["hit_rate"], f"ndcg@{k}": long["ndcg"]}
     if ChannelName.VECTORS in worth:
         figures[f"worth@{k} of the vectors"] = worth[ChannelName.VECTORS]
     figures |= {f"coverage@{k} of the vectors": row["coverage"] for row in lists.quality.to_pylist() if row["k"] == k}
     figures |= {f"kept_since_day_before@{k} of the vectors": row["kept"] for row in lists.overlap.to_pylist() if row["k"] == k}
     return figures
-
-
-def _rates_by_scope(warm: _Rows, k: int) -> dict[str, dict[str, float]]:
-    """Returns scope -> scorer -> hit_rate@k, of known users and items (of all, in scope cold)."""
-    found: dict[str, dict[str, float]] = {}
-    for (scorer, scope, cut), row in warm.items():
-        if cut == k:
-            found.setdefault(scope, {})[scorer] = row["hit_rate"]
-    return found
 
 
 def _segment_rates(workspace: Workspace, detail: Manifest, cells: StoredCells | None = None) -> dict[str, pa.Table]:
@@ -222,14 +215,13 @@ def _segment_rates(workspace: Workspace, detail: Manifest, cells: StoredCells | 
     stored = [column.name for column in detail.columns]
     wanted = [name for name in columns_needed(settings.segments) if name in stored]
     of_model = workspace.tables.read(detail, [col.USER_ID, *wanted])
-    scopes = {"hits": str(Scope.ALL), **{tier_columns(tier)[0]: tier_scope(tier) for tier in TIERS}}
-    rows = (
-        {} if cells is None else {name: cells.rows(MERGED, scopes[name], Population.ALL) for name in wanted if name in scopes}
-    )
     found = {MODEL: segment_table(of_model, settings, seed)}
-    if rows and len(rows["hits"]):
-        of_merged = with_hits_of(of_model, rows, settings.k[-1], detail.ds)
-        found = {MERGED: segment_table(of_merged, settings, seed), **found}
+    if cells is not None:
+        scopes = {"hits": str(Scope.ALL), **{tier_columns(tier)[0]: tier_scope(tier) for tier in TIERS}}
+        rows = {name: cells.rows(MERGED, scopes[name], Population.ALL) for name in wanted if name in scopes}
+        if len(rows["hits"]):
+            of_merged = with_hits_of(of_model, rows, settings.k[-1], detail.ds)
+            found = {MERGED: segment_table(of_merged, settings, seed), **found}
     return found
 
 
@@ -251,9 +243,9 @@ def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
     overlap = OVERLAP_SCHEMA.empty_table()
     # Days whose ids are of another type (the source changed) have no users or items in common.
     if previous is not None and _id_types(workspace, previous) == _id_types(workspace, detail):
-        now, then = (workspace.tables.batches(manifest, [col.USER_ID, LISTS]) for manifest in (detail, previous))
+        now, then = (workspace.tables.batches(one, [col.USER_ID, LISTS]) for one in (detail, previous))
         overlap = list_overlap(now, then, ks)
-    return list_facts(quality, overlap, previous.ds if previous is not None else None, popularity)
+    return ListFacts(quality, overlap, None if previous is None else previous.ds, popularity)
 
 
 def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
@@ -263,15 +255,10 @@ def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
 
 def _trend(workspace: Workspace, ds: str, total: pa.Table) -> pa.Table:
     """Returns the hit rates of the last evaluation days; the given one, which is not stored yet, is the last of them."""
-    settings = workspace.config.evaluation
     previous = partitions_before(workspace, TOTAL_HIT_RATE.name, ds, TREND_DAYS - 1)
-
-    def read_totals() -> Iterator[tuple[str, pa.Table]]:
-        for manifest in previous:
-            yield manifest.ds, workspace.tables.read(manifest, ["k", POPULATION, *TREND_COLUMNS])
-        yield ds, total
-
-    return trend_table(read_totals(), settings.k[-1])
+    columns = ["k", POPULATION, *TREND_COLUMNS]
+    stored = ((manifest.ds, workspace.tables.read(manifest, columns)) for manifest in previous)
+    return trend_table([*stored, (ds, total)], workspace.config.evaluation.k[-1])
 
 
 def _trend_rows(trend: pa.Table) -> list[dict[str, Any]]:
@@ -297,10 +284,8 @@ class StoredCells:
     """
 
     def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
-        """Finds where each cell begins and ends."""
         self._tables, self._manifest = workspace.tables, manifest
-        columns = [column.name for column in manifest.columns if column.name not in _KEYS]
-        self._rows = _map_rows(workspace, manifest, columns)
+        self._rows = _map_rows(workspace, manifest, [one.name for one in manifest.columns if one.name not in _KEYS])
         self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))
@@ -311,11 +296,8 @@ class StoredCells:
 
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
         """Returns scorer -> its rows of a cell, for scorers that have any."""
-        found = {}
-        for scorer, *rest in sorted(self._ranges):
-            if rest == [scope, population]:
-                found[scorer] = self.rows(scorer, scope, population)
-        return found
+        scorers = sorted(name for name, *rest in self._ranges if rest == [scope, population])
+        return {name: self.rows(name, scope, population) for name in scorers}
 
     def rows(self, scorer: str, scope: str, population: Population) -> pa.Table:
         """Returns the rows of a scorer in a cell, of any scope; none if it has none there."""

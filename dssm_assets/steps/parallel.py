@@ -24,7 +24,7 @@ from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.workspace import Workspace, WorkspaceHandle
+from dssm_assets.steps.workspace import Workspace, WorkspaceHandle, release_memory
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
@@ -165,6 +165,7 @@ class _RangeWriter:
     def __init__(self, spec: TableSpec, make_scorer: Callable[[Workspace], RangeScorer], workspace: Workspace) -> None:
         self._tables, self._spec, self._scorer = workspace.tables, spec, make_scorer(workspace)
         self.inputs: dict[str, str] = {}
+        release_memory()  # of reading what the scorer needs
 
     def process(self, task: tuple[Truth, Cuts, Path]) -> WrittenRange:
         truth, cuts, path = task

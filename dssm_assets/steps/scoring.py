@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +19,23 @@ from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
-from dssm_assets.core.arrays.ragged import offsets_of
-from dssm_assets.core.channels.merge import Merge
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
-from dssm_assets.core.evaluation.baselines.neighbors import UserItems
-from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.cold_items import ColdItems, order_by_category
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import UserItems
+from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
+from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
+from dssm_assets.core.evaluation.cold_items import ColdModelScorer, order_by_category
 from dssm_assets.core.evaluation.detail import hit_rate_detail
-from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS, HIT_RATE_DETAIL
-from dssm_assets.core.evaluation.hits import count_hits
+from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, HIT_COUNTS, HIT_RATE_DETAIL
+from dssm_assets.core.evaluation.hits import ColdScope, count_hits
 from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_facts
-from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer
+from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, is_in_sample, read_truth, sample_users
-from dssm_assets.steps.channels import channel_scorers, make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.parallel import SharedArrays, open_arrays, publish_user_ranges, share_arrays, write_user_ranges
 from dssm_assets.steps.stored_interactions import (
     EventDays,
@@ -45,7 +46,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, release_memory, start_of_day_ms
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -55,39 +56,24 @@ PART_USERS: Final = 20_000
 
 def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     """Writes hit_counts of a day: the hits of the model, of every baseline and of the merged lists, per user."""
-    days, day = find_event_days(workspace, ds), find_scored_day(workspace, ds)
-    merges, weights = read_merges(workspace, ds)
+    day, events = find_scored_day(workspace, ds), find_event_days(workspace, ds)
     negative_items, item_table = workspace.need("negative_items", ds), workspace.need("item_table", day_before(ds))
-    now_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
-    evaluated = read_evaluated_users(workspace, day)
-    truth, item_ids = evaluated.truth, evaluated.item_ids
-    users = f"{truth.num_users:,} of {evaluated.day_users:,} users"
-    workspace.log(f"scoring {users} x {len(item_ids):,} items: the model and the baselines")
-    categories = read_categories(workspace, item_table, workspace.config.evaluation.category_column, IdIndex(item_ids))
-    is_part_user = is_in_sample(truth.user_ids, PART_USERS, workspace.config.seed)
+    merges, weights = read_merges(workspace, ds)
+    users = read_evaluated_users(workspace, day)
+    workspace.log(
+        f"scoring {users.truth.num_users:,} of {users.day_users:,} users x {len(users.item_ids):,} items: the model and the baselines"
+    )
+    cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
-        data = read_fit_data(workspace, days, item_ids, truth.user_ids, ScratchArrays(scratch))
-        cold = np.flatnonzero(data.history_events == 0)
-        rankers = Rankers(
-            days=days,
-            now_ms=now_ms,
-            baselines={name: share_arrays(arrays) for name, arrays in fit_baselines(data).items()},
-            merges=merges,
-            shared=share_arrays(shared_arrays(data)) if merges else {},
-            cold=ColdItems(cold, order_by_category(cold, categories.values, data.window_events), categories.column),
-            part_users=truth.user_ids.filter(pa.array(is_part_user)),
-        )
-        del data
-        release_memory()
-        cuts = Cuts({}, read_item_popularity(workspace, negative_items, item_ids).tier)
-        written = write_user_ranges(workspace, HIT_COUNTS, partial(HitCounter, day, rankers), truth, cuts, folder)
+        rankers = fit_rankers(workspace, events, users, merges, item_table, ScratchArrays(scratch))
+        written = write_user_ranges(workspace, HIT_COUNTS, partial(HitCounter, day, rankers), users.truth, cuts, folder)
         facts = replace(
             merge_facts([part.facts for part in written]),
-            day_users=evaluated.day_users,
-            cold_items=len(cold),
-            category_column=categories.column,
+            day_users=users.day_users,
+            cold_items=len(rankers.cold_items),
+            category_column=rankers.category_column,
         )
-        inputs = digests([*day.built_from, days.history, weights, item_table, negative_items])
+        inputs = digests([*day, events.history, weights, item_table, negative_items])
         manifest = publish_user_ranges(workspace, HIT_COUNTS, ds, written, inputs, report=asdict(facts))
     return StepResult(manifest, asdict(facts))
 
@@ -95,24 +81,60 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
 def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
     """Writes hit_rate_detail of a day: each evaluated user's list, hits and misses."""
     day = find_scored_day(workspace, ds)
-    evaluated = read_evaluated_users(workspace, day)
-    cuts, cut_from = read_cuts(workspace, ds, evaluated.truth.user_ids, evaluated.item_ids)
+    users = read_evaluated_users(workspace, day)
+    cuts, cut_from = read_cuts(workspace, ds, users.truth.user_ids, users.item_ids)
     with workspace.tables.partitions.staging() as folder:
-        written = write_user_ranges(workspace, HIT_RATE_DETAIL, partial(ListWriter, day), evaluated.truth, cuts, folder)
-        return publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, digests([*day.built_from, *cut_from]))
+        written = write_user_ranges(workspace, HIT_RATE_DETAIL, partial(ListWriter, day), users.truth, cuts, folder)
+        return publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, digests([*day, *cut_from]))
 
 
-@dataclass(frozen=True)
-class ScoredDay:
+class HitCounter:
+    """Counts the hits of the model, of every baseline and of the merged lists for some users; a `RangeScorer`."""
+
+    def __init__(self, day: ScoredDay, rankers: Rankers, workspace: Workspace) -> None:
+        self._workspace, self._rankers = workspace, rankers
+        self._model = DayVectors(workspace, day.item_vectors, day.user_vectors)
+        self._baselines = {name: open_arrays(arrays) for name, arrays in rankers.baselines.items()}
+        self._shared = SharedData.from_arrays(open_arrays(rankers.shared)) if rankers.merges else None
+        self._corpus = IdIndex(self._model.item_ids)
+
+    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
+        """Returns the rows of hit_counts of these users, and who was counted."""
+        rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
+        window = read_interactions_of_users(self._workspace, rankers.events.window, users, self._corpus)
+        history = read_interactions_of_users(self._workspace, rankers.events.older, users, self._corpus, window)
+        ks, depths = config.evaluation.k, config.channels.depths
+        model = self._model.scorer(users)
+        known = KnownLists(model, max(depths[ChannelName.VECTORS], 2 * ks[-1]))
+        scorers = [known, *baseline_scorers(self._baselines, window, history)]
+        if self._shared is not None:
+            own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
+            channels = make_channels(depths, self._shared, own, known, rankers.events.now_ms)
+            scorers += channel_scorers(channels, rankers.merges, self._shared.popular_order)
+        interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
+        by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
+        cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
+        is_sampled = find_positions(users, rankers.part_users) >= 0
+        counts = count_hits(scorers, truth, interacted, ks, cold, is_sampled, cuts.item_tier)
+        return counts.table, report_facts(truth, model, counts)
+
+
+class ListWriter:
+    """Writes down the model's lists of some users; a `RangeScorer`."""
+
+    def __init__(self, day: ScoredDay, workspace: Workspace) -> None:
+        self._k, self._model = workspace.config.evaluation.k[-1], DayVectors(workspace, day.item_vectors, day.user_vectors)
+
+    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, None]:
+        return hit_rate_detail(self._model.scorer(truth.user_ids), truth, cuts, k=self._k), None
+
+
+class ScoredDay(NamedTuple):
     """The partitions of a day with the model's vectors and what is to be found."""
 
     item_vectors: Manifest
     user_vectors: Manifest
     ground_truth: Manifest
-
-    @property
-    def built_from(self) -> tuple[Manifest, ...]:
-        return self.item_vectors, self.user_vectors, self.ground_truth
 
 
 def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
@@ -124,85 +146,15 @@ def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
     return ScoredDay(*(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")))
 
 
-@dataclass(frozen=True)
-class Rankers:
-    """Who ranks items for the users of a day, next to the model; it can be pickled.
-
-    Attributes:
-        now_ms: the moment at which the day begins.
-        baselines: name -> its arrays.
-        merges: of the channels; none if channels are switched off.
-        shared: what all users have in common, as of `channels.shared_arrays`.
-        part_users: ids of the users for whom parts of the merged list are ranked.
-    """
-
-    days: EventDays
-    now_ms: int
-    baselines: Mapping[str, SharedArrays]
-    merges: Sequence[Merge]
-    shared: SharedArrays
-    cold: ColdItems
-    part_users: pa.Array
-
-
-class HitCounter:
-    """Counts the hits of the model, of every baseline and of the merged lists for some users; a `RangeScorer`."""
-
-    def __init__(self, day: ScoredDay, rankers: Rankers, workspace: Workspace) -> None:
-        """Opens the model, the fitted baselines, and what channels have in common."""
-        self._workspace, self._rankers, self._model = (
-            workspace,
-            rankers,
-            DayVectors(workspace, day.item_vectors, day.user_vectors),
-        )
-        self._baselines = {name: open_arrays(arrays) for name, arrays in rankers.baselines.items()}
-        self._shared = open_shared(open_arrays(rankers.shared)) if rankers.merges else None
-        self._corpus = IdIndex(self._model.item_ids)
-        release_memory()  # of reading the items' vectors
-
-    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
-        """Returns the rows of hit_counts of these users, and who was counted."""
-        rankers, config, users = self._rankers, self._workspace.config, truth.user_ids
-        window = read_interactions_of_users(self._workspace, rankers.days.window, users, self._corpus)
-        history = read_interactions_of_users(self._workspace, rankers.days.older, users, self._corpus, window)
-        model = self._model.scorer(users)
-        known = KnownLists(model, config.channels.depths[ChannelName.VECTORS])
-        scorers = [known, *baseline_scorers(self._baselines, window, history)]
-        if self._shared is not None:
-            channels = make_day_channels(config.channels, self._shared, history, truth.num_users, known, rankers.now_ms)
-            scorers += channel_scorers(channels, rankers.merges, self._shared)
-        interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
-        is_sampled = find_positions(users, rankers.part_users) >= 0
-        cold = rankers.cold.scope(model)
-        counts = count_hits(scorers, truth, interacted, config.evaluation.k, cold, is_sampled, cuts.item_tier)
-        return counts.table, report_facts(truth, model, counts)
-
-
-class ListWriter:
-    """Writes down the model's lists of some users; a `RangeScorer`."""
-
-    def __init__(self, day: ScoredDay, workspace: Workspace) -> None:
-        """Opens the model of a day."""
-        self._k, self._model = workspace.config.evaluation.k[-1], DayVectors(workspace, day.item_vectors, day.user_vectors)
-
-    def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, None]:
-        """Returns the rows of hit_rate_detail of these users."""
-        return hit_rate_detail(self._model.scorer(truth.user_ids), truth, cuts, k=self._k), None
-
-
-@dataclass(frozen=True)
-class EvaluatedUsers:
-    """Who is evaluated on a day.
-
-    Attributes:
-        truth: of the evaluated users.
-        item_ids: the corpus.
-        day_users: users of the day, of whom all or a sample is evaluated.
-    """
+class EvaluatedUsers(NamedTuple):
+    """Who is evaluated on a day."""
 
     truth: Truth
+    """Of the evaluated users."""
     item_ids: pa.Array
+    """The corpus."""
     day_users: int
+    """Users of the day, of whom all or a sample is evaluated."""
 
 
 def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers:
@@ -214,37 +166,60 @@ def read_evaluated_users(workspace: Workspace, day: ScoredDay) -> EvaluatedUsers
     return EvaluatedUsers(read_truth(sample, item_ids), item_ids, of_day.num_rows)
 
 
-class DayVectors:
-    """The vectors of a day as the scorer of some users after others."""
+@dataclass(frozen=True)
+class Rankers:
+    """Who ranks items for the users of a day, next to the model; it can be pickled.
 
-    def __init__(self, workspace: Workspace, item_vectors: Manifest, user_vectors: Manifest) -> None:
-        """Reads the corpus."""
-        self._workspace, self.user_vectors = workspace, user_vectors
-        self._items = workspace.tables.read(item_vectors)
-        self._scorer: ModelScorer | None = None
+    Attributes:
+        events: the days before.
+        baselines: name -> its arrays.
+        merges: of the channels; none if channels are switched off.
+        shared: what all users have in common, as of `SharedData.to_arrays`.
+        cold_items: int64 [C], item_index of items that nobody interacted with before the day, ascending.
+        cold_order: the same, those of the most popular category first.
+        category_column: of item_table; None: no column is a category.
+        part_users: ids of the users for whom parts of the merged list are ranked.
+    """
 
-    @property
-    def item_ids(self) -> pa.ChunkedArray:
-        return self._items.column(col.ITEM_ID)
-
-    def scorer(self, user_ids: pa.Array) -> ModelScorer:
-        """Returns the scorer of these users, who are ascending. Vectors of other users are not read."""
-        users = read_rows_of_users(self._workspace, self.user_vectors, None, user_ids)
-        if self._scorer is None:
-            self._scorer = model_scorer(self._items, users, user_ids, stored_similarity(self._workspace.config.model))
-            return self._scorer
-        return self._scorer.for_users(users, user_ids)
+    events: EventDays
+    baselines: Mapping[str, SharedArrays]
+    merges: Sequence[Merge]
+    shared: SharedArrays
+    cold_items: IntArray
+    cold_order: IntArray
+    category_column: str | None
+    part_users: pa.Array
 
 
-def stored_similarity(model: Model) -> Similarity:
-    """Returns how stored vectors are compared. Vectors widened by a prior or an embedding are not of unit length any more."""
-    return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity
+def fit_rankers(
+    workspace: Workspace,
+    events: EventDays,
+    users: EvaluatedUsers,
+    merges: Sequence[Merge],
+    item_table: Manifest,
+    scratch: ScratchArrays,
+) -> Rankers:
+    """Fits the baselines and the channels on what all users did before the day; large arrays are files of `scratch`."""
+    config, ids = workspace.config, users.truth.user_ids
+    categories = read_categories(workspace, item_table, config.evaluation.category_column, IdIndex(users.item_ids))
+    data = read_fit_data(workspace, events, users.item_ids, ids, scratch)
+    cold = np.flatnonzero(data.history_events == 0)
+    return Rankers(
+        events=events,
+        baselines={name: share_arrays(arrays) for name, arrays in fit_baselines(data).items()},
+        merges=merges,
+        shared=share_arrays(SharedData.fit(data).to_arrays()) if merges else {},
+        cold_items=cold,
+        cold_order=order_by_category(cold, categories.values, data.window_events),
+        category_column=categories.column,
+        part_users=ids.filter(pa.array(is_in_sample(ids, PART_USERS, config.seed))),
+    )
 
 
 def read_fit_data(
     workspace: Workspace, days: EventDays, item_ids: pa.Array, user_ids: pa.Array, scratch: ScratchArrays
 ) -> FitData:
-    """Returns the interactions of all users on some days, large arrays in files.
+    """Returns what all users did on some days, large arrays in files.
 
     Args:
         user_ids: any users; ids are cast to their type.
@@ -269,3 +244,37 @@ def read_fit_data(
         allocate=scratch,
         seed=workspace.config.seed,
     )
+
+
+def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
+    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off.
+
+    Raises:
+        PartitionMissingError: the day has no weights.
+    """
+    settings = workspace.config.channels
+    if not settings.is_enabled:
+        return [], []
+    stored = workspace.need(CHANNEL_WEIGHTS.name, ds)
+    rows = workspace.tables.read(stored).to_pylist()
+    return from_rows(rows, [source.name for source in settings.sources]), [stored]
+
+
+class DayVectors:
+    """The vectors of a day as the scorer of some users after others."""
+
+    def __init__(self, workspace: Workspace, item_vectors: Manifest, user_vectors: Manifest) -> None:
+        self._workspace, self.user_vectors = workspace, user_vectors
+        self.item_ids, self._corpus = read_corpus(
+            workspace.tables.read(item_vectors), stored_similarity(workspace.config.model)
+        )
+
+    def scorer(self, user_ids: pa.Array) -> ModelScorer:
+        """Returns the scorer of these users, who are ascending. Vectors of other users are not read."""
+        users = read_rows_of_users(self._workspace, self.user_vectors, None, user_ids)
+        return model_scorer(self.item_ids, self._corpus, users, user_ids)
+
+
+def stored_similarity(model: Model) -> Similarity:
+    """Returns how stored vectors are compared. Vectors widened by a prior or an embedding are not of unit length any more."""
+    return Similarity.INNER_PRODUCT if model.prior or model.frozen_embedding else model.similarity

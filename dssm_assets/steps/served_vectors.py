@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ import pyarrow as pa
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks, flatten
-from dssm_assets.core.channels.weights_table import to_table
+from dssm_assets.core.channels.channel import SharedData
+from dssm_assets.core.channels.merge import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile
@@ -36,9 +37,8 @@ from dssm_assets.core.serving.golden import choose_rows, golden_contexts
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes
-from dssm_assets.steps.channels import read_merges, shared_arrays
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
-from dssm_assets.steps.scoring import read_fit_data
+from dssm_assets.steps.scoring import read_fit_data, read_merges
 from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import (
@@ -431,9 +431,8 @@ def write_channels(
         "weights": to_table([merge for merge in merges if merge.name == MERGED]).to_pylist(),
     }
     (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    shared = shared_arrays(
-        read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
-    )
+    data = read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
+    shared = SharedData.fit(replace(data, common_users=(2,))).to_arrays()
     starts = pa.array(shared["starts"], pa.int64())
     counts = (
         ItemChannelColumn.WINDOW_EVENTS,

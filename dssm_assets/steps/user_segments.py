@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +27,6 @@ from dssm_assets.steps.stored_interactions import count_user_events, find_event_
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage.manifest import Manifest
 
-_Labels = tuple[dict[str, pa.Array], list[Manifest]]
-"""Segment -> label of each user, and what was read for them."""
-
 
 def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Array) -> tuple[Cuts, list[Manifest]]:
     """Returns the segments of these users and items, and what was read for them.
@@ -37,62 +34,50 @@ def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Ar
     Raises:
         ConfigError: naming every segment whose column user_table lacks.
     """
-    segments = workspace.config.evaluation.segments
+    settings, tables = workspace.config.evaluation, workspace.tables
+    by_kind = {kind: [one for one in settings.segments if one.kind is kind] for kind in SegmentKind}
     labels: dict[str, pa.Array] = {}
     built_from: list[Manifest] = []
-    for kind, label in _LABELLERS.items():
-        of_kind = [segment for segment in segments if segment.kind is kind]
-        if of_kind:
-            found, manifests = label(workspace, ds, user_ids, of_kind)
-            labels |= found
-            built_from += manifests
     tier = None
-    if any(segment.kind is SegmentKind.ITEM_POPULARITY for segment in segments):
+    if of_column := by_kind[SegmentKind.USER_COLUMN]:
+        user_table = workspace.need("user_table", day_before(ds))
+        _check_columns(of_column, [column.name for column in user_table.columns])
+        table = tables.read(user_table, list(dict.fromkeys([col.USER_ID, *(one.user_column for one in of_column)])))
+        for one in of_column:
+            labels[one.name] = label_column(user_ids, table.column(col.USER_ID), table.column(one.user_column), one)
+        built_from.append(user_table)
+    if by_kind[SegmentKind.ACTIVITY]:
+        window = find_event_days(workspace, ds).window
+        activity = label_activity(count_user_events(workspace, window, user_ids), settings.segment_edges)
+        labels |= {one.name: activity for one in by_kind[SegmentKind.ACTIVITY]}
+        built_from += window
+    if by_kind[SegmentKind.TENURE]:
+        user_activity = workspace.need("user_activity", day_before(ds))
+        rows = tables.read(user_activity, [col.USER_ID, col.EVENT])
+        rows = rows.filter(pc.is_in(rows.column(col.EVENT), value_set=pa.array(workspace.config.events.positive)))
+        tenure = label_tenure(user_ids, combine_chunks(rows.column(col.USER_ID)))
+        labels |= {one.name: tenure for one in by_kind[SegmentKind.TENURE]}
+        built_from.append(user_activity)
+    if by_kind[SegmentKind.ITEM_POPULARITY]:
         counts = workspace.need("negative_items", ds)
         tier = read_item_popularity(workspace, counts, item_ids).tier
         built_from.append(counts)
-    return Cuts({segment.name: labels[segment.name] for segment in segments if segment.name in labels}, tier), built_from
+    return Cuts({one.name: labels[one.name] for one in settings.segments if one.name in labels}, tier), built_from
+
+
+def _check_columns(segments: Sequence[Segment], known: Sequence[str]) -> None:
+    expected = f"activity, tenure, item_popularity or a column of user_table: {', '.join(known)}"
+    where, lacking = (
+        "configuration, key evaluation.segments, segment",
+        [one for one in segments if one.user_column not in known],
+    )
+    ConfigError.raise_if(Fault(f"{where} {one.name}", expected, f"by: {one.by}", "correct the name") for one in lacking)
 
 
 def read_item_popularity(workspace: Workspace, negative_items: Manifest, item_ids: pa.Array | None = None) -> ItemPopularity:
     """Returns the positive events of each item in the window, over the given items (default: the day's corpus)."""
     table = workspace.tables.read(negative_items, [col.ITEM_ID, col.COUNT])
     return popularity_from_counts(combine_chunks(table.column(col.ITEM_ID)) if item_ids is None else item_ids, table)
-
-
-def _label_columns(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:
-    user_table = workspace.need("user_table", day_before(ds))
-    known = [column.name for column in user_table.columns]
-    lacking = [segment for segment in segments if segment.user_column not in known]
-    if lacking:
-        expected = f"activity, tenure, item_popularity or a column of user_table: {', '.join(known)}"
-        where = "configuration, key evaluation.segments, segment"
-        raise ConfigError([Fault(f"{where} {one.name}", expected, f"by: {one.by}", "correct the name") for one in lacking])
-    columns = list(dict.fromkeys([col.USER_ID, *(segment.user_column for segment in segments)]))
-    table = workspace.tables.read(user_table, columns)
-    ids = table.column(col.USER_ID)
-    return {one.name: label_column(user_ids, ids, table.column(one.user_column), one) for one in segments}, [user_table]
-
-
-def _label_activity(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:
-    history = find_event_days(workspace, ds).window
-    labels = label_activity(count_user_events(workspace, history, user_ids), workspace.config.evaluation.segment_edges)
-    return {segment.name: labels for segment in segments}, history
-
-
-def _label_tenure(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:
-    user_activity = workspace.need("user_activity", day_before(ds))
-    activity = workspace.tables.read(user_activity, [col.USER_ID, col.EVENT])
-    positive = pc.is_in(activity.column(col.EVENT), value_set=pa.array(workspace.config.events.positive))
-    labels = label_tenure(user_ids, combine_chunks(activity.filter(positive).column(col.USER_ID)))
-    return {segment.name: labels for segment in segments}, [user_activity]
-
-
-_LABELLERS: Final[Mapping[SegmentKind, Callable[[Workspace, str, pa.Array, Sequence[Segment]], _Labels]]] = {
-    SegmentKind.USER_COLUMN: _label_columns,
-    SegmentKind.ACTIVITY: _label_activity,
-    SegmentKind.TENURE: _label_tenure,
-}
 
 
 class Categories(NamedTuple):

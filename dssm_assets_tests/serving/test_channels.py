@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 
 from dssm_assets.cli import main
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.channels.channel import SIMILARITY
+from dssm_assets.core.channels.channel import SIMILARITY, OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import IS_OWN_ITEM, BlockOfUsers, MergedScorer, Signal, Term
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError, StorageError
-from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.core.evaluation.scorer import model_scorer, read_corpus
 from dssm_assets.serving.recall_engine import (
     MERGED_AT_ONCE,
     ListOptions,
@@ -28,11 +28,9 @@ from dssm_assets.serving.recall_engine import (
     UserRequest,
 )
 from dssm_assets.serving.request_body import parse_recall_body
-from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
-from dssm_assets.steps.scoring import read_fit_data
+from dssm_assets.steps.scoring import read_fit_data, read_merges
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
-from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.workspace import day_before, open_workspace, start_of_day_ms
+from dssm_assets.steps.workspace import day_before, open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests import worlds
@@ -66,15 +64,12 @@ def evaluated_lists(workspace, scratch, merge):
     items, users = stored.table("item_vectors.arrow"), stored.table("user_vectors.arrow")
     item_ids = items.column("item_id").combine_chunks()
     user_ids = users.column("user_id").combine_chunks().sort()
-    model = model_scorer(items, users, user_ids, Similarity.INNER_PRODUCT)
-    shared = open_shared(
-        shared_arrays(
-            read_fit_data(workspace, find_event_days(workspace, next_day), item_ids, user_ids, ScratchArrays(scratch))
-        )
-    )
-    history = read_interactions_of_users(workspace, find_history_days(workspace, next_day), user_ids, IdIndex(item_ids))
-    now_ms = start_of_day_ms(next_day, config.calendar.timezone)
-    channels = make_day_channels(config.channels, shared, history, len(user_ids), model, now_ms)
+    model = model_scorer(*read_corpus(items, Similarity.INNER_PRODUCT), users, user_ids)
+    days = find_event_days(workspace, next_day)
+    shared = SharedData.fit(read_fit_data(workspace, days, item_ids, user_ids, ScratchArrays(scratch)))
+    history = read_interactions_of_users(workspace, days.history, user_ids, IdIndex(item_ids))
+    own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
+    channels = make_channels(config.channels.depths, shared, own, model, days.now_ms)
     lists = MergedScorer(merge, BlockOfUsers(channels), shared.popular_order).top_items(np.arange(len(user_ids)), K)
     return {
         user: [item_ids[item].as_py() for item in row if item >= 0]

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dssm_assets.cli import main
-from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.serving.id_rows import IdRows

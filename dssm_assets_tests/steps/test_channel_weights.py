@@ -7,20 +7,16 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pyarrow.compute as pc
 import pytest
 
-from dssm_assets.core.channels.merge import IS_OWN_ITEM, Signal, Term, default_merges
-from dssm_assets.core.channels.own_history import OWN_EVENTS
-from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, from_rows
+from dssm_assets.core.channels.channel import OWN_EVENTS
+from dssm_assets.core.channels.merge import IS_OWN_ITEM, Signal, Term, default_merges, from_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import is_part
 from dssm_assets.core.evaluation.truth import ground_truth
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.steps import channel_weights as steps_of_weights
 from dssm_assets.steps.channel_weights import ValidationVectors, channel_weights, held_out_spans
-from dssm_assets.steps.channels import read_merges
 from dssm_assets.steps.dssm_model import dssm_model
 from dssm_assets.steps.evaluation import hit_counts
 from dssm_assets.steps.feature_config import training_config
@@ -125,7 +121,7 @@ def test_vectors_of_a_validation_day_are_of_towers_that_were_not_fitted_to_it(wo
     users = ground_truth(one.tables.read(one.need("positive_sample", BEFORE), ["user_id", "item_id"]), []).column(0)
     scorers = [ValidationVectors(each, EVALUATION_DAY).scorer(BEFORE, users.combine_chunks(), corpus) for each in (one, two)]
     assert np.array_equal(scorers[0].user_vectors, scorers[1].user_vectors)
-    assert np.array_equal(scorers[0].item_vectors, scorers[1].item_vectors)
+    assert np.array_equal(scorers[0].corpus.vectors, scorers[1].corpus.vectors)
     final = [each.artifacts.read_bytes(each.need("dssm_model", EVALUATION_DAY), ModelFile.WEIGHTS) for each in (one, two)]
     assert final[0] != final[1]
 
@@ -139,11 +135,6 @@ def test_validation_days_with_few_pairs_start_from_the_weights_of_more_days(worl
     own = Term(Signal(ChannelName.OWN_HISTORY, OWN_EVENTS))
     both, alone = (merges_of(one, run(channel_weights, one))["merged"] for one in (few, enough))
     assert both.weights[own] != alone.weights[own]
-
-
-def test_same_inputs_give_the_same_bytes(world, tmp_path):
-    workspace = opened(world, tmp_path)
-    assert run(channel_weights, workspace).manifest.digest == run(channel_weights, workspace).manifest.digest
 
 
 def test_default_weights_read_nothing(world, tmp_path):
@@ -180,14 +171,3 @@ def test_channels_that_are_switched_off_leave_the_model_and_the_baselines(world,
     assert run(channel_weights, workspace).manifest.rows == 0
     scorers = workspace.tables.read(run(hit_counts, workspace).manifest).column("scorer").unique().to_pylist()
     assert [name for name in scorers if "merged" in name or "channel" in name] == []
-
-
-def test_weights_of_another_version_name_the_command_that_makes_them(world, tmp_path):
-    workspace = opened(world, tmp_path)
-    table = workspace.tables.read(run(channel_weights, workspace).manifest)
-    spec = dataclasses.replace(CHANNEL_WEIGHTS, columns=CHANNEL_WEIGHTS.columns[:3] + CHANNEL_WEIGHTS.columns[5:])
-    spec = dataclasses.replace(spec, key=("list_name", "channel", "signal"))
-    earlier = table.filter(pc.equal(table.column("other_channel"), "")).drop_columns(["other_channel", "other_signal"])
-    workspace.tables.write(spec, EVALUATION_DAY, earlier)
-    with pytest.raises(SchemaError, match=r"materialize channel_weights --from"):
-        read_merges(workspace, EVALUATION_DAY)

@@ -17,8 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.channels.merge import default_merges
-from dssm_assets.core.channels.weights_table import CHANNEL_WEIGHTS, to_table
+from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, default_merges, to_table
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, PartitionMissingError, SchemaError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH, HIT_COUNTS
@@ -267,15 +266,6 @@ def test_trend_ends_on_the_day_and_has_a_limited_length(workspace, monkeypatch):
     monkeypatch.setattr(evaluation, "TREND_DAYS", 1)
     (only,) = run(evaluation.total_hit_rate, workspace).facts["trend"]
     assert only["day"] == DAY
-
-
-def test_charts_and_trend_do_not_change_partitions(workspace):
-    _, alone = evaluate(workspace)
-    evaluate(workspace, FIRST)
-    _, result = evaluate(workspace)
-    assert result.manifest == alone.manifest
-    assert set(result.manifest.inputs) == {f"hit_counts/{DAY}", f"hit_rate_detail/{DAY}"}
-    assert run(evaluation.total_hit_rate, workspace).images == result.images
 
 
 def test_an_earlier_day_with_ids_of_another_type_is_not_compared(undrawn, workspace):

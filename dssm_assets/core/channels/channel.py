@@ -1,19 +1,30 @@
-"""What a channel is: it proposes items for a user, and describes any item of the corpus by a few signals.
+"""The channels: each proposes items for a user, and describes any item of the corpus by a few signals.
 
-Shapes: B users of a block, L proposed items, C candidates, S signals of a channel, I items.
+Belongs here: what a channel is, the four channels, how they are made from arrays, the same in the evaluation and in the recall
+service. Does not belong here: one list of them all (`merge.py`), reading the arrays from tables (`steps/`) or from a bundle
+(`serving/channels.py`).
+
+Shapes: U users, B users of a block, L proposed items, C candidates, S signals of a channel, I items, E (user, item) pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ordering import list_largest
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.channels import ChannelName
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import NeighborLists, csr_of
+from dssm_assets.core.evaluation.baselines.popularity import order_by_events
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -29,6 +40,19 @@ HISTORY_EVENTS: Final = "history_events"
 """Signal: ln(1 + positive events of the item on all days that are known)."""
 EVENT_SIGNALS: Final = (WINDOW_EVENTS, RECENT_EVENTS, HISTORY_EVENTS)
 """In the order of `PopularityChannel.describe`."""
+IS_OWN: Final = "is_own"
+"""Signal: 1 for every item of the user's history."""
+OWN_EVENTS: Final = "own_events"
+"""Signal: ln(positive events of the user on the item)."""
+OWN_AGE: Final = "own_age"
+"""Signal: ln(days since the last of them), at least ln 1 = 0."""
+ITEM_REPEATS: Final = "item_repeats"
+"""Signal: ln((events + 1) / (users + 1)) of the item in the window: how often a user repeats it."""
+OWN_SIGNALS: Final = (IS_OWN, OWN_EVENTS, OWN_AGE, ITEM_REPEATS)
+"""In the order of `OwnHistoryChannel.describe`."""
+OWN_ORDER: Final = (0.8, -0.3, 0.2)
+"""What OWN_EVENTS, OWN_AGE and ITEM_REPEATS count in the order of the user's own list."""
+DAY_MS: Final = 86_400_000
 
 
 class Channel(Protocol):
@@ -51,40 +75,6 @@ class Channel(Protocol):
         """
 
 
-def rank_signal(places: IntArray, length: int) -> Float64Array:
-    """Returns the signal RANK of candidates, float64 [B, C], of their places [B, C] in lists of a length; -1: not in the list."""
-    gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for places of -1
-    return np.take(gains, places)
-
-
-@dataclass(frozen=True)
-class ListChannel:
-    """A channel that knows an item by its position in a list."""
-
-    name: ChannelName
-    find: Callable[[IntArray, int], IntArray]
-    """Returns item_index int64 [B, L] for rows of users and L, as `Scorer.top_items`."""
-    depth: int
-
-    def propose(self, user_rows: IntArray) -> IntArray:
-        return self.find(user_rows, self.depth)
-
-    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
-        return rank_signal(places, self.depth)[None]
-
-
-def first_allowed(order: IntArray, allowed: npt.NDArray[np.bool_] | None, count: int) -> IntArray:
-    """Returns the first `count` items of an order that are allowed (bool [I]; None: all are); all there are if they are fewer."""
-    if allowed is None:
-        return order[:count]
-    found, total, start, step = [order[:0]], 0, 0, 4 * count
-    while start < len(order) and total < count:
-        block = order[start : start + step]
-        found.append(block[allowed[block]])
-        total, start, step = total + len(found[-1]), start + step, 2 * step
-    return np.concatenate(found)[:count]
-
-
 class NearestItems(Protocol):
     """The vectors of a model: the items nearest to each user's vector, and the score of any item."""
 
@@ -93,6 +83,188 @@ class NearestItems(Protocol):
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> Float64Array:
         """Returns the scores of items [B, C], float64 [B, C]; of a user without a vector and of the item -1 any finite numbers."""
+
+
+class OwnItems(NamedTuple):
+    """The items of each user's positive events before a moment; those of user u are at indptr[u] : indptr[u + 1], ascending."""
+
+    indptr: IntArray
+    """int64 [U + 1]"""
+    items: IntArray
+    """int64 [E]"""
+    counts: IntArray
+    """int64 [E], positive events."""
+    last_time_ms: IntArray
+    """int64 [E], of the last of them."""
+
+
+def join_users(users: Sequence[OwnItems]) -> OwnItems:
+    """Returns the items of several users of one each."""
+    _, *columns = map(np.concatenate, zip(*users, strict=True))
+    return OwnItems(offsets_of([len(one.items) for one in users]), *columns)
+
+
+_COUNTS: Final = ("window_events", "recent_events", "history_events", "window_users")
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """What all users have in common, as of one moment.
+
+    Attributes:
+        window_events: int64 [I], positive events of each item in the window.
+        recent_events: int64 [I], the same of the recent days.
+        history_events: int64 [I], the same of all days that are known.
+        window_users: int64 [I], users with a positive event on the item in the window.
+        neighbors: scipy csr [I, I], row i: the similarities of the most similar items of i.
+    """
+
+    window_events: IntArray
+    recent_events: IntArray
+    history_events: IntArray
+    window_users: IntArray
+    neighbors: Any
+
+    @classmethod
+    def fit(cls, data: FitData) -> SharedData:
+        """Returns it from the interactions of all users."""
+        users = np.bincount(data.user_items.items, minlength=data.user_items.num_items)
+        return cls(data.window_events, data.recent_events, data.history_events, users, data.neighbors[2])
+
+    def to_arrays(self) -> Arrays:
+        csr = {"starts": self.neighbors.indptr, "items": self.neighbors.indices, "similarities": self.neighbors.data}
+        return {name: getattr(self, name) for name in _COUNTS} | csr
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> SharedData:
+        neighbors = csr_of(arrays["starts"], arrays["items"], arrays["similarities"])
+        return cls(**{name: arrays[name] for name in _COUNTS}, neighbors=neighbors)
+
+    @cached_property
+    def popular_order(self) -> IntArray:
+        """Returns all items int64 [I], most positive events in the window first: what lists are filled up from."""
+        return order_by_events(self.window_events)
+
+    @cached_property
+    def recent_order(self) -> IntArray:
+        """Returns all items int64 [I]: most events of the recent days first, then of the window, then the lower index."""
+        return np.lexsort((-self.window_events, -self.recent_events)).astype(np.int64)
+
+    @cached_property
+    def event_signals(self) -> Float64Array:
+        """Returns EVENT_SIGNALS of every item, float64 [3, I + 1]; the last entry, 0, is for no item, -1."""
+        events = np.stack([self.window_events, self.recent_events, self.history_events])
+        return np.log1p(np.pad(events, ((0, 0), (0, 1))).astype(np.float64))
+
+    @cached_property
+    def repeats(self) -> Float64Array:
+        """Returns ITEM_REPEATS of every item, float64 [I]."""
+        return np.asarray(np.log((self.window_events + 1.0) / (self.window_users + 1.0)))
+
+
+def make_channels(
+    depths: Mapping[ChannelName, int],
+    shared: SharedData,
+    own: OwnItems,
+    nearest: NearestItems | None,
+    now_ms: int,
+    allowed: Mask | None = None,
+) -> tuple[Channel, ...]:
+    """Returns the configured channels of some users.
+
+    Args:
+        depths: how many items each configured channel proposes, in the order of the channels.
+        shared: as of `now_ms`.
+        own: of the users, before `now_ms`.
+        nearest: the vectors; None: there are none, and no channel of that name.
+        allowed: bool [I], the items that may be in a list; None: all. `nearest` may propose others.
+    """
+    made: list[Channel] = []
+    for name, depth in depths.items():
+        if name is ChannelName.OWN_HISTORY:
+            made.append(OwnHistoryChannel(own, shared.repeats, now_ms, depth, allowed))
+        elif name is ChannelName.ITEM_TO_ITEM:
+            # Without the user's own items, which the channel of own history proposes.
+            lists = NeighborLists(own.indptr, own.items, shared.neighbors, has_own_items=False, allowed=allowed)
+            made.append(NeighborChannel(lists, depth))
+        elif name is ChannelName.RECENT_POPULARITY:
+            made.append(PopularityChannel(first_allowed(shared.recent_order, allowed, depth), shared.event_signals))
+        elif nearest is not None:
+            made.append(VectorChannel(nearest, depth))
+    return tuple(made)
+
+
+@dataclass(frozen=True)
+class OwnHistoryChannel:
+    """The items of users' positive events before a moment. By event count alone, ten purchases a year ago would beat nine lately."""
+
+    own: OwnItems
+    repeats: Float64Array
+    """float64 [I], ITEM_REPEATS."""
+    now_ms: int
+    """The moment that ages are counted from."""
+    depth: int
+    allowed: Mask | None = None
+    """bool [I], the items that are proposed; None: all."""
+    name: ChannelName = ChannelName.OWN_HISTORY
+
+    def propose(self, user_rows: IntArray) -> IntArray:
+        """Returns int64 [B, L], as wide as the longest list."""
+        lengths, pairs = self._pairs(user_rows)
+        if self.allowed is not None:
+            is_allowed = self.allowed[self.own.items[pairs]]
+            owner, pairs = repeat_rows(lengths)[is_allowed], pairs[is_allowed]
+            lengths = np.bincount(owner, minlength=len(user_rows))
+        _, events, age, repeats = self._describe_pairs(pairs)
+        score = OWN_ORDER[0] * events + OWN_ORDER[1] * age + OWN_ORDER[2] * repeats
+        return list_largest(lengths, self.own.items[pairs], score, self.depth)
+
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        signals = np.zeros((len(OWN_SIGNALS), *candidates.shape))
+        lengths, pairs = self._pairs(user_rows)
+        if not len(pairs):
+            return signals
+        items = self.own.items[pairs]
+        width = int(max(candidates.max(initial=0), items.max())) + 2
+        keys = repeat_rows(lengths) * width + items
+        wanted = np.arange(len(candidates))[:, None] * width + candidates
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        is_own = (candidates >= 0) & (keys[found] == wanted)
+        signals[:, is_own] = self._describe_pairs(pairs[found[is_own]])
+        return signals
+
+    def _pairs(self, user_rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Returns how many pairs each user has, and the positions of all of them."""
+        starts = self.own.indptr[user_rows]
+        lengths = self.own.indptr[user_rows + 1] - starts
+        return lengths, ranges(starts, lengths)
+
+    def _describe_pairs(self, pairs: IntArray) -> Float64Array:
+        """Returns the signals float64 [4, n] of some pairs."""
+        age_days = np.maximum((self.now_ms - self.own.last_time_ms[pairs]) / DAY_MS, 1.0)
+        events, repeats = np.log(self.own.counts[pairs]), self.repeats[self.own.items[pairs]]
+        return np.stack((np.ones(len(pairs)), events, np.log(age_days), repeats))
+
+
+def rank_signal(places: IntArray, length: int) -> Float64Array:
+    """Returns the signal RANK of candidates, float64 [B, C], of their places [B, C] in lists of a length; -1: not in the list."""
+    gains = np.append(np.log((length + 1) / (np.arange(length) + 1)), 0.0)  # the last entry is for places of -1
+    return np.take(gains, places)
+
+
+@dataclass(frozen=True)
+class NeighborChannel:
+    """The neighbours of the user's items. It knows an item by its position in the list."""
+
+    lists: NeighborLists
+    depth: int
+    name: ChannelName = ChannelName.ITEM_TO_ITEM
+
+    def propose(self, user_rows: IntArray) -> IntArray:
+        return self.lists.top_items(user_rows, self.depth)
+
+    def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
+        return rank_signal(places, self.depth)[None]
 
 
 @dataclass(frozen=True)
@@ -121,25 +293,30 @@ class VectorChannel:
         return np.stack([rank_signal(places, self.depth), similarity])
 
 
-def event_signals(window_events: IntArray, recent_events: IntArray, history_events: IntArray) -> Float64Array:
-    """Returns the signals of EVENT_SIGNALS, float64 [3, I + 1]; the last entry, 0, is for no item, -1."""
-    events = np.stack([window_events, recent_events, history_events]).astype(np.float64)
-    return np.concatenate([np.log1p(events), np.zeros((len(events), 1))], axis=1)
-
-
 @dataclass(frozen=True)
 class PopularityChannel:
     """The same items for all users."""
 
     order: IntArray
-    """int64 [I], best first."""
+    """int64 [L], best first."""
     values: Float64Array
-    """float64 [3, I + 1], as of `event_signals`."""
-    depth: int
+    """float64 [3, I + 1], `SharedData.event_signals`."""
     name: ChannelName = ChannelName.RECENT_POPULARITY
 
     def propose(self, user_rows: IntArray) -> IntArray:
-        return np.tile(self.order[: self.depth], (len(user_rows), 1))
+        return np.tile(self.order, (len(user_rows), 1))
 
     def describe(self, user_rows: IntArray, candidates: IntArray, places: IntArray) -> Float64Array:
         return np.take(self.values, candidates, axis=1)
+
+
+def first_allowed(order: IntArray, allowed: Mask | None, count: int) -> IntArray:
+    """Returns the first `count` items of an order that are allowed (bool [I]; None: all are); all there are if they are fewer."""
+    if allowed is None:
+        return order[:count]
+    found, total, start, step = [order[:0]], 0, 0, 4 * count
+    while start < len(order) and total < count:
+        block = order[start : start + step]
+        found.append(block[allowed[block]])
+        total, start, step = total + len(found[-1]), start + step, 2 * step
+    return np.concatenate(found)[:count]

@@ -24,7 +24,6 @@ from dssm_assets.core.channels.merge import (
     RANK_OF_VECTORS,
     Candidates,
     Merge,
-    Signal,
     Term,
     default_merges,
     find_candidates,
@@ -58,19 +57,15 @@ class HeldOutDay:
     truth_items: IntArray
 
 
-@dataclass(frozen=True)
-class FittedMerges:
-    """Fitted weights, and how much they were fitted on.
-
-    Attributes:
-        merges: of all channels, and without each of them.
-        truth_pairs: pairs of user and item on the held-out days.
-        proposed_pairs: how many of them a channel proposed.
-    """
+class FittedMerges(NamedTuple):
+    """Fitted weights, and how much they were fitted on."""
 
     merges: list[Merge]
+    """Of all channels, and without each of them."""
     truth_pairs: int
+    """Pairs of user and item on the held-out days."""
     proposed_pairs: int
+    """How many of them a channel proposed."""
 
 
 class _Rows(NamedTuple):
@@ -98,7 +93,7 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
         for candidates, is_positive in _read_blocks(day):
             proposed_pairs += int(is_positive.sum())
             for merge, found in zip(merges, rows, strict=True):
-                found.append(_choose_rows(merge, known, candidates, is_positive))
+                found.append(_choose_rows(merge, candidates, is_positive))
     fitted = [_fit_merge(merge, known, found) for merge, found in zip(merges, rows, strict=True)]
     return FittedMerges(fitted, sum(len(day.truth_items) for day in days), proposed_pairs)
 
@@ -114,23 +109,20 @@ def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:
         yield candidates, _is_in(candidates.items, repeat_rows(lengths[users]), positives)
 
 
-def _choose_rows(merge: Merge, known: Sequence[ChannelName], candidates: Candidates, is_positive: Mask) -> _Rows:
+def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:
     """Returns the rows of a merge in a block: its positive candidates, and a sample of the others."""
-    own = [position for position, name in enumerate(known) if name in merge.channels]
-    is_candidate = (candidates.places[own] >= 0).any(axis=0)
-    wanted = _known_signals(merge, known)
-    columns = [column for column, signal in enumerate(signals_of(known)) if signal in wanted]
-    chosen, weight = _sample(is_candidate & ~is_positive)
-    chosen |= is_positive & is_candidate
+    items, signals = candidates.of_channels(merge.channels)
+    chosen, weight = _sample((items >= 0) & ~is_positive)
+    chosen |= (items >= 0) & is_positive
     weights = np.where(is_positive, 1.0, weight[:, None])[chosen]
-    return _Rows(candidates.signals[columns][:, chosen], is_positive[chosen], weights)
+    return _Rows(np.array([values[chosen] for values in signals]), is_positive[chosen], weights)
 
 
 def _fit_merge(merge: Merge, known: Sequence[ChannelName], rows: Sequence[_Rows]) -> Merge:
     signals, is_positive, weight = (np.concatenate(column, axis=-1) for column in zip(*rows, strict=True))
     if not is_positive.any():
         return merge
-    by_name = dict(zip(_known_signals(merge, known), signals, strict=True))
+    by_name = dict(zip(signals_of([name for name in merge.channels if name in known]), signals, strict=True))
     terms = [term for term in merge.weights if _is_known(term, known)]
     values = np.stack([by_name[one] if other is None else by_name[one] * by_name[other] for one, other in terms], axis=1)
     intercept, found = fit_logistic(values, is_positive, weight, np.array([merge.weights[term] for term in terms]))
@@ -157,11 +149,6 @@ def _stand_in(weights: Mapping[Term, float]) -> dict[Term, float]:
     return changed
 
 
-def _known_signals(merge: Merge, known: Sequence[ChannelName]) -> tuple[Signal, ...]:
-    """Returns the signals of a merge that the held-out days have."""
-    return signals_of([name for name in merge.channels if name in known])
-
-
 def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
     """Returns whether the held-out days can tell a weight.
 
@@ -169,7 +156,7 @@ def _is_known(term: Term, known: Sequence[ChannelName]) -> bool:
     items, and then rank these.
     """
     is_settled = ChannelName.VECTORS in known or term.other is None or IS_OWN_ITEM in term
-    return is_settled and {signal.channel for signal in term if signal is not None} <= set(known)
+    return is_settled and all(signal.channel in known for signal in term if signal is not None)
 
 
 def fit_logistic(
@@ -229,10 +216,8 @@ def _is_in(items: IntArray, row: IntArray, members: IntArray) -> Mask:
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:
     """Returns which of the marked entries are kept, about ROWS_PER_USER of each row evenly spaced, and how many each represents."""
     count = is_row.sum(axis=1)
-    kept_count = np.minimum(count, ROWS_PER_USER)
+    step = (np.minimum(count, ROWS_PER_USER) / np.maximum(count, 1))[:, None]
     place = np.cumsum(is_row, axis=1) - 1
-    step = kept_count / np.maximum(count, 1)
     # Of `count` entries, those are kept at which place * kept / count passes a whole number.
-    is_kept = is_row & (np.floor((place + 1) * step[:, None] + 1e-9) > np.floor(place * step[:, None] + 1e-9))
-    number = is_kept.sum(axis=1)
-    return is_kept, count / np.maximum(number, 1)
+    is_kept = is_row & (np.floor((place + 1) * step + 1e-9) > np.floor(place * step + 1e-9))
+    return is_kept, count / np.maximum(is_kept.sum(axis=1), 1)

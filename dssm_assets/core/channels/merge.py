@@ -5,6 +5,8 @@
 A signal forms a pair with itself, too. Products let a signal's weight differ between known and new items, and between popular and
 rare ones. A candidate is any item that a channel proposes; the popular items follow where the candidates do not fill a list.
 
+The weights are a table, at the end of this file.
+
 Shapes: B users of a block, C candidates, L proposed items, S signals, K top-k.
 """
 
@@ -12,19 +14,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
-from typing import Final, NamedTuple
+from itertools import combinations_with_replacement, groupby
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from dssm_assets.core.arrays.ordering import order_largest
 from dssm_assets.core.arrays.ragged import IntArray, ranges, repeat_rows
-from dssm_assets.core.channels.channel import EVENT_SIGNALS, RANK, SIMILARITY, WINDOW_EVENTS, Channel, Float64Array
-from dssm_assets.core.channels.own_history import IS_OWN, ITEM_REPEATS, OWN_AGE, OWN_EVENTS
-from dssm_assets.core.channels.own_history import SIGNALS as OWN_SIGNALS
+from dssm_assets.core.channels.channel import (
+    EVENT_SIGNALS,
+    IS_OWN,
+    ITEM_REPEATS,
+    OWN_AGE,
+    OWN_EVENTS,
+    OWN_SIGNALS,
+    RANK,
+    SIMILARITY,
+    WINDOW_EVENTS,
+    Channel,
+    Float64Array,
+)
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.evaluation.baselines.fill import fill_up
+from dssm_assets.core.evaluation.baselines.popularity import fill_up
 from dssm_assets.core.evaluation.evaluation_tables import CHANNEL, MERGED, MERGED_WITHOUT
+from dssm_assets.core.evaluation.scorer import Scorer
+from dssm_assets.core.schema import ColumnSpec, TableSpec
 
 
 class Signal(NamedTuple):
@@ -100,20 +115,15 @@ def terms_of(channels: Collection[ChannelName]) -> tuple[Term, ...]:
 
 
 def default_merges(channels: Sequence[ChannelName]) -> list[Merge]:
-    """Returns every merge of these channels by default weights, see `list_merges`."""
-    return [
-        Merge(name, kept, {term: DEFAULT_WEIGHTS.get(term, 0.0) for term in terms_of(kept)})
-        for name, kept in list_merges(channels).items()
-    ]
-
-
-def list_merges(channels: Sequence[ChannelName]) -> dict[str, tuple[ChannelName, ...]]:
-    """Returns the channels of each merged list by its name: of all of them, and without each of them if there are several."""
+    """Returns the merge of these channels, and without each of them if there are several, by default weights."""
     merges = {MERGED: tuple(channels)}
     if len(channels) > 1:
-        without = ((left_out, tuple(one for one in channels if one is not left_out)) for left_out in channels)
-        merges |= {f"{MERGED_WITHOUT}{left_out}": kept for left_out, kept in without}
-    return merges
+        merges |= {
+            f"{MERGED_WITHOUT}{left_out}": tuple(one for one in channels if one is not left_out) for left_out in channels
+        }
+    return [
+        Merge(name, kept, {term: DEFAULT_WEIGHTS.get(term, 0.0) for term in terms_of(kept)}) for name, kept in merges.items()
+    ]
 
 
 class Candidates(NamedTuple):
@@ -125,10 +135,17 @@ class Candidates(NamedTuple):
     """int64 [channels, B, C]: the position of each in what the channel proposed, -1 where it did not."""
     signals: Float64Array
     """float64 [S, B, C], in the order of `signals_of`."""
+    channels: tuple[ChannelName, ...]
 
     def select_users(self, rows: IntArray) -> Candidates:
-        """Returns those of the users in some rows of the block."""
-        return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows])
+        return Candidates(self.items[rows], self.places[:, rows], self.signals[:, rows], self.channels)
+
+    def of_channels(self, wanted: Collection[ChannelName]) -> tuple[IntArray, list[Float64Array]]:
+        """Returns the items that some channels propose, int64 [B, C], -1 in place of others, and what these channels say."""
+        own = [name in wanted for name in self.channels]
+        said = zip(signals_of(self.channels), self.signals, strict=True)
+        signals = [values for signal, values in said if signal.channel in wanted]
+        return np.where((self.places[own] >= 0).any(axis=0), self.items, -1), signals
 
 
 def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candidates:
@@ -136,7 +153,7 @@ def find_candidates(channels: Sequence[Channel], user_rows: IntArray) -> Candida
     items, places = unite_lists([channel.propose(user_rows) for channel in channels])
     said = {one.name: one.describe(user_rows, items, positions) for one, positions in zip(channels, places, strict=True)}
     ordered = [said[name] for name in dict.fromkeys(signal.channel for signal in SIGNALS) if name in said]
-    return Candidates(items, places, np.concatenate(ordered))
+    return Candidates(items, places, np.concatenate(ordered), tuple(said))
 
 
 def unite_lists(proposed: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
@@ -195,25 +212,17 @@ class MergedScorer:
     users: BlockOfUsers
     """Of the channels of the merge, and maybe of others, in the order of the channels."""
     fill_order: IntArray
-    """int64 [I], what lists are filled up from."""
 
     @property
     def name(self) -> str:
         return self.merge.name
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        found, names = self.users.read(user_rows), [channel.name for channel in self.users.channels]
-        own = [names.index(name) for name in self.merge.channels]
-        signals = [
-            values for name, values in zip(signals_of(names), found.signals, strict=True) if name.channel in self.merge.channels
-        ]
-        items = np.where((found.places[own] >= 0).any(axis=0), found.items, -1)
+        items, signals = self.users.read(user_rows).of_channels(self.merge.channels)
         return rank_candidates(self.merge, items, signals, self.fill_order, k).items
 
 
 class RankedItems(NamedTuple):
-    """Merged lists."""
-
     items: IntArray
     """int64 [B, K], best first, -1 after the last."""
     odds: Float64Array
@@ -238,11 +247,8 @@ def rank_candidates(
     lists = fill_up(np.take_along_axis(items, order, 1), fill_order, k)
     scores, columns = np.full(lists.shape, merge.intercept), np.full(lists.shape, -1, np.int64)
     best = np.take_along_axis(odds, order, 1)
-    is_candidate = np.isfinite(best)
-    scores[:, : best.shape[1]][is_candidate], columns[:, : best.shape[1]][is_candidate] = (
-        best[is_candidate],
-        order[is_candidate],
-    )
+    row, place = np.nonzero(np.isfinite(best))
+    scores[row, place], columns[row, place] = best[row, place], order[row, place]
     return RankedItems(lists, scores, columns)
 
 
@@ -271,7 +277,6 @@ class ChannelScorer:
     users: BlockOfUsers
     """Of this channel and others."""
     fill_order: IntArray
-    """int64 [I], what lists are filled up from."""
 
     @property
     def name(self) -> str:
@@ -279,8 +284,73 @@ class ChannelScorer:
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         found = self.users.read(user_rows)
-        places = found.places[[one.name for one in self.users.channels].index(self.channel)]
+        places = found.places[found.channels.index(self.channel)]
         lists = np.full((len(user_rows), int(places.max(initial=-1)) + 1), -1, np.int64)
         row, column = np.nonzero(places >= 0)
         lists[row, places[row, column]] = found.items[row, column]
         return fill_up(lists[:, :k], self.fill_order, k)
+
+
+def channel_scorers(channels: Sequence[Channel], merges: Sequence[Merge], fill_order: IntArray) -> list[Scorer]:
+    """Returns the merged lists as scorers, then each channel alone except the vectors, which are the model."""
+    users = BlockOfUsers(tuple(channels))
+    merged: list[Scorer] = [MergedScorer(merge, users, fill_order) for merge in merges]
+    return merged + [ChannelScorer(one.name, users, fill_order) for one in channels if one.name is not ChannelName.VECTORS]
+
+
+INTERCEPT: Final = "intercept"
+"""The row of the intercept, in columns channel and signal."""
+NONE: Final = ""
+"""Other channel and signal of a term that is no product."""
+
+CHANNEL_WEIGHTS: Final = TableSpec(
+    name="channel_weights",
+    grain="one row per merged list and term of its log-odds, and one for its intercept",
+    key=("list_name", "channel", "signal", "other_channel", "other_signal"),
+    columns=(
+        ColumnSpec("list_name", pa.string(), "merged: of all channels; merged_without_X: of the others."),
+        ColumnSpec("channel", pa.string(), "The channel that says it; intercept: none."),
+        ColumnSpec("signal", pa.string(), "What it says of an item; core/channels defines each."),
+        ColumnSpec("other_channel", pa.string(), "Of a product of two signals, the channel of the second one; else empty."),
+        ColumnSpec("other_signal", pa.string(), "The second one; the same as the first in a square."),
+        ColumnSpec(
+            "weight",
+            pa.float64(),
+            "What one unit of the signal, or of the product, adds to the log-odds that the user interacts with the item.",
+        ),
+        ColumnSpec("default_weight", pa.float64(), "What it adds where no day was held out to fit on."),
+    ),
+)
+
+
+def to_table(merges: Sequence[Merge]) -> pa.Table:
+    rows: list[tuple[Any, ...]] = []
+    for merge in merges:
+        rows.append((merge.name, INTERCEPT, INTERCEPT, NONE, NONE, merge.intercept, DEFAULT_INTERCEPT))
+        for (signal, other), weight in merge.weights.items():
+            default = DEFAULT_WEIGHTS.get(Term(signal, other), 0.0)
+            rows.append((merge.name, *signal, *(other or (NONE, NONE)), weight, default))
+    schema = pa.schema([(column.name, column.type) for column in CHANNEL_WEIGHTS.columns])
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in sorted(rows)], schema)
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], channels: Sequence[ChannelName]) -> list[Merge]:
+    """Returns the merges of stored rows.
+
+    Args:
+        rows: of the table, or the same from a bundle.
+        channels: all channels in their order, which the channels of each merge keep.
+    """
+    merges = []
+    for name, group in groupby(rows, key=lambda row: str(row["list_name"])):
+        weights, intercept = dict[Term, float](), DEFAULT_INTERCEPT
+        for row in group:
+            if row["channel"] == INTERCEPT:
+                intercept = float(row["weight"])
+            else:
+                signal = Signal(ChannelName(row["channel"]), row["signal"])
+                other = Signal(ChannelName(row["other_channel"]), row["other_signal"]) if row["other_channel"] else None
+                weights[Term(signal, other)] = float(row["weight"])
+        kept = tuple(one for one in channels if one in {term.signal.channel for term in weights})
+        merges.append(Merge(name, kept, weights, intercept))
+    return merges

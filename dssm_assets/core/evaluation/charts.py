@@ -89,17 +89,11 @@ def hit_rate_png(total: pa.Table, *, spans: Spans | None = None) -> bytes:
     """Returns a PNG with one panel per scope with users: hit_rate@k of the model and every baseline, with 95% intervals.
 
     Args:
+        total: total_hit_rate of a day that has warm users.
         spans: days that the baselines read, for their names.
-
-    Raises:
-        InputError: if no scope has users.
     """
     rows = [row for row in total.to_pylist() if row[POPULATION] == Population.WARM]
     shown = [scope for scope in CHART_SCOPES if any(row[SCOPE] == scope for row in rows)]
-    if not shown:
-        raise InputError(
-            Fault("hit rate chart", f"rows of population {Population.WARM}", "none", "draw a population that has users")
-        )
     columns = min(len(shown), PANELS_IN_ROW)
     panel_rows = math.ceil(len(shown) / columns)
     figure, axes = _new_figure(3.0 * columns + 0.5, 3.4 * panel_rows + 0.6, panel_rows, columns)
@@ -203,15 +197,10 @@ def segment_png(segments: Mapping[str, pa.Table], k: int) -> bytes:
     The dashed line is the rate over all users of the first scorer.
 
     Args:
-        segments: scorer -> its hit rate per segment, over the same users.
-
-    Raises:
-        InputError: if there are no rows.
+        segments: scorer -> its hit rate per segment, over the same users; at least one row each.
     """
     by_scorer = {name: one.to_pylist() for name, one in segments.items()}
     rows = next(iter(by_scorer.values()))
-    if not rows:
-        raise InputError(Fault("segment chart", "segments with users", "none", "draw it for a day that has truth"))
     shown = rows[:MAX_ROWS]
     lines, others = _lines(shown), {name: iter(one) for name, one in by_scorer.items()}
     height = ROW_INCHES * len(lines) + 1.1
@@ -288,13 +277,11 @@ def trend_png(trend: pa.Table, k: int) -> bytes:
 
     Days are placed by date, so a day that was not evaluated leaves a wider step.
 
-    Raises:
-        InputError: if no scope has rows.
+    Args:
+        trend: as of `trend_table`, with at least one row.
     """
     rows = trend.to_pylist()
     shown = [scope for scope in TREND_SCOPES if any(row[SCOPE] == scope for row in rows)]
-    if not shown:
-        raise InputError(Fault("trend chart", "days with users", "none", "draw it once a day has a hit rate"))
     figure, axes = _new_figure(min(4.6 * len(shown), 11.4) + 0.3, 4.0, panel_columns=len(shown))
     names = scorers_in_order(str(row[SCORER]) for row in rows)
     days = sorted({str(row[DAY]) for row in rows})

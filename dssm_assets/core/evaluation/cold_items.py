@@ -10,65 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
-from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY
-from dssm_assets.core.evaluation.hits import ColdScope
 from dssm_assets.core.evaluation.scorer import ModelScorer
 
 
-@dataclass(frozen=True)
-class ColdItems:
-    """The cold items of a day.
-
-    Attributes:
-        items: int64 [C], item_index, ascending.
-        order: int64 [C], item_index, those of the most popular category first.
-        category: the column that categories are read from; None: no column is one.
-    """
-
-    items: IntArray
-    order: IntArray
-    category: str | None = None
-
-    def scope(self, model: ModelScorer) -> ColdScope:
-        """Returns the items with the scorers that know them alone: the model and popularity by category."""
-        is_cold = np.zeros(len(model.item_ids), np.bool_)
-        is_cold[self.items] = True
-        return ColdScope(is_cold, [ColdModelScorer(model, self.items), PopularityScorer(CATEGORY_POPULARITY, self.order)])
-
-
-@dataclass(frozen=True)
 class ColdModelScorer:
-    """The model over cold items."""
+    """The model over cold items alone."""
 
-    model: ModelScorer
-    """Over all items."""
-    items: IntArray
-    """int64 [C], item_index of the cold ones."""
-
-    @cached_property
-    def _inside(self) -> ModelScorer:
-        """The model over the cold items alone, made when the first list is needed: many days have nothing to find there."""
-        model = self.model
-        return replace(model, item_vectors=model.item_vectors[self.items], item_ids=model.item_ids.take(pa.array(self.items)))
-
-    @property
-    def name(self) -> str:
-        return self.model.name
+    def __init__(self, model: ModelScorer, items: IntArray) -> None:
+        """Takes the model over all items, and the item_index of the cold ones."""
+        self.name, self._items = model.name, items
+        self._inside = replace(model, corpus=model.corpus.select_items(items))
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        if not len(self.items):
+        if not len(self._items):
             return np.full((len(user_rows), k), -1, np.int64)
         found = self._inside.top_items(user_rows, k)
-        return np.where(found >= 0, self.items[found], -1)
+        return np.where(found >= 0, self._items[found], -1)
 
 
 def order_by_category(items: IntArray, categories: IntArray, window_events: IntArray) -> IntArray:
@@ -96,17 +60,12 @@ def choose_category_column(items: pa.Table, ignored: Sequence[str]) -> str | Non
     Args:
         ignored: columns that are no candidates, as the item's id.
     """
-    wanted, best = math.sqrt(max(items.num_rows, 1)), None
+    wanted, distances = math.sqrt(max(items.num_rows, 1)), dict[str, float]()
     for field in items.schema:
-        if field.name in ignored or not _is_discrete(field.type):
-            continue
-        count = pc.count_distinct(items.column(field.name)).as_py()
-        distance = abs(math.log(max(count, 1) / wanted))
-        if count > 1 and (best is None or distance < best[0]):
-            best = (distance, field.name)
-    return None if best is None else best[1]
-
-
-def _is_discrete(kind: pa.DataType) -> bool:
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+        kind = field.type
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if field.name not in ignored and (is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+            count = pc.count_distinct(items.column(field.name)).as_py()
+            if count > 1:
+                distances[field.name] = abs(math.log(count / wanted))
+    return min(distances, key=lambda name: distances[name], default=None)

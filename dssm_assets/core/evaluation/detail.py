@@ -31,15 +31,13 @@ def hit_rate_detail(scorer: ModelScorer, truth: Truth, cuts: Cuts, *, k: int) ->
     blocks = []
     for start in range(0, max(truth.num_users, 1), BLOCK_USERS):
         stop = min(start + BLOCK_USERS, truth.num_users)
-        top_items, top_scores = scorer.top_k(np.arange(start, stop), k)
-        block_cuts = cuts.users_from(start, stop)
-        blocks.append(
-            detail_of_lists(top_items, top_scores, truth.users_from(start, stop), item_ids=scorer.item_ids, cuts=block_cuts)
-        )
+        lists = scorer.top_k(np.arange(start, stop), k)
+        users = truth.users_from(start, stop), cuts.users_from(start, stop)
+        blocks.append(detail_of_lists(*lists, *users, item_ids=scorer.item_ids))
     return pa.concat_tables(blocks)
 
 
-def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, *, item_ids: pa.Array, cuts: Cuts) -> pa.Table:
+def detail_of_lists(top_items: IntArray, top_scores: Scores, truth: Truth, cuts: Cuts, *, item_ids: pa.Array) -> pa.Table:
     """Returns one row per user with truth from given lists.
 
     Columns of `list_columns`, then warm_hits and warm_truth_count, which cover only warm items of warm users:

@@ -52,12 +52,10 @@ def tier_scope(tier: str) -> str:
 
 
 def hits_column(k: int) -> str:
-    """Returns the name of the column with the hits among the first k."""
     return f"hits_{k}"
 
 
 def ndcg_column(k: int) -> str:
-    """Returns the name of the column with the NDCG of the first k."""
     return f"ndcg_{k}"
 
 

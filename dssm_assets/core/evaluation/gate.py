@@ -15,7 +15,7 @@ who is ahead. This passes, with a note.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -23,12 +23,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, TRUTH_COUNT
+from dssm_assets.core.columns import TRUTH_COUNT
 from dssm_assets.core.config.evaluation import Gate, GatedScorer
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, is_of_channels
 from dssm_assets.core.evaluation.labels import Spans, display_name
-from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, paired_gain
+from dssm_assets.core.evaluation.rates import Gain, HitCells, best_baseline, paired_gain, rows_of_cell
 from dssm_assets.core.evaluation.scopes import Population, Scope
 
 
@@ -88,13 +88,13 @@ def hit_rate_gate(
     verdicts, sentences, facts = [], [], dict[str, Any]()
     for scope in gate.scopes:
         paired = partial(paired_gain, hit_counts, scope=scope, population=Population.WARM, k=k, samples=samples, seed=seed)
-        question = _Question(_warm_rows(total, scope, k), gate, paired, spans)
-        before = ((day, _warm_rows(previous[day], scope, k)) for day in days)
-        is_all = scope is Scope.ALL
+        question = _Question(rows_of_cell(total, scope, k, Population.WARM), gate, paired, spans)
+        before = {day: rows_of_cell(previous[day], scope, k, Population.WARM) for day in days}
+        prefix = "" if scope is Scope.ALL else f"{scope}"
         for answer in question.answer(before):
             verdicts.append(answer.verdict)
-            sentences.append(answer.sentence if is_all else f"{scope}: {answer.sentence}")
-            facts |= {name if is_all else f"{scope} {name}": value for name, value in answer.facts.items()}
+            sentences.append(f"{prefix}: {answer.sentence}".removeprefix(": "))
+            facts |= {f"{prefix} {name}".lstrip(): value for name, value in answer.facts.items()}
     verdict = next((worst for worst in (Verdict.FAILED, Verdict.NOT_ENOUGH_EVIDENCE) if worst in verdicts), Verdict.PASSED)
     return GateReport(verdict, f"{verdict}: {'; '.join(sentences)}", {"verdict": str(verdict), "k": k, **facts})
 
@@ -108,7 +108,7 @@ class _Question:
     paired: partial[Gain]
     spans: Spans | None
 
-    def answer(self, before: Iterable[tuple[str, _Rows]]) -> list[GateReport]:
+    def answer(self, before: Mapping[str, _Rows]) -> list[GateReport]:
         """Returns one answer if the scope is too small to compare, else the answers to both questions."""
         wanted = (MERGED, MODEL) if self.gate.scorer is GatedScorer.SERVED else (MODEL,)
         scorer = next((name for name in wanted if name in self.rows), None)
@@ -129,11 +129,8 @@ class _Question:
         return [*answers, self._compare_with_days_before(scorer, best, before)] if self.gate.last_partitions else answers
 
     def _compare_with_best(self, scorer: str, best: str) -> GateReport:
-        gain, margin, baseline = (
-            self.paired(scorer=scorer, against=best),
-            self.gate.baseline_margin,
-            self.rows[best]["hit_rate"],
-        )
+        gain, margin = self.paired(scorer=scorer, against=best), self.gate.baseline_margin
+        baseline = self.rows[best]["hit_rate"]
         sentence = f"{self._describe(gain)}, {self.rows[scorer]['users']:,} users"
         if margin:
             sentence += f"; at least {margin:+g} is required"
@@ -142,26 +139,15 @@ class _Question:
             sentence += ", an interval wider than the baseline's own rate"
         if scorer != MODEL and MODEL in self.rows:
             sentence += f" (not judged: {self._describe(self.paired(scorer=MODEL, against=best))})"
-        facts = {
-            "baseline": best,
-            "baseline_hit_rate": baseline,
-            "gain": gain.gain,
-            "gain_ci_low": gain.ci_low,
-            "gain_ci_high": gain.ci_high,
-            "baseline_margin": margin,
-        }
+        facts = {"baseline": best, "baseline_hit_rate": baseline, "baseline_margin": margin}
+        facts |= {"gain": gain.gain, "gain_ci_low": gain.ci_low, "gain_ci_high": gain.ci_high}
         undecided = Verdict.NOT_ENOUGH_EVIDENCE if is_open else Verdict.PASSED
         return GateReport(Verdict.FAILED if gain.ci_high < margin else undecided, sentence, facts)
 
-    def _compare_with_days_before(self, scorer: str, best: str, before: Iterable[tuple[str, _Rows]]) -> GateReport:
-        days, hits, baseline_hits, pairs = [], 0, 0, 0
-        for day, rows in before:
-            best_then = _best(rows, self.gate)
-            if scorer in rows and best_then is not None:
-                days.append(day)
-                hits += rows[scorer]["hits"]
-                baseline_hits += rows[best_then]["hits"]
-                pairs += rows[scorer][TRUTH_COUNT]
+    def _compare_with_days_before(self, scorer: str, best: str, before: Mapping[str, _Rows]) -> GateReport:
+        judged = [(day, rows, found) for day, rows in before.items() if scorer in rows and (found := _best(rows, self.gate))]
+        hits, pairs = (sum(rows[scorer][column] for _, rows, _ in judged) for column in ("hits", TRUTH_COUNT))
+        baseline_hits = sum(rows[found]["hits"] for _, rows, found in judged)
         if not hits or not baseline_hits or pairs < self.gate.min_pairs:
             return GateReport(Verdict.PASSED, "no earlier partitions with enough items to find to compare with")
         ratio_before = hits / baseline_hits
@@ -169,17 +155,12 @@ class _Question:
         failed = self.paired(scorer=scorer, against=best, times=required).ci_high < 0
         now, baseline_now = self.rows[scorer]["hits"], self.rows[best]["hits"]
         finds = f"{now / baseline_now:.2f} times what that baseline finds" if baseline_now else "what no baseline finds"
-        sentence = (
-            f"it finds {finds}, {ratio_before:.2f} times on the {len(days)} partition{'s' if len(days) > 1 else ''} before"
-        )
+        partitions = f"{len(judged)} partition{'s' if len(judged) > 1 else ''}"
+        sentence = f"it finds {finds}, {ratio_before:.2f} times on the {partitions} before"
         if failed:
             sentence += f": surely a drop of more than {self.gate.max_drop_frac:.0%}"
-        facts = {
-            "ratio_before": ratio_before,
-            "required_ratio": required,
-            "max_drop_frac": self.gate.max_drop_frac,
-            "days_before": days,
-        }
+        facts = {"ratio_before": ratio_before, "required_ratio": required, "max_drop_frac": self.gate.max_drop_frac}
+        facts["days_before"] = [day for day, _, _ in judged]
         return GateReport(Verdict.FAILED if failed else Verdict.PASSED, sentence, facts)
 
     def _describe(self, gain: Gain) -> str:
@@ -205,8 +186,3 @@ def _best(rows: _Rows, gate: Gate, *, must_have_all: bool = False) -> str | None
         expected = f"baselines of the day: {', '.join(sorted(scored))}"
         raise InputError(Fault("key gate.baselines", expected, ", ".join(missing), "name baselines that were scored"))
     return best_baseline({name: scored[name] for name in wanted if name in scored})
-
-
-def _warm_rows(total: pa.Table, scope: Scope, k: int) -> dict[str, dict[str, Any]]:
-    cell = (scope, Population.WARM, k)
-    return {row[SCORER]: row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == cell}

@@ -13,7 +13,6 @@ Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -56,25 +55,21 @@ def define_hits(
     return len(to_find & set(offered[:k])), len(to_find)
 
 
-@dataclass(frozen=True)
-class HitCounts:
-    """Hits of a run and who could not be counted.
-
-    Attributes:
-        table: scorer, scope, population, user_id, truth_count, hits_{k} and ndcg_{k} per k; sorted by the first four. One row per scorer,
-            scope, population and user with truth there; of parts of merged lists, of sampled users alone.
-        users_without_truth: "scope/population" -> evaluated users who have no truth there and therefore no row.
-    """
+class HitCounts(NamedTuple):
+    """Hits of a run and who could not be counted."""
 
     table: pa.Table
+    """Scorer, scope, population, user_id, truth_count, hits_{k} and ndcg_{k} per k; sorted by the first four. One row per scorer,
+    scope, population and user with truth there; of parts of merged lists, of sampled users alone."""
     users_without_truth: dict[str, int]
+    """By "scope/population" the evaluated users who have no truth there and therefore no row."""
 
 
 class ColdScope(NamedTuple):
-    """The cold items and who ranks them."""
+    """The items that nobody interacted with before."""
 
-    is_cold: Mask
-    """bool [I], which items nobody interacted with before."""
+    items: IntArray
+    """item_index int64 [C]."""
     scorers: Sequence[Scorer]
     """Of these items alone."""
 
@@ -101,33 +96,33 @@ def count_hits(
     """
     truth = truth.with_history(interacted.history)
     is_sampled = np.ones(truth.num_users, np.bool_) if is_sampled is None else is_sampled
-    pairs: dict[Scope, Mask] = {scope: truth.pairs_in(scope) for scope in Scope if scope is not Scope.COLD}
+    to_find: dict[Scope, Mask] = {scope: truth.pairs_in(scope) for scope in Scope if scope is not Scope.COLD}
     cells: dict[tuple[str, str, str], pa.Table] = {}
 
-    def count_scope(scorer: str, scope: str, of_scope: Mask, ranks: IntArray) -> None:
+    def count_scope(scorer: str, scope: Scope, pairs: Mask, ranks: IntArray) -> None:
         for population in Population:
-            counted = of_scope & truth.pairs_of(population)
-            cells[scorer, scope, population] = count_cell(scorer, scope, population, truth, counted, ranks, ks)
+            in_cell = pairs & truth.pairs_of(population)
+            cells[scorer, scope, population] = count_cell(scorer, scope, population, truth, in_cell, ranks, ks)
 
     for name, ranks in rank_truth(scorers, truth, interacted, ks[-1], is_sampled).items():
-        for scope, of_scope in pairs.items():
-            is_counted = of_scope & is_sampled[truth.pair_user] if is_part(name) else of_scope
-            count_scope(name, scope, is_counted, ranks.in_scope(scope))
+        is_ranked = is_sampled[truth.pair_user] | (not is_part(name))
+        for scope, pairs in to_find.items():
+            count_scope(name, scope, pairs & is_ranked, ranks.in_scope(scope))
         if name == MERGED and item_tier is not None:
             tiers = tiers_of_items(item_tier, truth.pair_item)
             for number, tier in enumerate(TIERS):
                 cell = (name, tier_scope(tier), Population.ALL)
                 cells[cell] = count_cell(*cell, truth, tiers == number, ranks.everything, ks)
     if cold is not None:
-        pairs[Scope.COLD] = np.append(cold.is_cold, True)[truth.pair_item]  # -1, outside the corpus, is cold, too
+        to_find[Scope.COLD] = is_cold = (truth.pair_item < 0) | np.isin(truth.pair_item, cold.items)
         for one in cold.scorers:
-            count_scope(one.name, Scope.COLD, pairs[Scope.COLD], _rank_pairs(one, truth, pairs[Scope.COLD], ks[-1]))
+            count_scope(one.name, Scope.COLD, is_cold, _rank_pairs(one, truth, is_cold, ks[-1]))
     without = {
-        f"{scope}/{population}": truth.num_users - len(np.unique(truth.pair_user[of_scope & truth.pairs_of(population)]))
-        for scope, of_scope in pairs.items()
+        f"{scope}/{population}": truth.num_users - len(np.unique(truth.pair_user[pairs & truth.pairs_of(population)]))
+        for scope, pairs in to_find.items()
         for population in Population
     }
-    return HitCounts(pa.concat_tables(cells[key] for key in sorted(cells)), without)  # in one piece it would be in memory twice
+    return HitCounts(pa.concat_tables(cells[key] for key in sorted(cells)), without)
 
 
 def rank_truth(
@@ -171,9 +166,9 @@ def hit_ranks(top_items: IntArray, pair_row: IntArray, pair_item: IntArray) -> I
         pair_item: int64 [P], -1 for an item outside the corpus, which is never a hit.
     """
     k = top_items.shape[1]
-    ranks = np.full(len(pair_row), k, dtype=np.int64)
-    step = max(1, MAX_COMPARISONS // max(k, 1))
-    for start in range(0, len(pair_row) if k else 0, step):
+    ranks = np.full(len(pair_row), k)
+    step = max(1, MAX_COMPARISONS // k)
+    for start in range(0, len(pair_row), step):
         item = pair_item[start : start + step, None]
         is_here = (top_items[pair_row[start : start + step]] == item) & (item >= 0)
         ranks[start : start + step] = np.where(is_here.any(axis=1), is_here.argmax(axis=1), k)
@@ -231,5 +226,4 @@ def user_ndcg(pair_user: IntArray, ranks: IntArray, truth_count: IntArray, k: in
     is_hit = ranks < k
     gained = np.bincount(pair_user[is_hit], weights=discounts[ranks[is_hit]], minlength=len(truth_count))
     with np.errstate(invalid="ignore"):
-        result: NDArray[np.float64] = gained / ideal
-    return result
+        return np.asarray(gained / ideal)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions, sorted_unique
+from dssm_assets.core.arrays.ids import IdIndex, find_positions, sorted_unique
 from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 
@@ -48,22 +48,13 @@ class Interactions:
         return row_of_value(self.indptr)
 
     def exclusions(self, num_users: int) -> Exclusions:
-        """Returns the items of each of the first num_users users."""
         indptr = self.indptr[: num_users + 1]
         return Exclusions(indptr, self.item_index[: indptr[-1]])
 
 
 def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> Interactions:
-    """Returns the interactions of one table; its users who are not among user_ids follow them, ascending.
-
-    Args:
-        user_ids: the evaluated users, who become users 0 .. U - 1 whether they occur or not.
-        item_ids: the corpus, distinct; its order defines item_index.
-
-    Raises:
-        InputError: if ids are of another kind than the evaluated users or the corpus.
-    """
-    present = pc.unique(_read_users(table, user_ids.type))
+    """Returns the interactions of one table, as of `sum_interactions`; its users who are not among user_ids follow them, ascending."""
+    present = pc.unique(combine_chunks(table.column(USER_ID)))
     others = sorted_unique(present.filter(pc.invert(pc.is_in(present, value_set=user_ids))))
     return sum_interactions([table], pa.concat_arrays([user_ids, others]), item_ids)
 
@@ -74,27 +65,21 @@ def sum_interactions(
     """Returns the interactions of tables of which one is in memory at a time; every user is among user_ids.
 
     Args:
-        tables: user_id, item_id, count int64, last_event_time_ms int64. A pair may occur in several rows: counts are added,
-            the latest time is kept.
-        user_ids: the users, distinct.
+        tables: user_id, item_id, of the types of user_ids and item_ids, count int64, last_event_time_ms int64. A pair may occur in
+            several rows: counts are added, the latest time is kept.
+        user_ids: the users, distinct, who become users 0 .. U - 1 whether they occur or not.
         item_ids: the corpus, distinct; its order defines item_index. Give several calls the same `IdIndex`.
         earlier: interactions of these users over this corpus that are added.
-
-    Raises:
-        InputError: if ids are of another kind than the users or the corpus.
     """
     items_of = item_ids if isinstance(item_ids, IdIndex) else IdIndex(item_ids)
-    num_items, parts, merged_pairs = len(items_of.ids), list[_Pairs](), 0
+    num_items, merged_pairs = len(items_of.ids), 0
+    parts = [_Pairs(*(np.zeros(0, np.int64) for _ in _Pairs._fields))]
     if earlier is not None:
         parts.append(_Pairs(earlier.user_index * num_items + earlier.item_index, earlier.count, earlier.last_time_ms))
     for table in tables:
-        owner = find_positions(_read_users(table, user_ids.type), user_ids)
-        ids = cast_ids(combine_chunks(table.column(ITEM_ID)), items_of.ids.type, "interactions, column item_id")
-        count, time = (
-            combine_chunks(table.column(name)).to_numpy(zero_copy_only=False).astype(np.int64)
-            for name in (COUNT, LAST_EVENT_TIME_MS)
-        )
-        parts.append(_known_pairs(owner, items_of.lookup(ids), count, time, num_items))
+        owner, items = find_positions(table.column(USER_ID), user_ids), items_of.lookup(table.column(ITEM_ID))
+        count, time = (table.column(name).to_numpy() for name in (COUNT, LAST_EVENT_TIME_MS))
+        parts.append(_known_pairs(owner, items, count, time, num_items))
         # Merged whenever as many pairs are unmerged as merged.
         if sum(len(part.keys) for part in parts) - merged_pairs > max(merged_pairs, MERGE_PAIRS):
             parts = [_merge_pairs(parts)]
@@ -142,11 +127,6 @@ def _merge_pairs(parts: Sequence[_Pairs]) -> _Pairs:
 
 
 def _build_interactions(parts: Sequence[_Pairs], num_users: int, num_items: int) -> Interactions:
-    nothing = _Pairs(*(np.zeros(0, np.int64) for _ in _Pairs._fields))
-    keys, count, latest = _merge_pairs([nothing, *parts])
-    starts = offsets_of(np.bincount(keys // max(num_items, 1), minlength=num_users))
-    return Interactions(starts, keys % max(num_items, 1), count, latest, num_items)
-
-
-def _read_users(table: pa.Table, kind: pa.DataType) -> pa.Array:
-    return cast_ids(combine_chunks(table.column(USER_ID)), kind, "interactions, column user_id")
+    keys, count, latest = _merge_pairs(parts)
+    starts = offsets_of(np.bincount(keys // num_items, minlength=num_users))
+    return Interactions(starts, keys % num_items, count, latest, num_items)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
@@ -16,29 +17,23 @@ BASELINE_COLORS: Final = ("#22303c", "#0077bb", "#88ccee", "#ddaa33", "#999999",
 """By place in the registry. Distinguishable from each other and from the model's, also with each of the three kinds of colour blindness."""
 
 
-@dataclass(frozen=True)
-class ScorerLabel:
-    """What readers see of a scorer."""
-
+class ScorerLabel(NamedTuple):
     name: str
     color: str
 
 
-@dataclass(frozen=True)
-class ScopeLabel:
+class ScopeLabel(NamedTuple):
     """What readers see of a scope: a heading, and which items of a user are to be found."""
 
     title: str
     meaning: str
 
 
+_LABELS = zip((baseline.label for baseline in BASELINES.values()), itertools.cycle(BASELINE_COLORS), strict=False)
 SCORERS: Final[Mapping[str, ScorerLabel]] = {
     MODEL: ScorerLabel("two-tower model", "#cc3311"),
     MERGED: ScorerLabel("merged list", "#117733"),
-    **{
-        name: ScorerLabel(baseline.label, BASELINE_COLORS[place % len(BASELINE_COLORS)])
-        for place, (name, baseline) in enumerate(BASELINES.items())
-    },
+    **{name: ScorerLabel(*label) for name, label in zip(BASELINES, _LABELS, strict=True)},
     CATEGORY_POPULARITY: ScorerLabel("popularity by category", "#aa7744"),
 }
 """In the order in which they are shown."""
@@ -95,17 +90,16 @@ class Spans:
 
     def add_to(self, scorer: str, name: str) -> str:
         """Returns the name of a scorer with its number of days, if it reads some."""
-        names = {
-            "popularity": f"{name}, {_days(self.window)}",
-            "recent_popularity": f"{name}, {_days(self.recent)}",
-            "own_history_window": f"{name.removesuffix(' window')} {_days(self.window)}",
-            "own_history_all": f"{name.removesuffix(' days')} {_days(self.history)}",
+        known = {
+            "popularity": (f"{name},", self.window),
+            "recent_popularity": (f"{name},", self.recent),
+            "own_history_window": (name.removesuffix(" window"), self.window),
+            "own_history_all": (name.removesuffix(" days"), self.history),
         }
-        return names.get(scorer, name)
-
-
-def _days(count: int) -> str:
-    return f"{count} day{'' if count == 1 else 's'}"
+        if scorer not in known:
+            return name
+        words, count = known[scorer]
+        return f"{words} {count} day{'' if count == 1 else 's'}"
 
 
 def display_name(scorer: str, spans: Spans | None = None) -> str:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import find_positions
-from dssm_assets.core.arrays.ragged import IntArray, list_lengths, offsets_of, ranges, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, list_lengths, ranges, repeat_rows
 from dssm_assets.core.columns import USER_ID
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
+from dssm_assets.core.evaluation.segments import ItemPopularity
 
 LISTS = "topk_ids"
 BLOCK_USERS = 8192
@@ -53,7 +53,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
     Raises:
         InputError: if a list contains an item outside the corpus.
     """
-    is_head, surprise = popularity.tier == TIERS.index(Tier.HEAD), popularity.self_information
+    is_head, surprise = popularity.is_head, popularity.self_information
     is_shown = np.zeros((len(ks), len(popularity.item_ids)), dtype=bool)
     entries, head, bits = (np.zeros(len(ks)) for _ in range(3))
     users = 0
@@ -77,7 +77,7 @@ def list_quality(detail: Iterable[pa.RecordBatch], popularity: ItemPopularity, k
         for at, k in enumerate(ks)
         if entries[at]
     ]
-    return _table(rows, QUALITY_SCHEMA)
+    return pa.Table.from_pylist([dict(zip(QUALITY_SCHEMA.names, row, strict=True)) for row in rows], QUALITY_SCHEMA)
 
 
 def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBatch], ks: Sequence[int]) -> pa.Table:
@@ -107,7 +107,7 @@ def list_overlap(detail: Iterable[pa.RecordBatch], before: Iterable[pa.RecordBat
             kept[at] += (both / length).sum()
             jaccard[at] += (both / (2 * length - both)).sum()
     rows = [(k, int(users[at]), kept[at] / users[at], jaccard[at] / users[at]) for at, k in enumerate(ks) if users[at]]
-    return _table(rows, OVERLAP_SCHEMA)
+    return pa.Table.from_pylist([dict(zip(OVERLAP_SCHEMA.names, row, strict=True)) for row in rows], OVERLAP_SCHEMA)
 
 
 def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntArray]:
@@ -117,8 +117,8 @@ def _common_items(now: pa.ListArray, then: pa.ListArray) -> tuple[IntArray, IntA
     width = max(len(values), 1)
     known = find_positions(flat_then, values)
     is_known = known >= 0
-    ours = _rows(now) * width + find_positions(flat_now, values)
-    theirs = (_rows(then) * width + known)[is_known]
+    ours = repeat_rows(list_lengths(now)) * width + find_positions(flat_now, values)
+    theirs = (repeat_rows(list_lengths(then)) * width + known)[is_known]
     keys, at_now, at_then = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
     later = np.maximum(_list_positions(now)[at_now], _list_positions(then)[is_known][at_then])
     return later, keys // width
@@ -145,15 +145,7 @@ def _same_users(
                 yield block.column(LISTS).filter(pa.array(rows >= 0)), one.column(LISTS).take(pa.array(rows[rows >= 0]))
 
 
-def _rows(lists: pa.ListArray) -> IntArray:
-    return row_of_value(offsets_of(list_lengths(lists)))
-
-
 def _list_positions(lists: pa.ListArray) -> IntArray:
     """Returns int64 [P], the position of each entry in its own list, from 0."""
     lengths = list_lengths(lists)
     return ranges(np.zeros(len(lengths), np.int64), lengths)
-
-
-def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)

@@ -1,7 +1,5 @@
 """The rates of a day: hit counts summed to hit rates with intervals, the gain of one scorer over another, the trend over days.
 
-Does not belong here: counting hits (`hits.py`), text (`report.py`).
-
 A cell is one scope in one population (`hits.py`).
 
 Shapes: U users of a cell, S scorers, K number of cut-offs, R resamples.
@@ -77,7 +75,7 @@ class HitCells(Protocol):
         """Returns the rows of all cells."""
 
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
-        """Returns scorer -> its rows of a cell (user_id ascending, truth_count, hits_{k}), for scorers that have any."""
+        """Returns scorer -> its rows of a cell (user_id ascending, truth_count, hits_{k}), for scorers that have any, by name."""
 
 
 def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap_samples: int, seed: int) -> pa.Table:
@@ -125,6 +123,15 @@ TOTAL_SCHEMA = pa.schema(
     + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", *_NDCG)]
     + [(name, pa.int64()) for name in ("users", "hits", TRUTH_COUNT)]
 )
+
+
+def rows_of_cell(
+    total: pa.Table, scope: Scope | str, k: int, population: Population | None = None
+) -> dict[str, dict[str, Any]]:
+    """Returns scorer -> its row of total_hit_rate at one k, by default in the population that a scope is reported in."""
+    counted = str(population or counted_population(Scope(scope)))
+    cell = (pc.field(SCOPE) == str(scope)) & (pc.field(POPULATION) == counted) & (pc.field("k") == k)
+    return {row[SCORER]: row for row in total.filter(cell).to_pylist()}
 
 
 @dataclass(frozen=True)
@@ -176,9 +183,7 @@ def paired_gain(
         raise InputError(
             Fault(where, f"{scorer} and {against} over the same users", "different users", "score both in one run")
         )
-    values = np.stack(
-        [_integers(first, TRUTH_COUNT), _integers(first, hits_column(k)), _integers(second, hits_column(k))], axis=1
-    )
+    values = np.stack([integers(first, TRUTH_COUNT), integers(first, hits_column(k)), integers(second, hits_column(k))], axis=1)
     sums = resampled_sums(values, samples, seed)
     low, high = interval((sums[:, 1] - times * sums[:, 2]) / sums[:, 0])
     truth, hits, hits_against = values.sum(axis=0)
@@ -187,48 +192,22 @@ def paired_gain(
 
 def channel_gains(hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int) -> list[Gain]:
     """Returns what each channel is worth: for warm pairs of all items, the gain of the merged list over that without it."""
-    names = {
-        row[SCORER] for row in total.to_pylist() if (row[SCOPE], row[POPULATION]) == (str(Scope.ALL), str(Population.WARM))
-    }
-    return [
-        paired_gain(
-            hit_counts,
-            scorer=MERGED,
-            against=name,
-            scope=Scope.ALL,
-            population=Population.WARM,
-            k=k,
-            samples=samples,
-            seed=seed,
-        )
-        for name in sorted(name for name in names if name.startswith(MERGED_WITHOUT))
-    ]
+    cell: dict[str, Any] = {"scope": Scope.ALL, "population": Population.WARM, "k": k, "samples": samples, "seed": seed}
+    without = [name for name in sorted(rows_of_cell(total, Scope.ALL, k)) if name.startswith(MERGED_WITHOUT)]
+    return [paired_gain(hit_counts, scorer=MERGED, against=name, **cell) for name in without]
 
 
 def gains_over_best(
     hit_counts: pa.Table | HitCells, total: pa.Table, *, k: int, samples: int, seed: int, scorer: str = MODEL
 ) -> list[Gain]:
-    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope: for warm pairs, for all
-    pairs of scope `cold`."""
+    """Returns, for each scope that has users, a scorer's gain over the best baseline of that scope, in its counted population."""
     gains = []
     for scope in Scope:
-        population = counted_population(scope)
-        rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population and row["k"] == k]
-        rates = {row[SCORER]: row["hit_rate"] for row in rows}
-        best = best_baseline(rates)
+        rates = {name: row["hit_rate"] for name, row in rows_of_cell(total, scope, k).items()}
+        best, population = best_baseline(rates), counted_population(scope)
         if best is not None and scorer in rates:
-            gains.append(
-                paired_gain(
-                    hit_counts,
-                    scorer=scorer,
-                    against=best,
-                    scope=scope,
-                    population=population,
-                    k=k,
-                    samples=samples,
-                    seed=seed,
-                )
-            )
+            cell: dict[str, Any] = {"scope": scope, "population": population, "k": k, "samples": samples, "seed": seed}
+            gains.append(paired_gain(hit_counts, scorer=scorer, against=best, **cell))
     return gains
 
 
@@ -244,17 +223,10 @@ def best_baseline(rates: Mapping[str, float]) -> str | None:
 
 def _cell(hit_counts: pa.Table | HitCells, scope: Scope, population: Population) -> dict[str, pa.Table]:
     """Returns scorer -> its rows of the cell, for scorers that have any."""
-    if isinstance(hit_counts, pa.Table):
-        found = _cell_of_table(hit_counts, scope, population)
-    else:
-        found = hit_counts.cell(scope, population)
-    return {name: found[name] for name in sorted(found)}
-
-
-def _cell_of_table(hit_counts: pa.Table, scope: Scope, population: Population) -> dict[str, pa.Table]:
-    inside = pc.and_(pc.equal(hit_counts.column(SCOPE), str(scope)), pc.equal(hit_counts.column(POPULATION), str(population)))
-    rows = hit_counts.filter(inside)
-    return {name: rows.filter(pc.equal(rows.column(SCORER), name)) for name in pc.unique(rows.column(SCORER)).to_pylist()}
+    if not isinstance(hit_counts, pa.Table):
+        return hit_counts.cell(scope, population)
+    rows = hit_counts.filter((pc.field(SCOPE) == str(scope)) & (pc.field(POPULATION) == str(population)))
+    return {name: rows.filter(pc.field(SCORER) == name) for name in sorted(pc.unique(rows.column(SCORER)).to_pylist())}
 
 
 def _group_by_users(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
@@ -270,15 +242,19 @@ def _group_by_users(cell: dict[str, pa.Table]) -> list[dict[str, pa.Table]]:
     return groups
 
 
-def _integers(rows: pa.Table, column: str) -> IntArray:
-    result: IntArray = rows.column(column).to_numpy().astype(np.int64)
-    return result
+def integers(rows: pa.Table, column: str) -> IntArray:
+    """Returns a column of whole numbers, int64."""
+    return np.asarray(rows.column(column).to_numpy().astype(np.int64))
 
 
 def _rows(
     group: dict[str, pa.Table], ks: Sequence[int], samples: int, seed: int, *, scope: Scope, population: Population
 ) -> list[dict[str, Any]]:
-    _check_columns(group, ks)
+    wanted = [column(k) for column in (hits_column, ndcg_column) for k in ks]
+    missing = sorted({name for rows in group.values() for name in wanted if name not in rows.column_names})
+    if missing:
+        remedy = "materialize hit_counts of this day again"
+        raise SchemaError(Fault("hit_counts", f"columns {', '.join(wanted)}", f"no {', '.join(missing)}", remedy))
     cuts = [(name, k) for name in group for k in ks]
     num_users = len(next(iter(group.values())))
     # The items to find of each scorer's users, then the hits of each cut, then its NDCG in steps; sums of whole numbers are exact.
@@ -319,21 +295,9 @@ def _rows(
     ]
 
 
-def _check_columns(group: dict[str, pa.Table], ks: Sequence[int]) -> None:
-    wanted = [column(k) for column in (hits_column, ndcg_column) for k in ks]
-    missing = sorted({name for rows in group.values() for name in wanted if name not in rows.column_names})
-    if missing:
-        remedy = "materialize hit_counts of this day again"
-        raise SchemaError(Fault("hit_counts", f"columns {', '.join(wanted)}", f"no {', '.join(missing)}", remedy))
-
-
 DAY = "day"
 TREND_COLUMNS = (SCOPE, SCORER, "hit_rate", "ci_low", "ci_high", "users")
-TREND_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in (DAY, SCOPE, SCORER)]
-    + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high")]
-    + [("users", pa.int64())]
-)
+TREND_SCHEMA = pa.schema([(DAY, pa.string()), *(TOTAL_SCHEMA.field(name) for name in TREND_COLUMNS)])
 
 
 def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
@@ -346,8 +310,6 @@ def trend_table(totals: Iterable[tuple[str, pa.Table]], k: int) -> pa.Table:
     """
     parts = [TREND_SCHEMA.empty_table()]
     for day, total in totals:
-        is_wanted = pc.and_(pc.equal(total.column("k"), k), pc.equal(total.column(POPULATION), str(Population.WARM)))
-        rows = total.filter(is_wanted).select(TREND_COLUMNS)
-        days = pa.array([day] * rows.num_rows, pa.string())
-        parts.append(rows.add_column(0, DAY, days).cast(TREND_SCHEMA))
+        rows = total.filter((pc.field("k") == k) & (pc.field(POPULATION) == str(Population.WARM))).select(TREND_COLUMNS)
+        parts.append(rows.add_column(0, DAY, pa.repeat(day, rows.num_rows)).cast(TREND_SCHEMA))
     return pa.concat_tables(parts).combine_chunks()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,9 +18,9 @@ from dssm_assets.core.columns import POPULATION, SCOPE, SCORER, SEGMENT, TRUTH_C
 from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.evaluation_tables import CATEGORY_POPULARITY, CHANNEL, MERGED, MERGED_WITHOUT, MODEL
 from dssm_assets.core.evaluation.labels import SCOPES, TREND_SCOPES, Spans, display_name, scorers_in_order
-from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline
+from dssm_assets.core.evaluation.rates import DAY, Gain, best_baseline, rows_of_cell
 from dssm_assets.core.evaluation.scopes import Population, Scope, counted_population
-from dssm_assets.core.evaluation.segments import TIERS, ItemPopularity, Tier
+from dssm_assets.core.evaluation.segments import ItemPopularity
 from dssm_assets.core.evaluation.truth import Truth
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ class ReportFacts:
 
 
 def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> ReportFacts:
-    """Returns the facts of a run."""
     return ReportFacts(
         evaluated_users=truth.num_users,
         users_without_truth=hit_counts.users_without_truth,
@@ -83,15 +82,13 @@ def report_facts(truth: Truth, scorer: ModelScorer, hit_counts: HitCounts) -> Re
 
 
 def merge_facts(facts: Sequence[ReportFacts]) -> ReportFacts:
-    """Returns the facts of a run from the facts of its ranges of users, at least one, over one corpus."""
-    return ReportFacts(
-        evaluated_users=sum(one.evaluated_users for one in facts),
-        users_without_truth={key: sum(one.users_without_truth[key] for one in facts) for key in facts[0].users_without_truth},
-        users_without_vector=sum(one.users_without_vector for one in facts),
-        truth_pairs=sum(one.truth_pairs for one in facts),
-        pairs_outside_corpus=sum(one.pairs_outside_corpus for one in facts),
-        corpus_items=facts[0].corpus_items,
-    )
+    """Returns the facts of a run from those of its ranges of users, at least one, over one corpus."""
+    sums = {
+        name: sum(getattr(one, name) for one in facts)
+        for name in ("evaluated_users", "users_without_vector", "truth_pairs", "pairs_outside_corpus")
+    }
+    without = {key: sum(one.users_without_truth[key] for one in facts) for key in facts[0].users_without_truth}
+    return replace(facts[0], users_without_truth=without, **sums)
 
 
 @dataclass(frozen=True)
@@ -101,22 +98,14 @@ class ListFacts:
     Attributes:
         quality: as of `list_quality`.
         overlap: as of `list_overlap`; without rows if there is nothing to compare with.
-        previous_day: the evaluation day that overlap compares with, None if there is none.
-        head_items: number of head items.
-        head_frac: fraction of the window's positive events that are on head items.
+        previous_day: the evaluation day that overlap compares with.
+        popularity: of the corpus.
     """
 
     quality: pa.Table
     overlap: pa.Table
     previous_day: str | None
-    head_items: int
-    head_frac: float
-
-
-def list_facts(quality: pa.Table, overlap: pa.Table, previous_day: str | None, popularity: ItemPopularity) -> ListFacts:
-    """Returns the facts, with the number of head items and their fraction of events."""
-    head = int((popularity.tier == TIERS.index(Tier.HEAD)).sum())
-    return ListFacts(quality, overlap, previous_day if overlap.num_rows else None, head, popularity.head_frac)
+    popularity: ItemPopularity
 
 
 def render_report(
@@ -128,7 +117,6 @@ def render_report(
     facts: ReportFacts,
     lists: ListFacts,
     trend: pa.Table,
-    merged_gains: Sequence[Gain] = (),
     channels: Sequence[Gain] = (),
     spans: Spans | None = None,
     span_days: int = 1,
@@ -138,20 +126,19 @@ def render_report(
     Args:
         day: the evaluation day, YYYY-MM-DD, or the first and the last day of its span.
         segments: as of `segment_section`, what is served first.
-        gains: the model against the best baseline, as of `gains_over_best`.
+        gains: the merged list and the model against the best baseline, as of `gains_over_best`.
         trend: hit rates of the last days, this day included, as of `trend_table`.
-        merged_gains: the merged list against the best baseline, as of `gains_over_best`.
         channels: what each channel is worth, as of `channel_gains`.
         spans: days that the baselines read, for their names in the tables of the day.
     """
-    k, all_gains = max(total.column("k").to_pylist()), [*merged_gains, *gains]
-    sections = [f"# Recall on {day}", headline(total, all_gains, channels, segments), READING]
+    k = max(total.column("k").to_pylist())
+    sections = [f"# Recall on {day}", headline(total, gains, channels, segments), READING]
     if Population.WARM in total.column(POPULATION).to_pylist():
         data = base64.b64encode(hit_rate_png(total, spans=spans)).decode("ascii")
         sections.append(
             f"![hit rate of the model and the baselines at each k, with 95% intervals](data:image/png;base64,{data})"
         )
-    sections += [scope_section(total, scope, spans, all_gains, facts) for scope in Scope]
+    sections += [scope_section(total, scope, spans, gains, facts) for scope in Scope]
     sections += [channel_section(total, channels)] if channels else []
     sections += [segment_section(segments, k), list_section(lists), trend_section(trend, k), _facts_section(facts)]
     text = "\n\n".join(sections) + "\n"
@@ -175,11 +162,11 @@ def population_section(total: pa.Table, spans: Spans | None) -> str:
     body = []
     for scope in Scope:
         for population in (Population.WARM, Population.COLD, Population.ALL):
-            cell_rows = [row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == (scope, population, k)]
-            rates = {row[SCORER]: row["hit_rate"] for row in cell_rows}
+            rows = rows_of_cell(total, scope, k, population)
+            rates = {name: row["hit_rate"] for name, row in rows.items()}
             best = best_baseline(rates)
             if rates:
-                counts = [f"{cell_rows[0][column]:,}" for column in ("users", TRUTH_COUNT)]
+                counts = [f"{next(iter(rows.values()))[column]:,}" for column in ("users", TRUTH_COUNT)]
                 shown = [f"{rates[name]:.3f}" if name in rates else "-" for name in (MODEL, MERGED)]
                 baseline = "-" if best is None else f"{display_name(best, spans)} {rates[best]:.3f}"
                 body.append([f"{scope}, {population}", *counts, *shown, baseline])
@@ -198,11 +185,6 @@ def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], s
         segments: scorer -> its hit rate per segment, what is served first.
     """
     k = max(total.column("k").to_pylist())
-    rows = {
-        (str(row[SCORER]), str(row[SCOPE])): row
-        for row in total.to_pylist()
-        if row["k"] == k and row[POPULATION] == counted_population(Scope(row[SCOPE]))
-    }
     figures: tuple[tuple[str, str, Scope, tuple[str, ...]], ...] = (
         ("merged list, all items", MERGED, Scope.ALL, ()),
         ("vectors alone, items new to the user, its own history left out", MODEL, Scope.UNSEEN, ("popularity", "ease")),
@@ -211,24 +193,21 @@ def headline(total: pa.Table, gains: Sequence[Gain], channels: Sequence[Gain], s
     )
     body = []
     for words, scorer, scope, baselines in figures:
-        if (scorer, scope) not in rows:
+        rows = rows_of_cell(total, scope, k)
+        if scorer not in rows:
             continue
-        row = rows[scorer, scope]
+        row = rows[scorer]
         gain = next((gain for gain in gains if (gain.scorer, gain.scope) == (scorer, scope)), None)
         names = dict.fromkeys((*baselines, *(() if gain is None else (gain.against,))))
-        compared = [f"{display_name(name)} {rows[name, scope]['hit_rate']:.3f}" for name in names if (name, scope) in rows]
+        compared = [f"{display_name(name)} {rows[name]['hit_rate']:.3f}" for name in names if name in rows]
         ahead = "-" if gain is None else f"{_difference(gain)}, {_verdict(gain)}"
         body.append([f"**{words}**", f"**{with_interval(row)}**", f"{row[TRUTH_COUNT]:,}", ", ".join(compared) or "-", ahead])
     if not body:
         return "No known user has a known item to find."
     head = ["", f"hit_rate@{k}", "items to find", "compared with", "gain over the best baseline"]
     worst = _worst(gains, channels, segments)
-    return "\n\n".join(
-        [
-            table("The figures of the day, the most important first", head, body),
-            *(["Where it looks worst:", "\n".join(worst)] if worst else []),
-        ]
-    )
+    figures_table = table("The figures of the day, the most important first", head, body)
+    return "\n\n".join([figures_table, *(["Where it looks worst:", "\n".join(worst)] if worst else [])])
 
 
 def _worst(gains: Sequence[Gain], channels: Sequence[Gain], segments: Mapping[str, pa.Table]) -> list[str]:
@@ -259,21 +238,21 @@ def scope_section(
     """Returns every scorer's hit rates at each k with their intervals, and the means over users, in one scope."""
     label, population = SCOPES[scope], counted_population(scope)
     meaning = _capital(label.meaning)
-    rows = [row for row in total.to_pylist() if row[SCOPE] == scope and row[POPULATION] == population]
-    if not rows:
+    ks = sorted(set(total.column("k").to_pylist()))
+    by_k = {k: rows_of_cell(total, scope, k) for k in ks}
+    k, last_rows = ks[-1], by_k[ks[-1]]
+    if not last_rows:
         return f"## {label.title}\n\n{meaning}: no known user has such a known item to find, so there is no number."
-    ks = sorted({int(row["k"]) for row in rows})
-    k = ks[-1]
-    note = f"{meaning}: {rows[0]['users']:,} users, {rows[0][TRUTH_COUNT]:,} items to find."
+    first = next(iter(last_rows.values()))
+    note = f"{meaning}: {first['users']:,} users, {first[TRUTH_COUNT]:,} items to find."
     if facts is not None:
         note = f"{note[:-1]}; {facts.users_without_truth[f'{scope}/{population}']:,} evaluated users have no such item and do not count."
     if facts is not None and scope is Scope.COLD:
         category = "no column is a category" if facts.category_column is None else f"by column {cell(facts.category_column)}"
         note += f" Candidates: the {facts.cold_items:,} cold items of the corpus. Popularity by category: {category}."
-    by_cell = {(row[SCORER], row["k"]): row for row in rows}
     rates, means = [], []
-    for name in scorers_in_order((str(row[SCORER]) for row in rows), spans):
-        cells, last = [by_cell[name, cut] for cut in ks], by_cell[name, k]
+    for name in scorers_in_order(last_rows, spans):
+        cells, last = [by_k[cut][name] for cut in ks], last_rows[name]
         shown = _name(name, spans)
         rates.append([shown, *map(with_interval, cells)])
         interval = f"[{last['ndcg_ci_low']:.3f}, {last['ndcg_ci_high']:.3f}]"
@@ -293,8 +272,7 @@ def scope_section(
 def channel_section(total: pa.Table, channels: Sequence[Gain]) -> str:
     """Returns what each channel finds alone, what the merged list finds without it, and the difference that it makes."""
     k = channels[0].k
-    wanted = (Scope.ALL, Population.WARM, k)
-    rates = {row[SCORER]: row for row in total.to_pylist() if (row[SCOPE], row[POPULATION], row["k"]) == wanted}
+    rates = rows_of_cell(total, Scope.ALL, k)
     body = []
     for gain in channels:
         name = gain.against.removeprefix(MERGED_WITHOUT)
@@ -341,11 +319,11 @@ def list_section(facts: ListFacts) -> str:
         return "## The lists\n\nNo evaluated user has a list, so there is nothing to describe."
     note = (
         f"The model's lists for {facts.quality.column('users')[0].as_py():,} evaluated users. Coverage: percentage of the "
-        f"candidates that are in any list. Head items: percentage of list entries among the {facts.head_items:,} most popular "
-        f"items (1% of the items with events in the window), which have {facts.head_frac:.1%} of the window's events. Novelty: "
+        f"candidates that are in any list. Head items: percentage of list entries among the {facts.popularity.is_head.sum():,} most popular "
+        f"items (1% of the items with events in the window), which have {facts.popularity.head_frac:.1%} of the window's events. Novelty: "
         "mean -log2 of an item's fraction of the window's events, in bits; one bit more means half as popular."
     )
-    if facts.previous_day is None:
+    if not facts.overlap.num_rows:
         note += " There is no earlier evaluation day to compare the lists with."
     else:
         note += (
@@ -353,16 +331,10 @@ def list_section(facts: ListFacts) -> str:
             f"in both lists / items in either. Both over {facts.overlap.column('users')[0].as_py():,} users with a list on both days."
         )
     overlap = {row["k"]: [f"{row['kept']:.1%}", f"{row['jaccard']:.3f}"] for row in facts.overlap.to_pylist()}
-    body = [
-        [
-            str(row["k"]),
-            f"{row['coverage']:.2%}",
-            f"{row['popularity_bias']:.1%}",
-            f"{row['novelty']:.2f}",
-            *overlap.get(row["k"], ["-", "-"]),
-        ]
-        for row in facts.quality.to_pylist()
-    ]
+    body = []
+    for row in facts.quality.to_pylist():
+        shown = [f"{row['coverage']:.2%}", f"{row['popularity_bias']:.1%}", f"{row['novelty']:.2f}"]
+        body.append([str(row["k"]), *shown, *overlap.get(row["k"], ["-", "-"])])
     head = ["k", "coverage", "head items", "novelty", "kept", "Jaccard"]
     return f"## The lists\n\n{note}\n\n{table(f'Lists of the {display_name(MODEL)}', head, body)}"
 
@@ -383,14 +355,9 @@ def trend_section(trend: pa.Table, k: int) -> str:
     for day in sorted({str(row[DAY]) for row in rows}, reverse=True):
         users = cells.get((day, Scope.ALL, MODEL))
         others = [cells.get((day, Scope.ALL, name)) for name in baselines]
-        body.append(
-            [
-                day,
-                "-" if users is None else f"{users['users']:,}",
-                *(_interval_or_dash(cells.get((day, *key))) for key in shown),
-                *("-" if row is None else f"{row['hit_rate']:.4f}" for row in others),
-            ]
-        )
+        counts = "-" if users is None else f"{users['users']:,}"
+        intervals = [_interval_or_dash(cells.get((day, *key))) for key in shown]
+        body.append([day, counts, *intervals, *("-" if row is None else f"{row['hit_rate']:.4f}" for row in others)])
     head = ["day", "users", *head, *map(display_name, baselines)]
     return f"{title}\n\n{table(f'hit_rate@{k} by day, known users and known items', head, body)}"
 

@@ -8,9 +8,8 @@ Shapes: U evaluated users, B users of a block, M vectors per user, I items, D ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,8 @@ from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWE
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.scopes import Scope
-from dssm_assets.core.retrieval.exact import Corpus, Scores
-from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests
-from dssm_assets.core.retrieval.vectors import Metric, Vectors, to_matrix
+from dssm_assets.core.retrieval.exact import Corpus, Scores, flatten_interests, score_interests, search_interests
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 
 MAX_ENTRIES: Final = 1 << 21
 """List entries ranked at once; longer lists are ranked for fewer users at a time."""
@@ -44,19 +42,6 @@ class Scorer(Protocol):
         """
 
 
-@runtime_checkable
-class ExcludingScorer(Scorer, Protocol):
-    """A scorer that leaves items out faster than by ranking a longer list, from which others drop them."""
-
-    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        """Returns item_index int64 [B, K]: the list of `top_items` without the excluded items, filled up to K.
-
-        Args:
-            user_rows: rows of the evaluated users [B].
-            excluded: items of these B users.
-        """
-
-
 class InteractedItems(NamedTuple):
     """What each of some users interacted with before the day."""
 
@@ -66,7 +51,6 @@ class InteractedItems(NamedTuple):
     """Items of all stored days, those of the window included."""
 
     def select_users(self, users: IntArray) -> InteractedItems:
-        """Returns the items of the given users, in that order."""
         return InteractedItems(self.window.select_users(users), self.history.select_users(users))
 
 
@@ -103,9 +87,6 @@ def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions
     lists = keep_first(ranked, is_kept, k)
     # A list that ends in -1 contains all that the scorer has to offer.
     short = np.flatnonzero((is_kept.sum(axis=1) < k) & (ranked[:, -1] >= 0))
-    if isinstance(scorer, ExcludingScorer) and len(short):
-        lists[short] = scorer.top_items_without(users[short], k, own.select_users(short))
-        return lists
     length = k + int(own.lengths[short].max(initial=0))
     step = max(1, MAX_ENTRIES // length)
     for start in range(0, len(short), step):
@@ -141,45 +122,26 @@ class ModelScorer:
     user's truth still counts.
     """
 
+    corpus: Corpus
+    item_ids: pa.Array
+    user_ids: pa.Array
     vector_row: IntArray
-    """int64 [U]: row of each evaluated user in user_vectors, -1 without a vector."""
+    """int64 [U]: row of each user in user_vectors, -1 without a vector."""
     user_vectors: Vectors
     """float32 [., M * D]"""
-    item_vectors: Vectors
-    """float32 [I, D]"""
-    similarity: Similarity
-    user_ids: pa.Array
-    item_ids: pa.Array
     name: str = MODEL
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        """Returns the items ready to be searched: checked and scaled once, not once per block of users."""
-        return Corpus(self.item_vectors, self.similarity, self.item_ids)
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
         return self.top_k(user_rows, k)[0]
 
-    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        return self.top_k(user_rows, k, excluded)[0]
-
-    def top_k(self, user_rows: IntArray, k: int, excluded: Exclusions | None = None) -> tuple[IntArray, Scores]:
-        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item.
-
-        Args:
-            user_rows: rows of the evaluated users [B].
-            excluded: items that are left out for these users.
-        """
+    def top_k(self, user_rows: IntArray, k: int) -> tuple[IntArray, Scores]:
+        """Returns item_index int64 [B, K] and scores float32 [B, K]; -1 and -inf where there is no item."""
         index = np.full((len(user_rows), k), -1, dtype=np.int64)
         scores = np.full((len(user_rows), k), -np.inf, dtype=np.float32)
-        with_vector = np.flatnonzero(self.vector_row[user_rows] >= 0)
-        rows = self.vector_row[user_rows[with_vector]]
-        vectors, bounds = flatten_interests(self.user_vectors[rows].reshape(len(rows), *self._shape))
-        user_ids = self.user_ids.take(pa.array(user_rows[with_vector]))
-        kept_out = None if excluded is None else excluded.select_users(with_vector)
-        index[with_vector], scores[with_vector] = search_interests(
-            self.corpus, vectors, bounds, k, excluded=kept_out, user_ids=user_ids
-        )
+        known, vectors = self._vectors(user_rows)
+        flat, bounds = flatten_interests(vectors)
+        user_ids = self.user_ids.take(pa.array(user_rows[known]))
+        index[known], scores[known] = search_interests(self.corpus, flat, bounds, k, user_ids=user_ids)
         return index, scores
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
@@ -190,76 +152,65 @@ class ModelScorer:
             items: item_index int64 [B, C]; that of -1 means nothing.
         """
         scores = np.zeros(items.shape)
-        with_vector = np.flatnonzero(self.vector_row[user_rows] >= 0)
-        rows = self.vector_row[user_rows[with_vector]]
-        vectors = self.user_vectors[rows].reshape(len(rows), *self._shape)
-        metric = Metric.from_similarity(self.similarity)
-        scores[with_vector] = score_interests(vectors, self.corpus.vectors, items[with_vector], metric)
+        known, vectors = self._vectors(user_rows)
+        scores[known] = score_interests(vectors, self.corpus.vectors, items[known], self.corpus.metric)
         return scores
 
-    def for_users(self, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
-        """Returns the scorer of other users over the same items; reuses the prepared item corpus. See `model_scorer`."""
-        other = replace(
-            self,
-            vector_row=_vector_rows(user_vectors, user_ids),
-            user_vectors=to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
-            user_ids=user_ids,
-        )
-        vars(other)["corpus"] = self.corpus  # where cached_property looks for it
-        return other
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        """Returns (M, D) of a user's vectors. If the width is not a multiple of D, the search raises the error."""
-        num_vectors, remainder = divmod(self.user_vectors.shape[1], self.item_vectors.shape[1])
-        return (num_vectors, self.item_vectors.shape[1]) if num_vectors and not remainder else (1, self.user_vectors.shape[1])
+    def _vectors(self, user_rows: IntArray) -> tuple[IntArray, Vectors]:
+        """Returns which of some users have vectors, and these [., M, D]. If a width is no multiple of D, the search raises the error."""
+        known = np.flatnonzero(self.vector_row[user_rows] >= 0)
+        found = self.user_vectors[self.vector_row[user_rows[known]]]
+        width = self.corpus.vectors.shape[1]
+        each = found.shape[1] // width if found.shape[1] % width == 0 else 1
+        return known, found.reshape(len(known), each, found.shape[1] // each)
 
 
 class KnownLists:
     """A model as a scorer that keeps the lists of the users that were asked for last: the channel of vectors asks for them again."""
 
     def __init__(self, model: ModelScorer, depth: int) -> None:
-        """Searches lists of this length at least."""
+        """Keeps lists of this length; longer ones are searched each time."""
         self.name, self._model, self._depth = model.name, model, depth
-        self._users, self._lists = np.zeros(0, np.int64), np.zeros((0, 0), np.int64)
+        self._users, self._lists = np.full(1, -1), np.full((1, depth), -1)  # of nobody
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
-        if not np.array_equal(user_rows, self._users) or k > self._lists.shape[1]:
-            self._users, self._lists = user_rows, self._model.top_items(user_rows, max(k, self._depth))
-        return self._lists[:, :k]
-
-    def top_items_without(self, user_rows: IntArray, k: int, excluded: Exclusions) -> IntArray:
-        return self._model.top_items_without(user_rows, k, excluded)
+        if k > self._depth:
+            return self._model.top_items(user_rows, k)
+        rows = np.minimum(np.searchsorted(self._users, user_rows), len(self._users) - 1)
+        if not np.array_equal(self._users[rows], user_rows):
+            self._users, self._lists = user_rows, self._model.top_items(user_rows, self._depth)
+            return self._lists[:, :k]
+        return self._lists[rows, :k]
 
     def score_items(self, user_rows: IntArray, items: IntArray) -> npt.NDArray[np.float64]:
         return self._model.score_items(user_rows, items)
 
 
-def model_scorer(item_vectors: pa.Table, user_vectors: pa.Table, user_ids: pa.Array, similarity: Similarity) -> ModelScorer:
-    """Returns the model as a scorer over the corpus of item_vectors, whose row order defines item_index.
-
-    Args:
-        item_vectors: item_id, item_tower_emb.
-        user_vectors: user_id, user_tower_emb: one vector of the items' width, or several one after another.
+def read_corpus(item_vectors: pa.Table, similarity: Similarity) -> tuple[pa.Array, Corpus]:
+    """Returns the ids of a table's items, and their vectors ready to be searched; the row order defines item_index.
 
     Raises:
-        DuplicateKeyError: if an id has two vectors.
-        InputError: if id types differ, or a vector is null.
+        DuplicateKeyError: if an item has two vectors.
+        InputError: a vector is null, not finite or zero.
     """
     items = combine_chunks(item_vectors.column(ITEM_ID))
     check_unique(items, "item_vectors, column item_id")
-    return ModelScorer(
-        vector_row=_vector_rows(user_vectors, user_ids),
-        user_vectors=to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb"),
-        item_vectors=to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb"),
-        similarity=similarity,
-        user_ids=user_ids,
-        item_ids=items,
-    )
+    vectors = to_matrix(item_vectors.column(ITEM_TOWER_EMB), "item_vectors, column item_tower_emb")
+    return items, Corpus(vectors, similarity, items)
 
 
-def _vector_rows(user_vectors: pa.Table, user_ids: pa.Array) -> IntArray:
-    """Returns the row of each user in user_vectors, -1 without one."""
+def model_scorer(item_ids: pa.Array, corpus: Corpus, user_vectors: pa.Table, user_ids: pa.Array) -> ModelScorer:
+    """Returns the model as a scorer of some users over a corpus of `read_corpus`.
+
+    Args:
+        user_vectors: user_id, user_tower_emb: one vector of the items' width, or several one after another.
+
+    Raises:
+        DuplicateKeyError: if a user has two vectors.
+        InputError: if id types differ, or a vector is null.
+    """
     users = combine_chunks(user_vectors.column(USER_ID))
     check_unique(users, "user_vectors, column user_id")
-    return find_positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))
+    rows = find_positions(user_ids, cast_ids(users, user_ids.type, "user_vectors, column user_id"))
+    vectors = to_matrix(user_vectors.column(USER_TOWER_EMB), "user_vectors, column user_tower_emb")
+    return ModelScorer(corpus, item_ids, user_ids, rows, vectors)

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import cast_ids, find_positions
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
+from dssm_assets.core.arrays.ragged import IntArray, Mask, combine_chunks
 from dssm_assets.core.columns import COUNT, ITEM_ID, SEGMENT, TRUTH_COUNT, USER_ID, VALUE
 from dssm_assets.core.config.evaluation import Evaluation, Segment, SegmentKind
 from dssm_assets.core.errors import Fault, SchemaError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import hits_column
-from dssm_assets.core.evaluation.rates import interval, resampled_sums
+from dssm_assets.core.evaluation.rates import integers, interval, resampled_sums
 from dssm_assets.core.features.column_values import number_values, parse_number, text_values
 
 
@@ -72,17 +72,19 @@ class ItemPopularity:
         return np.searchsorted([head, following, seen], rank, side="right").astype(np.int64)
 
     @property
+    def is_head(self) -> Mask:
+        return np.asarray(self.tier == TIERS.index(Tier.HEAD))
+
+    @property
     def self_information(self) -> NDArray[np.float64]:
         """Returns float64 [I]: -log2 p in bits, p = (count + 1) / (sum of counts + I), which is finite for unseen items too."""
-        probability = (self.count + 1) / (self.count.sum() + len(self.count))
-        result: NDArray[np.float64] = -np.log2(probability)
-        return result
+        return np.asarray(-np.log2((self.count + 1) / (self.count.sum() + len(self.count))))
 
     @property
     def head_frac(self) -> float:
         """Returns the fraction of the window's positive events on head items; 0 without events."""
         total = int(self.count.sum())
-        return float(self.count[self.tier == TIERS.index(Tier.HEAD)].sum() / total) if total else 0.0
+        return float(self.count[self.is_head].sum() / total) if total else 0.0
 
 
 def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopularity:
@@ -129,7 +131,6 @@ class Cuts:
     item_tier: IntArray | None = None
 
     def users_from(self, start: int, stop: int) -> Cuts:
-        """Returns the cuts of the users in rows start .. stop - 1."""
         rows = pa.array(np.arange(start, stop))
         return Cuts({name: labels.take(rows) for name, labels in self.users.items()}, self.item_tier)
 
@@ -144,29 +145,27 @@ def tier_columns(tier: Tier) -> tuple[str, str]:
     return f"hits_{tier}", f"{TRUTH_COUNT}_{tier}"
 
 
-def segment_bounds(edges: Sequence[int]) -> list[int]:
-    """Returns where activity segments begin: 0, then 1, then every edge above 1."""
-    return [0, 1, *(edge for edge in edges if edge > 1)]
-
-
 def activity_labels(edges: Sequence[int]) -> list[str]:
     """Returns the activity segments' names in order: edges [10, 30] -> "0", "1-9", "10-29", "30+"."""
-    bounds = segment_bounds(edges)
+    bounds = _activity_bounds(edges)
     closed = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in pairwise(bounds)]
     return [*closed, f"{bounds[-1]}+"]
 
 
+def _activity_bounds(edges: Sequence[int]) -> list[int]:
+    return [0, 1, *(edge for edge in edges if edge > 1)]
+
+
 def label_activity(events: IntArray, edges: Sequence[int]) -> pa.Array:
     """Returns the activity segment of each user, by positive events in the window."""
-    index = np.searchsorted(np.asarray(segment_bounds(edges)), events, side="right") - 1
+    index = np.searchsorted(_activity_bounds(edges), events, side="right") - 1
     return pa.array(activity_labels(edges), pa.string()).take(pa.array(index))
 
 
 def label_tenure(user_ids: pa.Array, known_ids: pa.Array) -> pa.Array:
     """Returns "returning" for each user with a positive event before the day, else "new"."""
     known = cast_ids(known_ids, user_ids.type, "users with events before the evaluation day")
-    is_known = pc.is_in(user_ids, value_set=known)
-    return pc.if_else(is_known, pa.scalar(RETURNING), pa.scalar(NEW))
+    return pc.if_else(pc.is_in(user_ids, value_set=known), RETURNING, NEW)
 
 
 def edge_labels(edges: Sequence[float]) -> list[str]:
@@ -222,9 +221,13 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
     rows: list[dict[str, Any]] = []
     for segment in settings.segments:
         for value, hits, truth in _split_by_value(detail, segment, settings):
-            if (truth > 0).any():
-                rate = _rate_with_interval(np.stack([hits, truth], axis=1)[truth > 0], settings.bootstrap_samples, seed)
-                rows.append({SEGMENT: segment.name, VALUE: value, **rate})
+            has_truth = truth > 0
+            if has_truth.any():
+                sums = resampled_sums(np.stack([hits, truth], axis=1)[has_truth], settings.bootstrap_samples, seed)
+                low, high = interval(sums[:, 0] / sums[:, 1])
+                counts = {"users": int(has_truth.sum()), "hits": int(hits[has_truth].sum()), TRUTH_COUNT: int(truth.sum())}
+                rate = {"hit_rate": counts["hits"] / counts[TRUTH_COUNT], "ci_low": float(low), "ci_high": float(high)}
+                rows.append({SEGMENT: segment.name, VALUE: value, **counts, **rate})
     return pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA)
 
 
@@ -261,12 +264,12 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: s
     faults = []
     for name, rows in counts.items():
         truth_name = name.replace("hits", TRUTH_COUNT)
-        if _integers(rows, TRUTH_COUNT).sum() != _integers(detail, truth_name).sum():
+        if integers(rows, TRUTH_COUNT).sum() != integers(detail, truth_name).sum():
             expected, got = f"{truth_name} of hit_rate_detail", f"{len(rows)} rows of users with other items to find"
             faults.append(Fault(f"hit_counts, {name}", expected, got, remedy_of_missing("hit_counts", ds)))
         at = find_positions(combine_chunks(rows.column(USER_ID)), combine_chunks(detail.column(USER_ID)))
         hits = np.zeros(len(detail), np.int64)
-        hits[at] = _integers(rows, hits_column(k))
+        hits[at] = integers(rows, hits_column(k))
         detail = detail.set_column(detail.column_names.index(name), name, pa.array(hits))
     SchemaError.raise_if(faults)
     return detail
@@ -276,12 +279,12 @@ def _split_by_value(detail: pa.Table, segment: Segment, settings: Evaluation) ->
     """Returns (value, hits, truth_count) of the users of each value, in the order in which they are shown."""
     if segment.kind is SegmentKind.ITEM_POPULARITY:
         pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
-        return [(label, _integers(detail, hits), _integers(detail, truth)) for label, hits, truth in pairs]
+        return [(label, integers(detail, hits), integers(detail, truth)) for label, hits, truth in pairs]
     labels = combine_chunks(detail.column(segment_column(segment.name)))
     shown = _shown_values(labels, segment, settings)
     index = find_positions(labels, pa.array(shown, pa.string()))
     index[index < 0] = len(shown)
-    hits, truth = _integers(detail, "hits"), _integers(detail, TRUTH_COUNT)
+    hits, truth = integers(detail, "hits"), integers(detail, TRUTH_COUNT)
     return [(value, hits[index == at], truth[index == at]) for at, value in enumerate([*shown, OTHER])]
 
 
@@ -295,23 +298,5 @@ def _shown_values(labels: pa.Array, segment: Segment, settings: Evaluation) -> l
     counts = {pair["values"]: pair["counts"] for pair in pc.value_counts(labels).to_pylist()}
     counts.pop(MISSING, None)
     frequent = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_VALUES]
-    return [*sorted(frequent, key=_by_number_then_text), MISSING]
-
-
-def _by_number_then_text(value: str) -> tuple[float, str]:
-    number = parse_number(value)
-    return (np.inf if number is None else number, value)
-
-
-def _integers(detail: pa.Table, column: str) -> IntArray:
-    result: IntArray = detail.column(column).to_numpy().astype(np.int64)
-    return result
-
-
-def _rate_with_interval(values: IntArray, samples: int, seed: int) -> dict[str, Any]:
-    """Returns the numbers of one row from int64 [users, (hits, truth)]."""
-    sums = resampled_sums(values, samples, seed)
-    low, high = interval(sums[:, 0] / sums[:, 1])
-    hits, truth = (int(total) for total in values.sum(axis=0))
-    rate = {"users": len(values), "hits": hits, TRUTH_COUNT: truth, "hit_rate": hits / truth}
-    return {**rate, "ci_low": float(low), "ci_high": float(high)}
+    numbers = {value: parse_number(value) for value in frequent}
+    return [*sorted(frequent, key=lambda value: (np.inf if numbers[value] is None else numbers[value], value)), MISSING]

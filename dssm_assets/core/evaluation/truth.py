@@ -21,6 +21,7 @@ from dssm_assets.core.arrays.ragged import (
     Exclusions,
     IntArray,
     Mask,
+    build_lists,
     combine_chunks,
     list_lengths,
     offsets_of,
@@ -67,9 +68,9 @@ class Truth:
     def select_users(self, users: IntArray) -> tuple[Truth, IntArray]:
         """Returns the truth of the users in some rows, ascending, alone, their rows counted from 0, and the positions of its pairs."""
         first, end = np.searchsorted(self.pair_user, users), np.searchsorted(self.pair_user, users, side="right")
-        pairs = ranges(first, end - first)
+        pairs, owner = ranges(first, end - first), repeat_rows(end - first)
         flags = (self.is_warm[pairs], self.is_repeat[pairs], self.is_known[pairs])
-        ids, owner = self.user_ids.take(pa.array(users)), repeat_rows(end - first)
+        ids = self.user_ids.take(pa.array(users))
         return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
     def with_history(self, history: Exclusions) -> Truth:
@@ -84,10 +85,8 @@ class Truth:
 
     def pairs_in(self, scope: Scope) -> Mask:
         """Returns bool [P]: the pairs to find in a scope other than cold."""
-        everything = np.ones_like(self.is_repeat)
-        return {Scope.ALL: everything, Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}.get(
-            scope, ~self.is_known
-        )
+        of_scope = {Scope.ALL: np.ones_like(self.is_repeat), Scope.DISCOVERY: ~self.is_repeat, Scope.REPEAT: self.is_repeat}
+        return of_scope.get(scope, ~self.is_known)
 
     def pairs_of(self, population: Population) -> Mask:
         """Returns bool [P]: the pairs of a population."""
@@ -112,8 +111,8 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
     lists = combine_chunks(table.column(GT_ITEMS))
     owner = repeat_rows(list_lengths(lists))
     items = cast_ids(pc.list_flatten(lists), corpus.type, "ground_truth, column gt_items")
-    warm_user = _booleans(table.column(IS_WARM_USER))
-    warm_item, repeat = (_booleans(pc.list_flatten(combine_chunks(table.column(name)))) for name in (GT_IS_WARM, GT_IS_REPEAT))
+    warm_user = table.column(IS_WARM_USER).to_numpy()
+    warm_item, repeat = (pc.list_flatten(table.column(name)).to_numpy() for name in (GT_IS_WARM, GT_IS_REPEAT))
     return Truth(
         user_ids=combine_chunks(table.column(USER_ID)),
         is_warm_user=warm_user,
@@ -123,10 +122,6 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
         is_repeat=repeat,
         is_known=repeat,
     )
-
-
-def _booleans(column: pa.ChunkedArray | pa.Array) -> Mask:
-    return np.asarray(combine_chunks(column).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.Table]) -> pa.Table:
@@ -164,20 +159,13 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
         places = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
         is_repeat[places[pairs[places] == keys]] = True
     counts = np.bincount(pair_user, minlength=len(user_values))
-    offsets = pa.array(offsets_of(counts).astype(np.int32))
-
-    def per_user(values: pa.Array) -> pa.Array:
-        return pa.ListArray.from_arrays(offsets, values)
-
-    return pa.table(
-        {
-            USER_ID: user_values,
-            GT_ITEMS: per_user(item_values.take(pa.array(pair_item))),
-            GT_IS_WARM: per_user(pa.array(warm_item[pair_item])),
-            GT_IS_REPEAT: per_user(pa.array(is_repeat)),
-            IS_WARM_USER: pa.array(warm_user),
-        }
-    )
+    columns = {
+        GT_ITEMS: item_values.take(pa.array(pair_item)),
+        GT_IS_WARM: pa.array(warm_item[pair_item]),
+        GT_IS_REPEAT: pa.array(is_repeat),
+    }
+    lists = {name: build_lists(values, offsets_of(counts)) for name, values in columns.items()}
+    return pa.table({USER_ID: user_values, **lists, IS_WARM_USER: pa.array(warm_user)})
 
 
 def _positions_of(window_pairs: pa.Table, column: str, values: pa.Array) -> IntArray:
@@ -192,10 +180,9 @@ def sample_users(ground_truth: pa.Table, max_users: int | None, seed: int) -> pa
     Args:
         max_users: most rows; None: all of them.
     """
-    if max_users is None or ground_truth.num_rows <= max_users:
+    if max_users is None:
         return ground_truth
-    is_chosen = is_in_sample(combine_chunks(ground_truth.column(USER_ID)), max_users, seed)
-    return ground_truth.filter(pa.array(is_chosen))
+    return ground_truth.filter(pa.array(is_in_sample(combine_chunks(ground_truth.column(USER_ID)), max_users, seed)))
 
 
 def is_in_sample(user_ids: pa.Array, max_users: int, seed: int) -> Mask:

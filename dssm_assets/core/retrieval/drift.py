@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import comparable_ids
 from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.retrieval.vectors import vector_lengths
 
 Floats = NDArray[np.floating[Any]]
 
@@ -54,12 +55,10 @@ class CommonIds:
 
     @property
     def new_frac(self) -> float:
-        """Returns the fraction of current ids that the partition before does not have."""
         return 1 - self.common_count / self.now_count if self.now_count else 0.0
 
     @property
     def gone_frac(self) -> float:
-        """Returns the fraction of previous ids that the partition no longer has."""
         return 1 - self.common_count / self.before_count if self.before_count else 0.0
 
 
@@ -78,12 +77,11 @@ def find_common_ids(now: pa.ChunkedArray, before: pa.ChunkedArray, *, limit: int
     current = combine_chunks(comparable_ids(now, "ids of the partition"))
     previous = combine_chunks(comparable_ids(before, "ids of the partition before"))
     ids = current.filter(pc.is_in(current, value_set=previous)) if current.type == previous.type else current.slice(0, 0)
-    count = len(ids)
+    common = len(ids)
     ids = ids.take(pc.sort_indices(ids))
-    if count > limit:
-        drawn = np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
-        ids = ids.take(pa.array(drawn))
-    return CommonIds(ids, count, len(current), len(previous))
+    if common > limit:
+        ids = ids.take(pa.array(np.sort(np.random.default_rng(seed).choice(common, limit, replace=False))))
+    return CommonIds(ids, common, len(current), len(previous))
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def compute_drift(now: NDArray[np.floating[Any]], before: NDArray[np.floating[An
 
     Args:
         now: [N, D].
-        before: [N, D'], where D' differs from D only if the configuration has changed; then nothing can be compared.
+        before: [N, D']; where D' differs from D, nothing can be compared.
     """
     if now.shape[1] != before.shape[1]:
         return Drift(0, None, None)
@@ -143,13 +141,12 @@ def fit_rotation(rows: Floats, targets: Floats) -> Floats:
     return np.asarray(left @ right, rows.dtype)
 
 
-def _has_direction(vectors: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+def _has_direction(vectors: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
 
 
-def _unit(vectors: NDArray[np.floating[Any]]) -> Floats:
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    return np.asarray(vectors / lengths[:, None], np.float32)
+def _unit(vectors: Floats) -> Floats:
+    return np.asarray(vectors / vector_lengths(vectors)[:, None], np.float32)
 
 
 def _cosines(values: Floats) -> Cosines:
@@ -197,7 +194,6 @@ class DriftReport:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Returns the figures of the metadata."""
         facts: dict[str, Any] = {
             "drift_against": self.before,
             "drift_common_ids": self.ids.common_count,

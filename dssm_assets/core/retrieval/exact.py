@@ -3,26 +3,30 @@
 `faiss.knn` proposes somewhat more than k items per user by products in float32. The proposals are scored again by the
 definition (`pair_scores`) and ordered by score descending, then item_index ascending, also across the cut at k. A list is
 proven if every item that was not proposed scores less than its last item, rounding included. A user without such a proof, for
-example because hundreds of items tie, is searched again among all items. So the result depends on the input alone, not on
-the processor, the threads or the block size.
+example because hundreds of items tie, gets more proposals, in the end all items. So the result depends on the input alone, not
+on the processor, the threads or the block size.
 
 Memory beyond the vectors: about `_BLOCK_CELLS` proposals with their scores. L2 needs a copy of the items.
 
-Shapes: U users, B users of a block, I items, D vector dimension, K top-k, N proposals per user.
+A user may have several vectors (interests); an item's score is then that by the best of them.
+
+Shapes: U users, B users of a block, V vectors of all users, M vectors per user, I items, C items to score, D vector dimension, K top-k.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import order_largest
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, row_of_value
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
@@ -35,12 +39,16 @@ BLOCK_SIZE = 4096
 """Users searched at once."""
 _SPARE = 32
 """Items proposed beyond k: enough to prove most lists."""
+_MORE = 8
+"""How many times as many are proposed to users without a proof."""
 _BLOCK_CELLS = 2**21
 """Proposals of a block, at most: long lists make blocks smaller."""
 _HALF_ULP = 2.0**-24
 """Half the distance from 1 to the next float32: how far one rounding moves a number, relatively."""
 _SMALLEST = 2.0**-125
 """More than is lost where a float32 product or sum falls below the smallest normal number."""
+_ITEMS_AT_ONCE = 2048
+"""Items scored at once for a user of several vectors, which stay in the cache."""
 _LONGEST = 1e37
 """Products of lengths beyond which float32 may overflow."""
 
@@ -68,6 +76,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def select_items(self, rows: IntArray) -> Corpus:
+        selected = Corpus(self.vectors[rows], Metric.IP, is_checked=True)  # of unit length already, where it must be
+        selected.metric = self.metric
+        return selected
 
     @cached_property
     def longest(self) -> float:
@@ -150,7 +163,7 @@ def search(
     if k < 1:
         raise InputError(Fault("search, k", "at least 1", str(k), "ask for a longer list"))
     if not is_checked:
-        check_vectors({"user": (user_vectors, user_ids)}, width=corpus.vectors.shape[1])
+        check_vectors({"user": (user_vectors, user_ids)}, corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = no_exclusions(len(users)) if excluded is None else excluded
     check_exclusions(exclusions, len(users), len(corpus))
@@ -158,64 +171,53 @@ def search(
     faiss.cvar.distance_compute_blas_threshold = 1  # few users are otherwise compared pair by pair, in three times the time
     index = np.full((len(users), k), -1, dtype=np.int64)
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
-    # Users with similar numbers of exclusions share a block, because all users of a block get equally many proposals.
-    order = np.argsort(exclusions.lengths, kind="stable")
-    proposals = np.minimum(k + _SPARE + exclusions.lengths[order], len(corpus))
-    for part in _split_blocks(proposals, block_size):
-        block = order[part]
-        index[block], scores[block] = _search_block(
-            corpus, users[block], k, int(proposals[part][-1]), exclusions.select_users(block)
-        )
+    pending, spare = np.arange(len(users)), _SPARE
+    while len(pending):
+        # Users with similar numbers of exclusions share a block, because all users of a block get equally many proposals.
+        order = pending[np.argsort(exclusions.lengths[pending], kind="stable")]
+        counts = np.minimum(k + spare + exclusions.lengths[order], len(corpus))
+        is_proven = np.zeros(len(order), np.bool_)
+        for part in _split_blocks(counts, block_size):
+            block, count = order[part], int(counts[part][-1])
+            index[block], scores[block], is_proven[part] = _search_block(
+                corpus, users[block], k, count, exclusions.select_users(block)
+            )
+        pending, spare = order[~is_proven], _MORE * (spare + 1)
     return index, scores
 
 
-def _split_blocks(proposals: IntArray, block_size: int) -> Iterator[slice]:
+def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
     """Yields ranges of users, given the number of proposals of each, ascending."""
     start = 0
-    while start < len(proposals):
-        stop = min(start + block_size, len(proposals))
-        while stop - start > 1 and (stop - start) * proposals[stop - 1] > _BLOCK_CELLS:
+    while start < len(counts):
+        stop = min(start + block_size, len(counts))
+        while stop - start > 1 and (stop - start) * counts[stop - 1] > _BLOCK_CELLS:
             stop = start + (stop - start) // 2
         yield slice(start, stop)
         start = stop
 
 
-def _search_block(corpus: Corpus, users: Vectors, k: int, count: int, excluded: Exclusions) -> Lists:
-    """Returns the lists of users [B, D] from `count` proposals each; at least K + _SPARE of them are not excluded, or all are left."""
-    quick = corpus.quick_users(users)
-    with np.errstate(over="ignore", invalid="ignore"):  # where products may overflow, the margin is infinite
-        proposed, items = faiss.knn(quick.vectors, corpus.quick_items, count, metric=faiss.METRIC_INNER_PRODUCT)
-    # No other item has a quick score above the least of the proposals.
-    floor = proposed[:, -1] if count < len(corpus) else np.full(len(users), -np.inf)
+def _search_block(
+    corpus: Corpus, users: Vectors, k: int, count: int, excluded: Exclusions
+) -> tuple[IntArray, Scores, NDArray[np.bool_]]:
+    """Returns the lists of users [B, D] from `count` proposals each, and which are proven; all are, if all items were proposed."""
+    is_whole = count == len(corpus)
+    if is_whole:
+        items = np.tile(np.arange(count), (len(users), 1))
+    else:
+        quick = corpus.quick_users(users)
+        with np.errstate(over="ignore", invalid="ignore"):  # where products may overflow, the margin is infinite
+            proposed, items = faiss.knn(quick.vectors, corpus.quick_items, count, metric=faiss.METRIC_INNER_PRODUCT)
     items[excluded.contains(np.arange(len(users))[:, None], items)] = -1
     items.sort(axis=1)  # of equal scores the lower item_index comes first
     rows = np.repeat(np.arange(len(users)), count)
     scores = pair_scores(users, corpus.vectors, rows, items.ravel(), corpus.metric).reshape(items.shape)
     scores[items < 0] = -np.inf
     index, best = _order_lists(items, scores, k)
-    worst = best[:, -1] * quick.scale + quick.shift - quick.margin  # least quick score of the k-th best [B]
-    is_proven = (worst > floor) | (np.isneginf(floor) & np.isfinite(quick.margin))
-    for row in np.flatnonzero(~is_proven):
-        own = excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]]
-        index[row], best[row] = _search_all_items(corpus, users[[row]], k, own)
-    return index, best
-
-
-def _search_all_items(corpus: Corpus, user: Vectors, k: int, excluded: IntArray) -> Lists:
-    """Returns the list of one user [1, D] from the quick scores of all items.
-
-    Let q be the k-th highest quick score. k items have defined scores of at least q - margin, so each of the k best has one
-    too, and a quick score of at least q - 2 * margin. All items with such quick scores are scored by the definition.
-    """
-    quick, kept = corpus.quick_users(user), min(k, len(corpus))
-    with np.errstate(over="ignore", invalid="ignore"):
-        scores = corpus.quick_items @ quick.vectors[0]
-        scores[excluded] = -np.inf
-        reached = np.partition(scores, len(corpus) - kept)[len(corpus) - kept] - 2 * quick.margin[0]
-    is_candidate = ~(scores < reached)  # also where a product overflowed to NaN
-    is_candidate[excluded] = False
-    items = np.flatnonzero(is_candidate)
-    return _order_lists(items[None], pair_scores(user, corpus.vectors, np.zeros_like(items), items, corpus.metric)[None], k)
+    if is_whole:
+        return index, best, np.ones(len(users), np.bool_)
+    # No other item has a quick score above the least of the proposals; that of the k-th best is at least this.
+    return index, best, best[:, -1] * quick.scale + quick.shift - quick.margin > proposed[:, -1]
 
 
 def _order_lists(items: IntArray, scores: Scores, k: int) -> Lists:
@@ -227,3 +229,105 @@ def _order_lists(items: IntArray, scores: Scores, k: int) -> Lists:
     index[:, : order.shape[1]] = np.where(np.isneginf(values), -1, np.take_along_axis(items, order, axis=1))
     best[:, : order.shape[1]] = values
     return index, best
+
+
+def flatten_interests(user_vectors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], IntArray]:
+    """Returns [U * M, D] and the bounds int64 [U + 1] of each user's rows, of user vectors [U, M, D] or [U, D]."""
+    each = 1 if user_vectors.ndim == 2 else user_vectors.shape[1]
+    return user_vectors.reshape(-1, user_vectors.shape[-1]), each * np.arange(len(user_vectors) + 1)
+
+
+def search_interests(
+    corpus: Corpus,
+    vectors: NDArray[np.floating[Any]],
+    bounds: IntArray,
+    k: int,
+    *,
+    excluded: Exclusions | None = None,
+    block_size: int = BLOCK_SIZE,
+    threads: int = 1,
+    user_ids: Any = None,
+    is_checked: bool = False,
+) -> tuple[IntArray, Scores]:
+    """Returns each user's k best items, an item scored by the best of the user's vectors; k counts distinct items.
+
+    Ties go to the lower item_index, whichever vector found the item. A user without vectors gets an empty
+    list.
+
+    Example: items a = (1, 0), b = (0, 1), c = (.6, .8) and a user with the interests (1, 0) and (0, 1), inner product. a
+    and b score 1, c scores max(.6, .8) = .8, so the two best are a and b.
+
+    Args:
+        vectors: [V, D], grouped by user.
+        bounds: int64 [U + 1]: the vectors of user u are rows bounds[u] .. bounds[u + 1] - 1.
+        excluded: per user.
+        block_size: vectors searched at once.
+
+    Returns:
+        item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
+
+    Raises:
+        InputError: as of `search`.
+    """
+    owners = row_of_value(bounds)
+    index, scores = search(
+        corpus,
+        vectors,
+        k,
+        excluded=None if excluded is None else excluded.select_users(owners),
+        block_size=block_size,
+        threads=threads,
+        user_ids=None if user_ids is None else user_ids.take(pa.array(owners)),
+        is_checked=is_checked,
+    )
+    return merge_lists(index, scores, bounds)
+
+
+def score_interests(users: NDArray[np.floating[Any]], items: Vectors, columns: IntArray, metric: Metric) -> NDArray[np.float64]:
+    """Returns the scores of some items for each user, float64 [U, C]: by the definition, of the best of the user's vectors.
+
+    Args:
+        users: [U, M, D].
+        items: float32 [I, D], of unit length for cosine.
+        columns: rows of items, int64 [U, C]; -1 is the last one.
+    """
+    vectors = prepare_vectors(users.reshape(-1, users.shape[2]), metric).astype(np.float64).reshape(users.shape)
+    best = np.full(columns.shape, -np.inf)
+    for user, start in itertools.product(range(len(users)), range(0, columns.shape[1], _ITEMS_AT_ONCE)):
+        part = slice(start, start + _ITEMS_AT_ONCE)
+        rows = np.take(items, columns[user, part], axis=0).astype(np.float64)
+        for vector in vectors[user]:  # each row is summed for itself: the same whatever the other rows are
+            if metric is Metric.L2:
+                scores = -np.einsum("cd,cd->c", rows - vector, rows - vector)
+            else:
+                scores = np.einsum("cd,d->c", rows, vector)
+            np.maximum(best[user, part], scores, out=best[user, part])
+    with np.errstate(over="ignore"):  # scores beyond float32 become infinite
+        return best.astype(np.float32).astype(np.float64) + 0  # -0 becomes 0
+
+
+def merge_lists(index: IntArray, scores: Scores, bounds: IntArray) -> tuple[IntArray, Scores]:
+    """Returns the [U, K] lists of users from the [V, K] lists of their vectors: each item once, with its best score.
+
+    Nothing is lost: one of a user's k best items is also among the k best of the vector that scores it highest.
+    """
+    k = index.shape[1]
+    counts = np.diff(bounds)
+    if (counts == 1).all():
+        return index, scores
+    owner = np.repeat(row_of_value(bounds), k)
+    is_item = index.ravel() >= 0
+    owner, item, score = owner[is_item], index.ravel()[is_item], scores.ravel()[is_item]
+    order = np.lexsort((-score, item, owner))
+    owner, item, score = owner[order], item[order], score[order]
+    is_first = np.ones(len(owner), bool)
+    is_first[1:] = (owner[1:] != owner[:-1]) | (item[1:] != item[:-1])
+    owner, item, score = owner[is_first], item[is_first], score[is_first]
+    order = np.lexsort((item, -score, owner))
+    owner, item, score = owner[order], item[order], score[order]
+    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    best = rank < k
+    top = np.full((len(counts), k), -1, dtype=np.int64)
+    values = np.full((len(counts), k), -np.inf, dtype=np.float32)
+    top[owner[best], rank[best]], values[owner[best], rank[best]] = item[best], score[best]
+    return top, values

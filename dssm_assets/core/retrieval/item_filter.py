@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.arrays.ragged import combine_chunks, is_list
+from dssm_assets.core.arrays.ragged import combine_chunks, is_list, list_lengths
 from dssm_assets.core.errors import Fault, InputError
 
 BoolArray = npt.NDArray[np.bool_]
@@ -96,19 +95,33 @@ def named_columns(wanted: Any) -> list[str]:
     return sorted({str(name) for group in groups if isinstance(group, Mapping) for name in group})
 
 
-@dataclass(frozen=True)
 class _Column:
     """A column for comparisons: `values` of any item, or of each entry of lists, whose items are `parents`."""
 
-    values: pa.Array
-    value_type: pa.DataType
-    parents: pa.Array | None
-    is_missing: BoolArray
+    def __init__(self, column: pa.ChunkedArray, where: str) -> None:
+        values = combine_chunks(comparable_column(column, where))
+        self.count, self.parents = len(values), None
+        self.is_missing: BoolArray = pc.is_null(values).to_numpy(zero_copy_only=False)
+        if is_list(values.type):
+            self.is_missing |= list_lengths(values) == 0
+            self.parents, values = pc.list_parent_indices(values).to_numpy(), pc.list_flatten(values)
+        self.values = values
+        self.type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+
+    def mask_where(self, is_passing: pa.Array) -> BoolArray:
+        """Returns which items have a value that passes, bool [I]."""
+        flags: BoolArray = pc.fill_null(is_passing, False).to_numpy(zero_copy_only=False)
+        return flags if self.parents is None else np.bincount(self.parents[flags], minlength=self.count) > 0
+
+    def mask_any(self, wanted: Sequence[pa.Scalar]) -> BoolArray:
+        """Returns which items have one of the wanted values, bool [I]."""
+        options = pc.SetLookupOptions(pa.array(wanted, self.type))
+        if not pa.types.is_dictionary(self.values.type):
+            return self.mask_where(pc.is_in(self.values, options=options))
+        return self.mask_where(pc.is_in(self.values.dictionary, options=options).take(self.values.indices))
 
 
 class _Reader:
-    """Reads filters over one table and collects their faults."""
-
     def __init__(self, table: pa.Table, remedy: str) -> None:
         self._table, self._remedy, self._columns = table, remedy, dict[str, _Column]()
         self.faults: list[Fault] = []
@@ -119,22 +132,15 @@ class _Reader:
         for name, condition in group.items():
             if name not in self._table.column_names:
                 known = ", ".join(self._table.column_names) or "there is none"
-                self.faults.append(Fault(f"{where}.{name}", f"a column for filters: {known}", "no such column", self._remedy))
-            else:
-                passes &= self._mask(self._column(name), condition, f"{where}.{name}")
+                self._note(f"{where}.{name}", f"a column for filters: {known}", "no such column", self._remedy)
+                continue
+            if name not in self._columns:
+                self._columns[name] = _Column(self._table.column(name), f"column {name} of filters")
+            passes &= self._mask(self._columns[name], condition, f"{where}.{name}")
         return passes
 
-    def _column(self, name: str) -> _Column:
-        if name not in self._columns:
-            values = combine_chunks(comparable_column(self._table.column(name), f"column {name} of filters"))
-            parents = None
-            is_missing = pc.is_null(values).to_numpy(zero_copy_only=False)
-            if is_list(values.type):
-                is_missing |= pc.equal(pc.fill_null(pc.list_value_length(values), 0), 0).to_numpy(zero_copy_only=False)
-                parents, values = pc.list_parent_indices(values), pc.list_flatten(values)
-            value_type = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-            self._columns[name] = _Column(values, value_type, parents, is_missing)
-        return self._columns[name]
+    def _note(self, where: str, expected: str, got: str, remedy: str) -> None:
+        self.faults.append(Fault(where, expected, got, remedy))
 
     def _mask(self, column: _Column, condition: Any, where: str) -> BoolArray:
         if not isinstance(condition, Mapping):
@@ -142,11 +148,11 @@ class _Reader:
         unknown = [word for word in condition if word not in _WORDS]
         if unknown or not condition:
             got = ", ".join(map(str, unknown))[:_SHOWN] or "none"
-            self.faults.append(Fault(where, f"one or more of {', '.join(_WORDS)}", got, "write one of these conditions"))
+            self._note(where, f"one or more of {', '.join(_WORDS)}", got, "write one of these conditions")
         passes = np.ones(self._table.num_rows, bool)
         if "in" in condition:
             if not isinstance(condition["in"], list):
-                self.faults.append(Fault(f"{where}.in", "a list of values", _shown(condition["in"]), "write a list"))
+                self._note(f"{where}.in", "a list of values", _shown(condition["in"]), "write a list")
             passes &= self._mask_any(column, condition["in"], f"{where}.in")
         if "not" in condition:
             passes &= ~self._mask_any(column, condition["not"], f"{where}.not")
@@ -157,26 +163,16 @@ class _Reader:
     def _mask_any(self, column: _Column, wanted: Any, where: str) -> BoolArray:
         """Returns the items with one of the wanted values."""
         values = wanted if isinstance(wanted, list) else [wanted]
-        present = [value for value in values if value is not None]
-        scalars = [self._scalar(column.value_type, value, where) for value in present]
-        passes = np.zeros(self._table.num_rows, bool)
-        if None in values:
-            passes |= column.is_missing
+        scalars = [self._scalar(column.type, value, where) for value in values if value is not None]
+        passes = column.is_missing.copy() if None in values else np.zeros(self._table.num_rows, bool)
         known = [scalar for scalar in scalars if scalar is not None]
-        if known:
-            options = pc.SetLookupOptions(pa.array(known, column.value_type))
-            if pa.types.is_dictionary(column.values.type):
-                is_wanted = pc.is_in(column.values.dictionary, options=options).take(column.values.indices)
-            else:
-                is_wanted = pc.is_in(column.values, options=options)
-            passes |= self._of_items(column, is_wanted)
-        return passes
+        return passes | column.mask_any(known) if known else passes
 
     def _mask_range(self, column: _Column, condition: Mapping[str, Any], where: str) -> BoolArray:
-        kind = column.value_type
+        kind = column.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)):
             words = " and ".join(word for word in ("min", "max") if word in condition)
-            self.faults.append(Fault(where, f"{words} of a column of numbers or times", f"a column of {kind}", "use in or not"))
+            self._note(where, f"{words} of a column of numbers or times", f"a column of {kind}", "use in or not")
             return np.ones(self._table.num_rows, bool)
         is_within = pc.is_valid(column.values)
         for word, compare in (("min", pc.greater_equal), ("max", pc.less_equal)):
@@ -184,24 +180,14 @@ class _Reader:
                 bound = self._scalar(kind, condition[word], f"{where}.{word}", is_bound=True)
                 if bound is not None:
                     is_within = pc.and_(is_within, pc.fill_null(compare(column.values, bound), False))
-        return self._of_items(column, is_within)
-
-    def _of_items(self, column: _Column, is_passing: pa.Array) -> BoolArray:
-        """Returns which items have a value that passes."""
-        flags: BoolArray = pc.fill_null(is_passing, False).to_numpy(zero_copy_only=False)
-        if column.parents is None:
-            return flags
-        passes = np.zeros(self._table.num_rows, bool)
-        passes[column.parents.to_numpy()[flags]] = True
-        return passes
+        return column.mask_where(is_within)
 
     def _scalar(self, kind: pa.DataType, value: Any, where: str, *, is_bound: bool = False) -> pa.Scalar | None:
         """Returns a value in a column's type; None, and a fault, if the type cannot have it."""
         scalar = _convert(kind, value, is_bound)
         if scalar is None:
             expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
-            remedy = "write a value of the column's type"
-            self.faults.append(Fault(where, f"{expected}, the column's type", _shown(value), remedy))
+            self._note(where, f"{expected}, the column's type", _shown(value), "write a value of the column's type")
         return scalar
 
 

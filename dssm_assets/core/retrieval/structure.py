@@ -5,7 +5,6 @@ Only the ids are kept, because uniqueness can be checked only over all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +36,7 @@ class StructureReport:
     """The structure of a table of vectors against what was expected.
 
     Attributes:
-        row_count: rows found.
-        expected_row_count: rows expected.
+        row_count: rows of the table.
         width: floats per vector expected.
         wrong_type: type of the vectors if it is not a fixed-size list of `width` float32, else "".
         offences: faults of single rows.
@@ -52,7 +50,6 @@ class StructureReport:
 
     @property
     def passed(self) -> bool:
-        """Returns whether the table has no fault."""
         return not self.wrong_type and not self.offences and self.row_count == self.expected_row_count
 
     @property
@@ -77,12 +74,10 @@ class VectorStructure:
     """Checks the parts of one table, of any sizes, and reports on the whole."""
 
     def __init__(self, *, width: int, expected_row_count: int) -> None:
-        """Starts a table of `expected_row_count` vectors of `width` floats."""
         self._width, self._expected = width, expected_row_count
         self._ids: list[pa.Array] = []
         self._wrong_type = ""
-        self._counts: dict[str, int] = {}
-        self._first: dict[str, list[str]] = {}
+        self._offences: dict[str, Offence] = {}
 
     def check_rows(self, ids: pa.Array, vectors: pa.Array) -> None:
         """Checks the next rows.
@@ -92,59 +87,45 @@ class VectorStructure:
             vectors: fixed_size_list<float32>, one per id.
         """
         self._ids.append(ids)
-        self._note(NULL_IDS, ids, ids.is_null())
+        self._note(NULL_IDS, ids.filter(ids.is_null()))
         kind = vectors.type
         if not pa.types.is_fixed_size_list(kind) or kind.list_size != self._width or kind.value_type != pa.float32():
             self._wrong_type = str(kind)
             return
-        self._note(NULL_VECTORS, ids, vectors.is_null())
-        present_ids, present = ids, vectors
+        self._note(NULL_VECTORS, ids.filter(vectors.is_null()))
         if vectors.null_count:  # otherwise nothing needs to be copied
-            present_ids, present = ids.filter(vectors.is_valid()), vectors.filter(vectors.is_valid())
-        flat = present.flatten().to_numpy(zero_copy_only=False)  # a null among the floats becomes NaN
-        matrix = flat.reshape(len(present_ids), self._width)
+            ids, vectors = ids.filter(vectors.is_valid()), vectors.filter(vectors.is_valid())
+        # A null among the floats becomes NaN.
+        matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(ids), self._width)
         is_finite = np.isfinite(matrix).all(axis=1)
-        self._note(NOT_FINITE, present_ids, pa.array(~is_finite))
-        self._note(ZEROS, present_ids, pa.array(is_finite & ~matrix.any(axis=1)))
+        self._note(NOT_FINITE, ids.filter(pa.array(~is_finite)))
+        self._note(ZEROS, ids.filter(pa.array(is_finite & ~matrix.any(axis=1))))
 
     def append(self, following: VectorStructure) -> None:
         """Adds the rows that another one has checked, as those that follow its own."""
         self._ids += following._ids
         self._wrong_type = self._wrong_type or following._wrong_type
-        for what, count in following._counts.items():
-            self._counts[what] = self._counts.get(what, 0) + count
-            first = self._first.setdefault(what, [])
-            first += following._first[what][: SHOWN - len(first)]
+        for offence in following._offences.values():
+            self._add(offence)
 
     def report(self) -> StructureReport:
-        """Returns the report on all rows checked so far."""
-        offences = [Offence(what, count, tuple(self._first[what])) for what, count in self._counts.items()]
-        repeated = _find_repeated(self._ids)
-        if repeated is not None:
-            extra = pc.sum(pc.subtract(repeated.field("counts"), 1)).as_py()
-            offences.append(Offence(TWICE, extra, tuple(_texts(repeated.field("values")[:SHOWN]))))
-        rows = sum(map(len, self._ids))
+        offences, rows = list(self._offences.values()), sum(map(len, self._ids))
+        ids = pa.chunked_array(self._ids).drop_null() if rows else []
+        extra = len(ids) - pc.count_distinct(ids).as_py() if rows else 0
+        if extra:
+            counts = pc.value_counts(ids)
+            offences.append(Offence(TWICE, extra, _texts(counts.field("values").filter(pc.greater(counts.field("counts"), 1)))))
         return StructureReport(rows, self._expected, self._width, self._wrong_type, tuple(offences))
 
-    def _note(self, what: str, ids: pa.Array, is_wrong: pa.Array) -> None:
-        count = is_wrong.true_count
-        if not count:
-            return
-        self._counts[what] = self._counts.get(what, 0) + count
-        first = self._first.setdefault(what, [])
-        first += _texts(ids.filter(is_wrong)[: SHOWN - len(first)])
+    def _note(self, what: str, wrong_ids: pa.Array) -> None:
+        if len(wrong_ids):
+            self._add(Offence(what, len(wrong_ids), _texts(wrong_ids)))
+
+    def _add(self, more: Offence) -> None:
+        known = self._offences.get(more.what, Offence(more.what, 0, ()))
+        first = (known.first_ids + more.first_ids)[:SHOWN]
+        self._offences[more.what] = Offence(more.what, known.count + more.count, first)
 
 
-def _texts(ids: Iterable[pa.Scalar]) -> list[str]:
-    return [str(value) if value.is_valid else "null" for value in ids]
-
-
-def _find_repeated(parts: list[pa.Array]) -> Any:
-    """Returns the ids that occur more than once with their counts, in the order of their first row; None without any."""
-    if not parts:
-        return None
-    ids = pa.chunked_array(parts).drop_null()
-    if pc.count_distinct(ids).as_py() == len(ids):
-        return None
-    counts = pc.value_counts(ids)
-    return counts.filter(pc.greater(counts.field("counts"), 1))
+def _texts(ids: pa.Array) -> tuple[str, ...]:
+    return tuple(str(value) if value.is_valid else "null" for value in ids[:SHOWN])

@@ -95,23 +95,15 @@ def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], wi
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:
     """Returns a fault per kind of unusable vector, with the number of such vectors and their first ids."""
     finite = np.isfinite(vectors).all(axis=1)
-    return _fault(side, "not finite (NaN or infinity)", ~finite, ids) + _fault(
-        side, "all zeros", finite & ~vectors.any(axis=1), ids
-    )
-
-
-def _fault(side: str, what: str, bad: NDArray[np.bool_], ids: Any) -> list[Fault]:
-    rows = np.flatnonzero(bad)
-    if not len(rows):
-        return []
-    first = [str(ids[int(row)]) if ids is not None else f"row {row}" for row in rows[:_SHOWN_IDS]]
-    more = "" if len(rows) <= _SHOWN_IDS else ", ..."
-    got = f"{len(rows)} of {len(bad)} {what}: {', '.join(first)}{more}"
-    return [
-        Fault(
-            f"{side} vectors, {what}", "finite vectors that are not all zeros", got, "train the model again or drop these ids"
-        )
-    ]
+    faults = []
+    for what, is_bad in (("not finite (NaN or infinity)", ~finite), ("all zeros", finite & ~vectors.any(axis=1))):
+        rows = np.flatnonzero(is_bad)
+        if len(rows):
+            first = [str(ids[int(row)]) if ids is not None else f"row {row}" for row in rows[:_SHOWN_IDS]]
+            got = f"{len(rows)} of {len(is_bad)} {what}: {', '.join(first)}{', ...' if len(rows) > _SHOWN_IDS else ''}"
+            expected, remedy = "finite vectors that are not all zeros", "train the model again or drop these ids"
+            faults.append(Fault(f"{side} vectors, {what}", expected, got, remedy))
+    return faults
 
 
 def prepare_vectors(vectors: NDArray[np.floating[Any]], metric: Metric) -> Vectors:

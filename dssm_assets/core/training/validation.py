@@ -32,8 +32,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_input import TowerInput, add_missing_context, concatenate_rows, select_rows
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.interests import flatten_interests, search_interests
+from dssm_assets.core.retrieval.exact import Corpus, flatten_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import DAY, ITEM_INDEX, USER_INDEX
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks

@@ -26,8 +26,7 @@ from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
 from dssm_assets.core.evaluation.rates import total_hit_rate
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
-from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus
-from dssm_assets.core.retrieval.interests import search_interests
+from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.extras.external_vectors.external_vectors import VectorSet
 

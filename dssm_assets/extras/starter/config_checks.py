@@ -22,7 +22,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.config.evaluation import SegmentKind
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
 from dssm_assets.core.errors import Fault, InputError
-from dssm_assets.core.evaluation.baselines.suite import check_extras
+from dssm_assets.core.evaluation.baselines.registry import check_extras
 from dssm_assets.core.evaluation.segments import label_column
 from dssm_assets.core.features.expressions import SEQUENCE
 from dssm_assets.core.features.generator import missing_inputs

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import RECENT_EVENTS, Float64Array
+from dssm_assets.core.channels.channel import OWN_AGE, OWN_EVENTS, RECENT_EVENTS, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
     IS_OWN_ITEM,
@@ -28,7 +26,6 @@ from dssm_assets.core.channels.merge import (
     terms_of,
     unite_lists,
 )
-from dssm_assets.core.channels.own_history import OWN_AGE, OWN_EVENTS
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets_tests.core.channels import worlds
 
@@ -109,33 +106,6 @@ def test_products_and_squares_by_hand() -> None:
     )
 
 
-def test_a_user_alone_has_the_list_and_the_scores_of_the_user_among_others() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
-    lists, odds = ranked(merged, BOTH, 6)
-    for row in range(2):
-        alone = np.array([row])
-        found, scores = ranked(merged, alone, 6)
-        assert found[0].tolist() == lists[row].tolist()
-        assert scores[0].tolist() == odds[row].tolist()
-
-
-def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
-    merged = MergedScorer(default_merges(NAMES)[0], BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
-    whole = merged.top_items(BOTH, 8)
-    assert whole[:, 6:].tolist() == [[-1, -1], [-1, -1]]
-    for k in range(1, 8):
-        assert merged.top_items(BOTH, k).tolist() == whole[:, :k].tolist()
-
-
-def test_merges_without_a_channel_have_the_terms_of_the_others() -> None:
-    merges = {merge.name: merge for merge in default_merges(NAMES)}
-    assert list(merges) == ["merged", *(f"merged_without_{name}" for name in NAMES)]
-    for name in NAMES:
-        signals = {signal for term in merges[f"merged_without_{name}"].weights for signal in term if signal is not None}
-        assert {signal.channel for signal in signals} == set(NAMES) - {name}
-    assert [merge.name for merge in default_merges([ChannelName.VECTORS])] == ["merged"]
-
-
 def test_merges_side_by_side_have_the_lists_of_merges_of_their_own_channels() -> None:
     users = BlockOfUsers(worlds.channels())
     for merge in default_merges(NAMES):
@@ -150,10 +120,3 @@ def test_a_channel_alone_is_filled_up_with_popular_items() -> None:
     alone = ChannelScorer(ChannelName.OWN_HISTORY, BlockOfUsers(worlds.channels()), worlds.shared().popular_order)
     assert alone.name == "channel_own_history"
     assert alone.top_items(BOTH, 4).tolist() == [[0, 1, 4, 3], [4, 3, 0, 1]]
-
-
-def test_vectors_may_be_missing() -> None:
-    names = tuple(name for name in NAMES if name is not ChannelName.VECTORS)
-    merge = replace(default_merges(names)[0], name="merged_without_vectors")
-    merged = MergedScorer(merge, BlockOfUsers(worlds.channels(has_vectors=False)), worlds.shared().popular_order)
-    assert set(merged.top_items(BOTH, 6)[0].tolist()) == set(range(6))

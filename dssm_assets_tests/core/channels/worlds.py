@@ -9,9 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import Channel, Float64Array
-from dssm_assets.core.channels.own_history import DAY_MS
-from dssm_assets.core.channels.sources import OwnItems, SharedData, make_channels
+from dssm_assets.core.channels.channel import DAY_MS, Channel, Float64Array, OwnItems, SharedData, make_channels
 from dssm_assets.core.config.channels import ChannelName
 
 NOW_MS = 1000 * DAY_MS

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import itertools
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ from PIL import Image
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.evaluation import charts
-from dssm_assets.core.evaluation.charts import MODEL_COLOR, _ticks, drawable, segment_png, trend_png
+from dssm_assets.core.evaluation.charts import MODEL_COLOR, drawable, loss_curve_png, segment_png, trend_png
 from dssm_assets.core.evaluation.labels import BASELINE_COLORS, SCORERS, TREND_SCOPES, color_of
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, trend_table
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA
@@ -22,28 +20,6 @@ from dssm_assets_tests.core.evaluation.worlds import total_row
 
 MOST_BYTES = 80_000
 # Machado, Oliveira, Fernandes, "A physiologically-based model for simulation of color vision deficiency" (2009), severity 1.
-CONES_LACKING = {
-    "none": np.eye(3),
-    "long": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "middle": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "short": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-def lab(color: str, matrix: Any) -> np.ndarray:
-    """Returns CIE L*a*b* (D65) of a colour as seen through a matrix over linear RGB."""
-    coded = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
-    linear = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
-    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-    xyz = np.array(to_xyz) @ np.clip(np.array(matrix) @ linear, 0, 1) / [0.95047, 1, 1.08883]
-    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-@pytest.mark.parametrize("lacking", CONES_LACKING)
-def test_any_two_colours_are_distinguishable_with_any_colour_blindness(lacking: str) -> None:
-    seen = [lab(color, CONES_LACKING[lacking]) for color in (MODEL_COLOR, *BASELINE_COLORS)]
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 20
 
 
 def picture(png: bytes) -> np.ndarray:
@@ -89,18 +65,6 @@ def test_trend_charts_show_every_line_and_the_band() -> None:
     assert picture(trend_png(trend_of(3, scopes=("all", "unseen")), 10)).shape == (400, 950, 3)
 
 
-def test_a_trend_chart_without_days_is_refused() -> None:
-    with pytest.raises(InputError, match="days with users"):
-        trend_png(trend_of(0), 10)
-
-
-def test_ticks_are_few_and_include_the_last_day() -> None:
-    days = [f"2026-01-{day:02d}" for day in range(1, 31)]
-    assert _ticks(days) == ["2026-01-05", "2026-01-10", "2026-01-15", "2026-01-20", "2026-01-25", "2026-01-30"]
-    assert _ticks(days[:7]) == days[:7]
-    assert _ticks(days[:1]) == days[:1]
-
-
 def segments_of(values: int, label: str = "value") -> pa.Table:
     rows = [
         {
@@ -124,8 +88,6 @@ def test_segment_charts_have_a_line_per_value_and_stay_small() -> None:
     assert picture(both).shape == picture(ten).shape
     assert min(near(both, MODEL_COLOR), near(both, color_of("merged"))) > 100
     assert near(ten, color_of("merged")) == 0
-    with pytest.raises(InputError, match="segments with users"):
-        segment_png({"model": segments_of(0)}, 200)
 
 
 @pytest.mark.parametrize("label", ["$x_1$ \\frac{", "a\nb", "北京", "", "x" * 500])
@@ -138,3 +100,28 @@ def test_labels_outside_the_font_name_their_row() -> None:
     assert drawable("Zürich", 0) == "Zürich"
     assert drawable("北京", 4) == "row 5 of the table"
     assert drawable("x" * 40, 0) == "x" * 27 + "…"
+
+
+LOSSES = [5.0 - 0.01 * step for step in range(200)]
+
+
+def test_validation_rates_add_a_panel_to_the_loss_curve() -> None:
+    alone, both = picture(loss_curve_png(LOSSES)), picture(loss_curve_png(LOSSES, [0.1, 0.3, 0.2]))
+    assert alone.shape[:2] == (380, 760)
+    assert both.shape[:2] == (380, 950)
+    assert (np.abs(both[:, 600:] - (0xCC, 0x33, 0x11)).sum(axis=2) < 40).sum() > 200  # the strong colour of the model
+    assert len(loss_curve_png(LOSSES, [0.1, 0.3, 0.2])) < 60_000
+
+
+def test_loss_curve_changes_with_the_hit_rates() -> None:
+    rising, falling = (picture(loss_curve_png(LOSSES, rates)) for rates in ([0.1, 0.2, 0.3], [0.3, 0.2, 0.1]))
+    differing = np.abs(rising - falling).sum(axis=2) > 100  # beyond what the palette rounds
+    assert not differing[:, :560].any()
+    assert differing[:, 600:].sum() > 100
+    assert loss_curve_png(LOSSES, [0.1, 0.3]) == loss_curve_png(LOSSES, [0.1, 0.3])
+
+
+@pytest.mark.parametrize(("losses", "rates"), [([], []), ([1.0, float("nan")], []), ([1.0], [float("inf")])])
+def test_values_that_are_not_finite_are_refused(losses: list[float], rates: list[float]) -> None:
+    with pytest.raises(InputError, match="loss curve"):
+        loss_curve_png(losses, rates)

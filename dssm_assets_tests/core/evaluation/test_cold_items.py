@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.evaluation.cold_items import ColdItems, choose_category_column, order_by_category
-from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.core.evaluation.cold_items import ColdModelScorer, choose_category_column, order_by_category
+from dssm_assets.core.evaluation.scorer import model_scorer, read_corpus
 
 
 def test_items_of_the_most_popular_category_come_first() -> None:
@@ -43,9 +43,6 @@ def test_the_model_ranks_cold_items_among_themselves(cold: list[int], expected: 
         return pa.table({f"{side}_id": ids, f"{side}_tower_emb": flat})
 
     items = table("item", ["a", "b", "c", "d"], [[9, 0], [1, 0], [8, 0], [2, 0]])
-    model = model_scorer(items, table("user", ["u"], [[1, 0]]), pa.array(["u"]), Similarity.INNER_PRODUCT)
-    scope = ColdItems(np.array(cold, np.int64), np.array(cold[::-1], np.int64)).scope(model)
-    first, second = scope.scorers
-    assert scope.is_cold.tolist() == [place in cold for place in range(4)]
-    assert first.top_items(np.array([0]), 3).tolist() == expected
-    assert second.top_items(np.array([0]), 3).tolist() == expected
+    corpus = read_corpus(items, Similarity.INNER_PRODUCT)
+    model = model_scorer(*corpus, table("user", ["u"], [[1, 0]]), pa.array(["u"]))
+    assert ColdModelScorer(model, np.array(cold, np.int64)).top_items(np.array([0]), 3).tolist() == expected

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.detail import detail_of_lists, hit_rate_detail
 from dssm_assets.core.evaluation.evaluation_tables import HIT_RATE_DETAIL
-from dssm_assets.core.evaluation.scorer import model_scorer
+from dssm_assets.core.evaluation.scorer import model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import TIERS, Cuts, label_activity, tier_columns
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.evaluation.worlds import truth_of
@@ -24,7 +24,7 @@ def test_detail_by_hand() -> None:
     lists = np.array([[-1, -1, -1], [3, 0, 1]])  # n has no vector
     scores = np.array([[-np.inf] * 3, [0.5, 0.25, 0.125]], np.float32)
     cuts = Cuts({"activity": pa.array(["0", "10-29"]), "town": pa.array(["x", "y"])})
-    table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=cuts)
+    table = detail_of_lists(lists, scores, truth, cuts, item_ids=pa.array(CORPUS))
     assert table.to_pylist() == [
         {
             "user_id": "n", "topk_ids": [], "topk_scores": [], "hit_ids": [], "bad_ids": [], "hits": 0, "truth_count": 1,
@@ -51,7 +51,7 @@ def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
     lists = np.array([(data.draw(listed) + [-1] * 5)[:5] for _ in range(truth.num_users)])
     scores = np.arange(lists.size, dtype=np.float32).reshape(lists.shape)
     tier = np.array(data.draw(st.lists(st.integers(0, 3), min_size=4, max_size=4)))
-    table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=Cuts({}, tier))
+    table = detail_of_lists(lists, scores, truth, Cuts({}, tier), item_ids=pa.array(CORPUS))
     for row, own, values in zip(table.to_pylist(), lists.tolist(), scores.tolist(), strict=True):
         kept = list(dict.fromkeys(CORPUS[index] for index in own if index >= 0))
         wanted = {item for user, item in day if user == row["user_id"]}
@@ -66,17 +66,6 @@ def test_detail_equals_sets_and_loops(data: st.DataObject) -> None:
             assert (hits, truth_count) == (len(set(kept) & inside), len(inside))
 
 
-def test_hits_and_truth_by_tier_by_hand() -> None:
-    truth = truth_of([("u", "d"), ("u", "b"), ("u", "zz"), ("v", "a")], [("u", "b"), ("v", "a")], CORPUS)
-    lists, scores = np.array([[3, 0], [1, 2]]), np.zeros((2, 2), np.float32)
-    table = detail_of_lists(lists, scores, truth, item_ids=pa.array(CORPUS), cuts=Cuts({}, np.array([0, 1, 2, 0])))
-    rows = table.select([column for tier in TIERS for column in tier_columns(tier)]).to_pylist()
-    # u has d (head, found), b (next, missed) and zz (outside the corpus); v has a (head, missed).
-    assert [tuple(row.values()) for row in rows] == [(1, 1, 0, 1, 0, 0, 0, 1), (0, 1, 0, 0, 0, 0, 0, 0)]
-    check_schema(HIT_RATE_DETAIL, table.schema)
-    assert {HIT_RATE_DETAIL.describe(name) for name in table.column_names}.isdisjoint({""})
-
-
 def test_detail_does_not_depend_on_the_block_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     users = [f"u{i}" for i in range(9)]
@@ -86,7 +75,7 @@ def test_detail_does_not_depend_on_the_block_of_users(monkeypatch: pytest.Monkey
         values = pa.array(rng.normal(size=len(ids) * 3).astype(np.float32))
         return pa.table({f"{side}_id": ids, f"{side}_tower_emb": pa.FixedSizeListArray.from_arrays(values, 3)})
 
-    scorer = model_scorer(vectors(CORPUS, "item"), vectors(users[:7], "user"), truth.user_ids, Similarity.COSINE)
+    scorer = model_scorer(*read_corpus(vectors(CORPUS, "item"), Similarity.COSINE), vectors(users[:7], "user"), truth.user_ids)
     cuts = Cuts({"activity": label_activity(np.arange(9), [2, 5])}, np.array([0, 1, 2, 3]))
     whole = hit_rate_detail(scorer, truth, cuts, k=3)
     monkeypatch.setattr("dssm_assets.core.evaluation.detail.BLOCK_USERS", 2)

@@ -62,15 +62,6 @@ def test_a_model_clearly_ahead_passes_and_the_sentence_says_so() -> None:
     assert "two-tower model (0.5000) is ahead of the best baseline, popularity (0.2000), by +0.3000" in report.sentence
 
 
-def test_a_model_behind_within_the_interval_passes() -> None:
-    # Users 1 to 8 are the model's, users 9 to 18 popularity's: the gain is 8 - 10 of 40, its interval holds 0.
-    report = decide(day(model=found(8), popularity=[0] * 8 + found(10)))
-    assert report.passed
-    assert report.facts["gain"] == pytest.approx(-2 / 40)
-    assert report.facts["gain_ci_low"] < 0 < report.facts["gain_ci_high"]
-    assert "is not distinguishable from the best baseline" in report.sentence
-
-
 def test_an_interval_wider_than_the_rate_it_compares_with_is_no_evidence() -> None:
     # Rates of 0.2 and 0.25; the interval of the difference spans more than 0.25. With equal users it has no width.
     report = decide(day(model=found(8), popularity=[0] * 8 + found(10)))
@@ -179,13 +170,6 @@ def test_a_lost_lead_is_a_drop_even_on_an_easy_day() -> None:
     ).passed
 
 
-def test_a_drop_within_the_interval_passes() -> None:
-    # 10 - 1.05 * 11 of 40 is below 0 and its interval is not.
-    past = before(d06={"model": 30, "popularity": 20})
-    assert decide(day(model=found(10), popularity=[0] * 5 + found(11)), past).passed
-    assert not decide(day(model=found(10), popularity=found(30)), past, baseline_margin=-1).passed
-
-
 def test_the_last_partitions_count_together_each_against_its_own_best_baseline() -> None:
     table = day(model=found(20), popularity=found(10))
     past = before(
@@ -226,16 +210,10 @@ def test_a_day_without_known_users_and_items_is_not_enough_evidence() -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"baselines": ["popularity", "popularity"]}, "must be distinct, got popularity, popularity"),
         ({"baselines": ["model"]}, "must be of popularity, .*, got model"),
         ({"scopes": []}, "at least 1 item"),
-        ({"scorer": "merged"}, "'served' or 'model'"),
-        ({"min_pairs": -1}, "greater than or equal to 0"),
         ({"scopes": ["all", "all"]}, "must be distinct, got all, all"),
         ({"scopes": ["cold"]}, "must be others than cold"),
-        ({"scopes": ["seen"]}, "'all', 'discovery', 'repeat', 'new', 'unseen' or 'cold'"),
-        ({"max_drop_frac": 1.5}, "less than or equal to 1"),
-        ({"last_partitions": -1}, "greater than or equal to 0"),
         ({"min_hit_rate": 1}, "unknown key 'min_hit_rate'"),
     ],
 )

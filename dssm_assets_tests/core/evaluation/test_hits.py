@@ -27,25 +27,6 @@ def test_hit_ranks_by_hand() -> None:
     assert ranks.tolist() == [0, 2, 4, 4, 3, 2]
 
 
-@given(st.lists(st.integers(-1, 5), min_size=1, max_size=9), st.sets(st.integers(0, 7)), st.integers(1, 9))
-def test_pairs_ranked_below_k_are_the_distinct_items_among_the_first_k(ranked: list[int], truth: set[int], k: int) -> None:
-    items = np.array([item if item <= 5 else -1 for item in sorted(truth)], dtype=np.int64)  # 6 and 7 are outside the corpus
-    ranks = hit_ranks(np.array([ranked]), np.zeros(len(items), np.int64), items)
-    assert (ranks < min(k, len(ranked))).sum() == len(set(ranked[:k]) & truth)
-
-
-def test_empty_lists_have_no_hits() -> None:
-    assert hit_ranks(np.full((1, 3), -1), np.array([0, 0]), np.array([0, -1])).tolist() == [3, 3]
-
-
-def test_hit_ranks_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(1)
-    lists, row, item = rng.integers(-1, 9, (5, 4)), rng.integers(0, 5, 50), rng.integers(-1, 9, 50)
-    whole = hit_ranks(lists, row, item)
-    monkeypatch.setattr("dssm_assets.core.evaluation.hits.MAX_COMPARISONS", 12)
-    assert hit_ranks(lists, row, item).tolist() == whole.tolist()
-
-
 def test_definition_by_hand() -> None:
     found = {scope: define_hits("adcb", {*"abd"}, {"a"}, {*"ad"}, scope, 2) for scope in Scope if scope is not Scope.COLD}
     assert found == {"all": (2, 3), "discovery": (1, 2), "repeat": (1, 1), "new": (0, 1), "unseen": (1, 1)}
@@ -162,17 +143,6 @@ def test_hits_of_the_merged_list_are_counted_by_tier_of_items() -> None:
     }
 
 
-def test_hit_counts_are_sorted_by_key() -> None:
-    truth = truth_of([("u", "a"), ("v", "b")], [("u", "a"), ("v", "b")], ["a", "b"])
-    lists = np.array([[0, 1], [0, 1]])
-    scorers = [FixedScorer(lists, "model"), FixedScorer(lists, "apples")]
-    seen = read_interactions(events_table([("u", "a", 1, 1), ("v", "b", 1, 1)]), truth.user_ids, pa.array(["a", "b"]))
-    table = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(2)] * 2), [1]).table
-    key = ["scorer", "scope", "population", "user_id"]
-    assert table.equals(table.sort_by([(name, "ascending") for name in key]))
-    assert table.num_rows == 2 * 2 * (2 + 2)  # all and repeat; all and warm; two users
-
-
 def test_ndcg_by_hand() -> None:
     # User 0: two items, one second in the list, one missed. User 1: one item, first. User 2: no truth. User 3: third, k is 2.
     users, ranks, counts = np.array([0, 0, 1, 3]), np.array([1, 9, 0, 2]), np.array([2, 1, 0, 1])
@@ -182,14 +152,3 @@ def test_ndcg_by_hand() -> None:
     assert np.isnan(user_ndcg(users, ranks, counts, 3)[2])
     # Three items to find among the first 2 places: the ideal has only two.
     assert user_ndcg(np.zeros(3, np.int64), np.array([0, 1, 2]), np.array([3]), 2).tolist() == [1]
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(0, 4), st.integers(1, 9))
-def test_ndcg_equals_the_sum_over_places(places: list[bool], missed: int, k: int) -> None:
-    ranks = [place for place, is_wanted in enumerate(places) if is_wanted] + [99] * missed
-    if not ranks:
-        return
-    gained = sum(1 / math.log2(place + 2) for place, is_wanted in enumerate(places[:k]) if is_wanted)
-    ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(ranks))))
-    found = user_ndcg(np.zeros(len(ranks), np.int64), np.array(ranks), np.array([len(ranks)]), k)
-    assert found == pytest.approx([gained / ideal])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -59,13 +59,6 @@ def test_list_overlap_by_hand() -> None:
     ]  # fmt: skip
 
 
-def test_lists_of_the_same_items_are_kept_in_any_order() -> None:
-    lists = {"u": list("abc"), "v": list("de")}
-    turned = {user: own[::-1] for user, own in lists.items()}
-    (row,) = list_overlap(batches(lists), batches(turned), [3]).to_pylist()
-    assert (row["kept"], row["jaccard"]) == (1.0, 1.0)
-
-
 def test_empty_lists_give_no_rows() -> None:
     assert list_quality(batches({"u": []}), popularity([1]), [1]).equals(QUALITY_SCHEMA.empty_table())
     assert list_quality([], popularity([1]), [1]).num_rows == 0
@@ -114,19 +107,3 @@ def test_quality_and_overlap_equal_sets_and_loops_in_any_batches(
             assert overlap[k]["users"] == len(both)
             assert overlap[k]["kept"] == pytest.approx(sum(len(a & b) / n for a, b, n in pairs) / len(pairs))
             assert overlap[k]["jaccard"] == pytest.approx(sum(len(a & b) / len(a | b) for a, b, _ in pairs) / len(pairs))
-
-
-def test_overlap_reads_both_days_in_batches() -> None:
-    lists = {f"u{n:03d}": list("ab") for n in range(100)}
-    read = {"now": 0, "before": 0}
-    furthest = 0
-
-    def counted(name: str) -> Iterator[pa.RecordBatch]:
-        nonlocal furthest
-        for batch in batches(lists, 10):
-            read[name] += 1
-            furthest = max(furthest, abs(read["now"] - read["before"]))
-            yield batch
-
-    (row,) = list_overlap(counted("now"), counted("before"), [2]).to_pylist()
-    assert (row["users"], read, furthest) == (100, {"now": 10, "before": 10}, 1)

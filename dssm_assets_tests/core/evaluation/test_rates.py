@@ -73,15 +73,6 @@ def test_counts_without_ndcg_are_refused() -> None:
         total_hit_rate(stored, [5], 100, 1)
 
 
-def test_interval_of_ndcg_is_that_of_a_mean() -> None:
-    values = np.random.default_rng(3).beta(1, 4, 500)
-    (row,) = total_hit_rate(counts("model", [3] * 500, [1] * 500, ndcg=values.tolist()), [5], 4000, 9).to_pylist()
-    error = values.std(ddof=1) / np.sqrt(500)
-    assert row["ndcg"] == pytest.approx(values.mean())
-    assert row["ndcg_ci_low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
-    assert row["ndcg_ci_high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
-
-
 def skewed(users: int, seed: int) -> tuple[list[int], list[int], list[int]]:
     rng = np.random.default_rng(seed)
     truth = 1 + rng.geometric(0.2, size=users)
@@ -103,34 +94,6 @@ def test_bootstrap_interval_is_that_of_a_ratio_estimator() -> None:
     low, high = analytic(np.array(hits), np.array(truth))
     assert row["ci_low"] == pytest.approx(low, abs=0.06 * (high - low))
     assert row["ci_high"] == pytest.approx(high, abs=0.06 * (high - low))
-
-
-def test_bootstrap_interval_covers_the_true_rate_about_95_times_in_100() -> None:
-    covered = 0
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
-        truth = rng.integers(1, 9, size=150)
-        (row,) = total_hit_rate(counts("model", truth.tolist(), rng.binomial(truth, 0.3).tolist()), [5], 300, seed).to_pylist()
-        covered += row["ci_low"] <= 0.3 <= row["ci_high"]
-    assert 180 <= covered <= 198
-
-
-def test_equal_scorers_and_seeds_get_equal_intervals() -> None:
-    truth, hits, _ = skewed(60, 1)
-    both = pa.concat_tables([counts("model", truth, hits), counts("copy", truth, hits)])
-    first, again, other = (total_hit_rate(both, [5], 300, seed) for seed in (4, 4, 5))
-    assert first.equals(again)
-    assert not first.equals(other)
-    copy, model = first.to_pylist()
-    assert {**copy, "scorer": ""} == {**model, "scorer": ""}
-    alone = total_hit_rate(counts("model", truth, hits), [5], 300, 4).to_pylist()
-    assert alone == [model]
-
-
-def test_scorers_of_other_users_are_resampled_separately() -> None:
-    mixed = pa.concat_tables([counts("model", [2, 2], [1, 0]), counts("other", [1], [1], ["zz"])])
-    rows = total_hit_rate(mixed, [5], 100, 1).to_pylist()
-    assert [(row["scorer"], row["users"], row["hit_rate"]) for row in rows] == [("model", 2, 0.25), ("other", 1, 1.0)]
 
 
 def test_gain_is_paired() -> None:
@@ -201,10 +164,6 @@ def test_trend_has_one_k_and_population_in_the_order_of_days() -> None:
         ("2026-03-04", "discovery", "popularity", 0.3),
         ("2026-03-04", "all", "model", 0.4),
     ]
-
-
-def test_trend_of_no_days_is_empty() -> None:
-    assert trend_table([], 10).equals(TREND_SCHEMA.empty_table())
 
 
 def test_best_baseline_leaves_out_the_model_and_lists_of_channels() -> None:

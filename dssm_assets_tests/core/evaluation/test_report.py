@@ -12,19 +12,17 @@ import pytest
 
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.errors import InputError
-from dssm_assets.core.evaluation.baselines.registry import extra_baselines
-from dssm_assets.core.evaluation.charts import hit_rate_png, loss_curve_png
+from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.hits import HitCounts, count_hits
 from dssm_assets.core.evaluation.interactions import read_interactions
-from dssm_assets.core.evaluation.labels import SCORERS
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (
+    ListFacts,
     cell,
     channel_section,
-    list_facts,
+    headline,
     list_section,
     render_report,
     report_facts,
@@ -33,7 +31,7 @@ from dssm_assets.core.evaluation.report import (
     trend_section,
 )
 from dssm_assets.core.evaluation.scopes import Population, Scope
-from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer
+from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorers, pairs_table, total_row
@@ -69,7 +67,7 @@ def run() -> Run:
     item_vectors = vectors(kind, "item", 4)
     truth = read_truth(ground_truth(pairs_table(day), pairs_table(window)), item_vectors.column("item_id"))
     noisy = preference + rng.normal(size=preference.shape) * 0.5
-    model = model_scorer(item_vectors, vectors(noisy, "user", 3), truth.user_ids, Similarity.INNER_PRODUCT)
+    model = model_scorer(*read_corpus(item_vectors, Similarity.INNER_PRODUCT), vectors(noisy, "user", 3), truth.user_ids)
     seen = read_interactions(events, truth.user_ids, model.item_ids)
     scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
     counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
@@ -89,7 +87,7 @@ def report(run: Run, **options: Any) -> str:
         segments={"model": segment_table(detail, SETTINGS, seed=3)},
         gains=gains_over_best(counts.table, total, k=200, samples=200, seed=3),
         facts=report_facts(truth, model, counts),
-        lists=list_facts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
+        lists=ListFacts(quality, OVERLAP_SCHEMA.empty_table(), None, popularity),
         trend=trend_table([("2026-03-01", total)], 200),
         **options,
     )
@@ -122,16 +120,6 @@ def test_detail_and_totals_agree(run: Run) -> None:
     assert discovery + repeat == both
 
 
-def test_a_model_that_knows_the_preferences_finds_more_new_items_than_any_baseline(run: Run) -> None:
-    rates = {
-        r["scorer"]: r["hit_rate"]
-        for r in run[4].to_pylist()
-        if r["scope"] == "discovery" and r["population"] == "warm" and r["k"] == 50
-    }
-    assert set(rates) == set(SCORERS) - {"merged", "category_popularity"} - set(extra_baselines())
-    assert max(rates, key=lambda name: rates[name]) == "model"
-
-
 def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
     text = report(run)
     rows = [row for row in run[4].to_pylist() if row["population"] == "warm"]
@@ -154,15 +142,6 @@ def test_report_has_every_number_and_one_small_picture(run: Run) -> None:
         assert label in text
 
 
-def test_report_and_charts_are_deterministic_and_without_metadata(run: Run) -> None:
-    assert report(run) == report(run)
-    assert b"tEXt" not in hit_rate_png(run[4])
-    losses = (5 * np.exp(-np.arange(400) / 100) + 1).tolist()
-    assert loss_curve_png(losses) == loss_curve_png(losses)
-    assert loss_curve_png(losses) != loss_curve_png(losses[:-1])
-    assert b"tEXt" not in loss_curve_png(losses)
-
-
 def test_a_scope_without_users_is_reported_and_not_drawn(run: Run) -> None:
     model, truth, counts, detail, total = run
     without = total.filter(pa.array([row["scope"] != "repeat" for row in total.to_pylist()]))
@@ -172,16 +151,6 @@ def test_a_scope_without_users_is_reported_and_not_drawn(run: Run) -> None:
         in text
     )
     assert hit_rate_png(without) != hit_rate_png(total)
-    with pytest.raises(InputError, match="rows of population warm"):
-        hit_rate_png(total.slice(0, 0))
-
-
-def test_loss_curves_of_one_step_are_drawn_and_of_broken_runs_refused() -> None:
-    assert loss_curve_png([2.5]).startswith(PNG)
-    with pytest.raises(InputError, match="2 steps, 1 of them not finite"):
-        loss_curve_png([1.0, float("nan")])
-    with pytest.raises(InputError, match="0 steps"):
-        loss_curve_png([])
 
 
 def segments(*rows: tuple[str, str], hit_rate: float = 0.25) -> pa.Table:
@@ -238,7 +207,7 @@ QUALITY = pa.Table.from_pylist(
 
 def test_list_section_with_and_without_an_earlier_day() -> None:
     overlap = pa.Table.from_pylist([{"k": 5, "users": 31, "kept": 0.75, "jaccard": 0.6}], schema=OVERLAP_SCHEMA)
-    text = list_section(list_facts(QUALITY, overlap, "2026-02-27", POPULARITY))
+    text = list_section(ListFacts(QUALITY, overlap, "2026-02-27", POPULARITY))
     assert "| 5 | 6.25% | 50.0% | 9.12 | 75.0% | 0.600 |" in text
     assert "lists for 2,469 evaluated users" in text
     assert (
@@ -249,10 +218,10 @@ def test_list_section_with_and_without_an_earlier_day() -> None:
     assert "over 31 users with a list on both days" in text
     no_overlap = OVERLAP_SCHEMA.empty_table()
     for day in (None, "2026-02-27"):
-        alone = list_section(list_facts(QUALITY, no_overlap, day, POPULARITY))
+        alone = list_section(ListFacts(QUALITY, no_overlap, day, POPULARITY))
         assert "| 5 | 6.25% | 50.0% | 9.12 | - | - |" in alone
         assert "There is no earlier evaluation day to compare the lists with." in alone
-    empty = list_facts(QUALITY_SCHEMA.empty_table(), no_overlap, None, POPULARITY)
+    empty = ListFacts(QUALITY_SCHEMA.empty_table(), no_overlap, None, POPULARITY)
     assert list_section(empty) == "## The lists\n\nNo evaluated user has a list, so there is nothing to describe."
 
 
@@ -273,3 +242,83 @@ def test_trend_section_has_a_row_per_day_newest_first_and_shows_gaps() -> None:
         "| 2026-03-01 | 40 | 0.750 [0.700, 0.800] | 0.250 [0.200, 0.300] | - | - | 0.1250 |",
     ]
     assert trend_section(trend.slice(0, 0), 10).endswith("so there is no trend.")
+
+
+def row(scorer: str, scope: str, rate: float, population: str = "warm", k: int = 200) -> dict[str, Any]:
+    numbers = dict.fromkeys(TOTAL_SCHEMA.names, 0)
+    text = {"scorer": scorer, "scope": scope, "population": population}
+    return {**numbers, **text, "k": k, "hit_rate": rate, "ci_low": rate - 0.01, "ci_high": rate + 0.01, "truth_count": 1234}
+
+
+def gain(scorer: str, against: str, scope: Scope, found: float, low: float, high: float) -> Gain:
+    return Gain(scorer, against, scope, Population.WARM, 200, found, low, high)
+
+
+ROWS = [
+    row("model", "all", 0.296),
+    row("model", "all", 0.1, k=10),
+    row("model", "unseen", 0.132),
+    row("model", "cold", 0.04, "all"),
+    row("model", "cold", 0.05, "cold"),
+    row("merged", "all", 0.474),
+    row("own_history_all", "all", 0.452),
+    row("popularity", "unseen", 0.108),
+    row("ease", "unseen", 0.12),
+    row("category_popularity", "cold", 0.01, "all"),
+]
+GAINS = [
+    gain("model", "own_history_all", Scope.ALL, -0.156, -0.17, -0.14),
+    gain("model", "ease", Scope.UNSEEN, 0.012, -0.002, 0.026),
+    gain("model", "category_popularity", Scope.COLD, 0.03, 0.01, 0.05),
+]
+MERGED = [gain("merged", "own_history_all", Scope.ALL, 0.022, 0.014, 0.03)]
+CHANNELS = [gain("merged", "merged_without_vectors", Scope.ALL, 0.002, -0.001, 0.005)]
+
+
+def segments_of_both(*rows: tuple[str, int, float]) -> dict[str, pa.Table]:
+    """Returns the segments of the merged list, and of the model, which finds nothing."""
+    named = [dict(zip(("value", "truth_count", "hit_rate"), row, strict=True)) for row in rows]
+    whole = [
+        {**dict.fromkeys(SEGMENT_SCHEMA.names, 0), "segment": "activity", "ci_low": 0.1, "ci_high": 0.4, **row} for row in named
+    ]
+    model = [{**row, "hit_rate": 0.0} for row in whole]
+    return {name: pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA) for name, rows in (("merged", whole), ("model", model))}
+
+
+def total(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
+
+
+def test_the_most_important_figure_comes_first() -> None:
+    text = headline(
+        total(ROWS), [*MERGED, *GAINS], CHANNELS, segments_of_both(("1-9", 200, 0.2), ("0", 40, 0.1), ("10-29", 300, 0.3))
+    )
+    title, _, *lines = text.splitlines()
+    assert title == "**The figures of the day, the most important first**"
+    assert lines[0] == "|  | hit_rate@200 | items to find | compared with | gain over the best baseline |"
+    assert [line.split(" | ")[0].strip("| *") for line in lines[2:6]] == [
+        "merged list, all items",
+        "vectors alone, items new to the user, its own history left out",
+        "vectors alone, all items: the figure of the reference solution",
+        "vectors alone, cold items among themselves",
+    ]
+    assert lines[2].endswith("| own history, all days 0.452 | +0.0220 [+0.0140, +0.0300], ahead |")
+    assert lines[3].endswith("| popularity 0.108, EASE 0.120 | +0.0120 [-0.0020, +0.0260], not distinguishable |")
+    assert "**0.040 [0.030, 0.050]** | 1,234 | popularity by category 0.010 |" in lines[5]
+    assert lines[7:] == [
+        "Where it looks worst:",
+        "",
+        "- Two-tower model, all items: behind the best baseline, own history, all days, by -0.1560 [-0.1700, -0.1400] at k = 200.",
+        "- The merged list would find nearly as much without the vectors: they are worth +0.0020 [-0.0010, +0.0050].",
+        "- Merged list, segment activity 1-9: 0.200 [0.100, 0.400] of 200 items to find.",
+    ]
+
+
+def test_what_is_not_there_is_left_out() -> None:
+    text = headline(total([row("model", "unseen", 0.132)]), [], [], segments_of_both())
+    assert (
+        "| **vectors alone, items new to the user, its own history left out** | **0.132 [0.122, 0.142]** | 1,234 | - | - |"
+        in text
+    )
+    assert "worst" not in text
+    assert headline(total([row("ease", "all", 0.3)]), [], [], segments_of_both()) == "No known user has a known item to find."

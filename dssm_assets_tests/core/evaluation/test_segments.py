@@ -11,9 +11,7 @@ from dssm_assets.core.errors import InputError, SchemaError
 from dssm_assets.core.evaluation.segments import (
     TIERS,
     ItemPopularity,
-    Tier,
     activity_labels,
-    columns_needed,
     edge_labels,
     label_activity,
     label_column,
@@ -123,12 +121,6 @@ def test_segment_rates_by_hand() -> None:
     assert table.equals(segment_table(DETAIL, settings(TENURE, ACTIVITY, CITY), seed=1))
 
 
-def test_segment_interval_of_two_users_by_hand() -> None:
-    # Towns "10": users with 1 of 2 and 3 of 3. Resamples {1st, 1st} 2/4, {both} 4/5, {2nd, 2nd} 6/6: chances 1/4, 1/2, 1/4.
-    row = segment_table(DETAIL, settings(CITY), seed=1).to_pylist()[1]
-    assert (row["ci_low"], row["ci_high"]) == (0.5, 1.0)
-
-
 def test_rare_values_share_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dssm_assets.core.evaluation.segments.MOST_VALUES", 3)
     towns = [*(["big"] * 4), *(["mid"] * 3), "b", "a", "b", "a", "(missing)"]
@@ -175,21 +167,11 @@ def test_no_users_give_no_rows_and_other_segments_are_refused() -> None:
         segment_table(DETAIL, settings(Segment(name="age", by="age"), Segment(name="items", by="item_popularity")), seed=1)
 
 
-def test_columns_needed_are_those_of_the_segments() -> None:
-    assert columns_needed([ACTIVITY, CITY]) == ["hits", "truth_count", "segment_activity", "segment_town"]
-    twice = [Segment(name="a", by="item_popularity"), Segment(name="b", by="item_popularity")]
-    assert len(columns_needed(twice)) == 2 + 2 * len(TIERS)
-
-
 HEAD, NEXT, REST, UNSEEN = range(4)
 
 
 def popularity_of(counts: list[int]) -> ItemPopularity:
     return ItemPopularity(pa.array([f"i{n}" for n in range(len(counts))]), np.array(counts))
-
-
-def test_tiers_are_ordered() -> None:
-    assert TIERS == (Tier.HEAD, Tier.NEXT, Tier.REST, Tier.UNSEEN)
 
 
 def test_tiers_are_one_percent_nine_percent_rest_and_unseen() -> None:
@@ -201,15 +183,6 @@ def test_tiers_are_one_percent_nine_percent_rest_and_unseen() -> None:
     assert np.flatnonzero(tier == NEXT).tolist() == list(range(225, 247))
     assert (tier[250:] == UNSEEN).all()
     assert popularity.head_frac == pytest.approx((250 + 249 + 248) / (250 * 251 / 2))
-
-
-def test_a_whole_percentage_is_not_rounded_up() -> None:
-    assert np.bincount(popularity_of([1] * 100).tier).tolist() == [1, 9, 90]
-    assert np.bincount(popularity_of([1] * 101).tier).tolist() == [2, 9, 90]
-
-
-def test_tiers_of_equal_counts_follow_the_corpus_order() -> None:
-    assert popularity_of([1, 2, 2, 0, 2]).tier.tolist() == [REST, HEAD, REST, UNSEEN, REST]
 
 
 def test_without_events_every_item_is_unseen() -> None:

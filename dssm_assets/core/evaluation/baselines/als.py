@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.baselines.ease import log_counts
-from dssm_assets.core.evaluation.baselines.fill import fill_up
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.baselines.popularity import fill_up
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric
@@ -98,7 +98,6 @@ class AlsScorer:
     factors: Factors
     """float32 [N, F]"""
     order: IntArray
-    """int64 [I], what lists are filled up from."""
     name: str = "als"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:

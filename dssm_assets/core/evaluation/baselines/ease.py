@@ -4,8 +4,8 @@ Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (2019), sec
 P = (X'X + ridge)^-1, the weight of item i for item j is -P[i, j] / P[j, j], and 0 for i = j. A user's score of item j is the
 user's row of X times column j. X holds log(1 + events), so that a habit counts more than a single event.
 
-The model covers the MODEL_ITEMS most popular items of the window: its memory, 12 bytes times their square, and its time, with their
-cube, grow neither with users nor with the other items.
+The model covers the MODEL_ITEMS most popular items of the window: its memory, about 40 bytes times their square, and its time, with
+their cube, grow neither with users nor with the other items.
 
 Shapes: B users of a block, I items, N items of the model, K top-k.
 """
@@ -23,15 +23,13 @@ from scipy.linalg import lapack
 
 from dssm_assets.core.arrays.ordering import find_best
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.evaluation.baselines.fill import fill_up
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.baselines.popularity import fill_up
 from dssm_assets.core.evaluation.interactions import Interactions
 
 MODEL_ITEMS: Final = 3000
 RIDGE: Final = 1000.0
 """The larger, the smaller the weights."""
-BLOCK_COLUMNS: Final = 256
-"""Columns of the weights, and rows of X'X, computed at once."""
 
 
 def fit(data: FitData) -> Arrays:
@@ -45,7 +43,6 @@ def fit(data: FitData) -> Arrays:
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> EaseScorer:
-    """Returns the scorer of the users of the whole history."""
     items = arrays["items"]
     weights = np.asarray(arrays["weights"]).reshape(len(items), len(items))
     return EaseScorer(log_counts(history, items), items, weights, arrays["order"])
@@ -62,7 +59,6 @@ class EaseScorer:
     weights: NDArray[np.float32]
     """float32 [N, N], the row's item for the column's."""
     order: IntArray
-    """int64 [I], what lists are filled up from."""
     name: str = "ease"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
@@ -91,9 +87,7 @@ def count_cooccurrences(history: Iterable[Interactions], items: IntArray) -> NDA
     total = np.zeros((len(items), len(items)))
     for interactions in history:
         users = log_counts(interactions, items).astype(np.float64)
-        by_item = users.T.tocsr()
-        for begin in range(0, len(items), BLOCK_COLUMNS):  # the whole product would be three times as large as the sum
-            total[begin : begin + BLOCK_COLUMNS] += (by_item[begin : begin + BLOCK_COLUMNS] @ users).toarray()
+        total += (users.T.tocsr() @ users).toarray()
     return total
 
 
@@ -106,9 +100,6 @@ def fit_weights(cooccurrences: NDArray[np.float64], weights: NDArray[np.float32]
     cooccurrences[np.diag_indices_from(cooccurrences)] += ridge
     factor, _ = lapack.dpotrf(cooccurrences.T, lower=True, overwrite_a=True)  # .T: LAPACK wants columns, and it is symmetric
     lower, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-    diagonal = lower.diagonal().copy()
-    for column in range(0, len(lower), BLOCK_COLUMNS):
-        block = slice(column, column + BLOCK_COLUMNS)
-        inverse = np.tril(lower[:, block], -column) + np.tril(lower[block], column - 1).T
-        weights[:, block] = -inverse / diagonal[block]
+    inverse = np.tril(lower) + np.tril(lower, -1).T
+    np.divide(-inverse, inverse.diagonal(), out=weights, casting="same_kind")
     np.fill_diagonal(weights, 0)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.fill import order_by_events
-from dssm_assets.core.evaluation.baselines.neighbors import Allocate, UserItems, fit_neighbors
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import Allocate, UserItems, fit_neighbors
+from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.interactions import Interactions
 
 MAX_USER_ITEMS: Final = 500
@@ -52,6 +52,7 @@ class FitData:
         allocate: makes large arrays.
         seed: of baselines that are random.
         neighbors_of: bool [I], the items that neighbours are needed of; None: all.
+        common_users: how many users neighbours have in common at least: of the baseline 1, of the channel 2.
     """
 
     window_events: IntArray
@@ -63,6 +64,7 @@ class FitData:
     allocate: Allocate = np.empty
     seed: int = 0
     neighbors_of: Mask | None = None
+    common_users: tuple[int, ...] = (1, 2)
 
     @cached_property
     def popularity_order(self) -> IntArray:
@@ -70,11 +72,6 @@ class FitData:
         return order_by_events(self.window_events)
 
     @cached_property
-    def neighbors(self) -> Any:
-        """Returns the neighbours of each item in the window, csr [I, I]."""
-        return fit_neighbors(self.user_items, self.allocate, of_items=self.neighbors_of)
-
-    @cached_property
-    def frequent_neighbors(self) -> Any:
-        """Returns the neighbours with at least two common users, csr [I, I]."""
-        return fit_neighbors(self.user_items, self.allocate, min_common_users=2, of_items=self.neighbors_of)
+    def neighbors(self) -> Mapping[int, Any]:
+        """Returns the neighbours of each item in the window, by the fewest users that they have in common, csr [I, I] each."""
+        return fit_neighbors(self.user_items, self.allocate, common_users=self.common_users, of_items=self.neighbors_of)

@@ -1,14 +1,164 @@
-"""Baseline `item_cooccurrence`: items that many users interacted with next to the user's own (`neighbors.py`), then popular items."""
+"""Items that many users interacted with next to the user's own: the neighbours of items, lists of them, and the baseline.
+
+Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms" (2001), section 3, with cosine
+similarity over sets: similarity(i, j) = users of both / sqrt(users of i * users of j).
+
+Time is bounded by the pairs of items of each user: a user of n items adds n squared.
+
+Shapes: V users, B users of a block, I items, E (user, item) pairs, K top-k.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.evaluation.baselines.fill import fill_up
-from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.neighbors import NeighborLists, csr_of
-from dssm_assets.core.evaluation.interactions import Interactions
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from dssm_assets.core.arrays.ordering import find_best
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
+from dssm_assets.core.evaluation.baselines.popularity import fill_up
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+    from dssm_assets.core.evaluation.interactions import Interactions
+
+NUM_NEIGHBORS: Final = 200
+"""Neighbours of an item, at most."""
+FIT_PAIRS: Final = 2_000_000
+"""Pairs of items counted at once, about."""
+
+Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
+"""Returns an array of a length and a dtype, in memory or in a file."""
+
+
+@dataclass(frozen=True)
+class UserItems:
+    """The items of each user's interactions in the window: those of user v are items[starts[v] : starts[v + 1]].
+
+    Attributes:
+        starts: int64 [V + 1].
+        items: int32 [E], distinct within a user.
+        num_items: I.
+    """
+
+    starts: IntArray
+    items: NDArray[np.int32]
+    num_items: int
+
+
+def fit_neighbors(
+    users: UserItems,
+    allocate: Allocate = np.empty,
+    *,
+    common_users: Sequence[int] = (1,),
+    of_items: Mask | None = None,
+    num_neighbors: int = NUM_NEIGHBORS,
+) -> dict[int, Any]:
+    """Returns, for each fewest number of common users, scipy csr [I, I]: row i holds the similarities of i's most similar other
+    items that have so many users in common with it, best first, equal ones by index.
+
+    An item is not its own neighbour: that the user has it already says nothing about what goes with it. Of pairs with fewer than two
+    common users, nearly all are chance.
+
+    Args:
+        allocate: makes the arrays of the neighbours.
+        of_items: bool [I], the items that neighbours are needed of; the rows of others are empty. None: all.
+    """
+    by_user = csr_of(users.starts, users.items, np.ones(len(users.items), np.int32), users.num_items)
+    by_item = by_user.T.tocsr()
+    users_per_item = np.diff(by_item.indptr).astype(np.float64)
+    wanted = np.arange(users.num_items) if of_items is None else np.flatnonzero(of_items)
+    found = {fewest: _NearestRows(users.num_items, num_neighbors, allocate) for fewest in common_users}
+    for items in _split_evenly(wanted, (by_item @ np.diff(users.starts))[wanted]):
+        together = by_item[items] @ by_user
+        rows, columns = row_of_value(together.indptr), together.indices
+        scores = together.data / np.sqrt(users_per_item[items][rows] * users_per_item[columns])
+        common = np.where(columns == items[rows], 0, together.data)
+        for fewest, nearest in found.items():
+            cells = np.flatnonzero(common >= fewest)
+            nearest.add(items, rows[cells], columns[cells], scores[cells])
+    return {fewest: nearest.to_csr() for fewest, nearest in found.items()}
+
+
+class _NearestRows:
+    """A csr [I, I] that grows row by row; of each row it keeps the highest values."""
+
+    def __init__(self, num_items: int, most: int, allocate: Allocate) -> None:
+        room = min(most, num_items) * num_items
+        self._columns, self._values = allocate(room, np.int32), allocate(room, np.float64)
+        self._lengths, self._count, self._most = np.zeros(num_items, np.int64), 0, most
+
+    def add(self, items: IntArray, rows: IntArray, columns: NDArray[np.int32], scores: NDArray[np.float64]) -> None:
+        """Adds the rows of some items, ascending: of each cell the item's position, the column and the value."""
+        starts, is_high = offsets_of(np.bincount(rows, minlength=len(items))), np.ones(len(rows), np.bool_)
+        for row in np.flatnonzero(np.diff(starts) > self._most):  # sorting them whole would take longer
+            own = slice(starts[row], starts[row + 1])
+            least = np.partition(scores[own], -self._most)[-self._most]
+            is_high[own] = scores[own] >= least
+        cells = np.flatnonzero(is_high)
+        cells = cells[np.lexsort((columns[cells], -scores[cells], rows[cells]))]
+        cells = cells[np.arange(len(cells)) - np.searchsorted(rows[cells], rows[cells]) < self._most]
+        place = slice(self._count, self._count + len(cells))
+        self._columns[place], self._values[place] = columns[cells], scores[cells]
+        self._lengths[items] = np.bincount(rows[cells], minlength=len(items))
+        self._count = place.stop
+
+    def to_csr(self) -> Any:
+        return csr_of(offsets_of(self._lengths), self._columns[: self._count], self._values[: self._count])
+
+
+def _split_evenly(items: IntArray, sizes: IntArray) -> Iterator[IntArray]:
+    """Yields the items in ranges of about FIT_PAIRS pairs; those without pairs are left out."""
+    items, sizes = items[sizes > 0], sizes[sizes > 0]
+    yield from np.split(items, np.flatnonzero(np.diff(np.cumsum(sizes) // FIT_PAIRS)) + 1) if len(items) else ()
+
+
+def csr_of(starts: IntArray, columns: Any, values: Any, num_columns: int | None = None) -> Any:
+    """Returns csr [R, C], square if C is not given, over these very arrays; the constructor would copy some."""
+    matrix = sp.csr_matrix((len(starts) - 1, len(starts) - 1 if num_columns is None else num_columns))
+    kind = np.int32 if starts[-1] <= np.iinfo(np.int32).max else np.int64
+    matrix.indptr, matrix.indices, matrix.data = starts.astype(kind), columns, values
+    return matrix
+
+
+@dataclass(frozen=True)
+class NeighborLists:
+    """Lists of neighbours of users' items: the score of an item is the sum of its similarities to all items of the user."""
+
+    indptr: IntArray
+    """int64 [V + 1]"""
+    items: IntArray
+    """int64 [E], those of user v at indptr[v] : indptr[v + 1], ascending."""
+    neighbors: Any
+    """scipy csr [I, I], as of `fit_neighbors`."""
+    has_own_items: bool = True
+    """Whether the user's own items may be in the list."""
+    allowed: Mask | None = None
+    """bool [I], the items that may be in a list; None: all."""
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        """Returns item_index int64 [B, K], best first, equal ones by index, -1 after the last item with a score above 0."""
+        starts, num_items = self.indptr[user_rows], self.neighbors.shape[0]
+        lengths = self.indptr[user_rows + 1] - starts
+        own, bounds = self.items[ranges(starts, lengths)], offsets_of(lengths)
+        users = sp.csr_matrix((np.ones(len(own), np.float32), own, bounds), shape=(len(user_rows), num_items))
+        summed = users @ self.neighbors
+        is_offered = np.ones(num_items, np.bool_) if self.allowed is None else self.allowed.copy()
+        lists = np.full((len(user_rows), k), -1, np.int64)
+        for row, found in enumerate(lists):
+            cells = slice(summed.indptr[row], summed.indptr[row + 1])
+            items, scores = summed.indices[cells], summed.data[cells]
+            mine = own[bounds[row] : bounds[row + 1]]
+            before = is_offered[mine]
+            is_offered[mine] &= self.has_own_items
+            best = find_best(items, np.where(np.take(is_offered, items), scores, 0.0), k)
+            is_offered[mine] = before
+            found[: len(best)] = items[best]
+        return lists
 
 
 @dataclass(frozen=True)
@@ -17,7 +167,6 @@ class ItemCooccurrenceScorer:
 
     lists: NeighborLists
     order: IntArray
-    """int64 [I], what lists are filled up from."""
     name: str = "item_cooccurrence"
 
     def top_items(self, user_rows: IntArray, k: int) -> IntArray:
@@ -26,11 +175,10 @@ class ItemCooccurrenceScorer:
 
 def fit(data: FitData) -> Arrays:
     """Returns each item's most similar others as csr arrays, and the order from which lists are filled up."""
-    found = data.neighbors
+    found = data.neighbors[1]
     return {"starts": found.indptr, "items": found.indices, "similarities": found.data, "order": data.popularity_order}
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> ItemCooccurrenceScorer:
-    """Returns the scorer of the window's users."""
     neighbors = csr_of(arrays["starts"], arrays["items"], arrays["similarities"])
     return ItemCooccurrenceScorer(NeighborLists(window.indptr, window.item_index, neighbors), arrays["order"])

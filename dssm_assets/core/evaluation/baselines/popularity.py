@@ -1,14 +1,49 @@
-"""Baseline `popularity`: the items with the most positive events in the window, the same list for all users."""
+"""Popular items: two baselines, and the order from which other lists are filled up.
+
+Shapes: B users of a block, I items, M ranked items per user, K top-k.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.interactions import Interactions
+from dssm_assets.core.evaluation.scorer import keep_first
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+    from dssm_assets.core.evaluation.interactions import Interactions
+
+
+def order_by_events(item_events: IntArray) -> IntArray:
+    """Returns all item indices int64 [I], most positive events first, then item_index ascending."""
+    return np.argsort(-item_events, kind="stable").astype(np.int64)
+
+
+def fill_up(ranked: IntArray, order: IntArray, k: int) -> IntArray:
+    """Returns int64 [B, K]: the ranked items, then the first of `order` that are not among them, -1 after the last item.
+
+    Example: ranked [7, -1], order [3, 7, 5], k 3 -> [7, 3, 5].
+
+    Args:
+        ranked: int64 [B, M], distinct within a row, -1 after the last.
+        order: int64 [I], every item once.
+    """
+    lists = np.full((len(ranked), k), -1, np.int64)
+    lists[:, : ranked.shape[1]] = ranked[:, :k]
+    short = np.flatnonzero((lists < 0).any(axis=1))
+    own, fill = ranked[short], order[: k + ranked.shape[1]]  # at most M of these are ranked already
+    by_item = np.argsort(fill)
+    found = by_item[np.minimum(np.searchsorted(fill, own, sorter=by_item), len(fill) - 1)]
+    row, column = np.nonzero(fill[found] == own)
+    is_unused = np.ones((len(short), len(fill)), np.bool_)
+    is_unused[row, found[row, column]] = False
+    candidates = np.concatenate([own, np.broadcast_to(fill, is_unused.shape)], axis=1)
+    lists[short] = keep_first(candidates, np.concatenate([own >= 0, is_unused], axis=1), k)
+    return lists
 
 
 @dataclass(frozen=True)
@@ -31,5 +66,16 @@ def fit(data: FitData) -> Arrays:
 
 
 def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> PopularityScorer:
-    """Returns the scorer of any users."""
     return PopularityScorer("popularity", arrays["order"])
+
+
+class Recent:
+    """The same by the last `evaluation.recent_days` days of the window."""
+
+    @staticmethod
+    def fit(data: FitData) -> Arrays:
+        return {"order": order_by_events(data.recent_events)}
+
+    @staticmethod
+    def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> PopularityScorer:
+        return PopularityScorer("recent_popularity", arrays["order"])

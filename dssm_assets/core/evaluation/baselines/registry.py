@@ -1,14 +1,36 @@
-"""Which baselines exist. A new one is a file of this folder, named after it, and one line here.
+"""Which baselines exist, how they are fitted, and their scorers.
 
-The file defines the two functions of `suite.BaselineModule`: `fit` and `scorer`. This module imports none of these files, so
-that the configuration can name baselines without loading numpy. From outside the package, in a plug-in (docs/platform.md):
-`BASELINES["newest"] = Baseline("newest items", module="my_project.newest")`.
+A new baseline is a file of this folder and one line here. The file defines `fit` and `scorer`, as of `BaselineModule`. From outside
+the package, in a plug-in (docs/platform.md): `BASELINES["newest"] = Baseline("newest items", module="my_project.newest")`.
+
+The configuration names baselines, so this module imports neither numpy nor these files before they are needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+    from dssm_assets.core.evaluation.interactions import Interactions
+    from dssm_assets.core.evaluation.scorer import Scorer
+
+
+class BaselineModule(Protocol):
+    """What the file of a baseline defines. One that needs a library also defines `check_library()`, which raises a ConfigError."""
+
+    def fit(self, data: FitData) -> Arrays:
+        """Returns what all users have in common. Runs once per evaluation day."""
+
+    def scorer(self, arrays: Arrays, window: Interactions, history: Interactions) -> Scorer:
+        """Returns the scorer of the users of these interactions, which is a range of the evaluated users.
+
+        Args:
+            history: all their positive events before the evaluation day, those of the window included.
+        """
 
 
 @dataclass(frozen=True)
@@ -17,28 +39,31 @@ class Baseline:
 
     Attributes:
         label: what the terminal, the charts and the report call it.
+        module: where its code is; `module:name` for several baselines in one file.
+        is_extra: fitted only if `evaluation.extra_baselines` names it: what is installed does not decide what is evaluated.
         needs_library: of its own.
-        module: of a plug-in, where its code is; without one it is `baselines/{name}.py`.
     """
 
     label: str
+    module: str
+    is_extra: bool = True
     needs_library: bool = False
-    module: str | None = None
 
     @property
-    def is_extra(self) -> bool:
-        """Whether it is fitted only if `evaluation.extra_baselines` names it: what is installed does not decide what is evaluated."""
-        return self.needs_library or self.module is not None
+    def code(self) -> Any:
+        """Returns the `BaselineModule`."""
+        return resolve_name(self.module)
 
 
+_HERE: Final = "dssm_assets.core.evaluation.baselines"
 BASELINES: Final[dict[str, Baseline]] = {
-    "popularity": Baseline("popularity"),
-    "recent_popularity": Baseline("recent popularity"),
-    "item_cooccurrence": Baseline("item co-occurrence"),
-    "ease": Baseline("EASE"),
-    "als": Baseline("implicit ALS", needs_library=True),
-    "own_history_window": Baseline("own history, window"),
-    "own_history_all": Baseline("own history, all days"),
+    "popularity": Baseline("popularity", f"{_HERE}.popularity", is_extra=False),
+    "recent_popularity": Baseline("recent popularity", f"{_HERE}.popularity:Recent", is_extra=False),
+    "item_cooccurrence": Baseline("item co-occurrence", f"{_HERE}.item_cooccurrence", is_extra=False),
+    "ease": Baseline("EASE", f"{_HERE}.ease", is_extra=False),
+    "als": Baseline("implicit ALS", f"{_HERE}.als", needs_library=True),
+    "own_history_window": Baseline("own history, window", f"{_HERE}.own_history:Window", is_extra=False),
+    "own_history_all": Baseline("own history, all days", f"{_HERE}.own_history:AllDays", is_extra=False),
 }
 """Name in column `scorer` and in `gate.baselines` -> baseline, in the order in which they are shown, after the model."""
 
@@ -46,3 +71,30 @@ BASELINES: Final[dict[str, Baseline]] = {
 def extra_baselines() -> tuple[str, ...]:
     """Returns those that are fitted only if `evaluation.extra_baselines` names them."""
     return tuple(name for name, baseline in BASELINES.items() if baseline.is_extra)
+
+
+def check_extras(names: Sequence[str]) -> None:
+    """Checks that the libraries of some extra baselines are installed.
+
+    Raises:
+        ConfigError: naming what to install.
+    """
+    for name in names:
+        if BASELINES[name].needs_library:
+            BASELINES[name].code.check_library()
+
+
+def fit_baselines(data: FitData) -> dict[str, Arrays]:
+    """Returns name -> arrays of every baseline, of the extra ones those that are configured.
+
+    Raises:
+        ConfigError: if the library of a configured one is not installed.
+    """
+    extras = data.settings.extra_baselines
+    check_extras(extras)
+    return {name: one.code.fit(data) for name, one in BASELINES.items() if not one.is_extra or name in extras}
+
+
+def baseline_scorers(fitted: Mapping[str, Arrays], window: Interactions, history: Interactions) -> list[Scorer]:
+    """Returns the scorers of the fitted baselines for some users; see `BaselineModule.scorer`."""
+    return [BASELINES[name].code.scorer(arrays, window, history) for name, arrays in fitted.items()]

@@ -12,7 +12,7 @@ from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines import als
 from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
-from dssm_assets.core.evaluation.baselines.suite import fit_baselines
+from dssm_assets.core.evaluation.baselines.registry import fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets_tests.core.evaluation.worlds import interactions, item_events, user_items
 from dssm_assets_tests.worlds import CONFIG
@@ -65,17 +65,6 @@ def test_fits_are_deterministic_and_lists_do_not_depend_on_the_range_of_users() 
         history.num_items,
     )
     assert als.scorer(one, later, later).top_items(np.arange(18), 6).tolist() == whole[12:].tolist()
-
-
-def test_user_factors_solve_the_normal_equations() -> None:
-    history = groups()
-    arrays = fitted(history)
-    scorer = als.scorer(arrays, history, history)
-    factors, events = scorer.factors.astype(np.float64), als.log_counts(history, scorer.items).toarray()
-    for user in (0, 20):
-        confidence, taken = 1 + events[user], events[user] > 0  # what was not taken has confidence 1, preference 0
-        left = (factors.T * confidence) @ factors + als.RIDGE * np.eye(2)
-        assert scorer.users[user] == pytest.approx(np.linalg.solve(left, factors.T @ (confidence * taken)), rel=1e-3, abs=1e-4)
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,12 @@
-"""Popularity, of the window or of its last days: most events first, the same list for all users."""
+"""Baselines without a model by hand: popular items and the user's own; popular items fill lists up."""
 
 from __future__ import annotations
 
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssm_assets.core.evaluation.baselines.popularity import fill_up, order_by_events
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets_tests.core.evaluation.baselines.small_world import USERS, lists
 
@@ -17,3 +22,37 @@ def test_popularity_lists_end_with_the_corpus() -> None:
 
 def test_recent_popularity_by_hand() -> None:
     assert lists("recent_popularity", 3) == dict.fromkeys(USERS, "dca")
+
+
+def test_own_history_in_the_window_by_hand() -> None:
+    assert lists("own_history_window", 4) == {"n": "abcd", "u": "abcd", "v": "cabd"}  # v: equal counts, c is later
+    assert lists("own_history_window", 1) == {"n": "a", "u": "a", "v": "c"}
+    assert lists("own_history_window", 2, Scope.DISCOVERY) == {"n": "ab", "u": "cd", "v": "bd"}
+
+
+def test_own_whole_history_by_hand() -> None:
+    # u: a, e, f three times each: a and e at time 1 (lower index first), f earlier; then b. v: c late, then a before f.
+    assert lists("own_history_all", 4) == {"n": "abcd", "u": "aefb", "v": "cafb"}
+    assert lists("own_history_all", 6, Scope.DISCOVERY) == {"n": "abcdef", "u": "efcd", "v": "fbde"}
+    assert lists("own_history_all", 6, Scope.UNSEEN) == {"n": "abcdef", "u": "cd", "v": "bde"}
+
+
+def test_fill_up_example_of_the_docstring() -> None:
+    assert fill_up(np.array([[7, -1]]), np.array([3, 7, 5, 0, 1, 2, 4, 6]), 3).tolist() == [[7, 3, 5]]
+
+
+def test_order_by_events_breaks_ties_by_index() -> None:
+    assert order_by_events(np.array([1, 5, 0, 5])).tolist() == [1, 3, 0, 2]
+
+
+@given(st.data())
+def test_fill_up_equals_walking_through_both_lists(data: st.DataObject) -> None:
+    num_items = data.draw(st.integers(1, 10))
+    everything = list(range(num_items))
+    order = data.draw(st.permutations(everything))
+    ranked = [data.draw(st.permutations(everything))[: data.draw(st.integers(0, num_items))] for _ in range(3)]
+    k = data.draw(st.integers(1, 12))
+    padded = np.array([row + [-1] * (num_items - len(row)) for row in ranked], dtype=np.int64)
+    for own, result in zip(ranked, fill_up(padded, np.array(order), k).tolist(), strict=True):
+        walked = list(dict.fromkeys([*own, *order]))
+        assert result == (walked + [-1] * k)[:k]

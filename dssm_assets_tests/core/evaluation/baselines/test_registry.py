@@ -28,8 +28,8 @@ def test_a_registered_file_is_scored_without_another_edit(monkeypatch: pytest.Mo
     module = types.ModuleType("last_item_first")
     module.fit = lambda data: {"order": np.arange(len(data.window_events))[::-1]}  # type: ignore[attr-defined]
     module.scorer = lambda arrays, window, history: PopularityScorer("last_item_first", arrays["order"])  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dssm_assets.core.evaluation.baselines.last_item_first", module)
-    monkeypatch.setitem(BASELINES, "last_item_first", Baseline("last item first"))
+    monkeypatch.setitem(sys.modules, "last_item_first", module)
+    monkeypatch.setitem(BASELINES, "last_item_first", Baseline("last item first", "last_item_first", is_extra=False))
     window = interactions(WINDOW, USERS, ITEMS)
     found = {one.name: one for one in fitted_scorers(window, window, window, Evaluation())}
     assert found["last_item_first"].top_items(np.array([0]), 3).tolist() == [[5, 4, 3]]

@@ -1,0 +1,58 @@
+"""What the user interacted with, most often first, then popular items: of the window, or of all days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dssm_assets.core.arrays.ragged import IntArray, ranges
+from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
+from dssm_assets.core.evaluation.baselines.popularity import fill_up
+from dssm_assets.core.evaluation.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class OwnHistoryScorer:
+    """The user's own items by (count descending, last time descending, item_index ascending), then popular ones."""
+
+    name: str
+    indptr: IntArray
+    """int64 [V + 1]"""
+    items: IntArray
+    """int64 [E], each user's items, best first."""
+    order: IntArray
+
+    @classmethod
+    def from_interactions(cls, name: str, own: Interactions, order: IntArray) -> OwnHistoryScorer:
+        best_first = np.lexsort((-own.last_time_ms, -own.count, own.user_index))  # stable, and items ascend
+        return cls(name, own.indptr, own.item_index[best_first], order)
+
+    def top_items(self, user_rows: IntArray, k: int) -> IntArray:
+        starts = self.indptr[user_rows]
+        lengths = np.minimum(self.indptr[user_rows + 1] - starts, k)
+        own = np.full((len(user_rows), int(lengths.max(initial=0))), -1, dtype=np.int64)
+        own[np.arange(own.shape[1]) < lengths[:, None]] = self.items[ranges(starts, lengths)]
+        return fill_up(own, self.order, k)
+
+
+class Window:
+    """Baseline `own_history_window`."""
+
+    @staticmethod
+    def fit(data: FitData) -> Arrays:
+        return {"order": data.popularity_order}
+
+    @staticmethod
+    def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> OwnHistoryScorer:
+        return OwnHistoryScorer.from_interactions("own_history_window", window, arrays["order"])
+
+
+class AllDays:
+    """Baseline `own_history_all`."""
+
+    fit = Window.fit
+
+    @staticmethod
+    def scorer(arrays: Arrays, window: Interactions, history: Interactions) -> OwnHistoryScorer:
+        return OwnHistoryScorer.from_interactions("own_history_all", history, arrays["order"])
