@@ -76,8 +76,8 @@ def _label_columns(workspace: Workspace, ds: str, user_ids: pa.Array, segments: 
 
 def _label_activity(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:
     history = find_event_days(workspace, ds).window
-    labels = label_activity(count_user_events(workspace, history, user_ids), workspace.config.evaluation.segment_edges)
-    return {segment.name: labels for segment in segments}, history
+    events = count_user_events(workspace, history, user_ids)
+    return {segment.name: label_activity(events, segment.activity_edges) for segment in segments}, history
 
 
 def _label_tenure(workspace: Workspace, ds: str, user_ids: pa.Array, segments: Sequence[Segment]) -> _Labels:

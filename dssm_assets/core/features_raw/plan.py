@@ -18,7 +18,6 @@ class FeaturePlan:
         statistic_days: windows, ascending.
         value_columns: behaviour columns that are added up.
         preference_columns: item attributes with a preference list per user.
-        preference_top: maximal length of a preference list.
         timezone: where days are counted.
         first_day: first day with data.
         last_day: end of the year; clock changes up to it are known.
@@ -30,7 +29,6 @@ class FeaturePlan:
     statistic_days: tuple[int, ...]
     value_columns: tuple[str, ...]
     preference_columns: tuple[str, ...]
-    preference_top: int
     timezone: str
     first_day: str
     last_day: str
@@ -45,7 +43,6 @@ class FeaturePlan:
             statistic_days=tuple(config.raw_features.statistic_days),
             value_columns=tuple(config.tables.behavior.value_columns),
             preference_columns=tuple(config.raw_features.preference_columns),
-            preference_top=config.raw_features.preference_top,
             timezone=config.calendar.timezone,
             first_day=config.calendar.start.isoformat(),
             last_day=f"{ds[:4]}-12-31",

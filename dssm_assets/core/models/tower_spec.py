@@ -208,7 +208,6 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
         similarity=model.similarity,
         temperature=model.temperature,
         history_length=model.history_length,
-        history_half_life_days=model.history_half_life_days,
         poolings=tuple(model.poolings),
         norm=model.norm,
         skip=model.skip,

@@ -215,7 +215,7 @@ def describe_towers(spec: TowerSpec) -> dict[str, Any]:
 
 def _describe_history(spec: TowerSpec) -> dict[str, Any]:
     described: dict[str, Any] = {"features": [feature.name for feature in spec.sequences]}
-    if not spec.poolings:  # the single mean of the keys model.history_length and model.history_half_life_days
+    if not spec.poolings:  # the single mean of model.history_length events
         described |= {"length": spec.history_length, "half_life_days": spec.history_half_life_days}
     return described | {"poolings": [_describe_pooling(view) for view in spec.history_views]}
 

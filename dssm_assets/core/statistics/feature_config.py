@@ -121,7 +121,7 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
     """Checks the parts of the configuration that name features: they exist, and an embedding gets one value per key.
 
     Raises:
-        ConfigError: naming every unknown name, every width below 1 and every contradiction within an embedding.
+        ConfigError: naming every unknown name and every contradiction within an embedding.
     """
     names = {feature.name for feature in features}
     known = names | {feature.embedding_name for feature in features}
@@ -134,17 +134,12 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
     faults += [
         Fault(f"features.exclude, {name}", "a feature", "an unknown name", remedy) for name in sorted(set(exclude) - names)
     ]
-    faults += [
-        Fault(f"statistics.embedding_dim, key {name}", "a width of at least 1", str(width), "correct the value")
-        for name, width in statistics.embedding_dim.items()
-        if width < 1
-    ]
     groups: dict[str, set[str]] = {}
     for feature in features:
         if feature.kind is Kind.CATEGORICAL:
             groups.setdefault(feature.embedding_name, {feature.embedding_name}).add(feature.name)
     for embedding, members in groups.items():
-        for key in FeatureStatistics.model_fields:
+        for key in (*FeatureStatistics.model_fields, "embedding_dim"):
             given = statistics.own_values(sorted(members), key)
             if len(set(map(str, given.values()))) > 1:
                 got = ", ".join(f"{name}: {value}" for name, value in given.items())

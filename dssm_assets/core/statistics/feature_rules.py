@@ -16,13 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
-from dssm_assets.core.config.features import EmbeddingDimPolicy, HashFunction, Statistics
+from dssm_assets.core.config.features import HASH_RATIO, EmbeddingDimPolicy, HashFunction, Statistics
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.buckets import hash_bucket
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS, cast_counts
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -31,12 +30,7 @@ class FeatureCounts:
     """Category counts of a window, grouped by feature; features that share an embedding are counted together."""
 
     def __init__(self, counts: pa.Table) -> None:
-        """Groups the rows of a table feature, value_hash, count.
-
-        Raises:
-            SchemaError: the table is not a table of category counts.
-        """
-        counts = cast_counts(counts, [CATEGORY_COUNTS])
+        """Groups the rows of a table feature, value_hash, count."""
         names = combine_chunks(counts.column(FEATURE)).dictionary_encode()
         hashes = combine_chunks(counts.column(VALUE_HASH))
         codes = names.indices.to_numpy()
@@ -48,7 +42,7 @@ class FeatureCounts:
         self._slices = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(names.dictionary.to_pylist())}
 
     def __contains__(self, feature: str) -> bool:
-        """True if the feature was counted."""
+        """Returns whether the feature was counted."""
         return feature in self._slices
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
@@ -228,22 +222,18 @@ class FeatureRules:
             return "each element of the sequence holds several values; towers read one per element"
         if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
             return "numbers of a sequence are not counted: give them boundaries"
-        is_kept = self._statistics.own_values(self._names(feature), "keep")
-        return None if is_kept else self._drop_reason_in_window(feature)
+        totals = self._totals(feature)
+        return None if totals is None or self._setting(feature, "keep") else self._drop_reason_in_window(feature, *totals)
 
-    def _drop_reason_in_window(self, feature: Feature) -> str | None:
-        totals, own = self._totals(feature), self._own(feature)
-        if totals is None:
-            return None
-        total, missing, distinct = totals
+    def _drop_reason_in_window(self, feature: Feature, total: int, missing: int, distinct: int) -> str | None:
         if missing == total:
             return "it has no value in the window"
-        if missing > own.drop_missing_frac * total:
-            return f"missing in {missing} of {total} rows, above drop_missing_frac {own.drop_missing_frac}"
+        if missing > self._statistics.drop_missing_frac * total:
+            return f"missing in {missing} of {total} rows, above drop_missing_frac {self._statistics.drop_missing_frac}"
         if distinct == 1 and missing == 0:
             return "constant: one value in the window, never missing"
         is_empty = self.rule_for(feature).keys.get("vocab_size") == 0
-        return f"no value occurs {own.min_count} times (min_count)" if is_empty else None
+        return f"no value occurs {self._setting(feature, 'min_count')} times (min_count)" if is_empty else None
 
     def info_for(self, feature: Feature) -> FeatureInfo:
         """Returns the decision for a kept feature."""
@@ -290,15 +280,15 @@ class FeatureRules:
         defined = self._defined(feature)
         if defined:
             return self._defined_rule(feature, defined, len(hashes))
-        own = self._own(feature)
-        configured = list(self._statistics.own_values(self._names(feature), "hash_bucket_size").values())
-        if configured or len(hashes) > own.max_vocabulary:
-            size = int(str(configured[0])) if configured else len(hashes) * own.hash_ratio
-            reason = "as configured" if configured else f"above max_vocabulary {own.max_vocabulary}"
+        configured, most = self._setting(feature, "hash_bucket_size"), self._setting(feature, "max_vocabulary")
+        if configured or len(hashes) > most:
+            size = configured or len(hashes) * HASH_RATIO
+            reason = "as configured" if configured else f"above max_vocabulary {most}"
             message = f"{size} hash buckets: {len(hashes)} distinct values, {reason}"
             return Rule({"hash_bucket_size": size} | self._hash, size + 1, len(hashes), message)
-        size = int((counts >= own.min_count).sum())
-        keys = {"vocab_size": size, "counted_features": names, "min_count": own.min_count} | self._hash
+        least = self._setting(feature, "min_count")
+        size = int((counts >= least).sum())
+        keys = {"vocab_size": size, "counted_features": names, "min_count": least} | self._hash
         return Rule(keys, size + 2, len(hashes), f"vocabulary of {size}, {len(hashes)} distinct values")
 
     def _defined_rule(self, feature: Feature, defined: Mapping[str, Any], distinct: int) -> Rule:
@@ -334,11 +324,13 @@ class FeatureRules:
         for member in self._groups[feature.embedding_name]:
             if member.operator.embedding_dim is not None:
                 return member.operator.embedding_dim
-        configured = list(self._statistics.own_values(self._names(feature), "embedding_dim").values())
-        return int(str(configured[0])) if configured else embedding_dim(rule.distinct, self._own(feature).embedding_dim_policy)
+        own = next(iter(self._statistics.own_values(self._names(feature), "embedding_dim").values()), None)
+        return own or embedding_dim(rule.distinct, self._statistics.embedding_dim_policy)
 
-    def _own(self, feature: Feature) -> Statistics:
-        return self._statistics.for_feature(self._names(feature))
+    def _setting(self, feature: Feature, key: str) -> Any:
+        """Returns the value of a key of `statistics.features` for a feature or its embedding, else that of the section."""
+        own = self._statistics.own_values(self._names(feature), key)
+        return next(iter(own.values()), getattr(self._statistics, key, None))
 
     def _names(self, feature: Feature) -> list[str]:
         if feature.kind is Kind.NUMERIC:

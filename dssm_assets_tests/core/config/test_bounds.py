@@ -92,7 +92,7 @@ REFUSED = [
     ({"model": {"frozen_embedding": "item"}}, "model.frozen_embedding: expected training.svd_init"),
     ({"model": {"sampler": "hard"}}, "events.exposure: expected an event: the sampler is hard"),
     ({"statistics": {"embedding_dim": {"item": 0}}}, "greater than or equal to 1"),
-    ({"evaluation": {"segment_edges": [10, 5]}}, "segment_edges must be ascending"),
+    ({"evaluation": {"k": [10, 5]}}, "numbers must be ascending and distinct"),
 ]
 
 

@@ -80,4 +80,4 @@ def test_an_unknown_key_inside_an_entry_of_a_list_or_a_mapping_names_the_known_o
         parse_config(raw)
     first, second = (str(fault) for fault in caught.value.faults)
     assert "key evaluation.segments.0.edge: expected one of: by, edges, name, got unknown key 'edge'" in first
-    assert "key statistics.features.brand.mincount: expected one of: drop_missing_frac, " in second
+    assert "key statistics.features.brand.mincount: expected one of: hash_bucket_size, " in second

@@ -18,7 +18,7 @@ from dssm_assets.core.features_raw.raw_feature_tables import ITEM_ALL_FEATURE, U
 from dssm_assets.core.schema import check_no_nulls, check_schema
 from dssm_assets_tests.core.features_raw.worlds import FIRST_DAY, as_text_ids, at, day_name, log, run, with_ds
 
-PLAN = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), 2, "UTC", FIRST_DAY, "2024-12-31")
+PLAN = FeaturePlan(("expr", "buy"), (1, 3), ("price",), ("category",), "UTC", FIRST_DAY, "2024-12-31")
 DS = day_name(4)
 # User 1: day 0 (out of every window), then days 2 and 4. User 9 is in no profile. User 3 never acts.
 DAYS = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.history_reader import HistoryReader
 from dssm_assets.core.models.poolings.history_pooling import MS_PER_DAY
@@ -22,7 +22,7 @@ def _feature(name: str, side: TowerSide) -> TowerFeature:
 
 def _spec(length: int, half_life_days: float | None = None) -> TowerSpec:
     features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE)]
-    return tower_spec(features, Model(history_length=length, history_half_life_days=half_life_days))
+    return tower_spec(features, Model(poolings=[Pooling(length=length, half_life_days=half_life_days)]))
 
 
 def _table(days: list[float], indices: list[int]) -> pa.Table:
