@@ -369,6 +369,13 @@ def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
     def fault(key: str, expected: str, got: str, remedy: str) -> Fault:
         return Fault(f"{where}, key {key}", expected, got, remedy)
 
+    log, funnel = config.tables.behavior, config.events.funnel
+    if log.constant_event is not None and col.EVENT in log.columns:
+        got = f"also a mapping of event to {log.columns[col.EVENT]!r}"
+        yield fault("tables.behavior.constant_event", "the only source of event names", got, "remove one of the two")
+    if log.constant_event is not None and log.constant_event not in funnel:
+        expected = f"an event of the funnel {funnel}"
+        yield fault("tables.behavior.constant_event", expected, repr(log.constant_event), "add it to events.funnel")
     extras, known = config.evaluation.extra_baselines, extra_baselines()
     if missing := [name for name in config.gate.baselines or () if name in known and name not in extras]:
         expected, remedy = "baselines that are fitted", "add it to evaluation.extra_baselines, which fits it"

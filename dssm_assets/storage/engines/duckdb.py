@@ -6,9 +6,8 @@ import itertools
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import ibis
@@ -42,8 +41,6 @@ RANGE_GROUPS: Final = 8
 class DuckDBEngine:
     """Runs expressions in embedded DuckDB. Calls share no tables."""
 
-    is_distributed: ClassVar[bool] = False
-
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
         """Prepares an engine.
 
@@ -58,21 +55,13 @@ class DuckDBEngine:
         self.scratch = Path(tempfile.gettempdir()) if scratch is None else scratch
         self._database: _Database | None = None
 
-    @contextmanager
-    def run(
-        self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
-    ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
+    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
+        """Returns the rows of `expression(**tables, **arguments)`; for small results."""
         with self._connect(inputs) as connection:
             tables = self._read_inputs(connection, inputs)
             query = _prepare(connection, tables, expression, inputs, arguments)
             with closing(_batches(connection, tables, query)) as batches:
-                yield query.schema, batches
-
-    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
-        """Returns the result as one table; for small results."""
-        with self.run(expression, inputs, **arguments) as (schema, batches):
-            return pa.Table.from_batches(list(batches), schema=schema)
+                return pa.Table.from_batches(batches, schema=query.schema)
 
     def write_query(
         self,
@@ -127,7 +116,7 @@ class DuckDBEngine:
             rows = (batch for table in itertools.chain([first], tables) for batch in table.to_batches())
             return self._write(target, rows, first.schema), reports
         except _NotAccepted as refused:
-            return refused.manifest, reports
+            return refused.args[0], reports
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on batches in this process; see `Engine`."""
@@ -150,7 +139,6 @@ class DuckDBEngine:
 
     @contextmanager
     def _connect(self, inputs: Mapping[str, Bindable]) -> Iterator[Any]:
-        """Yields a connection of its own that can read some inputs."""
         stored, partitions = stored_inputs(inputs), self.store.partitions
         with partitions.reading(stored):
             if self._database is None or not partitions.is_local:
@@ -221,15 +209,10 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
 
 
 class _NotAccepted(Exception):  # noqa: N818
-    """Leaves `TableStore.write` before it publishes: the existing partition is kept."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        super().__init__(manifest.key)
-        self.manifest = manifest
+    """Leaves `TableStore.write` before it publishes; its argument is the manifest of the existing partition."""
 
 
-@dataclass(frozen=True)
-class _Query:
+class _Query(NamedTuple):
     """A compiled expression: its SQL and the schema of its result."""
 
     sql: str
@@ -241,7 +224,6 @@ def _variable(variable: str) -> str:
     raise NotImplementedError
 
 
-_MAX_QUERIES: Final = 512
 _QUERIES: Final[dict[Any, _Query]] = {}
 """Compiled queries of this process. To build and compile an expression takes longer than to run it over a short day, so a query
 serves all days of its inputs' types: its day is a variable."""
@@ -275,8 +257,6 @@ def _prepare(
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **given)
         schema = contract_of(result)
-        if len(_QUERIES) >= _MAX_QUERIES:
-            _QUERIES.clear()
         _QUERIES[key] = _Query(_narrow_sums(str(ibis.to_sql(result, dialect="duckdb")), schema), schema)
     return _QUERIES[key]
 

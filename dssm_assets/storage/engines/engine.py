@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import ibis
 import pyarrow as pa
@@ -63,13 +63,7 @@ class Target:
 
 
 class Engine(Protocol):
-    """A table engine. With every engine, equal rows in equal order give equal files.
-
-    Attributes:
-        is_distributed: rows are processed on other machines and should not be fetched into this process.
-    """
-
-    is_distributed: ClassVar[bool]
+    """A table engine. With every engine, equal rows in equal order give equal files."""
 
     def write_query(
         self,

@@ -108,7 +108,7 @@ class SourceLanding:
             if later is not None and isinstance(self._table, BehaviorTable) and self._table.allow_empty_days:
                 return Landing(True, f"{self._name} has no folder for {ds}, which may be empty, and one for {later}")
             newest = max(self._days, default="none")
-            return Landing(False, f"{self._name} has no folder ds={ds} in {self._folder.uri} (newest: {newest})")
+            return Landing(False, f"{self._name} has no folder ds={ds} in {self._table.uri} (newest: {newest})")
         if self._marker is not None:
             marker = posixpath.join(paths[0], self._marker)
             exists = bool(self._folder.fs.exists(marker))

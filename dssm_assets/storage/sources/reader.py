@@ -12,7 +12,6 @@ is sorted by time costs little; a csv log is read from start to end, and JSON li
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,8 +38,6 @@ from dssm_assets.storage.sources.source_files import (
     open_folder,
 )
 
-_FEW_ROWS: Final = 16_384
-"""Rows up to which a file or folder is not put on local disk: short days would be a file each."""
 _NO_DATE: Final = np.iinfo(np.int32).min
 
 
@@ -80,34 +77,22 @@ def read_days(
 
 
 def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    if not days:
-        return
-    with map_rows(table, list_files(folder)) as rows:
-        for day in days:
-            yield day, rows
+    if days:
+        with map_rows(table, list_files(folder)) as rows:
+            yield from ((day, rows) for day in days)
 
 
 @contextmanager
 def map_rows(
     table: SourceTable, files: Sequence[SourceFile], log: Callable[[str], None] = lambda line: None
 ) -> Iterator[pa.Table]:
-    """Yields all rows of some files, mapped from a file on local disk unless they are few."""
+    """Yields all rows of some files, mapped from a file on local disk."""
     plans = plan_files(table, files)
     types = csv_types(table, plans)
     schema = plans[0].schema
-    blocks = (types.observe(block) for plan in plans for block in plan.blocks())
-    begin: list[pa.Table] = []
-    for block in blocks:
-        begin.append(block)
-        if sum(part.num_rows for part in begin) > _FEW_ROWS:
-            break
-    else:
-        _log_left_out(plans, log)
-        yield types.apply(pa.concat_tables(begin) if begin else schema.empty_table())
-        return
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        _write_arrow(read, schema, itertools.chain(begin, blocks))
+        _write_arrow(read, schema, (types.observe(block) for plan in plans for block in plan.blocks()))
         _log_left_out(plans, log)
         with _open_arrow(read) as rows:
             found = types.apply(schema.empty_table()).schema
@@ -143,8 +128,7 @@ def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]
     """Returns day -> its folder, without days of behaviour that may be empty and have no folder."""
     folders = day_folders(folder)
     if not folders:
-        key = f"tables.{folder.name.removesuffix('_table')}.layout"
-        remedy = f"set {key} to snapshot or time_column, or write day folders"
+        remedy = f"set {folder.key}.layout to snapshot or time_column, or write day folders"
         raise PartitionMissingError(Fault(folder.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
     may_be_empty = isinstance(table, BehaviorTable) and table.allow_empty_days
     span = f"no such folder ({len(folders)} from {min(folders)} to {max(folders)})"
@@ -156,7 +140,7 @@ def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]
             faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
         elif not paths and not may_be_empty:
             faults.append(
-                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {folder.uri}", span, "write that day")
+                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {table.uri}", span, "write that day")
             )
     if faults:
         raise PartitionMissingError(faults)

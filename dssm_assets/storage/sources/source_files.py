@@ -68,29 +68,18 @@ class SourceFolder:
     name: str
 
     @property
-    def uri(self) -> str:
-        """Returns where the configuration says that it is."""
-        return self.table.uri
+    def key(self) -> str:
+        """Returns the table's section of the configuration."""
+        return f"tables.{self.name.removesuffix('_table')}"
 
     @property
     def where(self) -> str:
         """Returns the location for error messages."""
-        return f"table {self.name}, {self.uri}"
+        return f"table {self.name}, {self.table.uri}"
 
 
-@dataclass(frozen=True)
-class SourceFile:
+class SourceFile(SourceFolder):
     """One data file."""
-
-    fs: Any
-    path: str
-    table: SourceTable
-    name: str
-
-    @property
-    def format(self) -> FileFormat:
-        """Returns its format."""
-        return self.table.format
 
     @property
     def where(self) -> str:
@@ -103,7 +92,7 @@ class SourceFile:
         Raises:
             SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
         """
-        if self.format is FileFormat.PARQUET:
+        if self.table.format is FileFormat.PARQUET:
             with self._reading(), self.fs.open(self.path, "rb") as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
                 names = schema.names  # a name may not be UTF-8
@@ -133,7 +122,7 @@ class SourceFile:
             wants: skips parquet row groups by their metadata.
             json: of a JSON file, the columns of all files.
         """
-        if self.format is FileFormat.PARQUET:
+        if self.table.format is FileFormat.PARQUET:
             with self._reading(), self.fs.open(self.path, "rb") as handle:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
@@ -185,8 +174,7 @@ class SourceFile:
         with ScratchFolder("text") as folder, self._reading():
             path = folder / "text"
             with self._open_text() as handle:
-                key = f"tables.{self.name.removesuffix('_table')}.encoding"
-                copy_text(handle, path, self.table.encoding, separator, self.where, key)
+                copy_text(handle, path, self.table.encoding, separator, self.where, f"{self.key}.encoding")
             yield path
 
     @contextmanager
@@ -209,16 +197,13 @@ class SourceFile:
 
     @property
     def _expected(self) -> str:
-        return "JSON lines: an object per line" if self.format is FileFormat.JSON else f"a readable {self.format} file"
+        is_json = self.table.format is FileFormat.JSON
+        return "JSON lines: an object per line" if is_json else f"a readable {self.table.format} file"
 
     @property
     def _remedy(self) -> str:
-        again = {
-            FileFormat.PARQUET: "write the file again",
-            FileFormat.CSV: "correct those lines",
-            FileFormat.JSON: "write the file again with an object per line",
-        }
-        return f"correct tables.{self.name.removesuffix('_table')}.format, or {again[self.format]}"
+        again = "correct those lines" if self.table.format is FileFormat.CSV else "write the file again"
+        return f"correct {self.key}.format, or {again}"
 
 
 def open_folder(table: SourceTable, name: str) -> SourceFolder:
@@ -228,17 +213,15 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
         InputError: if the place cannot be used.
         SourceMissingError: if there is no such file or folder.
     """
-    key = f"tables.{name.removesuffix('_table')}.uri"
-    remedy = f"correct {key}, install its package, or set its credentials"
+    remedy = f"correct tables.{name.removesuffix('_table')}.uri, install its package, or set its credentials"
     fs, path = open_location(table.uri, f"table {name}", table.storage_options, remedy)
     fs.invalidate_cache()
     folder = SourceFolder(fs, path, table, name)
     with location_errors(table.uri, f"table {name}", remedy):
         exists = fs.exists(path)
     if not exists:
-        raise SourceMissingError(
-            Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}")
-        )
+        remedy = f"write it, or correct {folder.key}.uri"
+        raise SourceMissingError(Fault(folder.where, "a file or folder", "no such file or folder", remedy))
     return folder
 
 
@@ -271,10 +254,8 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     if not chosen:
         others = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
         expected = f"files that end in {' or '.join(ENDINGS[folder.table.format])}"
-        key = f"tables.{folder.name.removesuffix('_table')}"
-        raise SourceMissingError(
-            Fault(f"table {folder.name}, folder {start}", expected, others, f"correct {key}.format or {key}.uri")
-        )
+        remedy = f"correct {folder.key}.format or {folder.key}.uri"
+        raise SourceMissingError(Fault(f"table {folder.name}, folder {start}", expected, others, remedy))
     return [SourceFile(folder.fs, file, folder.table, folder.name) for file in chosen]
 
 

@@ -71,6 +71,8 @@ REFUSED = [
     ({"tables": {"behavior": {"context_columns": ["page", "price"]}}}, "price is a value and a context column"),
     ({"tables": {"behavior": {"context_columns": ["user_id"]}}}, "context_columns: user_id has a meaning of its own"),
     ({"tables": {"behavior": {"value_columns": ["label"]}}}, "value_columns: label has a meaning of its own"),
+    ({"tables": {"behavior": {"constant_event": "sale", "columns": {"event": "kind"}}}}, "also a mapping of event to 'kind'"),
+    ({"tables": {"behavior": {"constant_event": "sale"}}}, "expected an event of the funnel .* got 'sale'"),
     ({"tables": {"user": {"keep": ["city", "city"]}}}, "repeated: city"),
     ({"events": {"positive": ["buy", "buy"]}}, "repeated: buy"),
     ({"raw_features": {"preference_columns": ["category", "category"]}}, "repeated: category"),

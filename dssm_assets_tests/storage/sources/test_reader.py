@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.core.errors import EmptyDayError, PartitionMissingError, SchemaError
-from dssm_assets.core.sources.event_time import days_of
+from dssm_assets.core.sources.event_time import dates_of
 from dssm_assets.storage.sources import source_files
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
@@ -602,7 +602,7 @@ def test_days_partition_the_log(tmp_path_factory: pytest.TempPathFactory, offset
     raw = pa.table({"user_id": [1] * len(times), "item_id": range(len(times)), "event_time": times})
     write(folder / "a.parquet", raw.slice(0, len(raw) // 2), row_group_size=size)
     write(folder / "b.parquet", raw.slice(len(raw) // 2), row_group_size=size)
-    days = days_of(times, timezone).to_pylist()
+    days = dates_of(times, timezone).cast(pa.string()).to_pylist()
     expected: dict[str, list[int]] = {day: [] for day in sorted(set(days))}
     for item, day in enumerate(days):
         expected[day].append(item)
