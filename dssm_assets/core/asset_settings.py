@@ -75,17 +75,9 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
 
-NOT_READ: Final = frozenset({"name", "plugins", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"})
-"""Sections that decide nothing about the rows of the assets in READS, except the gate's verdict."""
-
 HOW: Final = frozenset(
     {
-        "tables.user.uri",
-        "tables.user.storage_options",
-        "tables.item.uri",
-        "tables.item.storage_options",
-        "tables.behavior.uri",
-        "tables.behavior.storage_options",
+        *(f"tables.{name}.{key}" for name in ("user", "item", "behavior") for key in ("uri", "storage_options")),
         "features.fg",
         "features.fg_path",
         "training.checkpoint_minutes",
@@ -101,13 +93,12 @@ HOW: Final = frozenset(
 
 
 def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:
-    """Returns asset -> a digest of the settings that it reads.
+    """Returns asset -> a digest of the settings that it reads, with defaults filled in.
 
-    Defaults are filled in: where a later version has another one, what it decides is made again. Null is as good as no such key,
-    so a key that a later version adds, with null as its default, changes nothing.
+    Null is as good as no such key, so a key that a later version adds, with null as its default, changes nothing.
 
     Args:
-        read_file: reads the files that they name. Their content counts, not their place.
+        read_file: reads the files that feature definitions name. Their content counts, not their place.
     """
     given = config.model_dump(mode="json", exclude_none=True)
     by_content = rename_files(fg, cache(partial(_digest_file, read_file)))  # several features may name one file
@@ -128,7 +119,6 @@ def _digest(given: Mapping[str, Any], fg: Mapping[str, Any], keys: tuple[str, ..
 
 
 def _find(given: Any, path: list[str]) -> Iterator[Any]:
-    """Yields the value at a path, if there is one."""
     for name in path:
         if not isinstance(given, Mapping) or name not in given:
             return

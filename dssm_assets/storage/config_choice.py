@@ -97,7 +97,8 @@ def choose_config(
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    named_home, home_named_by = _named_home(home, environ, folder)
+    homes = [(str(home or ""), "--home"), *((environ.get(name, ""), name) for name in HOME_VARIABLES)]
+    named_home, home_named_by = next(((folder / text, name) for text, name in homes if text), (None, ""))
     own = None if named_home is None else named_home / CONFIG_FILE
     here, demo = folder / CONFIG_FILE, folder / DEFAULT_HOME / CONFIG_FILE
     if named := _split_paths(config or "", folder):
@@ -114,7 +115,12 @@ def choose_config(
         paths, named_by = (packaged,), _NEITHER
         named_home, home_named_by = named_home or folder / DEFAULT_HOME, home_named_by or "default"
     else:
-        raise ConfigError(_missing(folder, named_home))
+        expected = f"a file named by --config or {CONFIG_VARIABLE}, or {CONFIG_FILE} in the home or in the current folder"
+        places = " or ".join(str(path.parent) for path in (own, here, demo) if path is not None)
+        remedy = (
+            "name the file with --config, or write one: dssm-assets init for your own tables, dssm-assets demo for the demo's"
+        )
+        raise ConfigError(Fault("configuration", expected, f"no {CONFIG_FILE} in {places}", remedy))
     chosen_home = named_home or paths[0].parent
     return ConfigChoice(
         paths,
@@ -126,23 +132,5 @@ def choose_config(
     )
 
 
-def _named_home(home: Path | None, environ: Mapping[str, str], folder: Path) -> tuple[Path | None, str]:
-    if home is not None:
-        return folder / home, "--home"
-    for name in HOME_VARIABLES:
-        if environ.get(name):
-            return folder / environ[name], name
-    return None, ""
-
-
 def _split_paths(text: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / part for part in text.split(os.pathsep) if part)
-
-
-def _missing(folder: Path, home: Path | None) -> Fault:
-    places = f"no {CONFIG_FILE} in {folder} or {folder / DEFAULT_HOME}"
-    if home is not None:
-        places = f"no {CONFIG_FILE} in {home}, {folder} or {folder / DEFAULT_HOME}"
-    expected = f"a file named by --config or {CONFIG_VARIABLE}, or {CONFIG_FILE} in the home or in the current folder"
-    remedy = "name the file with --config, or write one: dssm-assets init for your own tables, dssm-assets demo for the demo's"
-    return Fault("configuration", expected, places, remedy)

@@ -7,12 +7,14 @@ import typing
 import pydantic
 import pytest
 
-from dssm_assets.core.asset_settings import FG, HOW, NOT_READ, READS, START, digest_settings
+from dssm_assets.core.asset_settings import FG, HOW, READS, START, digest_settings
 from dssm_assets.core.config.pipeline import Calendar, NegativeItems, PipelineConfig
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
+NOT_READ = {"name", "plugins", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"}
+"""Sections that decide nothing about the rows of the assets in READS, except the gate's verdict."""
 SECTIONS = set(PipelineConfig.model_fields) - NOT_READ - {"calendar"}
 """Sections that count. Of the calendar the first day does, and the zone, which all readers of a log read."""
 

@@ -7,9 +7,10 @@ belong here: reading the file (`storage/config_file.py`) and the grammar of feat
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
@@ -364,45 +365,52 @@ def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> Pipeli
 
 def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
     """Yields what one section demands of another and does not find. No data is needed to tell."""
-    model, training, positive = config.model, config.training, config.events.positive
+    found = itertools.chain(_find_wrong_events(config), _find_untrainable(config), _find_short_retention(config))
+    return (Fault(f"{where}, key {key}", *others) for key, *others in found)
 
-    def fault(key: str, expected: str, got: str, remedy: str) -> Fault:
-        return Fault(f"{where}, key {key}", expected, got, remedy)
 
-    log, funnel = config.tables.behavior, config.events.funnel
+_Parts: TypeAlias = tuple[str, str, str, str]
+"""Key, expectation, value and remedy of a fault."""
+
+
+def _find_wrong_events(config: PipelineConfig) -> Iterator[_Parts]:
+    log, funnel, positive, model = config.tables.behavior, config.events.funnel, config.events.positive, config.model
+    key = "tables.behavior.constant_event"
     if log.constant_event is not None and col.EVENT in log.columns:
         got = f"also a mapping of event to {log.columns[col.EVENT]!r}"
-        yield fault("tables.behavior.constant_event", "the only source of event names", got, "remove one of the two")
+        yield key, "the only source of event names", got, "remove one of the two"
     if log.constant_event is not None and log.constant_event not in funnel:
-        expected = f"an event of the funnel {funnel}"
-        yield fault("tables.behavior.constant_event", expected, repr(log.constant_event), "add it to events.funnel")
+        yield key, f"an event of the funnel {funnel}", repr(log.constant_event), "add it to events.funnel"
+    if unknown := sorted(set(model.event_weights) - set(positive)):
+        expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
+        yield "model.event_weights", expected, ", ".join(unknown), remedy
+    if model.has_hard_negatives and not config.events.exposure:
+        remedy = "name the event that means shown, or choose a sampler without hard negatives"
+        yield "events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy
+
+
+def _find_untrainable(config: PipelineConfig) -> Iterator[_Parts]:
+    model, training = config.model, config.training
     extras, known = config.evaluation.extra_baselines, extra_baselines()
     if missing := [name for name in config.gate.baselines or () if name in known and name not in extras]:
         expected, remedy = "baselines that are fitted", "add it to evaluation.extra_baselines, which fits it"
-        yield fault("gate.baselines", expected, ", ".join(missing), remedy)
-    if unknown := sorted(set(model.event_weights) - set(positive)):
-        expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
-        yield fault("model.event_weights", expected, ", ".join(unknown), remedy)
-    if model.has_hard_negatives and not config.events.exposure:
-        remedy = "name the event that means shown, or choose a sampler without hard negatives"
-        yield fault("events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy)
+        yield "gate.baselines", expected, ", ".join(missing), remedy
     if not model.in_batch and not model.num_sample and model.sampler is not Sampler.ALL:
         got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
-        yield fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on")
+        yield "model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on"
     if model.prior and not training.validation_days:
         expected, remedy = "validation days on which its strength is chosen", "set training.validation_days above 0"
-        yield fault("model.prior", expected, "none: validation_days is 0", remedy)
+        yield "model.prior", expected, "none: validation_days is 0", remedy
     if training.validation_days >= config.window.days:
         expected = f"fewer days than window.days, {config.window.days}: the others are trained on"
-        yield fault("training.validation_days", expected, str(training.validation_days), "lengthen the window or set it lower")
-    yield from (fault(*parts) for parts in _find_short_retention(config))
+        yield "training.validation_days", expected, str(training.validation_days), "lengthen the window or set it lower"
     if model.frozen_embedding is not None and training.svd_init is None:
         remedy = "set it, or unset model.frozen_embedding"
-        yield fault("model.frozen_embedding", "training.svd_init, which computes it", "none", remedy)
+        yield "model.frozen_embedding", "training.svd_init, which computes it", "none", remedy
 
 
-def _find_short_retention(config: PipelineConfig) -> Iterator[tuple[str, str, str, str]]:
-    """Yields key, expectation, value and remedy of each group whose partitions would be removed before they are last read."""
+def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
+    """Yields the groups whose partitions would be removed before they are last read."""
     held_out = max(config.channels.held_out_days, config.training.validation_days) + 1
     window = config.window.days + config.evaluation.span_days + held_out
     least = dict.fromkeys(("features_raw", "fg", "sample", "statistics"), window)
@@ -433,29 +441,17 @@ def _fault(where: str, item: Any) -> Fault:
         got = "one that is not shown, as it may be secret"
     if item["type"] == UNREGISTERED:
         return Fault(location, message, got, "correct the value, or name the module that registers it in the key plugins")
-    if message == item["msg"] and " should " not in message:  # a validator of ours that says what it expects
-        return Fault(location, message, got, "correct the value")
     return Fault(location, "a valid value", f"{got}: {message}", "correct the value")
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
-    model: Any = PipelineConfig
-    is_entry = False
+    """Returns the keys of the section at a path; indices of lists and names of mappings have no section of their own."""
+    section: Any = PipelineConfig
     for part in path:
-        if is_entry:  # an index of a list or a name of a mapping whose entries are `model`
-            is_entry = False
-            continue
-        declared = getattr(model, "model_fields", {}).get(part)
-        if declared is None:
-            return []
-        model, is_entry = _section_of(declared.annotation)
-    return sorted(getattr(model, "model_fields", {}))
-
-
-def _section_of(annotation: Any) -> tuple[Any, bool]:
-    """Returns the section of a key, and whether the key holds a list or a mapping of such sections."""
-    inner = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Section)]
-    return (inner[-1], get_origin(annotation) in (list, dict)) if inner else (annotation, False)
+        declared = section.model_fields.get(part)
+        inner = () if declared is None else (declared.annotation, *get_args(declared.annotation))
+        section = next((each for each in inner if isinstance(each, type) and issubclass(each, Section)), section)
+    return sorted(section.model_fields)
 
 
 def json_value_of(config: PipelineConfig, key: str) -> Any:

@@ -20,9 +20,7 @@ BEHAVIOR = TableSpec(
     grain="one row per event of the day",
     key=BEHAVIOR_KEY,
     columns=(
-        ColumnSpec(
-            c.REQUEST_ID, pa.string(), "Request that showed the item; null where the log does not have it.", is_nullable=True
-        ),
+        ColumnSpec(c.REQUEST_ID, pa.string(), "Request that showed the item; null without one.", is_nullable=True),
         _USER,
         _ITEM,
         _EVENT,

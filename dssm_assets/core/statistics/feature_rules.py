@@ -47,20 +47,21 @@ class FeatureCounts:
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
         """Returns the number of values of the features including missing ones, and the number of missing ones."""
-        total = sum(int(self._counts[self._slices[name]].sum()) for name in features)
-        missing = sum(int(self._counts[self._slices[name]][self._is_missing[self._slices[name]]].sum()) for name in features)
-        return total, missing
+        counts, is_missing = self._rows_of(features)[1:]
+        return int(counts.sum()), int(counts[is_missing].sum())
 
     def by_frequency(self, features: Sequence[str]) -> tuple[Int64s, Int64s]:
         """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
-        present = [(self._slices[name], ~self._is_missing[self._slices[name]]) for name in features]
-        hashes = np.concatenate([np.zeros(0, np.int64), *(self._hashes[rows][mask] for rows, mask in present)])
-        counts = np.concatenate([np.zeros(0, np.int64), *(self._counts[rows][mask] for rows, mask in present)])
-        distinct, position = np.unique(hashes, return_inverse=True)
+        hashes, counts, is_missing = self._rows_of(features)
+        distinct, position = np.unique(hashes[~is_missing], return_inverse=True)
         summed = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(summed, position, counts)
+        np.add.at(summed, position, counts[~is_missing])
         order = np.lexsort((distinct, -summed))
         return distinct[order], summed[order]
+
+    def _rows_of(self, features: Sequence[str]) -> tuple[Int64s, Int64s, Any]:
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.r_[self._slices[name]] for name in features)])
+        return self._hashes[rows], self._counts[rows], self._is_missing[rows]
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
         """Returns the hashes that occur at least min_count times in all the features, in the order of by_frequency."""
@@ -69,8 +70,8 @@ class FeatureCounts:
 
 
 class FeatureInfo(BaseModel):
-    """The decision for one kept feature: exactly one of boundary, vocab_size, vocab_list, vocab_dict, num_buckets and
-    hash_bucket_size is given.
+    """The decision for one kept feature, with exactly one rule: boundary, vocab_size, vocab_list, vocab_dict, num_buckets or
+    hash_bucket_size.
 
     Attributes:
         side: the tower that reads it; "user" for a sub-feature of a sequence.
@@ -135,19 +136,12 @@ class FeatureInfo(BaseModel):
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the fraction of distinct values that share their bucket with another one; 0 if there are no values.
+    """Returns the fraction of distinct values, given as hashes, that share their bucket with another one; 0 without values.
 
     Example: of four values in the buckets 0, 1, 1, 2 two share a bucket, 0.5.
-
-    Args:
-        hashes: one uint64 or int64 hash per distinct value.
-        bucket_count: the bucket is the hash modulo this number.
     """
-    buckets = hash_bucket(np.asarray(hashes), bucket_count)
-    if not len(buckets):
-        return 0.0
-    _, counts = np.unique(buckets, return_counts=True)
-    return float(counts[counts > 1].sum() / len(buckets))
+    _, counts = np.unique(hash_bucket(np.asarray(hashes), bucket_count), return_counts=True)
+    return float(counts[counts > 1].sum() / max(1, counts.sum()))
 
 
 @dataclass(frozen=True)
@@ -196,16 +190,15 @@ class FeatureRules:
         """
         faults = []
         for feature in (feature for group in self._groups.values() for feature in group):
-            where = f"feature {feature.name}"
-            if feature.sequence is not None:
-                if feature.kind is Kind.CATEGORICAL and not self._counted_members(feature) and not self._defined(feature):
-                    remedy = "share the embedding_name of a feature of the samples, or give hash_bucket_size or vocab_list"
-                    got = f"no counts of embedding {feature.embedding_name}"
-                    faults.append(Fault(where, "a known vocabulary", got, remedy))
-            elif feature.kind is Kind.NUMERIC and feature.name not in self._bins:
-                faults.append(Fault(where, "its row in feature_binning", "none", "recompute feature_binning with this fg.json"))
-            elif feature.kind is Kind.CATEGORICAL and feature.name not in self._counts:
-                faults.append(Fault(where, "its rows in feature_counts", "none", "recompute feature_counts with this fg.json"))
+            where, is_number = f"feature {feature.name}", feature.kind is Kind.NUMERIC
+            if feature.sequence is None:
+                table, known = ("feature_binning", self._bins) if is_number else ("feature_counts", self._counts)
+                if feature.name not in known:
+                    faults.append(Fault(where, f"its rows in {table}", "none", f"recompute {table} with this fg.json"))
+            elif not is_number and not self._counted_members(feature) and not self._defined(feature):
+                remedy = "share the embedding_name of a feature of the samples, or give hash_bucket_size or vocab_list"
+                got = f"no counts of embedding {feature.embedding_name}"
+                faults.append(Fault(where, "a known vocabulary", got, remedy))
         SchemaError.raise_if(faults)
 
     def rule_for(self, feature: Feature) -> Rule:

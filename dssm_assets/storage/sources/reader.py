@@ -185,9 +185,7 @@ def _read_log(
         batches = _spill(path, plans, types, _DayFilter(table, folder.name, timezone, days))
         _log_left_out(plans, log)
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
-            faults = [empty_day_fault(day) for day in days if day not in batches]
-            if faults:
-                raise EmptyDayError(faults)
+            EmptyDayError.raise_if(empty_day_fault(day) for day in days if day not in batches)
         with pa.memory_map(str(path)) as source:
             spilled = pa.ipc.open_file(source)
             for day in days:
@@ -213,14 +211,19 @@ class _DayFilter:
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
-    def may_hold(self, group: Any, column: str, kind: pa.DataType) -> bool:
-        """Returns whether a parquet row group can have rows of the wanted days; True without statistics."""
-        if not is_ordered(kind) or self.time_format is not None:
-            return True
-        if (bounds := column_bounds(group, column)) is None:
-            return True
-        first, last = self.dates(pa.array(bounds, kind))
-        return bool(((self.days >= first) & (self.days <= last)).any())
+    def blocks(self, plan: PlannedFile) -> Iterator[pa.Table]:
+        """Yields the rows of a file, without parquet row groups whose statistics exclude the wanted days."""
+        kind = plan.schema.field(EVENT_TIME).type
+        if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.time_format is not None:
+            return plan.blocks()
+
+        def may_hold(group: Any) -> bool:
+            if (bounds := column_bounds(group, plan.columns[EVENT_TIME])) is None:
+                return True
+            first, last = self.dates(pa.array(bounds, kind))
+            return bool(((self.days >= first) & (self.days <= last)).any())
+
+        return plan.blocks(may_hold)
 
 
 def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
@@ -228,37 +231,19 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _D
     batches: dict[str, list[int]] = {}
     count = missing = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
-        for plan in plans:
-            for block in _wanted_blocks(plan, day_filter):
-                types.observe(block)
-                dates = day_filter.dates(block.column(EVENT_TIME))
-                missing += int((dates == _NO_DATE).sum())
-                for date, rows in _by_day(block, dates, day_filter.days):
-                    for batch in rows.combine_chunks().to_batches():
-                        writer.write_batch(batch)
-                        batches.setdefault(date, []).append(count)
-                        count += 1
+        for block in (types.observe(block) for plan in plans for block in day_filter.blocks(plan)):
+            dates = day_filter.dates(block.column(EVENT_TIME))
+            missing += int((dates == _NO_DATE).sum())
+            chosen = np.flatnonzero(np.isin(dates, day_filter.days))
+            order = chosen[np.argsort(dates[chosen], kind="stable")]
+            rows = block.take(pa.array(order))
+            found, starts = np.unique(dates[order], return_index=True)
+            for date, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+                for batch in rows.slice(int(start), int(end - start)).combine_chunks().to_batches():
+                    writer.write_batch(batch)
+                    batches.setdefault(str(np.datetime64(int(date), "D")), []).append(count)
+                    count += 1
     if missing:
         got = f"{missing} rows without one"
         raise SchemaError(Fault(day_filter.where, "a timestamp in every row", got, "drop or fix those rows in the source"))
     return batches
-
-
-def _wanted_blocks(plan: PlannedFile, day_filter: _DayFilter) -> Iterator[pa.Table]:
-    """Yields the rows of a file in blocks, without parquet row groups that have no wanted day."""
-    if EVENT_TIME not in plan.columns:
-        return plan.blocks()
-    column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    return plan.blocks(lambda group: day_filter.may_hold(group, column, kind))
-
-
-def _by_day(block: pa.Table, dates: Any, days: Any) -> Iterator[tuple[str, pa.Table]]:
-    """Yields (day, its rows in order) for every wanted day of the block."""
-    kept = np.flatnonzero(np.isin(dates, days))
-    if not len(kept):
-        return
-    order = kept[np.argsort(dates[kept], kind="stable")]
-    rows = block.take(pa.array(order))
-    found, starts = np.unique(dates[order], return_index=True)
-    for date, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
-        yield str(np.datetime64(int(date), "D")), rows.slice(int(start), int(end - start))

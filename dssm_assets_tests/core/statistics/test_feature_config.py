@@ -184,7 +184,7 @@ def test_sub_feature_of_unknown_vocabulary_is_refused_unless_it_is_hashed_or_cou
 def test_all_features_without_statistics_are_named() -> None:
     with pytest.raises(
         SchemaError,
-        match=r"feature c: expected its rows in feature_counts[\s\S]*feature n: expected its row in feature_binning",
+        match=r"feature c: expected its rows in feature_counts[\s\S]*feature n: expected its rows in feature_binning",
     ):
         decide(number("n"), category("c"))
 
