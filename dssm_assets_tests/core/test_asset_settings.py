@@ -147,19 +147,6 @@ def test_content_of_a_named_file_counts_and_its_name_does_not(tmp_path_factory):
     assert {asset for asset in first if first[asset] != other[asset]} == {asset for asset, keys in READS.items() if FG in keys}
 
 
-def test_a_file_that_several_features_name_is_read_once(tmp_path_factory):
-    loaded, read = worlds.built_world(tmp_path_factory).loaded, []
-
-    def read_file(name):
-        read.append(name)
-        return b"red\n"
-
-    names = ("a.txt", "b.txt", "a.txt", "a.txt")
-    fg = {"features": [{"feature_name": f"f{place}", "vocab_file": name} for place, name in enumerate(names)]}
-    digest_settings(loaded.config, fg, read_file)
-    assert read == ["a.txt", "b.txt"]
-
-
 class LaterItems(NegativeItems):
     """Negative items of a version with another default."""
 

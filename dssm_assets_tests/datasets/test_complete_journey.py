@@ -25,13 +25,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     return folder, write_source_tables(folder, shift_weeks=418)
 
 
-def test_weeks_by_hand() -> None:
-    assert weeks_to(dt.date(2018, 1, 1)) == 0
-    assert weeks_to(dt.date(2018, 1, 7)) == 0
-    assert weeks_to(dt.date(2018, 1, 8)) == 1
-    assert weeks_to(dt.date(2017, 12, 31)) == -1
-
-
 @given(st.dates(dt.date(2015, 1, 1), dt.date(2100, 1, 1)))
 def test_the_last_full_day_is_one_of_the_seven_before_today(today: dt.date) -> None:
     age = (today - (LAST_FULL_DATE + dt.timedelta(weeks=weeks_to(today)))).days
@@ -70,15 +63,6 @@ def test_tables_have_our_names_and_are_sorted(written: tuple[Path, dict[str, Any
     assert not pc.any(pc.less(times[1:], times[:-1])).as_py()
     assert times[0].as_py() == dt.datetime(2025, 1, 5, 11, 53, 26)
     assert times[-1].as_py() == dt.datetime(2026, 1, 5, 4, 1, 20)
-
-
-def test_the_shop_is_closed_on_the_day_that_was_christmas(written: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = written
-    days = set(
-        pc.unique(pq.read_table(folder / "behavior.parquet", columns=["event_time"]).column(0).cast("date32")).to_pylist()
-    )
-    year = {dt.date(2025, 1, 5) + dt.timedelta(days=number) for number in range(365)}
-    assert year - days == {dt.date(2017, 12, 25) + dt.timedelta(weeks=418)}
 
 
 def test_equal_arguments_give_equal_bytes(written: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

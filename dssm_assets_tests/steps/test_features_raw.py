@@ -113,11 +113,6 @@ def rolled_world(folder, state):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_next_day_rolls_if_nothing_changed(tmp_path, state):
-    assert make(rolled_world(tmp_path, state), state, DAYS[-1:]) == {DAYS[-1]: "rolled"}
-
-
-@pytest.mark.parametrize("state", STATES)
 def test_next_day_is_rebuilt_after_a_correction_inside_the_window(tmp_path, state):
     rolled = rolled_world(tmp_path, state)
     put_day(rolled, 3, OTHER)

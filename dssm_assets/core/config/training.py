@@ -173,12 +173,7 @@ class Training(Section):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The steps of a fit: the learning rate rises over the first steps and falls over the last `decay_steps`.
-
-    Attributes:
-        num_steps: of all epochs.
-        decay_steps: num_steps minus the steps of the warm-up.
-    """
+    """The steps of a fit: the learning rate rises over the first steps and falls over the last `decay_steps`."""
 
     num_steps: int
     decay_steps: int

@@ -45,7 +45,7 @@ def test_behavior_with_calendar_columns_fits_its_contract(con) -> None:
 
 
 def test_wide_columns_are_described_by_their_kind() -> None:
-    plan = FeaturePlan(("expr", "click"), (3,), ("price",), ("brand",), 5, "UTC", "2024-01-01", "2024-12-31")
+    plan = FeaturePlan(("expr", "click"), (3,), ("price",), ("brand",), "UTC", "2024-01-01", "2024-12-31")
     meanings = {name: raw_feature_tables.USER_ALL_FEATURE.describe(name) for name in plan.generated("user_id")}
     assert meanings["expr_count_3d"].startswith("Number of these events")
     assert meanings["expr_to_click_ratio_3d"].startswith("Second count")
@@ -54,7 +54,3 @@ def test_wide_columns_are_described_by_their_kind() -> None:
     assert "value:count" in meanings["brand_preference"]
     assert raw_feature_tables.USER_ALL_FEATURE.describe("age").startswith("Column of the source")
     assert raw_feature_tables.ITEM_ALL_FEATURE.describe("click_distinct_users_3d").startswith("Distinct users")
-
-
-def test_names_are_unique() -> None:
-    assert len({spec.name for spec in raw_feature_tables.SPECS}) == len(raw_feature_tables.SPECS) == 8

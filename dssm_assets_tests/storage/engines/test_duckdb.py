@@ -124,20 +124,6 @@ def test_a_kernel_sees_every_row_once_and_in_order(tables):
     assert seen == list(range(45))
 
 
-def test_a_failure_in_a_later_range_leaves_no_partition(tables):
-    def refused(batch: pa.RecordBatch) -> pa.RecordBatch:
-        if 30 in batch.column("user_id").to_pylist():
-            raise RuntimeError("not this one")
-        return batch
-
-    activity, target = events(tables, list(range(45))), Target(TOTALS, DS, {}, by_key="user_id")
-    with pytest.raises(RuntimeError, match="not this one"):
-        DuckDBEngine(tables).write_query(
-            target, lambda activity: activity.order_by("user_id"), {"activity": activity}, {}, refused
-        )
-    assert tables.partitions.find("totals", DS) is None
-
-
 def since(events: ibis.Table, *, ds: QueryDay, days: int) -> ibis.Table:
     """Rows of the window, and the number of the day."""
     kept = events.filter(events.note >= first_day_text(ds, days))
