@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +15,6 @@ class FeaturePlan:
     """The parts of the configuration that determine the columns of user_all_feature and item_all_feature.
 
     Attributes:
-        funnel: events that have columns, widest first.
-        statistic_days: windows, ascending.
-        value_columns: behaviour columns that are added up.
-        preference_columns: item attributes with a preference list per user.
-        timezone: where days are counted.
         first_day: first day with data.
         last_day: end of the year; clock changes up to it are known.
         user_times: time columns of user_table.
@@ -53,7 +49,7 @@ class FeaturePlan:
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
         """The pairs of neighbouring events in the funnel, (wider, narrower)."""
-        return tuple(zip(self.funnel[:-1], self.funnel[1:], strict=True))
+        return tuple(itertools.pairwise(self.funnel))
 
     def times(self, entity: str) -> tuple[str, ...]:
         """Returns the time columns of an entity's source table."""

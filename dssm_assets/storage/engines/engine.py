@@ -109,14 +109,16 @@ def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | N
     return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
-def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
-    """Returns the partitions of a stored input."""
+def manifests_of(value: Bindable) -> list[Manifest]:
+    """Returns the partitions of an input; none of a table in memory."""
+    if isinstance(value, pa.Table):
+        return []
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
 
 
 def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
     """Returns the partitions of all stored inputs."""
-    return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
+    return [stored for value in inputs.values() for stored in manifests_of(value)]
 
 
 def contract_of(result: ibis.Table) -> pa.Schema:

@@ -1,12 +1,11 @@
 """Files of a source table: listed, opened, their schemas read, their rows yielded in blocks of bounded size.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`), which columns are wanted
-(`source_columns.py`) and the day of a row (`reader.py`).
+Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`),
+which columns are wanted (`source_columns.py`) and the day of a row (`reader.py`).
 
-Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
-`.pq`; `.csv`, `.tsv`; `.jsonl`, `.ndjson`, `.json`; the texts also compressed) or no ending; names that start with "_" or "." are skipped; a
-single file may have any name. A csv file has a header line unless the configuration names its columns. Every csv column arrives as text and only
-NULLS are null, because a type inferred from the first block can be wrong for a later one.
+Files of a folder are read in the order of their paths. A data file's name has an ending of the format (`ENDINGS`) or no ending, and does not
+start with "_" or "."; a single file may have any name. Every csv column arrives as text, because a type inferred from the first block can be
+wrong for a later one.
 """
 
 from __future__ import annotations
@@ -118,7 +117,6 @@ class SourceFile(SourceFolder):
         """Yields some columns in blocks, in file order.
 
         Args:
-            columns: their names.
             wants: skips parquet row groups by their metadata.
             json: of a JSON file, the columns of all files.
         """
@@ -250,13 +248,14 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     if folder.fs.isfile(start):
         return [SourceFile(folder.fs, start, folder.table, folder.name)]
     found = sorted(folder.fs.find(start))
-    chosen = [file for file in found if _is_data(file, start, folder.table.format)]
+    names = [(path, posixpath.basename(path)) for path in found if not is_hidden(path, start)]
+    chosen = [path for path, name in names if name.endswith(ENDINGS[folder.table.format]) or "." not in name]
     if not chosen:
-        others = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
+        others = ", ".join(posixpath.basename(path) for path in found[:5]) or "nothing"
         expected = f"files that end in {' or '.join(ENDINGS[folder.table.format])}"
         remedy = f"correct {folder.key}.format or {folder.key}.uri"
         raise SourceMissingError(Fault(f"table {folder.name}, folder {start}", expected, others, remedy))
-    return [SourceFile(folder.fs, file, folder.table, folder.name) for file in chosen]
+    return [SourceFile(folder.fs, path, folder.table, folder.name) for path in chosen]
 
 
 def day_folders(folder: SourceFolder) -> dict[str, list[str]]:
@@ -278,14 +277,8 @@ def is_hidden(path: str, start: str) -> bool:
     return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
 
 
-def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
-    name = posixpath.basename(path[len(start) :])
-    return not is_hidden(path, start) and (name.endswith(ENDINGS[file_format]) or "." not in name)
-
-
 def _tables(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.Table]:
-    for batch in batches:
-        yield pa.Table.from_batches([batch]).select(columns)
+    return (pa.Table.from_batches([batch]).select(columns) for batch in batches)
 
 
 def column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
