@@ -127,7 +127,6 @@ def _find(given: Any, path: list[str]) -> Iterator[Any]:
 
 
 def _without(value: Any, where: str) -> Any:
-    """Returns a value without the keys that do not count."""
     if not isinstance(value, Mapping):
         return value
     return {name: _without(inner, f"{where}.{name}") for name, inner in value.items() if f"{where}.{name}" not in HOW}

@@ -84,7 +84,6 @@ def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
 
 
 def _households(user_ids: pa.ChunkedArray) -> pa.Table:
-    """Returns every household that bought something, with demographics if there are any."""
     demographics = _renamed(_read("demographics"), "household_id", "user_id")
     households = pa.table({"user_id": pc.unique(user_ids)})
     return households.join(demographics, keys="user_id", join_type="left outer", use_threads=False).sort_by("user_id")

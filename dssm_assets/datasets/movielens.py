@@ -142,7 +142,6 @@ def _behavior(user_id: pa.Array, item_id: pa.Array, rating: pa.Array, event_time
 
 
 def _fields(lines: list[str], separator: str, count: int, file: str) -> list[pa.Array]:
-    """Returns the columns of a file as text."""
     split = pc.split_pattern(pa.array(lines, pa.string()), separator)
     lengths = pc.list_value_length(split)
     wrong = pc.index(pc.equal(lengths, count), False).as_py()

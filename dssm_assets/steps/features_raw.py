@@ -83,7 +83,6 @@ def _is_current(previous: Manifest, state: RollingState, recent: Mapping[str, Ma
 
 
 def _refuse_other_ids(workspace: Workspace, spec: TableSpec, previous: Manifest, today: Manifest) -> None:
-    """Raises a SchemaError if ids have another type than in the state of the day before."""
     before, now = ({column.name: column.type for column in manifest.columns} for manifest in (previous, today))
     for name in spec.key:
         if name in now and before[name] != now[name]:

@@ -106,7 +106,6 @@ def feature_counts(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _merge_window(workspace: Workspace, asset: str, ds: str) -> tuple[pa.Table, list[Manifest]]:
-    """Returns the counts of the window before a day, and their days."""
     window = workspace.need_all(asset, window_days(ds, workspace.config.window.days))
     days = (workspace.tables.read(manifest, as_dictionaries=[FEATURE]) for manifest in window)
     return merge_value_counts(days), window

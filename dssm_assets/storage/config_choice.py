@@ -62,7 +62,6 @@ class ConfigChoice:
 
     @property
     def is_packaged(self) -> bool:
-        """Returns whether nothing named a configuration, so that it is the packaged demo's."""
         return self.named_by == _NEITHER
 
     def describe(self) -> str:

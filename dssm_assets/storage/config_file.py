@@ -55,12 +55,10 @@ class LoadedConfig:
 
     @property
     def root(self) -> str:
-        """Returns the root of the partition store, with `{home}` and `{name}` filled in."""
         return self.config.storage.root.replace("{home}", str(self.home)).replace("{name}", self.config.name)
 
     @property
     def scratch(self) -> Path:
-        """Returns the local folder that an engine spills to, with `{home}` filled in."""
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 
@@ -151,7 +149,6 @@ def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
 
 
 def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
-    """Returns the configuration of a mapping, whose names may be those that plug-ins register."""
     named = raw.get("plugins")
     is_valid = isinstance(named, list) and all(isinstance(name, str) for name in named)
     faults = import_plugins(named if is_valid and named else (), where)

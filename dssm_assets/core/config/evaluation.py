@@ -64,12 +64,10 @@ class Segment(Section):
 
     @property
     def user_column(self) -> str:
-        """Returns the column of user_table, for a segment of that kind."""
         return self.by.removeprefix(USER_SIDE)
 
     @property
     def activity_edges(self) -> Sequence[int]:
-        """Returns the cut points, for a segment by activity."""
         return ACTIVITY_EDGES if self.edges is None else [round(edge) for edge in self.edges]
 
     @model_validator(mode="after")

@@ -226,14 +226,12 @@ class Model(Section):
 
     @property
     def history_poolings(self) -> tuple[Pooling, ...]:
-        """The ways in which the history is pooled; none if there is no history."""
         if not self.history_length:
             return ()
         return tuple(self.poolings) or (Pooling(length=self.history_length),)
 
     @property
     def masks_user_positives(self) -> bool:
-        """Whether negatives that the row's user is known to have interacted with are left out."""
         return self.user_positive_mask or self.sampler in (Sampler.V2, Sampler.HARD_V2)
 
     @property

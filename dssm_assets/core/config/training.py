@@ -140,7 +140,6 @@ class Training(Section):
 
     @property
     def started_by(self) -> Launcher:
-        """What starts the processes, with `auto` resolved."""
         if self.launcher is not Launcher.AUTO:
             return self.launcher
         return Launcher.TORCHRUN if self.num_processes > 1 else Launcher.IN_PROCESS
@@ -155,7 +154,6 @@ class StepPlan:
 
     @property
     def warmup_steps(self) -> int:
-        """Steps before the decay."""
         return self.num_steps - self.decay_steps
 
     def over(self, num_steps: int) -> StepPlan:

@@ -52,7 +52,6 @@ class FeaturePlan:
         return tuple(itertools.pairwise(self.funnel))
 
     def times(self, entity: str) -> tuple[str, ...]:
-        """Returns the time columns of an entity's source table."""
         return self.user_times if entity == USER_ID else self.item_times
 
     def generated(self, entity: str) -> list[str]:

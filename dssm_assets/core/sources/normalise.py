@@ -58,7 +58,6 @@ class Entities:
 
     @property
     def table(self) -> pa.Table:
-        """Returns all rows in memory."""
         return pa.Table.from_batches(list(self.batches()), self.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -198,7 +197,6 @@ def normalise_behavior(
 
 
 def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:
-    """Returns the columns of behavior_table, in the order of the raw rows."""
     read = _Reader(raw, BEHAVIOR_TABLE.name)
     event = pa.repeat(pa.scalar(config.constant_event), raw.num_rows) if config.constant_event else read(EVENT, to_text)
     to_time = partial(to_event_time_ms, unit=config.time_unit, timezone=timezone, time_format=config.time_format)

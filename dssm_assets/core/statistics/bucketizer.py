@@ -39,7 +39,6 @@ class BucketFeature(FeatureInfo):
 
     @property
     def is_sequence(self) -> bool:
-        """True for a sub-feature of a sequence."""
         return self.sequence_name is not None
 
 

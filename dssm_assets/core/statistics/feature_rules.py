@@ -42,7 +42,6 @@ class FeatureCounts:
         self._slices = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(names.dictionary.to_pylist())}
 
     def __contains__(self, feature: str) -> bool:
-        """Returns whether the feature was counted."""
         return feature in self._slices
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:

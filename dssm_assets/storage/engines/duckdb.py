@@ -272,7 +272,6 @@ def _narrow_sums(sql: str, schema: pa.Schema) -> str:
 
 
 def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of a query, in the types of its schema."""
     reader = connection.sql(tables + query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
         for batch in reader:
@@ -283,5 +282,4 @@ def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.Record
 
 
 def _sql_literal(value: str | int) -> str:
-    """Returns an id, a path or a day as SQL."""
     return f"{value}::bigint" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

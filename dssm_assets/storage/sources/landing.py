@@ -198,7 +198,6 @@ def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
 
 
 def _newest_by_statistics(file: SourceFile, column: str) -> Any:
-    """Returns the largest value of a column over all row groups, None if a group has no statistics."""
     with file.fs.open(file.path, "rb") as handle:
         metadata = pq.ParquetFile(handle).metadata
     bounds = [column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]

@@ -105,7 +105,6 @@ def map_rows(
 
 
 def _log_left_out(plans: Sequence[PlannedFile], log: Callable[[str], None]) -> None:
-    """Says how many rows `incomplete_rows: drop` left out of files that were read."""
     rows = sum((plan.rows for plan in plans), Counter[str]())
     if rows["left_out"]:
         where = plans[0].file.path if len(plans) == 1 else f"{len(plans)} files"

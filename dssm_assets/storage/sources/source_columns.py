@@ -52,7 +52,6 @@ class PlannedFile:
         yield from map(self._to_common, self.file.blocks([*names], wants, self.json))
 
     def _to_common(self, raw: pa.Table) -> pa.Table:
-        """Returns a block in the common schema; columns that the file lacks are null."""
         arrays = {}
         for wanted in self.schema:
             if wanted.name == EVENT_TIME and self.clock is not None:
@@ -204,7 +203,6 @@ def _may_lack(table: SourceTable) -> list[str]:
 
 
 def _needed(table: SourceTable) -> list[str]:
-    """Returns our columns that the source must have, mapped or not."""
     if not isinstance(table, BehaviorTable):
         return [EVENT_TIME] if table.layout is Layout.TIME_COLUMN else []
     event = [] if table.constant_event else [EVENT]
@@ -212,7 +210,6 @@ def _needed(table: SourceTable) -> list[str]:
 
 
 def _kept_columns(table: SourceTable, names: Sequence[str], used: set[str]) -> list[str]:
-    """Returns the unmapped columns to keep: those of `keep`; by default all of users and items, none of a log."""
     if table.keep is not None:
         return [name for name in table.keep if name not in used]
     if isinstance(table, BehaviorTable):

@@ -68,12 +68,10 @@ class SourceFolder:
 
     @property
     def key(self) -> str:
-        """Returns the table's section of the configuration."""
         return f"tables.{self.name.removesuffix('_table')}"
 
     @property
     def where(self) -> str:
-        """Returns the location for error messages."""
         return f"table {self.name}, {self.table.uri}"
 
 
@@ -82,7 +80,6 @@ class SourceFile(SourceFolder):
 
     @property
     def where(self) -> str:
-        """Returns the location for error messages."""
         return f"table {self.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
@@ -185,7 +182,6 @@ class SourceFile(SourceFolder):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Turns errors of readers into a SchemaError."""
         try:
             with decoding_errors(self.where, self._expected, self._remedy):
                 yield

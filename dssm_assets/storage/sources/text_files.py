@@ -58,7 +58,6 @@ class CsvShape:
 
     @property
     def delimiter(self) -> str:
-        """Returns the separator as one character, as it is in the copy of `copy_text`."""
         return _SHORT if self.separator == _LONG else self.separator
 
 
