@@ -16,13 +16,7 @@ from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.samples.sample_fg import count_uses
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.statistics.binning import bin_features
-from dssm_assets.core.statistics.value_counts import (
-    Counts,
-    count_missing,
-    count_values,
-    merge_value_counts,
-    sort_by_frequency,
-)
+from dssm_assets.core.statistics.value_counts import Counts, count_missing, count_values, merge_value_counts, sort_by_frequency
 from dssm_assets.steps.previous_day import ROW_COLUMNS, find_features_of_positives
 from dssm_assets.steps.workspace import StepResult, Workspace, each_day, window_days
 from dssm_assets.storage.manifest import Manifest

@@ -188,9 +188,7 @@ class Model(Section):
         0.5, ge=0, le=1, description="Fraction of the training samples without context features, as in daily user vectors."
     )
     loss: Annotated[
-        Loss | str,
-        Field(union_mode="left_to_right"),
-        registered("loss", "dssm_assets.core.models.losses.registry", "LOSSES"),
+        Loss | str, Field(union_mode="left_to_right"), registered("loss", "dssm_assets.core.models.losses.registry", "LOSSES")
     ] = Field(Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers.")
     logq: float = Field(
         1.0,

@@ -110,10 +110,7 @@ def _wide_spec(entity: ColumnSpec, counterparts: str) -> TableSpec:
             ColumnSpec(names.DAYS_SINCE_FIRST_EVENT, float64, since.format("first"), is_nullable=True),
             ColumnSpec(names.DAYS_SINCE_LAST_EVENT, float64, since.format("last"), is_nullable=True),
         ),
-        extra={
-            **_WIDE_EXTRA,
-            f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last * days.",
-        },
+        extra={**_WIDE_EXTRA, f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last * days."},
     )
 
 

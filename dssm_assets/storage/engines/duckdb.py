@@ -128,13 +128,7 @@ class DuckDBEngine:
 
     def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:
         return self.store.write(
-            target.spec,
-            target.ds,
-            batches,
-            schema=schema,
-            inputs=target.inputs,
-            facts=target.facts,
-            is_shared=target.is_shared,
+            target.spec, target.ds, batches, schema=schema, inputs=target.inputs, facts=target.facts, is_shared=target.is_shared
         )
 
     @contextmanager

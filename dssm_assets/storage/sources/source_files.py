@@ -224,10 +224,7 @@ def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
     with fs.open(path, "rb") as plain:
         if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
             return FileFormat.PARQUET
-    with (
-        decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"),
-        open_bytes(fs, path, where) as handle,
-    ):
+    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"), open_bytes(fs, path, where) as handle:
         head = read_head(handle, None)
     if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
         return None
