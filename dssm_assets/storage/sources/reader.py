@@ -237,7 +237,7 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _D
             order = chosen[np.argsort(dates[chosen], kind="stable")]
             rows = block.take(pa.array(order))
             found, starts = np.unique(dates[order], return_index=True)
-            for date, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+            for date, start, end in zip(found, starts, np.append(starts, len(order))[1:], strict=True):
                 for batch in rows.slice(int(start), int(end - start)).combine_chunks().to_batches():
                     writer.write_batch(batch)
                     batches.setdefault(str(np.datetime64(int(date), "D")), []).append(count)
