@@ -94,13 +94,6 @@ def test_files_of_a_folder_are_read_in_order_of_their_names(tmp_path: Path) -> N
     assert rows.equals(pa.table(expected))
 
 
-def test_dictionary_encoded_and_large_text_are_read_as_text(tmp_path: Path) -> None:
-    write(tmp_path / "u" / "1.parquet", {"user_id": pa.array(["a", "b"]).dictionary_encode()})
-    write(tmp_path / "u" / "2.parquet", {"user_id": pa.array(["c"], pa.large_string())})
-    ((_, rows),) = read_all(users(tmp_path / "u"), "2026-01-01")
-    assert rows.equals(pa.table({"user_id": pa.array(["a", "b", "c"])}))
-
-
 def test_keep_selects_the_unmapped_columns(tmp_path: Path) -> None:
     write(tmp_path / "u.parquet", {"uid": [1], "city": ["a"], "age": [3]})
     table = users(tmp_path / "u.parquet", columns={"user_id": "uid"}, keep=["age", "uid"])
@@ -394,11 +387,6 @@ def test_day_folders_with_and_without_dashes_are_read(tmp_path: Path) -> None:
     assert items_by_day(read(table, "2026-01-02", "2026-01-01")) == {"2026-01-01": [0], "2026-01-02": [0, 1]}
 
 
-def test_a_row_of_another_day_stays_in_its_folder(tmp_path: Path) -> None:
-    write(tmp_path / "ds=2026-01-01" / "a.parquet", log([0, 7]))
-    assert items_by_day(read(behavior(tmp_path, layout="ds_folders"), "2026-01-01")) == {"2026-01-01": [0, 1]}
-
-
 def test_every_missing_day_is_named(tmp_path: Path) -> None:
     write(tmp_path / "ds=2026-01-02" / "a.parquet", log([1]))
     message = (
@@ -536,12 +524,6 @@ def test_rows_without_a_time_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "log.parquet", log([0, 0]) | {"event_time": [START_MS, None]})
     with pytest.raises(SchemaError, match=r"behavior_table, column event_time.*1 rows without one"):
         read(behavior(tmp_path / "log.parquet"), "2026-01-01")
-
-
-def test_tables_outlive_the_iterator(tmp_path: Path) -> None:
-    write(tmp_path / "log.parquet", log([0, 1]))
-    held = read_all(behavior(tmp_path / "log.parquet"), "2026-01-01", "2026-01-02")
-    assert [rows.column("item_id").to_pylist() for _, rows in held] == [[0], [1]]
 
 
 @settings(max_examples=25, deadline=None)
