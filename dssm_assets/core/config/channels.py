@@ -36,32 +36,32 @@ class Channel(Section):
 
     name: ChannelName = Field(description="Where its items come from.")
     quota: int | None = Field(
-        None, ge=1, le=20_000, description="Most items that it proposes for a list (default: `channels.depth`)."
+        default=None, ge=1, le=20_000, description="Most items that it proposes for a list (default: `channels.depth`)."
     )
 
 
 class Channels(Section):
     """The channels of the merged list, which is evaluated and served next to the list of the vectors alone."""
 
-    is_enabled: bool = Field(True, description="Whether lists are merged.")
+    is_enabled: bool = Field(default=True, description="Whether lists are merged.")
     sources: list[Channel] = Field(
         default_factory=lambda: [Channel(name=name) for name in ChannelName],
         min_length=1,
         description="The channels, among them `vectors`.",
     )
     depth: int = Field(
-        500, ge=10, le=10_000, description="Items that a channel without a quota proposes; `own_history` twice as many."
+        default=500, ge=10, le=10_000, description="Items that a channel without a quota proposes; `own_history` twice as many."
     )
-    weights: MergeWeights = Field(MergeWeights.FITTED, description="How strongly each channel counts.")
+    weights: MergeWeights = Field(default=MergeWeights.FITTED, description="How strongly each channel counts.")
     held_out_pairs: int = Field(
-        2000,
+        default=2000,
         ge=1,
         le=100_000_000,
         description="Weights are fitted on the model's validation days. Where these have fewer pairs of user and item, the "
         "weights start from those of the latest days with as many, without vectors.",
     )
     held_out_days: int = Field(
-        7, ge=1, le=60, description="Most such days without vectors; they lie in the window, not earlier than this."
+        default=7, ge=1, le=60, description="Most such days without vectors; they lie in the window, not earlier than this."
     )
 
     @field_validator("sources")

@@ -17,15 +17,15 @@ class DuckDB(Section):
     """Memory, threads and disk of the embedded engine. They do not change any result."""
 
     memory: str = Field(
-        "1GB",
+        default="1GB",
         pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMG]i?B|TB)$",
         description="Memory limit, of 64MB to 64TB, beyond which DuckDB spills to `scratch`.",
     )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="Threads; each needs memory of its own (default: training.num_threads)."
+        default=None, ge=1, le=1024, description="Threads; each needs memory of its own (default: training.num_threads)."
     )
     scratch: str = Field(
-        "{home}/scratch", description="Local folder to spill to, and for the copy of the samples that a fit makes."
+        default="{home}/scratch", description="Local folder to spill to, and for the copy of the samples that a fit makes."
     )
 
     @field_validator("memory")
@@ -42,7 +42,7 @@ class Spark(Section):
     """The cluster for table queries and feature generation with `engine: spark`. Put secrets into the environment."""
 
     master: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Master URL, e.g. spark://host:7077, yarn or local[4] (default: as in spark-defaults.conf).",
     )
@@ -74,37 +74,39 @@ class Platform(Section):
     """Owners, triggers, pools and alerts of a scene's assets in Dagster."""
 
     owners: list[str] = Field(
-        ["team:recommendation"], min_length=1, description="Owners of every asset: `team:<name>` or e-mail addresses."
+        default=["team:recommendation"], min_length=1, description="Owners of every asset: `team:<name>` or e-mail addresses."
     )
-    trigger: Trigger = Field(Trigger.MANUAL, description="What starts the daily chain.")
+    trigger: Trigger = Field(default=Trigger.MANUAL, description="What starts the daily chain.")
     schedule_at: str = Field(
-        "03:00",
+        default="03:00",
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
         description="Time of day, in calendar.timezone, at which the schedule starts the chain of the day before.",
     )
     landed_marker: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="ds_folders: file whose presence says that a day has landed, e.g. _SUCCESS (default: any data file).",
     )
     freshness_hours: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=24 * 366,
         description="Hours after which total_hit_rate is overdue (default: 36; never for a calendar with an end).",
     )
     webhook_url: str | None = Field(
-        None,
+        default=None,
         pattern=r"^https?://\S+$",
         description="Receives a POST of JSON for every failed run. Put a secret address into DSSM_FAILURE_WEBHOOK instead.",
     )
     trainer_pool: str = Field(
-        "trainer",
+        default="trainer",
         pattern=r"^[a-z][a-z0-9_]*$",
         description="Concurrency pool of dssm_model: scenes of one pool never train at the same time.",
     )
-    git_url: str | None = Field(None, pattern=r"^https://\S+$", description="Repository for code links (default: local files).")
-    git_branch: str = Field("main", min_length=1, description="Branch or tag of git_url.")
+    git_url: str | None = Field(
+        default=None, pattern=r"^https://\S+$", description="Repository for code links (default: local files)."
+    )
+    git_branch: str = Field(default="main", min_length=1, description="Branch or tag of git_url.")
 
     @field_validator("owners")
     @classmethod

@@ -52,7 +52,7 @@ class Segment(Section):
         "before. Write `user:` before a column that has one of those three names."
     )
     edges: Annotated[list[float], Ascending] | None = Field(
-        None,
+        default=None,
         min_length=1,
         max_length=100,
         description="Cut points of a numeric user column, or of activity (default: 10, 30, 100); ranges are [a, b).",
@@ -92,41 +92,43 @@ class Evaluation(Section):
     """How a day is scored."""
 
     k: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Ascending] = Field(
-        [10, 50, 100, 200],
+        default=[10, 50, 100, 200],
         min_length=1,
         max_length=20,
         description="Cut-offs of the lists, ascending; the largest is the headline's.",
     )
     span_days: int = Field(
-        1,
+        default=1,
         ge=1,
         le=366,
         description="Days whose interactions are to be found: the evaluation day and later days; above 1 for a log with few "
         "events a day. Until the last of them is stored, the evaluation day is skipped.",
     )
-    bootstrap_samples: int = Field(1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals.")
-    recent_days: int = Field(7, ge=1, le=3660, description="Days of the baseline recent popularity.")
+    bootstrap_samples: int = Field(
+        default=1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals."
+    )
+    recent_days: int = Field(default=7, ge=1, le=3660, description="Days of the baseline recent popularity.")
     extra_baselines: list[str] = Field(
-        [],
+        default=[],
         description="Baselines that are fitted in addition: als (pip install 'dssm-assets[als]'), and those that plug-ins "
         "register.",
     )
     category_column: str | None = Field(
-        None,
+        default=None,
         description="Column of item_table by which the baseline ranks cold items: by the popularity of its values (default: "
         "the column with about as many values as items per value).",
     )
     segments: list[Segment] = Field(
-        [Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
+        default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
     max_users: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1_000_000_000,
         description="Most users of the day to score, sampled by a hash of their ids (default: all).",
     )
     num_processes: int = Field(
-        1, ge=1, le=1024, description="Processes that compute vectors and count hits. Results do not change."
+        default=1, ge=1, le=1024, description="Processes that compute vectors and count hits. Results do not change."
     )
 
     @field_validator("extra_baselines")
@@ -154,40 +156,46 @@ class GatedScorer(StrEnum):
 class Gate(Section):
     """The check between a trained model and the serving bundle. Intervals decide, not point estimates."""
 
-    is_blocking: bool = Field(True, description="A failing gate keeps the day's serving bundle from being built.")
-    scorer: GatedScorer = Field(GatedScorer.SERVED, description="What is judged.")
+    is_blocking: bool = Field(default=True, description="A failing gate keeps the day's serving bundle from being built.")
+    scorer: GatedScorer = Field(default=GatedScorer.SERVED, description="What is judged.")
     baselines: list[str] | None = Field(
-        None,
+        default=None,
         description="It is compared with the best of these on the day (default: all baselines of the report; empty: no "
         "comparison).",
     )
     scopes: list[Scope] = Field(
-        [Scope.ALL],
+        default=[Scope.ALL],
         min_length=1,
         description="Scopes of the comparison. unseen: items that users never interacted with before, in lists without the "
         "items of their histories.",
     )
     baseline_margin: float = Field(
-        0.0, ge=-1, le=1, description="Fails if the upper bound of its hit rate minus that of the best baseline is below this."
+        default=0.0,
+        ge=-1,
+        le=1,
+        description="Fails if the upper bound of its hit rate minus that of the best baseline is below this.",
     )
     min_pairs: int = Field(
-        100,
+        default=100,
         ge=0,
         le=10_000_000,
         description="With fewer pairs of known user and item to find, or a fifth as many users, the day passes for lack of "
         "evidence.",
     )
     last_partitions: int = Field(
-        7,
+        default=7,
         ge=0,
         le=366,
         description="Earlier days whose ratio to the best baseline is the reference for a drop (0: no comparison).",
     )
     max_drop_frac: float = Field(
-        0.3, ge=0, le=1, description="Fails if its ratio to the best baseline is surely below (1 - this) times that reference."
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Fails if its ratio to the best baseline is surely below (1 - this) times that reference.",
     )
     min_vector_cosine: float = Field(
-        0.5,
+        default=0.5,
         ge=-1,
         le=1,
         description="vector_drift warns if the mean cosine to the previous day, after alignment, is below this.",
@@ -227,33 +235,39 @@ class IndexKind(StrEnum):
 class Serving(Section):
     """What the serving bundle of a day contains, and the limits of the service."""
 
-    index: IndexKind = Field(IndexKind.AUTO, description="How the items are searched.")
+    index: IndexKind = Field(default=IndexKind.AUTO, description="How the items are searched.")
     min_index_recall: float = Field(
-        0.98,
+        default=0.98,
         ge=0,
         le=1,
         description="Fraction of the exact lists that the index must find at every evaluation.k; it searches as deep as "
         "needed. A bundle with a worse index is not published.",
     )
     keep_bundles: int = Field(
-        3, ge=2, le=1000, description="Whole bundles that stay stored, the served one included; of deltas, the last two."
+        default=3,
+        ge=2,
+        le=1000,
+        description="Whole bundles that stay stored, the served one included; of deltas, the last two.",
     )
     filters: Names = Field(
-        [],
+        default=[],
         max_length=100,
         description="Columns of item_table in the bundle: for conditions of a request, and to show with lists (`fields`).",
     )
     delta_minutes: int | None = Field(
-        None, ge=1, le=1440, description="How often the sensor looks for changed sources, to publish a delta (default: off)."
+        default=None,
+        ge=1,
+        le=1440,
+        description="How often the sensor looks for changed sources, to publish a delta (default: off).",
     )
     blocked_items: str | None = Field(
-        None,
+        default=None,
         description="Path or fsspec URL of a text file, one item id per line: items that are not shown. Read again when it "
         "changes.",
     )
-    stocked_items: str | None = Field(None, description="The same, of the only items that are shown. Not empty.")
+    stocked_items: str | None = Field(default=None, description="The same, of the only items that are shown. Not empty.")
     traces: bool = Field(
-        False,
+        default=False,
         description="Exports OpenTelemetry spans of requests, as OTEL_* environment variables say; needs the extra `telemetry`.",
     )
-    limits: ServiceLimits = Field(ServiceLimits(), description="Limits of `dssm-assets serve`.")
+    limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")

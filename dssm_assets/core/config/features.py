@@ -20,12 +20,12 @@ class RawFeatures(Section):
     """Statistics, preferences and histories of users and items as of each day."""
 
     statistic_days: Annotated[list[Annotated[int, Field(ge=1, le=3660)]], Ascending] = Field(
-        [1, 3, 7, 15, 30], min_length=1, max_length=30, description="Windows of counts and sums, in days."
+        default=[1, 3, 7, 15, 30], min_length=1, max_length=30, description="Windows of counts and sums, in days."
     )
     preference_columns: Names = Field(
         default_factory=list, description="Item columns: the 50 most frequent values per user are preferences."
     )
-    preference_days: int = Field(30, ge=1, le=3660, description="Window of preferences, in days.")
+    preference_days: int = Field(default=30, ge=1, le=3660, description="Window of preferences, in days.")
     history_columns: Names = Field(default_factory=list, description="Item columns stored with each item of the user history.")
 
 
@@ -44,32 +44,32 @@ AS_IN_STATISTICS: Final = "As in statistics."
 class FeatureStatistics(Section):
     """Keys of one feature that override those of the section; fg.json overrides both."""
 
-    num_bins: int | None = Field(None, ge=2, le=1000, description=AS_IN_STATISTICS)
-    max_vocabulary: int | None = Field(None, ge=1, lt=2**31 - 2, description=AS_IN_STATISTICS)
-    min_count: int | None = Field(None, ge=1, le=1_000_000_000, description=AS_IN_STATISTICS)
-    hash_bucket_size: int | None = Field(None, ge=1, lt=2**31 - 2, description="Number of hash buckets.")
-    keep: bool = Field(False, description="Keep the feature whatever its statistics are.")
+    num_bins: int | None = Field(default=None, ge=2, le=1000, description=AS_IN_STATISTICS)
+    max_vocabulary: int | None = Field(default=None, ge=1, lt=2**31 - 2, description=AS_IN_STATISTICS)
+    min_count: int | None = Field(default=None, ge=1, le=1_000_000_000, description=AS_IN_STATISTICS)
+    hash_bucket_size: int | None = Field(default=None, ge=1, lt=2**31 - 2, description="Number of hash buckets.")
+    keep: bool = Field(default=False, description="Keep the feature whatever its statistics are.")
 
 
 class Statistics(Section):
     """Bins and vocabularies of features, and the feature configuration that follows from them."""
 
-    num_bins: int = Field(10, ge=2, le=1000, description="Equal-frequency bins of a numeric feature.")
+    num_bins: int = Field(default=10, ge=2, le=1000, description="Equal-frequency bins of a numeric feature.")
     embedding_dim_policy: EmbeddingDimPolicy = Field(
-        EmbeddingDimPolicy.EMB_SQRT4_STEP4, description="Width of an embedding by its number of distinct values."
+        default=EmbeddingDimPolicy.EMB_SQRT4_STEP4, description="Width of an embedding by its number of distinct values."
     )
     embedding_dim: dict[str, Annotated[int, Field(ge=1, le=4096)]] = Field(
         default_factory=dict, description="feature or embedding -> width, in place of the policy."
     )
     max_vocabulary: int = Field(
-        2_000_000,
+        default=2_000_000,
         ge=1,
         lt=2**31 - 2,
         description="Features with at most this many distinct values get an exact vocabulary, others 5 hash buckets per value.",
     )
-    min_count: int = Field(1, ge=1, le=1_000_000_000, description="Values with a lower count are out of vocabulary.")
+    min_count: int = Field(default=1, ge=1, le=1_000_000_000, description="Values with a lower count are out of vocabulary.")
     drop_missing_frac: float = Field(
-        0.999, gt=0, le=1, description="A feature is dropped if a larger fraction of its rows is missing."
+        default=0.999, gt=0, le=1, description="A feature is dropped if a larger fraction of its rows is missing."
     )
     features: dict[str, FeatureStatistics] = Field(
         default_factory=dict, description="feature or embedding -> keys that override those of the section."

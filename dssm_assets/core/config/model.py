@@ -49,19 +49,21 @@ class Pooling(Section):
         PoolingKind | str,
         Field(union_mode="left_to_right"),
         registered("pooling", "dssm_assets.core.models.poolings.registry", "POOLINGS"),
-    ] = Field(PoolingKind.MEAN, description="A built-in kind, or one that a plug-in registers.")
-    length: int = Field(50, ge=1, le=5000, description="Latest events that are pooled.")
+    ] = Field(default=PoolingKind.MEAN, description="A built-in kind, or one that a plug-in registers.")
+    length: int = Field(default=50, ge=1, le=5000, description="Latest events that are pooled.")
     half_life_days: float | None = Field(
-        None, gt=0, le=36_600, description="mean, root: days before the newest event in which an event's weight halves."
+        default=None, gt=0, le=36_600, description="mean, root: days before the newest event in which an event's weight halves."
     )
     sqrt_repeats: bool = Field(
-        False, description="Not for attention, sequence: n events of one value weigh as much as sqrt(n)."
+        default=False, description="Not for attention, sequence: n events of one value weigh as much as sqrt(n)."
     )
-    scale: float = Field(10.0, gt=0, le=1_000_000, description="recency: events after which the weight has fallen to 1 / e.")
-    num_blocks: int = Field(2, ge=1, le=32, description="sequence: blocks of self-attention and feed-forward layers.")
-    num_heads: int = Field(2, ge=1, le=64, description="sequence: heads; they divide the embedding's width evenly.")
+    scale: float = Field(
+        default=10.0, gt=0, le=1_000_000, description="recency: events after which the weight has fallen to 1 / e."
+    )
+    num_blocks: int = Field(default=2, ge=1, le=32, description="sequence: blocks of self-attention and feed-forward layers.")
+    num_heads: int = Field(default=2, ge=1, le=64, description="sequence: heads; they divide the embedding's width evenly.")
     dropout: float = Field(
-        0.2, ge=0, lt=1, description="sequence: fraction of inputs, attention weights and outputs dropped in training."
+        default=0.2, ge=0, lt=1, description="sequence: fraction of inputs, attention weights and outputs dropped in training."
     )
 
 
@@ -96,9 +98,9 @@ class ItemSnapshot(StrEnum):
 class HistoryCut(Section):
     """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
 
-    sample_frac: float = Field(0.0, ge=0, le=1, description="Fraction of the training samples with a cut history.")
+    sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples with a cut history.")
     min_length_frac: float = Field(
-        0.75, ge=0, le=1, description="It keeps its oldest events: a fraction drawn between this and 1."
+        default=0.75, ge=0, le=1, description="It keeps its oldest events: a fraction drawn between this and 1."
     )
 
 
@@ -135,91 +137,107 @@ class Loss(StrEnum):
 class Model(Section):
     """The two towers, the history that they read, their negatives and their loss."""
 
-    output_dim: int = Field(64, ge=2, le=4096, description="Dimensions of the user and item vectors.")
+    output_dim: int = Field(default=64, ge=2, le=4096, description="Dimensions of the user and item vectors.")
     hidden_units: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
-        [128], max_length=32, description="Widths of each tower's hidden layers, the first one first."
+        default=[128], max_length=32, description="Widths of each tower's hidden layers, the first one first."
     )
-    norm: Norm = Field(Norm.LAYER, description="Normalisation between a hidden layer and its activation.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Fraction of the hidden units dropped in training.")
+    norm: Norm = Field(default=Norm.LAYER, description="Normalisation between a hidden layer and its activation.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Fraction of the hidden units dropped in training.")
     skip: bool = Field(
-        False,
+        default=False,
         description="Adds a linear map from a tower's shared-embedding columns to its output: the pooled history of the user, "
         "and the item's features of the same embedding.",
     )
     embedding_dropout: float = Field(
-        0.0, ge=0, lt=1, description="Fraction of the shared-embedding columns dropped in training."
+        default=0.0, ge=0, lt=1, description="Fraction of the shared-embedding columns dropped in training."
     )
-    similarity: Similarity = Field(Similarity.COSINE, description="How user and item vectors are compared.")
+    similarity: Similarity = Field(default=Similarity.COSINE, description="How user and item vectors are compared.")
     frozen_embedding: str | None = Field(
-        None,
+        default=None,
         description="An embedding_name of history and item, set by training.svd_init and not trained. The first pooling of "
         "the history is concatenated to the user tower's output, the item's vector to the item tower's.",
     )
     frozen_in_loss: bool = Field(
-        True,
+        default=True,
         description="Whether the loss sees the frozen embedding. If not, the towers learn without it, and the two scores are "
         "added in use.",
     )
     temperature: float = Field(
-        0.1, gt=0, le=10, description="Similarities are divided by it before the loss; smaller is sharper."
+        default=0.1, gt=0, le=10, description="Similarities are divided by it before the loss; smaller is sharper."
     )
-    learn_temperature: bool = Field(False, description="Whether it is learned, starting at `temperature`.")
-    learn_scale: bool = Field(False, description="sigmoid, l2: learns |w| and b of the similarity |w| * similarity + b.")
-    num_interests: int = Field(1, ge=1, le=16, description="Vectors per user; more than 1 needs a pooling of kind attention.")
+    learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
+    learn_scale: bool = Field(
+        default=False, description="sigmoid, l2: learns |w| and b of the similarity |w| * similarity + b."
+    )
+    num_interests: int = Field(
+        default=1, ge=1, le=16, description="Vectors per user; more than 1 needs a pooling of kind attention."
+    )
     prior: bool = Field(
-        False,
+        default=False,
         description="Adds the items' popularity to the score, in one more dimension. Its strength is chosen on the "
         "training.validation_days.",
     )
-    history: History = Field(History.EVENT, description="Which of its user's events a training sample sees.")
+    history: History = Field(default=History.EVENT, description="Which of its user's events a training sample sees.")
     targets: Targets = Field(
-        Targets.ALL, description="Which positive events are trained on. `new` leaves repeats to the channel of own history."
+        default=Targets.ALL,
+        description="Which positive events are trained on. `new` leaves repeats to the channel of own history.",
     )
-    item_snapshot: ItemSnapshot = Field(ItemSnapshot.SAMPLE, description="The day of the features of a sample's own item.")
-    history_cut: HistoryCut = Field(HistoryCut(), description="Cuts the history of some training samples.")
-    history_length: int = Field(50, ge=0, le=5000, description="Latest events that are pooled; 0: no history.")
+    item_snapshot: ItemSnapshot = Field(
+        default=ItemSnapshot.SAMPLE, description="The day of the features of a sample's own item."
+    )
+    history_cut: HistoryCut = Field(default=HistoryCut(), description="Cuts the history of some training samples.")
+    history_length: int = Field(default=50, ge=0, le=5000, description="Latest events that are pooled; 0: no history.")
     poolings: list[Pooling] = Field(
-        [], description="Ways to pool the history, side by side. If empty: the mean of history_length events."
+        default=[], description="Ways to pool the history, side by side. If empty: the mean of history_length events."
     )
     min_history: int = Field(
-        0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on."
+        default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on."
     )
     context_dropout: float = Field(
-        0.5, ge=0, le=1, description="Fraction of the training samples without context features, as in daily user vectors."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Fraction of the training samples without context features, as in daily user vectors.",
     )
     loss: Annotated[
         Loss | str, Field(union_mode="left_to_right"), registered("loss", "dssm_assets.core.models.losses.registry", "LOSSES")
-    ] = Field(Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers.")
+    ] = Field(default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers.")
     logq: float = Field(
-        1.0,
+        default=1.0,
         ge=0,
         le=2,
         description="Strength of the logQ correction, which subtracts the log of how often an item is drawn as a negative.",
     )
-    in_batch: bool = Field(True, description="Whether the other items of the batch are negatives.")
+    in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
     sampler: Annotated[
         Sampler | str,
         Field(union_mode="left_to_right"),
         registered("sampler", "dssm_assets.core.models.samplers.registry", "SAMPLERS"),
-    ] = Field(Sampler.WEIGHTED, description="A built-in sampler, or one that a plug-in registers.")
+    ] = Field(default=Sampler.WEIGHTED, description="A built-in sampler, or one that a plug-in registers.")
     num_sample: int = Field(
-        1024,
+        default=1024,
         ge=0,
         le=1_000_000,
         description="Sampled negatives per batch, shared by its rows. The sampler `all` does not read it.",
     )
-    num_hard_sample: int = Field(64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
+    num_hard_sample: int = Field(default=64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
     queue_batches: int = Field(
-        0, ge=0, le=10_000, description="Previous batches whose items are negatives too, with the vectors that they had then."
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Previous batches whose items are negatives too, with the vectors that they had then.",
     )
     user_positive_mask: bool = Field(
-        False, description="Whether items that the row's user is known to have interacted with are no negatives for it."
+        default=False, description="Whether items that the row's user is known to have interacted with are no negatives for it."
     )
     event_weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
-        {}, description="Positive event -> weight of its samples in the loss; 1 for others."
+        default={}, description="Positive event -> weight of its samples in the loss; 1 for others."
     )
     recency_half_life_days: float | None = Field(
-        None, gt=0, le=36_600, description="Days before the evaluation day in which a sample's weight in the loss halves."
+        default=None,
+        gt=0,
+        le=36_600,
+        description="Days before the evaluation day in which a sample's weight in the loss halves.",
     )
 
     @property

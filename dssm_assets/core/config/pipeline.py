@@ -57,31 +57,31 @@ class SourceTable(Section):
     uri: str = Field(
         min_length=1, description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file."
     )
-    format: FileFormat = Field(FileFormat.PARQUET, description="File format.")
-    layout: Layout = Field(Layout.SNAPSHOT, description="How the table is divided into days.")
+    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
+    layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
     columns: dict[str, str] = Field(
         default_factory=dict, description="Our column name -> the source's; other columns keep their names."
     )
-    keep: Names | None = Field(None, description="Source columns to keep besides the mapped ones (default: all).")
+    keep: Names | None = Field(default=None, description="Source columns to keep besides the mapped ones (default: all).")
     time_columns: list[str] = Field(
         default_factory=list,
         description="Columns of times (registration, publication). Each becomes a feature input days_since_<column>, its age "
         "on the day.",
     )
     time_format: Annotated[str, AfterValidator(check_time_format)] | None = Field(
-        None,
+        default=None,
         description="Format of times in texts by the directives of strptime, e.g. `%d.%m.%Y %H:%M`, `%m/%d/%Y %I:%M %p` or "
         "`%Y%m%d` (default: ISO 8601). Names are English.",
     )
     column_names: Names | None = Field(
-        None, min_length=1, description="Names of all columns, in order, of csv files without a header line."
+        default=None, min_length=1, description="Names of all columns, in order, of csv files without a header line."
     )
     encoding: str | None = Field(
-        None, description="Encoding of csv and JSON, as Python names it, e.g. cp1252 (default: UTF-8 or UTF-16)."
+        default=None, description="Encoding of csv and JSON, as Python names it, e.g. cp1252 (default: UTF-8 or UTF-16)."
     )
     decimal_mark: Literal[","] | None = Field(
-        None,
+        default=None,
         description="`,`: texts of numbers have a decimal comma, and perhaps points between thousands, as `1.234,50`. For "
         "value columns of a log, and for users and items in csv.",
     )
@@ -127,27 +127,27 @@ _RESERVED: Final = frozenset(
 class BehaviorTable(SourceTable):
     """The behaviour log: one row per event with user, item, event name and time."""
 
-    layout: Layout = Field(Layout.TIME_COLUMN, description="How the table is divided into days.")
-    constant_event: str | None = Field(None, description="Event name of every row, for a log without an event column.")
+    layout: Layout = Field(default=Layout.TIME_COLUMN, description="How the table is divided into days.")
+    constant_event: str | None = Field(default=None, description="Event name of every row, for a log without an event column.")
     time_unit: Literal["auto", "s", "ms"] = Field(
-        "auto", description="Unit of an integer time column; `auto` decides by the size of the numbers."
+        default="auto", description="Unit of an integer time column; `auto` decides by the size of the numbers."
     )
     value_columns: list[str] = Field(
         default_factory=list, description="Numeric columns (price, quantity, play time) that are summed per user and per item."
     )
     incomplete_rows: Literal["drop"] | None = Field(
-        None,
+        default=None,
         description="`drop`: leaves out rows without a user, an item or a time; NA, N/A, nan, null and None are then no ids "
         "(default: an error).",
     )
     clock_column: str | None = Field(
-        None,
+        default=None,
         description="Column with the time of day where event_time is a date. Both are read as one text with a space in between.",
     )
     context_columns: list[str] = Field(
         default_factory=list, description="Columns known at request time (page, network, store), for context features."
     )
-    allow_empty_days: bool = Field(False, description="Accept a day without rows (a closed shop).")
+    allow_empty_days: bool = Field(default=False, description="Accept a day without rows (a closed shop).")
 
     @field_validator("layout")
     @classmethod
@@ -177,8 +177,8 @@ class BehaviorTable(SourceTable):
 class Tables(Section):
     """The source tables: a behaviour log, and what is known of users and items."""
 
-    user: SourceTable | None = Field(None, description="One row per user (default: users are the ids in the log).")
-    item: SourceTable | None = Field(None, description="One row per item (default: items are the ids in the log).")
+    user: SourceTable | None = Field(default=None, description="One row per user (default: users are the ids in the log).")
+    item: SourceTable | None = Field(default=None, description="One row per item (default: items are the ids in the log).")
     behavior: BehaviorTable = Field(description="One row per event.")
 
     @field_validator("user", "item")
@@ -215,8 +215,8 @@ class Calendar(Section):
         description="First day with data. Histories and rebuilt states begin with it, even where earlier days are stored; "
         "`--with-upstream` makes stored states begin later."
     )
-    end: dt.date | None = Field(None, description="Last day with data (default: yesterday).")
-    timezone: str = Field("UTC", description="Time zone of days, hours and weekdays: a name such as Asia/Shanghai.")
+    end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
+    timezone: str = Field(default="UTC", description="Time zone of days, hours and weekdays: a name such as Asia/Shanghai.")
 
     @field_validator("timezone")
     @classmethod
@@ -237,9 +237,9 @@ class Calendar(Section):
 class Window(Section):
     """How many days are learned from."""
 
-    days: int = Field(30, ge=1, le=10_000, description="Days before the evaluation day that make the training window.")
+    days: int = Field(default=30, ge=1, le=10_000, description="Days before the evaluation day that make the training window.")
     history_days: int | None = Field(
-        None, ge=1, le=36_600, description="Days of user history that towers and baselines read (default: all)."
+        default=None, ge=1, le=36_600, description="Days of user history that towers and baselines read (default: all)."
     )
 
     @model_validator(mode="after")
@@ -254,15 +254,15 @@ class Window(Section):
 class Features(Section):
     """Feature generation: an fg.json, inline or as a path."""
 
-    fg: dict[str, Any] | None = Field(None, description="Feature definitions in the shape of fg.json, inline.")
-    fg_path: str | None = Field(None, description="Path of an fg.json, relative to the configuration file.")
+    fg: dict[str, Any] | None = Field(default=None, description="Feature definitions in the shape of fg.json, inline.")
+    fg_path: str | None = Field(default=None, description="Path of an fg.json, relative to the configuration file.")
     files_outside: list[str] = Field(
         default_factory=list,
         description="Files outside that folder that feature definitions may name. Every bundle publishes their content.",
     )
     exclude: list[str] = Field(default_factory=list, description="Features that are generated but not used by the towers.")
     hash_function: HashFunction = Field(
-        HashFunction.MURMUR, description="Hash of categorical values; `farm_fingerprint64` is TensorFlow's."
+        default=HashFunction.MURMUR, description="Hash of categorical values; `farm_fingerprint64` is TensorFlow's."
     )
 
     @model_validator(mode="after")
@@ -276,13 +276,13 @@ class NegativeItems(Section):
     """Weights of the item corpus that negatives are sampled from."""
 
     alpha: float = Field(
-        0.75,
+        default=0.75,
         ge=0,
         le=2,
         description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
     )
     smoothing: float = Field(
-        1.0, ge=0, le=1_000_000_000, description="Added to each count, so that items without positives are sampled."
+        default=1.0, ge=0, le=1_000_000_000, description="Added to each count, so that items without positives are sampled."
     )
 
 
@@ -290,18 +290,19 @@ class Storage(Section):
     """Where tables, models and bundles are stored."""
 
     root: str = Field(
-        "{home}/tables", description="Path or fsspec URL. `{home}` is the configuration's home folder, `{name}` its name."
+        default="{home}/tables",
+        description="Path or fsspec URL. `{home}` is the configuration's home folder, `{name}` its name.",
     )
     options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
     grace_hours: float = Field(
-        24.0,
+        default=24.0,
         ge=0,
         le=24 * 366,
         description="Hours for which replaced files, and leftovers of killed runs, stay for their readers: the longest run of "
         "one asset.",
     )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
-        {},
+        default={},
         description="Asset group -> days for which its partitions stay, back from the latest; other groups stay, and so do "
         "logs and whatever a bundle or an experiment was built from. Example: `{sample: 60, training: 14, vectors: 14}`.",
     )
@@ -311,18 +312,18 @@ class PipelineConfig(Section):
     """The whole configuration of one scene: one pair of towers and its tables."""
 
     name: str = Field(
-        "dssm",
+        default="dssm",
         pattern=r"^[a-z][a-z0-9_]*$",
         description="Name of the scene; prefix of asset keys where several scenes share a code location.",
     )
     plugins: Annotated[
         list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]], AfterValidator(check_distinct)
     ] = Field(
-        [],
+        default=[],
         description="Modules that register losses, samplers, poolings, baselines and feature operators of your own, e.g. "
         "`[my_project.losses]`; installed, or in the folder in which a command runs.",
     )
-    seed: int = Field(17, ge=0, lt=2**63, description="Seed of everything random. The same seed gives the same bytes.")
+    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of everything random. The same seed gives the same bytes.")
     calendar: Calendar
     tables: Tables
     events: Events
@@ -340,7 +341,7 @@ class PipelineConfig(Section):
     storage: Storage = Storage()
     platform: Platform = Platform()
     engine: Literal["duckdb", "spark"] = Field(
-        "duckdb", description="Engine of daily tables and features: DuckDB in this process, or a Spark cluster."
+        default="duckdb", description="Engine of daily tables and features: DuckDB in this process, or a Spark cluster."
     )
     spark: Spark = Spark()
     duckdb: DuckDB = DuckDB()

@@ -11,15 +11,15 @@ class ServiceLimits(Section):
     """Limits of `dssm-assets serve`. Connections, slow clients and large heads are limited by the proxy in front of it."""
 
     max_requests: int = Field(
-        64, ge=1, le=100_000, description="Lists that wait or are computed at once; more are refused with status 503."
+        default=64, ge=1, le=100_000, description="Lists that wait or are computed at once; more are refused with status 503."
     )
-    max_body_bytes: int = Field(1 << 20, ge=1024, le=1 << 26, description="Body of a request.")
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 26, description="Body of a request.")
     request_seconds: float = Field(
-        10.0, gt=0, le=3600, description="Time from a request to its list; then the answer is status 503."
+        default=10.0, gt=0, le=3600, description="Time from a request to its list; then the answer is status 503."
     )
-    keep_alive_seconds: int = Field(5, ge=1, le=3600, description="Time that an unused connection stays open.")
+    keep_alive_seconds: int = Field(default=5, ge=1, le=3600, description="Time that an unused connection stays open.")
     shutdown_seconds: int = Field(
-        10,
+        default=10,
         ge=1,
         le=3600,
         description="Time for running requests after SIGTERM or SIGINT, shorter than the grace period of what stops the service.",

@@ -55,23 +55,28 @@ class SvdInit(Section):
     """Embeddings of history items that begin at leading singular vectors of the interactions."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
-    scale: float = Field(10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
+    scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
     score_std: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=1000,
         description="In place of scale: the mean standard deviation of a user's products with all items; that of cosines is "
         "about 0.2.",
     )
-    user_exponent: float = Field(0.0, ge=0, le=1, description="A user's weights are divided by their sum to this power.")
+    user_exponent: float = Field(
+        default=0.0, ge=0, le=1, description="A user's weights are divided by their sum to this power."
+    )
     ridge: float = Field(
-        0.0, ge=0, le=1_000_000_000, description="A direction with singular value s counts s^2 / (s^2 + ridge), as in EASE."
+        default=0.0,
+        ge=0,
+        le=1_000_000_000,
+        description="A direction with singular value s counts s^2 / (s^2 + ridge), as in EASE.",
     )
     popularity_exponent: float = Field(
-        0.0, ge=0, le=1, description="An item's weights, and its code, are divided by its total weight to this power."
+        default=0.0, ge=0, le=1, description="An item's weights, and its code, are divided by its total weight to this power."
     )
     group_by: list[str] = Field(
-        [],
+        default=[],
         description="Single-valued item features, e.g. product type and manufacturer: an item without events gets the code of "
         "the items with equal values. Needs model.frozen_embedding.",
     )
@@ -80,55 +85,65 @@ class SvdInit(Section):
 class Training(Section):
     """How the towers are fitted."""
 
-    epochs: int = Field(5, ge=1, le=1000, description="Most epochs; early stopping may end the fit sooner.")
-    epoch_frac: float = Field(1.0, gt=0, le=1, description="Share of the samples that an epoch reads, another each time.")
-    batch_size: int = Field(1024, ge=2, le=10_000_000, description="Samples of a batch; all processes together.")
+    epochs: int = Field(default=5, ge=1, le=1000, description="Most epochs; early stopping may end the fit sooner.")
+    epoch_frac: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, another each time."
+    )
+    batch_size: int = Field(default=1024, ge=2, le=10_000_000, description="Samples of a batch; all processes together.")
     group_sessions: bool = Field(
-        False,
+        default=False,
         description="Samples of one user with one history share a batch and one run of the user tower: long histories become "
         "cheap, and samples see the same.",
     )
     group_users: bool = Field(
-        False,
+        default=False,
         description="Samples of one user share a batch, and a pooling of kind sequence runs once over the user's events, in "
         "windows of its length, with a target at every position.",
     )
-    learning_rate: float = Field(0.001, gt=0, le=10, description="AdamW, dense layers.")
+    learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
     embedding_optimiser: EmbeddingOptimiser = Field(
-        EmbeddingOptimiser.ADAGRAD, description="How rows of embedding tables are updated."
+        default=EmbeddingOptimiser.ADAGRAD, description="How rows of embedding tables are updated."
     )
-    embedding_learning_rate: float = Field(0.05, gt=0, le=10, description="Of the embedding tables.")
-    weight_decay: float = Field(0.0, ge=0, le=100, description="Of AdamW, for the matrices of the dense layers.")
-    warmup_frac: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    final_learning_rate_frac: float = Field(0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
+    embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")
+    weight_decay: float = Field(default=0.0, ge=0, le=100, description="Of AdamW, for the matrices of the dense layers.")
+    warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
     gradient_clip: float | None = Field(
-        None, gt=0, le=1_000_000, description="Largest norm of the dense layers' gradient (default: no clipping)."
+        default=None, gt=0, le=1_000_000, description="Largest norm of the dense layers' gradient (default: no clipping)."
     )
     weight_average: float = Field(
-        0.0, ge=0, lt=1, description="Decay per step of the moving average of the weights that is published; 0: none."
+        default=0.0, ge=0, lt=1, description="Decay per step of the moving average of the weights that is published; 0: none."
     )
     validation_days: int = Field(
-        0, ge=0, le=365, description="Last days of the window on which the number of epochs is chosen."
+        default=0, ge=0, le=365, description="Last days of the window on which the number of epochs is chosen."
     )
-    patience: int = Field(2, ge=1, le=1000, description="Epochs without a better validation hit rate that end the search.")
-    refit: bool = Field(True, description="Fits again on the whole window, for the best number of epochs.")
+    patience: int = Field(
+        default=2, ge=1, le=1000, description="Epochs without a better validation hit rate that end the search."
+    )
+    refit: bool = Field(default=True, description="Fits again on the whole window, for the best number of epochs.")
     svd_init: SvdInit | None = Field(
-        None, description="Embeddings of history items begin at singular vectors (default: at random values)."
+        default=None, description="Embeddings of history items begin at singular vectors (default: at random values)."
     )
-    warm_start: bool = Field(False, description="Begins with the weights of the last model before the day.")
+    warm_start: bool = Field(default=False, description="Begins with the weights of the last model before the day.")
     checkpoint_minutes: float | None = Field(
-        10.0, gt=0, le=100_000, description="Age of the state from which a killed fit resumes at most; null: it starts again."
+        default=10.0,
+        gt=0,
+        le=100_000,
+        description="Age of the state from which a killed fit resumes at most; null: it starts again.",
     )
-    precision: Precision = Field(Precision.FLOAT32, description="Number format of products.")
-    device: Device = Field(Device.AUTO, description="Where the towers are fitted.")
-    launcher: Launcher = Field(Launcher.AUTO, description="What starts the processes of a fit.")
+    precision: Precision = Field(default=Precision.FLOAT32, description="Number format of products.")
+    device: Device = Field(default=Device.AUTO, description="Where the towers are fitted.")
+    launcher: Launcher = Field(default=Launcher.AUTO, description="What starts the processes of a fit.")
     num_processes: int = Field(
-        1, ge=1, le=4096, description="Processes on one machine that share every batch; torchrun sets it for `dssm-assets fit`."
+        default=1,
+        ge=1,
+        le=4096,
+        description="Processes on one machine that share every batch; torchrun sets it for `dssm-assets fit`.",
     )
     shard_tables: bool = Field(
-        False, description="Each process holds a shard of every embedding table: every num_processes-th row."
+        default=False, description="Each process holds a shard of every embedding table: every num_processes-th row."
     )
-    num_threads: int = Field(2, ge=1, le=1024, description="CPU threads; the order of sums depends on it.")
+    num_threads: int = Field(default=2, ge=1, le=1024, description="CPU threads; the order of sums depends on it.")
 
     @model_validator(mode="after")
     def _can_be_started(self) -> Training:

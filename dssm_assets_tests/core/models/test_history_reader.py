@@ -22,7 +22,8 @@ def _feature(name: str, side: TowerSide) -> TowerFeature:
 
 def _spec(length: int, half_life_days: float | None = None) -> TowerSpec:
     features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE)]
-    return tower_spec(features, Model(poolings=[Pooling(length=length, half_life_days=half_life_days)]))
+    poolings = [Pooling(length=length, half_life_days=half_life_days)] if length else []
+    return tower_spec(features, Model(history_length=length, poolings=poolings))
 
 
 def _table(days: list[float], indices: list[int]) -> pa.Table:
