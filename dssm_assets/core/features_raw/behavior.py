@@ -30,8 +30,8 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
     """
     got, remedy = f"columns {', '.join(item_table.columns)}", "correct preference_columns or history_columns"
     missing = [name for name in item_columns if name not in item_table.columns]
-    faults = [Fault(f"table item_table, column {name}", "the column to exist", got, remedy) for name in missing]
-    SchemaError.raise_if(faults + _name_faults(behavior_table.columns, item_columns))
+    SchemaError.raise_if(Fault(f"table item_table, column {name}", "the column to exist", got, remedy) for name in missing)
+    check_log_names(behavior_table.columns, item_columns)
     log_columns = list(behavior_table.columns)
     ordered = list(dict.fromkeys([*BEHAVIOR_KEY, *log_columns]))
     if not item_columns:
@@ -57,22 +57,15 @@ def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> 
     Raises:
         SchemaError: naming every name that two of them have.
     """
-    SchemaError.raise_if(_name_faults(log_columns, item_columns))
-
-
-def _name_faults(log_columns: Sequence[str], item_columns: Sequence[str]) -> list[Fault]:
     expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
+    clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
     faults = [
-        Fault(f"table item_table, column {name}", expected, "a column of that name in behavior", remedy)
-        for name in dict.fromkeys(item_columns)
-        if name in {*log_columns, HOUR, WEEKDAY}
+        Fault(f"table item_table, column {name}", expected, "a column of that name in behavior", remedy) for name in clashing
     ]
     expected, remedy = "a name that is not generated", "rename it in tables.behavior.columns"
-    return faults + [
-        Fault(f"table behavior_table, column {name}", expected, f"source column {name}", remedy)
-        for name in (HOUR, WEEKDAY)
-        if name in log_columns
-    ]
+    generated = [name for name in (HOUR, WEEKDAY) if name in log_columns]
+    faults += [Fault(f"table behavior_table, column {name}", expected, f"source column {name}", remedy) for name in generated]
+    SchemaError.raise_if(faults)
 
 
 def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:

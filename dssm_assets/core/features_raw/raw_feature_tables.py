@@ -116,14 +116,3 @@ def _wide_spec(entity: ColumnSpec, counterparts: str) -> TableSpec:
 
 USER_ALL_FEATURE = _wide_spec(_USER, "items")
 ITEM_ALL_FEATURE = _wide_spec(_ITEM, "users")
-
-SPECS = (
-    BEHAVIOR,
-    USER_ACTIVITY,
-    ITEM_ACTIVITY,
-    PAIR_ACTIVITY,
-    USER_PREFERENCES,
-    USER_HISTORY,
-    USER_ALL_FEATURE,
-    ITEM_ALL_FEATURE,
-)
