@@ -42,13 +42,9 @@ _NEITHER: Final = "as no configuration is named or found"
 
 @dataclass(frozen=True)
 class ConfigChoice:
-    """The chosen configuration files and home, and what named them.
+    """The chosen configuration files, one per scene, and home, and what named them.
 
     Attributes:
-        paths: absolute paths of the configuration files, one per scene.
-        named_by: what named them, for readers.
-        home: absolute path of the home folder.
-        home_named_by: what named it, for readers.
         instance_home: folder of the Dagster instance that records runs.
         not_used: other files named config.yaml, in the home and in the current folder, which a reader might expect to be used.
     """
@@ -85,8 +81,6 @@ def choose_config(
     """Returns the configuration and the home by the rule of this module. Reads no file, only looks which exist.
 
     Args:
-        config: value of `--config`.
-        home: value of `--home`.
         environ: environment variables (default: those of this process).
         folder: the current folder (default: that of this process).
         packaged: file to fall back to; None: a missing configuration is an error.

@@ -83,13 +83,7 @@ PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
 def roll_pair_activity(log: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
-    """Returns the pair state of day `ds`.
-
-    Args:
-        log: behaviour with a text column `ds`: the day; all days up to it without `previous`.
-        previous: state of the day before.
-        window_days: the largest statistic window; pairs that last occurred before it are dropped.
-    """
+    """Returns the pair state of day `ds`, as `roll_activity`; pairs that last occurred before the window are dropped."""
     first = first_day_text(ds, window_days)
     recent = log.filter(log[DS] >= first)
     pairs = recent.group_by(PAIR_KEY).agg(**{LAST_DATE: recent[DS].max()})
@@ -105,11 +99,7 @@ def count_counterparts(
 ) -> ibis.Table:
     """Returns one row per entity of the pair state, with its distinct counterparts per event and window, int64.
 
-    Args:
-        pairs: pair state of day `ds`.
-        entity: user_id (counts items: {event}_distinct_items_{w}d) or item_id (counts users).
-        statistic_days: windows, none larger than that of the state.
-        events: events that get columns; other events are ignored.
+    A user_id counts items ({event}_distinct_items_{w}d), an item_id users. Other events are ignored.
     """
     columns: dict[str, Any] = {}
     for event in events:

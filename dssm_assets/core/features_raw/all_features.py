@@ -38,12 +38,6 @@ def join_user_features(
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
     denominator is 0; days since an event are null without events; preference lists are empty, never null.
 
-    Args:
-        user_table: the day's profiles, unique user_id.
-        user_activity: activity state of `ds`.
-        pair_activity: pair state of `ds`.
-        user_preferences: preference state of `ds`.
-
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """

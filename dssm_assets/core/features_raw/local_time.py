@@ -43,11 +43,7 @@ def shift_day(ds: str, days: int) -> str:
 def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: str, last_day: str) -> Any:
     """Returns an Ibis float64 column: calendar days from the local date of an instant to `ds`; null stays null.
 
-    Args:
-        event_time_ms: Ibis int64 column of instants.
-        ds: the day that counts as 0.
-        first_day: earlier instants get the offset of this day.
-        last_day: later instants get the offset of this day.
+    Instants before the first and after the last day get the offset of that day.
     """
     first_ms, last_ms = (
         ((dt.date.fromisoformat(day) - _EPOCH).days + shift) * DAY_MS for day, shift in ((first_day, -1), (last_day, 2))
@@ -63,9 +59,7 @@ def days_since(event_time_ms: Any, *, ds: QueryDay, timezone: str, first_day: st
 def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int], list[int]]:
     """Returns the offset of a zone from UTC in milliseconds as steps: `offsets[i]` is valid from `starts[i]` on.
 
-    Args:
-        first_ms: the first start, a whole quarter of an hour.
-        last_ms: changes after it are left out.
+    The first start is `first_ms`, a whole quarter of an hour.
     """
     instants = np.arange(first_ms, last_ms + 1, _STEP_MS)
     local = pc.local_timestamp(pa.array(instants, pa.timestamp("ms", timezone)))

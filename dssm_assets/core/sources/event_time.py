@@ -43,8 +43,6 @@ def to_event_time_ms(
         values: integers, whole floats, ISO 8601 or integer text, dates or timestamps of any unit, with or without zone.
         unit: "s", "ms" or "auto"; applies to integers only.
         timezone: the zone of timestamps without one.
-        where: the location named in errors.
-        time_format: of text that is not ISO 8601.
 
     Raises:
         SchemaError: if a value is not a timestamp, or the unit is ambiguous.

@@ -137,13 +137,7 @@ def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
 
 
 def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: str) -> pa.Table:
-    """Returns raw rows of users or items with their time columns as int64 milliseconds since 1970-01-01 UTC.
-
-    Args:
-        raw: the source's rows.
-        config: names the time columns, by their names in the source, and their format.
-        name: of the table, in messages.
-        timezone: zone of times without one.
+    """Returns raw rows of users or items with their time columns, named as in the source, as int64 milliseconds since 1970-01-01 UTC.
 
     Raises:
         SchemaError: naming every column that does not exist or holds no times.

@@ -31,14 +31,12 @@ BINNING: Final = pa.schema(
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
     """Returns one row per feature with its boundaries and the statistics of its values.
 
+    Columns: feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
+    missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
+
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
-        num_bins: bins per feature, at least 2; fewer where a feature does not have as many distinct values.
         own_bins: feature -> bins, for features that override num_bins.
-
-    Returns:
-        feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
-        missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
     """
     names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()
@@ -73,11 +71,6 @@ def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[
     With at most num_bins distinct values every value gets its own bin. Otherwise the k-th cut should have k n / num_bins
     of the n rows below it. It is made at the nearest gap between two distinct values, the lower one of two equally near;
     equal cuts are made once.
-
-    Args:
-        values: distinct values, ascending.
-        counts: number of rows of each value, above zero.
-        num_bins: number of bins, at least 2.
 
     Example: values 1, 2, 3, 4 with counts 5, 1, 1, 5 and two bins: 6 of 12 rows should be below the cut; exactly 6 are
     below 3, so the boundary is 3.

@@ -74,7 +74,6 @@ class FeatureInfo(BaseModel):
 
     Attributes:
         side: the tower that reads it; "user" for a sub-feature of a sequence.
-        kind: numeric or categorical.
         is_multi: a row has a list of values; false for a sub-feature, where each element of the sequence has one.
         is_weighted: true if every value has a weight, else null.
         sequence_name: the sequence of a sub-feature, else null.
@@ -145,14 +144,7 @@ def collision_frac(hashes: Any, bucket_count: int) -> float:
 
 @dataclass(frozen=True)
 class Rule:
-    """How values of an embedding become indices.
-
-    Attributes:
-        keys: keys of FeatureInfo.
-        num_embeddings: rows of the table.
-        distinct: number of distinct values, which determines the width.
-        message: explanation of the rule.
-    """
+    """How values of an embedding become indices: keys of FeatureInfo, rows of the table, distinct values, and an explanation."""
 
     keys: Mapping[str, Any]
     num_embeddings: int

@@ -71,7 +71,6 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
     Features that share an embedding are counted separately.
 
     Args:
-        table: encoded rows.
         uses: how often each row counts, above 0 [R]; by default once.
 
     Raises:

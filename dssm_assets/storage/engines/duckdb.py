@@ -42,13 +42,7 @@ class DuckDBEngine:
     """Runs expressions in embedded DuckDB. Calls share no tables."""
 
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
-        """Prepares an engine.
-
-        Args:
-            threads: of DuckDB; each one needs memory for its own blocks.
-            memory: limit at which DuckDB spills to disk, e.g. "512MB".
-            scratch: local folder to spill to, created when it is needed (default: the system's temporary folder).
-        """
+        """Prepares an engine; `scratch` is the local folder to spill to (default: the system's temporary folder)."""
         self.store = store
         self.threads = threads
         self.memory = memory
@@ -230,11 +224,7 @@ def _prepare(
     inputs: Mapping[str, Bindable],
     arguments: Mapping[str, Any],
 ) -> _Query:
-    """Returns the query of an expression over inputs, and sets its day in the connection.
-
-    Args:
-        tables: SQL that names the rows of each input.
-    """
+    """Returns the query of an expression over inputs, which the SQL `tables` names, and sets its day in the connection."""
     given = dict(arguments)
     if DAY in given:
         connection.execute(f"set variable {DAY} = {_sql_literal(given[DAY])}")

@@ -55,8 +55,6 @@ def read_days(
     without rows is an empty table if `allow_empty_days` is set.
 
     Args:
-        table: location, layout and column mapping of the source.
-        days: "YYYY-MM-DD".
         name: the table's name in messages: user_table, item_table or behavior_table.
         timezone: zone of the days of a log with a time column.
         log: is given a line if rows are left out.
