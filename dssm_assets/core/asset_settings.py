@@ -1,9 +1,6 @@
 """The settings that each asset's step reads, and a digest of them: a partition that was made by others is made again.
 
 What an asset gets through its inputs does not count: where those are made again, so is the asset.
-
-Belongs here: which keys of the configuration decide what is in a partition. Does not belong here: recording the digest
-(`storage/partitions.py`), comparing it (`steps/workspace.py`).
 """
 
 from __future__ import annotations

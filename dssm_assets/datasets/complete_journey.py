@@ -62,10 +62,7 @@ def load(*, shift_weeks: int) -> SourceTables:
 
 
 def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
-    """Writes users.parquet, items.parquet and behavior.parquet; returns what was written.
-
-    Equal arguments give equal bytes. The result has users, items, events (row counts), first_date, last_full_date
-    (YYYY-MM-DD, after the move), shift_weeks, and bytes (file name -> size).
+    """Writes users.parquet, items.parquet and behavior.parquet; returns row counts, dates after the move, and bytes by file name.
 
     Raises:
         DatasetMissingError: if the package is not installed; names the command that installs it.

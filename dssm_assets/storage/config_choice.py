@@ -15,7 +15,7 @@ and the home, where tables, models and runs go, is the first of
     3. DAGSTER_HOME
     4. the folder of the (first) configuration file
 
-Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home, and says so.
+Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home.
 Dagster records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
 """
 
@@ -61,10 +61,7 @@ class ConfigChoice:
         return self.named_by == _NEITHER
 
     def describe(self) -> str:
-        """Returns one line: the configuration, the home, what named each, and files that are not used.
-
-        Example: `configuration /shop/config.yaml (--config), home /shop (folder of the configuration)`.
-        """
+        """Returns one line: the configuration, the home, what named each, and files that are not used."""
         files = ", ".join(map(str, self.paths))
         line = f"configuration {files} ({self.named_by}), home {self.home} ({self.home_named_by})"
         return line + "".join(f"; {path} is not used" for path in self.not_used)

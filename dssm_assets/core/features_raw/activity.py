@@ -5,8 +5,7 @@ window w (days D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_m
 state(D) = state(D-1) + day D - day D-w holds exactly, whatever the order of addition. A row stays when all its windows are
 empty, because its total and its first and last event are still needed.
 
-The pair state of day D has one row per user, item and event within the largest window, with the day on which it last
-occurred. From it follow the numbers of distinct items of a user and of distinct users of an item.
+The pair state of day D has one row per user, item and event within the largest window, with the day on which it last occurred.
 """
 
 from __future__ import annotations

@@ -102,8 +102,6 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
 def normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
     """Returns user_table or item_table: one row per id, sorted by id when it is read; the id, then the other columns in order.
 
-    Dictionary columns are decoded, large text becomes text, a column without any value becomes text.
-
     Raises:
         SchemaError: if the id is missing, has missing values or cannot be an id.
         DuplicateKeyError: if an id has more than one row.

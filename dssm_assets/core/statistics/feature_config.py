@@ -94,9 +94,8 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
 def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
 
-    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. decay_steps is
-    the number of steps at the end in which the learning rate decays. A fit that skips positives (items outside the corpus, or
-    fewer than min_history events before them) takes fewer steps and scales the plan to them.
+    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that skips
+    positives scales the plan to the fewer steps that it takes.
 
     Raises:
         ValueError: there are no positives.

@@ -48,7 +48,6 @@ class Target:
 
     Attributes:
         inputs: "asset/ds" -> digest of every input.
-        facts: stored in its manifest.
         is_shared: the manifests of other days may list its files too.
         by_key: a column by which the query's rows are ordered, if each row depends only on the inputs' rows of the same key
             (and on inputs without that column); the query may then run on one range of keys after the other.

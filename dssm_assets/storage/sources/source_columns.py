@@ -71,13 +71,11 @@ class PlannedFile:
 def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedFile]:
     """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
 
-    Older files may lack columns that the configuration does not name (they become null) and may have narrower number types.
-    JSON files have the columns of all of them. Columns of a log of JSON without any line are text without rows, as those of a csv
-    file with a header alone.
+    Files may lack columns that the configuration does not name (they become null) and may have narrower number types; JSON files
+    have the columns of all of them.
 
     Raises:
-        SchemaError: naming every configured column that a file lacks (of JSON: all files), every duplicate name, and every column
-            with incompatible types.
+        SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible types.
     """
     json = merge_kinds([file.json_kinds() for file in files], files[0].where) if table.format is FileFormat.JSON else None
     if json is not None and not json.keys and isinstance(table, BehaviorTable):
