@@ -66,7 +66,7 @@ def test_sub_features_of_attention_share_the_weights_of_the_first() -> None:
 
 
 def test_described_inputs_are_those_of_the_exported_models() -> None:
-    spec = worlds.spec(poolings=[{"half_life_days": 2.0}])
+    spec = worlds.spec().model_copy(update={"history_half_life_days": 2.0})  # as stored by an earlier version
     described, two_tower = describe_towers(spec), worlds.towers(spec)
     for side, export in (("user", export_user_tower), ("item", export_item_tower)):
         model = onnx.load_from_string(export(two_tower, "d").model)
