@@ -72,7 +72,7 @@ def test_unknown_keys_and_engines_are_refused() -> None:
 
 
 def test_job_survives_serialization(tmp_path: Path) -> None:
-    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
+    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"master": "local[2]"}})
     job = SparkJob("steps.sample", "user_history_fg", (DAY,), loaded)
     assert SparkJob.from_message(json.loads(json.dumps(job.to_message()))) == job
 
