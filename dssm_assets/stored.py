@@ -244,21 +244,23 @@ def recall(
         StorageError: no bundle is published.
         InputError: an argument is wrong, or both a user and an item are asked for.
     """
-    from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, answer_query
+    from dssm_assets.serving.recall_engine import ListOptions, Lists, recall_once
     from dssm_assets.serving.request_encoder import UserInputs
-    from dssm_assets.serving.shop_lists import ShopLists
 
     if channels is not None and channels not in list(Lists):
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
     wanted = None if channels is None else Lists(channels)
     options = ListOptions(k, exclude, filters, exclude_history, wanted, fields)
     loaded = _load(config, home, scene)
-    root, options_of_root = serving_root(loaded.root), loaded.config.storage.options
-    engine = RecallEngine.open(root, options_of_root)
-    lists = ShopLists(loaded.config.serving.blocked_items, loaded.config.serving.stocked_items, root, options_of_root)
-    engine = engine.showing(lists.find_shown(engine.bundle.items))
-    inputs = UserInputs(features or {}, history or {}, events or {})
-    return answer_query(engine, user_id=user_id, inputs=inputs, item_id=item_id, options=options)
+    return recall_once(
+        serving_root(loaded.root),
+        loaded.config.storage.options,
+        loaded.config.serving,
+        user_id=user_id,
+        inputs=UserInputs(features or {}, history or {}, events or {}),
+        item_id=item_id,
+        options=options,
+    )
 
 
 def _load(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from dssm_assets.core.evaluation.baselines.registry import BASELINES
 from dssm_assets.core.features.operators.registry import OPERATORS
-from dssm_assets.core.models.losses.registry import LOSSES
-from dssm_assets.core.models.poolings.registry import POOLINGS
-from dssm_assets.core.models.samplers.registry import SAMPLERS
+from dssm_assets.core.models.losses import LOSSES
+from dssm_assets.core.models.poolings import POOLINGS
+from dssm_assets.core.models.samplers import SAMPLERS
 from dssm_assets.storage import plugins
 from dssm_assets_tests import worlds
 

@@ -15,8 +15,7 @@ import yaml
 
 from dssm_assets.cli import main
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.serving.bundle import Bundle
-from dssm_assets.storage.layout import serving_root
+from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import programs, worlds
 from dssm_assets_tests.own_project import CHANGES, copy_project
 from dssm_assets_tests.test_component import load, scaffold, write_host
@@ -44,7 +43,8 @@ def test_its_names_are_trained_scored_and_served(own_project: Path, capsys: pyte
     # The 8 users of group a buy each of its items more often than the 4 users of group b theirs: the list has the 10 items of group b.
     cell = {"scorer": "least_popular", "scope": "all", "population": "all", "k": 10}
     assert [(row["hits"], row["truth_count"]) for row in rates if cell.items() <= row.items()] == [(4 * 3, 12 * 3)]
-    towers = Bundle.open(serving_root(loaded.root)).read_json(BundleFile.TOWERS)
+    store = open_bundles(loaded)
+    towers = json.loads(store.fs.cat_file(f"{store.folder(store.current_id())}/{BundleFile.TOWERS}"))
     assert towers["history"]["poolings"][0]["rule"] == "halving"
     assert "2 ** -r" in towers["rules"]["halving"]
     assert main(["hit-rates", "--home", str(loaded.home), "--config", "config.yaml"]) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dssm_assets.serving.recall_engine import RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
@@ -46,6 +46,6 @@ def test_every_user_has_a_vector_and_the_day_is_scored(workspace):
 def test_events_are_own_items_of_merged_lists(workspace, user, source, name):
     engine = RecallEngine.open(open_bundles(workspace.loaded).root)
     item = engine.bundle.items.ids_at([3])[0]
-    answer = recall_for_request(engine, user_id=user, inputs=UserInputs(**{name: {"item_ids": [item], "size": [4]}}))
+    answer = engine.recall(UserRequest(user_id=user, inputs=UserInputs(**{name: {"item_ids": [item], "size": [4]}})))
     assert (answer.source, answer.ignored) == (source, ("size",))
     assert "own_history" in answer.sources[answer.item_ids.index(item)]

@@ -66,11 +66,7 @@ def _publish(parsed: argparse.Namespace) -> int:
 
 
 def _last_evaluated(loaded: LoadedConfig) -> str:
-    """Returns the last day with hit rates.
-
-    Raises:
-        PartitionMissingError: there is none.
-    """
+    """Returns the last day with hit rates."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.storage.partitions import PartitionStore
 

@@ -12,7 +12,7 @@ from dssm_assets.commands.config_arguments import add_config_arguments, load_ann
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
-    from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine
+    from dssm_assets.serving.recall_engine import RecallAnswer
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,30 +95,24 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
 
 
 def _recall(parsed: argparse.Namespace) -> int:
-    from dssm_assets.serving.recall_engine import RecallEngine
-    from dssm_assets.serving.shop_lists import ShopLists
+    from dssm_assets.serving.recall_engine import ListOptions, Lists, recall_once
+    from dssm_assets.serving.request_encoder import UserInputs
 
     location = bundle_location(parsed, is_data=parsed.json)
-    engine = RecallEngine.open(location.root, location.options, is_verified=not parsed.no_verify)
-    if location.serving is not None:
-        lists = ShopLists(location.serving.blocked_items, location.serving.stocked_items, location.root, location.options)
-        engine = engine.showing(lists.find_shown(engine.bundle.items))
-    answer = _answer(engine, parsed)
+    lists = None if parsed.channels is None else Lists(parsed.channels)
+    answer = recall_once(
+        *location,
+        user_id=parsed.user_id,
+        inputs=UserInputs(parsed.features or {}, parsed.history or {}, parsed.events or {}),
+        item_id=parsed.item_id,
+        options=ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields),
+        is_verified=not parsed.no_verify,
+    )
     if parsed.json:
         print(json.dumps(answer.to_dict(), ensure_ascii=False))
     else:
         _print_answer(answer)
     return 0
-
-
-def _answer(engine: RecallEngine, parsed: argparse.Namespace) -> RecallAnswer:
-    from dssm_assets.serving.recall_engine import ListOptions, Lists, answer_query
-    from dssm_assets.serving.request_encoder import UserInputs
-
-    lists = None if parsed.channels is None else Lists(parsed.channels)
-    options = ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields)
-    inputs = UserInputs(parsed.features or {}, parsed.history or {}, parsed.events or {})
-    return answer_query(engine, user_id=parsed.user_id, inputs=inputs, item_id=parsed.item_id, options=options)
 
 
 def _print_answer(answer: RecallAnswer) -> None:

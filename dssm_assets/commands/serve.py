@@ -47,22 +47,17 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _serve(parsed: argparse.Namespace) -> int:
     import logging
 
-    from dssm_assets.core.config.evaluation import Serving
-    from dssm_assets.core.errors import ConfigError, Fault
-
     # Read when the libraries load: one core per search, because the threads together use all.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        import uvicorn
+    import uvicorn
 
-        from dssm_assets.serving.access import read_keys
-        from dssm_assets.serving.http import build_app
-        from dssm_assets.serving.live import LiveEngine
-        from dssm_assets.serving.shop_lists import ShopLists
-        from dssm_assets.serving.traces import open_tracer
-    except ImportError as error:
-        fault = Fault("dssm-assets serve", "its libraries", f"no module {error.name}", "pip install dssm-assets again")
-        raise ConfigError(fault) from error
+    from dssm_assets.core.config.evaluation import Serving
+    from dssm_assets.serving.access import read_keys
+    from dssm_assets.serving.http import build_app
+    from dssm_assets.serving.live import LiveEngine
+    from dssm_assets.serving.shop_lists import ShopLists
+    from dssm_assets.serving.telemetry import open_tracer
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("faiss").setLevel(logging.WARNING)  # else it says how it was loaded
     location = bundle_location(parsed)
@@ -97,11 +92,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str | None]:
-    """Returns the files of the certificate and its key, after a look at them.
-
-    Raises:
-        InputError: one is missing, or they do not belong together.
-    """
+    """Returns the files of the certificate and its key, after a look at them."""
     import ssl
 
     from dssm_assets.core.errors import Fault, InputError
@@ -121,11 +112,7 @@ def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str
 
 
 def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimits:
-    """Returns the configured limits with those of the command line.
-
-    Raises:
-        ConfigError: naming every text that is no limit.
-    """
+    """Returns the configured limits with those of the command line."""
     from pydantic import ValidationError
 
     from dssm_assets.core.config.service_limits import ServiceLimits

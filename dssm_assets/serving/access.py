@@ -24,8 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.answers import RETRY_AFTER, BusyError, UnauthorizedError, error_content
-from dssm_assets.serving.metrics import ServiceMetrics
-from dssm_assets.serving.traces import RequestTracer
+from dssm_assets.serving.telemetry import RequestTracer, ServiceMetrics
 
 OPEN_ROUTES: Final = ("/health", "/ready", "/metrics")
 ROUTES: Final = ("/recall", "/recall/batch", "/similar", *OPEN_ROUTES)
@@ -35,13 +34,7 @@ REQUEST_ID: Final = b"x-request-id"
 CLIENT_LEFT: Final = 499
 """Logged status of a request of a client that left before its answer began."""
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_PATH_LENGTH: Final = 120
-_NO_KEY: Final = Fault(
-    "request",
-    "an API key of this service",
-    "none or another",
-    "send the header Authorization: Bearer KEY, or X-API-Key: KEY",
-)
+_REMEDY: Final = "send the header Authorization: Bearer KEY, or X-API-Key: KEY"
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +97,8 @@ class RequestGate:
             if is_open or not self._digests or _is_description(path) or self._has_key(headers):
                 await self._app(scope, receive, send_with_id)
             else:
-                await _refuse(UnauthorizedError(_NO_KEY), {"www-authenticate": "Bearer"})(scope, receive, send_with_id)
+                no_key = UnauthorizedError(Fault("request", "an API key of this service", "none or another", _REMEDY))
+                await _refuse(no_key, {"www-authenticate": "Bearer"})(scope, receive, send_with_id)
         except ClientDisconnect:
             status = CLIENT_LEFT
         except asyncio.CancelledError:
@@ -149,7 +143,7 @@ def _line(scope: Scope, request_id: bytes, status: int, size: int, seconds: floa
         "request_id": request_id.decode(),
         "client": client[0] if client else None,
         "method": scope["method"],
-        "path": scope["path"][:_PATH_LENGTH],
+        "path": scope["path"][:120],
         "status": status,
         "bytes": size,
         "ms": round(1000 * seconds, 2),

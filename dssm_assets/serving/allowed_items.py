@@ -6,11 +6,8 @@ Shapes: I items.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -26,31 +23,6 @@ KEPT: Final = 16
 """Most recent filters that stay in memory: at a million items, about 10 MB each."""
 _KEY: Final = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _REMEDY: Final = "name one of these, or add the column to serving.filters and publish a bundle"
-
-
-def _plain_list(column: pa.ChunkedArray) -> list[Any]:
-    """Returns values as JSON has them; numbers that are not finite, and times that ISO text cannot have, are null."""
-    parsed: list[Any] = orjson.loads(orjson.dumps(map_leaves(combine_chunks(column), _times_as_text).to_pylist()))
-    return parsed
-
-
-def _times_as_text(values: pa.Array) -> pa.Array:
-    """Returns dates and times as ISO text, to the microsecond, null outside of the years 1 to 9999; other values as they are."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    if not pa.types.is_temporal(values.type):
-        return values
-    if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
-        values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
-    return pa.array([_time_as_text(value) for value in values], pa.string())
-
-
-def _time_as_text(value: pa.Scalar) -> str | None:
-    try:
-        text: str | None = orjson.loads(orjson.dumps(value.as_py()))
-    except OverflowError:
-        return None
-    return text
 
 
 class AllowedItems:
@@ -72,43 +44,14 @@ class AllowedItems:
         return np.packbits(self.mask, bitorder="little")
 
 
-@dataclass(frozen=True)
-class Selection:
-    """How many items a list has, and which.
-
-    Attributes:
-        k: length of the list.
-        excluded: rows of items to leave out, int64 [E].
-        allowed: the others are left out as well; None: every item is allowed.
-        fields: columns of the items to answer with.
-    """
-
-    k: int
-    excluded: IntArray
-    allowed: AllowedItems | None
-    fields: tuple[str, ...] = ()
-
-    @property
-    def depth(self) -> int:
-        """Length of a list that still has k items without the excluded ones."""
-        return self.k + len(self.excluded)
-
-    def is_wanted(self, rows: IntArray) -> BoolArray:
-        """Returns which rows are not excluded."""
-        if not len(self.excluded):
-            return np.ones(len(rows), bool)
-        return ~np.isin(rows, self.excluded)
-
-
 class ItemConditions:
     """Finds the allowed items of requests to one bundle. Safe for any number of threads."""
 
     def __init__(self, columns: pa.Table, shown: BoolArray | None = None) -> None:
         """Takes the columns that filters may name, a row per item, and the items that may be shown at all (None: all)."""
-        self._columns, self._shown = columns, shown
-        self._kept: OrderedDict[bytes, AllowedItems] = OrderedDict()
-        self._lock = threading.Lock()
+        self._columns = columns
         self._all_shown = None if shown is None else AllowedItems(shown)
+        self._find_passing = lru_cache(KEPT)(partial(_find_passing, columns, shown))
 
     def showing(self, shown: BoolArray | None) -> ItemConditions:
         """Returns the same for other items that may be shown."""
@@ -116,19 +59,21 @@ class ItemConditions:
 
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Returns the columns to answer with, each once, and a fault for each that is not among those for filters."""
-        if not fields:
-            return (), []
         names = tuple(dict.fromkeys(map(str, fields)))
         known = ", ".join(self._columns.column_names) or "there is none"
         unknown = [name for name in names if name not in self._columns.column_names]
         return names, [Fault("fields", f"a column for filters: {known}", repr(name)[:80], _REMEDY) for name in unknown]
 
     def read_fields(self, fields: Sequence[str], rows: IntArray) -> dict[str, list[Any]] | None:
-        """Returns column -> the value for each row, dates and times as ISO text; None without columns."""
+        """Returns column -> the value for each row as JSON has it; None without columns.
+
+        Dates and times are ISO text; numbers that are not finite, and times that ISO text cannot have, are null.
+        """
         if not fields:
             return None
         found = self._columns.select(list(fields)).take(pa.array(rows))
-        return {name: _plain_list(column) for name, column in zip(fields, found.columns, strict=True)}
+        texts = (map_leaves(combine_chunks(column), _times_as_text) for column in found.columns)
+        return {name: orjson.loads(orjson.dumps(values.to_pylist())) for name, values in zip(fields, texts, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
         """Returns the items that pass the filters of a request; None if every item may be shown.
@@ -139,18 +84,29 @@ class ItemConditions:
         if filters is None:
             return self._all_shown
         try:
-            key = orjson.dumps(filters, default=sorted, option=_KEY)  # sets become lists
+            return self._find_passing(orjson.dumps(filters, default=sorted, option=_KEY))  # sets become lists
         except TypeError as error:
             remedy = "write text, numbers, lists and objects"
             raise InputError(Fault("filters", "values that JSON can hold", str(error)[:80], remedy)) from error
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        mask = mask_items(self._columns, orjson.loads(key), remedy=_REMEDY)
-        found = AllowedItems(mask if self._shown is None else mask & self._shown)
-        with self._lock:
-            self._kept[key] = found
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return found
+
+
+def _find_passing(columns: pa.Table, shown: BoolArray | None, filters: bytes) -> AllowedItems:
+    mask = mask_items(columns, orjson.loads(filters), remedy=_REMEDY)
+    return AllowedItems(mask if shown is None else mask & shown)
+
+
+def _times_as_text(values: pa.Array) -> pa.Array:
+    """Returns dates and times as ISO text, to the microsecond, null outside of the years 1 to 9999; other values as they are."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not pa.types.is_temporal(values.type):
+        return values
+    if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
+        values = values.cast(pa.timestamp("us", values.type.tz), safe=False)
+    texts: list[str | None] = []
+    for value in values:
+        try:
+            texts.append(orjson.loads(orjson.dumps(value.as_py())))
+        except OverflowError:
+            texts.append(None)
+    return pa.array(texts, pa.string())

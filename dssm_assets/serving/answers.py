@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.errors import DssmError, Fault, InputError
 from dssm_assets.serving.recall_engine import AnswerSource, RecallAnswer, RecallEngine
-from dssm_assets.serving.traces import Stage
+from dssm_assets.serving.telemetry import Stage
 
 JSON: Final = "application/json"
 ARROW: Final = "application/vnd.apache.arrow.stream"

@@ -6,45 +6,30 @@ here: the search for a vector (`recall_engine.py`), the merge itself (`core/chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray
-from dssm_assets.core.channels.channel import NearestItems, first_allowed
+from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
+from dssm_assets.core.channels.channel import Float64Array, NearestItems, first_allowed
 from dssm_assets.core.channels.merge import find_candidates, rank_candidates
 from dssm_assets.core.channels.sources import OwnItems, SharedData, join_users, make_channels
 from dssm_assets.core.channels.weights_table import from_rows
 from dssm_assets.core.config.channels import ChannelName
-from dssm_assets.core.errors import StorageError
 from dssm_assets.core.evaluation.baselines.neighbors import csr_of
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, OwnItemColumn
-from dssm_assets.serving.allowed_items import Selection
+from dssm_assets.serving.allowed_items import AllowedItems
 from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.bundles import broken
 
 NO_ITEMS: Final = OwnItems(np.zeros(2, np.int64), *(np.zeros(0, np.int64) for _ in range(3)))
 """Of a user without events."""
 FILLED: Final = "popular"
 """Source of an item that no channel proposed: the list was filled up with popular items."""
 _OWN_COLUMNS: Final = (OwnItemColumn.ROWS, OwnItemColumn.COUNTS, OwnItemColumn.LAST_TIMES_MS)
-
-
-@dataclass(frozen=True)
-class MergedList:
-    """A merged list.
-
-    Attributes:
-        rows: of the items in the bundle, best first.
-        scores: log-odds that the user interacts with each.
-        sources: of each item the channels that proposed it, or `popular`.
-    """
-
-    rows: IntArray
-    scores: list[float]
-    sources: list[list[str]]
 
 
 class BundleChannels:
@@ -59,33 +44,24 @@ class BundleChannels:
         content = bundle.read_json(BundleFile.CHANNELS)
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"
-            raise StorageError(f"bundle {bundle.bundle_id}: channels.json has {got}. To fix: publish the bundle again")
+            raise broken(bundle.bundle_id, f"channels.json has {got}")
         self._num_items = len(bundle.items)
         self._now_ms = int(content["now_ms"])
         self._depths = {ChannelName(name): int(depth) for name, depth in content["depths"].items()}
         (self._merge,) = from_rows(content["weights"], tuple(self._depths))
-        items = bundle.read_arrow(BundleFile.ITEM_CHANNELS).combine_chunks()
-        own = bundle.read_arrow(BundleFile.OWN_ITEMS)
+        items, own = bundle.read_arrow(BundleFile.ITEM_CHANNELS), bundle.read_arrow(BundleFile.OWN_ITEMS)
         if (items.num_rows, own.num_rows) != (len(bundle.items), len(bundle.users)):
             got = f"{items.num_rows} items and {own.num_rows} users"
-            expected = f"{len(bundle.items)} and {len(bundle.users)}"
-            raise StorageError(
-                f"bundle {bundle.bundle_id}: its channels have {got} instead of {expected}. To fix: publish the bundle again"
-            )
+            raise broken(bundle.bundle_id, f"its channels have {got} instead of {len(bundle.items)} and {len(bundle.users)}")
         # Views of the mapped file: starts of each user, and values, of the columns.
-        self._own = [
-            (lists.offsets.to_numpy(), lists.values.to_numpy()) for lists in (_combined(own, name) for name in _OWN_COLUMNS)
-        ]
-        lists = {name: _combined(items, name) for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES)}
+        self._own = [_read_lists(own, name) for name in _OWN_COLUMNS]
+        starts, neighbors = _read_lists(items, ItemChannelColumn.NEIGHBORS)
         self._shared = SharedData(
             window_events=items.column(ItemChannelColumn.WINDOW_EVENTS).to_numpy(),
             recent_events=items.column(ItemChannelColumn.RECENT_EVENTS).to_numpy(),
             history_events=items.column(ItemChannelColumn.HISTORY_EVENTS).to_numpy(),
             window_users=items.column(ItemChannelColumn.WINDOW_USERS).to_numpy(),
-            neighbors=csr_of(
-                lists[ItemChannelColumn.NEIGHBORS].offsets.to_numpy(),
-                *(lists[name].values.to_numpy() for name in (ItemChannelColumn.NEIGHBORS, ItemChannelColumn.SIMILARITIES)),
-            ),
+            neighbors=csr_of(starts, neighbors, _read_lists(items, ItemChannelColumn.SIMILARITIES)[1]),
         )
         # Computed now rather than by several requests at once.
         _ = self._shared.popular_order, self._shared.recent_order, self._shared.event_signals, self._shared.repeats
@@ -110,40 +86,41 @@ class BundleChannels:
         np.maximum.at(last, places, np.concatenate([own.last_time_ms, times]))
         return OwnItems(np.array([0, len(items)], np.int64), items, counts, last)
 
-    def merge(self, own: Sequence[OwnItems], nearest: NearestItems, selections: Sequence[Selection]) -> list[MergedList]:
-        """Returns the merged list of each user. Together they cost less than one by one; each is the one of the user alone.
+    def merge(
+        self, own: Sequence[OwnItems], nearest: NearestItems, allowed: AllowedItems | None, depth: int
+    ) -> Iterator[tuple[IntArray, Float64Array, list[list[str]]]]:
+        """Yields the merged list of each user: rows of items, best first, -1 after the last; their log-odds; their sources.
+
+        Log-odds are those that the user interacts with an item; its sources are the channels that proposed it, or `popular`.
+        Together the lists cost less than one by one; each is the one of the user alone.
 
         Args:
             own: of each user, the user's items.
             nearest: the rows of the items nearest to the users' vectors, and the score of any.
-            selections: of each user, which items the list may have, and how many; all allow the same items.
+            allowed: the items that the lists may have; None: all.
+            depth: length of the lists, where there are so many items.
         """
-        allowed = selections[0].allowed
         mask = None if allowed is None else allowed.mask
         channels = make_channels(self._depths, self._shared, join_users(own), nearest, self._now_ms, mask)
-        user_rows = np.arange(len(own))
-        candidates = find_candidates(channels, user_rows)
+        candidates = find_candidates(channels, np.arange(len(own)))
         items = candidates.items
         if mask is not None:
             items = np.where(mask[items], items, -1)
-        depth = min(max(one.depth for one in selections), self._num_items)
+        depth = min(depth, self._num_items)
         fill_order = first_allowed(self._shared.popular_order, mask, depth + items.shape[1])
         ranked = rank_candidates(self._merge, items, candidates.signals, fill_order, depth)
         bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
         bits[:, :-1] = ((candidates.places >= 0).T @ (1 << np.arange(len(channels)))).T
-        numbers = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]
         names = [str(channel.name) for channel in channels]
         by_number = [
             [name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))
         ]
-        lists = []
-        for selection, rows, scores, sources in zip(selections, ranked.items, ranked.odds, numbers, strict=True):
-            kept = np.flatnonzero((rows >= 0) & selection.is_wanted(rows))[: selection.k]
-            found = [by_number[number] for number in sources[kept].tolist()]
-            lists.append(MergedList(rows[kept], scores[kept].tolist(), found))
-        return lists
+        numbers = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]
+        for rows, odds, row_numbers in zip(ranked.items, ranked.odds, numbers.tolist(), strict=True):
+            yield rows, odds, [by_number[number] for number in row_numbers]
 
 
-def _combined(table: pa.Table, name: str) -> Any:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def _read_lists(table: pa.Table, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Returns the start of each row's list in a column, and the values of all lists."""
+    lists = combine_chunks(table.column(name))
+    return lists.offsets.to_numpy(), lists.values.to_numpy()

@@ -50,8 +50,7 @@ from dssm_assets.serving.answers import (
     render,
 )
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.metrics import CONTENT_TYPE, ServiceMetrics
-from dssm_assets.serving.recall_engine import RecallAnswer, RecallEngine, UserRequest
+from dssm_assets.serving.recall_engine import RecallEngine, UserRequest
 from dssm_assets.serving.request_body import (
     SEE_DOCS,
     BatchRequest,
@@ -59,24 +58,22 @@ from dssm_assets.serving.request_body import (
     RecallRequest,
     SimilarQuery,
     parse_batch_body,
+    parse_query,
     parse_recall_body,
-    parse_recall_query,
-    parse_similar_query,
 )
-from dssm_assets.serving.traces import STAGES, RequestTracer, StageClock
+from dssm_assets.serving.telemetry import CONTENT_TYPE, STAGES, RequestTracer, ServiceMetrics, StageClock
 
 ANSWERED_TOGETHER: Final = 16
 """Lists that a thread computes together, at most."""
-FindLists = Callable[[RecallEngine, StageClock], Sequence[RecallAnswer | DssmError]]
-
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Call:
-    """A request for one list that waits for a thread."""
+    """A request for lists that waits for a thread: a single list, or a batch."""
 
-    parse: Callable[[], UserRequest]
+    parse: Callable[[], Sequence[UserRequest | InputError]]
+    is_batch: bool
     is_arrow: bool
     reply: Future[Reply] = field(default_factory=Future)
 
@@ -96,63 +93,54 @@ class Service:
         """Returns whether fewer than max_requests lists wait or are computed."""
         return len(self._computing) < self.limits.max_requests
 
-    async def answer(self, request: Request, find: FindLists, *, is_batch: bool = False) -> Response:
-        """Returns the response with the lists that `find` returns, computed in a thread from one bundle.
+    async def answer(
+        self, request: Request, parse: Callable[[], Sequence[UserRequest | InputError]], *, is_batch: bool = False
+    ) -> Response:
+        """Returns the response with the lists of the requests that `parse` returns, computed in a thread from one bundle.
+
+        A free thread takes single lists together with others that wait, which costs less than one by one.
 
         Raises:
-            DssmError: `find` raised it.
+            DssmError: `parse` raised it, or there is no single list.
             BusyError: max_requests lists wait or are computed, or this one has lasted request_seconds.
         """
-        self._check_room()
-        is_arrow = ARROW in request.headers.get("accept", "")
-
-        def compute() -> Reply:
-            engine, clock = self.live.engine, StageClock()
-            reply = render(engine, find(engine, clock), is_batch=is_batch, is_arrow=is_arrow)
-            clock.end("render")
-            return reply._replace(stages=tuple(clock.stages))
-
-        return await self._respond(request, self._threads.submit(compute), is_arrow=is_arrow)
-
-    async def answer_together(self, request: Request, parse: Callable[[], UserRequest]) -> Response:
-        """As `answer` for one list: a free thread takes it together with others that wait, which costs less than one by one."""
-        self._check_room()
-        call = _Call(parse, ARROW in request.headers.get("accept", ""))
-        self._waiting.append(call)
-        self._threads.submit(self._answer_waiting)
-        return await self._respond(request, call.reply, is_arrow=call.is_arrow)
-
-    def _check_room(self) -> None:
         if not self.has_room:
             expected = f"fewer than {self.limits.max_requests} requests at once"
             raise BusyError(Fault("service", expected, str(len(self._computing)), "try again later"))
-
-    def _answer_waiting(self) -> None:
-        calls: list[_Call] = []
-        with suppress(IndexError):
-            while len(calls) < ANSWERED_TOGETHER:
-                call = self._waiting.popleft()
-                if call.reply.set_running_or_notify_cancel():
-                    calls.append(call)
+        call = _Call(parse, is_batch, ARROW in request.headers.get("accept", ""))
+        self._computing.add(call.reply)
+        call.reply.add_done_callback(self._computing.discard)
+        if is_batch:
+            self._threads.submit(self._answer_calls, [call])
+        else:
+            self._waiting.append(call)
+            self._threads.submit(self._answer_waiting)
         try:
-            _answer_calls(self.live.engine, calls)
-        except Exception as error:
-            for call in calls:
-                if not call.reply.done():
-                    call.reply.set_exception(error)
-
-    async def _respond(self, request: Request, computing: Future[Reply], *, is_arrow: bool) -> Response:
-        self._computing.add(computing)
-        computing.add_done_callback(self._computing.discard)
-        try:
-            reply = await asyncio.wait_for(asyncio.wrap_future(computing), self.limits.request_seconds)
+            reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), self.limits.request_seconds)
         except TimeoutError as error:
             expected = f"a list in {self.limits.request_seconds:g} seconds"
             raise BusyError(Fault("service", expected, "none", "try again later")) from error
         request.scope[STAGES] = reply.stages
         for source, count in reply.sources.items():
             self.metrics.answers.labels(source).inc(count)
-        return Response(reply.body, media_type=ARROW if is_arrow else JSON)
+        return Response(reply.body, media_type=ARROW if call.is_arrow else JSON)
+
+    def _answer_waiting(self) -> None:
+        calls: list[_Call] = []
+        with suppress(IndexError):
+            while len(calls) < ANSWERED_TOGETHER:
+                calls.append(self._waiting.popleft())
+        self._answer_calls(calls)
+
+    def _answer_calls(self, calls: Sequence[_Call]) -> None:
+        """Answers calls, all from one bundle; they share all stages but the last. One that was cancelled is left out."""
+        calls = [call for call in calls if call.reply.set_running_or_notify_cancel()]
+        try:
+            _compute(self.live.engine, calls)
+        except Exception as error:
+            for call in calls:
+                if not call.reply.done():
+                    call.reply.set_exception(error)
 
     async def read_body(self, request: Request) -> bytes:
         """Returns the body of a request.
@@ -256,61 +244,47 @@ def _list_routes(service: Service) -> APIRouter:
     @router.get("/recall", **describe_lists(404))
     async def recall(request: Request, _: Annotated[RecallQuery, Query()]) -> Response:
         """Items for a stored user, merged from all channels, or of the vectors alone."""
-        query = request.scope["query_string"]
-        return await service.answer_together(request, partial(parse_recall_query, query))
+        return await service.answer(request, partial(parse_query, RecallQuery, request.scope["query_string"]))
 
     @router.post("/recall", **describe_lists(404, 413))
     async def recall_by_body(request: Request, _: RecallRequest) -> Response:
         """Items for a stored user, for one given by features and history, or for a stored user after further events."""
-        body = await service.read_body(request)
-        return await service.answer_together(request, partial(parse_recall_body, body))
+        return await service.answer(request, partial(parse_recall_body, await service.read_body(request)))
 
     @router.post("/recall/batch", **describe_lists(413, answer=BatchAnswer))
     async def recall_batch(request: Request, _: BatchRequest) -> Response:
         """Items for many users: `answers` has for each request, in their order, what POST /recall answers, or its error."""
-        body = await service.read_body(request)
-        return await service.answer(
-            request, lambda engine, clock: _find_lists(engine, parse_batch_body(body), clock), is_batch=True
-        )
+        return await service.answer(request, partial(parse_batch_body, await service.read_body(request)), is_batch=True)
 
     @router.get("/similar", **describe_lists(404))
     async def similar(request: Request, _: Annotated[SimilarQuery, Query()]) -> Response:
         """The items that are most similar to an item."""
-        query = request.scope["query_string"]
-        return await service.answer(request, lambda engine, _: [engine.similar_items(*parse_similar_query(query))])
+        return await service.answer(request, partial(parse_query, SimilarQuery, request.scope["query_string"]))
 
     return router
 
 
-def _answer_calls(engine: RecallEngine, calls: Sequence[_Call]) -> None:
-    """Answers calls, all from one bundle; they share all stages but the last."""
-    clock, asked = StageClock(), list[UserRequest | InputError]()
+def _compute(engine: RecallEngine, calls: Sequence[_Call]) -> None:
+    """Sets the reply of each call."""
+    clock, parsed = StageClock(), list[tuple[_Call, Sequence[UserRequest | InputError]]]()
     for call in calls:
         try:
-            asked.append(call.parse())
+            parsed.append((call, call.parse()))
         except InputError as error:
-            asked.append(error)
-    answers = _find_lists(engine, asked, clock)
-    shared = tuple(clock.stages)
-    for call, answer in zip(calls, answers, strict=True):
-        if isinstance(answer, DssmError):
-            call.reply.set_exception(answer)
-        else:
-            reply = render(engine, [answer], is_batch=False, is_arrow=call.is_arrow)
-            clock.end("render")
-            call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
-
-
-def _find_lists(
-    engine: RecallEngine, asked: Sequence[UserRequest | InputError], clock: StageClock
-) -> list[RecallAnswer | DssmError]:
-    """Returns the list of each request, or its error; all are computed together."""
+            call.reply.set_exception(error)
     clock.end("parse")
-    requests = [one for one in asked if isinstance(one, UserRequest)]
-    answers = iter(engine.recall_for_users(requests, lambda: clock.end("encode")))
-    found: list[RecallAnswer | DssmError] = [next(answers) if isinstance(one, UserRequest) else one for one in asked]
+    requests = [one for _, asked in parsed for one in asked if isinstance(one, UserRequest)]
+    lists = iter(engine.recall_for_users(requests, lambda: clock.end("encode")))
     clock.end("search")
-    return found
+    shared = tuple(clock.stages)
+    for call, asked in parsed:
+        answers = [next(lists) if isinstance(one, UserRequest) else one for one in asked]
+        if not call.is_batch and isinstance(answers[0], DssmError):
+            call.reply.set_exception(answers[0])
+            continue
+        reply = render(engine, answers, is_batch=call.is_batch, is_arrow=call.is_arrow)
+        clock.end("render")
+        call.reply.set_result(reply._replace(stages=(*shared, clock.stages[-1])))
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:

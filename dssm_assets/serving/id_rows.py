@@ -98,8 +98,7 @@ class IdRows:
         Raises:
             InputError: naming each value that is not an id.
         """
-        parsed: list[Id] = []
-        faults: list[Fault] = []
+        parsed, faults = list[Id](), list[Fault]()
         for number, value in enumerate(values):
             try:
                 parsed.append(self.parse_id(value, f"{where}[{number}]"))

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.storage.bundles import BundleStore
 
 DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
@@ -53,7 +53,7 @@ class EngineState:
 
 
 class LiveEngine:
-    """Holds the engine of the current bundle and keeps it current from a thread of its own."""
+    """The engine of the current bundle, kept current by a thread of its own."""
 
     def __init__(
         self,
@@ -73,37 +73,31 @@ class LiveEngine:
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
-            PartitionMissingError, StorageError: there is no usable bundle to start with; see `Bundle.open`.
+            PartitionMissingError, StorageError: there is no usable bundle to start with; see `RecallEngine.open`.
         """
-        self._root, self._check_seconds, self._is_verified = BundleRoot(root, options), check_seconds, is_verified
+        self._store, self._check_seconds, self._is_verified = BundleStore(root, options), check_seconds, is_verified
         self._lists = shop_lists or ShopLists()
         self.list_fault: str | None = None
         self._counts = Counter[str]()
         self._refused: tuple[str, float] | None = None
         self._stopped = threading.Event()
-        self._engine = self._open_engine()
-        self.loaded_at = time.time()
-
-    @property
-    def engine(self) -> RecallEngine:
+        self.engine = self._open_engine()
         """The engine of the current bundle. Read it once per request."""
-        return self._engine
+        self._loaded_at = time.time()
 
     @property
     def bundle_id(self) -> str:
         """The bundle that serves."""
-        return self._engine.bundle.bundle_id
+        return self.engine.bundle.bundle_id
 
     @property
     def refused_bundle_id(self) -> str | None:
-        """The published bundle that could not be opened, None if there is none."""
         return self._refused[0] if self._refused else None
 
     @property
     def state(self) -> EngineState:
-        """The report on the engine."""
-        bundle, fault = self._engine.bundle, self.list_fault
-        if fault is None and self._engine.shows_none:
+        bundle, fault = self.engine.bundle, self.list_fault
+        if fault is None and self.engine.shows_none:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
         return EngineState(
             bundle.bundle_id,
@@ -113,7 +107,7 @@ class LiveEngine:
             items=len(bundle.items),
             dims=bundle.dims,
             index=str((bundle.manifest.get("index") or {}).get("kind", "unknown")),
-            loaded_at=self.loaded_at,
+            loaded_at=self._loaded_at,
             refused_bundle_id=self.refused_bundle_id,
             list_fault=fault,
             **self._counts,
@@ -132,7 +126,7 @@ class LiveEngine:
 
         If a list cannot be used, all stay as they were; it is logged and counted, and `list_fault` says why.
         """
-        items = self._engine.bundle.items
+        items = self.engine.bundle.items
         try:
             has_changed = self._lists.refresh(items)
         except Exception as error:  # Whatever is wrong with a list, the former ones stay.
@@ -142,17 +136,17 @@ class LiveEngine:
             return False
         self.list_fault = None
         if has_changed and (shown := self._lists.find_shown(items)) is not None:
-            self._engine = self._engine.showing(shown)
+            self.engine = self.engine.showing(shown)
             _log.info("%d of %d items are shown", shown.sum(), len(items))
         return has_changed
 
     def refresh(self) -> bool:
         """Reads the pointer once; returns whether a new bundle took over. A broken one is logged and counted."""
         try:
-            wanted = self._root.current_id()
+            wanted = self._store.current_id()
         except Exception as error:  # A store that is away for a moment must not end the watch.
             self._counts["check_errors"] += 1
-            _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._root.path, self.bundle_id, error)
+            _log.error("cannot read the pointer in %s, %s keeps serving: %s", self._store.root, self.bundle_id, error)
             return False
         if wanted == self.bundle_id:
             self._refused = None
@@ -167,13 +161,13 @@ class LiveEngine:
             _log.error("refused bundle %s, %s keeps serving: %s", wanted, self.bundle_id, error)
             return False
         before = self.bundle_id
-        self._engine, self._refused, self.loaded_at = fresh, None, time.time()
+        self.engine, self._refused, self._loaded_at = fresh, None, time.time()
         self._counts["swaps"] += 1
         _log.info("bundle %s replaces %s", fresh.bundle.bundle_id, before)
         return True
 
     def _open_engine(self) -> RecallEngine:
-        engine = RecallEngine.open(self._root, is_verified=self._is_verified)
+        engine = RecallEngine.open(self._store, is_verified=self._is_verified)
         return engine.showing(self._lists.find_shown(engine.bundle.items))
 
     def _watch(self) -> None:

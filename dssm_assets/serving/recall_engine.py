@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +25,22 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.channels.channel import first_allowed
 from dssm_assets.core.channels.sources import OwnItems
-from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.interests import merge_lists, score_interests
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions, Selection
-from dssm_assets.serving.bundle import Bundle, BundleRoot
+from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions
+from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import FILLED, BundleChannels
 from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
+from dssm_assets.serving.shop_lists import ShopLists
+from dssm_assets.storage.bundles import BundleStore
+
+if TYPE_CHECKING:
+    from dssm_assets.core.config.evaluation import Serving
 
 DEFAULT_K: Final = 200
 MAX_K: Final = 10_000
@@ -51,30 +55,23 @@ Nearest = tuple[IntArray, npt.NDArray[np.float32]]
 """Rows and scores of the items nearest to a user's vector."""
 
 _NO_ROWS: Final = np.empty(0, np.int64)
-_NO_VECTOR: Final[Vector] = np.empty(0, np.float32)
 _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_enabled"
 
 
 class AnswerSource(StrEnum):
     """The source of a list."""
 
-    STORED = "stored"
-    """The user's vector in the bundle."""
-    FEATURES = "features"
-    """The user tower's output for the inputs of the request."""
-    POPULAR = "popular"
-    """No vector: the most popular items."""
-    ITEM = "item"
-    """An item's vector."""
+    STORED = "stored"  # the user's vector in the bundle
+    FEATURES = "features"  # the vector of the request's inputs
+    POPULAR = "popular"  # no vector
+    ITEM = "item"  # an item's vector
 
 
 class Lists(StrEnum):
     """Which list a user gets."""
 
-    MERGED = "merged"
-    """Of all channels of the bundle."""
-    VECTORS = "vectors"
-    """Of the vectors alone."""
+    MERGED = "merged"  # from all channels of the bundle
+    VECTORS = "vectors"  # of the vectors alone
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,7 @@ class UserRequest:
 
     Attributes:
         user_id: of a stored user, or None.
+        item_id: the list is of the items most similar to this one, in place of a user's; None: a user's.
         inputs: features, and history or events. The rest is as stored.
         is_popular_for_unknown: an unknown user without inputs gets the popular items; else that is an UnknownIdError.
     """
@@ -115,6 +113,7 @@ class UserRequest:
     inputs: UserInputs = NO_INPUTS
     options: ListOptions = ANY_LIST
     is_popular_for_unknown: bool = True
+    item_id: Any = None
 
 
 @dataclass(frozen=True)
@@ -175,15 +174,35 @@ class RecallEngine:
     @classmethod
     def open(
         cls,
-        root: str | BundleRoot,
+        root: str | BundleStore,
         options: Mapping[str, Any] | None = None,
         *,
         bundle_id: str | None = None,
         is_verified: bool = True,
     ) -> RecallEngine:
-        """Returns the engine of the current bundle, or of a given one; arguments and errors as `Bundle.open`."""
-        bundles = root if isinstance(root, BundleRoot) else BundleRoot(root, options)
-        return bundles.load_current(lambda wanted: cls(Bundle.load(bundles, wanted, is_verified)), bundle_id)
+        """Returns the engine of the current bundle, or of a given one.
+
+        If the bundle is removed while it is read, because newer ones were published, the newer one is opened instead.
+
+        Args:
+            root: `<storage.root>/serving`, a folder or any fsspec URL, or the folder of one bundle.
+            options: of the fsspec filesystem.
+            bundle_id: a bundle other than the current one.
+            is_verified: compare the sha256 of the manifest and of every file, not only sizes.
+
+        Raises:
+            PartitionMissingError: there is no bundle.
+            StorageError: a file is missing, differs from the manifest or cannot be read.
+        """
+        store = root if isinstance(root, BundleStore) else BundleStore(root, options)
+        wanted = bundle_id or store.current_id()
+        while True:
+            try:
+                return cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
+            except (PartitionMissingError, StorageError):
+                if wanted == (now := bundle_id or store.current_id()):
+                    raise
+                wanted = now
 
     def showing(self, shown: BoolArray | None) -> RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""
@@ -193,13 +212,19 @@ class RecallEngine:
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items for a stored user: merged from the bundle's channels unless the options say otherwise.
+        """Returns the items for a stored user; errors as `recall`."""
+        return self.recall(UserRequest(user_id, options=options, is_popular_for_unknown=False))
+
+    def recall(self, request: UserRequest) -> RecallAnswer:
+        """Returns the list of a request.
 
         Raises:
-            UnknownIdError: the bundle has no such user.
-            InputError: the id or an option is invalid.
+            UnknownIdError: the bundle has no such item, or no such user and is_popular_for_unknown is false.
+            InputError: the id, an option or an input is invalid.
         """
-        (answer,) = self._list_items([self._plan_for_user(user_id, options)])
+        (answer,) = self.recall_for_users([request])
+        if isinstance(answer, DssmError):
+            raise answer
         return answer
 
     def recall_for_users(
@@ -210,26 +235,23 @@ class RecallEngine:
         Together they cost less than one by one, because features are encoded and lists are merged for many at once. Each
         list is the one that its request gets alone. `on_encoded` is called before the search.
         """
-        seen: dict[int, SeenUser | DssmError] = {}
-        for number, request in enumerate(requests):
-            if not request.inputs.is_empty:
-                try:
-                    seen[number] = self._users.look_up(request.user_id, request.inputs)
-                except DssmError as error:
-                    seen[number] = error
-        encoded = {number: one.inputs for number, one in seen.items() if isinstance(one, SeenUser) and one.needs_tower}
-        vectors = dict(zip(encoded, self.tower.compute_vectors(list(encoded.values())), strict=True))
-        on_encoded()
         answers: dict[int, RecallAnswer | DssmError] = {}
-        alike: dict[tuple[int, int, int], dict[int, _Plan]] = {}
+        users: dict[int, SeenUser | None] = {}
         for number, request in enumerate(requests):
             try:
-                plan = self._plan(request, seen.get(number), vectors.get(number))
+                is_of_item = request.item_id is not None
+                users[number] = None if is_of_item else self._users.look_up(request.user_id, request.inputs)
             except DssmError as error:
                 answers[number] = error
-                continue
-            if isinstance(plan, RecallAnswer):
-                answers[number] = plan
+        encoded = {number: user.inputs for number, user in users.items() if user is not None and user.needs_tower}
+        vectors = dict(zip(encoded, self.tower.compute_vectors(list(encoded.values())), strict=True))
+        on_encoded()
+        alike: dict[tuple[int, int, int, int], dict[int, _Plan]] = {}
+        for number, user in users.items():
+            try:
+                plan = self._plan(requests[number], user, vectors.get(number))
+            except DssmError as error:
+                answers[number] = error
             else:
                 alike.setdefault(plan.kind, {})[number] = plan
         for plans in alike.values():
@@ -237,12 +259,45 @@ class RecallEngine:
         return [answers[number] for number in range(len(requests))]
 
     def similar_items(self, item_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the items with the vectors nearest to an item's, without the item itself.
+        """Returns the items with the vectors nearest to an item's, without the item itself; errors as `recall`."""
+        return self.recall(UserRequest(item_id=item_id, options=options))
 
-        Raises:
-            UnknownIdError: the bundle has no such item.
-            InputError: the id or an option is invalid.
-        """
+    def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
+        """Returns the most popular items, after them those without an event; errors as `recall`."""
+        return self.recall(UserRequest(options=options))
+
+    def _plan(self, request: UserRequest, user: SeenUser | None, vector: Vector | DssmError | None) -> _Plan:
+        """Returns the search of a request; `vector` is that of the inputs, or the reason for its absence."""
+        options, bundle = request.options, self.bundle
+        if isinstance(vector, DssmError):
+            raise vector
+        if request.item_id is not None:
+            return self._plan_similar(request.item_id, options)
+        if user is None:
+            selection = self._select(options)
+            if request.user_id is not None and not request.is_popular_for_unknown:
+                got = f"unknown {bundle.users.parse_id(request.user_id, 'user_id')!r}"
+                remedy = "send the user's features, or ask for popular items"
+                raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
+            return _Plan(AnswerSource.POPULAR, selection)
+        is_merged = self.channels is not None and options.lists is not Lists.VECTORS
+        if self.channels is None:
+            wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
+            got = f"bundle {bundle.bundle_id} without channels"
+            InputError.raise_if(Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name])
+        own = user.read_own() if is_merged or options.exclude_history else None
+        selection = self._select(options, own.items if own is not None and options.exclude_history else _NO_ROWS)
+        return _Plan(
+            AnswerSource.STORED if vector is None else AnswerSource.FEATURES,
+            selection,
+            self.channels.vector_depth if self.channels is not None and is_merged else selection.depth,
+            bundle.user_vector(user.inputs.row) if vector is None else vector,
+            own if is_merged else None,
+            user.ignored,
+            user.replaced,
+        )
+
+    def _plan_similar(self, item_id: Any, options: ListOptions) -> _Plan:
         bundle = self.bundle
         item = bundle.items.parse_id(item_id, "item_id")
         row = bundle.items.find_row(item)
@@ -253,115 +308,62 @@ class RecallEngine:
         vector = bundle.item_vectors[row].copy()
         if bundle.has_prior:
             vector[-1] = 0.0  # the last entry is the popularity prior, which says nothing about similarity
-        (answer,) = self._list_items([_Plan(vector, selection.depth, selection, AnswerSource.ITEM)])
-        return answer
+        return _Plan(AnswerSource.ITEM, selection, selection.depth, vector)
 
-    def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the most popular items, after them those without an event.
-
-        Raises:
-            InputError: an option is invalid.
-        """
-        selection, bundle = self._select(options), self.bundle
-        plan = _Plan(_NO_VECTOR, 0, selection, AnswerSource.POPULAR)
-        mask = None if selection.allowed is None else selection.allowed.mask
-        rows = first_allowed(bundle.popular_rows, mask, selection.depth)
-        rows = rows[selection.is_wanted(rows)][: selection.k]
-        scores = bundle.popular_counts[rows].astype(np.float64).tolist()
-        return self._make_answer(plan, rows, scores, [[FILLED] for _ in scores])
-
-    def _plan(
-        self, request: UserRequest, seen: SeenUser | DssmError | None, vector: Vector | DssmError | None
-    ) -> _Plan | RecallAnswer:
-        """Returns the search of a request, or the popular items; `vector` is the vector of the inputs, or the reason for its absence."""
-        if isinstance(seen, DssmError):
-            raise seen
-        if isinstance(vector, DssmError):
-            raise vector
-        if seen is not None:
-            source = AnswerSource.STORED if vector is None else AnswerSource.FEATURES
-            searched = self.bundle.user_vector(seen.inputs.row) if vector is None else vector
-            plan = self._plan_list(searched, seen.read_own, request.options, source)
-            return replace(plan, ignored=seen.ignored, replaced=seen.replaced)
-        if request.user_id is None:
-            return self.popular_items(request.options)
-        try:
-            return self._plan_for_user(request.user_id, request.options)
-        except UnknownIdError:
-            if not request.is_popular_for_unknown:
-                raise
-            return self.popular_items(request.options)
-
-    def _plan_for_user(self, user_id: Any, options: ListOptions) -> _Plan:
-        bundle = self.bundle
-        user = bundle.users.parse_id(user_id, "user_id")
-        row = bundle.users.find_row(user)
-        if row < 0:
-            self._select(options)
-            got, remedy = f"unknown {user!r}", "send the user's features, or ask for popular items"
-            raise UnknownIdError(Fault("user_id", f"a user of bundle {bundle.bundle_id}", got, remedy))
-        return self._plan_list(bundle.user_vector(row), partial(self._users.read_own, row), options, AnswerSource.STORED)
-
-    def _plan_list(
-        self,
-        vector: Vector,
-        read_own: Callable[[], OwnItems],
-        options: ListOptions,
-        source: AnswerSource,
-    ) -> _Plan:
-        """Returns the plan of a user with a vector; `read_own` reads the user's items, if the bundle has channels."""
-        if self.channels is None:
-            got = f"bundle {self.bundle.bundle_id} without channels"
-            wants = {"exclude_history": options.exclude_history, "channels": options.lists is Lists.MERGED}
-            InputError.raise_if(Fault(name, "a bundle with channels", got, _NO_CHANNELS) for name in wants if wants[name])
-            selection = self._select(options)
-            return _Plan(vector, selection.depth, selection, source)
-        is_merged = options.lists is not Lists.VECTORS
-        own = read_own() if is_merged or options.exclude_history else None
-        selection = self._select(options, own.items if own is not None and options.exclude_history else _NO_ROWS)
-        depth = self.channels.vector_depth if is_merged else selection.depth
-        return _Plan(vector, depth, selection, source, own if is_merged else None)
-
-    def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
-        """Returns the lists of plans of one kind."""
-        first = plans[0]
-        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, first.selection.allowed)
-        if self.channels is None or first.own is None:
-            return [self._list_nearest(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
-        answers: list[RecallAnswer] = []
-        for start in range(0, len(plans), MERGED_AT_ONCE):
-            block = plans[start : start + MERGED_AT_ONCE]
-            rows = [found for found, _ in nearest[start : start + MERGED_AT_ONCE]]
-            vectors = _NearestItems(self.bundle, np.stack([plan.vector.reshape(-1) for plan in block]), rows)
-            lists = self.channels.merge([plan.own for plan in block if plan.own], vectors, [plan.selection for plan in block])
-            for plan, merged in zip(block, lists, strict=True):
-                answers.append(self._make_answer(plan, merged.rows, merged.scores, merged.sources))
-        return answers
-
-    def _list_nearest(self, plan: _Plan, rows: IntArray, scores: Vector) -> RecallAnswer:
-        wanted = np.flatnonzero(plan.selection.is_wanted(rows))[: plan.selection.k]
-        return self._make_answer(plan, rows[wanted], scores[wanted].tolist())
-
-    def _make_answer(
-        self, plan: _Plan, rows: IntArray, scores: list[float], sources: list[list[str]] | None = None
-    ) -> RecallAnswer:
-        fields = self._conditions.read_fields(plan.selection.fields, rows)
-        ids = self.bundle.items.ids_at(rows)
-        return RecallAnswer(self.bundle.bundle_id, plan.source, ids, scores, plan.ignored, sources, plan.replaced, fields)
-
-    def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> Selection:
+    def _select(self, options: ListOptions, left_out: IntArray = _NO_ROWS) -> _Selection:
         """Returns which items a list may have, after checking the options; ids outside the corpus have no row."""
-        k, exclude, faults = options.k, options.exclude, []
+        k, faults = options.k, []
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
             faults.append(Fault("k", f"a number from 1 to {MAX_K}", repr(k), "ask for a list of that length"))
         fields, field_faults = self._conditions.check_fields(options.fields)
         InputError.raise_if([*faults, *field_faults])
         items = self.bundle.items
         allowed = self._conditions.find(options.filters)
-        if not exclude and not len(left_out):
-            return Selection(k, _NO_ROWS, allowed, fields)
-        rows = np.array([items.find_row(item) for item in items.parse_ids(exclude, "exclude")], np.int64)
-        return Selection(k, np.unique(np.concatenate([rows[rows >= 0], left_out])), allowed, fields)
+        if options.exclude:
+            rows = np.array([items.find_row(item) for item in items.parse_ids(options.exclude, "exclude")], np.int64)
+            left_out = np.concatenate([rows[rows >= 0], left_out])
+        return _Selection(k, np.unique(left_out), allowed, fields)
+
+    def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
+        """Returns the lists of plans of one kind."""
+        first, bundle = plans[0], self.bundle
+        allowed = first.selection.allowed
+        if first.source is AnswerSource.POPULAR:
+            mask = None if allowed is None else allowed.mask
+            popular = [first_allowed(bundle.popular_rows, mask, plan.selection.depth) for plan in plans]
+            return [
+                self._make_answer(plan, rows, bundle.popular_counts[rows].astype(np.float64), [[FILLED]] * len(rows))
+                for plan, rows in zip(plans, popular, strict=True)
+            ]
+        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, allowed)
+        if self.channels is None or first.own is None:
+            return [self._make_answer(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
+        answers: list[RecallAnswer] = []
+        for start in range(0, len(plans), MERGED_AT_ONCE):
+            block = plans[start : start + MERGED_AT_ONCE]
+            rows = [found for found, _ in nearest[start : start + MERGED_AT_ONCE]]
+            vectors = _NearestItems(bundle, np.stack([plan.vector.reshape(-1) for plan in block]), rows)
+            depth = max(plan.selection.depth for plan in block)
+            merged = self.channels.merge([plan.own for plan in block if plan.own], vectors, allowed, depth)
+            answers += [self._make_answer(plan, *one) for plan, one in zip(block, merged, strict=True)]
+        return answers
+
+    def _make_answer(
+        self, plan: _Plan, rows: IntArray, scores: npt.NDArray[Any], sources: Sequence[list[str]] | None = None
+    ) -> RecallAnswer:
+        """Returns the list of the first k wanted items among some rows, best first; -1 is no item."""
+        selection = plan.selection
+        wanted = np.flatnonzero((rows >= 0) & ~np.isin(rows, selection.excluded))[: selection.k]
+        return RecallAnswer(
+            self.bundle.bundle_id,
+            plan.source,
+            self.bundle.items.ids_at(rows[wanted]),
+            scores[wanted].tolist(),
+            plan.ignored,
+            None if sources is None else [sources[place] for place in wanted.tolist()],
+            plan.replaced,
+            self._conditions.read_fields(selection.fields, rows[wanted]),
+        )
 
     def find_nearest(self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None) -> list[Nearest]:
         """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row."""
@@ -396,33 +398,46 @@ class RecallEngine:
 
     def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
         """As `find_nearest` for one user [V, D], by comparing every one of some items."""
-        scores = (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1)  # [R]
-        order = np.lexsort((rows, -scores))[:depth]
-        return rows[order], scores[order]
+        rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
+        return rows[:depth], scores[:depth]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns."""
+
+    k: int
+    excluded: IntArray
+    allowed: AllowedItems | None
+    fields: tuple[str, ...]
+
+    @property
+    def depth(self) -> int:
+        """Length of a list that still has k items without the excluded ones."""
+        return self.k + len(self.excluded)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """One search: its vector and depth, and the items that the list may have."""
+    """The search for one list, `depth` items deep; `own` are the user's items, None for a list of the vectors alone."""
 
-    vector: Vector
-    depth: int
-    selection: Selection
     source: AnswerSource
+    selection: _Selection
+    depth: int = 0
+    vector: Any = None
     own: OwnItems | None = None
-    """The user's items, which a merged list needs; None: a list of the vectors alone."""
     ignored: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
     @property
-    def kind(self) -> tuple[int, int, int]:
-        """Returns the key of plans that are computed together; their merged lists are about as long."""
+    def kind(self) -> tuple[int, int, int, int]:
+        """Key of plans that are computed together; their merged lists are about as long. Popular items have depth 0."""
         merged_depth = 0 if self.own is None else self.selection.depth.bit_length()
-        return self.depth, id(self.selection.allowed), merged_depth
+        return self.depth, id(self.selection.allowed), merged_depth, np.size(self.vector)
 
 
 def _sort_found(rows: IntArray, scores: Vector) -> Nearest:
-    """Returns the items that the index returned for a user, by score, then by row."""
+    """Returns items without -1 and their scores, by score, then by row."""
     rows, scores = rows[rows >= 0], scores[rows >= 0]
     order = np.lexsort((rows, -scores))
     return rows[order], scores[order]
@@ -449,43 +464,32 @@ class _NearestItems:
         return score_interests(vectors, self.bundle.item_vectors, items, Metric.IP)
 
 
-def recall_for_request(
-    engine: RecallEngine,
-    *,
-    user_id: Any = None,
-    inputs: UserInputs = NO_INPUTS,
-    options: ListOptions = ANY_LIST,
-    is_popular_for_unknown: bool = True,
-) -> RecallAnswer:
-    """Returns the list by features if there are any, else for the stored user, else the popular items.
-
-    Raises:
-        UnknownIdError: the user is unknown, and is_popular_for_unknown is false.
-        InputError: as the engine's methods.
-    """
-    (answer,) = engine.recall_for_users([UserRequest(user_id, inputs, options, is_popular_for_unknown)])
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def answer_query(
-    engine: RecallEngine,
+def recall_once(
+    root: str,
+    root_options: Mapping[str, Any],
+    serving: Serving | None,
     *,
     user_id: Any = None,
     inputs: UserInputs = NO_INPUTS,
     item_id: Any = None,
     options: ListOptions = ANY_LIST,
+    is_verified: bool = True,
 ) -> RecallAnswer:
-    """Returns the list of `recall_for_request` for a user, or the most similar items of an item.
+    """Returns a list of the current bundle for a user, or the items most similar to an item.
+
+    Args:
+        root, root_options: as of `RecallEngine.open`.
+        serving: names the lists of the shop; None: all items are shown.
 
     Raises:
-        InputError: both or neither are asked for, or as the engine's methods.
+        InputError: both a user and an item are asked for, or neither; or as the engine's methods.
     """
     is_user = bool(user_id is not None or not inputs.is_empty)
     if is_user == (item_id is not None):
         remedy = "give user_id, features, history or events, or else item_id"
         raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
-    if item_id is not None:
-        return engine.similar_items(item_id, options)
-    return recall_for_request(engine, user_id=user_id, inputs=inputs, options=options)
+    engine = RecallEngine.open(root, root_options, is_verified=is_verified)
+    if serving is not None:
+        lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options)
+        engine = engine.showing(lists.find_shown(engine.bundle.items))
+    return engine.recall(UserRequest(user_id, inputs, options, item_id=item_id))

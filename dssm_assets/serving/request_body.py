@@ -6,7 +6,7 @@ A body is read by pydantic from its bytes, which refuses lists within lists with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, Field, Json, ValidationError, WithJsonSchema, WrapValidator
@@ -22,7 +22,6 @@ MAX_NAMES: Final = 1000
 MAX_BATCH: Final = 1000
 
 UnknownUser = Literal["popular", "404"]
-QueryModel = TypeVar("QueryModel", bound=BaseModel)
 SEE_DOCS: Final = "see /docs for the parameters of each route"
 
 
@@ -86,7 +85,6 @@ class RecallRequest(Section, json_schema_extra={"examples": [{"user_id": 1, "k":
     fields: list[str] = Field(default_factory=list, max_length=MAX_NAMES, description=f"{_FIELDS}.")
 
     def to_request(self) -> UserRequest:
-        """Returns the request to the engine."""
         options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
         inputs = UserInputs(self.features, self.history, self.events)
         return UserRequest(self.user_id, inputs, options, self.unknown == "popular")
@@ -114,9 +112,8 @@ class SimilarQuery(_ListQuery):
 
     item_id: str = Field(description="An item of the bundle.")
 
-    def to_options(self) -> ListOptions:
-        """Returns the options of the list."""
-        return ListOptions(self.k, self.exclude, self.filters, fields=self.fields)
+    def to_request(self) -> UserRequest:
+        return UserRequest(item_id=self.item_id, options=ListOptions(self.k, self.exclude, self.filters, fields=self.fields))
 
 
 class RecallQuery(_ListQuery):
@@ -128,34 +125,36 @@ class RecallQuery(_ListQuery):
     channels: Lists | None = Field(default=None, description=_CHANNELS)
 
     def to_request(self) -> UserRequest:
-        """Returns the request to the engine."""
         options = ListOptions(self.k, self.exclude, self.filters, self.exclude_history, self.channels, self.fields)
         return UserRequest(self.user_id, options=options, is_popular_for_unknown=self.unknown == "popular")
 
 
-def parse_recall_query(query: bytes) -> UserRequest:
-    """Returns the request of GET /recall.
+def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
+    """Returns the one request of a query.
 
     Raises:
         InputError: a parameter is missing or has another form.
     """
-    return _parse_query(RecallQuery, query).to_request()
+    given: dict[str, Any] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name in ("exclude", "fields"):
+            given.setdefault(name, []).append(value)
+        else:
+            given[name] = value
+    try:
+        return [model.model_validate(given).to_request()]
+    except ValidationError as error:
+        raise _input_error(error, "query") from error
 
 
-def parse_similar_query(query: bytes) -> tuple[str, ListOptions]:
-    """Returns the item and the options of GET /similar; errors as `parse_recall_query`."""
-    asked = _parse_query(SimilarQuery, query)
-    return asked.item_id, asked.to_options()
-
-
-def parse_recall_body(body: bytes) -> UserRequest:
-    """Returns the request of POST /recall.
+def parse_recall_body(body: bytes) -> list[UserRequest]:
+    """Returns the one request of POST /recall.
 
     Raises:
         InputError: the body is not JSON in UTF-8, or lacks the form of the model.
     """
     try:
-        return RecallRequest.model_validate_json(body).to_request()
+        return [RecallRequest.model_validate_json(body).to_request()]
     except ValidationError as error:
         raise _input_error(error, "body") from error
 
@@ -174,19 +173,6 @@ def parse_batch_body(body: bytes) -> list[UserRequest | InputError]:
         _input_error(entry, "body", "requests", str(number)) if isinstance(entry, ValidationError) else entry.to_request()
         for number, entry in enumerate(entries)
     ]
-
-
-def _parse_query(model: type[QueryModel], query: bytes) -> QueryModel:
-    given: dict[str, Any] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in ("exclude", "fields"):
-            given.setdefault(name, []).append(value)
-        else:
-            given[name] = value
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise _input_error(error, "query") from error
 
 
 def _input_error(error: ValidationError, *where: str) -> InputError:

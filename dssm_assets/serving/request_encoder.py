@@ -27,15 +27,16 @@ from dssm_assets.core.features.generator import FeatureGenerator, input_columns
 from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.poolings.registry import make_pooling
-from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, feature_columns, slice_rows
+from dssm_assets.core.models.poolings import make_pooling
+from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader, SideReader, TowerInput, feature_columns, slice_rows
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column
 from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.bundles import broken
+from dssm_assets.storage.local_files import read_rows
 from dssm_assets.storage.onnx_session import open_session
 
 Vector = npt.NDArray[np.float32]
@@ -81,32 +82,25 @@ class StoredUsers:
         self._history = [history_column(feature.name) for feature in spec.sequences]
         lacking = {*self._features, *self._history, ITEM_ROWS, EVENT_TIMES_MS} - set(self._table.column_names)
         if lacking or self._table.num_rows != len(bundle.users):
-            got = (
-                f"{self._table.num_rows} rows for {len(bundle.users)} users, without {', '.join(sorted(lacking)) or 'nothing'}"
-            )
-            raise StorageError(f"bundle {bundle.bundle_id}: user_inputs.arrow has {got}. To fix: publish the bundle again")
+            rows = f"{self._table.num_rows} rows for {len(bundle.users)} users"
+            raise broken(bundle.bundle_id, f"user_inputs.arrow has {rows}, without {', '.join(sorted(lacking)) or 'nothing'}")
 
     def features(self, rows: Sequence[int]) -> dict[str, pa.Array]:
         """Returns the user features' columns of embedding indices and weights [B]."""
-        table = self._rows(rows, self._features)
+        table = read_rows(self._table.select(self._features), rows)
         return {name: table.column(name).chunk(0) for name in self._features}
 
     def history(self, rows: Sequence[int]) -> tuple[IntArray, list[pa.Array], IntArray]:
         """Returns the times of all events, the sub-features' embedding indices of each, and where each user's begin [B + 1]."""
-        table = self._rows(rows, [EVENT_TIMES_MS, *self._history])
+        table = read_rows(self._table.select([EVENT_TIMES_MS, *self._history]), rows)
         (times, offsets), *features = (flatten(combine_chunks(column)) for column in table.columns)
         return times.to_numpy(), [values for values, _ in features], offsets
 
     def events(self, row: int) -> set[tuple[int, int]]:
         """Returns row of the item and unix milliseconds of a user's latest events, without those on items that the bundle lacks."""
-        table = self._rows([row], [ITEM_ROWS, EVENT_TIMES_MS])
+        table = self._table.select([ITEM_ROWS, EVENT_TIMES_MS]).slice(row, 1)
         items, times = (column[0].values.to_pylist() for column in table.columns)
         return {(item, time_ms) for item, time_ms in zip(items, times, strict=True) if item >= 0}
-
-    def _rows(self, rows: Sequence[int], names: list[str]) -> pa.Table:
-        # Slices, because `take` would copy all chunks of the file.
-        table = self._table.select(names)
-        return pa.concat_tables([table.slice(row, 1) for row in rows]).combine_chunks()
 
 
 class RequestEncoder:
@@ -123,7 +117,7 @@ class RequestEncoder:
         self, generator: FeatureGenerator, bucketizer: Bucketizer, spec: TowerSpec, stored: StoredUsers | None = None
     ) -> None:
         """Takes the encoding of the model, and the stored inputs of users, None where a bundle has none."""
-        self._generator, self._spec, self._stored = generator, spec, stored
+        self._generator, self._spec, self.stored = generator, spec, stored
         own = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
         self._features = own
         self._indexed_features = _indexed(bucketizer, own)
@@ -173,7 +167,7 @@ class RequestEncoder:
             "features": not self._user_inputs.isdisjoint(inputs.features),
             "history": bool(inputs.history) or not self.history_inputs.isdisjoint(inputs.features),
         }
-        return tuple(name for name, is_sent in sends.items() if is_sent or self._stored is None)
+        return tuple(name for name, is_sent in sends.items() if is_sent or self.stored is None)
 
     def _encode_rows(self, requests: Sequence[UserInputs]) -> TowerInput:
         """Returns a row per request; all have values for the same names, and all are stored users or none is."""
@@ -181,7 +175,7 @@ class RequestEncoder:
         replaced = self.find_replaced(requests[0])
         rows = TowerInput(np.zeros((len(requests), 0), np.int64))
         users = [one.row for one in requests]
-        stored = self._stored if users[0] >= 0 else None
+        stored = self.stored if users[0] >= 0 else None
         try:
             known = {} if stored is None or "features" in replaced else stored.features(users)
             rows = self._encode_features([one.features for one in requests], known)
@@ -227,31 +221,23 @@ class RequestEncoder:
         lists = {name: combine_chunks(encoded.column(name)) for name in self._indexed_history.names}
         lengths = {name: ragged.list_lengths(values).tolist() for name, values in lists.items()}
         before, stored_values, stored_bounds = known or (np.empty(0, np.int64), [], np.zeros(len(requests) + 1, np.int64))
-        times, places, starts, count = [], [], [0], len(before)
+        sent_times = []
         for row, request in enumerate(requests):
-            given = request.get(col.EVENT_TIMES_MS)
-            length = _common_length({name: counts[row] for name, counts in lengths.items()}, given)
-            own, first = self._timestamps(given, length), int(stored_bounds[row])
-            stored_times = before[first : stored_bounds[row + 1]]
-            if given is None and len(stored_times):
-                own += stored_times[-1]  # newer than all that is stored
-            joined = np.concatenate([stored_times, own])
-            order = np.argsort(joined, kind="stable")
-            times.append(joined[order])
-            places.append(np.concatenate([first + np.arange(len(stored_times)), count + np.arange(length)])[order])
-            starts.append(starts[-1] + len(order))
-            count += length
-        order = pa.array(np.concatenate(places))
+            given, end = request.get(col.EVENT_TIMES_MS), stored_bounds[row + 1]
+            own = self._timestamps(given, _common_length({name: counts[row] for name, counts in lengths.items()}, given))
+            # Without times they are newer than all that is stored.
+            sent_times.append(own + before[end - 1] if given is None and end > stored_bounds[row] else own)
+        rows, sent_counts = np.arange(len(requests)), [len(own) for own in sent_times]
+        owner = np.concatenate([np.repeat(rows, np.diff(stored_bounds)), np.repeat(rows, sent_counts)])
+        times = np.concatenate([before, *sent_times])
+        order = np.lexsort((times, owner))  # at one time the stored events come first
         columns = {name: values.flatten() for name, values in lists.items()}
         sent = self._indexed_history.to_indices(pa.table(columns), "request, history")
         if stored_values:
             sent = {name: pa.concat_arrays([old, new]) for old, (name, new) in zip(stored_values, sent.items(), strict=True)}
-        events = {
-            col.EVENT_TIME_MS: pa.array(np.concatenate(times)),
-            **{name: values.take(order) for name, values in sent.items()},
-        }
-        bounds = np.array(starts, np.int64)
-        return HistoryReader(pa.table(events), self._spec).read(bounds[:-1], bounds[1:])
+        events = {name: values.take(pa.array(order)) for name, values in sent.items()}
+        bounds = ragged.offsets_of(np.bincount(owner, minlength=len(requests)))
+        return HistoryReader(pa.table({col.EVENT_TIME_MS: times[order], **events}), self._spec).read(bounds[:-1], bounds[1:])
 
     def _timestamps(self, times: Any, length: int) -> IntArray:
         where = f"request, input {col.EVENT_TIMES_MS}"
@@ -275,8 +261,8 @@ class RequestEncoder:
 class UserTower:
     """Computes vectors of users from their features. Safe for any number of threads."""
 
-    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any, stored: StoredUsers | None) -> None:
-        self.encoder, self._layout, self._session, self.stored = encoder, layout, session, stored
+    def __init__(self, encoder: RequestEncoder, layout: TowerLayout, session: Any) -> None:
+        self.encoder, self._layout, self._session = encoder, layout, session
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
@@ -297,21 +283,14 @@ class UserTower:
         except StorageError:
             raise
         except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.
-            message = f"bundle {bundle.bundle_id}: the user tower cannot be loaded ({error}). To fix: publish the bundle again"
-            raise StorageError(message) from error
+            raise broken(bundle.bundle_id, f"the user tower cannot be loaded ({error})") from error
         layout = user_layout(spec)
-        model_inputs = {model_input.name for model_input in session.get_inputs()}
-        if model_inputs != set(layout.input_names):
-            got = ", ".join(sorted(model_inputs ^ set(layout.input_names)))
-            message = f"bundle {bundle.bundle_id}: user_tower.onnx and towers.json differ in the inputs {got}"
-            raise StorageError(f"{message}. To fix: publish the bundle again")
+        wrong = {model_input.name for model_input in session.get_inputs()} ^ set(layout.input_names)
+        if wrong:
+            problem = f"user_tower.onnx and towers.json differ in the inputs {', '.join(sorted(wrong))}"
+            raise broken(bundle.bundle_id, problem)
         stored = StoredUsers(bundle, spec) if bundle.has_file(BundleFile.USER_INPUTS) else None
-        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session, stored)
-
-    @property
-    def reads_history(self) -> bool:
-        """Whether vectors depend on the history."""
-        return self.encoder.has_history
+        return cls(RequestEncoder(generator, bucketizer, spec, stored), layout, session)
 
     def compute_vectors(self, inputs: Sequence[UserInputs]) -> list[Vector | DssmError]:
         """Returns the vector of each user, float32 [D] ([K, D] for K interests), or the error that names its unusable inputs.
@@ -381,11 +360,7 @@ def _missing_feature(feature: Feature, count: int) -> dict[str, pa.Array]:
 
 
 def _common_length(lengths: Mapping[str, int], times: Any) -> int:
-    """Returns the number of items in the history.
-
-    Raises:
-        InputError: two lists of the history have different lengths.
-    """
+    """Returns the number of items in the history."""
     all_lengths = {**lengths, col.EVENT_TIMES_MS: len(times)} if isinstance(times, list | tuple | np.ndarray) else lengths
     if len(set(all_lengths.values())) > 1:
         got = ", ".join(f"{name} {count}" for name, count in all_lengths.items())

@@ -33,18 +33,21 @@ NO_EVENTS: Final = ItemEvents([], [], None)
 
 
 class SeenUser(NamedTuple):
-    """The user of a request."""
+    """The user of a request.
+
+    Attributes:
+        inputs: with the row of the stored user, and the new ones of its events.
+        read_own: returns the user's items.
+        needs_tower: whether the vector is another one than the stored one.
+        ignored: names of the request that neither a feature nor the user's items read.
+        replaced: which of `features` and `history` are not the stored ones, of a stored user.
+    """
 
     inputs: UserInputs
-    """With the row of the stored user, and the new ones of its events."""
     read_own: Callable[[], OwnItems]
-    """Returns the user's items."""
-    needs_tower: bool
-    """Whether the vector is another one than the stored one."""
-    ignored: tuple[str, ...]
-    """Names of the request that neither a feature nor the user's items read."""
-    replaced: tuple[str, ...]
-    """Which of `features` and `history` are not the stored ones, of a stored user."""
+    needs_tower: bool = False
+    ignored: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 class SeenUsers:
@@ -53,31 +56,30 @@ class SeenUsers:
     def __init__(self, bundle: Bundle, tower: UserTower, channels: BundleChannels | None) -> None:
         self._bundle, self._tower, self._channels = bundle, tower, channels
 
-    def look_up(self, user_id: Any, inputs: UserInputs) -> SeenUser:
-        """Returns the user of a request that sends something.
+    def look_up(self, user_id: Any, inputs: UserInputs) -> SeenUser | None:
+        """Returns the user of a request, None for one who is not stored and of whom it sends nothing.
 
         Raises:
             InputError: the id or the events are invalid, both a history and events are sent, nothing reads the inputs, or the bundle
                 stores no histories.
         """
-        users, items, stored = self._bundle.users, self._bundle.items, self._tower.stored
-        encoder = self._tower.encoder
-        histories = (
-            ["history"]
-            if inputs.history
-            else [f"features.{name}" for name in inputs.features if name in encoder.history_inputs]
-        )
+        encoder, items = self._tower.encoder, self._bundle.items
+        if inputs.is_empty:
+            row = self._find_row(user_id)
+            return None if row < 0 else SeenUser(replace(inputs, row=row), partial(self.read_own, row))
+        histories = [f"features.{name}" for name in inputs.features if name in encoder.history_inputs]
+        histories = ["history"] if inputs.history else histories
         if histories and inputs.events:
             remedy = "send events to add to the stored history, or history in place of it"
             raise InputError(Fault(f"{', '.join(histories)}, events", "one of them", "both", remedy))
-        ignored = self._find_ignored(inputs)
-        row = -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))
+        ignored, row = self._find_ignored(inputs), self._find_row(user_id)
         inputs = replace(inputs, history=self._name_items(inputs.history), events=self._name_items(inputs.events), row=row)
-        needs_tower = bool(row < 0 or inputs.features or self._tower.reads_history)
+        needs_tower = bool(row < 0 or inputs.features or encoder.has_history)
         replaced = encoder.find_replaced(inputs) if needs_tower else ("history",) if inputs.history else ()
         if not inputs.events:
             return SeenUser(inputs, partial(self.read_own, row, inputs.history), needs_tower, ignored, replaced)
-        if row >= 0 and stored is None and self._tower.reads_history:
+        stored = encoder.stored
+        if row >= 0 and stored is None and encoder.has_history:
             expected, remedy = "a bundle with users' histories", "publish a bundle, or send the whole history as history"
             raise InputError(Fault("events", expected, f"bundle {self._bundle.bundle_id} without", remedy))
         own = self.read_own(row)
@@ -88,12 +90,12 @@ class SeenUsers:
         read_own = partial(self.read_own, row, more=read_item_events(events, items, "events"))
         return SeenUser(replace(inputs, events=events), read_own, needs_tower, ignored, replaced)
 
-    def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
-        """Returns the names that nothing reads.
+    def _find_row(self, user_id: Any) -> int:
+        users = self._bundle.users
+        return -1 if user_id is None else users.find_row(users.parse_id(user_id, "user_id"))
 
-        Raises:
-            InputError: these are all.
-        """
+    def _find_ignored(self, inputs: UserInputs) -> tuple[str, ...]:
+        """Returns the names that nothing reads."""
         of_features = dict.fromkeys(self._tower.encoder.inputs)
         of_lists = of_features | dict.fromkeys([] if self._channels is None else [col.ITEM_IDS, col.EVENT_TIMES_MS])
         parts = [(inputs.features, of_features), (inputs.history, of_lists), (inputs.events, of_lists)]
@@ -147,26 +149,23 @@ def keep_new(lists: Mapping[str, Any], events: ItemEvents, known: Collection[tup
     """
     if events.times_ms is None:
         return dict(lists)
+    lists = {name: values for name in lists if (values := _read_list(lists, name, "events"))}
+    InputError.raise_if(
+        Fault(f"request, events, {name}", f"{len(events.ids)} values", f"{len(values)}", "send one value per item")
+        for name, values in lists.items()
+        if len(values) != len(events.ids)
+    )
     sent: set[tuple[Id, int]] = set()
     kept = []
     for place, (item, row, time_ms) in enumerate(zip(events.ids, events.rows, events.times_ms, strict=True)):
         if (row, time_ms) not in known and (item, time_ms) not in sent:
             kept.append(place)
         sent.add((item, time_ms))
-    wrong = [name for name, values in lists.items() if len(_read_list(lists, name, "events")) != len(events.ids) and values]
-    InputError.raise_if(
-        Fault(f"request, events, {name}", f"{len(events.ids)} values", f"{len(lists[name])}", "send one value per item")
-        for name in wrong
-    )
-    return {name: [values[place] for place in kept] for name, values in lists.items() if values}
+    return {name: [values[place] for place in kept] for name, values in lists.items()}
 
 
 def _read_list(lists: Mapping[str, Any], name: str, where: str) -> list[Any] | tuple[Any, ...]:
-    """Returns a list of the request; empty without it.
-
-    Raises:
-        InputError: the value is no list.
-    """
+    """Returns a list of the request; empty without it."""
     values = lists.get(name)
     if values is None:
         return []

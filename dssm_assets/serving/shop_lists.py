@@ -8,39 +8,24 @@ used leaves the former one in place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.storage.locations import location_errors, open_location
 
-MAX_BYTES: Final = 1 << 28
 _BLOCKED, _STOCKED = "blocked items", "stocked items"
 
 
 class _Content(NamedTuple):
-    """The ids in a file, its name in errors, and the mark that changes when it is written (None if the filesystem has no mark)."""
+    """The ids in a file, and the mark that changes when it is written (None if the filesystem has no mark)."""
 
     ids: pa.Array
-    where: str
-    state: str | None
-
-    def find_rows(self, items: IdRows) -> IntArray:
-        """Returns the rows of the listed items that a bundle has.
-
-        Raises:
-            InputError: the bundle's ids are integers, and a line is not.
-        """
-        try:
-            rows = items.rows_of(pa.chunked_array([self.ids.cast(pa.int64()) if items.is_integer else self.ids]))
-        except pa.ArrowInvalid as error:
-            raise InputError(Fault(self.where, "one integer item id per line", str(error)[:80], "correct the list")) from error
-        return rows[rows >= 0]
+    mark: str | None
 
 
 class ShopLists:
@@ -63,10 +48,10 @@ class ShopLists:
         Raises:
             InputError: with the faults of both.
         """
+        self._uris = {name: uri for name, uri in ((_STOCKED, stocked), (_BLOCKED, blocked)) if uri is not None}
         self._files = {
-            name: (uri, open_location(uri, name, (options or {}) if _find_bucket(uri) == _find_bucket(root) else {}))
-            for name, uri in ((_BLOCKED, blocked), (_STOCKED, stocked))
-            if uri is not None
+            name: open_location(uri, name, (options or {}) if _find_bucket(uri) == _find_bucket(root) else {})
+            for name, uri in self._uris.items()
         }
         self._contents: dict[str, _Content] = {}
         self._contents = self._read()
@@ -80,7 +65,7 @@ class ShopLists:
         contents = self._read()
         has_changed = any(not one.ids.equals(self._contents[name].ids) for name, one in contents.items())
         if has_changed:
-            _find_shown(contents, items)
+            self._find_shown(contents, items)
         self._contents = contents
         return has_changed
 
@@ -90,53 +75,49 @@ class ShopLists:
         Raises:
             InputError: a line of a list is no id of the bundle's type.
         """
-        return _find_shown(self._contents, items)
+        return self._find_shown(self._contents, items) if self._contents else None
+
+    def _find_shown(self, contents: Mapping[str, _Content], items: IdRows) -> BoolArray:
+        shown = np.full(len(items), _STOCKED not in contents)
+        for name, content in contents.items():
+            try:
+                ids = content.ids.cast(pa.int64()) if items.is_integer else content.ids
+            except pa.ArrowInvalid as error:
+                where = f"{name} {self._uris[name]}"
+                raise InputError(Fault(where, "one integer item id per line", str(error)[:80], "correct the list")) from error
+            rows = items.rows_of(pa.chunked_array([ids]))
+            shown[rows[rows >= 0]] = name == _STOCKED
+        return shown
 
     def _read(self) -> dict[str, _Content]:
         found, faults = {}, []
-        for name, (uri, (fs, path)) in self._files.items():
+        for name in self._uris:
             try:
-                found[name] = _read_list(uri, name, fs, path, self._contents.get(name))
+                found[name] = self._read_list(name)
             except InputError as error:
                 faults += error.faults
         InputError.raise_if(faults)
         return found
 
-
-def _find_shown(contents: Mapping[str, _Content], items: IdRows) -> BoolArray | None:
-    if not contents:
-        return None
-    shown = np.full(len(items), _STOCKED not in contents)
-    for name in (_STOCKED, _BLOCKED):
-        if name in contents:
-            shown[contents[name].find_rows(items)] = name == _STOCKED
-    return shown
-
-
-def _read_list(uri: str, name: str, fs: Any, path: str, before: _Content | None) -> _Content:
-    """Returns the content of a list, the same as before if it has not changed.
-
-    Raises:
-        InputError: it cannot be read, is too large, is not UTF-8, or has no item in stock.
-    """
-    where = f"{name} {uri}"
-    with location_errors(uri, name):
-        fs.invalidate_cache()
-        is_web = bool({"http", "https"} & {*((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)})
-        state = None if is_web else str(fs.ukey(path))
-        if before is not None and state is not None and state == before.state:
-            return before
-        content = fs.cat_file(path)
-    if len(content) > MAX_BYTES:
-        raise InputError(Fault(where, f"at most {MAX_BYTES} bytes", "more", "list fewer items"))
-    try:
-        lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
-    except UnicodeDecodeError as error:
-        got = f"byte {error.start} that is not"
-        raise InputError(Fault(where, "text in UTF-8, one item id per line", got, "write the list again")) from error
-    if not lines and name == _STOCKED:
-        raise InputError(Fault(where, "at least one item id", "none", "list the items, or serve without the list"))
-    return _Content(pa.array(lines, pa.string()), where, state)
+    def _read_list(self, name: str) -> _Content:
+        """Returns the content of a list, the same as before if it has not changed."""
+        uri, (fs, path), before = self._uris[name], self._files[name], self._contents.get(name)
+        where = f"{name} {uri}"
+        with location_errors(uri, name):
+            fs.invalidate_cache()
+            is_web = bool({"http", "https"} & {*((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)})
+            mark = None if is_web else str(fs.ukey(path))
+            if before is not None and mark is not None and mark == before.mark:
+                return before
+            content = fs.cat_file(path)
+        try:
+            lines = [line for text in content.decode("utf-8-sig").splitlines() if (line := text.strip())]
+        except UnicodeDecodeError as error:
+            got = f"byte {error.start} that is not"
+            raise InputError(Fault(where, "text in UTF-8, one item id per line", got, "write the list again")) from error
+        if not lines and name == _STOCKED:
+            raise InputError(Fault(where, "at least one item id", "none", "list the items, or serve without the list"))
+        return _Content(pa.array(lines, pa.string()), mark)
 
 
 def _find_bucket(uri: str) -> tuple[str, str] | None:

@@ -19,7 +19,6 @@ from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
-from dssm_assets.core.statistics.feature_config import collision_fracs
 from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
@@ -86,7 +85,7 @@ def fit_in_group(workspace: Workspace, ds: str, ranks: Ranks, node_rank: int) ->
 
 @dataclass(frozen=True)
 class _Plan:
-    """A fit that is ready to run: its settings, its inputs' digests, its job, and a folder for temporary files."""
+    """A fit that is ready to run: its settings, the digests of its inputs, its job, and a folder for temporary files."""
 
     ds: str
     settings: RunSettings
@@ -111,7 +110,6 @@ def open_train_data(workspace: Workspace, samples: Manifest, spec: TowerSpec) ->
 
 
 def _local_tables(workspace: Workspace, samples: Manifest) -> dict[str, str]:
-    """Returns argument of `TrainData` -> path of its file."""
     return {file.name.removesuffix(".arrow"): str(workspace.artifacts.local_path(samples, file.name)) for file in samples.files}
 
 
@@ -137,10 +135,9 @@ def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
     """Returns the model that processes started elsewhere have published for these settings and inputs.
 
     Raises:
-        ProvenanceError: there is none, or it has other settings or inputs.
+        ProvenanceError: no such model is stored.
     """
-    ds = plan.ds
-    published = workspace.find("dssm_model", ds)
+    ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
         got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
         name = _experiment_name(workspace)
@@ -157,8 +154,7 @@ def _step_result(workspace: Workspace, plan: _Plan, manifest: Manifest, report: 
 
     losses = json.loads(workspace.artifacts.read_bytes(manifest, ModelFile.LOSSES))
     curve = loss_curve_png(losses, report["validation_hit_rate"])
-    facts = {**report, "planned_steps": plan.settings.plan.num_steps, "collision_frac": _collision_frac(workspace, plan.ds)}
-    return StepResult(manifest, facts, images={"loss_curve": curve})
+    return StepResult(manifest, {**report, "planned_steps": plan.settings.plan.num_steps}, images={"loss_curve": curve})
 
 
 def _new_job(
@@ -184,7 +180,6 @@ def _new_job(
 
 
 def _experiment_name(workspace: Workspace) -> str | None:
-    """Returns the name of the workspace's experiment; None if it has none."""
     partitions = workspace.tables.partitions
     return partitions.name if isinstance(partitions, OverlayStore) else None
 
@@ -232,9 +227,3 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     towers = workspace.artifacts.read_bytes(model, ModelFile.TOWERS).decode()
     weights = str(workspace.artifacts.local_path(model, ModelFile.WEIGHTS))
     return WarmFiles(model.key, weights, towers, str(rows)), [model, *features[1]]
-
-
-def _collision_frac(workspace: Workspace, ds: str) -> dict[str, float]:
-    counts = workspace.tables.read(workspace.need("feature_counts", ds))
-    collisions = collision_fracs(workspace.fg_spec, workspace.config.statistics, counts)
-    return {name: round(frac, 6) for name, frac in collisions.items()}

@@ -67,7 +67,6 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
         seed=settings.seed,
         k=k,
         progress=log_progress,
-        now=workspace.now,
     )
     found = list(worths)
     table = pa.Table.from_pylist(
@@ -100,7 +99,7 @@ def feature_groups(settings: RunSettings, fg: FgSpec, columns: dict[TowerSide, f
 
 def _leaves_both_towers(spec: TowerSpec, left_out: set[str]) -> bool:
     sides = {feature.side for feature in spec.features if feature.name not in left_out}
-    return TowerSide.ITEM in sides and bool(sides & {TowerSide.USER, TowerSide.CONTEXT, TowerSide.SEQUENCE})
+    return TowerSide.ITEM in sides and len(sides) > 1
 
 
 def _numbers(worth: FeatureWorth) -> dict[str, object]:

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
@@ -23,26 +23,16 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import Checkpoints, FitContext
 from dssm_assets.core.training.fit_report import UNSTEADY, EpochScore, FitResult, Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.model_format import mapped_model, model_chunks
+from dssm_assets.core.training.resume import Checkpoints, WarmStart
 from dssm_assets.storage.local_files import map_arrow, write_atomic
-
-if TYPE_CHECKING:
-    from dssm_assets.core.training.resume.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
 class WarmFiles:
-    """An earlier model in files.
-
-    Attributes:
-        name: its partition.
-        model: path of its weights.
-        towers: its specification.
-        rows: path of the file that `save_carried_rows` wrote.
-    """
+    """An earlier model in files: its partition, paths of its weights and of its rows (`save_carried_rows`), its specification."""
 
     name: str
     model: str
@@ -56,7 +46,9 @@ class FitJob:
 
     Attributes:
         tables: argument of `TrainData` -> path of its Arrow file.
-        seed: of all random numbers.
+        towers: their specification.
+        model: the section of the configuration.
+        training: the section of the configuration.
         ks: cut-offs of the evaluation.
         key: digest of configuration and inputs.
         state: path at which the state of the fit is stored while it runs.
@@ -82,23 +74,12 @@ class FitJob:
 
     @classmethod
     def from_json(cls, text: str) -> FitJob:
-        fields = json.loads(text)
-        warm, plan = fields.pop("warm_start"), fields.pop("plan")
-        return cls(
-            **{**fields, "ks": tuple(fields["ks"]), "plugins": tuple(fields["plugins"])},
-            plan=None if plan is None else StepPlan(**plan),
-            warm_start=None if warm is None else WarmFiles(**warm),
-        )
+        return TypeAdapter(cls).validate_json(text)
 
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """The output of a fit.
-
-    Attributes:
-        files: of the model's partition, as bytes or paths.
-        report: with the figures that differ from run to run.
-    """
+    """The files of the model's partition, as bytes or paths, and the report with the figures that differ from run to run."""
 
     files: dict[str, bytes | Path]
     report: dict[str, Any]
@@ -117,25 +98,26 @@ def run_job(
     The stored state remains after the fit; `remove_state` removes it.
 
     Args:
-        now: returns the seconds of a monotonic clock.
+        now: as in `FitContext`, and so are `progress` and `after_epoch`.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
-        after_epoch: called with all scores after each epoch on validation days.
     """
     spec = TowerSpec.from_json(job.towers)
     data = map_train_data(job.tables, spec)
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     context = FitContext(
-        ks=job.ks,
+        progress,
+        after_epoch,
+        now,
+        peak_bytes,
+        job.ks,
+        job.plan,
         warm_start=None if job.warm_start is None else _read_warm_start(job.warm_start),
         checkpoints=_checkpoints(job, training, now, ranks),
         ranks=ranks,
-        peak_bytes=peak_bytes,
-        after_epoch=after_epoch,
     )
-    result = fit(
-        data, spec, model=model, training=training, seed=job.seed, progress=progress, now=now, context=context, plan=job.plan
-    )
-    result.report["peak_bytes_of"] = _peak_bytes_text(ranks)
+    result = fit(data, spec, model=model, training=training, seed=job.seed, context=context)
+    process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
+    result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
     weights: dict[str, bytes | Path] = {}
     for name, chunks in _weights(result):
         if not ranks.is_first:
@@ -172,12 +154,7 @@ def save_carried_rows(path: Path, rows: dict[str, CarriedRows]) -> None:
 
 
 def map_model(path: Path, spec: TowerSpec) -> TwoTower:
-    """Returns stored towers whose tables are views of a memory map of their file.
-
-    Raises:
-        StorageError: the file is not a whole model.
-        ConfigError: the model has another specification.
-    """
+    """Returns stored towers whose tables are views of a memory map of their file; raises as `mapped_model`."""
     # torch needs writable memory; writes to a copy-on-write map never reach the file.
     return mapped_model(np.memmap(path, np.uint8, "c"), spec)
 
@@ -186,11 +163,9 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
     """Returns where the fit stores its state: the first process for all, or each process its shard of the tables."""
     if training.checkpoint_minutes is None:
         return Checkpoints()
-    from dssm_assets.core.training.resume.checkpoints import StoredCheckpoints
-
     is_sharded = training.shard_tables and ranks.count > 1
     files = StateFiles(Path(job.state), ranks, is_sharded=is_sharded)
-    return StoredCheckpoints(
+    return Checkpoints(
         job.key,
         files.read(),
         files.write if ranks.is_first or is_sharded else None,
@@ -201,8 +176,6 @@ def _checkpoints(job: FitJob, training: Training, now: Callable[[], float], rank
 
 
 def _read_warm_start(files: WarmFiles) -> WarmStart:
-    from dssm_assets.core.training.resume.warm_start import WarmStart
-
     towers = map_model(Path(files.model), TowerSpec.from_json(files.towers))
     with np.load(files.rows, allow_pickle=False) as arrays:
         names = [name.removeprefix("today/") for name in arrays.files if name.startswith("today/")]
@@ -213,16 +186,16 @@ def _read_warm_start(files: WarmFiles) -> WarmStart:
 def _small_files(result: FitResult) -> dict[str, bytes]:
     """Returns all files except the weights: the same for the same data, configuration and seed, resumed or not."""
     steady = {key: value for key, value in result.report.items() if key not in UNSTEADY}
+    losses, search_losses = (
+        [round(float(loss), 6) for loss in curve] for curve in (result.loss_by_step, result.search_loss_by_step)
+    )
     files: dict[str, bytes] = {
         ModelFile.TOWERS: result.two_tower.spec.to_json().encode(),
-        ModelFile.LOSSES: json.dumps(_round_losses(result.loss_by_step)).encode(),
+        ModelFile.LOSSES: json.dumps(losses).encode(),
         ModelFile.REPORT: json.dumps(steady, indent=1, sort_keys=True).encode(),
     }
     if result.scores:
-        validation = {
-            "scores": [asdict(score) for score in result.scores],
-            "loss_by_step": _round_losses(result.search_loss_by_step),
-        }
+        validation = {"scores": [asdict(score) for score in result.scores], "loss_by_step": search_losses}
         files[ModelFile.VALIDATION] = json.dumps(validation).encode()
     if result.prior is not None:
         files[ModelFile.PRIOR] = result.prior.to_json().encode()
@@ -239,16 +212,6 @@ def _weights(result: FitResult) -> Iterator[tuple[str, Iterator[bytes]]]:
         yield ModelFile.SEARCH_WEIGHTS, model_chunks(result.two_tower)
 
 
-def _round_losses(losses: npt.NDArray[np.float32]) -> list[float]:
-    return [round(float(loss), 6) for loss in losses]
-
-
-def _peak_bytes_text(ranks: Ranks) -> str:
-    """Returns a text that says which process `peak_bytes` was measured in."""
-    who = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
-    return f"{who}, its largest resident size since it started, whatever it did before the fit"
-
-
 _SLOTS: Final = (b"a", b"b")
 
 
@@ -260,11 +223,7 @@ class StateFiles:
     """
 
     def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS, *, is_sharded: bool = False) -> None:
-        """Sets the path; reads and writes nothing.
-
-        Args:
-            path: of the state, or of the file that names the complete slot.
-        """
+        """`path` is that of the state, or of the file that names the complete slot."""
         self._path, self._ranks, self._is_sharded = path, ranks, is_sharded
         self._slot: bytes | None = None
 

@@ -37,14 +37,10 @@ _FULL_REPORT: Final = "full_report.json"
 
 
 def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[Progress], None]) -> FitOutcome:
-    """Trains in `count` data-parallel processes; returns model files and report.
-
-    Args:
-        folder: an empty folder for the files that the processes exchange.
-        progress: called about once a second.
+    """Trains in `count` data-parallel processes, which exchange files in an empty folder; calls `progress` about once a second.
 
     Raises:
-        DssmError: a process failed. The message holds its error, or the last lines of output if none left an error.
+        DssmError: a process failed. The message holds its error, or the last lines of the output.
     """
     job_file, out = folder / "job.json", folder / "out"
     job_file.write_text(job.to_json())
@@ -74,14 +70,6 @@ def run_in_processes(job: FitJob, folder: Path, count: int, progress: Callable[[
 def main(arguments: list[str]) -> None:
     """Runs this process's part of a job. The launcher says which process it is; an error is written to the job's folder."""
     job_file, out = map(Path, arguments)
-    try:
-        _run(FitJob.from_json(job_file.read_text()), out)
-    except DssmError as error:
-        write_error(job_file.parent, int(os.environ["RANK"]), error)
-        raise
-
-
-def _run(job: FitJob, out: Path) -> None:
     printed_at = 0.0
 
     def print_progress(at: Progress) -> None:
@@ -90,11 +78,16 @@ def _run(job: FitJob, out: Path) -> None:
             printed_at = time.perf_counter()
             print(_PROGRESS_MARK + json.dumps(asdict(at)), flush=True)
 
-    ConfigError.raise_if(import_plugins(job.plugins))
-    with process_group(Training.model_validate(job.training).device) as ranks:
-        if ranks.is_first:
-            out.mkdir(parents=True)
-        outcome = run_job(job, print_progress, time.perf_counter, ranks, out)
+    try:
+        job = FitJob.from_json(job_file.read_text())
+        ConfigError.raise_if(import_plugins(job.plugins))
+        with process_group(Training.model_validate(job.training).device) as ranks:
+            if ranks.is_first:
+                out.mkdir(parents=True)
+            outcome = run_job(job, print_progress, time.perf_counter, ranks, out)
+    except DssmError as error:
+        write_error(job_file.parent, int(os.environ["RANK"]), error)
+        raise
     if outcome is not None:
         for name, content in outcome.files.items():
             if isinstance(content, bytes):
@@ -131,7 +124,6 @@ def gpu_of(local_rank: int, gpu_count: int) -> int:
 
 
 def write_error(folder: Path, rank: int, error: DssmError) -> None:
-    """Writes the error of a process into a folder; the launcher may end this process meanwhile."""
     text = f"process {rank}:\n{''.join(traceback.format_exception(error))}"
     write_atomic(folder / f"error-{rank}.txt", [text.encode()])
 

@@ -114,15 +114,6 @@ RANGE_USERS: Final = 16 * 2048
 
 
 @dataclass(frozen=True)
-class UserRange:
-    """Some evaluated users: their truth, their segments, and the file that their rows are written to."""
-
-    truth: Truth
-    cuts: Cuts
-    path: Path
-
-
-@dataclass(frozen=True)
 class WrittenRange:
     """A staged file of rows, and figures about its users."""
 
@@ -153,11 +144,11 @@ def write_user_ranges(
         workspace: opened again in each process.
         make_scorer: can be pickled.
     """
-    ranges = []
+    tasks = []
     for number, start in enumerate(range(0, max(truth.num_users, 1), RANGE_USERS)):
         stop = min(start + RANGE_USERS, truth.num_users)
-        ranges.append(UserRange(truth.users_from(start, stop), cuts.users_from(start, stop), folder / part_name(number)))
-    return list(run_parallel(workspace, partial(_RangeWriter, spec, make_scorer), ranges, {}))
+        tasks.append((truth.users_from(start, stop), cuts.users_from(start, stop), folder / part_name(number)))
+    return list(run_parallel(workspace, partial(_RangeWriter, spec, make_scorer), tasks, {}))
 
 
 def publish_user_ranges(
@@ -175,10 +166,12 @@ class _RangeWriter:
         self._tables, self._spec, self._scorer = workspace.tables, spec, make_scorer(workspace)
         self.inputs: dict[str, str] = {}
 
-    def process(self, users: UserRange) -> WrittenRange:
-        table, facts = self._scorer.rows(users.truth, users.cuts)
-        row_count = self._tables.write_part(users.path, self._spec, table.to_batches(), table.schema)
-        return WrittenRange(users.path, row_count, table.schema, facts)
+    def process(self, task: tuple[Truth, Cuts, Path]) -> WrittenRange:
+        truth, cuts, path = task
+        table, facts = self._scorer.rows(truth, cuts)
+        return WrittenRange(
+            path, self._tables.write_part(path, self._spec, table.to_batches(), table.schema), table.schema, facts
+        )
 
 
 SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]

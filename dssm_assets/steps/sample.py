@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.errors import SkippedDay
+from dssm_assets.core.errors import SkippedDay, remedy_of_missing
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE, Side
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
-from dssm_assets.core.samples.sample import label_events, select_positives
+from dssm_assets.core.samples.sample import label_events
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
-from dssm_assets.core.samples.training_window import TRAINING_WINDOW, describe_window
 from dssm_assets.core.schema import TableSpec, names
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, reason_to_skip, window_days
@@ -26,8 +27,8 @@ from dssm_assets.storage.manifest import Manifest
 
 GOLDEN_ROWS = 5
 """Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
-GOLDEN_SPACING = 1000
-"""A partition of fewer rows has one golden row."""
+GOLDEN_SPACING = 10_000
+"""Rows from one golden row to the next. The first day of a call has one in any case; a day without one has no parity check."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -67,8 +68,11 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
-    rows = PreviousDayRows(workspace.tables)
-    return (_find_features(workspace, ds, rows) for ds in days)
+    rows, unchecked = PreviousDayRows(workspace.tables), GOLDEN_SPACING
+    for ds in days:
+        samples = workspace.need("sample", ds)
+        golden_rows, unchecked = divmod(unchecked + samples.rows, GOLDEN_SPACING)
+        yield _find_features(workspace, samples, golden_rows, rows)
 
 
 @each_day
@@ -82,53 +86,47 @@ def positive_sample(workspace: Workspace, ds: str) -> StepResult:
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
     """Encodes the source of each day. A day that shares its source with the previous one shares its features too."""
     last: tuple[str, StepResult] | None = None
+    unchecked = GOLDEN_SPACING
     fg = workspace.fg_spec
     spec = fg_tables.describe_features(spec, [*fg.features, *fg.sequence_features])
     for ds in days:
         raw = workspace.need(source, ds)
-        if last is not None and has_shared_files(raw) and last[0] == raw.digest:
+        if last is not None and _has_shared_files(raw) and last[0] == raw.digest:
             manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
             yield replace(last[1], manifest=manifest)
         else:
-            last = raw.digest, _encode(workspace, raw, side=side, spec=spec)
+            golden_rows, unchecked = divmod(unchecked + raw.rows, GOLDEN_SPACING)
+            last = raw.digest, _encode(workspace, raw, golden_rows, side=side, spec=spec)
             yield last[1]
 
 
-def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
-    encoder = _Encoder(workspace.generator, side, names(spec.columns), _choose_golden_rows(raw.rows))
-    target = Target(spec, raw.ds, digests([raw]), is_shared=has_shared_files(raw))
-    texts = [column.name for column in raw.columns if column.type == "string" and column.name not in encoder.kept]
-    manifest, reports = workspace.engine.write_mapped(target, raw, encoder, as_dictionaries=texts)
-    facts = {"features": len(manifest.columns) - len(spec.columns)}
-    return StepResult(manifest, facts, (_check_parity(merge_reports(reports)),))
+def _encode(workspace: Workspace, raw: Manifest, golden_rows: int, *, side: str, spec: TableSpec) -> StepResult:
+    keys = names(spec.columns)
+    golden = choose_golden_rows(raw.rows, min(golden_rows, GOLDEN_ROWS))
+    encode = partial(_encode_rows, workspace.generator, side, keys, golden)
+    target = Target(spec, raw.ds, digests([raw]), is_shared=_has_shared_files(raw))
+    texts = [column.name for column in raw.columns if column.type == "string" and column.name not in keys]
+    manifest, reports = workspace.engine.write_mapped(target, raw, encode, as_dictionaries=texts)
+    facts = {"features": len(manifest.columns) - len(keys)}
+    return StepResult(manifest, facts, (_check_parity(merge_reports(reports)),) if golden_rows else ())
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    """The kernel of feature generation: encodes some rows, and replays the golden rows among them."""
-
-    generator: FeatureGenerator
-    side: str
-    kept: Sequence[str]
-    golden: Sequence[int]
-
-    def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, ParityReport]:
-        is_whole = self.side == SEQUENCE
-        features = self.generator.encode(table, side=self.side, is_whole=is_whole)
-        report = replay_rows(self.generator, table, features, self.side, list(self.golden), start=start, is_whole=is_whole)
-        encoded = table.select(self.kept)
-        for field, column in zip(features.schema, features.columns, strict=True):
-            encoded = encoded.append_column(field, column)
-        return encoded, report
+def _encode_rows(
+    generator: FeatureGenerator, side: str, keys: Sequence[str], golden: Sequence[int], table: pa.Table, start: int
+) -> tuple[pa.Table, ParityReport]:
+    """Returns the keys and the features of some rows, and how the golden rows among them compare with single requests."""
+    is_whole = side == SEQUENCE
+    features = generator.encode(table, side, is_whole=is_whole)
+    report = replay_rows(generator, table, features, side, golden, start=start, is_whole=is_whole)
+    encoded = table.select(keys)
+    for field, column in zip(features.schema, features.columns, strict=True):
+        encoded = encoded.append_column(field, column)
+    return encoded, report
 
 
-def has_shared_files(manifest: Manifest) -> bool:
+def _has_shared_files(manifest: Manifest) -> bool:
     """Returns whether the files of a partition may belong to other days too."""
     return all(is_shared(file.path) for file in manifest.files)
-
-
-def _choose_golden_rows(rows: int) -> list[int]:
-    return choose_golden_rows(rows, min(1 + rows // GOLDEN_SPACING, GOLDEN_ROWS))
 
 
 def _check_parity(parity: ParityReport) -> Check:
@@ -136,17 +134,18 @@ def _check_parity(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> StepResult:
-    samples = workspace.need("sample", ds)
+def _find_features(workspace: Workspace, samples: Manifest, golden_rows: int, rows: PreviousDayRows) -> StepResult:
+    ds = samples.ds
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
-    golden = _choose_golden_rows(samples.rows if workspace.fg_spec.features_of_side(Side.CONTEXT) else 0)
+    has_context = bool(workspace.fg_spec.features_of_side(Side.CONTEXT))
+    golden = choose_golden_rows(samples.rows, min(golden_rows, GOLDEN_ROWS) if has_context else 0)
     target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
-    find = _FeatureFinder(workspace.generator, ds, features, rows, golden)
+    add_features = partial(_add_features, workspace.generator, ds, features, rows, golden)
     # Each request has an id of its own, so a dictionary would not pay.
     texts = [column.name for column in samples.columns if column.type == "string" and column.name != col.REQUEST_ID]
     # Samples that leak do not replace an existing partition. The check below reports them and stops what depends on it.
-    manifest, parts = workspace.engine.write_mapped(target, samples, find, as_dictionaries=texts, accepts=_has_no_leak)
-    report = combine_leak_reports(part.leak for part in parts)
+    manifest, parts = workspace.engine.write_mapped(target, samples, add_features, as_dictionaries=texts, accepts=_has_no_leak)
+    report = combine_leak_reports(leak for leak, _ in parts)
     facts = {
         "newest_user_feature_date": report.newest_user_feature_date or "none",
         "newest_item_feature_date": report.newest_item_feature_date or "none",
@@ -160,43 +159,35 @@ def _find_features(workspace: Workspace, ds: str, rows: PreviousDayRows) -> Step
         else f"{report.leaking_row_count} of {report.row_count} rows have features newer than {day_before(ds)}; "
         "materialize the feature tables of the previous day again"
     )
-    leak = Check("no_leak", report.is_passed, sentence, facts)
-    return StepResult(manifest, facts, (leak, _check_parity(merge_reports([part.parity for part in parts]))))
+    leak_check = Check("no_leak", report.is_passed, sentence, facts)
+    parity_checks = (_check_parity(merge_reports([parity for _, parity in parts])),) if golden_rows else ()
+    return StepResult(manifest, facts, (leak_check, *parity_checks))
 
 
-@dataclass(frozen=True)
-class _PartReport:
-    """The leak check and the parity check of some samples."""
-
-    leak: LeakReport
-    parity: ParityReport
-
-
-@dataclass(frozen=True)
-class _FeatureFinder:
-    """The kernel of sample_fg: adds the rows of user and item features and the context features to some samples."""
-
-    generator: FeatureGenerator
-    ds: str
-    features: Mapping[str, Manifest | None]
-    rows: PreviousDayRows
-    golden: Sequence[int]
-
-    def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, _PartReport]:
-        context = self.generator.encode(table, "context")
-        parity = replay_rows(self.generator, table, context, "context", list(self.golden), start=start)
-        # An engine calls this without samples to learn the types; then no feature table is read.
-        users, items = (self.rows.read(side, self.features[side] if table.num_rows else None) for side in ("user", "item"))
-        found = add_feature_rows(table, users, items, context)
-        return found, _PartReport(check_no_leak(found, self.ds), parity)
+def _add_features(
+    generator: FeatureGenerator,
+    ds: str,
+    features: Mapping[str, Manifest | None],
+    rows: PreviousDayRows,
+    golden: Sequence[int],
+    table: pa.Table,
+    start: int,
+) -> tuple[pa.Table, tuple[LeakReport, ParityReport]]:
+    """Returns some samples with the rows of user and item features and the context features, and the reports of both checks."""
+    context = generator.encode(table, "context")
+    parity = replay_rows(generator, table, context, "context", golden, start=start)
+    # An engine calls this without samples to learn the types; then no feature table is read.
+    users, items = (rows.read(side, features[side] if table.num_rows else None) for side in ("user", "item"))
+    found = add_feature_rows(table, users, items, context)
+    return found, (check_no_leak(found, ds), parity)
 
 
-def _has_no_leak(parts: Sequence[_PartReport]) -> bool:
-    return combine_leak_reports(part.leak for part in parts).is_passed
+def _has_no_leak(parts: Sequence[tuple[LeakReport, ParityReport]]) -> bool:
+    return combine_leak_reports(leak for leak, _ in parts).is_passed
 
 
 def _select_positives(table: pa.Table, start: int) -> tuple[pa.Table, None]:
-    return select_positives(table), None
+    return table.filter(pc.equal(table.column(col.LABEL), 1)), None
 
 
 @each_day
@@ -207,23 +198,43 @@ def training_window(workspace: Workspace, ds: str) -> StepResult:
         SkippedDay: the window is complete, and there is nothing to evaluate on the day.
     """
     start, length = workspace.config.calendar.start.isoformat(), workspace.config.window.days
-    feature_days = [day for day in window_days(ds, length + 1) if day >= start] or [day_before(ds)]
-    days_of = {table: window_days(ds, length) for table in WINDOW_TABLES} | dict.fromkeys(FEATURE_TABLES, feature_days)
-    manifests = {table: {day: workspace.find(table, day) for day in days} for table, days in days_of.items()}
-    found = {
-        table: {day: None if manifest is None else (manifest.rows, manifest.digest) for day, manifest in by_day.items()}
-        for table, by_day in manifests.items()
-    }
-    table, report = describe_window(found, start, ds)
-    if report.is_complete and (reason := reason_to_skip(workspace, ds)) is not None:
+    days = window_days(ds, length)
+    feature_days = [day for day in [day_before(days[0]), *days] if day >= start] or [day_before(ds)]
+    days_of = dict.fromkeys(WINDOW_TABLES, days) | dict.fromkeys(FEATURE_TABLES, feature_days)
+    found = {(table, day): workspace.find(table, day) for table in sorted(days_of) for day in days_of[table]}
+    missing: dict[str, list[str]] = {}
+    for (table, day), manifest in found.items():
+        if manifest is None:
+            missing.setdefault(table, []).append(day)
+    if not missing and (reason := reason_to_skip(workspace, ds)) is not None:
         raise SkippedDay(ds, reason)
-    existing = workspace.find(TRAINING_WINDOW.name, ds)
+    window = workspace.find(sample_tables.TRAINING_WINDOW.name, ds)
     # An incomplete window does not replace an existing one.
-    if existing is not None and not report.is_complete:
-        manifest = existing
-    else:
-        inputs = digests(manifest for by_day in manifests.values() for manifest in by_day.values() if manifest is not None)
-        manifest = workspace.tables.write(TRAINING_WINDOW, ds, table, inputs=inputs)
-    facts = {"window_days": length, "missing_days": {name: list(days) for name, days in report.missing.items()}}
-    check = Check("window_complete", report.is_complete, report.sentence, facts)
-    return StepResult(manifest, {"window_days": length}, (check,))
+    if window is None or not missing:
+        rows = [
+            {"table": table, "day": day, "rows": manifest and manifest.rows, "digest": manifest and manifest.digest}
+            for (table, day), manifest in found.items()
+        ]
+        spec = sample_tables.TRAINING_WINDOW
+        table_of_days = pa.Table.from_pylist(rows, pa.schema([(column.name, column.type) for column in spec.columns]))
+        inputs = digests(manifest for manifest in found.values() if manifest is not None)
+        window = workspace.tables.write(spec, ds, table_of_days, inputs=inputs)
+    sentence = (
+        _describe_missing(missing, start, ds) if missing else f"all {length} days from {days[0]} to {days[-1]} are materialized"
+    )
+    check = Check("window_complete", not missing, sentence, {"window_days": length, "missing_days": missing})
+    return StepResult(window, {"window_days": length}, (check,))
+
+
+def _describe_missing(missing: Mapping[str, Sequence[str]], first_day: str, ds: str) -> str:
+    """Returns the sentence on the missing days of tables; days before the first one can never be filled."""
+    shown = "; ".join(
+        f"{table}: {', '.join(days[:5])}" + (f" and {len(days) - 5} more" if len(days) > 5 else "")
+        for table, days in missing.items()
+    )
+    remedy = (
+        f"evaluate a later day or set window.days lower, for calendar.start is {first_day}"
+        if any(day < first_day for days in missing.values() for day in days)
+        else remedy_of_missing("train_and_evaluate", ds)
+    )
+    return f"missing: {shown}. To fix: {remedy}"

@@ -1,10 +1,11 @@
-"""Vectors of all users and items as of the end of a day, computed again for the serving bundle.
+"""The files of a serving bundle with a row per user or item: vectors, inputs, columns for filters, channels.
 
 The vectors of the evaluation use features as of the day before the evaluation day; a bundle serves the days after it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,22 +18,28 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ragged import combine_chunks, flatten
+from dssm_assets.core.channels.weights_table import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
-from dssm_assets.core.file_names import BundleFile, ModelFile
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.evaluation.evaluation_tables import MERGED
+from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.retrieval.index import ShippedIndex
 from dssm_assets.core.retrieval.item_filter import comparable_column
 from dssm_assets.core.retrieval.structure import StructureReport, VectorStructure
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.serving.bundle_contents import list_own_items, list_user_inputs
+from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, history_column, list_own_items, list_user_inputs
 from dssm_assets.core.serving.golden import choose_rows, golden_contexts
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes
+from dssm_assets.steps.channels import read_merges, shared_arrays
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
+from dssm_assets.steps.scoring import read_fit_data
+from dssm_assets.steps.stored_interactions import find_event_days
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.vectors import (
     pack_item_vectors,
@@ -42,7 +49,7 @@ from dssm_assets.steps.vectors import (
     with_group_codes,
 )
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, digests, start_of_day_ms, window_days
-from dssm_assets.storage.local_files import arrow_writer, write_arrow_table
+from dssm_assets.storage.local_files import ScratchArrays, arrow_writer, map_arrow, read_rows, write_arrow_table
 from dssm_assets.storage.manifest import Manifest
 
 DAY_TABLES: Final = ("user_features_fg", "item_features_fg", "user_history_fg")
@@ -52,9 +59,6 @@ GOLDEN_ROWS: Final = 256
 """Users and items on which an exported tower is compared with the trained one."""
 RECALL_USERS: Final = 1000
 """Users that the recall of an index is measured with."""
-_START, _END = "history start", "history end"
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,11 @@ class BundleInputs:
     Attributes:
         ds: the evaluation day.
         as_of: the vectors are as of the end of this day: the evaluation day, or the day before it if its tables are missing.
-        towers: the fitted towers.
-        model: dssm_model, which holds the towers and their prior.
-        settings: of the run that fitted the towers.
-        bucketizer: of the model's feature configuration.
-        config_tables: feature_config and feature_counts.
+        model: dssm_model, which holds the towers and their prior; `settings` are of the run that fitted it.
+        config_tables: feature_config and feature_counts, of `bucketizer`.
         total: total_hit_rate of the model.
         corpus: negative_items, the items that the model was trained on.
-        users: user_features_fg of `as_of`.
-        items: item_features_fg of `as_of`.
+        users, items: user_features_fg and item_features_fg of `as_of`.
         user_table, item_table: of `as_of`. Columns for filters are read from item_table; a delta compares newer rows with both.
         history: user_history_fg of all days up to `as_of`.
         recent: positive_sample of the window that ends on `as_of`.
@@ -102,8 +102,8 @@ class BundleInputs:
 
     @property
     def next_day(self) -> str:
-        """Returns the day after `as_of`, the first that the bundle serves."""
-        return _next_day(self.as_of)
+        """The day after `as_of`, the first that the bundle serves."""
+        return day_before(self.as_of, -1)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ def open_inputs(workspace: Workspace, ds: str) -> BundleInputs:
     check_built_from(model, settings.manifest, samples)
     check_built_from(samples, config, counts, corpus)
     as_of = _last_complete_day(workspace, ds)
-    next_day = _next_day(as_of)
+    next_day = day_before(as_of, -1)
     return BundleInputs(
         ds=ds,
         as_of=as_of,
@@ -168,10 +168,6 @@ def _last_complete_day(workspace: Workspace, ds: str) -> str:
     return day_before(ds)
 
 
-def _next_day(ds: str) -> str:
-    return day_before(ds, -1)
-
-
 @dataclass(frozen=True)
 class BundleItems:
     """The items of a bundle: their ids by row, their stored vectors [I, D], and golden rows as input of the item tower."""
@@ -199,13 +195,13 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     spec, indexed = inputs.settings.spec, indexed_features(inputs.bucketizer, "item")
     inference, codes = ItemInference(inputs.towers, BATCH_ROWS), read_group_codes(workspace, inputs.model)
     vectors = np.empty((inputs.items.rows, spec.output_dim), np.float32)
-    golden = _RowPicker(choose_rows(inputs.items.rows, GOLDEN_ROWS))
+    chosen, golden = choose_rows(inputs.items.rows, GOLDEN_ROWS), list[pa.Table]()
     ids: list[pa.Array] = []
     start = 0
     for batch in workspace.tables.batches(inputs.items, [col.ITEM_ID, *indexed.columns]):
         indices = pa.table(indexed.to_indices(pa.Table.from_batches([batch]), "table item_features_fg"))
         vectors[start : start + batch.num_rows] = with_group_codes(inference.vectors(indices), indices, codes)
-        golden.pick(indices, start)
+        golden.append(indices.take(pa.array(chosen[(chosen >= start) & (chosen < start + batch.num_rows)] - start)))
         ids.append(_bundle_ids(batch.column(0), "item"))
         start += batch.num_rows
     item_ids = pa.concat_arrays(ids) if ids else pa.array([], pa.int64())
@@ -213,20 +209,20 @@ def write_items(workspace: Workspace, inputs: BundleInputs, folder: Path) -> Bun
     if spec.prior:
         priors = read_recent_priors(workspace, inputs.model, inputs.recent, inputs.next_day, index)
         vectors = pack_item_vectors(vectors, priors)
-    check_vectors("item", item_ids, vectors)
+    check_vectors("item", item_ids, to_lists(vectors))
     write_item_vectors(folder, item_ids, vectors)
-    reader = SideReader(golden.table(), "golden items", spec.features_of(TowerSide.ITEM))
-    return BundleItems(index, vectors, reader.read(np.arange(len(golden))))
+    reader = SideReader(pa.concat_tables(golden).combine_chunks(), "golden items", spec.features_of(TowerSide.ITEM))
+    return BundleItems(index, vectors, reader.read(np.arange(len(chosen))))
 
 
-def check_vectors(side: str, ids: pa.Array, vectors: Vectors) -> None:
-    """Checks that vectors [N, D] of users or items can be searched.
+def check_vectors(side: str, ids: pa.Array, vectors: pa.FixedSizeListArray) -> None:
+    """Checks that vectors of users or items can be searched.
 
     Raises:
         InputError: if not, or there are none.
     """
-    structure = VectorStructure(width=vectors.shape[1], expected_row_count=len(ids))
-    structure.check_rows(ids, _to_lists(vectors))
+    structure = VectorStructure(width=vectors.type.list_size, expected_row_count=len(ids))
+    structure.check_rows(ids, vectors)
     _check_structure(side, structure.report())
 
 
@@ -235,7 +231,7 @@ def write_item_vectors(folder: Path, item_ids: pa.Array, vectors: Vectors) -> No
     rows = pa.array(np.arange(len(item_ids), dtype=np.int64))
     write_arrow_table(folder / BundleFile.ITEM_IDS, pa.table({col.ITEM_ID: item_ids, "row": rows}))
     write_arrow_table(
-        folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: _to_lists(vectors)})
+        folder / BundleFile.ITEM_VECTORS, pa.table({col.ITEM_ID: item_ids, col.ITEM_TOWER_EMB: to_lists(vectors)})
     )
 
 
@@ -253,21 +249,30 @@ def write_filter_columns(workspace: Workspace, inputs: BundleInputs, items: Bund
     if lacking:
         expected = f"columns of item_table: {', '.join(known)}"
         raise ConfigError(Fault("serving.filters", expected, ", ".join(lacking), "name existing columns"))
-    table = workspace.tables.read(inputs.item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
-    ids = cast_ids(combine_chunks(table.column(col.ITEM_ID)), items.index.ids.type, "item_table, column item_id")
-    rows = items.index.lookup(ids)
-    source = np.full(len(items.index), -1, np.int64)
-    source[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
-    write_item_columns(folder, comparable_columns(table, names).take(pa.array(source, mask=source < 0)))
+    columns, source = read_filter_columns(workspace, inputs.item_table, names, items.index)
+    write_item_columns(folder, columns.take(pa.array(source, mask=source < 0)))
 
 
-def comparable_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """Returns columns of item_table as filters compare them.
+def read_filter_columns(
+    workspace: Workspace, item_table: Manifest, names: Sequence[str], items: IdIndex
+) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """Returns columns of item_table as filters compare them, and for each item of a bundle its row, -1 without.
 
     Raises:
         InputError: filters cannot have a column of such a type.
     """
-    return pa.table({name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names})
+    table = workspace.tables.read(item_table, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
+    columns = {name: comparable_column(table.column(name), f"serving.filters, column {name}") for name in names}
+    rows = items.lookup(table_ids(table, "item", items.ids.type))
+    source = np.full(len(items), -1, np.int64)
+    source[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+    return pa.table(columns), source
+
+
+def table_ids(table: pa.Table, side: str, kind: pa.DataType) -> pa.Array:
+    """Returns the column user_id or item_id of a table in the type in which a bundle has it."""
+    where = f"{side}_table, column {side}_id"
+    return cast_ids(combine_chunks(comparable_ids(table.column(f"{side}_id"), where)), kind, where)
 
 
 def write_item_columns(folder: Path, columns: pa.Table) -> None:
@@ -276,23 +281,6 @@ def write_item_columns(folder: Path, columns: pa.Table) -> None:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             columns = columns.set_column(number, columns.column_names[number], combine_chunks(column).dictionary_encode())
     write_arrow_table(folder / BundleFile.ITEM_COLUMNS, columns)
-
-
-@dataclass(frozen=True)
-class UserRows:
-    """The rows of some users in the files of a bundle.
-
-    Attributes:
-        ids: in the type in which a bundle stores them.
-        features: embedding indices, and the bounds of each user's history.
-        vectors: [U, W].
-        files: file of the bundle -> its rows.
-    """
-
-    ids: pa.Array
-    features: pa.Table
-    vectors: Vectors
-    files: dict[BundleFile, pa.RecordBatch]
 
 
 class UserRowMaker:
@@ -314,9 +302,8 @@ class UserRowMaker:
             as_of_ms: the moment of the vectors.
             channel_items: number of items in the bundle, None without channels.
         """
-        self.history, self.events = history, history.to_tables()[0]
-        self._spec, self._channel_items = spec, channel_items
-        self._inference = UserInference(towers, self.events, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
+        self._history, self._spec, self._channel_items = history, spec, channel_items
+        self._inference = UserInference(towers, history.to_tables()[0], as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
         self._indexed = indexed_features(bucketizer, "user")
 
     @property
@@ -324,29 +311,27 @@ class UserRowMaker:
         """The columns of user_features_fg that are read."""
         return [col.USER_ID, *self._indexed.columns]
 
-    def make_rows(self, encoded: pa.Table) -> UserRows:
-        """Returns the rows of the users in some rows of user_features_fg.
+    def make_rows(self, encoded: pa.Table) -> dict[BundleFile, pa.RecordBatch]:
+        """Returns file of the bundle -> the rows of the users in some rows of user_features_fg.
 
         Raises:
             LeakError: a history has events after the moment.
         """
         ids = combine_chunks(encoded.column(col.USER_ID))
-        starts, ends = self.history.bounds(ids, where="table user_features_fg, column user_id")
+        starts, ends = self._history.bounds(ids, where="table user_features_fg, column user_id")
         features = encoded.select([])
         for name, column in self._indexed.to_indices(encoded, "table user_features_fg").items():
             features = features.append_column(name, column)
         vectors = pack_user_vectors(self._inference.vectors(features, starts, ends), self._spec)
-        stored_ids = _bundle_ids(ids, "user")
-        stored = pa.RecordBatch.from_arrays([stored_ids, _to_lists(vectors)], names=[col.USER_ID, col.USER_TOWER_EMB])
+        columns = [_bundle_ids(ids, "user"), to_lists(vectors)]
+        stored = pa.RecordBatch.from_arrays(columns, names=[col.USER_ID, col.USER_TOWER_EMB])
         files = {
             BundleFile.USER_VECTORS: stored,
-            BundleFile.USER_INPUTS: list_user_inputs(features, self.history, starts, ends, self._spec),
+            BundleFile.USER_INPUTS: list_user_inputs(features, self._history, starts, ends, self._spec),
         }
         if self._channel_items is not None:
-            files[BundleFile.OWN_ITEMS] = list_own_items(self.history, starts, ends, self._channel_items)
-        for name, bound in ((_START, starts), (_END, ends)):
-            features = features.append_column(name, pa.array(bound))
-        return UserRows(stored_ids, features, vectors, files)
+            files[BundleFile.OWN_ITEMS] = list_own_items(self._history, starts, ends, self._channel_items)
+        return files
 
 
 def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, num_items: int, folder: Path) -> BundleUsers:
@@ -366,56 +351,47 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
         channel_items=num_items if workspace.config.channels.is_enabled else None,
     )
     structure = VectorStructure(width=spec.user_vector_width, expected_row_count=inputs.users.rows)
-    golden = _RowPicker(choose_rows(inputs.users.rows, GOLDEN_ROWS))
-    sampled = _RowPicker(choose_rows(inputs.users.rows, RECALL_USERS))
-    start, writers = 0, dict[str, Any]()
+    writers: dict[str, Any] = {}
     with ExitStack() as stack:
         for batch in workspace.tables.batches(inputs.users, maker.columns):
             rows = maker.make_rows(pa.Table.from_batches([batch]))
-            for name, content in rows.files.items():
+            for name, content in rows.items():
                 if name not in writers:
                     writers[name] = stack.enter_context(arrow_writer(folder / name, content.schema))
                 writers[name].write_batch(content)
-            vectors = rows.files[BundleFile.USER_VECTORS].column(1)
-            structure.check_rows(rows.ids, vectors)
-            golden.pick(rows.features, start)
-            sampled.pick(pa.table({col.USER_TOWER_EMB: vectors}), start)
-            start += batch.num_rows
+            structure.check_rows(*rows[BundleFile.USER_VECTORS].columns)
     _check_structure("user", structure.report())
-    sample = combine_chunks(sampled.table().column(0)).flatten().to_numpy().reshape(-1, spec.item_vector_width)
-    return BundleUsers(start, sample, _golden_users(golden.table(), maker.events, spec, workspace.config.seed))
+    golden = _read_golden_users(folder, choose_rows(inputs.users.rows, GOLDEN_ROWS), spec, workspace.config.seed)
+    return BundleUsers(inputs.users.rows, sample_users(folder, spec), golden)
 
 
-def _golden_users(table: pa.Table, events: pa.Table, spec: TowerSpec, seed: int) -> TowerInput:
-    """Returns the rows as input of the user tower, every second one with a context."""
-    starts, ends = (table.column(name).to_numpy() for name in (_START, _END))
-    features = table.drop_columns([_START, _END])
-    for name, column in golden_contexts(spec, table.num_rows, seed).items():
-        features = features.append_column(name, column)
-    own = SideReader(features, "golden users", spec.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(
-        np.arange(table.num_rows)
-    )
-    return HistoryReader(events, spec).read(starts, ends).join(own)
+def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:
+    """Returns the entry of an index in the manifest of a bundle."""
+    return {
+        "kind": shipped.kind,
+        "parameters": dict(shipped.parameters),
+        "recall_at": {str(k): round(recall, 6) for k, recall in shipped.recall_at.items()},
+        "recall_users": recall_users,
+    }
 
 
-class _RowPicker:
-    """Collects chosen rows of a table that arrives in batches."""
+def sample_users(folder: Path, spec: TowerSpec) -> Vectors:
+    """Returns vectors [S, D] of at most RECALL_USERS users of a bundle; a user with several interests has several vectors."""
+    users = map_arrow(folder / BundleFile.USER_VECTORS)
+    chosen = read_rows(users, choose_rows(users.num_rows, RECALL_USERS)).column(col.USER_TOWER_EMB)
+    return np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))
 
-    def __init__(self, chosen: npt.NDArray[np.int64]) -> None:
-        self._chosen = chosen
-        self._parts: list[pa.Table] = []
 
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def pick(self, batch: pa.Table, start: int) -> None:
-        """Collects the chosen rows of the batch that starts at a row of the table."""
-        inside = self._chosen[(self._chosen >= start) & (self._chosen < start + batch.num_rows)] - start
-        self._parts.append(batch.take(pa.array(inside)))
-
-    def table(self) -> pa.Table:
-        """Returns the chosen rows, in order."""
-        return pa.concat_tables(self._parts).combine_chunks()
+def _read_golden_users(folder: Path, rows: npt.NDArray[np.int64], spec: TowerSpec, seed: int) -> TowerInput:
+    """Returns stored inputs of some users as input of the user tower, every second one with a context."""
+    stored = read_rows(map_arrow(folder / BundleFile.USER_INPUTS), rows)
+    times, offsets = flatten(combine_chunks(stored.column(EVENT_TIMES_MS)))
+    events = {feature.name: combine_chunks(stored.column(history_column(feature.name))).flatten() for feature in spec.sequences}
+    for name, column in golden_contexts(spec, len(rows), seed).items():
+        stored = stored.append_column(name, column)
+    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
+    own = SideReader(stored, "golden users", features).read(np.arange(len(rows)))
+    return HistoryReader(pa.table({col.EVENT_TIME_MS: times, **events}), spec).read(offsets[:-1], offsets[1:]).join(own)
 
 
 def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
@@ -423,18 +399,49 @@ def _bundle_ids(column: pa.Array, side: str) -> pa.Array:
     return combine_chunks(comparable_ids(column, f"table {side}_features_fg, column {side}_id"))
 
 
-def _to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
+def to_lists(vectors: Vectors) -> pa.FixedSizeListArray:
+    """Returns vectors [N, D] as a column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
 
 
 def _check_structure(side: str, report: StructureReport) -> None:
-    """Checks that there are vectors and that they can be searched.
-
-    Raises:
-        InputError: if not.
-    """
+    """Checks that there are vectors and that they can be searched."""
     if report.passed and report.row_count:
         return
     got = report.sentence if report.row_count else f"no {side}"
     remedy = f"check {side}_features_fg of the day, or train the model again"
     raise InputError(Fault(f"serving bundle, {side} vectors", "one usable vector per id", got, remedy))
+
+
+def write_channels(
+    workspace: Workspace, inputs: BundleInputs, history: HistoryCsr, items: IdIndex, scratch: ScratchArrays, folder: Path
+) -> None:
+    """Writes channels.json and item_channels.arrow: the weights that were evaluated, neighbours and counts as of the bundle's day.
+
+    Args:
+        history: of all users, up to the end of the bundle's day.
+        items: of the bundle, by row.
+        scratch: makes large arrays.
+    """
+    merges, _ = read_merges(workspace, inputs.ds)
+    content = {
+        "version": CHANNELS_VERSION,
+        "now_ms": inputs.end_ms(workspace.config.calendar.timezone),
+        "depths": {str(name): depth for name, depth in workspace.config.channels.depths.items()},
+        "weights": to_table([merge for merge in merges if merge.name == MERGED]).to_pylist(),
+    }
+    (folder / BundleFile.CHANNELS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    shared = shared_arrays(
+        read_fit_data(workspace, find_event_days(workspace, inputs.next_day), items.ids, history.users.ids, scratch)
+    )
+    starts = pa.array(shared["starts"], pa.int64())
+    counts = (
+        ItemChannelColumn.WINDOW_EVENTS,
+        ItemChannelColumn.RECENT_EVENTS,
+        ItemChannelColumn.HISTORY_EVENTS,
+        ItemChannelColumn.WINDOW_USERS,
+    )
+    columns = {name: pa.array(shared[name], pa.int64()) for name in counts}
+    columns[ItemChannelColumn.NEIGHBORS] = pa.LargeListArray.from_arrays(starts, pa.array(shared["items"], pa.int32()))
+    columns[ItemChannelColumn.SIMILARITIES] = pa.LargeListArray.from_arrays(starts, pa.array(shared["similarities"]))
+    write_arrow_table(folder / BundleFile.ITEM_CHANNELS, pa.table(columns))

@@ -25,12 +25,13 @@ from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_item_tower, compare_user_tower
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
-from dssm_assets.steps.served_channels import write_channels
 from dssm_assets.steps.served_vectors import (
     BundleInputs,
     BundleItems,
     BundleUsers,
+    describe_index,
     open_inputs,
+    write_channels,
     write_filter_columns,
     write_items,
     write_users,
@@ -70,13 +71,9 @@ def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
         "bundle_bytes": sum(entry["bytes"] for entry in published.manifest["files"].values()),
         "removed_bundles": list(published.pruned),
     }
-    manifest = workspace.artifacts.publish(
-        ASSET,
-        ds,
-        {BUNDLE_MANIFEST: _json(published.manifest)},
-        inputs=inputs.digests,
-        facts={"bundle_id": published.bundle_id, "is_served": published.is_current},
-    )
+    stored = {key: facts[key] for key in ("bundle_id", "is_served")}
+    files = {BUNDLE_MANIFEST: _json(published.manifest)}
+    manifest = workspace.artifacts.publish(ASSET, ds, files, inputs=inputs.digests, facts=stored)
     return StepResult(manifest, facts, checks, report_markdown=_report(published))
 
 
@@ -152,23 +149,31 @@ def _check_towers(towers: Mapping[str, TowerDifference]) -> Check:
     facts = {f"max_difference of the {name}": one.largest for name, one in towers.items()}
     facts |= {f"golden_rows of the {name}": one.row_count for name, one in towers.items()}
     differences = ", ".join(f"{name} {one.largest:.1e} on {one.row_count} rows" for name, one in towers.items())
-    is_passed = all(one.is_within(MAX_TOWER_DIFFERENCE) for one in towers.values())
     sentence = f"largest difference of an exported tower's vectors: {differences} (allowed: {MAX_TOWER_DIFFERENCE:.1e})"
-    return Check("exported_towers", is_passed, sentence if is_passed else f"{sentence}; not published", facts)
+    return _make_check("exported_towers", all(one.is_within(MAX_TOWER_DIFFERENCE) for one in towers.values()), sentence, facts)
 
 
 def _check_index(workspace: Workspace, shipped: ShippedIndex) -> Check:
     required = workspace.config.serving.min_index_recall
     found = ", ".join(f"@{k} {recall:.4f}" for k, recall in shipped.recall_at.items())
-    is_passed = shipped.lowest_recall >= required
     sentence = f"recall of the {shipped.kind} index against exact search: {found} (required: {required:g})"
     facts = {f"index_recall@{k}": recall for k, recall in shipped.recall_at.items()}
-    return Check("index_recall", is_passed, sentence if is_passed else f"{sentence}; not published", facts)
+    return _make_check("index_recall", shipped.lowest_recall >= required, sentence, facts)
+
+
+def _make_check(name: str, is_passed: bool, sentence: str, facts: Mapping[str, Any]) -> Check:
+    return Check(name, is_passed, sentence if is_passed else f"{sentence}; not published", facts)
 
 
 def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Contents) -> dict[str, Any]:
     """Returns the manifest without format and files. It has no timestamp and no path: equal bundles have equal manifests."""
-    config, index, spec = workspace.config, contents.index, inputs.settings.spec
+    config, spec = workspace.config, inputs.settings.spec
+    kept = ("hit_rate", "ci_low", "ci_high", "users", "truth_count")
+    hit_rate = {
+        str(row["k"]): {key: row[key] for key in kept}
+        for row in workspace.tables.read(inputs.total).to_pylist()
+        if (row["scorer"], row["population"], row["scope"]) == ("model", "warm", "all")
+    }
     trained = set(workspace.tables.read(inputs.corpus, [col.ITEM_ID]).column(0).to_pylist())
     return {
         "name": config.name,
@@ -185,26 +190,13 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
         "items_not_trained_on": sum(item not in trained for item in contents.items.index.ids.to_pylist()),
         "hash_function": config.features.hash_function.value,
         "timezone": config.calendar.timezone,
-        "index": {
-            "kind": index.kind,
-            "parameters": dict(index.parameters),
-            "recall_at": {str(k): round(recall, 6) for k, recall in index.recall_at.items()},
-            "recall_users": len(contents.users.sample) // spec.num_interests,
-        },
+        "index": describe_index(contents.index, len(contents.users.sample) // spec.num_interests),
         "towers": {name: {"golden_rows": found.row_count} for name, found in contents.towers.items()},
         "has_channels": config.channels.is_enabled,
-        "hit_rate": _hit_rate(workspace, inputs),
+        "hit_rate": hit_rate,
         "inputs": inputs.digests,
         "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},
     }
-
-
-def _hit_rate(workspace: Workspace, inputs: BundleInputs) -> dict[str, Any]:
-    """Returns k -> the model's warm hit rate over all items on the evaluation day."""
-    rows = workspace.tables.read(inputs.total).to_pylist()
-    chosen = [row for row in rows if (row["scorer"], row["population"], row["scope"]) == ("model", "warm", "all")]
-    kept = ("hit_rate", "ci_low", "ci_high", "users", "truth_count")
-    return {str(row["k"]): {key: row[key] for key in kept} for row in chosen}
 
 
 def _facts(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, count_positives, find_hard_negatives, weigh_items
 from dssm_assets.core.samples.sample import SampleWeights
-from dssm_assets.core.samples.sample_tables import feature_rows_schema, require_columns, require_types, samples_schema
+from dssm_assets.core.samples.sample_tables import file_schema, require_columns, require_types
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.steps.feature_config import indexed_features, open_bucketizer
@@ -58,15 +58,29 @@ def train_samples(workspace: Workspace, ds: str) -> StepResult:
 
 
 def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) -> StepResult:
-    _check_event_weights(workspace)
+    config, model = workspace.config, workspace.config.model
+    if odd := sorted(set(model.event_weights) - set(config.events.positive)):
+        where, expected = (
+            "configuration, key model.event_weights",
+            f"events of events.positive: {', '.join(config.events.positive)}",
+        )
+        raise ConfigError(Fault(where, expected, ", ".join(odd), "remove them, or make them positive events"))
     bucketizer, config_inputs = open_bucketizer(workspace, ds)
-    window = workspace.need_all("positive_sample", window_days(ds, workspace.config.window.days))
+    window = workspace.need_all("positive_sample", window_days(ds, config.window.days))
     rows = WindowRows(workspace, window, bucketizer)
     corpus = workspace.need("negative_items", ds)
-    item_index, items = _discretise_corpus(workspace, corpus, bucketizer)
-    reads_history = bool(indexed_features(bucketizer, "sequence").names) or _needs_positives(workspace)
+    negatives = workspace.tables.read(corpus)
+    item_index = IdIndex(negatives.column(col.ITEM_ID))
+    items = discretise_items(negatives, indexed_features(bucketizer, "item"), config.negative_items)
+    del negatives  # which would stay in memory while all files are written
+    # Training needs the positives of users even if no tower reads a history.
+    needs_positives = (
+        model.masks_user_positives or model.has_hard_negatives or model.min_history or config.training.validation_days
+    )
+    reads_history = bool(indexed_features(bucketizer, "sequence").names or needs_positives)
     history_days = find_history_days(workspace, ds) if reads_history else []
-    samples = _need_samples_with_exposures(workspace, window)
+    # `WindowRows` has checked that the positives of the window were selected from these very tables.
+    samples = workspace.need_all("sample_fg", [day.ds for day in window]) if model.has_hard_negatives else []
     previous = workspace.need("user_history_fg", day_before(ds))
     history = read_history(workspace, history_days, item_index, bucketizer, scratch, typed_by=previous)
     events, users = history.to_tables()
@@ -80,7 +94,8 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
     }
     facts: dict[str, int] = {}
     if samples:
-        hard = _find_hard_negatives(workspace, samples, item_index, history)
+        shown = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in samples)
+        hard = find_hard_negatives(shown, exposure_events=config.events.exposure, item_index=item_index, history=history)
         files[TrainSamplesFile.HARD_NEGATIVES] = hard
         facts["hard_negatives"] = hard.num_rows
     manifest = workspace.artifacts.publish(
@@ -101,46 +116,6 @@ def _write_train_samples(workspace: Workspace, ds: str, scratch: ScratchArrays) 
         **facts,
     }
     return StepResult(manifest, facts)
-
-
-def _check_event_weights(workspace: Workspace) -> None:
-    """Checks that only positive events have a weight, because training sees no others.
-
-    Raises:
-        ConfigError: naming the events that are not positive.
-    """
-    positive = workspace.config.events.positive
-    odd = sorted(set(workspace.config.model.event_weights) - set(positive))
-    if odd:
-        where, expected = "configuration, key model.event_weights", f"events of events.positive: {', '.join(positive)}"
-        raise ConfigError(Fault(where, expected, ", ".join(odd), "remove them, or make them positive events"))
-
-
-def _discretise_corpus(workspace: Workspace, corpus: Manifest, bucketizer: Bucketizer) -> tuple[IdIndex, pa.Table]:
-    """Returns the items of the corpus, and items.arrow."""
-    negatives = workspace.tables.read(corpus)
-    features, distribution = indexed_features(bucketizer, "item"), workspace.config.negative_items
-    return IdIndex(negatives.column(col.ITEM_ID)), discretise_items(negatives, features, distribution)
-
-
-def _needs_positives(workspace: Workspace) -> bool:
-    """Returns whether training needs the positives of users even if no tower reads a history."""
-    model, training = workspace.config.model, workspace.config.training
-    return bool(model.masks_user_positives or model.has_hard_negatives or model.min_history or training.validation_days)
-
-
-def _need_samples_with_exposures(workspace: Workspace, window: Sequence[Manifest]) -> list[Manifest]:
-    """Returns sample_fg of each day of the window; nothing where the sampler draws no hard negatives.
-
-    `WindowRows` has checked that the positives of the window were selected from these very tables.
-    """
-    return workspace.need_all("sample_fg", [day.ds for day in window]) if workspace.config.model.has_hard_negatives else []
-
-
-def _find_hard_negatives(workspace: Workspace, samples: Sequence[Manifest], corpus: IdIndex, history: HistoryCsr) -> pa.Table:
-    days = (workspace.tables.read(day, list(HARD_NEGATIVE_COLUMNS)) for day in samples)
-    exposure = workspace.config.events.exposure
-    return find_hard_negatives(days, exposure_events=exposure, item_index=corpus, history=history)
 
 
 def _describe_columns(file: str, schema: pa.Schema) -> list[Column]:
@@ -196,17 +171,13 @@ def read_history(
 
 
 class WindowRows:
-    """The positives of a window and the feature rows that they point to, as streams of embedding indices.
-
-    One day, or one feature table, is in memory at a time.
-    """
+    """The positives of a window and the feature rows that they point to, as streams of embedding indices: a day at a time."""
 
     def __init__(self, workspace: Workspace, window: Sequence[Manifest], bucketizer: Bucketizer) -> None:
         """Reads the positives once, for the feature rows that they point to.
 
         Args:
             window: positive_sample of each day, the oldest first.
-            bucketizer: the features to keep and the embedding indices of their values.
 
         Raises:
             ProvenanceError: names every table between positives and features that was materialized again since.
@@ -241,12 +212,12 @@ class WindowRows:
         """
         features, file = self._features[side], _ROW_FILES[side]
         if not features.names:
-            return Stream(feature_rows_schema(file, {}), ())
+            return Stream(file_schema(file), ())
         by_digest = {table.digest: table for day in reversed(self._tables) if (table := day[side]) is not None}
         used = [by_digest[digest] for digest in self._kept[side].tables]
         first = used[0] if used else self._workspace.need(f"{side}_features_fg", self._window[0].ds)
         encoded = self._workspace.tables.open(first).schema
-        schema = feature_rows_schema(file, features.types(encoded, _name(first)))
+        schema = file_schema(file, features.types(encoded, _name(first)))
 
         def batches() -> Iterator[pa.RecordBatch]:
             if not used:
@@ -257,16 +228,15 @@ class WindowRows:
         return Stream(schema, batches())
 
     def samples(self, item_index: IdIndex, history: HistoryCsr) -> Stream:
-        """Returns samples.arrow: a batch per day.
-
-        Args:
-            item_index: the corpus; rows of other items are left out.
+        """Returns samples.arrow: a batch per day, without rows of items outside the corpus.
 
         Raises (also while it is read):
             SchemaError: a feature is of another type than on the days before, or see `discretise_day`.
         """
         first = self._window[0]
-        schema = samples_schema(self._context.types(self._workspace.tables.open(first).schema, _name(first)))
+        schema = file_schema(
+            TrainSamplesFile.SAMPLES, self._context.types(self._workspace.tables.open(first).schema, _name(first))
+        )
         days = range(len(self._window))
         return Stream(schema, (self._samples_of_day(number, schema, item_index, history) for number in days))
 

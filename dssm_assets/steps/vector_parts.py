@@ -5,11 +5,12 @@ A table of vectors is cut into files of PART_ROWS rows, however many processes t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -52,98 +53,72 @@ class VectorPartition:
         return pa.schema([(key, self.id_type), (vector, pa.list_(pa.float32(), self.dims))])
 
 
-class VectorSource(Protocol):
-    """A tower over its table, for any range of rows."""
+class VectorSource(ABC):
+    """A tower over its table, for any range of rows; a worker of `run_parallel`.
+
+    Attributes:
+        partition: what is written.
+        built_from: the partitions that it reads.
+    """
 
     partition: VectorPartition
     built_from: tuple[Manifest, ...]
 
+    def __init__(self, workspace: Workspace, ds: str) -> None:
+        """Opens the source of a day."""
+        self._workspace = workspace
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        return digests(self.built_from)
+
+    @abstractmethod
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the vectors of the rows first .. end - 1 in their order, and adds counts to the facts."""
 
-
-OpenSource = Callable[[Workspace, str], VectorSource]
-"""Opens the source of a day; it can be pickled."""
-
-
-def write_vectors(workspace: Workspace, open_source: OpenSource, ds: str) -> StepResult:
-    """Writes the vectors of a day and checks their structure and their drift.
-
-    Vectors with a broken structure do not replace an existing partition.
-    """
-    source = open_source(workspace, ds)
-    start = workspace.now()
-    partition, inputs = source.partition, digests(source.built_from)
-    structure = VectorStructure(width=partition.dims, expected_row_count=partition.row_count)
-    facts: dict[str, int] = {}
-    with workspace.tables.partitions.staging() as folder:
-        tasks = _cut(partition.row_count, folder)
-        # A single process uses the source that is open already.
-        is_single = workspace.config.evaluation.num_processes == 1 or len(tasks) == 1
-        build = partial(_Writer, source) if is_single else partial(_Writer.open, open_source, ds)
-        staged = []
-        for task, written in zip(tasks, run_parallel(workspace, build, tasks, inputs), strict=True):
-            staged.append((task.path, written.row_count))
-            structure.append(written.structure)
-            facts |= {name: facts.get(name, 0) + count for name, count in written.facts.items()}
-        report, existing = structure.report(), workspace.find(partition.spec.name, ds)
-        if existing is None or report.passed:
-            manifest = workspace.tables.publish_parts(partition.spec, ds, staged, schema=partition.schema, inputs=inputs)
-        else:
-            manifest = existing
-    return _report(workspace, partition, manifest, report, seconds=workspace.now() - start, facts=facts)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A file to write, and its rows first .. end - 1."""
-
-    first: int
-    end: int
-    path: Path
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A file that was written."""
-
-    row_count: int
-    structure: VectorStructure
-    facts: dict[str, int]
-
-
-def _cut(row_count: int, folder: Path) -> list[_Task]:
-    """Returns the files; an empty table has one as well."""
-    starts = range(0, max(row_count, 1), PART_ROWS)
-    return [_Task(first, min(first + PART_ROWS, row_count), folder / part_name(k)) for k, first in enumerate(starts)]
-
-
-class _Writer:
-    """Writes files of vectors."""
-
-    def __init__(self, source: VectorSource, workspace: Workspace) -> None:
-        self._tables, self._source = workspace.tables, source
-        self.inputs = digests(source.built_from)
-
-    @classmethod
-    def open(cls, open_source: OpenSource, ds: str, workspace: Workspace) -> _Writer:
-        """Returns a writer with a source of its own."""
-        return cls(open_source(workspace, ds), workspace)
-
-    def process(self, task: _Task) -> _Written:
-        partition = self._source.partition
-        structure = VectorStructure(width=partition.dims, expected_row_count=task.end - task.first)
-        facts: dict[str, int] = {}
+    def process(self, task: tuple[int, int, Path]) -> tuple[int, VectorStructure, dict[str, int]]:
+        """Writes a file of the rows first .. end - 1; returns their number, their structure and facts."""
+        first, end, path = task
+        partition, facts = self.partition, dict[str, int]()
+        structure = VectorStructure(width=partition.dims, expected_row_count=end - first)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            for ids, matrix in self._source.parts(task.first, task.end, facts):
+            for ids, matrix in self.parts(first, end, facts):
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1), pa.float32()), matrix.shape[1])
                 batch = pa.RecordBatch.from_arrays([ids, vectors], schema=partition.schema)
                 structure.check_rows(batch.column(0), batch.column(1))
                 yield batch
 
-        row_count = self._tables.write_part(task.path, partition.spec, batches(), partition.schema)
-        return _Written(row_count, structure, facts)
+        return self._workspace.tables.write_part(path, partition.spec, batches(), partition.schema), structure, facts
+
+
+def write_vectors(workspace: Workspace, kind: type[VectorSource], ds: str) -> StepResult:
+    """Writes the vectors of a day and checks their structure and their drift.
+
+    Vectors with a broken structure do not replace an existing partition.
+    """
+    source = kind(workspace, ds)
+    start, partition = workspace.now(), source.partition
+    structure = VectorStructure(width=partition.dims, expected_row_count=partition.row_count)
+    facts: dict[str, int] = {}
+    with workspace.tables.partitions.staging() as folder:
+        starts = range(0, max(partition.row_count, 1), PART_ROWS)  # an empty table has one file as well
+        tasks = [(k, min(k + PART_ROWS, partition.row_count), folder / part_name(number)) for number, k in enumerate(starts)]
+        is_single = workspace.config.evaluation.num_processes == 1 or len(tasks) == 1
+        # A single process uses the source that is open already.
+        build: Callable[[Workspace], Any] = partial(kind, ds=ds)
+        written = map(source.process, tasks) if is_single else run_parallel(workspace, build, tasks, source.inputs)
+        staged = []
+        for task, (row_count, checked, counts) in zip(tasks, written, strict=True):
+            staged.append((task[2], row_count))
+            structure.append(checked)
+            facts |= {name: facts.get(name, 0) + count for name, count in counts.items()}
+        report, existing = structure.report(), workspace.find(partition.spec.name, ds)
+        if existing is None or report.passed:
+            manifest = workspace.tables.publish_parts(partition.spec, ds, staged, schema=partition.schema, inputs=source.inputs)
+        else:
+            manifest = existing
+    return _report(workspace, partition, manifest, report, seconds=workspace.now() - start, facts=facts)
 
 
 def _report(
@@ -171,11 +146,7 @@ def _report(
 
 
 def measure_drift(workspace: Workspace, spec: TableSpec, manifest: Manifest) -> tuple[Check, dict[str, Any]]:
-    """Returns the check and the figures of the drift since the partition before; no figures if there is none.
-
-    Args:
-        spec: contract of the table: its id and its vectors.
-    """
+    """Returns the check and the figures of the drift since the partition before, if there is such a partition."""
     before = partitions_before(workspace, spec.name, manifest.ds, 1)
     if not before:
         return Check("vector_drift", True, f"no partition before {manifest.ds} to compare with"), {}

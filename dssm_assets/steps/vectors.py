@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, SortedIds
+from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
 from dssm_assets.core.models.group_codes import GroupCodes, read_keys
@@ -23,7 +24,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.steps.feature_config import RunSettings, indexed_features, open_bucketizer, towers_of
 from dssm_assets.steps.fit_job import map_model
-from dssm_assets.steps.vector_parts import VectorPart, VectorPartition, write_vectors
+from dssm_assets.steps.vector_parts import VectorPart, VectorPartition, VectorSource, write_vectors
 from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, each_day, start_of_day_ms
 from dssm_assets.storage.manifest import Manifest
 
@@ -44,13 +45,12 @@ def user_vectors(workspace: Workspace, ds: str) -> StepResult:
     return write_vectors(workspace, UserVectors, ds)
 
 
-class ItemVectors:
+class ItemVectors(VectorSource):
     """The item tower over the corpus."""
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Opens the model and the tables of a day."""
+        super().__init__(workspace, ds)
         model, towers = open_towers(workspace, ds)
-        self._workspace = workspace
         self._corpus, samples = workspace.need("negative_items", ds), workspace.need("train_samples", ds)
         self._items = workspace.artifacts.map_table(samples, TrainSamplesFile.ITEMS)
         self._inference = ItemInference(towers, BATCH_ROWS)
@@ -58,7 +58,7 @@ class ItemVectors:
         self._priors = read_window_priors(workspace, model, samples, ds, self._items.num_rows) if towers.spec.prior else None
         width, kind = towers.spec.item_vector_width, _id_type(workspace, self._corpus, col.ITEM_ID)
         self.partition = VectorPartition(ITEM_VECTORS, ds, kind, width, self._corpus.rows)
-        self.built_from: tuple[Manifest, ...] = (model, self._corpus, samples)
+        self.built_from = (model, self._corpus, samples)
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the items first .. end - 1 of the corpus."""
@@ -71,13 +71,13 @@ class ItemVectors:
             first += batch.num_rows
 
 
-class UserVectors:
+class UserVectors(VectorSource):
     """The user tower over the users of the previous day."""
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Opens the model and the tables of a day."""
+        super().__init__(workspace, ds)
         model, towers = open_towers(workspace, ds)
-        self._workspace, self._spec = workspace, towers.spec
+        self._spec = towers.spec
         samples, self._features = workspace.need("train_samples", ds), workspace.need("user_features_fg", day_before(ds))
         bucketizer, config_inputs = open_bucketizer(workspace, ds)
         self._indexed = indexed_features(bucketizer, "user")
@@ -85,10 +85,10 @@ class UserVectors:
         history = workspace.artifacts.map_table(samples, TrainSamplesFile.HISTORY)
         as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
-        self._known = SortedIds(self._users.column(col.USER_ID), where="train_samples, users.arrow")
+        self._known = IdIndex(self._users.column(col.USER_ID), where="train_samples, users.arrow")
         width, kind = self._spec.user_vector_width, _id_type(workspace, self._features, col.USER_ID)
         self.partition = VectorPartition(USER_VECTORS, ds, kind, width, self._features.rows)
-        self.built_from: tuple[Manifest, ...] = (model, samples, self._features, *config_inputs)
+        self.built_from = (model, samples, self._features, *config_inputs)
 
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the users first .. end - 1 of user_features_fg; counts users_without_history in the facts."""
@@ -99,13 +99,11 @@ class UserVectors:
             indices = pa.table(self._indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg"))
             yield batch.column(0), pack_user_vectors(self._inference.vectors(indices, starts, ends), self._spec)
 
-    def _history_bounds(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _history_bounds(self, name: str, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         """Returns a bound of each user's history; 0 for a user without one."""
-        column = self._users.column(name)
-        bounds = column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()  # a single chunk is not copied
-        found = np.zeros(len(rows), np.int64)
-        found[rows >= 0] = bounds[rows[rows >= 0]]
-        return found
+        bounds = np.zeros(len(rows), np.int64)
+        bounds[rows >= 0] = combine_chunks(self._users.column(name)).to_numpy()[rows[rows >= 0]]
+        return bounds
 
 
 def read_group_codes(workspace: Workspace, model: Manifest) -> GroupCodes | None:

@@ -28,9 +28,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
 from dssm_assets.storage import layout
@@ -45,23 +45,24 @@ class Pointer:
     """The content of current.json.
 
     Attributes:
-        bundle_id: the bundle that is served.
-        previous: the target of a rollback, None if there is none.
-        ds: evaluation day of the served bundle.
         trail: the bundles served so far, the current one last, without those that were rolled back.
         stored: all bundles in the order in which they were stored.
+        ds: evaluation day of the served bundle.
     """
 
-    bundle_id: str
-    previous: str | None
-    ds: str
     trail: tuple[str, ...]
     stored: tuple[str, ...]
+    ds: str
 
-    @classmethod
-    def from_trail(cls, trail: tuple[str, ...], stored: tuple[str, ...], ds: str) -> Pointer:
-        """Returns the pointer to the last bundle of a trail."""
-        return cls(trail[-1], trail[-2] if len(trail) > 1 else None, ds, trail, stored)
+    @property
+    def bundle_id(self) -> str:
+        """The bundle that is served."""
+        return self.trail[-1]
+
+    @property
+    def previous(self) -> str | None:
+        """The target of a rollback, None if there is none."""
+        return self.trail[-2] if len(self.trail) > 1 else None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Pointer:
@@ -71,25 +72,24 @@ class Pointer:
             ValueError, KeyError, TypeError: if the text is not a pointer.
         """
         found = json.loads(text)
-        trail, stored = (tuple(map(str, found[key])) for key in ("trail", "stored"))
-        pointer = cls.from_trail(trail or (str(found["bundle_id"]),), stored, str(found["ds"]))
-        if (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
+        pointer = cls(tuple(map(str, found["trail"])), tuple(map(str, found["stored"])), str(found["ds"]))
+        if not pointer.trail or (pointer.bundle_id, pointer.previous) != (found["bundle_id"], found["previous"]):
             raise ValueError("bundle_id and previous are not the end of trail")
         return pointer
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1) + "\n"
+        content = {"bundle_id": self.bundle_id, "previous": self.previous, "ds": self.ds}
+        return json.dumps({**content, "trail": self.trail, "stored": self.stored}, indent=1) + "\n"
 
     def back_to(self, bundle_id: str, ds: str) -> Pointer:
         """Returns the pointer to a stored bundle; bundles served after it leave the trail."""
-        if bundle_id in self.trail:
-            return Pointer.from_trail(self.trail[: self.trail.index(bundle_id) + 1], self.stored, ds)
-        return Pointer.from_trail((*self.trail, bundle_id), self.stored, ds)
+        end = self.trail.index(bundle_id) if bundle_id in self.trail else len(self.trail)
+        return Pointer((*self.trail[:end], bundle_id), self.stored, ds)
 
     def without(self, removed: Collection[str]) -> Pointer:
         """Returns the pointer without some bundles; the served one is never among them."""
         trail, stored = (tuple(kept for kept in ids if kept not in removed) for ids in (self.trail, self.stored))
-        return Pointer.from_trail(trail, stored, self.ds)
+        return Pointer(trail, stored, self.ds)
 
     def surplus(self, keep: int, bases: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the stored bundles to remove so that `keep` whole ones remain, oldest first.
@@ -99,26 +99,24 @@ class Pointer:
         Args:
             bases: delta -> the whole bundle that it refreshes.
         """
-        needed = {bundle_id for bundle_id in (self.bundle_id, self.previous) if bundle_id is not None}
+        needed = set(self.trail[-2:])
         needed |= {bases[bundle_id] for bundle_id in needed if bundle_id in bases}
         whole = [kept for kept in self.stored if kept not in bases]
         spare = [kept for kept in whole if kept not in needed]
-        room = max(0, keep - (len(whole) - len(spare)))
-        removed = {*spare[: max(0, len(spare) - room)], *(kept for kept in bases if kept not in needed)}
-        return tuple(kept for kept in self.stored if kept in removed)
+        gone = set(spare[: max(0, min(len(spare), len(whole) - keep))])
+        return tuple(kept for kept in self.stored if kept in gone or (kept in bases and kept not in needed))
 
 
 def after_publish(before: Pointer | None, bundle_id: str, ds: str) -> Pointer:
     """Returns the pointer after a bundle was stored: it serves that bundle unless the served one is of a later day."""
     if before is None:
-        return Pointer.from_trail((bundle_id,), (bundle_id,), ds)
-    stored = (*(kept for kept in before.stored if kept != bundle_id), bundle_id)
-    if ds < before.ds:
-        return Pointer.from_trail(before.trail, stored, before.ds)
-    return Pointer.from_trail((*(kept for kept in before.trail if kept != bundle_id), bundle_id), stored, ds)
+        return Pointer((bundle_id,), (bundle_id,), ds)
+    trail, stored = ((*(kept for kept in ids if kept != bundle_id), bundle_id) for ids in (before.trail, before.stored))
+    return Pointer(before.trail, stored, before.ds) if ds < before.ds else Pointer(trail, stored, ds)
 
 
 _TRIES: Final = 8
+_WHERE: Final = "serving root"
 FORMAT: Final = 2
 """Of the bundles that are written: 2 may have channels."""
 READABLE_FORMATS: Final = (1, 2)
@@ -139,12 +137,21 @@ class Published:
         return self.pointer.bundle_id == self.bundle_id
 
 
+class FetchedBundle(NamedTuple):
+    """A bundle on the local disk. A `copy` of remote files is removed with this object."""
+
+    bundle_id: str
+    manifest: dict[str, Any]
+    folder: Path
+    copy: ScratchFolder | None
+
+
 class BundleStore:
-    """The bundles below one root: a folder or an fsspec URL."""
+    """The bundles below one root, a folder or an fsspec URL; or the folder of a single bundle, to read it."""
 
     def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
         # A cached listing would hide bundles of other processes.
-        self.fs, path = open_location(root, "key storage.root", {"use_listings_cache": False, **(options or {})})
+        self.fs, path = open_location(root, _WHERE, {"use_listings_cache": False, **(options or {})})
         self.root = path.rstrip("/")
         self.is_local = is_local(self.fs)
         self._pointer_path = layout.pointer_path(self.root)
@@ -225,8 +232,7 @@ class BundleStore:
                 expected = "a bundle that is stored" if to else f"a bundle that was served before {before.bundle_id}"
                 got, remedy = to or "none", f"choose one of those that are stored: {others}"
                 raise PartitionMissingError(_fault(self.root, expected, got, remedy))
-            self.verify(wanted)
-            ds = str(self.manifest(wanted)["ds"])
+            ds = str(self.fetch(wanted).manifest["ds"])
             return self.replace_pointer(lambda now: (now or before).back_to(wanted, ds))
 
     def pointer(self) -> Pointer | None:
@@ -237,7 +243,7 @@ class BundleStore:
         """
         path = self._pointer_path
         try:
-            with location_errors(path, "key storage.root", may_be_missing=True):
+            with location_errors(path, _WHERE, may_be_missing=True):
                 text = self.fs.cat_file(path, start=0)
         except FileNotFoundError:
             return None
@@ -245,6 +251,24 @@ class BundleStore:
             return Pointer.from_json(text)
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{path}: not a pointer to a bundle ({error}). To fix: correct it by hand") from error
+
+    def current_id(self) -> str:
+        """Returns the id of the bundle that is served.
+
+        Raises:
+            PartitionMissingError: no bundle was ever published.
+            StorageError: the pointer cannot be read.
+        """
+        pointer = self.pointer()
+        if pointer is not None:
+            return pointer.bundle_id
+        if self._is_one_bundle():
+            return bundle_id_of(json.loads(self.fs.cat_file(f"{self.root}/{layout.BUNDLE_MANIFEST}")))
+        remedy = "run dssm-assets publish, which publishes the last evaluated day, or correct the path"
+        raise PartitionMissingError(_fault(self.root, f"a file {layout.CURRENT}", "none", remedy))
+
+    def _is_one_bundle(self) -> bool:
+        return bool(self.fs.exists(f"{self.root}/{layout.BUNDLE_MANIFEST}"))
 
     def replace_pointer(self, change: Callable[[Pointer | None], Pointer]) -> Pointer:
         """Replaces the pointer by `change(pointer)`; returns the new one.
@@ -272,48 +296,73 @@ class BundleStore:
         sync_folder(Path(self._pointer_path).parent)
         return True
 
+    def folder(self, bundle_id: str) -> str:
+        """Returns the folder of a bundle inside the store's filesystem."""
+        return layout.bundle_folder(self.root, bundle_id)
+
+    def fetch(self, bundle_id: str, *, is_verified: bool = True) -> FetchedBundle:
+        """Returns a bundle with its files in a local folder, checked against the manifest, and this against the id.
+
+        Args:
+            is_verified: compare the sha256 of the manifest and of every file, not only sizes.
+
+        Raises:
+            PartitionMissingError: if there is no such bundle.
+            StorageError: naming the files that are missing or differ.
+        """
+        remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
+        manifest, copy = self._read_manifest(bundle_id, remote), None
+        if is_verified and bundle_id_of(manifest) != bundle_id:
+            raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
+        wrong, local = [], Path(remote)
+        if not self.is_local:
+            copy = ScratchFolder("bundle")
+            local = copy.path
+        for name, entry in sorted(manifest["files"].items()):
+            try:
+                if copy is not None:
+                    (local / name).parent.mkdir(parents=True, exist_ok=True)
+                    self.fs.get_file(f"{remote}/{name}", str(local / name))
+                size = (local / name).stat().st_size
+                if size != int(entry["bytes"]):
+                    wrong.append(f"{name} has {size} bytes instead of {entry['bytes']}")
+                elif is_verified and file_sha256(local / name) != entry["sha256"]:
+                    wrong.append(f"{name} has another sha256")
+            except FileNotFoundError:
+                wrong.append(f"{name} is missing")
+        if wrong:
+            raise broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
+        return FetchedBundle(bundle_id, manifest, local, copy)
+
     def manifest(self, bundle_id: str) -> dict[str, Any]:
         """Returns the manifest of a bundle.
 
         Raises:
             PartitionMissingError: if there is no such bundle.
+            StorageError: it cannot be read, or another version wrote it.
         """
+        return self._read_manifest(bundle_id, self.folder(bundle_id))
+
+    def _read_manifest(self, bundle_id: str, folder: str) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.fs.cat_file(f"{self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}")))
+            manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{folder}/{layout.BUNDLE_MANIFEST}"))
+            written_format, names = manifest.get("format"), list(manifest["files"])
         except FileNotFoundError as error:
             got, remedy = "no such bundle", "choose one that current.json lists"
             raise PartitionMissingError(_fault(f"{self.root}, bundle {bundle_id}", "its manifest", got, remedy)) from error
-
-    def folder(self, bundle_id: str) -> str:
-        """Returns the folder of a bundle inside the store's filesystem."""
-        return layout.bundle_folder(self.root, bundle_id)
-
-    @contextlib.contextmanager
-    def fetching(self, bundle_id: str) -> Iterator[Path]:
-        """Yields a local folder with the files of a bundle: its own folder, or a copy that exists as long as the context."""
-        if self.is_local:
-            yield Path(self.folder(bundle_id))
-            return
-        with ScratchFolder("bundle") as folder:
-            download_bundle(self.fs, self.folder(bundle_id), self.manifest(bundle_id)["files"], folder)
-            yield folder
-
-    def verify(self, bundle_id: str) -> None:
-        """Checks every file of a bundle against its manifest, and the manifest against the id.
-
-        Raises:
-            StorageError: naming the files that are missing or differ.
-        """
-        manifest = self.manifest(bundle_id)
-        wrong = [] if bundle_id.endswith(content_digest(manifest)[:12]) else [layout.BUNDLE_MANIFEST]
-        wrong += [name for name, entry in manifest["files"].items() if self._sha256(bundle_id, name) != entry["sha256"]]
-        if wrong:
-            raise StorageError(f"bundle {bundle_id}: files {wrong} differ from the manifest. To fix: publish it again")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} cannot be read ({error})") from error
+        if written_format not in READABLE_FORMATS:
+            readable = ", ".join(map(str, READABLE_FORMATS))
+            raise broken(bundle_id, f"it has format {written_format!r}, this version reads {readable}")
+        if any(name.startswith("/") or ".." in name.split("/") for name in names):
+            raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} names files outside the bundle")
+        return manifest
 
     def _store(self, folder: Path, bundle_id: str, manifest: Mapping[str, Any], base: str, shared: Collection[str]) -> None:
         """Stores a bundle that shares files with another stored bundle."""
         with contextlib.suppress(PartitionMissingError, StorageError):
-            self.verify(bundle_id)
+            self.fetch(bundle_id)
             return  # The same bundle is stored already.
         target = self.folder(bundle_id)
         own = [name for name in manifest["files"] if name not in shared]
@@ -354,13 +403,6 @@ class BundleStore:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(target, recursive=True)
 
-    def _sha256(self, bundle_id: str, name: str) -> str | None:
-        try:
-            with self.fs.open(f"{self.folder(bundle_id)}/{name}", "rb") as handle:
-                return hashlib.file_digest(handle, "sha256").hexdigest()
-        except FileNotFoundError:
-            return None
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other publishers out, on a local disk."""
@@ -373,26 +415,15 @@ class BundleStore:
             yield
 
 
-def download_bundle(fs: Any, remote: str, files: Collection[str], folder: Path) -> None:
-    """Copies files of a bundle to a local folder."""
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(f"{remote}/{name}", str(folder / name))
-
-
 def open_bundles(loaded: LoadedConfig) -> BundleStore:
     """Returns the store of a configuration's bundles, `<storage.root>/serving`."""
     return BundleStore(layout.serving_root(loaded.root), loaded.config.storage.options)
 
 
-def content_digest(manifest: Mapping[str, Any]) -> str:
-    """Returns the digest of a manifest; equal bundles have equal digests."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def bundle_id_of(manifest: Mapping[str, Any]) -> str:
-    """Returns the id of the bundle that a manifest describes."""
-    return f"{manifest['ds']}-{content_digest(manifest)[:12]}"
+    """Returns the id of the bundle that a manifest describes: its day, and a digest that equal bundles share."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return f"{manifest.get('ds')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def base_of(manifest: Mapping[str, Any]) -> str | None:
@@ -401,8 +432,14 @@ def base_of(manifest: Mapping[str, Any]) -> str | None:
     return None if delta is None else str(delta["base"])
 
 
+def broken(bundle_id: str, problem: str) -> StorageError:
+    """Returns the error of a bundle that cannot be used."""
+    return StorageError(f"bundle {bundle_id}: {problem}. To fix: publish the bundle again")
+
+
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    return {name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in _files(folder)}
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for name, path in paths.items()}
 
 
 def _link(source: str, target: str) -> None:
@@ -415,12 +452,6 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
         with Path(target).open("rb") as handle:
             os.fsync(handle.fileno())
-
-
-def _files(folder: Path) -> list[tuple[str, Path]]:
-    """Returns the files below a folder with their paths relative to it, by name."""
-    found = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()]
-    return sorted((name, path) for name, path in found if name != layout.BUNDLE_MANIFEST)
 
 
 def _fault(where: str, expected: str, got: str, remedy: str) -> Fault:

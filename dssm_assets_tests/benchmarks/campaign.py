@@ -164,7 +164,7 @@ def _check_bundle(root: Path) -> None:
     store = BundleStore(str(root))
     pointer = store.pointer()
     assert pointer is not None
-    store.verify(pointer.bundle_id)
+    store.fetch(pointer.bundle_id)
     assert len(marks(store, pointer.bundle_id)) == 1
 
 

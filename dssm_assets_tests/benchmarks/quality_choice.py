@@ -13,7 +13,6 @@ Letters: V users of the validation day, P their truth pairs, B users of a block,
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -24,8 +23,7 @@ import numpy.typing as npt
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Targets
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.training.fit_options import FitContext
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import ValidationSet, item_vectors, user_blocks, validation_set
 from dssm_assets_tests.benchmarks.quality_data import SECONDS_PER_DAY, Split, popularity
 from dssm_assets_tests.benchmarks.quality_ours import code_vectors, find_neighbours, print_progress, split_tables
@@ -152,9 +150,7 @@ def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, Valida
         model=settings.model,
         training=settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training,
         seed=0,
-        progress=print_progress(name),
-        now=time.monotonic,
-        context=FitContext(ks=KS),
+        context=FitContext(progress=print_progress(name), ks=KS),
     )
     best = max(result.scores, key=lambda score: score.hit_rate)
     validation = validation_set(data, data.num_days - 1, Targets.NEW)

@@ -33,7 +33,7 @@ from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.training.closed_form.svd_init import divide_rows, item_codes, scale_to_std
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets_tests.benchmarks.quality_data import (
     CODE,
     ITEM,
@@ -141,8 +141,7 @@ def _fit_once(tables: Tables, settings: Settings, seed: int) -> ByVectors:
         model=settings.model,
         training=settings.training,
         seed=seed,
-        progress=print_progress(f"seed {seed}"),
-        now=time.monotonic,
+        context=FitContext(progress=print_progress(f"seed {seed}")),
     )
     users = infer_user_vectors(
         result.two_tower,

@@ -34,7 +34,6 @@ import pyarrow as pa
 
 from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.retrieval.index import ship_index
-from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets_tests.serving import bundles
 
@@ -244,7 +243,7 @@ def report(item_count: int, kind: IndexKind, recall: float, seconds: float, conn
 
 def report_bundle(folder: Path, seconds: float, connections: int) -> list[str]:
     """Returns the lines of the report on lists of a published bundle that has channels."""
-    users = Bundle.open(str(folder), is_verified=False).users
+    users = RecallEngine.open(str(folder), is_verified=False).bundle.users
     ids = users.ids_at(np.arange(len(users)))
     lines = [f"{f'top-{K} of {len(ids):,} users':>34}  {_COLUMNS}"]
     with Server(folder) as server:

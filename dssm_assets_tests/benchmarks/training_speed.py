@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from dssm_assets.core.config.training import Precision, Training
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets_tests.benchmarks.process_cost import run_apart
 from dssm_assets_tests.benchmarks.training_world import (
     TEMPERATURE,
@@ -123,7 +123,7 @@ def ours(
 
     pace.resume()
     with suppress(EnoughError):
-        fit(data, spec, model=model, training=training, seed=1, progress=progress, now=time.perf_counter)
+        fit(data, spec, model=model, training=training, seed=1, context=FitContext(progress=progress))
     return pace.result()
 
 

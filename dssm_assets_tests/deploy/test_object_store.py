@@ -140,7 +140,7 @@ def test_concurrent_publishers_all_stay_in_the_trail(options: dict[str, Any]) ->
     assert pointer is not None
     assert set(pointer.stored) == set(pointer.trail) == made
     for bundle_id in made:
-        store.verify(bundle_id)
+        store.fetch(bundle_id)
     assert store.rollback().bundle_id == pointer.previous
 
 

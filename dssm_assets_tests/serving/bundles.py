@@ -34,6 +34,7 @@ from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.storage.bundles import Pointer
 from dssm_assets_tests.serving.hand_tower import BAGS, DIMS, ITEMS, SINGLES, TABLES, user_tower
 
 USERS = {"u": (1.0, 0.0), "v": (0.0, 1.0)}
@@ -196,7 +197,7 @@ def renew_manifest(folder: Path, **changes: Any) -> Path:
 def point_to(root: Path, bundle_id: str) -> None:
     """Makes a bundle the current one, in one step."""
     staged = root / "current.json.part"
-    staged.write_text(json.dumps({"bundle_id": bundle_id, "previous": None, "ds": bundle_id[:10]}))
+    staged.write_text(Pointer((bundle_id,), (bundle_id,), bundle_id[:10]).to_json())
     staged.replace(root / "current.json")
 
 

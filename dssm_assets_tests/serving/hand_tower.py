@@ -41,20 +41,22 @@ def user_tower(dims: int = DIMS) -> onnx.ModelProto:
         "middle": np.array([1], np.int64),
         "no_history": _zero_padded([(0.0, 0.25)], dims),
     }
-    nodes, parts = [], []
-    for position, name in enumerate(SINGLES):
-        nodes.append(helper.make_node("Gather", ["singles", f"position/{position}"], [f"column/{name}"], axis=1))
-        nodes.append(helper.make_node("Gather", [f"table/{name}", f"column/{name}"], [f"part/{name}"], axis=0))
-        parts.append(f"part/{name}")
+    nodes: list[onnx.NodeProto] = []
+
+    def add(kind: str, *inputs: str, output: str = "", **attributes: int) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output or f"node/{len(nodes)}"], **attributes))
+        return nodes[-1].output[0]
+
+    parts = [
+        add("Gather", f"table/{name}", add("Gather", "singles", f"position/{position}", axis=1), axis=0)
+        for position, name in enumerate(SINGLES)
+    ]
     for name, table in BAGS.items():
-        nodes.append(helper.make_node("Gather", [f"table/{table}", f"indices/{name}"], [f"found/{name}"], axis=0))
-        nodes.append(helper.make_node("Unsqueeze", [f"weights/{name}", "last"], [f"weight/{name}"]))
-        nodes.append(helper.make_node("Mul", [f"found/{name}", f"weight/{name}"], [f"weighted/{name}"]))
-        nodes.append(helper.make_node("ReduceSum", [f"weighted/{name}", "middle"], [f"part/{name}"], keepdims=0))
-        parts.append(f"part/{name}")
-    nodes.append(helper.make_node("Unsqueeze", ["is_empty_history", "last"], ["is_empty"]))
-    nodes.append(helper.make_node("Mul", ["is_empty", "no_history"], ["part/no_history"]))
-    nodes.append(helper.make_node("Sum", [*parts, "part/no_history"], ["vectors"]))
+        found = add("Gather", f"table/{table}", f"indices/{name}", axis=0)
+        weighted = add("Mul", found, add("Unsqueeze", f"weights/{name}", "last"))
+        parts.append(add("ReduceSum", weighted, "middle", keepdims=0))
+    parts.append(add("Mul", add("Unsqueeze", "is_empty_history", "last"), "no_history"))
+    add("Sum", *parts, output="vectors")
     output = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", dims])
     stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "user_tower", inputs, [output], stored)

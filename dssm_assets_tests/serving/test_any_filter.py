@@ -15,11 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dssm_assets.cli import main
 from dssm_assets.serving.answers import ARROW
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
-from dssm_assets.serving.request_encoder import UserInputs
+from dssm_assets.serving.recall_engine import Lists
 from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets_tests.serving.bundles import write_bundle
 from dssm_assets_tests.serving.hand_tower import ITEMS
@@ -216,16 +214,3 @@ def test_health_says_when_no_item_is_shown(shop):
     assert "To fix" in shop.live.state.list_fault
     shop.show([], ["n0"])
     assert shop.live.state.list_fault is None
-
-
-def test_lists_without_an_item_are_empty_beside_others_in_python(root):
-    engine = RecallEngine.open(str(root))
-    options = [ListOptions(4, filters=NONE), ListOptions(4), ListOptions(4, filters={"price": 3})]
-    requests = [UserRequest("u", UserInputs({"city": "x"}), one) for one in options] + [UserRequest("u", options=options[0])]
-    assert [sorted(one.item_ids) for one in engine.recall_for_users(requests)] == [[], list(ITEMS), ["n2"], []]
-
-
-@pytest.mark.parametrize("arguments", [["--user-id", "u"], ["--user-id", "u", "--channels", "vectors"], ["--item-id", "n0"]])
-def test_the_command_prints_an_empty_list(root, capsys, arguments):
-    assert main(["recall", "--bundle", str(root), *arguments, "--filters", json.dumps(NONE)]) == 0
-    assert "0 items, source" in capsys.readouterr().out

@@ -31,7 +31,7 @@ FILES = (
 
 def test_bundle_has_the_manifests_name_day_and_sizes(tmp_path):
     folder = bundles.write_bundle(tmp_path)
-    bundle = Bundle.open(str(tmp_path))
+    bundle = RecallEngine.open(str(tmp_path)).bundle
     assert (bundle.bundle_id, bundle.name, bundle.ds, bundle.dims) == (folder.name, "hand", "2024-01-12", 2)
     assert (len(bundle.items), len(bundle.users)) == (4, 2)
     assert bundle.items.ids_at(bundle.popular_rows) == ["n2", "n0", "n3", "n1"]
@@ -39,14 +39,14 @@ def test_bundle_has_the_manifests_name_day_and_sizes(tmp_path):
 
 def test_open_follows_the_pointer_unless_given_a_bundle_id(tmp_path):
     first, second = (bundles.write_bundle(tmp_path, ds).name for ds in (FIRST, SECOND))
-    assert Bundle.open(str(tmp_path)).bundle_id == second
-    assert Bundle.open(str(tmp_path), bundle_id=first).bundle_id == first
+    assert RecallEngine.open(str(tmp_path)).bundle.bundle_id == second
+    assert RecallEngine.open(str(tmp_path), bundle_id=first).bundle.bundle_id == first
 
 
 def test_copied_folder_of_one_bundle_can_be_opened(tmp_path):
     folder = bundles.write_bundle(tmp_path / "serving")
     shutil.copytree(folder, tmp_path / "copied")
-    assert Bundle.open(str(tmp_path / "copied")).bundle_id == folder.name
+    assert RecallEngine.open(str(tmp_path / "copied")).bundle.bundle_id == folder.name
 
 
 def test_bundle_of_a_remote_store_is_downloaded(tmp_path):
@@ -62,20 +62,27 @@ def test_bundle_of_a_remote_store_is_downloaded(tmp_path):
 
 def test_missing_bundle_and_broken_pointer_are_named(tmp_path):
     with pytest.raises(PartitionMissingError, match="run dssm-assets publish"):
-        Bundle.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
     (tmp_path / "current.json").write_text("{")
     with pytest.raises(StorageError, match="not a pointer to a bundle"):
-        Bundle.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_flipped_byte_in_any_file_is_refused(tmp_path, name):
-    path = bundles.write_bundle(tmp_path) / name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def test_damage_of_any_file_is_refused(tmp_path, name):
+    folder = bundles.write_bundle(tmp_path)
+    content = (folder / name).read_bytes()
+    middle = len(content) // 2
+    (folder / name).write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     with pytest.raises(StorageError, match=f"{FIRST}-.*: files differ from the manifest: {name} has another sha256"):
-        Bundle.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
+    (folder / name).unlink()
+    with pytest.raises(StorageError, match=f"{FIRST}-.*: files differ from the manifest: {name} is missing"):
+        RecallEngine.open(str(tmp_path))
+    (folder / name).write_bytes(b"nonsense")
+    bundles.renew_manifest(folder)
+    with pytest.raises(StorageError, match=FIRST):
+        RecallEngine.open(str(tmp_path))
 
 
 @pytest.mark.parametrize("is_verified", [True, False])
@@ -84,23 +91,7 @@ def test_truncated_file_is_refused_even_without_verification(tmp_path, is_verifi
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StorageError, match=f"item_index.faiss has {size - 1} bytes instead of {size}"):
-        Bundle.open(str(tmp_path), is_verified=is_verified)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_missing_file_is_refused(tmp_path, name):
-    (bundles.write_bundle(tmp_path) / name).unlink()
-    with pytest.raises(StorageError, match=f"{FIRST}-.*: a file is missing .*{name}"):
-        Bundle.open(str(tmp_path))
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_unreadable_file_is_refused_even_if_the_manifest_matches(tmp_path, name):
-    folder = bundles.write_bundle(tmp_path)
-    (folder / name).write_bytes(b"nonsense")
-    bundles.renew_manifest(folder)
-    with pytest.raises(StorageError, match=FIRST):
-        RecallEngine.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path), is_verified=is_verified)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +107,7 @@ def test_unreadable_file_is_refused_even_if_the_manifest_matches(tmp_path, name)
 def test_manifest_that_contradicts_the_files_is_refused(tmp_path, changes, message):
     bundles.renew_manifest(bundles.write_bundle(tmp_path), **changes)
     with pytest.raises(StorageError, match=message):
-        Bundle.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
 
 
 def test_item_ids_and_vectors_in_different_orders_are_refused(tmp_path):
@@ -124,21 +115,21 @@ def test_item_ids_and_vectors_in_different_orders_are_refused(tmp_path):
     bundles._arrow(folder / "item_ids.arrow", pa.table({"item_id": list(bundles.ITEMS)[::-1], "row": [0, 1, 2, 3]}))
     bundles.renew_manifest(folder)
     with pytest.raises(StorageError, match="item_ids and item_vectors have different items"):
-        Bundle.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
 
 
 def test_bundle_removed_while_it_is_opened_is_replaced_by_the_next(tmp_path, monkeypatch):
     folder = bundles.write_bundle(tmp_path, FIRST)
     load, published = Bundle.__init__, []
 
-    def load_after_removal(self, bundle_id, *rest):
-        if bundle_id == folder.name and folder.exists():
+    def load_after_removal(self, fetched):
+        if fetched.bundle_id == folder.name and folder.exists():
             published.append(bundles.write_bundle(tmp_path, SECOND).name)
             shutil.rmtree(folder)
-        load(self, bundle_id, *rest)
+        load(self, fetched)
 
     monkeypatch.setattr(Bundle, "__init__", load_after_removal)
-    assert [Bundle.open(str(tmp_path)).bundle_id] == published
+    assert [RecallEngine.open(str(tmp_path)).bundle.bundle_id] == published
 
 
 def test_changed_manifest_is_refused(tmp_path):
@@ -147,7 +138,7 @@ def test_changed_manifest_is_refused(tmp_path):
     with pytest.raises(
         StorageError, match=r"manifest.json belongs to bundle 2024-01-12-[0-9a-f]{12}. To fix: publish the bundle again"
     ):
-        Bundle.open(str(tmp_path))
+        RecallEngine.open(str(tmp_path))
 
 
 def test_open_bundle_survives_the_removal_of_its_files(tmp_path):

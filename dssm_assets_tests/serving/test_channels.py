@@ -20,19 +20,14 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError, StorageError
 from dssm_assets.core.evaluation.scorer import model_scorer
-from dssm_assets.serving.channels import NO_ITEMS
 from dssm_assets.serving.recall_engine import (
     MERGED_AT_ONCE,
-    AnswerSource,
     ListOptions,
     Lists,
     RecallEngine,
     UserRequest,
-    recall_for_request,
 )
 from dssm_assets.serving.request_body import parse_recall_body
-from dssm_assets.serving.request_encoder import UserInputs
-from dssm_assets.serving.seen_users import read_item_events
 from dssm_assets.steps.channels import make_day_channels, open_shared, read_merges, shared_arrays
 from dssm_assets.steps.scoring import read_fit_data
 from dssm_assets.steps.stored_interactions import find_event_days, read_interactions_of_users
@@ -128,13 +123,6 @@ def test_each_item_says_which_channels_proposed_it(engine):
     assert answer.scores == sorted(answer.scores, reverse=True)
 
 
-def test_excluded_items_make_room_for_the_next(engine):
-    whole = engine.recall_for_user("b1", ListOptions(K))
-    gone = whole.item_ids[1:4]
-    left = engine.recall_for_user("b1", ListOptions(5, exclude=gone))
-    assert left.item_ids == [item for item in whole.item_ids if item not in gone][:5]
-
-
 def test_lists_merged_together_are_those_of_each_alone(engine):
     options = [
         ListOptions(K),
@@ -149,21 +137,6 @@ def test_lists_merged_together_are_those_of_each_alone(engine):
     assert together == [engine.recall_for_user(one.user_id, one.options) for one in requests]
 
 
-def test_history_of_a_request_is_its_own_history(engine):
-    item, other = engine.bundle.items.ids_at(np.array([0, 1]))
-    answer = recall_for_request(
-        engine,
-        inputs=UserInputs(
-            {"city": "x"}, {"item_ids": [item, item, "unknown"], "event_times_ms": [1, 2, 3], "category": ["c", "c", "c"]}
-        ),
-        options=ListOptions(k=K),
-    )
-    assert answer.source is AnswerSource.FEATURES
-    own = {found for found, names in zip(answer.item_ids, answer.sources, strict=True) if "own_history" in names}
-    assert own == {item}
-    assert other not in own
-
-
 def test_a_bundle_without_channels_serves_vectors(tmp_path):
     bundles.write_bundle(tmp_path)
     engine = RecallEngine.open(str(tmp_path))
@@ -171,6 +144,8 @@ def test_a_bundle_without_channels_serves_vectors(tmp_path):
     assert engine.recall_for_user(user, ListOptions(2)).sources is None
     with pytest.raises(InputError, match="without channels"):
         engine.recall_for_user(user, ListOptions(2, lists=Lists.MERGED))
+    with pytest.raises(InputError, match="exclude_history: expected a bundle with channels"):
+        engine.recall_for_user(user, ListOptions(exclude_history=True))
 
 
 def test_channels_of_another_version_are_refused(workspace, monkeypatch):
@@ -199,41 +174,6 @@ def test_service_does_not_import_torch():
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_any_request_gives_a_list_or_an_error_of_the_input(engine, body):
     with contextlib.suppress(InputError):
-        request = parse_recall_body(json.dumps(body).encode())
-        (answer,) = engine.recall_for_users([request])
+        (answer,) = engine.recall_for_users(parse_recall_body(json.dumps(body).encode()))
         if isinstance(answer, Exception):
             raise answer
-
-
-def test_events_are_added_to_the_items_of_a_user(engine):
-    first, second = engine.bundle.items.ids_at(np.array([0, 1]))
-    sent = {"item_ids": [second, first, "unknown", second], "event_times_ms": [30, 10, 50, 20]}
-    events = read_item_events(sent, engine.bundle.items, "events")
-    once = engine.channels.add_events(NO_ITEMS, events.rows, events.times_ms)
-    assert [part.tolist() for part in (once.items, once.counts, once.last_time_ms)] == [[0, 1], [1, 2], [10, 30]]
-    more = read_item_events({"item_ids": [first], "event_times_ms": [5]}, engine.bundle.items, "events")
-    twice = engine.channels.add_events(once, more.rows, more.times_ms)
-    assert [part.tolist() for part in (twice.items, twice.counts, twice.last_time_ms)] == [[0, 1], [2, 2], [10, 30]]
-
-
-def test_a_user_of_the_model_with_events_has_the_list_of_the_whole_history(workspace, engine):
-    """The history that the tower reads, 20 events, is shorter than what is stored."""
-    days = [workspace.tables.read(day) for day in find_history_days(workspace, day_before(EVALUATION_DAY, -1))]
-    rows = [row for day in days for row in day.to_pylist() if row["user_id"] == "b1"]
-    stored = {name: [value for row in rows for value in row[name]] for name in ("item_ids", "event_times_ms")}
-    stored["category"] = ["cat_b"] * worlds.BUYS * len(worlds.DAYS)
-    new = {
-        "item_ids": ["a_03", "b_00"],
-        "event_times_ms": [max(stored["event_times_ms"]) + 5, 10**13],
-        "category": ["cat_a", "cat_b"],
-    }
-    whole = {name: values + new[name] for name, values in stored.items()}
-    known = {name: values[-7:] + new[name] for name, values in stored.items()}
-    for lists in Lists:
-        found = [
-            recall_for_request(engine, user_id="b1", inputs=inputs, options=ListOptions(20, lists=lists))
-            for inputs in (UserInputs(history=whole), UserInputs(events=new), UserInputs(events=known))
-        ]
-        (ids, scores, sources), *others = [(one.item_ids, one.scores, one.sources) for one in found]
-        assert others == [(ids, scores, sources)] * 2
-        assert scores != engine.recall_for_user("b1", ListOptions(20, lists=lists)).scores

@@ -113,8 +113,8 @@ def test_serve_runs_as_a_process_and_stops_on_interrupt(root, folder):
 
 def test_recall_imports_neither_torch_nor_dagster(root):
     code = (
-        "import sys; from dssm_assets.serving.recall_engine import RecallEngine, recall_for_request; from dssm_assets.serving.request_encoder import UserInputs;"
-        "recall_for_request(RecallEngine.open(sys.argv[1]), inputs=UserInputs({'city': 'x'}));"
+        "import sys; from dssm_assets.serving.recall_engine import RecallEngine, UserRequest; from dssm_assets.serving.request_encoder import UserInputs;"
+        "RecallEngine.open(sys.argv[1]).recall(UserRequest(inputs=UserInputs({'city': 'x'})));"
         "print([name for name in ('torch', 'dagster', 'ibis', 'fastapi') if name in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True, timeout=120)

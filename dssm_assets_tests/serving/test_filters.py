@@ -174,11 +174,6 @@ def test_allowed_own_items_are_proposed_whatever_their_place():
     assert channels[0].propose(np.array([0])).tolist() == [[2, 3]]
 
 
-def test_the_switch_needs_channels(engine):
-    with pytest.raises(InputError, match="exclude_history: expected a bundle with channels"):
-        found(engine, exclude_history=True)
-
-
 def test_a_column_that_item_table_lacks_is_refused(world):
     other = open_workspace(world.loaded)
     other.config.serving.filters.append("weight")

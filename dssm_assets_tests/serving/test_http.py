@@ -1,7 +1,5 @@
 """The HTTP service, on loopback, over the hand-written bundle (`bundles.py`)."""
 
-import urllib.request
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -39,11 +37,6 @@ def test_recall_of_a_stored_user(client, bundle_id):
     assert answer == {"bundle_id": bundle_id, "source": "stored", "item_ids": ["n0", "n2"], "scores": pytest.approx([1, 0.6])}
 
 
-def test_recall_leaves_out_excluded_items(client):
-    assert client.get("/recall?user_id=u&k=2&exclude=n0&exclude=n2")[1]["item_ids"] == ["n1", "n3"]
-    assert client.send("POST", "/recall", {"user_id": "u", "k": 2, "exclude": ["n0", "n2"]})[1]["item_ids"] == ["n1", "n3"]
-
-
 def test_unknown_parameter_chooses_popular_items_or_404(client):
     assert client.get("/recall?user_id=stranger&k=1")[1]["source"] == "popular"
     assert client.send("POST", "/recall", {"k": 1})[1]["item_ids"] == ["n2"]
@@ -58,11 +51,6 @@ def test_recall_by_features_and_history(client):
     # (1, 0) + (0, 1) = (1, 1): n2 gets 1.4.
     assert (status, answer["source"], answer["item_ids"]) == (200, "features", ["n2"])
     assert answer["scores"] == pytest.approx([1.4])
-
-
-def test_similar_returns_the_nearest_items(client):
-    assert client.get("/similar?item_id=n2&k=2")[1]["item_ids"] == ["n1", "n0"]
-    assert client.get("/similar?item_id=none")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -113,10 +101,23 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
         ):
             client.get(path)
         text = client.get("/metrics")[1]
+        assert client.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         client.close()
+    families = list(text_string_to_metric_families(text))
+    assert all(family.documentation for family in families)
+    assert {family.name: family.type for family in families} == {
+        **{f"dssm_{name}": "counter" for name in ("requests", "request_errors", "answers", "shop_list_errors")},
+        **{f"dssm_bundle_{name}": "counter" for name in ("swaps", "refused", "check_errors")},
+        **{f"dssm_bundle_{name}": "gauge" for name in ("info", "loaded_timestamp_seconds", "users", "items")},
+        "dssm_request_seconds": "histogram",
+    }
+    bounds = {sample.labels["le"] for family in families for sample in family.samples if "le" in sample.labels}
+    assert bounds == {
+        *["0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "+Inf"]
+    }
     found = {
         (sample.name, *(f"{name}={value}" for name, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in families
         for sample in family.samples
     }
     expected = {
@@ -134,27 +135,3 @@ def test_metrics_count_requests_errors_and_answers(tmp_path):
         ("dssm_bundle_refused_total",): 0,
     }
     assert {key: found.get(key) for key in expected} == expected
-
-
-def test_docs_describe_the_body_of_a_recall(client):
-    schema = client.get("/openapi.json")[1]
-    content = schema["paths"]["/recall"]["post"]["requestBody"]["content"]["application/json"]
-    assert content == {"schema": {"$ref": "#/components/schemas/RecallRequest"}}
-    assert set(schema["components"]["schemas"]["RecallRequest"]["properties"]) == {
-        "user_id",
-        "features",
-        "history",
-        "events",
-        "k",
-        "exclude",
-        "exclude_history",
-        "filters",
-        "unknown",
-        "channels",
-        "fields",
-    }
-
-
-def test_metrics_have_the_content_type_of_the_prometheus_text_format(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
-        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"

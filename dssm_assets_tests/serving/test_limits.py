@@ -86,6 +86,7 @@ def refusal(answer):
         (b'{"features": {"city": "' + b"x" * 10_001 + b'"}}', "body.features.city", "at most 10000 entries or characters"),
         (b'{"history": {"item_ids": [' + b"1," * 10_000 + b"1]}}", "body.history.item_ids", "at most 10000 entries"),
         (b'{"features": {"city": ' + b"[" * 300 + b"]" * 300 + b"}}", "body", "Invalid JSON: recursion limit"),
+        (b'{"user_id": "u", "filters": [' + b"[" * 300 + b"]" * 300 + b"]}", "body", "Invalid JSON: recursion limit"),
         (b"[" * 40_000, "body", "Invalid JSON"),
         (b'{"k": 1' + b"0" * 5000 + b"}", "body", "Invalid JSON"),
         (b'{"user_id": "\xff"}', "body", "Invalid JSON"),
@@ -107,13 +108,6 @@ def test_lists_as_long_as_allowed_are_answered(port):
         "k": 1,
     }
     assert post(port, json.dumps(body).encode())[0] == 200
-
-
-@pytest.mark.parametrize("levels", [10, 100, 190])
-def test_lists_in_one_another_are_refused(port, levels):
-    for body in ({"features": {"city": 0}}, {"user_id": "u", "filters": [0]}, {"history": {"item_ids": [0]}}):
-        text = json.dumps(body).replace("0", "[" * levels + "]" * levels)
-        assert post(port, text.encode())[0] == 400
 
 
 def test_large_bodies_are_refused_with_and_without_their_length_while_health_answers(port):

@@ -1,6 +1,5 @@
 """A live engine takes over new bundles while clients send requests: none fails, and each answer is from one whole bundle."""
 
-import json
 import logging
 import shutil
 import threading
@@ -8,11 +7,10 @@ import time
 
 import pytest
 
-from dssm_assets.core.errors import DssmError, PartitionMissingError
+from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.serving import live as live_module
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.serving.recall_engine import ListOptions
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.servers import Client, serving
 
@@ -151,39 +149,3 @@ def test_concurrent_clients_see_whole_bundles_and_no_error(tmp_path):
     assert f"dssm_bundle_swaps_total {len(good) - 1}.0" in metrics
     assert f"dssm_bundle_refused_total {SWAPS + 1 - len(good)}.0" in metrics
     assert not [line for line in metrics if line.startswith("dssm_request_errors_total{")]
-
-
-def test_readers_see_whole_bundles_while_a_store_publishes_and_removes(tmp_path):
-    store, wrong, seen, is_over = BundleStore(str(tmp_path / "serving")), [], set(), threading.Event()
-
-    def publish(number):
-        written = write(tmp_path / "written", number)
-        body = json.loads((written / "manifest.json").read_text())
-        with store.staging() as folder:
-            for path in written.iterdir():
-                shutil.copy(path, folder)
-            return store.publish(folder, {key: body[key] for key in body.keys() - {"format", "files"}}, keep=2).bundle_id
-
-    def read():
-        while not is_over.is_set():
-            try:
-                engine = RecallEngine.open(store.root)
-                number = int(engine.bundle.ds[8:])
-                if engine.recall_for_user("u", ListOptions(4)).item_ids != expected_items(number):
-                    wrong.append(number)
-                seen.add(number)
-            except DssmError as error:
-                wrong.append(error)
-
-    published = [publish(1)]
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for reader in readers:
-        reader.start()
-    published += [publish(number) for number in range(2, 2 * SWAPS)]
-    wait_until(lambda: 2 * SWAPS - 1 in seen)
-    is_over.set()
-    for reader in readers:
-        reader.join()
-    assert wrong == []
-    assert len(seen) > 1
-    assert sorted(path.name for path in (tmp_path / "serving" / "bundles").iterdir()) == published[-2:]

@@ -6,14 +6,14 @@ import json
 import pytest
 
 from dssm_assets.commands import recall
-from dssm_assets.serving.recall_engine import AnswerSource, ListOptions, Lists, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import RecallEngine
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.steps.serving import serving_bundle
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.serving.bundles import vector_of
-from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 HISTORY = ("item_ids", "event_times_ms", "category")
 
@@ -60,39 +60,6 @@ def test_vector_of_a_users_features_is_the_stored_vector(engine, requests):
         computed = vector_of(engine, request)
         stored = engine.bundle.user_vector(engine.bundle.users.find_row(user))
         assert computed == pytest.approx(stored, abs=1e-5)
-
-
-def test_request_with_a_users_features_gets_the_users_list(engine, requests):
-    for user, request in requests.items():
-        cold, stored = (
-            recall_for_request(engine, inputs=request, options=ListOptions(5)),
-            engine.recall_for_user(user, ListOptions(5)),
-        )
-        assert (cold.source, stored.source) == (AnswerSource.FEATURES, AnswerSource.STORED)
-        assert cold.scores == pytest.approx(stored.scores, abs=1e-5)
-
-
-def test_features_and_history_both_change_the_vector(engine, requests):
-    request = requests["a0"]
-    whole = vector_of(engine, request)
-    without_history = vector_of(engine, UserInputs({**request.features}, {}))
-    elsewhere = vector_of(engine, UserInputs({**request.features, "city": "another"}, request.history))
-    assert abs(whole - without_history).max() > 1e-3
-    assert abs(whole - elsewhere).max() > 1e-6
-
-
-def test_every_user_is_recalled_items_of_the_own_group(engine):
-    for user in worlds.users():
-        assert {item[0] for item in engine.recall_for_user(user, ListOptions(GROUP_SIZE)).item_ids} == {user[0]}
-
-
-def test_new_user_is_recalled_by_history_alone(engine):
-    request = UserInputs({"city": "city0"}, {"item_ids": ["b_01", "b_02"], "category": ["cat_b", "cat_b"]})
-    nearest = recall_for_request(engine, inputs=request, options=ListOptions(GROUP_SIZE, lists=Lists.VECTORS))
-    assert {item[0] for item in nearest.item_ids} == {"b"}
-    assert recall_for_request(engine, inputs=request, options=ListOptions(2)).item_ids == ["b_01", "b_02"], (
-        "the merged list begins with the user's own items"
-    )
 
 
 def test_recall_command_finds_the_bundle_of_the_configuration(workspace, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import MAX_K, AnswerSource, ListOptions, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.bundles import vector_of
@@ -53,7 +53,7 @@ def test_similar_items_exclude_the_item_itself(engine):
 
 
 def test_features_override_the_stored_vector(engine):
-    answer = recall_for_request(engine, user_id="u", inputs=UserInputs({"city": "y"}), options=ListOptions(k=2))
+    answer = engine.recall(UserRequest(user_id="u", inputs=UserInputs({"city": "y"}), options=ListOptions(k=2)))
     assert (answer.source, answer.item_ids) == (AnswerSource.FEATURES, ["n1", "n2"])
 
 
@@ -101,11 +101,11 @@ def test_older_items_weigh_less_with_a_half_life(decaying):
 
 
 def test_inputs_without_a_feature_are_named(engine):
-    answer = recall_for_request(engine, inputs=UserInputs({"city": "x", "shoe_size": 44}), options=ListOptions(1))
+    answer = engine.recall(UserRequest(inputs=UserInputs({"city": "x", "shoe_size": 44}), options=ListOptions(1)))
     assert answer.ignored == ("shoe_size",)
     assert answer.to_dict()["ignored"] == ["shoe_size"]
     with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
-        recall_for_request(engine, inputs=UserInputs({"shoe_size": 44}))
+        engine.recall(UserRequest(inputs=UserInputs({"shoe_size": 44})))
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,6 @@ def test_integer_ids_may_be_sent_as_digits(tmp_path):
         engine.recall_for_user(7, ListOptions(1, ["x", 10, "9" * 30]))
 
 
-def test_answers_are_independent_of_the_order_of_users(tmp_path):
-    random = np.random.default_rng(0)
-    names = [f"user{number}" for number in random.permutation(500)]
-    users = {name: tuple(random.normal(size=2).tolist()) for name in names}
-    bundles.write_bundle(tmp_path, users=users)
-    engine = RecallEngine.open(str(tmp_path))
-    items = np.array(list(bundles.ITEMS.values()))
-    for name in names:
-        best = list(bundles.ITEMS)[int((items @ np.array(users[name])).argmax())]
-        assert engine.recall_for_user(name, ListOptions(1)).item_ids == [best]
-    assert engine.bundle.users.find_row("user500") == -1
-
-
 def test_lists_with_exclusions_equal_a_sorted_brute_force(tmp_path):
     # Small integers: scores are exact, so equal scores are equal and keep the order of the index.
     random = np.random.default_rng(1)
@@ -194,8 +181,11 @@ def test_user_with_several_interests_gets_each_item_once_with_its_best_score(tmp
     assert answer.item_ids == ["n0", "n1", "n2", "n3"]
     assert answer.scores == pytest.approx([1, 1, 0.8, 0])
     assert engine.recall_for_user("w", ListOptions(2, ["n1"])).item_ids == ["n0", "n2"]
-    # z searches with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0.
-    assert engine.recall_for_user("z", ListOptions(4)).item_ids == ["n3", "n1", "n2", "n0"]
+    # z searches with (-2, 0) and (0, .5): n3 2, n1 .5, n2 .4, n0 0. An item has one vector, beside users with two.
+    requests = [UserRequest("z", options=ListOptions(4)), UserRequest(item_id="n2", options=ListOptions(3)), UserRequest("w")]
+    together = engine.recall_for_users(requests)
+    assert [one.item_ids for one in together[:2]] == [["n3", "n1", "n2", "n0"], ["n1", "n0", "n3"]]
+    assert together == [engine.recall(one) for one in requests]
 
 
 def test_similar_items_ignore_the_popularity_prior(tmp_path):

@@ -7,11 +7,9 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import InputError, StorageError
-from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest, recall_for_request
-from dssm_assets.serving.request_encoder import UserInputs, UserTower
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
+from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets_tests.serving.bundles import FG, renew_manifest, write_bundle
-from dssm_assets_tests.serving.servers import Client, serving
 
 VECTORS = {"u": (1.5, 0.5), "v": (0.0, 1.75)}
 """City and history of u: (1, 0) + (n0 + n1) / 2; city, tag and no history of v: (0, 1) + (0, .5) + (0, .25)."""
@@ -25,7 +23,7 @@ def engine(tmp_path_factory):
 
 
 def recall(engine, user=None, lists=None, **inputs):
-    return recall_for_request(engine, user_id=user, inputs=UserInputs(**inputs), options=ListOptions(4, lists=lists))
+    return engine.recall(UserRequest(user_id=user, inputs=UserInputs(**inputs), options=ListOptions(4, lists=lists)))
 
 
 def scores(engine, user=None, **inputs):
@@ -70,11 +68,6 @@ def test_events_of_several_users_together_are_those_of_each_alone(engine):
     events = [{"item_ids": ["n2"], "event_times_ms": [3000]}, {"item_ids": ["n1", "n0"], "event_times_ms": [10, 5]}]
     requests = [UserRequest(user, UserInputs(events=one), ListOptions(4)) for user in ("u", "v", "x") for one in events]
     assert engine.recall_for_users(requests) == [recall(engine, one.user_id, events=one.inputs.events) for one in requests]
-
-
-def test_known_events_change_nothing(engine):
-    events = {"item_ids": ["n0", "n1"], "event_times_ms": [1000, 2000]}
-    assert same(recall(engine, "u", events=events), recall(engine, "u"))
 
 
 def test_events_without_times_are_new_and_the_newest(engine):
@@ -166,7 +159,7 @@ def test_a_name_that_is_a_feature_too_replaces_no_history(tmp_path, monkeypatch)
 
 
 def test_a_tower_that_reads_no_history_keeps_the_stored_vector(engine, monkeypatch):
-    monkeypatch.setattr(UserTower, "reads_history", False)
+    monkeypatch.setattr(engine.tower.encoder, "has_history", False)
     events = {"item_ids": ["n2", "n1"], "event_times_ms": [3000, 2000]}
     assert scores(engine, "u", events=events) == scores(engine, "u")
     answer = recall(engine, "u", events={**events, "shoe_size": [44, 45]})
@@ -197,20 +190,3 @@ def test_another_number_of_users_is_refused(tmp_path):
     renew_manifest(folder)
     with pytest.raises(StorageError, match=r"user_inputs\.arrow has 1 rows for 2 users, without city"):
         RecallEngine.open(str(tmp_path))
-
-
-def test_events_over_http(tmp_path):
-    write_bundle(tmp_path, users=VECTORS, has_channels=True, stores_inputs=True)
-    body = {"user_id": "u", "events": {"item_ids": ["n2"], "event_times_ms": [3000]}, "channels": "vectors", "k": 1}
-    both = {**body, "history": {"item_ids": ["n0"]}}
-    with serving(LiveEngine(str(tmp_path))) as port:
-        client = Client(port)
-        status, answer = client.send("POST", "/recall", body)
-        assert (status, answer["source"], answer["item_ids"]) == (200, "features", ["n2"])
-        assert "replaced" not in answer
-        assert client.send("POST", "/recall", {**both, "events": {}})[1]["replaced"] == ["history"]
-        status, answer = client.send("POST", "/recall", both)
-        assert (status, answer["error"], answer["faults"][0]["where"]) == (400, "InputError", "history, events")
-        answers = client.send("POST", "/recall/batch", {"requests": [body, both]})[1]["answers"]
-        assert ["item_ids" in one for one in answers] == [True, False]
-        client.close()

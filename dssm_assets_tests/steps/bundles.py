@@ -29,7 +29,7 @@ class PlainBundle:
         pointer = store.pointer()
         assert pointer is not None
         self.bundle_id = pointer.bundle_id
-        store.verify(pointer.bundle_id)
+        store.fetch(pointer.bundle_id)
         self.manifest = store.manifest(pointer.bundle_id)
         self.folder = store.folder(pointer.bundle_id)
 

@@ -96,7 +96,6 @@ def test_metadata_reports_the_fit(searched: tuple[Workspace, StepResult]) -> Non
     assert facts["embedding_norms"].keys() >= {"item", "category"}
     assert facts["warm_start"] is None
     assert facts["resumed_at_step"] is None
-    assert isinstance(facts["collision_frac"], dict)
     assert facts["configuration"]["model"] == workspace.config.model.model_dump(mode="json")
     assert Training.model_validate(facts["configuration"]["training"]) == workspace.config.training
     assert result.images["loss_curve"].startswith(b"\x89PNG")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dssm_assets.core.arrays.ragged import no_exclusions
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
@@ -98,13 +97,11 @@ def test_events_before_a_day_are_those_of_all_users() -> None:
 def test_truth_among_some_items_by_hand() -> None:
     found = validation_set(world().data(SPEC), 1)
     is_kept = np.arange(ITEMS) % 3 != 0
-    among = only_items(found, is_kept)
+    among = only_items(found.truth, is_kept)
     kept = np.flatnonzero(is_kept)
-    assert (among.num_items, len(among.excluded.indices)) == (len(kept), 0)
-    assert among.excluded.indptr.tolist() == no_exclusions(found.num_users).indptr.tolist()
     for user in range(found.num_users):
         whole = found.truth.items[found.truth.offsets[user] : found.truth.offsets[user + 1]]
-        mine = among.truth.items[among.truth.offsets[user] : among.truth.offsets[user + 1]]
+        mine = among.items[among.offsets[user] : among.offsets[user + 1]]
         assert kept[mine].tolist() == [item for item in whole.tolist() if is_kept[item]]
 
 

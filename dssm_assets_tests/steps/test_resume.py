@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.core.training.resume.checkpoints import read_state
+from dssm_assets.core.training.resume import read_state
 from dssm_assets_tests.steps.fit_jobs import EVERY_STEP, run, run_and_kill, write_job
 
 ALL: dict[str, Any] = {"dropout": 0.2, "queue_batches": 2, "norm": "batch", "learn_temperature": True, "embedding_dropout": 0.1}

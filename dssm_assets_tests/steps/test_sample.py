@@ -263,25 +263,6 @@ def test_the_check_says_that_days_before_the_calendar_cannot_be_filled(windowed)
     )
 
 
-def test_a_window_entirely_before_the_calendar_offers_no_command(windowed):
-    (check,) = run(windowed, "2024-01-01").checks
-    assert "evaluate a later day" in check.description
-    assert "materialize" not in check.description
-
-
-def test_the_evaluation_day_itself_is_not_part_of_the_window(windowed):
-    put(windowed, "positive_sample", WINDOW_EVALUATION_DAY, 100)
-    rows = windowed.tables.read(run(windowed).manifest).to_pylist()
-    assert {row["day"] for row in rows} == {PREVIOUS_DAY, *WINDOW}
-
-
-def test_a_rewritten_day_changes_the_digest_of_the_window(windowed):
-    before = run(windowed).manifest.digest
-    assert run(windowed).manifest.digest == before
-    put(windowed, "positive_sample", "2024-01-06", 50)
-    assert run(windowed).manifest.digest != before
-
-
 def test_window_days_cross_months_and_leap_days():
     assert window_days("2024-03-01", 2) == ["2024-02-28", "2024-02-29"]
     assert days_between("2024-01-02", "2024-01-01") == []

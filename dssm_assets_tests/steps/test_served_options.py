@@ -9,7 +9,7 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, recall_for_request
+from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
 from dssm_assets.serving.request_encoder import UserInputs
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
@@ -119,7 +119,7 @@ def test_request_with_a_stored_users_features_gets_the_stored_vector(refitted_wo
     vectors = vector_of(engine, UserInputs(features, history))
     assert vectors.reshape(-1) == pytest.approx(engine.bundle.user_vector(engine.bundle.users.find_row("a0")), abs=1e-5)
     cold, known = (
-        recall_for_request(engine, inputs=UserInputs(features, history), options=ListOptions(5)),
+        engine.recall(UserRequest(inputs=UserInputs(features, history), options=ListOptions(5))),
         engine.recall_for_user("a0", ListOptions(5)),
     )
     assert cold.scores == pytest.approx(known.scores, abs=1e-5)

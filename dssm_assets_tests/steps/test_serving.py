@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 import pytest
 
-from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.schema import TableSpec
-from dssm_assets.core.statistics.bucketizer import Bucketizer
-from dssm_assets.steps.channels import shared_arrays
-from dssm_assets.steps.scoring import read_fit_data
-from dssm_assets.steps.stored_interactions import find_event_days
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, open_workspace
-from dssm_assets.storage.local_files import ScratchArrays
+from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.steps.bundles import VECTORS, PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
@@ -115,28 +106,6 @@ def test_popular_items_are_those_of_the_window_that_ends_on_the_day(served: tupl
     assert [(row["item_id"], row["count"]) for row in popular] == expected
 
 
-@pytest.mark.parametrize("late_days", [0, WINDOW_DAYS])
-def test_items_of_channels_are_counted_by_stored_day(world: worlds.BuiltWorld, tmp_path: Path, late_days: int) -> None:
-    workspace = open_workspace(world.copy(tmp_path / "world"))
-    stored = workspace.tables.read(workspace.need("user_history_fg", EVALUATION_DAY))
-    times = stored.column("event_times_ms").to_pylist()
-    times[3] = [time - late_days * 86_400_000 for time in times[3]]  # filed under this day, but before the window
-    place, kind = stored.column_names.index("event_times_ms"), stored.schema.field("event_times_ms")
-    late = stored.set_column(place, kind, pa.array(times, kind.type))
-    workspace.tables.write(TableSpec("user_history_fg", "any", (), ()), EVALUATION_DAY, late)
-    publish_bundle(workspace)
-    bundle = PlainBundle(workspace)
-    found = bundle.table("item_channels.arrow").to_pydict()
-    ids, next_day = bundle.table("item_ids.arrow").column("item_id").combine_chunks(), day_before(EVALUATION_DAY, -1)
-    expected = shared_arrays(
-        read_fit_data(workspace, find_event_days(workspace, next_day), ids, pa.array(worlds.users()), ScratchArrays(tmp_path))
-    )
-    for name in ("window_events", "recent_events", "history_events", "window_users"):
-        assert found[name] == expected[name].tolist()
-    for column, values in (("neighbors", "items"), ("similarities", "similarities")):
-        assert found[column] == [part.tolist() for part in np.split(expected[values], expected["starts"][1:-1])]
-
-
 def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation_day(
     served: tuple[Workspace, StepResult], world: worlds.BuiltWorld, tmp_path: Any
 ) -> None:
@@ -166,45 +135,6 @@ def test_vectors_differ_from_the_evaluated_ones_only_by_including_the_evaluation
         if not np.allclose(vector, previous.vectors("user")[user], atol=1e-6)
     }
     assert changed == set(worlds.users())
-
-
-def test_stored_vector_can_be_computed_from_the_bundles_files_alone(served: tuple[Workspace, StepResult]) -> None:
-    """Raw features of the day, fg.json, the two parquet files and the ONNX tower give the stored vector."""
-    workspace, opened = served[0], PlainBundle(served[0])
-    generator = FeatureGenerator.from_fg_json(opened.json("fg.json"))
-    bucketizer = Bucketizer(opened.table("feature_config.parquet"), opened.table("feature_counts.parquet"))
-    towers = opened.json("towers.json")
-    raw = workspace.tables.read(workspace.need("user_all_feature", EVALUATION_DAY))
-    encoded = generator.encode(raw, side="user")
-    inputs = {entry["name"]: entry for entry in towers["towers"]["user"]["inputs"]}
-    columns = []
-    for feature in inputs["singles"]["features"]:
-        is_context = feature["side"] == "context"
-        columns.append(
-            np.zeros(raw.num_rows)
-            if is_context
-            else bucketizer.bucketize(feature["name"], encoded.column(feature["name"])).to_numpy()
-        )
-    feed = {"singles": np.stack(columns, axis=1).astype(np.int64), "is_empty_history": np.zeros(raw.num_rows, np.float32)}
-    days = [workspace.tables.read(workspace.need("user_history_fg", ds)) for ds in DAYS]
-    for name in towers["history"]["features"]:
-        rows = []
-        for user in raw.column("user_id").to_pylist():
-            flat = [
-                v
-                for day in days
-                for u, values in zip(day.column("user_id").to_pylist(), day.column(name).to_pylist(), strict=True)
-                if u == user
-                for v in values
-            ]
-            rows.append(bucketizer.bucketize(name, pa.array(flat[-towers["history"]["length"] :], pa.int64())).to_numpy())
-        feed[f"indices/{name}"] = np.stack(rows).astype(np.int64)
-        feed[f"weights/{name}"] = np.full(feed[f"indices/{name}"].shape, 1 / len(rows[0]), np.float32)
-        assert (feed[f"indices/{name}"] > 0).all()
-    session = onnxruntime.InferenceSession(f"{opened.folder}/user_tower.onnx", providers=["CPUExecutionProvider"])
-    vectors = session.run(None, feed)[0]
-    stored = opened.vectors("user")
-    np.testing.assert_allclose(vectors, [stored[user] for user in raw.column("user_id").to_pylist()], rtol=0, atol=1e-5)
 
 
 def test_partition_records_the_published_bundle(served: tuple[Workspace, StepResult]) -> None:

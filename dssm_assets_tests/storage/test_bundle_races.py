@@ -92,8 +92,8 @@ def test_a_killed_publisher_leaves_a_whole_bundle(tmp_path: Path) -> None:
         process.join(10)
         pointer: Any = store.pointer()
         assert pointer is not None and pointer != before
-        store.verify(pointer.bundle_id)
-        store.verify(pointer.previous)
+        store.fetch(pointer.bundle_id)
+        store.fetch(pointer.previous)
         assert len(marks(store, pointer.bundle_id)) == 1
     assert publish(store, "after").is_current
 

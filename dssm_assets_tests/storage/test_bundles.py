@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, PartitionReplacedError, StorageError
-from dssm_assets.storage.bundles import BundleStore, Pointer, Published, after_publish, content_digest
+from dssm_assets.storage.bundles import BundleStore, Pointer, Published, after_publish, bundle_id_of
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
 
@@ -26,10 +26,10 @@ def test_publish_stores_the_files_of_the_manifest(store: BundleStore) -> None:
         "file0": {"sha256": hashlib.sha256(b"a 0").hexdigest(), "bytes": 3},
     }
     assert (made.manifest["format"], made.manifest["ds"], made.manifest["mark"]) == (2, "2024-01-02", "a")
-    assert made.bundle_id == f"2024-01-02-{content_digest(made.manifest)[:12]}"
+    assert made.bundle_id == bundle_id_of(made.manifest) and made.bundle_id.startswith("2024-01-02-")
     assert store.manifest(made.bundle_id) == made.manifest
     assert store.fs.cat_file(f"{store.folder(made.bundle_id)}/deep/file1") == b"a 1"
-    store.verify(made.bundle_id)
+    store.fetch(made.bundle_id)
     pointer = json.loads(store.fs.cat_file(f"{store.root}/current.json"))
     assert (pointer["bundle_id"], pointer["previous"], pointer["ds"]) == (made.bundle_id, None, "2024-01-02")
 
@@ -87,13 +87,13 @@ def test_a_damaged_bundle_is_refused_and_repaired_by_publishing_again(store: Bun
     first, second = publish(store, "a"), publish(store, "b")
     store.fs.pipe_file(f"{store.folder(first.bundle_id)}/file4", b"x 4")
     store.fs.rm_file(f"{store.folder(first.bundle_id)}/deep/file3")
-    with pytest.raises(StorageError, match=r"files \['deep/file3', 'file4'\] differ"):
-        store.verify(first.bundle_id)
-    with pytest.raises(StorageError, match="publish it again"):
+    with pytest.raises(StorageError, match="deep/file3 is missing; file4 has another sha256"):
+        store.fetch(first.bundle_id)
+    with pytest.raises(StorageError, match="publish the bundle again"):
         store.rollback()
     assert store.pointer() == second.pointer
     publish(store, "a")
-    store.verify(first.bundle_id)
+    store.fetch(first.bundle_id)
     assert marks(store, first.bundle_id) == {"a"}
 
 
@@ -101,7 +101,7 @@ def test_verify_refuses_a_changed_manifest(store: BundleStore) -> None:
     made = publish(store, "a")
     store.fs.pipe_file(f"{store.folder(made.bundle_id)}/manifest.json", json.dumps({**made.manifest, "mark": "z"}).encode())
     with pytest.raises(StorageError, match=r"manifest\.json"):
-        store.verify(made.bundle_id)
+        store.fetch(made.bundle_id)
 
 
 def publish_delta(store: BundleStore, mark: str, base: str, served: str, keep: int = 2) -> Published:
@@ -116,11 +116,11 @@ def test_a_delta_has_the_files_of_its_base_and_its_own(store: BundleStore) -> No
     base = publish(store, "a", files=4)
     made = publish_delta(store, "d", base.bundle_id, base.bundle_id)
     assert made.manifest["delta"] == {"base": base.bundle_id}
-    store.verify(made.bundle_id)
+    store.fetch(made.bundle_id)
     contents = {name: store.fs.cat_file(f"{store.folder(made.bundle_id)}/{name}") for name in made.manifest["files"]}
     assert contents == {"file0": b"a 0", "deep/file1": b"d", "file2": b"a 2", "deep/file3": b"a 3"}
     store.remove(base.bundle_id)
-    store.verify(made.bundle_id)
+    store.fetch(made.bundle_id)
     with pytest.raises(PartitionMissingError, match=base.bundle_id):
         publish_delta(store, "e", base.bundle_id, made.bundle_id)
 
@@ -160,15 +160,6 @@ def test_a_delta_of_several_publishers_is_published_once(store: BundleStore, mon
     assert store.pointer().bundle_id == "2024-01-02-b"  # type: ignore[union-attr]
 
 
-def test_a_failed_delta_leaves_the_served_bundle(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = publish(store, "a")
-    monkeypatch.setattr(BundleStore, "_write_pointer", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        publish_delta(store, "d", base.bundle_id, base.bundle_id)
-    assert store.pointer() == base.pointer
-    store.verify(base.bundle_id)
-
-
 def test_an_invalid_pointer_is_refused_and_not_overwritten(store: BundleStore) -> None:
     publish(store, "a")
     store.fs.pipe_file(f"{store.root}/current.json", b"{")
@@ -182,6 +173,8 @@ def test_a_failed_publication_leaves_the_served_bundle(store: BundleStore, monke
     monkeypatch.setattr(BundleStore, "_write_pointer", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         publish(store, "b")
+    with pytest.raises(OSError, match="disk full"):
+        publish_delta(store, "d", before.bundle_id, before.bundle_id)
     monkeypatch.undo()
     assert store.pointer() == before.pointer
     assert marks(store, before.bundle_id) == {"a"}
@@ -207,27 +200,24 @@ def published(*bundles: str) -> Pointer:
     return pointer
 
 
-def test_pointer_serves_the_newest_bundle_and_names_the_previous() -> None:
-    assert published("1a") == Pointer("1a", None, "1", ("1a",), ("1a",))
-    assert published("1a", "2b", "2c") == Pointer("2c", "2b", "2", ("1a", "2b", "2c"), ("1a", "2b", "2c"))
-
-
-def test_pointer_stores_an_earlier_day_without_serving_it() -> None:
-    assert published("1a", "3b", "2c") == Pointer("3b", "1a", "3", ("1a", "3b"), ("1a", "3b", "2c"))
-
-
-def test_publishing_a_bundle_again_moves_it_to_the_end() -> None:
-    assert published("1a", "1b", "1a") == Pointer("1a", "1b", "1", ("1b", "1a"), ("1b", "1a"))
-    assert published("1a", "1a") == Pointer("1a", None, "1", ("1a",), ("1a",))
+@pytest.mark.parametrize(
+    ("stored", "trail"),
+    [("1a", "1a"), ("1a 2b 2c", "1a 2b 2c"), ("1a 3b 2c", "1a 3b"), ("1a 1b 1a", "1b 1a"), ("1a 1a", "1a")],
+)
+def test_pointer_serves_the_newest_bundle_of_the_last_day(stored: str, trail: str) -> None:
+    pointer, served = published(*stored.split()), tuple(trail.split())
+    assert (pointer.trail, pointer.ds, pointer.bundle_id) == (served, served[-1][0], served[-1])
+    assert pointer.previous == (served[-2] if len(served) > 1 else None)
+    assert pointer.stored == tuple(reversed(dict.fromkeys(reversed(stored.split()))))
 
 
 def test_repeated_rollbacks_go_further_back() -> None:
     first = published("1a", "2b", "3c").back_to("2b", "2")
-    assert first == Pointer("2b", "1a", "2", ("1a", "2b"), ("1a", "2b", "3c"))
-    assert first.back_to("1a", "1") == Pointer("1a", None, "1", ("1a",), ("1a", "2b", "3c"))
-    assert after_publish(first, "3d", "3") == Pointer("3d", "2b", "3", ("1a", "2b", "3d"), ("1a", "2b", "3c", "3d"))
+    assert first == Pointer(("1a", "2b"), ("1a", "2b", "3c"), "2")
+    assert first.back_to("1a", "1") == Pointer(("1a",), ("1a", "2b", "3c"), "1")
+    assert after_publish(first, "3d", "3") == Pointer(("1a", "2b", "3d"), ("1a", "2b", "3c", "3d"), "3")
     # What was rolled back can be served again, and then has the one before it behind it.
-    assert first.back_to("3c", "3") == Pointer("3c", "2b", "3", ("1a", "2b", "3c"), ("1a", "2b", "3c"))
+    assert first.back_to("3c", "3") == Pointer(("1a", "2b", "3c"), ("1a", "2b", "3c"), "3")
 
 
 @pytest.mark.parametrize(("keep", "gone"), [(2, ("1a", "2b")), (3, ("1a",)), (4, ()), (9, ()), (1, ("1a", "2b"))], ids=str)
@@ -237,12 +227,8 @@ def test_surplus_is_the_oldest_bundles_without_served_and_previous(keep: int, go
     left = pointer.without(gone)
     assert (left.bundle_id, left.previous) == ("4d", "3c")
     assert left.stored == left.trail == tuple(kept for kept in pointer.stored if kept not in gone)
-
-
-def test_surplus_after_a_rollback_keeps_the_served_bundles() -> None:
-    pointer = published("1a", "2b", "3c", "4d").back_to("2b", "2")
-    assert pointer.surplus(2, {}) == ("3c", "4d")
-    assert pointer.surplus(3, {}) == ("3c",)
+    back = pointer.back_to("2b", "2")
+    assert (back.surplus(2, {}), back.surplus(3, {})) == (("3c", "4d"), ("3c",))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import DssmError, InputError, SchemaError
-from dssm_assets.serving.bundle import BundleRoot
 from dssm_assets.storage.bundles import BundleStore
 from dssm_assets.storage.files import TableWriter, read_parquet
 from dssm_assets.storage.locations import open_location
@@ -39,7 +38,7 @@ OPENERS = {
     "source table": lambda uri: open_folder(SourceTable(uri=uri), "user_table"),
     "vectors": lambda uri: read_parquet(uri, ["user_id"], "user vectors"),
     "output": lambda uri: TableWriter(uri).write(pa.table({"user_id": [1]})),
-    "bundle": lambda uri: BundleRoot(uri).current_id(),
+    "bundle": lambda uri: BundleStore(uri).current_id(),
     "store": lambda uri: PartitionStore(uri).find("user_table", "2026-11-22"),
 }
 
@@ -62,7 +61,7 @@ def test_unusable_place_is_an_input_error(opener, uri, tmp_path, monkeypatch):
     "open_it",
     [
         lambda: open_folder(SourceTable(uri="s3://bucket/users", storage_options=NO_SERVER), "user_table"),
-        lambda: BundleRoot("s3://bucket/serving", NO_SERVER).current_id(),
+        lambda: BundleStore("s3://bucket/serving", NO_SERVER).current_id(),
         lambda: BundleStore("s3://bucket/serving", NO_SERVER).pointer(),
         lambda: PartitionStore("s3://bucket/tables", NO_SERVER).find("user_table", "2026-11-22"),
     ],

@@ -10,7 +10,7 @@ from dssm_assets.cli import main
 from dssm_assets.core.asset_settings import digest_settings
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.features.operators.registry import OPERATORS
-from dssm_assets.core.models.losses.registry import LOSSES
+from dssm_assets.core.models.losses import LOSSES
 from dssm_assets.storage.config_file import config_from_json, config_to_json
 from dssm_assets_tests.own_project import CHANGES
 from dssm_assets_tests.worlds import write_config, write_sources
@@ -93,7 +93,7 @@ sys.path.append("site")
 loaded = pickle.loads(Path("loaded.pickle").read_bytes())
 import colorsys
 from dssm_assets.core.features.operators.registry import OPERATORS
-from dssm_assets.core.models.losses.registry import LOSSES
+from dssm_assets.core.models.losses import LOSSES
 print(loaded.config.model.loss in LOSSES, "length_feature" in OPERATORS, sys.path[-1])
 """
 

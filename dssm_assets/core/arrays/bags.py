@@ -8,6 +8,7 @@ Letters: B rows, n values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,8 +44,7 @@ def mean_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
         offsets: start of each row and the end of the last [B + 1].
         importance: positive weight of each value in the mean [n]; equal weights if None.
     """
-    values, offsets, importance, totals = _drop_missing(values, offsets, importance)
-    return _to_bags(values, offsets, (1.0 if importance is None else importance) / totals)
+    return _divide_by_total(values, offsets, importance, lambda totals: totals)
 
 
 def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None = None) -> Bags:
@@ -57,8 +57,7 @@ def root_bags(values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArr
         offsets: start of each row and the end of the last [B + 1].
         importance: positive w of each value [n]; 1 if None.
     """
-    values, offsets, importance, totals = _drop_missing(values, offsets, importance)
-    return _to_bags(values, offsets, (1.0 if importance is None else importance) / np.sqrt(totals))
+    return _divide_by_total(values, offsets, importance, np.sqrt)
 
 
 def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
@@ -79,18 +78,18 @@ def weighted_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDAr
     return replace(bags, weights=np.where(is_negative, -bags.weights, bags.weights))
 
 
-def _drop_missing(
-    values: npt.NDArray[Any], offsets: IntArray, importance: npt.NDArray[np.float64] | None
-) -> tuple[npt.NDArray[Any], IntArray, npt.NDArray[np.float64] | None, npt.NDArray[Any]]:
-    """Returns the values that are not missing, their offsets and importances, and the sum of importances in each one's row [n]."""
+def _divide_by_total(
+    values: npt.NDArray[Any],
+    offsets: IntArray,
+    importance: npt.NDArray[np.float64] | None,
+    scale: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+) -> Bags:
+    """Returns the present values, each weighted by its importance over the scaled sum of importances in its row."""
     present = values > 0
     if not present.all():
         values, offsets = values[present], offsets_of(present)[offsets]
         importance = None if importance is None else importance[present]
     lengths = np.diff(offsets)
     totals = lengths if importance is None else np.bincount(row_of_value(offsets), importance, minlength=len(lengths))
-    return values, offsets, importance, np.repeat(totals, lengths)
-
-
-def _to_bags(values: npt.NDArray[Any], offsets: IntArray, weights: npt.NDArray[Any]) -> Bags:
+    weights = (1.0 if importance is None else importance) / scale(np.repeat(totals, lengths))
     return Bags(values.astype(np.int64, copy=False), offsets, weights.astype(np.float32))

@@ -61,8 +61,8 @@ class EventSequences:
 class SharedWindows:
     """How the samples of one user share a pass of an encoder that sees at most `length` events.
 
-    A user with up to `length` events is one window. Longer histories are cut into windows of `length` events; the cuts move
-    by the user's shift, so that from epoch to epoch every event is preceded by another number of events.
+    A longer history is cut into windows of `length` events. The cuts move by the user's shift, so that from epoch to epoch every
+    event is preceded by another number of events.
 
     Attributes:
         user_ends: one after the last event of each row's user [B].

@@ -43,7 +43,6 @@ class _Values(NamedTuple):
         return _Values(self.starts[which], self.lengths[which], self.words)
 
     def from_start(self, count: int) -> list[Words]:
-        """Returns the first `count` words of each value."""
         return [self.words[self.starts + _WORD * number] for number in range(count)]
 
     def from_end(self, skipped: int, count: int) -> list[Words]:
@@ -77,14 +76,9 @@ def hash_values(column: pa.Array | pa.ChunkedArray, function: HashFunction = Has
     return hashes
 
 
-def signed(hashes: Words) -> Positions:
-    """Returns the hashes as signed integers of the same bits, as tables store them."""
-    return hashes.view(np.int64)
-
-
 def hash_texts(texts: list[str], function: HashFunction = HashFunction.MURMUR) -> Positions:
     """Returns the signed hash of each text of a short list, such as a vocabulary."""
-    return signed(hash_values(pa.array(texts, pa.string()), function))
+    return hash_values(pa.array(texts, pa.string()), function).view(np.int64)
 
 
 def _runs(array: pa.Array) -> Iterator[tuple[slice, _Values]]:

@@ -1,8 +1,4 @@
-"""Exact look-up of ids: from integer or text ids to row numbers.
-
-Two indexes stay apart. `IdIndex` takes ids in any order and hashes in memory. `SortedIds` takes ascending ids, often
-millions of a memory-mapped file, and searches where they lie: nothing is copied, hashed or kept.
-"""
+"""Integer and text ids: their row numbers by exact look-up, and how often each occurs."""
 
 from __future__ import annotations
 
@@ -21,8 +17,8 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray
 RowNumbers: TypeAlias = npt.NDArray[np.int32]
 
 _SHOWN_IDS = 5
-_BLOCK_ROWS = 1 << 20
-"""Rows of which the order is checked at once."""
+_COMPACT_ROWS = 1 << 20
+"""Counts are summed once there are more rows than this, and twice as many as after the last sum."""
 
 
 def comparable_ids(ids: Column, where: str) -> pa.ChunkedArray:
@@ -144,59 +140,52 @@ class IdIndex:
             return np.zeros(0, np.int32)
         chunks = encoded.unify_dictionaries().chunks
         distinct = combine_chunks(_comparable_to(self._ids.type, self._where, chunks[0].dictionary, where))
-        rows = np.full(len(distinct), -1, np.int32)
         if len(distinct) < len(self._ids):  # the few are hashed, and the many looked up among them
+            rows = np.full(len(distinct), -1, np.int32)
             positions = pc.index_in(self._ids, value_set=distinct)
             rows[positions.drop_null().to_numpy()] = np.flatnonzero(positions.is_valid())
         else:
-            rows[:] = find_positions(distinct, self._ids)
+            rows = find_positions(distinct, self._ids).astype(np.int32)
         return np.concatenate([rows[chunk.indices.to_numpy()] for chunk in chunks])
 
 
-class SortedIds:
-    """Exact index over ascending ids, searched where they lie: id -> its row number, -1 for an id that is not among them."""
+class IdCounts:
+    """How often each id occurs, summed over days. False before the first day.
 
-    def __init__(self, ids: Column, *, where: str = "ids") -> None:
-        """Checks the order, block by block.
+    Memory is that of the summed rows and about as many others, whatever the number of days.
+    """
 
-        Args:
-            ids: integers or text, ascending, without nulls; copied only if they have several chunks.
-
-        Raises:
-            SchemaError: see `comparable_ids`; or an id is not above the one before it.
-        """
+    def __init__(self, where: str) -> None:
         self._where = where
-        self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
-        for begin in range(0, len(self._ids) - 1, _BLOCK_ROWS):
-            block = self._ids.slice(begin, _BLOCK_ROWS + 1)
-            if not pc.all(pc.less(block.slice(0, len(block) - 1), block.slice(1))).as_py():
-                got = f"an id that is not, in rows {begin} .. {begin + len(block) - 1}"
-                raise SchemaError(Fault(where, "ids each above the one before it", got, "write the table again"))
+        self._parts: list[pa.Table] = []
 
-    def lookup(self, ids: Column, *, where: str = "looked-up ids") -> npt.NDArray[np.int64]:
-        """Returns the row number of every id, int64, -1 where it is unknown.
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def update(self, ids: Column, counts: IntArray | None = None) -> None:
+        """Adds the ids of a day, each as often as `counts` says, or else once.
 
         Raises:
-            SchemaError: the ids are null, or text is looked up among integers or integers among text.
+            SchemaError: see `comparable_ids`; or ids have another type than on the days before.
         """
-        wanted = combine_chunks(_comparable_to(self._ids.type, self._where, ids, where))
-        if not len(self._ids):
-            return np.full(len(wanted), -1, np.int64)
-        rows = np.minimum(self._first_not_below(wanted), len(self._ids) - 1)
-        is_found = pc.equal(self._ids.take(pa.array(rows)), wanted).to_numpy(zero_copy_only=False)
-        return np.where(is_found, rows, np.int64(-1))
+        comparable = combine_chunks(comparable_ids(ids, self._where))
+        if self._parts:
+            refuse_type_change(self._where, self._parts[0].column("id").type, comparable.type)
+        if counts is None:
+            counted = pc.value_counts(comparable)
+            comparable, counts = counted.field("values"), counted.field("counts").to_numpy()
+        self._parts.append(pa.table({"id": comparable, "count": counts}))
+        if sum(map(len, self._parts)) > max(2 * len(self._parts[0]), _COMPACT_ROWS):
+            self._parts = [self._sum()]
 
-    def _first_not_below(self, wanted: pa.Array) -> npt.NDArray[np.int64]:
-        if pa.types.is_integer(wanted.type):
-            return np.asarray(np.searchsorted(self._ids.to_numpy(), wanted.to_numpy()), np.int64)
-        low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self._ids), np.int64)
-        while len(still := np.flatnonzero(low < high)):
-            middle = (low[still] + high[still]) // 2
-            found = pc.less(self._ids.take(pa.array(middle)), wanted.take(pa.array(still)))
-            is_below = found.to_numpy(zero_copy_only=False)
-            low[still[is_below]] = middle[is_below] + 1
-            high[still[~is_below]] = middle[~is_below]
-        return low
+    def total(self) -> tuple[pa.Array, IntArray]:
+        """Returns the distinct ids in ascending order and the count of each."""
+        table = self._sum().sort_by("id")
+        return combine_chunks(table.column("id")), table.column("count").to_numpy()
+
+    def _sum(self) -> pa.Table:
+        summed = pa.concat_tables(self._parts).group_by("id", use_threads=False).aggregate([("count", "sum")])
+        return summed.select(["id", "count_sum"]).rename_columns(["id", "count"])
 
 
 def _comparable_to(kind: pa.DataType, known: str, ids: Column, where: str) -> pa.ChunkedArray:

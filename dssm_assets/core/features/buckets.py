@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,10 @@ from dssm_assets.core.arrays.hashing import hash_texts, hash_values
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.features.expressions import Kind
-from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, Operator
+from dssm_assets.core.features.operators.base import Operator
+
+HashRule = Callable[[Any], IntArray]
+"""Returns the bucket of each int64 hash."""
 
 NO_BUCKET: Final = -1
 DEFAULT_BUCKET: Final = 0
@@ -105,62 +109,40 @@ def integers_below(size: int, default_bucket: int | None, function: HashFunction
     return Vocabulary.from_hashes(hash_values(digits, function).view(np.int64), np.arange(size), outside)
 
 
-def has_buckets(operator: Operator) -> bool:
-    """True if the definition alone decides the bucket of a value."""
-    keys = ("boundaries",) if operator.kind is Kind.NUMERIC else VOCABULARY_KEYS
-    return any(getattr(operator, key, None) is not None for key in keys)
+BucketRule = Callable[[pa.Array], pa.Array]
+"""Returns int64 bucket ids, nested like the values; null where a value is missing or has no bucket."""
 
 
-class BucketRule:
-    """Bucket ids of the values of one feature, by the keys of its definition."""
-
-    def __init__(self, operator: Operator, function: HashFunction) -> None:
-        self._operator = operator
-        self._function = function
-        self._bucket_flat = self._bucket_numbers if operator.kind is Kind.NUMERIC else self._bucket_categories
-        self._bucket_hashes = self._hash_rule() if operator.kind is Kind.CATEGORICAL else None
-
-    def __call__(self, values: pa.Array) -> pa.Array:
-        """Returns int64 bucket ids, nested like the values; null where a value is missing or has no bucket."""
-        return ragged.map_leaves(values, self._bucket_flat)
-
-    def _bucket_numbers(self, values: pa.Array) -> pa.Array:
-        numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
-        boundaries = getattr(self._operator, "boundaries")  # noqa: B009  has_buckets found this key of NumberKeys
-        return pa.array(bin_of(boundaries, numbers), mask=ragged.null_mask(values))
-
-    def _bucket_categories(self, values: pa.DictionaryArray) -> pa.Array:
-        assert self._bucket_hashes is not None
-        if len(values.dictionary) > len(values):
-            values = values.dictionary_decode().dictionary_encode()
-        distinct = np.append(self._bucket_hashes(hash_values(values.dictionary, self._function).view(np.int64)), NO_BUCKET)
-        codes = values.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)
-        ids = distinct[codes]
-        return pa.array(ids, mask=ids == NO_BUCKET)
-
-    def _hash_rule(self) -> Callable[[Any], IntArray]:
-        operator, function = self._operator, self._function
-        size = getattr(operator, "hash_bucket_size", None)
-        if size is not None:
-            return lambda hashes: hash_bucket(hashes, size)
-        default_bucket = getattr(operator, "default_bucketize_value", None)
-        integers = getattr(operator, "num_buckets", None)
-        if integers is not None:
-            return integers_below(integers, default_bucket, function)
-        words = getattr(operator, "vocabulary")  # noqa: B009  has_buckets found a key of CategoryKeys
-        return given_vocabulary(words, operator.default_text, default_bucket, function)
+def bucket_rule(operator: Operator, function: HashFunction) -> BucketRule | None:
+    """Returns the bucket rule of a definition, None if the definition alone does not decide buckets."""
+    if operator.kind is Kind.NUMERIC:
+        boundaries = getattr(operator, "boundaries", None)
+        return None if boundaries is None else lambda values: ragged.map_leaves(values, partial(_bin_numbers, boundaries))
+    bucket_of = _hash_rule(operator, function)
+    if bucket_of is None:
+        return None
+    return lambda values: ragged.map_leaves(values, partial(_bucket_categories, bucket_of, function))
 
 
-class BucketRules:
-    """The bucket rules of definitions, each built once."""
+def _bin_numbers(boundaries: Any, values: pa.Array) -> pa.Array:
+    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    return pa.array(bin_of(boundaries, numbers), mask=ragged.null_mask(values))
 
-    def __init__(self, function: HashFunction) -> None:
-        self._function = function
-        self._rules: dict[int, tuple[Operator, BucketRule | None]] = {}
 
-    def rule_for(self, operator: Operator) -> BucketRule | None:
-        """Returns the rule of a definition, None if the definition alone does not decide buckets."""
-        if id(operator) not in self._rules:
-            # The definition is kept with its rule, so that no other object gets its id while the rule exists.
-            self._rules[id(operator)] = (operator, BucketRule(operator, self._function) if has_buckets(operator) else None)
-        return self._rules[id(operator)][1]
+def _bucket_categories(bucket_of: HashRule, function: HashFunction, values: pa.DictionaryArray) -> pa.Array:
+    if len(values.dictionary) > len(values):
+        values = values.dictionary_decode().dictionary_encode()
+    distinct = np.append(bucket_of(hash_values(values.dictionary, function).view(np.int64)), NO_BUCKET)
+    ids = distinct[values.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)]
+    return pa.array(ids, mask=ids == NO_BUCKET)
+
+
+def _hash_rule(operator: Operator, function: HashFunction) -> HashRule | None:
+    size, integers, words, default_bucket = (
+        getattr(operator, key, None) for key in ("hash_bucket_size", "num_buckets", "vocabulary", "default_bucketize_value")
+    )
+    if size is not None:
+        return lambda hashes: hash_bucket(hashes, size)
+    if integers is not None:
+        return integers_below(integers, default_bucket, function)
+    return None if words is None else given_vocabulary(words, operator.default_text, default_bucket, function)

@@ -15,6 +15,7 @@ Letters: R rows, n values of all rows.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 Numbers = npt.NDArray[np.float64]
 
 _BEYOND_INT64 = float(2**63)
-_DECIMAL = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DECIMAL = r"^[\t-\r ]*(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[\t-\r ]*$"
 _CAST = "cast the column before features are generated"
 
 
@@ -39,27 +40,18 @@ def text_values(array: pa.Array, where: str) -> pa.DictionaryArray:
     Raises:
         SchemaError: values of the column's type have no text, such as structs.
     """
-    if pat.is_null(array.type):
-        array = array.cast(pa.string())
-    encoded = array if pat.is_dictionary(array.type) else _encode(array, where)
-    text = _to_text(encoded.dictionary, where)
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-    codes = encoded.indices.cast(pa.int32())
-    if text.null_count:
-        is_missing = ragged.null_mask(text)
-        positions = codes.fill_null(0).to_numpy(zero_copy_only=False)
-        nulls = ragged.null_mask(codes)
-        codes = ragged.mask_numbers(positions, nulls | (is_missing[positions] if len(is_missing) else nulls))
-        text = text.fill_null("")
-    return pa.DictionaryArray.from_arrays(codes, text)
-
-
-def _encode(array: pa.Array, where: str) -> pa.DictionaryArray:
     if pat.is_nested(array.type):
         raise SchemaError(_no_text(array.type, where))
-    if pat.is_string_view(array.type) or pat.is_large_string(array.type):
+    if pat.is_null(array.type) or pat.is_string_view(array.type) or pat.is_large_string(array.type):
         array = array.cast(pa.string())
-    return array.dictionary_encode()
+    encoded = array if pat.is_dictionary(array.type) else array.dictionary_encode()
+    text, codes = _to_text(encoded.dictionary, where), encoded.indices.cast(pa.int32())
+    is_missing: Mask = pc.fill_null(pc.equal(text, ""), True).to_numpy(zero_copy_only=False)
+    if is_missing.any():
+        positions = codes.fill_null(0).to_numpy(zero_copy_only=False)
+        codes = ragged.mask_numbers(positions, ragged.null_mask(codes) | is_missing[positions])
+        text = text.fill_null("")
+    return pa.DictionaryArray.from_arrays(codes, text)
 
 
 def _to_text(values: pa.Array, where: str) -> pa.Array:
@@ -94,13 +86,6 @@ def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
     return codes
 
 
-def number_texts(left: pa.Array, right: pa.Array) -> tuple[IntArray, IntArray, int]:
-    """Returns a number for each text of two arrays, equal for equal texts, and how many numbers there are, at least 1."""
-    both = pa.concat_arrays([left.cast(pa.string()), right]).dictionary_encode()
-    numbers = dictionary_codes(both)
-    return numbers[: len(left)], numbers[len(left) :], max(len(both.dictionary), 1)
-
-
 def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
     """Returns the texts with a default in place of missing ones; an empty default leaves them missing."""
     if not default or not texts.indices.null_count:
@@ -130,9 +115,7 @@ def number_values(array: pa.Array, where: str) -> Numbers:
         array = array.cast(pa.int8())
     elif not (pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type)):
         raise SchemaError(Fault(where, "numbers, booleans or text", str(arrow_type), _CAST))
-    numbers = np.array(array.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(), dtype=np.float64)
-    numbers[~np.isfinite(numbers)] = np.nan
-    return numbers
+    return _finite(array.cast(pa.float64(), safe=False))
 
 
 @lru_cache(maxsize=4096)
@@ -161,10 +144,14 @@ def _is_text(arrow_type: pa.DataType) -> bool:
 
 
 def _parse(texts: pa.Array) -> Numbers:
-    trimmed = pc.ascii_trim_whitespace(texts)
-    is_number = pc.fill_null(pc.match_substring_regex(trimmed, _DECIMAL), False)
-    numbers = pc.if_else(is_number, trimmed, pa.scalar(None, pa.string())).cast(pa.float64())
-    return number_values(numbers, "text")
+    decimals = pc.struct_field(pc.extract_regex(texts, _DECIMAL), "number").cast(pa.float64())
+    return _finite(decimals)
+
+
+def _finite(numbers: pa.Array) -> Numbers:
+    found: Numbers = np.array(pc.coalesce(numbers, np.nan), dtype=np.float64)
+    found[~np.isfinite(found)] = np.nan
+    return found
 
 
 def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, IntArray, Offsets]:
@@ -225,20 +212,19 @@ def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
     return mask
 
 
-def keep_first(texts: pa.Array, offsets: Offsets, count: int | None) -> tuple[pa.Array, Offsets]:
-    """Returns the first `count` texts of each row and their offsets; all of them for 0 or None."""
-    return ragged.filter_values(texts, offsets, mask_of_first(offsets, count)) if count else (texts, offsets)
+def insert_default(values: npt.NDArray[Any], offsets: Offsets, default: Any) -> tuple[npt.NDArray[Any], Offsets]:
+    """Returns the values with the default as the only one of each empty row, and their offsets."""
+    lengths = np.diff(offsets)
+    return np.insert(values, offsets[:-1][lengths == 0], default), ragged.offsets_of(np.maximum(lengths, 1))
 
 
 def fill_empty_rows(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> tuple[pa.DictionaryArray, Offsets]:
     """Returns the texts with the default as the only value of each empty row; an empty default leaves rows empty."""
-    lengths = np.diff(offsets)
-    if not default or lengths.all():
+    if not default or np.diff(offsets).all():
         return texts, offsets
     dictionary = pa.concat_arrays([texts.dictionary, pa.array([default], pa.string())])
-    codes = np.insert(dictionary_codes(texts), offsets[:-1][lengths == 0], len(dictionary) - 1)
-    filled = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary)
-    return filled, ragged.offsets_of(np.maximum(lengths, 1))
+    codes, offsets = insert_default(dictionary_codes(texts), offsets, len(dictionary) - 1)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary), offsets
 
 
 def first_or_default(texts: pa.DictionaryArray, offsets: Offsets, default: str) -> pa.DictionaryArray:
@@ -257,7 +243,8 @@ def finish_texts(texts: pa.DictionaryArray, offsets: Offsets, count: int | None,
     """
     if count == 1:
         return first_or_default(texts, offsets, default)
-    return ragged.build_lists(*fill_empty_rows(*keep_first(texts, offsets, count), default))
+    first = ragged.filter_values(texts, offsets, mask_of_first(offsets, count))
+    return ragged.build_lists(*fill_empty_rows(*first, default))
 
 
 def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:

@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.hashing import hash_values, signed
+from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ragged import Offsets
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values, requests
-from dssm_assets.core.features.buckets import BucketRules
+from dssm_assets.core.features.buckets import BucketRule, bucket_rule
 from dssm_assets.core.features.expressions import SEQUENCE, Expression, Side, Source, parse_expression
 from dssm_assets.core.features.fg_files import ReadFile, read_fg_file
 from dssm_assets.core.features.operators.base import Operator
@@ -47,7 +47,7 @@ class FeatureGenerator:
     def __init__(self, spec: FgSpec, hash_function: HashFunction = HashFunction.MURMUR) -> None:
         self.spec = spec
         self.hash_function = hash_function
-        self._bucket_rules = BucketRules(hash_function)
+        self._rules: dict[int, tuple[Operator, BucketRule | None]] = {}
 
     @classmethod
     def from_fg_json(
@@ -129,7 +129,7 @@ class FeatureGenerator:
     def _request_table(self, request: Mapping[str, Any], side: str | None) -> pa.Table:
         given = list(request)
         needed = {column: None for feature in self._features(side) for column in input_columns(feature, given)}
-        return requests.request_table(request, needed)
+        return requests.request_rows([request], needed)
 
     def _compute(
         self, batch: pa.Table | pa.RecordBatch, features: Sequence[Feature], finish: Finish, is_whole: bool = False
@@ -137,13 +137,14 @@ class FeatureGenerator:
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         check_inputs(table, features)
         by_name = {feature.name: feature for feature in features}
+        if not features:  # no columns, but as many rows
+            return pa.table({"rows": pa.nulls(table.num_rows)}).select([])
         parts = []
         for start in range(0, max(table.num_rows, 1), _SLICE_ROWS):
-            columns = FeatureColumns(self.spec, self._bucket_rules, table.slice(start, _SLICE_ROWS), is_whole).compute(features)
-            parts.append(
-                {name: finish(by_name[name], values) if name in by_name else values for name, values in columns.items()}
-            )
-        return _concatenate(parts, table.num_rows)
+            columns = FeatureColumns(self.spec, self._rule_for, table.slice(start, _SLICE_ROWS), is_whole).compute(features)
+            finished = {name: finish(by_name[name], columns[name]) for name in by_name}
+            parts.append(pa.table(columns | finished))
+        return pa.concat_tables(parts).unify_dictionaries()
 
     def _encode_values(self, _: Feature, values: pa.Array) -> pa.Array:
         return ragged.map_leaves(values, self._hash_texts)
@@ -151,21 +152,21 @@ class FeatureGenerator:
     def _hash_texts(self, values: pa.Array) -> pa.Array:
         if not pa.types.is_dictionary(values.type):
             return values
-        return ragged.mask_numbers(signed(hash_values(values, self.hash_function)), ragged.null_mask(values.indices))
+        return ragged.mask_numbers(hash_values(values, self.hash_function).view(np.int64), ragged.null_mask(values.indices))
+
+    def _rule_for(self, operator: Operator) -> BucketRule | None:
+        """Returns the bucket rule of a definition, built once; None if the definition alone does not decide buckets."""
+        if id(operator) not in self._rules:
+            # With the definition, so that no other object gets its id while the rule exists.
+            self._rules[id(operator)] = operator, bucket_rule(operator, self.hash_function)
+        return self._rules[id(operator)][1]
 
     def _bucketize_values(self, feature: Feature, values: pa.Array) -> pa.Array:
-        rule = self._bucket_rules.rule_for(feature.operator)
+        rule = self._rule_for(feature.operator)
         ids = values if rule is None else rule(values)
         if feature.sequence is not None or feature.operator.is_sequence:
             return ragged.build_lists(*ragged.flatten(ids))
         return ragged.without_nulls(ids) if feature.depth else ragged.wrap_in_lists(ids)
-
-
-def _concatenate(parts: Sequence[Mapping[str, pa.Array]], row_count: int) -> pa.Table:
-    if parts[0]:
-        return pa.concat_tables([pa.table(dict(part)) for part in parts]).unify_dictionaries()
-    # Without features there are no columns, but as many rows as in the input.
-    return pa.table({"rows": pa.nulls(row_count)}).select([])
 
 
 def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
@@ -200,17 +201,12 @@ def input_columns(feature: Feature, columns: Sequence[str]) -> list[str]:
 
 
 _TABLES: Final = {
-    "user": "user_all_feature",
-    "item": "item_all_feature",
-    "context": "sample",
-    SEQUENCE: "user_history",
+    "user": ("user_all_feature", "the user table"),
+    "item": ("item_all_feature", "the item table"),
+    "context": ("sample", "tables.behavior.context_columns"),
+    SEQUENCE: ("user_history", "raw_features.history_columns"),
 }
-_REMEDIES: Final = {
-    "user": "add it to the user table, or correct the expression",
-    "item": "add it to the item table, or correct the expression",
-    "context": "add it to tables.behavior.context_columns, or correct the expression",
-    SEQUENCE: "add it to raw_features.history_columns, or correct the expression",
-}
+"""Side -> the table that its features read, and where a column is added to it."""
 
 
 def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list[Fault]:
@@ -223,26 +219,28 @@ def missing_inputs(spec: FgSpec, columns: Mapping[str, Collection[str]]) -> list
     faults = []
     for feature in (*spec.features, *spec.sequence_features):
         side = SEQUENCE if feature.sequence is not None else feature.side.value
-        if side not in columns:
-            continue
-        for name in feature.inputs:
+        table, source = _TABLES[side]
+        for name in feature.inputs if side in columns else ():
             if name not in columns[side]:
                 known = ", ".join(sorted(columns[side]))
-                shown = known if len(known) <= 400 else f"{known[:400]} ..."
-                where = f"fg.json, feature {feature.name}"
-                faults.append(Fault(where, f"a column of {_TABLES[side]}: {shown}", repr(name), _REMEDIES[side]))
+                expected = f"a column of {table}: {known[:400]}{' ...' if len(known) > 400 else ''}"
+                remedy = f"add it to {source}, or correct the expression"
+                faults.append(Fault(f"fg.json, feature {feature.name}", expected, repr(name), remedy))
     return faults
 
 
 class FeatureColumns:
     """Computes the features of one slice of a table, each once, with the features that they refer to."""
 
-    def __init__(self, spec: FgSpec, bucket_rules: BucketRules, table: pa.Table, is_whole: bool = False) -> None:
+    def __init__(
+        self, spec: FgSpec, rule_for: Callable[[Operator], BucketRule | None], table: pa.Table, is_whole: bool
+    ) -> None:
         """Prepares a slice. With is_whole sequences are not cut to their sequence_length."""
         self._spec = spec
-        self._bucket_rules = bucket_rules
+        self._rule_for = rule_for
         self._table = table
         self._is_whole = is_whole
+        self._columns: Columns = {}
         self._values: Columns = {}
         self._weights: Columns = {}
         self._group_offsets: dict[str, dict[str, Offsets]] = {}
@@ -257,7 +255,10 @@ class FeatureColumns:
         faults: dict[str, Fault] = {}
         for feature in features:
             try:
-                columns[feature.name] = self._compute_feature(feature)
+                if feature.sequence is None:
+                    columns[feature.name] = self._compute_operator(feature.operator)
+                else:
+                    columns[feature.name] = self._compute_sub_feature(feature, feature.sequence)
             except SchemaError as error:
                 faults |= {str(fault): fault for fault in error.faults}
                 continue
@@ -265,11 +266,6 @@ class FeatureColumns:
                 columns[feature.weights_name] = self._weights[feature.name]
         SchemaError.raise_if(faults.values())
         return columns
-
-    def _compute_feature(self, feature: Feature) -> pa.Array:
-        if feature.sequence is not None:
-            return self._compute_sub_feature(feature, feature.sequence)
-        return self._compute_operator(feature.operator)
 
     def _compute_operator(self, operator: Operator) -> pa.Array:
         name = operator.feature_name
@@ -285,11 +281,16 @@ class FeatureColumns:
         if expression.source is Source.CONST:
             return _constant(expression.name, self._table.num_rows)
         if expression.source is not Source.FEATURE:
-            return ragged.combine_chunks(self._table.column(expression.name))
+            return self._column(expression.name)
         operator = self._spec.feature(expression.name).operator
         values = self._compute_operator(operator)
-        rule = self._bucket_rules.rule_for(operator)
+        rule = self._rule_for(operator)
         return values if rule is None else rule(values)
+
+    def _column(self, name: str) -> pa.Array:
+        if name not in self._columns:
+            self._columns[name] = ragged.combine_chunks(self._table.column(name))
+        return self._columns[name]
 
     def _compute_sub_feature(self, feature: Feature, sequence: SequenceFeature) -> pa.Array:
         assert feature.sub_feature is not None
@@ -302,7 +303,7 @@ class FeatureColumns:
         for expression in dict.fromkeys((*sequence_inputs, *pk)):
             name = sequence.column(expression, self._table.column_names)
             where = f"feature {feature.name}, input {expression}"
-            array = column_values.as_lists(ragged.combine_chunks(self._table.column(name)), sequence.sequence_delim, where)
+            array = column_values.as_lists(self._column(name), sequence.sequence_delim, where)
             flat[expression], offsets_by_input[name] = ragged.flatten(array)
             is_null |= ragged.null_mask(array)
         _check_lengths(feature.name, offsets_by_input)
@@ -318,23 +319,20 @@ class FeatureColumns:
             elif expression.source is Source.CONST:
                 inputs.append(_constant(expression.name, len(rows)))
             else:
-                inputs.append(ragged.combine_chunks(self._table.column(expression.name)).take(rows))
+                inputs.append(self._column(expression.name).take(rows))
         return ragged.build_lists(feature.operator.compute(inputs), offsets, is_null)
 
 
 def _check_lengths(feature: str, offsets_by_input: dict[str, Offsets]) -> None:
     first_name, offsets = next(iter(offsets_by_input.items()))
+    expected, remedy = f"lists as long as those of {first_name}", "write both lists from the same events"
+    differing = {name: int((np.diff(other) != np.diff(offsets)).sum()) for name, other in offsets_by_input.items()}
     SchemaError.raise_if(
-        Fault(
-            f"feature {feature}, input {name}",
-            f"lists as long as those of {first_name}",
-            f"{int((np.diff(other) != np.diff(offsets)).sum())} rows where they differ",
-            "write both lists from the same events",
-        )
-        for name, other in offsets_by_input.items()
-        if not np.array_equal(other, offsets)
+        Fault(f"feature {feature}, input {name}", expected, f"{count} rows where they differ", remedy)
+        for name, count in differing.items()
+        if count
     )
 
 
 def _constant(text: str, row_count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(row_count, dtype=np.int32)), pa.array([text], pa.string()))
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(row_count, np.int32)), pa.array([text], pa.string()))

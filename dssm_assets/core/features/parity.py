@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +44,8 @@ class ParityReport:
 
 def choose_golden_rows(row_count: int, wanted: int) -> list[int]:
     """Returns up to `wanted` row positions, evenly spaced from the first row to the last."""
-    return sorted(set(np.linspace(0, row_count - 1, min(wanted, row_count)).round().astype(int).tolist())) if row_count else []
+    count = min(wanted, row_count)
+    return np.linspace(0, row_count - 1, count).round().astype(int).tolist() if count else []
 
 
 def replay_rows(
@@ -51,7 +53,7 @@ def replay_rows(
     table: pa.Table,
     encoded: pa.Table,
     side: str,
-    positions: list[int],
+    positions: Sequence[int],
     *,
     start: int = 0,
     is_whole: bool = False,
@@ -65,17 +67,17 @@ def replay_rows(
         positions: rows to replay, counted in the larger table.
         start: position of the first row of the block in the larger table.
     """
-    differing: dict[str, int] = {}
-    example = ""
-    here = [position for position in positions if start <= position < start + table.num_rows]
-    for position in here:
-        single = generator.encode_one(row_as_request(table, position - start), side, is_whole=is_whole)
-        batch = requests.first_row(encoded.slice(position - start, 1))
-        for name, value in batch.items():
-            if single[name] != value:
-                differing[name] = differing.get(name, 0) + 1
-                example = example or f"row {position}, {name}: {value!r} in batch, {single[name]!r} in a request"
-    return ParityReport(len(here), differing, example)
+    reports = []
+    for position in positions:
+        if start <= position < start + table.num_rows:
+            single = generator.encode_one(row_as_request(table, position - start), side, is_whole=is_whole)
+            batch = requests.first_row(encoded.slice(position - start, 1))
+            differing = [name for name, value in batch.items() if single[name] != value]
+            examples = [
+                f"row {position}, {name}: {batch[name]!r} in batch, {single[name]!r} in a request" for name in differing
+            ]
+            reports.append(ParityReport(1, dict.fromkeys(differing, 1), next(iter(examples), "")))
+    return merge_reports(reports)
 
 
 def row_as_request(table: pa.Table, position: int) -> dict[str, Any]:
@@ -89,11 +91,8 @@ def _decimals(values: pa.Array) -> pa.Array:
     return requests.decimal_numbers(values) if is_narrow else values
 
 
-def merge_reports(reports: list[ParityReport]) -> ParityReport:
+def merge_reports(reports: Sequence[ParityReport]) -> ParityReport:
     """Returns one report for several blocks of rows."""
-    differing: dict[str, int] = {}
-    for report in reports:
-        for name, count in report.differing.items():
-            differing[name] = differing.get(name, 0) + count
+    differing: Counter[str] = sum((Counter(report.differing) for report in reports), Counter())
     example = next((report.example for report in reports if report.example), "")
     return ParityReport(sum(report.row_count for report in reports), differing, example)

@@ -7,7 +7,6 @@ A request must give the same features as the same row of a table. Two kinds of n
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,57 +23,41 @@ _NO_VALUES = pa.list_(pa.null())
 _NARROW = (np.dtype(np.float32), np.dtype(np.float16))
 
 
-def request_table(request: Mapping[str, Any], columns: Iterable[str]) -> pa.Table:
-    """Returns a table of one row with the given columns; a column that the request lacks is null.
+def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pa.Table:
+    """Returns a table with a row per request and the given columns; a value that a request lacks is null.
 
     Args:
-        request: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
+        requests: input name -> text, number, boolean, None, a list (or tuple, array) of them, or a mapping.
 
     Raises:
-        SchemaError: naming every input whose value has no column type, such as an object.
-    """
-    return request_rows([request], columns)
-
-
-def request_rows(requests: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pa.Table:
-    """Returns a table with a row per request; arguments and errors as `request_table`.
-
-    Raises:
-        SchemaError: also if an input has values of several types.
+        SchemaError: naming every input whose value has no column type, such as an object, or that has values of several types.
     """
     faults, arrays = [], {}
     for name in columns:
         values = [request.get(name) for request in requests]
-        if len(values) > 1 and (text_type := _find_text_type(values)) is not None:
-            with contextlib.suppress(UnicodeEncodeError):  # reported below
-                arrays[name] = pa.array(values, text_type)
-                continue
+        text_type = _find_text_type(values) if len(values) > 1 else None
         parts = []
-        for request in requests:
+        for value in [values] if text_type else values:
             try:
-                value = _plain(request.get(name))
-                value = _with_digits(value) if _is_beyond_int64(value) else value
-                parts.append(pa.array([value], _type(value)))
-            except (
-                pa.ArrowInvalid,
-                pa.ArrowTypeError,
-                pa.ArrowNotImplementedError,
-                OverflowError,
-                UnicodeEncodeError,
-            ) as error:
-                got = f"{type(request.get(name)).__name__} {request.get(name)!r}"[:120]
+                parts.append(pa.array(value, text_type) if text_type else _one_row(value))
+            except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+                got = f"{type(value).__name__} {value!r}"[:120]
                 remedy = f"give plain values of one type ({str(error)[:120]})"
                 faults.append(Fault(f"request, input {name}", "text, a number, a list or a mapping of them", got, remedy))
-        if len(parts) < len(requests):
-            continue
         joined = _join(parts)
-        if joined is None:
+        if joined is not None:
+            arrays[name] = joined
+        elif parts:
             got = " and ".join(dict.fromkeys(str(part.type) for part in parts))[:120]
             faults.append(Fault(f"requests, input {name}", "values of one type", got, "encode such requests one by one"))
-        else:
-            arrays[name] = joined
     SchemaError.raise_if(faults)
     return pa.table(arrays) if arrays else pa.table({"rows": pa.nulls(len(requests))}).select([])
+
+
+def _one_row(value: Any) -> pa.Array:
+    plain = _plain(value)
+    plain = _with_digits(plain) if _is_beyond_int64(plain) else plain
+    return pa.array([plain], _type(plain))
 
 
 def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
@@ -90,6 +73,8 @@ def _find_text_type(values: Sequence[Any]) -> pa.DataType | None:
 def _join(parts: Sequence[pa.Array]) -> pa.Array | None:
     """Returns one array of the values, None if they have several types. Nulls and lists without values have any type."""
     types = list(dict.fromkeys(part.type for part in parts))
+    if len(types) <= 1:
+        return pa.concat_arrays(parts) if parts else None
     with_values = [one for one in types if not (pa.types.is_null(one) or one == _NO_VALUES)]
     wanted = (with_values or sorted(types, key=pa.types.is_null))[0]
     if len(with_values) > 1 or (_NO_VALUES in types and not pa.types.is_list(wanted)):

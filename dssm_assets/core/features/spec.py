@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -41,25 +41,19 @@ _SPELLINGS: Final = {
 _TYPE_SPELLINGS: Final = {"bool_mask": "bool_mask_feature"}
 """Likewise, of feature types."""
 
-D = TypeVar("D", bound=Definition)
-Parsed = tuple[Operator | SequenceFeature | None, list[Fault]]
-
-
 _TABLE_KEYS = ("embedding_dim", *VOCABULARY_KEYS, "default_bucketize_value", "boundaries")
 """Keys that shape an embedding table: features that share one must agree on them."""
+
+D = TypeVar("D", bound=Definition)
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature, or one sub-feature of a sequence, with everything that follows from its definition.
+    """One feature, or one sub-feature of a sequence.
 
     Attributes:
         name: column of its values; `sequence__feature` for a sub-feature.
         side: the tower that reads it.
-        kind: number or category.
-        is_multi: a row holds any number of values; for a sub-feature, each element does.
-        depth: nesting of lists in its column: 0 for one value per row, 1 for a list, 2 for a list of lists.
-        embedding_name: features of one name share a vocabulary and an embedding table.
         inputs: columns of the table that it is computed from, sorted, including those of features it refers to.
         operator: its definition; of a sub-feature, the definition that works on elements.
         sequence: the sequence that contains it, None for a feature of the row.
@@ -68,14 +62,29 @@ class Feature:
 
     name: str
     side: Side
-    kind: Kind
-    is_multi: bool
-    depth: int
-    embedding_name: str
     inputs: tuple[str, ...]
     operator: Operator
     sequence: SequenceFeature | None = None
     sub_feature: SubFeature | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return self.operator.kind
+
+    @property
+    def is_multi(self) -> bool:
+        """True if a row, or an element of a sequence, holds any number of values."""
+        return self.operator.is_multi
+
+    @property
+    def depth(self) -> int:
+        """Nesting of lists in its column: 0 for one value per row, 1 for a list, 2 for a list of lists."""
+        return self.operator.depth + (self.sequence is not None)
+
+    @property
+    def embedding_name(self) -> str:
+        """Features of one name share a vocabulary and an embedding table."""
+        return self.operator.embedding_name or self.name
 
     @property
     def weights_name(self) -> str | None:
@@ -98,24 +107,30 @@ class FgSpec:
     @cached_property
     def features(self) -> tuple[Feature, ...]:
         """Features of a row in the order of fg.json, without stubs and without the sub-features of sequences."""
-        operators = [item for item in self.definitions if isinstance(item, Operator) and not item.stub_type]
-        return tuple(self._by_name[operator.feature_name] for operator in operators)
+        return tuple(feature for feature in self._of_rows.values() if not feature.operator.stub_type)
 
     @cached_property
     def sequence_features(self) -> tuple[Feature, ...]:
         """Sub-features of all sequences in the order of fg.json, without stubs."""
-        return tuple(
-            _sub_feature(sequence, sub)
-            for sequence in (item for item in self.definitions if isinstance(item, SequenceFeature))
-            for sub in sequence.features
-            if not sub.operator.stub_type
-        )
+        found = []
+        for sequence in (item for item in self.definitions if isinstance(item, SequenceFeature)):
+            for sub in sequence.features:
+                operator = sub.element_operator
+                inputs, name = _columns_of(operator.expressions), sequence.output_name(operator)
+                if not operator.stub_type:
+                    found.append(Feature(name, Side.USER, inputs, operator, sequence, sub))
+        return tuple(found)
+
+    @cached_property
+    def _of_rows(self) -> Mapping[str, Feature]:
+        named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
+        inputs = {name: _all_inputs(operator, named) for name, operator in named.items()}
+        sides = {name: side_of(expression.source for expression in inputs[name]) for name in named}
+        return {name: Feature(name, sides[name], _columns_of(inputs[name]), operator) for name, operator in named.items()}
 
     @cached_property
     def _by_name(self) -> Mapping[str, Feature]:
-        operators = [item for item in self.definitions if isinstance(item, Operator)]
-        own = {operator.feature_name: self._feature(operator) for operator in operators}
-        return own | {feature.name: feature for feature in self.sequence_features}
+        return {**self._of_rows, **{feature.name: feature for feature in self.sequence_features}}
 
     def feature(self, name: str) -> Feature:
         """Returns the feature or sub-feature of that name.
@@ -136,11 +151,6 @@ class FgSpec:
         """
         return self.features if side is None else tuple(feature for feature in self.features if feature.side is Side(side))
 
-    def _feature(self, operator: Operator) -> Feature:
-        named = {item.feature_name: item for item in self.definitions if isinstance(item, Operator)}
-        inputs = _all_inputs(operator, named)
-        return _resolved(operator.feature_name, operator, inputs)
-
 
 def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:
     found: list[Expression] = []
@@ -149,24 +159,8 @@ def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expre
     return found
 
 
-def _sub_feature(sequence: SequenceFeature, sub: SubFeature) -> Feature:
-    operator = sub.element_operator
-    feature = _resolved(sequence.output_name(operator), operator, operator.expressions)
-    return replace(feature, side=Side.USER, depth=operator.depth + 1, sequence=sequence, sub_feature=sub)
-
-
-def _resolved(name: str, operator: Operator, inputs: Sequence[Expression]) -> Feature:
-    columns = {expression.name for expression in inputs if expression.is_column}
-    return Feature(
-        name=name,
-        side=side_of(expression.source for expression in inputs),
-        kind=operator.kind,
-        is_multi=operator.is_multi,
-        depth=operator.depth,
-        embedding_name=operator.embedding_name or name,
-        inputs=tuple(sorted(columns)),
-        operator=operator,
-    )
+def _columns_of(inputs: Iterable[Expression]) -> tuple[str, ...]:
+    return tuple(sorted({expression.name for expression in inputs if expression.is_column}))
 
 
 def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile | None = None) -> FgSpec:
@@ -197,41 +191,82 @@ def parse_fg(raw: Mapping[str, Any], where: str = "fg.json", read_file: ReadFile
         got, remedy = repr(separator)[:80], "write the separator of values"
         faults.append(Fault(f"{where}, key multi_val_sep", "a non-empty text", got, remedy))
         separator = None
-    definitions: list[Operator | SequenceFeature] = []
-    for position, entry in enumerate(entries):
-        definition, found = _parse_entry(_with_separator(entry, separator), position, where, read_file)
-        faults.extend(found)
-        if definition is not None:
-            definitions.append(definition)
+    parser = _Parser(faults, read_file)
+    found = [parser.entry(_with_separator(entry, separator), number, where) for number, entry in enumerate(entries, 1)]
+    definitions = [definition for definition in found if definition is not None]
     faults.extend(_check_between(definitions, where, _output_names(entries)))
     FeatureSpecError.raise_if(faults)
     return FgSpec(tuple(definitions), copy.deepcopy(dict(raw)))
 
 
-def _parse_entry(entry: Any, position: int, where: str, read_file: ReadFile | None = None) -> Parsed:
-    """Returns the definition of the entry at a position (from 0) of the list `features`, and every fault of the entry.
+@dataclass(frozen=True)
+class _Parser:
+    """Parses entries of fg.json. Appends the faults of each and returns None for an entry that they leave without a definition."""
 
-    The definition is None where the valid keys do not suffice for one.
-    """
-    if not isinstance(entry, Mapping):
-        return None, [_not_a_mapping(f"{where}, feature number {position + 1}", entry)]
-    if entry.get("feature_type") != SEQUENCE_FEATURE:
-        name = entry.get("feature_name") or f"number {position + 1}"
-        return _parse_operator(entry, f"{where}, feature {name}", read_file)
-    name = entry.get("sequence_name") or f"number {position + 1}"
-    place = f"{where}, sequence {name}"
-    subs: list[SubFeature] = []
-    faults: list[Fault] = []
-    given = entry.get("features")
-    for number, item in enumerate(given if isinstance(given, list) else []):
-        label = (item.get("feature_name") if isinstance(item, Mapping) else None) or f"number {number + 1}"
-        sub, found = _parse_sub_feature(item, f"{place}, feature {label}", read_file)
-        faults.extend(found)
-        subs.extend([] if sub is None else [sub])
-    if faults and not subs:
-        return None, faults
-    sequence, found = _validated(SequenceFeature, {**entry, "features": tuple(subs)} if subs else entry, place, read_file)
-    return sequence, [*faults, *found]
+    faults: list[Fault]
+    read_file: ReadFile | None
+
+    def entry(self, entry: Any, number: int, where: str) -> Operator | SequenceFeature | None:
+        if not isinstance(entry, Mapping):
+            self._refuse(f"{where}, feature number {number}", "a mapping", entry, "write its keys in braces")
+            return None
+        if entry.get("feature_type") != SEQUENCE_FEATURE:
+            return self._operator(entry, f"{where}, feature {entry.get('feature_name') or f'number {number}'}")
+        place = f"{where}, sequence {entry.get('sequence_name') or f'number {number}'}"
+        given = entry.get("features")
+        found = [self._sub_feature(item, n, place) for n, item in enumerate(given if isinstance(given, list) else [], 1)]
+        subs = tuple(sub for sub in found if sub is not None)
+        if found and not subs:
+            return None
+        return self._validate(SequenceFeature, {**entry, "features": subs} if subs else entry, place)
+
+    def _sub_feature(self, entry: Any, number: int, sequence: str) -> SubFeature | None:
+        name = (entry.get("feature_name") if isinstance(entry, Mapping) else None) or f"number {number}"
+        place = f"{sequence}, feature {name}"
+        if not isinstance(entry, Mapping):
+            self._refuse(place, "a mapping", entry, "write its keys in braces")
+            return None
+        own = {key: entry[key] for key in ("sequence_fields",) if key in entry}
+        operator = self._operator({key: entry[key] for key in entry if key not in own}, place)
+        return None if operator is None else self._validate(SubFeature, {"operator": operator, **own}, place)
+
+    def _operator(self, entry: Mapping[str, Any], place: str) -> Operator | None:
+        operator_type = OPERATORS.get(_type_name(entry))
+        if operator_type is None:
+            expected = f"one of: {', '.join([*OPERATORS, SEQUENCE_FEATURE])}"
+            remedy = "choose one of these (sequences cannot be nested), or name the module that registers it in the key plugins"
+            self._refuse(f"{place}, key feature_type", expected, entry.get("feature_type"), remedy)
+            return None
+        return self._validate(operator_type, {**entry, "feature_type": _type_name(entry)}, place)
+
+    def _validate(self, model: type[D], entry: Mapping[str, Any], place: str) -> D | None:
+        spelled = {_SPELLINGS[key] if _SPELLINGS.get(key) in model.model_fields else key: value for key, value in entry.items()}
+        try:
+            return model.model_validate(spelled, context={CONTEXT_KEY: self.read_file})
+        except ValidationError as error:
+            self.faults.extend(_fault(model, item, place) for item in error.errors())
+            return None
+
+    def _refuse(self, place: str, expected: str, got: Any, remedy: str) -> None:
+        self.faults.append(Fault(place, expected, repr(got)[:80], remedy))
+
+
+def _fault(model: type[Definition], item: Any, place: str) -> Fault:
+    location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields))
+        return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
+    if item["type"] == "missing":
+        return Fault(location, "a value", "nothing", "add the key")
+    message = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return Fault(location, "keys that agree with each other", message, "correct the definition")
+    return Fault(location, "a valid value", f"{repr(item.get('input'))[:120]}: {message}", "correct the value")
+
+
+def _type_name(entry: Mapping[str, Any]) -> str:
+    given = str(entry.get("feature_type"))
+    return _TYPE_SPELLINGS.get(given, given)
 
 
 def _with_separator(entry: Any, separator: str | None) -> Any:
@@ -260,57 +295,6 @@ def _output_names(entries: list[Any]) -> list[str]:
         elif isinstance(entry.get("feature_name"), str):
             found.append(entry["feature_name"])
     return found
-
-
-def _parse_sub_feature(entry: Any, place: str, read_file: ReadFile | None) -> tuple[SubFeature | None, list[Fault]]:
-    if not isinstance(entry, Mapping):
-        return None, [_not_a_mapping(place, entry)]
-    own = {key: value for key, value in entry.items() if key == "sequence_fields"}
-    operator, faults = _parse_operator({key: value for key, value in entry.items() if key not in own}, place, read_file)
-    return (None, faults) if operator is None else _validated(SubFeature, {"operator": operator, **own}, place, read_file)
-
-
-def _parse_operator(entry: Any, place: str, read_file: ReadFile | None) -> tuple[Operator | None, list[Fault]]:
-    operator_type = OPERATORS.get(_type_name(entry))
-    if operator_type is None:
-        known = ", ".join([*OPERATORS, SEQUENCE_FEATURE])
-        remedy = "choose one of these (sequences cannot be nested), or name the module that registers it in the key plugins"
-        return None, [Fault(f"{place}, key feature_type", f"one of: {known}", repr(entry.get("feature_type")), remedy)]
-    return _validated(operator_type, {**entry, "feature_type": _type_name(entry)}, place, read_file)
-
-
-def _type_name(entry: Mapping[str, Any]) -> str:
-    given = str(entry.get("feature_type"))
-    return _TYPE_SPELLINGS.get(given, given)
-
-
-def _validated(
-    model: type[D], entry: Mapping[str, Any], place: str, read_file: ReadFile | None
-) -> tuple[D | None, list[Fault]]:
-    fields = model.model_fields
-    spelled = {_SPELLINGS[key] if _SPELLINGS.get(key) in fields else key: value for key, value in entry.items()}
-    context = {CONTEXT_KEY: read_file}
-    try:
-        return model.model_validate(spelled, context=context), []
-    except ValidationError as error:
-        return None, [_fault(model, item, place) for item in error.errors()]
-
-
-def _fault(model: type[Definition], item: Any, place: str) -> Fault:
-    location = ", key ".join([place, *([".".join(str(part) for part in item["loc"])] if item["loc"] else [])])
-    if item["type"] == "extra_forbidden":
-        known = ", ".join(sorted(model.model_fields))
-        return Fault(location, f"one of: {known}", "an unknown key", "remove it or correct its spelling")
-    if item["type"] == "missing":
-        return Fault(location, "a value", "nothing", "add the key")
-    message = item["msg"].removeprefix("Value error, ")
-    if not item["loc"]:
-        return Fault(location, "keys that agree with each other", message, "correct the definition")
-    return Fault(location, "a valid value", f"{repr(item.get('input'))[:120]}: {message}", "correct the value")
-
-
-def _not_a_mapping(place: str, entry: Any) -> Fault:
-    return Fault(place, "a mapping", repr(entry)[:80], "write its keys in braces")
 
 
 def _check_between(
@@ -362,71 +346,58 @@ def _reference_faults(
             yield Fault(place, "a feature of the row", got, remedy)
         elif expression.name not in all_names and expression in operator.expressions:
             yield Fault(place, "a feature of this file", str(expression), "define that feature or correct the name")
-    yield from _crossing_faults(inputs, place)
-
-
-def _crossing_faults(inputs: Sequence[Expression], place: str) -> Iterator[Fault]:
     sources = {expression.source for expression in inputs}
-    if Source.ITEM not in sources:
-        return
-    for other in (Source.USER, Source.CONTEXT):
-        if other in sources:
-            crossing = ", ".join(sorted({str(e) for e in inputs if e.source in (Source.ITEM, other)}))
-            yield Fault(
-                f"{place}, inputs", "inputs of one tower", f"{other} and item inputs together ({crossing})",
-                f"split it into one feature on the {other} side and one on the item side, since no tower sees both",
-            )  # fmt: skip
+    for other in (other for other in (Source.USER, Source.CONTEXT) if {Source.ITEM, other} <= sources):
+        crossing = ", ".join(sorted({str(e) for e in inputs if e.source in (Source.ITEM, other)}))
+        got = f"{other} and item inputs together ({crossing})"
+        remedy = f"split it into one feature on the {other} side and one on the item side, since no tower sees both"
+        yield Fault(f"{place}, inputs", "inputs of one tower", got, remedy)
 
 
 def _sequence_faults(sequence: SequenceFeature, where: str) -> Iterator[Fault]:
     place = f"{where}, sequence {sequence.sequence_name}"
     if sequence.sequence_pk is not None and not parse_expression(sequence.sequence_pk).is_column:
         yield Fault(f"{place}, key sequence_pk", "an input column", repr(sequence.sequence_pk), "name the column of its ids")
-    for sub in sequence.features:
-        inside = f"{place}, feature {sub.operator.feature_name}"
-        stray = sorted(str(e) for e in sub.operator.expressions if e.source is Source.FEATURE)
+    for operator in (sub.operator for sub in sequence.features):
+        inside = f"{place}, feature {operator.feature_name}"
+        stray = sorted(str(e) for e in operator.expressions if e.source is Source.FEATURE)
         if stray:
             remedy = "read columns: a feature inside a sequence cannot refer to another feature"
             yield Fault(f"{inside}, inputs", "columns and constants", ", ".join(stray), remedy)
-        if sub.operator.is_weighted:
-            yield Fault(
-                f"{inside}, key weighted", "false inside a sequence", "true", "use it in a feature outside the sequence"
+        if operator.is_weighted:
+            remedy = "use it in a feature outside the sequence"
+            yield Fault(f"{inside}, key weighted", "false inside a sequence", "true", remedy)
+        if operator.depth > 1 or operator.is_sequence:
+            expected, remedy = (
+                "a type that is not a sequence itself",
+                "use id_feature or raw_feature: the group makes sequences of them",
             )
-        if sub.operator.depth > 1 or sub.operator.is_sequence:
-            remedy = "use id_feature or raw_feature: the group makes sequences of them"
-            yield Fault(
-                f"{inside}, key feature_type", "a type that is not a sequence itself", sub.operator.feature_type, remedy
-            )
+            yield Fault(f"{inside}, key feature_type", expected, operator.feature_type, remedy)
 
 
 def _sharing_faults(operators: Sequence[Operator], sequences: Sequence[SequenceFeature], where: str) -> Iterator[Fault]:
-    groups: dict[str, list[tuple[str, Operator]]] = defaultdict(list)
+    groups: dict[str, dict[str, Operator]] = defaultdict(dict)
     members = [(operator.feature_name, operator) for operator in operators]
     members += [(sequence.output_name(sub.operator), sub.operator) for sequence in sequences for sub in sequence.features]
     for name, operator in members:
-        groups[operator.embedding_name or name].append((name, operator))
+        groups[operator.embedding_name or name][name] = operator
     for embedding, group in groups.items():
-        if len(group) == 1:
-            continue
-        place = f"{where}, embedding {embedding}"
-        names = ", ".join(name for name, _ in group)
-        if len({operator.kind for _, operator in group}) > 1:
-            yield Fault(
-                place, "features of one kind", f"numbers and categories ({names})", "give each kind its own embedding_name"
-            )
-            continue
-        if group[0][1].kind is Kind.NUMERIC and any(_table_keys(operator).get("boundaries") is None for _, operator in group):
-            yield Fault(
-                place,
-                "boundaries in every number that shares it",
-                names,
-                "write the same boundaries in each, or do not share it",
-            )
-        yield from _contradictions(group, place)
+        if len(group) > 1:
+            yield from _contradictions(group, f"{where}, embedding {embedding}")
 
 
-def _contradictions(group: Sequence[tuple[str, Operator]], place: str) -> Iterator[Fault]:
-    given = {key: {name: str(_table_keys(op)[key]) for name, op in group if key in _table_keys(op)} for key in _TABLE_KEYS}
+def _contradictions(group: Mapping[str, Operator], place: str) -> Iterator[Fault]:
+    names = ", ".join(group)
+    kinds = {operator.kind for operator in group.values()}
+    if len(kinds) > 1:
+        remedy = "give each kind its own embedding_name"
+        yield Fault(place, "features of one kind", f"numbers and categories ({names})", remedy)
+        return
+    keys = {key: {name: getattr(operator, key, None) for name, operator in group.items()} for key in _TABLE_KEYS}
+    given = {key: {name: str(value) for name, value in values.items() if value is not None} for key, values in keys.items()}
+    if Kind.NUMERIC in kinds and len(given["boundaries"]) < len(group):
+        remedy = "write the same boundaries in each, or do not share it"
+        yield Fault(place, "boundaries in every number that shares it", names, remedy)
     for key, values in given.items():
         if len(set(values.values())) > 1:
             got = ", ".join(f"{name}: {value[:60]}" for name, value in values.items())
@@ -435,8 +406,3 @@ def _contradictions(group: Sequence[tuple[str, Operator]], place: str) -> Iterat
     sizes = [key for key in VOCABULARY_KEYS if given[key] and not (key == "vocab_file" and given["num_buckets"])]
     if len(sizes) > 1:
         yield Fault(place, "one kind of vocabulary", " and ".join(sizes), "keep one of them")
-
-
-def _table_keys(operator: Operator) -> dict[str, object]:
-    found = {key: getattr(operator, key, None) for key in _TABLE_KEYS}
-    return {key: value for key, value in found.items() if value is not None}

@@ -13,7 +13,7 @@ Letters: B rows, F single-valued features, d width of a table, n values, G bags 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,8 +27,8 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSpec
 
 INITIAL_STD = 0.05
-_IndexedFeature: TypeAlias = tuple[int, TowerFeature]
-"""A feature and its position in a `TowerInput`."""
+Coordinate: TypeAlias = tuple[str, int]
+"""An embedding_name and a position in its vectors."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,13 @@ class EmbeddingTables(nn.Module):
             bag_features: the features of its bags, in their order.
         """
         read = [[(k, f) for k, f in enumerate(of) if f.embedding_name != without] for of in (features, bag_features)]
-        return tuple(
-            self._group(dim, *read) for dim in self.dims if any(f.embedding_dim == dim for side in read for _, f in side)
-        )
+        groups = []
+        for dim in self.dims:
+            singles, bags = ([(k, self.bases[f.embedding_name]) for k, f in side if f.embedding_dim == dim] for side in read)
+            if singles or bags:
+                columns, bases = np.array(singles, np.int64).reshape(-1, 2).T
+                groups.append(WidthGroup(dim, columns, bases, tuple(k for k, _ in bags), tuple(base for _, base in bags)))
+        return tuple(groups)
 
     def lookup(self, groups: Sequence[WidthGroup], inputs: TowerInput, tape: list[Lookup] | None) -> Tensor:
         """Returns the pooled vectors of all features, concatenated [B, sum of widths].
@@ -166,16 +170,83 @@ class EmbeddingTables(nn.Module):
         table[0] = 0.0
         return table
 
-    def _group(self, dim: int, features: Sequence[_IndexedFeature], bag_features: Sequence[_IndexedFeature]) -> WidthGroup:
-        singles = [(k, self.bases[f.embedding_name]) for k, f in features if f.embedding_dim == dim]
-        bags = [(k, self.bases[f.embedding_name]) for k, f in bag_features if f.embedding_dim == dim]
-        return WidthGroup(
-            dim,
-            np.array([k for k, _ in singles], np.int64),
-            np.array([base for _, base in singles], np.int64),
-            tuple(k for k, _ in bags),
-            tuple(base for _, base in bags),
-        )
+
+class SideLookup(nn.Module):
+    """Looks up one tower's features, and splits what it finds into what the layers read and what is frozen.
+
+    If a history is pooled in several ways, the frozen columns are those of the first pooling. The other poolings' columns of
+    the frozen embedding are left out.
+
+    Attributes:
+        trained: the columns of the look-up that the layers read.
+        frozen: the frozen columns [F].
+        has_frozen: whether there is a frozen embedding.
+        width: W, what learned poolings add included.
+        shared_positions: the positions among these W of the shared-embedding columns: the pooled history in the user tower,
+            the features that share an embedding with it in the item tower.
+        shared_coordinates: what each of the shared-embedding columns is.
+    """
+
+    trained: Tensor
+    frozen: Tensor
+
+    def __init__(
+        self,
+        spec: TowerSpec,
+        tables: EmbeddingTables,
+        singles: Sequence[TowerFeature],
+        bags: Sequence[TowerFeature],
+        *,
+        shared: tuple[Container[int], Container[int]],
+        attended: Sequence[TowerFeature] = (),
+    ) -> None:
+        """Works out the columns.
+
+        Args:
+            singles: single-valued features, by column of a `TowerInput`.
+            bags: multi-valued features and sub-features of the history, by bag of a `TowerInput`.
+            shared: which of the singles and which of the bags have shared-embedding columns.
+            attended: sub-features under learned poolings, none of them frozen; what these give follows the look-up's columns
+                and is of shared embeddings too.
+        """
+        super().__init__()
+        self._groups = tables.groups(singles, bags)
+        self._trained_groups = tables.groups(singles, bags, without=spec.frozen_embedding)
+        self.has_frozen = spec.frozen_embedding is not None
+        columns: list[tuple[Coordinate, bool]] = []  # of the look-up, and whether each is shared
+        for group in self._groups:
+            read = [(singles[k], k in shared[0]) for k in group.single_columns.tolist()]
+            read += [(bags[k], k in shared[1]) for k in group.bag_columns]
+            columns += [(coordinate, is_shared) for feature, is_shared in read for coordinate in _coordinates(feature)]
+        is_trained = [name != spec.frozen_embedding for (name, _), _ in columns]
+        trained, frozen = ([k for k, flag in enumerate(is_trained) if flag is wanted] for wanted in (True, False))
+        self.register_buffer("trained", torch.tensor(trained, dtype=torch.long), persistent=False)
+        self.register_buffer("frozen", torch.tensor(frozen[: spec.frozen_dim], dtype=torch.long), persistent=False)
+        layers = [columns[k] for k in trained] + [(c, True) for feature in attended for c in _coordinates(feature)]
+        self.width = len(layers)
+        self.shared_positions = [k for k, (_, is_shared) in enumerate(layers) if is_shared]
+        self.shared_coordinates = [layers[k][0] for k in self.shared_positions]
+
+    def lookup(
+        self, tables: EmbeddingTables, inputs: TowerInput, tape: list[Lookup] | None, *, with_frozen: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns what the layers read [B, W], without learned poolings, and the frozen vectors [B, F], which get no gradient.
+
+        There are none without a frozen embedding, or where they are not asked for.
+        """
+        if not (with_frozen and self.has_frozen):
+            return tables.lookup(self._trained_groups, inputs, tape), None
+        found = tables.lookup(self._groups, inputs, tape)
+        return found.index_select(1, self.trained), found.detach().index_select(1, self.frozen)
+
+
+def append_frozen(vectors: Tensor, frozen: Tensor | None) -> Tensor:
+    """Returns the vectors [B, D - F] with the frozen columns [B, F] appended, if there are any."""
+    return vectors if frozen is None else torch.cat([vectors, frozen], dim=1)
+
+
+def _coordinates(feature: TowerFeature) -> list[Coordinate]:
+    return [(feature.embedding_name, position) for position in range(feature.embedding_dim)]
 
 
 def gather_rows(table: Tensor, rows: IntArray) -> Tensor:

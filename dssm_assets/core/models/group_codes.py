@@ -1,7 +1,6 @@
-"""Codes of items without an event: that of the group of items with the same attributes.
+"""Codes of items without an event: that of the group of items with the same values in some features.
 
-Codes in closed form (`core/training/closed_form/svd_init.py`) come from the events of an item, so an item without any has none. Its
-group may have one: all items with the same values in some features, for example of one product type and one manufacturer.
+Codes in closed form (`core/training/closed_form/svd_init.py`) come from the events of an item, so an item without any has none.
 
 Letters: I items, G groups, F features of a group, D vector width, d width of the codes.
 """
@@ -37,11 +36,7 @@ class GroupCodes:
     codes: FloatArray
 
     def find_groups(self, keys: npt.NDArray[Any]) -> IntArray:
-        """Returns the group of each item [I], -1 for items of no known group.
-
-        Args:
-            keys: the items' embedding indices of the features [I, F], see `read_keys`.
-        """
+        """Returns the group of each item [I] from its `read_keys` [I, F]; -1 for items of no known group."""
         wanted = _as_bytes(keys)
         if not len(self.keys):
             return np.full(len(wanted), -1, np.int64)
@@ -53,10 +48,6 @@ class GroupCodes:
         """Returns item vectors [I, D] in which the last d columns are the group's code wherever all of them are 0.
 
         By hand: the code of the only group is (7). Two of its items have the vectors (1, 0) and (2, 3): (1, 7) and (2, 3).
-
-        Args:
-            vectors: from the item tower [I, D].
-            keys: of the same items, see `find_groups`.
         """
         width = self.codes.shape[1]
         groups = self.find_groups(keys)

@@ -54,10 +54,6 @@ def ages_in_days(time_ms: IntArray, until_ms: int) -> npt.NDArray[np.float64]:
     """Returns the days from each event to the start of the day that is scored, at least 0 [n].
 
     By hand: an event at noon of the day before is .5 days old, so that it counts half with a half-life of 12 hours.
-
-    Args:
-        time_ms: of each event [n].
-        until_ms: the start of the day that is scored.
     """
     return np.maximum(0.0, (until_ms - np.asarray(time_ms, np.int64)) / _MS_PER_DAY)
 
@@ -65,12 +61,7 @@ def ages_in_days(time_ms: IntArray, until_ms: int) -> npt.NDArray[np.float64]:
 def decayed_counts(
     items: IntArray, age_days: npt.NDArray[np.float64] | IntArray, half_life_days: float, item_count: int
 ) -> npt.NDArray[np.float64]:
-    """Returns the sum of 2 ** (-age / half-life) over each item's positive samples [I].
-
-    Args:
-        items: item_index of each positive sample [n].
-        age_days: from `ages_in_days` [n].
-    """
+    """Returns the sum of 2 ** (-age / half-life) over each item's positive samples [I], from item and age of each sample [n]."""
     weights = np.exp2(-np.asarray(age_days, np.float64) / half_life_days)
     return np.bincount(items, weights=weights, minlength=item_count).astype(np.float64)
 

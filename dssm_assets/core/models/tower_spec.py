@@ -67,18 +67,11 @@ class HistoryView:
 
     @property
     def is_attention(self) -> bool:
-        """Whether the tower learns the weights of the events, and so reads them one by one."""
         return self.pooling.kind is PoolingKind.ATTENTION
 
     @property
     def is_sequence(self) -> bool:
-        """Whether the tower encodes the events in their order."""
         return self.pooling.kind is PoolingKind.SEQUENCE
-
-    @property
-    def is_learned(self) -> bool:
-        """Whether the tower reads the events one by one, instead of a sum with given weights."""
-        return self.is_attention or self.is_sequence
 
 
 class TowerSpec(Section):
@@ -148,7 +141,9 @@ class TowerSpec(Section):
     @property
     def pooled_features(self) -> tuple[TowerFeature, ...]:
         """The inputs of the poolings whose weights are not learned."""
-        return tuple(feature for view in self.history_views if not view.is_learned for feature in view.features)
+        return tuple(
+            feature for view in self.history_views if not (view.is_attention or view.is_sequence) for feature in view.features
+        )
 
     @property
     def attention_views(self) -> tuple[HistoryView, ...]:
@@ -200,24 +195,8 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
     Raises:
         ConfigError: a feature name occurs twice, an embedding_name has two sizes, or a tower has no features.
     """
-    return TowerSpec(
-        features=tuple(features),
-        output_dim=model.output_dim,
-        hidden_units=tuple(model.hidden_units),
-        dropout=model.dropout,
-        similarity=model.similarity,
-        temperature=model.temperature,
-        history_length=model.history_length,
-        poolings=tuple(model.poolings),
-        norm=model.norm,
-        skip=model.skip,
-        embedding_dropout=model.embedding_dropout,
-        learn_temperature=model.learn_temperature,
-        learn_scale=model.learn_scale,
-        num_interests=model.num_interests,
-        prior=model.prior,
-        frozen_embedding=model.frozen_embedding,
-    )
+    layers = {name: getattr(model, name) for name in TowerSpec.model_fields if name in Model.model_fields}
+    return TowerSpec(features=tuple(features), **layers)
 
 
 def spec_faults(expected: TowerSpec, got: TowerSpec, where: str, remedy: str) -> list[Fault]:

@@ -15,10 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from dssm_assets.core.models.attention_pooling import AttentionPooling
-from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
-from dssm_assets.core.models.sequence_encoder import SequenceEncoder
-from dssm_assets.core.models.side_lookup import SideLookup, append_frozen
+from dssm_assets.core.models.embedding import EmbeddingTables, Lookup, SideLookup, append_frozen
+from dssm_assets.core.models.event_layers import AttentionPooling, SequenceEncoder
 from dssm_assets.core.models.tower import Tower, align_skips
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
@@ -99,14 +97,6 @@ class TwoTower(nn.Module):
         """Returns the item tower's vectors [B, D]; arguments as for `user_vectors`."""
         found, frozen = self.item_lookup.lookup(self.tables, inputs, tape, with_frozen=with_frozen)
         return append_frozen(self.item_tower(found, dropout), frozen)
-
-    def similarity_scale(self) -> Tensor | float:
-        """Returns 1 / temperature, by which the loss multiplies similarities; a tensor if it is learned."""
-        return self.similarity.scale()
-
-    def affine(self) -> tuple[Tensor, Tensor] | None:
-        """Returns |w| and b of |w| * similarity + b; None if they are not learned."""
-        return self.similarity.affine()
 
     def _attention_means(self, inputs: TowerInput, tape: list[Lookup] | None) -> list[Tensor]:
         """Returns the means [B, K, width of the events] of each attention pooling."""

@@ -18,6 +18,7 @@ Shapes: I items, U users, D vector dimension, K list length.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -107,17 +108,20 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
     index, parameters = _build_index(item_vectors, kind, seed)
     reachable = sorted({min(k, len(item_vectors)) for k in ks})
     bars = kth_best(item_vectors, user_vectors, reachable)
-    order, known = list(reachable), dict[tuple[int, int], bool]()
+    order, measured = list(reachable), dict[tuple[int, int], dict[int, float]]()
 
     def is_enough(depth: tuple[int, int]) -> bool:
-        if depth not in known:
+        if depth not in measured:
             _set_depth(index, kind, parameters, depth)
-            recalls = ((k, recall_at(index, item_vectors, user_vectors, {k: bars[k]})[k]) for k in order)
-            short = next((k for k, recall in recalls if recall < settings.min_index_recall), None)
-            known[depth] = short is None
-            if short is not None:
-                order.sort(key=lambda k: k != short)  # the next depth most likely fails there, too
-        return known[depth]
+            recalls: dict[int, float] = {}
+            for k in order:
+                recalls |= recall_at(index, item_vectors, user_vectors, {k: bars[k]})
+                if recalls[k] < settings.min_index_recall:
+                    order.sort(key=lambda other: other != k)  # the next depth most likely fails there, too
+                    recalls = {}
+                    break
+            measured[depth] = recalls
+        return bool(measured[depth])
 
     if kind is IndexKind.IVF:
         chosen = choose_probes(len(item_vectors), parameters["cells"], reachable, is_enough)
@@ -125,7 +129,7 @@ def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], 
         depths = _depths(kind, len(item_vectors), reachable[-1])
         chosen = next((depth for depth in depths if is_enough(depth)), depths[-1])
     parameters = _set_depth(index, kind, parameters, chosen)
-    recall = recall_at(index, item_vectors, user_vectors, bars)
+    recall = measured[chosen] or recall_at(index, item_vectors, user_vectors, bars)
     # A list longer than the corpus is the whole corpus.
     recall_of_ks = {k: recall[min(k, len(item_vectors))] for k in ks}
     return ShippedIndex(index, _NAMES[kind], parameters, recall_of_ks)
@@ -237,23 +241,15 @@ def choose_probes(
 ) -> tuple[int, int]:
     """Returns of how many cells an IVF index searches, and how many items it rescores: what takes least time of what is enough.
 
-    The first cells that are enough with most rescoring are found from a sixteenth of them, up or down. More cells may need less
-    rescoring, so pairs of both are then tried by the time they take.
+    The fewest cells that are enough with most rescoring are bisected. More cells may need less rescoring, so pairs of both are then
+    tried by the time they take.
     """
     most = RESCORE_FACTORS[-1]
     fewest = max(1.0, cells / IVF_FEWEST_CELLS_FRAC)
     steps = [number for number in range(2 * cells.bit_length()) if round(fewest * 2 ** (number / 2)) < cells]
     grid = [*(round(fewest * 2 ** (number / 2)) for number in steps), cells]
-    at = min(4, len(grid) - 1)
-    if is_enough((grid[at], most)):
-        while at > 0 and is_enough((grid[at - 1], most)):
-            at -= 1
-    else:
-        while at < len(grid) - 1:
-            at += 1
-            if is_enough((grid[at], most)):
-                break
-    if not is_enough((grid[at], most)):
+    at = bisect_left(grid, True, key=lambda number: is_enough((number, most)))
+    if at == len(grid):
         while most * ks[0] < item_count and not is_enough((cells, most)):
             most *= 2
         is_enough((cells, most))  # measured, whatever it is

@@ -10,10 +10,7 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import build_lists, combine_chunks, flatten
 from dssm_assets.core.columns import feature_weights
-from dssm_assets.core.samples.sample_tables import refuse_collisions, require_columns
-
-MULTI = pa.list_(pa.int32())
-WEIGHTS = pa.list_(pa.float32())
+from dssm_assets.core.samples.sample_tables import require_columns
 
 
 class Bucketize(Protocol):
@@ -40,7 +37,8 @@ class IndexedFeatures:
     @property
     def columns(self) -> list[str]:
         """The columns that are read and returned: each feature, followed by its weights if it has any."""
-        return [column for name in self.names for column in self._columns_of(name)]
+        weights = {name: [feature_weights(name)] for name in self.weighted}
+        return [column for name in self.names for column in (name, *weights.get(name, []))]
 
     def to_indices(self, table: pa.Table, where: str) -> dict[str, pa.Array]:
         """Returns column -> embedding indices (int32 or list<int32>) or weights (list<float32> of equal lengths).
@@ -49,9 +47,8 @@ class IndexedFeatures:
             table: holds the columns; a null list is an empty one.
 
         Raises:
-            SchemaError: a column is missing, or two features need one column.
+            SchemaError: a column is missing.
         """
-        refuse_collisions(where, {f"feature {name}": self._columns_of(name) for name in self.names})
         require_columns(where, table.column_names, self.columns)
         found: dict[str, pa.Array] = {}
         for name in self.names:
@@ -68,6 +65,3 @@ class IndexedFeatures:
             SchemaError: as `to_indices`.
         """
         return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}
-
-    def _columns_of(self, name: str) -> list[str]:
-        return [name, feature_weights(name)] if name in self.weighted else [name]

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import Column, IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.arrays.ids import Column, IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, list_lengths, ranges
 from dssm_assets.core.errors import Fault, WindowIncompleteError, remedy_of_missing
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.embedding_index import Bucketize
-from dssm_assets.core.samples.sample_tables import history_schema, require_columns, users_schema
+from dssm_assets.core.samples.sample_tables import file_schema, require_columns, users_schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +62,17 @@ class HistoryCsr:
         ]
         users = [self.users.ids, pa.array(self.starts), pa.array(self.ends)]
         return (
-            pa.Table.from_arrays(history, schema=history_schema(list(self.features))),
+            pa.Table.from_arrays(
+                history, schema=file_schema(TrainSamplesFile.HISTORY, dict.fromkeys(self.features, pa.int32()))
+            ),
             pa.Table.from_arrays(users, schema=users_schema(self.users.ids.type)),
         )
 
 
 BLOCK_ROWS: Final = 1 << 20
 """About how many events are sorted at a time; the events of one user stay together."""
-
 JOINED_ROWS: Final = 1 << 16
-"""Short days are counted and placed together: the joined table has about so many rows, one per user and day."""
+"""Short days are read together: the joined table has about so many rows, one per user and day."""
 
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
 """Reads user_history_fg, one table per day, from the first day on each call. Tables need the named columns only."""
@@ -78,7 +80,6 @@ Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
 """Returns an uninitialised array of a length and a dtype."""
 
 _TABLE = "table user_history_fg"
-_KEYS: Final = (col.USER_ID, col.ITEM_IDS)
 
 
 def history_from_tables(
@@ -99,8 +100,8 @@ def build_history(
 ) -> HistoryCsr:
     """Returns the histories of all users in the given days.
 
-    Reads the days three times: for the distinct ids, for the number of events of each user, and for the events themselves,
-    which go straight to their user's rows. So one day, or some short ones, and the arrays of H rows are in memory at a time.
+    Reads the days twice: for the distinct ids with the number of events of each user, and for the events, which go straight to
+    their user's rows. So one day, or some short ones, and the arrays of H rows are in memory at a time.
 
     Args:
         days: user_history_fg, the days in any order. A table without rows is fine.
@@ -111,24 +112,29 @@ def build_history(
         WindowIncompleteError: there is not a single table.
         SchemaError: a column is missing, or an id is null or has another type than on the days before.
     """
-    columns = [*_KEYS, col.EVENT_TIMES_MS, *features]
-    users, distinct_items = _find_distinct_ids(days, columns)
-    lengths = _count_events(days, users)
+    user_counts, item_counts = (IdCounts(f"{_TABLE}, column {name}") for name in (col.USER_ID, col.ITEM_IDS))
+    for table in _read_joined(days, [col.USER_ID, col.ITEM_IDS]):
+        user_counts.update(table.column(col.USER_ID), list_lengths(table.column(col.ITEM_IDS)))
+        item_counts.update(_flatten(table, col.ITEM_IDS))
+    if not user_counts:
+        raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", remedy_of_missing("train_and_evaluate", "DAY")))
+    (user_ids, lengths), (item_ids, _) = user_counts.total(), item_counts.total()
+    users, distinct_items = IdIndex(user_ids), IdIndex(item_ids)
     ends = np.cumsum(lengths)
     starts = ends - lengths
-    count = int(ends[-1]) if len(ends) else 0
+    count = int(lengths.sum())
     # First the rank of the item among all items, which sorts; after sorting its row in the corpus.
     items, times = allocate(count, np.int32), allocate(count, np.int64)
     placed = {name: allocate(count, np.int32) for name in features}
     free = starts.copy()
-    for table in _join_short_days(days(columns)):
+    for table in _read_joined(days, [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *features]):
         owners = np.repeat(users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
         rows = _claim_rows(owners, free)
         items[rows] = distinct_items.lookup(_flatten(table, col.ITEM_IDS))
         times[rows] = _flatten(table, col.EVENT_TIMES_MS).to_numpy()
         for name, values in placed.items():
             values[rows] = bucketize(name, _flatten(table, name)).to_numpy()
-    corpus_rows = item_index.lookup(distinct_items.ids, where=f"{_TABLE}, column {col.ITEM_IDS}")
+    corpus_rows = item_index.lookup(item_ids, where=f"{_TABLE}, column {col.ITEM_IDS}")
     for first, end in _blocks(ends):
         _sort_block([times, items, *placed.values()], ends, first, end)
         items[first:end] = corpus_rows[items[first:end]]
@@ -160,64 +166,17 @@ def history_end(
     return low
 
 
-def _join_short_days(days: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _read_joined(days: Days, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yields the tables of consecutive days with equal columns joined to at least JOINED_ROWS rows."""
     joined: list[pa.Table] = []
-    for table in days:
+    for table in days(columns):
+        require_columns(_TABLE, table.column_names, columns)
         if joined and (table.schema != joined[0].schema or sum(map(len, joined)) >= JOINED_ROWS):
             yield pa.concat_tables(joined)
             joined = []
         joined.append(table)
     if joined:
         yield pa.concat_tables(joined)
-
-
-def _find_distinct_ids(days: Days, columns: Sequence[str]) -> tuple[IdIndex, IdIndex]:
-    """Returns the users and the items, in ascending order."""
-    users, items = _DistinctIds(col.USER_ID), _DistinctIds(col.ITEM_IDS)
-    for table in _join_short_days(days(columns)):
-        require_columns(_TABLE, table.column_names, columns)
-        users.update(table.column(col.USER_ID))
-        items.update(_flatten(table, col.ITEM_IDS))
-    if not users:
-        raise WindowIncompleteError(Fault(_TABLE, "at least one day", "none", remedy_of_missing("train_and_evaluate", "DAY")))
-    return users.index(), items.index()
-
-
-class _DistinctIds:
-    """The distinct ids of a column over days, merged whenever as many are unmerged as merged."""
-
-    def __init__(self, column: str) -> None:
-        self._where = f"{_TABLE}, column {column}"
-        self._parts: list[pa.Array] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._parts)
-
-    def update(self, column: pa.Array | pa.ChunkedArray) -> None:
-        found = pc.unique(comparable_ids(column, self._where))
-        if self._parts:
-            refuse_type_change(self._where, self._parts[0].type, found.type)
-        self._parts.append(found)
-        if sum(map(len, self._parts)) > 2 * len(self._parts[0]):
-            self._merge()
-
-    def index(self) -> IdIndex:
-        """Returns the ids in ascending order, so that the row of an id is its rank."""
-        ids = self._merge()
-        return IdIndex(ids.take(pc.sort_indices(ids)), where=self._where)
-
-    def _merge(self) -> pa.Array:
-        self._parts = [pc.unique(pa.concat_arrays(self._parts))]
-        return self._parts[0]
-
-
-def _count_events(days: Days, users: IdIndex) -> npt.NDArray[np.int64]:
-    """Returns how many events each user has [U]."""
-    counts = np.zeros(len(users), np.int64)
-    for table in _join_short_days(days(_KEYS)):
-        np.add.at(counts, users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
-    return counts
 
 
 def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -11,19 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, comparable_ids, refuse_type_change
+from dssm_assets.core.arrays.ids import IdCounts, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks, repeat_rows
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, EmptyDayError, Fault, WindowIncompleteError, remedy_of_missing
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.history import HistoryCsr
-from dssm_assets.core.samples.sample_tables import hard_negatives_schema, refuse_collisions, require_columns
+from dssm_assets.core.samples.sample_tables import file_schema, refuse_collisions, require_columns
 
 
 def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeItems) -> pa.Table:
     """Returns the corpus: one row per item of `item_fg`, sorted by item_id. The row number is the item_index.
 
-    weight = (count + smoothing) ** alpha. Positives on items that are not in `item_fg` are left out.
-    Example: counts 0 and 3, smoothing 1, alpha 0.5: weights 1 and 2.
+    Positives on items that are not in `item_fg` are left out.
 
     Args:
         item_fg: item_features_fg of the day before the evaluation day: item_id, feature_date, features.
@@ -43,7 +43,10 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     if item_fg.num_rows == 0:
         raise EmptyDayError(Fault("table item_features_fg", "at least one item", "no rows", "check the item table of that day"))
     index = IdIndex(item_fg.column(col.ITEM_ID), where=f"table item_features_fg, column {col.ITEM_ID}")
-    counts = _counts_by_row(index, positive_counts)
+    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
+    rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
+    counts = np.zeros(len(index), dtype=np.int64)
+    np.add.at(counts, rows[rows >= 0], positive_counts.column(col.COUNT).to_numpy()[rows >= 0])
     weights = weights_of(counts, config)
     if not weights.any():
         got = f"smoothing {config.smoothing} and no positive on any of the {len(index)} items"
@@ -54,16 +57,6 @@ def weigh_items(item_fg: pa.Table, positive_counts: pa.Table, config: NegativeIt
     for name in features:
         corpus = corpus.append_column(item_fg.schema.field(name), item_fg.column(name))
     return corpus.take(pc.sort_indices(index.ids)).combine_chunks()
-
-
-def _counts_by_row(index: IdIndex, positive_counts: pa.Table) -> npt.NDArray[np.int64]:
-    require_columns("positive counts", positive_counts.column_names, [col.ITEM_ID, col.COUNT])
-    rows = index.lookup(positive_counts.column(col.ITEM_ID), where=f"positive counts, column {col.ITEM_ID}")
-    found = positive_counts.column(col.COUNT).to_numpy()
-    counts = np.zeros(len(index), dtype=np.int64)
-    is_known = rows >= 0
-    np.add.at(counts, rows[is_known], found[is_known])
-    return counts
 
 
 def weights_of(counts: npt.NDArray[Any], distribution: NegativeItems) -> npt.NDArray[np.float64]:
@@ -89,10 +82,6 @@ def distribution_of(schema: pa.Schema) -> NegativeItems | None:
     return None if stored is None else NegativeItems.model_validate_json(stored)
 
 
-_COMPACT_ROWS: Final = 1 << 20
-"""Counts of days are summed once there are more of them than this, and more than of summed ones."""
-
-
 def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
     """Returns how many positive samples each item has: item_id, count int64, sorted by item_id.
 
@@ -103,34 +92,15 @@ def count_positives(tables: Iterable[pa.Table]) -> pa.Table:
         WindowIncompleteError: there is not a single table. A table without rows is fine: a day without positives.
         SchemaError: item_id is missing, null, not an id, or of another type than on the days before.
     """
-    where = f"table positive_sample, column {col.ITEM_ID}"
-    parts: list[pa.Table] = []
-    summed_rows = 0
+    counts = IdCounts(f"table positive_sample, column {col.ITEM_ID}")
     for table in tables:
         require_columns("table positive_sample", table.column_names, [col.ITEM_ID])
-        counts = _count_day(table.column(col.ITEM_ID), where)
-        if parts:
-            refuse_type_change(where, parts[0].column(col.ITEM_ID).type, counts.column(col.ITEM_ID).type)
-        parts.append(counts)
-        if sum(part.num_rows for part in parts) - summed_rows > max(summed_rows, _COMPACT_ROWS):
-            parts = [_sum_counts(parts)]
-            summed_rows = parts[0].num_rows
-    if not parts:
+        counts.update(table.column(col.ITEM_ID))
+    if not counts:
         raise WindowIncompleteError(
             Fault("table positive_sample", "the days of the window", "no day", remedy_of_missing("train_and_evaluate", "DAY"))
         )
-    return _sum_counts(parts).sort_by(col.ITEM_ID)
-
-
-def _count_day(ids: pa.ChunkedArray, where: str) -> pa.Table:
-    plain = ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids
-    counted = pc.value_counts(combine_chunks(comparable_ids(plain, where)))
-    return pa.table({col.ITEM_ID: counted.field("values"), col.COUNT: counted.field("counts")})
-
-
-def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
-    summed = pa.concat_tables(parts).group_by(col.ITEM_ID, use_threads=False).aggregate([(col.COUNT, "sum")])
-    return pa.table({col.ITEM_ID: summed.column(col.ITEM_ID), col.COUNT: summed.column(f"{col.COUNT}_sum").cast(pa.int64())})
+    return pa.table(dict(zip((col.ITEM_ID, col.COUNT), counts.total(), strict=True)))
 
 
 _TABLE = "table sample_fg"
@@ -175,7 +145,7 @@ def find_hard_negatives(
     is_kept = np.isin(pairs, positives, assume_unique=True, invert=True)
     users, items = np.divmod(pairs[is_kept], max(len(item_index), 1))
     arrays = [pa.array(users.astype(np.int32)), pa.array(items.astype(np.int32)), pa.array(first_day[is_kept])]
-    return pa.Table.from_arrays(arrays, schema=hard_negatives_schema())
+    return pa.Table.from_arrays(arrays, schema=file_schema(TrainSamplesFile.HARD_NEGATIVES))
 
 
 def select_exposures(day: pa.Table, events: Collection[str]) -> pa.Table:

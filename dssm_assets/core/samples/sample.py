@@ -49,11 +49,6 @@ def label_events(
     return rows.order_by([ibis.asc(rows[name], nulls_first=False) for name in (*ROW_ORDER, *others)])
 
 
-def select_positives(sample_fg: pa.Table) -> pa.Table:
-    """Returns the rows with label 1, in their order, with all columns. Works on a whole day or on any part of it."""
-    return sample_fg.filter(pc.equal(sample_fg.column(col.LABEL), 1))
-
-
 _LEAST = float(np.finfo(np.float32).tiny)
 """The lowest weight. It is above 0, so that the mean over a batch of old samples exists."""
 

@@ -10,7 +10,7 @@ that is looked up: the caller passes the feature tables of the previous day.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,7 @@ class FeatureRows:
     """The row number and the feature date of every id in one feature table."""
 
     def __init__(self, feature_table: pa.Table, key: str, where: str) -> None:
-        """Indexes a feature table. Only the key and feature_date are read.
-
-        Args:
-            key: `user_id` or `item_id`.
+        """Indexes a feature table by the key `user_id` or `item_id`.
 
         Raises:
             SchemaError: a column is missing, or ids are null or neither integers nor text.
@@ -64,16 +61,12 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
     Columns: the sample's, user_feature_date, item_feature_date, user_row, item_row, context features.
 
     Args:
-        users: rows of the user features as of the previous day.
-        items: rows of the item features as of the previous day.
+        users, items: rows of the features as of the previous day.
         context: encoded context features, row by row of the sample.
 
     Raises:
         SchemaError: a context feature has the name of another column, or ids have different types.
     """
-    added = {name: [name] for name in (col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.USER_ROW, col.ITEM_ROW)}
-    sources = {"the sample": sample.column_names, **added, "context features": context.column_names}
-    refuse_collisions("table sample_fg", sources)
     require_columns("table sample", sample.column_names, [col.USER_ID, col.ITEM_ID])
     (user_row, user_date), (item_row, item_date) = users.find(sample), items.find(sample)
     found = {
@@ -82,6 +75,8 @@ def add_feature_rows(sample: pa.Table, users: FeatureRows, items: FeatureRows, c
         col.USER_ROW: user_row,
         col.ITEM_ROW: item_row,
     }
+    sources = {"the sample": sample.column_names, **{name: [name] for name in found}, "context features": context.column_names}
+    refuse_collisions("table sample_fg", sources)
     columns = dict(zip(sample.column_names, sample.columns, strict=True)) | found
     return pa.table(columns | dict(zip(context.column_names, context.columns, strict=True)))
 
@@ -103,7 +98,7 @@ def count_uses(rows: pa.ChunkedArray, row_count: int) -> tuple[npt.NDArray[Any],
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What the feature dates of samples say.
+    """Counts of samples by their feature dates.
 
     Attributes:
         newest_user_feature_date: latest date among the user features, None if no user was known.
@@ -114,12 +109,12 @@ class LeakReport:
         unknown_item_count: the same for items.
     """
 
-    newest_user_feature_date: str | None
-    newest_item_feature_date: str | None
-    row_count: int
-    leaking_row_count: int
-    unknown_user_count: int
-    unknown_item_count: int
+    newest_user_feature_date: str | None = None
+    newest_item_feature_date: str | None = None
+    row_count: int = 0
+    leaking_row_count: int = 0
+    unknown_user_count: int = 0
+    unknown_item_count: int = 0
 
     @property
     def is_passed(self) -> bool:
@@ -129,17 +124,9 @@ class LeakReport:
 
 def combine_leak_reports(reports: Iterable[LeakReport]) -> LeakReport:
     """Returns the report of a table from the reports of its parts."""
-    parts = list(reports)
-    users = [part.newest_user_feature_date for part in parts if part.newest_user_feature_date is not None]
-    items = [part.newest_item_feature_date for part in parts if part.newest_item_feature_date is not None]
-    return LeakReport(
-        newest_user_feature_date=max(users, default=None),
-        newest_item_feature_date=max(items, default=None),
-        row_count=sum(part.row_count for part in parts),
-        leaking_row_count=sum(part.leaking_row_count for part in parts),
-        unknown_user_count=sum(part.unknown_user_count for part in parts),
-        unknown_item_count=sum(part.unknown_item_count for part in parts),
-    )
+    users, items, *counts = zip(*map(astuple, [LeakReport(), *reports]), strict=True)
+    user, item = (max((date for date in dates if date is not None), default=None) for dates in (users, items))
+    return LeakReport(user, item, *map(sum, counts))
 
 
 def check_no_leak(sample_fg: pa.Table, ds: str) -> LeakReport:

@@ -112,6 +112,17 @@ NEGATIVE_ITEMS: Final = TableSpec(
         f"*{col.WEIGHTS_SUFFIX}": "Weight of each value of the feature before it; null where its list is.",
     },
 )
+TRAINING_WINDOW: Final = TableSpec(
+    "training_window",
+    "one row per table and day of its window",
+    ("table", "day"),
+    (
+        ColumnSpec("table", pa.string(), "Table that training reads."),
+        ColumnSpec("day", pa.string(), "Day of the window."),
+        ColumnSpec("rows", pa.int64(), "Rows of that day; null if it was never materialized.", is_nullable=True),
+        ColumnSpec("digest", pa.string(), "Digest of that day's content; null if it was never materialized.", is_nullable=True),
+    ),
+)
 
 _SAMPLES = (
     ColumnSpec(ITEM_INDEX, pa.int32(), "The positive item: row of negative_items and items.arrow."),
@@ -141,37 +152,25 @@ _HARD_NEGATIVES = (
     ColumnSpec(DAY, pa.int32(), "Day of the window on which it was first shown; 0 is the oldest."),
 )
 _ITEMS = (ColumnSpec(col.WEIGHT, pa.float64(), "Weight of the item as a negative, unnormalised."),)
+_COLUMNS: Final = {
+    TrainSamplesFile.SAMPLES: _SAMPLES,
+    TrainSamplesFile.HISTORY: _HISTORY,
+    TrainSamplesFile.HARD_NEGATIVES: _HARD_NEGATIVES,
+    TrainSamplesFile.ITEMS: _ITEMS,
+}
 _FEATURE_TEXT = "Embedding index of the feature; 0 means missing."
 _WEIGHTS_TEXT = "Weight of each value of the feature before it; a tower reads the mean of the values by these weights."
 _WEIGHTS = pa.list_(pa.float32())
 
 
-def samples_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Returns the schema of samples.arrow.
+def file_schema(file: TrainSamplesFile, features: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+    """Returns the schema of an Arrow file of train_samples; see `users_schema` for users.arrow.
 
-    `features`: context features, name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of
-    the feature before it).
+    Args:
+        features: name -> int32 (single-valued), list<int32> (multi-valued) or list<float32> (weights of the feature before
+            it): context features in samples.arrow, sequence sub-features in history.arrow.
     """
-    return _arrow_schema(TrainSamplesFile.SAMPLES, _SAMPLES, features)
-
-
-def feature_rows_schema(file: str, features: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Returns the schema of user_rows.arrow or item_rows.arrow. `features`: as in `samples_schema`."""
-    return _arrow_schema(file, (), features)
-
-
-def items_schema(features: Mapping[str, pa.DataType]) -> pa.Schema:
-    """Returns the schema of items.arrow. `features`: as in `samples_schema`."""
-    return _arrow_schema(TrainSamplesFile.ITEMS, _ITEMS, features)
-
-
-def history_schema(features: Sequence[str]) -> pa.Schema:
-    """Returns the schema of history.arrow. `features`: names of the sequence sub-features, each int32."""
-    return _arrow_schema(TrainSamplesFile.HISTORY, _HISTORY, dict.fromkeys(features, pa.int32()))
-
-
-def hard_negatives_schema() -> pa.Schema:
-    return _arrow_schema(TrainSamplesFile.HARD_NEGATIVES, _HARD_NEGATIVES, {})
+    return _arrow_schema(file, _COLUMNS.get(file, ()), features or {})
 
 
 def users_schema(user_id_type: pa.DataType) -> pa.Schema:

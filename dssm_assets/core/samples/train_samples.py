@@ -21,18 +21,13 @@ from dssm_assets.core.arrays.ids import Column, IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.model import History
 from dssm_assets.core.config.pipeline import NegativeItems
-from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_end
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.sample_fg import count_uses
-from dssm_assets.core.samples.sample_tables import (
-    feature_rows_schema,
-    items_schema,
-    require_columns,
-    samples_schema,
-)
+from dssm_assets.core.samples.sample_tables import file_schema, require_columns
 
 _TABLE = "table positive_sample"
 Rows = npt.NDArray[np.int32]
@@ -48,7 +43,7 @@ def discretise_day(
     item_index: IdIndex,
     history: HistoryCsr,
     cutoff: History,
-    weights: SampleWeights | None = None,
+    weights: SampleWeights,
 ) -> pa.RecordBatch:
     """Returns the day's rows of samples.arrow, in the order of positive_sample.
 
@@ -63,12 +58,10 @@ def discretise_day(
         item_index: the corpus: item ids in the order of negative_items.
         cutoff: which history a sample sees. For `History.LEAVE_ONE_OUT` the end is that of `History.EVENT`; training reads
             the later events itself (`core/training/data.py`).
-        weights: the weight of each sample; None: all weigh 1.
 
     Raises:
         SchemaError: a column is missing, an id is null or of the wrong type, or a feature has the name of a fixed column.
     """
-    weights = weights or SampleWeights()
     fixed = [col.USER_ID, col.ITEM_ID, col.EVENT_TIME_MS]
     require_columns(_TABLE, positive_sample.column_names, [*fixed, *features.columns])
     items = item_index.lookup(positive_sample.column(col.ITEM_ID), where=f"{_TABLE}, column {col.ITEM_ID}")
@@ -89,12 +82,12 @@ def discretise_day(
         *(pa.array(feature_rows[name][is_kept]) for name in (col.USER_ROW, col.ITEM_ROW)),
         *indices.values(),
     ]
-    schema = samples_schema({name: column.type for name, column in indices.items()})
+    schema = file_schema(TrainSamplesFile.SAMPLES, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def discretise_rows(
-    encoded: pa.Table, features: IndexedFeatures, *, file: str, where: str, is_first: bool = False
+    encoded: pa.Table, features: IndexedFeatures, *, file: TrainSamplesFile, where: str, is_first: bool = False
 ) -> pa.RecordBatch:
     """Returns rows of a feature table as rows of user_rows.arrow or item_rows.arrow, in their order.
 
@@ -110,7 +103,7 @@ def discretise_rows(
         unknown = pa.Table.from_arrays([pa.nulls(1, field.type) for field in chosen.schema], schema=chosen.schema)
         chosen = pa.concat_tables([unknown, chosen])
     indices = features.to_indices(chosen, where)
-    schema = feature_rows_schema(file, {name: column.type for name, column in indices.items()})
+    schema = file_schema(file, {name: column.type for name, column in indices.items()})
     return pa.RecordBatch.from_arrays(list(indices.values()), schema=schema)
 
 
@@ -126,18 +119,16 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.to_indices(negative_items, "table negative_items")
     weight = combine_chunks(negative_items.column(col.WEIGHT))
-    schema = with_distribution(items_schema({name: column.type for name, column in indices.items()}), distribution)
+    schema = with_distribution(
+        file_schema(TrainSamplesFile.ITEMS, {name: column.type for name, column in indices.items()}), distribution
+    )
     return pa.Table.from_arrays([weight, *indices.values()], schema=schema)
 
 
-_MOST_ROWS = int(np.iinfo(np.int32).max)
-
-
 class KeptRows:
-    """The rows of several feature tables that samples point to, numbered one table after another from 1.
+    """The rows of several feature tables that samples point to, numbered one table after another from 1; row 0 is an unknown id.
 
-    Row 0 is that of an unknown id. Tables come in the order in which they are first marked, and the rows of each in its own
-    order. Days that share a table by content use the same name, so its rows are kept once.
+    Tables come in the order in which they are first marked, and the rows of each in its own order.
     Example: rows 4 and 1 of a first table and row 0 of a second are marked. Their numbers are 2, 1 and 3.
     """
 
@@ -146,12 +137,10 @@ class KeptRows:
 
     @property
     def num_rows(self) -> int:
-        """The number of kept rows, including row 0."""
         return 1 + sum(int(is_kept.sum()) for is_kept in self._is_kept.values())
 
     @property
     def tables(self) -> list[str]:
-        """The tables with a kept row, in order."""
         return [table for table, is_kept in self._is_kept.items() if is_kept.any()]
 
     def mark(self, table: str, row_count: int, rows: Column) -> None:
@@ -161,13 +150,10 @@ class KeptRows:
             rows: the row of each sample; null for an unknown id.
 
         Raises:
-            SchemaError: a row is outside the table, or more rows are kept than an int32 can number.
+            SchemaError: a row is outside the table.
         """
         used, _, _ = count_uses(rows, row_count)
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True
-        if self.num_rows > _MOST_ROWS:
-            got = f"{self.num_rows:,}"
-            raise SchemaError(Fault("feature rows of the window", f"at most {_MOST_ROWS:,}", got, "shorten window.days"))
 
     def find(self, table: str | None, rows: Column) -> npt.NDArray[np.int32]:
         """Returns the number of each sample's row; 0 for null, and if no row of the table was marked.

@@ -18,7 +18,7 @@ from dssm_assets.core.evaluation.interactions import interactions_of_events
 from dssm_assets.core.features.fg_files import ReadFile, rename_files
 from dssm_assets.core.features.spec import parse_fg
 from dssm_assets.core.file_names import OwnItemColumn
-from dssm_assets.core.models.poolings.registry import make_pooling
+from dssm_assets.core.models.poolings import make_pooling
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.samples.history import HistoryCsr
 

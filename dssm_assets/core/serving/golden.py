@@ -57,23 +57,24 @@ def compare_user_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
         trained = two_tower.user_vectors(inputs).numpy()
     if two_tower.spec.prior:
         trained = append_one(trained)
-    return difference(trained, _run_exported(user_layout(two_tower.spec), inputs, run))
+    return _compare(trained, user_layout(two_tower.spec), inputs, run)
 
 
 def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -> TowerDifference:
     """Returns how far the exported item tower is from the trained one on these rows."""
     with torch.no_grad():
         trained = two_tower.item_vectors(inputs).numpy()
-    return difference(trained, _run_exported(item_layout(two_tower.spec), inputs, run))
+    return _compare(trained, item_layout(two_tower.spec), inputs, run)
 
 
-def _run_exported(layout: TowerLayout, inputs: TowerInput, run: RunTower) -> FloatArray:
-    """Returns the exported tower's vectors. Rows of a call are padded to its longest history, so each call gets few rows."""
+def _compare(trained: FloatArray, layout: TowerLayout, inputs: TowerInput, run: RunTower) -> TowerDifference:
+    # Rows of a call are padded to its longest history, so each call gets few rows.
     starts = range(0, max(len(inputs), 1), _RUN_ROWS)
-    return np.concatenate([run(layout.feed(slice_rows(inputs, start, start + _RUN_ROWS))) for start in starts])
+    exported = np.concatenate([run(layout.feed(slice_rows(inputs, start, start + _RUN_ROWS))) for start in starts])
+    return measure_difference(trained, exported)
 
 
-def difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
+def measure_difference(trained: FloatArray, exported: FloatArray) -> TowerDifference:
     """Returns how far two arrays of vectors are apart: infinitely if their shapes differ or an entry is not finite."""
     longest = float(np.sqrt((trained.astype(np.float64) ** 2).sum(axis=-1)).max(initial=0.0))
     if trained.shape != exported.shape or not np.isfinite(exported).all():

@@ -14,7 +14,6 @@ Letters: B rows, F single-valued features, L width of a padded feature.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,11 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import row_of_value
 from dssm_assets.core.config.model import Pooling, PoolingKind
 from dssm_assets.core.file_names import BundleFile
-from dssm_assets.core.models.poolings.registry import make_pooling
+from dssm_assets.core.models.poolings import make_pooling
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import HistoryView, TowerFeature, TowerSide, TowerSpec
 
@@ -40,17 +38,14 @@ Feed = dict[str, npt.NDArray[Any]]
 
 
 def indices_input(feature: str) -> str:
-    """Returns the name of the input with the embedding indices of a padded feature."""
     return f"indices/{feature}"
 
 
 def weights_input(feature: str) -> str:
-    """Returns the name of the input with the weights of a padded feature."""
     return f"weights/{feature}"
 
 
 def seconds_input(feature: str) -> str:
-    """Returns the name of the input with the ages of the events of a sequence."""
     return f"seconds/{feature}"
 
 
@@ -99,18 +94,18 @@ class TowerLayout:
     def feed(self, inputs: TowerInput) -> Feed:
         """Returns input name -> array for some rows; each padded feature is as wide as its longest row, at least 1."""
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
-        sequences = [events.rows(0, len(inputs)) for events in inputs.sequences]
         bags = list(inputs.bags)
-        for events in sequences:
-            ones = np.ones(len(events.seconds), np.float32)
-            bags += [Bags(values, events.offsets, ones) for values in events.values]
+        for features, sequence in zip(self.encoded, inputs.sequences, strict=True):
+            events = sequence.rows(0, len(inputs))
+            bags += [Bags(values, events.offsets, np.ones(len(values), np.float32)) for values in events.values]
+            newest = events.offsets[1:][row_of_value(events.offsets)] - 1
+            ages = Bags(events.seconds[newest] - events.seconds, events.offsets, np.ones(len(newest), np.float32))
+            feed[seconds_input(features[0].name)] = pad_bags(ages)[0]
         weighted = {feature.name for feature in self.weighted}
         for feature, bag in zip(self.padded, bags, strict=True):
             feed[indices_input(feature.name)], weights = pad_bags(bag)
             if feature.name in weighted:
                 feed[weights_input(feature.name)] = weights
-        for features, events in zip(self.encoded, sequences, strict=True):
-            feed[seconds_input(features[0].name)] = pad_bags(_age_bag(events))[0]
         if inputs.is_empty_history is not None:
             feed[IS_EMPTY_HISTORY] = np.asarray(inputs.is_empty_history, np.float32)
         return feed
@@ -138,12 +133,6 @@ def item_layout(spec: TowerSpec) -> TowerLayout:
     )
 
 
-def _age_bag(events: EventSequences) -> Bags:
-    """Returns the whole seconds from each event to the newest one of its row, 0 for the newest."""
-    newest = events.offsets[1:][row_of_value(events.offsets)] - 1
-    return Bags(events.seconds[newest] - events.seconds, events.offsets, np.ones(len(newest), np.float32))
-
-
 def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Returns indices and weights [B, L] of ragged rows, padded with index 0 and weight 0.
 
@@ -158,13 +147,6 @@ def pad_bags(bag: Bags) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
     return indices, weights
 
 
-_HISTORY_RULES: Final[Mapping[str, str]] = {
-    PoolingKind.MEAN: "history",
-    PoolingKind.ROOT: "root",
-    PoolingKind.RECENCY: "recency",
-    PoolingKind.ATTENTION: "attention",
-    PoolingKind.SEQUENCE: "sequence",
-}
 _RULES: Final = {
     "index": "feature_config.parquet and feature_counts.parquet map the feature's encoded value to its embedding index; 0 means "
     "missing. An unknown context feature has index 0.",
@@ -193,41 +175,26 @@ _RULES: Final = {
 def describe_towers(spec: TowerSpec) -> dict[str, Any]:
     """Returns the content of towers.json; its key `spec` is the specification that the towers were trained with."""
     user_dims = spec.user_vector_width // spec.num_interests
+    user_shape = [spec.num_interests, user_dims] if spec.num_interests > 1 else [user_dims]
+    history: dict[str, Any] = {"features": [feature.name for feature in spec.sequences]}
+    if not spec.poolings:  # the single mean of model.history_length events
+        history |= {"length": spec.history_length, "half_life_days": spec.history_half_life_days}
+    # Poolings from outside the package are described by their classes.
+    outside = [view.pooling for view in spec.history_views if view.pooling.kind not in set(PoolingKind)]
     return {
         "format": FORMAT,
         "towers": {
-            "user": {
-                "file": BundleFile.USER_TOWER,
-                "inputs": _describe_inputs(spec, user_layout(spec)),
-                "output": _describe_output(spec, [spec.num_interests, user_dims] if spec.num_interests > 1 else [user_dims]),
-            },
-            "item": {
-                "file": BundleFile.ITEM_TOWER,
-                "inputs": _describe_inputs(spec, item_layout(spec)),
-                "output": _describe_output(spec, [spec.output_dim]),
-            },
+            "user": _describe_tower(spec, BundleFile.USER_TOWER, user_layout(spec), user_shape),
+            "item": _describe_tower(spec, BundleFile.ITEM_TOWER, item_layout(spec), [spec.output_dim]),
         },
-        "history": _describe_history(spec),
-        "rules": _RULES | _outside_rules(spec),
+        "history": history | {"poolings": [_describe_pooling(view) for view in spec.history_views]},
+        "rules": _RULES | {pooling.kind: inspect.getdoc(type(make_pooling(pooling))) or "" for pooling in outside},
         "spec": spec.model_dump(mode="json"),
     }
 
 
-def _describe_history(spec: TowerSpec) -> dict[str, Any]:
-    described: dict[str, Any] = {"features": [feature.name for feature in spec.sequences]}
-    if not spec.poolings:  # the single mean of model.history_length events
-        described |= {"length": spec.history_length, "half_life_days": spec.history_half_life_days}
-    return described | {"poolings": [_describe_pooling(view) for view in spec.history_views]}
-
-
 def _history_rule(pooling: Pooling) -> str:
-    return _HISTORY_RULES.get(pooling.kind, pooling.kind)
-
-
-def _outside_rules(spec: TowerSpec) -> dict[str, str]:
-    """Returns the rules of poolings from outside the package, in the words of their classes."""
-    outside = [view.pooling for view in spec.history_views if view.pooling.kind not in _HISTORY_RULES]
-    return {pooling.kind: inspect.getdoc(type(make_pooling(pooling))) or "" for pooling in outside}
+    return "history" if pooling.kind is PoolingKind.MEAN else str(pooling.kind)
 
 
 def _describe_pooling(view: HistoryView) -> dict[str, Any]:
@@ -237,13 +204,13 @@ def _describe_pooling(view: HistoryView) -> dict[str, Any]:
         described["sqrt_repeats"] = True
     if pooling.kind is PoolingKind.RECENCY:
         described["scale"] = pooling.scale
-    elif not view.is_learned:
+    elif not (view.is_attention or view.is_sequence):
         described["half_life_days"] = pooling.half_life_days
     return described | {"features": [feature.name for feature in view.features]}
 
 
-def _describe_inputs(spec: TowerSpec, layout: TowerLayout) -> list[dict[str, Any]]:
-    """Returns the description of each input, in the model's order."""
+def _describe_tower(spec: TowerSpec, file: str, layout: TowerLayout, shape: list[int]) -> dict[str, Any]:
+    """Returns the description of a tower, with its inputs in the model's order."""
     described: dict[str, dict[str, Any]] = {
         SINGLES: {
             "type": "int64",
@@ -256,22 +223,20 @@ def _describe_inputs(spec: TowerSpec, layout: TowerLayout) -> list[dict[str, Any
     rules = {feature: _history_rule(view.pooling) for view in spec.history_views for feature in view.features}
     for feature in layout.padded:
         rule = rules.get(feature, "weighted" if feature.is_weighted else "mean")
-        shape = ["batch", layout.length_name(feature)]
-        indices, weights = indices_input(feature.name), weights_input(feature.name)
-        described[indices] = {
-            "type": "int64",
-            "shape": shape,
-            "holds": "embedding indices",
-            "feature": _describe_feature(feature),
-        }
-        described[weights] = {"type": "float32", "shape": shape, "holds": f"weights of {indices}", "rule": rule}
-        described[seconds_input(feature.name)] = {
-            "type": "int64",
-            "shape": shape,
-            "holds": f"whole seconds from each event of {indices} to the newest",
-            "rule": "sequence",
-        }
-    return [{"name": name, **described[name]} for name in layout.input_names]
+        indices, whole = indices_input(feature.name), {"type": "int64", "shape": ["batch", layout.length_name(feature)]}
+        holds = f"whole seconds from each event of {indices} to the newest"
+        described[indices] = {**whole, "holds": "embedding indices", "feature": _describe_feature(feature)}
+        described[weights_input(feature.name)] = {**whole, "type": "float32", "holds": f"weights of {indices}", "rule": rule}
+        described[seconds_input(feature.name)] = {**whole, "holds": holds, "rule": "sequence"}
+    output = {
+        "name": OUTPUT,
+        "type": "float32",
+        "shape": ["batch", *shape],
+        "holds": "vectors of length 1" if spec.is_unit else "vectors",
+        "compared_by": "inner product",
+        "has_appended_one": shape[-1] > spec.output_dim,
+    }
+    return {"file": file, "inputs": [{"name": name, **described[name]} for name in layout.input_names], "output": output}
 
 
 def _describe_feature(feature: TowerFeature) -> dict[str, Any]:
@@ -281,16 +246,4 @@ def _describe_feature(feature: TowerFeature) -> dict[str, Any]:
         "num_embeddings": feature.num_embeddings,
         "is_multi": feature.is_multi,
         "is_weighted": feature.is_weighted,
-    }
-
-
-def _describe_output(spec: TowerSpec, shape: list[int]) -> dict[str, Any]:
-    is_unit = spec.is_unit
-    return {
-        "name": OUTPUT,
-        "type": "float32",
-        "shape": ["batch", *shape],
-        "holds": "vectors of length 1" if is_unit else "vectors",
-        "compared_by": "inner product",
-        "has_appended_one": shape[-1] > spec.output_dim,
     }

@@ -1,6 +1,6 @@
 """The negatives of a batch: which are drawn, how logits are corrected for the draw, which cells of the logits are masked.
 
-Letters: B samples of a batch, b of them of this process, N sampled, Q queued, H hard negatives, I items, U users.
+Letters: B samples of a batch, b of them of this process, N sampled, Q queued, H hard negatives, C columns, I items, U users.
 """
 
 from __future__ import annotations
@@ -11,23 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dssm_assets.core.arrays.ragged import IntArray, repeat_rows
+from dssm_assets.core.arrays.ordering import sort_with_places
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, ranges, repeat_rows
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.models.losses.loss_terms import (
-    LossTerms,
-    MaskedPairs,
-    diagonal_pairs,
-    expand_to_members,
-    log_expected_counts,
-    matching_pairs,
-    merge_pairs,
-)
-from dssm_assets.core.models.samplers.hard import HardDraw, HardSampler
-from dssm_assets.core.training.data import KnownItems, TrainData
+from dssm_assets.core.models.losses import LossTerms, MaskedPairs
+from dssm_assets.core.models.samplers import Draws, Floats, HardDraw, HardSampler
+from dssm_assets.core.training.data import TrainData
 
 Users = npt.NDArray[np.int32]
-Sampled = tuple[IntArray, npt.NDArray[np.float64]]
-"""Item indices of the sampled negatives and the probability of each [N]."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +36,33 @@ class Negatives:
     terms: LossTerms
 
 
-@dataclass(frozen=True)
 class NegativeRule:
-    """How an epoch chooses negatives.
+    """How an epoch chooses negatives."""
 
-    Attributes:
-        data: the corpus, the users' interactions, and what they were shown.
-        model: sampler, numbers, corrections and masks.
-        item_frac: share of each item among the samples that are trained on [I].
-        user_ends: where each user's known events end [U]; None: all are known.
-        end_day: interactions and exposures from this day on are unknown.
-    """
+    def __init__(self, data: TrainData, model: Model, item_frac: Floats, user_ends: IntArray | None, end_day: int) -> None:
+        """Builds the sampler.
 
-    data: TrainData
-    model: Model
-    item_frac: npt.NDArray[np.float64]
-    user_ends: IntArray | None
-    end_day: int
+        Args:
+            data: the corpus, the users' interactions, and what they were shown.
+            item_frac: share of each item among the samples that are trained on [I].
+            user_ends: where each user's known events end [U]; None: all are known.
+            end_day: interactions and exposures from this day on are unknown.
 
-    def draw_sampled(self, rng: np.random.Generator) -> Sampled:
+        Raises:
+            ConfigError: the model needs hard negatives and the data were built without them.
+        """
+        self._data, self._model, self._item_frac = data, model, item_frac
+        self._user_ends, self._end_day, self._sampler = user_ends, end_day, data.sampler(model, end_day)
+
+    def draw_sampled(self, rng: np.random.Generator) -> Draws:
         """Returns the sampled negatives of a batch."""
-        return self.data.sampler(self.model, self.end_day).draw(self.model.num_sample, rng)
+        return self._sampler.draw(self._model.num_sample, rng)
 
     def negatives_for(
         self,
         item_index: IntArray,
         user_index: Users,
-        sampled: Sampled,
+        sampled: Draws,
         *,
         weight: npt.NDArray[np.float32],
         queued: npt.NDArray[np.int32],
@@ -89,16 +80,15 @@ class NegativeRule:
             rng: draws the hard negatives. It draws the same whatever `rows` is.
             rows: the samples that terms and hard negatives are for, ascending [b]; they number them from 0.
         """
-        model, logq = self.model, self.model.logq
-        items, probability = sampled
-        own = log_expected_counts(self.item_frac[item_index], len(item_index), logq)
+        logq, (items, probability) = self._model.logq, sampled
+        own = log_expected_counts(self._item_frac[item_index], len(item_index), logq)
         columns, corrections = [items], [log_expected_counts(probability, len(items), logq)]
-        if model.in_batch:
+        if self._model.in_batch:
             # In a random order, an item's fraction of the samples is its probability in the queue, too.
             columns = [item_index, items, queued.astype(np.int64)]
-            corrections = [own, *corrections, log_expected_counts(self.item_frac[queued], len(queued), logq)]
+            corrections = [own, *corrections, log_expected_counts(self._item_frac[queued], len(queued), logq)]
         else:
-            own = log_expected_counts(self.data.sampler(model, self.end_day).probability[item_index], len(items), logq)
+            own = log_expected_counts(self._sampler.probability[item_index], len(items), logq)
         hard = self._draw_hard(item_index, user_index, rows, rng)
         terms = LossTerms(
             positive_correction=torch.from_numpy(own[rows]),
@@ -112,35 +102,101 @@ class NegativeRule:
 
     def _draw_hard(self, item_index: IntArray, user_index: Users, rows: IntArray, rng: np.random.Generator) -> HardDraw:
         """Returns hard negatives of these samples that are known and not masked."""
-        sampler = self.data.sampler(self.model, self.end_day)
-        if not self.model.has_hard_negatives or not isinstance(sampler, HardSampler):
+        if not self._model.has_hard_negatives or not isinstance(self._sampler, HardSampler):
             return HardDraw.empty()
-        drawn = sampler.draw_hard(user_index, self.model.num_hard_sample, rng)
+        drawn = self._sampler.edges.draw(user_index, self._model.num_hard_sample, rng)
         if len(rows) < len(item_index):
             drawn = drawn.keep(np.isin(drawn.rows, rows))
-        is_kept = (drawn.days < self.end_day) & (drawn.items != item_index[drawn.rows])
-        if self.model.masks_user_positives:
-            known = self._known_items(user_index[drawn.rows])
-            cells = matching_pairs(_user_of(known), known.items, drawn.items)
+        is_kept = (drawn.days < self._end_day) & (drawn.items != item_index[drawn.rows])
+        if self._model.masks_user_positives:
+            cells = self._known_cells(user_index[drawn.rows], drawn.items)
             is_kept[cells.rows[cells.rows == cells.columns]] = False
         kept = drawn.keep(is_kept)
         return replace(kept, rows=np.searchsorted(rows, kept.rows))
 
     def _masked_pairs(self, item_index: IntArray, user_index: Users, column_items: IntArray, rows: IntArray) -> MaskedPairs:
-        """Returns the cells of the logits [b, B + N + Q] that are no negatives."""
+        """Returns the cells of the logits [b, B + N + Q] that are no negatives: the row's own item, and what its user knows."""
         own_rows = np.arange(len(item_index), dtype=np.int64)
-        diagonal = diagonal_pairs(len(item_index) if self.model.in_batch else 0)
-        pairs = [MaskedPairs(diagonal.rows, rows[diagonal.columns]), matching_pairs(own_rows, item_index, column_items)]
-        if self.model.masks_user_positives:
+        pairs = [matching_pairs(own_rows, item_index, column_items)]
+        if self._model.masks_user_positives:
             users, user = np.unique(user_index, return_inverse=True)  # a batch may hold many samples of one user
-            known = self._known_items(users)
-            cells = matching_pairs(_user_of(known), known.items, column_items)
-            pairs.append(expand_to_members(cells, user.reshape(-1), len(users)))
+            pairs.append(expand_to_members(self._known_cells(users, column_items), user.reshape(-1), len(users)))
         return merge_pairs(*pairs)
 
-    def _known_items(self, user_index: Users) -> KnownItems:
-        return self.data.known_items(user_index, self.user_ends)
+    def _known_cells(self, user_index: Users, column_items: IntArray) -> MaskedPairs:
+        """Returns the cells of users and columns whose item the user is known to have interacted with."""
+        items, lengths = self._data.known_items(user_index, self._user_ends)
+        return matching_pairs(repeat_rows(lengths), items, column_items)
 
 
-def _user_of(known: KnownItems) -> IntArray:
-    return repeat_rows(known.lengths)
+def matching_pairs(rows: IntArray, items: IntArray, column_items: IntArray) -> MaskedPairs:
+    """Returns every (row, column) whose column's item is one of the row's items.
+
+    Args:
+        rows: row of each entry, ascending.
+        items: item index of each entry.
+        column_items: item index of each column [C], none negative; a negative item matches nothing.
+    """
+    # A table over item indices instead of a binary search: most entries match no column and cost one look-up.
+    no_item = int(max(column_items.max(initial=-1), items.max(initial=-1))) + 1
+    columns_per_item = np.bincount(column_items, minlength=no_item + 1)
+    ends = np.cumsum(columns_per_item)
+    known = np.where(items < 0, no_item, items)
+    matching = np.flatnonzero(columns_per_item[known])
+    last = ends[known[matching]]
+    first = last - columns_per_item[known[matching]]
+    positions = ranges(first, last - first)
+    return MaskedPairs(np.repeat(rows[matching], last - first), sort_with_places(column_items)[1][positions])
+
+
+def expand_to_members(cells: MaskedPairs, group: IntArray, count: int) -> MaskedPairs:
+    """Returns the cells of rows, each of which has the cells of its group.
+
+    Example: cells (0, 5), (1, 7), (1, 8) of groups 0 and 1, and rows in the groups 1, 0, 1 give
+    (0, 7), (0, 8), (1, 5), (2, 7), (2, 8).
+
+    Args:
+        cells: with groups as rows, sorted by group.
+        group: of each row [B].
+        count: number of groups.
+    """
+    bounds = offsets_of(np.bincount(cells.rows, minlength=count))
+    lengths = np.diff(bounds)[group]
+    return MaskedPairs(repeat_rows(lengths), cells.columns[ranges(bounds[group], lengths)])
+
+
+def merge_pairs(*pairs: MaskedPairs) -> MaskedPairs:
+    """Returns the cells of all arguments, sorted by row."""
+    rows = np.concatenate([pair.rows for pair in pairs])
+    order = np.argsort(rows, kind="stable")
+    return MaskedPairs(rows[order], np.concatenate([pair.columns for pair in pairs])[order])
+
+
+def log_expected_counts(probability: Floats, draws: int, strength: float) -> npt.NDArray[np.float32]:
+    """Returns strength * log(draws * probability) per column: the logQ correction of columns drawn in the same way.
+
+    Args:
+        probability: of each column's item, positive unless the strength is 0.
+        draws: number of columns drawn in this way.
+        strength: 1 corrects fully, 0 not at all.
+    """
+    if strength == 0:
+        return np.zeros(len(probability), np.float32)
+    return (strength * np.log(draws * probability)).astype(np.float32)
+
+
+def merge_columns(terms: LossTerms, group: IntArray, count: int) -> LossTerms:
+    """Returns the terms of the same loss in which column j has become column group[j] of `count`.
+
+    Args:
+        group: of the first columns. The queued columns follow in their order.
+    """
+    merged = terms.column_correction[: len(group)].numpy().astype(np.float64)
+    correction = -np.log(np.bincount(group, weights=np.exp(-merged), minlength=count))
+    queued = terms.column_correction[len(group) :]
+    column = np.concatenate([group, count + np.arange(len(queued), dtype=np.int64)])
+    return replace(
+        terms,
+        column_correction=torch.cat([torch.from_numpy(correction.astype(np.float32)), queued]),
+        masked=MaskedPairs(terms.masked.rows, column[terms.masked.columns]),
+    )

@@ -22,17 +22,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from dssm_assets.core.arrays.ragged import IntArray, ranges
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, ItemSnapshot, Loss, Model, Norm
 from dssm_assets.core.config.training import Training, batches_per_epoch
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.losses.loss_terms import LossTerms, merge_columns
-from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows, hide_features
-from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
+from dssm_assets.core.models.losses import LossTerms
+from dssm_assets.core.models.tower_input import TowerInput, concatenate_rows
+from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, ITEM_INDEX, USER_INDEX
-from dssm_assets.core.training.batch_negatives import NegativeRule
+from dssm_assets.core.training.batch_negatives import NegativeRule, merge_columns
 from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
 from dssm_assets.core.training.data import HistoryRule, TrainData, draw_cuts
 
@@ -54,10 +55,9 @@ class Batch:
         items: rows of the item tower: every W-th of the M shared rows, then the hard negatives of its own samples [H].
         num_shared: M. The rows are the samples' own items [B] and the sampled negatives [N], equal columns merged.
         own: which of the M rows is each sample's own item [B].
-        columns: which of the M rows are columns of the logits; queued columns follow them.
+        columns: which of the M rows are columns of the logits; the own items of earlier batches of this epoch follow them, oldest first.
         terms: what the loss needs in addition to the vectors, of its own samples.
         num_hard: H.
-        num_queued: Q. The last Q columns are the own items of earlier batches of this epoch, oldest first.
     """
 
     count: int
@@ -71,7 +71,6 @@ class Batch:
     columns: slice
     terms: LossTerms
     num_hard: int
-    num_queued: int
 
 
 class Epoch:
@@ -86,12 +85,7 @@ class Epoch:
         window_shifts: IntArray | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        """Prepares what all batches share.
-
-        Args:
-            order: the samples of the epoch, first to last.
-            window_shifts: of each user [U], with `training.group_users`; None: without.
-        """
+        """Prepares what all batches share; `window_shifts` are those of each user [U], with `training.group_users`."""
         self._data, self._order, self._model, self._size, self._ranks = data, order, model, training.batch_size, ranks
         # One user vector serves a session only if its samples cannot differ in what the user tower reads.
         self._by_session = (
@@ -99,15 +93,11 @@ class Epoch:
             and model.history is not History.LEAVE_ONE_OUT
             and not data.spec.features_of(TowerSide.CONTEXT)
         )
-        self._context = _context_positions(data.spec)
-        is_whole = len(order) == data.num_samples
-        end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
+        end_day = 1 + int(data.read_key(DAY, order).max())
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
         ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
         self._history_rule = HistoryRule(model.history, ends, window_shifts)
-        item_frac = data.item_frac
-        if not is_whole:
-            item_frac = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items) / len(order)
+        item_frac = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items) / len(order)
         self._negatives = NegativeRule(data, model, item_frac, ends, end_day)
 
     def read_batch(self, step: int, rng: np.random.Generator) -> Batch:
@@ -148,7 +138,6 @@ class Epoch:
             columns=slice(begin, begin + num_columns),
             terms=terms,
             num_hard=len(negatives.hard),
-            num_queued=len(queued),
         )
 
     def _read_users(
@@ -160,8 +149,8 @@ class Epoch:
             rows = self._own_rows(keys)
             is_hidden = rng.random(len(samples))[rows] < model.context_dropout
             kept_frac = draw_cuts(len(samples), model.history_cut, rng)[rows]
-            user = data.read_user_side(samples[rows], _select(keys, rows), self._history_rule, kept_frac)
-            return hide_features(user, is_hidden, *self._context), None, rows
+            user = data.read_user_side(samples[rows], _select(keys, rows), self._history_rule, kept_frac, is_hidden)
+            return user, None, rows
         first, session = find_sessions(keys)
         own = self._own_rows(_select(keys, first))
         rows = np.flatnonzero(np.isin(session, own))
@@ -234,11 +223,8 @@ def can_merge_items(model: Model) -> bool:
 def find_equal_pairs(items: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
     """Returns the first position of each distinct pair (item, source), ascending [M], and the group of each position [n]."""
     keys = items * (int(source.max(initial=0)) + 2) + source + 1
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[group]
+    group = pa.array(keys).dictionary_encode().indices.to_numpy().astype(np.int64)  # numbered in the order of first occurrence
+    return np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1)), group
 
 
 def find_sessions(keys: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, IntArray]:
@@ -262,11 +248,8 @@ def shuffle_sessions(session: IntArray, rng: np.random.Generator) -> IntArray:
     Args:
         session: of each sample; every number from 0 on occurs [n].
     """
-    by_session = np.argsort(session, kind="stable")
-    ends = np.cumsum(np.bincount(session))
-    shuffled = rng.permutation(len(ends))
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    return by_session[ranges(starts[shuffled], (ends - starts)[shuffled])]
+    rank = np.argsort(rng.permutation(int(session.max()) + 1))
+    return np.argsort(rank[session], kind="stable")
 
 
 def find_windows(data: TrainData, keys: Mapping[str, npt.NDArray[Any]], shifts: IntArray) -> IntArray:
@@ -297,14 +280,3 @@ def _shuffle(
 
 def _select(keys: Keys, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
     return {name: values[rows] for name, values in keys.items()}
-
-
-def _context_positions(spec: TowerSpec) -> tuple[list[int], list[int]]:
-    """Returns the positions of the context features among the user tower's single-valued and multi-valued features."""
-    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
-    singles = [f for f in features if not f.is_multi]
-    multis = [f for f in features if f.is_multi]
-    return (
-        [k for k, f in enumerate(singles) if f.side is TowerSide.CONTEXT],
-        [k for k, f in enumerate(multis) if f.side is TowerSide.CONTEXT],
-    )

@@ -39,7 +39,6 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process reports, stores and decides."""
         return self.rank == 0
 
     def rows(self, count: int) -> IntArray:
@@ -65,11 +64,7 @@ class Ranks:
         """Replaces the gradient of each parameter by its sum over the processes."""
 
     def sum_row_gradients(self, found: Sequence[RowGradients], tables: EmbeddingTables) -> list[RowGradients]:
-        """Returns the gradients of the rows that this process updates, summed over the processes.
-
-        Args:
-            found: of this process. A table that it did not read may be left out.
-        """
+        """Returns the gradients of the rows that this process updates, summed over the processes; `found` are its own."""
         return list(found)
 
     def sum_loss(self, loss: Tensor) -> float:
@@ -124,14 +119,9 @@ def device_of(choice: Device) -> torch.device:
 
 
 def is_bfloat16(choice: Precision, device: torch.device) -> bool:
-    """Returns whether dense layers multiply bfloat16 factors."""
-    if choice is Precision.AUTO:
-        return multiplies_bfloat16(device)
-    return choice is Precision.BFLOAT16
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Returns whether the processor has instructions for products of bfloat16 numbers."""
+    """Returns whether dense layers multiply bfloat16 factors: with `auto`, if the processor has instructions for them."""
+    if choice is not Precision.AUTO:
+        return choice is Precision.BFLOAT16
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))

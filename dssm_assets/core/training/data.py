@@ -26,12 +26,9 @@ from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, r
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.samplers.hard import HardEdges
-from dssm_assets.core.models.samplers.registry import CorpusSamplers
-from dssm_assets.core.models.samplers.weighted import NegativeSampler
-from dssm_assets.core.models.tower_input import HistoryInput, SideReader, TowerInput, merge_sides
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.models.samplers import SAMPLERS, HardEdges, NegativeSampler
+from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader, SideReader, TowerInput, hide_rows, merge_sides
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
@@ -66,14 +63,6 @@ class HistoryRule:
     history: History = History.EVENT
     user_ends: IntArray | None = None
     window_shifts: IntArray | None = None
-
-
-@dataclass(frozen=True)
-class KnownItems:
-    """Item indices of several users one after another (-1: not in the corpus), and how many each user has."""
-
-    items: IntArray
-    lengths: IntArray
 
 
 class TrainData:
@@ -132,21 +121,16 @@ class TrainData:
         }
         check_samples(self.keys, row_bounds)
         self._check_histories()
-        sizes = {"num_users": users.num_rows, "num_items": self.num_items}
-        edges = None if hard_negatives is None else read_hard_edges(hard_negatives, **sizes)
+        self._edges = None
+        if hard_negatives is not None:
+            self._edges = read_hard_edges(hard_negatives, num_users=users.num_rows, num_items=self.num_items)
         self._item_weights = whole_column(TableView(items, "items", {WEIGHT: pa.float64()}), WEIGHT).astype(np.float64)
         self._weight_distribution = distribution_of(items.schema)
-        self._samplers = CorpusSamplers(self.item_weights, edges)
 
     @cached_property
     def num_days(self) -> int:
-        """Days of the window up to the last that has a sample."""
+        """Days of the window up to the last with a sample."""
         return 1 + max(int(block.max()) for block in self.keys.blocks(DAY))
-
-    @cached_property
-    def item_frac(self) -> npt.NDArray[np.float64]:
-        """Fraction of all samples that each item has [I]."""
-        return np.asarray(self.item_counts(self.num_days) / self.num_samples)
 
     def item_counts(self, end_day: int) -> IntArray:
         """Returns how many samples each item has on the days before this one [I]."""
@@ -155,32 +139,29 @@ class TrainData:
             counts += np.bincount(items[days < end_day], minlength=self.num_items)
         return counts
 
-    def item_weights(self, end_day: int | None = None) -> npt.NDArray[np.float64]:
-        """Returns the items' sampling weights by the interactions on the days before `end_day` (None: on all days) [I].
+    def item_weights(self, end_day: int) -> npt.NDArray[np.float64]:
+        """Returns the items' sampling weights by the interactions on the days before `end_day` [I].
 
         A table whose schema does not say how its weights follow from counts has one set of weights for every day.
         """
-        if end_day is None or self._weight_distribution is None:
+        if end_day >= self.num_days or self._weight_distribution is None:
             return self._item_weights
         return weights_of(self.item_counts(end_day), self._weight_distribution)
 
-    def sampler(self, model: Model, end_day: int | None = None) -> NegativeSampler:
-        """Returns the sampler that the model section names; it knows the interactions before `end_day` (None: all).
+    def sampler(self, model: Model, end_day: int) -> NegativeSampler:
+        """Returns the sampler that the model section names; it knows the interactions before `end_day`.
 
         Raises:
             ConfigError: the section needs hard negatives and the data were built without them.
+            SchemaError: a weight is negative or not finite, or none is positive.
         """
-        return self._samplers.sampler_for(model, end_day if end_day is not None and end_day < self.num_days else None)
+        if model.has_hard_negatives and self._edges is None:
+            where, remedy = "training data, hard_negatives.arrow", "materialize train_samples again with this model section"
+            raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))
+        return SAMPLERS[model.sampler](model, self.item_weights(end_day), self._edges or HardEdges.empty())
 
     def rows_of_days(self, first: int, end: int, *, min_history: int = 0, targets: Targets = Targets.ALL) -> IntArray:
-        """Returns the samples of the days first .. end - 1 that are targets, in their order.
-
-        Args:
-            first: first day.
-            end: the day after the last one.
-            min_history: events that a sample's history must have.
-            targets: all samples, or those of items that are new to their users.
-        """
+        """Returns the samples of the days first .. end - 1 that are targets and have so many events before them, in their order."""
         kept, begin = [], 0
         columns = (self.keys.blocks(name) for name in (DAY, USER_INDEX, HISTORY_END))
         for day, user_index, ends in zip(*columns, strict=True):
@@ -236,6 +217,7 @@ class TrainData:
         keys: dict[str, npt.NDArray[Any]],
         rule: HistoryRule | None = None,
         kept_frac: npt.NDArray[np.float64] | None = None,
+        is_hidden: Mask | None = None,
     ) -> TowerInput:
         """Returns the user tower's input of these samples: user and context features and the history of each.
 
@@ -244,11 +226,12 @@ class TrainData:
             keys: what `read_keys` returns of them.
             rule: which part of its user's history a sample sees; None: everything up to its history_end.
             kept_frac: from `draw_cuts`; None: no history is cut.
+            is_hidden: whether a sample's context features are missing [B]; None: none are.
         """
-        sides = {
-            TowerSide.USER: self.sample_users.read(keys[USER_ROW]),
-            TowerSide.CONTEXT: self._context.read(rows),
-        }
+        context = self._context.read(rows)
+        if is_hidden is not None:
+            context = hide_rows(context, is_hidden)
+        sides = {TowerSide.USER: self.sample_users.read(keys[USER_ROW]), TowerSide.CONTEXT: context}
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
         return self._read_history(keys, rule or HistoryRule(), kept_frac).join(features)
 
@@ -263,14 +246,17 @@ class TrainData:
         blocks = (np.arange(begin, min(begin + _BLOCK_ROWS, self.num_items)) for begin in range(0, self.num_items, _BLOCK_ROWS))
         return np.concatenate([self.read_items(block).singles[:, places] for block in blocks])
 
-    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> KnownItems:
-        """Returns the items of each of these users' events up to `user_ends`; none for user -1."""
+    def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> tuple[IntArray, IntArray]:
+        """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.
+
+        User -1 has none.
+        """
         lengths = np.zeros(len(user_index), np.int64)
         known = user_index >= 0
         ends = (self._user_ends if user_ends is None else user_ends)[user_index[known]]
         starts = self.user_starts[user_index[known]]
         lengths[known] = ends - starts
-        return KnownItems(self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths)
+        return self._items_at(ranges(starts, ends - starts)).astype(np.int64), lengths
 
     def _read_history(
         self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, kept_frac: npt.NDArray[np.float64] | None
@@ -336,7 +322,7 @@ def find_new_items(
 
     Args:
         starts: first event of each sample's user [B].
-        ends: where each sample's history ends [B]; the start if it has none.
+        ends: where each sample's history ends [B].
         items: of each sample [B].
         items_at: returns the items of events by position.
     """
@@ -375,13 +361,9 @@ def draw_cuts(count: int, cut: HistoryCut, rng: np.random.Generator) -> npt.NDAr
 def without_own_item(
     starts: IntArray, ends: IntArray, own_items: IntArray, items_at: Callable[[IntArray], npt.NDArray[np.int32]]
 ) -> tuple[IntArray, IntArray]:
-    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item, and offsets.
+    """Returns the positions [n] of the events start .. end - 1 of every row except those of its own item [B], and offsets.
 
-    Args:
-        starts: first event of each row's user [B].
-        ends: where each row's user's events end [B].
-        own_items: item of each row, which must not be in its own history [B].
-        items_at: returns the items of events by position.
+    `items_at` returns the items of events by position.
     """
     positions = ranges(starts, ends - starts)
     row = row_of_value(offsets_of(ends - starts))
@@ -402,11 +384,9 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
 
     Args:
         table: user_index, item_index and day int32, sorted by user and item, each pair once.
-        num_users: U, rows of users.arrow.
-        num_items: I, items of the corpus.
 
     Raises:
-        SchemaError: a column is missing, of another type, has nulls or points outside; rows are not sorted or not distinct.
+        SchemaError: a column is missing, of another type, has nulls or points outside.
     """
     view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
     if not table.num_rows:
@@ -415,21 +395,11 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
     faults += range_faults(view, "hard_negatives", ITEM_INDEX, num_items)
     SchemaError.raise_if(faults)
     users, items, days = (whole_column(view, column) for column in (USER_INDEX, ITEM_INDEX, DAY))
-    step, same = np.diff(users), np.diff(items) <= 0
-    wrong = np.flatnonzero((step < 0) | ((step == 0) & same))
-    if len(wrong):
-        got = f"row {int(wrong[0]) + 1} that does not come after the row before it"
-        where, expected = "table hard_negatives", "rows sorted by user_index and item_index, each pair once"
-        raise SchemaError(Fault(where, expected, got, "materialize train_samples again"))
     return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
 
 
 def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) -> None:
-    """Checks the key columns of samples.arrow.
-
-    Args:
-        keys: the columns.
-        row_bounds: column -> the smallest allowed number, and one more than the largest.
+    """Checks the key columns of samples.arrow; `row_bounds` has the smallest allowed number, and one more than the largest.
 
     Raises:
         SchemaError: there is no sample; a number is out of bounds; a weight is not finite or not above 0.

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, Mask, no_exclusions, offsets_of, row_of_value
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, Mask, offsets_of, row_of_value
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.prior import append_one, append_prior
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.fit_report import FitResult, Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import (
     ItemSets,
-    ListTruth,
     ValidationSet,
     hit_rate,
     item_vectors,
@@ -69,29 +68,20 @@ def leave_out_groups(
     seed: int,
     k: int,
     progress: Callable[[str, Progress], None],
-    now: Callable[[], float],
 ) -> Iterator[FeatureWorth]:
     """Yields the worth of all features together, then of each group by its absence.
 
-    Args:
-        open_data: returns the training data as towers of a specification read them.
-        groups: name of a group -> its features, each of the specification.
-        now: seconds of a clock that never goes back; only reported rates depend on it.
+    `open_data` returns the training data as towers of a specification read them.
     """
     searched = training.model_copy(update={"refit": False, "warm_start": False})
     for group, names in ((None, ()), *groups.items()):
         kept = tower_spec([feature for feature in spec.features if feature.name not in names], model)
         data = open_data(kept)
         first_day = data.num_days - searched.validation_days
-        report = _progress_of(group, progress)
-        context = FitContext(ks=(k,))
-        result = fit(data, kept, model=model, training=searched, seed=seed, progress=report, now=now, context=context)
+        name = "all features" if group is None else f"without {group}"
+        context = FitContext(partial(progress, name), ks=(k,))
+        result = fit(data, kept, model=model, training=searched, seed=seed, context=context)
         yield _score(result, data, first_day, group, tuple(names), k)
-
-
-def _progress_of(group: str | None, progress: Callable[[str, Progress], None]) -> Callable[[Progress], None]:
-    name = "all features" if group is None else f"without {group}"
-    return lambda at: progress(name, at)
 
 
 def _score(
@@ -110,14 +100,14 @@ def _score(
     rows = data.rows_of_days(first_day, data.num_days, targets=Targets.NEW)
     new = validation_set(data, first_day, Targets.NEW) if len(rows) else None
     is_cold = events_before(data, first_day) == 0
-    cold = only_items(every, is_cold)
+    cold = only_items(every.truth, is_cold)
     return FeatureWorth(
         group=group,
         features=names,
-        hit_rate=hit_rate(users_of(every), items, every, k),
-        hit_rate_new=None if new is None else hit_rate(users_of(new), items, new, k),
-        hit_rate_cold=hit_rate(users_of(every), items[is_cold], cold, k) if len(cold.truth.items) else None,
-        pairs=(len(every.truth.items), 0 if new is None else len(new.truth.items), len(cold.truth.items)),
+        hit_rate=hit_rate(users_of(every), items, every.truth, k),
+        hit_rate_new=None if new is None else hit_rate(users_of(new), items, new.truth, k, new.excluded),
+        hit_rate_cold=hit_rate(users_of(every), items[is_cold], cold, k) if len(cold.items) else None,
+        pairs=(len(every.truth.items), 0 if new is None else len(new.truth.items), len(cold.items)),
     )
 
 
@@ -134,22 +124,16 @@ def events_before(data: TrainData, day: int) -> IntArray:
     ends, counts = data.user_ends(data.first_time_ms(day)), np.zeros(data.num_items, np.int64)
     for begin in range(0, len(ends), _USERS):
         users = np.arange(begin, min(begin + _USERS, len(ends)))
-        items = data.known_items(users, ends).items
+        items, _ = data.known_items(users, ends)
         counts += np.bincount(items[items >= 0], minlength=data.num_items)
     return counts
 
 
-def only_items(validation: ValidationSet, is_kept: Mask) -> ListTruth:
-    """Returns the truth of the same users with the kept items as the whole corpus.
+def only_items(truth: ItemSets, is_kept: Mask) -> ItemSets:
+    """Returns the truth of the same users with the kept items, bool [I], as the whole corpus.
 
     By hand: of items 0, 1, 2 the last two are kept, as 0 and 1. A user with the truth 0 and 2 has the truth 1.
-
-    Args:
-        validation: over I items.
-        is_kept: bool [I].
     """
-    truth = validation.truth
     inside = is_kept[truth.items]
-    lengths = np.bincount(row_of_value(truth.offsets)[inside], minlength=validation.num_users)
-    kept = ItemSets((np.cumsum(is_kept) - 1)[truth.items[inside]], offsets_of(lengths))
-    return ListTruth(kept, int(is_kept.sum()), no_exclusions(validation.num_users))
+    lengths = np.bincount(row_of_value(truth.offsets)[inside], minlength=len(truth.offsets) - 1)
+    return ItemSets((np.cumsum(is_kept) - 1)[truth.items[inside]], offsets_of(lengths))

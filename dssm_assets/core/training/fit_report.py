@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -106,15 +106,10 @@ class Progress:
 class FitResult:
     """The fitted towers and how the fit went.
 
-    Report keys: samples_per_s, final_loss (mean over the last epoch), steps, epochs (of the towers that are kept), samples,
-    seconds, embedding_norms (embedding name -> mean length of its vectors), input_wait_frac (share of the time spent
-    waiting for batches), best_epoch, validation_hit_rate (by epoch), validation_hit_rate_without_prior, prior, device,
-    is_bfloat16, peak_bytes, warm_start, resumed_at_step, configuration.
-
     Attributes:
         two_tower: with averaged weights where an average is kept.
         loss_by_step: of the phase whose towers are kept.
-        report: see above.
+        report: the figures of `fit_report`, and what the fit ran on.
         search_loss_by_step: of the search; the same as `loss_by_step` without a refit; empty without a search.
         scores: on the validation days, by epoch.
         prior: chosen on the validation days.
@@ -134,26 +129,24 @@ class FitResult:
 
 
 class FitClock:
-    """Measures the seconds of a fit and those spent waiting for batches."""
+    """Measures the seconds of a fit that is to read `num_samples`, and those spent waiting for batches."""
 
     def __init__(self, num_samples: int, now: Callable[[], float]) -> None:
-        """Starts the clock of a fit that is to read `num_samples`."""
-        self._now = now
-        self._begin = now()
-        self._num_samples = num_samples
-        self._samples_done = 0
+        self._num_samples, self._now, self._begin = num_samples, now, now()
+        self._samples_done, self._wait_seconds, self.seconds = 0, 0.0, 0.0
         self._first_step: tuple[int, float] | None = None
-        self._wait_seconds = 0.0
-        self.seconds = 0.0
 
-    def wait_for(self, produce: Callable[[], _T]) -> _T:
-        """Returns what `produce` returns; its time counts as waiting."""
-        begin = self._now()
-        produced = produce()
-        end = self._now()
-        self._wait_seconds += end - begin
-        self.seconds = end - self._begin
-        return produced
+    def time_waits(self, batches: Iterator[_T]) -> Iterator[_T]:
+        """Yields the batches; the time until each is there counts as waiting."""
+        while True:
+            begin = self._now()
+            batch = next(batches, None)
+            end = self._now()
+            self._wait_seconds += end - begin
+            self.seconds = end - self._begin
+            if batch is None:
+                return
+            yield batch
 
     def count_samples(self, samples: int) -> tuple[float, float | None]:
         """Counts a step's samples; returns samples per second so far, and the seconds left at the pace since the first step."""
@@ -172,12 +165,15 @@ class FitClock:
 
     @property
     def wait_frac(self) -> float:
-        """Share of the time that was spent waiting for batches."""
         return self._wait_seconds / self.seconds if self.seconds > 0 else 0.0
 
 
 def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Model, training: Training) -> dict[str, Any]:
-    """Returns the figures of a finished fit; `FitResult` lists the keys."""
+    """Returns the figures of a finished fit.
+
+    `final_loss` is the mean over the last epoch, `input_wait_frac` the share of the time spent waiting for batches. Hit rates are by
+    epoch.
+    """
     best = history.best
     losses = history.losses or history.search_losses
     epochs_done = history.epoch or len(history.scores)
@@ -200,9 +196,9 @@ def fit_report(history: FitHistory, towers: TwoTower, clock: FitClock, model: Mo
 
 def embedding_norms(two_tower: TwoTower) -> dict[str, float]:
     """Returns the mean length of each embedding's vectors, without the row of missing values."""
-    norms = {}
-    for feature in two_tower.spec.features:
-        base = two_tower.tables.bases[feature.embedding_name]
-        mean = two_tower.tables.mean_length(feature.embedding_dim, base + 1, base + feature.num_embeddings)
-        norms[feature.embedding_name] = mean
-    return norms
+    tables, features = two_tower.tables, two_tower.spec.features
+    bases = [tables.bases[feature.embedding_name] for feature in features]
+    return {
+        f.embedding_name: tables.mean_length(f.embedding_dim, base + 1, base + f.num_embeddings)
+        for base, f in zip(bases, features, strict=True)
+    }

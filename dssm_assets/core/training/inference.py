@@ -1,8 +1,5 @@
 """Vectors of users and items from fitted towers, batch by batch, in the order of the given rows.
 
-`ItemInference` and `UserInference` hold the towers (and the histories) and read the rows part by part, so that neither all
-indices nor all vectors are in memory at once.
-
 Context features are missing, because they are unknown before the request, and dropout is off.
 
 Letters: I items, U users, K interests, D vector width.
@@ -11,6 +8,7 @@ Letters: I items, U users, K interests, D vector width.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +17,9 @@ import torch
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput, add_missing_context, select_rows
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
-
-Fingerprints = npt.NDArray[np.uint64]
-_FACTOR, _FOLD = 0x9E3779B97F4A7C15, 29
 
 
 class ItemInference:
@@ -36,7 +29,6 @@ class ItemInference:
     """
 
     def __init__(self, two_tower: TwoTower, batch_size: int) -> None:
-        """Stores the fitted towers and how many rows go through them at once."""
         self._towers, self._batch_size = two_tower, batch_size
 
     def vectors(self, items: pa.Table) -> FloatArray:
@@ -51,16 +43,11 @@ class ItemInference:
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
         first, group = find_equal_rows(inputs)
-        order, ends = np.argsort(group, kind="stable"), np.cumsum(np.bincount(group, minlength=len(first)))
-        vectors = np.empty((items.num_rows, self._towers.spec.output_dim), np.float32)
-        begin = 0
+        distinct = np.empty((len(first), self._towers.spec.output_dim), np.float32)
         with torch.no_grad():
-            for groups in _row_blocks(len(first), self._batch_size):
-                found = self._towers.item_vectors(select_rows(inputs, first[groups])).cpu().numpy()
-                rows = order[begin : ends[groups[-1]]]
-                vectors[rows] = found[group[rows] - groups[0]]
-                begin = int(ends[groups[-1]])
-        return vectors
+            for rows in _row_blocks(len(first), self._batch_size):
+                distinct[rows] = self._towers.item_vectors(select_rows(inputs, first[rows])).cpu().numpy()
+        return distinct[group]
 
 
 class UserInference:
@@ -83,8 +70,7 @@ class UserInference:
         """Returns the user tower's vectors [U, D], float32; [U, K, D] of users with K interests.
 
         Args:
-            users: one row per user, embedding indices of every user feature (int32, or list of int32). May have no
-                columns only if the towers have no user feature.
+            users: one row per user, embedding indices of every user feature (int32, or list of int32).
             history_start: first event of each user in the history [U].
             history_end: end of each user's events in the history [U].
 
@@ -93,9 +79,6 @@ class UserInference:
             LeakError: a history reaches `as_of_ms`.
         """
         starts, ends = np.asarray(history_start, np.int64), np.asarray(history_end, np.int64)
-        if not len(starts) == len(ends) == users.num_rows:
-            got = f"{len(starts)} starts, {len(ends)} ends"
-            raise SchemaError(Fault("history bounds of users", f"{users.num_rows} of each", got, "give one pair per user"))
         spec = self._towers.spec
         reader = SideReader(users, "users", spec.features_of(TowerSide.USER))
         self._history.check_bounds(starts, ends, "history bounds of users")
@@ -117,29 +100,24 @@ def _row_blocks(count: int, batch_size: int) -> Iterator[IntArray]:
 
 
 def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:
-    """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n].
-
-    Rows are compared by fingerprints of 64 bits.
-    """
-    parts = np.column_stack([inputs.singles, *(_hash_bag_rows(bag).view(np.int64) for bag in inputs.bags)])
-    # Each part has a factor of its own, so that swapping the values of two features changes the fingerprint.
-    fingerprints = parts.view(np.uint64) @ _mix(_mix(np.arange(1, parts.shape[1] + 1, dtype=np.uint64)))
-    _, first, group = np.unique(fingerprints, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[group.reshape(-1)]
+    """Returns the first row of each group of rows with equal values, ascending [M], and the group of each row [n]."""
+    columns = [inputs.singles, *(_number_bags(bag)[:, None] for bag in inputs.bags)]
+    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.int64)
+    bounds = np.arange(len(rows) + 1) * rows.shape[1]
+    group = _number_texts(rows, bounds)
+    return np.flatnonzero(np.diff(np.maximum.accumulate(group), prepend=-1)), group
 
 
-def _mix(fingerprints: Fingerprints) -> Fingerprints:
-    product = fingerprints * np.uint64(_FACTOR)
-    return product ^ (product >> np.uint64(_FOLD))
+def _number_bags(bag: Bags) -> IntArray:
+    """Returns a number per bag; equal bags have equal numbers."""
+    values, weights = (_number_texts(numbers, bag.offsets) for numbers in (bag.values, bag.weights))
+    return values * (1 + int(weights.max(initial=0))) + weights
 
 
-def _hash_bag_rows(bag: Bags) -> Fingerprints:
-    positions = np.arange(len(bag.values), dtype=np.int64) - np.repeat(bag.offsets[:-1], np.diff(bag.offsets))
-    weights = np.ascontiguousarray(bag.weights).view(np.uint32).astype(np.uint64)
-    values = _mix(_mix(bag.values.astype(np.uint64) | weights << np.uint64(32)) + positions.astype(np.uint64) + np.uint64(1))
-    ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
-    sums: Fingerprints = ends[bag.offsets[1:]] - ends[bag.offsets[:-1]]
-    return sums
+def _number_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> IntArray:
+    """Returns a number per slice of an array, in the order of first occurrence; equal bytes have equal numbers."""
+    data = np.ascontiguousarray(numbers)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
+    texts = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+    numbers_of_texts: IntArray = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return numbers_of_texts

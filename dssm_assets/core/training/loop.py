@@ -1,8 +1,8 @@
 """The training loop: from training data to fitted towers.
 
-Belongs here: `fit`, its phases, the epochs of each. Does not belong here: what a batch is (`batches`), what a step does
-(`trainer`), how towers are scored (`validation`), what a fit reports (`fit_report`), its optional parts (`fit_options`),
-where results are stored (`steps/fit_job.py`).
+Belongs here: `fit`, its phases, the epochs of each, its optional inputs. Does not belong here: what a batch is (`batches`), what a step
+does (`trainer`), how towers are scored (`validation`), what a fit reports (`fit_report`), where results are stored
+(`steps/fit_job.py`).
 
 Without validation days there is one phase. With them, the search: towers are fitted to the days before and scored after
 every epoch. Then, with `refit`, the final phase: new towers are fitted to the whole window for the best number of epochs,
@@ -11,7 +11,8 @@ under the same schedule. Until the choice is made, the validation days are read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,10 +30,10 @@ from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
-from dssm_assets.core.training.compute import ComputeContext, device_of, is_bfloat16
+from dssm_assets.core.training.compute import SINGLE_PROCESS, ComputeContext, Ranks, device_of, is_bfloat16
 from dssm_assets.core.training.data import TrainData
-from dssm_assets.core.training.fit_options import FitContext
-from dssm_assets.core.training.fit_report import FitClock, FitHistory, FitResult, Progress, fit_report
+from dssm_assets.core.training.fit_report import EpochScore, FitClock, FitHistory, FitResult, Progress, fit_report
+from dssm_assets.core.training.resume import Checkpoints, WarmStart
 from dssm_assets.core.training.step_hooks import ItemQueue, StepHook, WeightAverage
 from dssm_assets.core.training.trainer import Trainer
 from dssm_assets.core.training.validation import EpochEvaluator
@@ -41,25 +42,40 @@ _BEST = "best."
 """Prefix of the weights of the search's best epoch in a stored state."""
 
 
+@dataclass(frozen=True)
+class FitContext:
+    """Everything that a fit needs in addition to data and configuration; nothing of it is required.
+
+    Attributes:
+        progress: called after every step.
+        after_epoch: called with all scores after each epoch on validation days; what it raises ends the fit.
+        now: seconds of a clock that never goes back; only reported numbers depend on it.
+        peak_bytes: returns the peak memory of this process so far.
+        ks: cut-offs of the evaluation, for hit_rate@k on the validation days.
+        plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.
+        warm_start: weights to start from; None: random weights.
+        checkpoints: where the state of the fit is stored.
+        ranks: the processes that share every batch.
+    """
+
+    progress: Callable[[Progress], None] = lambda at: None
+    after_epoch: Callable[[Sequence[EpochScore]], None] = lambda scores: None
+    now: Callable[[], float] = time.perf_counter
+    peak_bytes: Callable[[], int] = lambda: 0
+    ks: Sequence[int] = (200,)
+    plan: StepPlan | None = None
+    warm_start: WarmStart | None = None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    ranks: Ranks = SINGLE_PROCESS
+
+
 def fit(
-    data: TrainData,
-    spec: TowerSpec,
-    *,
-    model: Model,
-    training: Training,
-    seed: int,
-    progress: Callable[[Progress], None],
-    now: Callable[[], float],
-    context: FitContext | None = None,
-    plan: StepPlan | None = None,
+    data: TrainData, spec: TowerSpec, *, model: Model, training: Training, seed: int, context: FitContext | None = None
 ) -> FitResult:
     """Returns towers fitted to the data. Same data, configuration and seed give the same bytes.
 
     Args:
         spec: the towers; must be what `tower_spec` returns for the model section.
-        now: seconds of a clock that never goes back; only reported numbers depend on it.
-        context: the optional parts: earlier weights, checkpoints, other processes. None: without them.
-        plan: warm-up and decay as configured, stretched to the steps that the samples give; None: by the training section.
 
     Raises:
         ConfigError: spec, data and sections disagree, there are no negatives, or the device is missing.
@@ -67,31 +83,12 @@ def fit(
     """
     check_fit(data, spec, model, training)
     torch.set_num_threads(training.num_threads)
-    context, has_search = context or FitContext(), training.validation_days > 0
-    history, saved = context.checkpoints.restore() or (FitHistory(is_search=has_search), {})
-    history.resumed_at = history.steps_done or None
-    first_validation_day = data.num_days - training.validation_days
-    select_rows = partial(data.rows_of_days, 0, min_history=model.min_history, targets=model.targets)
-    search_rows = select_rows(first_validation_day) if history.is_search else None
-    final_rows = select_rows(data.num_days) if training.refit or not has_search else None
-    run = _FitRun(
-        data=data,
-        spec=spec,
-        model=model,
-        training=training,
-        seed=seed,
-        context=context,
-        plan=plan,
-        progress=progress,
-        clock=FitClock(_samples_left(history, training, search_rows, final_rows), now),
-        history=history,
-        saved=saved,
-    )
-    if search_rows is not None:
-        towers = run.search(search_rows, first_validation_day)
-    if final_rows is not None:
-        towers = run.fit_final(final_rows)
-    return run.result(towers, final_rows is not None)
+    run = _FitRun(data, spec, model, training, seed, context or FitContext())
+    if run.search_rows is not None:
+        towers = run.search(run.search_rows)
+    if run.final_rows is not None:
+        towers = run.fit_final(run.final_rows)
+    return run.result(towers)
 
 
 def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training) -> None:
@@ -127,91 +124,119 @@ def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training
     ConfigError.raise_if(faults)
 
 
-@dataclass(kw_only=True)
 class _FitRun:
     """The phases of one fit over one history.
 
     Attributes:
-        saved: tensors of a killed fit, for the first trainer; empty once it has them.
-        best_weights: of the best epoch of the search.
+        search_rows: the samples that the search trains on; None without a search, and after it.
+        final_rows: the samples that the final phase trains on; None without that phase.
     """
 
-    data: TrainData
-    spec: TowerSpec
-    model: Model
-    training: Training
-    seed: int
-    context: FitContext
-    plan: StepPlan | None
-    progress: Callable[[Progress], None]
-    clock: FitClock
-    history: FitHistory
-    saved: dict[str, Tensor]
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    group_codes: GroupCodes | None = None
-    warm_start_report: dict[str, Any] | None = None
+    def __init__(
+        self, data: TrainData, spec: TowerSpec, model: Model, training: Training, seed: int, context: FitContext
+    ) -> None:
+        """Begins where a killed fit was, if there was one."""
+        self._data, self._spec, self._model, self._training, self._seed, self._context = (
+            data,
+            spec,
+            model,
+            training,
+            seed,
+            context,
+        )
+        has_search = training.validation_days > 0
+        self._history, self._saved = context.checkpoints.restore() or (FitHistory(is_search=has_search), {})
+        self._history.resumed_at = self._history.steps_done or None
+        self._first_validation_day = data.num_days - training.validation_days
+        select = partial(data.rows_of_days, 0, min_history=model.min_history, targets=model.targets)
+        self.search_rows = select(self._first_validation_day) if self._history.is_search else None
+        self.final_rows = select(data.num_days) if training.refit or not has_search else None
+        device = device_of(training.device)
+        self._compute = ComputeContext(device, is_bfloat16(training.precision, device), context.ranks)
+        self._clock = FitClock(self._samples_left(), context.now)
+        self._best_weights: dict[str, Tensor] = {}  # of the best epoch of the search
+        self._group_codes: GroupCodes | None = None
+        self._warm_start_report: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        device = device_of(self.training.device)
-        self.compute = ComputeContext(device, is_bfloat16(self.training.precision, device), self.context.ranks)
-
-    def search(self, rows: IntArray, first_validation_day: int) -> TwoTower:
+    def search(self, rows: IntArray) -> TwoTower:
         """Finds the number of epochs and the prior; returns the towers of the best epoch."""
-        history = self.history
-        evaluator = EpochEvaluator(self.data, first_validation_day, self.model, self.context.ks, ranks=self.context.ranks)
-        trainer = self._new_trainer(rows, before_day=first_validation_day)
-        for _ in self._train_epochs(trainer, rows, self.training.epochs):
+        history, context = self._history, self._context
+        evaluator = EpochEvaluator(self._data, self._first_validation_day, self._model, context.ks, ranks=context.ranks)
+        trainer = self._new_trainer(rows, before_day=self._first_validation_day)
+        for _ in self._train_epochs(trainer, rows, self._training.epochs):
             with trainer.evaluation_weights():
                 history.scores.append(evaluator.score(trainer.two_tower, history.epoch))
-                self.context.after_epoch(history.scores)
+                context.after_epoch(history.scores)
                 best_epoch = history.best.epoch if history.best else 0
                 if best_epoch == history.epoch:
                     state = trainer.two_tower.state_dict()
-                    self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
-            if history.epoch - best_epoch >= self.training.patience:
+                    self._best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in state.items()}
+            if history.epoch - best_epoch >= self._training.patience:
                 break
-        if self.best_weights:
-            trainer.two_tower.load_state_dict(self.best_weights)
+        if self._best_weights:
+            trainer.two_tower.load_state_dict(self._best_weights)
         history.end_search()
         return trainer.two_tower
 
     def fit_final(self, rows: IntArray) -> TwoTower:
         """Returns towers fitted to the whole window, after a search for its best number of epochs."""
-        best = self.history.best
+        best = self._history.best
         trainer = self._new_trainer(rows, before_day=None)
-        for _ in self._train_epochs(trainer, rows, self.training.epochs if best is None else best.epoch):
+        for _ in self._train_epochs(trainer, rows, self._training.epochs if best is None else best.epoch):
             pass
         trainer.finish()
         return trainer.two_tower
 
+    def result(self, towers: TwoTower) -> FitResult:
+        """Returns the towers, moved to the CPU, and how the fit went."""
+        towers.cpu()
+        history, best = self._history, self._history.best
+        prior = None
+        if best is not None and best.prior is not None:
+            prior = Prior(**dict(zip(Prior.model_fields, best.prior, strict=True)))
+        report = fit_report(history, towers, self._clock, self._model, self._training)
+        report |= {"samples": self._data.num_samples, "device": self._compute.device.type}
+        report |= {"is_bfloat16": self._compute.bfloat16, "peak_bytes": self._context.peak_bytes()}
+        report |= {"warm_start": self._warm_start_report}
+        return FitResult(
+            towers,
+            np.array(history.losses or history.search_losses, np.float32),
+            report,
+            np.array(history.search_losses, np.float32),
+            tuple(history.scores),
+            prior,
+            self._group_codes,
+            {} if self.final_rows is None else self._best_weights,
+        )
+
     def _train_epochs(self, trainer: Trainer, rows: IntArray, epochs: int) -> Iterator[None]:
         """Trains the epochs that are left of this phase, and yields after each."""
-        history, training, ranks = self.history, self.training, self.context.ranks
+        history, training, context = self._history, self._training, self._context
         phase, steps = "search" if history.is_search else "fit", epochs * batches_per_epoch(len(rows), training)
         for epoch in range(history.epoch, epochs):
             if not history.step:
                 trainer.begin_epoch()
             batches = epoch_batches(
-                self.data,
+                self._data,
                 rows,
-                model=self.model,
+                model=self._model,
                 training=training,
-                seed=self.seed,
+                seed=self._seed,
                 epoch=epoch,
                 first=history.step,
-                ranks=ranks,
+                ranks=context.ranks,
             )
-            while (batch := self.clock.wait_for(partial(next, batches, None))) is not None:
+            for batch in self._clock.time_waits(batches):
                 history.losses.append(trainer.train_step(batch))
                 history.step += 1
-                rate, eta_s = self.clock.count_samples(batch.count)
-                self.progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
-                self.context.checkpoints.save_if_due(history, partial(self._state, trainer))
+                rate, eta_s = self._clock.count_samples(batch.count)
+                context.progress(Progress(len(history.losses), steps, epoch, history.losses[-1], rate, eta_s, phase))
+                context.checkpoints.save_if_due(history, partial(self._state, trainer))
             history.epoch, history.step = epoch + 1, 0
             yield
 
     def _state(self, trainer: Trainer) -> dict[str, Tensor]:
-        return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self.best_weights.items()}}
+        return {**trainer.state(), **{f"{_BEST}{name}": tensor for name, tensor in self._best_weights.items()}}
 
     def _new_trainer(self, rows: IntArray, before_day: int | None) -> Trainer:
         """Returns a trainer at the start of its phase, or where the stored state left it.
@@ -219,63 +244,45 @@ class _FitRun:
         Args:
             before_day: the first weights depend on the days before this one alone; None: on the whole window.
         """
-        model, training, device = self.model, self.training, self.compute.device
-        initial, dropout = (int(word) for word in np.random.SeedSequence(self.seed).generate_state(2))
+        model, training, device = self._model, self._training, self._compute.device
+        initial, dropout = (int(word) for word in np.random.SeedSequence(self._seed).generate_state(2))
         generator = torch.Generator().manual_seed(initial)
-        towers = self.context.ranks.new_towers(self.spec, generator, shard_tables=training.shard_tables)
+        towers = self._compute.ranks.new_towers(self._spec, generator, shard_tables=training.shard_tables)
         self._write_first_weights(towers, before_day)
         towers.to(device)
         plan = planned_steps(len(rows), training)
-        if self.plan is not None:
-            plan = self.plan.over(plan.num_steps)
+        if self._context.plan is not None:
+            plan = self._context.plan.over(plan.num_steps)
         hooks: list[StepHook] = []
         if training.weight_average:
             hooks.append(WeightAverage(towers, training.weight_average))
         if model.queue_batches:
             hooks.append(ItemQueue(model.queue_batches, device))
-        trainer = Trainer(towers, model, training, seed=dropout, plan=plan, compute=self.compute, hooks=hooks)
-        if self.saved:
-            self.best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self.saved.items() if n.startswith(_BEST)}
-            trainer.load(self.saved)
-            self.saved = {}
+        trainer = Trainer(towers, model, training, seed=dropout, plan=plan, compute=self._compute, hooks=hooks)
+        if self._saved:
+            self._best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self._saved.items() if n.startswith(_BEST)}
+            trainer.load(self._saved)
+            self._saved = {}  # the next phase begins anew
         return trainer
 
     def _write_first_weights(self, towers: TwoTower, before_day: int | None) -> None:
         """Overwrites random weights by earlier ones and by `svd_init`."""
-        warm_start, section = self.context.warm_start, self.training.svd_init
+        warm_start, section, data = self._context.warm_start, self._training.svd_init, self._data
         if warm_start is not None:
-            self.warm_start_report = warm_start.copy_into(towers)
+            self._warm_start_report = warm_start.copy_into(towers)
         # A frozen embedding is computed again every day; any other one continues from the earlier model.
-        if section is None or (warm_start is not None and self.spec.frozen_embedding is None):
+        if section is None or (warm_start is not None and self._spec.frozen_embedding is None):
             return
         # After a kill the towers come from the stored state, but the codes of groups are not part of it.
-        if not self.saved or section.group_by:
+        if not self._saved or section.group_by:
             from dssm_assets.core.training.closed_form.svd_init import write_codes
 
-            data = self.data
             ends = data.user_ends() if before_day is None else data.user_ends(data.first_time_ms(before_day))
-            self.group_codes = write_codes(towers, data, section, ends)
+            self._group_codes = write_codes(towers, data, section, ends)
 
-    def result(self, towers: TwoTower, is_refitted: bool) -> FitResult:
-        """Returns the towers, moved to the CPU, and how the fit went."""
-        towers.cpu()
-        history, best = self.history, self.history.best
-        prior = None
-        if best is not None and best.prior is not None:
-            popularity, recent, half_life = best.prior
-            prior = Prior(popularity=popularity, recent=recent, half_life_days=half_life)
-        report = fit_report(history, towers, self.clock, self.model, self.training)
-        report |= {"samples": self.data.num_samples, "device": self.compute.device.type}
-        report |= {"is_bfloat16": self.compute.bfloat16, "peak_bytes": self.context.peak_bytes()}
-        report |= {"warm_start": self.warm_start_report}
-        losses = np.array(history.losses or history.search_losses, np.float32)
-        search_losses = np.array(history.search_losses, np.float32)
-        search_weights = self.best_weights if is_refitted else {}
-        return FitResult(towers, losses, report, search_losses, tuple(history.scores), prior, self.group_codes, search_weights)
-
-
-def _samples_left(history: FitHistory, training: Training, search_rows: IntArray | None, final_rows: IntArray | None) -> int:
-    """Returns how many samples the remaining epochs read if none is saved by stopping early."""
-    phases = [samples_per_epoch(len(rows), training) for rows in (search_rows, final_rows) if rows is not None]
-    done = history.epoch * phases[0] + history.step * training.batch_size if phases else 0
-    return sum(phases) * training.epochs - done
+    def _samples_left(self) -> int:
+        """Returns how many samples the remaining epochs read if none is saved by stopping early."""
+        training, history = self._training, self._history
+        phases = [samples_per_epoch(len(rows), training) for rows in (self.search_rows, self.final_rows) if rows is not None]
+        done = history.epoch * phases[0] + history.step * training.batch_size if phases else 0
+        return sum(phases) * training.epochs - done

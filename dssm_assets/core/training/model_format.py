@@ -23,7 +23,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 
 _MAGIC: Final = b"DSSMTT01"
 _TABLE: Final = "tables.table_"
-_REMEDY: Final = "To fix: fit the model again"
+_WHAT, _REMEDY = "stored model", "To fix: fit the model again"
 
 
 def model_to_bytes(two_tower: TwoTower) -> bytes:
@@ -42,8 +42,7 @@ def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
     shapes = {
         name: [tables.sizes[widths[name]], widths[name]] if name in widths else list(t.shape) for name, t in state.items()
     }
-    header = json.dumps({"spec": two_tower.spec.to_json(), "shapes": shapes}, sort_keys=True).encode()
-    yield b"".join([_MAGIC, len(header).to_bytes(8, "little"), header])
+    yield header_bytes(_MAGIC, {"spec": two_tower.spec.to_json(), "shapes": shapes})
     for name, tensor in state.items():
         for part in tables.blocks(widths[name]) if name in widths else [tensor]:
             yield part.detach().numpy().astype("<f4", copy=False).tobytes()
@@ -66,14 +65,12 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
         StorageError: the bytes are not a whole model.
         ConfigError: the model has another specification; one fault per difference.
     """
-    header, start = _read_header(data)
+    header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
     remedy = "fit the model again with the current configuration"
-    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), "stored model", remedy)
+    faults = spec_faults(spec, TowerSpec.from_json(header["spec"]), _WHAT, remedy)
     ConfigError.raise_if(faults)
     sizes = {name: math.prod(shape) for name, shape in sorted(header["shapes"].items())}
-    size = 4 * sum(sizes.values())
-    if size != len(data) - start:
-        raise StorageError(f"stored model: expected {size} bytes of weights, got {len(data) - start}. {_REMEDY}")
+    check_size(4 * sum(sizes.values()), len(data) - start, _WHAT, _REMEDY)
     state: dict[str, Tensor] = {}
     for name, count in sizes.items():
         values = data[start : start + 4 * count].view("<f4").reshape(header["shapes"][name])
@@ -81,36 +78,42 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
         start += 4 * count
     by_dim = {int(name.removeprefix(_TABLE)): state[name] for name in state if name.startswith(_TABLE)}
     generator = torch.Generator().manual_seed(0)
-    two_tower = TwoTower(spec, generator, _tables(spec, generator, by_dim))
+    two_tower = TwoTower(spec, generator, EmbeddingTables(spec, generator, by_dim))
     expected, got = {name: list(tensor.shape) for name, tensor in two_tower.state_dict().items()}, header["shapes"]
     differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
     if differing:
         shapes = [", ".join(f"{name} {of.get(name, 'missing')}" for name in differing) for of in (expected, got)]
-        raise StorageError(f"stored model: expected tensors of the shapes {shapes[0]}, got {shapes[1]}. {_REMEDY}")
+        raise StorageError(f"{_WHAT}: expected tensors of the shapes {shapes[0]}, got {shapes[1]}. {_REMEDY}")
     two_tower.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_TABLE)}, strict=False)
     return two_tower
 
 
-def _tables(spec: TowerSpec, generator: torch.Generator, by_dim: Mapping[int, Tensor]) -> EmbeddingTables:
-    """Returns embedding tables over the stored tensors.
+def header_bytes(magic: bytes, header: Mapping[str, Any]) -> bytes:
+    """Returns the beginning of a file of tensors: magic bytes, the header's length and the header."""
+    text = json.dumps(header, sort_keys=True).encode()
+    return b"".join([magic, len(text).to_bytes(8, "little"), text])
+
+
+def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, remedy: str) -> tuple[dict[str, Any], int]:
+    """Returns the header and the position at which the tensors begin.
 
     Raises:
-        StorageError: the model has no table of a width that the specification needs.
+        StorageError: the bytes have no such beginning.
     """
-    try:
-        return EmbeddingTables(spec, generator, by_dim)
-    except KeyError as error:
-        widths = ", ".join(map(str, sorted(by_dim))) or "none"
-        raise StorageError(f"stored model: expected a table of width {error}, got widths: {widths}. {_REMEDY}") from error
+    start = len(magic) + 8
+    begin = bytes(data[:start])
+    end = start + int.from_bytes(begin[len(magic) :], "little")
+    if begin[: len(magic)] != magic or len(data) < end:
+        got = begin[: len(magic)]
+        raise StorageError(f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. {remedy}")
+    return json.loads(bytes(data[start:end])), end
 
 
-def _read_header(data: npt.NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
-    """Returns the header and the position at which the weights begin."""
-    start = len(_MAGIC) + 8
-    begin = data[:start].tobytes()
-    length = int.from_bytes(begin[len(_MAGIC) :], "little")
-    if begin[: len(_MAGIC)] != _MAGIC or len(data) < start + length:
-        raise StorageError(
-            f"stored model: expected bytes that begin with {_MAGIC!r} and a whole header, got {begin[:8]!r}. {_REMEDY}"
-        )
-    return json.loads(data[start : start + length].tobytes()), start + length
+def check_size(expected: int, got: int, what: str, remedy: str) -> None:
+    """Checks the size of the tensors behind a header.
+
+    Raises:
+        StorageError: it differs.
+    """
+    if expected != got:
+        raise StorageError(f"{what}: expected {expected} bytes of tensors, got {got}. {remedy}")

@@ -78,14 +78,12 @@ class ItemQueue(StepHook):
         self._vectors: deque[Tensor] = deque(maxlen=num_batches)
 
     def begin_epoch(self) -> None:
-        """Forgets the queued items: an epoch's batches are numbered from its own first."""
         self._vectors.clear()
 
     def extra_columns(self) -> list[Tensor]:
         return list(self._vectors)
 
     def after_update(self, update: Update) -> None:
-        """Adds the batch, and drops the oldest one if the queue is full."""
         self._vectors.append(update.items.detach())
 
     def state(self) -> dict[str, Tensor]:
@@ -102,12 +100,7 @@ class WeightAverage(StepHook):
     name = "average"
 
     def __init__(self, two_tower: TwoTower, decay: float) -> None:
-        """Begins with the current weights.
-
-        Args:
-            two_tower: the towers whose parameters and tables are averaged.
-            decay: of every step but the first ones, above 0 and below 1.
-        """
+        """Begins with the current weights; `decay` is that of every step but the first ones."""
         self._towers, self._decay = two_tower, decay
         tables = two_tower.tables
         self._dense = {name: p.detach().clone() for name, p in two_tower.named_parameters()}

@@ -17,20 +17,11 @@ from torch import Tensor
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.models.embedding import Lookup
-from dssm_assets.core.models.losses.loss_terms import LossTerms
-from dssm_assets.core.models.losses.registry import LOSSES
+from dssm_assets.core.models.losses import LOSSES, LossTerms
 from dssm_assets.core.models.two_tower import TwoTower, nearest_interests
 from dssm_assets.core.training.batches import Batch
 from dssm_assets.core.training.compute import ComputeContext
-from dssm_assets.core.training.optimisers import (
-    dense_optimiser,
-    dense_state,
-    gradients_of,
-    learning_rate_frac,
-    load_dense_state,
-    row_optimiser,
-    step_dense,
-)
+from dssm_assets.core.training.optimisers import DenseOptimiser, gradients_of, learning_rate_frac, row_optimiser
 from dssm_assets.core.training.step_hooks import StepHook, Update
 
 
@@ -48,24 +39,19 @@ class Trainer:
         compute: ComputeContext,
         hooks: Sequence[StepHook] = (),
     ) -> None:
-        """Begins with the towers' current weights.
-
-        Args:
-            two_tower: on the device of `compute`; changed by every step.
-            plan: the steps over which learning rates rise and fall.
-        """
+        """Begins with the current weights of the towers, which are on the device of `compute`; every step changes them."""
         self.two_tower, self.plan, self.steps_done = two_tower, plan, 0
         self._model, self._training, self._compute, self._seed, self._hooks = model, training, compute, seed, hooks
         self._dropout = torch.Generator(compute.device).manual_seed(seed)
         self._row_optimiser = row_optimiser(two_tower.tables, training.embedding_optimiser)
-        self._dense_optimiser = dense_optimiser(two_tower, training.weight_decay)
+        self._dense_optimiser = DenseOptimiser(two_tower, training.weight_decay)
 
     def train_step(self, batch: Batch) -> float:
         """Learns from one batch and returns its loss before the update."""
         ranks, tape = self._compute.ranks, list[Lookup]()
         ranks.seed_dropout(self._dropout, self._seed, self.steps_done)
         loss, own_items = self._forward(batch, tape)
-        self._dense_optimiser.zero_grad()
+        self.two_tower.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._apply_gradients(tape, own_items)
         return ranks.sum_loss(loss)
@@ -97,7 +83,7 @@ class Trainer:
         if not len(users):
             # A process without samples in a small last batch: the others need its items, and its part in every exchange.
             return (users.sum() + positives.sum() + columns.sum() + hard.sum()) * 0.0
-        scale, affine = self.two_tower.similarity_scale(), self.two_tower.affine()
+        scale, affine = self.two_tower.similarity.scale(), self.two_tower.similarity.affine()
         return LOSSES[self._model.loss](users, positives, columns, hard, terms, scale, affine)
 
     def _apply_gradients(self, tape: list[Lookup], own_items: Tensor) -> None:
@@ -110,14 +96,13 @@ class Trainer:
         frac = learning_rate_frac(self.steps_done, self.plan, training.final_learning_rate_frac)
         for hook in self._hooks:
             hook.before_update(update)
-        step_dense(self._dense_optimiser, training.learning_rate * frac)
+        self._dense_optimiser.update(training.learning_rate * frac)
         self._row_optimiser.update_rows(update.rows, training.embedding_learning_rate * frac)
         for hook in self._hooks:
             hook.after_update(update)
         self.steps_done += 1
 
     def begin_epoch(self) -> None:
-        """Must be called before the first batch of an epoch."""
         for hook in self._hooks:
             hook.begin_epoch()
 
@@ -137,7 +122,7 @@ class Trainer:
         """Returns everything that the next step depends on, by name; not copies."""
         state = {f"towers.{name}": tensor for name, tensor in self.two_tower.state_dict().items()}
         state |= {f"rows.{name}": tensor for name, tensor in self._row_optimiser.state().items()}
-        state |= {f"dense.{name}": tensor for name, tensor in dense_state(self._dense_optimiser).items()}
+        state |= {f"dense.{name}": tensor for name, tensor in self._dense_optimiser.state().items()}
         for hook in self._hooks:
             state |= {f"{hook.name}.{name}": tensor for name, tensor in hook.state().items()}
         return state | {"dropout": self._dropout.get_state(), "done": torch.tensor(self.steps_done)}
@@ -145,7 +130,7 @@ class Trainer:
     def load(self, state: dict[str, Tensor]) -> None:
         self.two_tower.load_state_dict(_with_prefix(state, "towers."))
         self._row_optimiser.load(_with_prefix(state, "rows."))
-        load_dense_state(self._dense_optimiser, _with_prefix(state, "dense."))
+        self._dense_optimiser.load(_with_prefix(state, "dense."))
         for hook in self._hooks:
             hook.load(_with_prefix(state, f"{hook.name}."))
         self._dropout.set_state(state["dropout"].cpu())

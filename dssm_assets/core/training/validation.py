@@ -55,34 +55,17 @@ class ItemSets:
 
 
 @dataclass(frozen=True)
-class ListTruth:
-    """What lists over a corpus are compared with: `hit_rate` needs no more of a `ValidationSet`.
-
-    Attributes:
-        truth: the items to find of each user.
-        num_items: items of the corpus.
-        excluded: what is left out of each user's list.
-    """
-
-    truth: ItemSets
-    num_items: int
-    excluded: Exclusions
-
-
-@dataclass(frozen=True)
 class ValidationSet:
     """Users of the validation days.
 
     Attributes:
         user_index: of each user, ascending [V].
         truth: the items that each user interacted with on the validation days, at least one.
-        seen: the items of the corpus that each had interacted with before.
         excluded: what is left out of each user's list.
     """
 
     user_index: IntArray
     truth: ItemSets
-    seen: ItemSets
     excluded: Exclusions
     _data: TrainData
     _user_row: IntArray  # [V]
@@ -134,13 +117,15 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
         raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
     users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
     places = np.searchsorted(users, keys[USER_INDEX][scored])
-    before = data.known_items(users, ends)
-    seen = _item_sets(repeat_rows(before.lengths), before.items, len(users))
+    excluded = no_exclusions(len(users))
+    if targets is Targets.NEW:
+        items, lengths = data.known_items(users, ends)
+        seen = _item_sets(repeat_rows(lengths), items, len(users))
+        excluded = Exclusions(seen.offsets, seen.items)
     return ValidationSet(
         user_index=users.astype(np.int64),
         truth=_item_sets(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
-        seen=seen,
-        excluded=Exclusions(seen.offsets, seen.items) if targets is Targets.NEW else no_exclusions(len(users)),
+        excluded=excluded,
         _data=data,
         _user_row=keys[USER_ROW][scored][first].astype(np.int64),
         _ends=ends[users],
@@ -153,10 +138,7 @@ def user_blocks(
 ) -> Iterator[FloatArray]:
     """Yields the vectors of the users in blocks [B, D] or [B, K, D]; in processes other than the first, nothing.
 
-    Each process computes its part of every block, so all must exhaust it.
-
-    Args:
-        places: of those whose vectors are wanted, 0 .. V - 1; None: of all.
+    Each process computes its part of every block, so all must exhaust it. `places` are users 0 .. V - 1; None: all.
     """
     chosen = np.arange(validation.num_users) if places is None else places
     return _blocks(len(chosen), lambda rows: towers.user_vectors(validation.read_users(chosen[rows])), ranks)
@@ -168,25 +150,28 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
     return np.concatenate(blocks) if blocks else np.zeros((0, 0), np.float32)
 
 
-def hit_rate(users: Iterable[FloatArray], items: FloatArray, validation: ValidationSet | ListTruth, k: int) -> float:
+def hit_rate(
+    users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: Exclusions | None = None
+) -> float:
     """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
 
     By hand: of three pairs, one user's list holds one of its two items and another user's its only one: 2 / 3.
 
     Args:
         users: vectors of all users in their order, in blocks.
+        truth: the items to find of each user.
+        excluded: what is left out of each user's list; None: nothing.
     """
     # Vectors of cosine similarity have length 1, so the product is the cosine, plus the prior in a dimension of its own.
     corpus = Corpus(items, Metric.IP, is_checked=True)
-    truth, width = validation.truth, validation.num_items
     hits = begin = 0
     for block in users:
         flat, bounds = flatten_interests(block)
-        excluded = validation.excluded.select_users(np.arange(begin, begin + len(block)))
-        found, _ = search_interests(corpus, flat, bounds, k, excluded=excluded, is_checked=True)
+        left_out = None if excluded is None else excluded.select_users(np.arange(begin, begin + len(block)))
+        found, _ = search_interests(corpus, flat, bounds, k, excluded=left_out, is_checked=True)
         offsets = truth.offsets[begin : begin + len(block) + 1]
-        recalled = (np.arange(len(found))[:, None] * width + found)[found >= 0]
-        wanted = row_of_value(offsets - offsets[0]) * width + truth.items[offsets[0] : offsets[-1]]
+        recalled = (np.arange(len(found))[:, None] * len(items) + found)[found >= 0]
+        wanted = row_of_value(offsets - offsets[0]) * len(items) + truth.items[offsets[0] : offsets[-1]]
         hits += int(np.isin(wanted, recalled).sum())
         begin += len(block)
     return hits / len(truth.items)
@@ -206,14 +191,7 @@ class EpochEvaluator:
     def __init__(
         self, data: TrainData, first_day: int, model: Model, ks: Sequence[int], *, ranks: Ranks = SINGLE_PROCESS
     ) -> None:
-        """Reads who is scored.
-
-        Args:
-            ranks: the processes. The first one searches and chooses the prior.
-
-        Raises:
-            SchemaError: there is no user to score.
-        """
+        """Reads who is scored; raises as `validation_set`. The first process searches and chooses the prior."""
         self._set = validation_set(data, first_day, model.targets)
         self._k = scored_k(ks, data.num_items)
         self._ranks, self._has_prior = ranks, model.prior
@@ -232,23 +210,23 @@ class EpochEvaluator:
 
     def _search(self, towers: TwoTower, items: FloatArray) -> list[float]:
         """Returns the hit rate, the one without prior, and the prior's three numbers if there is one."""
+        truth, every = self._set.truth, self._set.excluded
         if self._prior_search is None:
-            plain = hit_rate(user_blocks(towers, self._set, ranks=self._ranks), items, self._set, self._k)
+            plain = hit_rate(user_blocks(towers, self._set, ranks=self._ranks), items, truth, self._k, every)
             return [plain, plain]
         chosen = self._prior_search.choose_users(self._set.num_users, self._k)
         kept: list[FloatArray] = []
         blocks = _keep_rows(user_blocks(towers, self._set, ranks=self._ranks), chosen, kept)
-        plain = hit_rate(blocks, items, self._set, self._k)
+        plain = hit_rate(blocks, items, truth, self._k, every)
         with torch.no_grad():
-            scale = float(towers.similarity_scale())
-        truth_users, truth_items = self._truth_pairs(chosen)
-        excluded = self._set.excluded.select_users(chosen)
+            scale = float(towers.similarity.scale())
+        excluded = every.select_users(chosen)
         prior = self._prior_search.choose(
-            np.concatenate(kept), items, truth_users, truth_items, scale=scale, k=self._k, excluded=excluded
+            np.concatenate(kept), items, *self._truth_pairs(chosen), scale=scale, k=self._k, excluded=excluded
         )
         # User vectors are computed a second time: those of all users might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
-        found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), self._set, self._k)
+        found = hit_rate(widened, append_prior(items, self._prior_search.item_values(prior)), truth, self._k, every)
         return [found, plain, prior.popularity, prior.recent, prior.half_life_days]
 
     def _assist_search(self, towers: TwoTower) -> list[float]:

@@ -25,8 +25,13 @@ _WHOLE = "serving_bundle"
 
 def build(scene: Scene) -> dg.Definitions:
     """Returns the asset `bundle_delta`, its job and its sensor."""
-    job = delta_job(scene)
-    return dg.Definitions(assets=[build_bundle_delta(scene)], jobs=[job], sensors=[delta_sensor(scene, job)])
+    job = dg.define_asset_job(
+        scene.name(JOB),
+        selection=dg.AssetSelection.assets(scene.key(NAME)),
+        description="A delta of the served bundle, started by the sensor.",
+        tags=scene.tags,
+    )
+    return dg.Definitions(assets=[_build_asset(scene)], jobs=[job], sensors=[_build_sensor(scene, job)])
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
@@ -38,20 +43,16 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
     """
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
+    today = today_in(scene.loaded.config.calendar.timezone).isoformat()
     for _ in range(_TRIES - 1):
         try:
-            return publish_delta(scene.open_workspace(log), _today(scene))
+            return publish_delta(scene.open_workspace(log), today)
         except PartitionReplacedError as error:
             log(f"{error}. It is begun again")
-    return publish_delta(scene.open_workspace(log), _today(scene))
+    return publish_delta(scene.open_workspace(log), today)
 
 
-def _today(scene: Scene) -> str:
-    return today_in(scene.loaded.config.calendar.timezone).isoformat()
-
-
-def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
-    """Returns the asset of a scene; it has no partitions."""
+def _build_asset(scene: Scene) -> dg.AssetsDefinition:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # code references are beta
         metadata = code_references(LazyStep("extras.bundle_delta.delta", "publish_delta"), scene.loaded.config.platform)
@@ -84,18 +85,7 @@ def build_bundle_delta(scene: Scene) -> dg.AssetsDefinition:
     return bundle_delta
 
 
-def delta_job(scene: Scene) -> Any:
-    """Returns the job that publishes a delta."""
-    return dg.define_asset_job(
-        scene.name(JOB),
-        selection=dg.AssetSelection.assets(scene.key(NAME)),
-        description="A delta of the served bundle, started by the sensor.",
-        tags=scene.tags,
-    )
-
-
-def delta_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
-    """Returns the sensor that publishes a delta when sources have changed; it is on by default if `serving.delta_minutes` is set."""
+def _build_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
     minutes = scene.loaded.config.serving.delta_minutes
 
     @dg.sensor(
@@ -121,11 +111,7 @@ def delta_sensor(scene: Scene, job: Any) -> dg.SensorDefinition:
 
 
 def _fingerprint(scene: Scene) -> str:
-    """Returns a digest of all that a delta depends on: files of the sources, newest stored days, the whole bundle.
-
-    Raises:
-        InputError: no bundle is served, or a source cannot be listed.
-    """
+    """Returns a digest of all that a delta depends on: files of the sources, newest stored days, the whole bundle."""
     from dssm_assets.extras.bundle_delta.delta import find_base
     from dssm_assets.storage.bundles import open_bundles
     from dssm_assets.storage.partitions import PartitionStore

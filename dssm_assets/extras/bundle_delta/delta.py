@@ -14,8 +14,8 @@ Shapes: I items, U users, D vector dimension.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, is_list
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import (
@@ -43,22 +43,23 @@ from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.retrieval.index import kth_best, recall_at, ship_index
+from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import history_from_tables
-from dssm_assets.core.serving.golden import choose_rows
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
-from dssm_assets.extras.bundle_delta.fresh_days import FgFiles, FreshDays, open_fresh_days
-from dssm_assets.extras.bundle_delta.index_update import update_index
+from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
 from dssm_assets.steps.feature_config import indexed_features
 from dssm_assets.steps.fit_job import map_model
 from dssm_assets.steps.served_vectors import (
     BATCH_ROWS,
     UserRowMaker,
-    UserRows,
     check_vectors,
-    comparable_columns,
+    describe_index,
+    read_filter_columns,
+    sample_users,
+    table_ids,
+    to_lists,
     write_item_columns,
     write_item_vectors,
 )
@@ -71,15 +72,13 @@ from dssm_assets.steps.vectors import (
     with_group_codes,
 )
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
-from dssm_assets.storage.bundles import FORMAT, BundleStore, Published, base_of, open_bundles
+from dssm_assets.storage.bundles import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
 from dssm_assets.storage.local_files import map_arrow, write_arrow
 from dssm_assets.storage.manifest import Manifest
 
 BATCH_USERS: Final = 1 << 14
 """Users with their histories in memory at once."""
-RECALL_USERS: Final = 200
-"""Users that the recall of an index is measured with, at most: by exact search, which costs most of a delta of a million items."""
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 
 
@@ -133,9 +132,9 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     """
     store = open_bundles(workspace.loaded)
     base_id, served = find_base(store)
-    with store.fetching(base_id) as folder, store.staging() as target:
-        base = _Base(workspace, base_id, store.manifest(base_id), folder)
-        with open_fresh_days(workspace, base.fg_files, base.as_of, today) as fresh:
+    with store.staging() as target:
+        base = _Base(workspace, store.fetch(base_id, is_verified=False))
+        with open_fresh_days(workspace, base.loaded, base.as_of, today) as fresh:
             delta = _Delta(workspace, base, fresh, target)
             counts, body = delta.write()
         if not any(target.iterdir()) and served == base_id:
@@ -162,7 +161,8 @@ def find_base(store: BundleStore) -> tuple[str, str]:
 class _Base:
     """The whole bundle that is refreshed, its files on the local disk, and its model."""
 
-    def __init__(self, workspace: Workspace, bundle_id: str, manifest: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, workspace: Workspace, fetched: FetchedBundle) -> None:
+        bundle_id, manifest, folder, self._copy = fetched
         self.manifest, self.folder = manifest, folder
         self.ds, self.as_of = str(manifest["ds"]), str(manifest["features_as_of"])
         self._again = remedy_of_missing("serving_bundle", self.ds)
@@ -176,16 +176,25 @@ class _Base:
         if version != CHANNELS_VERSION:
             expected, got = f"channels of version {CHANNELS_VERSION}", f"version {version}"
             raise ProvenanceError(Fault(f"bundle {bundle_id}", expected, got, self._again))
-        self.model, self.items_before, self.users_before = (self.need(workspace, *key.split("/")) for key in needed)
+        self.model, items, users = (self.need(workspace, *key.split("/")) for key in needed)
+        self.tables_before = {"item": items, "user": users}
         self.spec = TowerSpec.model_validate(json.loads((folder / BundleFile.TOWERS).read_bytes())["spec"])
         self.towers: TwoTower = map_model(workspace.artifacts.local_path(self.model, ModelFile.WEIGHTS), self.spec)
         self.bucketizer = Bucketizer(
             *(pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
         )
-        definitions = json.loads((folder / BundleFile.FG).read_bytes())
-        self.fg_files = FgFiles(definitions, folder, HashFunction(manifest["hash_function"]))
-        self.item_ids = combine_chunks(self.table(BundleFile.ITEM_IDS).column(col.ITEM_ID))
-        self.user_ids = combine_chunks(self.table(BundleFile.USER_VECTORS).column(col.USER_ID))
+        config, function = workspace.config, HashFunction(manifest["hash_function"])
+        features = config.features.model_copy(update={"hash_function": function})
+        self.loaded = replace(
+            workspace.loaded,
+            config=config.model_copy(update={"features": features}),
+            fg=json.loads((folder / BundleFile.FG).read_bytes()),
+            fg_folder=folder,
+        )
+        self.ids: Mapping[str, pa.Array] = {
+            "item": combine_chunks(self.table(BundleFile.ITEM_IDS).column(col.ITEM_ID)),
+            "user": combine_chunks(self.table(BundleFile.USER_VECTORS).column(col.USER_ID)),
+        }
 
     def need(self, workspace: Workspace, asset: str, ds: str) -> Manifest:
         """Returns a partition that the bundle was built from, unless it has changed since.
@@ -239,11 +248,12 @@ class _Delta:
 
     def write(self) -> tuple[DeltaCounts, dict[str, Any]]:
         """Writes the files that change; returns the counts and the manifest's body. Without a change, no file is written."""
-        base = self._base
-        newest = self._ids_of(self._fresh.tables["item"], col.ITEM_ID, base.item_ids.type)
-        items = self._find_entities("item", self._changed("item"), newest)
-        users = self._find_entities("user", self._changed("user"), self._users_with_events())
-        corpus = IdIndex(pa.concat_arrays([base.item_ids, items.ids.filter(pa.array(items.is_new))]))
+        base, fresh = self._base, self._fresh
+        newest = self._read_ids("item", fresh.tables["item"])
+        items = self._find_entities("item", _without(newest, base.ids["item"]))
+        new_users = _without(self._read_ids("user", fresh.tables["user"]), base.ids["user"])
+        users = self._find_entities("user", pa.concat_arrays([self._read_ids("user", fresh.history), new_users]))
+        corpus = IdIndex(pa.concat_arrays([base.ids["item"], items.ids.filter(pa.array(items.is_new))]))
         events, last_ms = self._count_events()
         counts = DeltaCounts(
             new_items=int(items.is_new.sum()),
@@ -257,11 +267,11 @@ class _Delta:
         index = dict(base.manifest["index"])
         if len(items.ids):
             index |= self._write_items(items, corpus)
-        self._write_filter_columns(corpus, has_new=len(corpus) > len(base.item_ids))
+        self._write_filter_columns(corpus, has_new=counts.new_items > 0)
         if len(users.ids):
             self._write_users(users, corpus, now_ms)
         if base.has_file(BundleFile.CHANNELS):
-            self._write_channels(corpus, now_ms)
+            self._write_channels(counts.new_items, now_ms)
         body = {key: value for key, value in base.manifest.items() if key not in ("format", "files", "delta")}
         body |= {
             "users": base.manifest["users"] + counts.new_users,
@@ -276,55 +286,34 @@ class _Delta:
         """Returns how many items of the bundle had a row in item_table on its day and have none now."""
         if self._workspace.config.tables.item is None:
             return 0
-        before = self._ids_of([self._base.items_before], col.ITEM_ID, self._type_of("item"))
-        gone = before.filter(pc.invert(pc.is_in(before, value_set=newest)))
-        return int(pc.sum(pc.is_in(gone, value_set=self._base.item_ids)).as_py() or 0)
+        gone = _without(self._read_ids("item", [self._base.tables_before["item"]]), newest)
+        return len(gone) - len(_without(gone, self._base.ids["item"]))
 
-    def _changed(self, side: str) -> pa.Array:
-        """Returns the ids of the newest rows that differ from those of the bundle's day in a column that features read."""
-        features = self._fresh.workspace.fg_spec.features_of_side(side)
-        times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
-        inputs = {name for feature in features for name in feature.inputs}
-        return self._differing(side, {times.get(name, name) for name in inputs}, f"features of {side}s")
-
-    def _differing(self, side: str, names: set[str], reader: str) -> pa.Array:
-        before = self._base.items_before if side == "item" else self._base.users_before
-        newest, key = self._fresh.tables[side], _KEYS[side]
+    def _find_changed(self, side: str, names: Iterable[str], reader: str) -> pa.Array:
+        """Returns the ids of the newest rows that differ from those of the bundle's day in a column that `reader` reads."""
+        before, newest, key = self._base.tables_before[side], self._fresh.tables[side], _KEYS[side]
         old, new = ({one.name: one.type for one in manifest.columns} for manifest in (before, newest[-1]))
-        compared = sorted({name for name in names if name in old or name in new} - {key})
+        compared = sorted({name for name in names if name in old} - {key})
         SchemaError.raise_if(
             Fault(
                 f"{side}_table, column {name}, read by {reader}",
-                f"{old.get(name, 'no such column')}, as on {before.ds}",
+                f"{old[name]}, as on {before.ds}",
                 new.get(name, "no such column"),
                 "correct the source, or publish a whole bundle",
             )
             for name in compared
-            if name in old and old[name] != new.get(name) and "null" not in (old[name], new.get(name))
+            if old[name] != new.get(name) and "null" not in (old[name], new.get(name))
         )
-        compared = [name for name in compared if name in old]
+        kind = self._base.ids[side].type
         if not compared:
-            return pa.array([], self._type_of(side))
+            return pa.array([], kind)
         found = self._engine.table(_subtract, {"newest": newest, "before": before}, key=key, names=tuple(compared))
-        return self._cast(side, found.column(key))
+        return table_ids(found, side, kind)
 
-    def _type_of(self, side: str) -> pa.DataType:
-        return (self._base.item_ids if side == "item" else self._base.user_ids).type
-
-    def _cast(self, side: str, ids: pa.ChunkedArray) -> pa.Array:
-        where = f"{side}_table, column {_KEYS[side]}"
-        return cast_ids(combine_chunks(comparable_ids(ids, where)), self._type_of(side), where)
-
-    def _ids_of(self, manifests: Sequence[Manifest], key: str, kind: pa.DataType) -> pa.Array:
-        side = "item" if key == col.ITEM_ID else "user"
-        parts = [self._cast(side, self._fresh.workspace.tables.read(one, [key]).column(key)) for one in manifests]
+    def _read_ids(self, side: str, manifests: Sequence[Manifest]) -> pa.Array:
+        kind, tables = self._base.ids[side].type, self._fresh.workspace.tables
+        parts = [table_ids(tables.read(one, [_KEYS[side]]), side, kind) for one in manifests]
         return pc.unique(pa.concat_arrays([pa.array([], kind), *parts]))
-
-    def _users_with_events(self) -> pa.Array:
-        known = self._ids_of(self._fresh.tables["user"], col.USER_ID, self._type_of("user"))
-        active = self._ids_of(self._fresh.history, col.USER_ID, self._type_of("user"))
-        new = known.filter(pc.invert(pc.is_in(known, value_set=self._base.user_ids)))
-        return pc.unique(pa.concat_arrays([active, new]))
 
     def _count_events(self) -> tuple[int, int]:
         """Returns the number of positive events of the fresh days, and the last time, 0 without any."""
@@ -336,20 +325,19 @@ class _Delta:
             last_ms = max(last_ms, pc.max(flat).as_py() or 0)
         return events, last_ms
 
-    def _find_entities(self, side: str, changed: pa.Array, others: pa.Array) -> _Entities:
-        """Returns the encoded features of some users or items: changed ones; of items, those that the bundle lacks; of users, the others."""
-        known_ids = self._base.item_ids if side == "item" else self._base.user_ids
-        if side == "item":
-            others = others.filter(pc.invert(pc.is_in(others, value_set=known_ids)))
-        ids = pc.unique(pa.concat_arrays([changed, others]))
-        ids = ids.take(pc.sort_indices(ids))
-        encoded = self._encode(side, ids)
-        found = self._cast(side, encoded.column(_KEYS[side]))
+    def _find_entities(self, side: str, others: pa.Array) -> _Entities:
+        """Returns the encoded features of the users or items whose attributes have changed, and of some others."""
+        known = self._base.ids[side]
+        times = {f"days_since_{name}": name for name in self._plan.times(_KEYS[side])}
+        inputs = {name for feature in self._fresh.workspace.fg_spec.features_of_side(side) for name in feature.inputs}
+        changed = self._find_changed(side, (times.get(name, name) for name in inputs), f"features of {side}s")
+        encoded = self._encode(side, pc.unique(pa.concat_arrays([changed, others])))
+        found = table_ids(encoded, side, known.type)
         order = pc.sort_indices(found)
         encoded, found = encoded.take(order), found.take(order)
-        rows = IdIndex(known_ids).lookup(found).astype(np.int64)
-        rows[rows < 0] = len(known_ids) + np.arange(int((rows < 0).sum()))
-        return _Entities(encoded, found, rows, len(known_ids))
+        rows = IdIndex(known).lookup(found).astype(np.int64)
+        rows[rows < 0] = len(known) + np.arange(int((rows < 0).sum()))
+        return _Entities(encoded, found, rows, len(known))
 
     def _encode(self, side: str, ids: pa.Array) -> pa.Table:
         """Returns id and encoded features, a row per id: newest attributes, statistics of the bundle's day."""
@@ -357,31 +345,28 @@ class _Delta:
         stored = self._fresh.workspace.tables.open(newest[-1]).schema.field(key).type
         names = ["item_activity"] if side == "item" else ["user_activity", "user_preferences"]
         inputs: dict[str, Any] = {name: self._workspace.need(name, as_of) for name in (*names, "pair_activity")}
-        inputs |= {"ids": pa.table({key: ids.cast(stored)}), f"{side}_table": newest}
-        join = _join_items if side == "item" else _join_users
-        raw = self._engine.table(join, inputs, ds=as_of, plan=self._plan)
+        inputs |= {"ids": pa.table({key: ids.cast(stored)}), "profiles": newest}
+        raw = self._engine.table(_join, inputs, key=key, ds=as_of, plan=self._plan)
         encoded = self._fresh.workspace.generator.encode(raw, side=side)
         return pa.table({key: raw.column(key), **dict(zip(encoded.column_names, encoded.columns, strict=True))})
 
     def _write_items(self, items: _Entities, corpus: IdIndex) -> dict[str, Any]:
         """Writes ids, vectors and index; returns the manifest's entry of the index."""
-        base, config = self._base, self._workspace.config
+        base = self._base
         indexed, codes = indexed_features(base.bucketizer, "item"), read_group_codes(self._workspace, base.model)
         indices = pa.table(indexed.to_indices(items.encoded, "item_table, encoded"))
         found = with_group_codes(ItemInference(base.towers, BATCH_ROWS).vectors(indices), indices, codes)
         before = to_matrix(base.table(BundleFile.ITEM_VECTORS).column(col.ITEM_TOWER_EMB), "item_vectors")
         if base.spec.prior:
             found = pack_item_vectors(found, self._priors(items, before, corpus))
-        check_vectors("item", items.ids, found)
+        check_vectors("item", items.ids, to_lists(found))
         vectors = np.empty((len(corpus), before.shape[1]), np.float32)
         vectors[: len(before)] = before
         vectors[items.rows] = found
-        old = items.rows[~items.is_new]
-        moved = old[(vectors[old] != before[old]).any(axis=1)]
-        if not len(moved) and len(vectors) == len(before):
+        if np.array_equal(vectors, before):
             return {}
         write_item_vectors(self._folder, corpus.ids, vectors)
-        return self._write_index(vectors, moved, config.evaluation.k)
+        return self._write_index(vectors)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
         """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
@@ -392,34 +377,16 @@ class _Delta:
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]
 
-    def _write_index(self, vectors: Vectors, moved: IntArray, ks: Sequence[int]) -> dict[str, Any]:
-        """Writes the index, changed in place where it stays good enough, else built again; returns the manifest's entry."""
-        config, path, spec = self._workspace.config, self._folder / BundleFile.ITEM_INDEX, self._base.spec
-        index, required = faiss.read_index(str(self._base.folder / BundleFile.ITEM_INDEX)), config.serving.min_index_recall
-        is_updated = update_index(index, vectors, moved)
-        if is_updated and isinstance(index, faiss.IndexFlat):
-            faiss.write_index(index, str(path))
-            return {}
-        users = self._base.table(BundleFile.USER_VECTORS).column(col.USER_TOWER_EMB)
-        chosen = users.take(pa.array(choose_rows(len(users), RECALL_USERS)))
-        sample = np.ascontiguousarray(to_matrix(chosen, "user_vectors").reshape(-1, spec.item_vector_width))
-        described: dict[str, Any] = {}
-        reachable = {k: min(k, len(vectors)) for k in ks}
-        found = (
-            recall_at(index, vectors, sample, kth_best(vectors, sample, sorted({*reachable.values()}))) if is_updated else {}
-        )
-        recall: Mapping[int, float] = {k: found[depth] for k, depth in reachable.items() if depth in found}
-        if not recall or min(recall.values()) < required:
-            self._workspace.log("the index is built again")
-            shipped = ship_index(vectors, sample, ks, config.serving, config.seed)
-            if shipped.lowest_recall < required:
-                expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
-                raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
-            index, recall = shipped.index, shipped.recall_at
-            described = {"kind": shipped.kind, "parameters": dict(shipped.parameters)}
-        faiss.write_index(index, str(path))
-        described["recall_at"] = {str(k): round(value, 6) for k, value in recall.items()}
-        return described | {"recall_users": len(sample) // spec.num_interests}
+    def _write_index(self, vectors: Vectors) -> dict[str, Any]:
+        """Writes the index; returns the manifest's entry."""
+        config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
+        sample = sample_users(self._base.folder, self._base.spec)
+        shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
+        if shipped.lowest_recall < required:
+            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
+        return describe_index(shipped, len(sample) // self._base.spec.num_interests)
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
         """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""
@@ -428,16 +395,14 @@ class _Delta:
             return
         stored = base.table(BundleFile.ITEM_COLUMNS)
         names = stored.column_names
-        if not has_new and not len(self._differing("item", set(names), "serving.filters")):
+        if not has_new and not len(self._find_changed("item", names, "serving.filters")):
             return
         (newest,) = self._fresh.tables["item"]
-        table = self._fresh.workspace.tables.read(newest, list(dict.fromkeys([col.ITEM_ID, *names]))).combine_chunks()
-        rows = corpus.lookup(self._cast("item", table.column(col.ITEM_ID)))
+        columns, source = read_filter_columns(self._fresh.workspace, newest, names, corpus)
         plain = pa.table({name: _decode(stored.column(name)) for name in names})
-        both = pa.concat_tables([plain, comparable_columns(table, names).cast(plain.schema)])
-        source = np.full(len(corpus), -1, np.int64)
-        source[: len(plain)] = np.arange(len(plain))
-        source[rows[rows >= 0]] = len(plain) + np.flatnonzero(rows >= 0)
+        both = pa.concat_tables([plain, columns.cast(plain.schema)])
+        kept = np.arange(len(corpus))
+        source = np.where(source >= 0, len(plain) + source, np.where(kept < len(plain), kept, -1))
         write_item_columns(self._folder, both.take(pa.array(source, mask=source < 0)))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
@@ -445,14 +410,16 @@ class _Delta:
         base = self._base
         starts = range(0, len(users.ids), BATCH_USERS)
         parts = [self._make_rows(users, slice(start, start + BATCH_USERS), corpus, now_ms) for start in starts]
-        check_vectors("user", users.ids, np.concatenate([part.vectors for part in parts]))
-        for name in parts[0].files:
+        for name in parts[0]:
+            changed = pa.Table.from_batches([part[name] for part in parts])
+            if name == BundleFile.USER_VECTORS:
+                check_vectors("user", *(combine_chunks(column) for column in changed.columns))
             if base.has_file(name):
-                stored, changed = base.table(name), pa.Table.from_batches([part.files[name] for part in parts])
+                stored = base.table(name)
                 rows = _replace_rows(stored, users, changed.cast(stored.schema))
                 write_arrow(self._folder / name, stored.schema, rows)
 
-    def _make_rows(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> UserRows:
+    def _make_rows(self, users: _Entities, part: slice, corpus: IdIndex, now_ms: int) -> dict[BundleFile, pa.RecordBatch]:
         """Returns the rows of some of the users; their histories are in memory."""
         base, fresh, ids = self._base, self._fresh.workspace, users.ids[part]
         sub_features = indexed_features(base.bucketizer, "sequence").names
@@ -464,10 +431,10 @@ class _Delta:
         maker = UserRowMaker(base.towers, base.bucketizer, base.spec, history, as_of_ms=now_ms, channel_items=channel_items)
         return maker.make_rows(users.encoded[part])
 
-    def _write_channels(self, corpus: IdIndex, now_ms: int) -> None:
+    def _write_channels(self, new_items: int, now_ms: int) -> None:
         """Writes rows without neighbours and events for new items, and the moment."""
         base, folder = self._base, self._folder
-        if new_items := len(corpus) - len(base.item_ids):
+        if new_items:
             stored = base.table(BundleFile.ITEM_CHANNELS)
             empty: list[Any] = [[] if is_list(field.type) else 0 for field in stored.schema]
             added = pa.table({name: [value] * new_items for name, value in zip(stored.column_names, empty, strict=True)})
@@ -494,47 +461,23 @@ def _replace_rows(stored: pa.Table, users: _Entities, changed: pa.Table) -> Iter
     yield from changed.take(pa.array(np.flatnonzero(users.is_new))).combine_chunks().to_batches()
 
 
+def _without(ids: pa.Array, others: pa.Array) -> pa.Array:
+    return ids.filter(pc.invert(pc.is_in(ids, value_set=others)))
+
+
 def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequence[str]) -> ibis.Table:
     """Returns the keys of rows that are not the same before."""
     columns = [key, *names]
     return newest.select(*columns).difference(before.select(*columns)).select(key)
 
 
-def _profiles(ids: ibis.Table, table: ibis.Table, key: str) -> ibis.Table:
-    """Returns a row per id with its attributes, null for one without a row."""
-    joined = ids.left_join(table.distinct(), key)
-    return joined.select(key, *(name for name in table.columns if name != key))
-
-
-def _join_items(
-    ids: ibis.Table, item_table: ibis.Table, item_activity: ibis.Table, pair_activity: ibis.Table, *, ds: str, plan: FeaturePlan
-) -> ibis.Table:
-    activity, pairs = (table.semi_join(ids, col.ITEM_ID) for table in (item_activity, pair_activity))
-    profiles = _profiles(ids, item_table, col.ITEM_ID)
-    return join_item_features(profiles, item_activity=activity, pair_activity=pairs, ds=ds, plan=plan)
-
-
-def _join_users(
-    ids: ibis.Table,
-    user_table: ibis.Table,
-    user_activity: ibis.Table,
-    pair_activity: ibis.Table,
-    user_preferences: ibis.Table,
-    *,
-    ds: str,
-    plan: FeaturePlan,
-) -> ibis.Table:
-    activity, pairs, preferences = (
-        table.semi_join(ids, col.USER_ID) for table in (user_activity, pair_activity, user_preferences)
-    )
-    return join_user_features(
-        _profiles(ids, user_table, col.USER_ID),
-        user_activity=activity,
-        pair_activity=pairs,
-        user_preferences=preferences,
-        ds=ds,
-        plan=plan,
-    )
+def _join(ids: ibis.Table, profiles: ibis.Table, *, key: str, ds: str, plan: FeaturePlan, **stored: ibis.Table) -> ibis.Table:
+    """Returns the raw features of some users or items: newest attributes, null for one without a row, and stored statistics."""
+    profiles = ids.left_join(profiles.distinct(), key).select(key, *(name for name in profiles.columns if name != key))
+    statistics: Any = {name: table.semi_join(ids, key) for name, table in stored.items()}
+    if key == col.ITEM_ID:
+        return join_item_features(profiles, ds=ds, plan=plan, **statistics)
+    return join_user_features(profiles, ds=ds, plan=plan, **statistics)
 
 
 def _decode(column: pa.ChunkedArray) -> pa.ChunkedArray:

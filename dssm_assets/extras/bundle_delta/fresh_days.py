@@ -9,29 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.config.pipeline import Layout, SourceTable
 from dssm_assets.core.schema import TableSpec
 from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.steps import features_raw, sample, source
 from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_between
+from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.sources.source_files import day_folders, open_folder
 
 _HISTORY = "user_history_fg"
-
-
-@dataclass(frozen=True)
-class FgFiles:
-    """Feature definitions with the folder of the files that they name, and the hash function of their texts."""
-
-    definitions: Mapping[str, Any]
-    folder: Path
-    hash_function: HashFunction
 
 
 @dataclass(frozen=True)
@@ -53,10 +42,11 @@ class FreshDays:
 
 
 @contextmanager
-def open_fresh_days(workspace: Workspace, fg: FgFiles, after: str, today: str) -> Iterator[FreshDays]:
+def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, today: str) -> Iterator[FreshDays]:
     """Yields the tables after a day, up to and including today; it exists as long as the context.
 
     Args:
+        loaded: the configuration with other feature definitions.
         after: the last day that is known already, YYYY-MM-DD.
         today: the day that has not ended, in the time zone of the calendar; an earlier one than `after` reads the day after that.
 
@@ -66,7 +56,11 @@ def open_fresh_days(workspace: Workspace, fg: FgFiles, after: str, today: str) -
     last = max(today, day_before(after, -1))
     days = days_between(day_before(after, -1), last)
     with workspace.tables.partitions.staging_in_store() as folder:
-        fresh = _overlay(workspace, folder, fg)
+        behavior = loaded.config.tables.behavior.model_copy(update={"allow_empty_days": True})  # a day may have no events yet
+        tables_of_day = loaded.config.tables.model_copy(update={"behavior": behavior})
+        config = loaded.config.model_copy(update={"tables": tables_of_day})
+        store = OverlayStore(workspace.tables.partitions, "fresh", folder)
+        fresh = workspace.over(replace(loaded, config=config), store)
         unread = [ds for ds in days if workspace.find(_HISTORY, ds) is None]
         tables = {
             side: _read_entities(fresh, table, spec, step, days, unread, after)
@@ -79,21 +73,6 @@ def open_fresh_days(workspace: Workspace, fg: FgFiles, after: str, today: str) -
             for _ in step(fresh, unread):
                 pass
         yield FreshDays(fresh, tables, fresh.need_all(_HISTORY, days), day_before(last, -1))
-
-
-def _overlay(workspace: Workspace, folder: str, fg: FgFiles) -> Workspace:
-    """Returns a workspace that writes to a folder; a day may have no events yet."""
-    config = workspace.config
-    behavior = config.tables.behavior.model_copy(update={"allow_empty_days": True})
-    tables = config.tables.model_copy(update={"behavior": behavior})
-    features = config.features.model_copy(update={"hash_function": fg.hash_function})
-    loaded = replace(
-        workspace.loaded,
-        config=config.model_copy(update={"tables": tables, "features": features}),
-        fg=fg.definitions,
-        fg_folder=fg.folder,
-    )
-    return workspace.over(loaded, OverlayStore(workspace.tables.partitions, "fresh", folder))
 
 
 def _read_entities(

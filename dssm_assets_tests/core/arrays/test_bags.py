@@ -21,11 +21,6 @@ def test_mean_bags_leave_out_missing_values_and_their_weight() -> None:
     assert bags.weights.tolist() == [0.5, 0.5, 1.0]
 
 
-def test_mean_bags_divide_importance_by_its_sum_over_present_values() -> None:
-    bags = mean_bags(np.array([1, 2, 0]), np.array([0, 3]), np.array([3.0, 1.0, 100.0]))
-    assert bags.weights == pytest.approx([0.75, 0.25])
-
-
 def test_weighted_bags_divide_by_the_sum_of_absolute_weights() -> None:
     # [4, 0, 6] by 3, 100, -1: 0 is missing, 3 / 4 and -1 / 4. [5] by 9: alone, so 1. [7, 8] by 0, 2: 7 does not count.
     # [1] by 0: nothing counts. []: nothing is there.
@@ -35,15 +30,6 @@ def test_weighted_bags_divide_by_the_sum_of_absolute_weights() -> None:
     assert bags.offsets.tolist() == [0, 2, 3, 4, 4, 4]
     assert bags.weights.tolist() == [0.75, -0.25, 1.0, 1.0]
     assert bags.weights.dtype == np.float32
-
-
-@given(ROWS, st.just(1.0) | st.floats(min_value=2**-100, max_value=2**100, width=32))
-def test_weighted_bags_of_equal_weights_equal_mean_bags(rows: list[list[tuple[int, float]]], weight: float) -> None:
-    values = np.array([value for row in rows for value, _ in row], np.int32)
-    offsets = offsets_of(np.array([len(row) for row in rows], np.int64))
-    plain, weighted = mean_bags(values, offsets), weighted_bags(values, offsets, np.full(len(values), weight, np.float32))
-    for ours, theirs in ((weighted.values, plain.values), (weighted.offsets, plain.offsets), (weighted.weights, plain.weights)):
-        assert (ours.dtype, ours.tobytes()) == (theirs.dtype, theirs.tobytes())
 
 
 @given(ROWS)

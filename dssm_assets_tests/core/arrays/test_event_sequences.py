@@ -32,12 +32,6 @@ def test_events_without_any_value_are_left_out() -> None:
     assert found.last.tolist() == [1, 0, -1, 2]
 
 
-def test_row_whose_events_are_all_empty_reads_nothing() -> None:
-    # Row 1 ends behind the empty first event of the second sequence: not at the last event of the first one.
-    events = EventSequences((np.array([5, 0, 6]),), np.zeros(3, np.int64), np.array([0, 1, 3]), np.array([0, 1, 2]))
-    assert events.without_empty_events().last.tolist() == [0, -1, 1]
-
-
 def test_windows_by_hand() -> None:
     # Events 10 .. 16 of one user, length 3, shift 1: windows 10 11, 12 13 14, 15 16. The second user has 3 events: one window.
     starts, ends = np.array([10, 10, 10, 10, 20]), np.array([11, 12, 14, 17, 23])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays import ids as ids_module
-from dssm_assets.core.arrays.ids import IdIndex, SortedIds, comparable_ids
+from dssm_assets.core.arrays.ids import IdCounts, IdIndex, comparable_ids
 from dssm_assets.core.errors import DuplicateKeyError, SchemaError
 
 ANY_IDS = st.one_of(
@@ -52,11 +52,6 @@ def test_id_index_with_no_ids_or_no_queries(kind: pa.DataType) -> None:
     assert (found.tolist(), found.dtype) == ([], np.int32)
 
 
-def test_id_index_refuses_text_among_integers() -> None:
-    with pytest.raises(SchemaError, match="expected int64, the type of corpus, got string"):
-        IdIndex(pa.array([1]), where="corpus").lookup(pa.array(["1"]))
-
-
 def test_id_index_names_duplicates() -> None:
     with pytest.raises(DuplicateKeyError, match="2 ids more than once: a, c"):
         IdIndex(pa.array(["c", "a", "c", "b", "a"]))
@@ -75,36 +70,16 @@ def test_comparable_ids_refuses_other_types_nulls_and_overflow(ids: pa.Array, me
         comparable_ids(ids, "table t, column user_id")
 
 
-IDS = st.one_of(st.lists(st.integers(-50, 50), unique=True), st.lists(st.text("abé", max_size=3), unique=True))
-
-
-@given(IDS, st.data())
-def test_sorted_ids_equal_id_index(ids: list[int] | list[str], data: st.DataObject) -> None:
-    kind = pa.int64() if not ids or isinstance(ids[0], int) else pa.string()
-    ascending = sorted(ids, key=lambda one: one.encode() if isinstance(one, str) else one)
-    other = st.integers(-60, 60) if kind == pa.int64() else st.text("abcé", max_size=3)
-    wanted = pa.array(data.draw(st.lists(other)), kind)
-    found = SortedIds(pa.array(ascending, kind)).lookup(wanted)
-    assert found.tolist() == IdIndex(pa.array(ascending, kind)).lookup(wanted).tolist()
-
-
-@pytest.mark.parametrize("ids", [[1, 3, 2], [1, 1], ["b", "a"]])
-def test_sorted_ids_refuse_ids_that_do_not_ascend(ids: list[int] | list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids_module, "_BLOCK_ROWS", 1)
-    with pytest.raises(SchemaError, match=r"users, .*ids each above the one before it"):
-        SortedIds(pa.array(ids), where="users, column user_id")
-
-
-def test_sorted_ids_refuse_numbers_among_text() -> None:
-    with pytest.raises(SchemaError, match="string, the type of users"):
-        SortedIds(pa.array(["a"]), where="users").lookup(pa.array([1]))
-
-
-def test_sorted_ids_do_not_copy_a_memory_map() -> None:
-    numbers = np.arange(5, dtype=np.int64)
-    ids = SortedIds(pa.chunked_array([pa.Array.from_buffers(pa.int64(), 5, [None, pa.py_buffer(numbers)])]))
-    numbers[4] = 9  # visible through the index, which copies nothing
-    assert ids.lookup(pa.array([9, 4])).tolist() == [4, -1]
+def test_id_counts_do_not_depend_on_when_they_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids_module, "_COMPACT_ROWS", 1)
+    counts = IdCounts("ids")
+    assert not counts
+    for number in range(9):
+        counts.update(pa.array([number % 3, number]))
+    counts.update(pa.array([2, 7]), np.array([10, 0]))
+    # 0, 1 and 2 occur three times as number % 3, and once as number.
+    ids, found = counts.total()
+    assert (ids.to_pylist(), found.tolist()) == (list(range(9)), [4, 4, 14, *[1] * 6])
 
 
 texts = st.sampled_from(["", "a", "b", "ab", "é", "x" * 40, "c", "d"])

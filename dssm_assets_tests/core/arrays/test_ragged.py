@@ -31,21 +31,6 @@ def test_filter_values_filters_inside_each_row(values: list[list[int] | None]) -
     assert ragged.build_lists(*kept).to_pylist() == [[number for number in row or [] if number % 2 == 0] for row in values]
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(0, 9))), st.integers(0, 9))
-@pytest.mark.parametrize("kind", [pa.int32(), pa.float32(), pa.bool_(), pa.string(), pa.dictionary(pa.int8(), pa.string())])
-def test_null_masks_also_of_slices(kind: pa.DataType, values: list[int | None], start: int) -> None:
-    text = pa.array([None if value is None else str(value % 2) for value in values], pa.string())
-    array = (text.dictionary_encode() if pa.types.is_dictionary(kind) else text.cast(kind))[start:]
-    assert ragged.null_mask(array).tolist() == [value is None for value in values[start:]]
-
-
-def test_masked_numbers_are_null() -> None:
-    values, nulls = np.arange(20, dtype=np.float32), np.arange(20) % 3 == 0
-    for every in (nulls, ~nulls, nulls & False, nulls | True):
-        assert ragged.mask_numbers(values, every).equals(pa.array(values, mask=every))
-    assert ragged.mask_numbers(values[::2], nulls[::2]).equals(pa.array(values[::2], mask=nulls[::2]))
-
-
 def test_flatten_skips_values_hidden_under_null_lists() -> None:
     array = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
     flat, offsets = ragged.flatten(array)
@@ -55,15 +40,6 @@ def test_flatten_skips_values_hidden_under_null_lists() -> None:
 def test_ranges_and_row_of_value_by_hand() -> None:
     assert ragged.ranges(np.array([5, 0, 9]), np.array([2, 0, 3])).tolist() == [5, 6, 9, 10, 11]
     assert ragged.row_of_value(np.array([0, 2, 2, 3])).tolist() == [0, 0, 2]
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5)), max_size=10))
-def test_ranges_equal_a_loop(slices: list[tuple[int, int]]) -> None:
-    starts = np.array([start for start, _ in slices], np.int64)
-    ends = starts + np.array([length for _, length in slices], np.int64)
-    positions = ragged.ranges(starts, ends - starts)
-    assert positions.tolist() == [p for start, length in slices for p in range(start, start + length)]
-    assert ragged.offsets_of(ends - starts).tolist() == [0, *np.cumsum([length for _, length in slices]).tolist()]
 
 
 @pytest.mark.parametrize("indptr", [[1, 1, 2], [0, 3, 2], [0, 1, 3], []])

@@ -36,12 +36,6 @@ def test_table_view_equals_pyarrow_for_any_chunks(cuts: list[int], rows: list[in
     assert got == [list(range(row % 4)) for row in rows]
 
 
-def test_table_view_blocks_hold_only_values_of_rows() -> None:
-    view = TableView(_table(20, [7]).slice(2, 9), "t", {"a": pa.int32(), "b": LIST})
-    assert [block.tolist() for block in view.blocks("a")] == [[20, 30, 40, 50, 60], [70, 80, 90, 100]]
-    assert [len(block) for block in view.blocks("b")] == [2 + 3 + 0 + 1 + 2, 3 + 0 + 1 + 2]
-
-
 def test_table_view_does_not_copy_a_memory_map(tmp_path: Path) -> None:
     path = str(tmp_path / "t.arrow")
     whole = pa.table({"a": pa.array(np.zeros(1_000_000, np.int32))})

@@ -89,11 +89,6 @@ def test_value_that_equals_a_boundary_opens_its_bin() -> None:
     assert found.column("n").to_pylist() == [[0], [1], [2], [3], [3], [1]]  # The default of a number is 0.
 
 
-def test_definition_without_keys_keeps_its_values() -> None:
-    assert buckets(WORDS) == [["abc", "efg"], [], ["hij"]]
-    assert generator(value_dim=1).bucketize_one({"x": "abc"}) == {"f": ["abc"]}
-
-
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [

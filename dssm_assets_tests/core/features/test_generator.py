@@ -132,11 +132,6 @@ def test_wrong_types_are_all_named() -> None:
     assert [fault.where for fault in caught.value.faults] == ["feature age, input user:age", "feature city, input user:city"]
 
 
-def test_sequence_of_text_is_split_by_its_delimiter() -> None:
-    table = pa.table({"item_ids": ["1;2", "", None], "kinds": [["a", "b"], [], None]})
-    assert GENERATOR.encode(table, side="sequence").column("past__item").to_pylist() == [[h("1"), h("2")], [], None]
-
-
 def test_sub_features_must_be_as_long_as_their_primary_key() -> None:
     raw = {"features": [{"feature_type": "sequence_feature", "sequence_name": "s", "sequence_pk": "user:ids",
                          "features": [{**ID, "feature_name": "k", "expression": "user:kinds"}]}]}  # fmt: skip

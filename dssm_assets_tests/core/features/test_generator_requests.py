@@ -42,8 +42,6 @@ FEATURES: list[dict[str, Any]] = [
     ]},
 ]  # fmt: skip
 GENERATOR = FeatureGenerator.from_fg_json({"features": FEATURES})
-WORDS = {"a": pa.list_(pa.string()), "b": pa.list_(pa.string())}
-COLUMNS = {"text": (cases.texts, pa.string()), "number": (cases.floats, pa.float64())}
 several = st.one_of(st.none(), st.lists(cases.texts, max_size=4))
 scalars = st.sampled_from([(cases.texts, pa.string()), (cases.floats, pa.float64()), (cases.integers, pa.int64()),
                            (st.one_of(st.none(), st.booleans()), pa.bool_()), (several, pa.list_(pa.string()))])  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features.maps import NestedMaps, key_values, nested_maps, split_at_last
+from dssm_assets.core.features.maps import NestedMaps, key_values, nested_maps
 from dssm_assets_tests.core.features import strategies as cases
 
 
@@ -31,10 +31,6 @@ def test_text_lists_and_maps_are_read_alike() -> None:
 
 def test_last_delimiter_divides_an_entry_and_a_key_may_have_no_value() -> None:
     assert entries(pa.array(["http://a:4\x1dc\x1d:7\x1dd:"])) == [[("http://a", "4", 4.0), ("c", None, None), ("d", "", None)]]
-    assert [part.to_pylist() for part in split_at_last(pa.array(["a:b:1", "c", ":", ""]))] == [
-        ["a:b", None, "", None],
-        ["1", None, "", None],
-    ]
 
 
 def test_keys_of_a_map_are_texts() -> None:

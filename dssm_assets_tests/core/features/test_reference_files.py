@@ -76,16 +76,6 @@ def test_every_feature_type_accepts_group_and_combiner(kind: str) -> None:
     assert fields["combiner"].default == ("sum" if kind in ("lookup_feature", "match_feature") else None)
 
 
-def test_group_and_combiner_do_not_change_values() -> None:
-    raw = json.loads(TEXT)
-    for feature in (*raw["features"], *raw["features"][-1]["features"]):
-        feature.pop("group", None)
-        feature.pop("combiner", None)
-    assert FeatureGenerator.from_fg_json(raw).encode_one(REQUEST) == FeatureGenerator.from_fg_json(json.loads(TEXT)).encode_one(
-        REQUEST
-    )
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

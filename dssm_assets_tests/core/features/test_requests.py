@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.requests import request_rows, request_table
+from dssm_assets.core.features.requests import request_rows
 
 GENERATOR = FeatureGenerator.from_fg_json({"features": [
     {"feature_type": "id_feature", "feature_name": "id", "expression": "user:x"},
@@ -36,7 +36,7 @@ def test_narrow_float_is_its_shortest_decimal() -> None:
     assert ids(np.array([0.1, 16777216], np.float32)) == ["0.1", "16777216"]
     assert ids(np.float64(np.float32(0.1))) == ["0.10000000149011612"]
     assert LOOKUP.generate_one({"m": {"a": np.float32(0.1)}, "k": "a"})["texts"] == ["0.1"]
-    assert request_table({"x": np.array([[0.1], [0.7]], np.float32)}, ["x"]).to_pylist() == [{"x": [[0.1], [0.7]]}]
+    assert request_rows([{"x": np.array([[0.1], [0.7]], np.float32)}], ["x"]).to_pylist() == [{"x": [[0.1], [0.7]]}]
 
 
 @pytest.mark.parametrize("width", [np.float16, np.float32, np.float64])
@@ -61,18 +61,6 @@ def test_integers_beyond_int64_may_be_mixed_with_small_ones() -> None:
     assert LOOKUP.generate_one({"m": {7: 1, BIG: 2}, "k": [7, BIG]}) == {"texts": ["1", "2"], "sum": 3}
 
 
-def test_inner_mappings_have_one_common_type() -> None:
-    match = {"feature_type": "match_feature", "feature_name": "m", "nested_map": "user:n", "pkey": "user:p", "skey": "user:s"}
-    generator = FeatureGenerator.from_fg_json({"features": [match]})
-    assert generator.generate_one({"n": {"a": {"x": 1}, "b": {"x": 2**64}}, "p": ["a", "b"], "s": "x"}) == {"m": 2.0**64}
-
-
-@pytest.mark.parametrize("value", [[True, BIG], ["a", 1], {"a": 1, "b": "x"}])
-def test_values_of_two_types_stay_refused(value: Any) -> None:
-    with pytest.raises(SchemaError, match="request, input x: expected text, a number, a list or a mapping of them"):
-        GENERATOR.generate_one({"x": value})
-
-
 _ENTRIES = st.none() | st.text(max_size=3) | st.integers() | st.floats(allow_nan=False) | st.booleans()
 
 
@@ -89,10 +77,3 @@ def test_rows_of_several_requests_have_the_values_of_each_alone_or_are_refused(v
     except SchemaError:
         return
     assert found == [GENERATOR.generate_one(request) for request in requests]
-
-
-def test_rows_of_one_type_are_not_refused_and_of_several_are() -> None:
-    for values in (["a", "b"], [1, None], [[], [1]], [["a"], []], [{"a": 1.0}, None]):
-        assert request_rows([{"x": value} for value in values], ["x"]).num_rows == 2
-    with pytest.raises(SchemaError, match="requests, input x: expected values of one type, got int64 and double"):
-        request_rows([{"x": 1}, {"x": 1.0}], ["x"])

@@ -11,8 +11,8 @@ import torch
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.models.attention_pooling import AttentionPooling
 from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
+from dssm_assets.core.models.event_layers import AttentionPooling
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.optimisers import row_gradients
 

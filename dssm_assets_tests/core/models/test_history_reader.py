@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import LeakError, SchemaError
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.poolings.history_pooling import MS_PER_DAY
-from dssm_assets.core.models.tower_input import HistoryInput
+from dssm_assets.core.models.poolings import MS_PER_DAY
+from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import runpy
-from importlib.metadata import PackageNotFoundError, distribution
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,7 @@ from torch import nn
 from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.arrays.ragged import offsets_of
 from dssm_assets.core.config.model import Pooling
-from dssm_assets.core.models.sequence_encoder import NUM_GAPS, SequenceEncoder, gap_classes
+from dssm_assets.core.models.event_layers import NUM_GAPS, SequenceEncoder, _attention_blocks, gap_classes
 
 WIDTH, HEADS, LENGTH = 8, 2, 12
 LENGTHS = [5, 0, 12, 1, 9]
@@ -88,44 +85,6 @@ def test_blocks_equal_those_of_torch() -> None:
         torch.testing.assert_close(found[begin:end], encoder.norm(states)[0], atol=1e-5, rtol=1e-5)
 
 
-def _rectools_blocks() -> SimpleNamespace:
-    """Returns RecTools' transformer blocks, a file that needs only torch: the library itself needs an older numpy."""
-    try:
-        library = distribution("rectools")
-    except PackageNotFoundError:
-        pytest.skip("RecTools is not installed: pip install --no-deps rectools")
-    return SimpleNamespace(**runpy.run_path(str(library.locate_file("rectools/models/nn/transformers/net_blocks.py"))))
-
-
-def test_blocks_equal_those_of_rectools() -> None:
-    """Its pre-norm transformer layer, which SASRec takes as `transformer_layers_type`, with its SwiGLU layer."""
-    blocks, encoder = _rectools_blocks(), _encoder()
-    _forget_positions(encoder)
-    layers = []
-    for block in encoder.blocks:
-        own: Any = block
-        layer = blocks.PreLNTransformerLayer(WIDTH, HEADS, 0.0)
-        layer.feed_forward = blocks.SwigluFeedForward(WIDTH, own.gate.out_features, 0.0)
-        with torch.no_grad():
-            layer.multi_head_attn.in_proj_weight.copy_(own.attention.query_key_value.weight)
-            layer.multi_head_attn.in_proj_bias.copy_(own.attention.query_key_value.bias)
-        for theirs, ours in (
-            (layer.multi_head_attn.out_proj, own.attention.out),
-            (layer.layer_norm_1, own.attention_norm),
-            (layer.layer_norm_2, own.forward_norm),
-            (layer.feed_forward.ff_linear_1, own.gate),
-            (layer.feed_forward.ff_linear_2, own.out),
-            (layer.feed_forward.ff_linear_3, own.value),
-        ):
-            theirs.load_state_dict(ours.state_dict())
-        layers.append(layer.eval())
-    sequences, vectors = _sequences([LENGTH]), _vectors(LENGTH)
-    states = vectors[None] * encoder.scale
-    for layer in layers:
-        states = layer(states, attn_mask=_causal(LENGTH), key_padding_mask=None)
-    torch.testing.assert_close(encoder.encode(vectors, sequences), encoder.norm(states)[0], atol=1e-5, rtol=1e-5)
-
-
 def test_biases_by_distance_and_gap_by_hand() -> None:
     """Without queries, an event's weights are the softmax of the biases alone."""
     encoder = _encoder(blocks=1)
@@ -137,8 +96,6 @@ def test_biases_by_distance_and_gap_by_hand() -> None:
         attention.out.weight.copy_(torch.eye(WIDTH))
         attention.out.bias.zero_()
     sequences = EventSequences((np.ones(3, np.int64),), np.array([100, 100, 107]), np.array([0, 3]), np.arange(3))
-    from dssm_assets.core.models.sequence_encoder import _attention_blocks
-
     states = _vectors(3)
     blocks = list(_attention_blocks(sequences, states.device, LENGTH))
     found = attention(states, blocks, lambda values: values)

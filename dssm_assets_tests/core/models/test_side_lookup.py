@@ -13,8 +13,7 @@ from dssm_assets.core.arrays.bags import mean_bags, root_bags
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import TowerInput
+from dssm_assets.core.models.tower_input import HistoryReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 

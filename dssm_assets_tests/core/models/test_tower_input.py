@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.models.tower_input import SideReader, concatenate_rows, hide_features, merge_sides
+from dssm_assets.core.models.tower_input import SideReader, concatenate_rows, hide_rows, merge_sides
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide
 
 
@@ -45,13 +45,12 @@ def test_columns_have_the_order_of_the_specification(cuts: tuple[int, ...]) -> N
     assert inputs.bags[0].offsets.tolist() == [0, 1, 3]
 
 
-def test_hidden_rows_lose_only_the_named_features() -> None:
+def test_hidden_rows_lose_their_features() -> None:
     inputs = SideReader(TABLE, "items", FEATURES).read(np.arange(3))
-    hidden = hide_features(inputs, np.array([True, False, True]), [0], [0])
-    assert hidden.singles.tolist() == [[0, 0], [3, 1], [0, 2]]
-    assert hidden.bags[0].offsets.tolist() == [0, 0, 0, 0]
+    hidden = hide_rows(inputs, np.array([True, False, False]))
+    assert hidden.singles.tolist() == [[0, 0], *inputs.singles.tolist()[1:]]
+    assert np.diff(hidden.bags[0].offsets).tolist() == [0, *np.diff(inputs.bags[0].offsets).tolist()[1:]]
     assert inputs.singles.tolist() == [[4, 0], [3, 1], [2, 2]]
-    assert hide_features(inputs, np.array([False, False, True]), [], []).singles.tolist() == inputs.singles.tolist()
 
 
 def test_concatenated_inputs_are_the_rows_of_both() -> None:

@@ -122,11 +122,11 @@ def test_learned_similarity_parameters_belong_to_the_towers() -> None:
     towers = _attention_towers(learn_temperature=True, learn_scale=True, temperature=0.5)
     names = {name for name, _ in towers.named_parameters() if name.startswith("similarity.")}
     assert names == {"similarity.log_scale", "similarity.weight", "similarity.bias"}
-    scale, affine = towers.similarity_scale(), towers.affine()
+    scale, affine = towers.similarity.scale(), towers.similarity.affine()
     assert isinstance(scale, torch.Tensor)
     assert scale.item() == pytest.approx(2.0)
     assert affine is not None
-    assert (_attention_towers().similarity_scale(), _attention_towers().affine()) == (pytest.approx(10.0), None)
+    assert (_attention_towers().similarity.scale(), _attention_towers().similarity.affine()) == (pytest.approx(10.0), None)
 
 
 ONE_FEATURE_EACH = [

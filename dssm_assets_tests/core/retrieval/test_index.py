@@ -91,7 +91,7 @@ def test_more_cells_are_searched_where_that_spares_rescoring() -> None:
     # Up to twice the cells: 182 with 3: 257,300; more of them are not tried.
     assert least({8: 80, 3: 180}) == (182, 3)
     assert least({8: 80, 3: 190}) == (91, 8)
-    # From a sixteenth of the cells upwards, to all of them; then more are rescored.
+    # Up to all cells; then more are rescored.
     assert least({8: 1000}) == (1024, 8)
     assert least({16: 2048, 32: 2048}) == (2048, 16)
 

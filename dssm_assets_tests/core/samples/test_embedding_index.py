@@ -49,14 +49,3 @@ def test_weights_follow_their_feature_and_null_lists_become_empty(first: int) ->
     assert (found["b__weights"].type, found["b__weights"].to_pylist()) == (WEIGHTS, [[0.5, 2.0], [], [-3.0]][first:] * 2)
     large = WEIGHTED.to_indices(weighted(FITTING, pa.large_list(pa.float32())), "table t")
     assert large["b__weights"].equals(WEIGHTED.to_indices(weighted(FITTING), "table t")["b__weights"])
-
-
-def test_a_missing_column_of_weights_is_named() -> None:
-    with pytest.raises(SchemaError, match="table t, column b__weights: expected the column to exist"):
-        WEIGHTED.to_indices(weighted(FITTING).drop_columns(["b__weights"]), "table t")
-
-
-def test_a_feature_may_not_have_the_name_of_a_weights_column() -> None:
-    both = IndexedFeatures(bucketize, ["b", "b__weights"], {"b"})
-    with pytest.raises(SchemaError, match=r"column b__weights: .*feature b and from feature b__weights"):
-        both.to_indices(weighted(FITTING), "table t")

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
-from dssm_assets.core.samples import negatives as module
 from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import (
     count_positives,
@@ -50,12 +49,6 @@ def test_weigh_items_by_hand() -> None:
         {"item_id": 3, "weight": 2.0, "count": 3, "brand": 0},
     ]
     check_schema(NEGATIVE_ITEMS, table.schema)
-
-
-def test_weigh_items_sorts_text_ids() -> None:
-    table = weigh_items(corpus(["b", "a10", "a9"]), counts(["b", "b", "b"]), SQRT)
-    assert table["item_id"].to_pylist() == ["a10", "a9", "b"]
-    assert table["weight"].to_pylist() == [1.0, 1.0, 2.0]
 
 
 def test_alpha_and_smoothing_each_change_the_weights() -> None:
@@ -103,15 +96,6 @@ def test_count_positives_refuses_no_days_two_types_and_nulls() -> None:
         count_positives([day([1], pa.int64()), day(["1"], pa.string())])
     with pytest.raises(SchemaError, match="1 nulls in 2 rows"):
         count_positives([pa.table({"item_id": pa.array(["a", None]).dictionary_encode()})])
-
-
-def test_count_positives_does_not_depend_on_compaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    days = [day([number % 3, number], pa.int64()) for number in range(9)]
-    whole = count_positives(days)
-    monkeypatch.setattr(module, "_COMPACT_ROWS", 1)
-    assert count_positives(iter(days)).equals(whole)
-    # 0, 1 and 2 occur three times as number % 3, and once as number.
-    assert whole.to_pylist() == [{"item_id": number, "count": 4 if number < 3 else 1} for number in range(9)]
 
 
 @pytest.mark.parametrize("distribution", [NegativeItems(alpha=0.6, smoothing=0.1), NegativeItems()])
@@ -191,16 +175,3 @@ def test_find_hard_negatives_equals_a_loop_over_pairs(days: list[list[Event]], b
 def test_find_hard_negatives_needs_an_exposure_event() -> None:
     with pytest.raises(ConfigError, match=r"events\.exposure: expected an event"):
         rows([[(1, 100, "expr")]], [(1, 100)], ())
-
-
-def test_find_hard_negatives_refuses_broken_days() -> None:
-    with pytest.raises(SchemaError, match=r"(?s)sample_fg, column event.*sample_fg, column label"):
-        find_hard_negatives(
-            [sample_day([]).drop_columns(["event", "label"])],
-            exposure_events=["e"],
-            item_index=CORPUS,
-            history=history([(1, 100)]),
-        )
-    texts = sample_day([(1, 100, "expr")]).set_column(1, "item_id", pa.array(["100"]))
-    with pytest.raises(SchemaError, match="expected int64, the type of ids, got string"):
-        find_hard_negatives([texts], exposure_events=["expr"], item_index=CORPUS, history=history([(1, 100)]))

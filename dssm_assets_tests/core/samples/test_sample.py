@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples.sample import SampleWeights, label_events, select_positives
+from dssm_assets.core.samples.sample import SampleWeights, label_events
 from dssm_assets.core.samples.sample_tables import SAMPLE
 from dssm_assets.core.schema import check_schema
 
@@ -63,23 +63,9 @@ def test_a_context_column_that_every_sample_has_occurs_once() -> None:
     ]
 
 
-def test_label_events_names_all_missing_columns() -> None:
-    with pytest.raises(SchemaError, match=r"(?s)2 faults.*column net.*column weekday"):
-        run(behavior([0]).drop_columns(["weekday"]), [], ["net"])
-
-
 def test_a_context_column_may_not_be_named_label() -> None:
     with pytest.raises(SchemaError, match="column label: expected one source"):
         run(behavior([0]), [], ["label"])
-
-
-def table(labels: list[int | None]) -> pa.Table:
-    return pa.table({"row": list(range(len(labels))), "label": pa.array(labels, pa.int8())})
-
-
-def test_select_positives_keeps_label_1_in_order() -> None:
-    assert select_positives(table([1, 0, 1, 0])).to_pylist() == [{"row": 0, "label": 1}, {"row": 2, "label": 1}]
-    assert select_positives(table([0, 0])).num_rows == 0
 
 
 ROWS = pa.table({"event": ["buy", "click", "like", "buy"]})
@@ -98,14 +84,6 @@ def test_weights_by_age() -> None:
     weights = SampleWeights({"buy": 3.0}, half_life_days=2.0, window_days=5)
     assert weights.weigh(ROWS, 2).tolist() == pytest.approx([3 * 2**-1.5, 2**-1.5, 2**-1.5, 3 * 2**-1.5])
     assert weights.weigh(ROWS, 4)[1] / weights.weigh(ROWS, 2)[1] == pytest.approx(2.0)
-
-
-def test_default_weights_are_1_and_read_no_event() -> None:
-    assert SampleWeights().columns == []
-    assert SampleWeights().weigh(ROWS.drop_columns(["event"]), 3).tolist() == [1.0] * 4
-    assert SampleWeights({"buy": 2.0}).columns == ["event"]
-    with pytest.raises(SchemaError, match="column event"):
-        SampleWeights({"buy": 2.0}).weigh(ROWS.rename_columns(["other"]), 0)
 
 
 def test_the_weight_of_the_oldest_sample_is_above_0() -> None:

@@ -6,15 +6,14 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.file_names import TrainSamplesFile
 from dssm_assets.core.samples.sample_tables import (
     NEGATIVE_ITEMS,
     POSITIVE_SAMPLE,
     SAMPLE,
     SAMPLE_FG,
-    feature_rows_schema,
-    items_schema,
+    file_schema,
     require_types,
-    samples_schema,
 )
 
 
@@ -28,7 +27,9 @@ def test_every_column_of_every_contract_is_described() -> None:
 
 
 def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
-    schema = samples_schema({"age": pa.int32(), "tags": pa.list_(pa.int32()), "tags__weights": pa.list_(pa.float32())})
+    schema = file_schema(
+        TrainSamplesFile.SAMPLES, {"age": pa.int32(), "tags": pa.list_(pa.int32()), "tags__weights": pa.list_(pa.float32())}
+    )
     own = ["item_index", "user_index", "history_end", "event_time_ms", "weight", "day", "user_row", "item_row"]
     assert schema.names == [*own, "age", "tags", "tags__weights"]
     assert b"index" in schema.field("tags").metadata[b"description"]
@@ -36,7 +37,7 @@ def test_arrow_schemas_carry_descriptions_and_feature_types() -> None:
     assert all(field.metadata[b"description"] for field in schema)
     assert schema.field("tags").type == pa.list_(pa.int32())
     assert b"user_rows.arrow" in schema.field("user_row").metadata[b"description"]
-    rows = feature_rows_schema("user_rows.arrow", {"age": pa.int32(), "item_row": pa.int32()})
+    rows = file_schema(TrainSamplesFile.USER_ROWS, {"age": pa.int32(), "item_row": pa.int32()})
     assert rows.names == ["age", "item_row"]
     assert all(field.metadata[b"description"] for field in rows)
 
@@ -57,4 +58,4 @@ def test_a_feature_with_the_name_of_a_fixed_column_is_refused() -> None:
     with pytest.raises(
         SchemaError, match=r"items\.arrow, column weight: expected one source, got it from columns of its own and from features"
     ):
-        items_schema({"weight": pa.int32()})
+        file_schema(TrainSamplesFile.ITEMS, {"weight": pa.int32()})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Collection
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +14,6 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.model import History
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.samples import train_samples
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
 from dssm_assets.core.samples.negatives import distribution_of
@@ -58,6 +55,7 @@ def run(table: pa.Table, cutoff: History = History.EVENT, history: HistoryCsr = 
         "feature_rows": {"user_row": 10 + places, "item_row": 20 + places},
         "features": indexed("age", "tags"),
         "item_index": CORPUS,
+        "weights": SampleWeights(),
         **changes,
     }
     return discretise_day(table, history=history, cutoff=cutoff, **arguments)  # type: ignore[arg-type]
@@ -86,11 +84,6 @@ def test_discretise_day_by_hand() -> None:
     ]
 
 
-def test_day_cutoff_sees_nothing_of_the_day_itself() -> None:
-    table = run(ROWS, History.DAY)
-    assert table["history_end"].to_pylist() == [3, 4, 0, 3]
-
-
 def test_weights_of_the_kept_rows() -> None:
     events = pa.array(["buy", "click", "buy", "like", "buy"])
     weights = SampleWeights({"buy": 4.0}, half_life_days=1.0, window_days=5)
@@ -99,44 +92,12 @@ def test_weights_of_the_kept_rows() -> None:
     assert table["weight"].to_pylist() == [1.0, 0.25, 0.25, 1.0]
 
 
-def test_a_basket_does_not_see_itself() -> None:
-    table = run(positives([(1, 100, 20), (1, 200, 20)]), day_start_ms=0)
-    assert table["history_end"].to_pylist() == [1, 1]
-    assert (table["age"].to_pylist(), table["tags"].to_pylist()) == ([0, 0], [[], []])
-
-
-def test_an_event_filed_under_a_later_day_does_not_see_itself() -> None:
-    table = run(positives([(1, 100, 20)]), History.DAY, day_start_ms=25)
-    assert table["history_end"].to_pylist() == [1]
-
-
-def test_a_day_of_23_hours_starts_where_the_caller_says() -> None:
-    zone = ZoneInfo("Europe/Berlin")
-    start_ms = int(dt.datetime(2024, 3, 31, tzinfo=zone).timestamp() * 1000)
-    history = history_from_tables([history_day([(1, [(start_ms - 1, 100, 1), (start_ms, 100, 1)])])], CORPUS, bucketize)
-    table = run(positives([(1, 100, start_ms + 82_000_000)]), History.DAY, history, day_start_ms=start_ms, features=indexed())
-    assert table["history_end"].to_pylist() == [1]
-
-
 def test_an_empty_day_and_a_day_of_unknown_items_keep_the_schema() -> None:
     schema = run(ROWS).schema
     for rows in (ROWS.slice(0, 0), positives([(1, 999, 31)])):
         table = run(rows)
         assert table.num_rows == 0
         assert table.schema.equals(schema, check_metadata=True)
-
-
-def test_text_ids() -> None:
-    corpus = IdIndex(pa.array(["x", "y"]))
-    history = history_from_tables([history_day([("u", [(10, "y", 1)])], pa.string())], corpus, bucketize)
-    table = run(positives([("u", "y", 11), ("v", "x", 12)], pa.string()), History.EVENT, history, item_index=corpus)
-    assert (table["item_index"].to_pylist(), table["user_index"].to_pylist()) == ([1, 0], [0, -1])
-
-
-def test_no_history_at_all() -> None:
-    history = history_from_tables([history_day([])], CORPUS, bucketize)
-    table = run(ROWS, History.EVENT, history)
-    assert (table["user_index"].to_pylist(), table["history_end"].to_pylist()) == ([-1] * 4, [0] * 4)
 
 
 def test_broken_inputs_are_refused() -> None:
@@ -243,24 +204,9 @@ def test_kept_rows_by_hand() -> None:
     assert select(kept, "second", [20, 21]) == [20]
 
 
-def test_rows_of_the_first_day_and_of_unmarked_tables_are_unknown() -> None:
-    kept = KeptRows()
-    assert (kept.num_rows, kept.tables) == (1, [])
-    assert kept.find(None, rows(None, None)).tolist() == [0, 0]
-    assert kept.find("left out", rows(3, None)).tolist() == [0, 0]
-
-
 def test_mark_refuses_rows_outside_the_table() -> None:
     with pytest.raises(SchemaError, match=r"feature rows: expected 0 \.\. 2, got 0 \.\. 3"):
         KeptRows().mark("t", 3, rows(0, 3))
-
-
-def test_mark_refuses_more_rows_than_int32_can_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_samples, "_MOST_ROWS", 3)
-    kept = KeptRows()
-    kept.mark("t", 9, rows(0, 8))
-    with pytest.raises(SchemaError, match="expected at most 3, got 4"):
-        kept.mark("u", 9, rows(5))
 
 
 @given(

@@ -51,11 +51,6 @@ def test_named_files_are_renamed_by_content() -> None:
         assert packed_generator.bucketize_one(request) == original_generator.bucketize_one(request)
 
 
-def test_definitions_without_files_do_not_change() -> None:
-    raw = {"features": [{"feature_type": "id_feature", "feature_name": "a", "expression": "user:a"}], "reserves": ["x"]}
-    assert pack_fg(raw, CONTENT.__getitem__) == (raw, {})
-
-
 def test_unreadable_file_is_named() -> None:
     def missing(name: str) -> bytes:
         raise FileNotFoundError(name)
@@ -69,11 +64,6 @@ def test_popular_items_are_sorted_by_count_then_id() -> None:
     found = rank_popular_items(counts, IdIndex(pa.array(["b", "c", "d", "a"])))
     # x is not in the corpus and c has no positive event.
     assert found.to_pylist() == [{"item_id": "a", "count": 5}, {"item_id": "b", "count": 2}, {"item_id": "d", "count": 2}]
-
-
-def test_popular_items_without_positives_are_empty() -> None:
-    counts = pa.table({"item_id": pa.array([], pa.int64()), "count": pa.array([], pa.int64())})
-    assert rank_popular_items(counts, IdIndex(pa.array([1, 2]))).num_rows == 0
 
 
 HISTORY = HistoryCsr(

@@ -9,8 +9,8 @@ from dssm_assets.core.serving.golden import (
     choose_rows,
     compare_item_tower,
     compare_user_tower,
-    difference,
     golden_contexts,
+    measure_difference,
 )
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets_tests.core.serving import worlds
@@ -36,18 +36,18 @@ def test_every_second_golden_row_has_a_context() -> None:
 
 def test_difference_by_hand() -> None:
     trained = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)
-    found = difference(trained, trained + np.array([[0, 0.25], [-0.5, 0]], np.float32))
+    found = measure_difference(trained, trained + np.array([[0, 0.25], [-0.5, 0]], np.float32))
     assert (found.row_count, found.largest, found.longest) == (2, 0.5, 5.0)
     # The longest vector has length 5: a difference of 0.5 is a tenth of it.
     assert found.is_within(0.1) and not found.is_within(0.099)
-    short = difference(trained[1:], trained[1:] + 0.5)
+    short = measure_difference(trained[1:], trained[1:] + 0.5)
     assert short.is_within(0.5) and not short.is_within(0.49)
 
 
 def test_difference_is_infinite_for_nan_or_another_shape() -> None:
     trained = np.ones((2, 3), np.float32)
-    assert difference(trained, np.full((2, 3), np.nan, np.float32)).largest == float("inf")
-    assert not difference(trained, trained[:1]).is_within(1.0)
+    assert measure_difference(trained, np.full((2, 3), np.nan, np.float32)).largest == float("inf")
+    assert not measure_difference(trained, trained[:1]).is_within(1.0)
 
 
 def test_exported_towers_are_within_tolerance_of_their_own_weights_only() -> None:

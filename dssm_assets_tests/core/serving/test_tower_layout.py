@@ -36,35 +36,6 @@ def test_inputs_have_a_fixed_order_and_cover_every_feature() -> None:
     assert feed["is_empty_history"][:2].tolist() == [1, 0]
 
 
-def test_tower_without_history_has_no_empty_flag() -> None:
-    names = user_layout(worlds.spec(history_length=0)).input_names
-    assert "is_empty_history" not in names
-    assert not any("h__" in name for name in names)
-
-
-def test_sub_features_of_attention_share_the_weights_of_the_first() -> None:
-    spec = worlds.spec(poolings=[{"kind": "attention", "length": 3}, {"kind": "root"}])
-    layout, inputs = user_layout(spec), worlds.user_rows(spec)
-    feed = layout.feed(inputs)
-    assert set(feed) == set(layout.input_names)
-    assert [name for name in feed if "h__" in name] == [
-        "indices/h__item/1_root",
-        "weights/h__item/1_root",
-        "indices/h__tag/1_root",
-        "weights/h__tag/1_root",
-        "indices/h__item/0_attention",
-        "weights/h__item/0_attention",
-        "indices/h__tag/0_attention",
-    ]
-    is_event = feed["weights/h__item/0_attention"]
-    assert feed["indices/h__item/0_attention"].shape == feed["indices/h__tag/0_attention"].shape == is_event.shape
-    assert set(np.unique(is_event)) == {0, 1}
-    # An event has weight 1 if either sub-feature is present.
-    present = (feed["indices/h__item/0_attention"] > 0) | (feed["indices/h__tag/0_attention"] > 0)
-    assert (present == (is_event > 0)).all()
-    assert not is_event[0].any()
-
-
 def test_described_inputs_are_those_of_the_exported_models() -> None:
     spec = worlds.spec().model_copy(update={"history_half_life_days": 2.0})  # as stored by an earlier version
     described, two_tower = describe_towers(spec), worlds.towers(spec)
@@ -102,18 +73,6 @@ def test_several_poolings_have_their_own_inputs_and_rules() -> None:
     outputs = {side: tower["output"] for side, tower in described["towers"].items()}
     assert (outputs["user"]["shape"], outputs["item"]["shape"]) == (["batch", 2, 7], ["batch", 6])
     assert (outputs["user"]["has_appended_one"], outputs["item"]["has_appended_one"]) == (True, False)
-
-
-def test_every_input_of_weights_names_its_rule() -> None:
-    inputs = {entry["name"]: entry for entry in describe_towers(worlds.spec())["towers"]["user"]["inputs"]}
-    rules = {name: entry["rule"] for name, entry in inputs.items() if name.startswith("weights/")}
-    assert rules == {
-        "weights/interests": "mean",
-        "weights/pages": "weighted",
-        "weights/h__item": "history",
-        "weights/h__tag": "history",
-    }
-    assert set(rules.values()) <= set(describe_towers(worlds.spec())["rules"])
 
 
 def test_described_specification_is_the_trained_one() -> None:

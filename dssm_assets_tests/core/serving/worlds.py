@@ -10,8 +10,7 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.config.model import Model
-from dssm_assets.core.models.history_reader import HistoryReader
-from dssm_assets.core.models.tower_input import SideReader, TowerInput
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import OUTPUT

@@ -22,7 +22,7 @@ from dssm_assets.core.training.batches import Batch, epoch_batches, find_session
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.core.models.samplers.chi_square import LEAST_P, p_value
+from dssm_assets_tests.core.models.chi_square import LEAST_P, p_value
 from dssm_assets_tests.core.training import worlds
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, world
 
@@ -205,7 +205,7 @@ def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
     model = Model(**{**worlds.SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
     training = Training(epochs=3, batch_size=100, num_threads=1, group_sessions=group_sessions)
     spec = tower_spec(features, model)
-    return fit(world.data(spec), spec, model=model, training=training, seed=2, progress=lambda _: None, now=worlds.StepClock())
+    return fit(world.data(spec), spec, model=model, training=training, seed=2)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,6 @@ def test_epoch_can_be_resumed_at_any_batch(changes: dict[str, Any]) -> None:
 
 def test_queued_columns_are_own_items_of_earlier_batches() -> None:
     found, order = batches(queue_batches=2, size=20), order_of()
-    assert [batch.num_queued for batch in found] == [0, 20, 40, 40]
     for step, batch in enumerate(found):
         queued = ITEM_OF[order[max(0, step - 2) * 20 : step * 20]]
         corrections = batch.terms.column_correction.numpy()
@@ -385,7 +384,7 @@ def test_v2_masks_known_items_and_the_rest_follow_the_distribution() -> None:
         row = int(np.flatnonzero(USER_OF[order_of(epoch=epoch)] == 0)[0])
         masked = {column for at, column in masked_cells(batch) if at == row}
         unmasked.append([item for place, item in enumerate(items_of(batch)) if place >= 80 and place not in masked])
-    distribution = data.sampler(model).probability.copy()
+    distribution = data.sampler(model, data.num_days).probability.copy()
     distribution[known_items] = 0
     assert p_value(np.concatenate(unmasked), distribution / distribution.sum()) > LEAST_P
     assert p_value(np.concatenate(unmasked), np.where(distribution > 0, 1.0, 0.0) / (distribution > 0).sum()) < LEAST_P
@@ -412,7 +411,7 @@ def test_samples_of_early_days_know_nothing_of_later_days() -> None:
 def test_queue_of_early_days_has_their_item_shares() -> None:
     early = np.flatnonzero(DAY_OF == 0)
     found, order = batches(rows=early, size=25, queue_batches=1), order_of(early)
-    assert [(len(batch.user), batch.num_queued) for batch in found] == [(25, 0), (15, 25)]
+    assert [len(batch.user) for batch in found] == [25, 15]
     share = np.bincount(ITEM_OF[early], minlength=ITEMS) / 40
     queued = ITEM_OF[order[:25]]
     assert found[1].terms.column_correction.numpy()[23:] == pytest.approx(np.log(25 * share[queued]), abs=1e-6)

@@ -8,7 +8,6 @@ import torch
 
 from dssm_assets.core.config.training import Device, Precision
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.core.training import compute
 from dssm_assets.core.training.compute import ComputeContext, device_of, is_bfloat16
 from dssm_assets_tests.core.training.worlds import fitted, infer_item_vectors, world
 
@@ -45,7 +44,7 @@ def test_bfloat16_rounds_only_products() -> None:
 def test_auto_precision_depends_on_the_processor(
     choice: str, native: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compute, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
     assert is_bfloat16(Precision(choice), CPU) == expected
     assert is_bfloat16(Precision.BFLOAT16, CPU)
 

@@ -16,7 +16,7 @@ from dssm_assets.core.training.batches import Batch, epoch_batches
 from dssm_assets.core.training.data import HistoryRule, TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.loop import fit
-from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, SMALL_MODEL, USERS, StepClock, world
+from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, SMALL_MODEL, USERS, world
 
 COUNT = USERS * EVENTS
 
@@ -44,7 +44,7 @@ def _events_seen(batch: Batch) -> list[list[int]]:
 def _fitted(model: Model, **training: Any) -> FitResult:
     features = [feature for feature in FEATURES if feature.side is not TowerSide.CONTEXT or model.context_dropout == 0]
     spec, section = tower_spec(features, model), Training(epochs=3, batch_size=100, num_threads=1, **training)
-    return fit(world().data(spec), spec, model=model, training=section, seed=2, progress=lambda _: None, now=StepClock())
+    return fit(world().data(spec), spec, model=model, training=section, seed=2)
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,7 @@ def test_history_of_the_evaluation_day_is_refused() -> None:
         _users(as_of_ms=last, **ends)
 
 
-def test_history_bounds_must_match_the_users() -> None:
-    with pytest.raises(SchemaError, match="80 of each, got 79 starts, 80 ends"):
-        _users(history_start=np.zeros(79, np.int64))
+def test_history_bounds_are_inside_the_history() -> None:
     with pytest.raises(SchemaError, match="0 <= start <= end"):
         _users(history_end=np.full(80, 81))
 

@@ -15,9 +15,8 @@ from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.config.training import StepPlan, Training
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
-from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.fit_report import EpochScore, FitResult, Progress
-from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.model_format import model_to_bytes
 from dssm_assets.core.training.validation import EpochEvaluator
 from dssm_assets_tests.core.training.worlds import (
@@ -174,7 +173,14 @@ def test_report_and_progress_by_hand() -> None:
     seen: list[Progress] = []
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, model)
-    result = fit(world().data(spec), spec, model=model, training=training, seed=1, progress=seen.append, now=StepClock())
+    result = fit(
+        world().data(spec),
+        spec,
+        model=model,
+        training=training,
+        seed=1,
+        context=FitContext(progress=seen.append, now=StepClock()),
+    )
     assert [(p.step, p.steps, p.epoch) for p in seen] == [(1, 6, 0), (2, 6, 0), (3, 6, 0), (4, 6, 1), (5, 6, 1), (6, 6, 1)]
     # A step takes 3 seconds; the first one may have been prepared for long. After the second, 96 samples are left.
     assert [(p.samples_per_s, p.eta_s) for p in seen[:2]] == [(32 / 3, None), (64 / 6, 9)]
@@ -194,7 +200,14 @@ def test_eta_of_a_shorter_epoch_ends_at_zero() -> None:
     seen: list[Progress] = []
     model, training = Model(**SMALL_MODEL), Training(**{**SMALL_TRAINING, "epoch_frac": 0.5})
     spec = tower_spec(FEATURES, model)
-    fit(world().data(spec), spec, model=model, training=training, seed=1, progress=seen.append, now=StepClock())
+    fit(
+        world().data(spec),
+        spec,
+        model=model,
+        training=training,
+        seed=1,
+        context=FitContext(progress=seen.append, now=StepClock()),
+    )
     assert [p.step for p in seen] == [1, 2, 3, 4]
     assert seen[1].eta_s == pytest.approx(6)
     assert seen[-1].eta_s == 0
@@ -211,8 +224,8 @@ def test_schedule_applies_to_the_dense_layers() -> None:
 def _fit_with_plan(plan: StepPlan | None) -> bytes:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, model)
-    given: dict[str, Any] = {"model": model, "training": training, "seed": 1, "progress": lambda progress: None}
-    return model_to_bytes(fit(world().data(spec), spec, **given, now=StepClock(), plan=plan).two_tower)
+    given: dict[str, Any] = {"model": model, "training": training, "seed": 1}
+    return model_to_bytes(fit(world().data(spec), spec, **given, context=FitContext(plan=plan)).two_tower)
 
 
 def test_warm_up_and_decay_follow_the_plan() -> None:
@@ -245,7 +258,7 @@ def test_specification_of_another_model_section_is_refused() -> None:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, Model(**{**SMALL_MODEL, "output_dim": 4, "temperature": 1.0}))
     with pytest.raises(ConfigError, match=r"(?s)output_dim.*temperature"):
-        fit(world().data(spec), spec, model=model, training=training, seed=1, progress=lambda p: None, now=StepClock())
+        fit(world().data(spec), spec, model=model, training=training, seed=1)
 
 
 def test_data_of_another_specification_is_refused() -> None:
@@ -253,7 +266,7 @@ def test_data_of_another_specification_is_refused() -> None:
     spec = tower_spec(FEATURES, model)
     data = world().data(tower_spec(FEATURES[1:], model))
     with pytest.raises(ConfigError, match="feature user_kind"):
-        fit(data, spec, model=model, training=training, seed=1, progress=lambda p: None, now=StepClock())
+        fit(data, spec, model=model, training=training, seed=1)
 
 
 def test_training_without_negatives_is_refused() -> None:
@@ -270,8 +283,6 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
         model=section,
         training=Training(**{**SMALL_TRAINING, "validation_days": 1, **training}),
         seed=1,
-        progress=lambda progress: None,
-        now=StepClock(),
         context=FitContext(ks=(3,)),
     )
 
@@ -365,10 +376,10 @@ def test_validation_days_that_leave_nothing_to_learn_from_are_refused() -> None:
 
 
 def test_plain_fit_runs_without_the_folders_of_options() -> None:
-    """In a process that cannot import resume, distributed and closed_form, by the step's own way to a fit."""
+    """In a process that cannot import distributed and closed_form, by the step's own way to a fit."""
     script = """
 import sys
-for name in ("resume", "distributed", "closed_form"):
+for name in ("distributed", "closed_form"):
     sys.modules[f"dssm_assets.core.training.{name}"] = None
 import dssm_assets.steps.dssm_model
 from dssm_assets_tests.core.training.worlds import fitted

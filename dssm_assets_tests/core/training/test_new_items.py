@@ -58,13 +58,14 @@ def test_targets_new_are_the_first_of_each_user_and_item() -> None:
 
 
 def test_validation_of_new_targets_leaves_out_what_was_seen() -> None:
-    data = world().data(SPEC)
-    found, whole = validation_set(data, 1, Targets.NEW), validation_set(data, 1)
+    tables = world()
+    data = tables.data(SPEC)
+    items, days = (tables.samples.column(name).to_numpy() for name in ("item_index", "day"))
+    found = validation_set(data, 1, Targets.NEW)
     for place, user in enumerate(found.user_index.tolist()):
         truth = set(found.truth.items[found.truth.offsets[place] : found.truth.offsets[place + 1]].tolist())
         excluded = set(found.excluded.indices[found.excluded.indptr[place] : found.excluded.indptr[place + 1]].tolist())
-        at = whole.user_index.tolist().index(user)
-        of_day = set(whole.truth.items[whole.truth.offsets[at] : whole.truth.offsets[at + 1]].tolist())
-        seen = set(whole.seen.items[whole.seen.offsets[at] : whole.seen.offsets[at + 1]].tolist())
+        own = np.arange(user * EVENTS, (user + 1) * EVENTS)
+        seen, of_day = (set(items[own][days[own] == day].tolist()) for day in (0, 1))
         assert (truth, excluded) == (of_day - seen, seen)
         assert truth

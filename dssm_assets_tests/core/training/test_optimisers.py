@@ -18,14 +18,11 @@ from dssm_assets.core.models.embedding import EmbeddingTables, Lookup
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.training.optimisers import (
+    DenseOptimiser,
     RowwiseAdagrad,
-    dense_optimiser,
-    dense_state,
     gradients_of,
     learning_rate_frac,
-    load_dense_state,
     row_gradients,
-    step_dense,
 )
 
 
@@ -103,27 +100,23 @@ def test_bag_weight_scales_the_gradient_of_its_row() -> None:
     assert moved.tolist() == pytest.approx([0, -0.3 / 3**0.5, 0.1 * 3**0.5, 0, 0, 0], abs=1e-6)
 
 
-def test_dense_weights_decay_as_configured_and_continue_from_their_state() -> None:
+@pytest.mark.parametrize("restored_at", [None, 2])
+def test_dense_weights_move_as_by_adamw_of_torch_and_continue_from_their_state(restored_at: int | None) -> None:
     gradients = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(2))
-
-    def train(layer: torch.nn.Linear, restored_at: int | None = None) -> torch.nn.Linear:
-        optimiser = dense_optimiser(layer, 0.5)
-        for step, gradient in enumerate(gradients):
-            if step == restored_at:
-                state = {name: tensor.clone() for name, tensor in dense_state(optimiser).items()}
-                optimiser = dense_optimiser(layer, 0.5)
-                load_dense_state(optimiser, state)
-            layer.weight.grad, layer.bias.grad = gradient.clone(), torch.zeros(2)
-            step_dense(optimiser, 0.1 / (step + 1))
-        return layer
-
-    first = torch.nn.Linear(3, 2)
-    whole, resumed = copy.deepcopy(first), copy.deepcopy(first)
-    train(whole)
-    train(resumed, restored_at=2)
-    assert torch.equal(whole.weight, resumed.weight)
-    assert torch.equal(whole.bias, first.bias)  # without a gradient it neither moves nor decays
-    assert not torch.equal(whole.weight, first.weight)
+    layer = torch.nn.Linear(3, 2)
+    reference = copy.deepcopy(layer)
+    theirs = torch.optim.AdamW([reference.weight], weight_decay=0.5)
+    ours = DenseOptimiser(layer, 0.5)
+    for step, gradient in enumerate(gradients):
+        if step == restored_at:
+            state, ours = {name: tensor.clone() for name, tensor in ours.state().items()}, DenseOptimiser(layer, 0.5)
+            ours.load(state)
+        layer.weight.grad, reference.weight.grad = gradient.clone(), gradient.clone()
+        theirs.param_groups[0]["lr"] = 0.1 / (step + 1)
+        theirs.step()
+        ours.update(0.1 / (step + 1))
+    assert torch.equal(layer.weight, reference.weight)
+    assert torch.equal(layer.bias, reference.bias)  # without a gradient it neither moves nor decays
 
 
 def test_learning_rate_schedule_by_hand() -> None:

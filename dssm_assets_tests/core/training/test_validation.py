@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
+from dssm_assets.core.arrays.ragged import Exclusions
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.tower_spec import tower_spec
@@ -51,12 +50,11 @@ def of_day_1(tables: World = TABLES) -> ValidationSet:
     return validation_set(tables.data(SPEC), 1)
 
 
-def test_truth_and_seen_are_the_distinct_items_of_their_days() -> None:
+def test_truth_is_the_distinct_items_of_the_days() -> None:
     found = of_day_1()
     assert found.user_index.tolist() == list(range(USERS))
     assert (found.num_users, found.num_items) == (USERS, ITEMS)
-    for day, found_sets in ((1, found.truth), (0, found.seen)):
-        assert sets(found_sets) == [sorted(set(ITEM_OF[(u == USER_OF) & (day == DAY_OF)].tolist())) for u in range(USERS)]
+    assert sets(found.truth) == [sorted(set(ITEM_OF[(u == USER_OF) & (DAY_OF == 1)].tolist())) for u in range(USERS)]
 
 
 def test_users_are_read_as_of_the_previous_day_without_context() -> None:
@@ -120,37 +118,33 @@ def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> 
         validation_set(TABLES.data(SPEC), first_day)
 
 
-def _truth(items: list[list[int]], num_items: int) -> Any:
-    offsets: IntArray = np.cumsum([0, *map(len, items)])
-    truth = ItemSets(np.array([item for one in items for item in one], np.int64), offsets)
-    return SimpleNamespace(truth=truth, num_items=num_items, num_users=len(items), excluded=no_exclusions(len(items)))
+def _truth(items: list[list[int]]) -> ItemSets:
+    return ItemSets(np.array([item for one in items for item in one], np.int64), np.cumsum([0, *map(len, items)]))
 
 
 def test_hit_rate_by_hand() -> None:
     # Items (1, 0), (0, 1), (.6, .8); user 0 looks along the first: order 0, 2, 1; user 1 along the second: 1, 2, 0.
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
-    validation_users = _truth([[0, 1], [0]], 3)
-    assert hit_rate([users], items, validation_users, 1) == pytest.approx(1 / 3)
-    assert hit_rate([users], items, validation_users, 2) == pytest.approx(1 / 3)
-    assert hit_rate([users], items, validation_users, 3) == 1.0
+    truth = _truth([[0, 1], [0]])
+    rates = [hit_rate([users], items, truth, k) for k in (1, 2, 3)]
+    assert rates == pytest.approx([1 / 3, 1 / 3, 1])
 
 
 def test_hit_rate_of_lists_without_what_is_excluded() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
-    validation_users = _truth([[2], [0]], 3)
-    validation_users.excluded = Exclusions(np.array([0, 1, 2]), np.array([0, 1]))
+    truth = _truth([[2], [0]])
+    excluded = Exclusions(np.array([0, 1, 2]), np.array([0, 1]))
     # Without items 0 and 1: user 0 has the order 2, 1, user 1 the order 2, 0.
-    assert hit_rate([users], items, validation_users, 1) == pytest.approx(1 / 2)
-    assert hit_rate([users], items, validation_users, 2) == 1.0
+    assert [hit_rate([users], items, truth, k, excluded) for k in (1, 2)] == pytest.approx([1 / 2, 1])
 
 
 def test_item_counts_by_the_best_of_several_interests() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[[1, 0], [0, 1]]], np.float32)
-    assert hit_rate([users], items, _truth([[0, 1]], 3), 2) == 1.0
-    assert hit_rate([users], items, _truth([[2]], 3), 2) == 0.0
+    assert hit_rate([users], items, _truth([[0, 1]]), 2) == 1.0
+    assert hit_rate([users], items, _truth([[2]]), 2) == 0.0
 
 
 def test_hit_rate_equals_brute_force() -> None:
@@ -165,7 +159,7 @@ def test_hit_rate_equals_brute_force() -> None:
         truth = validation_users.truth.items[validation_users.truth.offsets[user] : validation_users.truth.offsets[user + 1]]
         hits += len(set(best.tolist()) & set(truth.tolist()))
     assert 0 < hits < len(validation_users.truth.items)
-    assert hit_rate([users], items, validation_users, 4) == pytest.approx(hits / len(validation_users.truth.items))
+    assert hit_rate([users], items, validation_users.truth, 4) == pytest.approx(hits / len(validation_users.truth.items))
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_interests": 2, "poolings": [{"kind": "attention"}, {"kind": "sequence"}]}])

@@ -21,7 +21,6 @@ from dssm_assets_tests.core.training.worlds import (
     FEATURES,
     SMALL_MODEL,
     SMALL_TRAINING,
-    StepClock,
     World,
     infer_item_vectors,
     infer_user_vectors,
@@ -69,8 +68,7 @@ def _world(weigh: Weigh | None) -> World:
 
 
 def _fitted(tables: World, spec: object = WEIGHTED) -> TwoTower:
-    given = {"model": MODEL, "training": TRAINING, "seed": 1, "progress": lambda _: None, "now": StepClock()}
-    return fit(tables.data(spec), spec, **given).two_tower  # type: ignore[arg-type]
+    return fit(tables.data(spec), spec, model=MODEL, training=TRAINING, seed=1).two_tower  # type: ignore[arg-type]
 
 
 def _state(towers: TwoTower) -> dict[str, bytes]:

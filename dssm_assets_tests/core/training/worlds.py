@@ -133,8 +133,6 @@ def fitted(
         model=changed_model,
         training=changed_training,
         seed=seed,
-        progress=lambda progress: None,
-        now=StepClock(),
     )
 
 

@@ -50,7 +50,7 @@ def test_delta_of_a_bundle_is_served_from_the_store_and_rolled_back(
     assert expected.published is not None, "the sources have changed"
     assert result.published is not None
     assert result.published.bundle_id == expected.published.bundle_id
-    store.verify(result.published.bundle_id)
+    store.fetch(result.published.bundle_id)
     assert "_staging" not in " ".join(fs.find(root))
     assert live.refresh()
     assert live.engine.bundle.bundle_id == result.published.bundle_id

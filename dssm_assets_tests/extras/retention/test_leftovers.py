@@ -100,7 +100,7 @@ def test_bundles_that_the_pointer_does_not_list_are_removed(kind: str, tmp_path:
     (found,) = _remove(find_bundles(store, SOON))
     assert (found.kind, found.path, found.bytes) == (Kind.BUNDLE, partial, 5)
     assert bundles_on_disk(store) == stored
-    store.verify(served)
+    store.fetch(served)
 
 
 def test_bundle_of_a_publisher_that_was_killed_before_the_first_pointer_is_removed(tmp_path: Path) -> None:

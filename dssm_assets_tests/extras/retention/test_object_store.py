@@ -50,4 +50,4 @@ def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any])
     assert clean(time.time() + 3600) == {unlisted, staged, partial, *replaced}
     assert clean(time.time() + 3600) == set()
     store.verify(now)
-    bundles.verify(served)
+    bundles.fetch(served)

@@ -12,27 +12,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from pydantic import AfterValidator
 
 from dssm_assets.core.features.column_values import Numbers
-from dssm_assets.core.features.formula.functions import Vectors
-from dssm_assets.core.features.formula.parser import (
-    Apply,
-    ApplyToVectors,
-    PushNumber,
-    PushVariable,
-    Step,
-    check_variable_name,
-    parse_steps,
-)
+from dssm_assets.core.features.formula.functions import Function, Vectors
+from dssm_assets.core.features.formula.parser import Step, check_variable_name, parse_steps
 
 Column = Numbers | Vectors
-
-_BLOCK_ROWS: Final = 1 << 15
-"""Rows computed at once, so that intermediate columns stay in the cache of the processor; has no effect on results."""
 
 
 @dataclass(frozen=True)
@@ -40,58 +29,36 @@ class Formula:
     """A parsed formula.
 
     Attributes:
-        steps: the operations that compute it, operands first.
-        numbers: names of the variables with one number per row.
+        steps: see `parser.Step`.
         vectors: names of the variables with a vector per row.
     """
 
-    text: str
     steps: tuple[Step, ...]
-    numbers: frozenset[str]
     vectors: frozenset[str]
-
-    @property
-    def variables(self) -> frozenset[str]:
-        return self.numbers | self.vectors
 
     def evaluate(self, columns: Mapping[str, Column], row_count: int) -> Numbers:
         """Returns the result for each row as a new float64 column [R]; NaN is missing.
 
         Args:
-            columns: variable -> float64 numbers, finite or NaN, for one of `numbers`, or `Vectors` for one of `vectors`.
+            columns: variable -> float64 numbers, finite or NaN, or `Vectors` for one of `vectors`.
             row_count: R, which a formula without variables cannot take from a column.
         """
-        result = np.empty(row_count)
+        stack: list[Any] = []
         with np.errstate(all="ignore"):
-            for start in range(0, row_count, _BLOCK_ROWS):
-                stop = min(start + _BLOCK_ROWS, row_count)
-                result[start:stop] = self._evaluate_block(columns, start, stop)
+            for step in self.steps:
+                match step:
+                    case float():
+                        stack.append(np.full(row_count, step))
+                    case str():
+                        stack.append(columns[step])
+                    case Function(arity=arity):
+                        operands = stack[-arity:]
+                        del stack[-arity:]
+                        stack.append(step.compute(*operands))
+                    case function, names:
+                        stack.append(function.compute(*(columns[name] for name in names)))
+        result: Numbers = stack.pop().copy()
         return result
-
-    def _evaluate_block(self, columns: Mapping[str, Column], start: int, stop: int) -> Numbers:
-        """Returns the result for the rows from start to stop - 1."""
-        stack: list[Numbers] = []
-        numbers: dict[str, Numbers] = {}
-        vectors: dict[str, Vectors] = {}
-        for name in self.variables:
-            column = columns[name]
-            if isinstance(column, Vectors):
-                vectors[name] = column.rows(start, stop)
-            else:
-                numbers[name] = column[start:stop]
-        for step in self.steps:
-            match step:
-                case PushNumber(number):
-                    stack.append(np.full(stop - start, number))
-                case PushVariable(name):
-                    stack.append(numbers[name])
-                case ApplyToVectors(function, names):
-                    stack.append(function.compute(*(vectors[name] for name in names)))
-                case Apply(function):
-                    operands = stack[-function.arity :]
-                    del stack[-function.arity :]
-                    stack.append(function.compute(*operands))
-        return stack.pop()
 
 
 @lru_cache(maxsize=1024)
@@ -109,12 +76,11 @@ def parse_formula(text: str, variables: tuple[str, ...]) -> Formula:
     for name in variables:
         check_variable_name(name)
     steps = parse_steps(text, variables)
-    numbers = frozenset(step.name for step in steps if isinstance(step, PushVariable))
-    vectors = frozenset(name for step in steps if isinstance(step, ApplyToVectors) for name in step.names)
-    unused = [name for name in variables if name not in numbers | vectors]
+    vectors = frozenset(name for step in steps if isinstance(step, tuple) for name in step[1])
+    unused = [name for name in variables if name not in steps and name not in vectors]
     if unused:
         raise ValueError(f"formula {text!r} does not use the variables {', '.join(unused)}; remove them or use them")
-    return Formula(text, steps, numbers, vectors)
+    return Formula(steps, vectors)
 
 
 Normalizer = Callable[[Numbers], Numbers]
@@ -126,7 +92,6 @@ _PARAMETERS: Final[Mapping[str, Mapping[str, float | None]]] = {
 }
 """Parameters of each method except expression with their defaults; None for a required one."""
 
-_METHODS: Final = (*_PARAMETERS, "expression")
 # A formula may contain commas and =, so it is the rest of the text.
 _EXPRESSION: Final = re.compile(r"\s*method\s*=\s*expression\s*,\s*expr\s*=(.*)", re.DOTALL)
 
@@ -153,8 +118,22 @@ def parse_normalizer(text: str) -> Normalizer:
     if method == "expression":
         raise ValueError("the normalizer expression is written method=expression,expr=... with a formula of x at the end")
     if method not in _PARAMETERS:
-        raise ValueError(f"unknown normalizer method {method!r}; a method is one of {', '.join(_METHODS)}")
-    return _build_normalizer(method, _read_parameters(method, given))
+        methods = ", ".join((*_PARAMETERS, "expression"))
+        raise ValueError(f"unknown normalizer method {method!r}; a method is one of {methods}")
+    numbers = _read_parameters(method, given)
+    if method == "log10":
+        threshold, low = numbers["threshold"], numbers["default"]
+        if threshold < 0:
+            raise ValueError("the threshold of normalizer log10 must not be negative")
+        least = threshold or np.finfo(float).tiny
+        return lambda x: np.where(np.isnan(x) | (x > threshold), np.log10(np.maximum(x, least)), low)
+    if method == "zscore":
+        shift, scale = numbers["mean"], numbers["standard_deviation"]
+    else:
+        shift, scale = numbers["min"], numbers["max"] - numbers["min"]
+    if scale <= 0:
+        raise ValueError(f"normalizer {method} divides by {scale}, which must be above zero")
+    return lambda x: (x - shift) / scale
 
 
 def _formula_normalizer(text: str) -> Normalizer:
@@ -182,23 +161,6 @@ def _read_parameters(method: str, given: Mapping[str, str]) -> dict[str, float]:
     if not all(math.isfinite(number) for number in numbers.values()):
         raise ValueError(f"the parameters of normalizer {method} must be finite")
     return numbers
-
-
-def _build_normalizer(method: str, numbers: Mapping[str, float]) -> Normalizer:
-    if method == "log10":
-        threshold, low = numbers["threshold"], numbers["default"]
-        if threshold < 0:
-            raise ValueError("the threshold of normalizer log10 must not be negative")
-        return lambda x: np.where(
-            np.isnan(x) | (x > threshold), np.log10(np.maximum(x, threshold or np.finfo(float).tiny)), low
-        )
-    if method == "zscore":
-        shift, scale = numbers["mean"], numbers["standard_deviation"]
-    else:
-        shift, scale = numbers["min"], numbers["max"] - numbers["min"]
-    if scale <= 0:
-        raise ValueError(f"normalizer {method} divides by {scale}, which must be above zero")
-    return lambda x: (x - shift) / scale
 
 
 def normalize(text: str | None, numbers: Numbers) -> Numbers:

@@ -194,11 +194,6 @@ class Vectors(NamedTuple):
     numbers: Numbers
     offsets: Offsets
 
-    def rows(self, start: int, stop: int) -> Vectors:
-        """Returns the vectors of the rows from start to stop - 1."""
-        offsets = self.offsets[start : stop + 1]
-        return Vectors(self.numbers[offsets[0] : offsets[-1]], offsets - offsets[0])
-
     @property
     def lengths(self) -> Numbers:
         """The length of each vector; NaN for an empty one."""

@@ -47,10 +47,9 @@ CONSTANTS: Final[Mapping[str, float]] = MappingProxyType({"_pi": math.pi, "_e": 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 # 0-9, not \d, which matches digits of other scripts.
 _TOKEN: Final = re.compile(
-    rf"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>{_NAME})"
-    r"|(?P<symbol>\|\||&&|[<>=!]=|[-+*/^<>=!?:(),&|])"
+    rf"[ \t\r\n]*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>{_NAME})"
+    r"|(?P<symbol>\|\||&&|[<>=!]=|[-+*/^<>=!?:(),&|])|(?P<end>\Z))"
 )
-_SPACE: Final = re.compile(r"[ \t\r\n]+")
 _SHOWN: Final = 30
 """Characters that an error quotes before and after the fault."""
 
@@ -71,18 +70,17 @@ def tokenize(text: str) -> list[Token]:
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a formula has at most {MAX_LENGTH} characters, got {len(text)}")
-    tokens = []
+    tokens: list[Token] = []
     position = 0
-    while position < len(text):
-        if space := _SPACE.match(text, position):
-            position = space.end()
-            continue
+    while not tokens or tokens[-1].kind != "end":
         match = _TOKEN.match(text, position)
         if match is None:
-            refuse(text, position, "a number, a name or an operator", repr(text[position]))
-        tokens.append(Token(str(match.lastgroup), match.group(), position))
+            rest = text[position:].lstrip(" \t\r\n")
+            refuse(text, len(text) - len(rest), "a number, a name or an operator", repr(rest[0]))
+        kind = str(match.lastgroup)
+        tokens.append(Token(kind, match[kind], match.start(kind)))
         position = match.end()
-    return [*tokens, Token("end", "", len(text))]
+    return tokens
 
 
 def check_variable_name(name: str) -> None:
@@ -118,36 +116,9 @@ _CHOICE_PRECEDENCE: Final = 0
 _POWER_PRECEDENCE: Final = 8
 
 
-@dataclass(frozen=True)
-class PushNumber:
-    """Step: push a number for every row."""
-
-    number: float
-
-
-@dataclass(frozen=True)
-class PushVariable:
-    """Step: push the numbers of a variable."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Step: replace the last columns, as many as a function has arguments, by its result."""
-
-    function: Function
-
-
-@dataclass(frozen=True)
-class ApplyToVectors:
-    """Step: push the result of a function of vectors."""
-
-    function: Function
-    names: tuple[str, ...]
-
-
-Step = PushNumber | PushVariable | Apply | ApplyToVectors
+Step = float | str | Function | tuple[Function, tuple[str, ...]]
+"""A number is pushed for every row, a name pushes the numbers of that variable, a function replaces the last columns, as many as
+it has arguments, by its result. A function with names pushes its result for those vectors."""
 
 
 def parse_steps(text: str, variables: tuple[str, ...]) -> tuple[Step, ...]:
@@ -176,16 +147,12 @@ class _Parser:
         self.expression(_CHOICE_PRECEDENCE)
         if self.next.kind != "end":
             self.unexpected("an operator or the end")
-        for step in self.steps:
-            if isinstance(step, ApplyToVectors):
-                self.check_vectors(step)
+        for function, names in (step for step in self.steps if isinstance(step, tuple)):
+            for name in names:
+                if name in self.number_positions:
+                    got = f"{name!r}, which is a vector in {function.name}({', '.join(names)})"
+                    refuse(self.text, self.number_positions[name], "a number", got)
         return tuple(self.steps)
-
-    def check_vectors(self, step: ApplyToVectors) -> None:
-        for name in step.names:
-            if name in self.number_positions:
-                call = f"{step.function.name}({', '.join(step.names)})"
-                refuse(self.text, self.number_positions[name], "a number", f"{name!r}, which is a vector in {call}")
 
     @property
     def next(self) -> Token:
@@ -213,13 +180,13 @@ class _Parser:
         while (own := _PRECEDENCE.get(self.next.text, _CHOICE_PRECEDENCE)) > _CHOICE_PRECEDENCE and own >= precedence:
             operator = self.advance().text
             self.expression(own if own == _POWER_PRECEDENCE else own + 1)
-            self.steps.append(Apply(INFIX[operator]))
+            self.steps.append(INFIX[operator])
         if precedence == _CHOICE_PRECEDENCE and self.next.text == "?":
             self.advance()
             self.expression(_CHOICE_PRECEDENCE)
             self.expect(":", "an operator, or the : of c ? a : b")
             self.expression(_CHOICE_PRECEDENCE)
-            self.steps.append(Apply(CHOICE))
+            self.steps.append(CHOICE)
         self.depth -= 1
 
     def operand(self) -> None:
@@ -239,7 +206,7 @@ class _Parser:
             sign = self.advance().text
             self.expression(_POWER_PRECEDENCE)
             if sign != "+":
-                self.steps.append(Apply(PREFIX[sign]))
+                self.steps.append(PREFIX[sign])
         else:
             self.unexpected("a number, a variable, a function or (")
 
@@ -248,14 +215,14 @@ class _Parser:
         if math.isinf(number):
             self.unexpected("a number that float64 can hold")
         self.advance()
-        self.steps.append(PushNumber(number))
+        self.steps.append(number)
 
     def named(self, name: Token) -> None:
         if name.text in CONSTANTS:
-            self.steps.append(PushNumber(CONSTANTS[name.text]))
+            self.steps.append(CONSTANTS[name.text])
         elif name.text in self.variables:
             self.number_positions.setdefault(name.text, name.position)
-            self.steps.append(PushVariable(name.text))
+            self.steps.append(name.text)
         else:
             known = ", ".join((*self.variables, *CONSTANTS))
             refuse(self.text, name.position, f"a variable or a constant ({known})", repr(name.text))
@@ -271,14 +238,14 @@ class _Parser:
         if name.text in VECTOR_FUNCTIONS:
             names = self.vectors(name)
             self.check_count(name, function.arity, len(names))
-            self.steps.append(ApplyToVectors(function, names))
+            self.steps.append((function, names))
         elif name.text in FUNCTIONS:
             self.check_count(name, function.arity, self.arguments(None))
-            self.steps.append(Apply(function))
+            self.steps.append(function)
         else:
             count = self.arguments(function)
             if name.text == "avg":
-                self.steps.extend((PushNumber(float(count)), Apply(INFIX["/"])))
+                self.steps.extend((float(count), INFIX["/"]))
 
     def check_count(self, name: Token, arity: int, count: int) -> None:
         if count != arity:
@@ -296,7 +263,7 @@ class _Parser:
             self.expression(_CHOICE_PRECEDENCE)
             count += 1
             if fold is not None:
-                self.steps.append(Apply(fold))
+                self.steps.append(fold)
         self.expect(")", "an operator, a comma or )")
         return count
 

@@ -74,8 +74,7 @@ class Operator(Definition, ABC):
 
     @property
     @abstractmethod
-    def kind(self) -> Kind:
-        """Whether the values are numbers or categories."""
+    def kind(self) -> Kind: ...
 
     @property
     def is_multi(self) -> bool:
@@ -98,8 +97,8 @@ class Operator(Definition, ABC):
         return False
 
     def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence: value_dim defaults to 1 there."""
-        is_open = isinstance(self, BagKeys) and self.value_dim is None
+        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
+        is_open = self.kind is Kind.CATEGORICAL and getattr(self, "value_dim", 1) is None
         return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     @property
@@ -126,12 +125,10 @@ class Operator(Definition, ABC):
 
     @cached_property
     def expressions(self) -> tuple[Expression, ...]:
-        """The inputs, parsed."""
         return tuple(parse_expression(text) for text in self.expression_texts)
 
     @property
     def default_text(self) -> str:
-        """The default as text; "" means that there is none."""
         return str(self.default_value)
 
     @model_validator(mode="after")

@@ -27,8 +27,6 @@ class BoolMaskFeature(CategoryOperator):
 
     Attributes:
         expression: two inputs, the values and the mask.
-        default_value: value of a row without values (default "": the row stays empty).
-        value_dim: 0 keeps all values (default), 1 makes the feature single-valued, n keeps the first n.
     """
 
     feature_type: Literal["bool_mask_feature"] = "bool_mask_feature"

@@ -25,8 +25,6 @@ class ExprFeature(NumericOperator):
         expression: the formula.
         variables: the inputs. The name of a variable is the part after the colon: u_age for "user:u_age". The formula
             must use each of them and no others.
-        default_value: number of a row whose result is missing (default "0"; "" leaves it missing).
-        normalizer: applied to the result (default: none).
         separator: separates the numbers of a vector that comes as text (default: the character 0x1d).
         value_dim: 0 (default) or 1, with the same meaning: a formula gives one number per row.
     """

@@ -6,14 +6,16 @@ from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, Mask
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.formula.formula import NormalizerText, normalize
+from dssm_assets.core.features.maps import KeyValues
 from dssm_assets.core.features.operators.base import VOCABULARY_KEYS, CategoryKeys, NumberKeys, Operator, check_numeric_default
 
 
@@ -26,29 +28,6 @@ class Combiner(StrEnum):
     MAX = "max"
     COUNT = "count"
     NONE = ""
-
-
-def combine(combiner: Combiner, rows: IntArray, numbers: Numbers, row_count: int) -> Numbers:
-    """Returns one number per row, NaN for a row without hits.
-
-    Args:
-        combiner: any but NONE.
-        rows: row of each hit, ascending; sums are added in the order of the hits.
-    """
-    counts = np.bincount(rows, minlength=row_count)
-    result = np.full(row_count, np.nan)
-    has_hit = counts > 0
-    starts = (np.cumsum(counts) - counts)[has_hit]
-    if combiner is Combiner.COUNT:
-        result[has_hit] = counts[has_hit]
-    elif combiner in (Combiner.MIN, Combiner.MAX):
-        reduce = np.minimum if combiner is Combiner.MIN else np.maximum
-        result[has_hit] = reduce.reduceat(numbers, starts) if len(starts) else 0
-    else:
-        result[has_hit] = np.bincount(rows, weights=numbers, minlength=row_count)[has_hit]
-        if combiner is Combiner.MEAN:
-            result[has_hit] /= counts[has_hit]
-    return result
 
 
 def find_hits(entries: IntArray, requested: IntArray) -> tuple[IntArray, IntArray]:
@@ -109,36 +88,46 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
 
     @property
     def kind(self) -> Kind:
-        """A category if a key of the definition makes it one, else a number."""
         is_category = self.need_discrete or self.shows_keys or any(getattr(self, key) is not None for key in VOCABULARY_KEYS)
         return Kind.CATEGORICAL if is_category else Kind.NUMERIC
 
     @property
     def is_multi(self) -> bool:
-        """True for a category unless value_dim is 1, and for numbers that are not combined."""
         return self.value_dim != 1 if self.kind is Kind.CATEGORICAL else self.combiner is Combiner.NONE
-
-    def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence: value_dim of a category defaults to 1 there."""
-        is_open = self.value_dim is None and self.kind is Kind.CATEGORICAL
-        return self.model_copy(update={"value_dim": 1}) if is_open else self
 
     def values_from_numbers(self, rows: IntArray, numbers: Numbers, row_count: int) -> pa.Array:
         """Returns the values of a numeric feature, given the row (ascending) and number of each hit."""
         default = column_values.parse_number(self.default_text)
         if self.combiner is not Combiner.NONE:
-            combined = combine(self.combiner, rows, numbers, row_count)
-            return column_values.to_float32(normalize(self.normalizer, combined), default)
+            combined = normalize(self.normalizer, self._combine(rows, numbers, row_count))
+            return column_values.to_float32(combined, default)
         narrow = column_values.to_float32(normalize(self.normalizer, numbers), None)
-        is_number = ~ragged.null_mask(narrow)
-        counts = np.bincount(rows[is_number], minlength=row_count)
+        offsets = ragged.offsets_of(np.bincount(rows[~ragged.null_mask(narrow)], minlength=row_count))
         values = narrow.drop_null().to_numpy(zero_copy_only=False)
         if default is not None:
-            values = np.insert(values, (np.cumsum(counts) - counts)[counts == 0], np.float32(default))
-            counts = np.maximum(counts, 1)
-        return ragged.build_lists(pa.array(values, pa.float32()), ragged.offsets_of(counts))
+            values, offsets = column_values.insert_default(values, offsets, np.float32(default))
+        return ragged.build_lists(pa.array(values, pa.float32()), offsets)
+
+    def _combine(self, rows: IntArray, numbers: Numbers, row_count: int) -> Numbers:
+        counts = np.bincount(rows, minlength=row_count)
+        if self.combiner is Combiner.COUNT:
+            result = counts.astype(np.float64)
+        elif self.combiner in (Combiner.MIN, Combiner.MAX):
+            reduce, start = (np.minimum, np.inf) if self.combiner is Combiner.MIN else (np.maximum, -np.inf)
+            result = np.full(row_count, start)
+            reduce.at(result, rows, numbers)
+        else:
+            result = np.bincount(rows, numbers, row_count) / (np.maximum(counts, 1) if self.combiner is Combiner.MEAN else 1)
+        return np.where(counts > 0, result, np.nan)
 
     def values_from_texts(self, rows: IntArray, texts: pa.DictionaryArray, row_count: int) -> pa.Array:
         """Returns the values of a categorical feature, given the row (ascending) and text of each hit."""
         offsets = ragged.offsets_of(np.bincount(rows, minlength=row_count))
         return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
+
+    def is_usable(self, entries: KeyValues) -> Mask:
+        """Returns which distinct entries have what the feature reads: a number, or a text."""
+        if self.kind is Kind.NUMERIC:
+            return ~np.isnan(entries.numbers)
+        has_text: Mask = pc.fill_null(pc.not_equal(entries.values, ""), False).to_numpy(zero_copy_only=False)
+        return has_text

@@ -15,7 +15,7 @@ from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.maps import key_values
-from dssm_assets.core.features.operators.base import CategoryOperator, Operator
+from dssm_assets.core.features.operators.base import CategoryOperator
 
 
 class IdFeature(CategoryOperator):
@@ -44,10 +44,6 @@ class IdFeature(CategoryOperator):
     def is_weighted(self) -> bool:
         return self.weighted
 
-    def as_element(self) -> Operator:
-        """Returns the operator that works on the elements of a sequence; a weighted one keeps several values."""
-        return self if self.weighted else super().as_element()
-
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         if self.weighted:
             return self.compute_weighted(inputs)[0]
@@ -67,10 +63,11 @@ class IdFeature(CategoryOperator):
         is_id = pa.array(has_weight | ragged.null_mask(entries.values))
         texts = pa.DictionaryArray.from_arrays(pa.array(entries.codes, pa.int32()), pc.if_else(is_id, entries.keys, whole))
         weights = np.where(has_weight, entries.numbers, 1)[entries.codes].astype(np.float32)
-        texts, offsets = column_values.keep_first(texts, entries.offsets, self.value_dim)
-        weights = weights[column_values.mask_of_first(entries.offsets, self.value_dim)]
+        is_kept = column_values.mask_of_first(entries.offsets, self.value_dim)
+        texts, offsets = ragged.filter_values(texts, entries.offsets, is_kept)
+        weights = weights[is_kept]
         if self.default_text:
-            weights = np.insert(weights, offsets[:-1][np.diff(offsets) == 0], np.float32(1))
+            weights, _ = column_values.insert_default(weights, offsets, np.float32(1))
         texts, offsets = column_values.fill_empty_rows(texts, offsets, self.default_text)
         return ragged.build_lists(texts, offsets), ragged.build_lists(pa.array(weights, pa.float32()), offsets)
 

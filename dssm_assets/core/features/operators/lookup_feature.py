@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import IntArray, Mask, Offsets
+from dssm_assets.core.arrays.ids import find_positions
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.maps import KeyValues, key_values
+from dssm_assets.core.features.maps import key_values
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.features.operators.hit_values import HitOperator, find_hits
 
@@ -33,7 +33,6 @@ class LookupFeature(HitOperator):
         separator: separates entries, and keys, that come as text (default: the character 0x1d).
         need_key: texts are "key_value", so that equal values of different keys differ; makes the feature a category
             (default false).
-        default_value, combiner, need_discrete, value_dim, normalizer: see `HitOperator`.
     """
 
     feature_type: Literal["lookup_feature"] = "lookup_feature"
@@ -50,26 +49,18 @@ class LookupFeature(HitOperator):
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         entries = key_values(inputs[0], self.separator, self.where(0))
         requested, offsets = column_values.multi_text_values(inputs[1], self.separator, self.where(1))
-        row_count = len(inputs[0])
+        names = requested.dictionary
+        entry_keys = find_positions(entries.keys, names)
+        # Most entries have keys that no row requests: they are dropped before anything is sorted.
+        kept = np.flatnonzero((self.is_usable(entries) & (entry_keys >= 0))[entries.codes])
+        codes = entries.codes[kept]
+        entry_cells = ragged.row_of_value(entries.offsets)[kept] * len(names) + entry_keys[codes]
+        keys = find_positions(names, names)[column_values.dictionary_codes(requested)]
+        rows = ragged.row_of_value(offsets)
+        requests, positions = find_hits(entry_cells, rows * len(names) + keys)
+        rows, hits = rows[requests], codes[positions]
         if self.kind is Kind.NUMERIC:
-            rows, hits = _hits(entries, ~np.isnan(entries.numbers), requested, offsets)
-            return self.values_from_numbers(rows, entries.numbers[hits], row_count)
-        has_text = pc.fill_null(pc.not_equal(entries.values, ""), False).to_numpy(zero_copy_only=False)
-        rows, hits = _hits(entries, has_text, requested, offsets)
+            return self.values_from_numbers(rows, entries.numbers[hits], len(inputs[0]))
         texts = pc.binary_join_element_wise(entries.keys, entries.values, "_") if self.need_key else entries.values
         found = pa.DictionaryArray.from_arrays(pa.array(hits, pa.int32()), pc.fill_null(texts, ""))
-        return self.values_from_texts(rows, found, row_count)
-
-
-def _hits(entries: KeyValues, is_usable: Mask, requested: pa.DictionaryArray, offsets: Offsets) -> tuple[IntArray, IntArray]:
-    """Returns row and distinct entry of each hit: by row, then by requested key, then by position in the map."""
-    entry_keys, requested_texts, key_count = column_values.number_texts(entries.keys, requested.dictionary)
-    requested_keys = requested_texts[column_values.dictionary_codes(requested)]
-    # Most entries have keys that no row requests: they are dropped before anything is sorted.
-    is_candidate = is_usable & np.isin(entry_keys, requested_keys, kind="table")
-    kept = np.flatnonzero(is_candidate[entries.codes])
-    codes = entries.codes[kept]
-    entry_cells = ragged.row_of_value(entries.offsets)[kept] * key_count + entry_keys[codes]
-    rows = ragged.row_of_value(offsets)
-    requests, positions = find_hits(entry_cells, rows * key_count + requested_keys)
-    return rows[requests], codes[positions]
+        return self.values_from_texts(rows, found, len(inputs[0]))

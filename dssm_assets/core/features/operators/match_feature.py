@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, Field, model_validator
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ids import find_positions
 from dssm_assets.core.arrays.ragged import IntArray, Mask, repeat_rows
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText, Kind, parse_expression
@@ -48,12 +49,10 @@ class MatchFeature(HitOperator):
         nested_map: the input that holds a map of maps.
         pkey: the input with the requested outer keys; "ALL" or "const:ALL" matches all of them.
         skey: the input with the requested inner keys; likewise.
-        separator: separates keys that come as text (default: the character 0x1d).
         show_pkey: texts are "pkey_value"; makes the feature a category (default false).
         show_skey: texts are "skey_value", with show_pkey "pkey_skey_value"; makes the feature a category (default false).
         match_type: hit or multihit, as files of the reference give it (default: not given). It follows from "ALL", and must
             agree with it.
-        default_value, combiner, need_discrete, value_dim, normalizer: see `HitOperator`.
     """
 
     feature_type: Literal["match_feature"] = "match_feature"
@@ -83,18 +82,14 @@ class MatchFeature(HitOperator):
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         maps = nested_maps(inputs[0], self.where(0))
-        row_count = len(inputs[0])
+        rows, entries = self._hits(maps, self.is_usable(maps.inner)[maps.inner_codes], inputs)
         if self.kind is Kind.NUMERIC:
-            rows, entries = self._hits(maps, ~np.isnan(maps.inner.numbers), inputs)
-            return self.values_from_numbers(rows, maps.inner.numbers[maps.inner_codes[entries]], row_count)
-        has_text = pc.fill_null(pc.not_equal(maps.inner.values, ""), False).to_numpy(zero_copy_only=False)
-        rows, entries = self._hits(maps, has_text, inputs)
-        return self.values_from_texts(rows, self._texts(maps, entries), row_count)
+            return self.values_from_numbers(rows, maps.inner.numbers[maps.inner_codes[entries]], len(inputs[0]))
+        return self.values_from_texts(rows, self._texts(maps, entries), len(inputs[0]))
 
-    def _hits(self, maps: NestedMaps, is_usable: Mask, inputs: Sequence[pa.Array]) -> tuple[IntArray, IntArray]:
-        """Returns row (ascending) and inner entry of each hit."""
+    def _hits(self, maps: NestedMaps, is_kept: Mask, inputs: Sequence[pa.Array]) -> tuple[IntArray, IntArray]:
+        """Returns row (ascending) and inner entry of each hit among the entries that are kept."""
         is_any_pkey, is_any_skey = _is_wildcard(self.pkey), _is_wildcard(self.skey)
-        is_kept = is_usable[maps.inner_codes]
         if is_any_pkey and is_any_skey:
             return _select_all(maps, is_kept, np.arange(len(inputs[0])))
         if is_any_pkey or is_any_skey:
@@ -103,16 +98,15 @@ class MatchFeature(HitOperator):
             return _hits_by_one_key(maps, is_kept, numbers[codes], requested)
         pkey_numbers, pkeys = self._requested(inputs, 1, maps.pkeys)
         skey_numbers, skeys = self._requested(inputs, 2, maps.inner.keys)
-        entry_keys = pkey_numbers[maps.pkey_codes], skey_numbers[maps.inner_codes]
-        return _hits_by_both_keys(maps, is_kept, entry_keys, (pkeys, skeys))
+        return _hits_by_both_keys(maps, is_kept, pkey_numbers[maps.pkey_codes], skey_numbers[maps.inner_codes], pkeys, skeys)
 
     def _requested(self, inputs: Sequence[pa.Array], position: int, texts: pa.Array) -> tuple[IntArray, _RequestedKeys]:
-        """Returns the numbers of the texts of entry keys, and the requested keys by the same numbers."""
+        """Returns the requested keys by number, and the numbers of the texts of entry keys, -1 for one that no row requests."""
         keys, offsets = column_values.multi_text_values(inputs[position], self.separator, self.where(position))
-        entry_numbers, numbers, count = column_values.number_texts(texts, keys.dictionary)
-        codes = column_values.dictionary_codes(keys)
-        is_wildcard = pc.equal(keys.dictionary, WILDCARD).to_numpy(zero_copy_only=False)[codes]
-        return entry_numbers, _RequestedKeys(ragged.row_of_value(offsets), numbers[codes], is_wildcard, count)
+        names, codes = keys.dictionary, column_values.dictionary_codes(keys)
+        is_wildcard = pc.equal(names, WILDCARD).to_numpy(zero_copy_only=False)[codes]
+        numbers = find_positions(names, names)[codes]
+        return find_positions(texts, names), _RequestedKeys(ragged.row_of_value(offsets), numbers, is_wildcard, len(names))
 
     def _texts(self, maps: NestedMaps, entries: IntArray) -> pa.DictionaryArray:
         """Returns the text of each hit; the text of each distinct pair of outer key and inner entry is built once."""
@@ -135,7 +129,7 @@ class _RequestedKeys:
         rows: row of each.
         numbers: its number, which equal keys of entries share.
         is_wildcard: whether it is "ALL".
-        count: how many numbers there are.
+        count: one above the highest number.
     """
 
     rows: IntArray
@@ -161,7 +155,7 @@ def _hits_by_one_key(
     maps: NestedMaps, is_kept: Mask, entry_keys: IntArray, requested: _RequestedKeys
 ) -> tuple[IntArray, IntArray]:
     """Returns row and entry of the hits where one of the two keys matches everything."""
-    kept = np.flatnonzero(is_kept & np.isin(entry_keys, requested.numbers, kind="table"))
+    kept = np.flatnonzero(is_kept & (entry_keys >= 0))
     cells = ragged.row_of_value(maps.offsets)[kept] * requested.count + entry_keys[kept]
     exact, wildcards = np.flatnonzero(~requested.is_wildcard), np.flatnonzero(requested.is_wildcard)
     exact_cells = maps.map_of_row[requested.rows[exact]] * requested.count + requested.numbers[exact]
@@ -175,13 +169,13 @@ def _hits_by_one_key(
 def _hits_by_both_keys(
     maps: NestedMaps,
     is_kept: Mask,
-    entry_keys: tuple[IntArray, IntArray],
-    requested: tuple[_RequestedKeys, _RequestedKeys],
+    entry_pkeys: IntArray,
+    entry_skeys: IntArray,
+    pkeys: _RequestedKeys,
+    skeys: _RequestedKeys,
 ) -> tuple[IntArray, IntArray]:
     """Returns row and entry of the hits where both keys are requested by name."""
-    (entry_pkeys, entry_skeys), (pkeys, skeys) = entry_keys, requested
-    is_requested = np.isin(entry_pkeys, pkeys.numbers, kind="table") & np.isin(entry_skeys, skeys.numbers, kind="table")
-    kept = np.flatnonzero(is_kept & is_requested)
+    kept = np.flatnonzero(is_kept & (entry_pkeys >= 0) & (entry_skeys >= 0))
     # Inner maps get numbers, so that a cell (inner map, skey) fits an integer however many keys there are.
     outer_cells = ragged.row_of_value(maps.offsets)[kept] * pkeys.count + entry_pkeys[kept]
     inner_maps, inner_map_of_entry = np.unique(outer_cells, return_inverse=True)

@@ -1,24 +1,29 @@
 """overlap_feature: a measure of the overlap of the terms of two inputs, such as a query and a title.
 
-`core/features/text/terms.py` computes the measures.
+Every measure returns one number per row [R], which is undefined where a side has no terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Final, Literal
+from functools import cached_property, partial
+from statistics import fmean
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
+from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ids import find_positions
+from dssm_assets.core.arrays.ragged import Offsets
+from dssm_assets.core.features import column_values
 from dssm_assets.core.features.column_values import Numbers
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR, NumericOperator
-from dssm_assets.core.features.text import terms
-from dssm_assets.core.features.text.terms import Terms
 
 
 class Method(StrEnum):
@@ -49,21 +54,6 @@ class Method(StrEnum):
     """Mean of the smallest distances of each pair; likewise."""
 
 
-_MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Numbers]]] = MappingProxyType(
-    {
-        Method.QUERY_COMMON_RATIO: terms.common_ratio,
-        Method.TITLE_COMMON_RATIO: lambda query, title: terms.common_ratio(title, query),
-        Method.IS_CONTAIN: terms.containment,
-        Method.IS_EQUAL: terms.equality,
-        Method.INDEX_OF: terms.first_position,
-        Method.PROXIMITY_MIN_COVER: terms.min_cover,
-        Method.PROXIMITY_MIN_DIST: terms.min_dist,
-        Method.PROXIMITY_MAX_DIST: terms.max_dist,
-        Method.PROXIMITY_AVG_DIST: terms.avg_dist,
-    }
-)
-
-
 class OverlapFeature(NumericOperator):
     """One measure of the overlap of two lists of terms. A row in which a side has no terms is missing.
 
@@ -74,8 +64,6 @@ class OverlapFeature(NumericOperator):
         query: the terms to look for.
         title: the terms among which to look.
         method: the measure, see `Method`.
-        default_value: number of a missing row (default "0"; "" leaves it missing).
-        normalizer: applied to the measure (default: none).
         separator: separates the terms of a text (default: the character 0x1d).
     """
 
@@ -87,6 +75,125 @@ class OverlapFeature(NumericOperator):
     separator: str = Field(default=MULTI_SEPARATOR, min_length=1)
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        query, title = terms.read_terms(inputs[0], inputs[1], self.separator, (self.where(0), self.where(1)))
+        sides = [column_values.multi_text_values(array, self.separator, self.where(i)) for i, array in enumerate(inputs)]
+        known = pa.concat_arrays([texts.dictionary.cast(pa.string()) for texts, _ in sides]).unique()
+        query, title = (
+            Terms(find_positions(texts.dictionary, known)[column_values.dictionary_codes(texts)], offsets, max(len(known), 1))
+            for texts, offsets in sides
+        )
         numbers = _MEASURES[self.method](query, title)
         return self.finish(np.where((query.lengths > 0) & (title.lengths > 0), numbers, np.nan))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of one side of every row.
+
+    Attributes:
+        codes: number of each term, equal for equal terms of both sides [n].
+        offsets: offsets of the rows [R + 1].
+        width: how many numbers there are, at least 1.
+    """
+
+    codes: Any
+    offsets: Offsets
+    width: int
+
+    @property
+    def row_count(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Any:
+        return np.diff(self.offsets)
+
+    @cached_property
+    def rows(self) -> Any:
+        return ragged.row_of_value(self.offsets)
+
+    @cached_property
+    def cells(self) -> Any:
+        """One integer per row and term, ascending by row [n]."""
+        return self.rows * self.width + self.codes
+
+
+def _common_ratio(terms: Terms, among: Terms) -> Numbers:
+    is_common = pc.is_in(pa.array(terms.cells), value_set=pa.array(among.cells)).to_numpy(zero_copy_only=False)
+    ratio: Numbers = np.bincount(terms.rows, is_common, terms.row_count) / np.maximum(terms.lengths, 1)
+    return ratio
+
+
+def _equality(query: Terms, title: Terms) -> Numbers:
+    is_equal = query.lengths == title.lengths
+    compared = is_equal[query.rows]
+    differs = query.codes[compared] != title.codes[is_equal[title.rows]]
+    is_equal[query.rows[compared][differs]] = False
+    equal: Numbers = is_equal.astype(np.float64)
+    return equal
+
+
+def _first_position(query: Terms, title: Terms) -> Numbers:
+    """Compares all positions of all rows with the first query term, the remaining positions with the second, and so on."""
+    found = np.full(query.row_count, -1.0)
+    counts = np.where(query.lengths > 0, np.maximum(title.lengths - query.lengths + 1, 0), 0)
+    rows = ragged.repeat_rows(counts)
+    starts = ragged.ranges(title.offsets[:-1], counts)
+    depth = 0
+    while len(starts):
+        is_same = title.codes[starts + depth] == query.codes[query.offsets[rows] + depth]
+        starts, rows = starts[is_same], rows[is_same]
+        depth += 1
+        is_whole = query.lengths[rows] == depth
+        # Backwards, so that the first position of a row is written last.
+        whole = np.flatnonzero(is_whole)[::-1]
+        found[rows[whole]] = starts[whole] - title.offsets[rows[whole]]
+        starts, rows = starts[~is_whole], rows[~is_whole]
+    return found
+
+
+def _measure_rows(measure: Callable[[set[int], list[int]], float], query: Terms, title: Terms) -> Numbers:
+    """Returns a measure of the distinct query terms among the terms of the title, row by row; 0 where a side has none."""
+    numbers = np.zeros(query.row_count)
+    for row in np.flatnonzero((query.lengths > 0) & (title.lengths > 0)).tolist():
+        terms, among = (side.codes[side.offsets[row] : side.offsets[row + 1]].tolist() for side in (query, title))
+        numbers[row] = measure(set(terms), among)
+    return numbers
+
+
+def _shortest_window(terms: set[int], title: list[int]) -> int:
+    last: dict[int, int] = {}
+    shortest = 0
+    for position, term in enumerate(title):
+        if term in terms:
+            last[term] = position
+            if len(last) == len(terms):
+                length = position - min(last.values()) + 1
+                shortest = min(shortest or length, length)
+    return shortest
+
+
+def _pair_distances(terms: set[int], title: list[int]) -> list[int]:
+    """Returns the smallest distance of each pair of terms that both occur; the length of the title + 1 if no pair does."""
+    last: dict[int, int] = {}
+    nearest: dict[tuple[int, int], int] = {}
+    for position, term in enumerate(title):
+        if term in terms:
+            for other, before in last.items():
+                if other != term:
+                    pair = min(term, other), max(term, other)
+                    nearest[pair] = min(nearest.get(pair, position), position - before)
+            last[term] = position
+    return list(nearest.values()) or [len(title) + 1]
+
+
+_MEASURES: Final[Mapping[Method, Callable[[Terms, Terms], Any]]] = {
+    Method.QUERY_COMMON_RATIO: _common_ratio,
+    Method.TITLE_COMMON_RATIO: lambda query, title: _common_ratio(title, query),
+    Method.IS_CONTAIN: lambda query, title: _first_position(query, title) >= 0,
+    Method.IS_EQUAL: _equality,
+    Method.INDEX_OF: _first_position,
+    Method.PROXIMITY_MIN_COVER: partial(_measure_rows, _shortest_window),
+    Method.PROXIMITY_MIN_DIST: partial(_measure_rows, lambda terms, title: min(_pair_distances(terms, title))),
+    Method.PROXIMITY_MAX_DIST: partial(_measure_rows, lambda terms, title: max(_pair_distances(terms, title))),
+    Method.PROXIMITY_AVG_DIST: partial(_measure_rows, lambda terms, title: fmean(_pair_distances(terms, title))),
+}

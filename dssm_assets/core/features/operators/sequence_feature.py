@@ -1,7 +1,6 @@
 """Sequences: the group sequence_feature with its sub-features, and the feature types sequence_id_feature and sequence_raw_feature.
 
-The sub-features of a group are ordinary operators to which the elements of the sequences are rows; the generator takes care
-of that.
+The sub-features of a group are ordinary operators to which the elements of the sequences are rows.
 """
 
 from __future__ import annotations
@@ -136,7 +135,6 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
         expression: the input.
         default_value: value of a missing element (default "": null).
         value_dim: 1 gives one category per element (default); 0 a list of all its values, n of the first n.
-        sequence_length, sequence_delim, oldest_first: see `ElementKeys`.
     """
 
     feature_type: Literal["sequence_id_feature"] = "sequence_id_feature"
@@ -144,7 +142,6 @@ class SequenceIdFeature(ElementKeys, CategoryOperator):
 
     @property
     def depth(self) -> int:
-        """1, or 2 where an element has several values."""
         return 1 if self.value_dim in (None, 1) else 2
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
@@ -162,15 +159,12 @@ class SequenceRawFeature(ElementKeys, RawFeature):
 
     Attributes:
         value_dim: 1 gives one number per element (default), n a vector of n numbers.
-        sequence_length, sequence_delim, oldest_first: see `ElementKeys`.
-        expression, default_value, normalizer, separator: see `RawFeature`.
     """
 
     feature_type: Literal["sequence_raw_feature"] = "sequence_raw_feature"  # type: ignore[assignment]
 
     @property
     def depth(self) -> int:
-        """1, or 2 for a sequence of vectors."""
         return 2 if self.value_dim > 1 else 1
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:

@@ -1,10 +1,21 @@
-"""tokenize_feature: the token ids of one text input."""
+"""tokenize_feature: the token ids of one text input, which may be normalized before.
+
+Tokenizers add no tokens that are not in the text: no padding, no begin or end marks. A truncation that a tokenizer.json
+defines applies.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import importlib
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache, partial
 from itertools import chain
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +25,184 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.arrays.ragged import IntArray, Offsets
 from dssm_assets.core.features import column_values, fg_files
 from dssm_assets.core.features.expressions import ExpressionText, Kind
-from dssm_assets.core.features.operators.base import Operator
-from dssm_assets.core.features.text.normalizer import TextNormalizer
-from dssm_assets.core.features.text.tokenizer import TextTokenizer, TokenizerType, load_tokenizer
+from dssm_assets.core.features.operators.base import Definition, Operator
+
+INSTALL: Final = "pip install 'dssm-assets[text]'"
+
+
+def import_library(name: str, needed_by: str) -> Any:
+    """Returns the module of a library of the extra `text`.
+
+    Raises:
+        ValueError: it is not installed, so a definition that needs it is refused.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{needed_by} needs the library {name}, which is not installed. To fix: {INSTALL}") from error
+
+
+class NormOption(StrEnum):
+    """The options, in the order in which they apply."""
+
+    SBC2DBC = "TEXT_SBC2DBC"
+    """Full-width characters become half-width: U+FF01 .. U+FF5E and the ideographic space."""
+    CHT2CHS = "TEXT_CHT2CHS"
+    """Traditional Chinese becomes simplified (OpenCC, t2s)."""
+    LOWER2UPPER = "TEXT_LOWER2UPPER"
+    """Upper case."""
+    UPPER2LOWER = "TEXT_UPPER2LOWER"
+    """Lower case."""
+    FILTER = "TEXT_FILTER"
+    """Removes special characters: those of stop_char_file, else punctuation, symbols and control characters of Unicode."""
+    REMOVE_SPACE = "TEXT_REMOVE_SPACE"
+    """Removes white space."""
+    SPLITCHRS = "TEXT_SPLITCHRS"
+    """Puts a space between a Chinese character and its neighbours."""
+
+
+DEFAULT_OPTIONS: Final = frozenset({NormOption.LOWER2UPPER, NormOption.SBC2DBC, NormOption.CHT2CHS, NormOption.FILTER})
+
+_HALF_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+_HAN = "[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
+_ANY_HAN: Final = re.compile(_HAN)
+_NEXT_TO_HAN: Final = re.compile(rf"(?<={_HAN})(?=\S)|(?<=\S)(?={_HAN})")
+
+
+class TextNormalizer(Definition):
+    """How a text is normalized.
+
+    Attributes:
+        norm_options: the options to apply (default: upper case, half-width, simplified Chinese, no special characters).
+        stop_char_file: text file whose characters, except line breaks, TEXT_FILTER removes (default: see `NormOption`).
+    """
+
+    norm_options: list[NormOption] | None = Field(default=None, min_length=1)
+    stop_char_file: str | None = Field(default=None, min_length=1)
+    _stop_chars: Mapping[int, int | None] | None = PrivateAttr(default=None)
+
+    @property
+    def options(self) -> frozenset[NormOption]:
+        return DEFAULT_OPTIONS if self.norm_options is None else frozenset(self.norm_options)
+
+    @model_validator(mode="after")
+    def _options_agree(self, info: ValidationInfo) -> TextNormalizer:
+        if len(self.options) < len(self.norm_options or ()):
+            raise ValueError("norm_options repeats an option")
+        if {NormOption.LOWER2UPPER, NormOption.UPPER2LOWER} <= self.options:
+            raise ValueError("TEXT_LOWER2UPPER and TEXT_UPPER2LOWER exclude each other")
+        if NormOption.CHT2CHS in self.options:
+            _to_simplified()
+        if self.stop_char_file is not None:
+            if NormOption.FILTER not in self.options:
+                raise ValueError("stop_char_file has no effect without TEXT_FILTER")
+            self._stop_chars = _stop_chars(fg_files.read_named_file(info.context, self.stop_char_file))
+        return self
+
+    def normalize(self, texts: Sequence[str]) -> list[str]:
+        """Returns each text after all options are applied."""
+        special = _SPECIAL if self._stop_chars is None else self._stop_chars
+        steps: dict[NormOption, Callable[[str], str]] = {
+            NormOption.SBC2DBC: lambda text: text.translate(_HALF_WIDTH),
+            NormOption.CHT2CHS: lambda text: _to_simplified().convert(text) if _ANY_HAN.search(text) else text,
+            NormOption.LOWER2UPPER: str.upper,
+            NormOption.UPPER2LOWER: str.lower,
+            NormOption.FILTER: lambda text: text.translate(special),
+            NormOption.REMOVE_SPACE: lambda text: "".join(text.split()),
+            NormOption.SPLITCHRS: lambda text: _NEXT_TO_HAN.sub(" ", text),
+        }
+        result = list(texts)
+        for option in NormOption:
+            if option in self.options:
+                result = [steps[option](text) for text in result]
+        return result
+
+
+class _Special(dict[int, int | None]):
+    """Translation table that removes special characters; it looks up each character once."""
+
+    def __missing__(self, code: int) -> int | None:
+        # Tab and line breaks are control characters that separate words.
+        is_special = unicodedata.category(chr(code))[0] in "PSC" and chr(code) not in "\t\n\r"
+        return self.setdefault(code, None if is_special else code)
+
+
+_SPECIAL: Final = _Special()
+
+
+def _stop_chars(content: bytes) -> dict[int, int | None]:
+    try:
+        characters = set(content.decode("utf-8-sig")) - set("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a stop_char_file is UTF-8 text: {error}") from error
+    if not characters:
+        raise ValueError("a stop_char_file needs at least one character")
+    return {ord(character): None for character in characters}
+
+
+@lru_cache(maxsize=1)
+def _to_simplified() -> Any:
+    return import_library("opencc", "TEXT_CHT2CHS").OpenCC("t2s")
+
+
+class TokenizerType(StrEnum):
+    """Kind of file that describes a tokenizer."""
+
+    BPE = "bpe"
+    """A tokenizer.json of the library tokenizers, with any model."""
+    SENTENCEPIECE = "sentencepiece"
+    """A model of the library sentencepiece."""
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer. Two tokenizers are equal if their files are.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        size: number of ids; every id is below it.
+    """
+
+    digest: str
+    size: int
+    encode: Callable[[Sequence[str]], list[list[int]]] = field(compare=False, repr=False)
+
+
+def load_tokenizer(kind: TokenizerType, content: bytes) -> TextTokenizer:
+    """Returns the tokenizer that the content of a file describes.
+
+    Raises:
+        ValueError: the content does not describe a tokenizer, or the library that reads it is not installed.
+    """
+    load = _load_bpe if kind is TokenizerType.BPE else _load_sentencepiece
+    return TextTokenizer(hashlib.sha256(content).hexdigest(), *load(content))
+
+
+def _load_bpe(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
+    tokenizers = import_library("tokenizers", "tokenizer_type bpe")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+    except Exception as error:  # the library raises plain Exception for every fault
+        raise ValueError(f"tokenizer_type bpe needs a tokenizer.json, which this file is not: {error}") from error
+    tokenizer.no_padding()
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    return max(ids, default=-1) + 1, partial(_encode_bpe, tokenizer)
+
+
+def _encode_bpe(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _load_sentencepiece(content: bytes) -> tuple[int, Callable[[Sequence[str]], list[list[int]]]]:
+    sentencepiece = import_library("sentencepiece", "tokenizer_type sentencepiece")
+    try:
+        # From an empty file the library makes a processor that finds nothing, instead of an error.
+        processor = sentencepiece.SentencePieceProcessor(model_proto=content or b"none")
+    except RuntimeError as error:
+        message = f"tokenizer_type sentencepiece needs a model of that library, which this file is not: {error}"
+        raise ValueError(message) from error
+    return processor.get_piece_size(), partial(processor.encode, out_type=int, add_bos=False, add_eos=False)
+
 
 _TEXTS_AT_ONCE: Final = 10_000
 """Texts per call of a tokenizer, which bounds the memory of its results."""
@@ -58,15 +244,10 @@ class TokenizeFeature(Operator):
         return True
 
     @property
-    def vocabulary_size(self) -> int:
-        """Number of ids of the tokenizer: each is below it."""
+    def num_buckets(self) -> int:
+        """The number of ids of the tokenizer, because the bucket of a token is its id."""
         assert self._tokenizer is not None
         return self._tokenizer.size
-
-    @property
-    def num_buckets(self) -> int:
-        """Size of the vocabulary, because the bucket of a token is its id."""
-        return self.vocabulary_size
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
         """Returns the lists of token ids; each distinct text is tokenized once."""

@@ -85,9 +85,9 @@ class PriorSearch:
         """Returns the prior with most hits among the k best; of equal ones the first and weakest.
 
         Args:
-            users: vectors [U, D] or [U, K, D].
+            users: vectors [U, D] or [U, K, D] of the users that `choose_users` returned.
             items: vectors [I, D].
-            truth_users: user of each pair [P].
+            truth_users: of each pair, numbered among these users [P].
             truth_items: item of each pair [P].
             scale: 1 / temperature.
             excluded: items that are left out of each user's list; none of them is a truth item of the user.
@@ -112,32 +112,27 @@ class PriorSearch:
         k: int,
         excluded: Exclusions | None = None,
     ) -> CandidateScores:
-        """Returns the scores of the chosen users' candidates and of their truth pairs; arguments as of `choose`."""
+        """Returns the scores of the users' candidates and of their truth pairs; arguments as of `choose`."""
         interests = users[:, None] if users.ndim == 2 else users  # [U, K, D]
         num_items, popular, depth = len(items), *self._candidates(k)
-        rows = self.choose_users(len(users), k)
-        left_out = (no_exclusions(len(users)) if excluded is None else excluded).select_users(rows)
-        place = np.full(len(users), -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        owner = place[truth_users]
-        owner, wanted = owner[owner >= 0], truth_items[owner >= 0]
-        kept, scores = (np.empty((len(rows), depth + len(popular)), kind) for kind in (np.int64, np.float32))
-        truth_scores = np.empty(len(owner), np.float32)
+        left_out = no_exclusions(len(users)) if excluded is None else excluded
+        kept, scores = (np.empty((len(users), depth + len(popular)), kind) for kind in (np.int64, np.float32))
+        truth_scores = np.empty(len(truth_users), np.float32)
         step = max(1, MAX_SCORES // (num_items * interests.shape[1]))
-        for begin in range(0, len(rows), step):
+        for begin in range(0, len(users), step):
             block = slice(begin, begin + step)
-            chosen = interests[rows[block]]  # [B, K, D]
+            chosen = interests[block]  # [B, K, D]
             # One product of two matrices: of three dimensions NumPy would read all items again for each user.
             products = chosen.reshape(-1, chosen.shape[2]) @ items.T
             whole = products.reshape(*chosen.shape[:2], num_items).max(1)  # [B, I]
             whole[left_out.select_users(np.arange(begin, begin + len(whole))).mask(num_items)] = -np.inf
-            here = (owner >= begin) & (owner < begin + step)
-            truth_scores[here] = whole[owner[here] - begin, wanted[here]]
+            here = (truth_users >= begin) & (truth_users < begin + step)
+            truth_scores[here] = whole[truth_users[here] - begin, truth_items[here]]
             best = np.argpartition(-whole, depth, axis=1)[:, :depth] if depth else np.empty((len(whole), 0), np.int64)
             kept[block] = np.concatenate([best, np.broadcast_to(popular, (len(best), len(popular)))], axis=1)
             scores[block] = np.take_along_axis(whole, kept[block], axis=1)
             scores[block, :depth][np.isin(best, popular)] = -np.inf  # else it would be in the list twice
-        return CandidateScores(kept, scores, truth_scores, wanted, owner)
+        return CandidateScores(kept, scores, truth_scores, truth_items, truth_users)
 
     def _candidates(self, k: int) -> tuple[IntArray, int]:
         """Returns the candidates that all users share, the most counted by any count, and how many more each user has."""
@@ -150,7 +145,7 @@ class PriorSearch:
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """The candidates of the chosen users [U, C], their scores, and score, item and user of the truth pairs [P]."""
+    """The candidates of users [U, C], their scores, and score, item and user of the truth pairs [P]."""
 
     items: IntArray
     scores: FloatArray

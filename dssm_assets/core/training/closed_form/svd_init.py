@@ -6,16 +6,14 @@ pooled, users by items. Q with orthonormal columns keeps most of X, in squares, 
 vectors of X. Then user X Q meets item Q in X Q Q', which is near X: own items first, then those of similar users. Cremonesi
 et al. 2010 ("PureSVD") recommend by X Q Q' alone; here training starts from it.
 
-For items that are not in the histories, directions that few users share are noise. With a ridge the codes are those of a
-regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero diagonal), and a popularity exponent keeps
-the leading directions from following the most popular items alone. Such codes may also stay unchanged next to the towers' outputs
-(`model.frozen_embedding`).
+With a ridge the codes are those of a regression of histories on themselves (`shrink_codes`; EASE, Steck 2019, without its zero
+diagonal): for items outside the histories, directions that few users share are noise. A popularity exponent keeps the leading
+directions from following the most popular items alone.
 
 An item without an event has no code of its own. With `group_by` the histories have a column more for each group of items with equal
 attributes, the sum of the group's columns times GROUP_WEIGHT, w. An item's code is then its own plus w times its group's, and an
-item without events has w times its group's, times GROUP_SCALE: its product with a user tells how much of the group is in the
-history. This is one factorisation of histories times (I, w C)', where C says which item is in which group (LightFM, Kula 2015, in
-closed form).
+item without events has w times its group's, times GROUP_SCALE. This is one factorisation of histories times (I, w C)', where C says
+which item is in which group (LightFM, Kula 2015, in closed form).
 
 Letters: U users, I items, N rows of the table, d its width, G groups, F features of a group.
 """
@@ -42,7 +40,7 @@ from dssm_assets.core.training.data import TrainData
 
 _MAX_EVENTS = 1 << 25
 """Events in memory, 12 bytes each. Of more events an even sample of the users is used."""
-_BLOCK_EVENTS, _BLOCK_ITEMS = 1 << 20, 1 << 16
+_BLOCK_EVENTS = 1 << 20
 _MAX_PRODUCTS = 4_000_000
 """Products of users and items by which codes are scaled."""
 _MEAN_FRAC = 0.05
@@ -92,7 +90,7 @@ def write_codes(towers: TwoTower, data: TrainData, section: SvdInit, ends: IntAr
     if groups is None:
         return None
     strength = GROUP_SCALE * GROUP_WEIGHT * factor * strength_of_groups(groups.count_without_events(totals))
-    return GroupCodes(groups.features, groups.keys, np.asarray(group_codes * strength[:, None], np.float32))
+    return GroupCodes(tuple(section.group_by), groups.keys, np.asarray(group_codes * strength[:, None], np.float32))
 
 
 def svd_init_faults(spec: TowerSpec, section: SvdInit) -> list[Fault]:
@@ -152,14 +150,12 @@ class ItemGroups:
     """Groups of items with equal attributes.
 
     Attributes:
-        features: that the items of a group have in common.
         keys: int32 [G, F], as of `GroupCodes`.
         members: float32 [N, G], the weight of a row's group; rows that are not of exactly one item have none.
         rows: int64 [I], the row of each item that has one of its own, -1 of the others.
         group: int64 [I], of each item.
     """
 
-    features: tuple[str, ...]
     keys: npt.NDArray[np.int32]
     members: sp.csr_matrix
     rows: IntArray
@@ -178,9 +174,7 @@ def read_groups(data: TrainData, item: TowerFeature, section: SvdInit) -> ItemGr
     is_own = _is_own_row(data, item)[row] > 0
     cells = np.full(int(is_own.sum()), GROUP_WEIGHT, np.float32), (row[is_own], group[is_own])
     members = sp.csr_matrix(cells, (item.num_embeddings, len(keys)))
-    return ItemGroups(
-        tuple(section.group_by), keys, members, np.where(is_own, row, -1).astype(np.int64), group.astype(np.int64)
-    )
+    return ItemGroups(keys, members, np.where(is_own, row, -1), group)
 
 
 def item_codes(histories: sp.csr_matrix, totals: npt.NDArray[Any], width: int, section: SvdInit) -> FloatArray:
@@ -301,10 +295,6 @@ def pool_histories(data: TrainData, sequence: TowerFeature, ends: IntArray) -> s
 
 def _is_own_row(data: TrainData, item: TowerFeature) -> npt.NDArray[np.float32]:
     """Returns 1 for rows of exactly one item of the corpus, 0 for those of unknown values and of hash collisions [N]."""
-    place = [f for f in data.spec.features_of(TowerSide.ITEM) if not f.is_multi].index(item)
-    counts = np.zeros(item.num_embeddings, np.int64)
-    for begin in range(0, data.num_items, _BLOCK_ITEMS):
-        block = np.arange(begin, min(begin + _BLOCK_ITEMS, data.num_items))
-        counts += np.bincount(data.read_items(block).singles[:, place], minlength=len(counts))
+    counts = np.bincount(data.item_keys((item.name,))[:, 0], minlength=item.num_embeddings)
     counts[0] = 0
     return np.asarray(counts == 1, np.float32)

@@ -66,28 +66,6 @@ def test_masks_of_every_type() -> None:
     assert values(pa.array([7, 8]), pa.array([True, False])) == [["7"], []]
 
 
-def test_missing_elements_keep_their_position() -> None:
-    mask = pa.array(["1,1,0,1"])
-    assert values(pa.array(["a,,c,d"]), mask, separator=",") == [["a", "d"]]
-    assert values(pa.array([["a", None, "c", "d"]]), mask, separator=",") == [["a", "d"]]
-    assert values(pa.array(["a,b,c,d"]), pa.array([",1,,1"]), separator=",") == [["b", "d"]]
-
-
-def test_row_whose_lengths_differ_is_missing_and_the_others_are_not() -> None:
-    column = pa.array([["a", "b"], ["a", "b"], ["a", "b"], ["a"], [], None])
-    mask = pa.array([[1, 1], [1], None, [1, 1], [], [1]])
-    assert values(column, mask) == [["a", "b"], [], [], [], [], []]
-    assert values(column, mask, default_value="d") == [["a", "b"], ["d"], ["d"], ["d"], ["d"], ["d"]]
-    assert values(column, mask, value_dim=1, default_value="d") == ["a", "d", "d", "d", "d", "d"]
-
-
-def test_value_dim_counts_kept_values() -> None:
-    column, mask = pa.array([["a", "b", "c", "d"]]), pa.array([[0, 1, 1, 1]])
-    assert values(column, mask, value_dim=2) == [["b", "c"]]
-    assert values(column, mask, value_dim=1) == ["b"]
-    assert feature().as_element().compute([column, mask]).to_pylist() == ["b"]
-
-
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features.operators import combo_feature
 from dssm_assets.core.features.operators.combo_feature import ComboFeature
 from dssm_assets_tests.core.features import hostile_rows
 from dssm_assets_tests.core.features import strategies as cases
@@ -38,14 +37,10 @@ def test_batch_equals_its_rows(columns: tuple[pa.Array, ...], keys: dict[str, ob
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
 
-@given(st.lists(LISTS, max_size=8), st.sampled_from([0, 1, 2, 5]), st.booleans())
-def test_combinations_equal_a_plain_loop(rows: list[list[list[str | None]]], value_dim: int, is_tight: bool) -> None:
+@given(st.lists(LISTS, max_size=8), st.sampled_from([0, 1, 2, 5]))
+def test_combinations_equal_a_plain_loop(rows: list[list[list[str | None]]], value_dim: int) -> None:
     columns = [pa.array([row[side] for row in rows], pa.list_(pa.string())) for side in range(3)]
-    with pytest.MonkeyPatch.context() as patch:
-        if is_tight:
-            # As if no two vocabularies fit into one integer, so that every pair is encoded again.
-            patch.setattr(combo_feature, "_MAX_KEY", 0)
-        found = values(*columns, value_dim=value_dim)
+    found = values(*columns, value_dim=value_dim)
     whole = [["_".join(parts) for parts in itertools.product(*([t for t in side if t] for side in row))] for row in rows]
     if value_dim == 1:
         assert found == [row[0] if row else None for row in whole]
@@ -59,27 +54,6 @@ def test_first_input_is_outermost_and_the_buckets_are_those_of_the_reference() -
     assert list(hash_values(found.flatten()) % 100) == [37, 90, 5, 97]
 
 
-def test_empty_side_leaves_the_default() -> None:
-    columns = (pa.array(["a", "a", None, "\x1d"]), pa.array([["b"], [], ["b"], ["b"]]))
-    assert values(*columns) == [["a_b"], [], [], []]
-    assert values(*columns, default_value="d") == [["a_b"], ["d"], ["d"], ["d"]]
-    assert values(*columns, value_dim=1) == ["a_b", None, None, None]
-    assert values(*columns, value_dim=1, default_value="d") == ["a_b", "d", "d", "d"]
-
-
-def test_value_dim_keeps_the_first() -> None:
-    columns = (pa.array(["a\x1db"]), pa.array(["x\x1dy"]))
-    assert values(*columns, value_dim=3) == [["a_x", "a_y", "b_x"]]
-    assert values(*columns, value_dim=9) == [["a_x", "a_y", "b_x", "b_y"]]
-    assert values(*columns, value_dim=1) == ["a_x"]
-
-
-def test_element_of_a_sequence_has_the_first() -> None:
-    element = feature().as_element()
-    assert not element.is_multi
-    assert element.compute([pa.array(["a\x1db"]), pa.array(["x"])]).to_pylist() == ["a_x"]
-
-
 def test_only_combinations_that_are_kept_are_computed() -> None:
     long = pa.array([[str(number) for number in range(2**16)]])
     assert values(long, long, long, value_dim=2) == [["0_0_0", "0_0_1"]]
@@ -88,24 +62,6 @@ def test_only_combinations_that_are_kept_are_computed() -> None:
         values(long, long)
     with pytest.raises(ValidationError, match="less than or equal to 65536"):
         values(long, long, value_dim=10**30)
-
-
-def test_row_has_at_most_a_million_combinations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(combo_feature, "_MAX_ROW_VALUES", 6)
-    short, long = pa.array([["a", "b"], ["a"]]), pa.array([["x", "y", "z"], ["x", "y", "z", "w"]])
-    assert len(values(short, long)[0]) == 6
-    with pytest.raises(SchemaError, match=r"feature f: expected at most 6 combinations of a row, got 8 or more"):
-        values(short, pa.array([["x", "y", "z", "w"], []]))
-
-
-def test_combinations_beyond_64_bit_numbers() -> None:
-    # With 2**16 texts per side the number of the last row's combination passes that of the first by 2**64.
-    texts = [str(number) for number in range(2**16)]
-    others = pa.array([*texts, "0"])
-    found = values(pa.array([*texts, "1"]), *[others] * 4, value_dim=1)
-    assert found[0] == "0_0_0_0_0"
-    assert found[65535] == "_".join(["65535"] * 5)
-    assert found[65536] == "1_0_0_0_0"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.operators.expr_feature import ExprFeature
 from dssm_assets_tests.core.features import strategies as cases
 from dssm_assets_tests.core.features.hostile_rows import COLUMNS, columns_of
@@ -56,20 +55,6 @@ def test_batch_of_vectors_equals_its_rows(columns: tuple[pa.Array, ...], express
     assert cases.rows_of(operator.compute(columns)) == cases.one_by_one(operator, *columns)
 
 
-def test_sum_of_texts_and_numbers() -> None:
-    columns = (pa.array(["0.2", "", None, "x", "nan"]), pa.array([0.2] * 5))
-    assert values("a + b", *columns, default_value="0.1") == pytest.approx([0.4, 0.1, 0.1, 0.1, 0.1])
-    assert values("a + b", *columns, default_value="")[1:] == [None] * 4
-    assert values("a + b", *columns)[1:] == [0] * 4
-
-
-def test_equal_ages() -> None:
-    operator = feature("u_age == i_age ? 1 : 0", variables=["user:u_age", "item:i_age"], boundaries=[0.5], default_value="")
-    assert operator.compute([pa.array([18, 18, None]), pa.array(["18", "19", "18"])]).to_pylist() == [1, 0, None]
-    assert operator.expression_texts == ("user:u_age", "item:i_age")
-    assert (operator.kind, operator.is_multi) == (Kind.NUMERIC, False)
-
-
 def test_products_of_vectors_from_lists_and_texts() -> None:
     lists = pa.array([[0.2, 0.3], [], None, [0.2, None], [1.0]])
     texts = pa.array(["0.2\x1d0.2", "", None, "1\x1d1", "1\x1d2"])
@@ -78,16 +63,6 @@ def test_products_of_vectors_from_lists_and_texts() -> None:
     assert values("dot(a, b)", pa.array(["1|2"]), pa.array(["3|4"]), separator="|") == [11]
     assert values("reduce_sum(a) * b", pa.array(["1\x1d2"]), pa.array([4])) == [12]
     assert values("reduce_sum(a)", pa.array([3, None])) == [3, 0]
-
-
-def test_result_beyond_float32_is_missing_although_operands_may_be() -> None:
-    assert values("a / b", pa.array([1e300, 1e300]), pa.array([1e299, 1.0]), default_value="") == [10, None]
-
-
-def test_formula_reads_sliced_columns() -> None:
-    column = pa.array([1.0, 2.0, 3.0, None])
-    assert values("a + b", column[2:], column[:2]) == [4, 0]
-    assert values("a + b", column[:0], column[:0]) == []
 
 
 def test_columns_without_numbers_are_refused() -> None:

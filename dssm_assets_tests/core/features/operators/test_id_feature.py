@@ -35,18 +35,6 @@ def test_batch_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> Non
     assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
 
 
-@given(cases.list_columns, st.sampled_from([{"value_dim": 0}, {"value_dim": 2}, {"weighted": True, "default_value": "d"}]))
-def test_batch_of_lists_equals_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
-    operator = feature(**keys)
-    assert cases.rows_of(operator.compute([column])) == cases.one_by_one(operator, column)
-
-
-@given(cases.list_columns, st.integers(0, 12))
-def test_slice_equals_the_rows_of_the_whole(column: pa.Array, start: int) -> None:
-    operator = feature(value_dim=0)
-    assert operator.compute([column[start:]]).to_pylist() == operator.compute([column]).to_pylist()[start:]
-
-
 def test_text_of_numbers_booleans_and_dates() -> None:
     assert alone(pa.array([7, -1, None])) == ["7", "-1", None]
     assert alone(pa.array([7.0, -0.0, 0.5, 1e20, None])) == ["7", "0", "0.5", "1e+20", None]
@@ -98,12 +86,6 @@ def test_ids_carry_their_weights() -> None:
 @given(cases.list_columns, st.sampled_from([{}, {"value_dim": 2}, {"default_value": "d"}]))
 def test_weights_of_a_batch_equal_those_of_its_rows(column: pa.Array, keys: dict[str, object]) -> None:
     assert weighted(column, **keys) == [row for i in range(len(column)) for row in weighted(column[i : i + 1], **keys)]
-
-
-def test_is_multi_follows_from_the_definition_alone() -> None:
-    assert [feature(**keys).is_multi for keys in ({}, {"value_dim": 1}, {"value_dim": 0}, {"value_dim": 3}, {"separator": ","})] == [
-        True, False, True, True, True,
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("keys", [{"value_dim": 1, "weighted": True}, {"num_buckets": 3, "hash_bucket_size": 5},

@@ -53,22 +53,6 @@ def test_examples_of_the_reference() -> None:
     assert values(pa.array([["a", "b", "c"]]), pa.array([[("a", 0.5), ("b", 0.5)]], MAP)) == [1]
 
 
-def test_entry_without_a_number_is_ignored() -> None:
-    ones = pa.array([["a", "b", "c", "d"]])
-    assert values(pa.array([["a:x", "b:", "c:nan", "d:3"]]), ones) == [3]
-    assert values(pa.array([[("a", None), ("b", float("nan")), ("c", float("inf")), ("d", 3.0)]], MAP), ones) == [3]
-
-
-def test_repeated_key_counts_twice_on_either_side() -> None:
-    # (1 + 2) * (3 + 4)
-    assert values(pa.array([["a:1", "a:2"]]), pa.array([["a:3", "b:9", "a:4"]])) == [21]
-
-
-def test_last_delimiter_divides_an_entry() -> None:
-    assert values(pa.array(["x:y:2"]), pa.array(["x:y:3"])) == [6]
-    assert values(pa.array(["a=2,b:1=3"]), pa.array(["b:1=4"]), separator=",", kv_delimiter="=") == [12]
-
-
 def test_empty_side_is_missing_and_no_common_key_is_zero() -> None:
     query = pa.array([["a:2"], ["a:2"], [], None, ["a:x"], ["a:2"]])
     document = pa.array([["a:3"], ["b:3"], ["a:3"], ["a:3"], ["a:3"], [":3"]])

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from dssm_assets.core.features.operators.lookup_feature import LookupFeature
 from dssm_assets_tests.core.features import strategies as cases
@@ -65,10 +64,6 @@ def test_combiners_by_hand(combiner: str, expected: float) -> None:
     assert values(MAP, KEYS, combiner=combiner, default_value="") == [expected, None, None, None]
 
 
-def test_joined_text_is_a_map_and_several_keys() -> None:
-    assert values(pa.array(["a:1\x1db:2", None]), pa.array(["a\x1db", "a"])) == [3, 0]
-
-
 def test_category_is_the_texts_of_its_hits() -> None:
     assert values(MAP, KEYS, need_discrete=True) == [["1", "2", "3"], ["x"], ["0"], ["0"]]
     assert values(MAP, KEYS, need_discrete=True, default_value="") == [["1", "2", "3"], ["x"], [], []]
@@ -76,27 +71,6 @@ def test_category_is_the_texts_of_its_hits() -> None:
     assert values(MAP, KEYS, hash_bucket_size=9) == values(MAP, KEYS, need_discrete=True)
 
 
-def test_category_may_write_the_default_combiner_out() -> None:
-    for keys in ({"need_discrete": True}, {"need_key": True}, {"hash_bucket_size": 9}):
-        assert values(MAP, KEYS, combiner="sum", **keys) == values(MAP, KEYS, **keys)
-
-
-def test_value_dim_1_is_the_first_hit() -> None:
-    assert values(MAP, KEYS, need_discrete=True, value_dim=1, default_value="") == ["1", "x", None, None]
-    assert values(MAP, KEYS, need_key=True, value_dim=1) == ["a_1", "b_x", "0", "0"]
-
-
 def test_without_a_combiner_every_hit_keeps_its_number() -> None:
     assert values(MAP, KEYS, combiner="", default_value="7") == [[1, 2, 3], [7], [7], [7]]
     assert values(MAP, KEYS, combiner="", default_value="", normalizer="method=minmax,min=1,max=3") == [[0, 0.5, 1], [], [], []]
-
-
-def test_default_bypasses_the_normalizer() -> None:
-    assert values(pa.array([["a:100"], []]), pa.array(["a", "a"]), normalizer="method=log10", default_value="5") == [2, 5]
-
-
-@pytest.mark.parametrize("keys", [{"need_discrete": True, "combiner": "mean"}, {"value_dim": 0}, {"value_dim": 2},
-                                  {"hash_bucket_size": 9, "boundaries": [1]}, {"combiner": "median"}, {"default_value": "x"}])  # fmt: skip
-def test_keys_without_effect_are_refused(keys: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
-        feature(**keys)

@@ -96,45 +96,6 @@ def test_examples_of_the_reference() -> None:
     assert {method: measure_texts(method, "b,c", "a,b,c,d") for method in expected} == expected
 
 
-def test_ratios_count_occurrences_of_the_divided_side() -> None:
-    assert measure_texts("query_common_ratio", "a,a,b,c", "a,x") == 0.5
-    assert measure_texts("title_common_ratio", "a,c", "a,a,x,a") == 0.75
-
-
-def test_title_contains_only_the_whole_query() -> None:
-    assert [measure_texts("is_contain", query, "a,b,a,c") for query in ("a,c", "b,c", "c,a", "a,b,a,c", "a,b,a,c,d")] == [
-        1,
-        0,
-        0,
-        1,
-        0,
-    ]
-    assert [measure_texts("index_of", query, "a,a,b,a,b") for query in ("a,b", "b", "b,b", "a,a")] == [1, 2, -1, 0]
-    # A text that begins like the query is not the query.
-    assert measure_texts("is_contain", "ab", "a,b") == 0
-
-
-def test_smallest_window() -> None:
-    # a _ b is 3 long, b c a 3, c a b 3; with d there is none.
-    assert measure_texts("proximity_min_cover", "a,b,c", "a,x,b,c,a,b") == 3
-    assert measure_texts("proximity_min_cover", "a,b", "a,x,x,b,x,a") == 3
-    assert measure_texts("proximity_min_cover", "a,d", "a,x,b") == 0
-    assert measure_texts("proximity_min_cover", "a,a", "x,a") == 1
-
-
-def test_distances_of_pairs() -> None:
-    # In a x x b c: ab 3, bc 1, ac 4. The term z occurs nowhere, so its pairs do not count.
-    found = {method: measure_texts(f"proximity_{method}_dist", "a,b,c,z", "a,x,x,b,c") for method in ("min", "max", "avg")}
-    assert found == {"min": 1, "max": 4, "avg": pytest.approx(8 / 3)}
-    # The nearest occurrences decide: b a is closer than a ... b.
-    assert measure_texts("proximity_max_dist", "a,b", "a,x,x,b,a") == 1
-
-
-@pytest.mark.parametrize("method", ["proximity_min_dist", "proximity_max_dist", "proximity_avg_dist"])
-def test_without_a_pair_the_distance_is_the_length_of_the_title_and_one(method: str) -> None:
-    assert [measure_texts(method, query, "a,b,x") for query in ("a", "a,a", "a,z", "y,z")] == [4, 4, 4, 4]
-
-
 @pytest.mark.parametrize("method", list(Method))
 def test_side_without_terms_is_missing(method: str) -> None:
     query = pa.array([None, "", "\x1d", "a", "a"])
@@ -142,11 +103,6 @@ def test_side_without_terms_is_missing(method: str) -> None:
     assert measure(method, query, title) == [0] * 5
     assert measure(method, query, title, default_value="7") == [7] * 5
     assert measure(method, query, title, default_value="") == [None] * 5
-
-
-def test_missing_terms_are_ignored_and_take_no_position() -> None:
-    assert measure("index_of", pa.array([["b"]]), pa.array([["a", None, "", "b"]])) == [1]
-    assert measure("query_common_ratio", pa.array([["a", None]]), pa.array([["a"]])) == [1]
 
 
 @pytest.mark.parametrize(

@@ -60,17 +60,6 @@ def test_other_types() -> None:
         values(pa.array([[1.0]]))
 
 
-def test_normalizers_by_hand() -> None:
-    assert values(pa.array([10.0, 14.0]), normalizer=ZSCORE) == [0, 2]
-    assert values(pa.array([2.0, 6.0]), normalizer="method=minmax,min=2,max=10") == [0, 0.5]
-    assert values(pa.array([100.0, 0.001, 0.0, -5.0]), normalizer=LOG10) == [2, -9, -9, -9]
-
-
-def test_default_bypasses_the_normalizer() -> None:
-    assert values(pa.array([None, 12.0]), normalizer=ZSCORE, default_value="7") == [7, 1]
-    assert values(pa.array([None], pa.float64()), normalizer=LOG10) == [0]
-
-
 def test_negative_zero_becomes_zero() -> None:
     assert np.signbit(feature().compute([pa.array([-0.0])]).to_numpy()).tolist() == [False]
 
@@ -99,10 +88,6 @@ def test_negative_zero_becomes_zero() -> None:
 def test_bad_parameters_are_refused(keys: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         feature(**keys)
-
-
-def test_every_other_integer_above_2_to_the_24_is_a_boundary() -> None:
-    assert feature(boundaries=[2**24 - 1, 2**24, 2**24 + 2]).boundaries == [16777215, 16777216, 16777218]
 
 
 def test_vectors_by_hand() -> None:

@@ -53,22 +53,11 @@ def test_group_keeps_the_most_recent_elements() -> None:
     assert values(table, ID) == {"s__i": [["a", "b", "c"], ["d"], []]}
 
 
-def test_raw_feature_inside_a_group() -> None:
-    raw = {"feature_type": "raw_feature", "feature_name": "r", "expression": "user:x", "boundaries": [2]}
-    assert values({"x": ["1;;3"]}, raw) == {"s__r": [[1, 0, 3]]}
-    assert generator(raw).bucketize_one({"x": [1, None, 3]}) == {"s__r": [0, 0, 1]}
-
-
 def test_inputs_of_the_row_are_the_same_for_every_element() -> None:
     table = {"m": pa.array([[("a", 1.0), ("b", 2.0)], [("a", 5.0)]], pa.map_(pa.string(), pa.float64())), "k": ["a;b;c", "a"]}
     assert values(table, LOOKUP) == {"s__l": [[1, 2, 0], [5]]}
     cut = values(table, LOOKUP, sequence_length=1, oldest_first=True)
     assert cut == {"s__l": [[0], [5]]}
-
-
-def test_sequence_fields_choose_the_sequences() -> None:
-    definition = {**LOOKUP, "key": "user:k", "sequence_fields": ["k"]}
-    assert values({"m": ["a:1"], "k": ["a;b"]}, definition) == {"s__l": [[1, 0]]}
 
 
 def test_lengths_must_agree_within_a_group() -> None:
@@ -101,12 +90,6 @@ def test_missing_elements_keep_their_position() -> None:
     assert id_values(pa.array(["c||a|", "", None]), sequence_delim="|") == [["c", None, "a", None], [], None]
     assert id_values(pa.array(["c||a"]), sequence_delim="|", default_value="0") == [["c", "0", "a"]]
     assert id_values(pa.array([[1, None], []])) == [["1", None], []]
-
-
-def test_several_values_in_an_element() -> None:
-    assert id_values(pa.array(["4\x1d5;6"]), value_dim=0) == [[["4", "5"], ["6"]]]
-    assert id_values(pa.array([[["4", "5"], [], ["6"]]]), value_dim=1 + 1) == [[["4", "5"], [], ["6"]]]
-    assert [id_feature(**keys).depth for keys in ({}, {"value_dim": 1}, {"value_dim": 0})] == [1, 1, 2]
 
 
 def test_column_of_numbers_is_not_a_sequence() -> None:

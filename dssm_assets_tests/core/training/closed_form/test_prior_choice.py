@@ -106,12 +106,9 @@ def test_candidates_are_as_good_as_all_items(interests: int, monkeypatch: pytest
 
 
 def test_even_sample_of_many_users_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, users, items = _world(40, 300)
     monkeypatch.setattr(prior_choice, "MAX_SCORES", 3000)
     search = PriorSearch.from_samples(np.zeros(0, np.int64), np.zeros(0, np.int64), 300)
-    scores = search.score_candidates(users, items, np.arange(40), np.arange(40), 200)
-    assert scores.scores.shape == (10, 300)
-    assert len(scores.truth_items) == 10
+    assert search.choose_users(40, 200).tolist() == np.linspace(0, 39, 10).astype(int).tolist()
 
 
 @pytest.mark.parametrize("num_items", [300, 2000])

@@ -1,17 +1,22 @@
-"""Causal self-attention over a user's events: the state at an event depends on it and on the events before it alone.
+"""The layers that read single events of a user's history: attention pooling, and an encoder of the sequence.
 
-Blocks in the order of SASRec (Kang and McAuley 2018) with the normalisation before each layer:
+**Attention pooling** makes one weighted mean of the events per interest. Self-attention after Lin et al. 2017, section 2.1, as in
+ComiRec-SA (Cen et al. 2020, section 3.2): the weights of a row's events, whose vectors are h, are the softmax over the row of
+w2 tanh(W1 h), once per interest.
+
+**The encoder** is causal self-attention: the state at an event depends on it and on the events before it alone. Blocks in the order
+of SASRec (Kang and McAuley 2018) with the normalisation before each layer, and a last norm:
 
     x = x + attention(norm(x))
     x = x + W2 (silu(W1 norm(x)) * W3 norm(x))        SwiGLU, Shazeer 2020
 
-and a last norm. Position enters through attention alone, as a learned bias per head by the number of events between two
-events and by the time between them (after HSTU, Zhai et al. 2024, section 3). So a state does not depend on how many
-sequences are encoded together, nor on the events after it: one pass over a sequence has the state of every event.
+Position enters through attention alone, as a learned bias per head by the number of events between two events and by the time
+between them (after HSTU, Zhai et al. 2024, section 3). So a state does not depend on how many sequences are encoded together, nor on
+the events after it: one pass over a sequence has the state of every event. Dense layers run over the events of all sequences one
+after another; only attention pads, in blocks of similar lengths.
 
-Dense layers run over the events of all sequences one after another; only attention pads, in blocks of similar lengths.
-
-Letters: n events of all sequences, S sequences, R sequences of a block, L length of its longest, W width, H heads.
+Letters: B rows, K interests, n events of all rows or sequences, W width, S sequences, R sequences of a block, L length of the longest
+row or of a block's longest sequence, H heads.
 """
 
 from __future__ import annotations
@@ -28,10 +33,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dssm_assets.core.arrays.event_sequences import EventSequences
-from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.arrays.ragged import IntArray, row_of_value
 from dssm_assets.core.config.model import Pooling
 from dssm_assets.core.models.tower import drop, linear
 
+MASKED_SCORE: Final = -1e9
+"""Added to the score of padding: its weight is exactly 0, and softmax needs no infinity."""
 MAX_SECONDS: Final = (1 << 29) - 2
 """Longer gaps, of 17 years, count as this."""
 NUM_GAPS: Final = 58
@@ -42,6 +49,34 @@ _LENGTH_STEP: Final = 1.2
 """Sequences of one block differ in length by at most this factor."""
 _MAX_CELLS: Final = 1 << 21
 """Attention weights of a block, unless a single sequence has more: intermediate results stay near the processor."""
+
+
+class AttentionPooling(nn.Module):
+    """K weighted means of each row's events; zeros for a row without events."""
+
+    def __init__(self, width: int, interests: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.hidden = linear(width, width, generator, has_bias=False)
+        self.score = linear(width, interests, generator, has_bias=False)
+
+    def forward(self, vectors: Tensor, offsets: IntArray) -> Tensor:
+        """Returns the means [B, K, W].
+
+        Args:
+            vectors: of the events, row by row [n, W].
+            offsets: start of each row and the end of the last [B + 1].
+        """
+        lengths = np.diff(offsets)
+        count, longest = len(lengths), max(1, int(lengths.max(initial=0)))
+        rows = row_of_value(offsets)
+        cells = torch.from_numpy(rows * longest + np.arange(len(rows)) - offsets[rows]).to(vectors.device)
+        padded = vectors.new_zeros(count * longest, vectors.shape[1]).index_copy(0, cells, vectors)
+        is_event = vectors.new_zeros(count * longest).index_fill(0, cells, 1.0).view(count, longest)
+        events = padded.view(count, longest, vectors.shape[1])  # [B, L, W]
+        scores = self.score(torch.tanh(self.hidden(events)))  # [B, L, K]
+        weights = torch.softmax(scores + ((is_event - 1.0) * -MASKED_SCORE)[:, :, None], dim=1)
+        pooled: Tensor = weights.transpose(1, 2) @ events
+        return pooled
 
 
 class SequenceEncoder(nn.Module):
@@ -58,20 +93,19 @@ class SequenceEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every row's last event, zeros for a row without events [B, W].
-
-        Args:
-            vectors: of the events [n, W].
-            sequences: their bounds and times, and the event that each row reads.
-            dropout: source of the dropout's randomness; None outside of training.
-        """
+        """Returns the state of every row's last event, zeros for a row without events [B, W]; arguments as for `encode`."""
         states = self.encode(vectors, sequences, dropout)
         padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
         last = np.where(sequences.last >= 0, sequences.last, len(states))
         return padded.index_select(0, torch.from_numpy(last).to(states.device))
 
     def encode(self, vectors: Tensor, sequences: EventSequences, dropout: torch.Generator | None = None) -> Tensor:
-        """Returns the state of every event [n, W]; arguments as for `forward`."""
+        """Returns the state of every event [n, W].
+
+        Args:
+            vectors: of the events [n, W].
+            dropout: source of the dropout's randomness; None outside of training.
+        """
         drops = partial(drop, frac=self._dropout, generator=dropout)
         blocks = list(_attention_blocks(sequences, vectors.device, self._length))
         states = drops(vectors * self.scale)

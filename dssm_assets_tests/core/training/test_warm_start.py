@@ -13,11 +13,10 @@ from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.tower_spec import TowerSpec, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.statistics.bucketizer import CarriedRows
-from dssm_assets.core.training.fit_options import FitContext
 from dssm_assets.core.training.fit_report import FitResult
-from dssm_assets.core.training.loop import fit
-from dssm_assets.core.training.resume.warm_start import WarmStart
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, StepClock, fitted, world
+from dssm_assets.core.training.loop import FitContext, fit
+from dssm_assets.core.training.resume import WarmStart
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, SMALL_TRAINING, fitted, world
 
 ALL = {feature.embedding_name: np.arange(1, feature.num_embeddings) for feature in FEATURES}
 
@@ -104,8 +103,6 @@ def test_warm_start_begins_with_a_lower_loss(validation_days: int) -> None:
             model=Model(**SMALL_MODEL),
             training=training,
             seed=1,
-            progress=lambda progress: None,
-            now=StepClock(),
             context=FitContext(warm_start=warm),
         )
 
@@ -128,8 +125,6 @@ def test_frozen_embedding_is_computed_again_every_day() -> None:
             model=model,
             training=training,
             seed=1,
-            progress=lambda progress: None,
-            now=StepClock(),
             context=FitContext(warm_start=warm),
         )
         base = found.two_tower.tables.bases["item"]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dssm_assets.core.features.text import normalizer as normalizer_module
-from dssm_assets.core.features.text.normalizer import NormOption, TextNormalizer
+from dssm_assets.core.features.operators import tokenize_feature as normalizer_module
+from dssm_assets.core.features.operators.tokenize_feature import NormOption, TextNormalizer
 
 FILES = {"stop.txt": "ae\r\n你\n".encode("utf-8-sig"), "empty.txt": b"\n", "latin.txt": b"\xff"}
 

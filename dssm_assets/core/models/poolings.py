@@ -1,4 +1,9 @@
-"""The events that a pooling of the history sees, and the poolings that make a weighted sum of them.
+"""Poolings of the user's history: the events that a pooling sees, and the weight of each.
+
+A new pooling is one class, one line in `POOLINGS`, and its meaning in `PoolingKind` (core/config/model.py) and in the serving rules
+(core/serving/tower_layout.py). From outside the package: `POOLINGS["my_pooling"] = MyPooling`, in a plug-in (docs/platform.md).
+Does not belong here: reading events from a table (`tower_input`), the layers that learn from single events (`event_layers`). This
+module runs without torch, in serving too.
 
 Letters: B rows, n events of all rows.
 """
@@ -16,13 +21,15 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.bags import Bags, mean_bags, root_bags
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of, row_of_value
-from dssm_assets.core.config.model import Pooling
+from dssm_assets.core.config.model import Pooling, PoolingKind
 
 MS_PER_DAY: Final = 86_400_000
 _MAX_HALVINGS: Final = 900.0
 """An older event keeps the weight 2 ** -900, above zero: a row whose newest event has no value still has a mean."""
 _READ_SCALES: Final = 5
 """An event further back than this many scales has less than e ** -5 of the newest event's weight and is not read."""
+_CELLS_PER_VALUE: Final = 16
+"""Keys are counted as they are if there are at most so many possible keys per value; else they are numbered first."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,8 @@ class HistoryEvents:
 
     @cached_property
     def age_days(self) -> npt.NDArray[np.float64]:
-        """Days between an event and the newest one of its row [n].
-
-        Raises:
-            ValueError: the events have no times.
-        """
-        if self.times is None:
-            raise ValueError("expected the times of the events, got none; read them where a pooling has a half-life")
+        """Days between an event and the newest event of its row [n]; only where a pooling needs times."""
+        assert self.times is not None
         lengths = np.diff(self.offsets)
         filled = lengths > 0
         newest = np.repeat(self.times[self.offsets[1:][filled] - 1], lengths[filled])
@@ -130,13 +132,49 @@ class RecencyPooling(HistoryPooling):
         return np.asarray(np.exp(events.ranks / -self.settings.scale))
 
 
+class EventwisePooling(HistoryPooling):
+    """Leaves the events apart, with weight 1 each."""
+
+    def pool(self, events: HistoryEvents) -> tuple[Bags, ...]:
+        """Returns aligned bags: the values at one position are the sub-features of one event.
+
+        A value may be missing (0) while another sub-feature of its event is present. Events without any value are left out.
+        """
+        events = events.latest(self.num_events)
+        present = np.logical_or.reduce([column > 0 for column in events.values])
+        offsets = offsets_of(np.bincount(row_of_value(events.offsets)[present], minlength=len(events.offsets) - 1))
+        weights = np.ones(int(offsets[-1]), np.float32)
+        return tuple(Bags(column[present].astype(np.int64, copy=False), offsets, weights) for column in events.values)
+
+
+class SequencePooling(EventwisePooling):
+    """Leaves the events apart and in order; the encoder also reads the time between them."""
+
+    needs_times = True
+
+
 def _damp_repeats(row: IntArray, values: IntArray, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
     """Returns weights that sum, over a row's events of one value, to the square root of the given weights' sum [n].
 
     Example: three events of weight 1, two of one value: 1 / sqrt(2), 1 / sqrt(2), 1.
     """
     keys = row * (int(values.max(initial=0)) + 1) + values
-    group: IntArray = pa.array(keys).dictionary_encode().indices.to_numpy()  # by hashing: np.unique sorts
+    if keys.max(initial=0) > _CELLS_PER_VALUE * len(keys):
+        keys = pa.array(keys).dictionary_encode().indices.to_numpy()
     if weights is None:
-        return np.asarray((1.0 / np.sqrt(np.maximum(np.bincount(group), 1)))[group])
-    return np.asarray(weights / np.sqrt(np.bincount(group, weights=weights))[group])
+        return np.asarray((1.0 / np.sqrt(np.maximum(np.bincount(keys), 1)))[keys])
+    return np.asarray(weights / np.sqrt(np.bincount(keys, weights=weights))[keys])
+
+
+POOLINGS: Final[dict[str, type[HistoryPooling]]] = {
+    PoolingKind.MEAN: MeanPooling,
+    PoolingKind.ROOT: RootPooling,
+    PoolingKind.RECENCY: RecencyPooling,
+    PoolingKind.ATTENTION: EventwisePooling,
+    PoolingKind.SEQUENCE: SequencePooling,
+}
+
+
+def make_pooling(settings: Pooling) -> HistoryPooling:
+    """Returns the pooling that an entry of `model.poolings` describes."""
+    return POOLINGS[settings.kind](settings)

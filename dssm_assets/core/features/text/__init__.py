@@ -1,1 +1,0 @@
-"""Texts of features: normalization, tokenizers, overlap of terms."""

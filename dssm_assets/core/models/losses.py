@@ -1,0 +1,320 @@
+"""Losses as functions of embeddings, and the masks, corrections and weights that they share.
+
+A new loss is one function, one line in `LOSSES`, its meaning in `Loss` (core/config/model.py) and one test. From outside the package:
+`LOSSES["my_loss"] = my_loss`, in a plug-in (docs/platform.md). Does not belong here: who the negatives are (`samplers`,
+`core/training/batch_negatives.py`).
+
+A column of the logits is a negative that all rows of the batch share: an in-batch, a sampled or a queued item. A row is compared with
+its positive, with every column that is not masked for it, and with its own hard negatives.
+
+Letters: B rows, C columns, H hard negatives, P pairs, D vector width, R rows of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dssm_assets.core.arrays.ragged import IntArray
+
+Affine: TypeAlias = tuple[Tensor, Tensor]
+"""|w| and b of a learned similarity |w| * (u . v) + b, scalar tensors."""
+CHUNK_ROWS: Final = 256
+"""Rows of logits in memory at once."""
+
+
+@dataclass(frozen=True)
+class MaskedPairs:
+    """Cells of the logits [B, C] that do not count, sorted by row; a cell may be named twice."""
+
+    rows: IntArray  # [P]
+    columns: IntArray  # [P]
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Corrections, weights and masks of one batch. Index arrays are numpy arrays; tensors are on the device of the vectors.
+
+    Attributes:
+        positive_correction: subtracted from the logit of each row's positive [B].
+        column_correction: subtracted from the logits of each column, columns in the order of the logits [C].
+        weight: of each row in the loss, above 0 [B].
+        masked: cells [B, C] that do not count.
+        hard_rows: the one row that each hard negative counts for, in any order [H].
+        hard_correction: subtracted from the logit of each hard negative [H].
+    """
+
+    positive_correction: Tensor
+    column_correction: Tensor
+    weight: Tensor
+    masked: MaskedPairs
+    hard_rows: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    hard_correction: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def to(self, device: torch.device) -> LossTerms:
+        names = ("positive_correction", "column_correction", "weight", "hard_correction")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+class LossFunction(Protocol):
+    """The signature of every loss."""
+
+    def __call__(
+        self,
+        user: Tensor,
+        positive: Tensor,
+        columns: Tensor,
+        hard: Tensor,
+        terms: LossTerms,
+        scale: Tensor | float,
+        affine: Affine | None = None,
+    ) -> Tensor:
+        """Returns the weighted mean of the rows' losses, a scalar that gradients flow back from.
+
+        Args:
+            user: vectors of the rows' users [B, D].
+            positive: vectors of the rows' own items [B, D].
+            columns: vectors of the negatives that all rows share [C, D].
+            hard: vectors of the hard negatives, each of which counts for one row (`terms.hard_rows`) [H, D].
+            scale: 1 / temperature, which multiplies the similarity; a scalar tensor if it is learned.
+            affine: |w| and b of the similarity |w| * (u . v) + b; None unless `model.learn_scale` is on.
+        """
+
+
+def softmax_loss(
+    user: Tensor,
+    positive: Tensor,
+    columns: Tensor,
+    hard: Tensor,
+    terms: LossTerms,
+    scale: Tensor | float,
+    affine: Affine | None = None,
+) -> Tensor:
+    """Returns the softmax cross entropy of each row's positive against its negatives.
+
+        logit(i, j) = scale * (u_i . v_j) - correction_j
+        loss_i = log(sum of exp logit over the positive p_i, the columns and the hard negatives) - logit(i, p_i)
+
+    `affine` is not used: a temperature is the same factor, and an offset cancels in a softmax.
+    """
+    with torch.autocast(user.device.type, enabled=False):
+        user, positive, columns, hard = _at_least_float32(user, positive, columns, hard)
+        scaled, hard_rows = user * scale, torch.from_numpy(terms.hard_rows).to(user.device)
+        own = (scaled * positive).sum(1) - terms.positive_correction  # [B]
+        own_hard = (scaled[hard_rows] * hard).sum(1) - terms.hard_correction  # [H]
+        largest = own.detach().scatter_reduce(0, hard_rows, own_hard.detach(), "amax")
+        sums = (own - largest).exp().index_add(0, hard_rows, (own_hard - largest[hard_rows]).exp())
+        weight = terms.weight / terms.weight.sum()
+        by_hard = largest + sums.log()  # log(exp own + sum of exp own_hard) [B]
+        by_columns = _sum_rows(_add_columns, scaled, columns, -terms.column_correction, by_hard, weight, terms.masked)
+        return by_columns + (weight * (by_hard - own)).sum()
+
+
+def sigmoid_loss(
+    user: Tensor,
+    positive: Tensor,
+    columns: Tensor,
+    hard: Tensor,
+    terms: LossTerms,
+    scale: Tensor | float,
+    affine: Affine | None = None,
+) -> Tensor:
+    """Returns the binary cross entropy of every pair by itself.
+
+        x(i, j) = scale * (|w| * (u_i . v_j) + b) - correction_j         w = 1 and b = 0 unless they are learned
+        loss_i = log(1 + exp(-x(i, p_i))) + mean over the negatives of log(1 + exp(x(i, j)))
+
+    The logQ correction is an offset of the logit: the best x of a pair is the log of how often it is a positive over how often
+    it is a negative, so popular negatives push x down by the log of their expected count.
+    """
+    slope, offset = (scale, 0.0) if affine is None else (affine[0] * scale, affine[1] * scale)
+    return mean_of_pairs((user, positive, columns, hard), terms, slope, offset, _SIGMOID)
+
+
+def l2_loss(
+    user: Tensor,
+    positive: Tensor,
+    columns: Tensor,
+    hard: Tensor,
+    terms: LossTerms,
+    scale: Tensor | float,
+    affine: Affine | None = None,
+) -> Tensor:
+    """Returns the squared distance of every pair's similarity from its label.
+
+        s(i, j) = |w| * (u_i . v_j) + b         w = 1 and b = 0 unless they are learned
+        loss_i = (1 - s(i, p_i))^2 + mean over the negatives of s(i, j)^2
+
+    Scale and corrections are not used: a distance from 1 has no offset that a correction could be, and a temperature would only
+    move the two targets.
+    """
+    slope, offset = (1.0, 0.0) if affine is None else affine
+    return mean_of_pairs((user, positive, columns, hard), terms, slope, offset, _L2)
+
+
+LOSSES: Final[dict[str, LossFunction]] = {
+    "softmax": softmax_loss,
+    "sigmoid": sigmoid_loss,
+    "l2": l2_loss,
+}
+"""Which function each name in `model.loss` means."""
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """The loss of one pair as a function of x: a row's item has label 1, a negative label 0.
+
+    Attributes:
+        positive_loss: of a row and its item.
+        negative_loss: of a row and a negative.
+        negative_slope: its derivative.
+        masked: x of a pair that does not count, at which loss and derivative of a negative are 0.
+        uses_logq: whether the logQ correction is subtracted from x.
+    """
+
+    positive_loss: Callable[[Tensor], Tensor]
+    negative_loss: Callable[[Tensor], Tensor]
+    negative_slope: Callable[[Tensor], Tensor]
+    masked: float
+    uses_logq: bool
+
+
+def mean_of_pairs(
+    vectors: tuple[Tensor, Tensor, Tensor, Tensor],
+    terms: LossTerms,
+    slope: Tensor | float,
+    offset: Tensor | float,
+    pair_loss: PairLoss,
+) -> Tensor:
+    """Returns the weighted mean over rows of a loss of single pairs.
+
+        x(i, j) = slope * (u_i . v_j) + offset - correction_j
+        loss_i = positive_loss(x(i, p_i)) + mean over the negatives of negative_loss(x(i, j))
+
+    A row's negatives have total weight 1, like the positive, whatever their number.
+
+    Args:
+        vectors: users [B, D], positives [B, D], columns [C, D] and hard negatives [H, D].
+    """
+    logq = 1.0 if pair_loss.uses_logq else 0.0
+
+    def sum_losses(x: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        losses = sums + pair_loss.negative_loss(x).sum(1)
+        x.copy_(pair_loss.negative_slope(x))
+        return losses, torch.ones_like(sums)
+
+    with torch.autocast(vectors[0].device.type, enabled=False):
+        user, positive, columns, hard = _at_least_float32(*vectors)
+        scaled, hard_rows = user * slope, torch.from_numpy(terms.hard_rows).to(user.device)
+        own = pair_loss.positive_loss((scaled * positive).sum(1) + offset - logq * terms.positive_correction)
+        of_hard = pair_loss.negative_loss((scaled[hard_rows] * hard).sum(1) + offset - logq * terms.hard_correction)
+        sums = torch.zeros_like(own).index_add(0, hard_rows, of_hard)
+        weight, counts = terms.weight / terms.weight.sum(), count_negatives(terms, len(columns)).clamp(min=1).to(user.device)
+        shift = offset - logq * terms.column_correction
+        negatives = _sum_rows(sum_losses, scaled, columns, shift, sums, weight / counts, terms.masked, pair_loss.masked)
+        return (weight * own).sum() + negatives
+
+
+def _log1p_exp(x: Tensor) -> Tensor:
+    return softplus(x, threshold=50.0)  # beyond the threshold x itself, which float64 cannot tell from it
+
+
+_SIGMOID = PairLoss(lambda x: _log1p_exp(-x), _log1p_exp, torch.sigmoid, masked=-torch.inf, uses_logq=True)
+_L2 = PairLoss(lambda x: (1.0 - x).square(), torch.square, lambda x: 2.0 * x, masked=0.0, uses_logq=False)
+
+
+def count_negatives(terms: LossTerms, num_columns: int) -> Tensor:
+    """Returns how many columns and hard negatives count for each row [B]."""
+    masked = np.unique(terms.masked.rows * num_columns + terms.masked.columns) // max(1, num_columns)
+    counts = [np.bincount(rows, minlength=len(terms.weight)) for rows in (masked, terms.hard_rows)]
+    return torch.from_numpy(num_columns - counts[0] + counts[1])
+
+
+_Reduce: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Returns a number per row from logits [R, C] and another number per row [R], and its derivative by the latter [R].
+
+The logits become the derivatives by themselves.
+"""
+
+
+def _add_columns(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns log(exp own + sum of exp logits) - own as a `_Reduce`."""
+    largest = torch.maximum(logits.amax(1), own) if logits.shape[1] else own
+    logits.sub_(largest[:, None]).exp_()
+    own_power = torch.exp(own - largest)
+    sums = logits.sum(1) + own_power
+    logits.div_(sums[:, None])
+    return largest - own + sums.log(), own_power / sums - 1.0
+
+
+def _sum_rows(
+    reduce: _Reduce,
+    scaled: Tensor,
+    columns: Tensor,
+    shift: Tensor,
+    own: Tensor,
+    weight: Tensor,
+    masked: MaskedPairs,
+    fill: float = -torch.inf,
+) -> Tensor:
+    """Returns the weighted sum of `reduce` over all rows; only CHUNK_ROWS rows of logits are in memory.
+
+    Args:
+        scaled: vectors of rows [B, D]; logits are their products with the columns [C, D], plus the shift [C].
+        own: the other argument of `reduce` [B].
+        masked: cells of the logits that become `fill`.
+    """
+    cells = torch.from_numpy(masked.rows % CHUNK_ROWS * len(columns) + masked.columns).to(columns.device)
+    bounds = np.searchsorted(masked.rows, np.arange(0, len(scaled) + CHUNK_ROWS, CHUNK_ROWS)).tolist()
+    chunks = [cells[first:end] for first, end in pairwise(bounds)]
+    total: Tensor = _SumOfRows.apply(reduce, scaled, columns, shift, own, weight, chunks, fill)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SumOfRows(torch.autograd.Function):
+    """Computes the gradient of a chunk while its logits exist, so that backward has nothing to compute again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        reduce: _Reduce,
+        scaled: Tensor,
+        columns: Tensor,
+        shift: Tensor,
+        own: Tensor,
+        weight: Tensor,
+        chunks: list[Tensor],
+        fill: float,
+    ) -> Tensor:
+        weight, total = weight.to(scaled.dtype), scaled.new_zeros(())
+        grads = [torch.empty_like(scaled), torch.zeros_like(columns), torch.zeros_like(shift), torch.empty_like(own)]
+        for number, masked in enumerate(chunks):
+            rows = slice(number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS)
+            row_weight = weight[rows]
+            logits = torch.addmm(shift.to(scaled.dtype), scaled[rows], columns.T)
+            logits.view(-1).index_fill_(0, masked, fill)
+            values, own_slope = reduce(logits, own[rows])
+            total += row_weight @ values
+            grads[0][rows] = row_weight[:, None] * (logits @ columns)
+            grads[1].addmm_(logits.T, row_weight[:, None] * scaled[rows])
+            if ctx.needs_input_grad[3]:
+                grads[2] += row_weight @ logits
+            grads[3][rows] = row_weight * own_slope
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        return None, *(grad * grad_outputs[0] for grad in ctx.saved_tensors), None, None, None
+
+
+def _at_least_float32(*vectors: Tensor) -> tuple[Tensor, ...]:
+    """Returns half-precision vectors as float32 and others unchanged: sums and exponentials need the digits."""
+    return tuple(v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for v in vectors)

@@ -1,0 +1,227 @@
+"""Samplers: the distributions that negatives are drawn from.
+
+A new sampler is one class, one line in `SAMPLERS`, and its meaning in `Sampler` (core/config/model.py). From outside the package:
+`SAMPLERS["my_sampler"] = make_my_sampler`, in a plug-in (docs/platform.md). Does not belong here: which draws do not count for a
+row (masks act on the logits, `core/training/batch_negatives.py`) and the weights of items (asset negative_items).
+
+Letters: B rows, I items, U users, E edges, N draws, H hard negatives of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dssm_assets.core.arrays.ragged import IntArray, offsets_of, repeat_rows
+from dssm_assets.core.config.model import Model, Sampler
+from dssm_assets.core.errors import Fault, SchemaError
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Draws: TypeAlias = tuple[IntArray, Floats]
+"""Item indices and the probability of each [N]."""
+
+UNIFORM_FRAC: Final = 0.5
+"""Fraction of the draws of the sampler `mixed` that are uniform."""
+
+
+class NegativeSampler(Protocol):
+    """Draws items of the corpus, with replacement, from a distribution that it discloses."""
+
+    probability: Floats
+    """The exact distribution, one entry per item [I]."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        """Returns N item indices and the probability of each; items may repeat."""
+
+
+class UniformSampler:
+    """Draws each item with probability 1 / I.
+
+    Raises:
+        SchemaError: there is no item.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        if num_items < 1:
+            raise SchemaError(Fault("table items", "at least one item", "none", "correct negative_items"))
+        self.probability: Floats = np.full(num_items, 1.0 / num_items)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        item_index = rng.integers(len(self.probability), size=count)
+        return item_index, self.probability[item_index]
+
+
+class AllItemsSampler(UniformSampler):
+    """Returns each item once: a softmax over all items. The logQ correction of every item is 0."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        return np.arange(len(self.probability), dtype=np.int64), self.probability
+
+
+class WeightedSampler:
+    """Draws items with probability weight / sum of weights, in constant time each, by Walker's alias method (1977).
+
+    Raises:
+        SchemaError: a weight is negative or not finite, or none is positive.
+    """
+
+    def __init__(self, weights: Floats) -> None:
+        wrong = ~(np.isfinite(weights) & (weights >= 0))
+        if wrong.any() or not (weights > 0).any():
+            got = f"{int(wrong.sum())} bad weights, {int((weights > 0).sum())} positive ones"
+            where = "table items, column weight"
+            raise SchemaError(Fault(where, "finite weights >= 0, one of them positive", got, "correct negative_items"))
+        self.probability: Floats = weights / weights.sum()
+        self.keep, self.alias = alias_table(self.probability)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        slot = rng.integers(len(self.keep), size=count)
+        item_index = np.where(rng.random(count) < self.keep[slot], slot, self.alias[slot])
+        return item_index, self.probability[item_index]
+
+
+def mix_with_uniform(weights: Floats) -> WeightedSampler:
+    """Returns a sampler that draws half uniformly and half by weight (Yang et al. 2020, "Mixed Negative Sampling")."""
+    by_weight = WeightedSampler(weights).probability
+    return WeightedSampler(UNIFORM_FRAC / len(weights) + (1.0 - UNIFORM_FRAC) * by_weight)
+
+
+def alias_table(probability: Floats) -> tuple[Floats, IntArray]:
+    """Returns (keep, alias): slot s yields s with probability keep[s], else alias[s]; all slots are equally likely.
+
+    The table is built with two prefix sums instead of a work list (Huebschle-Schneider and Sanders 2019, section 4).
+    An item is light if its share (probability times I) is below 1, else heavy. The rest of a light item's slot is filled
+    by a heavy item: the first whose running excess is above the deficits filled before. If a light item needs more than
+    is left of a heavy item's excess, that heavy item's own slot gets a deficit, which the next heavy item fills.
+    """
+    share = probability * len(probability)
+    keep, alias = np.ones_like(share), np.arange(len(share), dtype=np.int64)
+    is_heavy = share >= 1
+    # Equal weights can all round to just below 1; the largest then fills the others.
+    is_heavy[np.argmax(share)] = True
+    light, heavy = np.flatnonzero(~is_heavy), np.flatnonzero(is_heavy)
+    if not len(light):
+        return keep, alias
+    served = np.concatenate([[0.0], np.cumsum(1 - share[light])])  # after 0, 1, .. light items
+    excess = np.cumsum(share[heavy] - 1)
+    server = np.minimum(np.searchsorted(excess, served[:-1], side="right"), len(heavy) - 1)
+    keep[light], alias[light] = share[light], heavy[server]
+    # The search starts at 0: a heavy item of share exactly 1 at the front has excess 0 and no deficit.
+    overdrawn_at = np.searchsorted(served, excess[:-1], side="left")
+    is_overdrawn = overdrawn_at < len(served)
+    drawn = served[np.minimum(overdrawn_at, len(served) - 1)]
+    keep[heavy[:-1]] = np.where(is_overdrawn, np.clip(1 + excess[:-1] - drawn, 0, 1), 1.0)
+    alias[heavy[:-1]] = np.where(is_overdrawn, heavy[1:], heavy[:-1])
+    return keep, alias
+
+
+@dataclass(frozen=True)
+class HardDraw:
+    """Hard negatives of a batch: items that a row's user was shown and did not interact with. Each counts for its row alone.
+
+    Attributes:
+        rows: the row that each counts for, ascending [H].
+        items: item indices [H].
+        probability: that the edge is drawn for its row [H].
+        days: first day of the window on which the item was shown [H].
+    """
+
+    rows: IntArray
+    items: IntArray
+    probability: Floats
+    days: IntArray
+
+    @classmethod
+    def empty(cls) -> HardDraw:
+        none = np.zeros(0, np.int64)
+        return cls(none, none, np.zeros(0, np.float64), none)
+
+    def keep(self, is_kept: npt.NDArray[np.bool_]) -> HardDraw:
+        """Returns the hard negatives that the mask [H] selects, with unchanged probabilities."""
+        return HardDraw(self.rows[is_kept], self.items[is_kept], self.probability[is_kept], self.days[is_kept])
+
+
+@dataclass(frozen=True)
+class HardEdges:
+    """Which items each user was shown and did not interact with, user after user.
+
+    Attributes:
+        offsets: the edges of user u are offsets[u] .. offsets[u + 1] - 1 [U + 1].
+        items: item index of each edge [E].
+        days: first day of the window on which the item was shown [E].
+    """
+
+    offsets: IntArray
+    items: npt.NDArray[np.int32]
+    days: npt.NDArray[np.int32]
+
+    @classmethod
+    def empty(cls) -> HardEdges:
+        """Returns the edges of a log without exposures."""
+        nothing = np.zeros(0, np.int32)
+        return cls(np.zeros(1, np.int64), nothing, nothing)
+
+    def draw(self, user_index: npt.NDArray[np.int32], count: int, rng: np.random.Generator) -> HardDraw:
+        """Returns at most `count` edges of the rows' users, divided over the rows as evenly as their users' edges allow.
+
+        A row that gets k of its user's d edges has the edges (r + j * d) // k for j = 0 .. k - 1, with r drawn uniformly from
+        0 .. d - 1. These are k different edges, each with probability exactly k / d, whatever the order of the edges.
+
+        Args:
+            user_index: user of each row, -1 for an unknown user [B].
+            rng: decides which rows get the remainder, and which edges each row gets.
+        """
+        is_known = (user_index >= 0) & (user_index < len(self.offsets) - 1)
+        users = np.where(is_known, user_index, 0)
+        first = self.offsets[users]
+        degree = np.where(is_known, self.offsets[np.minimum(users + 1, len(self.offsets) - 1)] - first, 0)
+        quota = divide_evenly(degree, count, rng)
+        start = rng.integers(np.maximum(degree, 1))
+        rows = repeat_rows(quota)
+        rank = np.arange(len(rows), dtype=np.int64) - offsets_of(quota)[rows]
+        edges = first[rows] + (start[rows] + rank * degree[rows]) // quota[rows]
+        items, days = self.items[edges].astype(np.int64), self.days[edges].astype(np.int64)
+        return HardDraw(rows, items, quota[rows] / degree[rows], days)
+
+
+class HardSampler(WeightedSampler):
+    """Draws item indices by weight; hard negatives of the rows' users are drawn from its edges."""
+
+    def __init__(self, weights: Floats, edges: HardEdges) -> None:
+        super().__init__(weights)
+        self.edges = edges
+
+
+def divide_evenly(capacity: IntArray, count: int, rng: np.random.Generator) -> IntArray:
+    """Returns how many of `count` each row gets: as evenly as capacities allow, the remainder by chance [B].
+
+    Example: capacities 0, 1, 5, 9 and count 8 give 0, 1 and then 3 and 4 in random order.
+    """
+    if capacity.sum() <= count:
+        return capacity.astype(np.int64)
+    low, high = 0, count  # the greatest number that every row can get, its capacity permitting, is in low .. high
+    while low < high:
+        level = (low + high + 1) // 2
+        low, high = (level, high) if np.minimum(capacity, level).sum() <= count else (low, level - 1)
+    quota = np.minimum(capacity, low).astype(np.int64)
+    quota[rng.permutation(np.flatnonzero(capacity > low))[: count - quota.sum()]] += 1
+    return quota
+
+
+SamplerFactory: TypeAlias = Callable[[Model, Floats, HardEdges], NegativeSampler]
+"""Makes a sampler from the model section, the weight of each item [I] and what users were shown and did not interact with."""
+
+SAMPLERS: Final[dict[str, SamplerFactory]] = {
+    Sampler.UNIFORM: lambda model, weights, edges: UniformSampler(len(weights)),
+    Sampler.ALL: lambda model, weights, edges: AllItemsSampler(len(weights)),
+    Sampler.WEIGHTED: lambda model, weights, edges: WeightedSampler(weights),
+    Sampler.MIXED: lambda model, weights, edges: mix_with_uniform(weights),
+    Sampler.HARD: lambda model, weights, edges: HardSampler(weights, edges),
+    # These draw alike; what differs is the mask of the user's positives (`Model.masks_user_positives`).
+    Sampler.V2: lambda model, weights, edges: WeightedSampler(weights),
+    Sampler.HARD_V2: lambda model, weights, edges: HardSampler(weights, edges),
+}

@@ -1,0 +1,180 @@
+"""Fits that do not begin at random weights: resumed after a kill, or started from the model of an earlier day.
+
+Belongs here: the format of a running fit's state, when it is stored, earlier weights. Does not belong here: files and paths
+(`steps/fit_job.py`).
+
+Format of a state: as that of a model (`model_format`), with the history of the fit in the header, and per tensor its name, type and
+shape. No pickle: reading a state runs no code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dssm_assets.core.models.tower_spec import TowerSpec
+from dssm_assets.core.models.two_tower import TwoTower
+from dssm_assets.core.statistics.bucketizer import CarriedRows
+from dssm_assets.core.training.compute import SINGLE_PROCESS, Ranks
+from dssm_assets.core.training.fit_report import EpochScore, FitHistory
+from dssm_assets.core.training.model_format import check_size, header_bytes, read_header
+
+_MAGIC: Final = b"DSSMFS01"
+_TYPES: Final = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
+_WHAT, _REMEDY = "state of a training", "To fix: remove the state, and the training starts again"
+
+
+class Checkpoints:
+    """Restores the stored state of a fit and stores a new one every few minutes; by default it does neither."""
+
+    def __init__(
+        self,
+        key: str = "",
+        saved: bytes | None = None,
+        save: Callable[[Iterable[bytes]], None] | None = None,
+        *,
+        minutes: float = 0.0,
+        now: Callable[[], float] = lambda: 0.0,
+        all_ranks: Ranks = SINGLE_PROCESS,
+    ) -> None:
+        """Notes when the fit begins.
+
+        Args:
+            key: names configuration and inputs; a state of another key is ignored.
+            saved: what `save` received from a run that was killed.
+            save: stores a state, which is given piece by piece; None: another process stores it, or none.
+            now: seconds of a clock that never goes back.
+            all_ranks: the processes that each store their part of the same step. The first one decides when.
+        """
+        self._key, self._saved, self._save = key, saved, save
+        self._seconds, self._now, self._all_ranks = 60.0 * minutes, now, all_ranks
+        self._saved_at = now()
+
+    def restore(self) -> tuple[FitHistory, dict[str, Tensor]] | None:
+        """Returns history and tensors of a killed fit with the same configuration and inputs; None: there is no such fit."""
+        return None if self._saved is None else read_state(self._saved, self._key)
+
+    def save_if_due(self, history: FitHistory, state: Callable[[], dict[str, Tensor]]) -> None:
+        """Called after every step. `state` returns all tensors that the next step depends on."""
+        if self._save is None:
+            return
+        (is_due,) = self._all_ranks.from_first([float(self._now() - self._saved_at >= self._seconds)])
+        if is_due:
+            self._save(state_chunks(history, state(), self._key))
+            self._saved_at = self._now()
+
+
+def state_chunks(history: FitHistory, tensors: Mapping[str, Tensor], key: str) -> Iterator[bytes]:
+    """Yields the state piece by piece, so that there is never a second copy of all weights.
+
+    Args:
+        tensors: everything that the next step depends on.
+        key: names configuration and inputs; only a fit of the same key may resume from the state.
+    """
+    lists = {"losses": history.losses, "search_losses": history.search_losses}
+    numbers = {f"record.{name}": torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
+    fields = {name: value for name, value in asdict(history).items() if name not in lists}
+    named = {**numbers, **tensors}
+    kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in named.values()]
+    described = [[name, kind, list(tensor.shape)] for (name, tensor), kind in zip(named.items(), kinds, strict=True)]
+    yield header_bytes(_MAGIC, {"key": key, "record": fields, "tensors": described})
+    for kind, tensor in zip(kinds, named.values(), strict=True):
+        yield tensor.detach().cpu().contiguous().numpy().astype(_TYPES[kind], copy=False).tobytes()
+
+
+def read_state(data: bytes, key: str) -> tuple[FitHistory, dict[str, Tensor]] | None:
+    """Returns what `state_chunks` wrote; None if it has another configuration or other inputs.
+
+    Raises:
+        StorageError: the bytes are not a whole state.
+    """
+    header, start = read_header(data, _MAGIC, _WHAT, _REMEDY)
+    if header["key"] != key:
+        return None
+    size = sum(math.prod(shape) * np.dtype(_TYPES[kind]).itemsize for _, kind, shape in header["tensors"])
+    check_size(size, len(data) - start, _WHAT, _REMEDY)
+    tensors = {}
+    for name, kind, shape in header["tensors"]:
+        values = np.frombuffer(data, _TYPES[kind], math.prod(shape), start).astype(kind)
+        tensors[name] = torch.from_numpy(values.reshape(shape))
+        start += values.nbytes
+    return _read_history(header["record"], tensors), tensors
+
+
+def _read_history(fields: dict[str, Any], tensors: dict[str, Tensor]) -> FitHistory:
+    lists: dict[str, Any] = {name: tensors.pop(f"record.{name}").tolist() for name in ("losses", "search_losses")}
+    scores = [
+        EpochScore(**{**score, "prior": None if score["prior"] is None else tuple(score["prior"])})
+        for score in fields.pop("scores")
+    ]
+    return FitHistory(**fields, **lists, scores=scores)
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """An earlier day's towers, and which of their embedding rows have the same value today.
+
+    Attributes:
+        name: the partition they come from, for the report.
+        two_tower: only read.
+        rows: by embedding.
+    """
+
+    name: str
+    two_tower: TwoTower
+    rows: Mapping[str, CarriedRows]
+
+    def copy_into(self, two_tower: TwoTower) -> dict[str, Any]:
+        """Overwrites the weights that have an earlier value; returns what the report says about it.
+
+        Returns:
+            from, embedding_rows_carried, embedding_rows_new, dense_tensors_carried, dense_tensors_new.
+        """
+        carried = sum(self._copy_rows(two_tower, name) for name in two_tower.tables.bases)
+        total = sum({f.embedding_name: f.num_embeddings - 1 for f in two_tower.spec.features}.values())
+        dense = self._copy_layers(two_tower)
+        names = [name for name in two_tower.state_dict() if not name.startswith("tables.")]
+        return {
+            "from": self.name,
+            "embedding_rows_carried": carried,
+            "embedding_rows_new": total - carried,
+            "dense_tensors_carried": dense,
+            "dense_tensors_new": len(names) - dense,
+        }
+
+    def _copy_rows(self, two_tower: TwoTower, embedding: str) -> int:
+        """Copies the rows of an embedding that has the same width today; returns how many."""
+        dims = [
+            {f.embedding_name: f.embedding_dim for f in towers.spec.features}.get(embedding)
+            for towers in (two_tower, self.two_tower)
+        ]
+        rows = self.rows.get(embedding)
+        if rows is None or dims[0] is None or dims[0] != dims[1]:
+            return 0
+        target, source = two_tower.tables, self.two_tower.tables
+        today, earlier = rows.today + target.bases[embedding], rows.earlier + source.bases[embedding]
+        target.write_rows(dims[0], today, source.table(dims[0]), earlier)
+        return len(rows.today)
+
+    def _copy_layers(self, two_tower: TwoTower) -> int:
+        """Copies the dense tensors of the same shape if the towers read the same features; returns how many."""
+        if _features_read(two_tower.spec) != _features_read(self.two_tower.spec):
+            return 0
+        earlier, count = self.two_tower.state_dict(), 0
+        with torch.no_grad():
+            for name, tensor in two_tower.state_dict().items():
+                if not name.startswith("tables.") and name in earlier and earlier[name].shape == tensor.shape:
+                    tensor.copy_(earlier[name])
+                    count += 1
+        return count
+
+
+def _features_read(spec: TowerSpec) -> list[dict[str, Any]]:
+    """Returns the features as the towers read them: everything except how many values they have."""
+    return [feature.model_dump(exclude={"num_embeddings"}) for feature in spec.features]

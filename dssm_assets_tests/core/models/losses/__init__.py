@@ -1,1 +1,0 @@
-"""Tests of the losses, their masks and corrections."""

@@ -1,1 +1,0 @@
-"""Tests of the poolings of the history."""

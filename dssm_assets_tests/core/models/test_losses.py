@@ -1,0 +1,309 @@
+"""Every loss against the whole matrix of logits and by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from dssm_assets.core.config.model import Loss, Model
+from dssm_assets.core.config.pipeline import parse_config
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.models import losses
+from dssm_assets.core.models.losses import (
+    LOSSES,
+    LossTerms,
+    MaskedPairs,
+    count_negatives,
+    l2_loss,
+    sigmoid_loss,
+    softmax_loss,
+)
+from dssm_assets.core.training.batch_negatives import matching_pairs
+
+_PAIRS = pytest.mark.parametrize("loss", [sigmoid_loss, l2_loss])
+
+
+def _diagonal(count: int) -> MaskedPairs:
+    return MaskedPairs(np.arange(count), np.arange(count))
+
+
+@dataclass(frozen=True)
+class LossBatch:
+    """Vectors of users [B, 3], their items [B, 3], columns [C, 3] and hard negatives [H, 3], and the terms."""
+
+    vectors: tuple[Tensor, Tensor, Tensor, Tensor]
+    terms: LossTerms
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """Copies of the vectors that can receive gradients."""
+        return [tensor.clone().requires_grad_() for tensor in self.vectors]
+
+
+def random_batch(seed: int, rows: int, negatives: int, hard: int, kind: torch.dtype = torch.float64) -> LossBatch:
+    """Returns in-batch columns and `negatives` more, with collisions, weights, corrections and hard negatives."""
+    rng = np.random.default_rng(seed)
+
+    def tensor(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.normal(size=shape)).to(kind)
+
+    user, item, items = tensor(rows, 3), tensor(rows, 3), rng.integers(0, 4, rows)
+    columns = np.concatenate([items, rng.integers(0, 4, negatives)])
+    terms = LossTerms(
+        positive_correction=tensor(rows),
+        column_correction=tensor(rows + negatives),
+        weight=torch.from_numpy(rng.uniform(0.5, 2, rows)).to(kind),
+        masked=matching_pairs(np.arange(rows), items, columns),
+        hard_rows=rng.integers(0, rows, hard),
+        hard_correction=tensor(hard),
+    )
+    return LossBatch((user, item, torch.cat([item, tensor(negatives, 3)]), tensor(hard, 3)), terms)
+
+
+def plain_terms(
+    rows: int, columns: int, hard_rows: list[int], masked: MaskedPairs | None = None, kind: torch.dtype = torch.float64
+) -> LossTerms:
+    """Returns terms without corrections, all weights 1."""
+    return LossTerms(
+        positive_correction=torch.zeros(rows, dtype=kind),
+        column_correction=torch.zeros(columns, dtype=kind),
+        weight=torch.ones(rows, dtype=kind),
+        masked=_diagonal(0) if masked is None else masked,
+        hard_rows=np.array(hard_rows, np.int64),
+        hard_correction=torch.zeros(len(hard_rows), dtype=kind),
+    )
+
+
+def counted_cells(terms: LossTerms) -> Tensor:
+    """Returns which columns and hard negatives count for which row, bool [B, C + H]."""
+    rows, columns = len(terms.weight), len(terms.column_correction)
+    counted = torch.zeros(rows, columns + len(terms.hard_rows), dtype=torch.bool)
+    counted[:, :columns] = True
+    counted[terms.masked.rows, terms.masked.columns] = False
+    counted[terms.hard_rows, columns + np.arange(len(terms.hard_rows))] = True
+    return counted
+
+
+def _whole(
+    name: str, user: Tensor, positive: Tensor, columns: Tensor, hard: Tensor, terms: LossTerms, scale: Tensor, affine: Any
+) -> Tensor:
+    """Returns a loss by the whole matrix of logits [B, 1 + C + H], column 0 being the positive."""
+    corrections = torch.cat([terms.column_correction, terms.hard_correction])
+    x = torch.cat([(user * positive).sum(1)[:, None], user @ torch.cat([columns, hard]).T], dim=1)
+    correction = torch.cat([terms.positive_correction[:, None], corrections.expand(len(user), -1)], dim=1)
+    counted = torch.cat([torch.ones(len(user), 1, dtype=torch.bool), counted_cells(terms)], dim=1)
+    label = torch.zeros_like(x)
+    label[:, 0] = 1.0
+    if name == "softmax":
+        logits = (scale * x - correction).masked_fill(~counted, -torch.inf)
+        by_row = cross_entropy(logits, torch.zeros(len(user), dtype=torch.int64), reduction="none")
+    else:
+        similarity = affine[0] * x + affine[1]
+        cells = (
+            (similarity - label) ** 2
+            if name == "l2"
+            else binary_cross_entropy_with_logits(scale * similarity - correction, label, reduction="none")
+        )
+        cells = torch.where(counted, cells, torch.zeros_like(cells))
+        by_row = cells[:, 0] + cells[:, 1:].sum(1) / (counted.sum(1) - 1).clamp(min=1)
+    return (by_row * terms.weight).sum() / terms.weight.sum() + 0.0 * (scale + affine[0] + affine[1])
+
+
+def _chunked(name: str, leaves: list[Tensor], terms: LossTerms, scale: Tensor, affine: Any) -> Tensor:
+    return LOSSES[name](*leaves, terms, scale, affine) + 0.0 * (scale + affine[0] + affine[1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 9),
+    negatives=st.integers(0, 6),
+    hard=st.integers(0, 5),
+    chunk_rows=st.integers(1, 12),
+    scale=st.sampled_from([0.3, 3.0, 40.0]),
+)
+def test_loss_and_gradients_equal_the_whole_matrix(
+    name: str, seed: int, rows: int, negatives: int, hard: int, chunk_rows: int, scale: float
+) -> None:
+    batch = random_batch(seed, rows, negatives, hard)
+    ours, theirs = ([*batch.leaves, *(torch.tensor(f).double().requires_grad_() for f in (scale, 0.7, -0.4))] for _ in "12")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(losses, "CHUNK_ROWS", chunk_rows)
+        value = _chunked(name, ours[:4], batch.terms, ours[4], (ours[5], ours[6]))
+        (value * 3).backward()  # type: ignore[no-untyped-call]
+    expected = _whole(name, *theirs[:4], batch.terms, theirs[4], (theirs[5], theirs[6]))
+    (expected * 3).backward()  # type: ignore[no-untyped-call]
+    assert value.item() == pytest.approx(expected.item(), rel=1e-11, abs=1e-11)
+    for mine, other in zip(ours, theirs, strict=True):
+        grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in (mine, other)]
+        torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("scale", [0.5, 30.0])
+def test_gradients_are_those_of_finite_differences(name: str, scale: float) -> None:
+    batch = random_batch(5, 4, 5, 3)
+    factors = [torch.tensor(f).double().requires_grad_() for f in (scale, 1.3, 0.2)]
+    inputs = (*batch.leaves, *factors)
+    assert torch.autograd.gradcheck(lambda *v: _chunked(name, [*v[:4]], batch.terms, v[4], v[5:]), inputs)
+
+
+@_PAIRS
+def test_affine_of_one_and_zero_is_none(loss: Callable[..., Tensor]) -> None:
+    batch = random_batch(6, 5, 3, 2)
+    plain = loss(*batch.vectors, batch.terms, 2.0)
+    same = loss(*batch.vectors, batch.terms, 2.0, (torch.tensor(1.0).double(), torch.tensor(0.0).double()))
+    assert plain.item() == pytest.approx(same.item(), rel=1e-14)
+
+
+def test_softmax_by_hand_with_weights_and_correction() -> None:
+    # Row 0: positive logit 2/0.5 = 4, column 0 is itself (masked), column 1: 0/0.5 - log 2.
+    # Row 1: positive logit 1/0.5 - log 2, column 0: 0/0.5 = 0.
+    user = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    item = torch.eye(2, dtype=torch.float64)
+    correction = torch.tensor([0.0, math.log(2)], dtype=torch.float64)
+    terms = LossTerms(correction, correction, torch.tensor([1.0, 3.0], dtype=torch.float64), _diagonal(2))
+    first = math.log(math.exp(4) + 0.5) - 4
+    second = math.log(math.exp(2) / 2 + 1) - (2 - math.log(2))
+    loss = softmax_loss(user, item, item, torch.zeros(0, 2).double(), terms, 2.0)
+    assert loss.item() == pytest.approx((first + 3 * second) / 4)
+
+
+def test_hard_negatives_of_the_softmax_by_hand() -> None:
+    # Row 1 alone has two: logits 1 * 3 - 0 and 1 * 2 - log 2; its positive has 1 * 1. Row 0 is compared only with itself.
+    terms = replace(plain_terms(2, 0, [1, 1]), hard_correction=torch.tensor([0.0, math.log(2)]).double())
+    user, positive, hard = (torch.tensor(v)[:, None].double() for v in ([5.0, 1.0], [1.0, 1.0], [3.0, 2.0]))
+    loss = softmax_loss(user, positive, torch.zeros(0, 1).double(), hard, terms, 1.0)
+    assert loss.item() == pytest.approx((math.log(math.e + math.exp(3) + math.exp(2) / 2) - 1) / 2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_row_whose_columns_are_all_masked_has_no_softmax_loss_and_no_gradient(scale: float) -> None:
+    user, item = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[3.0, 4.0]])
+    terms = plain_terms(1, 1, [], _diagonal(1), torch.float32)
+    loss = softmax_loss(user, item, item, torch.zeros(0, 2), terms, scale)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0.0
+    assert user.grad is not None
+    assert user.grad.tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("loss", "user", "positive", "column", "expected"),
+    [
+        (softmax_loss, 1000.0, 1.0, 2.0, 10_000.0),
+        (softmax_loss, 1000.0, 1.0, 1.0, math.log(2)),
+        (sigmoid_loss, 1000.0, -1.0, 2.0, 30_000.0),
+    ],
+)
+def test_large_logits_do_not_overflow(
+    loss: Callable[..., Tensor], user: float, positive: float, column: float, expected: float
+) -> None:
+    vectors = [torch.tensor([[value]]) for value in (user, positive, column)]
+    terms = plain_terms(1, 1, [], kind=torch.float32)
+    assert loss(*vectors, torch.zeros(0, 1), terms, 10.0).item() == pytest.approx(expected)
+
+
+def test_far_corrections_do_not_overflow() -> None:
+    terms = replace(plain_terms(1, 2, [], kind=torch.float32), column_correction=torch.tensor([-150.0, 150.0]))
+    item = torch.tensor([[1.0]])
+    assert softmax_loss(item, item, torch.zeros(2, 1), torch.zeros(0, 1), terms, 1.0).item() == pytest.approx(149.0)
+
+
+def test_sigmoid_by_hand() -> None:
+    # One row, scale 2, w 1, b 1: positive 2 * (3 + 1) - log 2; columns 2 * (0 + 1) - 0 and 2 * (-1 + 1) - 0, mean of the two.
+    terms = replace(plain_terms(1, 2, []), positive_correction=torch.tensor([math.log(2)]).double())
+    user, positive, columns = (torch.tensor(v)[:, None].double() for v in ([1.0], [3.0], [0.0, -1.0]))
+    affine = torch.tensor(1.0).double(), torch.tensor(1.0).double()
+    loss = sigmoid_loss(user, positive, columns, torch.zeros(0, 1).double(), terms, 2.0, affine)
+    positive_loss = math.log(1 + math.exp(-(8 - math.log(2))))
+    assert loss.item() == pytest.approx(positive_loss + (math.log(1 + math.exp(2)) + math.log(2)) / 2)
+
+
+def test_l2_by_hand_ignores_scale_and_correction() -> None:
+    # Row 0 (weight 3): (1 - 0.5)^2 + mean of 0.2^2 (its other column is masked) and the hard 0.4^2.
+    # Row 1 (weight 1): (1 - 2)^2 + mean of 0.4^2 and 0.8^2, twice its user.
+    terms = replace(
+        plain_terms(2, 2, [0], _diagonal(1)),
+        weight=torch.tensor([3.0, 1.0]).double(),
+        positive_correction=torch.tensor([5.0, 6.0]).double(),
+        column_correction=torch.tensor([7.0, 8.0]).double(),
+    )
+    vectors = [torch.tensor(v)[:, None].double() for v in ([1.0, 2.0], [0.5, 1.0], [0.4, 0.2], [0.4])]
+    first, second = 0.25 + (0.04 + 0.16) / 2, 1.0 + (0.64 + 0.16) / 2
+    assert l2_loss(*vectors, terms, 99.0).item() == pytest.approx((3 * first + second) / 4)
+
+
+@_PAIRS
+def test_a_row_without_negatives_has_the_loss_of_its_positive(loss: Callable[..., Tensor]) -> None:
+    item = torch.tensor([[1.0]]).double()
+    value = loss(item, item * 0.5, item, torch.zeros(0, 1).double(), plain_terms(1, 1, [], _diagonal(1)), 1.0).item()
+    assert value == pytest.approx(math.log(1 + math.exp(-0.5)) if loss is sigmoid_loss else 0.25)
+
+
+def test_negatives_weigh_as_much_as_the_positive_however_many() -> None:
+    one = torch.tensor([[1.0]]).double()
+    few, many = (l2_loss(one, one, one.repeat(n, 1), one[:0], plain_terms(1, n, []), 1.0).item() for n in (1, 7))
+    assert few == pytest.approx(1.0)
+    assert many == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values())
+def test_a_cell_masked_twice_is_masked_once(loss: Callable[..., Tensor]) -> None:
+    batch = random_batch(1, 3, 2, 0)
+    masked = batch.terms.masked
+    twice = MaskedPairs(np.repeat(masked.rows, 2), np.repeat(masked.columns, 2))
+    again = loss(*batch.vectors, replace(batch.terms, masked=twice), 1.0)
+    assert again.item() == loss(*batch.vectors, batch.terms, 1.0).item()
+    cells = MaskedPairs(np.array([0, 2, 2, 2]), np.array([1, 0, 2, 2]))
+    assert count_negatives(plain_terms(3, 3, [1, 1], cells), 3).tolist() == [2, 5, 1]
+    assert count_negatives(plain_terms(2, 0, []), 0).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("loss", LOSSES.values())
+def test_half_vectors_get_half_gradients_inside_autocast(loss: Callable[..., Tensor]) -> None:
+    batch = random_batch(2, 5, 3, 2, torch.float32)
+    leaves = [tensor.bfloat16().requires_grad_() for tensor in batch.vectors]
+    wide = [tensor.detach().float() for tensor in leaves]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(*leaves, batch.terms, 2.0)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert value.item() == loss(*wide, batch.terms, 2.0).item()
+    assert [leaf.grad.dtype for leaf in leaves if leaf.grad is not None] == [torch.bfloat16] * 4
+
+
+def test_terms_move_their_tensors_to_a_device_and_have_no_hard_negatives_by_default() -> None:
+    terms = plain_terms(2, 3, [1])
+    moved = terms.to(torch.device("meta"))
+    for field in fields(terms):
+        before, after = getattr(terms, field.name), getattr(moved, field.name)
+        if isinstance(before, torch.Tensor):
+            assert (after.device.type, after.shape) == ("meta", before.shape)
+        else:
+            assert after is before
+    bare = LossTerms(terms.positive_correction, terms.column_correction, terms.weight, terms.masked)
+    assert (len(bare.hard_rows), len(bare.hard_correction)) == (0, 0)
+
+
+def test_every_built_in_name_has_a_loss() -> None:
+    assert set(LOSSES) == set(Loss)
+    assert [Model(loss=name).loss for name in LOSSES] == list(Loss)
+
+
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"model": {"loss": "hinge"}})
+    (fault,) = [fault for fault in caught.value.faults if fault.where == "configuration, key model.loss"]
+    assert (fault.expected, fault.got) == ("a registered loss: softmax, sigmoid, l2", "'hinge'")
+    assert "To fix: " in str(caught.value)

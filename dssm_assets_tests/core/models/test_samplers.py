@@ -1,0 +1,280 @@
+"""Every sampler draws from the distribution that it discloses; hard negatives are divided evenly over rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dssm_assets.core.config.model import Model, Sampler
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.core.models.samplers import (
+    SAMPLERS,
+    AllItemsSampler,
+    HardEdges,
+    HardSampler,
+    UniformSampler,
+    WeightedSampler,
+    alias_table,
+    divide_evenly,
+    mix_with_uniform,
+)
+from dssm_assets.core.training.batch_negatives import log_expected_counts, matching_pairs
+from dssm_assets_tests.core.models.chi_square import LEAST_P, p_value
+
+TWO_WEIGHTS = np.array([3.0, 1.0])
+EDGES = HardEdges(np.array([0, 1]), np.array([1], np.int32), np.array([0], np.int32))
+"""One user, who was shown item 1."""
+EXPECTED = {
+    Sampler.UNIFORM: (UniformSampler, [0.5, 0.5]),
+    Sampler.ALL: (AllItemsSampler, [0.5, 0.5]),
+    Sampler.WEIGHTED: (WeightedSampler, [0.75, 0.25]),
+    Sampler.V2: (WeightedSampler, [0.75, 0.25]),
+    Sampler.MIXED: (WeightedSampler, [0.625, 0.375]),
+    Sampler.HARD: (HardSampler, [0.75, 0.25]),
+    Sampler.HARD_V2: (HardSampler, [0.75, 0.25]),
+}
+
+
+@pytest.mark.parametrize("name", Sampler)
+def test_each_name_has_its_distribution(name: Sampler) -> None:
+    sampler = SAMPLERS[name](Model(sampler=name), TWO_WEIGHTS, HardEdges.empty())
+    kind, distribution = EXPECTED[name]
+    assert type(sampler) is kind
+    assert sampler.probability == pytest.approx(distribution)
+    drawn, probability = sampler.draw(7, np.random.default_rng(1))
+    assert probability.tolist() == sampler.probability[drawn].tolist()
+
+
+@pytest.mark.parametrize("name", [Sampler.HARD, Sampler.HARD_V2])
+def test_hard_samplers_draw_from_the_edges(name: Sampler) -> None:
+    sampler = SAMPLERS[name](Model(sampler=name), TWO_WEIGHTS, EDGES)
+    assert isinstance(sampler, HardSampler)
+    assert sampler.edges is EDGES
+
+
+@pytest.mark.parametrize("name", Sampler)
+def test_only_the_v2_samplers_mask_what_the_user_interacted_with(name: Sampler) -> None:
+    assert Model(sampler=name).masks_user_positives == (name in (Sampler.V2, Sampler.HARD_V2))
+
+
+ENTRIES = st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), st.sampled_from([0.0, 0.5, 0.75, 1.0, 2.0, 3.0])
+"""Any weights, and weights full of ties, whose shares meet the edge of a slot exactly."""
+WEIGHTS = st.one_of(*[st.lists(entry, min_size=1, max_size=60) for entry in ENTRIES]).filter(lambda w: sum(w) > 0)
+
+
+@settings(max_examples=300, deadline=None)
+@example(weights=[1.0, 0.0, 2.0])
+@example(weights=[0.0, 0.0, 1.0, 1.0])
+@example(weights=[0.0, 0.0, 0.5, 0.75, 0.75, 0.75, 0.75])
+@given(weights=WEIGHTS)
+def test_alias_table_is_the_exact_distribution(weights: list[float]) -> None:
+    probability = np.array(weights) / np.sum(weights)
+    keep, alias = alias_table(probability)
+    mass = (keep + np.bincount(alias, weights=1 - keep, minlength=len(keep))) / len(keep)
+    assert mass == pytest.approx(probability, abs=1e-12)
+    assert ((keep >= 0) & (keep <= 1)).all()
+
+
+def test_equal_weights_whose_shares_all_round_below_one_are_uniform() -> None:
+    weights = np.full(5, 104858.01905251521)
+    probability = weights / weights.sum()
+    assert (probability * 5 < 1).all()
+    keep, _ = alias_table(probability)
+    assert keep == pytest.approx(np.ones(5), abs=1e-12)
+    drawn, _ = WeightedSampler(weights).draw(1000, np.random.default_rng(0))
+    assert set(drawn.tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_alias_table_by_hand() -> None:
+    # Shares 2, 0.5, 0.5: both light slots are filled by item 0, which keeps its own slot.
+    keep, alias = alias_table(np.array([2 / 3, 1 / 6, 1 / 6]))
+    assert keep == pytest.approx([1.0, 0.5, 0.5])
+    assert alias.tolist()[1:] == [0, 0]
+
+
+def test_draws_follow_the_distribution_by_chi_square() -> None:
+    weights = 1.0 / np.arange(1, 201) ** 1.1
+    drawn, _ = WeightedSampler(weights).draw(400_000, np.random.default_rng(3))
+    assert p_value(drawn, weights / weights.sum()) > 0.01
+    # The test detects ignored weights, and one forgotten weight.
+    assert p_value(drawn, np.full(200, 1 / 200)) < LEAST_P
+    assert p_value(drawn, np.append(weights[:-1], 0.0) / weights[:-1].sum()) < LEAST_P
+
+
+def test_draws_return_their_probability_and_repeat_with_the_seed() -> None:
+    sampler = WeightedSampler(np.array([1.0, 3.0, 0.0]))
+    items, probability = sampler.draw(50, np.random.default_rng(1))
+    again, _ = sampler.draw(50, np.random.default_rng(1))
+    other, _ = sampler.draw(50, np.random.default_rng(2))
+    assert items.tolist() == again.tolist() != other.tolist()
+    assert probability.tolist() == [[0.25, 0.75, 0.0][item] for item in items]
+    assert 2 not in items
+
+
+@pytest.mark.parametrize("weights", [[-1.0, 2.0], [np.nan, 1.0], [np.inf], [0.0, 0.0], []])
+def test_bad_weights_are_refused(weights: list[float]) -> None:
+    with pytest.raises(SchemaError, match="table items, column weight"):
+        WeightedSampler(np.array(weights, np.float64))
+
+
+HEAVY_TAILED = 1.0 / np.arange(1, 41)
+INTERACTED = np.array([0, 1, 2, 5, 30, -1])
+"""One user's items, most of them with large weights; -1 is outside the corpus."""
+
+
+def test_unmasked_draws_follow_the_conditional_distribution_by_chi_square() -> None:
+    sampler, counted = WeightedSampler(HEAVY_TAILED), []
+    distribution = HEAVY_TAILED.copy()
+    distribution[INTERACTED[INTERACTED >= 0]] = 0.0
+    distribution /= distribution.sum()
+    for step in range(200):
+        columns, _ = sampler.draw(500, np.random.default_rng([7, step]))
+        masked = matching_pairs(np.zeros(len(INTERACTED), np.int64), INTERACTED, columns)
+        counted.append(np.delete(columns, masked.columns))
+    drawn = np.concatenate(counted)
+    assert p_value(drawn, distribution) > LEAST_P
+    # The faults that this must find: weights ignored, and a mask that is lost once in a while.
+    uniform = np.where(distribution > 0, 1.0, 0.0)
+    assert p_value(drawn, uniform / uniform.sum()) < LEAST_P
+    assert p_value(np.append(drawn, 0), distribution) < LEAST_P
+
+
+def test_uniform_draws_by_chi_square() -> None:
+    distribution, sampler = np.full(50, 1 / 50), UniformSampler(50)
+    drawn, probability = sampler.draw(100_000, np.random.default_rng(1))
+    assert p_value(drawn, distribution) > LEAST_P
+    assert probability.tolist() == [0.02] * 100_000
+    # The test detects draws by weight.
+    weighted, _ = WeightedSampler(1.0 + np.arange(50) / 50).draw(100_000, np.random.default_rng(1))
+    assert p_value(weighted, distribution) < LEAST_P
+    assert len(sampler.draw(0, np.random.default_rng(2))[0]) == 0
+
+
+def test_a_mixture_is_half_uniform_and_half_by_weight() -> None:
+    # Uniform .25 each; by weight .6, .2, 0, .2.
+    assert mix_with_uniform(np.array([6.0, 2.0, 0.0, 2.0])).probability == pytest.approx([0.425, 0.225, 0.125, 0.225])
+    weights = 1.0 / np.arange(1, 101)
+    drawn, _ = mix_with_uniform(weights).draw(200_000, np.random.default_rng(4))
+    assert p_value(drawn, 0.5 / 100 + 0.5 * weights / weights.sum()) > LEAST_P
+    assert p_value(drawn, weights / weights.sum()) < LEAST_P
+
+
+@pytest.mark.parametrize("count", [0, 2, 9])
+def test_all_items_are_each_there_once(count: int) -> None:
+    items, probability = AllItemsSampler(3).draw(count, np.random.default_rng(0))
+    assert items.tolist() == [0, 1, 2]
+    # Expected once each, so nothing is to be corrected.
+    assert log_expected_counts(probability, len(items), 1.0) == pytest.approx([0.0] * 3, abs=1e-7)
+
+
+@pytest.mark.parametrize("sampler", [UniformSampler, AllItemsSampler])
+def test_an_empty_corpus_is_refused(sampler: type[UniformSampler]) -> None:
+    with pytest.raises(SchemaError, match="table items: expected at least one item"):
+        sampler(0)
+
+
+def edges(degrees: list[int]) -> HardEdges:
+    """Returns users with this many edges each; user u's are the items 100 u, 100 u + 1, ... shown on days 0, 1, ..."""
+    items = [100 * user + place for user, degree in enumerate(degrees) for place in range(degree)]
+    days = [place for degree in degrees for place in range(degree)]
+    return HardEdges(np.concatenate([[0], np.cumsum(degrees)]), np.array(items, np.int32), np.array(days, np.int32))
+
+
+def test_quotas_by_hand() -> None:
+    quota = divide_evenly(np.array([0, 1, 5, 9]), 8, np.random.default_rng(0))
+    assert (quota[:2].tolist(), sorted(quota[2:].tolist())) == ([0, 1], [3, 4])
+    assert divide_evenly(np.array([0, 1, 5]), 8, np.random.default_rng(0)).tolist() == [0, 1, 5]
+    assert divide_evenly(np.array([4, 4]), 0, np.random.default_rng(0)).tolist() == [0, 0]
+    remainders = {tuple(divide_evenly(np.array([3, 3, 3]), 4, np.random.default_rng(seed)).tolist()) for seed in range(40)}
+    assert remainders == {(2, 1, 1), (1, 2, 1), (1, 1, 2)}
+
+
+@settings(deadline=None)
+@given(capacity=st.lists(st.integers(0, 30), min_size=1, max_size=12), count=st.integers(0, 100), seed=st.integers(0, 9))
+def test_quotas_are_even_within_capacities(capacity: list[int], count: int, seed: int) -> None:
+    quota = divide_evenly(np.array(capacity), count, np.random.default_rng(seed))
+    assert quota.sum() == min(count, sum(capacity))
+    assert (quota <= capacity).all()
+    # A row that has two fewer than another is at its capacity.
+    assert all(q == c for q, c in zip(quota, capacity, strict=True) if q < quota.max() - 1)
+
+
+@settings(deadline=None)
+@given(
+    degrees=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    rows=st.lists(st.integers(-1, 7), min_size=0, max_size=8),
+    count=st.integers(0, 30),
+    seed=st.integers(0, 99),
+)
+def test_a_row_gets_distinct_edges_of_its_own_user(degrees: list[int], rows: list[int], count: int, seed: int) -> None:
+    """Row numbers of unknown users, and of users behind the last that has edges, have none."""
+    users = np.array(rows, np.int32)
+    draw = edges(degrees).draw(users, count, np.random.default_rng(seed))
+    degree_of = [degrees[user] if 0 <= user < len(degrees) else 0 for user in rows]
+    assert len(draw.rows) == len(draw.items) == len(draw.days) == len(draw.probability) == min(count, sum(degree_of))
+    assert (np.diff(draw.rows) >= 0).all()
+    pairs = list(zip(draw.rows.tolist(), draw.items.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    for (row, item), day, probability in zip(pairs, draw.days.tolist(), draw.probability.tolist(), strict=True):
+        assert (item // 100, item % 100) == (rows[row], day)
+        assert day < degree_of[row]
+        assert probability == pytest.approx(draw.rows.tolist().count(row) / degree_of[row])
+
+
+@pytest.mark.parametrize(("degree", "count"), [(20, 1), (20, 3), (7, 5), (4, 4)])
+def test_every_edge_is_drawn_with_its_probability_by_chi_square(degree: int, count: int) -> None:
+    made, users = edges([3, degree]), np.array([1], np.int32)
+    draws = [made.draw(users, count, np.random.default_rng([5, seed])) for seed in range(4_000)]
+    assert {draw.probability[0] for draw in draws} == {count / degree}
+    # One of each draw, chosen evenly, is even if every edge is as likely to be among them.
+    chosen = np.random.default_rng(9).integers(count, size=len(draws))
+    one = np.array([draw.days[at] for draw, at in zip(draws, chosen, strict=True)])
+    assert p_value(one, np.full(degree, 1 / degree)) > LEAST_P
+    assert np.bincount(np.concatenate([draw.days for draw in draws]), minlength=degree) / 4_000 == pytest.approx(
+        np.full(degree, count / degree), abs=0.04
+    )
+    if count < degree:
+        # The test detects a draw of always the first edges.
+        assert p_value(chosen, np.full(degree, 1 / degree)) < LEAST_P
+
+
+def test_remainders_go_to_equal_rows_uniformly_by_chi_square() -> None:
+    made, users = edges([2] * 10), np.arange(10, dtype=np.int32)
+    rows = np.concatenate([made.draw(users, 3, np.random.default_rng([6, seed])).rows for seed in range(4000)])
+    assert p_value(rows, np.full(10, 0.1)) > LEAST_P
+    assert len(rows) == 12_000
+
+
+def test_batches_without_edges_have_no_hard_negatives() -> None:
+    for made, users in (
+        (HardEdges.empty(), np.array([0, 3, -1], np.int32)),
+        (edges([0, 0]), np.array([0, 1], np.int32)),
+        (edges([4]), np.array([-1], np.int32)),
+        (edges([4]), np.zeros(0, np.int32)),
+    ):
+        draw = made.draw(users, 8, np.random.default_rng(1))
+        assert len(draw.rows) == len(draw.items) == 0
+
+
+def test_draws_repeat_with_the_seed_and_shared_negatives_are_by_weight() -> None:
+    weights = np.arange(1.0, 31.0)
+    sampler, users = HardSampler(weights, edges([30, 30])), np.array([0, 1], np.int32)
+    draws = [sampler.edges.draw(users, 6, np.random.default_rng(seed)).items.tolist() for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+    drawn, _ = sampler.draw(60_000, np.random.default_rng(3))
+    assert p_value(drawn, weights / weights.sum()) > LEAST_P
+    assert p_value(drawn, np.full(30, 1 / 30)) < LEAST_P
+
+
+def test_shared_and_hard_negatives_of_one_sampler_each_follow_their_distribution() -> None:
+    weights, edges_of_user_1 = np.array([4.0, 3.0, 2.0, 1.0]), np.array([1, 2, 3], np.int32)
+    sampler = HardSampler(weights, HardEdges(np.array([0, 0, 3]), edges_of_user_1, np.zeros(3, np.int32)))
+    drawn, probability = sampler.draw(50_000, np.random.default_rng(1))
+    assert p_value(drawn, weights / 10) > LEAST_P
+    assert probability == pytest.approx(weights[drawn] / 10)
+    users = np.array([1], np.int32)
+    hard = np.concatenate([sampler.edges.draw(users, 1, np.random.default_rng([2, seed])).items for seed in range(5000)])
+    assert p_value(hard, np.array([0, 1 / 3, 1 / 3, 1 / 3])) > LEAST_P
+    assert len(sampler.edges.draw(np.array([0], np.int32), 5, np.random.default_rng(2)).items) == 0
