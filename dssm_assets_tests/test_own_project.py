@@ -68,7 +68,10 @@ def test_every_command_finds_it(tmp_path: Path) -> None:
     site = copy_project(tmp_path)
     worlds.write_sources(tmp_path)
     write_yaml(tmp_path / "config.yaml", worlds.merged(worlds.CONFIG, worlds.merged(CHANGES, SEVERAL)))
-    spark = {"engine": "spark", "spark": {"master": "local[1]", "partitions": 1, "conf": {"spark.ui.enabled": "false"}}}
+    spark = {
+        "engine": "spark",
+        "spark": {"master": "local[1]", "conf": {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "1"}},
+    }
     write_yaml(tmp_path / "spark.yaml", worlds.merged(worlds.CONFIG, worlds.merged(CHANGES, spark)))
     day = ["--from", EVALUATION_DAY]
 

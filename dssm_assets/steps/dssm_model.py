@@ -18,7 +18,7 @@ from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import Fault, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.statistics.bucketizer import EmbeddingRules, match_rows
+from dssm_assets.core.statistics.bucketizer import Bucketizer, match_rows
 from dssm_assets.core.training.compute import Ranks
 from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import EpochScore, Progress
@@ -221,7 +221,7 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
     features = [[workspace.need(name, day) for name in ("feature_config", "feature_counts")] for day in (ds, earlier_day)]
     check_built_from(model, samples)
     check_built_from(samples, *features[1])
-    today, earlier = (EmbeddingRules(*map(workspace.tables.read, manifests)) for manifests in features)
+    today, earlier = (Bucketizer(*map(workspace.tables.read, manifests)) for manifests in features)
     rows = folder / "rows.npz"
     save_carried_rows(rows, match_rows(today, earlier))
     towers = workspace.artifacts.read_bytes(model, ModelFile.TOWERS).decode()

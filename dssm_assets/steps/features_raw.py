@@ -83,7 +83,6 @@ def _is_current(previous: Manifest, state: RollingState, recent: Mapping[str, Ma
 
 
 def _refuse_other_ids(workspace: Workspace, spec: TableSpec, previous: Manifest, today: Manifest) -> None:
-    """Raises a SchemaError if ids have another type than in the state of the day before."""
     before, now = ({column.name: column.type for column in manifest.columns} for manifest in (previous, today))
     for name in spec.key:
         if name in now and before[name] != now[name]:
@@ -101,57 +100,44 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
         hour, weekday = log.calendar_columns(batch.column(col.EVENT_TIME_MS), timezone)
         return batch.append_column(col.HOUR, hour).append_column(col.WEEKDAY, weekday)
 
-    known: dict[str, tuple[str, IdIndex]] = {}
+    known: dict[str, tuple[str, IdIndex]] = {}  # by table: the digest and the ids, which days of equal content share
     for ds in days:
-        inputs = {name: workspace.need(name, ds) for name in ("behavior_table", "user_table", "item_table")}
-        counts = _count_unknown_ids(workspace, inputs, known)
-        del inputs["user_table"]
+        inputs = {name: workspace.need(name, ds) for name in ("behavior_table", "item_table")}
+        for name, column in (("user_table", col.USER_ID), ("item_table", col.ITEM_ID)):
+            table = workspace.need(name, ds)
+            if name not in known or known[name][0] != table.digest:
+                known[name] = table.digest, IdIndex(workspace.tables.read(table, [column]).column(column), where=name)
+        events = workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID])
+        counts = count_unknown_ids(events, known["user_table"][1], known["item_table"][1])
+        del events
         manifest = workspace.write_query(
             raw_feature_tables.BEHAVIOR, ds, log.enrich_behavior, inputs, add_calendar, None, item_columns=item_columns
         )
         yield StepResult(manifest, counts)
 
 
-def _count_unknown_ids(
-    workspace: Workspace, inputs: Mapping[str, Manifest], known: dict[str, tuple[str, IdIndex]]
-) -> dict[str, int]:
-    """Returns how many ids of a day's log have no row in the table of users or items.
-
-    Args:
-        known: table -> digest and ids of the day before; a table of the same content is not read again.
-
-    Raises:
-        SchemaError: ids of different types.
-    """
-    for table, column in (("user_table", col.USER_ID), ("item_table", col.ITEM_ID)):
-        manifest = inputs[table]
-        if table not in known or known[table][0] != manifest.digest:
-            known[table] = manifest.digest, IdIndex(workspace.tables.read(manifest, [column]).column(column), where=table)
-    events = workspace.tables.read(inputs["behavior_table"], [col.USER_ID, col.ITEM_ID])
-    return count_unknown_ids(events, known["user_table"][1], known["item_table"][1])
-
-
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the counts and sums of each user and event."""
-    return roll(workspace, _describe_activity(workspace, col.USER_ID, raw_feature_tables.USER_ACTIVITY), days)
+    return _roll_activity(workspace, raw_feature_tables.USER_ACTIVITY, days)
 
 
 def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Rolls the counts and sums of each item and event."""
-    return roll(workspace, _describe_activity(workspace, col.ITEM_ID, raw_feature_tables.ITEM_ACTIVITY), days)
+    return _roll_activity(workspace, raw_feature_tables.ITEM_ACTIVITY, days)
 
 
-def _describe_activity(workspace: Workspace, entity: str, spec: TableSpec) -> RollingState:
+def _roll_activity(workspace: Workspace, spec: TableSpec, days: Sequence[str]) -> Iterator[StepResult]:
     windows = tuple(workspace.config.raw_features.statistic_days)
     values = tuple(workspace.config.tables.behavior.value_columns)
-    return RollingState(
+    state = RollingState(
         spec,
         activity.roll_activity,
-        arguments={"entity": entity, "statistic_days": windows, "value_columns": values},
+        arguments={"entity": spec.key[0], "statistic_days": windows, "value_columns": values},
         longest=max(windows),
         leaving=windows,
         settings={"windows": list(windows), "values": list(values)},
     )
+    return roll(workspace, state, days)
 
 
 def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -15,9 +15,8 @@ from dssm_assets.core.features.expressions import Kind
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.samples.sample_fg import count_uses
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.core.statistics import value_counts
 from dssm_assets.core.statistics.binning import bin_features
-from dssm_assets.core.statistics.value_counts import Counts, count_missing, count_values, merge_value_counts
+from dssm_assets.core.statistics.value_counts import Counts, count_missing, count_values, merge_value_counts, sort_by_frequency
 from dssm_assets.steps.previous_day import ROW_COLUMNS, find_features_of_positives
 from dssm_assets.steps.workspace import StepResult, Workspace, each_day, window_days
 from dssm_assets.storage.manifest import Manifest
@@ -26,31 +25,18 @@ UsedRows: TypeAlias = tuple[Counts, Counts, int]
 """The rows of a feature table that samples use, ascending; the number of uses of each; the number of samples without a row."""
 
 
-@dataclass(frozen=True)
-class _CountPositives:
-    """Function on a block of positives: counts of their context features, and the rows of each side that they use."""
-
-    kind: Kind
-    context: Sequence[Feature]
-    row_counts: Mapping[str, int]
-
-    def __call__(self, table: pa.Table, start: int) -> tuple[pa.Table, dict[str, UsedRows]]:
-        uses = {side: count_uses(table.column(ROW_COLUMNS[side]), rows) for side, rows in self.row_counts.items()}
-        return count_values(self.kind, table, self.context), uses
+def _count_positives(
+    kind: Kind, context: Sequence[Feature], row_counts: Mapping[str, int], table: pa.Table, start: int
+) -> tuple[pa.Table, dict[str, UsedRows]]:
+    """Returns the counts of the context features of a block of positives, and the rows of each side that they use."""
+    uses = {side: count_uses(table.column(ROW_COLUMNS[side]), rows) for side, rows in row_counts.items()}
+    return count_values(kind, table, context), uses
 
 
-@dataclass(frozen=True)
-class _CountSide:
-    """Function on a block of a feature table: counts of its features, each row as often as samples use it."""
-
-    kind: Kind
-    features: Sequence[Feature]
-    used: Counts
-    counts: Counts
-
-    def __call__(self, table: pa.Table, start: int) -> pa.Table:
-        here = slice(*np.searchsorted(self.used, [start, start + table.num_rows]))
-        return count_values(self.kind, table.take(pa.array(self.used[here] - start)), self.features, self.counts[here])
+def _count_side(kind: Kind, features: Sequence[Feature], used: Counts, counts: Counts, table: pa.Table, start: int) -> pa.Table:
+    """Returns the counts of a block of a feature table, each row as often as samples use it."""
+    here = slice(*np.searchsorted(used, [start, start + table.num_rows]))
+    return count_values(kind, table.take(pa.array(used[here] - start)), features, counts[here])
 
 
 @each_day
@@ -78,24 +64,21 @@ def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> St
     tables = {side: find_features_of_positives(workspace, side, positive) for side in ROW_COLUMNS}
     row_counts = {side: 0 if table is None else table.rows for side, table in tables.items()}
     columns = [*ROW_COLUMNS.values(), *(feature.name for feature in features["context"])]
-    found = workspace.engine.reports(positive, _CountPositives(kind, features["context"], row_counts), columns)
+    kernel = partial(_count_positives, kind, features["context"], row_counts)
+    found = workspace.engine.reports(positive, kernel, columns)
     parts = [count_missing(kind, [], 0), *(counts for counts, _ in found)]
     for side, table in tables.items():
-        used, counts, without = _sum_uses([uses[side] for _, uses in found], row_counts[side])
-        parts.append(count_missing(kind, features[side], without))
+        uses = np.zeros(row_counts[side], np.int64)
+        for _, used_by_side in found:
+            rows, counts, without = used_by_side[side]
+            uses[rows] += counts
+            parts.append(count_missing(kind, features[side], without))
         if table is not None and features[side]:
-            kernel = _CountSide(kind, features[side], used, counts)
-            parts += workspace.engine.reports(table, kernel, [feature.name for feature in features[side]])
+            used = np.flatnonzero(uses)
+            count = partial(_count_side, kind, features[side], used, uses[used])
+            parts += workspace.engine.reports(table, count, [feature.name for feature in features[side]])
     built_from = [positive, *(table for table in tables.values() if table is not None)]
     return StepResult(workspace.write_table(spec, ds, merge_value_counts(parts), built_from))
-
-
-def _sum_uses(uses: Sequence[UsedRows], row_count: int) -> UsedRows:
-    total = np.zeros(row_count, np.int64)
-    for used, counts, _ in uses:
-        total[used] += counts
-    rows = np.flatnonzero(total)
-    return rows, total[rows], sum(without for _, _, without in uses)
 
 
 @each_day
@@ -112,12 +95,11 @@ def feature_binning(workspace: Workspace, ds: str) -> StepResult:
 def feature_counts(workspace: Workspace, ds: str) -> StepResult:
     """Counts the values of categorical features over the window before a day."""
     merged, window = _merge_window(workspace, "category_value_counts", ds)
-    table = value_counts.sort_by_frequency(merged)
+    table = sort_by_frequency(merged)
     return StepResult(workspace.write_table(fg_tables.FEATURE_COUNTS, ds, table, [window]), {"window_days": len(window)})
 
 
 def _merge_window(workspace: Workspace, asset: str, ds: str) -> tuple[pa.Table, list[Manifest]]:
-    """Returns the counts of the window before a day, and their days."""
     window = workspace.need_all(asset, window_days(ds, workspace.config.window.days))
     days = (workspace.tables.read(manifest, as_dictionaries=[FEATURE]) for manifest in window)
     return merge_value_counts(days), window

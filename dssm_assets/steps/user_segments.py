@@ -48,8 +48,8 @@ def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Ar
         built_from.append(user_table)
     if by_kind[SegmentKind.ACTIVITY]:
         window = find_event_days(workspace, ds).window
-        activity = label_activity(count_user_events(workspace, window, user_ids), settings.segment_edges)
-        labels |= {one.name: activity for one in by_kind[SegmentKind.ACTIVITY]}
+        events = count_user_events(workspace, window, user_ids)
+        labels |= {one.name: label_activity(events, one.activity_edges) for one in by_kind[SegmentKind.ACTIVITY]}
         built_from += window
     if by_kind[SegmentKind.TENURE]:
         user_activity = workspace.need("user_activity", day_before(ds))
@@ -67,10 +67,8 @@ def read_cuts(workspace: Workspace, ds: str, user_ids: pa.Array, item_ids: pa.Ar
 
 def _check_columns(segments: Sequence[Segment], known: Sequence[str]) -> None:
     expected = f"activity, tenure, item_popularity or a column of user_table: {', '.join(known)}"
-    where, lacking = (
-        "configuration, key evaluation.segments, segment",
-        [one for one in segments if one.user_column not in known],
-    )
+    where = "configuration, key evaluation.segments, segment"
+    lacking = [one for one in segments if one.user_column not in known]
     ConfigError.raise_if(Fault(f"{where} {one.name}", expected, f"by: {one.by}", "correct the name") for one in lacking)
 
 

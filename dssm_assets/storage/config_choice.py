@@ -15,7 +15,7 @@ and the home, where tables, models and runs go, is the first of
     3. DAGSTER_HOME
     4. the folder of the (first) configuration file
 
-Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home, and says so.
+Without any of these files a command fails; a code location loads the packaged demo, with ./.dssm as its home.
 Dagster records runs in DAGSTER_HOME, or in the home if `--home` names it or DAGSTER_HOME is not set.
 """
 
@@ -42,13 +42,9 @@ _NEITHER: Final = "as no configuration is named or found"
 
 @dataclass(frozen=True)
 class ConfigChoice:
-    """The chosen configuration files and home, and what named them.
+    """The chosen configuration files, one per scene, and home, and what named them.
 
     Attributes:
-        paths: absolute paths of the configuration files, one per scene.
-        named_by: what named them, for readers.
-        home: absolute path of the home folder.
-        home_named_by: what named it, for readers.
         instance_home: folder of the Dagster instance that records runs.
         not_used: other files named config.yaml, in the home and in the current folder, which a reader might expect to be used.
     """
@@ -62,14 +58,10 @@ class ConfigChoice:
 
     @property
     def is_packaged(self) -> bool:
-        """Returns whether nothing named a configuration, so that it is the packaged demo's."""
         return self.named_by == _NEITHER
 
     def describe(self) -> str:
-        """Returns one line: the configuration, the home, what named each, and files that are not used.
-
-        Example: `configuration /shop/config.yaml (--config), home /shop (folder of the configuration)`.
-        """
+        """Returns one line: the configuration, the home, what named each, and files that are not used."""
         files = ", ".join(map(str, self.paths))
         line = f"configuration {files} ({self.named_by}), home {self.home} ({self.home_named_by})"
         return line + "".join(f"; {path} is not used" for path in self.not_used)
@@ -86,8 +78,6 @@ def choose_config(
     """Returns the configuration and the home by the rule of this module. Reads no file, only looks which exist.
 
     Args:
-        config: value of `--config`.
-        home: value of `--home`.
         environ: environment variables (default: those of this process).
         folder: the current folder (default: that of this process).
         packaged: file to fall back to; None: a missing configuration is an error.
@@ -97,7 +87,8 @@ def choose_config(
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    named_home, home_named_by = _named_home(home, environ, folder)
+    homes = [(str(home or ""), "--home"), *((environ.get(name, ""), name) for name in HOME_VARIABLES)]
+    named_home, home_named_by = next(((folder / text, name) for text, name in homes if text), (None, ""))
     own = None if named_home is None else named_home / CONFIG_FILE
     here, demo = folder / CONFIG_FILE, folder / DEFAULT_HOME / CONFIG_FILE
     if named := _split_paths(config or "", folder):
@@ -114,7 +105,12 @@ def choose_config(
         paths, named_by = (packaged,), _NEITHER
         named_home, home_named_by = named_home or folder / DEFAULT_HOME, home_named_by or "default"
     else:
-        raise ConfigError(_missing(folder, named_home))
+        expected = f"a file named by --config or {CONFIG_VARIABLE}, or {CONFIG_FILE} in the home or in the current folder"
+        places = " or ".join(str(path.parent) for path in (own, here, demo) if path is not None)
+        remedy = (
+            "name the file with --config, or write one: dssm-assets init for your own tables, dssm-assets demo for the demo's"
+        )
+        raise ConfigError(Fault("configuration", expected, f"no {CONFIG_FILE} in {places}", remedy))
     chosen_home = named_home or paths[0].parent
     return ConfigChoice(
         paths,
@@ -126,23 +122,5 @@ def choose_config(
     )
 
 
-def _named_home(home: Path | None, environ: Mapping[str, str], folder: Path) -> tuple[Path | None, str]:
-    if home is not None:
-        return folder / home, "--home"
-    for name in HOME_VARIABLES:
-        if environ.get(name):
-            return folder / environ[name], name
-    return None, ""
-
-
 def _split_paths(text: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / part for part in text.split(os.pathsep) if part)
-
-
-def _missing(folder: Path, home: Path | None) -> Fault:
-    places = f"no {CONFIG_FILE} in {folder} or {folder / DEFAULT_HOME}"
-    if home is not None:
-        places = f"no {CONFIG_FILE} in {home}, {folder} or {folder / DEFAULT_HOME}"
-    expected = f"a file named by --config or {CONFIG_VARIABLE}, or {CONFIG_FILE} in the home or in the current folder"
-    remedy = "name the file with --config, or write one: dssm-assets init for your own tables, dssm-assets demo for the demo's"
-    return Fault("configuration", expected, places, remedy)

@@ -39,7 +39,7 @@ class LoadedConfig:
         path, folder = (self.fg_folder / name).resolve(), self.fg_folder.resolve()
         if not path.is_relative_to(folder) and name not in self.config.features.files_outside:
             raise PermissionError(
-                f"it is outside {folder}, and its content would be published in every bundle: list it in features.files_outside to allow that"
+                f"it is outside {folder}, and every bundle would publish its content: list it in features.files_outside to allow that"
             )
         return path.read_bytes()
 
@@ -55,12 +55,10 @@ class LoadedConfig:
 
     @property
     def root(self) -> str:
-        """Returns the root of the partition store, with `{home}` and `{name}` filled in."""
         return self.config.storage.root.replace("{home}", str(self.home)).replace("{name}", self.config.name)
 
     @property
     def scratch(self) -> Path:
-        """Returns the local folder that an engine spills to, with `{home}` filled in."""
         return Path(self.config.duckdb.scratch.replace("{home}", str(self.home)))
 
 
@@ -68,11 +66,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """A safe loader that refuses a key that a mapping has twice, of which YAML keeps the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Returns the mapping of a node.
-
-        Raises:
-            ConstructorError: naming the line of the second key.
-        """
+        """Returns the mapping of a node."""
         seen: set[Any] = set()
         for key, _ in node.value:
             value = key.value if isinstance(key, yaml.ScalarNode) else None
@@ -84,11 +78,6 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns the mapping of a JSON object.
-
-    Raises:
-        ValueError: a key is given twice.
-    """
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
@@ -106,13 +95,11 @@ def load_config(path: Path, home: Path, *, checks_features: bool = True) -> Load
             location starts without loading the feature generator.
 
     Raises:
-        ConfigError: if the file is missing, is not YAML, or has unknown keys, bad values or plug-ins that cannot be imported; names all of
-            them.
+        ConfigError: the file is missing, is not YAML, or has unknown keys, bad values or plug-ins that cannot be imported.
     """
     if not path.is_file():
-        raise ConfigError(
-            Fault(f"configuration {path}", "a YAML file", "no such file", "correct the path in --config or DSSM_CONFIG")
-        )
+        remedy = "correct the path in --config or DSSM_CONFIG"
+        raise ConfigError(Fault(f"configuration {path}", "a YAML file", "no such file", remedy))
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -134,20 +121,15 @@ def complete_config(
         FeatureSpecError: naming all faults of the feature definitions.
     """
     data = path.parent if path is not None else home
-    fg = config.features.fg if config.features.fg is not None else _read_fg(data / str(config.features.fg_path))
-    tables = config.tables.model_copy(
-        update={
-            name: table.model_copy(update={"uri": table.uri.replace("{data}", str(data)).replace("{home}", str(home))})
-            for name, table in (
-                ("user", config.tables.user),
-                ("item", config.tables.item),
-                ("behavior", config.tables.behavior),
-            )
-            if table is not None
-        }
-    )
-    fg_folder = (data / str(config.features.fg_path)).parent if config.features.fg_path is not None else data
-    loaded = LoadedConfig(config.model_copy(update={"tables": tables}), fg, home, path, fg_folder)
+    fg_file = data / (config.features.fg_path or "fg.json")
+    fg = config.features.fg if config.features.fg is not None else _read_fg(fg_file)
+    tables = {
+        name: table.model_copy(update={"uri": table.uri.replace("{data}", str(data)).replace("{home}", str(home))})
+        for name, table in config.tables
+        if table is not None
+    }
+    config = config.model_copy(update={"tables": config.tables.model_copy(update=tables)})
+    loaded = LoadedConfig(config, fg, home, path, fg_file.parent)
     if checks_features:
         loaded.check_features()  # before anything runs
     return loaded
@@ -167,7 +149,6 @@ def config_from_json(body: Mapping[str, Any]) -> LoadedConfig:
 
 
 def _parse(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
-    """Returns the configuration of a mapping, whose names may be those that plug-ins register."""
     named = raw.get("plugins")
     is_valid = isinstance(named, list) and all(isinstance(name, str) for name in named)
     faults = import_plugins(named if is_valid and named else (), where)
@@ -183,9 +164,8 @@ def _read_fg(path: Path) -> Mapping[str, Any]:
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            Fault("configuration, key features.fg_path", f"a JSON file at {path.name}", str(error), "correct the path or file")
-        ) from error
+        where, expected = "configuration, key features.fg_path", f"a JSON file at {path.name}"
+        raise ConfigError(Fault(where, expected, str(error), "correct the path or file")) from error
     if not isinstance(parsed, dict):
         raise ConfigError(Fault(f"fg.json {path.name}", "a mapping", type(parsed).__name__, 'start with {"features": [...]}'))
     return parsed

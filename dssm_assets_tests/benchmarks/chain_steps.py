@@ -72,7 +72,6 @@ def chain_config(world: World, window: int, engine_memory: str, statistic_days: 
         "statistic_days": list(statistic_days),
         "preference_columns": ["item_cat_2"],
         "preference_days": most,
-        "preference_top": 20,
     }
     raw["features"] = {"fg": {"features": features}}
     raw["model"] = {"output_dim": 32, "hidden_units": [64], "num_sample": 1024}

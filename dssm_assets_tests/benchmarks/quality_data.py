@@ -28,7 +28,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dssm_assets.core.arrays.ragged import Exclusions, list_lengths, offsets_of, ranges
-from dssm_assets.datasets.sequences import read_sequences
 
 Ints = npt.NDArray[np.int64]
 Entities = tuple[pa.Table, pa.Table]
@@ -107,10 +106,10 @@ def read_sequence_split(path: Path, *, inner: bool) -> Split:
     be hit. There are no times: events of a user are a second apart and all users' last ones are at one midnight, so before that day
     is every user's line without its last item.
     """
-    (lines,) = read_sequences(path)
-    lengths = np.diff(lines.offsets)
+    lines = [line.split()[1:] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lengths = np.array([len(line) for line in lines], np.int64)
     user, position = np.repeat(np.arange(len(lengths)), lengths), ranges(np.zeros(len(lengths), np.int64), lengths)
-    item = pc.dictionary_encode(lines.items).indices.to_numpy().astype(np.int64)
+    item = pa.array([item for line in lines for item in line]).dictionary_encode().indices.to_numpy().astype(np.int64)
     split = cut(np.stack([user, item, position]), "loo", inner=inner)
     counts = np.bincount(split.user)
     from_end = np.repeat(counts, counts) - 1 - ranges(np.zeros(len(counts), np.int64), counts)

@@ -7,12 +7,14 @@ import typing
 import pydantic
 import pytest
 
-from dssm_assets.core.asset_settings import FG, HOW, NOT_READ, READS, START, digest_settings
+from dssm_assets.core.asset_settings import FG, HOW, READS, START, digest_settings
 from dssm_assets.core.config.pipeline import Calendar, NegativeItems, PipelineConfig
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
+NOT_READ = {"name", "plugins", "gate", "serving", "storage", "platform", "engine", "spark", "duckdb"}
+"""Sections that decide nothing about the rows of the assets in READS, except the gate's verdict."""
 SECTIONS = set(PipelineConfig.model_fields) - NOT_READ - {"calendar"}
 """Sections that count. Of the calendar the first day does, and the zone, which all readers of a log read."""
 
@@ -143,19 +145,6 @@ def test_content_of_a_named_file_counts_and_its_name_does_not(tmp_path_factory):
     first, same, other = map(digest, files)
     assert same == first
     assert {asset for asset in first if first[asset] != other[asset]} == {asset for asset, keys in READS.items() if FG in keys}
-
-
-def test_a_file_that_several_features_name_is_read_once(tmp_path_factory):
-    loaded, read = worlds.built_world(tmp_path_factory).loaded, []
-
-    def read_file(name):
-        read.append(name)
-        return b"red\n"
-
-    names = ("a.txt", "b.txt", "a.txt", "a.txt")
-    fg = {"features": [{"feature_name": f"f{place}", "vocab_file": name} for place, name in enumerate(names)]}
-    digest_settings(loaded.config, fg, read_file)
-    assert read == ["a.txt", "b.txt"]
 
 
 class LaterItems(NegativeItems):

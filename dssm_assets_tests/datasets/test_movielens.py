@@ -83,7 +83,7 @@ def test_load_reads_a_folder_of_parquet_files(tmp_path: Path) -> None:
 
 
 def test_load_refuses_other_files(tmp_path: Path) -> None:
-    with pytest.raises(DatasetMissingError, match=r"nowhere\.zip: expected a zip file or a folder, got no such path"):
+    with pytest.raises(DatasetMissingError, match=r"nowhere\.zip: expected a zip file or a folder, got no such file"):
         load(tmp_path / "nowhere.zip")
     (tmp_path / "text.zip").write_text("not a zip")
     with pytest.raises(DatasetMissingError, match=r"text\.zip: expected a zip file"):

@@ -36,11 +36,10 @@ FIRST, DAY, PREVIOUS_DAY = "2024-01-08", "2024-01-09", "2024-01-08"
 EVALUATION = {
     "k": [1, 2],
     "bootstrap_samples": 100,
-    "segment_edges": [10],
     "segments": [
         {"name": "town", "by": "city"},
         {"name": "items", "by": "item_popularity"},
-        {"name": "activity", "by": "activity"},
+        {"name": "activity", "by": "activity", "edges": [10]},
         {"name": "tenure", "by": "tenure"},
     ],
 }

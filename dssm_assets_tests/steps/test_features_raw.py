@@ -73,7 +73,7 @@ def digest(workspace, state, ds):
 
 
 # Without shrinking: an example takes a second, and a failing log of six days is readable.
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
 @given(log=logs)
 def test_rolled_state_equals_rebuilt_state_byte_for_byte(tmp_path_factory, log):
     rolled = workspace_with(tmp_path_factory.mktemp("rolled"), log)
@@ -113,11 +113,6 @@ def rolled_world(folder, state):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_next_day_rolls_if_nothing_changed(tmp_path, state):
-    assert make(rolled_world(tmp_path, state), state, DAYS[-1:]) == {DAYS[-1]: "rolled"}
-
-
-@pytest.mark.parametrize("state", STATES)
 def test_next_day_is_rebuilt_after_a_correction_inside_the_window(tmp_path, state):
     rolled = rolled_world(tmp_path, state)
     put_day(rolled, 3, OTHER)
@@ -135,17 +130,6 @@ def test_a_rebuilt_state_does_not_read_days_before_the_calendar(tmp_path, state)
     rebuilt = digest(shorter, state, DAYS[-1])
     assert make(shorter, state, DAYS[2:]) == dict.fromkeys(DAYS[2:], "rolled")
     assert digest(shorter, state, DAYS[-1]) == rebuilt
-
-
-def test_rebuilt_state_has_the_corrected_numbers(tmp_path):
-    rolled = rolled_world(tmp_path, "user_activity")
-    put_day(rolled, 3, OTHER)
-    make(rolled, "user_activity", DAYS[-1:])
-    rows = rolled.tables.read(rolled.need("user_activity", DAYS[-1])).to_pylist()
-    bought = {row["user_id"]: row for row in rows if row["event"] == "buy"}
-    # u bought once a day: over the last three days for 5 (the corrected day) + 1 + 1, over all six days six times.
-    assert (bought["u"]["count_3d"], bought["u"]["price_sum_3d_e4"], bought["u"]["count_total"]) == (3, 70_000, 6)
-    assert (bought["w"]["count_1d"], bought["w"]["count_3d"], bought["w"]["count_total"]) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(

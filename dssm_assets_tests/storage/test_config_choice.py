@@ -84,5 +84,5 @@ def test_packaged_demo_is_for_those_who_ask_and_only_without_any_file(place, tmp
     assert (found.paths, found.home, found.is_packaged) == ((Path("/packaged.yaml"),), tmp_path / "here" / ".dssm", True)
     with pytest.raises(ConfigError, match=rf"no config.yaml in {tmp_path}/here or {tmp_path}/here/.dssm. To fix: .*--config"):
         place()
-    with pytest.raises(ConfigError, match=rf"no config.yaml in /elsewhere, {tmp_path}/here or"):
+    with pytest.raises(ConfigError, match=rf"no config.yaml in /elsewhere or {tmp_path}/here or"):
         place(DAGSTER_HOME="/elsewhere")

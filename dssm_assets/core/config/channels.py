@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field, field_validator
 
-from dssm_assets.core.config.section import Section
+from dssm_assets.core.config.section import Section, repeated_names
 
 
 class ChannelName(StrEnum):
@@ -36,50 +36,40 @@ class Channel(Section):
 
     name: ChannelName = Field(description="Where its items come from.")
     quota: int | None = Field(
-        default=None,
-        ge=1,
-        le=20_000,
-        description="Most items that the channel proposes for a list (default: `channels.depth`).",
+        default=None, ge=1, le=20_000, description="Most items that it proposes for a list (default: `channels.depth`)."
     )
 
 
 class Channels(Section):
     """The channels of the merged list, which is evaluated and served next to the list of the vectors alone."""
 
-    is_enabled: bool = Field(default=True, description="Whether lists are merged: evaluated and served.")
+    is_enabled: bool = Field(default=True, description="Whether lists are merged.")
     sources: list[Channel] = Field(
         default_factory=lambda: [Channel(name=name) for name in ChannelName],
         min_length=1,
-        description="The channels. `vectors` is one of them.",
+        description="The channels, among them `vectors`.",
     )
     depth: int = Field(
-        default=500,
-        ge=10,
-        le=10_000,
-        description="Items that a channel without a quota proposes. `own_history` proposes twice as many.",
+        default=500, ge=10, le=10_000, description="Items that a channel without a quota proposes; `own_history` twice as many."
     )
     weights: MergeWeights = Field(default=MergeWeights.FITTED, description="How strongly each channel counts.")
     held_out_pairs: int = Field(
         default=2000,
         ge=1,
         le=100_000_000,
-        description="Weights are fitted on the model's validation days. Where these have fewer pairs of user and item to find, the "
-        "weights start from those that the latest days with this many pairs give without vectors.",
+        description="Weights are fitted on the model's validation days. Where these have fewer pairs of user and item, the "
+        "weights start from those of the latest days with as many, without vectors.",
     )
     held_out_days: int = Field(
-        default=7,
-        ge=1,
-        le=60,
-        description="Most such days without vectors; all lie within that many days before, and in the window.",
+        default=7, ge=1, le=60, description="Most such days without vectors; they lie in the window, not earlier than this."
     )
 
     @field_validator("sources")
     @classmethod
     def _named_once(cls, value: list[Channel]) -> list[Channel]:
         names = [channel.name for channel in value]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"each channel may be named once, repeated: {', '.join(twice)}")
+        if twice := repeated_names(names):
+            raise ValueError(f"each channel may be named once, repeated: {twice}")
         if ChannelName.VECTORS not in names:
             raise ValueError("sources must contain vectors; to have no merged list, set is_enabled to false")
         return value

@@ -19,22 +19,20 @@ class DuckDB(Section):
     memory: str = Field(
         default="1GB",
         pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?([KMG]i?B|TB)$",
-        description="Memory limit, e.g. 512MB, of 64MB to 64TB; beyond it DuckDB spills to `scratch`.",
+        description="Memory limit, of 64MB to 64TB, beyond which DuckDB spills to `scratch`.",
     )
     threads: int | None = Field(
-        default=None, ge=1, le=1024, description="Threads; each needs memory for its own blocks (None: num_threads)."
+        default=None, ge=1, le=1024, description="Threads; each needs memory of its own (default: training.num_threads)."
     )
     scratch: str = Field(
-        default="{home}/scratch",
-        description="Local folder to spill to, and for the copy that a fit makes of its samples; `{home}` is the configuration's home folder.",
+        default="{home}/scratch", description="Local folder to spill to, and for the copy of the samples that a fit makes."
     )
 
     @field_validator("memory")
     @classmethod
     def _within_bounds(cls, value: str) -> str:
         number, unit = re.fullmatch(r"([0-9.]+) ?([A-Za-z]+)", value).groups()  # type: ignore[union-attr]
-        power = "KMGT".index(unit[0]) + 1
-        size = float(number) * (1024 if "i" in unit else 1000) ** power
+        size = float(number) * (1024 if "i" in unit else 1000) ** ("KMGT".index(unit[0]) + 1)
         if not _MIN_MEMORY <= size <= _MAX_MEMORY:
             raise ValueError("memory must be from 64MB to 64TB")
         return value
@@ -46,26 +44,16 @@ class Spark(Section):
     master: str | None = Field(
         default=None,
         min_length=1,
-        description="Master URL (spark://host:7077, yarn, k8s://https://host:6443, local[4]); None: as in spark-defaults.conf.",
+        description="Master URL, e.g. spark://host:7077, yarn or local[4] (default: as in spark-defaults.conf).",
     )
     submit: list[str] = Field(
-        default=["spark-submit"], min_length=1, description="Program that submits a job, with its first arguments."
-    )
-    options: list[str] = Field(
-        default_factory=list, description='Further options of spark-submit, e.g. ["--archives", "env.tar.gz#env"].'
-    )
-    conf: dict[str, str] = Field(default_factory=dict, description="Spark properties: passed as --conf name=value.")
-    partitions: int = Field(
-        default=200,
-        ge=1,
-        le=100_000,
-        description="Maximum tasks of a shuffle (spark.sql.shuffle.partitions); small ones are merged.",
-    )
-    python: str | None = Field(
-        default=None,
+        default=["spark-submit"],
         min_length=1,
-        description="Python of the workers, with this package installed (None: this Python for a local master, else python3 of "
-        "each worker).",
+        description='Program that submits a job, with its options, e.g. ["spark-submit", "--archives", "env.tar.gz#env"].',
+    )
+    conf: dict[str, str] = Field(
+        default_factory=dict,
+        description="Spark properties. `spark.pyspark.python` names the Python of the workers, with this package installed.",
     )
 
 
@@ -76,11 +64,10 @@ class Trigger(StrEnum):
     """What starts the daily chain. The other triggers are in the UI, switched off."""
 
     MANUAL = "manual"
-    """Nothing: start runs by hand, or switch on the schedule or the sensor in the UI."""
     SCHEDULE = "schedule"
     """The clock: every day at schedule_at."""
     SENSOR = "sensor"
-    """The data: as soon as all three source tables of a day have landed."""
+    """The data: as soon as all source tables of a day have landed."""
 
 
 class Platform(Section):
@@ -98,31 +85,26 @@ class Platform(Section):
     landed_marker: str | None = Field(
         default=None,
         min_length=1,
-        description="ds_folders: a day has landed once its folder holds a file of this name, e.g. _SUCCESS "
-        "(default: once it holds a data file).",
+        description="ds_folders: file whose presence says that a day has landed, e.g. _SUCCESS (default: any data file).",
     )
     freshness_hours: float | None = Field(
         default=None,
         gt=0,
         le=24 * 366,
-        description="Hours after which total_hit_rate is overdue (default: 36 for an open calendar; never for one with an end).",
+        description="Hours after which total_hit_rate is overdue (default: 36; never for a calendar with an end).",
     )
     webhook_url: str | None = Field(
         default=None,
         pattern=r"^https?://\S+$",
-        description="Receives a POST of JSON for every failed run. If it contains a secret, put it into the environment "
-        "variable DSSM_FAILURE_WEBHOOK instead.",
+        description="Receives a POST of JSON for every failed run. Put a secret address into DSSM_FAILURE_WEBHOOK instead.",
     )
     trainer_pool: str = Field(
         default="trainer",
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="Concurrency pool of dssm_model. Scenes of one pool never train at the same time; give scenes on "
-        "different machines different pools.",
+        description="Concurrency pool of dssm_model: scenes of one pool never train at the same time.",
     )
     git_url: str | None = Field(
-        default=None,
-        pattern=r"^https://\S+$",
-        description="Repository on GitHub or GitLab for code links (default: local files).",
+        default=None, pattern=r"^https://\S+$", description="Repository for code links (default: local files)."
     )
     git_branch: str = Field(default="main", min_length=1, description="Branch or tag of git_url.")
 

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dssm_assets.core.config.section import Section, check_distinct
+from dssm_assets.core.config.section import Ascending, Names, Section, repeated_names
 from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets.core.evaluation.baselines.registry import BASELINES, extra_baselines
 from dssm_assets.core.evaluation.scopes import Scope
 
 USER_SIDE: Final = "user:"
-
+ACTIVITY_EDGES: Final = (10, 30, 100)
+"""Positive events in the window at which the next activity segment begins, by default."""
 
 _Name = TypeVar("_Name", bound=str)
 
 
 def _check_names(what: str, given: list[_Name], known: Collection[str]) -> list[_Name]:
-    """Returns the names as given.
-
-    Raises:
-        ValueError: one is not known, or repeated.
-    """
     unknown = [name for name in given if name not in known]
     if unknown:
         raise ValueError(f"{what} must be of {', '.join(known)}, got {', '.join(unknown)}")
-    if len(set(given)) != len(given):
+    if repeated_names(given):
         raise ValueError(f"{what} must be distinct, got {', '.join(given)}")
     return given
 
 
 class SegmentKind(StrEnum):
-    """What a segment groups by. Every value except the last is allowed in `by`, next to the name of a column."""
+    """What a segment groups by."""
 
     ACTIVITY = "activity"
     """Users by their positive events in the window."""
@@ -52,11 +48,14 @@ class Segment(Section):
         pattern=r"^[a-z][a-z0-9_]*$", description="Name of the segment; hit_rate_detail has the column segment_<name>."
     )
     by: str = Field(
-        description="activity, tenure, item_popularity, or a column of user_table as of the day before the evaluation day. "
-        "Write `user:` before a column that has one of those three names."
+        description="activity (positive events in the window), tenure, item_popularity, or a column of user_table the day "
+        "before. Write `user:` before a column that has one of those three names."
     )
-    edges: list[float] | None = Field(
-        default=None, min_length=1, max_length=100, description="Cut points of a numeric user column; ranges are [a, b)."
+    edges: Annotated[list[float], Ascending] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Cut points of a numeric user column, or of activity (default: 10, 30, 100); ranges are [a, b).",
     )
 
     @property
@@ -65,19 +64,24 @@ class Segment(Section):
 
     @property
     def user_column(self) -> str:
-        """Returns the column of user_table, for a segment of that kind."""
         return self.by.removeprefix(USER_SIDE)
+
+    @property
+    def activity_edges(self) -> Sequence[int]:
+        return ACTIVITY_EDGES if self.edges is None else [round(edge) for edge in self.edges]
 
     @model_validator(mode="after")
     def _fits(self) -> Segment:
         if not self.user_column:
             raise ValueError("by needs a value: activity, tenure, item_popularity or a column of user_table")
-        if self.edges is None:
-            return self
-        if self.kind is not SegmentKind.USER_COLUMN:
-            raise ValueError(f"edges cut a numeric column of user_table, {self.by} is not one (activity has segment_edges)")
-        if sorted(set(self.edges)) != self.edges:
-            raise ValueError("edges must be ascending and distinct")
+        if self.edges is not None and self.kind not in (SegmentKind.USER_COLUMN, SegmentKind.ACTIVITY):
+            raise ValueError(f"edges cut activity or a numeric column of user_table, {self.by} is not one")
+        if (
+            self.edges is not None
+            and self.kind is SegmentKind.ACTIVITY
+            and any(edge != round(edge) or edge < 1 for edge in self.edges)
+        ):
+            raise ValueError("edges of activity are whole numbers of events, 1 or more")
         return self
 
 
@@ -87,7 +91,7 @@ _NAMED: Final = frozenset(kind.value for kind in SegmentKind if kind is not Segm
 class Evaluation(Section):
     """How a day is scored."""
 
-    k: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
+    k: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Ascending] = Field(
         default=[10, 50, 100, 200],
         min_length=1,
         max_length=20,
@@ -97,8 +101,8 @@ class Evaluation(Section):
         default=1,
         ge=1,
         le=366,
-        description="Days whose interactions are to be found: the evaluation day and the ones that follow it. Above 1 for a log with "
-        "few events or users a day. Nothing of these days is trained on; an evaluation day whose last such day is not stored yet is skipped.",
+        description="Days whose interactions are to be found: the evaluation day and later days; above 1 for a log with few "
+        "events a day. Until the last of them is stored, the evaluation day is skipped.",
     )
     bootstrap_samples: int = Field(
         default=1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals."
@@ -106,42 +110,26 @@ class Evaluation(Section):
     recent_days: int = Field(default=7, ge=1, le=3660, description="Days of the baseline recent popularity.")
     extra_baselines: list[str] = Field(
         default=[],
-        description="Baselines that are fitted in addition: als, which has a library of its own (pip install 'dssm-assets[als]'), and those that "
-        "plug-ins register (core/evaluation/baselines/registry.py).",
+        description="Baselines that are fitted in addition: als (pip install 'dssm-assets[als]'), and those that plug-ins "
+        "register.",
     )
     category_column: str | None = Field(
         default=None,
-        description="Column of item_table with the categories by whose popularity the baseline ranks cold items. If unset: the column "
-        "of texts, whole numbers or booleans that has about as many values as each value has items.",
+        description="Column of item_table by which the baseline ranks cold items: by the popularity of its values (default: "
+        "the column with about as many values as items per value).",
     )
     segments: list[Segment] = Field(
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
-    )
-    segment_edges: list[Annotated[int, Field(ge=1, le=1_000_000_000)]] = Field(
-        default=[10, 30, 100],
-        max_length=100,
-        description="Positive events in the window at which the next activity segment begins.",
     )
     max_users: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000_000,
-        description="Most users of the day to score, sampled by a hash of their ids (default: all). Exact scoring compares each "
-        "user with every item.",
+        description="Most users of the day to score, sampled by a hash of their ids (default: all).",
     )
     num_processes: int = Field(
-        default=1,
-        ge=1,
-        le=1024,
-        description="Processes that compute vectors and count hits, each on ranges of users or items. Results do not change.",
+        default=1, ge=1, le=1024, description="Processes that compute vectors and count hits. Results do not change."
     )
-
-    @field_validator("k", "segment_edges")
-    @classmethod
-    def _ascending(cls, value: list[int], info: ValidationInfo) -> list[int]:
-        if sorted(set(value)) != value:
-            raise ValueError(f"{info.field_name} must be ascending and distinct")
-        return value
 
     @field_validator("extra_baselines")
     @classmethod
@@ -151,10 +139,8 @@ class Evaluation(Section):
     @field_validator("segments")
     @classmethod
     def _named_once(cls, value: list[Segment]) -> list[Segment]:
-        names = [segment.name for segment in value]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"segment names must be distinct, repeated: {', '.join(twice)}")
+        if twice := repeated_names(segment.name for segment in value):
+            raise ValueError(f"segment names must be distinct, repeated: {twice}")
         return value
 
 
@@ -174,48 +160,51 @@ class Gate(Section):
     scorer: GatedScorer = Field(default=GatedScorer.SERVED, description="What is judged.")
     baselines: list[str] | None = Field(
         default=None,
-        description="It is compared with the best of these on the day (default: of all baselines of the report; empty: with none). "
-        "Any of popularity, recent_popularity, item_cooccurrence, ease, als, own_history_window, own_history_all, and those that plug-ins register.",
+        description="It is compared with the best of these on the day (default: all baselines of the report; empty: no "
+        "comparison).",
     )
     scopes: list[Scope] = Field(
         default=[Scope.ALL],
         min_length=1,
-        description="It is compared with the best baseline in each of these scopes. unseen: of items that users never "
-        "interacted with before, in lists without the items of their histories.",
+        description="Scopes of the comparison. unseen: items that users never interacted with before, in lists without the "
+        "items of their histories.",
     )
     baseline_margin: float = Field(
         default=0.0,
         ge=-1,
         le=1,
-        description="Fails if the upper bound of its hit rate minus that of the best baseline is below this; negative: it may be "
-        "behind by this much.",
+        description="Fails if the upper bound of its hit rate minus that of the best baseline is below this.",
     )
     min_pairs: int = Field(
         default=100,
         ge=0,
         le=10_000_000,
-        description="With fewer pairs of known user and known item to find, a day is not enough evidence, which is no failure.",
+        description="With fewer pairs of known user and item to find, or a fifth as many users, the day passes for lack of "
+        "evidence.",
     )
-    min_users: int = Field(default=20, ge=0, le=10_000_000, description="The same, by the number of these users.")
     last_partitions: int = Field(
         default=7,
         ge=0,
         le=366,
-        description="Number of earlier days whose ratio to the best baseline is the reference for a drop (0: no comparison).",
+        description="Earlier days whose ratio to the best baseline is the reference for a drop (0: no comparison).",
     )
     max_drop_frac: float = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="Fails if it surely finds less than (1 - this) times as many hits, compared with the best baseline, as these "
-        "partitions did.",
+        description="Fails if its ratio to the best baseline is surely below (1 - this) times that reference.",
     )
     min_vector_cosine: float = Field(
         default=0.5,
         ge=-1,
         le=1,
-        description="vector_drift warns if the mean cosine to the previous partition, after alignment, is below this.",
+        description="vector_drift warns if the mean cosine to the previous day, after alignment, is below this.",
     )
+
+    @property
+    def min_users(self) -> int:
+        """Users with such pairs below whom a day is not enough evidence."""
+        return self.min_pairs // 5
 
     @field_validator("baselines")
     @classmethod
@@ -234,67 +223,51 @@ class IndexKind(StrEnum):
     """How the items are searched."""
 
     AUTO = "auto"
-    """By the size of the corpus."""
+    """flat up to 50,000 items, else ivf."""
     FLAT = "flat"
     """Exact: every item is compared."""
     HNSW = "hnsw"
-    """A graph of near neighbours: finds short lists best, slow to build, about 300 bytes per item in addition to its vector."""
+    """A graph of near neighbours: best for short lists, slow to build, about 300 more bytes per item."""
     IVF = "ivf"
-    """Clusters of near items, a few of which are searched by codes of 4 bits: quick to build, a byte per 4 dimensions in addition to the vector."""
+    """Clusters of near items, searched by codes of 4 bits: quick to build, one more byte per 4 dimensions."""
 
 
 class Serving(Section):
     """What the serving bundle of a day contains, and the limits of the service."""
 
     index: IndexKind = Field(default=IndexKind.AUTO, description="How the items are searched.")
-    flat_max_items: int = Field(
-        default=50_000,
-        ge=0,
-        le=2_147_483_647,
-        description="auto: up to this many items every item is compared, above that the index is IVF.",
-    )
     min_index_recall: float = Field(
         default=0.98,
         ge=0,
         le=1,
-        description="Fraction of the exact lists that the index must find at every evaluation.k. It searches deeper until it "
-        "does; a bundle whose index cannot is not published.",
+        description="Fraction of the exact lists that the index must find at every evaluation.k; it searches as deep as "
+        "needed. A bundle with a worse index is not published.",
     )
     keep_bundles: int = Field(
         default=3,
         ge=2,
         le=1000,
-        description="Whole bundles that stay stored: the served one and earlier ones; of deltas, the served one and the one before it.",
+        description="Whole bundles that stay stored, the served one included; of deltas, the last two.",
     )
-    filters: list[str] = Field(
+    filters: Names = Field(
         default=[],
         max_length=100,
-        description="Columns of item_table that conditions of a request may name, and that lists may carry (`fields`), such as titles; the "
-        "bundle holds them.",
+        description="Columns of item_table in the bundle: for conditions of a request, and to show with lists (`fields`).",
     )
     delta_minutes: int | None = Field(
         default=None,
         ge=1,
         le=1440,
-        description="How often the sensor looks whether sources have changed since the served bundle, to publish a delta "
-        "(default: the sensor is off).",
+        description="How often the sensor looks for changed sources, to publish a delta (default: off).",
     )
     blocked_items: str | None = Field(
         default=None,
-        description="Path or fsspec URL of a text file, one item id per line: items that are not shown. `serve` reads it again "
-        "when it changes.",
+        description="Path or fsspec URL of a text file, one item id per line: items that are not shown. Read again when it "
+        "changes.",
     )
-    stocked_items: str | None = Field(
-        default=None, description="The same of the only items that are shown, those in stock. It must not be empty."
-    )
+    stocked_items: str | None = Field(default=None, description="The same, of the only items that are shown. Not empty.")
     traces: bool = Field(
         default=False,
-        description="`serve` exports OpenTelemetry spans of requests, by OTLP over HTTP as OTEL_* environment variables say. Needs the extra "
-        "`telemetry`.",
+        description="Exports OpenTelemetry spans of requests, as OTEL_* environment variables say; needs the extra `telemetry`.",
     )
     limits: ServiceLimits = Field(default=ServiceLimits(), description="Limits of `dssm-assets serve`.")
-
-    @field_validator("filters")
-    @classmethod
-    def _named_once(cls, value: list[str]) -> list[str]:
-        return check_distinct(value)

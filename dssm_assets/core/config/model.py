@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from dssm_assets.core.config.section import Section, check_registered
+from dssm_assets.core.config.section import Section, registered
 
 
 class Similarity(StrEnum):
@@ -23,11 +23,8 @@ class Norm(StrEnum):
     """The normalisation between a hidden layer and its activation."""
 
     LAYER = "layer"
-    """Layer normalisation."""
     BATCH = "batch"
-    """Batch normalisation."""
     NONE = "none"
-    """No normalisation."""
 
 
 class PoolingKind(StrEnum):
@@ -36,107 +33,74 @@ class PoolingKind(StrEnum):
     MEAN = "mean"
     """Their mean, weighted by age if there is a half-life."""
     ROOT = "root"
-    """Their sum divided by the square root of their number: a long history has a larger vector than a short one."""
+    """Their sum divided by the square root of their number: long histories have larger vectors."""
     RECENCY = "recency"
     """Their mean weighted by exp(-rank / scale), where the newest event has rank 0."""
     ATTENTION = "attention"
-    """Their mean with weights that the tower learns; with `num_interests`, one such mean per interest."""
+    """Their mean with learned weights; with `num_interests`, one such mean per interest."""
     SEQUENCE = "sequence"
-    """The last position of causal self-attention over the events in their order, with the time between them."""
+    """The last position of causal self-attention over the events, with the time between them."""
 
 
 class Pooling(Section):
-    """One way to pool the history. The poolings of one history share its embeddings."""
+    """One way to pool the history. All poolings share its embeddings."""
 
-    kind: PoolingKind | str = Field(
-        default=PoolingKind.MEAN,
-        union_mode="left_to_right",
-        description="How the vectors of the history's items become one: a built-in kind, or the name under which a pooling of your own is registered "
-        "(core/models/poolings.py).",
-    )
-    length: int = Field(default=50, ge=1, le=5000, description="Number of the user's latest events that are pooled.")
+    kind: Annotated[
+        PoolingKind | str,
+        Field(union_mode="left_to_right"),
+        registered("pooling", "dssm_assets.core.models.poolings", "POOLINGS"),
+    ] = Field(default=PoolingKind.MEAN, description="A built-in kind, or one that a plug-in registers.")
+    length: int = Field(default=50, ge=1, le=5000, description="Latest events that are pooled.")
     half_life_days: float | None = Field(
-        default=None,
-        gt=0,
-        le=36_600,
-        description="For mean and root: days of age, counted from the newest event, in which an event's weight halves.",
+        default=None, gt=0, le=36_600, description="mean, root: days before the newest event in which an event's weight halves."
     )
     sqrt_repeats: bool = Field(
-        default=False,
-        description="For all but attention and sequence: n events with one value together have the weight of sqrt(n) events.",
+        default=False, description="Not for attention, sequence: n events of one value weigh as much as sqrt(n)."
     )
     scale: float = Field(
-        default=10.0,
-        gt=0,
-        le=1_000_000,
-        description="For recency: the number of events back at which the weight falls to 1 / e.",
+        default=10.0, gt=0, le=1_000_000, description="recency: events after which the weight has fallen to 1 / e."
     )
-    num_blocks: int = Field(
-        default=2, ge=1, le=32, description="For sequence: blocks of self-attention and feed-forward layers."
-    )
-    num_heads: int = Field(
-        default=2,
-        ge=1,
-        le=64,
-        description="For sequence: heads of each self-attention; they share the width of the history's embeddings evenly.",
-    )
+    num_blocks: int = Field(default=2, ge=1, le=32, description="sequence: blocks of self-attention and feed-forward layers.")
+    num_heads: int = Field(default=2, ge=1, le=64, description="sequence: heads; they divide the embedding's width evenly.")
     dropout: float = Field(
-        default=0.2,
-        ge=0,
-        lt=1,
-        description="For sequence: fraction of the inputs, attention weights and outputs of layers that are dropped in training.",
+        default=0.2, ge=0, lt=1, description="sequence: fraction of inputs, attention weights and outputs dropped in training."
     )
-
-    @field_validator("kind")
-    @classmethod
-    def _is_registered(cls, kind: PoolingKind | str) -> PoolingKind | str:
-        if isinstance(kind, PoolingKind):
-            return kind
-        from dssm_assets.core.models.poolings import POOLINGS  # not at the top: it imports this module
-
-        return check_registered("pooling", kind, POOLINGS)
 
 
 class History(StrEnum):
-    """Which part of its user's history a training sample sees."""
+    """Which of its user's events a training sample sees."""
 
     EVENT = "event"
-    """All events before the sample's event."""
+    """Those before the sample's event."""
     DAY = "day"
-    """All events before the day of the sample's event, as for user vectors that are computed once a day."""
+    """Those before its day, as user vectors that are computed once a day."""
     LEAVE_ONE_OUT = "leave_one_out"
-    """All events before the evaluation day, except those with the sample's own item."""
+    """Those before the evaluation day, except events with the sample's own item."""
 
 
 class Targets(StrEnum):
-    """Which positive events are to be recalled: what is trained on and what validation counts."""
+    """Which positive events are trained on, and counted in validation."""
 
     ALL = "all"
-    """All of them."""
     NEW = "new"
-    """Those of items that are not in the user's history, as far as the sample sees it."""
+    """Those of items that are not in the history that the sample sees."""
 
 
 class ItemSnapshot(StrEnum):
-    """As of when a sample's own item has its features. Sampled negatives have them as of the day before the evaluation day."""
+    """The day of the features of a sample's own item. Sampled negatives have those of the day before the evaluation day."""
 
     SAMPLE = "sample"
-    """The day before the sample. Statistics of own items are then older than those of sampled negatives, which the towers can
-    tell apart by that alone."""
+    """The day before the sample. Own items then have older statistics than sampled negatives, which the towers can learn."""
     CORPUS = "corpus"
-    """The day before the evaluation day, as sampled negatives and as the item vectors that are searched. Statistics include the
-    window that is trained on; they are the same for an item whether it is a sample's own or a negative."""
+    """The day before the evaluation day, as sampled negatives and item vectors. Statistics then include the training window."""
 
 
 class HistoryCut(Section):
     """Histories that end earlier than they could, so that the towers learn to predict more than the next item."""
 
-    sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples whose history is cut.")
+    sample_frac: float = Field(default=0.0, ge=0, le=1, description="Fraction of the training samples with a cut history.")
     min_length_frac: float = Field(
-        default=0.75,
-        ge=0,
-        le=1,
-        description="A cut history keeps a fraction of its oldest events that is drawn uniformly between this and 1.",
+        default=0.75, ge=0, le=1, description="It keeps its oldest events: a fraction drawn between this and 1."
     )
 
 
@@ -144,18 +108,17 @@ class Sampler(StrEnum):
     """The distribution that sampled negatives are drawn from."""
 
     UNIFORM = "uniform"
-    """All items of the corpus with equal probability."""
+    """All items with equal probability."""
     WEIGHTED = "weighted"
     """By the weights of the asset negative_items."""
     ALL = "all"
-    """Every item of the corpus once, in place of num_sample draws: for corpora of up to some ten thousand items, together with
-    in_batch: false."""
+    """Every item once, for up to some ten thousand items with `in_batch: false`."""
     V2 = "v2"
     """As weighted; the user's known positives are masked."""
     MIXED = "mixed"
     """Half uniformly, half by weight."""
     HARD = "hard"
-    """As weighted, plus hard negatives: items that the row's user was shown and did not interact with."""
+    """As weighted, plus hard negatives: items that the user was shown and did not interact with."""
     HARD_V2 = "hard_v2"
     """As v2, plus hard negatives."""
 
@@ -164,9 +127,9 @@ class Loss(StrEnum):
     """The built-in losses."""
 
     SOFTMAX = "softmax"
-    """Softmax cross entropy of the row's item against its negatives, with the logQ correction."""
+    """Softmax cross entropy of an item against its negatives, with the logQ correction."""
     SIGMOID = "sigmoid"
-    """Binary cross entropy of every pair of user and item by itself, with the logQ correction."""
+    """Binary cross entropy of every pair of user and item, with the logQ correction."""
     L2 = "l2"
     """Squared distance of every pair's similarity from its label, 1 or 0."""
 
@@ -174,167 +137,123 @@ class Loss(StrEnum):
 class Model(Section):
     """The two towers, the history that they read, their negatives and their loss."""
 
-    output_dim: int = Field(default=64, ge=2, le=4096, description="Number of dimensions of the user and item vectors.")
+    output_dim: int = Field(default=64, ge=2, le=4096, description="Dimensions of the user and item vectors.")
     hidden_units: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
         default=[128], max_length=32, description="Widths of each tower's hidden layers, the first one first."
     )
     norm: Norm = Field(default=Norm.LAYER, description="Normalisation between a hidden layer and its activation.")
-    dropout: float = Field(default=0.1, ge=0, lt=1, description="Fraction of the hidden units that are dropped in training.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Fraction of the hidden units dropped in training.")
     skip: bool = Field(
         default=False,
-        description="Adds a skip connection to each tower: a linear map from its shared-embedding columns to its output. These "
-        "are the pooled history in the user tower and, in the item tower, the features that share an embedding with it.",
+        description="Adds a linear map from a tower's shared-embedding columns to its output: the pooled history of the user, "
+        "and the item's features of the same embedding.",
     )
     embedding_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Fraction of the shared-embedding columns that are dropped in training."
+        default=0.0, ge=0, lt=1, description="Fraction of the shared-embedding columns dropped in training."
     )
     similarity: Similarity = Field(default=Similarity.COSINE, description="How user and item vectors are compared.")
     frozen_embedding: str | None = Field(
         default=None,
-        description="An embedding_name shared by history and item. Its vectors are concatenated to both towers' outputs and not "
-        "trained: to a user's the first pooling of the history, to an item's its own vector. training.svd_init sets them.",
+        description="An embedding_name of history and item, set by training.svd_init and not trained. The first pooling of "
+        "the history is concatenated to the user tower's output, the item's vector to the item tower's.",
     )
     frozen_in_loss: bool = Field(
         default=True,
-        description="Whether the loss sees the frozen embedding, so that the towers learn only what it leaves unexplained. "
-        "If false, the towers learn without it, and the two scores are added only when the vectors are used.",
+        description="Whether the loss sees the frozen embedding. If not, the towers learn without it, and the two scores are "
+        "added in use.",
     )
     temperature: float = Field(
-        default=0.1, gt=0, le=10, description="Similarities are divided by this before the loss; smaller is sharper."
+        default=0.1, gt=0, le=10, description="Similarities are divided by it before the loss; smaller is sharper."
     )
-    learn_temperature: bool = Field(
-        default=False, description="Whether the temperature is learned; training then starts at `temperature`."
-    )
+    learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
     learn_scale: bool = Field(
-        default=False,
-        description="For losses of pairs (sigmoid, l2): learns |w| and b of the similarity |w| * similarity + b.",
+        default=False, description="sigmoid, l2: learns |w| and b of the similarity |w| * similarity + b."
     )
     num_interests: int = Field(
-        default=1, ge=1, le=16, description="Number of vectors per user; more than 1 needs a pooling of kind attention."
+        default=1, ge=1, le=16, description="Vectors per user; more than 1 needs a pooling of kind attention."
     )
     prior: bool = Field(
         default=False,
-        description="Adds the items' popularity to the score, in one more dimension of the vectors. Its strength is chosen on "
-        "the validation days, so training.validation_days must be above 0.",
+        description="Adds the items' popularity to the score, in one more dimension. Its strength is chosen on the "
+        "training.validation_days.",
     )
-    history: History = Field(default=History.EVENT, description="Which part of its user's history a training sample sees.")
+    history: History = Field(default=History.EVENT, description="Which of its user's events a training sample sees.")
     targets: Targets = Field(
         default=Targets.ALL,
-        description="Which positive events are trained on and counted on the validation days. With `new`, repeated interactions are "
-        "left to the channel of own history.",
+        description="Which positive events are trained on. `new` leaves repeats to the channel of own history.",
     )
     item_snapshot: ItemSnapshot = Field(
-        default=ItemSnapshot.SAMPLE, description="As of when a sample's own item has its features."
+        default=ItemSnapshot.SAMPLE, description="The day of the features of a sample's own item."
     )
-    history_cut: HistoryCut = Field(
-        default=HistoryCut(), description="Cuts the history of some training samples to its oldest events."
-    )
-    history_length: int = Field(
-        default=50, ge=0, le=5000, description="Number of the user's latest events that are pooled; 0: no history."
-    )
-    history_half_life_days: float | None = Field(
-        default=None,
-        gt=0,
-        le=36_600,
-        description="Days of age, counted from the newest event, in which an event's weight in the pooled history halves.",
-    )
+    history_cut: HistoryCut = Field(default=HistoryCut(), description="Cuts the history of some training samples.")
+    history_length: int = Field(default=50, ge=0, le=5000, description="Latest events that are pooled; 0: no history.")
     poolings: list[Pooling] = Field(
-        default=[],
-        description="Ways to pool the history, side by side. If empty: the mean by history_length and history_half_life_days.",
+        default=[], description="Ways to pool the history, side by side. If empty: the mean of history_length events."
     )
     min_history: int = Field(
-        default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on; in events."
+        default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on."
     )
     context_dropout: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Fraction of the training samples without context features, as in user vectors computed once a day.",
+        description="Fraction of the training samples without context features, as in daily user vectors.",
     )
-    loss: Loss | str = Field(
-        default=Loss.SOFTMAX,
-        union_mode="left_to_right",
-        description="What is minimised: a built-in loss, or the name under which a loss of your own is registered "
-        "(core/models/losses.py).",
-    )
+    loss: Annotated[
+        Loss | str, Field(union_mode="left_to_right"), registered("loss", "dssm_assets.core.models.losses", "LOSSES")
+    ] = Field(default=Loss.SOFTMAX, description="A built-in loss, or one that a plug-in registers.")
     logq: float = Field(
         default=1.0,
         ge=0,
         le=2,
-        description="Strength of the logQ correction, which subtracts the log of how often an item is drawn as a negative; "
-        "0 switches it off, 1 corrects fully.",
+        description="Strength of the logQ correction, which subtracts the log of how often an item is drawn as a negative.",
     )
     in_batch: bool = Field(default=True, description="Whether the other items of the batch are negatives.")
-    sampler: Sampler | str = Field(
-        default=Sampler.WEIGHTED,
-        union_mode="left_to_right",
-        description="The distribution that sampled negatives are drawn from: a built-in sampler, or the name under which a sampler of your own is "
-        "registered (core/models/samplers.py).",
-    )
+    sampler: Annotated[
+        Sampler | str,
+        Field(union_mode="left_to_right"),
+        registered("sampler", "dssm_assets.core.models.samplers", "SAMPLERS"),
+    ] = Field(default=Sampler.WEIGHTED, description="A built-in sampler, or one that a plug-in registers.")
     num_sample: int = Field(
         default=1024,
         ge=0,
         le=1_000_000,
-        description="Number of sampled negatives per batch; all rows of the batch share them. The sampler `all` does not read it.",
+        description="Sampled negatives per batch, shared by its rows. The sampler `all` does not read it.",
     )
-    num_hard_sample: int = Field(
-        default=64, ge=0, le=1_000_000, description="For hard and hard_v2: largest number of hard negatives per batch."
-    )
+    num_hard_sample: int = Field(default=64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
     queue_batches: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Number of previous batches whose items are negatives too, with the vectors that they had then.",
+        description="Previous batches whose items are negatives too, with the vectors that they had then.",
     )
     user_positive_mask: bool = Field(
-        default=False,
-        description="Whether a negative that the row's user is known to have interacted with is left out for that row.",
+        default=False, description="Whether items that the row's user is known to have interacted with are no negatives for it."
     )
     event_weights: dict[str, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
-        default={}, description="Weight in the loss of the samples of each positive event; 1 for events that are not named."
+        default={}, description="Positive event -> weight of its samples in the loss; 1 for others."
     )
     recency_half_life_days: float | None = Field(
         default=None,
         gt=0,
         le=36_600,
-        description="Days before the evaluation day in which a sample's weight in the loss halves. If unset, age does not count.",
+        description="Days before the evaluation day in which a sample's weight in the loss halves.",
     )
 
     @property
     def history_poolings(self) -> tuple[Pooling, ...]:
-        """The ways in which the history is pooled; none if there is no history."""
         if not self.history_length:
             return ()
-        plain = Pooling(length=self.history_length, half_life_days=self.history_half_life_days)
-        return tuple(self.poolings) or (plain,)
+        return tuple(self.poolings) or (Pooling(length=self.history_length),)
 
     @property
     def masks_user_positives(self) -> bool:
-        """Whether negatives that the row's user is known to have interacted with are left out."""
         return self.user_positive_mask or self.sampler in (Sampler.V2, Sampler.HARD_V2)
 
     @property
     def has_hard_negatives(self) -> bool:
         """Whether items that a user was shown and did not interact with are negatives."""
         return self.sampler in (Sampler.HARD, Sampler.HARD_V2) and self.num_hard_sample > 0
-
-    @field_validator("loss")
-    @classmethod
-    def _has_registered_loss(cls, loss: Loss | str) -> Loss | str:
-        if isinstance(loss, Loss):
-            return loss
-        from dssm_assets.core.models.losses import LOSSES  # not at the top: it imports torch
-
-        return check_registered("loss", loss, LOSSES)
-
-    @field_validator("sampler")
-    @classmethod
-    def _has_registered_sampler(cls, sampler: Sampler | str) -> Sampler | str:
-        if isinstance(sampler, Sampler):
-            return sampler
-        from dssm_assets.core.models.samplers import SAMPLERS  # not at the top: it imports this module
-
-        return check_registered("sampler", sampler, SAMPLERS)
 
     @model_validator(mode="after")
     def _coherent(self) -> Model:

@@ -7,12 +7,13 @@ belong here: reading the file (`storage/config_file.py`) and the grammar of feat
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.channels import Channels
@@ -20,7 +21,7 @@ from dssm_assets.core.config.engines import DuckDB, Platform, Spark
 from dssm_assets.core.config.evaluation import Evaluation, Gate, Serving
 from dssm_assets.core.config.features import HashFunction, RawFeatures, Statistics
 from dssm_assets.core.config.model import Model, Sampler
-from dssm_assets.core.config.section import UNREGISTERED, Section, check_distinct
+from dssm_assets.core.config.section import UNREGISTERED, Names, Section, check_distinct, repeated_names
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.baselines.registry import extra_baselines
@@ -47,57 +48,43 @@ class Layout(StrEnum):
     """One file or folder; the time column decides the day of each row."""
 
 
+_STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
+
+
 class SourceTable(Section):
     """Location of a source table and the mapping of its columns."""
 
-    uri: str = Field(description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file.")
-    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format; `json`: an object per line.")
+    uri: str = Field(
+        min_length=1, description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file."
+    )
+    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
     layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
-    storage_options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the fsspec filesystem. Put no secrets here: use environment variables."
-    )
+    storage_options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Our column name -> the source's column name; other columns keep their names."
+        default_factory=dict, description="Our column name -> the source's; other columns keep their names."
     )
-    keep: list[str] | None = Field(
-        default=None, description="Source columns to keep in addition to the mapped ones (default: all)."
-    )
+    keep: Names | None = Field(default=None, description="Source columns to keep besides the mapped ones (default: all).")
     time_columns: list[str] = Field(
         default_factory=list,
-        description="Columns of times of users or items (registration, publication), in any form that a log's times may have. "
-        "Each becomes a feature input days_since_<column>, its age as of the day; a time after the day has none.",
+        description="Columns of times (registration, publication). Each becomes a feature input days_since_<column>, its age "
+        "on the day.",
     )
-    time_format: str | None = Field(
+    time_format: Annotated[str, AfterValidator(check_time_format)] | None = Field(
         default=None,
-        description="Format of times that are text other than ISO 8601, by the directives of strptime: `%d.%m.%Y %H:%M`, "
-        "`%m/%d/%Y %I:%M %p`, `%d/%b/%Y`, `%Y%m%d` (default: ISO 8601). Names of months and weekdays are English.",
+        description="Format of times in texts by the directives of strptime, e.g. `%d.%m.%Y %H:%M`, `%m/%d/%Y %I:%M %p` or "
+        "`%Y%m%d` (default: ISO 8601). Names are English.",
     )
-    column_names: list[str] | None = Field(
-        default=None,
-        min_length=1,
-        description="Names of all columns of csv files without a header line, in order (default: the first line has them).",
+    column_names: Names | None = Field(
+        default=None, min_length=1, description="Names of all columns, in order, of csv files without a header line."
     )
     encoding: str | None = Field(
-        default=None,
-        description="Encoding of texts and of JSON lines, as Python names it: cp1252, latin-1, gb18030 (default: UTF-8; UTF-16 is recognised).",
+        default=None, description="Encoding of csv and JSON, as Python names it, e.g. cp1252 (default: UTF-8 or UTF-16)."
     )
     decimal_mark: Literal[","] | None = Field(
         default=None,
-        description="`,`: numbers in texts have a comma before their fractions and may have points between thousands, `1.234,50` "
-        "(default: a point before the fractions). For value columns of a log, and for users and items in csv.",
+        description="`,`: texts of numbers have a decimal comma, and perhaps points between thousands, as `1.234,50`. For "
+        "value columns of a log, and for users and items in csv.",
     )
-
-    @field_validator("uri")
-    @classmethod
-    def _names_a_place(cls, value: str) -> str:
-        if not value:
-            raise ValueError("expected a path or a URL, got an empty text")
-        return value
-
-    @field_validator("time_format")
-    @classmethod
-    def _reads_times(cls, value: str | None) -> str | None:
-        return None if value is None else check_time_format(value)
 
     @field_validator("encoding")
     @classmethod
@@ -108,11 +95,6 @@ class SourceTable(Section):
             raise ValueError(f"expected the name of a text encoding, such as cp1252, got {value!r}") from error
         return value
 
-    @field_validator("keep", "column_names")
-    @classmethod
-    def _named_once(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else check_distinct(value)
-
     @model_validator(mode="after")
     def _has_texts(self) -> SourceTable:
         if self.column_names is not None and self.format is not FileFormat.CSV:
@@ -122,10 +104,13 @@ class SourceTable(Section):
         return self
 
 
-_LOG_COLUMNS: Final = frozenset({col.USER_ID, col.ITEM_ID, col.EVENT, "event_time", col.EVENT_TIME_MS})
-"""Columns of the log that have a meaning of their own."""
-_SAMPLE_COLUMNS: Final = frozenset(
+_RESERVED: Final = frozenset(
     {
+        col.USER_ID,
+        col.ITEM_ID,
+        col.EVENT,
+        "event_time",
+        col.EVENT_TIME_MS,
         col.HOUR,
         col.WEEKDAY,
         col.LABEL,
@@ -136,16 +121,14 @@ _SAMPLE_COLUMNS: Final = frozenset(
         col.FEATURE_DATE,
     }
 )
-"""Columns that samples get."""
+"""Columns of the log that have a meaning of their own, and columns that samples get."""
 
 
 class BehaviorTable(SourceTable):
     """The behaviour log: one row per event with user, item, event name and time."""
 
     layout: Layout = Field(default=Layout.TIME_COLUMN, description="How the table is divided into days.")
-    constant_event: str | None = Field(
-        default=None, description="Event name of every row, for a log that holds one kind of event and has no event column."
-    )
+    constant_event: str | None = Field(default=None, description="Event name of every row, for a log without an event column.")
     time_unit: Literal["auto", "s", "ms"] = Field(
         default="auto", description="Unit of an integer time column; `auto` decides by the size of the numbers."
     )
@@ -154,20 +137,17 @@ class BehaviorTable(SourceTable):
     )
     incomplete_rows: Literal["drop"] | None = Field(
         default=None,
-        description="`drop`: rows without a user (guests), an item (fees) or a time are left out, also where the id is NA, N/A, nan, null or "
-        "None (default: they are an error, and those texts are ids).",
+        description="`drop`: leaves out rows without a user, an item or a time; NA, N/A, nan, null and None are then no ids "
+        "(default: an error).",
     )
     clock_column: str | None = Field(
         default=None,
-        description="Column of the log with the time of day, where that of event_time is a date alone. Both, with a space in between, are "
-        "read as one text, by time_format if it is not ISO 8601.",
+        description="Column with the time of day where event_time is a date. Both are read as one text with a space in between.",
     )
     context_columns: list[str] = Field(
-        default_factory=list, description="Columns known at request time (page, network, store), usable as context features."
+        default_factory=list, description="Columns known at request time (page, network, store), for context features."
     )
-    allow_empty_days: bool = Field(
-        default=False, description="Accept a day without rows (a closed shop); otherwise such a day is an error."
-    )
+    allow_empty_days: bool = Field(default=False, description="Accept a day without rows (a closed shop).")
 
     @field_validator("layout")
     @classmethod
@@ -184,7 +164,7 @@ class BehaviorTable(SourceTable):
                 check_distinct(names)
             except ValueError as error:
                 faults.append(f"{key}: {error}")
-            reserved = _LOG_COLUMNS | _SAMPLE_COLUMNS | ({col.REQUEST_ID} if key == "value_columns" else set())
+            reserved = _RESERVED | ({col.REQUEST_ID} if key == "value_columns" else set())
             if clashing := sorted(set(names) & reserved):
                 faults.append(f"{key}: {', '.join(clashing)} has a meaning of its own; map the source's column to another name")
         if both := sorted(set(self.value_columns) & set(self.context_columns)):
@@ -197,12 +177,8 @@ class BehaviorTable(SourceTable):
 class Tables(Section):
     """The source tables: a behaviour log, and what is known of users and items."""
 
-    user: SourceTable | None = Field(
-        default=None, description="One row per user (default: no such table, users are the ids in the log)."
-    )
-    item: SourceTable | None = Field(
-        default=None, description="One row per item (default: no such table, items are the ids in the log)."
-    )
+    user: SourceTable | None = Field(default=None, description="One row per user (default: users are the ids in the log).")
+    item: SourceTable | None = Field(default=None, description="One row per item (default: items are the ids in the log).")
     behavior: BehaviorTable = Field(description="One row per event.")
 
     @field_validator("user", "item")
@@ -219,39 +195,28 @@ class Events(Section):
     funnel: list[str] = Field(
         min_length=1, description="Event names from the most to the least frequent, e.g. expr, click, buy."
     )
-    positive: list[str] = Field(
-        min_length=1, description="Events that count as positive: the model is trained and scored on them."
-    )
-    exposure: list[str] = Field(
-        default_factory=list, description="Events that mean the item was shown (impressions); source of hard negatives."
-    )
+    positive: Names = Field(min_length=1, description="Events that the model is trained and scored on.")
+    exposure: Names = Field(default_factory=list, description="Events that mean the item was shown; source of hard negatives.")
 
     @model_validator(mode="after")
     def _known(self) -> Events:
         unknown = sorted((set(self.positive) | set(self.exposure)) - set(self.funnel))
         if unknown:
             raise ValueError(f"events {unknown} are not in funnel {self.funnel}")
-        if len(set(self.funnel)) != len(self.funnel):
+        if repeated_names(self.funnel):
             raise ValueError(f"funnel names an event twice: {self.funnel}")
         return self
-
-    @field_validator("positive", "exposure")
-    @classmethod
-    def _named_once(cls, value: list[str]) -> list[str]:
-        return check_distinct(value)
 
 
 class Calendar(Section):
     """The range of daily partitions."""
 
     start: dt.date = Field(
-        description="First day with data: the first daily partition. Histories, and rolling states that are rebuilt, begin with it, even where earlier "
-        "days are stored; to make stored states begin later, use `--with-upstream`."
+        description="First day with data. Histories and rebuilt states begin with it, even where earlier days are stored; "
+        "`--with-upstream` makes stored states begin later."
     )
     end: dt.date | None = Field(default=None, description="Last day with data (default: yesterday).")
-    timezone: str = Field(
-        default="UTC", description="Time zone that defines days, hours and weekdays: a name such as Asia/Shanghai, no offset."
-    )
+    timezone: str = Field(default="UTC", description="Time zone of days, hours and weekdays: a name such as Asia/Shanghai.")
 
     @field_validator("timezone")
     @classmethod
@@ -293,14 +258,11 @@ class Features(Section):
     fg_path: str | None = Field(default=None, description="Path of an fg.json, relative to the configuration file.")
     files_outside: list[str] = Field(
         default_factory=list,
-        description="Files outside the folder of the feature definitions that these may name (`vocab_file`), written as there. Their "
-        "content is published in every bundle.",
+        description="Files outside that folder that feature definitions may name. Every bundle publishes their content.",
     )
     exclude: list[str] = Field(default_factory=list, description="Features that are generated but not used by the towers.")
     hash_function: HashFunction = Field(
-        default=HashFunction.MURMUR,
-        description="Hash of categorical values: `murmur_hash64a` as in the reference's feature generator, or "
-        "`farm_fingerprint64` as in TensorFlow.",
+        default=HashFunction.MURMUR, description="Hash of categorical values; `farm_fingerprint64` is TensorFlow's."
     )
 
     @model_validator(mode="after")
@@ -320,10 +282,7 @@ class NegativeItems(Section):
         description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
     )
     smoothing: float = Field(
-        default=1.0,
-        ge=0,
-        le=1_000_000_000,
-        description="Added to every item's count, so that items without positives can be sampled.",
+        default=1.0, ge=0, le=1_000_000_000, description="Added to each count, so that items without positives are sampled."
     )
 
 
@@ -334,21 +293,18 @@ class Storage(Section):
         default="{home}/tables",
         description="Path or fsspec URL. `{home}` is the configuration's home folder, `{name}` its name.",
     )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the fsspec filesystem. Put no secrets here: use environment variables."
-    )
+    options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
     grace_hours: float = Field(
         default=24.0,
         ge=0,
         le=24 * 366,
-        description="Hours for which files of a partition stay after it was written again, for whoever is reading them, and for "
-        "which the leftovers of killed runs stay. Give it the longest run of one asset.",
+        description="Hours for which replaced files, and leftovers of killed runs, stay for their readers: the longest run of "
+        "one asset.",
     )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
         default={},
-        description="Asset group -> days for which its partitions stay, counted back from the latest stored day; other groups stay. The "
-        "first run of a day removes older ones, except logs, which histories are read from, and what a stored bundle or an experiment was "
-        "built from. Example: `{sample: 60, training: 14, vectors: 14}`.",
+        description="Asset group -> days for which its partitions stay, back from the latest; other groups stay, and so do "
+        "logs and whatever a bundle or an experiment was built from. Example: `{sample: 60, training: 14, vectors: 14}`.",
     )
 
 
@@ -358,13 +314,14 @@ class PipelineConfig(Section):
     name: str = Field(
         default="dssm",
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="Name of the scene: lower-case letters, digits and underscores. Prefix of asset keys where several scenes "
-        "share a code location.",
+        description="Name of the scene; prefix of asset keys where several scenes share a code location.",
     )
-    plugins: list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]] = Field(
+    plugins: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]], AfterValidator(check_distinct)
+    ] = Field(
         default=[],
-        description="Modules that are imported first, in this order, e.g. `[my_project.losses]`: they register losses, samplers, poolings, baselines "
-        "and feature operators of your own. Found among installed packages and in the folder in which a command runs.",
+        description="Modules that register losses, samplers, poolings, baselines and feature operators of your own, e.g. "
+        "`[my_project.losses]`; installed, or in the folder in which a command runs.",
     )
     seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of everything random. The same seed gives the same bytes.")
     calendar: Calendar
@@ -384,16 +341,10 @@ class PipelineConfig(Section):
     storage: Storage = Storage()
     platform: Platform = Platform()
     engine: Literal["duckdb", "spark"] = Field(
-        default="duckdb",
-        description="Engine of daily tables and features: DuckDB in this process, or a Spark cluster (section `spark`).",
+        default="duckdb", description="Engine of daily tables and features: DuckDB in this process, or a Spark cluster."
     )
     spark: Spark = Spark()
     duckdb: DuckDB = DuckDB()
-
-    @field_validator("plugins")
-    @classmethod
-    def _named_once(cls, value: list[str]) -> list[str]:
-        return check_distinct(value)
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> PipelineConfig:
@@ -414,38 +365,52 @@ def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> Pipeli
 
 def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
     """Yields what one section demands of another and does not find. No data is needed to tell."""
-    model, training, positive = config.model, config.training, config.events.positive
+    found = itertools.chain(_find_wrong_events(config), _find_untrainable(config), _find_short_retention(config))
+    return (Fault(f"{where}, key {key}", *others) for key, *others in found)
 
-    def fault(key: str, expected: str, got: str, remedy: str) -> Fault:
-        return Fault(f"{where}, key {key}", expected, got, remedy)
 
+_Parts: TypeAlias = tuple[str, str, str, str]
+"""Key, expectation, value and remedy of a fault."""
+
+
+def _find_wrong_events(config: PipelineConfig) -> Iterator[_Parts]:
+    log, funnel, positive, model = config.tables.behavior, config.events.funnel, config.events.positive, config.model
+    key = "tables.behavior.constant_event"
+    if log.constant_event is not None and col.EVENT in log.columns:
+        got = f"also a mapping of event to {log.columns[col.EVENT]!r}"
+        yield key, "the only source of event names", got, "remove one of the two"
+    if log.constant_event is not None and log.constant_event not in funnel:
+        yield key, f"an event of the funnel {funnel}", repr(log.constant_event), "add it to events.funnel"
+    if unknown := sorted(set(model.event_weights) - set(positive)):
+        expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
+        yield "model.event_weights", expected, ", ".join(unknown), remedy
+    if model.has_hard_negatives and not config.events.exposure:
+        remedy = "name the event that means shown, or choose a sampler without hard negatives"
+        yield "events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy
+
+
+def _find_untrainable(config: PipelineConfig) -> Iterator[_Parts]:
+    model, training = config.model, config.training
     extras, known = config.evaluation.extra_baselines, extra_baselines()
     if missing := [name for name in config.gate.baselines or () if name in known and name not in extras]:
         expected, remedy = "baselines that are fitted", "add it to evaluation.extra_baselines, which fits it"
-        yield fault("gate.baselines", expected, ", ".join(missing), remedy)
-    if unknown := sorted(set(model.event_weights) - set(positive)):
-        expected, remedy = f"events of events.positive: {', '.join(positive)}", "remove them, or make them positive events"
-        yield fault("model.event_weights", expected, ", ".join(unknown), remedy)
-    if model.has_hard_negatives and not config.events.exposure:
-        remedy = "name the event that means shown, or choose a sampler without hard negatives"
-        yield fault("events.exposure", f"an event: the sampler is {model.sampler}", "none", remedy)
+        yield "gate.baselines", expected, ", ".join(missing), remedy
     if not model.in_batch and not model.num_sample and model.sampler is not Sampler.ALL:
         got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
-        yield fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on")
+        yield "model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on"
     if model.prior and not training.validation_days:
         expected, remedy = "validation days on which its strength is chosen", "set training.validation_days above 0"
-        yield fault("model.prior", expected, "none: validation_days is 0", remedy)
+        yield "model.prior", expected, "none: validation_days is 0", remedy
     if training.validation_days >= config.window.days:
         expected = f"fewer days than window.days, {config.window.days}: the others are trained on"
-        yield fault("training.validation_days", expected, str(training.validation_days), "lengthen the window or set it lower")
-    yield from (fault(*parts) for parts in _find_short_retention(config))
+        yield "training.validation_days", expected, str(training.validation_days), "lengthen the window or set it lower"
     if model.frozen_embedding is not None and training.svd_init is None:
         remedy = "set it, or unset model.frozen_embedding"
-        yield fault("model.frozen_embedding", "training.svd_init, which computes it", "none", remedy)
+        yield "model.frozen_embedding", "training.svd_init, which computes it", "none", remedy
 
 
-def _find_short_retention(config: PipelineConfig) -> Iterator[tuple[str, str, str, str]]:
-    """Yields key, expectation, value and remedy of each group whose partitions would be removed before they are last read."""
+def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
+    """Yields the groups whose partitions would be removed before they are last read."""
     held_out = max(config.channels.held_out_days, config.training.validation_days) + 1
     window = config.window.days + config.evaluation.span_days + held_out
     least = dict.fromkeys(("features_raw", "fg", "sample", "statistics"), window)
@@ -476,29 +441,17 @@ def _fault(where: str, item: Any) -> Fault:
         got = "one that is not shown, as it may be secret"
     if item["type"] == UNREGISTERED:
         return Fault(location, message, got, "correct the value, or name the module that registers it in the key plugins")
-    if message == item["msg"] and " should " not in message:  # a validator of ours that says what it expects
-        return Fault(location, message, got, "correct the value")
     return Fault(location, "a valid value", f"{got}: {message}", "correct the value")
 
 
 def _known_keys(path: Sequence[Any]) -> list[str]:
-    model: Any = PipelineConfig
-    is_entry = False
+    """Returns the keys of the section at a path; indices of lists and names of mappings have no section of their own."""
+    section: Any = PipelineConfig
     for part in path:
-        if is_entry:  # an index of a list or a name of a mapping whose entries are `model`
-            is_entry = False
-            continue
-        declared = getattr(model, "model_fields", {}).get(part)
-        if declared is None:
-            return []
-        model, is_entry = _section_of(declared.annotation)
-    return sorted(getattr(model, "model_fields", {}))
-
-
-def _section_of(annotation: Any) -> tuple[Any, bool]:
-    """Returns the section of a key, and whether the key holds a list or a mapping of such sections."""
-    inner = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Section)]
-    return (inner[-1], get_origin(annotation) in (list, dict)) if inner else (annotation, False)
+        declared = section.model_fields.get(part)
+        inner = () if declared is None else (declared.annotation, *get_args(declared.annotation))
+        section = next((each for each in inner if isinstance(each, type) and issubclass(each, Section)), section)
+    return sorted(section.model_fields)
 
 
 def json_value_of(config: PipelineConfig, key: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import json
 import textwrap
 from collections.abc import Iterator
@@ -40,63 +41,64 @@ _BOUNDS: Final = (
 
 def configuration_page() -> str:
     """Returns the whole page: one table per section, in the order of the configuration, then the choices of its enums."""
-    parts = [_HEAD]
-    for path, section in _sections():
-        parts.append(_section_text(path, section))
-    parts.append("## Choices\n\nWhat the values of keys with named choices mean.\n")
-    parts.extend(_choices_text(choices) for choices in _all_choices())
-    return "\n".join(parts)
+    sections: dict[type[Section], str] = {}
+    for section, path in _sections("", PipelineConfig):
+        sections.setdefault(section, path)
+    leaves = [leaf for section in sections for key in section.model_fields.values() for leaf in _leaves(key.annotation)]
+    choices = {leaf for leaf in leaves if isinstance(leaf, type) and issubclass(leaf, StrEnum)}
+    return "\n".join(
+        [
+            _HEAD,
+            *(_section_text(path, section) for section, path in sections.items()),
+            "## Choices\n\nWhat the values of keys with named choices mean.\n",
+            *map(_choices_text, sorted(choices, key=lambda each: each.__name__)),
+        ]
+    )
 
 
-def _sections() -> Iterator[tuple[str, type[Section]]]:
-    """Yields each section once with its path, the root first."""
-    seen: set[type[Section]] = set()
+def _sections(path: str, section: type[Section]) -> Iterator[tuple[type[Section], str]]:
+    """Yields each section with its path, the root first."""
+    yield section, path
+    for name, key in section.model_fields.items():
+        for inner, suffix in _inner_sections(key.annotation):
+            yield from _sections(f"{path}.{name}{suffix}".removeprefix("."), inner)
 
-    def visit(path: str, section: type[Section]) -> Iterator[tuple[str, type[Section]]]:
-        if section in seen:
-            return
-        seen.add(section)
-        yield path, section
-        for name, key in section.model_fields.items():
-            for inner, suffix in _inner_sections(key.annotation):
-                yield from visit(f"{path}.{name}{suffix}".removeprefix("."), inner)
 
-    return visit("", PipelineConfig)
+def _inner_sections(annotation: Any) -> list[tuple[type[Section], str]]:
+    """Returns the sections that a key holds, each with the suffix that its path takes: `[]` in a list, `.<name>` in a mapping."""
+    suffix = {list: "[]", dict: ".<name>"}.get(get_origin(annotation), "")
+    return [(leaf, suffix) for leaf in _leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, Section)]
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    if not get_args(annotation):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _leaves(each)
 
 
 def _section_text(path: str, section: type[Section]) -> str:
     keys = {name: key for name, key in section.model_fields.items() if path or not _inner_sections(key.annotation)}
-    repeated = {name: told for name, key in keys.items() if (told := _told_in(section, name, key))}
+    if section is BehaviorTable:
+        told, repeated = "tables.user", [name for name in keys if name not in BehaviorTable.__annotations__]
+    else:
+        told, repeated = "statistics", [name for name, key in keys.items() if key.description == AS_IN_STATISTICS]
     rows = [_row(name, key) for name, key in keys.items() if name not in repeated]
     title = f"## `{path}`" if path else "## Top level"
-    table = "| key | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
-    also = "".join(
-        f"\nAlso, as in `{told}`: {', '.join(f'`{name}`' for name in repeated if repeated[name] == told)}.\n"
-        for told in sorted(set(repeated.values()))
-    )
+    table = "|key|type|default|meaning|\n|---|---|---|---|\n" + "\n".join(rows)
+    also = f"\nAlso, as in `{told}`: {', '.join(f'`{name}`' for name in repeated)}.\n" if repeated else ""
     return f"{title}\n\n{_first_paragraph(section)}\n\n{table}\n{also}"
 
 
-def _told_in(section: type[Section], name: str, key: FieldInfo) -> str:
-    """Returns the section whose key of this name has the same meaning, "" for a key with one of its own."""
-    if section is BehaviorTable and name not in BehaviorTable.__annotations__:
-        return "tables.user"
-    return "statistics" if key.description == AS_IN_STATISTICS else ""
-
-
 def _row(name: str, key: FieldInfo) -> str:
-    cells = (
-        f"`{name}`",
-        ", ".join([_annotation_text(key.annotation), *_bound_texts(key)]),
-        _default_text(key),
-        key.description or "",
-    )
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    type_text = ", ".join([_annotation_text(key.annotation), *_bound_texts(key)])
+    cells = (f"`{name}`", type_text, _default_text(key), key.description or "")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _bound_texts(key: FieldInfo) -> list[str]:
     return [
-        f"{sign} {getattr(limit, name)}" for limit in key.metadata for kind, name, sign in _BOUNDS if isinstance(limit, kind)
+        f"{sign}{getattr(limit, name)}" for limit in key.metadata for kind, name, sign in _BOUNDS if isinstance(limit, kind)
     ]
 
 
@@ -113,18 +115,16 @@ def _annotation_text(annotation: Any) -> str:
         return " or ".join(f"`{each}`" for each in arguments)
     if arguments:  # a union
         return " or ".join(_annotation_text(each) for each in arguments if each is not NoneType)
-    return _class_text(annotation)
+    return "any value" if annotation is Any else _class_text(annotation)
 
 
-def _class_text(annotation: Any) -> str:
-    if annotation is Any:
-        return "any value"
-    if issubclass(annotation, Section):
-        return "section"
-    name: str = annotation.__name__
+def _class_text(annotation: type) -> str:
+    name = annotation.__name__
     if issubclass(annotation, StrEnum):
         return f"[{name}](#{name.lower()})"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(name, name)
+    return {"str": "text", "int": "integer", "float": "number", "bool": "boolean"}.get(
+        name, "section" if issubclass(annotation, Section) else name
+    )
 
 
 def _default_text(key: FieldInfo) -> str:
@@ -138,35 +138,8 @@ def _default_text(key: FieldInfo) -> str:
     return f"`{default}`" if isinstance(default, StrEnum) else f"`{json.dumps(default, default=_plain)}`"
 
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, Section) else str(value)
-
-
-def _inner_sections(annotation: Any) -> list[tuple[type[Section], str]]:
-    """Returns the sections that a key holds, each with the suffix that its path takes: `[]` in a list, `.<name>` in a mapping."""
-    suffix = {list: "[]", dict: ".<name>"}.get(get_origin(annotation), "")
-    if isinstance(annotation, type) and not get_args(annotation):
-        return [(annotation, "")] if issubclass(annotation, Section) else []
-    return [(inner, inner_suffix or suffix) for each in get_args(annotation) for inner, inner_suffix in _inner_sections(each)]
-
-
-def _all_choices() -> list[type[StrEnum]]:
-    found = {
-        each.__name__: each
-        for _, section in _sections()
-        for key in section.model_fields.values()
-        for each in _leaves(key.annotation)
-        if isinstance(each, type) and issubclass(each, StrEnum)
-    }
-    return [found[name] for name in sorted(found)]
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    arguments = get_args(annotation)
-    if not arguments:
-        yield annotation
-    for each in arguments:
-        yield from _leaves(each)
+def _plain(section: Section) -> Any:
+    return section.model_dump(mode="json", exclude_none=True)
 
 
 def _choices_text(choices: type[StrEnum]) -> str:
@@ -174,14 +147,11 @@ def _choices_text(choices: type[StrEnum]) -> str:
     body = ast.parse(textwrap.dedent(inspect.getsource(choices))).body[0]
     assert isinstance(body, ast.ClassDef)
     meanings: dict[str, str] = {}
-    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-            meanings[statement.targets[0].id] = inspect.cleandoc(str(following.value.value)) if is_text else ""  # type: ignore[union-attr]
-    lines = []
-    for member in choices:
-        meaning = " ".join(meanings.get(member.name, "").split())
-        lines.append(f"- `{member.value}`" + (f": {meaning}" if meaning else ""))
+    for statement, following in itertools.pairwise(body.body):
+        match statement, following:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(text))):
+                meanings[name] = ": " + " ".join(text.split())
+    lines = [f"- `{member.value}`{meanings.get(member.name, '')}" for member in choices]
     return f"### {choices.__name__}\n\n{_first_paragraph(choices)}\n\n" + "\n".join(lines) + "\n"
 
 

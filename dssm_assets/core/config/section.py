@@ -1,15 +1,17 @@
-"""The base of every section of the configuration, and the keys that once had another name."""
+"""The base of every section of the configuration, and checks that several keys share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from enum import StrEnum
+from importlib import import_module
+from typing import Annotated, Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
 UNREGISTERED: Final = "unregistered"
-"""Type of the error that `check_registered` raises."""
+"""Type of the error about a name that no registry has."""
 
 
 class Section(BaseModel):
@@ -19,26 +21,50 @@ class Section(BaseModel):
 
 
 def check_distinct(names: list[str]) -> list[str]:
-    """Returns a list of names, as a validator of a key does.
+    """Returns a list of names.
 
     Raises:
-        ValueError: naming those that are repeated, or if one is empty.
+        ValueError: a name is repeated or empty.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"each name may be given once, repeated: {', '.join(twice)}")
+    if twice := repeated_names(names):
+        raise ValueError(f"each name may be given once, repeated: {twice}")
     if "" in names:
         raise ValueError("a name must not be empty")
     return names
 
 
-def check_registered(what: str, given: str, registry: Iterable[str]) -> str:
-    """Returns a name that chooses an entry of a registry, as a validator of a key does.
+def repeated_names(names: Iterable[str]) -> str:
+    """Returns the names that occur twice, as text."""
+    given = list(names)
+    return ", ".join(sorted({name for name in given if given.count(name) > 1}))
+
+
+def check_ascending(values: list[float]) -> list[float]:
+    """Returns a list of numbers.
 
     Raises:
-        PydanticCustomError: the registry has no such name; it lists those that it has.
+        ValueError: they are not ascending and distinct.
     """
-    names = list(registry)
-    if given not in names:
-        raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
-    return given
+    if sorted(set(values)) != values:
+        raise ValueError("numbers must be ascending and distinct")
+    return values
+
+
+Names: TypeAlias = Annotated[list[str], AfterValidator(check_distinct)]
+Ascending: Final = AfterValidator(check_ascending)
+
+
+def registered(what: str, module: str, registry: str) -> AfterValidator:
+    """Returns a validator of a built-in name or one of a registry, whose module is imported for the latter only.
+
+    It raises a PydanticCustomError that lists the names of the registry.
+    """
+
+    def check(name: str) -> str:
+        if not isinstance(name, StrEnum):
+            names = list(getattr(import_module(module), registry))
+            if name not in names:
+                raise PydanticCustomError(UNREGISTERED, f"a registered {what}: {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)

@@ -12,14 +12,16 @@ from dssm_assets.core.config.section import Section
 
 
 class EmbeddingOptimiser(StrEnum):
-    """How rows of embedding tables are updated; both keep one second moment per row, Adam also a first moment per value."""
+    """How rows of embedding tables are updated."""
 
     ADAGRAD = "adagrad"
+    """With one second moment per row."""
     ADAM = "adam"
+    """With a first moment per value in addition."""
 
 
 class Precision(StrEnum):
-    """Number format of the factors of products inside towers and loss; weights and sums are always float32."""
+    """Number format of the factors of products; weights and sums are always float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -50,7 +52,7 @@ class Launcher(StrEnum):
 
 
 class SvdInit(Section):
-    """Embeddings of history items that begin at leading singular vectors (`core/training/closed_form/svd_init.py`)."""
+    """Embeddings of history items that begin at leading singular vectors of the interactions."""
 
     embedding: str = Field(description="The embedding_name that history and item tower share.")
     scale: float = Field(default=10.0, gt=0, le=1_000_000, description="Factor of the codes, whose columns have length 1.")
@@ -58,52 +60,45 @@ class SvdInit(Section):
         default=None,
         gt=0,
         le=1000,
-        description="In place of scale: the factor with which a user's products with all items have this standard deviation, on "
-        "average over users; compare it with that of cosines, about 0.2.",
+        description="In place of scale: the mean standard deviation of a user's products with all items; that of cosines is "
+        "about 0.2.",
     )
     user_exponent: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="A user's weights are divided by their sum to this power, so that long histories do not decide alone.",
+        default=0.0, ge=0, le=1, description="A user's weights are divided by their sum to this power."
     )
     ridge: float = Field(
         default=0.0,
         ge=0,
         le=1_000_000_000,
-        description="Shrinks singular directions that few users share, as EASE does: one with singular value s counts "
-        "s^2 / (s^2 + ridge).",
+        description="A direction with singular value s counts s^2 / (s^2 + ridge), as in EASE.",
     )
     popularity_exponent: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="An item's weights in the histories, and its code, are divided by its total weight to this power.",
+        default=0.0, ge=0, le=1, description="An item's weights, and its code, are divided by its total weight to this power."
     )
     group_by: list[str] = Field(
         default=[],
-        description="Single-valued item features, for example product type and manufacturer. Items with the same values in all of "
-        "them are a group, and an item without any event has its group's code. Empty: it has none. Needs model.frozen_embedding.",
+        description="Single-valued item features, e.g. product type and manufacturer: an item without events gets the code of "
+        "the items with equal values. Needs model.frozen_embedding.",
     )
 
 
 class Training(Section):
     """How the towers are fitted."""
 
-    epochs: int = Field(default=5, ge=1, le=1000, description="At most; early stopping may end the fit sooner.")
+    epochs: int = Field(default=5, ge=1, le=1000, description="Most epochs; early stopping may end the fit sooner.")
     epoch_frac: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, a different part each time."
+        default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, another each time."
     )
     batch_size: int = Field(default=1024, ge=2, le=10_000_000, description="Samples of a batch; all processes together.")
     group_sessions: bool = Field(
         default=False,
-        description="Samples of one user with one history are in one batch, and the user tower runs once for them: long "
-        "histories become cheap. What each sample sees does not change.",
+        description="Samples of one user with one history share a batch and one run of the user tower: long histories become "
+        "cheap, and samples see the same.",
     )
     group_users: bool = Field(
         default=False,
-        description="Samples of one user are in one batch, and a pooling of kind sequence runs once over the user's events for "
-        "all of them: training has a target at every position. Histories longer than the pooling's length are cut into windows.",
+        description="Samples of one user share a batch, and a pooling of kind sequence runs once over the user's events, in "
+        "windows of its length, with a target at every position.",
     )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
     embedding_optimiser: EmbeddingOptimiser = Field(
@@ -114,32 +109,27 @@ class Training(Section):
     warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     final_learning_rate_frac: float = Field(default=0.1, ge=0, le=1, description="Share of the learning rate left at the end.")
     gradient_clip: float | None = Field(
-        default=None, gt=0, le=1_000_000, description="Largest norm of the dense layers' gradient; None: no clipping."
+        default=None, gt=0, le=1_000_000, description="Largest norm of the dense layers' gradient (default: no clipping)."
     )
     weight_average: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Decay per step of the moving average of the weights, which is what is published; 0: none.",
+        default=0.0, ge=0, lt=1, description="Decay per step of the moving average of the weights that is published; 0: none."
     )
     validation_days: int = Field(
-        default=0, ge=0, le=365, description="Last days of the window on which the number of epochs is chosen; 0: none."
+        default=0, ge=0, le=365, description="Last days of the window on which the number of epochs is chosen."
     )
     patience: int = Field(
-        default=2, ge=1, le=1000, description="Epochs without a better validation hit rate after which the search ends."
+        default=2, ge=1, le=1000, description="Epochs without a better validation hit rate that end the search."
     )
-    refit: bool = Field(
-        default=True, description="Once the best epoch is known, fits again on the whole window for that many epochs."
-    )
+    refit: bool = Field(default=True, description="Fits again on the whole window, for the best number of epochs.")
     svd_init: SvdInit | None = Field(
-        default=None,
-        description="Embeddings of history items begin at singular vectors of the interactions; None: at random values.",
+        default=None, description="Embeddings of history items begin at singular vectors (default: at random values)."
     )
-    warm_start: bool = Field(
-        default=False, description="Begins with the weights of the last model before the day, if there is one."
-    )
+    warm_start: bool = Field(default=False, description="Begins with the weights of the last model before the day.")
     checkpoint_minutes: float | None = Field(
-        default=10.0, gt=0, le=100_000, description="A killed fit resumes from a state at most this old; None: it starts again."
+        default=10.0,
+        gt=0,
+        le=100_000,
+        description="Age of the state from which a killed fit resumes at most; null: it starts again.",
     )
     precision: Precision = Field(default=Precision.FLOAT32, description="Number format of products.")
     device: Device = Field(default=Device.AUTO, description="Where the towers are fitted.")
@@ -148,15 +138,12 @@ class Training(Section):
         default=1,
         ge=1,
         le=4096,
-        description="Processes on one machine that share every batch; for `dssm-assets fit` torchrun sets the number.",
+        description="Processes on one machine that share every batch; torchrun sets it for `dssm-assets fit`.",
     )
     shard_tables: bool = Field(
-        default=False,
-        description="Each process holds a shard of every embedding table and of its moments: every num_processes-th row.",
+        default=False, description="Each process holds a shard of every embedding table: every num_processes-th row."
     )
-    num_threads: int = Field(
-        default=2, ge=1, le=1024, description="CPU threads; part of the configuration because the order of sums depends on it."
-    )
+    num_threads: int = Field(default=2, ge=1, le=1024, description="CPU threads; the order of sums depends on it.")
 
     @model_validator(mode="after")
     def _can_be_started(self) -> Training:
@@ -168,7 +155,6 @@ class Training(Section):
 
     @property
     def started_by(self) -> Launcher:
-        """What starts the processes, with `auto` resolved."""
         if self.launcher is not Launcher.AUTO:
             return self.launcher
         return Launcher.TORCHRUN if self.num_processes > 1 else Launcher.IN_PROCESS
@@ -176,19 +162,13 @@ class Training(Section):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The steps of a fit: the learning rate rises over the first steps and falls over the last `decay_steps`.
-
-    Attributes:
-        num_steps: of all epochs.
-        decay_steps: num_steps minus the steps of the warm-up.
-    """
+    """The steps of a fit: the learning rate rises over the first steps and falls over the last `decay_steps`."""
 
     num_steps: int
     decay_steps: int
 
     @property
     def warmup_steps(self) -> int:
-        """Steps before the decay."""
         return self.num_steps - self.decay_steps
 
     def over(self, num_steps: int) -> StepPlan:

@@ -220,7 +220,7 @@ def segment_table(detail: pa.Table, settings: Evaluation, seed: int) -> pa.Table
         raise SchemaError([Fault(f"hit_rate_detail, column {name}", "the column to exist", got, remedy) for name in lacking])
     rows: list[dict[str, Any]] = []
     for segment in settings.segments:
-        for value, hits, truth in _split_by_value(detail, segment, settings):
+        for value, hits, truth in _split_by_value(detail, segment):
             has_truth = truth > 0
             if has_truth.any():
                 sums = resampled_sums(np.stack([hits, truth], axis=1)[has_truth], settings.bootstrap_samples, seed)
@@ -275,22 +275,22 @@ def with_hits_of(detail: pa.Table, counts: Mapping[str, pa.Table], k: int, ds: s
     return detail
 
 
-def _split_by_value(detail: pa.Table, segment: Segment, settings: Evaluation) -> list[tuple[str, IntArray, IntArray]]:
+def _split_by_value(detail: pa.Table, segment: Segment) -> list[tuple[str, IntArray, IntArray]]:
     """Returns (value, hits, truth_count) of the users of each value, in the order in which they are shown."""
     if segment.kind is SegmentKind.ITEM_POPULARITY:
         pairs = [(TIER_LABELS[tier], *tier_columns(tier)) for tier in TIERS]
         return [(label, integers(detail, hits), integers(detail, truth)) for label, hits, truth in pairs]
     labels = combine_chunks(detail.column(segment_column(segment.name)))
-    shown = _shown_values(labels, segment, settings)
+    shown = _shown_values(labels, segment)
     index = find_positions(labels, pa.array(shown, pa.string()))
     index[index < 0] = len(shown)
     hits, truth = integers(detail, "hits"), integers(detail, TRUTH_COUNT)
     return [(value, hits[index == at], truth[index == at]) for at, value in enumerate([*shown, OTHER])]
 
 
-def _shown_values(labels: pa.Array, segment: Segment, settings: Evaluation) -> list[str]:
+def _shown_values(labels: pa.Array, segment: Segment) -> list[str]:
     if segment.kind is SegmentKind.ACTIVITY:
-        return activity_labels(settings.segment_edges)
+        return activity_labels(segment.activity_edges)
     if segment.kind is SegmentKind.TENURE:
         return [NEW, RETURNING]
     if segment.edges is not None:

@@ -5,8 +5,7 @@ window w (days D-w+1 to D), count_total, {value}_sum_{w}d_e4, first_event_time_m
 state(D) = state(D-1) + day D - day D-w holds exactly, whatever the order of addition. A row stays when all its windows are
 empty, because its total and its first and last event are still needed.
 
-The pair state of day D has one row per user, item and event within the largest window, with the day on which it last
-occurred. From it follow the numbers of distinct items of a user and of distinct users of an item.
+The pair state of day D has one row per user, item and event within the largest window, with the day on which it last occurred.
 """
 
 from __future__ import annotations
@@ -29,7 +28,19 @@ from dssm_assets.core.features_raw.plan import (
     window_count,
     window_sum,
 )
-from dssm_assets.core.features_raw.rolling import window_sign
+
+
+def window_sign(log: ibis.Table, ds: QueryDay, days: int, *, is_rolled: bool) -> Any:
+    """Returns how often each row of the log counts in the window of `days` days that ends with day `ds`, as an int64 column.
+
+    Args:
+        log: has the day of each row in a text column `ds`.
+        is_rolled: the rows are added to the state of the day before: 1 on the day itself, -1 on the day that has left the
+            window since, else 0. Without such a state: 1 in the window, 0 before it.
+    """
+    if not is_rolled:
+        return (log[DS] >= first_day_text(ds, days)).cast("int64")
+    return (log[DS] == day_text(ds)).cast("int64") - (log[DS] == first_day_text(ds, days + 1)).cast("int64")
 
 
 def roll_activity(
@@ -71,13 +82,7 @@ PAIR_KEY = (USER_ID, ITEM_ID, EVENT)
 
 
 def roll_pair_activity(log: ibis.Table, previous: ibis.Table | None = None, *, ds: QueryDay, window_days: int) -> ibis.Table:
-    """Returns the pair state of day `ds`.
-
-    Args:
-        log: behaviour with a text column `ds`: the day; all days up to it without `previous`.
-        previous: state of the day before.
-        window_days: the largest statistic window; pairs that last occurred before it are dropped.
-    """
+    """Returns the pair state of day `ds`, as `roll_activity`; pairs that last occurred before the window are dropped."""
     first = first_day_text(ds, window_days)
     recent = log.filter(log[DS] >= first)
     pairs = recent.group_by(PAIR_KEY).agg(**{LAST_DATE: recent[DS].max()})
@@ -93,11 +98,7 @@ def count_counterparts(
 ) -> ibis.Table:
     """Returns one row per entity of the pair state, with its distinct counterparts per event and window, int64.
 
-    Args:
-        pairs: pair state of day `ds`.
-        entity: user_id (counts items: {event}_distinct_items_{w}d) or item_id (counts users).
-        statistic_days: windows, none larger than that of the state.
-        events: events that get columns; other events are ignored.
+    A user_id counts items ({event}_distinct_items_{w}d), an item_id users. Other events are ignored.
     """
     columns: dict[str, Any] = {}
     for event in events:

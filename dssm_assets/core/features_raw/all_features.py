@@ -38,18 +38,12 @@ def join_user_features(
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
     denominator is 0; days since an event are null without events; preference lists are empty, never null.
 
-    Args:
-        user_table: the day's profiles, unique user_id.
-        user_activity: activity state of `ds`.
-        pair_activity: pair state of `ds`.
-        user_preferences: preference state of `ds`.
-
     Raises:
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
-        lists = list_preferences(user_preferences, attributes=plan.preference_columns, top=plan.preference_top)
+        lists = list_preferences(user_preferences, attributes=plan.preference_columns)
         wide = _left_join(wide, lists, USER_ID)
     return _with_profile(user_table, wide, USER_ID, ds, plan)
 
@@ -140,19 +134,10 @@ def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan)
         SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
-    repeated = {name for name, count in Counter(generated).items() if count > 1}
-    faults = [
-        Fault(
-            f"generated column {name}",
-            "one meaning",
-            "two, from different events and values",
-            "rename an event or value column",
-        )
-        for name in repeated
-    ]
+    got, remedy = "two, from different events and values", "rename an event or value column"
+    repeated = [name for name, count in Counter(generated).items() if count > 1]
+    faults = [Fault(f"generated column {name}", "one meaning", got, remedy) for name in repeated]
+    expected, remedy = "a name that is not generated", "rename it in the tables section of the configuration"
     conflicts = set(generated) & set(source)
-    remedy = "rename the source column in the tables section of the configuration"
-    faults += [
-        Fault(f"table {table}, column {name}", "a name that is not generated", "a source column", remedy) for name in conflicts
-    ]
+    faults += [Fault(f"table {table}, column {name}", expected, "a source column", remedy) for name in conflicts]
     SchemaError.raise_if(faults)

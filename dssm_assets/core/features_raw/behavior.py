@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import ibis
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, EVENT_TIMES_MS, HOUR, ITEM_ID, ITEM_IDS, USER_ID, WEEKDAY
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.features_raw.local_time import hour_and_weekday
 
 BEHAVIOR_KEY = (EVENT_TIME_MS, USER_ID, ITEM_ID, EVENT)
 
@@ -27,9 +26,12 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
     with equal keys have one order too. Item ids are unique in item_table, so the row count is that of behavior_table.
 
     Raises:
-        SchemaError: an item column is missing, the log already has a column of its name, or the types of item_id differ.
+        SchemaError: an item column is missing, or the log already has a column of its name.
     """
-    _check(behavior_table, item_table, item_columns)
+    got, remedy = f"columns {', '.join(item_table.columns)}", "correct preference_columns or history_columns"
+    missing = [name for name in item_columns if name not in item_table.columns]
+    SchemaError.raise_if(Fault(f"table item_table, column {name}", "the column to exist", got, remedy) for name in missing)
+    check_log_names(behavior_table.columns, item_columns)
     log_columns = list(behavior_table.columns)
     ordered = list(dict.fromkeys([*BEHAVIOR_KEY, *log_columns]))
     if not item_columns:
@@ -39,30 +41,14 @@ def enrich_behavior(behavior_table: ibis.Table, item_table: ibis.Table, *, item_
     return joined.select(*log_columns, *item_columns).order_by(ordered)
 
 
-def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -> tuple[pa.Array, pa.Array]:
+def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -> tuple[Any, Any]:
     """Returns (hour, weekday) of each instant in the time zone, both int32: hour 0 to 23, weekday Monday = 0.
 
     Clock changes are honoured: after the clocks go back the same hour occurs twice. Example: 1704067200000
     (2024-01-01 00:00 UTC, a Monday) gives (0, 0) in UTC and (19, 6) in America/New_York.
-
-    Raises:
-        ConfigError: the time zone is unknown.
     """
-    instants = np.asarray(event_time_ms, dtype=np.int64)
-    hours, weekdays = hour_and_weekday(instants, timezone)
-    return pa.array(hours.astype(np.int32)), pa.array(weekdays.astype(np.int32))
-
-
-def _check(behavior_table: ibis.Table, item_table: ibis.Table, item_columns: Sequence[str]) -> None:
-    faults: list[Fault] = []
-    for name in item_columns:
-        where = f"table item_table, column {name}"
-        if name not in item_table.columns:
-            got = f"columns {', '.join(item_table.columns)}"
-            faults.append(Fault(where, "the column to exist", got, "correct preference_columns or history_columns"))
-    faults += _name_faults(behavior_table.columns, item_columns)
-    faults += _id_faults(behavior_table[ITEM_ID].type(), item_table[ITEM_ID].type())
-    SchemaError.raise_if(faults)
+    instants = event_time_ms.cast(pa.timestamp("ms", timezone))
+    return pc.hour(instants).cast(pa.int32()), pc.day_of_week(instants).cast(pa.int32())
 
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
@@ -71,35 +57,15 @@ def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> 
     Raises:
         SchemaError: naming every name that two of them have.
     """
-    if faults := _name_faults(log_columns, item_columns):
-        raise SchemaError(faults)
-
-
-def _name_faults(log_columns: Sequence[str], item_columns: Sequence[str]) -> list[Fault]:
     expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
+    clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
     faults = [
-        Fault(f"table item_table, column {name}", expected, "a column of that name in behavior", remedy)
-        for name in dict.fromkeys(item_columns)
-        if name in {*log_columns, HOUR, WEEKDAY}
+        Fault(f"table item_table, column {name}", expected, "a column of that name in behavior", remedy) for name in clashing
     ]
-    return faults + [
-        Fault(
-            f"table behavior_table, column {name}",
-            "a name that is not generated",
-            f"source column {name}",
-            "rename it in tables.behavior.columns",
-        )
-        for name in (HOUR, WEEKDAY)
-        if name in log_columns
-    ]
-
-
-def _id_faults(log_type: Any, item_type: Any) -> list[Fault]:
-    if log_type.copy(nullable=True) == item_type.copy(nullable=True):
-        return []
-    # An engine would cast one of them and find no matches, without an error ("007" is not 7).
-    expected = f"the type in behavior_table, {log_type}"
-    return [Fault(f"table item_table, column {ITEM_ID}", expected, str(item_type), "cast one of the two in the source")]
+    expected, remedy = "a name that is not generated", "rename it in tables.behavior.columns"
+    generated = [name for name in (HOUR, WEEKDAY) if name in log_columns]
+    faults += [Fault(f"table behavior_table, column {name}", expected, f"source column {name}", remedy) for name in generated]
+    SchemaError.raise_if(faults)
 
 
 def collect_user_history(behavior: ibis.Table, *, positive_events: Sequence[str], history_columns: Sequence[str]) -> ibis.Table:

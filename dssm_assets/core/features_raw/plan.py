@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,12 +15,6 @@ class FeaturePlan:
     """The parts of the configuration that determine the columns of user_all_feature and item_all_feature.
 
     Attributes:
-        funnel: events that have columns, widest first.
-        statistic_days: windows, ascending.
-        value_columns: behaviour columns that are added up.
-        preference_columns: item attributes with a preference list per user.
-        preference_top: maximal length of a preference list.
-        timezone: where days are counted.
         first_day: first day with data.
         last_day: end of the year; clock changes up to it are known.
         user_times: time columns of user_table.
@@ -30,7 +25,6 @@ class FeaturePlan:
     statistic_days: tuple[int, ...]
     value_columns: tuple[str, ...]
     preference_columns: tuple[str, ...]
-    preference_top: int
     timezone: str
     first_day: str
     last_day: str
@@ -45,7 +39,6 @@ class FeaturePlan:
             statistic_days=tuple(config.raw_features.statistic_days),
             value_columns=tuple(config.tables.behavior.value_columns),
             preference_columns=tuple(config.raw_features.preference_columns),
-            preference_top=config.raw_features.preference_top,
             timezone=config.calendar.timezone,
             first_day=config.calendar.start.isoformat(),
             last_day=f"{ds[:4]}-12-31",
@@ -56,10 +49,9 @@ class FeaturePlan:
     @property
     def steps(self) -> tuple[tuple[str, str], ...]:
         """The pairs of neighbouring events in the funnel, (wider, narrower)."""
-        return tuple(zip(self.funnel[:-1], self.funnel[1:], strict=True))
+        return tuple(itertools.pairwise(self.funnel))
 
     def times(self, entity: str) -> tuple[str, ...]:
-        """Returns the time columns of an entity's source table."""
         return self.user_times if entity == USER_ID else self.item_times
 
     def generated(self, entity: str) -> list[str]:

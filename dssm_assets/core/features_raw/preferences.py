@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import ibis
 
 from dssm_assets.core.columns import COUNT, EVENT, USER_ID, VALUE
+from dssm_assets.core.config.features import PREFERENCE_TOP
+from dssm_assets.core.features_raw.activity import window_sign
 from dssm_assets.core.features_raw.local_time import QueryDay
 from dssm_assets.core.features_raw.plan import ATTRIBUTE, preference
-from dssm_assets.core.features_raw.rolling import window_sign
 
 PREFERENCE_KEY = (USER_ID, ATTRIBUTE, VALUE)
 
@@ -50,7 +51,7 @@ def roll_preferences(
     return counts.filter(counts[COUNT] != 0).order_by(PREFERENCE_KEY)
 
 
-def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int) -> ibis.Table:
+def list_preferences(preferences: ibis.Table, *, attributes: Sequence[str], top: int = PREFERENCE_TOP) -> ibis.Table:
     """Returns one row per user of the state with {attribute}_preference, a list<string> of "value:count".
 
     A list is ordered by count (largest first), then value, and has at most `top` entries; a user without values of an

@@ -20,9 +20,7 @@ BEHAVIOR = TableSpec(
     grain="one row per event of the day",
     key=BEHAVIOR_KEY,
     columns=(
-        ColumnSpec(
-            c.REQUEST_ID, pa.string(), "Request that showed the item; null where the log does not have it.", is_nullable=True
-        ),
+        ColumnSpec(c.REQUEST_ID, pa.string(), "Request that showed the item; null without one.", is_nullable=True),
         _USER,
         _ITEM,
         _EVENT,
@@ -112,23 +110,9 @@ def _wide_spec(entity: ColumnSpec, counterparts: str) -> TableSpec:
             ColumnSpec(names.DAYS_SINCE_FIRST_EVENT, float64, since.format("first"), is_nullable=True),
             ColumnSpec(names.DAYS_SINCE_LAST_EVENT, float64, since.format("last"), is_nullable=True),
         ),
-        extra={
-            **_WIDE_EXTRA,
-            f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last * days.",
-        },
+        extra={**_WIDE_EXTRA, f"*_distinct_{counterparts}_*d": f"Distinct {counterparts} with this event in the last * days."},
     )
 
 
 USER_ALL_FEATURE = _wide_spec(_USER, "items")
 ITEM_ALL_FEATURE = _wide_spec(_ITEM, "users")
-
-SPECS = (
-    BEHAVIOR,
-    USER_ACTIVITY,
-    ITEM_ACTIVITY,
-    PAIR_ACTIVITY,
-    USER_PREFERENCES,
-    USER_HISTORY,
-    USER_ALL_FEATURE,
-    ITEM_ALL_FEATURE,
-)

@@ -195,7 +195,7 @@ def tower_spec(features: Sequence[TowerFeature], model: Model) -> TowerSpec:
     Raises:
         ConfigError: a feature name occurs twice, an embedding_name has two sizes, or a tower has no features.
     """
-    layers = {name: getattr(model, name) for name in TowerSpec.model_fields if name != "features"}
+    layers = {name: getattr(model, name) for name in TowerSpec.model_fields if name in Model.model_fields}
     return TowerSpec(features=tuple(features), **layers)
 
 

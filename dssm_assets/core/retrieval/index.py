@@ -31,6 +31,8 @@ from dssm_assets.core.config.evaluation import IndexKind, Serving
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.vectors import Vectors
 
+FLAT_MAX_ITEMS: Final = 50_000
+"""Items up to which every item is compared, for the kind `auto`."""
 HNSW_NEIGHBORS: Final = 32
 HNSW_EF_CONSTRUCTION: Final = 100
 IVF_ITEMS_PER_CELL: Final = 39
@@ -86,7 +88,7 @@ def choose_kind(item_count: int, settings: Serving) -> IndexKind:
     """Returns flat, hnsw or ivf: as configured, or flat or ivf by the size of the corpus."""
     if settings.index is not IndexKind.AUTO:
         return settings.index
-    return IndexKind.FLAT if item_count <= settings.flat_max_items else IndexKind.IVF
+    return IndexKind.FLAT if item_count <= FLAT_MAX_ITEMS else IndexKind.IVF
 
 
 def ship_index(item_vectors: Vectors, user_vectors: Vectors, ks: Sequence[int], settings: Serving, seed: int) -> ShippedIndex:

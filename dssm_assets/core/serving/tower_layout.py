@@ -177,7 +177,7 @@ def describe_towers(spec: TowerSpec) -> dict[str, Any]:
     user_dims = spec.user_vector_width // spec.num_interests
     user_shape = [spec.num_interests, user_dims] if spec.num_interests > 1 else [user_dims]
     history: dict[str, Any] = {"features": [feature.name for feature in spec.sequences]}
-    if not spec.poolings:  # the single mean of the keys model.history_length and model.history_half_life_days
+    if not spec.poolings:  # the single mean of model.history_length events
         history |= {"length": spec.history_length, "half_life_days": spec.history_half_life_days}
     # Poolings from outside the package are described by their classes.
     outside = [view.pooling for view in spec.history_views if view.pooling.kind not in set(PoolingKind)]

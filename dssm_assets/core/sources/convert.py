@@ -35,23 +35,17 @@ def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.ChunkedArray:
-    """Returns a column, checked to hold text that is UTF-8, as engines and files expect; columns without text are not looked at.
+    """Returns a column, checked to hold text that is UTF-8, as engines and files expect.
 
     Raises:
         SchemaError: naming the first row that is not.
     """
-    if _holds_text(column.type):
+    if not pat.is_primitive(column.type):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
             raise SchemaError(Fault(where, "text in UTF-8", str(error), "write the source's text in UTF-8")) from error
     return column
-
-
-def _holds_text(kind: pa.DataType) -> bool:
-    if pat.is_dictionary(kind):
-        return _holds_text(kind.value_type)
-    return is_text(kind) or any(_holds_text(kind.field(number).type) for number in range(kind.num_fields))
 
 
 def is_text(arrow_type: pa.DataType) -> bool:
@@ -119,12 +113,7 @@ def with_decimal_point(text: pa.Array | pa.ChunkedArray) -> pa.Array | pa.Chunke
 
 
 def to_values(values: pa.ChunkedArray | pa.Array, where: str, decimal_mark: str | None = None) -> pa.Array:
-    """Returns a numeric column as float64; null, NaN and "" become null.
-
-    Args:
-        values: numbers, or texts of numbers.
-        where: the location named in errors.
-        decimal_mark: "," if the texts have a comma before their fractions.
+    """Returns numbers, or texts of numbers, as float64; null, NaN and "" become null.
 
     Raises:
         SchemaError: if a value is not a number, or is infinite.
@@ -136,10 +125,8 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str, decimal_mark: str 
         if decimal_mark is not None:
             is_other = pc.invert(pc.match_substring_regex(column, COMMA_NUMBER))
             if others := column.filter(is_other).drop_null().slice(0, 3).to_pylist():
-                remedy = "fix the source, or correct decimal_mark"
-                raise SchemaError(
-                    Fault(where, "numbers with a comma before their fractions", f"others, such as {others}", remedy)
-                )
+                expected, remedy = "numbers with a comma before their fractions", "fix the source, or correct decimal_mark"
+                raise SchemaError(Fault(where, expected, f"others, such as {others}", remedy))
             column = with_decimal_point(column)
     try:
         numbers = column.cast(pa.float64(), safe=False)

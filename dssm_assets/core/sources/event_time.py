@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from dssm_assets.core.errors import ConfigError, Fault, SchemaError
+from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.convert import check_text, decode_column, is_text, whole_numbers
 from dssm_assets.core.sources.time_format import digits_width, read_times, reads_integers
 
@@ -43,12 +43,9 @@ def to_event_time_ms(
         values: integers, whole floats, ISO 8601 or integer text, dates or timestamps of any unit, with or without zone.
         unit: "s", "ms" or "auto"; applies to integers only.
         timezone: the zone of timestamps without one.
-        where: the location named in errors.
-        time_format: of text that is not ISO 8601.
 
     Raises:
         SchemaError: if a value is not a timestamp, or the unit is ambiguous.
-        ConfigError: if the zone does not exist.
     """
     column = check_text(decode_column(values), where)
     kind = column.type
@@ -99,25 +96,9 @@ def time_text_format(kind: pa.DataType) -> str:
 def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
     """Returns the day (date32) of each timestamp in a zone with its daylight saving time; nulls stay null.
 
-    Raises:
-        ConfigError: if the zone does not exist.
+    Example: 1_711_839_600_000 is 2024-03-30 23:00 in UTC and on 2024-03-31 in Berlin.
     """
-    timestamps = decode_column(event_time_ms).cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("ms", timezone))
-    try:
-        return pc.local_timestamp(timestamps).cast(pa.date32(), safe=False)
-    except pa.ArrowInvalid as error:
-        raise _no_zone(timezone) from error
-
-
-def days_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Array:
-    """Returns the day ("YYYY-MM-DD") of each timestamp in a zone with its daylight saving time; nulls stay null.
-
-    Example: 1_711_839_600_000 is 2024-03-30 23:00 in UTC and 2024-03-31 00:00 in Berlin.
-
-    Raises:
-        ConfigError: if the zone does not exist.
-    """
-    return dates_of(event_time_ms, timezone).cast(pa.string())
+    return pc.local_timestamp(decode_column(event_time_ms).cast(pa.timestamp("ms", timezone))).cast(pa.date32(), safe=False)
 
 
 def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:
@@ -159,11 +140,7 @@ def _from_text(text: pa.Array, *, unit: str, timezone: str, where: str) -> pa.Ar
 
 
 def _from_wall_clock(naive: pa.Array, timezone: str) -> pa.Array:
-    try:
-        zoned = pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest")
-    except pa.ArrowInvalid as error:
-        raise _no_zone(timezone) from error
-    return zoned.cast(pa.int64())
+    return pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest").cast(pa.int64())
 
 
 def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str, expected: str, remedy: str) -> None:
@@ -171,9 +148,3 @@ def _refuse_unread(text: pa.Array, is_unread: pa.Array, where: str, expected: st
     if count:
         samples = sorted(set(text.filter(is_unread).slice(0, 1000).to_pylist()))[:3]
         raise SchemaError(Fault(where, expected, f"{count} others, such as {samples}", remedy))
-
-
-def _no_zone(timezone: str) -> ConfigError:
-    return ConfigError(
-        Fault("key calendar.timezone", "a zone of the tz database", repr(timezone), "name one, e.g. Europe/Berlin")
-    )

@@ -7,6 +7,7 @@ irregularities. Does not belong here: single columns (`convert.py`, `event_time.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,16 @@ from numpy.typing import NDArray
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
-from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, Fault, SchemaError
+from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, Fault, SchemaError
 from dssm_assets.core.schema import TableSpec, has_repeated
-from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
 from dssm_assets.core.sources.convert import check_text, decode_column, to_ids, to_text, to_values
-from dssm_assets.core.sources.event_time import days_of, to_event_time_ms
+from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 
 ROWS: Final = 1 << 16
 """Rows per batch."""
+SHOWN: Final = 5
+"""Number of offending values that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +39,25 @@ class Entities:
     """A canonical table of users or items: the ids are in memory, the other columns are read from the raw table with the rows.
 
     Attributes:
-        key: name of the id.
+        spec: its contract.
         ids: [N], distinct, in the order of the raw table.
         raw: the source's rows with our names; takes no memory if it is mapped from a file.
-        counts: accepted irregularities.
     """
 
-    key: str
+    spec: TableSpec
     ids: pa.Array
     raw: pa.Table
-    counts: Mapping[str, int]
 
     @property
     def schema(self) -> pa.Schema:
         """Returns the id and then the source's other columns in their order."""
-        others = [pa.field(name, decode_attribute(pa.nulls(0, kind), name).type) for name, kind in _others(self.raw, self.key)]
-        return pa.schema([pa.field(self.key, self.ids.type), *others])
+        (key,) = self.spec.key
+        others = [field for field in self.raw.schema if field.name != key]
+        plain = [pa.field(field.name, _decode(pa.nulls(0, field.type), "").type) for field in others]
+        return pa.schema([pa.field(key, self.ids.type), *plain])
 
     @property
     def table(self) -> pa.Table:
-        """Returns all rows in memory."""
         return pa.Table.from_batches(list(self.batches()), self.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -64,29 +66,22 @@ class Entities:
         Raises:
             SchemaError: if text of an attribute is not UTF-8.
         """
-        table, names = f"{self.key.removesuffix('_id')}_table", [name for name, _ in _others(self.raw, self.key)]
+        schema = self.schema
+        names = schema.names[1:]
         order = pc.sort_indices(self.ids).to_numpy().astype(np.int64)
         stored = self.raw.select(names).to_batches()
         ends = np.cumsum([batch.num_rows for batch in stored])
         for start in range(0, len(order), ROWS):
             chosen = order[start : start + ROWS]
             attributes = zip(names, _gather_rows(stored, ends, chosen), strict=True)
-            decoded = [decode_attribute(values, f"table {table}, column {name}") for name, values in attributes]
-            yield pa.record_batch([self.ids.take(pa.array(chosen)), *decoded], schema=self.schema)
+            decoded = [_decode(values, f"table {self.spec.name}, column {name}") for name, values in attributes]
+            yield pa.record_batch([self.ids.take(pa.array(chosen)), *decoded], schema=schema)
 
 
-def decode_attribute(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
-    """Returns a column as one array, dictionaries decoded; a column without any value becomes text.
-
-    Raises:
-        SchemaError: if text is not UTF-8.
-    """
+def _decode(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:
+    """Returns a column as one array, dictionaries decoded; a column without any value becomes text."""
     column = check_text(decode_column(values), where)
     return column.cast(pa.string()) if pat.is_null(column.type) else column
-
-
-def _others(raw: pa.Table, key: str) -> list[tuple[str, pa.DataType]]:
-    return [(field.name, field.type) for field in raw.schema if field.name != key]
 
 
 def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: NDArray[np.int64]) -> list[Any]:
@@ -104,34 +99,29 @@ def _gather_rows(stored: list[pa.RecordBatch], ends: NDArray[np.int64], chosen: 
     return list(rows.columns)
 
 
-SHOWN = 5
-"""Number of offending values that a message shows."""
-
-
-@dataclass(frozen=True)
-class Normalised:
-    """A canonical table and the counts of accepted irregularities."""
-
-    table: pa.Table
-    counts: Mapping[str, int]
-
-
-def normalise_users(raw: pa.Table) -> Entities:
-    """Returns user_table: one row per user, sorted by user_id when it is read; `user_id`, then the other columns in order.
-
-    Dictionary columns are decoded, large text becomes text, a column without any value becomes text.
+def normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
+    """Returns user_table or item_table: one row per id, sorted by id when it is read; the id, then the other columns in order.
 
     Raises:
-        SchemaError: if user_id is missing, has missing values or cannot be an id.
-        DuplicateKeyError: if a user has more than one row.
+        SchemaError: if the id is missing, has missing values or cannot be an id.
+        DuplicateKeyError: if an id has more than one row.
         EmptyDayError: if there are no rows.
     """
-    return _normalise_entities(raw, USER_TABLE)
-
-
-def normalise_items(raw: pa.Table) -> Entities:
-    """Returns item_table: as `normalise_users`, keyed by item_id."""
-    return _normalise_entities(raw, ITEM_TABLE)
+    (key,) = spec.key
+    read = _Reader(raw, spec.name)
+    ids = read(key, to_ids)
+    SchemaError.raise_if(read.faults + _missing_faults({key: ids}, spec))
+    if not raw.num_rows:
+        raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
+    ids = decode_column(ids)
+    if has_repeated(ids):
+        tally = ids.value_counts()
+        repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
+        first = repeated.take(pc.sort_indices(repeated)).slice(0, SHOWN).to_pylist()
+        got = f"{len(repeated)} ids with more than one row, the first are {first}"
+        where, remedy = f"table {spec.name}, column {key}", "keep one row per id in the source, e.g. the newest"
+        raise DuplicateKeyError(Fault(where, spec.grain, got, remedy))
+    return Entities(spec, ids, raw)
 
 
 def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
@@ -145,13 +135,7 @@ def distinct_ids(raw: pa.Table, key: str) -> pa.Table:
 
 
 def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: str) -> pa.Table:
-    """Returns raw rows of users or items with their time columns as int64 milliseconds since 1970-01-01 UTC.
-
-    Args:
-        raw: the source's rows.
-        config: names the time columns, by their names in the source, and their format.
-        name: of the table, in messages.
-        timezone: zone of times without one.
+    """Returns raw rows of users or items with their time columns, named as in the source, as int64 milliseconds since 1970-01-01 UTC.
 
     Raises:
         SchemaError: naming every column that does not exist or holds no times.
@@ -171,61 +155,58 @@ def convert_times(raw: pa.Table, config: SourceTable, *, name: str, timezone: st
             faults.extend(error.faults)
         else:
             raw = raw.set_column(place, column, times)
-    if faults:
-        raise SchemaError(faults)
+    SchemaError.raise_if(faults)
     return raw
 
 
-def normalise_behavior(raw: pa.Table, config: BehaviorTable, events: Events, *, timezone: str, day: str) -> Normalised:
-    """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event); equal keys keep their order.
+def normalise_behavior(
+    raw: pa.Table, config: BehaviorTable, events: Events, *, timezone: str, day: str
+) -> tuple[pa.Table, dict[str, int]]:
+    """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event), and counts.
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
-    the context columns as text, then the other columns of `keep`. Rows whose timestamp falls on another day of `timezone` are
-    kept, because the source filed them under this day, and counted.
+    the context columns as text, then the other columns of `keep`. Rows with equal keys keep their order. Rows whose timestamp
+    falls on another day of `timezone` are kept, because the source filed them under this day, and counted.
     Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
 
     Raises:
         SchemaError: naming every missing column, missing id or timestamp, unknown event and bad value.
         EmptyDayError: if the day has no rows and `allow_empty_days` is off.
-        ConfigError: if `constant_event` contradicts the column mapping or the funnel.
     """
-    _check_constant_event(config, events)
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
-    table = _sort_by_key(_convert_behavior(raw, config, events, timezone))
-    return Normalised(table, _behavior_counts(table, events, timezone, day))
+    table = _convert_behavior(raw, config, events, timezone)
+    table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
+    dates = dates_of(table.column(EVENT_TIME_MS), timezone)
+    tally = {item["values"]: item["counts"] for item in table.column(EVENT).value_counts().to_pylist()}
+    counts = {
+        "rows": table.num_rows,
+        "rows_on_other_days": pc.sum(pc.not_equal(dates, dt.date.fromisoformat(day)), min_count=0).as_py(),
+        "users": pc.count_distinct(table.column(USER_ID)).as_py(),
+        "items": pc.count_distinct(table.column(ITEM_ID)).as_py(),
+    }
+    return table, counts | {f"{event}_rows": tally.get(event, 0) for event in events.funnel}
 
 
 def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:
-    """Returns the columns of behavior_table, in the order of the raw rows."""
     read = _Reader(raw, BEHAVIOR_TABLE.name)
     event = pa.repeat(pa.scalar(config.constant_event), raw.num_rows) if config.constant_event else read(EVENT, to_text)
+    to_time = partial(to_event_time_ms, unit=config.time_unit, timezone=timezone, time_format=config.time_format)
     columns: dict[str, Any] = {
         REQUEST_ID: read(REQUEST_ID, to_text) if REQUEST_ID in raw.column_names else pa.nulls(raw.num_rows, pa.string()),
         USER_ID: read(USER_ID, to_ids),
         ITEM_ID: read(ITEM_ID, to_ids),
         EVENT: event,
-        EVENT_TIME_MS: read(
-            EVENT_TIME,
-            lambda values, where: to_event_time_ms(
-                values, unit=config.time_unit, timezone=timezone, where=where, time_format=config.time_format
-            ),
-        ),
+        EVENT_TIME_MS: read(EVENT_TIME, lambda values, where: to_time(values, where=where)),
     }
     read_values = partial(to_values, decimal_mark=config.decimal_mark)
     columns |= {name: read(name, read_values) for name in config.value_columns}
     columns |= {name: read(name, to_text) for name in config.context_columns}
-    read.faults.extend(_missing_faults(columns, BEHAVIOR_TABLE))
-    read.faults.extend(_unknown_event_faults(columns[EVENT], events))
-    if read.faults:
-        raise SchemaError(read.faults)
+    faults = [*read.faults, *_missing_faults(columns, BEHAVIOR_TABLE), *_unknown_event_faults(columns[EVENT], events)]
+    SchemaError.raise_if(faults)
     others = [name for name in raw.column_names if name not in {*columns, EVENT_TIME}]
-    columns |= {name: decode_attribute(raw.column(name), f"table {BEHAVIOR_TABLE.name}, column {name}") for name in others}
+    columns |= {name: _decode(raw.column(name), f"table {BEHAVIOR_TABLE.name}, column {name}") for name in others}
     return pa.table(columns)
-
-
-def _sort_by_key(table: pa.Table) -> pa.Table:
-    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
 
 
 def count_unknown_ids(log: pa.Table, users: IdIndex, items: IdIndex) -> dict[str, int]:
@@ -281,29 +262,6 @@ class _Reader:
             return None
 
 
-def _normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
-    (key,) = spec.key
-    read = _Reader(raw, spec.name)
-    ids = read(key, to_ids)
-    read.faults.extend(_missing_faults({key: ids}, spec))
-    if read.faults:
-        raise SchemaError(read.faults)
-    if not raw.num_rows:
-        raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
-    _check_unique(ids, spec)
-    return Entities(key, decode_column(ids), raw, {"rows": raw.num_rows})
-
-
-def _check_unique(ids: Any, spec: TableSpec) -> None:
-    if has_repeated(decode_column(ids)):
-        tally = ids.value_counts()
-        repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
-        first = repeated.take(pc.sort_indices(repeated)).slice(0, SHOWN).to_pylist()
-        got = f"{len(repeated)} ids with more than one row, the first are {first}"
-        where = f"table {spec.name}, column {spec.key[0]}"
-        raise DuplicateKeyError(Fault(where, spec.grain, got, "keep one row per id in the source, e.g. the newest"))
-
-
 def _missing_faults(columns: Mapping[str, Any], spec: TableSpec) -> list[Fault]:
     return [
         Fault(
@@ -327,30 +285,3 @@ def _unknown_event_faults(event: Any, events: Events) -> list[Fault]:
     got = ", ".join(f"{name!r} ({count} rows)" for name, count in tally)
     remedy = "add them to events.funnel, or drop those rows in the source"
     return [Fault(f"table {BEHAVIOR_TABLE.name}, column {EVENT}", f"events of the funnel {events.funnel}", got, remedy)]
-
-
-def _check_constant_event(config: BehaviorTable, events: Events) -> None:
-    if config.constant_event is None:
-        return
-    faults = []
-    where = "key tables.behavior.constant_event"
-    if EVENT in config.columns:
-        got = f"also a mapping of event to {config.columns[EVENT]!r}"
-        faults.append(Fault(where, "the only source of event names", got, "remove one of the two"))
-    if config.constant_event not in events.funnel:
-        faults.append(
-            Fault(where, f"an event of the funnel {events.funnel}", repr(config.constant_event), "add it to events.funnel")
-        )
-    if faults:
-        raise ConfigError(faults)
-
-
-def _behavior_counts(table: pa.Table, events: Events, timezone: str, day: str) -> dict[str, int]:
-    days = days_of(table.column(EVENT_TIME_MS), timezone)
-    tally = {item["values"]: item["counts"] for item in table.column(EVENT).value_counts().to_pylist()}
-    return {
-        "rows": table.num_rows,
-        "rows_on_other_days": pc.sum(pc.not_equal(days, day), min_count=0).as_py(),
-        "users": pc.count_distinct(table.column(USER_ID)).as_py(),
-        "items": pc.count_distinct(table.column(ITEM_ID)).as_py(),
-    } | {f"{event}_rows": tally.get(event, 0) for event in events.funnel}

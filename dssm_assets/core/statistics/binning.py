@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
-from dssm_assets.core.statistics.value_counts import NUMERIC_COUNTS, cast_counts
 
 BINNING: Final = pa.schema(
     [
@@ -32,19 +31,13 @@ BINNING: Final = pa.schema(
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:
     """Returns one row per feature with its boundaries and the statistics of its values.
 
+    Columns: feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
+    missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
+
     Args:
         merged: numeric value counts of the window (`merge_value_counts`).
-        num_bins: bins per feature, at least 2; fewer where a feature does not have as many distinct values.
         own_bins: feature -> bins, for features that override num_bins.
-
-    Returns:
-        feature, boundaries (ascending; empty for a constant or all-missing feature), count (including missing values),
-        missing_count, distinct_count (excluding the missing value), min, max (null if all are missing), sorted by feature.
-
-    Raises:
-        SchemaError: the table is not a table of numeric value counts.
     """
-    merged = cast_counts(merged, [NUMERIC_COUNTS])
     names = combine_chunks(merged.column(FEATURE)).dictionary_encode()
     codes = names.indices.to_numpy()
     column = combine_chunks(merged.column(VALUE))
@@ -57,11 +50,18 @@ def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | 
     for code, name in enumerate(names.dictionary.to_pylist()):
         own = order[bounds[code] : bounds[code + 1]]
         present = own[~is_missing[own]]
-        missing_count = int(counts[own[is_missing[own]]].sum())
-        bins = (own_bins or {}).get(name, num_bins)
-        rows.append(_row(name, values[present], counts[present], bins) | {"missing_count": missing_count})
-    for row in rows:
-        row[COUNT] += row["missing_count"]
+        known = values[present]
+        rows.append(
+            {
+                FEATURE: name,
+                "boundaries": equal_frequency_boundaries(known, counts[present], (own_bins or {}).get(name, num_bins)),
+                COUNT: int(counts[own].sum()),
+                "missing_count": int(counts[own[is_missing[own]]].sum()),
+                "distinct_count": len(known),
+                "min": float(known[0]) if len(known) else None,
+                "max": float(known[-1]) if len(known) else None,
+            }
+        )
     return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row[FEATURE])), schema=BINNING)
 
 
@@ -71,11 +71,6 @@ def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[
     With at most num_bins distinct values every value gets its own bin. Otherwise the k-th cut should have k n / num_bins
     of the n rows below it. It is made at the nearest gap between two distinct values, the lower one of two equally near;
     equal cuts are made once.
-
-    Args:
-        values: distinct values, ascending.
-        counts: number of rows of each value, above zero.
-        num_bins: number of bins, at least 2.
 
     Example: values 1, 2, 3, 4 with counts 5, 1, 1, 5 and two bins: 6 of 12 rows should be below the cut; exactly 6 are
     below 3, so the boundary is 3.
@@ -89,14 +84,3 @@ def equal_frequency_boundaries(values: Any, counts: Any, num_bins: int) -> list[
     is_lower_nearer = np.abs(targets - below[lower]) <= np.abs(below[upper] - targets)
     cuts = np.unique(np.where(is_lower_nearer, lower, upper))
     return [float(value) for value in values[cuts + 1]]
-
-
-def _row(name: str, values: Any, counts: Any, num_bins: int) -> dict[str, Any]:
-    return {
-        FEATURE: name,
-        "boundaries": equal_frequency_boundaries(values, counts, num_bins),
-        COUNT: int(counts.sum()),
-        "distinct_count": len(values),
-        "min": float(values[0]) if len(values) else None,
-        "max": float(values[-1]) if len(values) else None,
-    }

@@ -39,7 +39,6 @@ class BucketFeature(FeatureInfo):
 
     @property
     def is_sequence(self) -> bool:
-        """True for a sub-feature of a sequence."""
         return self.sequence_name is not None
 
 
@@ -58,17 +57,18 @@ class Bucketizer:
         kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
         self.features = tuple(BucketFeature(name=name, **FeatureInfo.from_json(text).model_dump()) for name, text in texts)
-        grouped = FeatureCounts(counts)
-        SchemaError.raise_if(fault for feature in self.features for fault in _count_faults(feature, grouped))
-        self._kinds = {feature.name: feature.kind for feature in self.features}
+        self.counts = FeatureCounts(counts)
+        SchemaError.raise_if(fault for feature in self.features for fault in _count_faults(feature, self.counts))
+        self.feature_by_embedding: dict[str, BucketFeature] = {}
         shared: dict[str, Callable[[Any], Indices]] = {}
         self._rules: dict[str, Callable[[Any], Indices]] = {}
         for feature in self.features:
             # Features of one embedding share one rule, so the vocabulary is sorted once and in memory once.
             name, embedding = feature.name, feature.embedding_name
+            self.feature_by_embedding.setdefault(embedding, feature)
             key = embedding if feature.kind is Kind.CATEGORICAL else f"{embedding}/{name}"
             if key not in shared:
-                shared[key] = _build_rule(feature, grouped)
+                shared[key] = _build_rule(feature, self.counts)
             self._rules[name] = shared[key]
 
     def bucketize(self, feature: str, column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -76,14 +76,10 @@ class Bucketizer:
 
         No result is null: a missing value, also inside a list, is 0; a missing or empty list is an empty list.
 
-        Raises:
-            SchemaError: the feature was not kept, or the column does not have its encoded values.
+        Args:
+            feature: a feature that is kept.
+            column: its encoded values: float32 numbers or int64 hashes.
         """
-        if feature not in self._rules:
-            known = ", ".join(self._rules) or "no features"
-            raise SchemaError(
-                Fault(f"feature {feature}", f"one of: {known}", "a feature that is not kept", "choose a kept feature")
-            )
         array = ragged.combine_chunks(column)
         if ragged.is_list(array.type):
             flat, offsets = ragged.flatten(array)
@@ -91,17 +87,12 @@ class Bucketizer:
         return self._indices(feature, array)
 
     def _indices(self, feature: str, array: pa.Array) -> pa.Array:
-        is_number = self._kinds[feature] is Kind.NUMERIC
-        has_type = pa.types.is_floating(array.type) if is_number else pa.types.is_int64(array.type)
         if pa.types.is_null(array.type):
             return pa.array(np.zeros(len(array), dtype=np.int32))
-        if not has_type:
-            expected = "float32 numbers" if is_number else "int64 hashes"
-            raise SchemaError(Fault(f"feature {feature}", expected, str(array.type), "bucketize what feature generation wrote"))
         is_missing = ragged.null_mask(array)
         values = (array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False)
         indices = self._rules[feature](values).astype(np.int32, copy=False)
-        if is_number:
+        if pa.types.is_floating(array.type):
             is_missing |= np.isnan(values)
         indices[is_missing] = MISSING
         return pa.array(indices)
@@ -129,7 +120,7 @@ def _build_rule(info: FeatureInfo, counts: FeatureCounts) -> Callable[[Any], Ind
 
 
 def _index_by_vocabulary(vocabulary: Vocabulary, offset: int) -> Callable[[Any], Indices]:
-    """Returns the function "bucket + offset"; with offset 2 NO_BUCKET becomes OUT_OF_VOCABULARY."""
+    # with offset 2 NO_BUCKET becomes OUT_OF_VOCABULARY
     return lambda hashes: (vocabulary(hashes) + offset).astype(np.int32)
 
 
@@ -169,26 +160,7 @@ class CarriedRows:
     earlier: Rows
 
 
-class EmbeddingRules:
-    """The feature configuration of a day as rules from values to rows of embedding tables."""
-
-    def __init__(self, feature_config: pa.Table, counts: pa.Table) -> None:
-        """Reads the rules.
-
-        Args:
-            counts: the category counts from which it was decided.
-
-        Raises:
-            SchemaError: the configuration was decided from other counts.
-        """
-        self.bucketizer = Bucketizer(feature_config, counts)
-        self.counts = FeatureCounts(counts)
-        self.feature_by_embedding: dict[str, BucketFeature] = {}
-        for feature in self.bucketizer.features:
-            self.feature_by_embedding.setdefault(feature.embedding_name, feature)
-
-
-def match_rows(today: EmbeddingRules, earlier: EmbeddingRules) -> dict[str, CarriedRows]:
+def match_rows(today: Bucketizer, earlier: Bucketizer) -> dict[str, CarriedRows]:
     """Returns embedding -> rows that mean the same values on both days, for embeddings that both days have."""
     return {
         embedding: _match_embedding(today, earlier, info, earlier.feature_by_embedding[embedding])
@@ -197,7 +169,7 @@ def match_rows(today: EmbeddingRules, earlier: EmbeddingRules) -> dict[str, Carr
     }
 
 
-def _match_embedding(today: EmbeddingRules, earlier: EmbeddingRules, info: BucketFeature, before: BucketFeature) -> CarriedRows:
+def _match_embedding(today: Bucketizer, earlier: Bucketizer, info: BucketFeature, before: BucketFeature) -> CarriedRows:
     if info.vocab_size is not None and before.vocab_size is not None and info.hash_function == before.hash_function:
         hashes = today.counts.vocabulary(info.counted_features or [], info.min_count or 1)
         rows, rows_before = _rows_of_values(today, info.name, hashes), _rows_of_values(earlier, before.name, hashes)
@@ -212,8 +184,8 @@ def _match_embedding(today: EmbeddingRules, earlier: EmbeddingRules, info: Bucke
     return CarriedRows(rows, rows)
 
 
-def _rows_of_values(rows: EmbeddingRules, feature: str, values: npt.NDArray[Any]) -> Rows:
-    return np.asarray(rows.bucketizer.bucketize(feature, pa.array(values)).to_numpy(), np.int64)
+def _rows_of_values(rules: Bucketizer, feature: str, values: npt.NDArray[Any]) -> Rows:
+    return np.asarray(rules.bucketize(feature, pa.array(values)).to_numpy(), np.int64)
 
 
 def _middles(boundaries: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -94,9 +94,8 @@ def collision_fracs(spec: FgSpec, statistics: Statistics, counts: pa.Table) -> d
 def decide_step_config(positives: int, training: Training) -> pa.Table:
     """Returns the rows `__NUM_STEPS__` {"num_steps": n} and `__DECAY_STEPS__` {"decay_steps": n}: the plan of the fit.
 
-    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. decay_steps is
-    the number of steps at the end in which the learning rate decays. A fit that skips positives (items outside the corpus, or
-    fewer than min_history events before them) takes fewer steps and scales the plan to them.
+    num_steps = epochs x positives x epoch_frac / batch_size, where each epoch is rounded up to whole batches. A fit that skips
+    positives scales the plan to the fewer steps that it takes.
 
     Raises:
         ValueError: there are no positives.
@@ -121,7 +120,7 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
     """Checks the parts of the configuration that name features: they exist, and an embedding gets one value per key.
 
     Raises:
-        ConfigError: naming every unknown name, every width below 1 and every contradiction within an embedding.
+        ConfigError: naming every unknown name and every contradiction within an embedding.
     """
     names = {feature.name for feature in features}
     known = names | {feature.embedding_name for feature in features}
@@ -134,17 +133,12 @@ def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Co
     faults += [
         Fault(f"features.exclude, {name}", "a feature", "an unknown name", remedy) for name in sorted(set(exclude) - names)
     ]
-    faults += [
-        Fault(f"statistics.embedding_dim, key {name}", "a width of at least 1", str(width), "correct the value")
-        for name, width in statistics.embedding_dim.items()
-        if width < 1
-    ]
     groups: dict[str, set[str]] = {}
     for feature in features:
         if feature.kind is Kind.CATEGORICAL:
             groups.setdefault(feature.embedding_name, {feature.embedding_name}).add(feature.name)
     for embedding, members in groups.items():
-        for key in FeatureStatistics.model_fields:
+        for key in (*FeatureStatistics.model_fields, "embedding_dim"):
             given = statistics.own_values(sorted(members), key)
             if len(set(map(str, given.values()))) > 1:
                 got = ", ".join(f"{name}: {value}" for name, value in given.items())

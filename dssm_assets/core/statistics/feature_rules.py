@@ -16,13 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE_HASH
-from dssm_assets.core.config.features import EmbeddingDimPolicy, HashFunction, Statistics
+from dssm_assets.core.config.features import HASH_RATIO, EmbeddingDimPolicy, HashFunction, Statistics
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.buckets import hash_bucket
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.operators.base import FIRST_BUCKET
 from dssm_assets.core.features.spec import Feature
-from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS, cast_counts
 
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -31,12 +30,7 @@ class FeatureCounts:
     """Category counts of a window, grouped by feature; features that share an embedding are counted together."""
 
     def __init__(self, counts: pa.Table) -> None:
-        """Groups the rows of a table feature, value_hash, count.
-
-        Raises:
-            SchemaError: the table is not a table of category counts.
-        """
-        counts = cast_counts(counts, [CATEGORY_COUNTS])
+        """Groups the rows of a table feature, value_hash, count."""
         names = combine_chunks(counts.column(FEATURE)).dictionary_encode()
         hashes = combine_chunks(counts.column(VALUE_HASH))
         codes = names.indices.to_numpy()
@@ -48,25 +42,25 @@ class FeatureCounts:
         self._slices = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(names.dictionary.to_pylist())}
 
     def __contains__(self, feature: str) -> bool:
-        """True if the feature was counted."""
         return feature in self._slices
 
     def totals(self, features: Sequence[str]) -> tuple[int, int]:
         """Returns the number of values of the features including missing ones, and the number of missing ones."""
-        total = sum(int(self._counts[self._slices[name]].sum()) for name in features)
-        missing = sum(int(self._counts[self._slices[name]][self._is_missing[self._slices[name]]].sum()) for name in features)
-        return total, missing
+        counts, is_missing = self._rows_of(features)[1:]
+        return int(counts.sum()), int(counts[is_missing].sum())
 
     def by_frequency(self, features: Sequence[str]) -> tuple[Int64s, Int64s]:
         """Returns the distinct hashes of all the features and their counts: most frequent first, then smaller hash."""
-        present = [(self._slices[name], ~self._is_missing[self._slices[name]]) for name in features]
-        hashes = np.concatenate([np.zeros(0, np.int64), *(self._hashes[rows][mask] for rows, mask in present)])
-        counts = np.concatenate([np.zeros(0, np.int64), *(self._counts[rows][mask] for rows, mask in present)])
-        distinct, position = np.unique(hashes, return_inverse=True)
+        hashes, counts, is_missing = self._rows_of(features)
+        distinct, position = np.unique(hashes[~is_missing], return_inverse=True)
         summed = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(summed, position, counts)
+        np.add.at(summed, position, counts[~is_missing])
         order = np.lexsort((distinct, -summed))
         return distinct[order], summed[order]
+
+    def _rows_of(self, features: Sequence[str]) -> tuple[Int64s, Int64s, Any]:
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.r_[self._slices[name]] for name in features)])
+        return self._hashes[rows], self._counts[rows], self._is_missing[rows]
 
     def vocabulary(self, features: Sequence[str], min_count: int) -> Int64s:
         """Returns the hashes that occur at least min_count times in all the features, in the order of by_frequency."""
@@ -75,12 +69,11 @@ class FeatureCounts:
 
 
 class FeatureInfo(BaseModel):
-    """The decision for one kept feature: exactly one of boundary, vocab_size, vocab_list, vocab_dict, num_buckets and
-    hash_bucket_size is given.
+    """The decision for one kept feature, with exactly one rule: boundary, vocab_size, vocab_list, vocab_dict, num_buckets or
+    hash_bucket_size.
 
     Attributes:
         side: the tower that reads it; "user" for a sub-feature of a sequence.
-        kind: numeric or categorical.
         is_multi: a row has a list of values; false for a sub-feature, where each element of the sequence has one.
         is_weighted: true if every value has a weight, else null.
         sequence_name: the sequence of a sub-feature, else null.
@@ -141,31 +134,17 @@ class FeatureInfo(BaseModel):
 
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
-    """Returns the fraction of distinct values that share their bucket with another one; 0 if there are no values.
+    """Returns the fraction of distinct values, given as hashes, that share their bucket with another one; 0 without values.
 
     Example: of four values in the buckets 0, 1, 1, 2 two share a bucket, 0.5.
-
-    Args:
-        hashes: one uint64 or int64 hash per distinct value.
-        bucket_count: the bucket is the hash modulo this number.
     """
-    buckets = hash_bucket(np.asarray(hashes), bucket_count)
-    if not len(buckets):
-        return 0.0
-    _, counts = np.unique(buckets, return_counts=True)
-    return float(counts[counts > 1].sum() / len(buckets))
+    _, counts = np.unique(hash_bucket(np.asarray(hashes), bucket_count), return_counts=True)
+    return float(counts[counts > 1].sum() / max(1, counts.sum()))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How values of an embedding become indices.
-
-    Attributes:
-        keys: keys of FeatureInfo.
-        num_embeddings: rows of the table.
-        distinct: number of distinct values, which determines the width.
-        message: explanation of the rule.
-    """
+    """How values of an embedding become indices: keys of FeatureInfo, rows of the table, distinct values, and an explanation."""
 
     keys: Mapping[str, Any]
     num_embeddings: int
@@ -202,16 +181,15 @@ class FeatureRules:
         """
         faults = []
         for feature in (feature for group in self._groups.values() for feature in group):
-            where = f"feature {feature.name}"
-            if feature.sequence is not None:
-                if feature.kind is Kind.CATEGORICAL and not self._counted_members(feature) and not self._defined(feature):
-                    remedy = "share the embedding_name of a feature of the samples, or give hash_bucket_size or vocab_list"
-                    got = f"no counts of embedding {feature.embedding_name}"
-                    faults.append(Fault(where, "a known vocabulary", got, remedy))
-            elif feature.kind is Kind.NUMERIC and feature.name not in self._bins:
-                faults.append(Fault(where, "its row in feature_binning", "none", "recompute feature_binning with this fg.json"))
-            elif feature.kind is Kind.CATEGORICAL and feature.name not in self._counts:
-                faults.append(Fault(where, "its rows in feature_counts", "none", "recompute feature_counts with this fg.json"))
+            where, is_number = f"feature {feature.name}", feature.kind is Kind.NUMERIC
+            if feature.sequence is None:
+                table, known = ("feature_binning", self._bins) if is_number else ("feature_counts", self._counts)
+                if feature.name not in known:
+                    faults.append(Fault(where, f"its rows in {table}", "none", f"recompute {table} with this fg.json"))
+            elif not is_number and not self._counted_members(feature) and not self._defined(feature):
+                remedy = "share the embedding_name of a feature of the samples, or give hash_bucket_size or vocab_list"
+                got = f"no counts of embedding {feature.embedding_name}"
+                faults.append(Fault(where, "a known vocabulary", got, remedy))
         SchemaError.raise_if(faults)
 
     def rule_for(self, feature: Feature) -> Rule:
@@ -228,22 +206,18 @@ class FeatureRules:
             return "each element of the sequence holds several values; towers read one per element"
         if feature.sequence is not None and feature.kind is Kind.NUMERIC and not self._boundaries(feature):
             return "numbers of a sequence are not counted: give them boundaries"
-        is_kept = self._statistics.own_values(self._names(feature), "keep")
-        return None if is_kept else self._drop_reason_in_window(feature)
+        totals = self._totals(feature)
+        return None if totals is None or self._setting(feature, "keep") else self._drop_reason_in_window(feature, *totals)
 
-    def _drop_reason_in_window(self, feature: Feature) -> str | None:
-        totals, own = self._totals(feature), self._own(feature)
-        if totals is None:
-            return None
-        total, missing, distinct = totals
+    def _drop_reason_in_window(self, feature: Feature, total: int, missing: int, distinct: int) -> str | None:
         if missing == total:
             return "it has no value in the window"
-        if missing > own.drop_missing_frac * total:
-            return f"missing in {missing} of {total} rows, above drop_missing_frac {own.drop_missing_frac}"
+        if missing > self._statistics.drop_missing_frac * total:
+            return f"missing in {missing} of {total} rows, above drop_missing_frac {self._statistics.drop_missing_frac}"
         if distinct == 1 and missing == 0:
             return "constant: one value in the window, never missing"
         is_empty = self.rule_for(feature).keys.get("vocab_size") == 0
-        return f"no value occurs {own.min_count} times (min_count)" if is_empty else None
+        return f"no value occurs {self._setting(feature, 'min_count')} times (min_count)" if is_empty else None
 
     def info_for(self, feature: Feature) -> FeatureInfo:
         """Returns the decision for a kept feature."""
@@ -290,15 +264,15 @@ class FeatureRules:
         defined = self._defined(feature)
         if defined:
             return self._defined_rule(feature, defined, len(hashes))
-        own = self._own(feature)
-        configured = list(self._statistics.own_values(self._names(feature), "hash_bucket_size").values())
-        if configured or len(hashes) > own.max_vocabulary:
-            size = int(str(configured[0])) if configured else len(hashes) * own.hash_ratio
-            reason = "as configured" if configured else f"above max_vocabulary {own.max_vocabulary}"
+        configured, most = self._setting(feature, "hash_bucket_size"), self._setting(feature, "max_vocabulary")
+        if configured or len(hashes) > most:
+            size = configured or len(hashes) * HASH_RATIO
+            reason = "as configured" if configured else f"above max_vocabulary {most}"
             message = f"{size} hash buckets: {len(hashes)} distinct values, {reason}"
             return Rule({"hash_bucket_size": size} | self._hash, size + 1, len(hashes), message)
-        size = int((counts >= own.min_count).sum())
-        keys = {"vocab_size": size, "counted_features": names, "min_count": own.min_count} | self._hash
+        least = self._setting(feature, "min_count")
+        size = int((counts >= least).sum())
+        keys = {"vocab_size": size, "counted_features": names, "min_count": least} | self._hash
         return Rule(keys, size + 2, len(hashes), f"vocabulary of {size}, {len(hashes)} distinct values")
 
     def _defined_rule(self, feature: Feature, defined: Mapping[str, Any], distinct: int) -> Rule:
@@ -334,11 +308,13 @@ class FeatureRules:
         for member in self._groups[feature.embedding_name]:
             if member.operator.embedding_dim is not None:
                 return member.operator.embedding_dim
-        configured = list(self._statistics.own_values(self._names(feature), "embedding_dim").values())
-        return int(str(configured[0])) if configured else embedding_dim(rule.distinct, self._own(feature).embedding_dim_policy)
+        own = next(iter(self._statistics.own_values(self._names(feature), "embedding_dim").values()), None)
+        return own or embedding_dim(rule.distinct, self._statistics.embedding_dim_policy)
 
-    def _own(self, feature: Feature) -> Statistics:
-        return self._statistics.for_feature(self._names(feature))
+    def _setting(self, feature: Feature, key: str) -> Any:
+        """Returns the value of a key of `statistics.features` for a feature or its embedding, else that of the section."""
+        own = self._statistics.own_values(self._names(feature), key)
+        return next(iter(own.values()), getattr(self._statistics, key, None))
 
     def _names(self, feature: Feature) -> list[str]:
         if feature.kind is Kind.NUMERIC:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
@@ -33,56 +32,28 @@ _COMPACT_ROWS: Final = 1 << 20
 
 
 def merge_value_counts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Returns the sum of counts tables of one kind: the counts of all their samples.
+    """Returns the sum of counts tables of one kind, at least one: the counts of all their samples.
 
     Memory is that of the merged rows plus about as many unmerged ones, whatever the number of tables. Merging is faster
     where the column feature is dictionary-encoded.
-
-    Raises:
-        SchemaError: there is no table, or the tables are not counts of one kind.
     """
     pending: list[pa.Table] = []
-    schema: pa.Schema | None = None
     merged_rows = 0
     for table in tables:
-        schema = _schema_of(table, [NUMERIC_COUNTS, CATEGORY_COUNTS] if schema is None else [schema])
         names = table.column(FEATURE)
         coded_names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
         pending.append(table.set_column(0, FEATURE, coded_names))
         if sum(part.num_rows for part in pending) - merged_rows > max(merged_rows, _COMPACT_ROWS):
             pending = [_sum(pending)]
             merged_rows = pending[0].num_rows
-    if schema is None:
-        raise SchemaError(Fault("value counts", "at least one table", "none", "merge the days of a window"))
-    merged = _sum(pending).cast(schema)
-    keys = [(name, "ascending") for name in schema.names[:2]]
-    return merged.take(pc.sort_indices(merged, sort_keys=keys)).combine_chunks()
-
-
-def cast_counts(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Table:
-    """Returns the table cast to the schema among `schemas` that has its names and types.
-
-    Raises:
-        SchemaError: no schema has them.
-    """
-    return table.cast(_schema_of(table, schemas))
-
-
-def _schema_of(table: pa.Table, schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Returns the schema that has the names and types of a table; dictionary-encoded text counts as text."""
-    types = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in table.schema.types]
-    for schema in schemas:
-        if table.schema.names == schema.names and types == schema.types:
-            return schema
-    expected = " or ".join(str(schema) for schema in schemas).replace("\n", ", ")
-    got = str(table.schema.remove_metadata()).replace("\n", ", ")
-    raise SchemaError(Fault("value counts", expected, got, "give tables of value counts of one kind"))
+    merged = _sum(pending)
+    merged = merged.cast(NUMERIC_COUNTS if VALUE in merged.column_names else CATEGORY_COUNTS)
+    return merged.sort_by([(name, "ascending") for name in merged.column_names[:2]]).combine_chunks()
 
 
 def sort_by_frequency(merged: pa.Table) -> pa.Table:
     """Returns category counts sorted by feature, then frequency (highest first), then hash; nulls last."""
-    order = [(FEATURE, "ascending"), (COUNT, "descending"), (VALUE_HASH, "ascending")]
-    return merged.take(pc.sort_indices(merged, sort_keys=order)).combine_chunks()
+    return merged.sort_by([(FEATURE, "ascending"), (COUNT, "descending"), (VALUE_HASH, "ascending")]).combine_chunks()
 
 
 def _sum(tables: Sequence[pa.Table]) -> pa.Table:
@@ -100,7 +71,6 @@ def count_values(kind: Kind, table: pa.Table, features: Sequence[Feature], uses:
     Features that share an embedding are counted separately.
 
     Args:
-        table: encoded rows.
         uses: how often each row counts, above 0 [R]; by default once.
 
     Raises:
@@ -156,16 +126,15 @@ def _flatten(array: pa.Array) -> tuple[pa.Array, ragged.Offsets]:
 
 def _check(table: pa.Table, features: Sequence[Feature]) -> None:
     faults = []
+    remedy = "count tables that feature generation wrote with this fg.json"
     for feature in features:
-        expected = pa.float32() if feature.kind is Kind.NUMERIC else pa.int64()
-        actual = table.schema.field(feature.name).type if feature.name in table.column_names else None
-        # Writers give the element field of lists different names, so only its type is compared.
-        element, depth = actual, 0
-        while element is not None and ragged.is_list(element):
-            element, depth = element.value_type, depth + 1
-        if element != expected or depth != feature.depth:
-            wanted = "list of " * feature.depth + str(expected)
-            got = "no such column" if actual is None else str(actual)
-            remedy = "count tables that feature generation wrote with this fg.json"
-            faults.append(Fault(f"samples, feature {feature.name}", wanted, got, remedy))
+        expected = "list of " * feature.depth + ("float" if feature.kind is Kind.NUMERIC else "int64")
+        got = _describe_type(table.schema.field(feature.name).type) if feature.name in table.column_names else "no such column"
+        if got != expected:
+            faults.append(Fault(f"samples, feature {feature.name}", expected, got, remedy))
     SchemaError.raise_if(faults)
+
+
+def _describe_type(kind: pa.DataType) -> str:
+    """Returns a type as text, without the name that its writer gave the element field of a list."""
+    return f"list of {_describe_type(kind.value_type)}" if ragged.is_list(kind) else str(kind)

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.config.features import HashFunction
+from dssm_assets.core.config.features import HASH_RATIO, HashFunction
 from dssm_assets.core.config.model import Loss, Model, Norm, Pooling, Sampler, Similarity
 from dssm_assets.core.config.training import EmbeddingOptimiser, Precision, StepPlan, Training
 from dssm_assets.core.features.expressions import Kind
@@ -43,7 +43,6 @@ class ExportSource:
         infos: feature -> its decision, for the features that are kept, in the order of fg.json.
         dropped: feature -> message of feature_config.
         model, training, plan: of the day's training_config.
-        hash_ratio: buckets per value of a vocabulary that cannot be written, because its texts are not stored.
         hash_function: of the categories.
     """
 
@@ -53,7 +52,6 @@ class ExportSource:
     model: Model
     training: Training
     plan: StepPlan
-    hash_ratio: int
     hash_function: HashFunction = HashFunction.MURMUR
 
 
@@ -146,7 +144,7 @@ def _table(source: ExportSource, info: FeatureInfo) -> dict[str, Any]:
         "embedding_name": info.embedding_name,
         "embedding_dim": info.embedding_dim,
         "boundaries": info.boundary,
-        "hash_bucket_size": info.hash_bucket_size if info.vocab_size is None else max(1, info.vocab_size * source.hash_ratio),
+        "hash_bucket_size": info.hash_bucket_size if info.vocab_size is None else max(1, info.vocab_size * HASH_RATIO),
         "vocab_dict": None if words is None else [{"key": key, "value": value} for key, value in words.items()],
         "num_buckets": info.num_buckets,
         "vocab_list": info.vocab_list,
@@ -191,7 +189,7 @@ def _easyrec_feature(source: ExportSource, feature: Feature) -> dict[str, Any]:
         kind = "IdFeature"
     table = _table(source, info) | {"vocab_dict": None, "default_bucketize_value": None}
     if info.vocab_dict is not None:
-        table["hash_bucket_size"] = info.num_embeddings * source.hash_ratio
+        table["hash_bucket_size"] = info.num_embeddings * HASH_RATIO
     return {"feature_name": feature.name, "input_names": feature.name, "feature_type": Word(kind), **fields, **table}
 
 
@@ -224,8 +222,7 @@ def _feature_notes(source: ExportSource, system: str) -> list[str]:
     if counted:
         sizes = ", ".join(f"{name} {size:,}" for name, size in counted.items())
         notes.append(
-            f"vocabularies are exact here and their texts are not stored, so hash_bucket_size is {source.hash_ratio} times their size "
-            f"(statistics.hash_ratio): {sizes}"
+            f"vocabularies are exact here and their texts are not stored, so hash_bucket_size is {HASH_RATIO} times their size: {sizes}"
         )
     if system == EASYREC:
         hashed = [name for name, info in infos.items() if info.vocab_dict is not None]

@@ -109,7 +109,6 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
         model=settings.model,
         training=settings.training,
         plan=settings.plan,
-        hash_ratio=config.statistics.hash_ratio,
         hash_function=config.features.hash_function,
     )
     text, notes = export_pipeline(source, system)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import ibis
 import ibis.expr.operations as ops
@@ -46,7 +46,6 @@ class SparkEngine:
 
     store: TableStore
     session: Any
-    is_distributed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.session.conf.set("spark.sql.session.timeZone", "UTC")  # as every engine compares and casts timestamps

@@ -119,17 +119,16 @@ def _end(job: "subprocess.Popen[bytes]") -> None:
 def submit_command(spark: Spark, name: str) -> list[str]:
     """Returns the command that submits a job under a name."""
     program, *first = spark.submit
-    conf = {**_QUIET, "spark.sql.shuffle.partitions": str(spark.partitions), **spark.conf}
+    conf = {**_QUIET, **spark.conf}
     master = ["--master", spark.master] if spark.master else []
     properties = [argument for key, value in conf.items() for argument in ("--conf", f"{key}={value}")]
-    return [_find_program(program), *first, *master, "--name", name, *spark.options, *properties, str(SCRIPT)]
+    return [_find_program(program), *first, *master, "--name", name, *properties, str(SCRIPT)]
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns the variables that choose each Python: this one for the driver, and for workers of a local master without spark.python."""
+    """Returns the variables that choose each Python: this one for the driver, and for workers of a local master."""
     is_local = spark.master is not None and spark.master.startswith("local")
-    python = spark.python or (sys.executable if is_local else None)
-    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": python} if python else {})}
+    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": sys.executable} if is_local else {})}
 
 
 def _find_program(program: str) -> str:

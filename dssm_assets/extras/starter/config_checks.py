@@ -31,9 +31,9 @@ from dssm_assets.core.features_raw.all_features import check_generated_names
 from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_collisions
-from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME
+from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.convert import is_text
-from dssm_assets.core.sources.normalise import convert_times, normalise_items, normalise_users
+from dssm_assets.core.sources.normalise import convert_times, normalise_entities
 from dssm_assets.extras.starter.log_habits import WarmPairs, select_positive
 from dssm_assets.extras.starter.log_table import LogTable, plan_log
 from dssm_assets.extras.starter.starter_inputs import MAX_LOOK_AHEAD
@@ -132,7 +132,7 @@ class _Checks:
             wanted = [day for day in self.days if day in folders]
         for _, raw in read_days(table, sorted({*wanted[:1], *wanted[-1:]}), name=name, timezone=zone):
             timed = convert_times(raw, table, name=name, timezone=zone)
-            self.entities[side] = (normalise_users if side == "user" else normalise_items)(timed).table
+            self.entities[side] = normalise_entities(timed, USER_TABLE if side == "user" else ITEM_TABLE).table
         if (rows := self.entities.get(side)) is not None:
             self.found.figures[name] = f"{rows.num_rows:,} rows, {rows.num_columns} columns"
 

@@ -6,9 +6,8 @@ import itertools
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import ibis
@@ -42,37 +41,21 @@ RANGE_GROUPS: Final = 8
 class DuckDBEngine:
     """Runs expressions in embedded DuckDB. Calls share no tables."""
 
-    is_distributed: ClassVar[bool] = False
-
     def __init__(self, store: TableStore, threads: int = 2, memory: str = "1GB", scratch: Path | None = None) -> None:
-        """Prepares an engine.
-
-        Args:
-            threads: of DuckDB; each one needs memory for its own blocks.
-            memory: limit at which DuckDB spills to disk, e.g. "512MB".
-            scratch: local folder to spill to, created when it is needed (default: the system's temporary folder).
-        """
+        """Prepares an engine; `scratch` is the local folder to spill to (default: the system's temporary folder)."""
         self.store = store
         self.threads = threads
         self.memory = memory
         self.scratch = Path(tempfile.gettempdir()) if scratch is None else scratch
         self._database: _Database | None = None
 
-    @contextmanager
-    def run(
-        self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any
-    ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        """Yields the schema and the batches of `expression(**tables, **arguments)`; they need not all be read."""
+    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
+        """Returns the rows of `expression(**tables, **arguments)`; for small results."""
         with self._connect(inputs) as connection:
             tables = self._read_inputs(connection, inputs)
             query = _prepare(connection, tables, expression, inputs, arguments)
             with closing(_batches(connection, tables, query)) as batches:
-                yield query.schema, batches
-
-    def table(self, expression: Callable[..., ibis.Table], inputs: Mapping[str, Bindable], /, **arguments: Any) -> pa.Table:
-        """Returns the result as one table; for small results."""
-        with self.run(expression, inputs, **arguments) as (schema, batches):
-            return pa.Table.from_batches(list(batches), schema=schema)
+                return pa.Table.from_batches(batches, schema=query.schema)
 
     def write_query(
         self,
@@ -127,7 +110,7 @@ class DuckDBEngine:
             rows = (batch for table in itertools.chain([first], tables) for batch in table.to_batches())
             return self._write(target, rows, first.schema), reports
         except _NotAccepted as refused:
-            return refused.manifest, reports
+            return refused.args[0], reports
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on batches in this process; see `Engine`."""
@@ -139,18 +122,11 @@ class DuckDBEngine:
 
     def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:
         return self.store.write(
-            target.spec,
-            target.ds,
-            batches,
-            schema=schema,
-            inputs=target.inputs,
-            facts=target.facts,
-            is_shared=target.is_shared,
+            target.spec, target.ds, batches, schema=schema, inputs=target.inputs, facts=target.facts, is_shared=target.is_shared
         )
 
     @contextmanager
     def _connect(self, inputs: Mapping[str, Bindable]) -> Iterator[Any]:
-        """Yields a connection of its own that can read some inputs."""
         stored, partitions = stored_inputs(inputs), self.store.partitions
         with partitions.reading(stored):
             if self._database is None or not partitions.is_local:
@@ -221,15 +197,10 @@ def _first_keys(store: TableStore, key: str, manifest: Manifest) -> list[Any]:
 
 
 class _NotAccepted(Exception):  # noqa: N818
-    """Leaves `TableStore.write` before it publishes: the existing partition is kept."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        super().__init__(manifest.key)
-        self.manifest = manifest
+    """Leaves `TableStore.write` before it publishes; its argument is the manifest of the existing partition."""
 
 
-@dataclass(frozen=True)
-class _Query:
+class _Query(NamedTuple):
     """A compiled expression: its SQL and the schema of its result."""
 
     sql: str
@@ -241,7 +212,6 @@ def _variable(variable: str) -> str:
     raise NotImplementedError
 
 
-_MAX_QUERIES: Final = 512
 _QUERIES: Final[dict[Any, _Query]] = {}
 """Compiled queries of this process. To build and compile an expression takes longer than to run it over a short day, so a query
 serves all days of its inputs' types: its day is a variable."""
@@ -254,11 +224,7 @@ def _prepare(
     inputs: Mapping[str, Bindable],
     arguments: Mapping[str, Any],
 ) -> _Query:
-    """Returns the query of an expression over inputs, and sets its day in the connection.
-
-    Args:
-        tables: SQL that names the rows of each input.
-    """
+    """Returns the query of an expression over inputs, which the SQL `tables` names, and sets its day in the connection."""
     given = dict(arguments)
     if DAY in given:
         connection.execute(f"set variable {DAY} = {_sql_literal(given[DAY])}")
@@ -275,8 +241,6 @@ def _prepare(
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **given)
         schema = contract_of(result)
-        if len(_QUERIES) >= _MAX_QUERIES:
-            _QUERIES.clear()
         _QUERIES[key] = _Query(_narrow_sums(str(ibis.to_sql(result, dialect="duckdb")), schema), schema)
     return _QUERIES[key]
 
@@ -292,7 +256,6 @@ def _narrow_sums(sql: str, schema: pa.Schema) -> str:
 
 
 def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.RecordBatch, None, None]:
-    """Yields the rows of a query, in the types of its schema."""
     reader = connection.sql(tables + query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
         for batch in reader:
@@ -303,5 +266,4 @@ def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.Record
 
 
 def _sql_literal(value: str | int) -> str:
-    """Returns an id, a path or a day as SQL."""
     return f"{value}::bigint" if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

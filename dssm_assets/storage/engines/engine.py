@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import ibis
 import pyarrow as pa
@@ -48,7 +48,6 @@ class Target:
 
     Attributes:
         inputs: "asset/ds" -> digest of every input.
-        facts: stored in its manifest.
         is_shared: the manifests of other days may list its files too.
         by_key: a column by which the query's rows are ordered, if each row depends only on the inputs' rows of the same key
             (and on inputs without that column); the query may then run on one range of keys after the other.
@@ -63,13 +62,7 @@ class Target:
 
 
 class Engine(Protocol):
-    """A table engine. With every engine, equal rows in equal order give equal files.
-
-    Attributes:
-        is_distributed: rows are processed on other machines and should not be fetched into this process.
-    """
-
-    is_distributed: ClassVar[bool]
+    """A table engine. With every engine, equal rows in equal order give equal files."""
 
     def write_query(
         self,
@@ -115,14 +108,16 @@ def partition_to_keep(store: TableStore, target: Target, accepts: Acceptance | N
     return None if accepts is None or accepts(reports) else store.partitions.find(target.spec.name, target.ds)
 
 
-def manifests_of(value: Manifest | list[Manifest] | ByDay) -> list[Manifest]:
-    """Returns the partitions of a stored input."""
+def manifests_of(value: Bindable) -> list[Manifest]:
+    """Returns the partitions of an input; none of a table in memory."""
+    if isinstance(value, pa.Table):
+        return []
     return list(value.manifests) if isinstance(value, ByDay) else value if isinstance(value, list) else [value]
 
 
 def stored_inputs(inputs: Mapping[str, Bindable]) -> list[Manifest]:
     """Returns the partitions of all stored inputs."""
-    return [stored for value in inputs.values() if not isinstance(value, pa.Table) for stored in manifests_of(value)]
+    return [stored for value in inputs.values() for stored in manifests_of(value)]
 
 
 def contract_of(result: ibis.Table) -> pa.Schema:

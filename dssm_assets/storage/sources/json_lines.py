@@ -34,13 +34,7 @@ _CONNECT: Final = {"enable_external_file_cache": False}
 
 @dataclass(frozen=True)
 class JsonColumns:
-    """The columns of JSON files.
-
-    Attributes:
-        keys: key of the outer objects -> type in SQL.
-        paths: column -> expression in SQL.
-        schema: the columns.
-    """
+    """The columns of JSON files: key of the outer objects -> type in SQL, and column -> expression in SQL."""
 
     keys: dict[str, str]
     paths: dict[str, str]
@@ -80,11 +74,7 @@ def merge_kinds(files: Sequence[Kind], where: str) -> JsonColumns:
 
 
 def read_json_blocks(path: Path, columns: JsonColumns, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yields some columns of the objects of a local file, in order.
-
-    Raises:
-        duckdb.Error: the file is not JSON.
-    """
+    """Yields some columns of the objects of a local file, in order."""
     chosen = ", ".join(f"{columns.paths[name]} AS {_quote(name)}" for name in names)
     query = f"SELECT {chosen} FROM read_json($path, columns = $keys)"
     with duckdb.connect(config=_CONNECT) as db:

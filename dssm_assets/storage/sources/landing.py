@@ -69,13 +69,7 @@ class SourceLanding:
     """The state of one source table at one look."""
 
     def __init__(
-        self,
-        table: SourceTable,
-        *,
-        name: str,
-        timezone: str,
-        marker: str | None = None,
-        before: dict[str, Any] | None = None,
+        self, table: SourceTable, *, name: str, timezone: str, marker: str | None = None, before: dict[str, Any] | None = None
     ) -> None:
         """Lists the table; `before` is the `state` of an earlier look.
 
@@ -108,7 +102,7 @@ class SourceLanding:
             if later is not None and isinstance(self._table, BehaviorTable) and self._table.allow_empty_days:
                 return Landing(True, f"{self._name} has no folder for {ds}, which may be empty, and one for {later}")
             newest = max(self._days, default="none")
-            return Landing(False, f"{self._name} has no folder ds={ds} in {self._folder.uri} (newest: {newest})")
+            return Landing(False, f"{self._name} has no folder ds={ds} in {self._table.uri} (newest: {newest})")
         if self._marker is not None:
             marker = posixpath.join(paths[0], self._marker)
             exists = bool(self._folder.fs.exists(marker))
@@ -146,21 +140,18 @@ def fingerprint_files(table: SourceTable, name: str) -> str:
     """
     folder = open_folder(table, name)
     days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
-    files = list_files(folder, days[max(days)][0]) if days else list_files(folder)
-    return _fingerprint(files, [_stamp(file) for file in files])
+    return _fingerprint([(file.path, *_stamp(file)) for file in list_files(folder, days[max(days)][0] if days else None)])
 
 
-def _fingerprint(files: Sequence[SourceFile], stamps: Sequence[tuple[int | None, int | None]]) -> str:
-    described = repr([(file.path, *stamp) for file, stamp in zip(files, stamps, strict=True)])
-    return hashlib.sha256(described.encode()).hexdigest()
+def _fingerprint(stamps: Sequence[tuple[str, int | None, int | None]]) -> str:
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()
 
 
 def _log_state(table: SourceTable, folder: SourceFolder, timezone: str, before: dict[str, Any] | None) -> LogState:
     files = list_files(folder)
-    stamps = [_stamp(file) for file in files]
-    fingerprint = _fingerprint(files, stamps)
-    written = [modified for _, modified in stamps if modified is not None]
-    written_ms = max(written) if written else None
+    stamps = [(file.path, *_stamp(file)) for file in files]
+    fingerprint = _fingerprint(stamps)
+    written_ms = max((modified for _, _, modified in stamps if modified is not None), default=None)
     if before is not None and before.get("fingerprint") == fingerprint:
         return LogState(fingerprint, before["newest_ms"], written_ms)
     return LogState(fingerprint, _newest_ms(table, files, timezone), written_ms)
@@ -207,7 +198,6 @@ def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
 
 
 def _newest_by_statistics(file: SourceFile, column: str) -> Any:
-    """Returns the largest value of a column over all row groups, None if a group has no statistics."""
     with file.fs.open(file.path, "rb") as handle:
         metadata = pq.ParquetFile(handle).metadata
     bounds = [column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]

@@ -12,7 +12,6 @@ is sorted by time costs little; a csv log is read from start to end, and JSON li
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,8 +38,6 @@ from dssm_assets.storage.sources.source_files import (
     open_folder,
 )
 
-_FEW_ROWS: Final = 16_384
-"""Rows up to which a file or folder is not put on local disk: short days would be a file each."""
 _NO_DATE: Final = np.iinfo(np.int32).min
 
 
@@ -58,8 +55,6 @@ def read_days(
     without rows is an empty table if `allow_empty_days` is set.
 
     Args:
-        table: location, layout and column mapping of the source.
-        days: "YYYY-MM-DD".
         name: the table's name in messages: user_table, item_table or behavior_table.
         timezone: zone of the days of a log with a time column.
         log: is given a line if rows are left out.
@@ -80,34 +75,22 @@ def read_days(
 
 
 def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
-    if not days:
-        return
-    with map_rows(table, list_files(folder)) as rows:
-        for day in days:
-            yield day, rows
+    if days:
+        with map_rows(table, list_files(folder)) as rows:
+            yield from ((day, rows) for day in days)
 
 
 @contextmanager
 def map_rows(
     table: SourceTable, files: Sequence[SourceFile], log: Callable[[str], None] = lambda line: None
 ) -> Iterator[pa.Table]:
-    """Yields all rows of some files, mapped from a file on local disk unless they are few."""
+    """Yields all rows of some files, mapped from a file on local disk."""
     plans = plan_files(table, files)
     types = csv_types(table, plans)
     schema = plans[0].schema
-    blocks = (types.observe(block) for plan in plans for block in plan.blocks())
-    begin: list[pa.Table] = []
-    for block in blocks:
-        begin.append(block)
-        if sum(part.num_rows for part in begin) > _FEW_ROWS:
-            break
-    else:
-        _log_left_out(plans, log)
-        yield types.apply(pa.concat_tables(begin) if begin else schema.empty_table())
-        return
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        _write_arrow(read, schema, itertools.chain(begin, blocks))
+        _write_arrow(read, schema, (types.observe(block) for plan in plans for block in plan.blocks()))
         _log_left_out(plans, log)
         with _open_arrow(read) as rows:
             found = types.apply(schema.empty_table()).schema
@@ -120,7 +103,6 @@ def map_rows(
 
 
 def _log_left_out(plans: Sequence[PlannedFile], log: Callable[[str], None]) -> None:
-    """Says how many rows `incomplete_rows: drop` left out of files that were read."""
     rows = sum((plan.rows for plan in plans), Counter[str]())
     if rows["left_out"]:
         where = plans[0].file.path if len(plans) == 1 else f"{len(plans)} files"
@@ -143,8 +125,7 @@ def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]
     """Returns day -> its folder, without days of behaviour that may be empty and have no folder."""
     folders = day_folders(folder)
     if not folders:
-        key = f"tables.{folder.name.removesuffix('_table')}.layout"
-        remedy = f"set {key} to snapshot or time_column, or write day folders"
+        remedy = f"set {folder.key}.layout to snapshot or time_column, or write day folders"
         raise PartitionMissingError(Fault(folder.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
     may_be_empty = isinstance(table, BehaviorTable) and table.allow_empty_days
     span = f"no such folder ({len(folders)} from {min(folders)} to {max(folders)})"
@@ -156,7 +137,7 @@ def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]
             faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
         elif not paths and not may_be_empty:
             faults.append(
-                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {folder.uri}", span, "write that day")
+                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {table.uri}", span, "write that day")
             )
     if faults:
         raise PartitionMissingError(faults)
@@ -201,9 +182,7 @@ def _read_log(
         batches = _spill(path, plans, types, _DayFilter(table, folder.name, timezone, days))
         _log_left_out(plans, log)
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
-            faults = [empty_day_fault(day) for day in days if day not in batches]
-            if faults:
-                raise EmptyDayError(faults)
+            EmptyDayError.raise_if(empty_day_fault(day) for day in days if day not in batches)
         with pa.memory_map(str(path)) as source:
             spilled = pa.ipc.open_file(source)
             for day in days:
@@ -229,14 +208,19 @@ class _DayFilter:
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
-    def may_hold(self, group: Any, column: str, kind: pa.DataType) -> bool:
-        """Returns whether a parquet row group can have rows of the wanted days; True without statistics."""
-        if not is_ordered(kind) or self.time_format is not None:
-            return True
-        if (bounds := column_bounds(group, column)) is None:
-            return True
-        first, last = self.dates(pa.array(bounds, kind))
-        return bool(((self.days >= first) & (self.days <= last)).any())
+    def blocks(self, plan: PlannedFile) -> Iterator[pa.Table]:
+        """Yields the rows of a file, without parquet row groups whose statistics exclude the wanted days."""
+        kind = plan.schema.field(EVENT_TIME).type
+        if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.time_format is not None:
+            return plan.blocks()
+
+        def may_hold(group: Any) -> bool:
+            if (bounds := column_bounds(group, plan.columns[EVENT_TIME])) is None:
+                return True
+            first, last = self.dates(pa.array(bounds, kind))
+            return bool(((self.days >= first) & (self.days <= last)).any())
+
+        return plan.blocks(may_hold)
 
 
 def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
@@ -244,37 +228,19 @@ def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _D
     batches: dict[str, list[int]] = {}
     count = missing = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
-        for plan in plans:
-            for block in _wanted_blocks(plan, day_filter):
-                types.observe(block)
-                dates = day_filter.dates(block.column(EVENT_TIME))
-                missing += int((dates == _NO_DATE).sum())
-                for date, rows in _by_day(block, dates, day_filter.days):
-                    for batch in rows.combine_chunks().to_batches():
-                        writer.write_batch(batch)
-                        batches.setdefault(date, []).append(count)
-                        count += 1
+        for block in (types.observe(block) for plan in plans for block in day_filter.blocks(plan)):
+            dates = day_filter.dates(block.column(EVENT_TIME))
+            missing += int((dates == _NO_DATE).sum())
+            chosen = np.flatnonzero(np.isin(dates, day_filter.days))
+            order = chosen[np.argsort(dates[chosen], kind="stable")]
+            rows = block.take(pa.array(order))
+            found, starts = np.unique(dates[order], return_index=True)
+            for date, start, end in zip(found, starts, np.append(starts, len(order))[1:], strict=True):
+                for batch in rows.slice(int(start), int(end - start)).combine_chunks().to_batches():
+                    writer.write_batch(batch)
+                    batches.setdefault(str(np.datetime64(int(date), "D")), []).append(count)
+                    count += 1
     if missing:
         got = f"{missing} rows without one"
         raise SchemaError(Fault(day_filter.where, "a timestamp in every row", got, "drop or fix those rows in the source"))
     return batches
-
-
-def _wanted_blocks(plan: PlannedFile, day_filter: _DayFilter) -> Iterator[pa.Table]:
-    """Yields the rows of a file in blocks, without parquet row groups that have no wanted day."""
-    if EVENT_TIME not in plan.columns:
-        return plan.blocks()
-    column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    return plan.blocks(lambda group: day_filter.may_hold(group, column, kind))
-
-
-def _by_day(block: pa.Table, dates: Any, days: Any) -> Iterator[tuple[str, pa.Table]]:
-    """Yields (day, its rows in order) for every wanted day of the block."""
-    kept = np.flatnonzero(np.isin(dates, days))
-    if not len(kept):
-        return
-    order = kept[np.argsort(dates[kept], kind="stable")]
-    rows = block.take(pa.array(order))
-    found, starts = np.unique(dates[order], return_index=True)
-    for date, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
-        yield str(np.datetime64(int(date), "D")), rows.slice(int(start), int(end - start))

@@ -52,7 +52,6 @@ class PlannedFile:
         yield from map(self._to_common, self.file.blocks([*names], wants, self.json))
 
     def _to_common(self, raw: pa.Table) -> pa.Table:
-        """Returns a block in the common schema; columns that the file lacks are null."""
         arrays = {}
         for wanted in self.schema:
             if wanted.name == EVENT_TIME and self.clock is not None:
@@ -72,52 +71,43 @@ class PlannedFile:
 def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedFile]:
     """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
 
-    Older files may lack columns that the configuration does not name (they become null) and may have narrower number types.
-    JSON files have the columns of all of them. Columns of a log of JSON without any line are text without rows, as those of a csv
-    file with a header alone.
+    Files may lack columns that the configuration does not name (they become null) and may have narrower number types; JSON files
+    have the columns of all of them.
 
     Raises:
-        SchemaError: naming every configured column that a file lacks (of JSON: all files), every duplicate name, and every column
-            with incompatible types.
+        SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible types.
     """
-    faults: list[Fault] = []
-    chosen: list[dict[str, str]] = []
-    types: dict[str, dict[str, SourceFile]] = {}
-    merged: dict[str, pa.DataType] = {}
     json = merge_kinds([file.json_kinds() for file in files], files[0].where) if table.format is FileFormat.JSON else None
     if json is not None and not json.keys and isinstance(table, BehaviorTable):
         empty = dict.fromkeys([*_needed(table), *table.columns, *(table.keep or [])])
         return [PlannedFile(file, {}, pa.schema([(name, pa.string()) for name in empty]), json=json) for file in files]
+    faults: list[Fault] = []
+    chosen: list[dict[str, str]] = []
+    merged: dict[str, pa.DataType] = {}
+    types: dict[str, dict[str, SourceFile]] = {}
     for file in files if json is None else files[:1]:
         where = file.where if json is None or len(files) == 1 else f"table {file.name}, all of {len(files)} files"
         schema = file.schema() if json is None else json.schema
-        columns, wrong = _choose_columns(table, schema.names, file.name, where)
+        columns, wrong = _choose_columns(table, schema.names, file.key, where)
         faults.extend(wrong)
         chosen.append(columns)
         for ours, source in columns.items():
-            kind = _decoded(schema.field(source).type)
+            kind = decode_column(pa.nulls(0, schema.field(source).type)).type
             types.setdefault(ours, {}).setdefault(str(kind), file)
             merged[ours] = _merge(merged.get(ours, kind), kind)
-    for ours, kind in merged.items():
-        if kind is None:
-            got = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
-            where = f"table {files[0].name}, column {ours}"
-            faults.append(Fault(where, "compatible types in all files", got, "write the files again with one type"))
-    if faults:
-        raise SchemaError(faults)
+    for ours in [name for name, kind in merged.items() if kind is None]:
+        got = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
+        where, remedy = f"table {files[0].name}, column {ours}", "write the files again with one type"
+        faults.append(Fault(where, "compatible types in all files", got, remedy))
+    SchemaError.raise_if(faults)
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
     clock = table.clock_column if isinstance(table, BehaviorTable) else None
     if clock is not None:
         merged[EVENT_TIME] = pa.string()
+    common = pa.schema(list(merged.items()))
+    needs_all = isinstance(table, BehaviorTable) and table.incomplete_rows is not None
     return [
-        PlannedFile(
-            file,
-            columns,
-            pa.schema(list(merged.items())),
-            None if clock is None else (columns[EVENT_TIME], clock),
-            isinstance(table, BehaviorTable) and table.incomplete_rows is not None,
-            json=json,
-        )
+        PlannedFile(file, columns, common, None if clock is None else (columns[EVENT_TIME], clock), needs_all, json=json)
         for file, columns in zip(files, chosen if json is None else chosen * len(files), strict=True)
     ]
 
@@ -180,28 +170,25 @@ def cast_text(column: Any, kind: pa.DataType) -> Any:
     return column.cast(kind)
 
 
-def _choose_columns(
-    table: SourceTable, names: Sequence[str], table_name: str, where: str
-) -> tuple[dict[str, str], list[Fault]]:
-    key = f"tables.{table_name.removesuffix('_table')}"
+def _choose_columns(table: SourceTable, names: Sequence[str], key: str, where: str) -> tuple[dict[str, str], list[Fault]]:
+    """Returns our name -> source name of the wanted columns that a file has, and what is wrong with the others."""
     named = dict(table.columns) | {name: name for name in _needed(table) if name not in table.columns}
     if isinstance(table, BehaviorTable) and REQUEST_ID in names:
         named.setdefault(REQUEST_ID, REQUEST_ID)
     rest = _kept_columns(table, names, set(named.values()))
-    exist = ", ".join(names) or "none"
-    faults = []
+    got = f"columns {', '.join(names) or 'none'}"
+    missing = [
+        (f"{source} (our {ours})", f"add it to the source, or correct {key}.columns.{ours} or {key}.keep")
+        for ours, source in [*named.items(), *zip(rest, rest, strict=True)]
+        if source not in names and ours not in _may_lack(table)
+    ]
     if isinstance(table, BehaviorTable) and table.clock_column is not None and table.clock_column not in names:
-        where_clock = f"{where}, column {table.clock_column} (the time of day)"
-        faults.append(Fault(where_clock, "the column to exist", f"columns {exist}", f"correct {key}.clock_column"))
-    for ours, source in [*named.items(), *((name, name) for name in rest)]:
-        if source not in names and ours not in _may_lack(table):
-            remedy = f"add it to the source, or correct {key}.columns.{ours} or {key}.keep"
-            faults.append(Fault(f"{where}, column {source} (our {ours})", "the column to exist", f"columns {exist}", remedy))
-    for name in rest:
-        if name in named:
-            remedy = f"list the columns to keep in {key}.keep, without {name}"
-            got = f"{named[name]} mapped to it and a column of that name"
-            faults.append(Fault(f"{where}, column {name}", "one source column for each of our columns", got, remedy))
+        missing.append((f"{table.clock_column} (the time of day)", f"correct {key}.clock_column"))
+    faults = [Fault(f"{where}, column {column}", "the column to exist", got, remedy) for column, remedy in missing]
+    for name in [name for name in rest if name in named]:
+        remedy = f"list the columns to keep in {key}.keep, without {name}"
+        got = f"{named[name]} mapped to it and a column of that name"
+        faults.append(Fault(f"{where}, column {name}", "one source column for each of our columns", got, remedy))
     chosen = named | {name: name for name in rest if name not in named}
     return {ours: source for ours, source in chosen.items() if source in names}, faults
 
@@ -214,7 +201,6 @@ def _may_lack(table: SourceTable) -> list[str]:
 
 
 def _needed(table: SourceTable) -> list[str]:
-    """Returns our columns that the source must have, mapped or not."""
     if not isinstance(table, BehaviorTable):
         return [EVENT_TIME] if table.layout is Layout.TIME_COLUMN else []
     event = [] if table.constant_event else [EVENT]
@@ -222,7 +208,6 @@ def _needed(table: SourceTable) -> list[str]:
 
 
 def _kept_columns(table: SourceTable, names: Sequence[str], used: set[str]) -> list[str]:
-    """Returns the unmapped columns to keep: those of `keep`; by default all of users and items, none of a log."""
     if table.keep is not None:
         return [name for name in table.keep if name not in used]
     if isinstance(table, BehaviorTable):
@@ -239,10 +224,6 @@ def _merge(left: Any, right: pa.DataType) -> Any:
         return pa.unify_schemas(pair, promote_options="permissive").field("x").type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
-
-
-def _decoded(kind: pa.DataType) -> pa.DataType:
-    return decode_column(pa.nulls(0, kind)).type
 
 
 def _all_match(column: Any, pattern: str) -> bool:

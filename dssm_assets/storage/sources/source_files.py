@@ -1,12 +1,11 @@
 """Files of a source table: listed, opened, their schemas read, their rows yielded in blocks of bounded size.
 
-Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`), which columns are wanted
-(`source_columns.py`) and the day of a row (`reader.py`).
+Belongs here: fsspec, parquet and csv. Does not belong here: encodings and separators (`text_files.py`), lines of JSON (`json_lines.py`),
+which columns are wanted (`source_columns.py`) and the day of a row (`reader.py`).
 
-Files of a folder are read in the order of their paths. Data files are those whose name has an ending of the format (`.parquet`,
-`.pq`; `.csv`, `.tsv`; `.jsonl`, `.ndjson`, `.json`; the texts also compressed) or no ending; names that start with "_" or "." are skipped; a
-single file may have any name. A csv file has a header line unless the configuration names its columns. Every csv column arrives as text and only
-NULLS are null, because a type inferred from the first block can be wrong for a later one.
+Files of a folder are read in the order of their paths. A data file's name has an ending of the format (`ENDINGS`) or no ending, and does not
+start with "_" or "."; a single file may have any name. Every csv column arrives as text, because a type inferred from the first block can be
+wrong for a later one.
 """
 
 from __future__ import annotations
@@ -68,33 +67,19 @@ class SourceFolder:
     name: str
 
     @property
-    def uri(self) -> str:
-        """Returns where the configuration says that it is."""
-        return self.table.uri
+    def key(self) -> str:
+        return f"tables.{self.name.removesuffix('_table')}"
 
     @property
     def where(self) -> str:
-        """Returns the location for error messages."""
-        return f"table {self.name}, {self.uri}"
+        return f"table {self.name}, {self.table.uri}"
 
 
-@dataclass(frozen=True)
-class SourceFile:
+class SourceFile(SourceFolder):
     """One data file."""
 
-    fs: Any
-    path: str
-    table: SourceTable
-    name: str
-
-    @property
-    def format(self) -> FileFormat:
-        """Returns its format."""
-        return self.table.format
-
     @property
     def where(self) -> str:
-        """Returns the location for error messages."""
         return f"table {self.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
@@ -103,7 +88,7 @@ class SourceFile:
         Raises:
             SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
         """
-        if self.format is FileFormat.PARQUET:
+        if self.table.format is FileFormat.PARQUET:
             with self._reading(), self.fs.open(self.path, "rb") as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
                 names = schema.names  # a name may not be UTF-8
@@ -129,11 +114,10 @@ class SourceFile:
         """Yields some columns in blocks, in file order.
 
         Args:
-            columns: their names.
             wants: skips parquet row groups by their metadata.
             json: of a JSON file, the columns of all files.
         """
-        if self.format is FileFormat.PARQUET:
+        if self.table.format is FileFormat.PARQUET:
             with self._reading(), self.fs.open(self.path, "rb") as handle:
                 file = pq.ParquetFile(handle)
                 groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
@@ -185,8 +169,7 @@ class SourceFile:
         with ScratchFolder("text") as folder, self._reading():
             path = folder / "text"
             with self._open_text() as handle:
-                key = f"tables.{self.name.removesuffix('_table')}.encoding"
-                copy_text(handle, path, self.table.encoding, separator, self.where, key)
+                copy_text(handle, path, self.table.encoding, separator, self.where, f"{self.key}.encoding")
             yield path
 
     @contextmanager
@@ -199,7 +182,6 @@ class SourceFile:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Turns errors of readers into a SchemaError."""
         try:
             with decoding_errors(self.where, self._expected, self._remedy):
                 yield
@@ -209,16 +191,13 @@ class SourceFile:
 
     @property
     def _expected(self) -> str:
-        return "JSON lines: an object per line" if self.format is FileFormat.JSON else f"a readable {self.format} file"
+        is_json = self.table.format is FileFormat.JSON
+        return "JSON lines: an object per line" if is_json else f"a readable {self.table.format} file"
 
     @property
     def _remedy(self) -> str:
-        again = {
-            FileFormat.PARQUET: "write the file again",
-            FileFormat.CSV: "correct those lines",
-            FileFormat.JSON: "write the file again with an object per line",
-        }
-        return f"correct tables.{self.name.removesuffix('_table')}.format, or {again[self.format]}"
+        again = "correct those lines" if self.table.format is FileFormat.CSV else "write the file again"
+        return f"correct {self.key}.format, or {again}"
 
 
 def open_folder(table: SourceTable, name: str) -> SourceFolder:
@@ -228,17 +207,15 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
         InputError: if the place cannot be used.
         SourceMissingError: if there is no such file or folder.
     """
-    key = f"tables.{name.removesuffix('_table')}.uri"
-    remedy = f"correct {key}, install its package, or set its credentials"
+    remedy = f"correct tables.{name.removesuffix('_table')}.uri, install its package, or set its credentials"
     fs, path = open_location(table.uri, f"table {name}", table.storage_options, remedy)
     fs.invalidate_cache()
     folder = SourceFolder(fs, path, table, name)
     with location_errors(table.uri, f"table {name}", remedy):
         exists = fs.exists(path)
     if not exists:
-        raise SourceMissingError(
-            Fault(folder.where, "a file or folder", "no such file or folder", f"write it, or correct {key}")
-        )
+        remedy = f"write it, or correct {folder.key}.uri"
+        raise SourceMissingError(Fault(folder.where, "a file or folder", "no such file or folder", remedy))
     return folder
 
 
@@ -247,10 +224,7 @@ def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
     with fs.open(path, "rb") as plain:
         if plain.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
             return FileFormat.PARQUET
-    with (
-        decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"),
-        open_bytes(fs, path, where) as handle,
-    ):
+    with decoding_errors(where, "a text file", "give a .parquet, .csv or .jsonl file"), open_bytes(fs, path, where) as handle:
         head = read_head(handle, None)
     if not head.strip() or any(ord(letter) < ord(" ") and letter not in "\t\r\n\x1d\x1f" for letter in head):
         return None
@@ -267,15 +241,14 @@ def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile
     if folder.fs.isfile(start):
         return [SourceFile(folder.fs, start, folder.table, folder.name)]
     found = sorted(folder.fs.find(start))
-    chosen = [file for file in found if _is_data(file, start, folder.table.format)]
+    names = [(path, posixpath.basename(path)) for path in found if not is_hidden(path, start)]
+    chosen = [path for path, name in names if name.endswith(ENDINGS[folder.table.format]) or "." not in name]
     if not chosen:
-        others = ", ".join(posixpath.basename(file) for file in found[:5]) or "nothing"
+        others = ", ".join(posixpath.basename(path) for path in found[:5]) or "nothing"
         expected = f"files that end in {' or '.join(ENDINGS[folder.table.format])}"
-        key = f"tables.{folder.name.removesuffix('_table')}"
-        raise SourceMissingError(
-            Fault(f"table {folder.name}, folder {start}", expected, others, f"correct {key}.format or {key}.uri")
-        )
-    return [SourceFile(folder.fs, file, folder.table, folder.name) for file in chosen]
+        remedy = f"correct {folder.key}.format or {folder.key}.uri"
+        raise SourceMissingError(Fault(f"table {folder.name}, folder {start}", expected, others, remedy))
+    return [SourceFile(folder.fs, path, folder.table, folder.name) for path in chosen]
 
 
 def day_folders(folder: SourceFolder) -> dict[str, list[str]]:
@@ -297,14 +270,8 @@ def is_hidden(path: str, start: str) -> bool:
     return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
 
 
-def _is_data(path: str, start: str, file_format: FileFormat) -> bool:
-    name = posixpath.basename(path[len(start) :])
-    return not is_hidden(path, start) and (name.endswith(ENDINGS[file_format]) or "." not in name)
-
-
 def _tables(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[pa.Table]:
-    for batch in batches:
-        yield pa.Table.from_batches([batch]).select(columns)
+    return (pa.Table.from_batches([batch]).select(columns) for batch in batches)
 
 
 def column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:

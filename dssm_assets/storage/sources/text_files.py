@@ -58,7 +58,6 @@ class CsvShape:
 
     @property
     def delimiter(self) -> str:
-        """Returns the separator as one character, as it is in the copy of `copy_text`."""
         return _SHORT if self.separator == _LONG else self.separator
 
 
@@ -95,8 +94,6 @@ def copy_text(handle: Any, target: Path, encoding: str | None, separator: str | 
     """Writes an open text file to a local file in UTF-8, block by block.
 
     Args:
-        handle: gives bytes.
-        target: is written.
         encoding: as Python names it; None: UTF-8, or UTF-16 where the first bytes say so.
         separator: of a csv file, see `CsvShape.delimiter`.
         where: the file's name in errors.
@@ -141,7 +138,6 @@ def find_csv_shape(head: str, columns: int | None = None) -> CsvShape:
     By hand: "1\\tRock, Live\\n2\\tPop" has a comma and a tab in its first line, but a comma only there: tabs separate it.
 
     Args:
-        head: the first line whole, then as much as there is.
         columns: how many there are, where names are given and the first line is a row.
     """
     first, *others = (_QUOTED.sub("", line) for line in head.split("\n"))

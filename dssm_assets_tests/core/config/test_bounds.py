@@ -71,6 +71,8 @@ REFUSED = [
     ({"tables": {"behavior": {"context_columns": ["page", "price"]}}}, "price is a value and a context column"),
     ({"tables": {"behavior": {"context_columns": ["user_id"]}}}, "context_columns: user_id has a meaning of its own"),
     ({"tables": {"behavior": {"value_columns": ["label"]}}}, "value_columns: label has a meaning of its own"),
+    ({"tables": {"behavior": {"constant_event": "sale", "columns": {"event": "kind"}}}}, "also a mapping of event to 'kind'"),
+    ({"tables": {"behavior": {"constant_event": "sale"}}}, "expected an event of the funnel .* got 'sale'"),
     ({"tables": {"user": {"keep": ["city", "city"]}}}, "repeated: city"),
     ({"events": {"positive": ["buy", "buy"]}}, "repeated: buy"),
     ({"raw_features": {"preference_columns": ["category", "category"]}}, "repeated: category"),
@@ -92,7 +94,7 @@ REFUSED = [
     ({"model": {"frozen_embedding": "item"}}, "model.frozen_embedding: expected training.svd_init"),
     ({"model": {"sampler": "hard"}}, "events.exposure: expected an event: the sampler is hard"),
     ({"statistics": {"embedding_dim": {"item": 0}}}, "greater than or equal to 1"),
-    ({"evaluation": {"segment_edges": [10, 5]}}, "segment_edges must be ascending"),
+    ({"evaluation": {"k": [10, 5]}}, "numbers must be ascending and distinct"),
 ]
 
 

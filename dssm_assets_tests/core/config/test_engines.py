@@ -2,16 +2,9 @@
 
 import pytest
 
-from dssm_assets.core.config.engines import Platform, Trigger
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets_tests import worlds
-
-
-def test_nothing_starts_by_itself_and_nobody_is_notified_by_default():
-    platform = Platform()
-    assert platform.trigger is Trigger.MANUAL
-    assert platform.webhook_url is None
 
 
 @pytest.mark.parametrize(

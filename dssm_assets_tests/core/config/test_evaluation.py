@@ -61,12 +61,6 @@ def test_names_are_distinct_and_there_are_at_most_eight() -> None:
         Evaluation(segments=[Segment(name=name, by="city") for name in "abcdefghi"])
 
 
-@pytest.mark.parametrize("bad", [{"k": [10, 5]}, {"k": [0]}, {"span_days": 0}])
-def test_bad_numbers_are_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        Evaluation(**bad)
-
-
 def test_an_unknown_key_inside_an_entry_of_a_list_or_a_mapping_names_the_known_ones() -> None:
     raw: dict[str, Any] = {
         "calendar": {"start": "2026-01-01"},
@@ -80,4 +74,4 @@ def test_an_unknown_key_inside_an_entry_of_a_list_or_a_mapping_names_the_known_o
         parse_config(raw)
     first, second = (str(fault) for fault in caught.value.faults)
     assert "key evaluation.segments.0.edge: expected one of: by, edges, name, got unknown key 'edge'" in first
-    assert "key statistics.features.brand.mincount: expected one of: drop_missing_frac, " in second
+    assert "key statistics.features.brand.mincount: expected one of: hash_bucket_size, " in second

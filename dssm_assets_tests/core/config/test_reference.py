@@ -24,11 +24,11 @@ def test_every_key_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        "| `seed` | integer, ≥ 0, < 9223372036854775808 | `17` | Seed of everything random. The same seed gives the same bytes. |",
-        "| `start` | date | required | First day with data: the first daily partition. Histories, and rolling states that are rebuilt, begin with it, even where earlier days are stored; to make stored states begin later, use `--with-upstream`. |",
-        '| `timezone` | text | `"UTC"` | Time zone that defines days, hours and weekdays: a name such as Asia/Shanghai, no offset. |',
+        "| `seed` | integer, ≥0, <9223372036854775808 | `17` | Seed of everything random. The same seed gives the same bytes. |",
+        '| `timezone` | text | `"UTC"` | Time zone of days, hours and weekdays: a name such as Asia/Shanghai. |',
         "| `layout` | [Layout](#layout) | `snapshot` | How the table is divided into days. |",
-        "| `hidden_units` | list of integer ≥ 1, ≤ 65536 | `[128]` | Widths of each tower's hidden layers, the first one first. |",
+        "| `hidden_units` | list of integer ≥1, ≤65536 | `[128]` | Widths of each tower's hidden layers, the first one first. |",
+        "| `sampler` | [Sampler](#sampler) or text | `weighted` | A built-in sampler, or one that a plug-in registers. |",
         "- `ds_folders`: One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`.",
         "## `statistics.features.<name>`",
         "## `model.poolings[]`",

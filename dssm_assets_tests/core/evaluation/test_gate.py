@@ -39,7 +39,7 @@ def before(**days: dict[str, int]) -> dict[str, pa.Table]:
 
 
 def decide(hit_counts: pa.Table, previous: dict[str, pa.Table] | None = None, **keys: Any) -> GateReport:
-    gate = Gate(**{"min_pairs": 0, "min_users": 0, **keys})
+    gate = Gate(**{"min_pairs": 0, **keys})
     return hit_rate_gate(hit_counts, totals(hit_counts), previous or {}, gate, k=K, samples=SAMPLES, seed=SEED)
 
 
@@ -143,9 +143,8 @@ def test_a_day_with_few_items_to_find_is_not_enough_evidence() -> None:
     table = day(model=found(0), popularity=found(40))
     report = decide(table, min_pairs=41)
     assert (report.verdict, report.passed) == (Verdict.NOT_ENOUGH_EVIDENCE, True)
-    assert report.sentence == "not enough evidence: 40 items to find by 40 known users; a verdict needs 41 by 0"
-    assert decide(table, min_users=41).passed
-    assert not decide(table, min_pairs=40, min_users=40).passed
+    assert report.sentence == "not enough evidence: 40 items to find by 40 known users; a verdict needs 41 by 8"
+    assert not decide(table, min_pairs=40).passed
 
 
 def test_a_hard_day_is_no_drop() -> None:

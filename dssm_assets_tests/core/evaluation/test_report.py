@@ -72,7 +72,7 @@ def run() -> Run:
     scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
     counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
     events_of_user = np.bincount(seen.user_index, seen.count, truth.num_users)[: truth.num_users]
-    activity = label_activity(events_of_user, SETTINGS.segment_edges)
+    activity = label_activity(events_of_user, SETTINGS.segments[0].activity_edges)
     detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])
     return model, truth, counts, detail, total_hit_rate(counts.table, SETTINGS.k, SETTINGS.bootstrap_samples, 3)
 

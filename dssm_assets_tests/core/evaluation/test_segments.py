@@ -84,7 +84,7 @@ def test_values_without_text_or_number_are_refused_by_name() -> None:
 
 
 def settings(*segments: Segment) -> Evaluation:
-    return Evaluation(segments=list(segments), segment_edges=[10], bootstrap_samples=500)
+    return Evaluation(segments=list(segments), bootstrap_samples=500)
 
 
 DETAIL = pa.table(
@@ -96,7 +96,7 @@ DETAIL = pa.table(
         "segment_town": ["10", "9", "(missing)", "10"],
     }
 )
-ACTIVITY, TENURE = Segment(name="activity", by="activity"), Segment(name="tenure", by="tenure")
+ACTIVITY, TENURE = Segment(name="activity", by="activity", edges=[10]), Segment(name="tenure", by="tenure")
 
 
 def counts_of(table: pa.Table) -> list[tuple[object, ...]]:

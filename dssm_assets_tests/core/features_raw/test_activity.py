@@ -70,11 +70,6 @@ def test_value_sums_round_each_value_away_from_zero(con) -> None:
     assert _roll(con, {0: day.slice(1, 1)}).column("price_sum_1d_e4").to_pylist() == [-1]
 
 
-def test_sum_of_unknown_values_is_zero(con) -> None:
-    day = log([(1, 10, "click", at(0, 1), None, None, None), (1, 10, "click", at(0, 2), math.nan, None, None)])
-    assert _roll(con, {0: day}).column("price_sum_1d_e4").to_pylist() == [0]
-
-
 def test_items_and_text_ids(con) -> None:
     out = _roll(con, {1: as_text_ids(DAY1)}, entity="item_id", statistic_days=[1], value_columns=[])
     assert out.column("item_id").to_pylist() == ["11", "11"]

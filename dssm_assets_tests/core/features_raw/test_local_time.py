@@ -9,18 +9,13 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.features_raw.local_time import (
     day_text,
     days_since,
     first_day_text,
-    hour_and_weekday,
     offset_steps,
     shift_day,
-    window_start,
 )
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Africa/Casablanca", "Australia/Lord_Howe"]
@@ -35,31 +30,11 @@ def test_shift_day_crosses_a_leap_day() -> None:
     assert shift_day("2023-12-31", 1) == "2024-01-01"
 
 
-def test_window_includes_its_last_day() -> None:
-    assert window_start("2024-01-07", 1) == "2024-01-07"
-    assert window_start("2024-01-07", 7) == "2024-01-01"
-
-
 def test_offset_changes_at_the_exact_instant() -> None:
     spring = _ms("2024-03-31T01:00:00+00:00")
     starts, offsets = offset_steps("Europe/Berlin", _ms("2024-03-01T00:00:00+00:00"), _ms("2024-05-01T00:00:00+00:00"))
     assert starts[1:] == [spring]
     assert offsets == [3_600_000, 7_200_000]
-
-
-def test_unknown_time_zone_is_named() -> None:
-    with pytest.raises(ConfigError, match="Mars/Olympus"):
-        offset_steps("Mars/Olympus", 0, 1)
-
-
-@given(st.lists(st.integers(0, 2_000_000_000_000), min_size=1, max_size=5), st.sampled_from(ZONES))
-def test_hour_and_weekday_agree_with_python(instants: list[int], timezone: str) -> None:
-    # Kept within a month of each other, so that the zone's steps are few.
-    near = [instants[0] + instant % 2_600_000_000 for instant in instants]
-    hours, weekdays = hour_and_weekday(np.array(near, dtype=np.int64), timezone)
-    clocks = [dt.datetime.fromtimestamp(ms / 1000, ZoneInfo(timezone)) for ms in near]
-    assert list(hours) == [clock.hour for clock in clocks]
-    assert list(weekdays) == [clock.weekday() for clock in clocks]
 
 
 @pytest.mark.parametrize("timezone", ZONES)

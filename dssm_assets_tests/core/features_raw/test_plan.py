@@ -25,14 +25,13 @@ def test_every_field_comes_from_the_configuration() -> None:
         ),
         events=Events(funnel=["expr", "click"], positive=["click"]),
         features=Features(fg={}),
-        raw_features=RawFeatures(statistic_days=[2, 5], preference_columns=["brand"], preference_top=9),
+        raw_features=RawFeatures(statistic_days=[2, 5], preference_columns=["brand"]),
     )
     assert FeaturePlan.from_config(config, "2025-03-01") == FeaturePlan(
         funnel=("expr", "click"),
         statistic_days=(2, 5),
         value_columns=("price",),
         preference_columns=("brand",),
-        preference_top=9,
         timezone="Asia/Kolkata",
         first_day="2024-01-02",
         last_day="2025-12-31",
@@ -40,7 +39,7 @@ def test_every_field_comes_from_the_configuration() -> None:
 
 
 def test_generated_columns_by_hand() -> None:
-    plan = FeaturePlan(("a", "b"), (1,), ("v",), ("c",), 5, "UTC", "2024-01-01", "2024-12-31")
+    plan = FeaturePlan(("a", "b"), (1,), ("v",), ("c",), "UTC", "2024-01-01", "2024-12-31")
     common = ["a_count_1d", "b_count_1d", "a_to_b_ratio_1d"]
     tail = ["a_v_sum_1d", "b_v_sum_1d", "days_since_first_event", "days_since_last_event"]
     users = ["a_distinct_items_1d", "b_distinct_items_1d"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.poolings import MS_PER_DAY
 from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader
@@ -21,7 +21,8 @@ def _feature(name: str, side: TowerSide) -> TowerFeature:
 
 def _spec(length: int, half_life_days: float | None = None) -> TowerSpec:
     features = [_feature("item", TowerSide.ITEM), _feature("h", TowerSide.SEQUENCE)]
-    return tower_spec(features, Model(history_length=length, history_half_life_days=half_life_days))
+    poolings = [Pooling(length=length, half_life_days=half_life_days)] if length else []
+    return tower_spec(features, Model(history_length=length, poolings=poolings))
 
 
 def _table(days: list[float], indices: list[int]) -> pa.Table:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dssm_assets.core.config.model import Model
+from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, spec_faults, tower_spec
 
@@ -19,7 +19,9 @@ USER, ITEM = _feature("age", TowerSide.USER), _feature("item", TowerSide.ITEM)
 
 
 def test_json_round_trip_gives_equal_text() -> None:
-    spec = tower_spec([USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item")], Model(history_half_life_days=3))
+    spec = tower_spec(
+        [USER, ITEM, _feature("h__item", TowerSide.SEQUENCE, "item")], Model(poolings=[Pooling(half_life_days=3)])
+    )
     assert TowerSpec.from_json(spec.to_json()) == spec
     assert TowerSpec.from_json(spec.to_json()).to_json() == spec.to_json()
 
@@ -71,7 +73,7 @@ def test_weights_need_a_multi_valued_feature_and_a_free_column_name() -> None:
 
 def test_a_stored_specification_without_later_fields_has_their_defaults() -> None:
     features = [USER, ITEM, _feature("h", TowerSide.SEQUENCE, "item")]
-    spec = tower_spec(features, Model(history_length=7, history_half_life_days=3))
+    spec = tower_spec(features, Model(history_length=7)).model_copy(update={"history_half_life_days": 3})
     known = json.loads(spec.to_json())
     later = {"poolings", "norm", "skip", "embedding_dropout", "learn_temperature", "learn_scale", "num_interests", "prior"}
     assert TowerSpec.from_json(json.dumps({key: value for key, value in known.items() if key not in later})) == spec

@@ -34,7 +34,6 @@ class Fixed:
         (10, {}, IndexKind.FLAT),
         (50_000, {}, IndexKind.FLAT),
         (50_001, {}, IndexKind.IVF),
-        (11, {"flat_max_items": 10}, IndexKind.IVF),
         (11, {"index": "ivf"}, IndexKind.IVF),
         (10**9, {"index": "flat"}, IndexKind.FLAT),
     ],

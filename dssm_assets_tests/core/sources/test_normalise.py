@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,26 +10,29 @@ import pytest
 
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
-from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError
-from dssm_assets.core.schema import check_no_nulls, check_schema
+from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, SchemaError
+from dssm_assets.core.schema import TableSpec, check_no_nulls, check_schema
 from dssm_assets.core.sources import normalise
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
-from dssm_assets.core.sources.normalise import (
-    Normalised,
-    count_unknown_ids,
-    normalise_behavior,
-    normalise_items,
-    normalise_users,
-)
+from dssm_assets.core.sources.normalise import Entities, count_unknown_ids, normalise_behavior
 
 EVENTS = Events(funnel=["expr", "click"], positive=["click"])
 DAY = "2026-01-01"
 DAY_S = 1_767_225_600  # 2026-01-01 00:00:00 UTC
 
 
+def normalise_entities(spec: TableSpec, raw: pa.Table) -> Entities:
+    return normalise.normalise_entities(raw, spec)
+
+
+class Normalised(NamedTuple):
+    table: pa.Table
+    counts: dict[str, int]
+
+
 def behavior(raw: dict[str, Any] | pa.Table, day: str = DAY, timezone: str = "UTC", **config: Any) -> Normalised:
     table = raw if isinstance(raw, pa.Table) else pa.table(raw)
-    return normalise_behavior(table, BehaviorTable(uri="log", **config), EVENTS, timezone=timezone, day=day)
+    return Normalised(*normalise_behavior(table, BehaviorTable(uri="log", **config), EVENTS, timezone=timezone, day=day))
 
 
 def log(**columns: Any) -> dict[str, Any]:
@@ -45,15 +48,14 @@ def test_users_are_sorted_and_plain() -> None:
             "tags": pa.array(["x", None], pa.large_string()),
         }
     )
-    result = normalise_users(raw)
+    result = normalise_entities(USER_TABLE, raw)
     expected = pa.table({"user_id": [2, 9], "city": ["a", "b"], "note": pa.nulls(2, pa.string()), "tags": [None, "x"]})
     assert result.table.equals(expected)
-    assert result.counts == {"rows": 2}
     check_schema(USER_TABLE, result.table.schema)
 
 
 def test_items_with_text_ids() -> None:
-    result = normalise_items(pa.table({"item_id": ["b", "a"], "price": [1.0, 2.0]}))
+    result = normalise_entities(ITEM_TABLE, pa.table({"item_id": ["b", "a"], "price": [1.0, 2.0]}))
     assert result.table.to_pydict() == {"item_id": ["a", "b"], "price": [2.0, 1.0]}
     check_schema(ITEM_TABLE, result.table.schema)
 
@@ -61,18 +63,18 @@ def test_items_with_text_ids() -> None:
 def test_an_item_listed_twice_is_refused_by_name() -> None:
     raw = pa.table({"item_id": [4, 3, 4, 3, 3, 9]})
     with pytest.raises(DuplicateKeyError, match=r"table item_table, column item_id.*2 ids with more than one row.*\[3, 4\]"):
-        normalise_items(raw)
+        normalise_entities(ITEM_TABLE, raw)
 
 
 def test_users_without_ids_or_rows_are_refused() -> None:
     with pytest.raises(SchemaError, match=r"user_id: expected a value in every row, got 2 missing in 3 rows"):
-        normalise_users(pa.table({"user_id": ["a", "", None]}))
+        normalise_entities(USER_TABLE, pa.table({"user_id": ["a", "", None]}))
     with pytest.raises(
         SchemaError, match=r"user_id: expected the column to exist, got columns household.*map it in tables\.user\.columns"
     ):
-        normalise_users(pa.table({"household": [1]}))
+        normalise_entities(USER_TABLE, pa.table({"household": [1]}))
     with pytest.raises(EmptyDayError, match="table user_table: expected at least one row"):
-        normalise_users(pa.table({"user_id": pa.array([], pa.int64())}))
+        normalise_entities(USER_TABLE, pa.table({"user_id": pa.array([], pa.int64())}))
 
 
 def test_behavior_has_the_columns_of_its_contract_in_order() -> None:
@@ -169,11 +171,6 @@ def test_a_constant_event_names_every_row() -> None:
     assert behavior(pa.table(raw).slice(0, 0), constant_event="click", allow_empty_days=True).table.num_rows == 0
 
 
-def test_a_constant_event_must_be_known_and_alone() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)also a mapping of event to 'kind'.*funnel \['expr', 'click'\], got 'buy'"):
-        behavior(log(), constant_event="buy", columns={"event": "kind"})
-
-
 def test_unknown_ids_are_counted() -> None:
     acted = pa.table({"user_id": [1, 2, 2, 3], "item_id": ["a", "a", "b", "a"]})
     counts = count_unknown_ids(acted, IdIndex(pa.array([1, 9])), IdIndex(pa.array(["a"])))
@@ -202,10 +199,9 @@ def test_rows_are_those_of_the_sorted_table(monkeypatch: pytest.MonkeyPatch, row
         }
     )
     pieces = pa.concat_tables([whole.slice(start, 5).combine_chunks() for start in range(0, len(ids), 5)])
-    found = normalise_users(pieces)
+    found = normalise_entities(USER_TABLE, pieces)
     assert [batch.num_rows for batch in found.batches()] == [min(rows, 17 - at) for at in range(0, 17, rows)]
     assert found.table.to_pylist() == [
         {"user_id": number, "town": f"t{number}", "tags": [number] * (number % 3), "nothing": None} for number in range(10, 27)
     ]
     assert found.table.schema.types == [pa.int64(), pa.string(), pa.list_(pa.int64()), pa.string()]
-    assert found.counts == {"rows": 17}

@@ -97,9 +97,9 @@ def test_category_gets_its_vocabulary() -> None:
 
 
 def test_above_max_vocabulary_it_is_hashed() -> None:
-    found = decide(category("c"), counted=counts(c={1: 1, 2: 1, 3: 1}), max_vocabulary=2, hash_ratio=7)
+    found = decide(category("c"), counted=counts(c={1: 1, 2: 1, 3: 1}), max_vocabulary=2)
     assert isinstance(found["c"], dict)
-    assert (found["c"]["hash_bucket_size"], found["c"]["num_embeddings"]) == (21, 22)
+    assert (found["c"]["hash_bucket_size"], found["c"]["num_embeddings"]) == (15, 16)
 
 
 def test_features_of_one_embedding_get_one_vocabulary_and_one_width() -> None:
@@ -184,7 +184,7 @@ def test_sub_feature_of_unknown_vocabulary_is_refused_unless_it_is_hashed_or_cou
 def test_all_features_without_statistics_are_named() -> None:
     with pytest.raises(
         SchemaError,
-        match=r"feature c: expected its rows in feature_counts[\s\S]*feature n: expected its row in feature_binning",
+        match=r"feature c: expected its rows in feature_counts[\s\S]*feature n: expected its rows in feature_binning",
     ):
         decide(number("n"), category("c"))
 
@@ -234,12 +234,11 @@ def test_one_feature_may_have_its_own_rules() -> None:
         category("h"), category("m"), category("k"), category("w"),
         counted=counts(h={1: 1, 2: 1}, m={1: 3, 2: 1}, k={1: 5}, w={1: 1, 2: 1}),
         features={"h": {"hash_bucket_size": 50}, "m": {"min_count": 2}, "k": {"keep": True},
-                  "w": {"max_vocabulary": 1, "hash_ratio": 3, "embedding_dim": 20}},
+                  "w": {"max_vocabulary": 1}},
     )  # fmt: skip
     short = {name: info["num_embeddings"] for name, info in found.items() if isinstance(info, dict)}
-    # 50 buckets and missing; one value that occurs twice; one value, kept though constant; 2 values * 3 and missing.
-    assert short == {"h": 51, "m": 3, "k": 3, "w": 7}
-    assert isinstance(found["w"], dict) and found["w"]["embedding_dim"] == 20
+    # 50 buckets and missing; one value that occurs twice; one value, kept though constant; 2 values * 5 and missing.
+    assert short == {"h": 51, "m": 3, "k": 3, "w": 11}
 
 
 def test_own_rules_name_features_and_agree_within_an_embedding() -> None:

@@ -31,21 +31,6 @@ def test_min_count_applies_to_the_sum() -> None:
     assert COUNTS.vocabulary([], 1).tolist() == []
 
 
-def test_contains_counted_features_only() -> None:
-    assert "a" in COUNTS
-    assert "z" not in COUNTS
-
-
-def test_values_that_share_a_bucket() -> None:
-    # Buckets of 10: 0, 1, 1, 2, 2, 2, 9: two and three of seven share.
-    hashes = np.array([10, 1, 21, 2, 12, 52, 9], np.uint64)
-    assert collision_frac(hashes, 10) == 5 / 7
-    assert collision_frac(hashes, 1) == 1.0
-    assert collision_frac(hashes, 1000) == 0.0
-    assert collision_frac(hashes[:1], 1) == 0.0
-    assert collision_frac(hashes[:0], 10) == 0.0
-
-
 def test_signed_hashes_have_the_buckets_of_the_unsigned() -> None:
     # 2^64 - 1 and 5 are both 0 modulo 5; as an integer of its own, -1 would be 4 with 9.
     assert collision_frac(np.array([-1, 5, 9]), 5) == 2 / 3

@@ -49,7 +49,6 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("loss", {"loss": "sigmoid"}, {}),
     ("history_cut", {"history_cut": {"sample_frac": 1.0, "min_length_frac": 0.0}}, {}),
     ("history_length", {"history_length": 2}, {}),
-    ("history_half_life_days", {"history_half_life_days": 1.0}, {}),
     ("poolings", {"poolings": [{"kind": "root", "length": 5}]}, {}),
     ("min_history", {"min_history": 3}, {}),
     ("context_dropout", {"context_dropout": 0.9}, {}),

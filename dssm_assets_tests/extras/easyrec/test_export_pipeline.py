@@ -42,7 +42,7 @@ def exported(system: str, model: Model | None = None, training: Training | None 
     }
     plan = StepPlan(20, 19)
     return export_pipeline(
-        ExportSource(parse_fg(FG), infos, {"odd": "DROP IT: constant"}, model or Model(), training or Training(), plan, 5),
+        ExportSource(parse_fg(FG), infos, {"odd": "DROP IT: constant"}, model or Model(), training or Training(), plan),
         system,
     )
 
@@ -116,7 +116,7 @@ def test_protocol_buffers_read_every_feature_type_and_sampler(system: str, sampl
         )
     infos["f2"] = info("f2", "user", num_embeddings=102, vocab_size=100)
     model = Model.model_validate({"sampler": sampler, "num_sample": 9, "num_hard_sample": 2})
-    source = ExportSource(spec, infos, {}, model, Training(gradient_clip=1.0), StepPlan(20, 19), 5)
+    source = ExportSource(spec, infos, {}, model, Training(gradient_clip=1.0), StepPlan(20, 19))
     text, notes = export_pipeline(source, system)
     assert read_faults(text, system) == []
     lacked = [note.removeprefix("feature ") for note in notes if ": TorchEasyRec has no " in note]

@@ -60,7 +60,8 @@ class Cluster:
             "spark.driver.host": HOST,
             "spark.ui.enabled": "false",
         }
-        spark = {"master": self.url, "python": sys.executable, "partitions": 2, "conf": conf}
+        conf |= {"spark.pyspark.python": sys.executable, "spark.sql.shuffle.partitions": "2"}
+        spark = {"master": self.url, "conf": conf}
         return {"engine": "spark", "spark": spark}
 
     def settings_on_s3(self, objects: Services) -> dict[str, Any]:

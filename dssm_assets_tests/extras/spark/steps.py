@@ -66,7 +66,6 @@ def run_on_spark(*works: tuple[LoadedConfig, Plan]) -> str:
     spark = works[0][0].config.spark
     program = json.dumps([(str(loaded.path), str(loaded.home), plan) for loaded, plan in works])
     environment = {**os.environ, "PYSPARK_DRIVER_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
-    environment["PYSPARK_PYTHON"] = str(spark.python)
     command = [*submit_command(spark, "all steps")[:-1], str(Path(__file__)), program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

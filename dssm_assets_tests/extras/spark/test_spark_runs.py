@@ -35,30 +35,21 @@ world = pytest.fixture(scope="module")(built_world)
 def test_submit_command_has_every_setting_of_the_spark_section() -> None:
     spark = Spark(
         master="spark://host:7077",
-        submit=[sys.executable, "first"],
-        options=["--py-files", "a.zip"],
+        submit=[sys.executable, "--py-files", "a.zip"],
         conf={"spark.executor.memory": "4g", "spark.log.level": "INFO"},
-        partitions=48,
-        python="/opt/env/bin/python",
     )
     command = submit_command(spark, "shop sample")
-    assert command[:6] == [sys.executable, "first", "--master", "spark://host:7077", "--name", "shop sample"]
-    assert command[6:8] == ["--py-files", "a.zip"]
-    assert set(command[9:-1:2]) == {
-        "spark.executor.memory=4g",
-        "spark.log.level=INFO",
-        "spark.ui.showConsoleProgress=false",
-        "spark.sql.shuffle.partitions=48",
-    }
+    assert command[:3] == [sys.executable, "--py-files", "a.zip"]
+    assert command[3:7] == ["--master", "spark://host:7077", "--name", "shop sample"]
+    assert set(command[8:-1:2]) == {"spark.executor.memory=4g", "spark.log.level=INFO", "spark.ui.showConsoleProgress=false"}
     assert command[-1] == str(SCRIPT)
     assert SCRIPT.is_file()
-    assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable, "PYSPARK_PYTHON": "/opt/env/bin/python"}
+    assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable}
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local[*]"])
 def test_workers_of_a_local_master_use_this_python(master: str) -> None:
     assert _environment(Spark(master=master))["PYSPARK_PYTHON"] == sys.executable
-    assert _environment(Spark(master=master, python="/opt/python"))["PYSPARK_PYTHON"] == "/opt/python"
     assert "PYSPARK_PYTHON" not in _environment(Spark(master="spark://host:7077"))
 
 
@@ -81,7 +72,7 @@ def test_unknown_keys_and_engines_are_refused() -> None:
 
 
 def test_job_survives_serialization(tmp_path: Path) -> None:
-    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"partitions": 3}})
+    loaded = worlds.write_world(tmp_path, {"engine": "spark", "spark": {"master": "local[2]"}})
     job = SparkJob("steps.sample", "user_history_fg", (DAY,), loaded)
     assert SparkJob.from_message(json.loads(json.dumps(job.to_message()))) == job
 

@@ -124,20 +124,6 @@ def test_a_kernel_sees_every_row_once_and_in_order(tables):
     assert seen == list(range(45))
 
 
-def test_a_failure_in_a_later_range_leaves_no_partition(tables):
-    def refused(batch: pa.RecordBatch) -> pa.RecordBatch:
-        if 30 in batch.column("user_id").to_pylist():
-            raise RuntimeError("not this one")
-        return batch
-
-    activity, target = events(tables, list(range(45))), Target(TOTALS, DS, {}, by_key="user_id")
-    with pytest.raises(RuntimeError, match="not this one"):
-        DuckDBEngine(tables).write_query(
-            target, lambda activity: activity.order_by("user_id"), {"activity": activity}, {}, refused
-        )
-    assert tables.partitions.find("totals", DS) is None
-
-
 def since(events: ibis.Table, *, ds: QueryDay, days: int) -> ibis.Table:
     """Rows of the window, and the number of the day."""
     kept = events.filter(events.note >= first_day_text(ds, days))
@@ -166,14 +152,3 @@ def test_a_kept_query_follows_its_day_and_its_arguments(tmp_path, kind):
     assert [row["user_id"] for row in rows("2024-01-03", 3)] == ["a", "b"]
     assert [row["ds"] for row in rows("2025-01-01", 900)] == ["2025-01-01"] * 2
     assert sum(key[0] is since for key in ranges_module._QUERIES) == 3  # one a window
-
-
-def test_a_table_in_memory_follows_the_range_too(tables):
-    def joined(activity: ibis.Table, known: ibis.Table) -> ibis.Table:
-        found = activity.outer_join(known, "user_id")
-        return found.select(user_id=ibis.coalesce(found.user_id, found.user_id_right)).order_by("user_id")
-
-    inputs = {"activity": events(tables, list(range(45))), "known": pa.table({"user_id": list(range(40, 60))})}
-    target = Target(dataclasses.replace(TOTALS, name="people"), DS, {}, by_key="user_id")
-    made = DuckDBEngine(tables).write_query(target, joined, inputs, {})
-    assert tables.read(made).column("user_id").to_pylist() == list(range(60))

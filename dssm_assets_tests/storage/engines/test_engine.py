@@ -72,28 +72,6 @@ def test_an_empty_result_keeps_its_types(tables, days):
     assert result.schema == pa.schema([("user_id", pa.string()), ("at", pa.int64()), ("note", pa.string())])
 
 
-def test_the_schema_is_known_before_the_first_batch(tables, days):
-    with DuckDBEngine(tables).run(lambda rows: rows.select(double=rows.at * 2), {"rows": days}) as (schema, batches):
-        assert schema == pa.schema([("double", pa.int64())])
-        assert sorted(value for batch in batches for value in batch.column("double").to_pylist()) == [2, 4, 20]
-
-
-def test_an_unfinished_result_does_not_disturb_the_next_call(tmp_path):
-    tables = TableStore(stores(tmp_path)["local"])
-    spec = dataclasses.replace(NOTES, columns=NOTES.columns[:2])
-    numbers = np.arange(400_000, dtype=np.int64)
-    stored = tables.write(spec, "2024-01-01", pa.table({"user_id": numbers, "at": numbers}))
-    engine = DuckDBEngine(tables)
-    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}) as (_, batches):
-        assert next(batches).num_rows < 400_000
-    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}):
-        pass
-    assert engine.table(lambda rows: rows.filter(rows.at < 2).order_by("at"), {"rows": stored}).column("at").to_pylist() == [
-        0,
-        1,
-    ]
-
-
 def test_calls_share_nothing(tables, days):
     engine = DuckDBEngine(tables)
     engine.table(lambda known: known, {"known": pa.table({"x": [1]})})
@@ -110,14 +88,17 @@ def test_duckdb_spills_to_scratch_and_cleans_up(tmp_path):
     stored = tables.write(spec, "2024-01-01", batches, schema=schema)
     scratch = tmp_path / "scratch"
     engine = DuckDBEngine(tables, threads=1, memory="32MB", scratch=scratch)
-    expected = 0
-    with engine.run(lambda rows: rows.order_by("at"), {"rows": stored}) as (_, result):
-        for batch in result:
-            assert batch.column("at").to_numpy().tolist() == list(range(expected, expected + batch.num_rows))
-            assert any(path.is_file() for path in scratch.rglob("*")) or expected + batch.num_rows == count
-            expected += batch.num_rows
-    assert expected == count
-    del engine, result, batch
+    spilled = []
+
+    def look(batch):
+        spilled.append(any(path.is_file() for path in scratch.rglob("*")))
+        return batch
+
+    target = Target(dataclasses.replace(spec, name="sorted"), "2024-01-01", {})
+    written = engine.write_query(target, lambda rows: rows.order_by("at"), {"rows": stored}, {}, look)
+    assert tables.read(written).column("at").to_numpy().tolist() == list(range(count))
+    assert any(spilled)
+    del engine
     assert list(scratch.iterdir()) == []
 
 
