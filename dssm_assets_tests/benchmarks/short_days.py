@@ -16,7 +16,7 @@ from typing import Any
 
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.runs import open_instance, run_range
+from dssm_assets.defs.runs import open_instance, run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks.daily_chain import markdown_table
@@ -46,9 +46,9 @@ def measure(world: World, history: int, folder: Path) -> dict[str, Any]:
     observer = CpuObserver()
     defs = scene_definitions(Scene(loaded), observer)
     with open_instance(folder / "home") as instance:
-        run_range(defs, instance, worlds.DAILY, days[:history])
+        run_days(defs, instance, worlds.DAILY, days[:history])
         before = cpu_seconds()
-        run_range(defs, instance, worlds.DAILY, days[history:])
+        run_days(defs, instance, worlds.DAILY, days[history:])
         return {"days": len(days) - history, "cpu_s": cpu_seconds() - before, "tables": observer.cpu_s}
 
 
