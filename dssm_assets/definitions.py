@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -21,7 +22,7 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Launch, Scene
-from dssm_assets.defs.upstream_runs import UpstreamRuns
+from dssm_assets.defs.upstream_runs import make_upstream
 from dssm_assets.installed_extras import load_all
 from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -72,11 +73,11 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
         makes_upstream: a run makes first what its days need and lack.
     """
     rows = all_rows()
-    make_upstream = UpstreamRuns(scene).make if makes_upstream else None
+    make_first = partial(make_upstream, scene) if makes_upstream else None
     jobs, extras = build_jobs(rows, scene), [extra.build(scene) for extra in load_all("definitions")]
     every_job = [*jobs.values(), *(job for extra in extras for job in extra.jobs or ())]
     spine = dg.Definitions(
-        assets=[build_asset(row, scene, observer, make_upstream) for row in rows],
+        assets=[build_asset(row, scene, observer, make_first) for row in rows],
         jobs=[*jobs.values()],
         schedules=[daily_schedule(scene, jobs, rows)],
         sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, every_job, rows)],

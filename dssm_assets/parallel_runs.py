@@ -1,7 +1,7 @@
 """Runs of a plan in parallel processes.
 
 This process hands a run to a worker process as soon as the runs that it needs have ended, and receives the calls of the workers'
-observers.
+observers. Workers are forked from a process that has imported what the runs need and does nothing else.
 """
 
 import multiprocessing
@@ -10,6 +10,7 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -19,6 +20,7 @@ from dssm_assets.defs.scene import Scene
 
 Make = Callable[[Scene, Observer], AbstractContextManager[Callable[[Any], object]]]
 """Prepares a process for runs of a scene; inside the block, a function that makes one of them. It can be pickled."""
+_END = "end"
 
 
 def make_in_parallel(
@@ -30,14 +32,15 @@ def make_in_parallel(
     *,
     processes: int,
     may_fail: Callable[[Any], bool],
+    modules: Sequence[str] = (),
 ) -> Mapping[int, DssmError]:
     """Makes the runs, in this process or in several others; returns the errors of those that may fail, by their position.
 
     Args:
         runs: in the order in which they are begun.
         needs: for each run, the positions of earlier runs that end before it begins.
-        observer: is asked for a follower of each process.
         may_fail: whether the other runs go on after a DssmError of a run.
+        modules: are imported once for all processes.
 
     Raises:
         DssmError: of a run that may not fail. The processes are ended before.
@@ -51,7 +54,7 @@ def make_in_parallel(
         failed[run] = error
 
     if processes == 1:
-        with make(scene, observer.for_worker()) as make_run:
+        with make(scene, observer) as make_run:
             for number, run in enumerate(runs):
                 try:
                     make_run(run)
@@ -60,8 +63,9 @@ def make_in_parallel(
         return failed
 
     left, ended = list(range(len(runs))), set[int]()
+    multiprocessing.set_forkserver_preload([__name__, *modules])
     with ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(scene, make, observer.for_worker())) for _ in range(min(processes, len(runs)))]
+        workers = [stack.enter_context(_Worker(scene, make)) for _ in range(min(processes, len(runs)))]
         while len(ended) < len(runs):
             for worker in workers:
                 ready = next((run for run in left if needs[run] <= ended), None)
@@ -75,28 +79,24 @@ def make_in_parallel(
                 worker = busy[connection]  # type: ignore[index]
                 assert worker.run is not None
                 method, *arguments = worker.receive(runs[worker.run])
-                if method == _FAILED:
-                    note_failure(worker.run, *arguments)
-                if method in (_END, _FAILED):
-                    ended.add(worker.run)
-                    worker.run = None
-                else:
-                    getattr(worker.observer, method)(*arguments)
+                if method != _END:
+                    getattr(observer, method)(*arguments)
+                    continue
+                for error in arguments:
+                    note_failure(worker.run, error)
+                ended.add(worker.run)
+                worker.run = None
     return failed
-
-
-_END, _FAILED = "end", "failed"
 
 
 class _Worker:
     """A process that makes runs, one after the other; `run` is the position of the run that it makes."""
 
-    def __init__(self, scene: Scene, make: Make, observer: Observer) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.connection, theirs = spawn.Pipe()
+    def __init__(self, scene: Scene, make: Make) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self.connection, theirs = context.Pipe()
         self.run: int | None = None
-        self.observer = observer
-        self._process = spawn.Process(target=_work, args=(scene, make, theirs))
+        self._process = context.Process(target=_work, args=(scene, make, theirs))
         self._process.start()
         theirs.close()  # so that a killed process is noticed here
 
@@ -139,33 +139,21 @@ class _Worker:
 def _work(scene: Scene, make: Make, connection: Connection) -> None:
     """Makes the runs that arrive, until it is ended."""
     os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
-    with make(scene, _Forwarding(connection)) as make_run, suppress(EOFError, OSError):  # the first process was killed
+    observer = Observer()
+    for name in ("on_log", "on_partition", "on_skipped"):
+        setattr(observer, name, partial(_send, connection, name))
+    with make(scene, observer) as make_run, suppress(EOFError, OSError):  # the first process was killed
         while True:
             run = connection.recv()
-            answer: tuple[Any, ...] = (_END,)
+            errors: list[Exception] = []
             try:
                 make_run(run)
             except DssmError as error:
-                answer = (_FAILED, error)
+                errors = [error]
             except BaseException:
-                answer = (_FAILED, RuntimeError(f"{run}:\n{traceback.format_exc()}"))
-            connection.send(answer)
+                errors = [RuntimeError(f"{run}:\n{traceback.format_exc()}")]
+            _send(connection, _END, *errors)
 
 
-class _Forwarding(Observer):
-    """Forwards every call to another process."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def on_log(self, text: str) -> None:
-        self._connection.send(("on_log", text))
-
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        self._connection.send(("on_asset_done", name, seconds))
-
-    def on_partition(self, name: str, ds: str) -> None:
-        self._connection.send(("on_partition", name, ds))
-
-    def on_skipped(self, ds: str, reason: str) -> None:
-        self._connection.send(("on_skipped", ds, reason))
+def _send(connection: Connection, *message: object) -> None:
+    connection.send(message)

@@ -14,8 +14,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, find_job, job_assets
-from dssm_assets.defs.needed_days import needed_days
-from dssm_assets.defs.run_plan import Wanted, plan_upstream
+from dssm_assets.defs.run_plan import Wanted, needed_days, plan_upstream
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.demo import plan_demo

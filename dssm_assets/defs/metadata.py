@@ -51,12 +51,6 @@ def structure_metadata(manifest: "Manifest", lineage: "ColumnLineage") -> dict[s
     return metadata
 
 
-def add_metadata(context: dg.AssetExecutionContext, key: dg.AssetKey, by_day: Mapping[str, Mapping[str, Any]]) -> None:
-    """Adds metadata to several partitions of an asset."""
-    for ds, metadata in by_day.items():
-        context.add_asset_metadata(metadata, key, partition_key=ds)
-
-
 def describe_bytes(size: int) -> str:
     """Returns a size for readers, such as `1.5 MB` or `12 kB`."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"

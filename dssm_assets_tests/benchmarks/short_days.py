@@ -26,16 +26,16 @@ from dssm_assets_tests.benchmarks.world_features import load_world
 
 
 class CpuObserver(Observer):
-    """Adds up the CPU seconds between the ends of assets."""
+    """Adds up the CPU seconds between the partitions of assets."""
 
     def __init__(self) -> None:
         self.cpu_s: dict[str, float] = {}
         self._last = cpu_seconds()
 
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        """Counts the time since the asset before, its events included."""
+    def on_partition(self, name: str, ds: str) -> None:
+        """Counts the time since the partition before, its events included."""
         now = cpu_seconds()
-        self.cpu_s[name], self._last = now - self._last, now
+        self.cpu_s[name], self._last = self.cpu_s.get(name, 0.0) + now - self._last, now
 
 
 def measure(world: World, history: int, folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dssm_assets.core.errors import DssmError, EmptyDayError, PartitionMissingEr
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
 from dssm_assets.materialize import plan_runs, run_plan

@@ -8,7 +8,7 @@ import pytest
 from dssm_assets.core.errors import DaysFailedError, SkippedDay
 from dssm_assets.defs.asset_factory import SKIPPED_TAG, Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.evaluation import ground_truth
