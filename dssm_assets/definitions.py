@@ -7,6 +7,7 @@ Importing this module sets OMP_WAIT_POLICY to PASSIVE unless it is set.
 Belongs here: putting assets, jobs and the executor together. Does not belong here: any of their parts.
 """
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -58,12 +59,9 @@ def build_definitions(
     Raises:
         ConfigError: a file is missing or wrong, or two scenes share a name or a storage root.
     """
-    if config is None:
-        configs: Sequence[ConfigSource] = load_configured(checks_features=False)
-    else:
-        configs = [config] if isinstance(config, LoadedConfig | Path) else config
-    scenes = [replace(scene, launch=launch) for scene in build_scenes(configs)]
-    return dg.Definitions.merge(*(scene_definitions(scene, observer or Observer()) for scene in scenes))
+    configs = [config] if isinstance(config, LoadedConfig | Path) else config
+    scenes = build_scenes(load_configured(checks_features=False) if configs is None else configs)
+    return dg.Definitions.merge(*(scene_definitions(replace(scene, launch=launch), observer or Observer()) for scene in scenes))
 
 
 def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool = True) -> dg.Definitions:
@@ -95,25 +93,17 @@ def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
         load_config(one.absolute(), one.absolute().parent, checks_features=False) if isinstance(one, Path) else one
         for one in configs
     ]
-    faults = []
-    for number, one in enumerate(loaded):
-        for other in loaded[:number]:
-            both = f"configurations {_file_name(other)} and {_file_name(one)}"
-            if other.config.name == one.config.name:
-                faults.append(
-                    Fault(f"{both}, key name", "names that differ", repr(one.config.name), "rename one of the scenes")
-                )
-            if other.root == one.root:
-                remedy = 'set storage.root to "{home}/{name}/tables" in both'
-                faults.append(Fault(f"{both}, key storage.root", "a different root for each", one.root, remedy))
-    if not loaded:
-        faults.append(Fault("configurations", "at least one", "none", "name a YAML file"))
+    faults = [] if loaded else [Fault("configurations", "at least one", "none", "name a YAML file")]
+    for other, one in itertools.combinations(loaded, 2):
+        names = (config.path.name if config.path is not None else config.config.name for config in (other, one))
+        both = f"configurations {' and '.join(names)}"
+        if other.config.name == one.config.name:
+            faults.append(Fault(f"{both}, key name", "names that differ", repr(one.config.name), "rename one of the scenes"))
+        if other.root == one.root:
+            remedy = 'set storage.root to "{home}/{name}/tables" in both'
+            faults.append(Fault(f"{both}, key storage.root", "a different root for each", one.root, remedy))
     ConfigError.raise_if(faults)
     return [Scene(one, one.config.name if len(loaded) > 1 else "") for one in loaded]
-
-
-def _file_name(loaded: LoadedConfig) -> str:
-    return loaded.path.name if loaded.path is not None else loaded.config.name
 
 
 def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool = True) -> list[LoadedConfig]:

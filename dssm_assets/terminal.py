@@ -4,7 +4,10 @@ Belongs here: everything that is printed with rich. Does not belong here: decidi
 (`core/evaluation/labels.py`).
 """
 
+import os
+import select
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +23,6 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task, Te
 from rich.table import Table
 from rich.text import Text
 
-from dssm_assets.closed_pipe import discard_stdout
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.labels import Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -70,8 +72,6 @@ class ProgressTable(Observer):
         Args:
             days_by_asset: assets in their order, and on how many days each is made.
             read_day: reads the hit rates of a day that was evaluated; None: they are not shown.
-            console: where the table is shown; None: on stderr.
-            now: seconds of a clock that never goes back.
         """
         self.console = console or Console(stderr=True)
         self.evaluated: list[str] = []
@@ -139,6 +139,18 @@ def _print_line(text: str) -> None:
         discard_stdout()
 
 
+def is_reader_gone() -> bool:
+    """Returns whether nobody reads stdout any more, as in `dssm-assets hit-rates | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(found & select.POLLERR for _, found in poll.poll(0))
+
+
+def discard_stdout() -> None:
+    """Sends what is printed from now on nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @dataclass(frozen=True)
 class DayRates:
     """What is printed of an evaluation day.
@@ -204,9 +216,9 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
             style="bold" if name in (MODEL, MERGED) else "",
         )
     window = "window" if day.spans is None else f"{day.spans.window} days before"
-    title = Text(f"hit_rate@k on {day.label}, {users:,} known users")
+    parts = [f"hit_rate@k on {day.label}, {users:,} known users", *([_SERVED] if headline == MERGED else []), table]
     notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
-    return Group(title, *([Text(_SERVED)] if headline == MERGED else []), table, notes)
+    return Group(*parts, notes)
 
 
 def _three_digits(rate: float) -> str:

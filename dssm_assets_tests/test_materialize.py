@@ -78,8 +78,8 @@ def test_a_rewritten_input_makes_what_was_built_from_it_again(tmp_path_factory, 
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
     workspace = worlds.open_workspace(loaded)
     stored = workspace.need("item_vectors", EVALUATION_DAY)
-    workspace.tables.partitions.publish_files(
-        asset="item_vectors", ds=EVALUATION_DAY, files=stored.files[:0], columns=stored.columns, inputs=stored.inputs
+    workspace.tables.partitions.publish(
+        asset="item_vectors", ds=EVALUATION_DAY, staged=[], columns=stored.columns, inputs=stored.inputs
     )
     plan = plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
     assert [run.names for run in plan.runs] == [("hit_counts", "hit_rate_detail", "total_hit_rate")]

@@ -55,18 +55,15 @@ def _choose_day(workspace: Workspace, wanted: str | None) -> str:
     from dssm_assets.steps.workspace import reason_to_skip
 
     evaluated = workspace.tables.partitions.days("total_hit_rate")
-    if wanted in evaluated or (wanted is None and evaluated):
-        return wanted or evaluated[-1]
     if wanted is None:
-        remedy = f"{remedy_of_missing('train_and_evaluate', 'DAY')}; dssm-assets validate names the days"
-        raise PartitionMissingError(Fault("table total_hit_rate", "a day that is evaluated", "none", remedy))
+        return workspace.tables.partitions.last_day("total_hit_rate")
+    if wanted in evaluated:
+        return wanted
     calendar = workspace.config.calendar
-    is_in_calendar = calendar.start.isoformat() <= wanted and (calendar.end is None or wanted <= calendar.end.isoformat())
-    reason = (
-        reason_to_skip(workspace, wanted)
-        if is_in_calendar
-        else f"it is not among the days {calendar.start} to {calendar.end or 'yesterday'}"
-    )
+    if calendar.start.isoformat() <= wanted and (calendar.end is None or wanted <= calendar.end.isoformat()):
+        reason = reason_to_skip(workspace, wanted)
+    else:
+        reason = f"it is not among the days {calendar.start} to {calendar.end or 'yesterday'}"
     got = "no partition" if reason is None else f"no partition: {reason}"
     remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""

@@ -57,7 +57,6 @@ def describe_bytes(size: int) -> str:
 
 
 def _in_words(key: str, value: Any) -> str | None:
-    """Returns a size or a speed as text; None for other figures."""
     return describe_bytes(value) if key.endswith("bytes") else f"{value:,.0f}" if key.endswith("rows_per_s") else None
 
 
@@ -89,27 +88,20 @@ class ColumnLineage:
 
     def __init__(self, scene: Scene, workspace: "Workspace", row: AssetRow) -> None:
         """Keeps the asset's row. If two inputs have a column of the same name, it comes from the first in `row.deps`."""
-        self._scene = scene
-        self._workspace = workspace
-        self._row = row
+        self._scene, self._workspace, self._row = scene, workspace, row
         self._columns: dict[str, frozenset[str]] = {}
 
     def trace(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
         """Returns the lineage of a partition's columns, None if no origin is known."""
         if not manifest.columns:
             return None
-        tables = self._input_columns(manifest)
-        origins: dict[str, list[dg.TableColumnDep]] = {}
-        for column in manifest.columns:
-            table = next((name for name, columns in tables.items() if column.name in columns), None)
-            if table is not None:
-                source, inputs = table, (column.name,)
-            else:
-                source, inputs = self._row.feature_source, self._feature_inputs.get(column.name, ())
-            if source in tables:
-                found = [name for name in inputs if name in tables[source]]
-                origins[column.name] = [dg.TableColumnDep(self._scene.key(source), name) for name in found]
-        known = {column: deps for column, deps in origins.items() if deps}
+        tables, source = self._input_columns(manifest), self._row.feature_source
+        known: dict[str, list[dg.TableColumnDep]] = {}
+        for column in (column.name for column in manifest.columns):
+            table, inputs = next(((name, (column,)) for name, columns in tables.items() if column in columns), (source, ()))
+            names = inputs or [name for name in self._feature_inputs.get(column, ()) if name in tables.get(table, ())]
+            if names:
+                known[column] = [dg.TableColumnDep(self._scene.key(table), name) for name in names]
         return dg.TableColumnLineage(known) if known else None
 
     @cached_property
@@ -119,8 +111,8 @@ class ColumnLineage:
             return {}
         spec = self._workspace.fg_spec
         features = [*spec.features, *spec.sequence_features]
-        weights = {feature.weights_name: feature.inputs for feature in features if feature.weights_name is not None}
-        return {feature.name: feature.inputs for feature in features} | weights
+        named = [(name, feature.inputs) for feature in features for name in (feature.name, feature.weights_name)]
+        return {name: inputs for name, inputs in named if name is not None}
 
     def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
         """Returns table -> its columns, of the tables that the partition was computed from, dependencies first."""

@@ -120,17 +120,17 @@ class ArtifactStore:
             StorageError: if the artifact has no such file.
             PartitionReplacedError: the file was removed because the partition was written again.
         """
-        for file in manifest.files:
-            if file.name == name:
-                stored = self.partitions.file_path(manifest, file)
-                with self.partitions.reading([manifest]):
-                    if self.partitions.is_local:
-                        Path(stored).stat()
-                        return Path(stored)
-                    name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
-                    return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
-        names = ", ".join(file.name for file in manifest.files)
-        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
+        file = next((file for file in manifest.files if file.name == name), None)
+        if file is None:
+            names = ", ".join(file.name for file in manifest.files)
+            raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
+        stored = self.partitions.file_path(manifest, file)
+        with self.partitions.reading([manifest]):
+            if self.partitions.is_local:
+                Path(stored).stat()
+                return Path(stored)
+            fetch = partial(self.partitions.fs.get_file, stored)
+            return LocalCache(self.cache).get(f"{manifest.asset}/{file.sha256}/{name}", fetch)
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
         return self.local_path(manifest, name).read_bytes()

@@ -61,12 +61,9 @@ def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) 
         module = name.partition(":")[0].strip()
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             return [Fault(where, "a module that can be imported", f"{name!r}: no module {error.name}", remedy)]
-        got = f"{name!r}: {type(error).__name__}: {error}{_raised_at(error)}"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+        is_located = frames and not isinstance(error, SyntaxError)  # a syntax error says its line itself
+        at = f" ({frames[-1].filename}, line {frames[-1].lineno})" if is_located else ""
+        got = f"{name!r}: {type(error).__name__}: {error}{at}"
         return [Fault(where, "a module whose import raises nothing", got, "correct the module, or install what it imports")]
     return []
-
-
-def _raised_at(error: BaseException) -> str:
-    """Returns the file and the line at which a module's import ended; a syntax error says them itself."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames and not isinstance(error, SyntaxError) else ""

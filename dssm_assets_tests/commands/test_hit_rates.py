@@ -75,9 +75,9 @@ def test_a_span_is_named_by_its_first_and_last_day():
 def test_an_empty_home_says_what_to_run(tmp_path, capsys):
     status, out, stderr = run(capsys, worlds.write_config(tmp_path))
     assert (status, out) == (1, "")
-    assert stderr.startswith(
-        "PartitionMissingError: table total_hit_rate: expected a day that is evaluated, got none. To fix: materialize "
-        "train_and_evaluate of DAY in Dagster"
+    assert stderr.startswith("PartitionMissingError: table total_hit_rate in ")
+    assert (
+        "expected a stored day, got none. To fix: correct the name, or materialize total_hit_rate of DAY in Dagster" in stderr
     )
 
 

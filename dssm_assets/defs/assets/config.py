@@ -11,7 +11,7 @@ ROWS = (
     AssetRow(
         name="feature_config",
         group=GROUP,
-        step=feature_config.feature_config,
+        step=feature_config("feature_config"),
         deps=("feature_binning", "feature_counts"),
         component="8",
         is_windowed=True,
@@ -23,7 +23,7 @@ ROWS = (
     AssetRow(
         name="step_config",
         group=GROUP,
-        step=feature_config.step_config,
+        step=feature_config("step_config"),
         deps=("training_window",),
         component="8",
         is_windowed=True,
@@ -36,7 +36,7 @@ ROWS = (
     AssetRow(
         name="training_config",
         group=GROUP,
-        step=feature_config.training_config,
+        step=feature_config("training_config"),
         deps=("feature_config", "step_config"),
         component="11",
         is_windowed=True,

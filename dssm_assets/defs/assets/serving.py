@@ -11,7 +11,7 @@ ROWS = (
     AssetRow(
         name="serving_bundle",
         group=GROUP,
-        step=serving.serving_bundle,
+        step=serving("serving_bundle"),
         deps=(
             "total_hit_rate",
             "item_vectors",

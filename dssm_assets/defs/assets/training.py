@@ -13,7 +13,7 @@ ROWS = (
     AssetRow(
         name="negative_items",
         group=GROUP,
-        step=training.negative_items,
+        step=training("negative_items"),
         deps=("training_window", "item_features_fg"),
         component="9",
         is_windowed=True,
@@ -25,7 +25,7 @@ ROWS = (
     AssetRow(
         name="train_samples",
         group=GROUP,
-        step=training.train_samples,
+        step=training("train_samples"),
         deps=("feature_config", "negative_items"),
         component="10",
         is_windowed=True,
@@ -38,7 +38,7 @@ ROWS = (
     AssetRow(
         name="dssm_model",
         group=GROUP,
-        step=dssm_model.dssm_model,
+        step=dssm_model("dssm_model"),
         deps=("training_config", "train_samples"),
         component="12",
         is_windowed=True,
@@ -52,7 +52,7 @@ ROWS = (
     AssetRow(
         name="feature_importance",
         group=GROUP,
-        step=feature_importance.feature_importance,
+        step=feature_importance("feature_importance"),
         deps=("training_config", "train_samples"),
         is_windowed=True,
         is_on_request=True,

@@ -17,7 +17,7 @@ ROWS = (
     AssetRow(
         name="item_vectors",
         group=GROUP,
-        step=vectors.item_vectors,
+        step=vectors("item_vectors"),
         deps=("dssm_model",),
         component="13",
         is_windowed=True,
@@ -37,7 +37,7 @@ ROWS = (
     AssetRow(
         name="user_vectors",
         group=GROUP,
-        step=vectors.user_vectors,
+        step=vectors("user_vectors"),
         deps=("dssm_model",),
         component="14",
         is_windowed=True,
