@@ -196,20 +196,6 @@ def test_scaffolding_without_a_log_says_what_to_give_and_leaves_nothing(tmp_path
     assert not path.exists()
 
 
-def test_scaffolding_is_given_the_format_of_times(tmp_path):
-    rows = worlds.log_rows(range(len(DAYS)))
-    days = {n: f"{day[5:7]}.{day[8:]}.{day[:4]}" for n, day in enumerate(DAYS)}
-    first = min(row["ts"] for row in rows)
-    log = [{**row, "ts": days[(row["ts"] - first) // 86_400_000]} for row in rows]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
-    given = {"timezone": worlds.TIMEZONE, "behavior": str(tmp_path / "log.jsonl")}
-    with pytest.raises(ClickException, match=r"To fix: name the format, such as --time-format '%d\.%m\.%Y'"):
-        scaffold_object(tmp_path / "shop", TYPE, json.dumps(given), "yaml", tmp_path)
-    scaffold_object(tmp_path / "shop", TYPE, json.dumps(given | {"time_format": "%m.%d.%Y"}), "yaml", tmp_path)
-    written = yaml.safe_load((tmp_path / "shop" / "config.yaml").read_text())
-    assert written["tables"]["behavior"]["time_format"] == "%m.%d.%Y"
-
-
 def test_source_assets_name_source_tables(tmp_path, monkeypatch):
     defs = write_host(tmp_path, "host_with_fault")
     scaffold(tmp_path, defs / "shop")

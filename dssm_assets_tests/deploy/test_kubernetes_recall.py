@@ -8,7 +8,6 @@ import kubernetes_validate
 import yaml
 
 from dssm_assets.cli import build_parser
-from dssm_assets.core.config.service_limits import ServiceLimits
 from dssm_assets_tests.deploy.compose_file import DEPLOY
 
 KUBERNETES = DEPLOY / "kubernetes"
@@ -52,12 +51,6 @@ def test_probes_ask_for_life_and_readiness() -> None:
     paths = {name: probe["httpGet"]["path"] for name, probe in container.items() if name.endswith("Probe")}
     assert paths == {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": "/ready"}
     assert {probe["httpGet"]["port"] for name, probe in container.items() if name.endswith("Probe")} == {"http"}
-
-
-def test_a_pod_has_time_to_end() -> None:
-    wait = int(_container()["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert _pod()["terminationGracePeriodSeconds"] > wait + ServiceLimits().shutdown_seconds
-    assert _objects("recall.yaml")["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
 def test_pods_have_the_image_the_scene_and_the_rights_of_the_code_location() -> None:

@@ -7,13 +7,11 @@ import pytest
 
 from dssm_assets.core.errors import DaysFailedError, SkippedDay
 from dssm_assets.defs.asset_factory import SKIPPED_TAG, Observer
-from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.evaluation import ground_truth
 from dssm_assets.steps.sample import training_window
-from dssm_assets.steps.workspace import open_workspace, reason_to_skip, truth_days
+from dssm_assets.steps.workspace import open_workspace, reason_to_skip
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS
 
@@ -114,13 +112,6 @@ def test_the_truth_of_a_span_is_that_of_its_days(world, tmp_path):
     ]
 
 
-def test_nothing_of_the_span_is_trained_on(world, tmp_path):
-    workspace = open_workspace(world.copy(tmp_path / "span", SPAN))
-    (result,) = training_window(workspace, [DAYS[10]])
-    days = set(workspace.tables.read(result.manifest).column("day").to_pylist())
-    assert max(days) == DAYS[9]
-
-
 def test_the_last_incomplete_span_is_skipped(world, tmp_path):
     workspace = open_workspace(world.copy(tmp_path / "span", SPAN))
     assert reason_to_skip(workspace, DAYS[10]) is None
@@ -139,17 +130,3 @@ def test_a_span_with_one_event_is_evaluated(world, with_empty_day):
     loaded = worlds.write_config(with_empty_day.path.parent, {**SPAN, "tables": {"behavior": {"allow_empty_days": True}}})
     assert reason_to_skip(open_workspace(loaded), EMPTY) is None
     worlds.write_config(with_empty_day.path.parent, {"tables": {"behavior": {"allow_empty_days": True}}})
-
-
-def test_upstream_of_a_span_has_the_samples_of_all_its_days():
-    def needed(span):
-        return needed_days(all_rows(), ["total_hit_rate"], DAYS[8], DAYS[0], WINDOW_DAYS, span)
-
-    assert needed(1).daily["positive_sample"] == (DAYS[2], DAYS[8])
-    assert needed(3).daily["positive_sample"] == (DAYS[2], DAYS[10])
-    assert needed(3).daily["behavior"] == (DAYS[0], DAYS[10])
-
-
-def test_truth_days_begin_with_the_evaluation_day():
-    assert truth_days("2024-02-28", 1) == ["2024-02-28"]
-    assert truth_days("2024-02-28", 3) == ["2024-02-28", "2024-02-29", "2024-03-01"]
