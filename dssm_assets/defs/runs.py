@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,11 +126,14 @@ def _located(instance: dg.DagsterInstance, run_id: str, job: str, made_for: dg.D
 
 @contextmanager
 def _held_connections(storage: Any) -> Iterator[None]:
-    """Lets SQLite's event log storage of an instance keep its two connections until the end of the block.
+    """Lets the event log storage of an instance keep its connections until the end of the block, if it is SQLite's.
 
     Dagster opens one for each event. When the last connection to a file closes, SQLite folds its write-ahead log in and waits for the
     disk: a year of days then takes minutes.
     """
+    if not hasattr(storage, "conn_string_for_shard"):
+        yield
+        return
     engines: dict[tuple[str, ...], Engine] = {}
 
     def hold(name: str) -> None:
@@ -147,14 +151,13 @@ def _held_connections(storage: Any) -> Iterator[None]:
 
         setattr(storage, name, connect)
 
-    held = ("run_connection", "index_connection") if hasattr(storage, "conn_string_for_shard") else ()
-    for name in held:
-        hold(name)
+    hold("run_connection")
+    hold("index_connection")
+    storage.has_table = cache(storage.has_table)  # is asked for each event, with a connection of its own
     try:
         yield
     finally:
-        for name in held:
-            delattr(storage, name)  # the method of its class again
+        del storage.run_connection, storage.index_connection, storage.has_table  # the methods of its class again
         for engine in engines.values():
             engine.dispose()
 

@@ -28,7 +28,9 @@ import random
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,6 +69,8 @@ _MAX_REPLACED: Final = 300
 _TRIES: Final = 100
 """Puts of a manifest that others may replace meanwhile."""
 _LOOKS: Final = 5
+_REQUESTS: Final = 32
+"""Manifests that are requested at once from an object store."""
 _WAIT_SECONDS: Final = 0.02
 """Before the second try at most; up to 32 times as long before later ones."""
 
@@ -243,16 +247,9 @@ class PartitionStore:
 
     def find_days(self, asset: str, days: Sequence[str]) -> dict[str, Manifest]:
         """Returns day -> manifest of those days that have a partition; of an object store with many requests at once."""
-        if self.is_local:
-            return {ds: manifest for ds in days if (manifest := self.find(asset, ds)) is not None}
-        paths = {layout.manifest_path(self.root, asset, ds): ds for ds in days}
-        with location_errors(self.root, "key storage.root"):
-            texts = self.fs.cat(list(paths), on_error="return") if paths else {}
-            for text in texts.values():
-                if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
-                    raise text
-        found = {ds: texts.get(path) for path, ds in paths.items()}
-        return {ds: Manifest.from_json(text) for ds, text in found.items() if isinstance(text, bytes)}
+        with ThreadPoolExecutor(1 if self.is_local else _REQUESTS) as pool:
+            found = zip(days, pool.map(partial(self.find, asset), days), strict=True)
+            return {ds: manifest for ds, manifest in found if manifest is not None}
 
     def manifest(self, asset: str, ds: str) -> Manifest:
         """Returns the manifest of a partition.
@@ -271,10 +268,10 @@ class PartitionStore:
         Raises:
             WindowIncompleteError: naming every missing day and the command that materializes them.
         """
-        found = [(ds, self.find(asset, ds)) for ds in days]
-        if missing := [ds for ds, manifest in found if manifest is None]:
+        found = self.find_days(asset, days)
+        if missing := [ds for ds in days if ds not in found]:
             raise WindowIncompleteError(_missing(asset, missing))
-        return [manifest for _, manifest in found if manifest is not None]
+        return [found[ds] for ds in days]
 
     def assets(self) -> list[str]:
         """Returns the names of the folders below the root that may hold partitions, sorted."""
