@@ -154,8 +154,11 @@ def _demo(parsed: argparse.Namespace) -> int:
 def _materialize(parsed: argparse.Namespace) -> int:
     _share_machine(parsed.processes)
     choice = announce_config(parsed)
+    from rich.console import Console
+
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene
+    from dssm_assets.steps.workspace import open_workspace
 
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
@@ -164,12 +167,13 @@ def _materialize(parsed: argparse.Namespace) -> int:
         if plan.outdated:
             remade = ", ".join(f"{name} of {count} day{'s' if count > 1 else ''}" for name, count in plan.outdated.items())
             print(f"Made again, because they were made with other settings: {remade}; and what depends on them.", flush=True)
-    table = terminal.ProgressTable(plan.days_by_asset)
+    table = terminal.ProgressTable(plan.days_by_asset, functools.partial(hit_rates.read_day, open_workspace(plan.scene.loaded)))
     try:
         with table:
             materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
     finally:  # also the days that were evaluated before or after one that failed
-        hit_rates.print_evaluated(plan.scene.loaded, table.evaluated)
+        if table.rates:
+            terminal.print_summary(Console(), [table.rates[ds] for ds in sorted(table.rates)])
     return 0
 
 

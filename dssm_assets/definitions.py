@@ -3,8 +3,6 @@
 Which configuration and home the environment names: `storage/config_choice.py`. A folder without any loads the packaged demo.
 
 Importing this module sets OMP_WAIT_POLICY to PASSIVE unless it is set.
-
-Belongs here: putting assets, jobs and the executor together. Does not belong here: any of their parts.
 """
 
 import itertools

@@ -1,8 +1,4 @@
-"""What the command line shows: a table of progress, tables of hit rates, the next commands.
-
-Belongs here: everything that is printed with rich. Does not belong here: deciding what runs, names of scorers and scopes
-(`core/evaluation/labels.py`).
-"""
+"""What the command line shows: a table of progress, tables of hit rates, the next commands."""
 
 import os
 import select
@@ -74,14 +70,13 @@ class ProgressTable(Observer):
             read_day: reads the hit rates of a day that was evaluated; None: they are not shown.
         """
         self.console = console or Console(stderr=True)
-        self.evaluated: list[str] = []
-        """Days whose total_hit_rate was written."""
+        self.rates: dict[str, DayRates] = {}
+        """Hit rates of the days whose total_hit_rate was written."""
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
         self._total = self._progress.add_task("all", total=sum(days_by_asset.values()))
         self._tasks = {name: self._progress.add_task(name, total=days) for name, days in days_by_asset.items()}
         self._read_day = read_day
-        self._rates: dict[str, DayRates] = {}
         self._recent: list[str] = []
         self._line = ""
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
@@ -107,15 +102,11 @@ class ProgressTable(Observer):
         self._progress.advance(self._tasks[name])
         self._progress.advance(self._total)
         self._recent = [*(one for one in self._recent if one != name), name][-_SHOWN_ASSETS:]
-        if name != TOTAL_HIT_RATE.name:
-            return
-        is_new = ds not in self.evaluated
-        if is_new:
-            self.evaluated.append(ds)
-        if self._read_day is not None:
-            self._rates[ds] = self._read_day(ds)
+        if name == TOTAL_HIT_RATE.name and self._read_day is not None:
+            is_new = ds not in self.rates
+            self.rates[ds] = self._read_day(ds)
             if is_new and not self.console.is_terminal:
-                _print_line(describe_rates(self._rates[ds]))
+                _print_line(describe_rates(self.rates[ds]))
 
     def on_skipped(self, ds: str, reason: str) -> None:
         """Prints that there is nothing to do on a day; without a terminal it was printed as a progress line."""
@@ -129,7 +120,7 @@ class ProgressTable(Observer):
         head = Text(f"{minutes}:{seconds:02}  {total.completed:,.0f} of {total.total:,.0f} partitions")
         table = self._progress.make_tasks_table([tasks[self._tasks[name]] for name in self._recent])
         line = Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
-        return Group(head, table, line, *([summary([self._rates[ds] for ds in sorted(self._rates)])] if self._rates else []))
+        return Group(head, table, line, *([summary([self.rates[ds] for ds in sorted(self.rates)])] if self.rates else []))
 
 
 def _print_line(text: str) -> None:

@@ -1,17 +1,15 @@
-"""`dssm-assets hit-rates`, and the hit rates that `demo` and `materialize` print at their end."""
+"""`dssm-assets hit-rates`, and reading the hit rates that `demo` and `materialize` print."""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
-    from dssm_assets.storage.config_file import LoadedConfig
     from dssm_assets.terminal import DayRates
 
 
@@ -82,16 +80,3 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     last_day = truth_days(ds, config.evaluation.span_days)[-1]
     total = workspace.tables.read(manifest)
     return DayRates(ds, total, stated.get("sentence"), last_day, Spans.from_config(config, ds))
-
-
-def print_evaluated(loaded: LoadedConfig, days: Sequence[str]) -> None:
-    """Prints the hit rates of days that a command has evaluated."""
-    if not days:
-        return
-    from rich.console import Console
-
-    from dssm_assets import terminal
-    from dssm_assets.steps.workspace import open_workspace
-
-    workspace = open_workspace(loaded)
-    terminal.print_summary(Console(), [read_day(workspace, ds) for ds in sorted(days)])

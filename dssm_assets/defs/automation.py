@@ -1,8 +1,4 @@
-"""Jobs, and what starts the daily chain: the schedule, or the sensor that waits for the source tables of a day.
-
-Belongs here: which assets a job has, which day runs next. Does not belong here: looking at the sources
-(`storage/sources/landing.py`), reporting failures (`failure_sensor.py`), runs started from a terminal (`runs.py`).
-"""
+"""Jobs, and what starts the daily chain: the schedule, or the sensor that waits for the source tables of a day."""
 
 import datetime as dt
 import json

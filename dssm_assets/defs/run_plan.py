@@ -1,7 +1,4 @@
-"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make.
-
-Belongs here: which runs, of which days. Does not belong here: making the runs (`upstream_runs.py`, `materialize.py`).
-"""
+"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -120,7 +120,7 @@ def _located(instance: dg.DagsterInstance, run_id: str, job: str, made_for: dg.D
         yield
     finally:
         if (run := instance.get_run_by_id(run_id)) is not None:
-            origin = dg.deserialize_value(json.dumps(json.loads(text) | {"pipeline_name": job}))
+            origin: Any = dg.deserialize_value(json.dumps(json.loads(text) | {"pipeline_name": job}))
             instance.run_storage.replace_job_origin(run, origin)
 
 

@@ -1,7 +1,4 @@
-"""The workspace of a step: configuration, stores, engine and log; and the arithmetic of days and windows.
-
-Belongs here: what every step needs. Does not belong here: the steps themselves.
-"""
+"""The workspace of a step: configuration, stores, engine and log; and the arithmetic of days and windows."""
 
 from __future__ import annotations
 

@@ -27,12 +27,14 @@ _LITTLE_BYTES: Final = 64 << 20
 
 def is_disk_full(error: BaseException) -> bool:
     """Returns whether an error, or one that it was raised from, says that a disk or an object store is full."""
+    seen: list[BaseException] = []  # causes may form a circle
     current: BaseException | None = error
-    while current is not None:
+    while current is not None and current not in seen:
         if isinstance(current, OSError) and current.errno in _CODES:
             return True
         if any(known in str(current).lower() for known in _TEXTS):
             return True
+        seen.append(current)
         current = current.__cause__ or current.__context__
     return False
 

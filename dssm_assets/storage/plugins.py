@@ -2,8 +2,6 @@
 
 Two things name them: the key `plugins` of a configuration, and entry points of the group `dssm_assets.plugins` of installed packages. They are
 imported wherever a configuration is loaded (`config_file.py`), and in each process that a run starts, before names are checked.
-
-Belongs here: finding and importing. Does not belong here: what is registered, which is the registries' in `core`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Tables: parquet partitions, written in bounded memory and read through their manifests.
-
-Belongs here: writing and reading parquet, with the table contract checked on writing. Does not belong here: what the rows mean.
-"""
+"""Tables: parquet partitions, written in bounded memory and read through their manifests; writing checks the table contract."""
 
 from __future__ import annotations
 

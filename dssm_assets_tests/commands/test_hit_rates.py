@@ -160,7 +160,7 @@ def test_a_log_file_gets_each_line_and_the_rates_of_each_evaluated_day(capsys):
         "behavior: 10 rows",
         "2024-01-05  hit_rate@9: two-tower model 0.130  unseen: two-tower model 0.200",
     ]
-    assert table.evaluated == ["2024-01-05"]
+    assert list(table.rates) == ["2024-01-05"]
 
 
 def test_a_terminal_has_the_rates_of_evaluated_days_below_the_progress():
