@@ -88,14 +88,6 @@ def test_columns_and_inputs_are_listed_once_in_a_run_over_several_days(world):
     assert structure <= by_day[worlds.DAYS[-1]].keys()
 
 
-def test_range_of_days_is_one_run_and_window_is_one_run(world):
-    runs = world.instance.get_runs()
-    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 2
-    daily = world.instance.fetch_materializations(dg.AssetKey("sample"), limit=100).records
-    assert len({record.run_id for record in daily}) == 1
-    assert len(daily) == len(worlds.DAYS)
-
-
 def test_report_and_loss_curve_are_markdown(world):
     report = materializations(world, "total_hit_rate")[worlds.EVALUATION_DAY]["report"]
     assert isinstance(report, dg.MarkdownMetadataValue)

@@ -71,13 +71,6 @@ def test_a_day_on_a_home_of_sources_alone_is_evaluated_by_one_run_of_the_job(fre
     assert {name for names, _, _ in made_for(instance, run) for name in names} == set(expected)
 
 
-def test_what_was_made_first_is_materialized_in_the_ui(fresh):
-    loaded, instance, _, _ = fresh
-    stored = stored_days(loaded)
-    for name in ("behavior_table", "user_features_fg", "positive_sample", "numeric_value_counts"):
-        assert sorted(instance.get_materialized_partitions(dg.AssetKey(name))) == stored[name]
-
-
 def test_a_run_that_lacks_nothing_makes_nothing(fresh):
     loaded, instance, _, _ = fresh
     before = len(instance.get_runs())
