@@ -56,8 +56,7 @@ def _publish(parsed: argparse.Namespace) -> int:
 
     ds = parsed.day.isoformat() if parsed.day else open_workspace(scene.loaded).tables.partitions.last_day("total_hit_rate")
     plan = materialize.plan_runs(scene, "publish", ds, ds)
-    table = terminal.ProgressTable(plan.days_by_asset)
-    with table:
+    with terminal.ProgressTable(plan.days_by_asset) as table:
         materialize.run_plan(plan, table, choice.instance_home)
     return 0
 

@@ -112,7 +112,6 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
 
 
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
-    """Returns the decorator's arguments."""
     config = scene.loaded.config
     platform, hours = config.platform, config.platform.freshness_hours
     is_fresh = row.is_watched and (hours is not None or config.calendar.end is None)
@@ -180,7 +179,6 @@ def run_step(
 
 
 def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
-    """Yields each result with its duration in seconds."""
     start = time.perf_counter()
     for result in results:
         yield result, time.perf_counter() - start

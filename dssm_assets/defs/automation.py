@@ -224,7 +224,6 @@ def _chain_runs(scene: Scene, rows: Sequence[AssetRow], ds: str) -> list[dg.RunR
 
 
 def _has_window(scene: Scene, ds: str) -> bool:
-    """Returns whether the window of a day lies within the calendar."""
     config = scene.loaded.config
     return dt.date.fromisoformat(ds) - dt.timedelta(days=config.window.days) >= config.calendar.start
 

@@ -27,7 +27,6 @@ class PlannedRun:
     is_windowed: bool
 
     def __str__(self) -> str:
-        """Returns assets and days in one line."""
         return f"{name_days(self.days)}: {', '.join(self.names)}"
 
 

@@ -74,12 +74,10 @@ class Scene:
 
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:
-        """Returns the days of the scene, the partitions of all its assets."""
         return daily_partitions(self.loaded.config.calendar)
 
     @property
     def tags(self) -> dict[str, str]:
-        """Returns the tags of its assets and runs."""
         return {SCENE_TAG: self.loaded.config.name}
 
     def key(self, asset: str) -> dg.AssetKey:

@@ -54,7 +54,6 @@ class LocalCache:
         return path
 
     def _make_room(self) -> None:
-        """Removes the least recently used files until the rest fits."""
         files = []
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -86,8 +85,7 @@ class ArtifactStore:
 
     def __init__(self, partitions: PartitionStore, cache: Path) -> None:
         """Caches files of a remote store in the folder `cache`, so that they can be memory-mapped."""
-        self.partitions = partitions
-        self.cache = cache
+        self.partitions, self.cache = partitions, cache
 
     def publish(
         self,
@@ -107,10 +105,8 @@ class ArtifactStore:
         those of `row_file`. If a stream fails, nothing is published.
         """
         with self.partitions.staging() as folder:
-            staged = []
-            for name, content in files.items():
-                rows = _write(folder / name, content)
-                staged.append((folder / name, rows if name == row_file else 0))
+            rows = {name: _write(folder / name, content) for name, content in files.items()}
+            staged = [(folder / name, count if name == row_file else 0) for name, count in rows.items()]
             return self.partitions.publish(asset=asset, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts)
 
     def local_path(self, manifest: Manifest, name: str) -> Path:
@@ -141,7 +137,6 @@ class ArtifactStore:
 
 
 def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
-    """Writes a file; returns its rows, 0 for bytes and local files."""
     if isinstance(content, Stream):
         return write_arrow(path, content.schema, content.batches)
     if isinstance(content, pa.Table):

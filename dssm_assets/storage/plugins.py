@@ -52,7 +52,6 @@ def import_entry_points() -> tuple[Fault, ...]:
 
 
 def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) -> list[Fault]:
-    """Imports a plug-in; returns what is wrong with it, if anything is."""
     try:
         load()
     except (Exception, SystemExit) as error:

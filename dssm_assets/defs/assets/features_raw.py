@@ -5,13 +5,11 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 features_raw = steps_of("features_raw")
 
-GROUP = "features_raw"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})
 
 ROWS = (
     AssetRow(
         name="behavior",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("behavior"),
         deps=("behavior_table", "user_table", "item_table"),
@@ -23,7 +21,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_activity",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("user_activity"),
         deps=("behavior",),
@@ -37,7 +34,6 @@ ROWS = (
     ),
     AssetRow(
         name="item_activity",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("item_activity"),
         deps=("behavior",),
@@ -48,7 +44,6 @@ ROWS = (
     ),
     AssetRow(
         name="pair_activity",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("pair_activity"),
         deps=("behavior",),
@@ -59,7 +54,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_preferences",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("user_preferences"),
         deps=("behavior",),
@@ -70,7 +64,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_history",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("user_history"),
         deps=("behavior",),
@@ -83,7 +76,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_all_feature",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("user_all_feature"),
         deps=("user_table", "user_activity", "pair_activity", "user_preferences"),
@@ -94,7 +86,6 @@ ROWS = (
     ),
     AssetRow(
         name="item_all_feature",
-        group=GROUP,
         runs_on_engine=True,
         step=features_raw("item_all_feature"),
         deps=("item_table", "item_activity", "pair_activity"),

@@ -5,14 +5,12 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
 
-GROUP = "fg"
 _KINDS = frozenset({"arrow", "parquet"})
 _PARITY = CheckRow("fg_parity", "Golden rows of the day get the same features in bulk and as single requests.")
 
 ROWS = (
     AssetRow(
         name="item_features_fg",
-        group=GROUP,
         runs_on_engine=True,
         step=sample("item_features_fg"),
         deps=("item_all_feature",),
@@ -27,7 +25,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_features_fg",
-        group=GROUP,
         runs_on_engine=True,
         step=sample("user_features_fg"),
         deps=("user_all_feature",),
@@ -40,7 +37,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_history_fg",
-        group=GROUP,
         runs_on_engine=True,
         step=sample("user_history_fg"),
         deps=("user_history",),

@@ -5,13 +5,11 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
 
-GROUP = "sample"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})
 
 ROWS = (
     AssetRow(
         name="sample",
-        group=GROUP,
         runs_on_engine=True,
         step=sample("sample"),
         deps=("behavior",),
@@ -23,7 +21,6 @@ ROWS = (
     ),
     AssetRow(
         name="sample_fg",
-        group=GROUP,
         runs_on_engine=True,
         step=sample("sample_fg"),
         deps=("sample", "user_features_fg", "item_features_fg"),
@@ -40,7 +37,6 @@ ROWS = (
     ),
     AssetRow(
         name="positive_sample",
-        group=GROUP,
         runs_on_engine=True,
         step=sample("positive_sample"),
         deps=("sample_fg",),
@@ -51,7 +47,6 @@ ROWS = (
     ),
     AssetRow(
         name="training_window",
-        group=GROUP,
         step=sample("training_window"),
         may_skip=True,
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),

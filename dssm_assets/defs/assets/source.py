@@ -5,12 +5,9 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 source = steps_of("source")
 
-GROUP = "source"
-
 ROWS = (
     AssetRow(
         name="user_table",
-        group=GROUP,
         step=source("user_table"),
         kinds=frozenset({"parquet"}),
         is_log=True,
@@ -21,7 +18,6 @@ ROWS = (
     ),
     AssetRow(
         name="item_table",
-        group=GROUP,
         step=source("item_table"),
         kinds=frozenset({"parquet"}),
         is_log=True,
@@ -31,7 +27,6 @@ ROWS = (
     ),
     AssetRow(
         name="behavior_table",
-        group=GROUP,
         step=source("behavior_table"),
         kinds=frozenset({"parquet"}),
         is_log=True,

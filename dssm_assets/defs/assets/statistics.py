@@ -5,13 +5,11 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 statistics = steps_of("statistics")
 
-GROUP = "statistics"
 _KINDS = frozenset({"arrow", "parquet"})
 
 ROWS = (
     AssetRow(
         name="numeric_value_counts",
-        group=GROUP,
         runs_on_engine=True,
         step=statistics("numeric_value_counts"),
         deps=("positive_sample",),
@@ -22,7 +20,6 @@ ROWS = (
     ),
     AssetRow(
         name="category_value_counts",
-        group=GROUP,
         runs_on_engine=True,
         step=statistics("category_value_counts"),
         deps=("positive_sample",),
@@ -34,7 +31,6 @@ ROWS = (
     ),
     AssetRow(
         name="feature_binning",
-        group=GROUP,
         step=statistics("feature_binning"),
         deps=("training_window",),
         component="4",
@@ -45,7 +41,6 @@ ROWS = (
     ),
     AssetRow(
         name="feature_counts",
-        group=GROUP,
         step=statistics("feature_counts"),
         deps=("training_window",),
         component="5",

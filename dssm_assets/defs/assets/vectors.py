@@ -5,7 +5,6 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 vectors = steps_of("vectors")
 
-GROUP = "vectors"
 _KINDS = frozenset({"pytorch", "parquet"})
 _DRIFT = CheckRow(
     "vector_drift",
@@ -16,7 +15,6 @@ _DRIFT = CheckRow(
 ROWS = (
     AssetRow(
         name="item_vectors",
-        group=GROUP,
         step=vectors("item_vectors"),
         deps=("dssm_model",),
         component="13",
@@ -36,7 +34,6 @@ ROWS = (
     ),
     AssetRow(
         name="user_vectors",
-        group=GROUP,
         step=vectors("user_vectors"),
         deps=("dssm_model",),
         component="14",
