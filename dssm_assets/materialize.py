@@ -93,7 +93,7 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
                 observer,
                 processes=processes,
                 may_fail=lambda run: run.is_windowed,
-                modules=[__name__, *modules],
+                modules=modules,
             )
         finally:
             end_dead_runs(instance)  # of processes that were ended at work

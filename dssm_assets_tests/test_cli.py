@@ -254,6 +254,6 @@ def test_interrupt_ends_a_run_and_its_command_without_a_traceback(tmp_path):
 def test_log_line_of_an_empty_table_gives_no_speed():
     lines = []
     for rows in (0, 30):
-        manifest = SimpleNamespace(rows=rows, columns={"user_id": "int64"})
+        manifest = SimpleNamespace(rows=rows, size_bytes=0, columns={"user_id": "int64"})
         _log_end(lines.append, [SimpleNamespace(manifest=manifest)], 2.0)
     assert lines == ["0 rows in 2.0 s, 1 day", "30 rows in 2.0 s (15 rows/s), 1 day"]
