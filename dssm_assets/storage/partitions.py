@@ -379,8 +379,8 @@ class PartitionStore:
         Raises:
             StorageError: naming the files that differ.
         """
-        contents = {file: self.fs.open(self.file_path(manifest, file), "rb") for file in manifest.files}
-        wrong = [file.name for file, stream in contents.items() if _sha256(stream) != file.sha256]
+        streams = ((file, self.fs.open(self.file_path(manifest, file), "rb")) for file in manifest.files)
+        wrong = [file.name for file, stream in streams if _sha256(stream) != file.sha256]
         if wrong:
             raise StorageError(
                 f"partition {manifest.key}: files {wrong} differ from the manifest. To fix: materialize it again"

@@ -6,8 +6,8 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from dssm_assets.defs.asset_run import partition_metadata, to_metadata_value
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.metadata import partition_metadata, to_metadata_value
 from dssm_assets.steps.workspace import StepResult, open_workspace
 from dssm_assets.storage.manifest import Column, Manifest, StoredFile
 from dssm_assets_tests import worlds
