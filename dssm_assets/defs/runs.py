@@ -110,10 +110,10 @@ def run_days(
 def _located(instance: dg.DagsterInstance, run_id: str, job: str, made_for: dg.DagsterRun | None) -> Iterator[None]:
     """Gives a run, once it has ended, a code location: the UI's Timeline shows only runs that have one.
 
-    It is that of the run that it is made for, else that of the last run of the job, else the one that the printed command of the UI
-    loads.
+    It is that of the run that it is made for, else that of the last ended run of the job, else the one that the printed command of the
+    UI loads.
     """
-    earlier = (made_for, *instance.get_runs(dg.RunsFilter(job_name=job), limit=1))
+    earlier = (made_for, *instance.get_runs(dg.RunsFilter(job_name=job), limit=20))
     known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
     text = _ORIGIN % json.dumps(UI_LOCATION) if known is None else dg.serialize_value(known)
     try:
