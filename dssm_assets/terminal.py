@@ -207,7 +207,11 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
             style="bold" if name in (MODEL, MERGED) else "",
         )
     window = "window" if day.spans is None else f"{day.spans.window} days before"
-    parts = [f"hit_rate@k on {day.label}, {users:,} known users", *([_SERVED] if headline == MERGED else []), table]
+    parts: list[RenderableType] = [
+        f"hit_rate@k on {day.label}, {users:,} known users",
+        *([_SERVED] if headline == MERGED else []),
+        table,
+    ]
     notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
     return Group(*parts, notes)
 

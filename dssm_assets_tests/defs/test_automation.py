@@ -153,14 +153,6 @@ def test_sensor_starts_at_most_three_landed_days_per_tick(tmp_path):
     assert (first, second) == (["2024-01-03", "2024-01-04", "2024-01-05"], ["2024-01-06", "2024-01-07", "2024-01-08"])
 
 
-def test_sensor_starts_the_same_runs_as_the_schedule(tmp_path):
-    loaded = world_with_day_folders(tmp_path)
-    land(tmp_path, 6)
-    (run,) = evaluate_sensor(loaded, "2024-01-06", dg.DagsterInstance.ephemeral()).run_requests
-    assert run.run_key == "daily_chain:2024-01-07"
-    assert names_of(run) == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
-
-
 def test_sensor_passes_over_a_day_with_a_run(tmp_path):
     loaded = world_with_day_folders(tmp_path)
     land(tmp_path, 3)

@@ -71,13 +71,6 @@ def test_a_day_on_a_home_of_sources_alone_is_evaluated_by_one_run_of_the_job(fre
     assert {name for names, _, _ in made_for(instance, run) for name in names} == set(expected)
 
 
-def test_a_run_that_lacks_nothing_makes_nothing(fresh):
-    loaded, instance, _, _ = fresh
-    before = len(instance.get_runs())
-    assert launch(loaded, instance, "", DAYS[9], ["ground_truth"]).success
-    assert len(instance.get_runs()) == before + 1
-
-
 @pytest.mark.slow
 def test_the_hit_rate_alone_makes_what_leads_to_it_under_the_names_of_its_scene(tmp_path):
     loaded = worlds.write_world(tmp_path)

@@ -123,10 +123,3 @@ def test_the_last_incomplete_span_is_skipped(world, tmp_path):
     reason = reason_to_skip(open_workspace(workspace.loaded), DAYS[10])
     assert reason is not None
     assert reason.endswith(f"positive_sample is not stored for {DAYS[11]} yet")
-
-
-def test_a_span_with_one_event_is_evaluated(world, with_empty_day):
-    # The tenth day alone has nothing to find, together with the next it has.
-    loaded = worlds.write_config(with_empty_day.path.parent, {**SPAN, "tables": {"behavior": {"allow_empty_days": True}}})
-    assert reason_to_skip(open_workspace(loaded), EMPTY) is None
-    worlds.write_config(with_empty_day.path.parent, {"tables": {"behavior": {"allow_empty_days": True}}})

@@ -138,17 +138,6 @@ def _age(path: Path, seconds: float) -> None:
     os.utime(path, (moment, moment))
 
 
-def test_a_failing_fetch_leaves_no_file(tmp_path: Path) -> None:
-    def half(path: str) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("connection lost")
-
-    cache = LocalCache(tmp_path)
-    with pytest.raises(OSError, match="connection lost"):
-        cache.get("model/abc/model.pt", half)
-    assert _names(cache) == set()
-
-
 def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:
     cache, both = LocalCache(tmp_path), Barrier(2)
 
