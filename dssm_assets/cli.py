@@ -1,4 +1,4 @@
-"""The command `dssm-assets`: its parser, and the commands demo and materialize."""
+"""The command `dssm-assets`: its parser, and the commands demo, materialize and configuration."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dssm_assets.closed_pipe import discard_stdout, is_reader_gone
-from dssm_assets.commands import configuration, fit, hit_rates, publish, recall, serve
+from dssm_assets.commands import fit, hit_rates, publish, recall, serve
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
 from dssm_assets.installed_extras import load_commands
 
@@ -42,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        if not is_reader_gone():
+        from dssm_assets import terminal
+
+        if not terminal.is_reader_gone():
             raise
-        discard_stdout()
+        terminal.discard_stdout()
         return 1
     except Exception as error:
         from dssm_assets.storage.disk_space import explain_full_disk, is_disk_full
@@ -68,10 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
     materialize = commands.add_parser("materialize", help="materialize an asset or a job over a range of days, in this process")
     materialize.add_argument("name", help="an asset, or one of the jobs daily_tables, train_and_evaluate and publish")
-    materialize.add_argument("--from", dest="first", required=True, type=dt.date.fromisoformat, help="first day, YYYY-MM-DD")
-    materialize.add_argument(
-        "--to", dest="last", type=dt.date.fromisoformat, help="last day, YYYY-MM-DD (default: the first day)"
-    )
+    day = dt.date.fromisoformat
+    materialize.add_argument("--from", dest="first", required=True, type=day, help="first day, YYYY-MM-DD")
+    materialize.add_argument("--to", dest="last", type=day, help="last day, YYYY-MM-DD (default: the first day)")
     materialize.add_argument(
         "--processes",
         type=int,
@@ -85,7 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_config_arguments(materialize)
     materialize.set_defaults(command=_materialize)
-    for command in (hit_rates, configuration, fit, recall, serve, publish, *load_commands()):
+    reference = commands.add_parser(
+        "configuration", help="print every configuration key with type, default and meaning (Markdown)"
+    )
+    reference.set_defaults(command=_configuration)
+    for command in (hit_rates, fit, recall, serve, publish, *load_commands()):
         command.add_command(commands)
     return top
 
@@ -125,8 +129,8 @@ def _demo(parsed: argparse.Namespace) -> int:
     from dssm_assets.storage.config_choice import CONFIG_FILE, DEFAULT_HOME
 
     console = Console()
-    home, named_by = (Path(DEFAULT_HOME), "default") if parsed.home is None else (parsed.home, "--home")
-    home = home.absolute()
+    home = (parsed.home or Path(DEFAULT_HOME)).absolute()
+    named_by = "--home" if parsed.home else "default"
     print(f"configuration {home / CONFIG_FILE} (the demo's), home {home} ({named_by})", flush=True)
     os.environ["DAGSTER_HOME"] = str(home)
     loaded = demo.prepare_home(home, dt.date.today(), is_shifted=not parsed.keep_dates)
@@ -150,8 +154,11 @@ def _demo(parsed: argparse.Namespace) -> int:
 def _materialize(parsed: argparse.Namespace) -> int:
     _share_machine(parsed.processes)
     choice = announce_config(parsed)
+    from rich.console import Console
+
     from dssm_assets import materialize, terminal
     from dssm_assets.definitions import load_scene
+    from dssm_assets.steps.workspace import open_workspace
 
     days = (parsed.first.isoformat(), (parsed.last or parsed.first).isoformat())
     plan = materialize.plan_runs(load_scene(parsed.scene, choice), parsed.name, *days, with_upstream=parsed.with_upstream)
@@ -160,10 +167,18 @@ def _materialize(parsed: argparse.Namespace) -> int:
         if plan.outdated:
             remade = ", ".join(f"{name} of {count} day{'s' if count > 1 else ''}" for name, count in plan.outdated.items())
             print(f"Made again, because they were made with other settings: {remade}; and what depends on them.", flush=True)
-    table = terminal.ProgressTable(plan.days_by_asset)
+    table = terminal.ProgressTable(plan.days_by_asset, functools.partial(hit_rates.read_day, open_workspace(plan.scene.loaded)))
     try:
         with table:
             materialize.run_plan(plan, table, choice.instance_home, parsed.processes)
     finally:  # also the days that were evaluated before or after one that failed
-        hit_rates.print_evaluated(plan.scene.loaded, table.evaluated)
+        if table.rates:
+            terminal.print_summary(Console(), [table.rates[ds] for ds in sorted(table.rates)])
+    return 0
+
+
+def _configuration(parsed: argparse.Namespace) -> int:
+    from dssm_assets.core.config.reference import configuration_page
+
+    print(configuration_page(), end="")
     return 0

@@ -43,7 +43,6 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
 
     @classmethod
     def get_scaffold_params(cls) -> type[StarterTables]:
-        """Returns the options."""
         return StarterTables
 
     def scaffold(self, request: dg.ScaffoldRequest[StarterTables]) -> None:

@@ -3,14 +3,14 @@
 Which configuration and home the environment names: `storage/config_choice.py`. A folder without any loads the packaged demo.
 
 Importing this module sets OMP_WAIT_POLICY to PASSIVE unless it is set.
-
-Belongs here: putting assets, jobs and the executor together. Does not belong here: any of their parts.
 """
 
+import itertools
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -21,7 +21,7 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import build_jobs, daily_schedule, landed_sensor
 from dssm_assets.defs.failure_sensor import failure_sensor
 from dssm_assets.defs.scene import Launch, Scene
-from dssm_assets.defs.upstream_runs import UpstreamRuns
+from dssm_assets.defs.upstream_runs import make_upstream
 from dssm_assets.installed_extras import load_all
 from dssm_assets.storage.config_choice import ConfigChoice, choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -57,12 +57,9 @@ def build_definitions(
     Raises:
         ConfigError: a file is missing or wrong, or two scenes share a name or a storage root.
     """
-    if config is None:
-        configs: Sequence[ConfigSource] = load_configured(checks_features=False)
-    else:
-        configs = [config] if isinstance(config, LoadedConfig | Path) else config
-    scenes = [replace(scene, launch=launch) for scene in build_scenes(configs)]
-    return dg.Definitions.merge(*(scene_definitions(scene, observer or Observer()) for scene in scenes))
+    configs = [config] if isinstance(config, LoadedConfig | Path) else config
+    scenes = build_scenes(load_configured(checks_features=False) if configs is None else configs)
+    return dg.Definitions.merge(*(scene_definitions(replace(scene, launch=launch), observer or Observer()) for scene in scenes))
 
 
 def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool = True) -> dg.Definitions:
@@ -72,11 +69,11 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
         makes_upstream: a run makes first what its days need and lack.
     """
     rows = all_rows()
-    make_upstream = UpstreamRuns(scene).make if makes_upstream else None
+    make_first = partial(make_upstream, scene) if makes_upstream else None
     jobs, extras = build_jobs(rows, scene), [extra.build(scene) for extra in load_all("definitions")]
     every_job = [*jobs.values(), *(job for extra in extras for job in extra.jobs or ())]
     spine = dg.Definitions(
-        assets=[build_asset(row, scene, observer, make_upstream) for row in rows],
+        assets=[build_asset(row, scene, observer, make_first) for row in rows],
         jobs=[*jobs.values()],
         schedules=[daily_schedule(scene, jobs, rows)],
         sensors=[landed_sensor(scene, jobs, rows), failure_sensor(scene, every_job, rows)],
@@ -94,25 +91,17 @@ def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
         load_config(one.absolute(), one.absolute().parent, checks_features=False) if isinstance(one, Path) else one
         for one in configs
     ]
-    faults = []
-    for number, one in enumerate(loaded):
-        for other in loaded[:number]:
-            both = f"configurations {_file_name(other)} and {_file_name(one)}"
-            if other.config.name == one.config.name:
-                faults.append(
-                    Fault(f"{both}, key name", "names that differ", repr(one.config.name), "rename one of the scenes")
-                )
-            if other.root == one.root:
-                remedy = 'set storage.root to "{home}/{name}/tables" in both'
-                faults.append(Fault(f"{both}, key storage.root", "a different root for each", one.root, remedy))
-    if not loaded:
-        faults.append(Fault("configurations", "at least one", "none", "name a YAML file"))
+    faults = [] if loaded else [Fault("configurations", "at least one", "none", "name a YAML file")]
+    for other, one in itertools.combinations(loaded, 2):
+        names = (config.path.name if config.path is not None else config.config.name for config in (other, one))
+        both = f"configurations {' and '.join(names)}"
+        if other.config.name == one.config.name:
+            faults.append(Fault(f"{both}, key name", "names that differ", repr(one.config.name), "rename one of the scenes"))
+        if other.root == one.root:
+            remedy = 'set storage.root to "{home}/{name}/tables" in both'
+            faults.append(Fault(f"{both}, key storage.root", "a different root for each", one.root, remedy))
     ConfigError.raise_if(faults)
     return [Scene(one, one.config.name if len(loaded) > 1 else "") for one in loaded]
-
-
-def _file_name(loaded: LoadedConfig) -> str:
-    return loaded.path.name if loaded.path is not None else loaded.config.name
 
 
 def load_configured(choice: ConfigChoice | None = None, *, checks_features: bool = True) -> list[LoadedConfig]:

@@ -14,9 +14,9 @@ from dssm_assets.core.errors import ConfigError, DaysFailedError, DssmError, Fau
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
-from dssm_assets.defs.automation import DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
+from dssm_assets.defs.automation import DAILY_CHAIN, DAILY_TABLES, PUBLISH, TRAIN_AND_EVALUATE, job_assets
+from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.run_plan import PlannedRun, RunPlan, Wanted, first_evaluation_day, plan_upstream
 from dssm_assets.defs.runs import make_run, open_instance
 from dssm_assets.defs.scene import Scene
@@ -37,7 +37,8 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
     """
     rows = all_rows()
-    names = _select_names(rows, name)
+    found = job_assets(rows, name) or [name]  # in pipeline order
+    names = [row.name for row in rows if row.name in found and name != DAILY_CHAIN]
     days = days_between(first, last)
     calendar = scene.loaded.config.calendar
     faults = []
@@ -52,24 +53,15 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
         faults.append(Fault("range of days", expected, f"{first} to {last}", remedy))
     ConfigError.raise_if(faults)
     is_windowed = any(row.is_windowed for row in rows if row.name in names)
-    if with_upstream:
-        if is_windowed:
-            _check_window(scene, first)
-        return plan_upstream(scene, [Wanted(tuple(names), tuple(days))], is_remaking=True)
-    runs = [(ds,) for ds in days] if is_windowed else [tuple(days)]
-    return RunPlan(scene, tuple(PlannedRun(tuple(names), run, is_windowed) for run in runs))
-
-
-def _check_window(scene: Scene, first: str) -> None:
-    if first < (earliest := first_evaluation_day(scene)):
-        days = scene.loaded.config.window.days
-        expected = f"{days} days of the calendar before the first evaluation day: {earliest} or later"
+    if not with_upstream:
+        runs = [(ds,) for ds in days] if is_windowed else [tuple(days)]
+        return RunPlan(scene, tuple(PlannedRun(tuple(names), run, is_windowed) for run in runs))
+    if is_windowed and first < (earliest := first_evaluation_day(scene)):
+        expected = (
+            f"{scene.loaded.config.window.days} days of the calendar before the first evaluation day: {earliest} or later"
+        )
         raise ConfigError(Fault("range of days", expected, first, "evaluate a later day, or shorten window.days"))
-
-
-def _select_names(rows: Sequence[AssetRow], name: str) -> list[str]:
-    names = job_assets(rows, name) if name in (DAILY_TABLES, TRAIN_AND_EVALUATE, PUBLISH) else [name]
-    return [row.name for row in rows if row.name in names]
+    return plan_upstream(scene, [Wanted(tuple(names), tuple(days))], is_remaking=True)
 
 
 def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: int = 1) -> None:
@@ -88,11 +80,20 @@ def run_plan(plan: RunPlan, observer: Observer, instance_home: Path, processes: 
     runs = plan.runs if processes == 1 else tuple(split_runs(plan.runs, processes))
     needs = needed_runs(runs, is_warm=plan.scene.loaded.config.training.warm_start)
     make = partial(_make_runs, instance_home)
+    steps = (row.step for row in all_rows() if row.name in plan.days_by_asset)
+    modules = [f"dssm_assets.{step.module}" for step in steps if isinstance(step, LazyStep)]
     with open_instance(instance_home) as instance:
         end_dead_runs(instance)
         try:
             failed_runs = make_in_parallel(
-                plan.scene, runs, needs, make, observer, processes=processes, may_fail=lambda run: run.is_windowed
+                plan.scene,
+                runs,
+                needs,
+                make,
+                observer,
+                processes=processes,
+                may_fail=lambda run: run.is_windowed,
+                modules=modules,
             )
         finally:
             end_dead_runs(instance)  # of processes that were ended at work

@@ -1,17 +1,19 @@
 """Runs of a plan in parallel processes.
 
-This process hands a run to a worker process as soon as the runs that it needs have ended, and receives the calls of the workers'
-observers.
+This process hands a run to a worker as soon as the runs that it needs have ended, and receives the calls of the workers' observers.
+Workers are forked from one other process, which first imports what the runs need.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 from dssm_assets.core.errors import DssmError, ProcessLostError
 from dssm_assets.defs.asset_factory import Observer
@@ -19,6 +21,7 @@ from dssm_assets.defs.scene import Scene
 
 Make = Callable[[Scene, Observer], AbstractContextManager[Callable[[Any], object]]]
 """Prepares a process for runs of a scene; inside the block, a function that makes one of them. It can be pickled."""
+_END = "end"
 
 
 def make_in_parallel(
@@ -30,14 +33,15 @@ def make_in_parallel(
     *,
     processes: int,
     may_fail: Callable[[Any], bool],
+    modules: Sequence[str] = (),
 ) -> Mapping[int, DssmError]:
     """Makes the runs, in this process or in several others; returns the errors of those that may fail, by their position.
 
     Args:
         runs: in the order in which they are begun.
         needs: for each run, the positions of earlier runs that end before it begins.
-        observer: is asked for a follower of each process.
         may_fail: whether the other runs go on after a DssmError of a run.
+        modules: are imported once for all workers.
 
     Raises:
         DssmError: of a run that may not fail. The processes are ended before.
@@ -51,7 +55,7 @@ def make_in_parallel(
         failed[run] = error
 
     if processes == 1:
-        with make(scene, observer.for_worker()) as make_run:
+        with make(scene, observer) as make_run:
             for number, run in enumerate(runs):
                 try:
                     make_run(run)
@@ -59,113 +63,108 @@ def make_in_parallel(
                     note_failure(number, error)
         return failed
 
-    left, ended = list(range(len(runs))), set[int]()
-    with ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(scene, make, observer.for_worker())) for _ in range(min(processes, len(runs)))]
-        while len(ended) < len(runs):
-            for worker in workers:
-                ready = next((run for run in left if needs[run] <= ended), None)
-                if worker.run is None and ready is not None:
-                    left.remove(ready)
-                    worker.begin(ready, runs[ready])
-                elif worker.run is None and not left:
-                    worker.end()  # its memory is for the last runs
-            busy = {worker.connection: worker for worker in workers if worker.run is not None}
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
-                assert worker.run is not None
-                method, *arguments = worker.receive(runs[worker.run])
-                if method == _FAILED:
-                    note_failure(worker.run, *arguments)
-                if method in (_END, _FAILED):
-                    ended.add(worker.run)
-                    worker.run = None
-                else:
-                    getattr(worker.observer, method)(*arguments)
+    spawn = multiprocessing.get_context("spawn")
+    pipes = [spawn.Pipe() for _ in range(min(processes, len(runs)))]
+    parent = spawn.Process(target=_fork_workers, args=(scene, make, [theirs for _, theirs in pipes], modules))
+    parent.start()
+    for _, theirs in pipes:
+        theirs.close()  # so that a killed worker is noticed here
+    try:
+        _hand_out([ours for ours, _ in pipes], runs, needs, observer, note_failure)
+    except BaseException:
+        try:
+            os.killpg(cast(int, parent.pid), signal.SIGKILL)  # the workers, and all that they have started, whatever they do
+        except ProcessLookupError:  # it has no session of its own yet
+            parent.kill()
+        raise
+    finally:
+        parent.join()
     return failed
 
 
-_END, _FAILED = "end", "failed"
+def _hand_out(
+    workers: Sequence[Any],
+    runs: Sequence[Any],
+    needs: Sequence[frozenset[int]],
+    observer: Observer,
+    note_failure: Callable[[int, Exception], None],
+) -> None:
+    """Sends the runs to the workers, connections, until all have ended; then the workers end."""
+    left, ended = list(range(len(runs))), set[int]()
+    at_work: dict[Any, int | None] = dict.fromkeys(workers)
+    while len(ended) < len(runs):
+        for worker in [worker for worker, run in at_work.items() if run is None]:
+            ready = next((run for run in left if needs[run] <= ended), None)
+            if ready is not None:
+                left.remove(ready)
+                at_work[worker] = ready
+                with suppress(OSError):  # it was killed, which `_receive` says
+                    worker.send(runs[ready])
+            elif not left:
+                del at_work[worker]
+                worker.close()  # it ends; its memory is for the last runs
+        for worker in wait([worker for worker, run in at_work.items() if run is not None]):
+            number = at_work[worker]
+            assert number is not None
+            method, *arguments = _receive(worker, runs[number])
+            if method != _END:
+                getattr(observer, method)(*arguments)
+                continue
+            for error in arguments:
+                note_failure(number, error)
+            ended.add(number)
+            at_work[worker] = None
+    for worker in at_work:
+        worker.close()
 
 
-class _Worker:
-    """A process that makes runs, one after the other; `run` is the position of the run that it makes."""
+def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
+    """Returns a message of a worker: a call of its observer, or the end of its run.
 
-    def __init__(self, scene: Scene, make: Make, observer: Observer) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.connection, theirs = spawn.Pipe()
-        self.run: int | None = None
-        self.observer = observer
-        self._process = spawn.Process(target=_work, args=(scene, make, theirs))
-        self._process.start()
-        theirs.close()  # so that a killed process is noticed here
-
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def begin(self, number: int, run: Any) -> None:
-        self.run = number
-        with suppress(OSError):  # the process was killed, which `receive` says
-            self.connection.send(run)
-
-    def receive(self, run: Any) -> tuple[Any, ...]:
-        """Returns a message of the process: a call of its observer, or the end of its run.
-
-        Raises:
-            ProcessLostError: the process was killed.
-        """
-        try:
-            return tuple(self.connection.recv())
-        except (EOFError, OSError) as error:
-            self._process.kill()
-            self._process.join()
-            status = f"exit status {self._process.exitcode}"
-            text = f"{run}: the process that made it was ended ({status}). To fix: see that it has memory"
-            raise ProcessLostError(text) from error
-
-    def end(self) -> None:
-        """Ends the process, and those that it has started, whatever they do."""
-        if self._process.is_alive() and self._process.pid is not None:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has no session of its own yet
-                self._process.kill()
-        self._process.join()
+    Raises:
+        ProcessLostError: it was killed.
+    """
+    try:
+        return tuple(worker.recv())
+    except (EOFError, OSError) as error:
+        raise ProcessLostError(f"{run}: the process that made it was killed. To fix: see that it has memory") from error
 
 
-def _work(scene: Scene, make: Make, connection: Connection) -> None:
-    """Makes the runs that arrive, until it is ended."""
-    os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
-    with make(scene, _Forwarding(connection)) as make_run, suppress(EOFError, OSError):  # the first process was killed
+def _fork_workers(scene: Scene, make: Make, connections: Sequence[Connection], modules: Sequence[str]) -> None:
+    """Forks a worker for each connection; ends with the last one."""
+    os.setsid()  # Ctrl-C does not reach them: the first process ends them, and with them all that they have started
+    for module in modules:
+        importlib.import_module(module)
+    fork = multiprocessing.get_context("fork")
+    workers = [fork.Process(target=_work, args=(scene, make, connection, connections)) for connection in connections]
+    for worker in workers:
+        worker.start()
+    for connection in connections:
+        connection.close()
+    for worker in workers:
+        worker.join()
+
+
+def _work(scene: Scene, make: Make, connection: Connection, all_connections: Sequence[Connection]) -> None:
+    """Makes the runs that arrive, until the first process closes the connection or is killed."""
+    for other in all_connections:
+        if other is not connection:
+            other.close()
+    observer = Observer()
+    for name in ("on_log", "on_partition", "on_skipped"):
+        setattr(observer, name, partial(_send, connection, name))
+    with make(scene, observer) as make_run, suppress(EOFError, OSError):
         while True:
             run = connection.recv()
-            answer: tuple[Any, ...] = (_END,)
+            errors: list[Exception] = []
             try:
                 make_run(run)
             except DssmError as error:
-                answer = (_FAILED, error)
+                errors = [error]
             except BaseException:
-                answer = (_FAILED, RuntimeError(f"{run}:\n{traceback.format_exc()}"))
-            connection.send(answer)
+                errors = [RuntimeError(f"{run}:\n{traceback.format_exc()}")]
+            _send(connection, _END, *errors)
 
 
-class _Forwarding(Observer):
-    """Forwards every call to another process."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def on_log(self, text: str) -> None:
-        self._connection.send(("on_log", text))
-
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        self._connection.send(("on_asset_done", name, seconds))
-
-    def on_partition(self, name: str, ds: str) -> None:
-        self._connection.send(("on_partition", name, ds))
-
-    def on_skipped(self, ds: str, reason: str) -> None:
-        self._connection.send(("on_skipped", ds, reason))
+def _send(connection: Connection, *message: object) -> None:
+    connection.send(message)

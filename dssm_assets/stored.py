@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dssm_assets.core.errors import ConfigError, Fault, InputError, PartitionMissingError, remedy_of_missing
+from dssm_assets.core.errors import ConfigError, Fault, InputError
 from dssm_assets.storage.config_choice import choose_config
 from dssm_assets.storage.config_file import LoadedConfig, load_config
 from dssm_assets.storage.layout import serving_root
@@ -43,7 +43,6 @@ class StoredTable:
 
     @property
     def day(self) -> str:
-        """Returns the day, YYYY-MM-DD."""
         return self.manifest.ds
 
     @property
@@ -74,9 +73,7 @@ class StoredTable:
             import polars as pl
         except ImportError as error:
             raise ImportError("to_polars needs Polars. To fix: pip install 'dssm-assets[polars]'") from error
-        found = pl.from_arrow(self.to_arrow(columns))
-        assert isinstance(found, pl.DataFrame)
-        return found
+        return pl.DataFrame(pl.from_arrow(self.to_arrow(columns)))
 
 
 class StoredModel:
@@ -275,10 +272,6 @@ def _load(config: str | Path | None, home: str | Path | None, scene: str | None)
 
 
 def _choose_day(partitions: PartitionStore, name: str, day: Day | None) -> str:
-    if day is not None:
-        return day if isinstance(day, str) else day.strftime("%Y-%m-%d")
-    stored = partitions.days(name)
-    if not stored:
-        remedy = f"correct the name, or {remedy_of_missing(name, 'DAY')}"
-        raise PartitionMissingError(Fault(f"table {name} in {partitions.root}", "a stored day", "none", remedy))
-    return stored[-1]
+    if day is None:
+        return partitions.last_day(name)
+    return day if isinstance(day, str) else day.strftime("%Y-%m-%d")

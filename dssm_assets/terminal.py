@@ -1,10 +1,9 @@
-"""What the command line shows: a table of progress, tables of hit rates, the next commands.
+"""What the command line shows: a table of progress, tables of hit rates, the next commands."""
 
-Belongs here: everything that is printed with rich. Does not belong here: deciding what runs, names of scorers and scopes
-(`core/evaluation/labels.py`).
-"""
-
+import os
+import select
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task, Te
 from rich.table import Table
 from rich.text import Text
 
-from dssm_assets.closed_pipe import discard_stdout
 from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, TOTAL_HIT_RATE
 from dssm_assets.core.evaluation.labels import Spans, display_name, scorers_in_order
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -70,18 +68,15 @@ class ProgressTable(Observer):
         Args:
             days_by_asset: assets in their order, and on how many days each is made.
             read_day: reads the hit rates of a day that was evaluated; None: they are not shown.
-            console: where the table is shown; None: on stderr.
-            now: seconds of a clock that never goes back.
         """
         self.console = console or Console(stderr=True)
-        self.evaluated: list[str] = []
-        """Days whose total_hit_rate was written."""
+        self.rates: dict[str, DayRates] = {}
+        """Hit rates of the days whose total_hit_rate was written."""
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), _PaceColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=self.console, get_time=now)
         self._total = self._progress.add_task("all", total=sum(days_by_asset.values()))
         self._tasks = {name: self._progress.add_task(name, total=days) for name, days in days_by_asset.items()}
         self._read_day = read_day
-        self._rates: dict[str, DayRates] = {}
         self._recent: list[str] = []
         self._line = ""
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
@@ -107,15 +102,11 @@ class ProgressTable(Observer):
         self._progress.advance(self._tasks[name])
         self._progress.advance(self._total)
         self._recent = [*(one for one in self._recent if one != name), name][-_SHOWN_ASSETS:]
-        if name != TOTAL_HIT_RATE.name:
-            return
-        is_new = ds not in self.evaluated
-        if is_new:
-            self.evaluated.append(ds)
-        if self._read_day is not None:
-            self._rates[ds] = self._read_day(ds)
+        if name == TOTAL_HIT_RATE.name and self._read_day is not None:
+            is_new = ds not in self.rates
+            self.rates[ds] = self._read_day(ds)
             if is_new and not self.console.is_terminal:
-                _print_line(describe_rates(self._rates[ds]))
+                _print_line(describe_rates(self.rates[ds]))
 
     def on_skipped(self, ds: str, reason: str) -> None:
         """Prints that there is nothing to do on a day; without a terminal it was printed as a progress line."""
@@ -129,7 +120,7 @@ class ProgressTable(Observer):
         head = Text(f"{minutes}:{seconds:02}  {total.completed:,.0f} of {total.total:,.0f} partitions")
         table = self._progress.make_tasks_table([tasks[self._tasks[name]] for name in self._recent])
         line = Text(self._line, style="dim", no_wrap=True, overflow="ellipsis")
-        return Group(head, table, line, *([summary([self._rates[ds] for ds in sorted(self._rates)])] if self._rates else []))
+        return Group(head, table, line, *([summary([self.rates[ds] for ds in sorted(self.rates)])] if self.rates else []))
 
 
 def _print_line(text: str) -> None:
@@ -137,6 +128,18 @@ def _print_line(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         discard_stdout()
+
+
+def is_reader_gone() -> bool:
+    """Returns whether nobody reads stdout any more, as in `dssm-assets hit-rates | head`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(found & select.POLLERR for _, found in poll.poll(0))
+
+
+def discard_stdout() -> None:
+    """Sends what is printed from now on nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,13 @@ def summary(days: Sequence[DayRates]) -> RenderableType:
             style="bold" if name in (MODEL, MERGED) else "",
         )
     window = "window" if day.spans is None else f"{day.spans.window} days before"
-    title = Text(f"hit_rate@k on {day.label}, {users:,} known users")
+    parts: list[RenderableType] = [
+        f"hit_rate@k on {day.label}, {users:,} known users",
+        *([_SERVED] if headline == MERGED else []),
+        table,
+    ]
     notes = Text(f"known (warm): users and items with positive events in the {window}\n{_UNSEEN}", style="dim")
-    return Group(title, *([Text(_SERVED)] if headline == MERGED else []), table, notes)
+    return Group(*parts, notes)
 
 
 def _three_digits(rate: float) -> str:

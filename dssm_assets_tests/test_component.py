@@ -3,15 +3,10 @@
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.request import urlopen
 
 import dagster as dg
 import pytest
@@ -75,15 +70,6 @@ def downstream(context: dg.AssetExecutionContext):
 @dg.definitions
 def own():
     return dg.Definitions(assets=[log, downstream], executor=dg.multiprocess_executor)
-"""
-
-IN_PROCESS = """\
-import dagster as dg
-
-
-@dg.definitions
-def own():
-    return dg.Definitions(executor=dg.in_process_executor)
 """
 
 
@@ -196,20 +182,6 @@ def test_scaffolding_without_a_log_says_what_to_give_and_leaves_nothing(tmp_path
     assert not path.exists()
 
 
-def test_scaffolding_is_given_the_format_of_times(tmp_path):
-    rows = worlds.log_rows(range(len(DAYS)))
-    days = {n: f"{day[5:7]}.{day[8:]}.{day[:4]}" for n, day in enumerate(DAYS)}
-    first = min(row["ts"] for row in rows)
-    log = [{**row, "ts": days[(row["ts"] - first) // 86_400_000]} for row in rows]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
-    given = {"timezone": worlds.TIMEZONE, "behavior": str(tmp_path / "log.jsonl")}
-    with pytest.raises(ClickException, match=r"To fix: name the format, such as --time-format '%d\.%m\.%Y'"):
-        scaffold_object(tmp_path / "shop", TYPE, json.dumps(given), "yaml", tmp_path)
-    scaffold_object(tmp_path / "shop", TYPE, json.dumps(given | {"time_format": "%m.%d.%Y"}), "yaml", tmp_path)
-    written = yaml.safe_load((tmp_path / "shop" / "config.yaml").read_text())
-    assert written["tables"]["behavior"]["time_format"] == "%m.%d.%Y"
-
-
 def test_source_assets_name_source_tables(tmp_path, monkeypatch):
     defs = write_host(tmp_path, "host_with_fault")
     scaffold(tmp_path, defs / "shop")
@@ -262,61 +234,6 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path):
     with dg.DagsterInstance.from_config(str(tmp_path / "instance")) as instance:
         assert instance.get_materialized_partitions(dg.AssetKey(["shop", "dssm_model"])) == {DAYS[-1]}
         assert instance.get_materialized_partitions(dg.AssetKey(["shop", "behavior"])) == set(DAYS)
-
-
-@pytest.mark.slow
-def test_each_command_that_scaffolding_prints_works(tmp_path):
-    defs = write_host(tmp_path)
-    (defs / "own.py").write_text(IN_PROCESS)
-    env = environment(tmp_path, ROOT, tmp_path / "src")
-    del env["DAGSTER_HOME"]
-    for name, module in (("dg", "dagster_dg_cli.cli"), ("dssm-assets", "dssm_assets.cli")):
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -P -c "import sys; from {module} import main; sys.exit(main())" "$@"\n'
-        )
-        program.chmod(0o755)
-    env["PATH"] = f"{tmp_path}/bin:{env['PATH']}"
-    given = [part for option, value in options(tmp_path).items() for part in (f"--{option}", value)]
-    _, (*commands, serve, ui) = survey(dg_command(tmp_path, env, "scaffold", "defs", TYPE, "shop", *given))
-    done = subprocess.run(
-        ["bash", "-e", "-c", "\n".join(commands)], cwd="/", env=env, capture_output=True, text=True, timeout=550, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "hit_rate@k on" in done.stdout and "source stored" in done.stdout
-    settings = [command for command in commands if command.startswith(("cd", "export", "mkdir"))]
-    for command, port, page in ((serve, 8000, "docs"), (ui, 3000, "server_info")):
-        free, (program, _, note) = free_port(), command.partition("  #")
-        asked = program.removesuffix(f" --port {port}") + f" --port {free}"
-        assert f"http://127.0.0.1:{port}" in note
-        with started("\n".join([*settings, f"exec {asked}"]), env):
-            assert answers(f"http://127.0.0.1:{free}/{page}")
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
-@contextmanager
-def started(commands, env):
-    process = subprocess.Popen(["bash", "-e", "-c", commands], cwd="/", env=env, start_new_session=True)
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
-
-
-def answers(address):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with suppress(OSError), urlopen(address, timeout=5) as reply:
-            return reply.status == 200
-        time.sleep(0.5)
-    return False
 
 
 @pytest.mark.slow

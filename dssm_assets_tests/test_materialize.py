@@ -14,8 +14,7 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, find_job, job_assets
-from dssm_assets.defs.needed_days import needed_days
-from dssm_assets.defs.run_plan import Wanted, plan_upstream
+from dssm_assets.defs.run_plan import Wanted, needed_days, plan_upstream
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import Scene
 from dssm_assets.demo import plan_demo
@@ -79,8 +78,8 @@ def test_a_rewritten_input_makes_what_was_built_from_it_again(tmp_path_factory, 
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
     workspace = worlds.open_workspace(loaded)
     stored = workspace.need("item_vectors", EVALUATION_DAY)
-    workspace.tables.partitions.publish_files(
-        asset="item_vectors", ds=EVALUATION_DAY, files=stored.files[:0], columns=stored.columns, inputs=stored.inputs
+    workspace.tables.partitions.publish(
+        asset="item_vectors", ds=EVALUATION_DAY, staged=[], columns=stored.columns, inputs=stored.inputs
     )
     plan = plan_runs(Scene(loaded), "total_hit_rate", EVALUATION_DAY, EVALUATION_DAY, with_upstream=True)
     assert [run.names for run in plan.runs] == [("hit_counts", "hit_rate_detail", "total_hit_rate")]

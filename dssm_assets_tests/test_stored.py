@@ -38,10 +38,6 @@ def test_rates_are_the_cells_of_total_hit_rate(where):
         dssm_assets.rates(scope="nobody", **where)
 
 
-def test_without_a_day_it_is_the_last_one(where):
-    assert dssm_assets.open_table("behavior_table", **where).day == DAYS[-1]
-
-
 def test_what_is_not_stored_or_no_table_is_refused(where):
     with pytest.raises(PartitionMissingError, match="sampel"):
         dssm_assets.open_table("sampel", **where)

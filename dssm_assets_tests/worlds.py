@@ -35,7 +35,7 @@ from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.runs import run_day, run_range
+from dssm_assets.defs.runs import run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import Workspace, days_between, open_workspace
 from dssm_assets.storage.config_file import LoadedConfig, load_config
@@ -206,10 +206,10 @@ def materialize(
     defs = scene_definitions(Scene(loaded), Observer(), makes_upstream=False)
     at = instance or dg.DagsterInstance.ephemeral()
     if set(names) <= set(DAILY):
-        run_range(defs, at, names, days)
+        run_days(defs, at, names, days)
         return
     for ds in days:
-        run_day(defs, at, names, ds)
+        run_days(defs, at, names, [ds])
 
 
 def run_steps(loaded: LoadedConfig, names: Sequence[str], days: Sequence[str]) -> None:

@@ -32,29 +32,27 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, has_scene: bool = T
         group.add_argument("--scene", metavar="NAME", help="which configuration, where several are named")
 
 
-def announce_config(parsed: argparse.Namespace, *, is_data: bool = False, is_silent: bool = False) -> ConfigChoice:
+def announce_config(parsed: argparse.Namespace, *, is_data: bool = False) -> ConfigChoice:
     """Returns the configuration and the home of a command's arguments; prints them as the command's first line.
 
     Args:
         is_data: stdout is data for another program, so the line goes to stderr.
-        is_silent: print nothing, because another process of the same command does.
 
     Raises:
         ConfigError: no configuration is named or found.
     """
     choice = choose_config(parsed.config, parsed.home)
-    if not is_silent:
-        print(choice.describe(), file=sys.stderr if is_data else sys.stdout, flush=True)
+    print(choice.describe(), file=sys.stderr if is_data else sys.stdout, flush=True)
     return choice
 
 
-def load_announced_scene(parsed: argparse.Namespace, *, is_data: bool = False, is_silent: bool = False) -> Scene:
+def load_announced_scene(parsed: argparse.Namespace, *, is_data: bool = False) -> Scene:
     """Returns the scene of a command's arguments, after `announce_config`.
 
     Raises:
         ConfigError: no configuration is named or found, or it is wrong; or there are several and no --scene.
     """
-    choice = announce_config(parsed, is_data=is_data, is_silent=is_silent)
+    choice = announce_config(parsed, is_data=is_data)
     from dssm_assets.definitions import load_scene  # takes seconds to import: after the line
 
     return load_scene(parsed.scene, choice)

@@ -6,7 +6,8 @@ import argparse
 import datetime as dt
 import os
 
-from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
+from dssm_assets.storage.config_choice import choose_config
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,6 +26,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _fit(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import Fault, InputError
+    from dssm_assets.definitions import load_scene
     from dssm_assets.installed_extras import load_extra
     from dssm_assets.steps.dssm_model import fit_in_group
     from dssm_assets.steps.feature_config import towers_of
@@ -39,7 +41,8 @@ def _fit(parsed: argparse.Namespace) -> int:
             Fault("environment of dssm-assets fit", "the variables that torchrun sets", f"no {', '.join(missing)}", remedy)
         )
     ds, is_first = parsed.day.isoformat(), environment["RANK"] == "0"
-    scene = load_announced_scene(parsed, is_silent=not is_first)
+    choice = announce_config(parsed) if is_first else choose_config(parsed.config, parsed.home)
+    scene = load_scene(parsed.scene, choice)
     workspace = open_workspace(scene.loaded, lambda line: print(line, flush=True) if is_first else None)
     if parsed.experiment is not None:
         workspace = load_extra("experiments", "experiments").reopen_experiment(workspace, parsed.experiment, ds)

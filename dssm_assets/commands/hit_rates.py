@@ -1,17 +1,15 @@
-"""`dssm-assets hit-rates`, and the hit rates that `demo` and `materialize` print at their end."""
+"""`dssm-assets hit-rates`, and reading the hit rates that `demo` and `materialize` print."""
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Workspace
-    from dssm_assets.storage.config_file import LoadedConfig
     from dssm_assets.terminal import DayRates
 
 
@@ -55,18 +53,15 @@ def _choose_day(workspace: Workspace, wanted: str | None) -> str:
     from dssm_assets.steps.workspace import reason_to_skip
 
     evaluated = workspace.tables.partitions.days("total_hit_rate")
-    if wanted in evaluated or (wanted is None and evaluated):
-        return wanted or evaluated[-1]
     if wanted is None:
-        remedy = f"{remedy_of_missing('train_and_evaluate', 'DAY')}; dssm-assets validate names the days"
-        raise PartitionMissingError(Fault("table total_hit_rate", "a day that is evaluated", "none", remedy))
+        return workspace.tables.partitions.last_day("total_hit_rate")
+    if wanted in evaluated:
+        return wanted
     calendar = workspace.config.calendar
-    is_in_calendar = calendar.start.isoformat() <= wanted and (calendar.end is None or wanted <= calendar.end.isoformat())
-    reason = (
-        reason_to_skip(workspace, wanted)
-        if is_in_calendar
-        else f"it is not among the days {calendar.start} to {calendar.end or 'yesterday'}"
-    )
+    if calendar.start.isoformat() <= wanted and (calendar.end is None or wanted <= calendar.end.isoformat()):
+        reason = reason_to_skip(workspace, wanted)
+    else:
+        reason = f"it is not among the days {calendar.start} to {calendar.end or 'yesterday'}"
     got = "no partition" if reason is None else f"no partition: {reason}"
     remedy = remedy_of_missing("train_and_evaluate", wanted) if reason is None else "choose another day"
     remedy += f"; evaluated are {evaluated[0]} to {evaluated[-1]}" if evaluated else ""
@@ -85,16 +80,3 @@ def read_day(workspace: Workspace, ds: str) -> DayRates:
     last_day = truth_days(ds, config.evaluation.span_days)[-1]
     total = workspace.tables.read(manifest)
     return DayRates(ds, total, stated.get("sentence"), last_day, Spans.from_config(config, ds))
-
-
-def print_evaluated(loaded: LoadedConfig, days: Sequence[str]) -> None:
-    """Prints the hit rates of days that a command has evaluated."""
-    if not days:
-        return
-    from rich.console import Console
-
-    from dssm_assets import terminal
-    from dssm_assets.steps.workspace import open_workspace
-
-    workspace = open_workspace(loaded)
-    terminal.print_summary(Console(), [read_day(workspace, ds) for ds in sorted(days)])

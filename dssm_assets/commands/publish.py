@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-from typing import TYPE_CHECKING
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
-
-if TYPE_CHECKING:
-    from dssm_assets.storage.config_file import LoadedConfig
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,25 +52,13 @@ def _publish(parsed: argparse.Namespace) -> int:
             print(f"  {name}: {count}")
         return 0
     from dssm_assets import materialize, terminal
+    from dssm_assets.steps.workspace import open_workspace
 
-    ds = parsed.day.isoformat() if parsed.day else _last_evaluated(scene.loaded)
+    ds = parsed.day.isoformat() if parsed.day else open_workspace(scene.loaded).tables.partitions.last_day("total_hit_rate")
     plan = materialize.plan_runs(scene, "publish", ds, ds)
-    table = terminal.ProgressTable(plan.days_by_asset)
-    with table:
+    with terminal.ProgressTable(plan.days_by_asset) as table:
         materialize.run_plan(plan, table, choice.instance_home)
     return 0
-
-
-def _last_evaluated(loaded: LoadedConfig) -> str:
-    """Returns the last day with hit rates."""
-    from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
-    from dssm_assets.storage.partitions import PartitionStore
-
-    days = PartitionStore(loaded.root, loaded.config.storage.options).days("total_hit_rate")
-    if not days:
-        remedy = remedy_of_missing("train_and_evaluate", "DAY")
-        raise PartitionMissingError(Fault("total_hit_rate", "an evaluated day", "none", remedy))
-    return days[-1]
 
 
 def _rollback(parsed: argparse.Namespace) -> int:

@@ -123,9 +123,8 @@ def _read_limits(configured: ServiceLimits, texts: Sequence[str]) -> ServiceLimi
         return ServiceLimits.model_validate(values)
     except ValidationError as error:
         remedy = f"write KEY=VALUE with one of: {', '.join(ServiceLimits.model_fields)}"
-        raise ConfigError(
-            [
-                Fault(f"--limit {'.'.join(map(str, one['loc']))}", one["msg"], repr(one["input"])[:80], remedy)
-                for one in error.errors()
-            ]
-        ) from error
+        faults = [
+            Fault(f"--limit {'.'.join(map(str, one['loc']))}", one["msg"], repr(one["input"])[:80], remedy)
+            for one in error.errors()
+        ]
+        raise ConfigError(faults) from error

@@ -15,9 +15,8 @@ import dagster as dg
 
 from dssm_assets.core.errors import PartitionReplacedError, SkippedDay
 from dssm_assets.defs.asset_row import TRAINER, AssetRow, CheckRow
-from dssm_assets.defs.asset_run import open_run
+from dssm_assets.defs.asset_run import describe_bytes, open_run, to_metadata_value
 from dssm_assets.defs.lazy_steps import code_references
-from dssm_assets.defs.metadata import add_metadata, describe_bytes, to_metadata_value
 from dssm_assets.defs.scene import Scene, name_days
 from dssm_assets.deployment.run_owner import tag_run
 from dssm_assets.installed_extras import load_all, load_extra
@@ -33,15 +32,8 @@ SKIPPED_TAG = "dssm/skipped"
 class Observer:
     """Follows the progress of materializations; this one does nothing. The terminal's progress bar is another one."""
 
-    def for_worker(self) -> "Observer":
-        """Returns what follows one of several processes that work side by side."""
-        return self
-
     def on_log(self, text: str) -> None:
         """Called for every log line, which begins with the asset and its days."""
-
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        """Called when an asset's step has ended."""
 
     def on_partition(self, name: str, ds: str) -> None:
         """Called when a partition of an asset has been written."""
@@ -66,30 +58,12 @@ def build_asset(
 
 
 def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeUpstream | None) -> dg.AssetsDefinition:
-    key = scene.key(row.name)
-
-    @dg.asset(
-        **_attributes(row, scene),
-        partitions_def=scene.daily,
-        output_required=not row.may_skip,
-        backfill_policy=dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
-        check_specs=[
-            dg.AssetCheckSpec(
-                check.name,
-                asset=key,
-                description=check.description,
-                blocking=check.is_blocking,
-                # A daily table takes a range of days in one run, for which Dagster records one result without a day.
-                partitions_def=scene.daily if row.is_windowed else None,
-            )
-            for check in row.checks
-        ],
-    )
+    @dg.asset(**_attributes(row, scene))
     def materialize(context: dg.AssetExecutionContext):
         from dssm_assets.steps.workspace import release_memory
 
         days = list(context.partition_keys)
-        subject = f"{key.to_user_string()} {name_days(days)}"  # other days of the asset may be made at the same time
+        subject = f"{scene.key(row.name).to_user_string()} {name_days(days)}"  # other days may be made at the same time
 
         def log(text: str) -> None:
             context.log.info(text)
@@ -103,15 +77,14 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
             if make_upstream is not None and run.is_regular:
                 make_upstream(context, row, log)
         workspace = run.open_workspace(regular, days)
+        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
+        if is_submitted:
+            results = load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
+        else:
+            results = _with_seconds(run_step(row.step, workspace, days))
         done: list[StepResult] = []
         metadata: dict[str, dict[str, Any]] = {}
         start = first = time.perf_counter()
-        is_submitted = row.runs_on_engine and scene.loaded.config.engine == "spark"
-        results = (
-            load_extra("spark", "spark_runs").run_step(context, scene, row.step, days)
-            if is_submitted
-            else _with_seconds(run_step(row.step, workspace, days))
-        )
         try:
             for result, seconds in results:
                 metadata[result.manifest.ds] = run.describe(result, seconds)
@@ -127,9 +100,9 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
             for check in row.checks:
                 yield dg.AssetCheckResult(check_name=check.name, passed=True, description=str(skipped))
             return  # without an output, so that no downstream asset runs
-        add_metadata(context, key, metadata)
+        for ds, of_day in metadata.items():
+            context.add_asset_metadata(of_day, scene.key(row.name), partition_key=ds)
         _log_end(log, done, time.perf_counter() - start)
-        observer.on_asset_done(row.name, time.perf_counter() - start)
         release_memory()
         checks = [run.label_check(_check_result(check, done)) for check in row.checks]
         yield dg.MaterializeResult(check_results=checks, data_version=run.data_version or _data_version(done))
@@ -138,35 +111,39 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
 
 
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
-    """Returns the decorator's arguments, except partitions and checks."""
-    platform = scene.loaded.config.platform
-    pool = platform.trainer_pool if row.pool == TRAINER else None if row.pool is None else scene.name(row.pool)
+    config = scene.loaded.config
+    platform, hours = config.platform, config.platform.freshness_hours
+    is_fresh = row.is_watched and (hours is not None or config.calendar.end is None)
+    window = dt.timedelta(hours=FRESHNESS_HOURS if hours is None else hours)
+    is_on_spark = row.runs_on_engine and config.engine == "spark"
     return {
         "key": scene.key(row.name),
         "group_name": scene.name(row.group),
         "deps": [*map(scene.key, row.deps), *([made_by] if (made_by := scene.source_assets.get(row.name)) else [])],
         "description": f"{row.description}\n\n{row.reading}".strip(),
-        "kinds": _kinds(row, scene),
+        "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
         "owners": platform.owners,
         "code_version": row.code_version,
         "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}),
         "metadata": code_references(row.step, platform),
-        "pool": pool,
-        "freshness_policy": _freshness_policy(scene) if row.is_watched else None,
+        "pool": platform.trainer_pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
+        "freshness_policy": dg.FreshnessPolicy.time_window(fail_window=window) if is_fresh else None,
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
+        "partitions_def": scene.daily,
+        "output_required": not row.may_skip,
+        "backfill_policy": dg.BackfillPolicy.multi_run(1) if row.is_windowed else dg.BackfillPolicy.single_run(),
+        "check_specs": [
+            dg.AssetCheckSpec(
+                check.name,
+                asset=scene.key(row.name),
+                description=check.description,
+                blocking=check.is_blocking,
+                # A daily table takes a range of days in one run, for which Dagster records one result without a day.
+                partitions_def=scene.daily if row.is_windowed else None,
+            )
+            for check in row.checks
+        ],
     }
-
-
-def _kinds(row: AssetRow, scene: Scene) -> set[str]:
-    is_on_spark = row.runs_on_engine and scene.loaded.config.engine == "spark"
-    return (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds)
-
-
-def _freshness_policy(scene: Scene) -> dg.FreshnessPolicy | None:
-    hours = scene.loaded.config.platform.freshness_hours
-    if hours is None and scene.loaded.config.calendar.end is not None:
-        return None
-    return dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=FRESHNESS_HOURS if hours is None else hours))
 
 
 _STEP_TRIES = 3
@@ -201,7 +178,6 @@ def run_step(
 
 
 def _with_seconds(results: "Iterator[StepResult]") -> "Iterator[tuple[StepResult, float]]":
-    """Yields each result with its duration in seconds."""
     start = time.perf_counter()
     for result in results:
         yield result, time.perf_counter() - start
@@ -215,31 +191,23 @@ def _data_version(done: "Sequence[StepResult]") -> dg.DataVersion:
     again alone counts as changed.
     """
     digests = [result.manifest.digest for result in done]
-    if len(digests) == 1:
-        return dg.DataVersion(digests[0])
-    return dg.DataVersion(hashlib.sha256("".join(digests).encode()).hexdigest())
+    return dg.DataVersion(digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())
 
 
 def _log_days(log: Callable[[str], None], done: int, total: int, seconds: float) -> None:
-    """Logs each fifth of the days.
-
-    Args:
-        seconds: since the first day was done, which has taken what is done once: reading, compiling.
-    """
+    """Logs each fifth of the days; `seconds` since the first one, which has taken what is done once: reading, compiling."""
     if 1 < done < total and done % max(1, total // 5) == 0:
-        pace = seconds / (done - 1)
-        log(f"{done}/{total} days, {1 / max(pace, 1e-9):.1f} days/s, ETA {pace * (total - done):.0f} s")
+        pace = max(seconds, 1e-9) / (done - 1)
+        log(f"{done}/{total} days, {1 / pace:.1f} days/s, ETA {pace * (total - done):.0f} s")
 
 
 def _log_end(log: Callable[[str], None], done: "Sequence[StepResult]", seconds: float) -> None:
-    rows = sum(result.manifest.rows for result in done)
-    days = f"{len(done)} day{'s' if len(done) > 1 else ''}"
-    if any(result.manifest.columns for result in done):
-        speed = f" ({rows / max(seconds, 1e-9):,.0f} rows/s)" if rows else ""
-        log(f"{rows:,} rows in {seconds:.1f} s{speed}, {days}")
-    else:  # a model, a file
-        size = sum(result.manifest.size_bytes for result in done)
-        log(f"{describe_bytes(size)} in {seconds:.1f} s, {days}")
+    manifests = [result.manifest for result in done]
+    rows, size = sum(one.rows for one in manifests), sum(one.size_bytes for one in manifests)
+    is_table = any(one.columns for one in manifests)  # else a model, a file
+    speed = f" ({rows / max(seconds, 1e-9):,.0f} rows/s)" if is_table and rows else ""
+    amount = f"{rows:,} rows" if is_table else describe_bytes(size)
+    log(f"{amount} in {seconds:.1f} s{speed}, {len(done)} day{'s' if len(done) > 1 else ''}")
 
 
 def _check_result(row: CheckRow, done: "Sequence[StepResult]") -> dg.AssetCheckResult:

@@ -28,6 +28,7 @@ class AssetRow:
 
     Attributes:
         description: what it holds and how it is computed.
+        group: the asset table names it.
         reading: its grain, and what to look at first.
         component: number of the reference component (several joined by `_`), "" where there is none.
         is_windowed: computed from a window of days, so one run per day; a daily table takes a range of days in one run.
@@ -48,9 +49,9 @@ class AssetRow:
     """
 
     name: str
-    group: str
     step: Step
     description: str
+    group: str = ""
     reading: str = ""
     deps: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset({"parquet"})

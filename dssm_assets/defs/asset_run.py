@@ -1,17 +1,23 @@
-"""One asset in one regular run: its workspace, its metadata, its checks. An extra may open other runs, such as those of experiments."""
+"""One asset in one run: its workspace, its checks, and the metadata of its partitions. An extra may open other runs.
 
-from collections.abc import Sequence
+Metadata are figures, report, images, row count, schema, URI, time and column lineage. The UI shows entries in their order, and plots
+each that is a number over the partitions: what is no figure to watch is text or JSON.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from dssm_assets.defs.asset_row import AssetRow
-from dssm_assets.defs.metadata import ColumnLineage, partition_metadata, structure_metadata
 from dssm_assets.defs.scene import Scene
 from dssm_assets.installed_extras import load_all
 
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
+    from dssm_assets.storage.manifest import Manifest
 
 
 def open_run(context: dg.AssetExecutionContext, scene: Scene, row: AssetRow) -> "AssetRun":
@@ -62,3 +68,110 @@ class AssetRun:
     def label_check(self, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
         """Returns a check's result as it is reported."""
         return result
+
+
+def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: float) -> dict[str, Any]:
+    """Returns the metadata of one materialized partition."""
+    manifest = result.manifest
+    metadata = {key: to_metadata_value(value) for key, value in result.headline.items()}
+    if result.report_markdown is not None:
+        metadata["report"] = dg.MetadataValue.md(result.report_markdown)
+    for name, png in result.images.items():
+        metadata[name] = dg.MetadataValue.md(f"![{name}]({data_uri(png)})")
+    metadata.update({key: _in_words(key, value) or to_metadata_value(value) for key, value in result.facts.items()})
+    metadata |= {
+        "dagster/row_count": manifest.rows,
+        "dagster/uri": f"{workspace.tables.partitions.root}/{manifest.asset}/ds={manifest.ds}",
+        "seconds": round(seconds, 3),
+        "size": describe_bytes(manifest.size_bytes),
+        "digest": manifest.digest,
+    }
+    return metadata
+
+
+def structure_metadata(manifest: "Manifest", lineage: "ColumnLineage") -> dict[str, Any]:
+    """Returns the metadata about a partition's columns and inputs."""
+    metadata: dict[str, Any] = {}
+    if manifest.columns:
+        metadata["dagster/column_schema"] = dg.TableSchema(
+            columns=[dg.TableColumn(column.name, column.type, column.description or None) for column in manifest.columns]
+        )
+    if manifest.inputs:
+        metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
+    if (origins := lineage.trace(manifest)) is not None:
+        metadata["dagster/column_lineage"] = origins
+    return metadata
+
+
+def describe_bytes(size: int) -> str:
+    """Returns a size for readers, such as `1.5 MB` or `12 kB`."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def _in_words(key: str, value: Any) -> str | None:
+    return describe_bytes(value) if key.endswith("bytes") else f"{value:,.0f}" if key.endswith("rows_per_s") else None
+
+
+def to_metadata_value(value: Any) -> Any:
+    """Returns a value that Dagster can store: numpy scalars become Python numbers, mappings and lists become JSON.
+
+    Fractions have four digits after the point, those below 0.1 four significant ones; tables have them all.
+    """
+    plain = _without_numpy(value)
+    return dg.MetadataValue.json(plain) if isinstance(plain, (dict, list)) else plain
+
+
+def _without_numpy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_numpy(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_numpy(inner) for inner in value]
+    plain = value.item() if hasattr(value, "item") else value
+    return float(f"{plain:.4{'g' if abs(plain) < 0.1 else 'f'}}") if isinstance(plain, float) else plain
+
+
+def data_uri(png: bytes) -> str:
+    """Returns a PNG as a data URI, which the UI shows inside markdown."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+class ColumnLineage:
+    """Finds which columns an asset's columns come from; reads the columns of each input table once."""
+
+    def __init__(self, scene: Scene, workspace: "Workspace", row: AssetRow) -> None:
+        """Keeps the asset's row. If two inputs have a column of the same name, it comes from the first in `row.deps`."""
+        self._scene, self._workspace, self._row = scene, workspace, row
+        self._columns: dict[str, frozenset[str]] = {}
+
+    def trace(self, manifest: "Manifest") -> dg.TableColumnLineage | None:
+        """Returns the lineage of a partition's columns, None if no origin is known."""
+        if not manifest.columns:
+            return None
+        tables, source = self._input_columns(manifest), self._row.feature_source
+        known: dict[str, list[dg.TableColumnDep]] = {}
+        for column in (column.name for column in manifest.columns):
+            table, inputs = next(((name, (column,)) for name, columns in tables.items() if column in columns), (source, ()))
+            names = inputs or [name for name in self._feature_inputs.get(column, ()) if name in tables.get(table, ())]
+            if names:
+                known[column] = [dg.TableColumnDep(self._scene.key(table), name) for name in names]
+        return dg.TableColumnLineage(known) if known else None
+
+    @cached_property
+    def _feature_inputs(self) -> Mapping[str, tuple[str, ...]]:
+        """Returns feature, or the column of its weights -> the columns of its expressions."""
+        if not self._row.feature_source:
+            return {}
+        spec = self._workspace.fg_spec
+        features = [*spec.features, *spec.sequence_features]
+        named = [(name, feature.inputs) for feature in features for name in (feature.name, feature.weights_name)]
+        return {name: inputs for name, inputs in named if name is not None}
+
+    def _input_columns(self, manifest: "Manifest") -> dict[str, frozenset[str]]:
+        """Returns table -> its columns, of the tables that the partition was computed from, dependencies first."""
+        days = dict(key.rsplit("/", 1) for key in manifest.inputs if key.count("/") == 1)
+        days.setdefault(self._row.feature_source, manifest.ds)
+        for name in [*self._row.deps, *sorted(days)]:
+            if name in days and name not in self._columns:
+                found = self._workspace.find(name, days[name])
+                self._columns[name] = frozenset() if found is None else frozenset(column.name for column in found.columns)
+        return self._columns

@@ -4,25 +4,28 @@ An asset's dependencies are the assets that it reads, except those that another 
 travels along the chain, and the graph stays readable. What a partition did read, with digests, is in its metadata (`inputs`).
 """
 
+from dataclasses import replace
+
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, serving, source, statistics, training, vectors
 from dssm_assets.installed_extras import load_all
 
-ASSET_TABLE: tuple[tuple[AssetRow, ...], ...] = (
-    source.ROWS,
-    features_raw.ROWS,
-    fg.ROWS,
-    sample.ROWS,
-    statistics.ROWS,
-    config.ROWS,
-    training.ROWS,
-    vectors.ROWS,
-    evaluation.ROWS,
-    serving.ROWS,
-)
-PUBLISHING_GROUP = serving.GROUP
+PUBLISHING_GROUP = "serving"
 """The group of the assets that only the job `publish` runs."""
-SAMPLE_GROUPS = frozenset({sample.GROUP, statistics.GROUP})
+ASSET_TABLE: dict[str, tuple[AssetRow, ...]] = {
+    "source": source.ROWS,
+    "features_raw": features_raw.ROWS,
+    "fg": fg.ROWS,
+    "sample": sample.ROWS,
+    "statistics": statistics.ROWS,
+    "config": config.ROWS,
+    "training": training.ROWS,
+    "vectors": vectors.ROWS,
+    "evaluation": evaluation.ROWS,
+    PUBLISHING_GROUP: serving.ROWS,
+}
+"""Group -> its assets."""
+SAMPLE_GROUPS = frozenset({"sample", "statistics"})
 """Daily tables of these groups are needed for the days of a window; they read the features of the day before."""
 
 
@@ -33,4 +36,5 @@ def expiring_groups() -> dict[str, str]:
 
 def all_rows() -> list[AssetRow]:
     """Returns every asset, in pipeline order, those of extras last."""
-    return [row for rows in (*ASSET_TABLE, *(extra.ROWS for extra in load_all("rows"))) for row in rows]
+    of_extras = (row for extra in load_all("rows") for row in extra.ROWS)
+    return [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]

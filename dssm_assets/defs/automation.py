@@ -1,8 +1,4 @@
-"""Jobs, and what starts the daily chain: the schedule, or the sensor that waits for the source tables of a day.
-
-Belongs here: which assets a job has, which day runs next. Does not belong here: looking at the sources
-(`storage/sources/landing.py`), reporting failures (`failure_sensor.py`), runs started from a terminal (`runs.py`).
-"""
+"""Jobs, and what starts the daily chain: the schedule, or the sensor that waits for the source tables of a day."""
 
 import datetime as dt
 import json
@@ -76,7 +72,7 @@ def job_assets(rows: Sequence[AssetRow], job: str) -> list[str]:
 
 
 def find_job(rows: Sequence[AssetRow], names: Sequence[str]) -> str | None:
-    """Returns the job that these assets are part of, None if there is none with all of them.
+    """Returns the job that has all of these assets, None if there is none.
 
     Never the chain: the schedule and the sensor leave out a day that has a run of it.
     """
@@ -129,81 +125,73 @@ def landed_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow
         tags=scene.tags,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return LandedTick(scene, rows, context.instance, context.cursor).evaluate()
+        return _evaluate_landing(scene, rows, context.instance, context.cursor)
 
     return sensor
 
 
-class LandedTick:
-    """One evaluation of the landed sensor."""
+def _evaluate_landing(
+    scene: Scene, rows: Sequence[AssetRow], instance: dg.DagsterInstance, cursor: str | None
+) -> dg.SensorResult:
+    """Returns the runs of the days that have landed, otherwise the reason why none starts."""
+    last_day, seen = read_cursor(cursor)
+    runs: list[dg.RunRequest] = []
+    reasons: list[str] = []
+    ended = scene.daily.get_partition_keys()
+    last = last_day or _last_stored_day(scene)
+    days = [ds for ds in ended if ds > last][:DAYS_PER_TICK] if last else ended[-1:]
+    if not days:
+        reasons.append(f"no day to wait for: the calendar has none after {last_day or 'its start'} yet")
+    try:
+        sources = _look_at_sources(scene, seen) if days else []
+    except InputError as error:
+        days = []
+        reasons.append(f"the sources cannot be read: {error}")
+    for ds in days:
+        landings = [source.landing_of_day(ds) for source in sources]
+        if missing := [landing.reason for landing in landings if not landing.has_landed]:
+            reasons.append(f"waiting for {ds}: {'; '.join(missing)}")
+            break
+        if (run := _find_run(instance, scene, ds)) is not None:
+            reasons.append(f"{ds} already has a run: {run}")
+        else:
+            runs.extend(_chain_runs(scene, rows, ds))
+        last_day = ds
+    return dg.SensorResult(
+        run_requests=runs,
+        skip_reason=None if runs else dg.SkipReason("; ".join(reasons)),
+        cursor=json.dumps({"last": last_day, "seen": seen}, sort_keys=True),
+    )
 
-    def __init__(self, scene: Scene, rows: Sequence[AssetRow], instance: dg.DagsterInstance, cursor: str | None) -> None:
-        self._scene = scene
-        self._rows = rows
-        self._instance = instance
-        self._last_day, self._seen = read_cursor(cursor)
 
-    def evaluate(self) -> dg.SensorResult:
-        """Returns the runs of the days that have landed, otherwise the reason why none starts."""
-        runs: list[dg.RunRequest] = []
-        reasons: list[str] = []
-        days = self._next_days()
-        if not days:
-            return self._result(runs, f"no day to wait for: the calendar has none after {self._last_day or 'its start'} yet")
-        try:
-            sources = self._look_at_sources()
-        except InputError as error:
-            return self._result(runs, f"the sources cannot be read: {error}")
-        for ds in days:
-            missing = [
-                landing.reason for landing in (source.landing_of_day(ds) for source in sources) if not landing.has_landed
-            ]
-            if missing:
-                reasons.append(f"waiting for {ds}: {'; '.join(missing)}")
-                break
-            if (run := _find_run(self._instance, self._scene, ds)) is not None:
-                reasons.append(f"{ds} already has a run: {run}")
-            else:
-                runs.extend(_chain_runs(self._scene, self._rows, ds))
-            self._last_day = ds
-        return self._result(runs, "; ".join(reasons))
+def _last_stored_day(scene: Scene) -> str | None:
+    from dssm_assets.storage.partitions import PartitionStore
 
-    def _result(self, runs: list[dg.RunRequest], reason: str) -> dg.SensorResult:
-        cursor = json.dumps({"last": self._last_day, "seen": self._seen}, sort_keys=True)
-        return dg.SensorResult(run_requests=runs, skip_reason=None if runs else dg.SkipReason(reason), cursor=cursor)
+    stored = PartitionStore(scene.loaded.root, scene.loaded.config.storage.options).days(_BEHAVIOR_TABLE)
+    return stored[-1] if stored else None
 
-    def _next_days(self) -> list[str]:
-        ended = self._scene.daily.get_partition_keys()
-        last = self._last_day or self._last_stored_day()
-        return [ds for ds in ended if ds > last][:DAYS_PER_TICK] if last else ended[-1:]
 
-    def _last_stored_day(self) -> str | None:
-        from dssm_assets.storage.partitions import PartitionStore
+def _look_at_sources(scene: Scene, seen: dict[str, Any]) -> list[Any]:
+    """Returns what has landed of each source table; notes in `seen` what was seen of it."""
+    from dssm_assets.storage.sources.landing import SourceLanding
 
-        loaded = self._scene.loaded
-        stored = PartitionStore(loaded.root, loaded.config.storage.options).days(_BEHAVIOR_TABLE)
-        return stored[-1] if stored else None
-
-    def _look_at_sources(self) -> list[Any]:
-        from dssm_assets.storage.sources.landing import SourceLanding
-
-        config = self._scene.loaded.config
-        sources = []
-        for table in _SOURCE_TABLES:
-            configured = getattr(config.tables, table)
-            if configured is None:
-                continue  # its ids are those of the log
-            source = SourceLanding(
-                configured,
-                name=f"{table}_table",
-                timezone=config.calendar.timezone,
-                marker=config.platform.landed_marker,
-                before=self._seen.get(table),
-            )
-            if source.state is not None:
-                self._seen[table] = source.state.to_json()
-            sources.append(source)
-        return sources
+    config = scene.loaded.config
+    sources = []
+    for table in _SOURCE_TABLES:
+        configured = getattr(config.tables, table)
+        if configured is None:
+            continue  # its ids are those of the log
+        source = SourceLanding(
+            configured,
+            name=f"{table}_table",
+            timezone=config.calendar.timezone,
+            marker=config.platform.landed_marker,
+            before=seen.get(table),
+        )
+        if source.state is not None:
+            seen[table] = source.state.to_json()
+        sources.append(source)
+    return sources
 
 
 def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
@@ -236,7 +224,6 @@ def _chain_runs(scene: Scene, rows: Sequence[AssetRow], ds: str) -> list[dg.RunR
 
 
 def _has_window(scene: Scene, ds: str) -> bool:
-    """Returns whether the window of a day lies within the calendar."""
     config = scene.loaded.config
     return dt.date.fromisoformat(ds) - dt.timedelta(days=config.window.days) >= config.calendar.start
 
@@ -252,7 +239,7 @@ def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.Ru
 
 def _find_run(instance: dg.DagsterInstance, scene: Scene, ds: str) -> str | None:
     """Returns the id of a day's run of the chain that is queued, running or done; None if there is none."""
-    found = instance.get_runs(
-        dg.RunsFilter(job_name=scene.name(DAILY_CHAIN), tags={PARTITION_TAG: ds}, statuses=list(_NOT_FAILED)), limit=1
-    )
+    tags = {PARTITION_TAG: ds}
+    runs = dg.RunsFilter(job_name=scene.name(DAILY_CHAIN), tags=tags, statuses=list(_NOT_FAILED))
+    found = instance.get_runs(runs, limit=1)
     return found[0].run_id if found else None

@@ -50,16 +50,14 @@ def _webhook_address(scene: Scene) -> str | None:
 
 
 def _failure_message(context: dg.RunFailureSensorContext, scene: Scene) -> dict[str, str | None]:
-    run = context.dagster_run
-    failed = context.get_step_failure_events()
-    step = failed[0].step_key if failed else None
+    run, failed = context.dagster_run, context.get_step_failure_events()
+    step, day = failed[0].step_key if failed else None, run.tags.get(PARTITION_TAG)
     error = _root_error(failed[0]) if failed else context.failure_event.message or "no error was recorded"
-    day = run.tags.get(PARTITION_TAG)
     of_day = f" of {day}" if day else ""
-    text = f"{scene.loaded.config.name}: {run.job_name}{of_day} failed in {step or 'its start'}: {error}"
+    name = scene.loaded.config.name
     return {
-        "text": text[:_MAX_ERROR_CHARS],
-        "scene": scene.loaded.config.name,
+        "text": f"{name}: {run.job_name}{of_day} failed in {step or 'its start'}: {error}"[:_MAX_ERROR_CHARS],
+        "scene": name,
         "job": run.job_name,
         "run_id": run.run_id,
         "partition": day,

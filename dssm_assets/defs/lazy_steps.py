@@ -1,14 +1,14 @@
 """Steps by name: the code location lists them without importing what they compute with.
 
-`steps_of("evaluation").ground_truth` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
-is first called. A process that only shows the graph then loads neither torch, faiss, pandas nor an engine.
+`steps_of("evaluation")("ground_truth")` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
+is first called. A process that only shows the graph then loads neither torch, faiss nor an engine.
 """
 
 import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,10 @@ class LazyStep:
     name: str
 
     def __call__(self, workspace: "Workspace", days: Sequence[str]) -> "Iterator[StepResult]":
-        """Imports the step's module and runs the step."""
         return getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.name)(workspace, days)
 
     @property
     def file(self) -> Path:
-        """Returns the file that defines the step."""
         return _PACKAGE / f"{self.module.replace('.', '/')}.py"
 
     @property
@@ -50,21 +48,9 @@ class LazyStep:
         return None if match is None else _text(self.file).count("\n", 0, match.start()) + 1
 
 
-@dataclass(frozen=True)
-class StepModule:
-    """A module of steps that is not imported."""
-
-    module: str
-
-    def __getattr__(self, name: str) -> LazyStep:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return LazyStep(self.module, name)
-
-
-def steps_of(module: str) -> StepModule:
-    """Returns the steps of `dssm_assets/steps/<module>.py`."""
-    return StepModule(f"steps.{module}")
+def steps_of(module: str) -> Callable[[str], LazyStep]:
+    """Returns a function that returns the step of a name in `dssm_assets/steps/<module>.py`."""
+    return partial(LazyStep, f"steps.{module}")
 
 
 @lru_cache(maxsize=64)

@@ -1,17 +1,21 @@
-"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make.
+"""The runs that make some assets and what they need and lack, in order: what `--with-upstream`, the demo and a launched run make."""
 
-Belongs here: which runs, of which days. Does not belong here: which days an asset needs (`needed_days.py`), making the runs
-(`upstream_runs.py`, `materialize.py`).
-"""
-
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from dssm_assets.defs.asset_row import AssetRow
-from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.needed_days import NeededDays, needed_days
+from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.scene import Scene, name_days
-from dssm_assets.steps.workspace import Workspace, day_before, days_between, has_other_settings, is_current
+from dssm_assets.steps.workspace import (
+    Workspace,
+    day_before,
+    days_between,
+    has_other_settings,
+    is_current,
+    truth_days,
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,6 @@ class PlannedRun:
     is_windowed: bool
 
     def __str__(self) -> str:
-        """Returns assets and days in one line."""
         return f"{name_days(self.days)}: {', '.join(self.names)}"
 
 
@@ -39,11 +42,7 @@ class RunPlan:
     @property
     def days_by_asset(self) -> dict[str, int]:
         """Returns on how many days each asset is made, in the order of the runs; empty if there is nothing to make."""
-        counts: dict[str, int] = {}
-        for run in self.runs:
-            for name in run.names:
-                counts[name] = counts.get(name, 0) + len(run.days)
-        return counts
+        return dict(Counter(name for run in self.runs for name in run.names for _ in run.days))
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,76 @@ class Wanted:
 
     names: tuple[str, ...]
     days: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NeededDays:
+    """What some assets of a day need, themselves included.
+
+    Attributes:
+        daily: daily table -> first and last day.
+        windowed: assets of the day itself, in pipeline order.
+    """
+
+    daily: dict[str, tuple[str, str]]
+    windowed: list[str]
+
+
+def needed_days(rows: Sequence[AssetRow], names: Sequence[str], ds: str, start: str, window: int, span: int = 1) -> NeededDays:
+    """Returns the days that some assets of a day need of each daily table, and the windowed assets of the day.
+
+    A log is needed from the calendar's start, because histories are read across days; a log itself needs its own days. Samples are
+    needed for the days of the window, and for the day itself where it is scored; features as of the day before a sample.
+
+    Example: with a window of 6 days, total_hit_rate of January 12th needs behavior of the 1st to the 12th, sample_fg of the 6th
+    to the 12th, user_features_fg of the 5th to the 11th, and dssm_model of the 12th.
+
+    Args:
+        start: first day of the calendar; no day before it is needed.
+        window: length of the training window in days.
+        span: days whose interactions are the truth of the day, from the day on.
+    """
+    by_name = {row.name: row for row in rows}
+    daily: dict[str, tuple[str, str]] = {}
+
+    def is_feature(row: AssetRow) -> bool:
+        return not row.is_log and row.group not in SAMPLE_GROUPS
+
+    def add(name: str, first: str, last: str, *, is_alone: bool = False) -> None:
+        """Adds days of a daily table and what they need; `is_alone`: these days alone, also of a log."""
+        row = by_name[name]
+        first = start if row.is_log and not is_alone else max(first, start)
+        if last < first:
+            return  # before the calendar
+        known = daily.get(name, (first, last))
+        days = min(first, known[0]), max(last, known[1])
+        if daily.get(name) == days:
+            return
+        daily[name] = days
+        for dep in row.deps:
+            if row.group in SAMPLE_GROUPS and is_feature(by_name[dep]):
+                add(dep, day_before(days[0]), day_before(days[1]))
+            else:
+                add(dep, *days, is_alone=row.is_log)
+
+    windowed = {name for name in names if by_name[name].is_windowed}
+    for row in reversed(rows):
+        if row.name in windowed:
+            windowed |= {dep for dep in row.deps if by_name[dep].is_windowed}
+    for name in names:
+        if name not in windowed:
+            add(name, ds, ds, is_alone=True)
+    in_order = [row for row in rows if row.name in windowed]
+    for row in in_order:
+        for dep in row.deps:
+            if dep in row.day_deps:
+                add(dep, ds, truth_days(ds, span)[-1] if row.reads_span else ds)
+            elif not by_name[dep].is_windowed:
+                add(dep, day_before(ds, window), day_before(ds))
+    if windowed:  # vectors are computed from the features of the day before
+        for name in [name for name in daily if is_feature(by_name[name])]:
+            add(name, day_before(ds), day_before(ds))
+    return NeededDays(daily, [row.name for row in in_order])
 
 
 def plan_missing(scene: Scene, wanted: Wanted) -> RunPlan:
@@ -98,6 +167,7 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
         is_remaking: make the wanted assets also where they are stored.
     """
     config, rows = scene.loaded.config, all_rows()
+    by_name = {row.name: row for row in rows}
     workspace = scene.open_workspace(lambda _: None)
     start, end = config.calendar.start.isoformat(), scene.daily.get_last_partition_key() or ""
 
@@ -108,9 +178,13 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
     missing: dict[str, set[str]] = {row.name: set() for row in rows if not row.is_windowed}
     stored = {name: set(workspace.tables.partitions.days(name)) for name in missing}
     for names, ds, needed in days:
-        first_log_day = _first_log_day(rows, needed, stored)
+        # If all rolling states are stored on the first day that needs them, none is rebuilt from the log before it. A gap of the log
+        # there stays: perhaps the source has it, too, and histories are read without it.
+        states = {name: first for name, (first, _) in needed.daily.items() if by_name[name].is_rolling}
+        is_stored = bool(states) and all(first in stored[name] for name, first in states.items())
+        first_log_day = min(states.values()) if is_stored else start
         for name, (first, last) in needed.daily.items():
-            span = days_between(max(first, first_log_day) if needed.rows[name].is_log else first, last)
+            span = days_between(max(first, first_log_day) if by_name[name].is_log else first, last)
             missing[name].update(day for day in span if day not in stored[name] and day <= end)
         if is_remaking:
             for name in missing.keys() & set(names):
@@ -123,14 +197,13 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
         for name in needed.windowed:
             manifest = workspace.find(name, ds)
             is_other = manifest is not None and has_other_settings(workspace, manifest)
-            if is_other:
-                outdated[name] = outdated.get(name, 0) + 1
+            outdated[name] += is_other
             daily = find_needed([name], ds).daily
             if (
                 manifest is None
                 or is_other
                 or (is_remaking and name in names)
-                or any(dep in made for dep in needed.rows[name].deps)
+                or any(dep in made for dep in by_name[name].deps)
                 or any(missing[table] & set(days_between(*span)) for table, span in daily.items())
                 or not is_current(workspace, manifest)
             ):
@@ -139,34 +212,23 @@ def plan_upstream(scene: Scene, wanted: Sequence[Wanted], *, is_remaking: bool) 
         if left := tuple(name for name in made if name not in before):
             before.update(left)
             runs.append(PlannedRun(left, (ds,), True))
-    return RunPlan(scene, tuple(runs), outdated)
-
-
-def _first_log_day(rows: Sequence[AssetRow], needed: NeededDays, stored: Mapping[str, set[str]]) -> str:
-    """Returns the day from which on a log must have no gap.
-
-    If all rolling states are stored on the first day on which they are needed, none is rebuilt from the log before it. What the
-    log lacks there stays as it is: perhaps the source lacks it, too, and histories are read without it.
-    """
-    first = {row.name: needed.daily[row.name][0] for row in rows if row.is_rolling and row.name in needed.daily}
-    return min(first.values()) if first and all(ds in stored[name] for name, ds in first.items()) else needed.start
+    return RunPlan(scene, tuple(runs), +outdated)
 
 
 def _add_outdated(
     workspace: Workspace, rows: Sequence[AssetRow], missing: dict[str, set[str]], needed: Sequence[NeededDays]
-) -> dict[str, int]:
+) -> Counter[str]:
     """Adds the days of daily tables that were made with other settings, and of what follows from them; returns how many of each.
 
     Rolling states and histories follow from all days before, so a table is made again from the first such day on.
     """
     first: dict[str, str] = {}
-    outdated: dict[str, int] = {}
+    outdated: Counter[str] = Counter()
     for row in (row for row in rows if not row.is_windowed):
         days = {day for one in needed if row.name in one.daily for day in days_between(*one.daily[row.name])}
         stored = workspace.tables.partitions.find_days(row.name, sorted(days - missing[row.name]))
         changed = [ds for ds, manifest in stored.items() if has_other_settings(workspace, manifest)]
-        if changed:
-            outdated[row.name] = len(changed)
+        outdated[row.name] = len(changed)
         begins = min([*changed, *(first[dep] for dep in row.deps if dep in first)], default=None)
         if begins is not None:
             first[row.name] = begins
@@ -194,10 +256,5 @@ def _group_daily(rows: Sequence[AssetRow], missing: Mapping[str, set[str]]) -> I
 
 def _group_consecutive(days: Sequence[str]) -> list[tuple[str, ...]]:
     """Returns ascending days as runs of consecutive days."""
-    ranges: list[tuple[str, ...]] = []
-    for ds in days:
-        if ranges and ranges[-1][-1] == day_before(ds):
-            ranges[-1] = (*ranges[-1], ds)
-        else:
-            ranges.append((ds,))
-    return ranges
+    numbered = groupby(enumerate(days), lambda pair: day_before(pair[1], pair[0]))
+    return [tuple(ds for _, ds in pairs) for _, pairs in numbered]

@@ -1,28 +1,40 @@
 """Runs inside this process, as the demo and `dssm-assets materialize` make them: a range of days, or one run per day."""
 
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
+from sqlalchemy import Connection, Engine, create_engine, event
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import find_job
-from dssm_assets.defs.held_connections import held_connections
 from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
 from dssm_assets.deployment.run_owner import RunOwner
 from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.instance_file import write_instance_file
 
-_NO_COPIES = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
-QUIET_CONSOLE = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_NO_COPIES: Final = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+QUIET_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run configuration that silences Dagster's console: errors are raised, and the console would print them twice more."""
+_LOCATION_TAG: Final = ".dagster/repository"
+_ORIGIN: Final = """{
+    "__class__": "ExternalPipelineOrigin",
+    "external_repository_origin": {
+        "__class__": "ExternalRepositoryOrigin",
+        "repository_location_origin": {"__class__": "RegisteredRepositoryLocationOrigin", "location_name": %s},
+        "repository_name": "__repository__"
+    }
+}"""
+"""A job's origin as Dagster stores it with a run, without the job's name; every later version reads the stored form."""
+_BUSY_SECONDS: Final = 60.0
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
@@ -34,119 +46,56 @@ def open_instance(folder: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.local_temp(str(folder), overrides={"compute_logs": _NO_COPIES})
 
 
-@contextmanager
-def _located_runs(instance: dg.DagsterInstance, job: str, made_for: dg.DagsterRun | None) -> Iterator[None]:
-    """Gives the runs that are made in a block a code location: the UI's Timeline shows only runs that have one.
-
-    It is that of the run that they are made for, else that of the last run of the job, else the one that the printed command of
-    the UI loads.
-    """
-    last = next(iter(instance.get_runs(dg.RunsFilter(job_name=job), limit=1)), None)
-    known = [run.remote_job_origin for run in (made_for, last) if run is not None and run.remote_job_origin is not None]
-    text = dg.serialize_value(known[0]) if known else _ORIGIN % json.dumps(UI_LOCATION)
-    origin = dg.deserialize_value(json.dumps(json.loads(text) | {"pipeline_name": job}))
-    instance.create_run_for_job = partial(instance.create_run_for_job, remote_job_origin=origin)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del instance.create_run_for_job  # the method of its class again
-
-
-_ORIGIN: Final = """{
-    "__class__": "ExternalPipelineOrigin",
-    "external_repository_origin": {
-        "__class__": "ExternalRepositoryOrigin",
-        "repository_location_origin": {"__class__": "RegisteredRepositoryLocationOrigin", "location_name": %s},
-        "repository_name": "__repository__"
-    }
-}"""
-"""A job's origin as Dagster stores it with a run, without the job's name; every later version reads the stored form."""
-
-
 def make_run(
     defs: dg.Definitions, instance: dg.DagsterInstance, scene: Scene, run: PlannedRun, made_for: dg.DagsterRun | None = None
 ) -> str:
-    """Makes a planned run, as one of the job that its assets are part of; returns its id.
-
-    Args:
-        made_for: the run that needs it, whose code location it gets.
-
-    Raises:
-        CheckFailedError: if a blocking check failed, with its description.
-        Exception: whatever the failing asset raised.
-    """
+    """Makes a planned run, as one of the job that its assets are part of; result and errors as `run_days`."""
     keys = [scene.key(name).to_user_string() for name in run.names]
     found = find_job(all_rows(), run.names)
-    job = None if found is None else scene.name(found)
-    if run.is_windowed:
-        return run_day(defs, instance, keys, run.days[0], job=job, made_for=made_for)
-    return run_range(defs, instance, keys, run.days, job=job, made_for=made_for)
+    return run_days(defs, instance, keys, run.days, job=found and scene.name(found), made_for=made_for)
 
 
-def run_range(
+def run_days(
     defs: dg.Definitions,
     instance: dg.DagsterInstance,
     names: Sequence[str],
     days: Sequence[str],
-    *,
-    job: str | None = None,
-    made_for: dg.DagsterRun | None = None,
-) -> str:
-    """Materializes daily assets over consecutive days in one run; arguments, result and errors as `run_day`."""
-    day_range = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
-    return _execute(defs, instance, names, {}, job, made_for, tags=day_range)
-
-
-def run_day(
-    defs: dg.Definitions,
-    instance: dg.DagsterInstance,
-    names: Sequence[str],
-    ds: str,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     job: str | None = None,
     made_for: dg.DagsterRun | None = None,
 ) -> str:
-    """Materializes assets of one day in one run; returns its id.
+    """Materializes assets of one day, or daily tables over consecutive days, in one run; returns its id.
 
     Args:
         settings: op -> its form, as in the Launchpad.
         job: which the assets are part of, and the run is shown as one of; None: they are materialized ad hoc.
-        made_for: the run that needs this one.
+        made_for: the run that needs this one, whose code location it gets.
 
     Raises:
         CheckFailedError: if a blocking check failed, with its description.
         Exception: whatever the failing asset raised.
     """
-    run_config = {"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}}
-    return _execute(defs, instance, names, run_config, job, made_for, partition_key=ds)
-
-
-def _execute(
-    defs: dg.Definitions,
-    instance: dg.DagsterInstance,
-    names: Sequence[str],
-    run_config: dict[str, Any],
-    job: str | None,
-    made_for: dg.DagsterRun | None,
-    **partitions: Any,
-) -> str:
+    # One event per asset says that a range of days is planned, not one per day.
+    os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
     run_id = str(uuid.uuid4())
-    tags = {**partitions.pop("tags", {}), **RunOwner.from_this_process().to_tags(run_id)}
+    tags = {**RunOwner.from_this_process().to_tags(run_id), _LOCATION_TAG: ""}
+    if len(days) > 1:
+        tags |= {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
     if made_for is not None:
         tags |= {MADE_FOR_TAG: made_for.run_id[:8]}
     if instance.run_retries_enabled:
         tags["dagster/max_retries"] = "0"  # whoever called it sees its error; the daemon would make it again elsewhere
     found = defs.resolve_implicit_global_asset_job_def() if job is None else defs.resolve_job_def(job)
     try:
-        with held_connections(instance.event_log_storage), _located_runs(instance, found.name, made_for):
+        with _held_connections(instance.event_log_storage), _located(instance, run_id, found.name, made_for):
             found.execute_in_process(
                 instance=instance,
-                run_config=run_config | QUIET_CONSOLE,
+                run_config={"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}} | QUIET_CONSOLE,
                 asset_selection=[dg.AssetKey.from_user_string(name) for name in names],
                 run_id=run_id,
                 tags=tags,
-                **partitions,
+                partition_key=days[0] if len(days) == 1 else None,
             )
     except dg.DagsterExecutionInterruptedError:
         raise KeyboardInterrupt from None  # the run is recorded as ended
@@ -155,6 +104,62 @@ def _execute(
             raise CheckFailedError(failed) from error
         raise
     return run_id
+
+
+@contextmanager
+def _located(instance: dg.DagsterInstance, run_id: str, job: str, made_for: dg.DagsterRun | None) -> Iterator[None]:
+    """Gives a run, once it has ended, a code location: the UI's Timeline shows only runs that have one.
+
+    It is that of the run that it is made for, else that of the last ended run of the job, else the one that the printed command of the
+    UI loads.
+    """
+    earlier = (made_for, *instance.get_runs(dg.RunsFilter(job_name=job), limit=20))
+    known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
+    text = _ORIGIN % json.dumps(UI_LOCATION) if known is None else dg.serialize_value(known)
+    try:
+        yield
+    finally:
+        if (run := instance.get_run_by_id(run_id)) is not None:
+            origin: Any = dg.deserialize_value(json.dumps(json.loads(text) | {"pipeline_name": job}))
+            instance.run_storage.replace_job_origin(run, origin)
+
+
+@contextmanager
+def _held_connections(storage: Any) -> Iterator[None]:
+    """Lets the event log storage of an instance keep its connections until the end of the block, if it is SQLite's.
+
+    Dagster opens one for each event. When the last connection to a file closes, SQLite folds its write-ahead log in and waits for the
+    disk: a year of days then takes minutes.
+    """
+    if not hasattr(storage, "conn_string_for_shard"):
+        yield
+        return
+    engines: dict[tuple[str, ...], Engine] = {}
+
+    def hold(name: str) -> None:
+        connect_first = getattr(storage, name)
+
+        @contextmanager
+        def connect(*file: str) -> Iterator[Connection]:
+            if (name, *file) not in engines:
+                with connect_first(*file) as first:  # makes the file's tables
+                    engine = create_engine(first.engine.url, pool_size=1, connect_args={"timeout": _BUSY_SECONDS})
+                event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
+                engines[name, *file] = engine
+            with engines[name, *file].begin() as connection:
+                yield connection
+
+        setattr(storage, name, connect)
+
+    hold("run_connection")
+    hold("index_connection")
+    storage.has_table = cache(storage.has_table)  # is asked for each event, with a connection of its own
+    try:
+        yield
+    finally:
+        del storage.run_connection, storage.index_connection, storage.has_table  # the methods of its class again
+        for engine in engines.values():
+            engine.dispose()
 
 
 def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:

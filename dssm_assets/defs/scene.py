@@ -33,18 +33,18 @@ up at the time when it was requested, with the offset of the code location's las
 def daily_partitions(calendar: Calendar, today: dt.date | None = None) -> dg.DailyPartitionsDefinition:
     """Returns the days from the calendar's start to its end (or up to yesterday), both included.
 
+    The end alone bounds the partitions. But the UI plots the latest 120 days, which Dagster counts back from the current date, past
+    the end. So the days since the end, except SPARE_DAYS, are an offset; else the plots of an old calendar are empty.
+
     Args:
-        calendar: first and last day, and the time zone in which days begin.
-        today: the date in that zone; None for the current one.
+        today: the date in the calendar's time zone; None for the current one.
     """
+    start, timezone = calendar.start.isoformat(), calendar.timezone
     if calendar.end is None:
-        return dg.DailyPartitionsDefinition(start_date=calendar.start.isoformat(), timezone=calendar.timezone)
-    return dg.DailyPartitionsDefinition(
-        start_date=calendar.start.isoformat(),
-        end_date=(calendar.end + dt.timedelta(days=1)).isoformat(),
-        timezone=calendar.timezone,
-        end_offset=-_days_to_hide(calendar.end, today or today_in(calendar.timezone)),
-    )
+        return dg.DailyPartitionsDefinition(start_date=start, timezone=timezone)
+    hidden = max(0, ((today or today_in(timezone)) - calendar.end).days - 1 - SPARE_DAYS)
+    after_end = (calendar.end + dt.timedelta(days=1)).isoformat()
+    return dg.DailyPartitionsDefinition(start_date=start, end_date=after_end, timezone=timezone, end_offset=-hidden)
 
 
 def name_days(days: Sequence[str]) -> str:
@@ -55,15 +55,6 @@ def name_days(days: Sequence[str]) -> str:
 def today_in(timezone: str) -> dt.date:
     """Returns the current date in a time zone."""
     return dt.datetime.now(ZoneInfo(timezone)).date()
-
-
-def _days_to_hide(last: dt.date, today: dt.date) -> int:
-    """Returns how many of the days since the calendar's end Dagster should not count.
-
-    The end alone bounds the partitions. But the UI plots the latest 120 days, which Dagster counts back from the current date,
-    past the end: without the offset, the plots of a calendar that ended long ago are empty.
-    """
-    return max(0, (today - last).days - 1 - SPARE_DAYS)
 
 
 @dataclass(frozen=True)
@@ -83,12 +74,10 @@ class Scene:
 
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:
-        """Returns the days of the scene, the partitions of all its assets."""
         return daily_partitions(self.loaded.config.calendar)
 
     @property
     def tags(self) -> dict[str, str]:
-        """Returns the tags of its assets and runs."""
         return {SCENE_TAG: self.loaded.config.name}
 
     def key(self, asset: str) -> dg.AssetKey:

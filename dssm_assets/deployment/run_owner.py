@@ -42,7 +42,6 @@ class RunHealth:
     msg: str
 
     def __str__(self) -> str:
-        """Returns the line that Dagster shows."""
         return f"{self.status.value}: '{self.msg}'"
 
 
@@ -122,8 +121,10 @@ def start_of_process(pid: int) -> str | None:
 def _this_machine() -> str:
     known = [socket.gethostname()]
     with suppress(OSError):  # on Linux; elsewhere the name is all there is
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        known.append(str(Path("/proc/self/ns/pid").readlink()))
+        known += [
+            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
     return hashlib.sha256(" ".join(known).encode()).hexdigest()[:12]
 
 

@@ -24,7 +24,7 @@ from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.workspace import Workspace, WorkspaceHandle, release_memory
+from dssm_assets.steps.workspace import Workspace, release_memory
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
@@ -58,12 +58,12 @@ def run_parallel(
         return run_tasks(partial(build, workspace), tasks, 1, 1)
     import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
 
-    make = partial(_build_in_process, WorkspaceHandle.from_workspace(workspace), build, inputs)
+    make = partial(_build_in_process, workspace, build, inputs)
     return run_tasks(make, tasks, processes, torch.get_num_threads())
 
 
-def _build_in_process(handle: WorkspaceHandle, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
-    worker = build(handle.open())
+def _build_in_process(workspace: Workspace, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
+    worker = build(workspace)
     changed = sorted(key for key in inputs.keys() | worker.inputs.keys() if inputs.get(key) != worker.inputs.get(key))
     if changed:
         where, remedy = f"inputs {', '.join(changed)}", "let one run finish before another writes its inputs"

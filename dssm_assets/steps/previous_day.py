@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -11,7 +11,7 @@ from dssm_assets.core import columns as col
 from dssm_assets.core.samples.sample_fg import FeatureRows
 from dssm_assets.steps.workspace import Workspace, check_built_from, day_before
 from dssm_assets.storage.manifest import Manifest
-from dssm_assets.storage.partitions import StoreAddress
+from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 
 ID_COLUMNS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
@@ -55,19 +55,20 @@ class PreviousDayRows:
             self._rows[side] = (manifest.digest, rows)
         return rows
 
-    def __reduce__(self) -> tuple[Callable[[StoreAddress], PreviousDayRows], tuple[StoreAddress]]:
-        """Returns the function, with its argument, that finds the instance of another process."""
-        return _instance_of_process, (StoreAddress.from_store(self._tables.partitions),)
+    def __reduce__(self) -> tuple[Callable[..., PreviousDayRows], tuple[str, Mapping[str, Any]]]:
+        """Returns the function, with its arguments, that finds the instance of another process."""
+        store = self._tables.partitions
+        return _instance_of_process, (store.fs.unstrip_protocol(store.root), store.options)
 
 
 _INSTANCES: Final[dict[str, PreviousDayRows]] = {}
 """The instances of this process by address of the store."""
 
 
-def _instance_of_process(address: StoreAddress) -> PreviousDayRows:
-    if (name := repr(address)) not in _INSTANCES:
-        _INSTANCES[name] = PreviousDayRows(TableStore(address.open()))
-    return _INSTANCES[name]
+def _instance_of_process(url: str, options: Mapping[str, Any]) -> PreviousDayRows:
+    if url not in _INSTANCES:
+        _INSTANCES[url] = PreviousDayRows(TableStore(PartitionStore(url, options)))
+    return _INSTANCES[url]
 
 
 def find_features_of_positives(workspace: Workspace, side: str, positive: Manifest) -> Manifest | None:

@@ -1,7 +1,4 @@
-"""The workspace of a step: configuration, stores, engine and log; and the arithmetic of days and windows.
-
-Belongs here: what every step needs. Does not belong here: the steps themselves.
-"""
+"""The workspace of a step: configuration, stores, engine and log; and the arithmetic of days and windows."""
 
 from __future__ import annotations
 
@@ -144,23 +141,9 @@ class Workspace:
         tables, artifacts = TableStore(partitions), ArtifactStore(partitions, self.artifacts.cache)
         return replace(self, loaded=loaded, tables=tables, artifacts=artifacts, engine=_duckdb_engine(loaded, tables))
 
-
-@dataclass(frozen=True)
-class WorkspaceHandle:
-    """What is needed to open a workspace in another process; it can be pickled."""
-
-    loaded: LoadedConfig
-    partitions: PartitionStore
-    cache: Path
-
-    @classmethod
-    def from_workspace(cls, workspace: Workspace) -> WorkspaceHandle:
-        """Returns the handle of a workspace, without its log and engine."""
-        return cls(workspace.loaded, workspace.tables.partitions, workspace.artifacts.cache)
-
-    def open(self) -> Workspace:
-        """Returns the workspace, with DuckDB in this process."""
-        return _build_workspace(self.loaded, self.partitions, self.cache)
+    def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
+        """Pickled for another process, it has DuckDB there and no log."""
+        return _build_workspace, (self.loaded, self.tables.partitions, self.artifacts.cache)
 
 
 def open_workspace(
@@ -219,30 +202,26 @@ def check_built_from(built: Manifest, *inputs: Manifest) -> None:
     Raises:
         ProvenanceError: an input was rewritten since, or the partition was not built from it; one fault per input.
     """
-    remedy = remedy_of_missing(built.asset, built.ds)
     faults = []
     for manifest in inputs:
         digest = built.inputs.get(manifest.key)
+        expected, got = "a partition that was built from this input", "one that was not"
+        if digest is not None:
+            expected, got = (
+                f"the digest that it was built from, {digest[:12]}",
+                f"the input's digest now, {manifest.digest[:12]}",
+            )
         if digest != manifest.digest:
-            if digest is None:
-                expected, got = "a partition that was built from this input", "one that was not"
-            else:
-                expected = f"the digest that it was built from, {digest[:12]}"
-                got = f"the input's digest now, {manifest.digest[:12]}"
+            remedy = remedy_of_missing(built.asset, built.ds)
             faults.append(Fault(f"{built.key}, input {manifest.key}", expected, got, remedy))
     ProvenanceError.raise_if(faults)
 
 
 def is_current(workspace: Workspace, manifest: Manifest) -> bool:
-    """Returns whether the partitions that a partition was built from are stored as they were."""
-    for key, digest in manifest.inputs.items():
-        asset, _, ds = key.partition("/")
-        if "/" in ds:
-            continue  # of an experiment
-        found = workspace.find(asset, ds)
-        if found is None or found.digest != digest:
-            return False
-    return True
+    """Returns whether the partitions that a partition was built from are stored as they were; those of experiments do not count."""
+    inputs = ((key.split("/"), digest) for key, digest in manifest.inputs.items())
+    stored = ((workspace.find(*names), digest) for names, digest in inputs if len(names) == 2)
+    return all(found is not None and found.digest == digest for found, digest in stored)
 
 
 def has_other_settings(workspace: Workspace, manifest: Manifest) -> bool:

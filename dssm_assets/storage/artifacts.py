@@ -54,7 +54,6 @@ class LocalCache:
         return path
 
     def _make_room(self) -> None:
-        """Removes the least recently used files until the rest fits."""
         files = []
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -86,8 +85,7 @@ class ArtifactStore:
 
     def __init__(self, partitions: PartitionStore, cache: Path) -> None:
         """Caches files of a remote store in the folder `cache`, so that they can be memory-mapped."""
-        self.partitions = partitions
-        self.cache = cache
+        self.partitions, self.cache = partitions, cache
 
     def publish(
         self,
@@ -107,10 +105,8 @@ class ArtifactStore:
         those of `row_file`. If a stream fails, nothing is published.
         """
         with self.partitions.staging() as folder:
-            staged = []
-            for name, content in files.items():
-                rows = _write(folder / name, content)
-                staged.append((folder / name, rows if name == row_file else 0))
+            rows = {name: _write(folder / name, content) for name, content in files.items()}
+            staged = [(folder / name, count if name == row_file else 0) for name, count in rows.items()]
             return self.partitions.publish(asset=asset, ds=ds, staged=staged, columns=columns, inputs=inputs, facts=facts)
 
     def local_path(self, manifest: Manifest, name: str) -> Path:
@@ -120,17 +116,17 @@ class ArtifactStore:
             StorageError: if the artifact has no such file.
             PartitionReplacedError: the file was removed because the partition was written again.
         """
-        for file in manifest.files:
-            if file.name == name:
-                stored = self.partitions.file_path(manifest, file)
-                with self.partitions.reading([manifest]):
-                    if self.partitions.is_local:
-                        Path(stored).stat()
-                        return Path(stored)
-                    name_in_cache = f"{manifest.asset}/{file.sha256}/{name}"
-                    return LocalCache(self.cache).get(name_in_cache, partial(self.partitions.fs.get_file, stored))
-        names = ", ".join(file.name for file in manifest.files)
-        raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
+        file = next((file for file in manifest.files if file.name == name), None)
+        if file is None:
+            names = ", ".join(file.name for file in manifest.files)
+            raise StorageError(f"artifact {manifest.key} has no file '{name}', it has: {names}. To fix: materialize it again")
+        stored = self.partitions.file_path(manifest, file)
+        with self.partitions.reading([manifest]):
+            if self.partitions.is_local:
+                Path(stored).stat()
+                return Path(stored)
+            fetch = partial(self.partitions.fs.get_file, stored)
+            return LocalCache(self.cache).get(f"{manifest.asset}/{file.sha256}/{name}", fetch)
 
     def read_bytes(self, manifest: Manifest, name: str) -> bytes:
         return self.local_path(manifest, name).read_bytes()
@@ -141,7 +137,6 @@ class ArtifactStore:
 
 
 def _write(path: Path, content: bytes | Path | pa.Table | Stream) -> int:
-    """Writes a file; returns its rows, 0 for bytes and local files."""
     if isinstance(content, Stream):
         return write_arrow(path, content.schema, content.batches)
     if isinstance(content, pa.Table):

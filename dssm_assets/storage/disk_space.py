@@ -27,15 +27,14 @@ _LITTLE_BYTES: Final = 64 << 20
 
 def is_disk_full(error: BaseException) -> bool:
     """Returns whether an error, or one that it was raised from, says that a disk or an object store is full."""
-    seen: set[int] = set()
+    seen: list[BaseException] = []  # causes may form a circle
     current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    while current is not None and current not in seen:
         if isinstance(current, OSError) and current.errno in _CODES:
             return True
-        text = str(current).lower()
-        if any(known in text for known in _TEXTS):
+        if any(known in str(current).lower() for known in _TEXTS):
             return True
+        seen.append(current)
         current = current.__cause__ or current.__context__
     return False
 
@@ -46,12 +45,13 @@ def explain_full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFull
     Args:
         folders: where files were written, besides the folder for temporary files; they need not exist.
     """
-    free: dict[Path, int] = {}
+    free = []
     for folder in (*folders, Path(tempfile.gettempdir())):
         with suppress(OSError):
-            free[folder] = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-    short = [folder for folder, size in free.items() if size < _LITTLE_BYTES] or sorted(free, key=free.__getitem__)[:1]
-    where = ", ".join(f"{folder} ({free[folder] / 1e6:.1f} MB free)" for folder in short)
+            disk = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists()))
+            free.append((disk.free, folder))
+    short = [pair for pair in sorted(free) if pair[0] < _LITTLE_BYTES] or sorted(free)[:1]
+    where = ", ".join(f"{folder} ({size / 1e6:.1f} MB free)" for size, folder in short)
     got = " ".join(str(error).split())[:300] or type(error).__name__
     remedy = (
         "free space (dssm-assets cleanup removes leftovers and replaced files) or use another disk "

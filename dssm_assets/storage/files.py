@@ -23,16 +23,14 @@ _ENDINGS = (".parquet", ".pq")
 
 
 def read_parquet(uri: str, columns: Sequence[str], where: str) -> pa.Table:
-    """Returns those of the named columns that a parquet file, or the parquet files of a folder in path order, have.
+    """Returns the named columns of a parquet file, or of the parquet files of a folder in path order; missing ones are left out.
 
     Args:
         uri: any fsspec URL or path.
-        columns: the columns of interest; the caller checks which of them are required.
 
     Raises:
-        InputError: if the place cannot be used, the file does not exist, or the folder has no parquet file.
-        SchemaError: if a file is broken or not a parquet file, has two columns of one name or text that is not UTF-8, or the schemas of
-            the folder differ.
+        InputError: the file does not exist, or the folder has no parquet file.
+        SchemaError: a file is broken, has two columns of one name or text that is not UTF-8, or the schemas of the folder differ.
     """
     fs, path = open_location(uri, where)
     with location_errors(uri, where):
@@ -74,13 +72,12 @@ def _read(fs: Any, path: str, columns: Sequence[str], where: str) -> pa.Table:
         file = pq.ParquetFile(handle)
         check_names(file.schema_arrow.names, where)
         present = [name for name in columns if name in file.schema_arrow.names]
-        if present:
-            table = file.read(columns=present).replace_schema_metadata(None)
-            for name in present:
-                check_text(table.column(name), f"{where}, column {name}")
-            return table
-        # None of the wanted columns: the caller's error names the columns that there are.
-        return file.schema_arrow.remove_metadata().empty_table()
+        if not present:  # the caller's error names the columns that there are
+            return file.schema_arrow.remove_metadata().empty_table()
+        table = file.read(columns=present).replace_schema_metadata(None)
+        for name in present:
+            check_text(table.column(name), f"{where}, column {name}")
+        return table
 
 
 class TableWriter:

@@ -33,12 +33,7 @@ class ScratchFolder:
     """
 
     def __init__(self, kind: str = "", parent: Path | None = None) -> None:
-        """Makes a folder.
-
-        Args:
-            kind: what it is for, the beginning of its name.
-            parent: an existing folder (default: the system's folder for temporary files, where `kind` is not empty).
-        """
+        """Makes a folder, named by what it is for, in an existing folder or the system's for temporary files (`kind` is needed there)."""
         self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-" if kind else "", dir=parent))
         handle = os.open(self.path, os.O_RDONLY)
         with suppress(OSError):  # network filesystems do not lock folders: then its age alone counts
@@ -63,12 +58,9 @@ def find_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Path]:
     for path in sorted(parent.iterdir()) if parent.is_dir() else ():
         with suppress(OSError):
             is_own = path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid()
-            if path.name.startswith(prefix) and is_own and _last_change(path) < before and not _is_locked(path):
+            changed = max(inside.lstat().st_mtime for inside in (path, *path.rglob("*")))
+            if path.name.startswith(prefix) and is_own and changed < before and not _is_locked(path):
                 yield path
-
-
-def _last_change(path: Path) -> float:
-    return max(inside.lstat().st_mtime for inside in (path, *path.rglob("*")))
 
 
 def _is_locked(path: Path) -> bool:
@@ -193,7 +185,6 @@ class ScratchArrays:
     """Makes arrays that are mapped from files, so that the system can drop their pages when memory is short."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes arrays in an existing local folder, in files named `array-N`."""
         self._folder = folder
         self._count = 0
 

@@ -30,7 +30,7 @@ def open_location(uri: str, where: str, options: Mapping[str, Any] | None = None
     """
     given = dict(options or {})
     with location_errors(uri, where, remedy):
-        if "\0" in uri or not _is_encodable(uri):
+        if "\0" in uri or uri.encode("utf-8", "replace").decode() != uri:  # a lone surrogate
             raise ValueError("characters that no path has")
         if uri.startswith(_S3_PROTOCOLS):
             from dssm_assets.storage.s3_retries import RetryingS3FileSystem
@@ -56,25 +56,13 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
     except InputError:
         raise
     except Exception as error:
-        if not _is_of_location(error) or (may_be_missing and isinstance(error, FileNotFoundError)):
+        is_of_system = isinstance(error, OSError | ValueError | TypeError | ImportError | NotImplementedError)
+        is_of_location = is_of_system or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
+        if not is_of_location or (may_be_missing and isinstance(error, FileNotFoundError)):
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         shown = uri.encode("utf-8", "replace").decode()
         raise InputError(Fault(f"{where}, {shown}", "a place that can be used", text, remedy)) from error
-
-
-def _is_of_location(error: Exception) -> bool:
-    is_of_system = isinstance(error, OSError | ValueError | TypeError | ImportError | NotImplementedError)
-    return is_of_system or f"{type(error).__module__}.".startswith(_LIBRARY_ERRORS)
-
-
-def _is_encodable(text: str) -> bool:
-    """Returns whether a text has no lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def has_conditional_puts(fs: Any) -> bool:

@@ -76,12 +76,10 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Returns the number of rows over all files."""
         return sum(file.rows for file in self.files)
 
     @property
     def size_bytes(self) -> int:
-        """Returns the size of all files in bytes."""
         return sum(file.bytes for file in self.files)
 
     @cached_property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from dssm_assets.storage import layout
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
@@ -45,10 +43,8 @@ class OverlayStore(PartitionStore):
 
 def experiment_names(base: PartitionStore) -> list[str]:
     """Returns the names of the experiments that have a folder in the base store, sorted."""
-    folder = layout.experiments_folder(base.root)
-    uncached: Mapping[str, bool] = {} if base.is_local else {"refresh": True}
     try:
-        entries = base.fs.ls(folder, detail=False, **uncached)
+        entries = base.fs.ls(layout.experiments_folder(base.root), detail=False, **({} if base.is_local else {"refresh": True}))
     except FileNotFoundError:
         return []
     return sorted(name for entry in entries if (name := layout.experiment_of_folder(str(entry))) is not None)

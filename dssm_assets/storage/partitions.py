@@ -6,12 +6,11 @@ unchanged; one that is killed after it leaves the new partition whole.
 
 Several runs may write one partition at once; the manifest of the last one remains. No writer removes a file that the
 current manifest lists. On a local disk, storing the files, replacing the manifest and removing files happen under a lock of the
-partition's folder. An object store has no locks: there each write has file names of its own, so that no other run can list
-them; the manifest is put only if it is unchanged since it was read, so that the writer knows what it has replaced.
+partition's folder. An object store has no locks: there each write has file names of its own, and the manifest is put only if it is
+unchanged since it was read, so that the writer knows what it has replaced.
 
-After a power cut each partition is whole, in its new content or in the one before: files and manifests are on the disk before
-they get their names. Folders are not waited for, which would be one more write to the disk for each partition: on a file system that
-keeps the order of renames (ext4, XFS), what was published in the last seconds may be missing.
+After a power cut each partition is whole: files and manifests are on the disk before they get their names. Folders are not waited
+for: what was published in the last seconds may be missing.
 
 Replaced files stay for a grace period, because somebody may be reading them. The manifest lists them, and the next write after
 the period, or `leftovers.py`, removes them.
@@ -29,7 +28,9 @@ import random
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,8 @@ _MAX_REPLACED: Final = 300
 _TRIES: Final = 100
 """Puts of a manifest that others may replace meanwhile."""
 _LOOKS: Final = 5
+_REQUESTS: Final = 32
+"""Manifests that are requested at once from an object store."""
 _WAIT_SECONDS: Final = 0.02
 """Before the second try at most; up to 32 times as long before later ones."""
 
@@ -118,35 +121,24 @@ class PartitionStore:
         *,
         asset: str,
         ds: str,
-        staged: Sequence[tuple[Path, int]],
+        staged: Sequence[tuple[Path, int] | StoredFile],
         columns: Sequence[Column] = (),
         inputs: Mapping[str, str] | None = None,
         facts: Mapping[str, object] | None = None,
         is_shared: bool = False,
     ) -> Manifest:
-        """Publishes staged files (path, rows) as a partition; returns its manifest.
+        """Publishes staged files (path, rows), or files that `put_file` stored, as a partition; returns its manifest.
 
         Files of the replaced partition are removed after the grace period. Shared files are stored once for many days and are
         never removed.
         """
         with self.locked(asset, ds):
             # Under the lock nobody removes a file of this name before the manifest lists it.
-            mark = "" if self.is_local else _new_mark()
-            files = tuple(self._put(asset, ds, file, rows, mark, is_shared=is_shared) for file, rows in staged)
-            return self._publish(Manifest(asset, ds, files, tuple(columns), dict(inputs or {}), dict(facts or {})))
-
-    def publish_files(
-        self,
-        *,
-        asset: str,
-        ds: str,
-        files: Sequence[StoredFile],
-        columns: Sequence[Column] = (),
-        inputs: Mapping[str, str] | None = None,
-        facts: Mapping[str, object] | None = None,
-    ) -> Manifest:
-        """Publishes files that `put_file` stored as a partition; returns its manifest."""
-        with self.locked(asset, ds):
+            mark = self._new_mark()
+            files = [
+                file if isinstance(file, StoredFile) else self._put(asset, ds, *file, mark, is_shared=is_shared)
+                for file in staged
+            ]
             return self._publish(Manifest(asset, ds, tuple(files), tuple(columns), dict(inputs or {}), dict(facts or {})))
 
     def publish_shared(self, manifest: Manifest, ds: str, inputs: Mapping[str, str] | None = None) -> Manifest:
@@ -158,6 +150,10 @@ class PartitionStore:
         built_from = manifest.inputs if inputs is None else dict(inputs)
         with self.locked(manifest.asset, ds):
             return self._publish(replace(manifest, ds=ds, inputs=built_from, replaced=()))
+
+    def _new_mark(self) -> str:
+        """Returns what makes the file names of a write its own; a local store needs nothing, it is locked."""
+        return "" if self.is_local else uuid.uuid4().hex[:12]
 
     def _publish(self, manifest: Manifest) -> Manifest:
         """Replaces the manifest of a partition, which is locked; returns the new one."""
@@ -251,16 +247,9 @@ class PartitionStore:
 
     def find_days(self, asset: str, days: Sequence[str]) -> dict[str, Manifest]:
         """Returns day -> manifest of those days that have a partition; of an object store with many requests at once."""
-        if self.is_local:
-            return {ds: manifest for ds in days if (manifest := self.find(asset, ds)) is not None}
-        paths = {layout.manifest_path(self.root, asset, ds): ds for ds in days}
-        with location_errors(self.root, "key storage.root"):
-            texts = self.fs.cat(list(paths), on_error="return") if paths else {}
-            for text in texts.values():
-                if isinstance(text, Exception) and not isinstance(text, FileNotFoundError):
-                    raise text
-        found = {ds: texts.get(path) for path, ds in paths.items()}
-        return {ds: Manifest.from_json(text) for ds, text in found.items() if isinstance(text, bytes)}
+        with ThreadPoolExecutor(1 if self.is_local else _REQUESTS) as pool:
+            found = zip(days, pool.map(partial(self.find, asset), days), strict=True)
+            return {ds: manifest for ds, manifest in found if manifest is not None}
 
     def manifest(self, asset: str, ds: str) -> Manifest:
         """Returns the manifest of a partition.
@@ -279,11 +268,10 @@ class PartitionStore:
         Raises:
             WindowIncompleteError: naming every missing day and the command that materializes them.
         """
-        found = [self.find(asset, ds) for ds in days]
-        missing = [ds for ds, manifest in zip(days, found, strict=True) if manifest is None]
-        if missing:
+        found = self.find_days(asset, days)
+        if missing := [ds for ds in days if ds not in found]:
             raise WindowIncompleteError(_missing(asset, missing))
-        return [manifest for manifest in found if manifest is not None]
+        return [found[ds] for ds in days]
 
     def assets(self) -> list[str]:
         """Returns the names of the folders below the root that may hold partitions, sorted."""
@@ -297,16 +285,22 @@ class PartitionStore:
     def days(self, asset: str) -> list[str]:
         """Returns the days of an asset that have a visible partition, ascending."""
         folder = layout.asset_folder(self.root, asset)
-        try:
-            if not self.is_local:
-                # One recursive listing costs less than a request for each day.
-                visible = [path.rpartition("/")[0] for path in self.fs.find(folder) if path.endswith(f"/{layout.MANIFEST}")]
-                return sorted(ds for ds in map(layout.ds_of_folder, visible) if ds)
-            names = self.fs.ls(folder, detail=False)
-        except FileNotFoundError:
-            return []
-        days = sorted(ds for ds in map(layout.ds_of_folder, names) if ds)
-        return [ds for ds in days if self.fs.exists(layout.manifest_path(self.root, asset, ds))]
+        # One recursive listing of an object store costs less than a request for each day.
+        paths = map(str, Path(folder).glob(f"ds=*/{layout.MANIFEST}")) if self.is_local else self.fs.find(folder)
+        visible = [layout.ds_of_folder(path.rpartition("/")[0]) for path in paths if path.endswith(f"/{layout.MANIFEST}")]
+        return sorted(filter(None, visible))
+
+    def last_day(self, asset: str) -> str:
+        """Returns the last day of an asset.
+
+        Raises:
+            PartitionMissingError: it has none.
+        """
+        stored = self.days(asset)
+        if not stored:
+            remedy = f"correct the name, or {remedy_of_missing(asset, 'DAY')}"
+            raise PartitionMissingError(Fault(f"table {asset} in {self.root}", "a stored day", "none", remedy))
+        return stored[-1]
 
     def filesystem_for(self, manifests: Iterable[Manifest]) -> Any:
         """Returns the filesystem to read the files of some partitions with; a remote one knows their sizes in advance."""
@@ -335,7 +329,10 @@ class PartitionStore:
             raise
         except Exception as error:
             faults = [fault for manifest in given if (fault := self._missing_files(manifest)) is not None]
-            if faults or _says_missing(error):  # else written again between the error and this check
+            says_missing = (
+                isinstance(error, FileNotFoundError) or "No files found" in str(error) or "No such file" in str(error)
+            )
+            if faults or says_missing:  # else written again between the error and this check
                 raise PartitionReplacedError(faults or [_replaced(manifest, "some") for manifest in given]) from error
             raise
 
@@ -359,7 +356,7 @@ class PartitionStore:
         with self.locked(asset, ds):
             if self.is_local:
                 os.utime(path)  # tells it from a replaced file of this content and name
-            return self._put(asset, ds, path, rows, "" if self.is_local else _new_mark(), is_shared=is_shared)
+            return self._put(asset, ds, path, rows, self._new_mark(), is_shared=is_shared)
 
     def _put(self, asset: str, ds: str, file: Path, rows: int, mark: str, *, is_shared: bool) -> StoredFile:
         """Moves a file into the folder of a partition; a shared one, which is never removed, needs no name of its own."""
@@ -382,20 +379,17 @@ class PartitionStore:
         Raises:
             StorageError: naming the files that differ.
         """
-        wrong = []
-        for file in manifest.files:
-            with self.fs.open(self.file_path(manifest, file), "rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()
-            if digest != file.sha256:
-                wrong.append(file.name)
+        streams = ((file, self.fs.open(self.file_path(manifest, file), "rb")) for file in manifest.files)
+        wrong = [file.name for file, stream in streams if _sha256(stream) != file.sha256]
         if wrong:
             raise StorageError(
                 f"partition {manifest.key}: files {wrong} differ from the manifest. To fix: materialize it again"
             )
 
 
-def _says_missing(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError) or "No files found" in str(error) or "No such file" in str(error)
+def _sha256(stream: Any) -> str:
+    with stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _replaced(manifest: Manifest, names: str) -> Fault:
@@ -413,14 +407,9 @@ def _was_put(manifest: Manifest, now: Manifest) -> bool:
     return now == manifest or any(file.path in own for file in now.replaced)
 
 
-def _new_mark() -> str:
-    return uuid.uuid4().hex[:12]
-
-
 def file_sha256(path: Path) -> str:
     """Returns the sha256 of a local file, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return _sha256(path.open("rb"))
 
 
 def _missing(asset: str, days: Sequence[str]) -> Fault:
@@ -431,19 +420,3 @@ def _missing(asset: str, days: Sequence[str]) -> Fault:
         f"no partition for {shown}",
         remedy_of_missing(asset, days[0], days[-1]),
     )
-
-
-@dataclass(frozen=True)
-class StoreAddress:
-    """What is needed to open a store in another process; it can be pickled."""
-
-    url: str
-    options: Mapping[str, Any]
-    grace_seconds: float
-
-    @classmethod
-    def from_store(cls, partitions: PartitionStore) -> StoreAddress:
-        return cls(partitions.fs.unstrip_protocol(partitions.root), partitions.options, partitions.grace_seconds)
-
-    def open(self) -> PartitionStore:
-        return PartitionStore(self.url, self.options, self.grace_seconds)

@@ -2,8 +2,6 @@
 
 Two things name them: the key `plugins` of a configuration, and entry points of the group `dssm_assets.plugins` of installed packages. They are
 imported wherever a configuration is loaded (`config_file.py`), and in each process that a run starts, before names are checked.
-
-Belongs here: finding and importing. Does not belong here: what is registered, which is the registries' in `core`.
 """
 
 from __future__ import annotations
@@ -54,19 +52,15 @@ def import_entry_points() -> tuple[Fault, ...]:
 
 
 def _find_fault(load: Callable[[], object], name: str, where: str, remedy: str) -> list[Fault]:
-    """Imports a plug-in; returns what is wrong with it, if anything is."""
     try:
         load()
     except (Exception, SystemExit) as error:
         module = name.partition(":")[0].strip()
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             return [Fault(where, "a module that can be imported", f"{name!r}: no module {error.name}", remedy)]
-        got = f"{name!r}: {type(error).__name__}: {error}{_raised_at(error)}"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+        is_located = frames and not isinstance(error, SyntaxError)  # a syntax error says its line itself
+        at = f" ({frames[-1].filename}, line {frames[-1].lineno})" if is_located else ""
+        got = f"{name!r}: {type(error).__name__}: {error}{at}"
         return [Fault(where, "a module whose import raises nothing", got, "correct the module, or install what it imports")]
     return []
-
-
-def _raised_at(error: BaseException) -> str:
-    """Returns the file and the line at which a module's import ended; a syntax error says them itself."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames and not isinstance(error, SyntaxError) else ""

@@ -68,8 +68,6 @@ class SizedFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
 
 class _RangedFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """A large file that is fetched in ranges."""
-
     def __init__(self, files: SizedFileSystem, path: str, size: int) -> None:
         super().__init__(files, path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead", size=size)
 

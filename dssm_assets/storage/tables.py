@@ -1,14 +1,11 @@
-"""Tables: parquet partitions, written in bounded memory and read through their manifests.
-
-Belongs here: writing and reading parquet, with the table contract checked on writing. Does not belong here: what the rows mean.
-"""
+"""Tables: parquet partitions, written in bounded memory and read through their manifests; writing checks the table contract."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,14 +47,15 @@ class TableStore:
         Raises:
             SchemaError: if the data does not fit the contract; nothing is published then.
         """
-        actual = data.schema if isinstance(data, pa.Table) else schema
-        if actual is None:
-            raise TypeError("an iterable of batches needs schema=")
-        actual = stored_schema(actual)
+        actual = stored_schema(data.schema if isinstance(data, pa.Table) else schema)
         check_schema(spec, actual)
         groups = _regroup(data.to_batches() if isinstance(data, pa.Table) else data, actual)
         with self.partitions.staging() as folder:
-            staged = list(_write_parts(spec, folder, groups, actual))
+            staged = []
+            for number, first in enumerate(groups):
+                part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
+                path = folder / part_name(number)
+                staged.append((path, _write_file(path, spec, part, actual)))
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
@@ -107,17 +105,15 @@ class TableStore:
             rows = _write_file(path, spec, _regroup(batches, schema), schema)
             return self.partitions.put_file(spec.name, ds, path, rows, is_shared=is_shared)
 
-    def open(self, manifest: Manifest, *, as_dictionaries: Sequence[str] = ()) -> pads.Dataset:
-        """Returns a lazy dataset over the files of a partition; `as_dictionaries`: text columns to leave dictionary-encoded."""
-        stored = pads.ParquetFileFormat(dictionary_columns=set(as_dictionaries))
+    def open(self, manifest: Manifest) -> pads.Dataset:
+        """Returns a lazy dataset over the files of a partition."""
         with self.partitions.reading([manifest]):
-            return pads.dataset(self.paths([manifest]), format=stored, filesystem=self.partitions.filesystem_for([manifest]))
+            return pads.dataset(self.paths([manifest]), format="parquet", filesystem=self.partitions.filesystem_for([manifest]))
 
     def read_schema(self, manifest: Manifest) -> pa.Schema:
         """Returns the schema of a partition, from its first file."""
-        path = self.paths([manifest])[0]
-        with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
-            return pq.read_schema(handle).remove_metadata()
+        with self._open_file(manifest, self.paths([manifest])[0]) as file:
+            return file.schema_arrow.remove_metadata()
 
     def read(
         self, manifest: Manifest, columns: Sequence[str] | None = None, *, as_dictionaries: Sequence[str] = ()
@@ -131,8 +127,7 @@ class TableStore:
         encoded = [column.name for column in manifest.columns if column.name in as_dictionaries and column.type == "string"]
         parts = []
         for path in self.paths([manifest]):
-            with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
-                file = pq.ParquetFile(handle, read_dictionary=encoded)
+            with self._open_file(manifest, path, encoded) as file:
                 rows = file.read(columns=wanted, use_threads=manifest.rows > ROW_GROUP_ROWS)
                 parts.append(rows.replace_schema_metadata(None).select(wanted))
         return pa.concat_tables(parts)
@@ -153,26 +148,35 @@ class TableStore:
             batch_rows: rows per batch at most (default: those of a row group).
         """
         names = list(columns) if columns is not None else None
-        encoded = list(as_dictionaries)
+        is_long = manifest.rows > ROW_GROUP_ROWS  # threads cost more than reading a short table
         for path in self.paths([manifest]):
-            with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
-                file = pq.ParquetFile(handle, read_dictionary=encoded)
-                is_long = manifest.rows > ROW_GROUP_ROWS  # threads cost more than reading a short table
+            with self._open_file(manifest, path, as_dictionaries) as file:
                 yield from file.iter_batches(batch_size=batch_rows or ROW_GROUP_ROWS, columns=names, use_threads=is_long)
 
     def rows(self, manifest: Manifest, columns: Sequence[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
         """Yields rows first .. end - 1 of a partition in batches; other row groups are not read."""
         begin = 0
-        for path, stored in zip(self.paths([manifest]), manifest.files, strict=True):
-            if begin < end and begin + stored.rows > first:
-                with self.partitions.reading([manifest]), self._open_file(manifest, path) as handle:
-                    yield from _rows_of(pq.ParquetFile(handle), list(columns), first - begin, end - begin)
-            begin += stored.rows
+        for stored, path in zip(manifest.files, self.paths([manifest]), strict=True):
+            if begin + stored.rows <= first or end <= begin:
+                begin += stored.rows
+                continue
+            with self._open_file(manifest, path) as file:
+                for group in range(file.num_row_groups):
+                    low = max(first - begin, 0)
+                    high = min(end - begin, count := file.metadata.row_group(group).num_rows)
+                    begin += count
+                    if low < high:
+                        yield from file.read_row_group(group, list(columns)).slice(low, high - low).to_batches()
 
-    def _open_file(self, manifest: Manifest, path: str) -> Any:
-        """Returns a file open for reading; a local one without Python in every read: histories are hundreds of small files."""
-        is_local = self.partitions.is_local
-        return pa.OSFile(path, "rb") if is_local else self.partitions.filesystem_for([manifest]).open(path, "rb")
+    @contextlib.contextmanager
+    def _open_file(self, manifest: Manifest, path: str, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+        """Yields a file of a partition; a local one is read without Python: histories are hundreds of small files."""
+        store = self.partitions
+        with (
+            store.reading([manifest]),
+            pa.OSFile(path, "rb") if store.is_local else store.filesystem_for([manifest]).open(path, "rb") as handle,
+        ):
+            yield pq.ParquetFile(handle, read_dictionary=list(encoded))
 
     def paths(self, manifests: Sequence[Manifest]) -> list[str]:
         """Returns the paths of all files of some partitions, inside the store's filesystem."""
@@ -182,14 +186,6 @@ class TableStore:
 def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
     """Returns the columns of a table for its manifest."""
     return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
-
-
-def _write_parts(spec: TableSpec, folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> Iterator[tuple[Path, int]]:
-    """Writes row groups as parts of PART_ROWS rows; yields path and rows of each, of at least one."""
-    for number, first in enumerate(groups):
-        part = itertools.chain([first], itertools.islice(groups, PART_ROWS // ROW_GROUP_ROWS - 1))
-        path = folder / part_name(number)
-        yield path, _write_file(path, spec, part, schema)
 
 
 def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema: pa.Schema) -> int:
@@ -203,19 +199,6 @@ def _write_file(path: Path, spec: TableSpec, groups: Iterator[pa.Table], schema:
             writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
             rows += group.num_rows
     return rows
-
-
-def _rows_of(file: pq.ParquetFile, columns: list[str], first: int, end: int) -> Iterator[pa.RecordBatch]:
-    """Yields the rows first .. end - 1 of a file, clipped to the rows that it has."""
-    counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-    ends = list(itertools.accumulate(counts))
-    groups = [g for g, count in enumerate(counts) if ends[g] > first and ends[g] - count < end]
-    begin = ends[groups[0]] - counts[groups[0]] if groups else 0
-    for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, row_groups=groups, columns=columns):
-        low, high = max(first - begin, 0), min(end - begin, batch.num_rows)
-        begin += batch.num_rows
-        if low < high:
-            yield batch.slice(low, high - low)
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:

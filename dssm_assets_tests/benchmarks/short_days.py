@@ -16,7 +16,7 @@ from typing import Any
 
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
-from dssm_assets.defs.runs import open_instance, run_range
+from dssm_assets.defs.runs import open_instance, run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks.daily_chain import markdown_table
@@ -26,16 +26,16 @@ from dssm_assets_tests.benchmarks.world_features import load_world
 
 
 class CpuObserver(Observer):
-    """Adds up the CPU seconds between the ends of assets."""
+    """Adds up the CPU seconds between the partitions of assets."""
 
     def __init__(self) -> None:
         self.cpu_s: dict[str, float] = {}
         self._last = cpu_seconds()
 
-    def on_asset_done(self, name: str, seconds: float) -> None:
-        """Counts the time since the asset before, its events included."""
+    def on_partition(self, name: str, ds: str) -> None:
+        """Counts the time since the partition before, its events included."""
         now = cpu_seconds()
-        self.cpu_s[name], self._last = now - self._last, now
+        self.cpu_s[name], self._last = self.cpu_s.get(name, 0.0) + now - self._last, now
 
 
 def measure(world: World, history: int, folder: Path) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def measure(world: World, history: int, folder: Path) -> dict[str, Any]:
     observer = CpuObserver()
     defs = scene_definitions(Scene(loaded), observer)
     with open_instance(folder / "home") as instance:
-        run_range(defs, instance, worlds.DAILY, days[:history])
+        run_days(defs, instance, worlds.DAILY, days[:history])
         before = cpu_seconds()
-        run_range(defs, instance, worlds.DAILY, days[history:])
+        run_days(defs, instance, worlds.DAILY, days[history:])
         return {"days": len(days) - history, "cpu_s": cpu_seconds() - before, "tables": observer.cpu_s}
 
 

@@ -17,7 +17,7 @@ from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets_tests.browser.conftest import PICTURES_HOME
 from dssm_assets_tests.browser.ui import Ui
 
-GROUPS = [rows[0].group for rows in ASSET_TABLE]
+GROUPS = [*ASSET_TABLE]
 
 
 @pytest.fixture

@@ -28,10 +28,6 @@ def test_graph_equals_the_snapshot(defs):
     assert graph.text(graph.asset_graph(defs)) == expected, "if the change is intended: python -m dssm_assets_tests.defs.graph"
 
 
-def test_definitions_can_be_loaded(defs):
-    dg.Definitions.validate_loadable(defs)
-
-
 def test_the_definitions_of_the_code_location_can_be_loaded():
     from dssm_assets import definitions
 
@@ -71,10 +67,6 @@ def test_no_job_runs_an_asset_on_request(defs):
     on_request = {row.name for row in all_rows() if row.is_on_request}
     assert on_request == {"feature_importance"}
     assert all(on_request.isdisjoint(names) for names in graph.asset_graph(defs)["jobs"].values())
-
-
-def test_a_daily_asset_never_depends_on_a_windowed_one(assets):
-    assert [(name, dep) for name in worlds.DAILY for dep in assets[name]["deps"] if dep in worlds.WINDOWED] == []
 
 
 def test_every_windowed_asset_is_downstream_of_the_blocking_window_check(assets):

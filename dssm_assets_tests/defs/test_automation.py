@@ -1,7 +1,6 @@
 """The schedule and the landed sensor of the daily chain: when they tick, which days they start, why they skip a day."""
 
 import datetime as dt
-import json
 
 import dagster as dg
 import pytest
@@ -131,14 +130,6 @@ def tick_sensor(loaded, cursor=None, instance=None):
     return [run.partition_key for run in found.run_requests or []], found.skip_message, found.cursor
 
 
-def test_sensor_is_off_by_default(tmp_path):
-    def status(**changes):
-        return build_definitions(worlds.write_config(tmp_path, changes)).resolve_sensor_def(SENSOR).default_status
-
-    assert status() is dg.DefaultSensorStatus.STOPPED
-    assert status(platform={"trigger": "sensor"}) is dg.DefaultSensorStatus.RUNNING
-
-
 def test_sensor_starts_landed_days_in_order_and_each_once(tmp_path):
     loaded = world_with_day_folders(tmp_path)
     started, reason, cursor = tick_sensor(loaded, cursor="2024-01-03")
@@ -162,14 +153,6 @@ def test_sensor_starts_at_most_three_landed_days_per_tick(tmp_path):
     assert (first, second) == (["2024-01-03", "2024-01-04", "2024-01-05"], ["2024-01-06", "2024-01-07", "2024-01-08"])
 
 
-def test_sensor_starts_the_same_runs_as_the_schedule(tmp_path):
-    loaded = world_with_day_folders(tmp_path)
-    land(tmp_path, 6)
-    (run,) = evaluate_sensor(loaded, "2024-01-06", dg.DagsterInstance.ephemeral()).run_requests
-    assert run.run_key == "daily_chain:2024-01-07"
-    assert names_of(run) == {*worlds.DAILY, *worlds.WINDOWED, *worlds.PUBLISHED}
-
-
 def test_sensor_passes_over_a_day_with_a_run(tmp_path):
     loaded = world_with_day_folders(tmp_path)
     land(tmp_path, 3)
@@ -190,16 +173,6 @@ def test_sensor_without_cursor_continues_after_the_last_stored_day_or_starts_wit
     assert tick_sensor(loaded)[0] == ["2024-01-12"]
     worlds.materialize(loaded, ["behavior_table"], DAYS[:2])
     assert tick_sensor(loaded)[0] == ["2024-01-03"]
-
-
-def test_sensor_stores_the_newest_event_time_of_a_log_in_the_cursor(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    started, _, cursor = tick_sensor(loaded, cursor="2024-01-11")
-    assert started == ["2024-01-12"]
-    assert json.loads(cursor)["seen"]["behavior"]["newest_ms"] == max(row["ts"] for row in worlds.log_rows([11]))
-    started, reason, _ = tick_sensor(loaded, cursor)
-    assert started == []
-    assert reason == "no day to wait for: the calendar has none after 2024-01-12 yet"
 
 
 def test_missing_source_is_the_skip_reason_and_leaves_the_cursor(tmp_path):

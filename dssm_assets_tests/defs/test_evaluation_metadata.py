@@ -35,14 +35,6 @@ def read_metadata(instance, name):
     return record.asset_materialization.metadata
 
 
-def test_activity_is_the_default_segment(world):
-    # Every user bought 3 items on each of the 6 days of the window: 18 events.
-    found = read_metadata(world.instance, "hit_rate_detail")
-    (row,) = found["segments"].value
-    assert (row["segment"], row["value"], row["users"], row["hits"], row["hit_rate"]) == ("activity", "10-29", 12, 36, 1.0)
-    assert "| 10-29 | 12 | 36 | 1.000 [1.000, 1.000] |" in found["report"].value
-
-
 @pytest.mark.parametrize("name", ["hit_rate_detail", "total_hit_rate"])
 def test_segments_are_a_table_and_a_chart_on_both_assets(metadata, name):
     # city0 has the users of even number, city1 those of odd number, a7 has no row: 6, 5 and 1 of 12, with 3 items each.
@@ -77,11 +69,3 @@ def test_properties_of_the_lists_are_metadata(metadata):
     places = [bits[item] for user in worlds.users() for item in counted if item[0] == user[0]]
     assert quality["novelty"] == pytest.approx(sum(places) / 120, abs=1e-4)
     assert "kept_since_day_before@10" not in found
-
-
-def test_trend_starts_with_the_first_evaluation_day(metadata):
-    found = metadata["total_hit_rate"]
-    (day,) = found["trend"].value
-    assert (day["day"], day["model"], day["ci_low"]) == (worlds.EVALUATION_DAY, 1.0, 1.0)
-    assert day["popularity"] == 0.6667
-    assert found["hit_rate_trend"].value.startswith("![hit_rate_trend](data:image/png;base64,iVBOR")

@@ -105,12 +105,6 @@ def test_webhook_problem_never_shows_the_address(address):
     assert "secret" not in problem
 
 
-def test_webhook_problem_says_what_went_wrong(receiver):
-    receiver.answer = 403
-    assert post_json(receiver.address, {"text": "x"}) == "HTTPError: status 403"
-    assert post_json("http://127.0.0.1:9/hook?token=secret", {"text": "x"}) == "URLError: Connection refused"
-
-
 def test_runs_of_other_jobs_are_skipped(tmp_path, receiver, monkeypatch):
     monkeypatch.setenv(WEBHOOK_VARIABLE, receiver.address)
 

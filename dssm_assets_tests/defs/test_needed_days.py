@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
-from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.run_plan import needed_days
 
 START, WINDOW = "2024-01-01", 6
 

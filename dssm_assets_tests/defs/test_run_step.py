@@ -36,7 +36,7 @@ class _Copying:
                 self.tables.write(NOTES, ds, notes((f"newer {self.times}", 1, None)))
             self.read[ds] = self.tables.read(manifest).column("user_id").to_pylist()
             partitions = self.tables.partitions
-            yield StepResult(partitions.publish_files(asset="copy", ds=ds, files=[], inputs=digests([manifest])), {})
+            yield StepResult(partitions.publish(asset="copy", ds=ds, staged=[], inputs=digests([manifest])), {})
 
 
 def _step(folder: Path, times: int) -> tuple[_Copying, Workspace, list[str]]:

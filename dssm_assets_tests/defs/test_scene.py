@@ -60,13 +60,6 @@ def test_plots_show_the_last_days_of_a_calendar_that_ended_long_ago() -> None:
     assert _plotted(days, NOW)[-12:] == [f"2024-01-{day:02d}" for day in range(12, 0, -1)]
 
 
-def test_recently_ended_calendar_has_no_offset_and_most_of_its_plot() -> None:
-    days = daily_partitions(_calendar("2025-01-01", "2026-02-02"), dt.date(2026, 3, 5))
-    assert str(days) == f"Daily, starting 2025-01-01 {ZONE}."
-    assert "2026-02-02" in _plotted(days, NOW)
-    assert days.get_partition_keys(current_time=NOW)[-1] == "2026-02-02"
-
-
 def test_backfill_continues_after_a_restart_of_the_code_location_on_another_date() -> None:
     # Dagster looks up its days at the time of the request, in the newly loaded definition.
     calendar = _calendar("2024-01-01", "2024-01-12")

@@ -61,13 +61,6 @@ def test_names_do_not_clash_and_the_location_loads(defs):
     }
 
 
-def test_each_scene_has_its_own_days(defs):
-    lasts = {
-        p: defs.resolve_assets_def(dg.AssetKey([p, "sample"])).partitions_def.get_last_partition_key() for p in ("shop", "news")
-    }
-    assert lasts == {"shop": "2024-01-12", "news": "2024-01-10"}
-
-
 def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
     graph = asset_graph(defs)["assets"]
     pools = {name: asset["pool"] for name, asset in graph.items() if asset["pool"]}

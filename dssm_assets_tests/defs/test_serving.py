@@ -4,14 +4,14 @@ import dagster as dg
 import pytest
 
 from dssm_assets.defs.asset_factory import Observer, build_asset
-from dssm_assets.defs.assets.serving import ROWS
+from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.scene import Scene
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
-(ROW,) = ROWS
+(ROW,) = (row for row in all_rows() if row.name == "serving_bundle")
 
 
 def run(loaded, instance):

@@ -88,11 +88,3 @@ def test_unchanged_content_makes_nothing_stale(scene: _Scene, runs: list[tuple[l
     for names, days in runs:
         scene.materialize(names, days)
     assert scene.stale() == {}
-
-
-def test_no_asset_runs_automatically(scene: _Scene) -> None:
-    repository = build_definitions(scene.loaded).get_repository_def()
-    graph = repository.asset_graph
-    assert [key for key in graph.get_all_asset_keys() if graph.get(key).automation_condition is not None] == []
-    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.STOPPED}
-    assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.STOPPED}

@@ -14,10 +14,9 @@ from dssm_assets.core.errors import DssmError, EmptyDayError, PartitionMissingEr
 from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.runs import open_instance
 from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
-from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.storage.local_files import folder_lock
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, WINDOW_DAYS, days_between
@@ -72,32 +71,6 @@ def test_a_day_on_a_home_of_sources_alone_is_evaluated_by_one_run_of_the_job(fre
     assert {name for names, _, _ in made_for(instance, run) for name in names} == set(expected)
 
 
-def test_what_was_made_first_is_materialized_in_the_ui(fresh):
-    loaded, instance, _, _ = fresh
-    stored = stored_days(loaded)
-    for name in ("behavior_table", "user_features_fg", "positive_sample", "numeric_value_counts"):
-        assert sorted(instance.get_materialized_partitions(dg.AssetKey(name))) == stored[name]
-
-
-def test_the_next_day_makes_one_day_of_each_daily_table(fresh):
-    _, instance, _, run = fresh
-    assert {(first, last) for _, first, last in made_for(instance, run)} == {(DAYS[8], DAYS[8]), (DAYS[9], DAYS[9])}
-    assert {name: first for names, first, _ in made_for(instance, run) for name in names} == {
-        **dict.fromkeys(["user_table", "item_table", "behavior_table", "behavior"], DAYS[9]),
-        **dict.fromkeys(["sample", "sample_fg", "positive_sample"], DAYS[9]),
-        **dict.fromkeys(["user_history", "user_history_fg", "numeric_value_counts", "category_value_counts"], DAYS[8]),
-        **dict.fromkeys(["user_activity", "item_activity", "pair_activity", "user_preferences"], DAYS[8]),
-        **dict.fromkeys(["user_all_feature", "item_all_feature", "user_features_fg", "item_features_fg"], DAYS[8]),
-    }
-
-
-def test_a_run_that_lacks_nothing_makes_nothing(fresh):
-    loaded, instance, _, _ = fresh
-    before = len(instance.get_runs())
-    assert launch(loaded, instance, "", DAYS[9], ["ground_truth"]).success
-    assert len(instance.get_runs()) == before + 1
-
-
 @pytest.mark.slow
 def test_the_hit_rate_alone_makes_what_leads_to_it_under_the_names_of_its_scene(tmp_path):
     loaded = worlds.write_world(tmp_path)
@@ -121,13 +94,6 @@ def test_daily_tables_of_late_days_make_the_log_and_the_features_before_them(tmp
     assert {name: made[name] for name in logs} == dict.fromkeys(logs, (DAYS[0], DAYS[3]))
     assert made["user_features_fg"] == (DAYS[3], DAYS[3])
     assert "sample" not in made
-
-
-def test_a_day_of_a_log_makes_no_other_day(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    instance = dg.DagsterInstance.ephemeral()
-    launch(loaded, instance, "", DAYS[4], ["behavior"])
-    assert stored_days(loaded) == {name: [DAYS[4]] for name in ("user_table", "item_table", "behavior_table", "behavior")}
 
 
 def test_a_run_waits_while_another_of_the_home_makes_days(tmp_path):
@@ -166,14 +132,6 @@ def test_an_old_day_that_the_source_lacks_stays_a_gap(tmp_path_factory, tmp_path
     assert len(instance.get_runs()) == 1
 
 
-@pytest.mark.slow
-def test_assets_with_others_between_them_are_made_with_these(tmp_path):
-    loaded = worlds.write_world(tmp_path)
-    instance = dg.DagsterInstance.ephemeral()
-    assert launch(loaded, instance, "", DAY, ["behavior_table", "training_window", "feature_counts"]).success
-    assert stored_days(loaded)["feature_counts"] == [DAY]
-
-
 def test_what_fails_on_the_way_is_the_error_of_the_run_and_of_its_own(tmp_path):
     loaded = worlds.write_world(tmp_path)
     worlds.write_rows(tmp_path / "source" / "behavior.parquet", worlds.log_rows([day for day in range(12) if day != 5]))
@@ -202,21 +160,3 @@ def test_a_day_whose_window_begins_before_the_calendar_makes_nothing(tmp_path):
     with pytest.raises(Exception, match="window_complete"):
         launch(loaded, instance, "train_and_evaluate", DAYS[5])
     assert list(stored_days(loaded)) == ["training_window"]
-
-
-def test_a_command_makes_only_what_it_names(tmp_path_factory, tmp_path):
-    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world")
-    shutil.rmtree(Path(loaded.root) / "sample" / f"ds={DAYS[9]}")
-    with pytest.raises(PartitionMissingError, match="materialize sample of"):
-        run_plan(plan_runs(Scene(loaded), "sample_fg", DAYS[9], DAYS[9]), Observer(), loaded.home)
-
-
-def test_other_days_of_a_table_are_made_again_if_they_have_other_settings(tmp_path_factory, tmp_path):
-    changed = {"raw_features": {"preference_days": 2}}
-    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", changed)
-    instance = dg.DagsterInstance.ephemeral()
-    run = launch(loaded, instance, "", EVALUATION_DAY, ["training_window"])
-    made = {name: (first, last) for names, first, last in made_for(instance, run) for name in names}
-    needed = needed_days(all_rows(), ["training_window"], EVALUATION_DAY, DAYS[0], WINDOW_DAYS).daily
-    assert made["user_preferences"] == needed["user_preferences"]
-    assert not {"behavior", "user_activity"} & set(made)

@@ -59,13 +59,6 @@ def test_the_production_instance_is_known_to_dagster_key_by_key(environment: dic
     assert ref.settings["run_monitoring"]["free_slots_after_run_end_seconds"] == 60
 
 
-def test_an_unknown_key_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
-    text = PRODUCTION.read_text(encoding="utf-8").replace("max_retries:", "most_retries:")
-    (tmp_path / "dagster.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(dg.DagsterInvalidConfigError, match="most_retries"):
-        dagster_instance_config(str(tmp_path))
-
-
 def test_every_variable_is_given_by_the_compose_file(environment: dict[str, str]) -> None:
     text = PRODUCTION.read_text(encoding="utf-8") + (DEPLOY / "production" / "workspace.yaml").read_text(encoding="utf-8")
     named = set(re.findall(r"env: (\w+)", text))

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
-from dssm_assets.defs.runs import run_day
+from dssm_assets.defs.runs import run_days
 from dssm_assets.deployment import run_owner
 from dssm_assets.deployment.run_owner import OWNER_TAG, RunOwner, end_dead_runs, tag_run
 from dssm_assets.storage.instance_file import write_instance_file
@@ -33,7 +33,7 @@ def slow(context: dg.AssetExecutionContext) -> None:
 def run_slow(home: str) -> None:
     """Runs the asset in this process, as `dssm-assets materialize` does."""
     with dg.DagsterInstance.from_config(home) as instance:
-        run_day(dg.Definitions(assets=[slow], executor=dg.in_process_executor), instance, ["slow"], DAY)
+        run_days(dg.Definitions(assets=[slow], executor=dg.in_process_executor), instance, ["slow"], [DAY])
 
 
 COMMAND = textwrap.dedent(

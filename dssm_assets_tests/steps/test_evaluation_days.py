@@ -8,7 +8,7 @@ import pytest
 from dssm_assets.core.errors import DaysFailedError, SkippedDay
 from dssm_assets.defs.asset_factory import SKIPPED_TAG, Observer
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.needed_days import needed_days
+from dssm_assets.defs.run_plan import needed_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.evaluation import ground_truth
@@ -112,6 +112,13 @@ def test_the_truth_of_a_span_is_that_of_its_days(world, tmp_path):
     assert [key for key in manifest.inputs if key.startswith("positive_sample/")] == [
         f"positive_sample/{day}" for day in DAYS[10 - WINDOW_DAYS : 12]
     ]
+
+
+def test_nothing_of_the_span_is_trained_on(world, tmp_path):
+    workspace = open_workspace(world.copy(tmp_path / "span", SPAN))
+    (result,) = training_window(workspace, [DAYS[10]])
+    days = set(workspace.tables.read(result.manifest).column("day").to_pylist())
+    assert max(days) == DAYS[9]
 
 
 def test_the_last_incomplete_span_is_skipped(world, tmp_path):

@@ -72,23 +72,6 @@ def test_a_stream_keeps_its_batches_and_counts_their_rows(artifacts):
     artifacts.partitions.verify(manifest)
 
 
-def test_equal_streams_are_equal_bytes_and_carry_the_meaning_of_their_columns(artifacts):
-    described = TABLE.schema.set(0, TABLE.schema.field(0).with_metadata({"description": "An item."}))
-    first, second = (
-        artifacts.publish("train_samples", ds, {"samples.arrow": Stream(described, batches((0, 1), (1, 3)))})
-        for ds in ("2024-01-01", "2024-01-02")
-    )
-    assert first.digest == second.digest
-    assert artifacts.map_table(first, "samples.arrow").schema.field(0).metadata == {b"description": b"An item."}
-
-
-@pytest.mark.parametrize("schema", [TABLE.schema, pa.schema([])])
-def test_a_stream_without_batches_can_be_mapped(artifacts, schema):
-    manifest = artifacts.publish("train_samples", DS, {"samples.arrow": Stream(schema, ())}, row_file="samples.arrow")
-    mapped = artifacts.map_table(manifest, "samples.arrow")
-    assert (mapped.num_rows, mapped.schema.names, manifest.rows) == (0, schema.names, 0)
-
-
 def test_a_stream_holds_one_batch_at_a_time(artifacts):
     made = []
 
@@ -153,25 +136,6 @@ def _names(cache: LocalCache) -> set[str]:
 def _age(path: Path, seconds: float) -> None:
     moment = time.time() - seconds
     os.utime(path, (moment, moment))
-
-
-def test_a_file_is_fetched_once(tmp_path: Path) -> None:
-    cache, calls = LocalCache(tmp_path), []
-    paths = {cache.get("model/abc/model.pt", _writes(b"weights", calls)) for _ in range(3)}
-    assert paths == {tmp_path / "model/abc/model.pt"}
-    assert len(calls) == 1
-    assert paths.pop().read_bytes() == b"weights"
-
-
-def test_a_failing_fetch_leaves_no_file(tmp_path: Path) -> None:
-    def half(path: str) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("connection lost")
-
-    cache = LocalCache(tmp_path)
-    with pytest.raises(OSError, match="connection lost"):
-        cache.get("model/abc/model.pt", half)
-    assert _names(cache) == set()
 
 
 def test_concurrent_fetches_of_a_file_each_get_it_whole(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from dssm_assets.storage.local_files import ScratchArrays, ScratchFile, write_atomic
@@ -20,13 +19,6 @@ def test_scratch_arrays_keep_values_in_files_of_the_folder(tmp_path: Path) -> No
     second[:] = 9
     assert (first.tolist(), second.tolist()) == ([5, -1, 7], [9, 9])
     assert sorted(path.stat().st_size for path in tmp_path.iterdir()) == [8, 24]
-
-
-def test_arrow_wraps_a_scratch_array_without_a_copy(tmp_path: Path) -> None:
-    array = ScratchArrays(tmp_path)(4, np.int64)
-    column = pa.array(array)
-    array[2] = 6
-    assert column.to_pylist() == [0, 0, 6, 0]
 
 
 def test_an_empty_scratch_array_has_no_file(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_part_that_is_stored_again_before_it_is_published_is_not_removed_as_repl
         os.utime(path, (0, 0))  # staged long ago
         stored = store.put_file("notes", DS, path, 1)
     publish_mark(hasty, "z")
-    store.verify(store.publish_files(asset="notes", ds=DS, files=[stored]))
+    store.verify(store.publish(asset="notes", ds=DS, staged=[stored]))
 
 
 def test_missing_file_that_the_manifest_lists_is_not_taken_for_a_replaced_one(open_store: Callable[[], PartitionStore]) -> None:

@@ -111,12 +111,6 @@ def test_an_incomplete_window_names_every_missing_day_and_the_command(store):
     assert "dssm-assets materialize model --from 2024-01-01 --to 2024-01-04" in message
 
 
-def test_a_long_list_of_missing_days_is_shortened_with_a_count(store):
-    days = [f"2024-01-{day:02d}" for day in range(1, 15)]
-    with pytest.raises(WindowIncompleteError, match=r"2024-01-10 and 4 more.*--from 2024-01-01 --to 2024-01-14"):
-        store.window("model", days)
-
-
 def test_verify_finds_a_flipped_byte(store):
     manifest = publish(store, {"good.bin": b"one", "bad.bin": bytes(range(256))})
     store.verify(manifest)
@@ -173,13 +167,6 @@ def test_a_process_killed_before_the_manifest_leaves_the_existing_partition(tmp_
     after = publish(store, {"a.bin": b"two"})
     assert contents(store, store.manifest("model", DS)) == {"a.bin": b"two"}
     store.verify(after)
-
-
-def test_staging_is_removed_even_after_a_failure(store):
-    with pytest.raises(RuntimeError, match="half way"), store.staging() as folder:
-        (folder / "a.bin").write_bytes(b"one")
-        raise RuntimeError("half way")
-    assert not folder.exists()
 
 
 class _Counting:

@@ -13,7 +13,7 @@ from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.models.losses import LOSSES
 from dssm_assets.storage.config_file import config_from_json, config_to_json
 from dssm_assets_tests.own_project import CHANGES
-from dssm_assets_tests.worlds import write_config, write_sources
+from dssm_assets_tests.worlds import write_config
 
 
 def test_a_configuration_names_what_its_plugins_register(own_project):
@@ -53,16 +53,6 @@ def test_what_cannot_be_imported_is_listed_with_the_other_faults(forgetting, tmp
     assert plugins[4].remedy.endswith(
         f"pip install the project that has it, or run this in the folder that holds not_here, now {tmp_path}"
     )
-
-
-def test_the_key_holds_distinct_names_of_modules(tmp_path, forgetting):
-    for named, fault in (
-        ("losses.py", "valid list"),
-        (["own/losses.py"], "match pattern"),
-        (["math", "math"], "repeated: math"),
-    ):
-        with pytest.raises(ConfigError, match=fault):
-            write_config(tmp_path, {"plugins": named})
 
 
 def test_a_broken_entry_point_names_its_package(own_project):
@@ -117,13 +107,3 @@ def test_jobs_in_other_processes_import_them_again(own_project):
 def test_a_bundle_without_a_configuration_has_the_entry_points(own_project, capsys):
     assert main(["recall", "--bundle", "none", "--user-id", "1"]) == 1
     assert "length_feature" in OPERATORS
-
-
-def test_validate_takes_a_configuration_of_the_project(own_project, capsys):
-    write_sources(own_project)
-    write_config(own_project, CHANGES)
-    assert main(["validate"]) == 0
-    (own_project / "own_recall" / "ranking.py").rename(own_project / "own_recall" / "moved.py")
-    del sys.modules["own_recall.ranking"]
-    assert main(["validate"]) == 1
-    assert "'own_recall.ranking': no module own_recall.ranking" in capsys.readouterr().err

@@ -41,13 +41,6 @@ def test_a_small_file_is_fetched_once() -> None:
     assert remote.requests == [("bucket/part", 0, 10)]
 
 
-def test_a_file_beyond_the_cache_size_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sized_files, "CACHED_BYTES", 9)
-    files, remote = _opened(b"0123456789")
-    assert [files.open("bucket/part").read() for _ in range(2)] == [b"0123456789"] * 2
-    assert len(remote.requests) == 2
-
-
 def test_a_large_file_is_fetched_in_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sized_files, "SMALL_BYTES", 1000)
     monkeypatch.setattr(sized_files, "_BLOCK_BYTES", 100)
@@ -59,17 +52,6 @@ def test_a_large_file_is_fetched_in_ranges(monkeypatch: pytest.MonkeyPatch) -> N
         handle.seek(500)
         assert handle.read(20) == content[500:520]
     assert sum(end - start for _, start, end in remote.requests) <= 8 + 20 + 2 * 100
-
-
-def test_sized_filesystem_has_only_its_files() -> None:
-    files, remote = _opened(b"x")
-    assert files.info("stored://bucket/part") == {"name": "bucket/part", "size": 1, "type": "file"}
-    assert files.ls("bucket/part", detail=False) == ["bucket/part"]
-    assert files.exists("bucket/part")
-    assert not files.exists("bucket/other")
-    with pytest.raises(FileNotFoundError, match="bucket/other"):
-        files.open("bucket/other", "rb")
-    assert remote.requests == []
 
 
 def test_a_large_remote_table_is_read_in_ranges_by_arrow_and_by_duckdb(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,13 +123,6 @@ def test_rarely_repeating_numbers_are_not_dictionary_encoded(tables):
     assert plain_columns(tables, tables.write(NOTES, DS, few)) == []
 
 
-def test_the_first_row_group_decides_the_encoding(tables):
-    ends = pa.concat_tables([notes(*[("a", 1, None)] * ROW_GROUP_ROWS), notes(("b", 2, None), ("b", 3, None))])
-    manifest = tables.write(NOTES, DS, ends)
-    assert plain_columns(tables, manifest) == []
-    assert tables.read(manifest).column("at").to_pylist()[-3:] == [1, 2, 3]
-
-
 def plain_columns(tables, manifest):
     """Returns the stored columns that have no dictionary in any row group."""
     with tables.partitions.fs.open(tables.paths([manifest])[0], "rb") as handle:
@@ -158,12 +151,6 @@ def test_an_empty_table_keeps_its_schema(tables):
     assert tables.read(manifest).schema.equals(SCHEMA)
 
 
-def test_schema_metadata_does_not_reach_the_bytes():
-    table = notes(("a", 1, None))
-    annotated = table.replace_schema_metadata({"pandas": "whatever"})
-    assert parquet_bytes(TableStore(memory_store()), annotated) == parquet_bytes(TableStore(memory_store()), table)
-
-
 def test_write_names_every_required_column_with_nulls(tables):
     with pytest.raises(SchemaError) as caught:
         tables.write(NOTES, DS, notes((None, 1, None), (None, None, None), ("a", 2, None)))
@@ -172,20 +159,6 @@ def test_write_names_every_required_column_with_nulls(tables):
     assert "table notes, column at: expected no nulls, got 1 nulls in 3 rows" in message
     assert "column note" not in message
     assert tables.partitions.find("notes", DS) is None
-
-
-def test_write_names_every_missing_and_mistyped_column(tables):
-    with pytest.raises(SchemaError, match=r"2 faults") as caught:
-        tables.write(NOTES, DS, pa.table({"user_id": ["a"], "at": ["noon"]}))
-    message = str(caught.value)
-    assert "column at: expected int64, got string" in message
-    assert "column note: expected the column to exist, got columns user_id, at" in message
-
-
-def test_float_ids_are_refused(tables):
-    table = pa.table({"user_id": [1.0], "at": [1], "note": pa.nulls(1, pa.string())})
-    with pytest.raises(SchemaError, match=r"column user_id: expected an integer or a string, got double"):
-        tables.write(NOTES, DS, table)
 
 
 @pytest.mark.parametrize("is_over_a_group", [False, True])
@@ -203,15 +176,6 @@ def test_a_failing_iterator_leaves_the_existing_partition(tables, is_over_a_grou
     assert files_of(tables.partitions) == seen
     assert tables.read(tables.partitions.manifest("notes", DS)).to_pydict() == {"user_id": ["old"], "at": [1], "note": [None]}
     tables.partitions.verify(before)
-
-
-def test_nulls_in_a_late_batch_leave_the_existing_partition(tables):
-    tables.write(NOTES, DS, notes(("old", 1, None)))
-    seen = files_of(tables.partitions)
-    late = notes(*[("new", 9, None)] * ROW_GROUP_ROWS, (None, 1, None)).combine_chunks().to_batches()
-    with pytest.raises(SchemaError, match="1 nulls in 1 rows"):
-        tables.write(NOTES, DS, late, schema=SCHEMA)
-    assert files_of(tables.partitions) == seen
 
 
 @pytest.mark.parametrize(("first", "end"), [(0, 10), (0, 4), (3, 7), (4, 4), (9, 10), (5, 99), (10, 12)])

@@ -5,13 +5,10 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 feature_config = steps_of("feature_config")
 
-GROUP = "config"
-
 ROWS = (
     AssetRow(
         name="feature_config",
-        group=GROUP,
-        step=feature_config.feature_config,
+        step=feature_config("feature_config"),
         deps=("feature_binning", "feature_counts"),
         component="8",
         is_windowed=True,
@@ -22,8 +19,7 @@ ROWS = (
     ),
     AssetRow(
         name="step_config",
-        group=GROUP,
-        step=feature_config.step_config,
+        step=feature_config("step_config"),
         deps=("training_window",),
         component="8",
         is_windowed=True,
@@ -35,8 +31,7 @@ ROWS = (
     ),
     AssetRow(
         name="training_config",
-        group=GROUP,
-        step=feature_config.training_config,
+        step=feature_config("training_config"),
         deps=("feature_config", "step_config"),
         component="11",
         is_windowed=True,

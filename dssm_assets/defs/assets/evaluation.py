@@ -6,14 +6,12 @@ from dssm_assets.defs.lazy_steps import steps_of
 evaluation = steps_of("evaluation")
 channel_weights = steps_of("channel_weights")
 
-GROUP = "evaluation"
 _KINDS = frozenset({"faiss", "parquet"})
 
 ROWS = (
     AssetRow(
         name="ground_truth",
-        group=GROUP,
-        step=evaluation.ground_truth,
+        step=evaluation("ground_truth"),
         deps=("positive_sample", "training_window"),
         day_deps=("positive_sample",),
         reads_span=True,
@@ -25,8 +23,7 @@ ROWS = (
     ),
     AssetRow(
         name="channel_weights",
-        group=GROUP,
-        step=channel_weights.channel_weights,
+        step=channel_weights("channel_weights"),
         deps=("negative_items", "dssm_model"),
         is_windowed=True,
         kinds=frozenset({"parquet"}),
@@ -39,8 +36,7 @@ ROWS = (
     ),
     AssetRow(
         name="hit_counts",
-        group=GROUP,
-        step=evaluation.hit_counts,
+        step=evaluation("hit_counts"),
         deps=("ground_truth", "item_vectors", "user_vectors", "channel_weights"),
         component="18",
         is_windowed=True,
@@ -51,8 +47,7 @@ ROWS = (
     ),
     AssetRow(
         name="hit_rate_detail",
-        group=GROUP,
-        step=evaluation.hit_rate_detail,
+        step=evaluation("hit_rate_detail"),
         deps=("ground_truth", "item_vectors", "user_vectors"),
         component="18",
         is_windowed=True,
@@ -64,8 +59,7 @@ ROWS = (
     ),
     AssetRow(
         name="total_hit_rate",
-        group=GROUP,
-        step=evaluation.total_hit_rate,
+        step=evaluation("total_hit_rate"),
         deps=("hit_counts", "hit_rate_detail"),
         component="18",
         is_windowed=True,

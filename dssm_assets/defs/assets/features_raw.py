@@ -5,15 +5,13 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 features_raw = steps_of("features_raw")
 
-GROUP = "features_raw"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})
 
 ROWS = (
     AssetRow(
         name="behavior",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.behavior,
+        step=features_raw("behavior"),
         deps=("behavior_table", "user_table", "item_table"),
         kinds=_KINDS,
         is_log=True,
@@ -23,9 +21,8 @@ ROWS = (
     ),
     AssetRow(
         name="user_activity",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.user_activity,
+        step=features_raw("user_activity"),
         deps=("behavior",),
         kinds=_KINDS,
         is_rolling=True,
@@ -37,9 +34,8 @@ ROWS = (
     ),
     AssetRow(
         name="item_activity",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.item_activity,
+        step=features_raw("item_activity"),
         deps=("behavior",),
         kinds=_KINDS,
         is_rolling=True,
@@ -48,9 +44,8 @@ ROWS = (
     ),
     AssetRow(
         name="pair_activity",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.pair_activity,
+        step=features_raw("pair_activity"),
         deps=("behavior",),
         kinds=_KINDS,
         is_rolling=True,
@@ -59,9 +54,8 @@ ROWS = (
     ),
     AssetRow(
         name="user_preferences",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.user_preferences,
+        step=features_raw("user_preferences"),
         deps=("behavior",),
         kinds=_KINDS,
         is_rolling=True,
@@ -70,9 +64,8 @@ ROWS = (
     ),
     AssetRow(
         name="user_history",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.user_history,
+        step=features_raw("user_history"),
         deps=("behavior",),
         kinds=_KINDS,
         is_log=True,
@@ -83,9 +76,8 @@ ROWS = (
     ),
     AssetRow(
         name="user_all_feature",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.user_all_feature,
+        step=features_raw("user_all_feature"),
         deps=("user_table", "user_activity", "pair_activity", "user_preferences"),
         kinds=_KINDS,
         description="Profile, counts, funnel ratios, distinct items, value sums, days since first and last event, and "
@@ -94,9 +86,8 @@ ROWS = (
     ),
     AssetRow(
         name="item_all_feature",
-        group=GROUP,
         runs_on_engine=True,
-        step=features_raw.item_all_feature,
+        step=features_raw("item_all_feature"),
         deps=("item_table", "item_activity", "pair_activity"),
         kinds=_KINDS,
         description="Source columns, counts, funnel ratios, distinct users, value sums, and days since first and last event of "

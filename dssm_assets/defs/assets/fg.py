@@ -5,16 +5,14 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
 
-GROUP = "fg"
 _KINDS = frozenset({"arrow", "parquet"})
 _PARITY = CheckRow("fg_parity", "Golden rows of the day get the same features in bulk and as single requests.")
 
 ROWS = (
     AssetRow(
         name="item_features_fg",
-        group=GROUP,
         runs_on_engine=True,
-        step=sample.item_features_fg,
+        step=sample("item_features_fg"),
         deps=("item_all_feature",),
         component="6",
         kinds=_KINDS,
@@ -27,9 +25,8 @@ ROWS = (
     ),
     AssetRow(
         name="user_features_fg",
-        group=GROUP,
         runs_on_engine=True,
-        step=sample.user_features_fg,
+        step=sample("user_features_fg"),
         deps=("user_all_feature",),
         component="7",
         kinds=_KINDS,
@@ -40,9 +37,8 @@ ROWS = (
     ),
     AssetRow(
         name="user_history_fg",
-        group=GROUP,
         runs_on_engine=True,
-        step=sample.user_history_fg,
+        step=sample("user_history_fg"),
         deps=("user_history",),
         component="7",
         kinds=_KINDS,

@@ -5,15 +5,13 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 sample = steps_of("sample")
 
-GROUP = "sample"
 _KINDS = frozenset({"ibis", "duckdb", "parquet"})
 
 ROWS = (
     AssetRow(
         name="sample",
-        group=GROUP,
         runs_on_engine=True,
-        step=sample.sample,
+        step=sample("sample"),
         deps=("behavior",),
         component="1",
         kinds=_KINDS,
@@ -23,9 +21,8 @@ ROWS = (
     ),
     AssetRow(
         name="sample_fg",
-        group=GROUP,
         runs_on_engine=True,
-        step=sample.sample_fg,
+        step=sample("sample_fg"),
         deps=("sample", "user_features_fg", "item_features_fg"),
         component="2",
         kinds=_KINDS,
@@ -40,9 +37,8 @@ ROWS = (
     ),
     AssetRow(
         name="positive_sample",
-        group=GROUP,
         runs_on_engine=True,
-        step=sample.positive_sample,
+        step=sample("positive_sample"),
         deps=("sample_fg",),
         component="3",
         kinds=frozenset({"arrow", "parquet"}),
@@ -51,8 +47,7 @@ ROWS = (
     ),
     AssetRow(
         name="training_window",
-        group=GROUP,
-        step=sample.training_window,
+        step=sample("training_window"),
         may_skip=True,
         deps=("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg"),
         is_windowed=True,

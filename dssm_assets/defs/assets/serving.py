@@ -5,13 +5,10 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 serving = steps_of("serving")
 
-GROUP = "serving"
-
 ROWS = (
     AssetRow(
         name="serving_bundle",
-        group=GROUP,
-        step=serving.serving_bundle,
+        step=serving("serving_bundle"),
         deps=(
             "total_hit_rate",
             "item_vectors",

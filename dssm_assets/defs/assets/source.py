@@ -5,13 +5,10 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 source = steps_of("source")
 
-GROUP = "source"
-
 ROWS = (
     AssetRow(
         name="user_table",
-        group=GROUP,
-        step=source.user_table,
+        step=source("user_table"),
         kinds=frozenset({"parquet"}),
         is_log=True,
         description="Users as of the day: ids as integers or text, profile columns unchanged. If the source is one snapshot "
@@ -21,8 +18,7 @@ ROWS = (
     ),
     AssetRow(
         name="item_table",
-        group=GROUP,
-        step=source.item_table,
+        step=source("item_table"),
         kinds=frozenset({"parquet"}),
         is_log=True,
         description="Items as of the day, with their own columns (category, brand, price ...).",
@@ -31,8 +27,7 @@ ROWS = (
     ),
     AssetRow(
         name="behavior_table",
-        group=GROUP,
-        step=source.behavior_table,
+        step=source("behavior_table"),
         kinds=frozenset({"parquet"}),
         is_log=True,
         description="The day's behaviour log in canonical form: user, item, event and time (unix milliseconds), with value and "

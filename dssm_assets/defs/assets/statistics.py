@@ -5,15 +5,13 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 statistics = steps_of("statistics")
 
-GROUP = "statistics"
 _KINDS = frozenset({"arrow", "parquet"})
 
 ROWS = (
     AssetRow(
         name="numeric_value_counts",
-        group=GROUP,
         runs_on_engine=True,
-        step=statistics.numeric_value_counts,
+        step=statistics("numeric_value_counts"),
         deps=("positive_sample",),
         component="4",
         kinds=_KINDS,
@@ -22,9 +20,8 @@ ROWS = (
     ),
     AssetRow(
         name="category_value_counts",
-        group=GROUP,
         runs_on_engine=True,
-        step=statistics.category_value_counts,
+        step=statistics("category_value_counts"),
         deps=("positive_sample",),
         component="5",
         kinds=_KINDS,
@@ -34,8 +31,7 @@ ROWS = (
     ),
     AssetRow(
         name="feature_binning",
-        group=GROUP,
-        step=statistics.feature_binning,
+        step=statistics("feature_binning"),
         deps=("training_window",),
         component="4",
         is_windowed=True,
@@ -45,8 +41,7 @@ ROWS = (
     ),
     AssetRow(
         name="feature_counts",
-        group=GROUP,
-        step=statistics.feature_counts,
+        step=statistics("feature_counts"),
         deps=("training_window",),
         component="5",
         is_windowed=True,

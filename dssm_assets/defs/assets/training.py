@@ -7,13 +7,10 @@ training = steps_of("training")
 dssm_model = steps_of("dssm_model")
 feature_importance = steps_of("feature_importance")
 
-GROUP = "training"
-
 ROWS = (
     AssetRow(
         name="negative_items",
-        group=GROUP,
-        step=training.negative_items,
+        step=training("negative_items"),
         deps=("training_window", "item_features_fg"),
         component="9",
         is_windowed=True,
@@ -24,8 +21,7 @@ ROWS = (
     ),
     AssetRow(
         name="train_samples",
-        group=GROUP,
-        step=training.train_samples,
+        step=training("train_samples"),
         deps=("feature_config", "negative_items"),
         component="10",
         is_windowed=True,
@@ -37,8 +33,7 @@ ROWS = (
     ),
     AssetRow(
         name="dssm_model",
-        group=GROUP,
-        step=dssm_model.dssm_model,
+        step=dssm_model("dssm_model"),
         deps=("training_config", "train_samples"),
         component="12",
         is_windowed=True,
@@ -51,8 +46,7 @@ ROWS = (
     ),
     AssetRow(
         name="feature_importance",
-        group=GROUP,
-        step=feature_importance.feature_importance,
+        step=feature_importance("feature_importance"),
         deps=("training_config", "train_samples"),
         is_windowed=True,
         is_on_request=True,

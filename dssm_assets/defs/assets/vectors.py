@@ -5,7 +5,6 @@ from dssm_assets.defs.lazy_steps import steps_of
 
 vectors = steps_of("vectors")
 
-GROUP = "vectors"
 _KINDS = frozenset({"pytorch", "parquet"})
 _DRIFT = CheckRow(
     "vector_drift",
@@ -16,8 +15,7 @@ _DRIFT = CheckRow(
 ROWS = (
     AssetRow(
         name="item_vectors",
-        group=GROUP,
-        step=vectors.item_vectors,
+        step=vectors("item_vectors"),
         deps=("dssm_model",),
         component="13",
         is_windowed=True,
@@ -36,8 +34,7 @@ ROWS = (
     ),
     AssetRow(
         name="user_vectors",
-        group=GROUP,
-        step=vectors.user_vectors,
+        step=vectors("user_vectors"),
         deps=("dssm_model",),
         component="14",
         is_windowed=True,

@@ -13,7 +13,7 @@ from dssm_assets.definitions import scene_definitions
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
-from dssm_assets.defs.runs import open_instance, run_day
+from dssm_assets.defs.runs import open_instance, run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
 from dssm_assets.extras.experiments.experiments import SETTINGS, check_experiment, is_fitted, read_settings
@@ -85,7 +85,7 @@ def run_experiment(plan: ExperimentPlan, observer: Observer, instance_home: Path
         end_dead_runs(instance)
         for ds in plan.days:
             try:
-                run_day(defs, instance, keys, ds, form, job=plan.scene.name(TRAIN_AND_EVALUATE))
+                run_days(defs, instance, keys, [ds], form, job=plan.scene.name(TRAIN_AND_EVALUATE))
             except CheckFailedError as error:
                 failed.append(str(error))
     if failed:

@@ -8,7 +8,6 @@ import dagster as dg
 
 from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of
 from dssm_assets.defs.asset_row import AssetRow
-from dssm_assets.defs.assets.evaluation import GROUP
 from dssm_assets.defs.lazy_steps import LazyStep
 from dssm_assets.defs.scene import Scene
 
@@ -43,7 +42,7 @@ _CHANGES_TEXT: Final = (
 ROWS = (
     AssetRow(
         name="experiments",
-        group=GROUP,
+        group="evaluation",
         step=LazyStep("extras.experiments.comparison", "experiments"),
         deps=("total_hit_rate",),
         is_windowed=True,

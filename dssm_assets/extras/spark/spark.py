@@ -104,10 +104,10 @@ class SparkEngine:
             return stored, reports
         if not files:  # every partition has a file, which tells its columns
             files = [self.store.put_part(target.spec, target.ds, 0, schema, [], is_shared=target.is_shared)]
-        manifest = self.store.partitions.publish_files(
+        manifest = self.store.partitions.publish(
             asset=target.spec.name,
             ds=target.ds,
-            files=files,
+            staged=files,
             columns=columns_of(target.spec, schema),
             inputs=target.inputs,
             facts=target.facts,

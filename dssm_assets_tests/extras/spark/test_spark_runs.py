@@ -19,7 +19,7 @@ from dssm_assets.core.config.engines import Spark
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError, SubmittedJobError
 from dssm_assets.definitions import build_definitions
-from dssm_assets.defs.runs import run_range
+from dssm_assets.defs.runs import run_days
 from dssm_assets.extras.spark import spark_runs
 from dssm_assets.extras.spark.spark_job import SparkJob, error_message, result_from_message, result_to_message
 from dssm_assets.extras.spark.spark_runs import SCRIPT, _environment, submit_command
@@ -117,7 +117,7 @@ def test_jobs_can_run_with_another_launcher(world: worlds.BuiltWorld, tmp_path: 
         return [result_to_message(result, 0.25) for result in job.run(open_workspace(scene, context.log.info))]
 
     instance = dg.DagsterInstance.ephemeral()
-    run_range(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])
+    run_days(build_definitions(loaded, launch=launch), instance, ["sample"], [DAY])
     assert [(job["module"], job["step"], job["days"]) for job in launched] == [("steps.sample", "sample", [DAY])]
     event = instance.get_latest_materialization_event(dg.AssetKey("sample"))
     assert event is not None

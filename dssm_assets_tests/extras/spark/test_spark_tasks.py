@@ -82,7 +82,7 @@ def test_files_and_reports_of_tasks_come_back_in_the_order_of_the_rows(tables: T
     assert [(file.name, file.rows) for file in files] == [("part-00000.parquet", 3), ("part-00002.parquet", 2)]
     assert reports == [0, 0, 0]
     assert store.find("notes", DS) is None, "nothing is published by tasks"
-    published = store.publish_files(asset="notes", ds=DS, files=files)
+    published = store.publish(asset="notes", ds=DS, staged=files)
     assert pa.concat_tables(map(pa.Table.from_batches, [[batch] for batch in tables.batches(published)])) == notes(*ROWS[:5])
 
 
