@@ -1,4 +1,4 @@
-"""Programs that are no Python packages. Where one is missing, the tests that start it are skipped with one line that says what to install.
+"""Programs that are no Python packages, and extras. Where a program is missing, the tests that start it are skipped with one line that says what to install.
 
 With `pytest --require-programs`, as in CI, they fail instead.
 """
@@ -12,6 +12,8 @@ from typing import Final
 
 import pytest
 
+from dssm_assets.installed_extras import find_extras
+
 OPTION: Final = "--require-programs"
 PACKAGES: Final = {
     "chromium": "chromium",
@@ -22,6 +24,12 @@ PACKAGES: Final = {
 }
 """Program -> its Debian package."""
 MISSING: Final = "is not installed"
+
+
+def needs_extras(*names: str) -> pytest.MarkDecorator:
+    """Skips a test of the spine where the folder of an extra that it runs has been deleted."""
+    gone = sorted(set(names) - set(find_extras()))
+    return pytest.mark.skipif(bool(gone), reason=f"without {', '.join(gone)}")
 
 
 class Requirement:

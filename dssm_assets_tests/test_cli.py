@@ -119,7 +119,7 @@ def test_first_line_names_configuration_and_home(world, run, monkeypatch, tmp_pa
     arguments = ["--config", "config.yaml", "--home", str(home)]
     for name in ("DSSM_CONFIG", "DSSM_HOME", "DAGSTER_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "other"))
-    for command in (["hit-rates"], ["validate"], ["rollback", "--list"]):
+    for command in (["hit-rates"], ["rollback", "--list"]):
         main([*command, *arguments])
         # rollback --list prints data alone on stdout.
         assert "".join(run.printed()).splitlines()[0] == f"configuration {path} (--config), home {home} (--home)"

@@ -18,8 +18,10 @@ from dagster.components.core.component_tree import ComponentTree
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets_tests import worlds
+from dssm_assets_tests import programs, worlds
 from dssm_assets_tests.worlds import DAYS
+
+pytestmark = programs.needs_extras("starter", "bundle_delta", "retention")
 
 ROOT = Path(__file__).parent.parent
 TYPE = "dssm_assets.DssmRecall"

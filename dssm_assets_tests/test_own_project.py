@@ -63,6 +63,7 @@ def test_a_component_loads_it(own_project: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@programs.needs_extras("starter", "experiments", "spark")
 def test_every_command_finds_it(tmp_path: Path) -> None:
     """In processes that find modules as the console script does, which does not search the current folder."""
     site = copy_project(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
-from dssm_assets_tests import worlds
+from dssm_assets_tests import programs, worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 COMMAND = re.compile(r"dssm-assets (materialize [a-z_]+ --from [0-9-]+(?: --to [0-9-]+)? --with-upstream)")
@@ -65,13 +65,9 @@ FAULTS = {
     "samples of former features": (rewrite_features, ["materialize", "numeric_value_counts", "--from", DAYS[9]]),
     "a model that is missing": (remove(("dssm_model", EVALUATION_DAY)), ["materialize", "item_vectors", *AT]),
     "a day that is not evaluated": (remove(), ["hit-rates", DAYS[10]]),
-    "an experiment without a regular day": (
-        remove(),
-        ["experiment", "wide", "--set", "model.output_dim=4", "--from", DAYS[10]],
-    ),
 }
 """What is done to a built world, and the command that then fails."""
-SLOW = ("a model that is missing", "a day that is not evaluated", "an experiment without a regular day")
+SLOW = ("a model that is missing", "a day that is not evaluated")
 
 
 @pytest.mark.parametrize("fault", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAULTS])
