@@ -13,7 +13,7 @@ import pytest
 import dssm_assets
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.defs.asset_table import ASSET_TABLE
-from dssm_assets.installed_extras import EXTRAS, find_extras, load_all, load_extra
+from dssm_assets.installed_extras import find_extras, load_all, load_extra
 
 PACKAGE, TESTS = Path(dssm_assets.__file__).parent, Path(__file__).parent
 WITHOUT = """
@@ -37,7 +37,7 @@ def run_without(folder: Path, names: list[str]) -> str:
 
 
 def test_every_folder_is_in_the_table() -> None:
-    assert {path.parent.name for path in (PACKAGE / "extras").glob("*/__init__.py")} == set(EXTRAS)
+    assert {path.parent.name for path in (PACKAGE / "extras").glob("*/__init__.py")} == set(find_extras())
 
 
 def test_every_module_that_an_extra_names_can_be_imported() -> None:

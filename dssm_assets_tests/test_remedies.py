@@ -11,7 +11,7 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
-from dssm_assets_tests import programs, worlds
+from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 COMMAND = re.compile(r"dssm-assets (materialize [a-z_]+ --from [0-9-]+(?: --to [0-9-]+)? --with-upstream)")

@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.installed_extras import find_extras
-from dssm_assets_tests import worlds
+from dssm_assets.installed_extras import EXTRAS, find_extras
+from dssm_assets_tests import programs, worlds
 from dssm_assets_tests.defs import graph
 
 OF_EXTRAS = {"bundle_delta": "bundle_delta", "cleanup": "retention", "experiments": "experiments"}
@@ -23,6 +23,7 @@ def assets(defs):
     return graph.asset_graph(defs)["assets"]
 
 
+@programs.needs_extras(*EXTRAS)
 def test_graph_equals_the_snapshot(defs):
     expected = graph.SNAPSHOT.read_text(encoding="utf-8")
     assert graph.text(graph.asset_graph(defs)) == expected, "if the change is intended: python -m dssm_assets_tests.defs.graph"
@@ -36,7 +37,7 @@ def test_the_definitions_of_the_code_location_can_be_loaded():
 
 
 def test_every_component_of_the_reference_has_an_asset(assets):
-    # semantics.md, section 1: components 16 and 17 are not described there.
+    # Components 16 and 17 of the reference are not described.
     tagged = {number for asset in assets.values() for number in asset["component"].split("_") if number}
     assert tagged == {str(number) for number in (*range(1, 16), 18)}
 

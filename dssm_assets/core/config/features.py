@@ -30,7 +30,7 @@ class RawFeatures(Section):
 
 
 class EmbeddingDimPolicy(StrEnum):
-    """Formula for the width of an embedding of N distinct values (semantics.md section 5)."""
+    """Formula for the width of an embedding of N distinct values."""
 
     EMB_SQRT4_STEP4 = "EMB_SQRT4_STEP4"
     EMB_SQRT4_STEP8 = "EMB_SQRT4_STEP8"

@@ -331,7 +331,7 @@ class FeatureRules:
 
 
 def embedding_dim(distinct: int, policy: EmbeddingDimPolicy) -> int:
-    """Returns the embedding width for a number of distinct values (semantics.md section 5): a multiple of the step, at least one.
+    """Returns the embedding width for a number of distinct values: a multiple of the step, at least one.
 
     Halves are rounded to even. Example: SQRT4_STEP4 of 10000 is round(10 / 4) * 4 = round(2.5) * 4 = 8.
     """

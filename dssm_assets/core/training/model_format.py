@@ -23,7 +23,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 
 _MAGIC: Final = b"DSSMTT01"
 _TABLE: Final = "tables.table_"
-_WHAT, _REMEDY = "stored model", "To fix: fit the model again"
+_WHAT, _REMEDY = "stored model", "fit the model again"
 
 
 def model_to_bytes(two_tower: TwoTower) -> bytes:
@@ -83,7 +83,7 @@ def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
     differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
     if differing:
         shapes = [", ".join(f"{name} {of.get(name, 'missing')}" for name in differing) for of in (expected, got)]
-        raise StorageError(f"{_WHAT}: expected tensors of the shapes {shapes[0]}, got {shapes[1]}. {_REMEDY}")
+        raise StorageError(f"{_WHAT}: expected tensors of the shapes {shapes[0]}, got {shapes[1]}. To fix: {_REMEDY}")
     two_tower.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(_TABLE)}, strict=False)
     return two_tower
 
@@ -105,7 +105,7 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
     end = start + int.from_bytes(begin[len(magic) :], "little")
     if begin[: len(magic)] != magic or len(data) < end:
         got = begin[: len(magic)]
-        raise StorageError(f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. {remedy}")
+        raise StorageError(f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. To fix: {remedy}")
     return json.loads(bytes(data[start:end])), end
 
 
@@ -116,4 +116,4 @@ def check_size(expected: int, got: int, what: str, remedy: str) -> None:
         StorageError: it differs.
     """
     if expected != got:
-        raise StorageError(f"{what}: expected {expected} bytes of tensors, got {got}. {remedy}")
+        raise StorageError(f"{what}: expected {expected} bytes of tensors, got {got}. To fix: {remedy}")

@@ -27,7 +27,7 @@ from dssm_assets.core.training.model_format import check_size, header_bytes, rea
 
 _MAGIC: Final = b"DSSMFS01"
 _TYPES: Final = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "uint8": "|u1"}
-_WHAT, _REMEDY = "state of a training", "To fix: remove the state, and the training starts again"
+_WHAT, _REMEDY = "state of a training", "remove the state, and the training starts again"
 
 
 class Checkpoints:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from dssm_assets.core.errors import ConfigError, Fault
+
 if TYPE_CHECKING:
     from dssm_assets.core.evaluation.baselines.fit_data import Arrays, FitData
     from dssm_assets.core.evaluation.interactions import Interactions
@@ -74,14 +76,20 @@ def extra_baselines() -> tuple[str, ...]:
 
 
 def check_extras(names: Sequence[str]) -> None:
-    """Checks that the libraries of some extra baselines are installed.
+    """Checks that the code of some extra baselines, and the libraries that it needs, can be imported.
 
     Raises:
-        ConfigError: naming what to install.
+        ConfigError: naming what to correct or to install.
     """
     for name in names:
-        if BASELINES[name].needs_library:
-            BASELINES[name].code.check_library()
+        baseline = BASELINES[name]
+        try:
+            code = baseline.code
+        except (ImportError, AttributeError) as error:
+            expected = f"fit and scorer in {baseline.module}"
+            raise ConfigError(Fault(f"BASELINES, {name}", expected, str(error), "correct its module")) from error
+        if baseline.needs_library:
+            code.check_library()
 
 
 def fit_baselines(data: FitData) -> dict[str, Arrays]:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.config.evaluation import Evaluation, Gate
+from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
-from dssm_assets.core.evaluation.baselines.registry import BASELINES, Baseline, extra_baselines
+from dssm_assets.core.evaluation.baselines.registry import BASELINES, Baseline, check_extras, extra_baselines
 from dssm_assets.core.evaluation.labels import display_name
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, scorers
 from dssm_assets_tests.core.evaluation.worlds import fitted_scorers, interactions
@@ -33,6 +34,12 @@ def test_a_registered_file_is_scored_without_another_edit(monkeypatch: pytest.Mo
     window = interactions(WINDOW, USERS, ITEMS)
     found = {one.name: one for one in fitted_scorers(window, window, window, Evaluation())}
     assert found["last_item_first"].top_items(np.array([0]), 3).tolist() == [[5, 4, 3]]
+
+
+def test_a_baseline_without_code_is_refused_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASELINES, "lost", Baseline("lost", "no_such_project.lost"))
+    with pytest.raises(ConfigError, match=r"BASELINES, lost: expected fit and scorer in no_such_project.lost"):
+        check_extras(["lost"])
 
 
 @pytest.mark.parametrize("name", BASELINES)
