@@ -287,13 +287,13 @@ class RecallEngine:
         own = user.read_own() if is_merged or options.exclude_history else None
         selection = self._select(options, own.items if own is not None and options.exclude_history else _NO_ROWS)
         return _Plan(
-            AnswerSource.STORED if vector is None else AnswerSource.FEATURES,
-            selection,
-            self.channels.vector_depth if self.channels is not None and is_merged else selection.depth,
-            bundle.user_vector(user.inputs.row) if vector is None else vector,
-            own if is_merged else None,
-            user.ignored,
-            user.replaced,
+            source=AnswerSource.STORED if vector is None else AnswerSource.FEATURES,
+            selection=selection,
+            depth=self.channels.vector_depth if self.channels is not None and is_merged else selection.depth,
+            vector=bundle.user_vector(user.inputs.row) if vector is None else vector,
+            own=own if is_merged else None,
+            ignored=user.ignored,
+            replaced=user.replaced,
         )
 
     def _plan_similar(self, item_id: Any, options: ListOptions) -> _Plan:

@@ -105,7 +105,9 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
     end = start + int.from_bytes(begin[len(magic) :], "little")
     if begin[: len(magic)] != magic or len(data) < end:
         got = begin[: len(magic)]
-        raise StorageError(f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. To fix: {remedy}")
+        raise StorageError(
+            f"{what}: expected bytes that begin with {magic!r} and a whole header, got {got!r}. To fix: {remedy}"
+        )
     return json.loads(bytes(data[start:end])), end
 
 

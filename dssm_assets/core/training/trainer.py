@@ -3,7 +3,7 @@
 Belongs here: `Trainer`. Does not belong here: what is in a batch (`batches`), how many there are (`loop`), the rules of
 the updates (`optimisers`), what else happens in a step (`step_hooks`).
 
-Letters: B samples of a batch, D vector width.
+Letters: B samples of a batch, b of these in this process, M items that all share, H hard negatives, D vector width.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class Trainer:
         with self._compute.products():
             items = self.two_tower.item_vectors(batch.items, tape, self._dropout, with_frozen=self._model.frozen_in_loss)
             items = self._compute.ranks.gather_items(items.float(), batch.num_shared)
-            own = items.index_select(0, torch.from_numpy(batch.own).to(items.device))
-            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))
+            shared, hard = items[: batch.num_shared], items[batch.num_shared :]  # [M, D] of all processes, [H, D] of this one
+            own = shared.index_select(0, torch.from_numpy(batch.own).to(items.device))  # [B, D]: each sample's item
+            positives = own.index_select(0, torch.from_numpy(batch.rows).to(items.device))  # [b, D]: those of this process
             users = self._user_vectors(batch, positives, tape)
-        columns = items[batch.columns]
+        columns = shared[batch.columns]
         if queued := [vectors for hook in self._hooks for vectors in hook.extra_columns()]:
             columns = torch.cat([columns, *queued])
-        terms = batch.terms.to(self._compute.device)
-        loss = self._loss_of(users, positives, columns, items[len(items) - batch.num_hard :], terms)
+        loss = self._loss_of(users, positives, columns, hard, batch.terms.to(self._compute.device))
         return loss * batch.weight_frac, own
 
     def _user_vectors(self, batch: Batch, positives: Tensor, tape: list[Lookup]) -> Tensor:
