@@ -127,7 +127,9 @@ def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
     try:
         return tuple(worker.recv())
     except (EOFError, OSError) as error:
-        raise ProcessLostError(f"{run}: the process that made it was killed. To fix: see that it has memory") from error
+        raise ProcessLostError(
+            f"{run}: the process that made it has ended. To fix: see the error above, or that it has memory"
+        ) from error
 
 
 def _fork_workers(scene: Scene, make: Make, connections: Sequence[Connection], modules: Sequence[str]) -> None:

@@ -94,7 +94,7 @@ def make_slowly_or_be_killed(scene, observer):
 
 
 def test_a_process_that_is_killed_is_reported_and_nothing_more_is_begun(quick):
-    with pytest.raises(DssmError, match="0: the process that made it was killed"):
+    with pytest.raises(DssmError, match="0: the process that made it has ended"):
         make_in_parallel(
             None, range(50), [NONE] * 50, make_slowly_or_be_killed, Recorder(), processes=2, may_fail=lambda _: True
         )

@@ -17,7 +17,7 @@ from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import find_job
 from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
-from dssm_assets.deployment.run_owner import RunOwner
+from dssm_assets.deployment.run_owner import ORIGIN_TAG, RunOwner
 from dssm_assets.storage.config_choice import UI_LOCATION
 from dssm_assets.storage.instance_file import write_instance_file
 
@@ -79,16 +79,17 @@ def run_days(
     # One event per asset says that a range of days is planned, not one per day.
     os.environ.setdefault("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
     run_id = str(uuid.uuid4())
-    tags = {**RunOwner.from_this_process().to_tags(run_id), _LOCATION_TAG: ""}
+    found = defs.resolve_implicit_global_asset_job_def() if job is None else defs.resolve_job_def(job)
+    origin = _find_origin(instance, found.name, made_for)
+    tags = {**RunOwner.from_this_process().to_tags(run_id), _LOCATION_TAG: "", ORIGIN_TAG: origin}
     if len(days) > 1:
         tags |= {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
     if made_for is not None:
         tags |= {MADE_FOR_TAG: made_for.run_id[:8]}
     if instance.run_retries_enabled:
         tags["dagster/max_retries"] = "0"  # whoever called it sees its error; the daemon would make it again elsewhere
-    found = defs.resolve_implicit_global_asset_job_def() if job is None else defs.resolve_job_def(job)
     try:
-        with _held_connections(instance.event_log_storage), _located(instance, run_id, found.name, made_for):
+        with _held_connections(instance.event_log_storage):
             found.execute_in_process(
                 instance=instance,
                 run_config={"ops": {op: {"config": dict(form)} for op, form in (settings or {}).items()}} | QUIET_CONSOLE,
@@ -106,9 +107,8 @@ def run_days(
     return run_id
 
 
-@contextmanager
-def _located(instance: dg.DagsterInstance, run_id: str, job: str, made_for: dg.DagsterRun | None) -> Iterator[None]:
-    """Gives a run, once it has ended, a code location: the UI's Timeline shows only runs that have one.
+def _find_origin(instance: dg.DagsterInstance, job: str, made_for: dg.DagsterRun | None) -> str:
+    """Returns the code location to record with a run: the UI's Timeline shows only runs that have one.
 
     It is that of the run that it is made for, else that of the last ended run of the job, else the one that the printed command of the
     UI loads.
@@ -116,12 +116,7 @@ def _located(instance: dg.DagsterInstance, run_id: str, job: str, made_for: dg.D
     earlier = (made_for, *instance.get_runs(dg.RunsFilter(job_name=job), limit=20))
     known = next((run.remote_job_origin for run in earlier if run is not None and run.remote_job_origin is not None), None)
     text = _ORIGIN % json.dumps(UI_LOCATION) if known is None else dg.serialize_value(known)
-    try:
-        yield
-    finally:
-        if (run := instance.get_run_by_id(run_id)) is not None:
-            origin: Any = dg.deserialize_value(json.dumps(json.loads(text) | {"pipeline_name": job}))
-            instance.run_storage.replace_job_origin(run, origin)
+    return json.dumps(json.loads(text) | {"pipeline_name": job})
 
 
 @contextmanager

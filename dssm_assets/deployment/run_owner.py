@@ -23,6 +23,8 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, d
 
 OWNER_TAG: Final = ".dagster/dssm_process"
 """The UI hides tags that begin with .dagster/."""
+ORIGIN_TAG: Final = ".dagster/dssm_origin"
+"""The code location of a run of a command, as Dagster stores it."""
 REPORT_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 5 * 60.0
 """A process on another machine that has not reported for this long counts as dead."""
@@ -132,13 +134,16 @@ _tagged: set[str] = set()
 
 
 def tag_run(instance: DagsterInstance, run: DagsterRun, seconds: float = REPORT_SECONDS) -> bool:
-    """Tags a run of this process, and reports regularly until the run has ended; returns whether this is its first call for the run."""
+    """Tags a run of this process, gives it its code location, and reports until it has ended; returns whether this is its first call."""
     if run.run_id in _tagged:
         return False
     _tagged.add(run.run_id)
     owner = RunOwner.from_this_process()
     if RunOwner.from_run(run) is None:
         instance.add_run_tags(run.run_id, owner.to_tags(run.run_id))
+    if ORIGIN_TAG in run.tags and (stored := instance.get_run_by_id(run.run_id)) is not None:
+        origin: Any = deserialize_value(run.tags[ORIGIN_TAG])
+        instance.run_storage.replace_job_origin(stored, origin)
     if not instance.is_ephemeral:
         owner.report(instance)
         threading.Thread(target=_report_regularly, args=(instance, owner, run.run_id, seconds), daemon=True).start()

@@ -55,11 +55,12 @@ def _remove(path: Path, handle: int, pid: int) -> None:
 
 def find_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Path]:
     """Yields the folders of ended processes in a folder whose files have not changed since a time, in unix seconds."""
-    for path in sorted(parent.iterdir()) if parent.is_dir() else ():
+    for path in sorted(parent.glob(f"{prefix}*")):
         with suppress(OSError):
-            is_own = path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid()
+            if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
+                continue
             changed = max(inside.lstat().st_mtime for inside in (path, *path.rglob("*")))
-            if path.name.startswith(prefix) and is_own and changed < before and not _is_locked(path):
+            if changed < before and not _is_locked(path):
                 yield path
 
 

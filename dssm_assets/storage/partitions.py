@@ -285,8 +285,11 @@ class PartitionStore:
     def days(self, asset: str) -> list[str]:
         """Returns the days of an asset that have a visible partition, ascending."""
         folder = layout.asset_folder(self.root, asset)
-        # One recursive listing of an object store costs less than a request for each day.
-        paths = map(str, Path(folder).glob(f"ds=*/{layout.MANIFEST}")) if self.is_local else self.fs.find(folder)
+        try:
+            # One recursive listing of an object store costs less than a request for each day.
+            paths = map(str, Path(folder).glob(f"ds=*/{layout.MANIFEST}")) if self.is_local else self.fs.find(folder)
+        except FileNotFoundError:  # no bucket yet
+            return []
         visible = [layout.ds_of_folder(path.rpartition("/")[0]) for path in paths if path.endswith(f"/{layout.MANIFEST}")]
         return sorted(filter(None, visible))
 

@@ -221,8 +221,12 @@ class Calendar(Section):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
+        import pyarrow as pa  # not at the top: commands without data read configurations, too
+        import pyarrow.compute as pc
+
         try:
             ZoneInfo(value)
+            pc.local_timestamp(pa.scalar(0, pa.timestamp("ms", value)))  # Arrow computes local times
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError("timezone must be the name of a time zone, for example Europe/Berlin or UTC") from error
         return value

@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 DAY_MS = 86_400_000
-_STEP_MS = 15 * 60_000
-"""Clocks change at whole quarters of an hour, UTC."""
+_MINUTE_MS = 60_000
+_STEP_MS = 15 * _MINUTE_MS
+"""Step in which changes of the clock are looked for; each is then placed to the minute."""
 _EPOCH = dt.date(1970, 1, 1)
 
 QueryDay: TypeAlias = str | ir.StringValue
@@ -62,7 +64,16 @@ def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int],
     The first start is `first_ms`, a whole quarter of an hour.
     """
     instants = np.arange(first_ms, last_ms + 1, _STEP_MS)
+    offsets = _offsets(instants, timezone)
+    changed = np.flatnonzero(np.diff(offsets)) + 1
+    minutes = instants[changed - 1, None] + np.arange(_MINUTE_MS, _STEP_MS + 1, _MINUTE_MS)
+    is_new = _offsets(minutes.ravel(), timezone).reshape(minutes.shape) == offsets[changed, None]
+    starts = minutes[np.arange(len(changed)), is_new.argmax(axis=1)]
+    return [first_ms, *starts.tolist()], [int(offsets[0]), *offsets[changed].tolist()]
+
+
+def _offsets(instants: npt.NDArray[np.int64], timezone: str) -> npt.NDArray[np.int64]:
+    """Returns the offset at each instant. Arrow knows the changes up to 2037."""
     local = pc.local_timestamp(pa.array(instants, pa.timestamp("ms", timezone)))
-    offsets = local.cast(pa.int64()).to_numpy() - instants
-    changes = np.flatnonzero(np.append(True, np.diff(offsets)))
-    return instants[changes].tolist(), offsets[changes].tolist()
+    offsets: npt.NDArray[np.int64] = local.cast(pa.int64()).to_numpy() - instants
+    return offsets

@@ -267,9 +267,13 @@ def _has_names(entry: Any) -> bool:
 def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
     """Returns the definitions with our columns of ids; features with names of columns of the samples have others, in groups too."""
     reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
-    renamed = {
-        name: f"{name}_feature" for entry in entries if (name := entry_name(entry)) in reserved and "features" not in entry
-    }
+    used = {entry_name(entry) for entry in entries}
+    renamed: dict[str, str] = {}
+    for entry in entries:
+        if "features" not in entry and (name := entry_name(entry)) in reserved:
+            renamed[name] = f"{name}_feature"
+            while renamed[name] in used:
+                renamed[name] += "_"
     inputs = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
     inputs |= {f"feature:{old}": f"feature:{new}" for old, new in renamed.items()}
 

@@ -119,16 +119,16 @@ def _end(job: "subprocess.Popen[bytes]") -> None:
 def submit_command(spark: Spark, name: str) -> list[str]:
     """Returns the command that submits a job under a name."""
     program, *first = spark.submit
-    conf = {**_QUIET, **spark.conf}
+    conf = {**_QUIET, "spark.pyspark.driver.python": sys.executable, **spark.conf}
     master = ["--master", spark.master] if spark.master else []
     properties = [argument for key, value in conf.items() for argument in ("--conf", f"{key}={value}")]
     return [_find_program(program), *first, *master, "--name", name, *properties, str(SCRIPT)]
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns the variables that choose each Python: this one for the driver, and for workers of a local master."""
+    """Returns the variable that chooses the Python of the workers of a local master: this one."""
     is_local = spark.master is not None and spark.master.startswith("local")
-    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": sys.executable} if is_local else {})}
+    return {"PYSPARK_PYTHON": sys.executable} if is_local else {}
 
 
 def _find_program(program: str) -> str:

@@ -190,7 +190,7 @@ class _Checks:
         if rows is None or table.layout is not Layout.SNAPSHOT:
             return
         renamed = {theirs: ours for ours, theirs in table.columns.items()}
-        for column in {renamed.get(name, name) for name in table.time_columns} & set(rows.column_names):
+        for column in filter(set(rows.column_names).__contains__, (renamed.get(name, name) for name in table.time_columns)):
             later = self.log.later_frac(_KEYS[side], rows.column(_KEYS[side]), rows.column(column))
             if later > MAX_LOOK_AHEAD:
                 self.found.figures[f"look-ahead in {side}_table, column {column}"] = (

@@ -64,6 +64,7 @@ def test_every_number_has_a_lower_and_an_upper_bound() -> None:
 REFUSED = [
     ({"calendar": {"timezone": "+08:00"}}, "timezone must be the name of a time zone"),
     ({"calendar": {"timezone": "Europe"}}, "timezone must be the name of a time zone"),
+    ({"calendar": {"timezone": "posixrules"}}, "timezone must be the name of a time zone"),
     ({"calendar": {"end": "2023-12-31"}}, "end 2023-12-31 is before start 2024-01-01"),
     ({"tables": {"behavior": {"layout": "snapshot"}}}, "the log has days: its layout is time_column or ds_folders"),
     ({"tables": {"behavior": {"value_columns": ["price", "price"]}}}, "value_columns: each name .* repeated: price"),

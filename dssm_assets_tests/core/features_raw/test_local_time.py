@@ -68,3 +68,9 @@ def test_days_since_keeps_null(con) -> None:
     table = ibis.memtable(pa.table({"t": pa.array([None, 0], pa.int64())}))
     column = days_since(table.t, ds="1970-01-03", timezone="UTC", first_day="1970-01-01", last_day="1970-12-31")
     assert sorted(con.to_pyarrow(table.select(d=column)).column("d").to_pylist(), key=str) == [2.0, None]
+
+
+def test_a_change_at_another_minute_than_a_quarter_is_placed_there():
+    # St. John's set its clocks back at 00:01 local daylight time (UTC-2:30) on 7 November 2010.
+    starts, offsets = offset_steps("America/St_Johns", _ms("2010-11-01T00:00:00+00:00"), _ms("2010-12-01T00:00:00+00:00"))
+    assert (starts[1], offsets) == (_ms("2010-11-07T02:31:00+00:00"), [-9_000_000, -12_600_000])

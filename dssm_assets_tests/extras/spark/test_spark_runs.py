@@ -36,15 +36,21 @@ def test_submit_command_has_every_setting_of_the_spark_section() -> None:
     spark = Spark(
         master="spark://host:7077",
         submit=[sys.executable, "--py-files", "a.zip"],
-        conf={"spark.executor.memory": "4g", "spark.log.level": "INFO"},
+        conf={"spark.executor.memory": "4g", "spark.log.level": "INFO", "spark.pyspark.python": "env/bin/python"},
     )
     command = submit_command(spark, "shop sample")
     assert command[:3] == [sys.executable, "--py-files", "a.zip"]
     assert command[3:7] == ["--master", "spark://host:7077", "--name", "shop sample"]
-    assert set(command[8:-1:2]) == {"spark.executor.memory=4g", "spark.log.level=INFO", "spark.ui.showConsoleProgress=false"}
+    assert set(command[8:-1:2]) == {
+        "spark.executor.memory=4g",
+        "spark.log.level=INFO",
+        "spark.ui.showConsoleProgress=false",
+        "spark.pyspark.python=env/bin/python",
+        f"spark.pyspark.driver.python={sys.executable}",
+    }
     assert command[-1] == str(SCRIPT)
     assert SCRIPT.is_file()
-    assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable}
+    assert _environment(spark) == {}
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local[*]"])
