@@ -36,7 +36,7 @@ from dssm_assets.serving.id_rows import Id, UnknownIdError
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
 from dssm_assets.serving.seen_users import SeenUser, SeenUsers
 from dssm_assets.serving.shop_lists import ShopLists
-from dssm_assets.storage.bundles import BundleStore
+from dssm_assets.storage.bundles import BundleStore, broken
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
@@ -198,10 +198,13 @@ class RecallEngine:
         while True:
             try:
                 return cls(Bundle(store.fetch(wanted, is_verified=is_verified)))
-            except (PartitionMissingError, StorageError):
-                if wanted == (now := bundle_id or store.current_id()):
+            except (PartitionMissingError, StorageError, FileNotFoundError) as error:
+                if wanted != (now := bundle_id or store.current_id()):
+                    wanted = now
+                elif isinstance(error, DssmError):
                     raise
-                wanted = now
+                else:
+                    raise broken(wanted, f"a file is missing ({error})") from error
 
     def showing(self, shown: BoolArray | None) -> RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""

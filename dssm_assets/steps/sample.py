@@ -28,7 +28,7 @@ from dssm_assets.storage.manifest import Manifest
 GOLDEN_ROWS = 5
 """Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
 GOLDEN_SPACING = 10_000
-"""Rows from one golden row to the next. The first day of a call has one in any case; a day without one has no parity check."""
+"""Rows from one golden row to the next. The first day with rows of a call has one; a day without one has no parity check."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -71,7 +71,7 @@ def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]
     rows, unchecked = PreviousDayRows(workspace.tables), GOLDEN_SPACING
     for ds in days:
         samples = workspace.need("sample", ds)
-        golden_rows, unchecked = divmod(unchecked + samples.rows, GOLDEN_SPACING)
+        golden_rows, unchecked = _count_golden_rows(unchecked, samples.rows)
         yield _find_features(workspace, samples, golden_rows, rows)
 
 
@@ -95,9 +95,14 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
             manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
             yield replace(last[1], manifest=manifest)
         else:
-            golden_rows, unchecked = divmod(unchecked + raw.rows, GOLDEN_SPACING)
+            golden_rows, unchecked = _count_golden_rows(unchecked, raw.rows)
             last = raw.digest, _encode(workspace, raw, golden_rows, side=side, spec=spec)
             yield last[1]
+
+
+def _count_golden_rows(unchecked: int, rows: int) -> tuple[int, int]:
+    """Returns how many golden rows a day may have, and the rows since the last one. An empty day is checked, and changes nothing."""
+    return divmod(unchecked + rows, GOLDEN_SPACING) if rows else (1, unchecked)
 
 
 def _encode(workspace: Workspace, raw: Manifest, golden_rows: int, *, side: str, spec: TableSpec) -> StepResult:

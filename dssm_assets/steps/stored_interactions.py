@@ -132,16 +132,19 @@ def read_rows_of_users(workspace: Workspace, manifest: Manifest, columns: Sequen
     Args:
         columns: `user_id` and any others; None: all.
     """
-    if manifest.rows <= ROW_GROUP_ROWS or not len(users):
+    if manifest.rows <= ROW_GROUP_ROWS:
         rows = workspace.tables.read(manifest, columns)
-    else:
-        stored, user = workspace.tables.open(manifest), pc.field(col.USER_ID)
-        low, high = (users[place].cast(stored.schema.field(col.USER_ID).type) for place in (0, len(users) - 1))
-        rows = stored.to_table(columns=columns and list(columns), filter=(user >= low) & (user <= high))
-    ids = rows.column(col.USER_ID)
-    if pa.types.is_integer(ids.type) != pa.types.is_integer(users.type):
-        return rows
-    return rows.filter(pc.is_in(ids.cast(users.type), value_set=users))
+        ids = rows.column(col.USER_ID)
+        is_same = pa.types.is_integer(ids.type) == pa.types.is_integer(users.type)
+        return rows.filter(pc.is_in(ids.cast(users.type), value_set=users)) if is_same else rows
+    stored, names = workspace.tables.open(manifest), columns and list(columns)
+    kind, user = stored.schema.field(col.USER_ID).type, pc.field(col.USER_ID)
+    if pa.types.is_integer(kind) != pa.types.is_integer(users.type):
+        return stored.to_table(columns=names)
+    if not len(users):
+        return stored.head(0, columns=names)
+    low, high = (users[place].cast(kind) for place in (0, len(users) - 1))
+    return stored.to_table(columns=names, filter=(user >= low) & (user <= high) & user.cast(users.type).isin(users))
 
 
 def _read_whole_users(workspace: Workspace, history: Sequence[Manifest], user_type: pa.DataType) -> Iterator[list[pa.Table]]:

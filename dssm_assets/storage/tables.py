@@ -166,7 +166,7 @@ class TableStore:
                     high = min(end - begin, count := file.metadata.row_group(group).num_rows)
                     begin += count
                     if low < high:
-                        yield from file.read_row_group(group, list(columns)).slice(low, high - low).to_batches()
+                        yield from file.read_row_group(group, list(columns)).slice(low, high - low).to_batches(ROW_GROUP_ROWS)
 
     @contextlib.contextmanager
     def _open_file(self, manifest: Manifest, path: str, encoded: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:

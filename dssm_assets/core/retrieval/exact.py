@@ -182,7 +182,7 @@ def search(
             index[block], scores[block], is_proven[part] = _search_block(
                 corpus, users[block], k, count, exclusions.select_users(block)
             )
-        pending, spare = order[~is_proven], _MORE * (spare + 1)
+        pending, spare = order[~is_proven], len(corpus) if spare > _SPARE else _MORE * (spare + 1)
     return index, scores
 
 

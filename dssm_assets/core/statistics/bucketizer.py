@@ -59,6 +59,7 @@ class Bucketizer:
         self.features = tuple(BucketFeature(name=name, **FeatureInfo.from_json(text).model_dump()) for name, text in texts)
         self.counts = FeatureCounts(counts)
         SchemaError.raise_if(fault for feature in self.features for fault in _count_faults(feature, self.counts))
+        self._kinds = {feature.name: feature.kind for feature in self.features}
         self.feature_by_embedding: dict[str, BucketFeature] = {}
         shared: dict[str, Callable[[Any], Indices]] = {}
         self._rules: dict[str, Callable[[Any], Indices]] = {}
@@ -79,6 +80,9 @@ class Bucketizer:
         Args:
             feature: a feature that is kept.
             column: its encoded values: float32 numbers or int64 hashes.
+
+        Raises:
+            SchemaError: the column has values of another type.
         """
         array = ragged.combine_chunks(column)
         if ragged.is_list(array.type):
@@ -89,10 +93,14 @@ class Bucketizer:
     def _indices(self, feature: str, array: pa.Array) -> pa.Array:
         if pa.types.is_null(array.type):
             return pa.array(np.zeros(len(array), dtype=np.int32))
+        is_number = self._kinds[feature] is Kind.NUMERIC
+        if not (pa.types.is_floating(array.type) if is_number else pa.types.is_int64(array.type)):
+            expected = "float32 numbers" if is_number else "int64 hashes"
+            raise SchemaError(Fault(f"feature {feature}", expected, str(array.type), "bucketize what feature generation wrote"))
         is_missing = ragged.null_mask(array)
         values = (array.fill_null(0) if array.null_count else array).to_numpy(zero_copy_only=False)
         indices = self._rules[feature](values).astype(np.int32, copy=False)
-        if pa.types.is_floating(array.type):
+        if is_number:
             is_missing |= np.isnan(values)
         indices[is_missing] = MISSING
         return pa.array(indices)

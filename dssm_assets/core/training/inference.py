@@ -47,7 +47,7 @@ class ItemInference:
         with torch.no_grad():
             for rows in _row_blocks(len(first), self._batch_size):
                 distinct[rows] = self._towers.item_vectors(select_rows(inputs, first[rows])).cpu().numpy()
-        return distinct[group]
+        return distinct if len(first) == len(group) else distinct[group]
 
 
 class UserInference:

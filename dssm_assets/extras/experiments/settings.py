@@ -75,6 +75,8 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     faults = []
     for text in texts:
         key, equals, value = text.partition("=")
+        if key.strip() in found:
+            faults.append(Fault(f"--set {key}", "one value", "two", "set it once"))
         try:
             found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -197,6 +197,22 @@ def test_rows_of_another_hash_do_not_match() -> None:
     assert _pairs(murmur, farm, "n") == {1: 1, 2: 2}
 
 
+def test_column_of_another_kind_is_refused() -> None:
+    with pytest.raises(SchemaError, match="feature n: expected float32 numbers, got int64"):
+        BUCKETIZER.bucketize("n", pa.array([1]))
+    with pytest.raises(SchemaError, match="feature h: expected int64 hashes, got string"):
+        BUCKETIZER.bucketize("h", pa.array(["a"]))
+
+
+def test_hash_buckets_of_another_hash_do_not_match() -> None:
+    hashed = Statistics(min_count=1, max_vocabulary=1)
+    murmur, farm = (_rows([1.0], {30: 9, 8: 2}, function=function, statistics=hashed) for function in HashFunction)
+    # Five buckets for each of two values.
+    assert [rules.feature_by_embedding["v"].hash_bucket_size for rules in (murmur, farm)] == [10, 10]
+    assert _pairs(murmur, farm, "v") == {}
+    assert _pairs(farm, farm, "v") == {row: row for row in range(1, murmur.feature_by_embedding["v"].num_embeddings)}
+
+
 def test_default_hash_is_not_written() -> None:
     def hashes(function: HashFunction) -> list[HashFunction | None]:
         infos = _rows([1.0], {30: 9, 8: 2}, function=function).feature_by_embedding

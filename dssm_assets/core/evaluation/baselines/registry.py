@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pkgutil import resolve_name
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dssm_assets.core.errors import ConfigError, Fault
@@ -54,7 +54,9 @@ class Baseline:
     @property
     def code(self) -> Any:
         """Returns the `BaselineModule`."""
-        return resolve_name(self.module)
+        module, _, name = self.module.partition(":")
+        code = import_module(module)
+        return getattr(code, name) if name else code
 
 
 _HERE: Final = "dssm_assets.core.evaluation.baselines"
