@@ -65,12 +65,7 @@ from dssm_assets.steps.served_vectors import (
 )
 from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.vectors import (
-    pack_item_vectors,
-    read_group_codes,
-    read_recent_priors,
-    with_group_codes,
-)
+from dssm_assets.steps.vectors import pack_item_vectors, read_group_codes, read_recent_priors, with_group_codes
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.bundles import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
@@ -102,10 +97,6 @@ class DeltaCounts:
     refreshed_users: int
     events: int
 
-    def describe(self) -> list[tuple[str, int]]:
-        """Returns name -> count, in words."""
-        return [(name.replace("_", " "), count) for name, count in asdict(self).items()]
-
 
 @dataclass(frozen=True)
 class DeltaResult:
@@ -117,10 +108,7 @@ class DeltaResult:
 
 
 def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
-    """Refreshes the served bundle with all changes since its day, and serves the result.
-
-    Args:
-        today: the day that has not ended, YYYY-MM-DD in the calendar's time zone.
+    """Refreshes the served bundle with all changes since its day up to `today`, which has not ended, and serves the result.
 
     Raises:
         PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
@@ -168,14 +156,11 @@ class _Base:
         self._again = remedy_of_missing("serving_bundle", self.ds)
         needed = [f"dssm_model/{self.ds}", f"item_table/{self.as_of}", f"user_table/{self.as_of}"]
         lacking = [key for key in needed if key not in manifest["inputs"]]
-        if manifest["format"] != FORMAT or lacking:
-            got = f"format {manifest['format']}, without the digests of {', '.join(lacking) or 'none'}"
-            raise ProvenanceError(Fault(f"bundle {bundle_id}", "a bundle of this version", got, self._again))
         channels = folder / BundleFile.CHANNELS
         version = json.loads(channels.read_bytes())["version"] if channels.exists() else CHANNELS_VERSION
-        if version != CHANNELS_VERSION:
-            expected, got = f"channels of version {CHANNELS_VERSION}", f"version {version}"
-            raise ProvenanceError(Fault(f"bundle {bundle_id}", expected, got, self._again))
+        if manifest["format"] != FORMAT or lacking or version != CHANNELS_VERSION:
+            got = f"format {manifest['format']}, without the digests of {', '.join(lacking) or 'none'}, channels of version {version}"
+            raise ProvenanceError(Fault(f"bundle {bundle_id}", "a bundle of this version", got, self._again))
         self.model, items, users = (self.need(workspace, *key.split("/")) for key in needed)
         self.tables_before = {"item": items, "user": users}
         self.spec = TowerSpec.model_validate(json.loads((folder / BundleFile.TOWERS).read_bytes())["spec"])
@@ -197,18 +182,11 @@ class _Base:
         }
 
     def need(self, workspace: Workspace, asset: str, ds: str) -> Manifest:
-        """Returns a partition that the bundle was built from, unless it has changed since.
-
-        Raises:
-            PartitionMissingError: it is not stored any more.
-            ProvenanceError: it was written again.
-        """
+        """Returns a partition that the bundle was built from; raises a ProvenanceError if it was written again."""
         found = workspace.need(asset, ds)
         if found.digest != (expected := self.manifest["inputs"][found.key]):
-            where = f"bundle of {self.ds}, input {found.key}"
-            raise ProvenanceError(
-                Fault(where, f"the digest that it was built from, {expected[:12]}", found.digest[:12], self._again)
-            )
+            where, first = f"bundle of {self.ds}, input {found.key}", f"the digest that it was built from, {expected[:12]}"
+            raise ProvenanceError(Fault(where, first, found.digest[:12], self._again))
         return found
 
     def table(self, name: str) -> pa.Table:
@@ -272,15 +250,14 @@ class _Delta:
             self._write_users(users, corpus, now_ms)
         if base.has_file(BundleFile.CHANNELS):
             self._write_channels(counts.new_items, now_ms)
-        body = {key: value for key, value in base.manifest.items() if key not in ("format", "files", "delta")}
-        body |= {
+        return counts, {
+            **{key: value for key, value in base.manifest.items() if key not in ("format", "files")},
             "users": base.manifest["users"] + counts.new_users,
             "items": len(corpus),
             "items_not_trained_on": base.manifest["items_not_trained_on"] + counts.new_items,
             "index": index,
             "delta": {**asdict(counts), "now_ms": now_ms},
         }
-        return counts, body
 
     def _count_gone(self, newest: pa.Array) -> int:
         """Returns how many items of the bundle had a row in item_table on its day and have none now."""
@@ -366,7 +343,14 @@ class _Delta:
         if np.array_equal(vectors, before):
             return {}
         write_item_vectors(self._folder, corpus.ids, vectors)
-        return self._write_index(vectors)
+        config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
+        sample = sample_users(base.folder, base.spec)
+        shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
+        if shipped.lowest_recall < required:
+            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
+        return describe_index(shipped, len(sample) // base.spec.num_interests)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
         """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
@@ -376,17 +360,6 @@ class _Delta:
         priors += before[0, -1] - priors[0]  # the mean over all items that is subtracted differs: it is kept as it was
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]
-
-    def _write_index(self, vectors: Vectors) -> dict[str, Any]:
-        """Writes the index; returns the manifest's entry."""
-        config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
-        sample = sample_users(self._base.folder, self._base.spec)
-        shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
-        if shipped.lowest_recall < required:
-            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
-            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
-        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
-        return describe_index(shipped, len(sample) // self._base.spec.num_interests)
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
         """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""

@@ -14,8 +14,7 @@ from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
-from dssm_assets.extras.easyrec.import_features import ImportedFeatures, import_features
-from dssm_assets.extras.easyrec.import_history import FeatureGroups, IdFields, read_groups
+from dssm_assets.extras.easyrec.import_features import FeatureGroups, IdFields, ImportedFeatures, import_features, read_groups
 from dssm_assets.extras.easyrec.import_settings import (
     EASYREC,
     TORCH,

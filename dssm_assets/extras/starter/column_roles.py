@@ -1,8 +1,4 @@
-"""Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest.
-
-Belongs here: profiling blocks, guessing roles. Does not belong here: reading the blocks (`extras/starter/table_survey.py`),
-choosing features (`starter_inputs.py`).
-"""
+"""Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest."""
 
 from __future__ import annotations
 
@@ -109,12 +105,9 @@ class ColumnProfile:
     """The profile of one column.
 
     Attributes:
-        name: in the source.
-        rows: rows of the table.
         missing: rows without a value.
         values: its distinct values in the order of their first rows, None if there are more than DISTINCT_CAP.
-        low: its smallest number, None for other kinds and without values.
-        high: its largest number.
+        low, high: its smallest and its largest number, None for other kinds and without values.
         time_formats: the formats, other than ISO 8601, that read all its values as times.
         has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
         clock_formats: the formats that read all its values as times of day.
@@ -146,7 +139,6 @@ class ColumnProfile:
 
     @property
     def distinct(self) -> int:
-        """The number of distinct values, DISTINCT_CAP + 1 if there are more than DISTINCT_CAP."""
         return DISTINCT_CAP + 1 if self.values is None else len(self.values)
 
     @property
@@ -157,7 +149,6 @@ class ColumnProfile:
 
     @property
     def summary(self) -> str:
-        """A short description for a comment."""
         many = f"more than {DISTINCT_CAP:,}" if self.values is None else f"{len(self.values):,}"
         parts = [str(self.kind)] if self.kind is ValueKind.OTHER else [str(self.kind), f"{many} distinct"]
         if self.rows and self.missing:
@@ -232,8 +223,7 @@ def kind_of(kind: pa.DataType) -> ValueKind:
 def list_separator(column: ColumnProfile) -> str | None:
     """Returns the separator of a text column of lists (`Comedy|Drama`), None if its texts are single values.
 
-    A separator is one whose parts repeat across values: "a|b", "a|c" and "b|c" have three parts that occur twice each, while
-    the parts of titles with a comma hardly occur again.
+    Parts of lists repeat across values, while the parts of titles with a comma hardly occur again.
     """
     if column.kind is not ValueKind.TEXT or column.values is None:
         return None
@@ -262,8 +252,7 @@ class Roles:
     """The columns of the three tables, by their names in the sources.
 
     Attributes:
-        user_key: the user table's key; None without such a table.
-        item_key: the item table's key; None without such a table.
+        user_key, item_key: the key of the user or item table; None without such a table.
         event: the log's event names; None if all rows are of one event.
         clock: the log's times of day, where its timestamps are dates alone.
     """
@@ -278,7 +267,6 @@ class Roles:
 
     @property
     def of_log(self) -> tuple[str | None, ...]:
-        """The columns of the log that have a role."""
         return self.user_id, self.item_id, self.event_time, self.event, self.clock
 
 
@@ -289,9 +277,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     """Returns the roles of columns, guessed by values and names.
 
     Args:
-        users: the user table's columns; None: there is no such table.
-        items: the item table's columns; None: there is no such table.
-        log: the log's columns.
+        users, items: the columns of these tables; None: there is no such table.
         given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
     Raises:
@@ -344,9 +330,6 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
     """Returns the entity table's key, None without such a table, and the log's column of its ids.
 
     Without a table the name decides. With a table, the pair with names and values that fit best.
-
-    Raises:
-        ConfigError: there is no such column.
     """
     possible = [column for column in log if column.kind in _ID_KINDS and (not given or column.name == given)]
     if entities is None:

@@ -1,8 +1,5 @@
 """Checks a configuration against its data before any run, and lists all faults at once.
 
-Belongs here: the order of the checks and what they read. Does not belong here: the rules, which are defined with their subjects
-(`core/config/pipeline.py`, `core/sources`, `core/features`).
-
 After a failed check the others run as far as possible. They read the user and item tables of the calendar's first and last day,
 and all configured columns of the log, in blocks.
 """
@@ -71,12 +68,7 @@ class Validation:
 
 
 def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
-    """Returns all mismatches between a configuration and its data.
-
-    Args:
-        loaded: the configuration; its feature definitions may be unchecked.
-        today: an open calendar ends on the day before.
-    """
+    """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`."""
     checks = _Checks(loaded, today)
     found, config = checks.found, loaded.config
     checks.check_calendar()

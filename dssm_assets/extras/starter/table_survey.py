@@ -1,7 +1,4 @@
-"""A survey of an unknown table: format, layout and encoding of its files, and a profile of each column.
-
-Belongs here: finding format and layout. Does not belong here: the roles of columns (`column_roles.py`).
-"""
+"""A survey of an unknown table: format, layout and encoding of its files, and a profile of each column."""
 
 from __future__ import annotations
 
@@ -36,7 +33,6 @@ class TableSurvey:
 
     Attributes:
         table: location, format, layout, names of columns without a header line, encoding and decimal mark; no columns are mapped.
-        columns: profiles of its columns, in order.
         days: its day folders, ascending; empty for other layouts.
     """
 

@@ -20,8 +20,7 @@ from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
 from dssm_assets.extras.starter.log_habits import find_habits, select_positive
 from dssm_assets.extras.starter.log_table import LogTable, plan_log
-from dssm_assets.extras.starter.starter_config import config_yaml
-from dssm_assets.extras.starter.starter_features import starter_fg
+from dssm_assets.extras.starter.starter_config import config_yaml, starter_fg
 from dssm_assets.extras.starter.starter_inputs import (
     CONSTANT_EVENT,
     StarterInputs,
