@@ -3,12 +3,9 @@
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
 accumulates. It is a bundle of its own: files that do not change are those of the whole one (`storage/bundles.py`).
 
-    items     new ones, and those whose attributes have changed, go through the item tower; statistics are those of the bundle's day, which
-              a new item has none of; columns for filters have their current values. An item that has gone from its table stays.
-    users     those with events after the bundle's day, a new or changed profile: vector from their whole history, own items of channels
+    items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
+    users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
     as before statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
-
-Shapes: I items, U users, D vector dimension.
 """
 
 from __future__ import annotations
@@ -46,6 +43,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import history_from_tables
+from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
@@ -82,11 +80,10 @@ class DeltaCounts:
     """Counts of a delta.
 
     Attributes:
-        new_items: items that the whole bundle lacks.
-        changed_items: items of it with other attributes than before, among those that features read.
-        gone_items: of its items, those without a row in item_table any more; they stay.
-        new_users: users that it lacks.
-        refreshed_users: of its users, those with events or another profile since.
+        new_items, new_users: that the whole bundle lacks.
+        changed_items: items of the bundle with other attributes than before, among those that features read.
+        gone_items: items of the bundle without a row in item_table any more; they stay.
+        refreshed_users: users of the bundle with events or another profile since.
         events: positive events after its day.
     """
 
@@ -123,8 +120,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     with store.staging() as target:
         base = _Base(workspace, store.fetch(base_id, is_verified=False))
         with open_fresh_days(workspace, base.loaded, base.as_of, today) as fresh:
-            delta = _Delta(workspace, base, fresh, target)
-            counts, body = delta.write()
+            counts, body = _Delta(workspace, base, fresh, target).write()
         if not any(target.iterdir()) and served == base_id:
             workspace.log(f"{base_id}: nothing has changed since {base.as_of}")
             return DeltaResult(base_id, counts, None)
@@ -134,11 +130,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle that a delta of today refreshes, and the bundle that is served.
-
-    Raises:
-        PartitionMissingError: none is served.
-    """
+    """Returns the whole bundle that a delta refreshes, and the bundle that is served; raises PartitionMissingError without it."""
     pointer = store.pointer()
     if pointer is None:
         remedy = remedy_of_missing("publish", "DAY")
@@ -168,14 +160,10 @@ class _Base:
         self.bucketizer = Bucketizer(
             *(pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
         )
-        config, function = workspace.config, HashFunction(manifest["hash_function"])
-        features = config.features.model_copy(update={"hash_function": function})
-        self.loaded = replace(
-            workspace.loaded,
-            config=config.model_copy(update={"features": features}),
-            fg=json.loads((folder / BundleFile.FG).read_bytes()),
-            fg_folder=folder,
-        )
+        hashes = {"hash_function": HashFunction(manifest["hash_function"])}
+        config = workspace.config.model_copy(update={"features": workspace.config.features.model_copy(update=hashes)})
+        fg = json.loads((folder / BundleFile.FG).read_bytes())
+        self.loaded = replace(workspace.loaded, config=config, fg=fg, fg_folder=folder)
         self.ids: Mapping[str, pa.Array] = {
             "item": combine_chunks(self.table(BundleFile.ITEM_IDS).column(col.ITEM_ID)),
             "user": combine_chunks(self.table(BundleFile.USER_VECTORS).column(col.USER_ID)),
@@ -190,7 +178,6 @@ class _Base:
         return found
 
     def table(self, name: str) -> pa.Table:
-        """Returns the table in an Arrow file, memory-mapped."""
         return map_arrow(self.folder / name)
 
     def has_file(self, name: str) -> bool:
@@ -201,17 +188,13 @@ class _Base:
 class _Entities:
     """Users or items that go through their tower: encoded features with their ids, and their rows in the bundle.
 
-    Rows of those that it lacks follow its own; they are ascending by id.
+    New rows follow the bundle's own; they are ascending by id.
     """
 
     encoded: pa.Table
     ids: pa.Array
     rows: IntArray
-    known: int
-
-    @property
-    def is_new(self) -> Any:
-        return self.rows >= self.known
+    is_new: Any
 
 
 class _Delta:
@@ -313,8 +296,9 @@ class _Delta:
         order = pc.sort_indices(found)
         encoded, found = encoded.take(order), found.take(order)
         rows = IdIndex(known).lookup(found).astype(np.int64)
-        rows[rows < 0] = len(known) + np.arange(int((rows < 0).sum()))
-        return _Entities(encoded, found, rows, len(known))
+        is_new = rows < 0
+        rows[is_new] = len(known) + np.arange(is_new.sum())
+        return _Entities(encoded, found, rows, is_new)
 
     def _encode(self, side: str, ids: pa.Array) -> pa.Table:
         """Returns id and encoded features, a row per id: newest attributes, statistics of the bundle's day."""
@@ -372,11 +356,11 @@ class _Delta:
             return
         (newest,) = self._fresh.tables["item"]
         columns, source = read_filter_columns(self._fresh.workspace, newest, names, corpus)
-        plain = pa.table({name: _decode(stored.column(name)) for name in names})
+        plain = pa.table({name: decode_column(stored.column(name)) for name in names})
         both = pa.concat_tables([plain, columns.cast(plain.schema)])
         kept = np.arange(len(corpus))
-        source = np.where(source >= 0, len(plain) + source, np.where(kept < len(plain), kept, -1))
-        write_item_columns(self._folder, both.take(pa.array(source, mask=source < 0)))
+        chosen = np.where(source >= 0, len(plain) + source, kept)
+        write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
         """Writes the rows of users; those that have changed are made from their whole history up to now."""
@@ -409,10 +393,9 @@ class _Delta:
         base, folder = self._base, self._folder
         if new_items:
             stored = base.table(BundleFile.ITEM_CHANNELS)
-            empty: list[Any] = [[] if is_list(field.type) else 0 for field in stored.schema]
-            added = pa.table({name: [value] * new_items for name, value in zip(stored.column_names, empty, strict=True)})
-            batches = [*stored.to_batches(), *added.cast(stored.schema).to_batches()]
-            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, batches)
+            empty: dict[str, Any] = {field.name: [[] if is_list(field.type) else 0] * new_items for field in stored.schema}
+            both = pa.concat_tables([stored, pa.table(empty, schema=stored.schema)])
+            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, both.to_batches())
         content = json.loads((base.folder / BundleFile.CHANNELS).read_bytes())
         if now_ms > content["now_ms"]:
             content["now_ms"] = now_ms
@@ -439,7 +422,6 @@ def _without(ids: pa.Array, others: pa.Array) -> pa.Array:
 
 
 def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequence[str]) -> ibis.Table:
-    """Returns the keys of rows that are not the same before."""
     columns = [key, *names]
     return newest.select(*columns).difference(before.select(*columns)).select(key)
 
@@ -451,7 +433,3 @@ def _join(ids: ibis.Table, profiles: ibis.Table, *, key: str, ds: str, plan: Fea
     if key == col.ITEM_ID:
         return join_item_features(profiles, ds=ds, plan=plan, **statistics)
     return join_user_features(profiles, ds=ds, plan=plan, **statistics)
-
-
-def _decode(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -91,9 +91,8 @@ class ImportRecord:
         settings: key of config.yaml -> setting.
         features: feature -> where it comes from.
         ids: field that names a column of ids -> the column.
-        told: sentence on different behaviour -> the features that it is about, without features if it is about all.
+        told: sentence on different behaviour -> the features that it is about; empty: all.
         without_counterpart: field, its line and value -> reason.
-        faults: these make the import impossible.
     """
 
     where: str
@@ -126,8 +125,7 @@ class FieldReader:
 
     def __init__(self, message: Message, path: str, record: ImportRecord) -> None:
         self.path, self.record, self.entries = path, record, message.entries
-        self._read: set[int] = set()
-        self._inner: dict[int, FieldReader] = {}
+        self._read: dict[int, FieldReader | None] = {}  # number of an entry -> the reader of its message
 
     @property
     def line(self) -> int:
@@ -162,8 +160,8 @@ class FieldReader:
 
     def messages(self, name: str) -> list[FieldReader]:
         for number, entry in self._fitting(name, Message):
-            self._inner.setdefault(number, FieldReader(entry.value, self._below(name), self.record))  # type: ignore[arg-type]
-        return [reader for number, reader in self._inner.items() if self.entries[number].name == name]
+            self._read[number] = self._read[number] or FieldReader(entry.value, self._below(name), self.record)  # type: ignore[arg-type]
+        return [reader for number, reader in self._read.items() if reader and self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
         """Returns the first field that is a message and has a name that ends so; "" and this reader if there is none."""
@@ -178,20 +176,21 @@ class FieldReader:
     def without_counterpart(self, name: str, reason: str | None = None) -> None:
         """Marks a field and records that it has no counterpart; does nothing if it is not given."""
         for number, entry in self._find(name):
-            self._inner.pop(number, None)
+            self._read[number] = None
             self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
     def tell_rest(self, reason: str) -> None:
         """Records every field that nothing read, here and in the messages that were read, with the reason where REASONS has none."""
         for number, entry in enumerate(self.entries):
-            if number in self._inner:
-                self._inner[number].tell_rest(REASONS.get(entry.name, reason))
-            elif number not in self._read:
+            if number not in self._read:
                 self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reason, REASONS)
+            elif inner := self._read[number]:
+                inner.tell_rest(REASONS.get(entry.name, reason))
 
     def _find(self, name: str) -> list[tuple[int, Entry]]:
         found = [(number, entry) for number, entry in enumerate(self.entries) if entry.name == name]
-        self._read.update(number for number, _ in found)
+        for number, _ in found:
+            self._read.setdefault(number, None)
         return found
 
     def _fitting(self, name: str, kind: type) -> list[tuple[int, Entry]]:

@@ -138,9 +138,8 @@ def import_features(
     columns, unknown = _find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
     history = _make_history(sequences, columns, groups, record)
     inner = history["features"] if history else []
-    known = {name for entry in entries for name in _named_features(entry)} | {
-        f"{_HISTORY}__{sub['feature_name']}" for sub in inner
-    }
+    known = {name for entry in entries for name in _named_features(entry)}
+    known |= {f"{_HISTORY}__{sub['feature_name']}" for sub in inner}
     for name in sorted(groups.names - known - set(record.without_counterpart)):
         where, expected = f"{record.where}, feature_groups, feature {name}", "a feature of feature_configs or fg.json"
         record.faults.append(Fault(where, expected, "an unknown name", "define it, or remove it"))
@@ -223,9 +222,7 @@ def _easyrec_entry(reader: FieldReader, kind: str, inputs: list[str]) -> dict[st
     elif kind == "ComboFeature":
         entry["expression"] = inputs
         if reader.get("combo_join_sep", "") != "_":
-            reader.record.tell(
-                "Combinations are texts joined by `_`, so their hash buckets differ from those of crossed columns."
-            )
+            reader.record.tell("Combinations are texts joined by `_`, so their hash buckets differ.")
     elif kind == "LookupFeature":
         del entry["expression"]
         entry |= {"map": inputs[0], "key": inputs[1], "need_discrete": True, "separator": reader.get("separator", "|")}
@@ -346,17 +343,14 @@ def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields,
 
 
 def _entry_column(entry: Mapping[str, Any]) -> str:
-    """Returns the column that a definition with one input reads."""
     return str(entry.get("expression")).partition(":")[2]
 
 
 def _is_of_item(entry: Mapping[str, Any]) -> bool:
-    """Returns whether a definition with one input reads a column of the item."""
     return str(entry.get("expression")).startswith(f"{Side.ITEM}:")
 
 
 def _entry_name(entry: Mapping[str, Any]) -> str:
-    """Returns the name of a feature, or of a group of sequences."""
     return str(entry.get("sequence_name" if "features" in entry else "feature_name"))
 
 
@@ -457,9 +451,7 @@ def _make_history(
     for own, shorter in lengths.items():
         if 0 < shorter < length:
             lost[f"feature {own}, sequence_length: {shorter}"] = "all features of the history have one length, the longest"
-    record.tell(
-        f"The sequence {history} is computed from the log: the user's positive events before the sample (model.history)."
-    )
+    record.tell(f"The sequence {history} has the user's positive events of the log before the sample (model.history).")
     return {
         "feature_type": SEQUENCE_FEATURE, "sequence_name": history, "oldest_first": True, "features": features,
         "sequence_length": length,

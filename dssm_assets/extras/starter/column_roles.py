@@ -290,9 +290,8 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     rest = dict(columns)
     expected = f"a column of the log: {', '.join(sorted(rest))}"
     unknown = {role: name for role, name in given.items() if name not in rest}
-    faults = [
-        Fault(f"--{role.replace('_', '-')}", expected, repr(name), "correct its spelling") for role, name in unknown.items()
-    ]
+    options = {f"--{role.replace('_', '-')}": name for role, name in unknown.items()}
+    faults = [Fault(option, expected, repr(name), "correct its spelling") for option, name in options.items()]
     keys: dict[str, str | None] = {}
     ids: dict[str, str] = {}
     for side, entities in (("user", users), ("item", items)):
@@ -303,10 +302,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
             del rest[ids[side]]
         except ConfigError as error:
             faults += error.faults
-    try:
-        time = given.get("event_time") or _find_timestamp(list(rest.values()))
-    except ConfigError as error:
-        raise ConfigError([*faults, *error.faults]) from error
+    time = given.get("event_time") or _find_timestamp(list(rest.values()), faults)
     ConfigError.raise_if(faults)
     rest.pop(time, None)
     event = given.get("event") or _find_event(list(rest.values()))
@@ -335,15 +331,14 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
     if entities is None:
         named = possible if given else _find_by_name(side, [column for column in possible if not _TIME.search(column.name)])
         if not named:
-            expected = f"integers or text in a column whose name says {side}, because there is no {side} table"
+            expected, got = f"a column that is named for {side}s", ", ".join(column.name for column in log)
             remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
-            got = f"columns {', '.join(column.name for column in log)}"
             raise ConfigError(Fault(f"log, the column of {side} ids", expected, got, remedy))
         return None, max(named, key=_rank_id).name
     keys = [column for column in entities if column.is_key]
     if not keys:
         got = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
-        remedy = f"keep one row per {side} and give it an id; where a row is one property, pandas.DataFrame.pivot makes columns of them"
+        remedy = f"keep one row per {side} and give it an id"
         raise ConfigError(Fault(f"{side} table", "a column of ids: integers or text, all distinct, none missing", got, remedy))
     scored = []
     for key in keys:
@@ -370,13 +365,8 @@ def _find_by_name(side: str, columns: Profiles) -> Profiles:
     named = [column for column in columns if _ID_WORDS[side].search(column.name)]
     named = named or [column for column in columns if _ID_NAMES[side].fullmatch(column.name)]
     unnamed = [column for column in columns if _UNNAMED.fullmatch(column.name) and not _reads_as_timestamp(column)]
-    several = [
-        column
-        for column in unnamed
-        if column.distinct > 1
-        and not column.missing
-        and not (column.is_key and column.values is not None and column.rows > _FEW_IDS)
-    ]
+    several = [column for column in unnamed if column.distinct > 1 and not column.missing]
+    several = [column for column in several if not (column.is_key and column.values is not None and column.rows > _FEW_IDS)]
     return named or ([column for column in several if column.distinct > _FEW_IDS] or several)[:1]
 
 
@@ -394,17 +384,16 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
     return float(pc.mean(pc.is_in(column.values.cast(common), value_set=key.values.cast(common))).as_py() or 0.0)
 
 
-def _find_timestamp(columns: Profiles) -> str:
+def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str:
+    """Returns the column of times; without such a column adds a fault."""
     fitting = [column for column in columns if _reads_as_timestamp(column)]
     if fitting:
         return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
     got = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
     expected = "timestamps, dates as text (2026-01-31 10:00, 31.01.2026), or seconds or milliseconds since 1970"
-    remedy = (
-        "name it with --event-time, and the format of its text with --time-format, such as '%d.%m.%y %H:%M'; docs/platform.md says how "
-        "to give days to a log without times"
-    )
-    raise ConfigError(Fault("log, the column of timestamps", expected, got, remedy))
+    remedy = "name it with --event-time and --time-format, such as '%d.%m.%y %H:%M'; docs/platform.md has logs without times"
+    faults.append(Fault("log, the column of timestamps", expected, got, remedy))
+    return ""
 
 
 def _reads_as_timestamp(column: ColumnProfile) -> bool:
@@ -448,6 +437,5 @@ def _find_event(columns: Profiles) -> str | None:
 
 
 def _has_event_names(column: ColumnProfile) -> bool:
-    """Returns whether all values are names of events: "pv", "cart", "fav", "buy"."""
     values = column.values.to_pylist() if column.kind is ValueKind.TEXT and column.values is not None else [""]
     return all(any(stage.search(value) for stage in EVENT_STAGES) for value in values)

@@ -71,7 +71,6 @@ def fill_template(recipe: Recipe, values: Mapping[str, object]) -> Iterator[str]
 
 
 def _fill(name: str, values: Mapping[str, object]) -> Iterator[str]:
-    """Yields the lines of a template with their values, without lines that have none."""
     template = importlib.resources.files("dssm_assets.extras.starter").joinpath("templates", f"{name}.yaml")
     for line in map(Template, template.read_text(encoding="utf-8").splitlines()):
         if all(values.get(name) is not None for name in line.get_identifiers()):

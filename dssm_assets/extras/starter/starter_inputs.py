@@ -81,7 +81,6 @@ class StarterInputs:
     recipe: Recipe | None = None
 
     def side(self, side: str) -> tuple[TableSurvey | None, str | None]:
-        """Returns the user or the item table, and its key."""
         return (self.user, self.roles.user_key) if side == "user" else (self.item, self.roles.item_key)
 
     @property
@@ -162,7 +161,6 @@ class StarterInputs:
 
     @property
     def values(self) -> list[str]:
-        """The columns of the log that can be summed."""
         return [column.name for column in rest_of_log(self.log, self.roles) if column.kind is ValueKind.NUMBER]
 
     @property
@@ -172,7 +170,6 @@ class StarterInputs:
 
     @property
     def unused(self) -> list[ColumnProfile]:
-        """The columns of the log that the configuration does not name."""
         used = {*self.values, *self.contexts}
         return [column for column in rest_of_log(self.log, self.roles) if column.name not in used]
 
