@@ -6,6 +6,7 @@ The bundle of a day, a delta of the served one (--delta), the previous one, or a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
@@ -48,8 +49,8 @@ def _publish(parsed: argparse.Namespace) -> int:
         from dssm_assets.installed_extras import load_extra
 
         result = load_extra("bundle_delta", "definitions").refresh(scene, print)
-        for name, count in result.counts.describe():
-            print(f"  {name}: {count}")
+        for name, count in dataclasses.asdict(result.counts).items():
+            print(f"  {name.replace('_', ' ')}: {count}")
         return 0
     from dssm_assets import materialize, terminal
     from dssm_assets.steps.workspace import open_workspace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from dssm_assets.core.errors import InputError, PartitionReplacedError
+from dssm_assets.core.errors import InputError
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene, today_in
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 NAME = "bundle_delta"
 JOB = "publish_delta"
 DEFAULT_MINUTES = 10
-_TRIES = 3
-_WHOLE = "serving_bundle"
 
 
 def build(scene: Scene) -> dg.Definitions:
@@ -35,21 +33,10 @@ def build(scene: Scene) -> dg.Definitions:
 
 
 def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
-    """Publishes a delta with the current tables and log; starts over if another bundle is published meanwhile.
-
-    Raises:
-        PartitionReplacedError: that happened at every attempt.
-        DssmError: see `publish_delta`.
-    """
+    """Publishes a delta with the current tables and log; see `publish_delta`."""
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
-    today = today_in(scene.loaded.config.calendar.timezone).isoformat()
-    for _ in range(_TRIES - 1):
-        try:
-            return publish_delta(scene.open_workspace(log), today)
-        except PartitionReplacedError as error:
-            log(f"{error}. It is begun again")
-    return publish_delta(scene.open_workspace(log), today)
+    return publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())
 
 
 def _build_asset(scene: Scene) -> dg.AssetsDefinition:
@@ -60,11 +47,9 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
     @dg.asset(
         key=scene.key(NAME),
         group_name=scene.name(PUBLISHING_GROUP),
-        deps=[scene.key(_WHOLE)],
-        description="Refreshes the served bundle between two whole ones: embeds items that are new or have changed since its day with "
-        "its own item tower, and users with events since then with their whole history; filters read the current columns. Its "
-        "model, statistics, popularity and neighbours stay. A bundle of its own, which `dssm-assets rollback` undoes; nothing is "
-        "published if nothing has changed. The next whole bundle replaces it.",
+        deps=[scene.key("serving_bundle")],
+        description="Refreshes the served bundle: items that are new or have changed, users with new events, columns for filters. Its "
+        "model, statistics, popularity and neighbours stay. `dssm-assets rollback` undoes it.",
         kinds={"faiss", "arrow"},
         metadata=metadata,
         tags=scene.tags,
@@ -73,14 +58,8 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
     )
     def bundle_delta(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         result = refresh(scene, context.log.info)
-        published = result.published
-        return dg.MaterializeResult(
-            metadata={
-                "bundle_id": "none: nothing has changed" if published is None else published.bundle_id,
-                "refreshed_bundle": result.base,
-                **asdict(result.counts),
-            }
-        )
+        bundle_id = "none: nothing has changed" if result.published is None else result.published.bundle_id
+        return dg.MaterializeResult(metadata={"bundle_id": bundle_id, "refreshed_bundle": result.base, **asdict(result.counts)})
 
     return bundle_delta
 

@@ -3,12 +3,9 @@
 A delta is computed from the whole bundle and the sources as they are now, never from an earlier delta, so that late rows count and nothing
 accumulates. It is a bundle of its own: files that do not change are those of the whole one (`storage/bundles.py`).
 
-    items     new ones, and those whose attributes have changed, go through the item tower; statistics are those of the bundle's day, which
-              a new item has none of; columns for filters have their current values. An item that has gone from its table stays.
-    users     those with events after the bundle's day, a new or changed profile: vector from their whole history, own items of channels
+    items     new or with changed attributes: vectors, by the statistics of the bundle's day. An item that has gone from its table stays.
+    users     with events after the bundle's day, a new or changed profile: vectors from their whole history, own items of channels
     as before statistics and vectors of other users and items, popularity and priors, neighbours, weights of the merge
-
-Shapes: I items, U users, D vector dimension.
 """
 
 from __future__ import annotations
@@ -46,6 +43,7 @@ from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import history_from_tables
+from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.extras.bundle_delta.fresh_days import FreshDays, open_fresh_days
@@ -65,12 +63,7 @@ from dssm_assets.steps.served_vectors import (
 )
 from dssm_assets.steps.stored_interactions import read_rows_of_users
 from dssm_assets.steps.training import find_history_days
-from dssm_assets.steps.vectors import (
-    pack_item_vectors,
-    read_group_codes,
-    read_recent_priors,
-    with_group_codes,
-)
+from dssm_assets.steps.vectors import pack_item_vectors, read_group_codes, read_recent_priors, with_group_codes
 from dssm_assets.steps.workspace import Workspace, day_before, start_of_day_ms, window_days
 from dssm_assets.storage.bundles import FORMAT, BundleStore, FetchedBundle, Published, base_of, open_bundles
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
@@ -87,11 +80,10 @@ class DeltaCounts:
     """Counts of a delta.
 
     Attributes:
-        new_items: items that the whole bundle lacks.
-        changed_items: items of it with other attributes than before, among those that features read.
-        gone_items: of its items, those without a row in item_table any more; they stay.
-        new_users: users that it lacks.
-        refreshed_users: of its users, those with events or another profile since.
+        new_items, new_users: that the whole bundle lacks.
+        changed_items: items of the bundle with other attributes than before, among those that features read.
+        gone_items: items of the bundle without a row in item_table any more; they stay.
+        refreshed_users: users of the bundle with events or another profile since.
         events: positive events after its day.
     """
 
@@ -101,10 +93,6 @@ class DeltaCounts:
     new_users: int
     refreshed_users: int
     events: int
-
-    def describe(self) -> list[tuple[str, int]]:
-        """Returns name -> count, in words."""
-        return [(name.replace("_", " "), count) for name, count in asdict(self).items()]
 
 
 @dataclass(frozen=True)
@@ -117,10 +105,7 @@ class DeltaResult:
 
 
 def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
-    """Refreshes the served bundle with all changes since its day, and serves the result.
-
-    Args:
-        today: the day that has not ended, YYYY-MM-DD in the calendar's time zone.
+    """Refreshes the served bundle with all changes since its day up to `today`, which has not ended, and serves the result.
 
     Raises:
         PartitionMissingError: no bundle is served, the whole bundle or its model is not stored, or a table of its day.
@@ -135,8 +120,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
     with store.staging() as target:
         base = _Base(workspace, store.fetch(base_id, is_verified=False))
         with open_fresh_days(workspace, base.loaded, base.as_of, today) as fresh:
-            delta = _Delta(workspace, base, fresh, target)
-            counts, body = delta.write()
+            counts, body = _Delta(workspace, base, fresh, target).write()
         if not any(target.iterdir()) and served == base_id:
             workspace.log(f"{base_id}: nothing has changed since {base.as_of}")
             return DeltaResult(base_id, counts, None)
@@ -146,11 +130,7 @@ def publish_delta(workspace: Workspace, today: str) -> DeltaResult:
 
 
 def find_base(store: BundleStore) -> tuple[str, str]:
-    """Returns the whole bundle that a delta of today refreshes, and the bundle that is served.
-
-    Raises:
-        PartitionMissingError: none is served.
-    """
+    """Returns the whole bundle that a delta refreshes, and the bundle that is served; raises PartitionMissingError without it."""
     pointer = store.pointer()
     if pointer is None:
         remedy = remedy_of_missing("publish", "DAY")
@@ -168,14 +148,11 @@ class _Base:
         self._again = remedy_of_missing("serving_bundle", self.ds)
         needed = [f"dssm_model/{self.ds}", f"item_table/{self.as_of}", f"user_table/{self.as_of}"]
         lacking = [key for key in needed if key not in manifest["inputs"]]
-        if manifest["format"] != FORMAT or lacking:
-            got = f"format {manifest['format']}, without the digests of {', '.join(lacking) or 'none'}"
-            raise ProvenanceError(Fault(f"bundle {bundle_id}", "a bundle of this version", got, self._again))
         channels = folder / BundleFile.CHANNELS
         version = json.loads(channels.read_bytes())["version"] if channels.exists() else CHANNELS_VERSION
-        if version != CHANNELS_VERSION:
-            expected, got = f"channels of version {CHANNELS_VERSION}", f"version {version}"
-            raise ProvenanceError(Fault(f"bundle {bundle_id}", expected, got, self._again))
+        if manifest["format"] != FORMAT or lacking or version != CHANNELS_VERSION:
+            got = f"format {manifest['format']}, without the digests of {', '.join(lacking) or 'none'}, channels of version {version}"
+            raise ProvenanceError(Fault(f"bundle {bundle_id}", "a bundle of this version", got, self._again))
         self.model, items, users = (self.need(workspace, *key.split("/")) for key in needed)
         self.tables_before = {"item": items, "user": users}
         self.spec = TowerSpec.model_validate(json.loads((folder / BundleFile.TOWERS).read_bytes())["spec"])
@@ -183,36 +160,24 @@ class _Base:
         self.bucketizer = Bucketizer(
             *(pq.read_table(folder / name) for name in (BundleFile.FEATURE_CONFIG, BundleFile.FEATURE_COUNTS))
         )
-        config, function = workspace.config, HashFunction(manifest["hash_function"])
-        features = config.features.model_copy(update={"hash_function": function})
-        self.loaded = replace(
-            workspace.loaded,
-            config=config.model_copy(update={"features": features}),
-            fg=json.loads((folder / BundleFile.FG).read_bytes()),
-            fg_folder=folder,
-        )
+        hashes = {"hash_function": HashFunction(manifest["hash_function"])}
+        config = workspace.config.model_copy(update={"features": workspace.config.features.model_copy(update=hashes)})
+        fg = json.loads((folder / BundleFile.FG).read_bytes())
+        self.loaded = replace(workspace.loaded, config=config, fg=fg, fg_folder=folder)
         self.ids: Mapping[str, pa.Array] = {
             "item": combine_chunks(self.table(BundleFile.ITEM_IDS).column(col.ITEM_ID)),
             "user": combine_chunks(self.table(BundleFile.USER_VECTORS).column(col.USER_ID)),
         }
 
     def need(self, workspace: Workspace, asset: str, ds: str) -> Manifest:
-        """Returns a partition that the bundle was built from, unless it has changed since.
-
-        Raises:
-            PartitionMissingError: it is not stored any more.
-            ProvenanceError: it was written again.
-        """
+        """Returns a partition that the bundle was built from; raises a ProvenanceError if it was written again."""
         found = workspace.need(asset, ds)
         if found.digest != (expected := self.manifest["inputs"][found.key]):
-            where = f"bundle of {self.ds}, input {found.key}"
-            raise ProvenanceError(
-                Fault(where, f"the digest that it was built from, {expected[:12]}", found.digest[:12], self._again)
-            )
+            where, first = f"bundle of {self.ds}, input {found.key}", f"the digest that it was built from, {expected[:12]}"
+            raise ProvenanceError(Fault(where, first, found.digest[:12], self._again))
         return found
 
     def table(self, name: str) -> pa.Table:
-        """Returns the table in an Arrow file, memory-mapped."""
         return map_arrow(self.folder / name)
 
     def has_file(self, name: str) -> bool:
@@ -223,17 +188,13 @@ class _Base:
 class _Entities:
     """Users or items that go through their tower: encoded features with their ids, and their rows in the bundle.
 
-    Rows of those that it lacks follow its own; they are ascending by id.
+    New rows follow the bundle's own; they are ascending by id.
     """
 
     encoded: pa.Table
     ids: pa.Array
     rows: IntArray
-    known: int
-
-    @property
-    def is_new(self) -> Any:
-        return self.rows >= self.known
+    is_new: Any
 
 
 class _Delta:
@@ -272,15 +233,14 @@ class _Delta:
             self._write_users(users, corpus, now_ms)
         if base.has_file(BundleFile.CHANNELS):
             self._write_channels(counts.new_items, now_ms)
-        body = {key: value for key, value in base.manifest.items() if key not in ("format", "files", "delta")}
-        body |= {
+        return counts, {
+            **{key: value for key, value in base.manifest.items() if key not in ("format", "files")},
             "users": base.manifest["users"] + counts.new_users,
             "items": len(corpus),
             "items_not_trained_on": base.manifest["items_not_trained_on"] + counts.new_items,
             "index": index,
             "delta": {**asdict(counts), "now_ms": now_ms},
         }
-        return counts, body
 
     def _count_gone(self, newest: pa.Array) -> int:
         """Returns how many items of the bundle had a row in item_table on its day and have none now."""
@@ -336,8 +296,9 @@ class _Delta:
         order = pc.sort_indices(found)
         encoded, found = encoded.take(order), found.take(order)
         rows = IdIndex(known).lookup(found).astype(np.int64)
-        rows[rows < 0] = len(known) + np.arange(int((rows < 0).sum()))
-        return _Entities(encoded, found, rows, len(known))
+        is_new = rows < 0
+        rows[is_new] = len(known) + np.arange(is_new.sum())
+        return _Entities(encoded, found, rows, is_new)
 
     def _encode(self, side: str, ids: pa.Array) -> pa.Table:
         """Returns id and encoded features, a row per id: newest attributes, statistics of the bundle's day."""
@@ -366,7 +327,14 @@ class _Delta:
         if np.array_equal(vectors, before):
             return {}
         write_item_vectors(self._folder, corpus.ids, vectors)
-        return self._write_index(vectors)
+        config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
+        sample = sample_users(base.folder, base.spec)
+        shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
+        if shipped.lowest_recall < required:
+            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
+            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
+        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
+        return describe_index(shipped, len(sample) // base.spec.num_interests)
 
     def _priors(self, items: _Entities, before: Vectors, corpus: IdIndex) -> Any:
         """Returns the prior of each item: its own in the bundle, of a new one that of an item without events, on the same scale."""
@@ -376,17 +344,6 @@ class _Delta:
         priors += before[0, -1] - priors[0]  # the mean over all items that is subtracted differs: it is kept as it was
         priors[: len(before)] = before[:, -1]
         return priors[items.rows]
-
-    def _write_index(self, vectors: Vectors) -> dict[str, Any]:
-        """Writes the index; returns the manifest's entry."""
-        config, required = self._workspace.config, self._workspace.config.serving.min_index_recall
-        sample = sample_users(self._base.folder, self._base.spec)
-        shipped = ship_index(vectors, sample, config.evaluation.k, config.serving, config.seed)
-        if shipped.lowest_recall < required:
-            expected, got = f"recall of at least {required:g} (serving.min_index_recall)", f"{shipped.lowest_recall:.4f}"
-            raise CheckFailedError(str(Fault("index of the delta", expected, got, "lower it, or set serving.index")))
-        faiss.write_index(shipped.index, str(self._folder / BundleFile.ITEM_INDEX))
-        return describe_index(shipped, len(sample) // self._base.spec.num_interests)
 
     def _write_filter_columns(self, corpus: IdIndex, *, has_new: bool) -> None:
         """Writes the columns for filters, if one has changed or there are new items; items without a row keep theirs."""
@@ -399,11 +356,11 @@ class _Delta:
             return
         (newest,) = self._fresh.tables["item"]
         columns, source = read_filter_columns(self._fresh.workspace, newest, names, corpus)
-        plain = pa.table({name: _decode(stored.column(name)) for name in names})
+        plain = pa.table({name: decode_column(stored.column(name)) for name in names})
         both = pa.concat_tables([plain, columns.cast(plain.schema)])
         kept = np.arange(len(corpus))
-        source = np.where(source >= 0, len(plain) + source, np.where(kept < len(plain), kept, -1))
-        write_item_columns(self._folder, both.take(pa.array(source, mask=source < 0)))
+        chosen = np.where(source >= 0, len(plain) + source, kept)
+        write_item_columns(self._folder, both.take(pa.array(chosen, mask=(source < 0) & (kept >= len(plain)))))
 
     def _write_users(self, users: _Entities, corpus: IdIndex, now_ms: int) -> None:
         """Writes the rows of users; those that have changed are made from their whole history up to now."""
@@ -436,10 +393,9 @@ class _Delta:
         base, folder = self._base, self._folder
         if new_items:
             stored = base.table(BundleFile.ITEM_CHANNELS)
-            empty: list[Any] = [[] if is_list(field.type) else 0 for field in stored.schema]
-            added = pa.table({name: [value] * new_items for name, value in zip(stored.column_names, empty, strict=True)})
-            batches = [*stored.to_batches(), *added.cast(stored.schema).to_batches()]
-            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, batches)
+            empty: dict[str, Any] = {field.name: [[] if is_list(field.type) else 0] * new_items for field in stored.schema}
+            both = pa.concat_tables([stored, pa.table(empty, schema=stored.schema)])
+            write_arrow(folder / BundleFile.ITEM_CHANNELS, stored.schema, both.to_batches())
         content = json.loads((base.folder / BundleFile.CHANNELS).read_bytes())
         if now_ms > content["now_ms"]:
             content["now_ms"] = now_ms
@@ -466,7 +422,6 @@ def _without(ids: pa.Array, others: pa.Array) -> pa.Array:
 
 
 def _subtract(newest: ibis.Table, before: ibis.Table, *, key: str, names: Sequence[str]) -> ibis.Table:
-    """Returns the keys of rows that are not the same before."""
     columns = [key, *names]
     return newest.select(*columns).difference(before.select(*columns)).select(key)
 
@@ -478,7 +433,3 @@ def _join(ids: ibis.Table, profiles: ibis.Table, *, key: str, ds: str, plan: Fea
     if key == col.ITEM_ID:
         return join_item_features(profiles, ds=ds, plan=plan, **statistics)
     return join_user_features(profiles, ds=ds, plan=plan, **statistics)
-
-
-def _decode(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,7 +1,7 @@
 """The days after a bundle's day, up to today: stored days, and the rest read from the sources as they are now.
 
-A day that has not ended has no partition, because its statistics would be incomplete. So rows that are read here go to a store
-of its own over the regular one, by the steps of the daily tables, and is removed afterwards.
+A day that has not ended has no partition, because its statistics would be incomplete. So the steps of the daily tables write it to a
+store over the regular one, which is removed afterwards.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, toda
 
     Args:
         loaded: the configuration with other feature definitions.
-        after: the last day that is known already, YYYY-MM-DD.
-        today: the day that has not ended, in the time zone of the calendar; an earlier one than `after` reads the day after that.
+        today: the day that has not ended, in the time zone of the calendar; at least the day after `after` is read.
 
     Raises:
         InputError: a source cannot be read, or its rows are refused, as by the daily tables.
@@ -63,15 +62,11 @@ def open_fresh_days(workspace: Workspace, loaded: LoadedConfig, after: str, toda
         fresh = workspace.over(replace(loaded, config=config), store)
         unread = [ds for ds in days if workspace.find(_HISTORY, ds) is None]
         tables = {
-            side: _read_entities(fresh, table, spec, step, days, unread, after)
-            for side, table, spec, step in (
-                ("user", workspace.config.tables.user, USER_TABLE, source.user_table),
-                ("item", workspace.config.tables.item, ITEM_TABLE, source.item_table),
-            )
+            "user": _read_entities(fresh, config.tables.user, USER_TABLE, source.user_table, days, unread),
+            "item": _read_entities(fresh, config.tables.item, ITEM_TABLE, source.item_table, days, unread),
         }
         for step in (source.behavior_table, features_raw.behavior, features_raw.user_history, sample.user_history_fg):
-            for _ in step(fresh, unread):
-                pass
+            list(step(fresh, unread))
         yield FreshDays(fresh, tables, fresh.need_all(_HISTORY, days), day_before(last, -1))
 
 
@@ -82,24 +77,18 @@ def _read_entities(
     step: Callable[[Workspace, Sequence[str]], Iterator[StepResult]],
     days: Sequence[str],
     unread: Sequence[str],
-    after: str,
 ) -> list[Manifest]:
     """Returns the partitions with the newest rows; the days that are read have them too."""
     if table is None:
-        for _ in step(fresh, unread):
-            pass
+        list(step(fresh, unread))
         return fresh.need_all(spec.name, days)
     targets = sorted({*unread, days[-1]})
     if table.layout is not Layout.DS_FOLDERS:
-        for _ in step(fresh, targets):
-            pass
+        list(step(fresh, targets))
         return [fresh.need(spec.name, days[-1])]
-    landed = [ds for ds in day_folders(open_folder(table, spec.name)) if after < ds <= days[-1]]
-    if landed:
-        (read,) = step(fresh, [max(landed)])
-        newest = read.manifest
-    else:
-        newest = fresh.need(spec.name, after)
+    landed = sorted(ds for ds in day_folders(open_folder(table, spec.name)) if days[0] <= ds <= days[-1])
+    list(step(fresh, landed[-1:]))
+    newest = fresh.need(spec.name, landed[-1] if landed else day_before(days[0]))
     rows = fresh.tables.read(newest)
     for ds in targets:
         if ds != newest.ds:

@@ -21,9 +21,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "differently.",
     )
     parser.add_argument("pipeline", type=Path, metavar="pipeline.config", help="the configuration, in text format")
-    parser.add_argument(
-        "fg", type=Path, nargs="?", metavar="fg.json", help="the feature generator's definitions, if there are any"
-    )
+    parser.add_argument("fg", type=Path, nargs="?", metavar="fg.json", help="the feature generator's definitions, if any")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder to write to")
     parser.add_argument(
         "--base",
@@ -41,9 +39,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.set_defaults(command=_import)
-    export = commands.add_parser(
-        "export-config", help="write a day's training run as a configuration of EasyRec or TorchEasyRec"
-    )
+    export = commands.add_parser("export-config", help="write a day's training run for EasyRec or TorchEasyRec")
     export.add_argument("--day", required=True, type=dt.date.fromisoformat, help="the evaluation day, YYYY-MM-DD")
     export.add_argument("--system", choices=SYSTEMS, default=SYSTEMS[0], help=f"whose configuration (default: {SYSTEMS[0]})")
     export.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: print it)")

@@ -36,15 +36,7 @@ _ALSO_WRITTEN: Final = {TORCH: {"precision", "loss"}, EASYREC: {"loss", "learn_t
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What a day decided.
-
-    Attributes:
-        spec: the feature definitions.
-        infos: feature -> its decision, for the features that are kept, in the order of fg.json.
-        dropped: feature -> message of feature_config.
-        model, training, plan: of the day's training_config.
-        hash_function: of the categories.
-    """
+    """What a day decided: feature -> its decision in the order of fg.json, or the message why it is left out; training_config."""
 
     spec: FgSpec
     infos: Mapping[str, FeatureInfo]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dssm_assets.core.errors import Fault
-from dssm_assets.extras.easyrec.reasons import REASONS
 from dssm_assets.extras.easyrec.text_format import Entry, Message, Word
 
 _BOOLEANS: Final = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
@@ -20,6 +19,60 @@ _KINDS: Final[dict[type, tuple[tuple[type, ...], str]]] = {
 }
 """Kind that is asked for -> the types of values that fit, and their name."""
 _T = TypeVar("_T")
+_FIELDS: Final = {
+    "the source tables are named in `tables`": "train_input_path",
+    "a day is evaluated by its own events": "eval_input_path",
+    "item vectors are computed from item_features_fg": "item_input_path",
+    "models are partitions of dssm_model in storage.root": "model_dir",
+    "features.fg_path; pass the file as the second argument": "fg_json_path",
+    "evaluation.k and evaluation.segments; ranks are among all items": "eval_config metrics train_metrics",
+    "evaluation ranks all items exactly": "num_eval_sample eval_batch_size",
+    "serving_bundle has both towers as ONNX (section serving)": "export_config",
+    "samples are made from the source tables": "data_config",
+    "the columns of samples follow from tables and fg.json": "input_fields",
+    "events.positive names the events that are trained on": "label_fields",
+    "model.event_weights and model.recency_half_life_days weight samples": "sample_weight sample_weight_fields",
+    "sampled items have all features of the item tower": "attr_fields attr_delimiter field_delimiter",
+    "the asset negative_items has the items and their weights": "input_path",
+    "known positives come from positive_sample": "user_input_path pos_edge_input_path",
+    "hard negatives are the events of events.exposure without interaction": "hard_neg_edge_input_path",
+    "model.embedding_dropout is the nearest": "sample_mask_prob negative_sample_mask_prob use_mask",
+    "training.checkpoint_minutes": "save_checkpoints_steps save_checkpoints_secs save_checkpoints_epochs",
+    "training.warm_start begins with the last model before the day": "fine_tune_checkpoint",
+    "training.num_processes": "train_distribute num_gpus_per_worker sync_replicas",
+    "training.weight_decay is decoupled from the loss, so its value means something else": "l2_regularization",
+    "the asset feature_importance measures features": "variational_dropout",
+    "epochs x positives of the window / batch_size; set training.epochs": "num_steps",
+    "without num_steps the learning rate falls to min_learning_rate at the end": "decay_size decay_steps decay_factor by_epoch",
+    "float32 or bfloat16": "mixed_precision",
+    "set training.batch_size to the product": "gradient_accumulation_steps",
+    "interests are attention poolings of the embeddings": "capsule_config pre_capsule_dnn hist_seq_mlp",
+    "model.hidden_units are the layers of both towers": "user_dnn user_mlp concat_dnn concat_mlp",
+    "a sample trains the interest that is nearest to its item": "simi_pow",
+    "a pooling of kind sequence knows the time between events": "time_id_fea",
+    "layers have ReLU": "activation",
+    "0.9 and 0.999, as torch's defaults": "beta1 beta2",
+    "the learning rate rises from near 0 and falls smoothly": "burnin_learning_rate warmup_learning_rate hold_base_rate_steps staircase",
+    "values of a row are pooled by their (weighted) mean": "pooling combiner",
+    "model.poolings pools the history": "sequence_combiner",
+    "embeddings start at small random values": "init_fn initializer",
+    "statistics.min_count and max_vocabulary bound a vocabulary": "ev_params",
+    "vocabularies are exact, or hashed": "zch dynamicemb",
+    "embeddings are trained, except model.frozen_embedding": "trainable",
+    "embeddings are float32": "data_type",
+    "training.shard_tables divides tables among processes": "embedding_constraints max_partitions",
+    "features are generated here; default_value is the default": "fg_encoded_default_value",
+    "the type of a value follows from its feature type": "fg_value_type",
+    "vocab_file is relative to fg.json": "asset_dir",
+    "numbers are cut into bins, each with an embedding": "autodis mlp",
+    "an operand of unequal length is a missing value": "fill_missing",
+    "the history is a list of events of user_id": "sequence_pk sequence_delim seq_multi_sep",
+    "values come as lists, or as text of a feature that has the key separator": "separator",
+    "towers read features by the names in their groups alone": "feature_groups",
+    "a group has no wide part": "wide_deep group_type",
+}
+REASONS: Final = {name: reason for reason, names in _FIELDS.items() for name in names.split()}
+"""Field -> why it has no counterpart, or its replacement; of nested fields the innermost one named here counts."""
 
 
 class Setting(NamedTuple):
@@ -38,9 +91,8 @@ class ImportRecord:
         settings: key of config.yaml -> setting.
         features: feature -> where it comes from.
         ids: field that names a column of ids -> the column.
-        told: sentence on different behaviour -> the features that it is about, without features if it is about all.
+        told: sentence on different behaviour -> the features that it is about; empty: all.
         without_counterpart: field, its line and value -> reason.
-        faults: these make the import impossible.
     """
 
     where: str
@@ -73,8 +125,7 @@ class FieldReader:
 
     def __init__(self, message: Message, path: str, record: ImportRecord) -> None:
         self.path, self.record, self.entries = path, record, message.entries
-        self._read: set[int] = set()
-        self._inner: dict[int, FieldReader] = {}
+        self._read: dict[int, FieldReader | None] = {}  # number of an entry -> the reader of its message
 
     @property
     def line(self) -> int:
@@ -109,8 +160,8 @@ class FieldReader:
 
     def messages(self, name: str) -> list[FieldReader]:
         for number, entry in self._fitting(name, Message):
-            self._inner.setdefault(number, FieldReader(entry.value, self._below(name), self.record))  # type: ignore[arg-type]
-        return [reader for number, reader in self._inner.items() if self.entries[number].name == name]
+            self._read[number] = self._read[number] or FieldReader(entry.value, self._below(name), self.record)  # type: ignore[arg-type]
+        return [reader for number, reader in self._read.items() if reader and self.entries[number].name == name]
 
     def only_message(self, ending: str = "") -> tuple[str, FieldReader]:
         """Returns the first field that is a message and has a name that ends so; "" and this reader if there is none."""
@@ -125,20 +176,21 @@ class FieldReader:
     def without_counterpart(self, name: str, reason: str | None = None) -> None:
         """Marks a field and records that it has no counterpart; does nothing if it is not given."""
         for number, entry in self._find(name):
-            self._inner.pop(number, None)
+            self._read[number] = None
             self.record.without_counterpart |= _leaves(entry, self._below(name), reason or REASONS[name], {})
 
     def tell_rest(self, reason: str) -> None:
         """Records every field that nothing read, here and in the messages that were read, with the reason where REASONS has none."""
         for number, entry in enumerate(self.entries):
-            if number in self._inner:
-                self._inner[number].tell_rest(REASONS.get(entry.name, reason))
-            elif number not in self._read:
+            if number not in self._read:
                 self.record.without_counterpart |= _leaves(entry, self._below(entry.name), reason, REASONS)
+            elif inner := self._read[number]:
+                inner.tell_rest(REASONS.get(entry.name, reason))
 
     def _find(self, name: str) -> list[tuple[int, Entry]]:
         found = [(number, entry) for number, entry in enumerate(self.entries) if entry.name == name]
-        self._read.update(number for number, _ in found)
+        for number, _ in found:
+            self._read.setdefault(number, None)
         return found
 
     def _fitting(self, name: str, kind: type) -> list[tuple[int, Entry]]:

@@ -79,11 +79,12 @@ def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
     """Returns the mapping of a file, where `{data}` is its own folder."""
     try:
         parsed = parse(_read_text(path).replace("{data}", str(path.parent.absolute())))
+        if isinstance(parsed, Mapping):
+            return parsed
+        got = type(parsed).__name__
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(Fault(f"file {path}", "a mapping in its format", str(error), "correct the syntax")) from error
-    if not isinstance(parsed, Mapping):
-        raise ConfigError(Fault(f"file {path}", "a mapping", type(parsed).__name__, "correct the file"))
-    return parsed
+        got = str(error)
+    raise ConfigError(Fault(f"file {path}", "a mapping in its format", got, "correct the file"))
 
 
 def _read_text(path: Path) -> str:
@@ -112,7 +113,5 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
         hash_function=config.features.hash_function,
     )
     text, notes = export_pipeline(source, system)
-    head = (
-        f"# {system}: the training run of {config.name} for {ds}, from training_config and feature_config. Fill in the paths."
-    )
+    head = f"# {system}: the training run of {config.name} for {ds}. Fill in the paths."
     return f"{head}\n{text}" + "".join(f"# not expressed: {' '.join(note.split())}\n" for note in notes)

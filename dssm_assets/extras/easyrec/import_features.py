@@ -1,13 +1,12 @@
-"""Features of EasyRec and TorchEasyRec as fg.json: definitions, sides, shared embeddings, the history.
+"""Features of EasyRec and TorchEasyRec as fg.json: definitions, sides, shared embeddings, and the sequence that towers read here.
 
-Belongs here: which definition a feature becomes and which of its fields have no counterpart. Does not belong here: sequences
-(`import_history.py`), model, negatives and training (`import_settings.py`), the grammar of fg.json (`core/features`).
+That is the history, the user's positive events. A definition is an entry of fg.json: of one feature, or of a group of sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
@@ -17,18 +16,7 @@ from dssm_assets.core.features.operators.base import VOCABULARY_KEYS
 from dssm_assets.core.features.operators.registry import OPERATORS
 from dssm_assets.core.features.operators.sequence_feature import SEQUENCE_FEATURE
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
-from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
-from dssm_assets.extras.easyrec.import_history import (
-    HISTORY,
-    SEQUENCE_KINDS,
-    FeatureGroups,
-    IdFields,
-    entry_column,
-    entry_name,
-    find_columns,
-    make_history,
-    named_features,
-)
+from dssm_assets.extras.easyrec.field_reader import REASONS, FieldReader, ImportRecord
 from dssm_assets.extras.easyrec.text_format import Message, Word
 
 _LISTS: Final = ("vocab_list", "variables", "sequence_fields", "boundaries")
@@ -47,6 +35,66 @@ _EASYREC_KINDS: Final = {
     "SequenceFeature": "sequence_id_feature",  # or sequence_raw_feature
 }
 _NORMALIZERS: Final = {"tf.math.log1p": "ln(1 + x)", "tf.log1p": "ln(1 + x)", "tf.math.log": "ln(x)", "tf.math.sqrt": "sqrt(x)"}
+_SEQUENCE_KINDS: Final = {"sequence_id_feature": "id_feature", "sequence_raw_feature": "raw_feature"}
+_HISTORY: Final = "history"
+"""Name of the sequence that EasyRec's sequence features become."""
+_DEFAULT_LENGTH: Final = 50
+"""Elements of a history whose length is not given, as of model.history_length."""
+_NAMED: Final = "--sequence-column FEATURE=COLUMN names another"
+_NOT_OF_ELEMENTS: Final = {"sequence_length", "sequence_delim", "separator", "value_dim"}
+_UNREAD: Final = "no tower reads it; it is left out"
+_UNKNOWN: Final = "nothing tells which column of an item it has, so it is left out; --sequence-column FEATURE=COLUMN names one"
+
+
+@dataclass
+class FeatureGroups:
+    """Features of the user tower, those within sequences included, and of the item tower.
+
+    `keys` has feature of a history -> feature of the item that it has the values of, as far as the groups tell.
+    """
+
+    user: list[str] = field(default_factory=list)
+    item: list[str] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        return {*self.user, *self.item}
+
+
+@dataclass(frozen=True)
+class IdFields:
+    """Columns of the imported samples that hold the ids, and item columns of sequences, by name of the sequence's feature."""
+
+    user: str = col.USER_ID
+    item: str = col.ITEM_ID
+    of_sequences: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_groups(model: FieldReader, towers: Mapping[Side, Sequence[str]]) -> FeatureGroups:
+    """Returns the features of the groups that the towers read, by the names of the groups."""
+    groups, attentions = FeatureGroups(), model.messages("seq_att_groups")
+    for group in model.messages("feature_groups"):
+        name = group.get("group_name", "")
+        group.path = f"{group.path} {name}"
+        side = next((side for side, names in towers.items() if name in names), None)
+        if side is None:
+            continue
+        into = groups.item if side is Side.ITEM else groups.user
+        into += group.all("feature_names", str)
+        if group.get("group_type", "DEEP") == "WIDE":
+            group.without_counterpart("group_type")
+        for inner in group.messages("sequence_groups"):
+            into += inner.all("feature_names", str)
+            inner.get("group_name", "")
+        attentions += group.messages("sequence_features")
+    for group in attentions:
+        group.get("group_name", "")
+        for pair in group.messages("seq_att_map"):
+            histories = pair.all("hist_seq", str)
+            groups.keys |= dict(zip(histories, pair.all("key", str), strict=False))
+            groups.user += histories
+    return groups
 
 
 @dataclass
@@ -78,33 +126,32 @@ def import_features(
     entries: list[dict[str, Any]] = []
     for reader in definitions:
         own = _easyrec_entries(reader, groups) if record.system == "EasyRec" else _torch_entries(reader, groups)
-        record.features |= {entry_name(entry): f"feature_configs, line {reader.line}" for entry in own}
+        record.features |= {_entry_name(entry): f"feature_configs, line {reader.line}" for entry in own}
         entries += own
     if fg is not None:
         entries = _with_definitions(entries, fg, record)
         if fg.get("reserves"):
             record.without_counterpart[f"fg.json, reserves: {fg['reserves']}"] = "samples keep the columns that they need"
     entries = _rename(entries, groups, ids, record)
-    sequences = [entry for entry in entries if "features" in entry or entry.get("feature_type") in SEQUENCE_KINDS]
+    sequences = [entry for entry in entries if "features" in entry or entry.get("feature_type") in _SEQUENCE_KINDS]
     rows = [entry for entry in entries if entry not in sequences]
-    columns, unknown = find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
-    history = make_history(sequences, columns, groups, record)
+    columns, unknown = _find_columns(sequences, rows, groups, ids, record, needs_history=needs_history)
+    history = _make_history(sequences, columns, groups, record)
     inner = history["features"] if history else []
-    known = {name for entry in entries for name in named_features(entry)} | {
-        f"{HISTORY}__{sub['feature_name']}" for sub in inner
-    }
+    known = {name for entry in entries for name in _named_features(entry)}
+    known |= {f"{_HISTORY}__{sub['feature_name']}" for sub in inner}
     for name in sorted(groups.names - known - set(record.without_counterpart)):
         where, expected = f"{record.where}, feature_groups, feature {name}", "a feature of feature_configs or fg.json"
         record.faults.append(Fault(where, expected, "an unknown name", "define it, or remove it"))
     for entry in rows:
         side = Side.ITEM if f"{Side.ITEM}:" in str([entry.get(key) for key in _INPUTS]) else Side.USER
-        if entry_name(entry) in (groups.user if side is Side.ITEM else groups.item):
-            record.tell(f"The {side} tower reads a feature by its inputs, not that of its group", entry_name(entry))
-    exclude = [entry_name(entry) for entry in rows if entry_name(entry) not in groups.names and not entry.get("stub_type")]
+        if _entry_name(entry) in (groups.user if side is Side.ITEM else groups.item):
+            record.tell(f"The {side} tower reads a feature by its inputs, not that of its group", _entry_name(entry))
+    exclude = [_entry_name(entry) for entry in rows if _entry_name(entry) not in groups.names and not entry.get("stub_type")]
     raw: dict[str, Any] = {"features": [*rows, *([history] if history else [])]}
     if fg is not None and "multi_val_sep" in fg:
         raw["multi_val_sep"] = fg["multi_val_sep"]
-    history_columns = list(dict.fromkeys(entry_column(sub) for sub in inner if entry_column(sub) != col.ITEM_IDS))
+    history_columns = list(dict.fromkeys(_entry_column(sub) for sub in inner if _entry_column(sub) != col.ITEM_IDS))
     return ImportedFeatures(raw, exclude, history_columns, history["sequence_length"] if history else 0, unknown)
 
 
@@ -175,9 +222,7 @@ def _easyrec_entry(reader: FieldReader, kind: str, inputs: list[str]) -> dict[st
     elif kind == "ComboFeature":
         entry["expression"] = inputs
         if reader.get("combo_join_sep", "") != "_":
-            reader.record.tell(
-                "Combinations are texts joined by `_`, so their hash buckets differ from those of crossed columns."
-            )
+            reader.record.tell("Combinations are texts joined by `_`, so their hash buckets differ.")
     elif kind == "LookupFeature":
         del entry["expression"]
         entry |= {"map": inputs[0], "key": inputs[1], "need_discrete": True, "separator": reader.get("separator", "|")}
@@ -235,7 +280,7 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
         for number, entry in enumerate(given, 1)
         if not _has_names(entry)
     )
-    tables = {name: sub for entry in entries for name, sub in named_features(entry).items()}
+    tables = {name: sub for entry in entries for name, sub in _named_features(entry).items()}
     used: set[str] = set()
 
     def complete(entry: dict[str, Any], name: str) -> dict[str, Any]:
@@ -250,10 +295,10 @@ def _with_definitions(entries: list[dict[str, Any]], fg: Mapping[str, Any], reco
 
     completed: list[dict[str, Any]] = []
     for entry in given:
-        subs = [complete(sub, name) for name, sub in named_features(entry).items()]
-        used.add(entry_name(entry))
+        subs = [complete(sub, name) for name, sub in _named_features(entry).items()]
+        used.add(_entry_name(entry))
         completed += [{"feature_type": SEQUENCE_FEATURE, **entry, "features": subs}] if "features" in entry else subs
-    return [*completed, *(entry for entry in entries if entry_name(entry) not in used)]
+    return [*completed, *(entry for entry in entries if _entry_name(entry) not in used)]
 
 
 def _has_names(entry: Any) -> bool:
@@ -267,10 +312,10 @@ def _has_names(entry: Any) -> bool:
 def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
     """Returns the definitions with our columns of ids; features with names of columns of the samples have others, in groups too."""
     reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
-    used = {entry_name(entry) for entry in entries}
+    used = {_entry_name(entry) for entry in entries}
     renamed: dict[str, str] = {}
     for entry in entries:
-        if "features" not in entry and (name := entry_name(entry)) in reserved:
+        if "features" not in entry and (name := _entry_name(entry)) in reserved:
             renamed[name] = f"{name}_feature"
             while renamed[name] in used:
                 renamed[name] += "_"
@@ -286,8 +331,8 @@ def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields,
 
     entries = rename(entries)
     for entry in entries:
-        if entry_name(entry) in renamed and "features" not in entry:
-            entry["feature_name"] = renamed[entry_name(entry)]
+        if _entry_name(entry) in renamed and "features" not in entry:
+            entry["feature_name"] = renamed[_entry_name(entry)]
     groups.user, groups.item = ([renamed.get(name, name) for name in names] for names in (groups.user, groups.item))
     groups.keys = {history: renamed.get(key, key) for history, key in groups.keys.items()}
     record.features = {renamed.get(name, name): origin for name, origin in record.features.items()}
@@ -295,3 +340,119 @@ def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields,
         names = [f"{old} is {new}" for old, new in renamed.items()]
         record.tell("Features whose names are those of columns of the samples have others", *names)
     return entries
+
+
+def _entry_column(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("expression")).partition(":")[2]
+
+
+def _is_of_item(entry: Mapping[str, Any]) -> bool:
+    return str(entry.get("expression")).startswith(f"{Side.ITEM}:")
+
+
+def _entry_name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("sequence_name" if "features" in entry else "feature_name"))
+
+
+def _named_features(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns name -> definition of the features of a definition: those of a group are named `sequence__feature`."""
+    if "features" not in entry:
+        return {_entry_name(entry): entry}
+    return {f"{entry['sequence_name']}__{sub['feature_name']}": sub for sub in entry["features"]}
+
+
+def _find_columns(
+    sequences: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    groups: FeatureGroups,
+    ids: IdFields,
+    record: ImportRecord,
+    *,
+    needs_history: bool,
+) -> tuple[dict[str, str], list[str]]:
+    """Returns feature of a sequence -> the item's column that it has, and the features for which nothing tells one.
+
+    Told by `ids`, a shared embedding, the groups, an input of the item, or else by names, which is recorded as a difference.
+    If the model needs a history, the only sequence has the ids of the user's items.
+    """
+    by_name = {_entry_name(entry): entry for entry in rows}
+    by_table = {
+        entry["embedding_name"]: entry for entry in rows if _entry_name(entry) in groups.item and "embedding_name" in entry
+    }
+    columns: dict[str, str | None] = {}
+    read = ((entry, name, sub) for entry in sequences for name, sub in _named_features(entry).items() if name in groups.names)
+    for entry, name, sub in read:
+        columns[name] = ids.of_sequences.get(name)
+        shown = by_name.get(groups.keys.get(name, "")) or by_table.get(sub.get("embedding_name"))
+        if columns[name] is not None:
+            continue
+        if shown is not None:
+            columns[name] = _entry_column(shown) if _is_of_item(shown) else None
+        elif "features" not in entry:
+            columns[name] = named = _column_in_names(f"{name}_{_entry_column(sub)}", rows, groups, ids)
+            if named is not None:
+                record.tell(f"Only names tell which column of an item a sequence has; {_NAMED}", f"{name} is {named}")
+        elif sub["feature_type"] in _SEQUENCE_KINDS.values():
+            columns[name] = _entry_column(sub).removeprefix(f"{_entry_name(entry)}__")
+    if needs_history and list(columns.values()) == [None]:
+        columns = dict.fromkeys(columns, col.ITEM_ID)
+        record.tell(f"The only sequence is taken as the ids of the user's items; {_NAMED}", *columns)
+    known = {name: col.ITEM_ID if column == ids.item else column for name, column in columns.items() if column is not None}
+    return known, [name for name in columns if name not in known]
+
+
+def _column_in_names(names: str, rows: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields) -> str | None:
+    """Returns the item's column that names of a sequence contain, whole or without `_id`: `brand` for `liked_brand_list`.
+
+    The longest counts. None without such a column, or with two of one length.
+    """
+    by_length: dict[int, set[str]] = {}
+    for entry in rows:
+        if _is_of_item(entry) and _entry_name(entry) in groups.item:
+            column = ids.item if _entry_column(entry) == col.ITEM_ID else _entry_column(entry)
+            for text in (column, column.removesuffix("_id")):
+                if f"_{text}" in f"_{names}":
+                    by_length.setdefault(len(text), set()).add(column)
+    longest = by_length[max(by_length)] if by_length else set()
+    return min(longest) if len(longest) == 1 else None
+
+
+def _make_history(
+    sequences: list[dict[str, Any]], columns: Mapping[str, str], groups: FeatureGroups, record: ImportRecord
+) -> dict[str, Any] | None:
+    """Returns the only sequence that the towers can read, the user's positive events, of those with known item columns."""
+    read = [entry for entry in sequences if _named_features(entry).keys() & groups.names]
+    history = next((entry["sequence_name"] for entry in read if "features" in entry), _HISTORY)
+    lost = record.without_counterpart
+    features: list[dict[str, Any]] = []
+    lengths: dict[str, int] = {}
+    for entry in sequences:
+        name, is_group = _entry_name(entry), "features" in entry
+        if entry not in read or (is_group and name != history):
+            other = f"towers read one history, the user's positive events, and {history} is it; this sequence is left out"
+            lost[name] = _UNREAD if entry not in read else other
+            continue
+        for key in sorted(entry.keys() & {"sequence_delim", "sequence_pk"}) if is_group else ():
+            lost[f"sequence {name}, {key}: {entry[key]!r}"] = REASONS[key]
+        for own, sub in _named_features(entry).items():
+            if own not in columns:
+                lost[own] = _UNREAD if own not in groups.names else _UNKNOWN
+                continue
+            for key in sorted(sub.keys() & _NOT_OF_ELEMENTS - {"sequence_length"}):
+                lost[f"feature {own}, {key}: {sub[key]!r}"] = "an element of the history is one value of a list"
+            inner = {key: value for key, value in sub.items() if key not in _NOT_OF_ELEMENTS}
+            inner["feature_type"] = _SEQUENCE_KINDS.get(inner["feature_type"], inner["feature_type"])
+            inner["expression"] = f"user:{col.ITEM_IDS if columns[own] == col.ITEM_ID else columns[own]}"
+            features.append(inner)
+            lengths[own] = entry.get("sequence_length") or 0
+    if not features:
+        return None
+    length = max(lengths.values()) or _DEFAULT_LENGTH
+    for own, shorter in lengths.items():
+        if 0 < shorter < length:
+            lost[f"feature {own}, sequence_length: {shorter}"] = "all features of the history have one length, the longest"
+    record.tell(f"The sequence {history} has the user's positive events of the log before the sample (model.history).")
+    return {
+        "feature_type": SEQUENCE_FEATURE, "sequence_name": history, "oldest_first": True, "features": features,
+        "sequence_length": length,
+    }  # fmt: skip

@@ -14,8 +14,7 @@ from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.fg_files import FG_FILE, ReadFile, fg_json
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.extras.easyrec.field_reader import FieldReader, ImportRecord
-from dssm_assets.extras.easyrec.import_features import ImportedFeatures, import_features
-from dssm_assets.extras.easyrec.import_history import FeatureGroups, IdFields, read_groups
+from dssm_assets.extras.easyrec.import_features import FeatureGroups, IdFields, ImportedFeatures, import_features, read_groups
 from dssm_assets.extras.easyrec.import_settings import (
     EASYREC,
     TORCH,
@@ -56,12 +55,9 @@ def import_pipeline(
     """Returns a configuration of DSSM or MIND in this project's keys.
 
     Args:
-        text: pipeline.config.
-        where: its name in errors.
         fg: the parsed fg.json of the feature generator, if there is one.
         base: sections of an existing configuration: calendar, tables, events and all that an import does not decide.
         sequence_columns: feature of a sequence -> the column of an item that it has, where nothing else tells.
-        read_file: reads a file that a feature names.
 
     Raises:
         ConfigError: the text is no text format, a value has the wrong type, the model is another one, or the result is not a valid
@@ -106,12 +102,11 @@ def _system(root: Message) -> str:
 
 
 def _history_fault(where: str, features: ImportedFeatures, ids: IdFields) -> Fault:
-    where, unknown = f"{where}, the history of MIND", features.unknown_sequences
-    if not unknown:
-        remedy = "define it, and name it in the group of the history"
-        return Fault(where, "a sequence that the user tower reads", "none", remedy)
-    remedy = f"say which column of an item one of them has, for example: --sequence-column '{unknown[0]}={ids.item}'"
-    return Fault(where, "a sequence of which a column of an item is known", ", ".join(unknown), remedy)
+    got, remedy = "none", "define it, and name it in the group of the history"
+    if unknown := features.unknown_sequences:
+        got = ", ".join(unknown)
+        remedy = f"say which column of an item a sequence has, for example: --sequence-column '{unknown[0]}={ids.item}'"
+    return Fault(f"{where}, the history of MIND", "a sequence of the user tower with a known column of the item", got, remedy)
 
 
 def _read_ids(
@@ -137,7 +132,6 @@ def _read_ids(
 
 
 def _towers(model: FieldReader, system: str) -> dict[Side, list[str]]:
-    """Returns the names of the groups that each tower reads."""
     if system == EASYREC:
         return {Side.USER: ["user", "hist"], Side.ITEM: ["item"]}
     user, item = model.message("user_tower"), model.message("item_tower")
@@ -186,25 +180,22 @@ def _tell_values(spec: FgSpec, record: ImportRecord) -> None:
     for feature in (*spec.features, *spec.sequence_features):
         is_number, is_row = feature.kind is Kind.NUMERIC, feature.sequence is None
         is_unbinned = is_number and not getattr(feature.operator, "boundaries", None)
-        has_list = record.system == EASYREC and bool(getattr(feature.operator, "vocab_list", None))
-        sentences = {
-            "Several values of a row are pooled by their mean, weighted if they have weights, not by their sum; "
-            "`value_dim: 1` makes features of a single value faster": is_row and not is_number and feature.is_multi,
-            "Numbers without boundaries are cut into bins, each with an embedding, in place of being read as they are": is_row
-            and is_unbinned,
-            "Numbers of the history need boundaries; without, feature_config leaves the feature out": is_unbinned
-            and not is_row,
-            "Vectors are not read as they are: the embeddings of their numbers' bins are averaged": is_number
-            and feature.is_multi,
-            "Indices of a vocab_list begin at 2; 0 is a missing value and 1 one that is not in it": has_list,
-        }
-        for sentence, is_told in sentences.items():
-            if is_told:
-                record.tell(sentence, feature.name)
+        if is_row and not is_number and feature.is_multi:
+            sentence = (
+                "Several values of a row are pooled by their weighted mean, not their sum; `value_dim: 1` is faster for one"
+            )
+            record.tell(sentence, feature.name)
+        if is_row and is_unbinned:
+            record.tell("Numbers without boundaries are cut into bins, each with an embedding", feature.name)
+        if is_unbinned and not is_row:
+            record.tell("Numbers of the history need boundaries; without, feature_config leaves the feature out", feature.name)
+        if is_number and feature.is_multi:
+            record.tell("Vectors are not read as they are: the embeddings of their numbers' bins are averaged", feature.name)
+        if record.system == EASYREC and getattr(feature.operator, "vocab_list", None):
+            record.tell("Indices of a vocab_list begin at 2; 0 is a missing value and 1 an unknown one", feature.name)
 
 
 def _config_yaml(sections: Mapping[str, Any], record: ImportRecord) -> str:
-    """Returns config.yaml; a comment says where each setting comes from."""
     lines = [
         f"# Written by `dssm-assets import-config` from {record.where} ({record.system}). import_report.md says what behaves differently",
         "# and names every field without counterpart. Then: dssm-assets validate --config THIS_FILE",
@@ -248,7 +239,6 @@ def _report(record: ImportRecord, features: ImportedFeatures, model: str, *, has
 
 
 def _list_lost(lost: Mapping[str, str]) -> list[str]:
-    """Returns a line per reason with its fields, each with the lines and values that it has."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for place, reason in lost.items():
         path, line, rest = place.partition(" (line ")

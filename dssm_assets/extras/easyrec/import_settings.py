@@ -1,8 +1,4 @@
-"""Towers, similarity, loss, negatives and training of EasyRec and TorchEasyRec as keys of the sections model and training.
-
-Belongs here: which field becomes which key, and defaults that differ. Does not belong here: features (`import_features.py`), reasons of
-fields without counterpart (`reasons.py`), bounds of the keys (`core/config`).
-"""
+"""Towers, similarity, loss, negatives and training of EasyRec and TorchEasyRec as keys of the sections model and training."""
 
 from __future__ import annotations
 
@@ -43,9 +39,7 @@ def read_sampler(data: FieldReader, record: ImportRecord, *, has_exposure: bool)
     if sampler in (Sampler.HARD, Sampler.HARD_V2):
         message.put("model.num_hard_sample", "num_hard_sample", 0)
         if not has_exposure:
-            reason = (
-                f"hard negatives need the event that means shown: name it in events.exposure and set model.sampler to {sampler}"
-            )
+            reason = f"hard negatives need the event that means shown, in events.exposure; then set model.sampler to {sampler}"
             record.without_counterpart[message.path] = reason
             sampler = Sampler.WEIGHTED if sampler is Sampler.HARD else Sampler.V2
     record.put("model.sampler", str(sampler), message.path)
@@ -242,34 +236,26 @@ def _read_optimisers(sparse: FieldReader, dense: FieldReader, steps: int, record
         usual = "lr" if is_torch else "learning_rate"
         rate.put(f"training.{key}", rate.choice(("initial_learning_rate", "learning_rate_base", usual)) or usual, 0.002)
         if key == "learning_rate":
-            _put_decay(inner, kind, record)
+            if kind in ("adamw_optimizer", "adam_asyncw_optimizer"):
+                inner.put("training.weight_decay", "weight_decay", 0.0 if is_torch else 1e-6)
+            elif kind not in ("adam_optimizer", "adam_async_optimizer", "lazy_adam_optimizer", ""):
+                reason = "dense layers have AdamW; with weight_decay 0 it is Adam"
+                record.without_counterpart[f"{inner.path} (of dense layers)"] = reason
             _read_schedule(rates, steps, record)
+            continue
+        chosen = EmbeddingOptimiser.ADAM if "adam" in kind else EmbeddingOptimiser.ADAGRAD
+        record.put("training.embedding_optimiser", str(chosen), inner.path)
+        if "adam" in kind or "adagrad" in kind:
+            record.tell("Moments of embeddings: one second moment per row, not per value.")
         else:
-            _put_embedding_optimiser(kind, inner.path, record)
+            reason = f"rows of embeddings have adagrad or adam; {chosen} in its place"
+            record.without_counterpart[f"{inner.path} (of embeddings)"] = reason
     if (factor := sparse.get("embedding_learning_rate_multiplier", 1.0)) != 1.0:
         base = record.settings["training.embedding_learning_rate"]
         record.put("training.embedding_learning_rate", base.value * factor, f"{base.origin}, times {factor:g}")
     decay = dense.get("moving_average_decay", 0.9999)
     if dense.get("use_moving_average", False):
         record.put("training.weight_average", decay, dense.origin("moving_average_decay"))
-
-
-def _put_decay(inner: FieldReader, kind: str, record: ImportRecord) -> None:
-    if kind in ("adamw_optimizer", "adam_asyncw_optimizer"):
-        inner.put("training.weight_decay", "weight_decay", 0.0 if record.system == TORCH else 1e-6)
-    elif kind not in ("adam_optimizer", "adam_async_optimizer", "lazy_adam_optimizer", ""):
-        reason = "dense layers have AdamW; with weight_decay 0 it is Adam"
-        record.without_counterpart[f"{inner.path} (of dense layers)"] = reason
-
-
-def _put_embedding_optimiser(kind: str, path: str, record: ImportRecord) -> None:
-    chosen = EmbeddingOptimiser.ADAM if "adam" in kind else EmbeddingOptimiser.ADAGRAD
-    record.put("training.embedding_optimiser", str(chosen), path)
-    if "adam" in kind or "adagrad" in kind:
-        record.tell("Moments of embeddings: one second moment per row, not per value.")
-    else:
-        reason = f"rows of embeddings have adagrad or adam; {chosen} in its place"
-        record.without_counterpart[f"{path} (of embeddings)"] = reason
 
 
 def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord) -> None:

@@ -1,8 +1,4 @@
-"""Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest.
-
-Belongs here: profiling blocks, guessing roles. Does not belong here: reading the blocks (`extras/starter/table_survey.py`),
-choosing features (`starter_inputs.py`).
-"""
+"""Profiles of the columns of an unknown table, and the roles (ids, timestamp, event) that they suggest."""
 
 from __future__ import annotations
 
@@ -109,12 +105,9 @@ class ColumnProfile:
     """The profile of one column.
 
     Attributes:
-        name: in the source.
-        rows: rows of the table.
         missing: rows without a value.
         values: its distinct values in the order of their first rows, None if there are more than DISTINCT_CAP.
-        low: its smallest number, None for other kinds and without values.
-        high: its largest number.
+        low, high: its smallest and its largest number, None for other kinds and without values.
         time_formats: the formats, other than ISO 8601, that read all its values as times.
         has_decimal_comma: whether its texts are numbers with a comma before their fractions. "1,250" alone may be thousands.
         clock_formats: the formats that read all its values as times of day.
@@ -146,7 +139,6 @@ class ColumnProfile:
 
     @property
     def distinct(self) -> int:
-        """The number of distinct values, DISTINCT_CAP + 1 if there are more than DISTINCT_CAP."""
         return DISTINCT_CAP + 1 if self.values is None else len(self.values)
 
     @property
@@ -157,7 +149,6 @@ class ColumnProfile:
 
     @property
     def summary(self) -> str:
-        """A short description for a comment."""
         many = f"more than {DISTINCT_CAP:,}" if self.values is None else f"{len(self.values):,}"
         parts = [str(self.kind)] if self.kind is ValueKind.OTHER else [str(self.kind), f"{many} distinct"]
         if self.rows and self.missing:
@@ -232,8 +223,7 @@ def kind_of(kind: pa.DataType) -> ValueKind:
 def list_separator(column: ColumnProfile) -> str | None:
     """Returns the separator of a text column of lists (`Comedy|Drama`), None if its texts are single values.
 
-    A separator is one whose parts repeat across values: "a|b", "a|c" and "b|c" have three parts that occur twice each, while
-    the parts of titles with a comma hardly occur again.
+    Parts of lists repeat across values, while the parts of titles with a comma hardly occur again.
     """
     if column.kind is not ValueKind.TEXT or column.values is None:
         return None
@@ -262,8 +252,7 @@ class Roles:
     """The columns of the three tables, by their names in the sources.
 
     Attributes:
-        user_key: the user table's key; None without such a table.
-        item_key: the item table's key; None without such a table.
+        user_key, item_key: the key of the user or item table; None without such a table.
         event: the log's event names; None if all rows are of one event.
         clock: the log's times of day, where its timestamps are dates alone.
     """
@@ -278,7 +267,6 @@ class Roles:
 
     @property
     def of_log(self) -> tuple[str | None, ...]:
-        """The columns of the log that have a role."""
         return self.user_id, self.item_id, self.event_time, self.event, self.clock
 
 
@@ -289,9 +277,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     """Returns the roles of columns, guessed by values and names.
 
     Args:
-        users: the user table's columns; None: there is no such table.
-        items: the item table's columns; None: there is no such table.
-        log: the log's columns.
+        users, items: the columns of these tables; None: there is no such table.
         given: role in the log (user_id, item_id, event_time, event) -> column, as the user gave it.
 
     Raises:
@@ -304,9 +290,8 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     rest = dict(columns)
     expected = f"a column of the log: {', '.join(sorted(rest))}"
     unknown = {role: name for role, name in given.items() if name not in rest}
-    faults = [
-        Fault(f"--{role.replace('_', '-')}", expected, repr(name), "correct its spelling") for role, name in unknown.items()
-    ]
+    options = {f"--{role.replace('_', '-')}": name for role, name in unknown.items()}
+    faults = [Fault(option, expected, repr(name), "correct its spelling") for option, name in options.items()]
     keys: dict[str, str | None] = {}
     ids: dict[str, str] = {}
     for side, entities in (("user", users), ("item", items)):
@@ -317,10 +302,7 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
             del rest[ids[side]]
         except ConfigError as error:
             faults += error.faults
-    try:
-        time = given.get("event_time") or _find_timestamp(list(rest.values()))
-    except ConfigError as error:
-        raise ConfigError([*faults, *error.faults]) from error
+    time = given.get("event_time") or _find_timestamp(list(rest.values()), faults)
     ConfigError.raise_if(faults)
     rest.pop(time, None)
     event = given.get("event") or _find_event(list(rest.values()))
@@ -344,23 +326,19 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
     """Returns the entity table's key, None without such a table, and the log's column of its ids.
 
     Without a table the name decides. With a table, the pair with names and values that fit best.
-
-    Raises:
-        ConfigError: there is no such column.
     """
     possible = [column for column in log if column.kind in _ID_KINDS and (not given or column.name == given)]
     if entities is None:
         named = possible if given else _find_by_name(side, [column for column in possible if not _TIME.search(column.name)])
         if not named:
-            expected = f"integers or text in a column whose name says {side}, because there is no {side} table"
+            expected, got = f"a column that is named for {side}s", ", ".join(column.name for column in log)
             remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
-            got = f"columns {', '.join(column.name for column in log)}"
             raise ConfigError(Fault(f"log, the column of {side} ids", expected, got, remedy))
         return None, max(named, key=_rank_id).name
     keys = [column for column in entities if column.is_key]
     if not keys:
         got = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
-        remedy = f"keep one row per {side} and give it an id; where a row is one property, pandas.DataFrame.pivot makes columns of them"
+        remedy = f"keep one row per {side} and give it an id"
         raise ConfigError(Fault(f"{side} table", "a column of ids: integers or text, all distinct, none missing", got, remedy))
     scored = []
     for key in keys:
@@ -387,13 +365,8 @@ def _find_by_name(side: str, columns: Profiles) -> Profiles:
     named = [column for column in columns if _ID_WORDS[side].search(column.name)]
     named = named or [column for column in columns if _ID_NAMES[side].fullmatch(column.name)]
     unnamed = [column for column in columns if _UNNAMED.fullmatch(column.name) and not _reads_as_timestamp(column)]
-    several = [
-        column
-        for column in unnamed
-        if column.distinct > 1
-        and not column.missing
-        and not (column.is_key and column.values is not None and column.rows > _FEW_IDS)
-    ]
+    several = [column for column in unnamed if column.distinct > 1 and not column.missing]
+    several = [column for column in several if not (column.is_key and column.values is not None and column.rows > _FEW_IDS)]
     return named or ([column for column in several if column.distinct > _FEW_IDS] or several)[:1]
 
 
@@ -411,17 +384,16 @@ def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
     return float(pc.mean(pc.is_in(column.values.cast(common), value_set=key.values.cast(common))).as_py() or 0.0)
 
 
-def _find_timestamp(columns: Profiles) -> str:
+def _find_timestamp(columns: Profiles, faults: list[Fault]) -> str:
+    """Returns the column of times; without such a column adds a fault."""
     fitting = [column for column in columns if _reads_as_timestamp(column)]
     if fitting:
         return max(fitting, key=lambda column: (bool(_TIME.search(column.name)), column.distinct)).name
     got = "; ".join(f"{column.name}: {column.summary}" for column in columns) or "no other columns"
     expected = "timestamps, dates as text (2026-01-31 10:00, 31.01.2026), or seconds or milliseconds since 1970"
-    remedy = (
-        "name it with --event-time, and the format of its text with --time-format, such as '%d.%m.%y %H:%M'; docs/platform.md says how "
-        "to give days to a log without times"
-    )
-    raise ConfigError(Fault("log, the column of timestamps", expected, got, remedy))
+    remedy = "name it with --event-time and --time-format, such as '%d.%m.%y %H:%M'; docs/platform.md has logs without times"
+    faults.append(Fault("log, the column of timestamps", expected, got, remedy))
+    return ""
 
 
 def _reads_as_timestamp(column: ColumnProfile) -> bool:
@@ -465,6 +437,5 @@ def _find_event(columns: Profiles) -> str | None:
 
 
 def _has_event_names(column: ColumnProfile) -> bool:
-    """Returns whether all values are names of events: "pv", "cart", "fav", "buy"."""
     values = column.values.to_pylist() if column.kind is ValueKind.TEXT and column.values is not None else [""]
     return all(any(stage.search(value) for stage in EVENT_STAGES) for value in values)

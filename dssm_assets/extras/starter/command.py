@@ -1,8 +1,4 @@
-"""`dssm-assets init` writes a commented starter configuration for your own tables; `validate` checks one against its data before any run.
-
-Belongs here: arguments and printing. Does not belong here: surveying the tables and choosing (`extras/starter/write_starter.py`), the words
-(`extras/starter/config_report.py`).
-"""
+"""`dssm-assets init` writes a commented starter configuration for your own tables; `validate` checks one against its data before any run."""
 
 from __future__ import annotations
 

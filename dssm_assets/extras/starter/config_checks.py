@@ -1,8 +1,5 @@
 """Checks a configuration against its data before any run, and lists all faults at once.
 
-Belongs here: the order of the checks and what they read. Does not belong here: the rules, which are defined with their subjects
-(`core/config/pipeline.py`, `core/sources`, `core/features`).
-
 After a failed check the others run as far as possible. They read the user and item tables of the calendar's first and last day,
 and all configured columns of the log, in blocks.
 """
@@ -71,12 +68,7 @@ class Validation:
 
 
 def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
-    """Returns all mismatches between a configuration and its data.
-
-    Args:
-        loaded: the configuration; its feature definitions may be unchecked.
-        today: an open calendar ends on the day before.
-    """
+    """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`."""
     checks = _Checks(loaded, today)
     found, config = checks.found, loaded.config
     checks.check_calendar()
@@ -111,10 +103,8 @@ class _Checks:
     def check_calendar(self) -> None:
         window, span, days = self.config.window.days, self.config.evaluation.span_days, self.days
         if len(days) < window + span:
-            remedy = f"reduce window.days{' or evaluation.span_days' if span > 1 else ''}, or provide more days"
-            scored = "a day" if span == 1 else f"{span} days"
-            expected = f"at least {window + span} days: a window of {window} and {scored} to score"
-            self.found.add("key calendar", expected, f"{len(days)} days", remedy)
+            expected = f"at least {window + span} days: a window of {window}, and evaluation.span_days {span}"
+            self.found.add("key calendar", expected, f"{len(days)} days", "reduce them, or provide more days")
         else:
             self.found.figures["days"] = f"{days[0]} to {days[-1]}, the first evaluation day is {days[window]}"
 
@@ -137,13 +127,12 @@ class _Checks:
             self.found.figures[name] = f"{rows.num_rows:,} rows, {rows.num_columns} columns"
 
     def _check_days(self, name: str, missing: Sequence[str], table: SourceTable) -> None:
-        if not missing or (isinstance(table, BehaviorTable) and table.allow_empty_days):
-            return
         shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
         remedy = "load those days, or change calendar"
         if isinstance(table, BehaviorTable):
             remedy += ", or set tables.behavior.allow_empty_days if nothing happened on them"
-        self.found.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
+        if missing and not (isinstance(table, BehaviorTable) and table.allow_empty_days):
+            self.found.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
 
     def read_log(self) -> None:
         """Reads the log once; raises faults of its files and columns, collects faults of its rows."""
@@ -181,7 +170,7 @@ class _Checks:
         self.found.figures["evaluation days"] = days.sentence
         if days.calendar_days and not pairs.evaluation_days(window, start, self.last, 1).days:
             expected = f"a day with a user and an item that the {window} days before it know"
-            remedy = "map user_id to ids that come back on other days, as those of orders, baskets and sessions do not, or change window.days"
+            remedy = "map user_id to ids that come back on other days, unlike orders and sessions, or change window.days"
             self.found.add("table behavior_table, column user_id", expected, "no such day in the calendar", remedy)
 
     def check_look_ahead(self, side: str) -> None:

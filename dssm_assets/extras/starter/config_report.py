@@ -1,7 +1,4 @@
-"""What people read of a configuration: how it matches its data; of a new one the survey that it comes from, and the next commands.
-
-`dssm-assets init`, `dssm-assets validate` and the component's scaffolding print it.
-"""
+"""What people read of a configuration: how it matches its data; of a new one the survey that it comes from, and the next commands."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _PATH: Final = re.compile(r"\S*/[^,]*")
 
 
 def describe_validation(found: Validation, name: str) -> str:
-    """Returns the figures of a validation, then its faults, numbered, or that there are none; faults that differ in the file are grouped."""
+    """Returns the figures of a validation and its numbered faults; faults that differ in the file are grouped."""
     lines = [f"  {what}: {figure}" for what, figure in found.figures.items()]
     if not found.faults:
         return "\n".join([*lines, f"{name} matches its data."])

@@ -1,8 +1,6 @@
 """How users and items of a log behave: lengths of histories, repetition, turnover, how fast popularity ages, which days can be evaluated.
 
 Facts about habits are those of the last `RECENT_DAYS` days that have events, for settings are chosen for the days to come.
-
-Belongs here: the facts. Does not belong here: reading the log (`log_table.py`), settings that follow (`starter_settings.py`).
 """
 
 from __future__ import annotations
@@ -76,7 +74,6 @@ class EvaluationDays:
 
     @property
     def sentence(self) -> str:
-        """How many there are, the first and the last, for a line of output."""
         of_all = f"of {self.calendar_days:,} after a window of {self.window} days"
         if not self.days:
             return f"none {of_all} has {self.min_pairs} warm pairs or more"
@@ -111,9 +108,7 @@ class WarmPairs:
     ) -> EvaluationDays:
         """Returns the days with at least `min_pairs` that have a whole window in the calendar, from `first` to `last`.
 
-        The pairs of `span` days count for the first of them, each by the window before itself. By hand: users a and b take item x on
-        day 0, a takes it on day 5 and b on day 9. With a window of 4 days no pair is warm: on day 5 the item and the user are 5 days
-        old. With one of 5, day 5 has a pair; day 9 has one from 9 days on, when b is known.
+        The pairs of `span` days count for the first of them, each by the window before itself.
         """
         begin, end = to_number(first) + window, to_number(last) - span + 1
         days, counts = count_by_day(self.pairs, window)
@@ -139,10 +134,9 @@ class LogHabits:
         long_history_events: a tenth of them has more.
         known_frac: events whose user has an event on an earlier day.
         repeat_frac: events whose user interacted with the same item on an earlier day.
-        item_spread_days: standard deviation of the times at which users first met an item around the item's mean, over the recent days;
-            unbiased, so that many items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
-        spread_days: the same around the mean of all items. Items that are always there have both alike; of items that live for a day
-            the first is far below.
+        item_spread_days: standard deviation of the times at which users first met an item around the item's mean; unbiased, so that many
+            items with few meetings do not look short-lived. None: fewer than `MIN_MEETINGS` can tell.
+        spread_days: the same around the mean of all items, which is alike for items that are always there.
         new_per_day: mean over the last days of events on items that their users had not interacted with on an earlier day.
         half_life_days: of the recent popularity whose 50 first items hold most events of the last days; None: counts without decay.
         days: that have events, ascending, in days since 1970-01-01; `day_events` has the events of each.

@@ -1,8 +1,4 @@
-"""A behaviour log, read once in blocks into a temporary database: its counts, and everything that is wrong with it.
-
-Belongs here: faults and counts of rows. Does not belong here: reading blocks (`storage/sources`), how users and items behave
-(`log_habits.py`), converting a day to its canonical form (`normalise.py`), which refuses the same faults day by day.
-"""
+"""A behaviour log, read once in blocks into a temporary database: its counts, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -125,9 +121,7 @@ class LogTable:
     def later_frac(self, key: str, ids: Any, times_ms: Any) -> float:
         """Returns the fraction of ids with a time and an event whose time is on a later day than the first event.
 
-        A time of registration lies before the first event. A time of the last visit lies after it: a table with such a column
-        knows on every earlier day what happened later. By hand: ids a and b have their first events on day 3; times of day 1 and
-        of day 5 give .5.
+        A time of registration lies before the first event. A column of last visits tells on every earlier day what happened later.
         """
         days = dates_of(times_ms, self._zone).cast(pa.int32())
         self.db.register("entities", pa.table({"id": ids.cast(pa.string()), "day": days}))
@@ -136,12 +130,10 @@ class LogTable:
         return float(later or 0.0)
 
     def columns_of_items(self) -> frozenset[str]:
-        """Returns the other columns that follow from the item: two rows of one item share the value far more often than any two rows do.
+        """Returns the other columns that follow from the item: as a context of requests they would tell a model in training what to find.
 
-        The category of an item is known only with the item: as a context of requests it would tell a model in training what to find.
         With s, how often two successive rows of an item share the value, and c, how often any two rows do, (s - c) / (1 - c) is .5
-        or more (Cohen's kappa), over 100 such pairs of the first rows at least. By hand: items a and b in turn, a always "x" and b
-        always "y": s is 1, c is .5, which gives 1.
+        or more (Cohen's kappa), over 100 such pairs of the first rows at least.
         """
         following = set()
         for number, name in enumerate(self._others):

@@ -1,8 +1,4 @@
-"""A first configuration for surveyed tables, as commented YAML: tables and events, then the filled-in template of the recipe.
-
-Belongs here: filling in `templates/`. Does not belong here: what is chosen (`starter_settings.py`, `starter_features.py`), surveying the
-tables (`table_survey.py`), writing the files (`write_starter.py`).
-"""
+"""config.yaml and fg.json of a first configuration, from the facts of surveyed tables and the filled-in `templates/`."""
 
 from __future__ import annotations
 
@@ -13,9 +9,10 @@ from string import Template
 from typing import Any, Final
 
 from dssm_assets.core.config.pipeline import PipelineConfig
-from dssm_assets.extras.starter.column_roles import ColumnProfile, ValueKind
-from dssm_assets.extras.starter.starter_features import unused_columns
-from dssm_assets.extras.starter.starter_inputs import CONSTANT_EVENT, StarterInputs
+from dssm_assets.core.features_raw import plan
+from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
+from dssm_assets.extras.starter.column_roles import ColumnProfile, ValueKind, is_time, list_separator
+from dssm_assets.extras.starter.starter_inputs import CODE, CONSTANT_EVENT, StarterInputs, is_category, is_number
 from dssm_assets.extras.starter.starter_settings import Recipe
 from dssm_assets.extras.starter.table_survey import TableSurvey
 
@@ -29,7 +26,7 @@ _SHORTER: Final = (1, 2, 5, 10, 20, 50, 100)
 def config_yaml(inputs: StarterInputs) -> str:
     """Returns the configuration as a YAML file."""
     settings = inputs.settings
-    unused = [f"  # not a feature: {side}.{column}" for side in ("user", "item") for column in unused_columns(inputs, side)]
+    unused = [f"  # not a feature: {side}.{column}" for side in ("user", "item") for column in _unused_columns(inputs, side)]
     values = {
         "recipe": settings.recipe,
         "reason": settings.recipe_reason,
@@ -74,7 +71,6 @@ def fill_template(recipe: Recipe, values: Mapping[str, object]) -> Iterator[str]
 
 
 def _fill(name: str, values: Mapping[str, object]) -> Iterator[str]:
-    """Yields the lines of a template with their values, without lines that have none."""
     template = importlib.resources.files("dssm_assets.extras.starter").joinpath("templates", f"{name}.yaml")
     for line in map(Template, template.read_text(encoding="utf-8").splitlines()):
         if all(values.get(name) is not None for name in line.get_identifiers()):
@@ -131,9 +127,7 @@ def _how_to_use(inputs: StarterInputs, column: ColumnProfile) -> str:
 def choose_cut_offs(items: int) -> list[int]:
     """Returns the lengths of lists that are scored: up to 200, but no more than an eighth of the items.
 
-    A list of 200 of 167 items has them all, and any list of 200 of 300 finds most: rates near 1 tell no scorer from another; 200 of the 1,682
-    films of MovieLens 100K still do (.34 and .51). By hand: 1,682 items have 10, 50, 100 and 200; 167 items have 2, 5, 10 and 20; fewer than
-    16 items have 1.
+    Any list of 200 of 300 items finds most: rates near 1 tell no scorer from another.
     """
     most = max(1, items // _ITEMS_PER_PLACE)
     if most >= _LONGEST[-1]:
@@ -143,3 +137,69 @@ def choose_cut_offs(items: int) -> list[int]:
 
 def _inline(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _unused_columns(inputs: StarterInputs, side: str) -> list[str]:
+    """Returns the columns of a side that do not become features, each with the reason or a short description."""
+    return [
+        f"{column.name}: {_reason(inputs, side, column)}"
+        for column in inputs.attributes(side)
+        if not (is_category(column) or is_number(column) or column in inputs.times(side))
+    ]
+
+
+def _reason(inputs: StarterInputs, side: str, column: ColumnProfile) -> str:
+    if is_time(column) and inputs.has_look_ahead(side, column):
+        later = f"look-ahead: of {inputs.look_ahead[side, column.name]:.0%} of the {side}s it is later than their first event"
+        return f"{later}, so it was written afterwards and tells what a day could not know"
+    if len(column.time_formats) > 1:
+        return f"{column.summary}: times, if you know the order of day and month; name it in time_format and time_columns"
+    return column.summary
+
+
+def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
+    """Returns the feature definitions: profile columns, counts of the user, the item and its columns, hour, history."""
+    features: list[dict[str, Any]] = []
+    names: set[str] = {"item", CODE}.union(*NON_FEATURE_COLUMNS.values())
+
+    def add(side: str, name: str, column: str, **shape: Any) -> None:
+        unique = name if name not in names else f"{side}_{name}"
+        names.add(unique)
+        kind = "raw_feature" if "default_value" in shape else "id_feature"
+        features.append({"feature_name": unique, "feature_type": kind, "expression": f"{side}:{column}", **shape})
+
+    def add_columns(side: str) -> None:
+        for column in inputs.attributes(side):
+            if is_category(column):
+                separator = list_separator(column)
+                shape: dict[str, Any] = {"value_dim": 1} if separator is None else {"separator": separator}
+                add(side, column.name, column.name, **({} if column.kind is ValueKind.LIST else shape))
+            elif is_number(column):
+                add(side, column.name, column.name, default_value="")
+        for column in inputs.times(side):
+            age = plan.days_since_time(column.name)
+            add(side, age, age, default_value="")
+
+    add_columns("user")
+    for days in (1, 7, 30):
+        for event in inputs.positive if days <= max(1, inputs.settings.evaluation_days.window) else ():
+            count = plan.event_count(event, days)
+            add("user", f"user_{count}", count, default_value="")
+    add("user", "user_days_since_last_event", "days_since_last_event", default_value="")
+    for name in ("item", CODE):
+        features.append({"feature_name": name, "feature_type": "id_feature", "expression": "item:item_id", "value_dim": 1})
+    add_columns("item")
+    shared = {feature["expression"].removeprefix("item:"): feature["feature_name"] for feature in features}
+    for name in ("hour", *inputs.contexts):
+        add("context", f"request_{name}", name, value_dim=1)
+    elements = [
+        ("item", "item_ids", "item"),
+        (CODE, "item_ids", CODE),
+        *((name, name, shared[name]) for name in inputs.history),
+    ]
+    inner = [
+        {"feature_name": name, "feature_type": "id_feature", "expression": f"user:{column}", "embedding_name": table}
+        for name, column, table in elements
+    ]
+    sequence = {"feature_type": "sequence_feature", "sequence_name": "history", "sequence_length": 50, "sequence_delim": ";"}
+    return {"features": [*features, {**sequence, "features": inner}]}

@@ -1,8 +1,4 @@
-"""The facts that a first configuration is derived from: three surveyed tables, roles of columns, days and habits of the log.
-
-Belongs here: the facts, which events are positive, which columns are categories, numbers and times. Does not belong here: surveying
-(`table_survey.py`), settings (`starter_settings.py`), features (`starter_features.py`), the file (`starter_config.py`).
-"""
+"""The facts that a first configuration is derived from: three surveyed tables, roles of columns, days and habits of the log."""
 
 from __future__ import annotations
 
@@ -59,9 +55,7 @@ class StarterInputs:
     Attributes:
         path: of config.yaml.
         events: event -> rows, the most frequent first.
-        first: first day of the log.
-        last: last day of the log.
-        empty_days: days in between without rows.
+        first, last: days of the log; `empty_days` between them have no rows.
         habits: of the log's positive events.
         log_items: distinct items of all events.
         item_columns: columns of the log that follow from the item.
@@ -87,12 +81,10 @@ class StarterInputs:
     recipe: Recipe | None = None
 
     def side(self, side: str) -> tuple[TableSurvey | None, str | None]:
-        """Returns the user or the item table, and its key."""
         return (self.user, self.roles.user_key) if side == "user" else (self.item, self.roles.item_key)
 
     @property
     def funnel(self) -> list[str]:
-        """The events from the widest to the narrowest."""
         return order_events(list(self.events))
 
     @property
@@ -150,7 +142,6 @@ class StarterInputs:
 
     @cached_property
     def settings(self) -> StarterSettings:
-        """The settings that fit the habits of the log."""
         return choose_settings(self.habits, self.first, self.last, items=self.items, recipe=self.recipe)
 
     def attributes(self, side: str) -> list[ColumnProfile]:
@@ -170,7 +161,6 @@ class StarterInputs:
 
     @property
     def values(self) -> list[str]:
-        """The columns of the log that can be summed."""
         return [column.name for column in rest_of_log(self.log, self.roles) if column.kind is ValueKind.NUMBER]
 
     @property
@@ -180,7 +170,6 @@ class StarterInputs:
 
     @property
     def unused(self) -> list[ColumnProfile]:
-        """The columns of the log that the configuration does not name."""
         used = {*self.values, *self.contexts}
         return [column for column in rest_of_log(self.log, self.roles) if column.name not in used]
 
@@ -218,9 +207,8 @@ def order_events(events: Sequence[str]) -> list[str]:
 def is_category(column: ColumnProfile) -> bool:
     """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes.
 
-    Integers are codes if there are very few; or few that are called so, or count on from 0 or 1 without gaps. By hand: occupations
-    0 to 20 are codes (21 numbers without gaps), ages from 7 to 73 and years are not; 3,439 postcodes are too many to be few, but
-    are called codes and repeat, 6,040 rows: no more than one in two may be distinct.
+    Integers are codes if there are very few; or few that count on from 0 or 1 without gaps, such as occupations 0 to 20; or if they
+    are called so and repeat, as postcodes do.
     """
     if is_time(column) or column.time_formats:
         return False

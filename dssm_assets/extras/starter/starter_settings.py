@@ -2,8 +2,6 @@
 
 The rules were compared on logs of different kinds (`docs/what_was_learned.md`): purchases that repeat, ratings that never do,
 many and few events a day. They never look at what is to be evaluated.
-
-Belongs here: the rules. Does not belong here: the facts (`log_habits.py`), tables, events and features (`starter_config.py`).
 """
 
 from __future__ import annotations
@@ -139,8 +137,7 @@ def calendar_start(habits: LogHabits, first: dt.date, last: dt.date) -> int:
     """Returns the first day of the calendar, in days since 1970-01-01.
 
     The log's first day, unless the log is longer than `MAX_CALENDAR` days: then the latest day that keeps that many days and
-    `WANTED_EVENTS` events. By hand: 8,000 days with 10 events each have 80,000 events, so all are kept; with 1,000 each, the
-    last 1,500 days are.
+    `WANTED_EVENTS` events.
     """
     begin, end = to_number(first), to_number(last)
     if end + 1 - begin <= MAX_CALENDAR:
@@ -178,8 +175,8 @@ def window_days(habits: LogHabits, recipe: Recipe, start: dt.date, last: dt.date
 def validation_days(habits: LogHabits, window: int) -> int:
     """Returns the last days of the window on which epochs and prior are chosen; 0 if the window has a single day.
 
-    They should have 3,000 events, and are a fifth of the window and a year at most. By hand: 600 events a day need 5 days; a window of 12
-    days spares 2, and one of 3 days still spares one, because the towers are fitted again on the whole window afterwards.
+    They should have 3,000 events, and are a fifth of the window and a year at most. A window of 3 days still spares one, because the
+    towers are fitted again on the whole window afterwards.
     """
     wanted = int(habits.days[-1]) + 1 - _day_of_event(habits, 3_000)
     return min(max(1, wanted), max(window // 5, int(window > 1)), 365)
@@ -188,8 +185,7 @@ def validation_days(habits: LogHabits, window: int) -> int:
 def span_days(pairs_per_day: float, users_per_day: float, days_left: int) -> int:
     """Returns the days whose interactions are to be found together: one, but of a log with few users or pairs a day more.
 
-    By hand: 30 warm pairs of 20 users a day and more are a day; with 10 pairs, twelve days have the `SPAN_PAIRS` of a span,
-    and with 8 users, five days the `SPAN_USERS`. A quarter of the days that the window leaves to evaluate is the most.
+    A span has `SPAN_PAIRS` pairs and `SPAN_USERS` users, but no more than a quarter of the days that the window leaves to evaluate.
     """
     if not pairs_per_day:
         return 1

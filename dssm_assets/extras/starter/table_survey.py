@@ -1,12 +1,9 @@
-"""A survey of an unknown table: format, layout and encoding of its files, and a profile of each column.
-
-Belongs here: finding format and layout. Does not belong here: the roles of columns (`column_roles.py`).
-"""
+"""A survey of an unknown table: format, layout and encoding of its files, and a profile of each column."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +33,6 @@ class TableSurvey:
 
     Attributes:
         table: location, format, layout, names of columns without a header line, encoding and decimal mark; no columns are mapped.
-        columns: profiles of its columns, in order.
         days: its day folders, ascending; empty for other layouts.
     """
 
@@ -62,12 +58,9 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
         files = _change(files, column_names=[f"column_{place}" for place in range(1, count + 1)])
     for encoding in (None, "cp1252", "latin-1"):  # cp1252 has more printable characters, latin-1 knows every byte
         files = _change(files, encoding=encoding)
-        try:
+        with suppress(EncodingError):
             columns = _profile(files)
             break
-        except EncodingError:
-            if encoding == "latin-1":
-                raise
     has_comma = any(column.has_decimal_comma for column in columns) and table.format is FileFormat.CSV
     if has_comma and files[0].csv_shape().separator != ",":
         files = _change(files, decimal_mark=",")

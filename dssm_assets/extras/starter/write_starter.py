@@ -20,8 +20,7 @@ from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
 from dssm_assets.extras.starter.log_habits import find_habits, select_positive
 from dssm_assets.extras.starter.log_table import LogTable, plan_log
-from dssm_assets.extras.starter.starter_config import config_yaml
-from dssm_assets.extras.starter.starter_features import starter_fg
+from dssm_assets.extras.starter.starter_config import config_yaml, starter_fg
 from dssm_assets.extras.starter.starter_inputs import (
     CONSTANT_EVENT,
     StarterInputs,
@@ -52,8 +51,7 @@ def write_starter(
 
     Args:
         columns: role in the log (user_id, item_id, event_time, event) -> column, where it cannot be guessed.
-        recipe: the starting point; None: by the habits of the log.
-        time_format: of the log's times; None: by their values.
+        recipe, time_format: None: by the habits and the values of the log.
 
     Raises:
         SourceMissingError, SchemaError: if a table cannot be read.
@@ -93,16 +91,11 @@ def _change(survey: TableSurvey, **settings: Any) -> TableSurvey:
 
 
 def _absolute(uri: str) -> str:
-    """Returns a local path as an absolute path, and a URL unchanged."""
     return uri if len(urlsplit(uri).scheme) > 1 else str(Path(uri).absolute())
 
 
 def _log_time_format(log: TableSurvey, roles: Roles, given: str | None) -> str | None:
-    """Returns the format of the log's times, None if it is ISO 8601 or they are no text.
-
-    Raises:
-        ConfigError: the given format is wrong, or the values do not tell the order of day and month.
-    """
+    """Returns the format of the log's times, None if it is ISO 8601 or they are no text; refuses one with an unknown order of day and month."""
     profiles = {column.name: column for column in log.columns}
     clock = None if roles.clock is None else profiles[roles.clock].clock_formats[0]
     if given is not None:

@@ -342,7 +342,7 @@ def test_what_cannot_be_refreshed_is_refused(served: Path, tmp_path: Path) -> No
     channels_path = manifest_path.parent / str(BundleFile.CHANNELS)
     channels = channels_path.read_text()
     channels_path.write_text(channels.replace('"version": 3', '"version": 2'))
-    with pytest.raises(ProvenanceError, match="channels of version 3, got version 2"):
+    with pytest.raises(ProvenanceError, match="channels of version 2"):
         publish_delta(workspace, TODAY)
     channels_path.write_text(channels)
     workspace.tables.partitions.remove("dssm_model", EVALUATION_DAY)

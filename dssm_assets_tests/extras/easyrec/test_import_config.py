@@ -83,7 +83,7 @@ def test_sections_of_a_base_and_a_named_sequence_column(tmp_path: Path, capsys: 
     command = ["import-config", str(path), "--out", str(out), "--base", str(tmp_path / "base.yaml")]
     assert main(command) == 1
     printed = capsys.readouterr().err
-    assert "mind of today.config, the history of MIND: expected a sequence of which a column of an item is known" in printed
+    assert "mind of today.config, the history of MIND: expected a sequence of the user tower with a known column of" in printed
     assert not out.exists()
     assert main([*command, "--sequence-column", "seen_a=sku"]) == 0
     written = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))

@@ -138,7 +138,7 @@ def test_a_mind_without_a_sequence_that_is_known_is_refused() -> None:
     (fault,) = raised.value.faults
     assert (fault.where, fault.got) == ("p.config, the history of MIND", "seen_a, seen_b")
     assert fault.remedy.endswith("for example: --sequence-column 'seen_a=sku'")
-    with pytest.raises(ConfigError, match="expected a sequence that the user tower reads, got none"):
+    with pytest.raises(ConfigError, match="with a known column of the item, got none"):
         imported(EASYREC_MIND.replace("SequenceFeature", "TagFeature"))
 
 
@@ -225,7 +225,7 @@ def test_what_is_written_is_what_was_checked() -> None:
     assert "**To be filled in**" in found.report
     for sentence in found.record.differences:
         assert f"- {sentence}" in found.report
-    assert "logQ" in found.report and "by their mean" in found.report
+    assert "logQ" in found.report and "by their weighted mean" in found.report
 
 
 def test_sections_of_a_base_are_taken_over() -> None:
@@ -308,7 +308,7 @@ def test_numbers_that_are_read_differently_are_reported() -> None:
         "boundaries: [1, 2]", "value_dim: 3"
     )
     reported = imported(text).record.differences
-    assert any(sentence.endswith("in place of being read as they are: age, likes.") for sentence in reported)
+    assert any(sentence.endswith("each with an embedding: age, likes.") for sentence in reported)
     assert any(sentence.startswith("Numbers of the history") and sentence.endswith(": clicks__price.") for sentence in reported)
     assert any(sentence.startswith("Vectors") and sentence.endswith(": age.") for sentence in reported)
 

@@ -292,7 +292,7 @@ def test_ids_that_some_rows_lack_may_be_floats(folder, capsys):
 def test_a_log_without_times_is_refused(folder, capsys):
     assert init_log(folder, "ratings.csv", '"User-ID";"ISBN";"Book-Rating"', ['"1";"034545104X";"0"']) == 1
     err = capsys.readouterr().err
-    assert "got Book-Rating: integer" in err and "docs/platform.md says how to give days to a log without times" in err
+    assert "got Book-Rating: integer" in err and "docs/platform.md has logs without times" in err
 
 
 def test_columns_that_follow_from_the_item_are_no_contexts(folder):
