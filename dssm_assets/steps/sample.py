@@ -28,7 +28,6 @@ from dssm_assets.storage.manifest import Manifest
 GOLDEN_ROWS = 5
 """Rows of a partition that are replayed as single requests at most; each costs milliseconds."""
 GOLDEN_SPACING = 10_000
-"""Rows from one golden row to the next. The first day with rows of a call has one; a day without one has no parity check."""
 WINDOW_TABLES = ("positive_sample", "numeric_value_counts", "category_value_counts", "user_history_fg")
 """Tables that training reads over the window."""
 FEATURE_TABLES = ("item_features_fg", "user_features_fg")
@@ -68,11 +67,9 @@ def sample(workspace: Workspace, ds: str) -> StepResult:
 
 def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Finds the features of each day's samples as of the previous day and checks that none is newer."""
-    rows, unchecked = PreviousDayRows(workspace.tables), GOLDEN_SPACING
+    rows = PreviousDayRows(workspace.tables)
     for ds in days:
-        samples = workspace.need("sample", ds)
-        golden_rows, unchecked = _count_golden_rows(unchecked, samples.rows)
-        yield _find_features(workspace, samples, golden_rows, rows)
+        yield _find_features(workspace, workspace.need("sample", ds), rows)
 
 
 @each_day
@@ -86,7 +83,6 @@ def positive_sample(workspace: Workspace, ds: str) -> StepResult:
 def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source: str, spec: TableSpec) -> Iterator[StepResult]:
     """Encodes the source of each day. A day that shares its source with the previous one shares its features too."""
     last: tuple[str, StepResult] | None = None
-    unchecked = GOLDEN_SPACING
     fg = workspace.fg_spec
     spec = fg_tables.describe_features(spec, [*fg.features, *fg.sequence_features])
     for ds in days:
@@ -95,25 +91,23 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
             manifest = workspace.tables.partitions.publish_shared(last[1].manifest, ds, digests([raw]))
             yield replace(last[1], manifest=manifest)
         else:
-            golden_rows, unchecked = _count_golden_rows(unchecked, raw.rows)
-            last = raw.digest, _encode(workspace, raw, golden_rows, side=side, spec=spec)
+            last = raw.digest, _encode(workspace, raw, side=side, spec=spec)
             yield last[1]
 
 
-def _count_golden_rows(unchecked: int, rows: int) -> tuple[int, int]:
-    """Returns how many golden rows a day may have, and the rows since the last one. An empty day is checked, and changes nothing."""
-    return divmod(unchecked + rows, GOLDEN_SPACING) if rows else (1, unchecked)
+def _choose_golden(rows: int) -> list[int]:
+    """Returns the rows that are computed once more as single requests: one of 10,000, at least one and at most GOLDEN_ROWS."""
+    return choose_golden_rows(rows, min(-(-rows // GOLDEN_SPACING), GOLDEN_ROWS))
 
 
-def _encode(workspace: Workspace, raw: Manifest, golden_rows: int, *, side: str, spec: TableSpec) -> StepResult:
+def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
     keys = names(spec.columns)
-    golden = choose_golden_rows(raw.rows, min(golden_rows, GOLDEN_ROWS))
-    encode = partial(_encode_rows, workspace.generator, side, keys, golden)
+    encode = partial(_encode_rows, workspace.generator, side, keys, _choose_golden(raw.rows))
     target = Target(spec, raw.ds, digests([raw]), is_shared=_has_shared_files(raw))
     texts = [column.name for column in raw.columns if column.type == "string" and column.name not in keys]
     manifest, reports = workspace.engine.write_mapped(target, raw, encode, as_dictionaries=texts)
     facts = {"features": len(manifest.columns) - len(keys)}
-    return StepResult(manifest, facts, (_check_parity(merge_reports(reports)),) if golden_rows else ())
+    return StepResult(manifest, facts, (_check_parity(merge_reports(reports)),))
 
 
 def _encode_rows(
@@ -139,11 +133,11 @@ def _check_parity(parity: ParityReport) -> Check:
     return Check("fg_parity", parity.is_passed, parity.sentence, facts)
 
 
-def _find_features(workspace: Workspace, samples: Manifest, golden_rows: int, rows: PreviousDayRows) -> StepResult:
+def _find_features(workspace: Workspace, samples: Manifest, rows: PreviousDayRows) -> StepResult:
     ds = samples.ds
     features = {side: find_previous_day_features(workspace, side, ds) for side in ID_COLUMNS}
     has_context = bool(workspace.fg_spec.features_of_side(Side.CONTEXT))
-    golden = choose_golden_rows(samples.rows, min(golden_rows, GOLDEN_ROWS) if has_context else 0)
+    golden = _choose_golden(samples.rows) if has_context else []
     target = Target(sample_tables.SAMPLE_FG, ds, digests([samples, *(table for table in features.values() if table)]))
     add_features = partial(_add_features, workspace.generator, ds, features, rows, golden)
     # Each request has an id of its own, so a dictionary would not pay.
@@ -165,7 +159,7 @@ def _find_features(workspace: Workspace, samples: Manifest, golden_rows: int, ro
         "materialize the feature tables of the previous day again"
     )
     leak_check = Check("no_leak", report.is_passed, sentence, facts)
-    parity_checks = (_check_parity(merge_reports([parity for _, parity in parts])),) if golden_rows else ()
+    parity_checks = (_check_parity(merge_reports([parity for _, parity in parts])),)
     return StepResult(manifest, facts, (leak_check, *parity_checks))
 
 

@@ -48,7 +48,7 @@ def train_while_pool_is_full(tmp_path, instance, pool, name):
     assert storage.claim_concurrency_slot("trainer", "training-of-another-scene", "dssm_model").is_claimed
     thread = threading.Thread(target=lambda: job.execute_in_process(instance=instance, partition_key="2024-01-07"))
     thread.start()
-    has_waited = not begun.wait(timeout=5.0)
+    has_waited = not begun.wait(timeout=10.0)
     storage.free_concurrency_slots_for_run("training-of-another-scene")
     thread.join(timeout=60.0)
     return has_waited, begun.is_set()

@@ -35,7 +35,7 @@ PLACES = [
     *([] if importlib.util.find_spec("gcsfs") else ["gs://bucket/x.parquet"]),
 ]
 OPENERS = {
-    "source table": lambda uri: open_folder(SourceTable(uri=uri), "user_table"),
+    "source table": lambda uri: open_folder(SourceTable(uri="users").model_copy(update={"uri": uri}), "user_table"),
     "vectors": lambda uri: read_parquet(uri, ["user_id"], "user vectors"),
     "output": lambda uri: TableWriter(uri).write(pa.table({"user_id": [1]})),
     "bundle": lambda uri: BundleStore(uri).current_id(),
