@@ -135,9 +135,10 @@ class IdIndex:
         # The values of a dictionary may hold a null too, which null_count does not see.
         has_values = pa.types.is_dictionary(ids.type) and not any(chunk.dictionary.null_count for chunk in encoded.chunks)
         if not has_values or encoded.null_count:
-            encoded = _comparable_to(self._ids.type, self._where, ids, where).dictionary_encode()
-        if not encoded.num_chunks:
-            return np.zeros(0, np.int32)
+            wanted = combine_chunks(_comparable_to(self._ids.type, self._where, ids, where))
+            if len(wanted) >= len(self._ids):
+                return find_positions(wanted, self._ids).astype(np.int32)
+            encoded = pa.chunked_array([wanted.dictionary_encode()])
         chunks = encoded.unify_dictionaries().chunks
         distinct = combine_chunks(_comparable_to(self._ids.type, self._where, chunks[0].dictionary, where))
         if len(distinct) < len(self._ids):  # the few are hashed, and the many looked up among them
