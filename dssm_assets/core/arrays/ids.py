@@ -134,7 +134,7 @@ class IdIndex:
         encoded = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids])
         # The values of a dictionary may hold a null too, which null_count does not see.
         has_values = pa.types.is_dictionary(ids.type) and not any(chunk.dictionary.null_count for chunk in encoded.chunks)
-        if not has_values or encoded.null_count:
+        if not has_values or encoded.null_count or not encoded.num_chunks:
             wanted = combine_chunks(_comparable_to(self._ids.type, self._where, ids, where))
             if len(wanted) >= len(self._ids):
                 return find_positions(wanted, self._ids).astype(np.int32)
