@@ -220,7 +220,7 @@ def running(root: Path) -> Iterator[Services]:
 @contextmanager
 def object_store(*other_buckets: str) -> Iterator[dict[str, str]]:
     """Yields the options by which a running object store is reached."""
-    with TemporaryDirectory(prefix="dssm-objects-", ignore_cleanup_errors=True) as root, running(Path(root)) as services:
+    with TemporaryDirectory(prefix="objects-of-tests-", ignore_cleanup_errors=True) as root, running(Path(root)) as services:
         services.start("object-store")
         for bucket in other_buckets:
             services.make_bucket(bucket)

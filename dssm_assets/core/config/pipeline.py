@@ -208,6 +208,11 @@ class Events(Section):
         return self
 
 
+_NO_ZONE: Final = "timezone must be the name of a time zone, for example Europe/Berlin or UTC"
+_SPECIAL_ZONES: Final = ("posix", "right/", "Factory", "localtime")
+"""Names that Python knows, and Arrow, which computes local times, does not."""
+
+
 class Calendar(Section):
     """The range of daily partitions."""
 
@@ -221,14 +226,12 @@ class Calendar(Section):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        import pyarrow as pa  # not at the top: commands without data read configurations, too
-        import pyarrow.compute as pc
-
         try:
             ZoneInfo(value)
-            pc.local_timestamp(pa.scalar(0, pa.timestamp("ms", value)))  # Arrow computes local times
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError("timezone must be the name of a time zone, for example Europe/Berlin or UTC") from error
+            raise ValueError(_NO_ZONE) from error
+        if value.startswith(_SPECIAL_ZONES):
+            raise ValueError(_NO_ZONE)
         return value
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Clust
 @pytest.fixture
 def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[services.Services]:
     """Yields a running object store, with its address and keys in the environment."""
-    root = Path(tempfile.mkdtemp(prefix="dssm-objects-"))
+    root = Path(tempfile.mkdtemp(prefix="objects-of-tests-"))
     with services.running(root) as started:
         started.start("object-store")
         for name in clusters.S3_VARIABLES:
