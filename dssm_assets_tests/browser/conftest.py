@@ -41,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedConfig]:
         yield load_config(Path(named) / "config.yaml", Path(named))
         return
     world = worlds.built_world(tmp_path_factory)
-    with tempfile.TemporaryDirectory(prefix="browser-of-tests-", dir=_quick_folder()) as folder:
+    with tempfile.TemporaryDirectory(prefix="dssm-browser-", dir=_quick_folder()) as folder:
         loaded = world.copy(Path(folder) / "world")
         shutil.copy(ROOT / "deploy" / "dagster.yaml", loaded.home / "dagster.yaml")
         with dg.DagsterInstance.from_config(str(loaded.home)) as instance:

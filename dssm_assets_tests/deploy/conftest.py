@@ -101,7 +101,7 @@ class Site:
 @contextmanager
 def deployment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """Yields a deployment with PostgreSQL and the object store up and the world's tables in it."""
-    root = Path(tempfile.mkdtemp(prefix="deploy-of-tests-"))  # outside pytest's folders, which PostgreSQL's user may not enter
+    root = Path(tempfile.mkdtemp(prefix="dssm-deploy-"))  # outside pytest's folders, which PostgreSQL's user may not enter
     try:
         with running(root) as services:
             for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
