@@ -126,9 +126,9 @@ def submit_command(spark: Spark, name: str) -> list[str]:
 
 
 def _environment(spark: Spark) -> dict[str, str]:
-    """Returns the variable that chooses the Python of the workers of a local master: this one."""
+    """Returns the variables that choose each Python: this one for the driver, and for workers of a local master."""
     is_local = spark.master is not None and spark.master.startswith("local")
-    return {"PYSPARK_PYTHON": sys.executable} if is_local else {}
+    return {"PYSPARK_DRIVER_PYTHON": sys.executable, **({"PYSPARK_PYTHON": sys.executable} if is_local else {})}
 
 
 def _find_program(program: str) -> str:

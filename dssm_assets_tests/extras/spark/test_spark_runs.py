@@ -50,7 +50,7 @@ def test_submit_command_has_every_setting_of_the_spark_section() -> None:
     }
     assert command[-1] == str(SCRIPT)
     assert SCRIPT.is_file()
-    assert _environment(spark) == {}
+    assert _environment(spark) == {"PYSPARK_DRIVER_PYTHON": sys.executable}
 
 
 @pytest.mark.parametrize("master", ["local", "local[4]", "local[*]"])
