@@ -30,10 +30,18 @@ def test_attempt_notes_a_partition_that_differs_from_its_manifest(tmp_path: Path
     assert campaign.table([row]).splitlines()[-2:] == ["| kill | 2 | 1 |  | 0 |", "| together | 2 | 1 | | 0 |"]
 
 
-class _Store(http.server.BaseHTTPRequestHandler):
+class _Store(http.server.ThreadingHTTPServer):
+    """Counts the requests that it has answered."""
+
+    asked = 0
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Store
+
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked += 1  # type: ignore[attr-defined]
+        self.server.asked += 1
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -54,11 +62,10 @@ def _put(url: str) -> str:
 
 
 def test_proxy_fails_requests_in_three_ways() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Store) as store:
-        store.asked = 0  # type: ignore[attr-defined]
+    with _Store(("127.0.0.1", 0), _Handler) as store:
         threading.Thread(target=store.serve_forever, daemon=True).start()
         with faulty_proxy(f"http://127.0.0.1:{store.server_port}", 1.0) as broken:
             answers = [_put(broken.url) for _ in range(40)]
         store.shutdown()
     assert set(answers) == {"503", "broken"}
-    assert 0 < store.asked < answers.count("broken"), "some answers were lost after the store had done its work"  # type: ignore[attr-defined]
+    assert 0 < store.asked < answers.count("broken"), "some answers were lost after the store had done its work"

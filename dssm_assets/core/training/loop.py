@@ -136,14 +136,8 @@ class _FitRun:
         self, data: TrainData, spec: TowerSpec, model: Model, training: Training, seed: int, context: FitContext
     ) -> None:
         """Begins where a killed fit was, if there was one."""
-        self._data, self._spec, self._model, self._training, self._seed, self._context = (
-            data,
-            spec,
-            model,
-            training,
-            seed,
-            context,
-        )
+        self._data, self._spec, self._seed = data, spec, seed
+        self._model, self._training, self._context = model, training, context
         has_search = training.validation_days > 0
         self._history, self._saved = context.checkpoints.restore() or (FitHistory(is_search=has_search), {})
         self._history.resumed_at = self._history.steps_done or None
@@ -262,7 +256,7 @@ class _FitRun:
         if self._saved:
             self._best_weights = {n.removeprefix(_BEST): tensor for n, tensor in self._saved.items() if n.startswith(_BEST)}
             trainer.load(self._saved)
-            self._saved = {}  # the next phase begins anew
+            self._saved = {}  # the next phase starts from first weights of its own
         return trainer
 
     def _write_first_weights(self, towers: TwoTower, before_day: int | None) -> None:
