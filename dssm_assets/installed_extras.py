@@ -29,6 +29,8 @@ class Extra:
         forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
         runs: has `open_run(context, scene, row)`, the run of an asset whose settings ask for another than the regular one.
         run_start: has `on_run_start(workspace)`, called once in each run.
+        materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
+            records them; `run` is the `AssetRun`.
     """
 
     commands: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ class Extra:
     forms: str = ""
     runs: str = ""
     run_start: str = ""
+    materialized: str = ""
 
 
 EXTRAS: Final[Mapping[str, Extra]] = {

@@ -100,6 +100,8 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
             for check in row.checks:
                 yield dg.AssetCheckResult(check_name=check.name, passed=True, description=str(skipped))
             return  # without an output, so that no downstream asset runs
+        for extra in load_all("materialized"):
+            extra.on_materialized(context, run, workspace, done)
         for ds, of_day in metadata.items():
             context.add_asset_metadata(of_day, scene.key(row.name), partition_key=ds)
         _log_end(log, done, time.perf_counter() - start)
