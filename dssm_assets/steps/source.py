@@ -10,6 +10,7 @@ from dssm_assets.core.sources import normalise
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, ITEM_TABLE, USER_TABLE
 from dssm_assets.steps.workspace import Check, StepResult, Workspace
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source import Source, open_source
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
@@ -25,11 +26,12 @@ def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult
 def behavior_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
     """Reads the behaviour of all days in one pass over the source."""
     config = workspace.config
-    source, timezone = config.tables.behavior, config.calendar.timezone
-    for ds, raw in read_days(source, days, name=BEHAVIOR_TABLE.name, timezone=timezone, log=workspace.log):
-        table, counts = normalise.normalise_behavior(raw, source, config.events, timezone=timezone, day=ds)
+    timezone = config.calendar.timezone
+    source = open_source(config.tables.behavior, BEHAVIOR_TABLE.name)
+    for ds, raw in read_days(source, days, timezone=timezone, log=workspace.log):
+        table, counts = normalise.normalise_behavior(raw, config.tables.behavior, config.events, timezone=timezone, day=ds)
         del raw  # a long day is not held while the next is read
-        manifest = workspace.tables.write(BEHAVIOR_TABLE, ds, table)
+        manifest = workspace.tables.write(BEHAVIOR_TABLE, ds, table, facts=_version(source))
         del table
         sentence = f"{manifest.rows} rows" if manifest.rows else "no rows, as tables.behavior.allow_empty_days permits"
         yield StepResult(manifest, counts, (Check("has_rows", True, sentence, {"rows": manifest.rows}),))
@@ -44,16 +46,24 @@ def _write_entities(
     """
     timezone, (key,) = workspace.config.calendar.timezone, spec.key
     if table is None:
-        for ds, raw in read_days(workspace.config.tables.behavior, days, name=spec.name, timezone=timezone):
-            manifest = workspace.tables.write(spec, ds, normalise.distinct_ids(raw, key))
+        source = open_source(workspace.config.tables.behavior, spec.name)
+        for ds, raw in read_days(source, days, timezone=timezone):
+            manifest = workspace.tables.write(spec, ds, normalise.distinct_ids(raw, key), facts=_version(source))
             yield StepResult(manifest, {"rows": manifest.rows})
         return
     is_shared = table.layout is Layout.SNAPSHOT
-    for ds, raw in read_days(table, days[:1] if is_shared else days, name=spec.name, timezone=timezone):
+    source = open_source(table, spec.name)
+    for ds, raw in read_days(source, days[:1] if is_shared else days, timezone=timezone):
         timed = normalise.convert_times(raw, table, name=spec.name, timezone=timezone)
         done = normalise.normalise_entities(timed, spec)
-        manifest = workspace.tables.write(spec, ds, done.batches(), schema=done.schema, is_shared=is_shared)
+        manifest = workspace.tables.write(
+            spec, ds, done.batches(), schema=done.schema, facts=_version(source), is_shared=is_shared
+        )
         yield StepResult(manifest, {"rows": manifest.rows})
     if is_shared:
         for ds in days[1:]:
             yield StepResult(workspace.tables.partitions.publish_shared(manifest, ds), {"rows": manifest.rows})
+
+
+def _version(source: Source) -> dict[str, str]:
+    return {"source_version": source.version} if source.version else {}

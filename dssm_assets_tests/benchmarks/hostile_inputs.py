@@ -32,6 +32,7 @@ from dssm_assets.serving.live import LiveEngine
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.files import read_parquet
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source import open_source
 from dssm_assets_tests.serving import bundles
 from dssm_assets_tests.serving.any_json import bodies
 from dssm_assets_tests.serving.servers import Client, serving
@@ -87,7 +88,9 @@ def broken_files(folder: Path, count: int, report: Report) -> None:
         (folder / name).write_bytes(content[: moves.randrange(len(content))] if is_cut else content)
         uri = str(folder / name)
         for read in (
-            lambda: list(read_days(SourceTable(uri=uri, format=name.rpartition(".")[2]), ["2026-11-22"], name="user_table")),
+            lambda: list(
+                read_days(open_source(SourceTable(uri=uri, format=name.rpartition(".")[2]), "user_table"), ["2026-11-22"])
+            ),
             lambda: read_parquet(uri, ["user_id", "vector"], "user vectors"),
         ):
             with contextlib.suppress(DssmError):

@@ -18,6 +18,7 @@ from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import count_unknown_ids, normalise_behavior, normalise_entities
 from dssm_assets.datasets.source_tables import SourceTables, write_tables
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source import open_source
 from dssm_assets_tests.datasets.online_retail import load
 from dssm_assets_tests.fixtures.online_retail.cut import cut
 
@@ -79,7 +80,7 @@ def test_the_committed_slice_is_a_source() -> None:
     days = [(dt.date(2011, 10, 25) + dt.timedelta(days=number)).isoformat() for number in range(45)]
     known = IdIndex(users.column("user_id")), IdIndex(items.column("item_id"))
     counts = {}
-    for day, raw in read_days(config, days, name="behavior_table"):
+    for day, raw in read_days(open_source(config, "behavior_table"), days):
         table, found = normalise_behavior(raw, config, events, timezone="UTC", day=day)
         assert found["rows_on_other_days"] == 0
         assert sum(count_unknown_ids(table, *known).values()) == 0

@@ -19,7 +19,7 @@ from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source_files import open_folder
+from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.compose_file import DEPLOY, raw
@@ -34,14 +34,16 @@ def _missing_day(folder: Path) -> None:
 
 
 def _missing_source(folder: Path) -> None:
-    open_folder(SourceTable(uri="/data/users.parquet"), "user_table")
+    open_source(SourceTable(uri="/data/users.parquet"), "user_table")
 
 
 def _missing_folder(folder: Path) -> None:
     path = folder / "source" / "behavior" / "ds=2026-01-04"
     path.mkdir(parents=True)
     pq.write_table(pa.table({"user_id": ["a"]}), path / "part.parquet")
-    list(read_days(BehaviorTable(uri="source/behavior", layout=Layout.DS_FOLDERS), ["2026-01-05"], name="behavior_table"))
+    list(
+        read_days(open_source(BehaviorTable(uri="source/behavior", layout=Layout.DS_FOLDERS), "behavior_table"), ["2026-01-05"])
+    )
 
 
 def _changed_input(folder: Path) -> None:

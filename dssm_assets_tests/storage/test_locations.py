@@ -16,7 +16,7 @@ from dssm_assets.storage.files import TableWriter, read_parquet
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
-from dssm_assets.storage.sources.source_files import list_files, open_folder
+from dssm_assets.storage.sources.source import open_source
 
 NO_SERVER = {
     "key": "k",
@@ -35,7 +35,7 @@ PLACES = [
     *([] if importlib.util.find_spec("gcsfs") else ["gs://bucket/x.parquet"]),
 ]
 OPENERS = {
-    "source table": lambda uri: open_folder(SourceTable(uri="users").model_copy(update={"uri": uri}), "user_table"),
+    "source table": lambda uri: open_source(SourceTable(uri="users").model_copy(update={"uri": uri}), "user_table"),
     "vectors": lambda uri: read_parquet(uri, ["user_id"], "user vectors"),
     "output": lambda uri: TableWriter(uri).write(pa.table({"user_id": [1]})),
     "bundle": lambda uri: BundleStore(uri).current_id(),
@@ -60,7 +60,7 @@ def test_unusable_place_is_an_input_error(opener, uri, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "open_it",
     [
-        lambda: open_folder(SourceTable(uri="s3://bucket/users", storage_options=NO_SERVER), "user_table"),
+        lambda: open_source(SourceTable(uri="s3://bucket/users", storage_options=NO_SERVER), "user_table"),
         lambda: BundleStore("s3://bucket/serving", NO_SERVER).current_id(),
         lambda: BundleStore("s3://bucket/serving", NO_SERVER).pointer(),
         lambda: PartitionStore("s3://bucket/tables", NO_SERVER).find("user_table", "2026-11-22"),
@@ -103,7 +103,7 @@ def test_broken_parquet_is_read_or_refused(tmp_path_factory, compression, cuts, 
     path.write_bytes(content)
     for read in (
         lambda: read_parquet(str(path), ["user_id", "vector"], "user vectors"),
-        lambda: list(read_days(SourceTable(uri=str(path)), ["2026-11-22"], name="user_table")),
+        lambda: list(read_days(open_source(SourceTable(uri=str(path)), "user_table"), ["2026-11-22"])),
     ):
         try:
             read()
@@ -130,7 +130,7 @@ def test_broken_csv_is_refused(tmp_path, name, content):
     path.write_bytes(content)
     table = SourceTable(uri=str(path), format="csv")
     with pytest.raises(SchemaError, match=name):
-        list(read_days(table, ["2026-11-22"], name="user_table"))
+        list(read_days(open_source(table, "user_table"), ["2026-11-22"]))
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
@@ -139,4 +139,4 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     with pytest.raises(SchemaError, match="several named user_id"):
         read_parquet(path, ["user_id"], "truth")
     with pytest.raises(SchemaError, match="several named user_id"):
-        list_files(open_folder(SourceTable(uri=path), "user_table"))[0].schema()
+        open_source(SourceTable(uri=path), "user_table").pieces()[0].schema()

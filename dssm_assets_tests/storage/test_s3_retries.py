@@ -16,7 +16,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.storage import s3_retries
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.partitions import PartitionStore
-from dssm_assets.storage.sources.source_files import list_files, open_folder
+from dssm_assets.storage.sources.source import open_source
 
 QUICK = {"connect_timeout": 1, "retries": {"max_attempts": 0}}
 """Without the waits of botocore, which are random: it repeats four times in production, fewer than the faults here."""
@@ -89,8 +89,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_source_table_is_read_although_the_store_answers_with_faults_for_a_while(status: int) -> None:
     store = _Store(faults=12, status=status)
     with _serving(store) as options:
-        folder = open_folder(SourceTable(uri="s3://bucket/log.parquet", storage_options=options), "behavior_table")
-        (file,) = list_files(folder)
+        folder = open_source(SourceTable(uri="s3://bucket/log.parquet", storage_options=options), "behavior_table")
+        (file,) = folder.pieces()
         store.faults = 12
         assert file.fs.cat_file(file.path) == b"1234"
         store.faults = 12
@@ -130,7 +130,7 @@ def test_store_that_stays_away_is_an_error_after_the_limit(monkeypatch: pytest.M
         fs.cat_file(path, start=0)
         store.faults = 10**9
         with pytest.raises(InputError, match="place that can be used"):
-            open_folder(SourceTable(uri="s3://bucket/log.parquet", storage_options=options), "behavior_table")
+            open_source(SourceTable(uri="s3://bucket/log.parquet", storage_options=options), "behavior_table")
     with pytest.raises(EndpointConnectionError):
         fs.cat_file(path, start=0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
@@ -29,12 +30,18 @@ from dssm_assets.core.sources.time_format import check_time_format
 
 
 class FileFormat(StrEnum):
-    """File format of a source table."""
+    """How a source table is stored."""
 
     PARQUET = "parquet"
     CSV = "csv"
     JSON = "json"
     """JSON lines: one object per line."""
+    SQL = "sql"
+    """A table or query of PostgreSQL, MySQL, MariaDB or SQLite."""
+    DELTA = "delta"
+    """A Delta table: `uri` is its folder."""
+    ICEBERG = "iceberg"
+    """An Iceberg table: `uri` is the name of a catalog that pyiceberg's configuration or `storage_options` describe."""
 
 
 class Layout(StrEnum):
@@ -43,11 +50,12 @@ class Layout(StrEnum):
     SNAPSHOT = "snapshot"
     """One file or folder that is valid on every day."""
     DS_FOLDERS = "ds_folders"
-    """One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`."""
+    """One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`; of sql, delta and iceberg, the column `ds` with such values or dates."""
     TIME_COLUMN = "time_column"
     """One file or folder; the time column decides the day of each row."""
 
 
+_DATABASE_PASSWORD: Final = re.compile(r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]password=)", re.IGNORECASE)
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 
@@ -55,9 +63,13 @@ class SourceTable(Section):
     """Location of a source table and the mapping of its columns."""
 
     uri: str = Field(
-        min_length=1, description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file."
+        min_length=1,
+        description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file. Of sql, the database: "
+        "`env:NAME`, where the environment variable NAME holds its URI, or a URI without a password.",
     )
-    format: FileFormat = Field(default=FileFormat.PARQUET, description="File format.")
+    format: FileFormat = Field(default=FileFormat.PARQUET, description="How the table is stored.")
+    table: str | None = Field(default=None, description="Of sql and iceberg: the name of the table, e.g. `shop.clicks`.")
+    query: str | None = Field(default=None, description="Of sql, in place of `table`: a SELECT.")
     layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
     columns: dict[str, str] = Field(
@@ -86,6 +98,15 @@ class SourceTable(Section):
         "value columns of a log, and for users and items in csv.",
     )
 
+    @field_validator("uri")
+    @classmethod
+    def _has_no_password(cls, value: str) -> str:
+        if _DATABASE_PASSWORD.search(value):
+            raise ValueError(
+                "a password in it would stand in logs: put the URI into an environment variable and write env:NAME"
+            )
+        return value
+
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:
@@ -99,8 +120,13 @@ class SourceTable(Section):
     def _has_texts(self) -> SourceTable:
         if self.column_names is not None and self.format is not FileFormat.CSV:
             raise ValueError(f"column_names: of csv files, format is {self.format}")
-        if self.encoding is not None and self.format is FileFormat.PARQUET:
-            raise ValueError("encoding: of csv and json, format is parquet, which has its own")
+        if self.encoding is not None and self.format not in (FileFormat.CSV, FileFormat.JSON):
+            raise ValueError(f"encoding: of csv and json, format is {self.format}, which has its own")
+        given = [key for key in ("table", "query") if getattr(self, key) is not None]
+        wanted = {FileFormat.SQL: ("table", "query"), FileFormat.ICEBERG: ("table",)}.get(self.format, ())
+        if len(given) != bool(wanted) or not set(given) <= set(wanted):
+            expected = f"one of {' and '.join(wanted)}" if len(wanted) > 1 else "table" if wanted else "neither table nor query"
+            raise ValueError(f"{expected} with format {self.format}, not {' and '.join(given) or 'none'}")
         return self
 
 
@@ -444,7 +470,7 @@ def _fault(where: str, item: Any) -> Fault:
     if item["type"] == "missing":
         return Fault(location, "a value", "nothing", "add the key")
     message, got = item["msg"].removeprefix("Value error, "), repr(item.get("input"))[:200]
-    if place.startswith(_MAY_BE_SECRET):
+    if place.startswith(_MAY_BE_SECRET) or place.endswith(".uri"):
         got = "one that is not shown, as it may be secret"
     if item["type"] == UNREGISTERED:
         return Fault(location, message, got, "correct the value, or name the module that registers it in the key plugins")

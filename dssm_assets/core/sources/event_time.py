@@ -14,7 +14,10 @@ Missing timestamps stay null.
 
 from __future__ import annotations
 
-from typing import Final
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +29,7 @@ from dssm_assets.core.sources.time_format import digits_width, read_times, reads
 
 SECONDS_BELOW: Final = 10**11
 TOO_FINE_FROM: Final = 10**14
+_DAY: Final = dt.timedelta(days=1)
 
 _ZONE: Final = r"(?:Z|[+-]\d{2}(?::?\d{2})?)"
 _ISO: Final = rf"^\d{{4}}-\d{{2}}-\d{{2}}(?:[T ]\d{{2}}:\d{{2}}(?::\d{{2}}(?:\.\d{{1,9}})?)?{_ZONE}?)?$"
@@ -99,6 +103,34 @@ def dates_of(event_time_ms: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Arr
     Example: 1_711_839_600_000 is 2024-03-30 23:00 in UTC and on 2024-03-31 in Berlin.
     """
     return pc.local_timestamp(decode_column(event_time_ms).cast(pa.timestamp("ms", timezone))).cast(pa.date32(), safe=False)
+
+
+def day_ranges(days: Sequence[str], kind: pa.DataType, *, unit: str, timezone: str) -> list[tuple[Any, Any]]:
+    """Returns ranges [start, end) of a time column's values that hold the rows of some days, by the rules above; neighbors share one.
+
+    Args:
+        days: YYYY-MM-DD, ascending.
+        kind: an integer, a date or a timestamp. Integers of unit auto have ranges of seconds, then of milliseconds.
+    """
+    dates = [dt.date.fromisoformat(day) for day in days]
+    firsts = [day for day in dates if day - _DAY not in dates]
+    spans = list(zip(firsts, [day + _DAY for day in dates if day + _DAY not in dates], strict=True))
+    if pat.is_date(kind):
+        return spans
+    walls = [[dt.datetime.combine(day, dt.time()) for day in span] for span in spans]
+    if pat.is_timestamp(kind) and kind.tz is None:
+        return [(start, end) for start, end in walls]
+    zoned = [[wall.replace(tzinfo=ZoneInfo(timezone)).astimezone(dt.UTC) for wall in span] for span in walls]
+    if pat.is_timestamp(kind):
+        return [(start, end) for start, end in zoned]
+    seconds = [[round(moment.timestamp()) for moment in span] for span in zoned]
+    factors = {"s": (1,), "ms": (1000,)}.get(unit, (1, 1000))
+    return [(start * factor, end * factor) for factor in factors for start, end in seconds]
+
+
+def is_ordered(kind: pa.DataType) -> bool:
+    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
+    return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))
 
 
 def _from_integers(numbers: pa.Array, unit: str, where: str) -> pa.Array:

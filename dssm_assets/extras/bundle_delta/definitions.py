@@ -94,7 +94,7 @@ def _fingerprint(scene: Scene) -> str:
     from dssm_assets.extras.bundle_delta.delta import find_base
     from dssm_assets.storage.bundles import open_bundles
     from dssm_assets.storage.partitions import PartitionStore
-    from dssm_assets.storage.sources.landing import fingerprint_files
+    from dssm_assets.storage.sources.landing import fingerprint
 
     loaded = scene.loaded
     base, _ = find_base(open_bundles(loaded))
@@ -105,5 +105,5 @@ def _fingerprint(scene: Scene) -> str:
         seen.append((days[-1], partitions.manifest(asset, days[-1]).digest) if days else None)
     for side in ("user", "item", "behavior"):
         table = getattr(loaded.config.tables, side)
-        seen.append(None if table is None else fingerprint_files(table, f"{side}_table"))
+        seen.append(None if table is None else fingerprint(table, f"{side}_table"))
     return hashlib.sha256(repr(seen).encode()).hexdigest()

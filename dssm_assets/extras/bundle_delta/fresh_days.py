@@ -18,7 +18,7 @@ from dssm_assets.steps.workspace import StepResult, Workspace, day_before, days_
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
-from dssm_assets.storage.sources.source_files import day_folders, open_folder
+from dssm_assets.storage.sources.source import open_source
 
 _HISTORY = "user_history_fg"
 
@@ -86,7 +86,7 @@ def _read_entities(
     if table.layout is not Layout.DS_FOLDERS:
         list(step(fresh, targets))
         return [fresh.need(spec.name, days[-1])]
-    landed = sorted(ds for ds in day_folders(open_folder(table, spec.name)) if days[0] <= ds <= days[-1])
+    landed = sorted(ds for ds in open_source(table, spec.name).days() if days[0] <= ds <= days[-1])
     list(step(fresh, landed[-1:]))
     newest = fresh.need(spec.name, landed[-1] if landed else day_before(days[0]))
     rows = fresh.tables.read(newest)

@@ -39,8 +39,8 @@ from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_columns import CsvTypes, cast_text, csv_types
-from dssm_assets.storage.sources.source_files import day_folders, open_folder
 
 SHOWN: Final = 5
 _HISTORY: Final = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS}
@@ -115,12 +115,12 @@ class _Checks:
         if table is None:
             self.found.figures[name] = "none: the ids of the log"
             return
-        wanted = list(self.days)
+        wanted, source = list(self.days), open_source(table, name)
         if table.layout is Layout.DS_FOLDERS:
-            folders = day_folders(open_folder(table, name))
+            folders = source.days()
             self._check_days(name, [day for day in self.days if day not in folders], table)
             wanted = [day for day in self.days if day in folders]
-        for _, raw in read_days(table, sorted({*wanted[:1], *wanted[-1:]}), name=name, timezone=zone):
+        for _, raw in read_days(source, sorted({*wanted[:1], *wanted[-1:]}), timezone=zone):
             timed = convert_times(raw, table, name=name, timezone=zone)
             self.entities[side] = normalise_entities(timed, USER_TABLE if side == "user" else ITEM_TABLE).table
         if (rows := self.entities.get(side)) is not None:

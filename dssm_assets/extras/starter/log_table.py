@@ -16,8 +16,8 @@ from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import to_ids, to_text, to_values
 from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
 from dssm_assets.storage.local_files import ScratchFolder
-from dssm_assets.storage.sources.source_columns import PlannedFile, plan_files
-from dssm_assets.storage.sources.source_files import day_folders, list_files, open_folder
+from dssm_assets.storage.sources.source import open_source
+from dssm_assets.storage.sources.source_columns import PlannedPiece, plan_pieces
 
 _SAMPLED_ROWS: Final = 200_000
 _LEAST_PAIRS: Final = 100
@@ -25,16 +25,16 @@ _FOLLOWS_FROM: Final = 0.5
 _TIME_MS: Final = "time_ms"
 
 
-def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[PlannedFile]]:
+def plan_log(table: BehaviorTable, days: Iterable[str]) -> Iterator[list[PlannedPiece]]:
     """Yields groups of a log's files with a common schema: all files at once, or those of each day folder of some days."""
-    folder = open_folder(table, "behavior_table")
+    source = open_source(table, "behavior_table")
     if table.layout is not Layout.DS_FOLDERS:
-        yield plan_files(table, list_files(folder))
+        yield plan_pieces(table, source.pieces())
         return
-    folders = day_folders(folder)
+    folders = source.days()
     for day in days:
         if day in folders:
-            yield plan_files(table, list_files(folder, folders[day][0]))
+            yield plan_pieces(table, source.pieces(folders[day][0]))
 
 
 class LogTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,14 +14,13 @@ from dssm_assets.core.errors import Fault
 from dssm_assets.extras.starter.column_roles import ColumnProfile, profile_column
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.reader import map_rows
+from dssm_assets.storage.sources.source import Source, SourcePiece, open_source, survey_uri
 from dssm_assets.storage.sources.source_files import (
     ENDINGS,
     SourceFile,
     SourceMissingError,
-    day_folders,
     find_format,
     is_hidden,
-    list_files,
     open_folder,
 )
 from dssm_assets.storage.sources.text_files import EncodingError
@@ -52,6 +51,8 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
         SourceMissingError: if there is no file of a known format.
         SchemaError: if the files have incompatible schemas.
     """
+    if (table := survey_uri(uri, name)) is not None:
+        return _survey_table(table, name, is_log)
     table = _find_layout(uri, name)
     days, files = _list_files(table, name, is_log)
     if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
@@ -71,17 +72,26 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
 @contextmanager
 def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
     """Yields the rows of a surveyed user or item table: of day folders those of the last one."""
-    _, files = _list_files(survey.table, "table", is_log=False)
-    with map_rows(survey.table, files) as rows:
+    _, pieces = _list_pieces(open_source(survey.table, "table"), is_log=False)
+    with map_rows(survey.table, pieces) as rows:
         yield rows
 
 
+def _survey_table(table: SourceTable, name: str, is_log: bool) -> TableSurvey:
+    days, pieces = _list_pieces(open_source(table, name), is_log)
+    return TableSurvey(table, _profile(pieces), tuple(days))
+
+
+def _list_pieces(source: Source, is_log: bool) -> tuple[list[str], list[SourcePiece]]:
+    days = source.days() if source.table.layout is Layout.DS_FOLDERS else {}
+    folders = [paths[0] for paths in days.values()]
+    chosen: list[str | None] = [*(folders if is_log else folders[-1:])] or [None]
+    return list(days), [piece for folder in chosen for piece in source.pieces(folder)]
+
+
 def _list_files(table: SourceTable, name: str, is_log: bool) -> tuple[list[str], list[SourceFile]]:
-    folder = open_folder(table, name)
-    days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
-    parts = [paths[0] for paths in days.values()]
-    chosen: list[str | None] = [*(parts if is_log else parts[-1:])] or [None]
-    return list(days), [file for part in chosen for file in list_files(folder, part)]
+    days, pieces = _list_pieces(open_folder(table, name), is_log)
+    return days, [piece for piece in pieces if isinstance(piece, SourceFile)]
 
 
 def _change(files: list[SourceFile], **settings: Any) -> list[SourceFile]:
@@ -89,7 +99,7 @@ def _change(files: list[SourceFile], **settings: Any) -> list[SourceFile]:
     return [replace(file, table=table) for file in files]
 
 
-def _profile(files: list[SourceFile]) -> tuple[ColumnProfile, ...]:
+def _profile(files: Sequence[SourcePiece]) -> tuple[ColumnProfile, ...]:
     with map_rows(files[0].table, files) as rows:
         return tuple(profile_column(name, rows.column(name)) for name in rows.column_names)
 
@@ -115,5 +125,5 @@ def _find_layout(uri: str, name: str) -> SourceTable:
         remedy = "give a .parquet, .csv or .jsonl file, or a folder of them"
         raise SourceMissingError(Fault(f"{name}, {uri}", "parquet, csv or JSON lines files", others, remedy))
     plain = SourceTable(uri=uri, format=chosen)
-    is_daily = not fs.isfile(path) and bool(day_folders(open_folder(plain, name)))
+    is_daily = not fs.isfile(path) and bool(open_folder(plain, name).days())
     return plain.model_copy(update={"layout": Layout.DS_FOLDERS}) if is_daily else plain

@@ -11,31 +11,20 @@ Belongs here: looking. Does not belong here: reading a day (`reader.py`), starti
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
+from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.event_time import to_event_time_ms
-from dssm_assets.storage.sources.source_columns import PlannedFile, has_value, plan_files
-from dssm_assets.storage.sources.source_files import (
-    SourceFile,
-    SourceFolder,
-    SourceMissingError,
-    column_bounds,
-    day_folders,
-    is_ordered,
-    list_files,
-    open_folder,
-)
+from dssm_assets.core.sources.event_time import is_ordered, to_event_time_ms
+from dssm_assets.storage.sources.source import Source, open_source
+from dssm_assets.storage.sources.source_columns import PlannedPiece, has_value, plan_pieces
+from dssm_assets.storage.sources.source_files import SourceMissingError
 
 
 @dataclass(frozen=True)
@@ -81,13 +70,13 @@ class SourceLanding:
         self._name = name
         self._zone = ZoneInfo(timezone)
         self._marker = marker
-        self._folder = open_folder(table, name)
-        self._days = day_folders(self._folder) if table.layout is Layout.DS_FOLDERS else {}
+        self._source = open_source(table, name)
+        self._days = self._source.days() if table.layout is Layout.DS_FOLDERS else {}
         self.state: LogState | None = None
         if table.layout is Layout.SNAPSHOT:
-            list_files(self._folder)
+            self._source.pieces()
         elif table.layout is Layout.TIME_COLUMN:
-            self.state = _log_state(table, self._folder, timezone, before)
+            self.state = _log_state(self._source, timezone, before)
 
     def landing_of_day(self, ds: str) -> Landing:
         """Returns whether the rows of a day have landed."""
@@ -104,11 +93,10 @@ class SourceLanding:
             newest = max(self._days, default="none")
             return Landing(False, f"{self._name} has no folder ds={ds} in {self._table.uri} (newest: {newest})")
         if self._marker is not None:
-            marker = posixpath.join(paths[0], self._marker)
-            exists = bool(self._folder.fs.exists(marker))
-            return Landing(exists, f"{self._name}: {marker} {'exists' if exists else 'does not exist'}")
+            exists = self._source.has_marker(paths[0], self._marker)
+            return Landing(exists, f"{self._name}: {paths[0]}/{self._marker} {'exists' if exists else 'does not exist'}")
         try:
-            files = list_files(self._folder, paths[0])
+            files = self._source.pieces(paths[0])
         except SourceMissingError:
             return Landing(False, f"{self._name}: the folder of {ds} has no data files yet")
         return Landing(True, f"{self._name} has {len(files)} files for {ds}")
@@ -132,73 +120,54 @@ class SourceLanding:
         return round(dt.datetime.combine(day, dt.time(), tzinfo=self._zone).timestamp() * 1000)
 
 
-def fingerprint_files(table: SourceTable, name: str) -> str:
-    """Returns a digest of the paths, sizes and modification times of a table's files; of day folders, those of the last one.
+def fingerprint(table: SourceTable, name: str) -> str:
+    """Returns what changes with a table; of day folders, with the last one.
 
     Raises:
         SourceMissingError: if the file or folder does not exist, or holds no data files.
     """
-    folder = open_folder(table, name)
-    days = day_folders(folder) if table.layout is Layout.DS_FOLDERS else {}
-    return _fingerprint([(file.path, *_stamp(file)) for file in list_files(folder, days[max(days)][0] if days else None)])
+    source = open_source(table, name)
+    days = source.days() if table.layout is Layout.DS_FOLDERS else {}
+    return source.stamp(days[max(days)][0] if days else None).fingerprint
 
 
-def _fingerprint(stamps: Sequence[tuple[str, int | None, int | None]]) -> str:
-    return hashlib.sha256(repr(stamps).encode()).hexdigest()
+def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> LogState:
+    stamp = source.stamp()
+    if before is not None and stamp.fingerprint and before.get("fingerprint") == stamp.fingerprint:
+        return LogState(stamp.fingerprint, before["newest_ms"], stamp.written_ms)
+    return LogState(stamp.fingerprint, _newest_ms(source, timezone), stamp.written_ms)
 
 
-def _log_state(table: SourceTable, folder: SourceFolder, timezone: str, before: dict[str, Any] | None) -> LogState:
-    files = list_files(folder)
-    stamps = [(file.path, *_stamp(file)) for file in files]
-    fingerprint = _fingerprint(stamps)
-    written_ms = max((modified for _, _, modified in stamps if modified is not None), default=None)
-    if before is not None and before.get("fingerprint") == fingerprint:
-        return LogState(fingerprint, before["newest_ms"], written_ms)
-    return LogState(fingerprint, _newest_ms(table, files, timezone), written_ms)
-
-
-def _stamp(file: SourceFile) -> tuple[int | None, int | None]:
-    """Returns the size and the modification time (unix milliseconds) of a file, None where the store does not tell it."""
-    info = file.fs.info(file.path)
-    modified = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
-    seconds = modified.timestamp() if isinstance(modified, dt.datetime) else modified
-    return info.get("size"), None if seconds is None else round(float(seconds) * 1000)
-
-
-def _newest_ms(table: SourceTable, files: Sequence[SourceFile], timezone: str) -> int | None:
-    """Returns the newest timestamp of the files: from parquet statistics if they have it, else by reading the column."""
-    unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
-    found = []
-    for plan in plan_files(table, files):
+def _newest_ms(source: Source, timezone: str) -> int | None:
+    """Returns the newest timestamp of the table: from statistics if they have it, else by reading the column."""
+    table, found = source.table, []
+    for plan in plan_pieces(table, source.pieces()):
         for values in _timestamps(table, plan):
-            where = f"table {plan.file.name}, column {EVENT_TIME}"
-            times = to_event_time_ms(values, unit=unit, timezone=timezone, where=where, time_format=table.time_format)
-            newest = pc.max(times).as_py()
+            newest = pc.max(_to_ms(source, values, timezone)).as_py()
             if newest is not None:
                 found.append(int(newest))
     return max(found) if found else None
 
 
-def _timestamps(table: SourceTable, plan: PlannedFile) -> Iterator[Any]:
-    """Yields timestamps of a file, including its newest one."""
+def _to_ms(source: Source, values: Any, timezone: str) -> pa.Array:
+    table = source.table
+    unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
+    where = f"table {source.name}, column {EVENT_TIME}"
+    return to_event_time_ms(values, unit=unit, timezone=timezone, where=where, time_format=table.time_format)
+
+
+def _timestamps(table: SourceTable, plan: PlannedPiece) -> Iterator[Any]:
+    """Yields timestamps of a piece, including its newest one."""
     if EVENT_TIME not in plan.columns:
         return
     if plan.clock is not None:
         yield from (block.column(EVENT_TIME) for block in plan.blocks())
         return
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    has_bounds = table.format is FileFormat.PARQUET and table.time_format is None and is_ordered(kind)
-    newest = _newest_by_statistics(plan.file, column) if has_bounds else None
+    newest = plan.piece.newest(column) if table.time_format is None and is_ordered(kind) else None
     if newest is not None:
         yield pa.array([newest], kind)
         return
-    for block in plan.file.blocks([column], json=plan.json):
+    for block in plan.piece.blocks([column]):
         times = block.column(column)
         yield times.filter(has_value(times)) if plan.needs_all else times
-
-
-def _newest_by_statistics(file: SourceFile, column: str) -> Any:
-    with file.fs.open(file.path, "rb") as handle:
-        metadata = pq.ParquetFile(handle).metadata
-    bounds = [column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]
-    return max((last for _, last in filter(None, bounds)), default=None) if all(bounds) else None

@@ -1,6 +1,6 @@
-"""Days of a source table, read as configured: from any fsspec URL, parquet, csv or JSON lines, in one of three layouts.
+"""Days of a source table, read as configured, in one of three layouts.
 
-Belongs here: which rows belong to which day. Does not belong here: opening files (`source_files.py`), the column mapping
+Belongs here: which rows belong to which day. Does not belong here: opening it (`source.py`, `source_files.py`), the column mapping
 (`source_columns.py`), the meaning of values (`core/sources`).
 
 Memory: one block (262,144 rows, or 16 MiB of text) while the source is read once, then one day of a log with a time column. In
@@ -24,30 +24,17 @@ import pyarrow as pa
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.event_time import dates_of, to_event_time_ms
+from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.storage.local_files import ScratchFolder
-from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedFile, csv_types, plan_files
-from dssm_assets.storage.sources.source_files import (
-    SourceFile,
-    SourceFolder,
-    column_bounds,
-    day_folders,
-    is_ordered,
-    list_files,
-    open_folder,
-)
+from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece
+from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedPiece, csv_types, plan_pieces
 
 _NO_DATE: Final = np.iinfo(np.int32).min
 
 
 def read_days(
-    table: SourceTable | BehaviorTable,
-    days: Sequence[str],
-    *,
-    name: str,
-    timezone: str = "UTC",
-    log: Callable[[str], None] = lambda line: None,
+    source: Source, days: Sequence[str], *, timezone: str = "UTC", log: Callable[[str], None] = lambda line: None
 ) -> Iterator[tuple[str, pa.Table]]:
     """Returns an iterator over (day, raw rows of that day), days ascending and distinct, in one pass over the source.
 
@@ -55,37 +42,35 @@ def read_days(
     without rows is an empty table if `allow_empty_days` is set.
 
     Args:
-        name: the table's name in messages: user_table, item_table or behavior_table.
         timezone: zone of the days of a log with a time column.
         log: is given a line if rows are left out.
 
     Raises:
-        SourceMissingError: if the file or folder does not exist, or holds no data files.
+        SourceMissingError: if there are no data files.
         PartitionMissingError: if days have no folder; names all of them.
         EmptyDayError: while iterating, if days of behaviour have no rows and may not be empty; names all of them.
         SchemaError: while iterating, if a mapped column is missing or a file has the wrong format.
     """
     wanted = sorted({dt.date.fromisoformat(day).isoformat() for day in days})
-    folder = open_folder(table, name)
-    if table.layout is Layout.SNAPSHOT:
-        return _read_snapshot(table, folder, wanted)
-    if table.layout is Layout.DS_FOLDERS:
-        return _read_folders(table, folder, wanted, _check_day_folders(table, folder, wanted), log)
-    return _read_log(table, folder, wanted, timezone, log)
+    if source.table.layout is Layout.SNAPSHOT:
+        return _read_snapshot(source, wanted)
+    if source.table.layout is Layout.DS_FOLDERS:
+        return _read_folders(source, wanted, _check_day_folders(source, wanted), log)
+    return _read_log(source, wanted, timezone, log)
 
 
-def _read_snapshot(table: SourceTable, folder: SourceFolder, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
+def _read_snapshot(source: Source, days: list[str]) -> Iterator[tuple[str, pa.Table]]:
     if days:
-        with map_rows(table, list_files(folder)) as rows:
+        with map_rows(source.table, source.pieces()) as rows:
             yield from ((day, rows) for day in days)
 
 
 @contextmanager
 def map_rows(
-    table: SourceTable, files: Sequence[SourceFile], log: Callable[[str], None] = lambda line: None
+    table: SourceTable, pieces: Sequence[SourcePiece], log: Callable[[str], None] = lambda line: None
 ) -> Iterator[pa.Table]:
-    """Yields all rows of some files, mapped from a file on local disk."""
-    plans = plan_files(table, files)
+    """Yields all rows of some pieces, mapped from a file on local disk."""
+    plans = plan_pieces(table, pieces)
     types = csv_types(table, plans)
     schema = plans[0].schema
     with ScratchFolder("source") as scratch:
@@ -102,10 +87,10 @@ def map_rows(
             yield rows
 
 
-def _log_left_out(plans: Sequence[PlannedFile], log: Callable[[str], None]) -> None:
+def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> None:
     rows = sum((plan.rows for plan in plans), Counter[str]())
     if rows["left_out"]:
-        where = plans[0].file.path if len(plans) == 1 else f"{len(plans)} files"
+        where = plans[0].piece.path if len(plans) == 1 else f"{len(plans)} files"
         log(f"{where}: {rows['left_out']:,} of {rows['read']:,} rows are left out, without a user, an item or a time")
 
 
@@ -121,70 +106,70 @@ def _open_arrow(path: Path) -> Iterator[pa.Table]:
         yield pa.ipc.open_file(source).read_all()
 
 
-def _check_day_folders(table: SourceTable, folder: SourceFolder, days: list[str]) -> dict[str, str]:
+def _check_day_folders(source: Source, days: list[str]) -> dict[str, str]:
     """Returns day -> its folder, without days of behaviour that may be empty and have no folder."""
-    folders = day_folders(folder)
+    folders = source.days()
     if not folders:
-        remedy = f"set {folder.key}.layout to snapshot or time_column, or write day folders"
-        raise PartitionMissingError(Fault(folder.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
-    may_be_empty = isinstance(table, BehaviorTable) and table.allow_empty_days
+        remedy = f"set {source.key}.layout to snapshot or time_column, or write day folders"
+        raise PartitionMissingError(Fault(source.where, "folders ds=YYYY-MM-DD or ds=YYYYMMDD", "none", remedy))
+    may_be_empty = isinstance(source.table, BehaviorTable) and source.table.allow_empty_days
     span = f"no such folder ({len(folders)} from {min(folders)} to {max(folders)})"
     faults = []
     for day in days:
-        where = f"table {folder.name}, day {day}"
+        where = f"table {source.name}, day {day}"
         paths = folders.get(day, [])
         if len(paths) > 1:
             faults.append(Fault(where, "one folder", f"both {' and '.join(paths)}", "delete one of them"))
         elif not paths and not may_be_empty:
-            faults.append(
-                Fault(where, f"a folder ds={day} or ds={day.replace('-', '')} in {table.uri}", span, "write that day")
-            )
+            expected = f"a folder ds={day} or ds={day.replace('-', '')} in {source.table.uri}"
+            faults.append(Fault(where, expected, span, "write that day"))
     if faults:
         raise PartitionMissingError(faults)
     return {day: folders[day][0] for day in days if day in folders}
 
 
 def _read_folders(
-    table: SourceTable, folder: SourceFolder, days: list[str], paths: dict[str, str], log: Callable[[str], None]
+    source: Source, days: list[str], paths: dict[str, str], log: Callable[[str], None]
 ) -> Iterator[tuple[str, pa.Table]]:
     empty: pa.Table | None = None
+    table = source.table
     for day in days:
         if day in paths:
-            with map_rows(table, list_files(folder, paths[day]), log) as rows:
-                has_types = rows.num_rows or table.format is FileFormat.PARQUET or not isinstance(table, BehaviorTable)
+            with map_rows(table, source.pieces(paths[day]), log) as rows:
+                is_typed = table.format not in (FileFormat.CSV, FileFormat.JSON)
+                has_types = rows.num_rows or is_typed or not isinstance(table, BehaviorTable)
                 if has_types:
                     yield day, rows
             if has_types:
                 continue
-        empty = _empty_day(table, folder) if empty is None else empty
+        empty = _empty_day(source) if empty is None else empty
         yield day, empty
 
 
-def _empty_day(table: SourceTable, folder: SourceFolder) -> pa.Table:
+def _empty_day(source: Source) -> pa.Table:
     """Returns the columns of the first day that has rows, of the last one if none has: types of csv and JSON are those of values."""
-    for paths in day_folders(folder).values():
-        with map_rows(table, list_files(folder, paths[0])) as rows:
+    for paths in source.days().values():
+        with map_rows(source.table, source.pieces(paths[0])) as rows:
             empty = rows.schema.empty_table()
             if rows.num_rows:
                 break
     return empty
 
 
-def _read_log(
-    table: SourceTable, folder: SourceFolder, days: list[str], timezone: str, log: Callable[[str], None]
-) -> Iterator[tuple[str, pa.Table]]:
+def _read_log(source: Source, days: list[str], timezone: str, log: Callable[[str], None]) -> Iterator[tuple[str, pa.Table]]:
     if not days:
         return
-    plans = plan_files(table, list_files(folder))
+    table = source.table
+    plans = plan_pieces(table, source.pieces())
     types = csv_types(table, plans)
     with ScratchFolder("source") as scratch:
         path = scratch / "rows.arrow"
-        batches = _spill(path, plans, types, _DayFilter(table, folder.name, timezone, days))
+        batches = _spill(path, plans, types, _DayFilter(table, source.name, timezone, days))
         _log_left_out(plans, log)
         if isinstance(table, BehaviorTable) and not table.allow_empty_days:
             EmptyDayError.raise_if(empty_day_fault(day) for day in days if day not in batches)
-        with pa.memory_map(str(path)) as source:
-            spilled = pa.ipc.open_file(source)
+        with pa.memory_map(str(path)) as spilled_file:
+            spilled = pa.ipc.open_file(spilled_file)
             for day in days:
                 parts = [spilled.get_batch(index) for index in batches.get(day, [])]
                 yield day, types.apply(pa.Table.from_batches(parts, plans[0].schema))
@@ -198,6 +183,7 @@ class _DayFilter:
         self.unit = table.time_unit if isinstance(table, BehaviorTable) else "auto"
         self.time_format = table.time_format
         self.timezone = timezone
+        self.names = days
         self.days = np.array(days, dtype="datetime64[D]").astype(np.int32)
 
     def dates(self, timestamps: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -208,22 +194,21 @@ class _DayFilter:
         dates = dates_of(event_time_ms, self.timezone).cast(pa.int32()).fill_null(int(_NO_DATE))
         return np.asarray(dates.to_numpy(zero_copy_only=False), dtype=np.int32)
 
-    def blocks(self, plan: PlannedFile) -> Iterator[pa.Table]:
-        """Yields the rows of a file, without parquet row groups whose statistics exclude the wanted days."""
+    def blocks(self, plan: PlannedPiece) -> Iterator[pa.Table]:
+        """Yields the rows of a piece, without those of other days that it can leave out."""
         kind = plan.schema.field(EVENT_TIME).type
         if EVENT_TIME not in plan.columns or not is_ordered(kind) or self.time_format is not None:
             return plan.blocks()
 
-        def may_hold(group: Any) -> bool:
-            if (bounds := column_bounds(group, plan.columns[EVENT_TIME])) is None:
-                return True
-            first, last = self.dates(pa.array(bounds, kind))
-            return bool(((self.days >= first) & (self.days <= last)).any())
+        def may_hold(first: Any, last: Any) -> bool:
+            low, high = self.dates(pa.array([first, last], kind))
+            return bool(((self.days >= low) & (self.days <= high)).any())
 
-        return plan.blocks(may_hold)
+        ranges = day_ranges(self.names, kind, unit=self.unit, timezone=self.timezone)
+        return plan.blocks(DayBounds(plan.columns[EVENT_TIME], kind, ranges, may_hold))
 
 
-def _spill(path: Path, plans: list[PlannedFile], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
+def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:
     """Writes the wanted rows to a file in record batches of one day each; returns day -> numbers of its batches, in order."""
     batches: dict[str, list[int]] = {}
     count = missing = 0

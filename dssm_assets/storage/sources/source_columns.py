@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.convert import NO_IDS, decode_column, is_text, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
 from dssm_assets.storage.sources.json_lines import JsonColumns, merge_kinds
+from dssm_assets.storage.sources.source import DayBounds, SourcePiece
 from dssm_assets.storage.sources.source_files import SourceFile
 
 DS: Final = "ds"
@@ -31,25 +32,24 @@ _COMMA_NUMBER: Final = r"^-?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d+)?$"
 
 
 @dataclass(frozen=True)
-class PlannedFile:
-    """A file, its wanted columns (our name -> source name), and the common schema in our names.
+class PlannedPiece:
+    """A piece of a source, its wanted columns (our name -> source name), and the common schema in our names.
 
     With a clock, `event_time` is a text made of two columns: these are their names in the file, the date first. Rows without a user, an item
     or a time may be left out; `rows` counts those that were read and those of them that were left out.
     """
 
-    file: SourceFile
+    piece: SourcePiece
     columns: dict[str, str]
     schema: pa.Schema
     clock: tuple[str, str] | None = None
     needs_all: bool = False
     rows: Counter[str] = field(default_factory=Counter, compare=False)
-    json: JsonColumns | None = None
 
-    def blocks(self, wants: Callable[[Any], bool] = lambda _: True) -> Iterator[pa.Table]:
-        """Yields the rows in blocks with our names and the common types; for `wants` see `SourceFile.blocks`."""
+    def blocks(self, days: DayBounds | None = None) -> Iterator[pa.Table]:
+        """Yields the rows in blocks with our names and the common types; for `days` see `SourcePiece.blocks`."""
         names = dict.fromkeys([*self.columns.values(), *(self.clock or ())])
-        yield from map(self._to_common, self.file.blocks([*names], wants, self.json))
+        yield from map(self._to_common, self.piece.blocks([*names], days))
 
     def _to_common(self, raw: pa.Table) -> pa.Table:
         arrays = {}
@@ -68,8 +68,8 @@ class PlannedFile:
         return rows
 
 
-def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedFile]:
-    """Returns how to read each file into one common schema: mapped columns first, then the others in the order of the files.
+def plan_pieces(table: SourceTable, pieces: Sequence[SourcePiece]) -> list[PlannedPiece]:
+    """Returns how to read each piece into one common schema: mapped columns first, then the others in the order of the pieces.
 
     Files may lack columns that the configuration does not name (they become null) and may have narrower number types; JSON files
     have the columns of all of them.
@@ -77,27 +77,31 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     Raises:
         SchemaError: naming every configured column that is missing, every duplicate name, and every column of incompatible types.
     """
-    json = merge_kinds([file.json_kinds() for file in files], files[0].where) if table.format is FileFormat.JSON else None
+    json: JsonColumns | None = None
+    if table.format is FileFormat.JSON:
+        files = [piece for piece in pieces if isinstance(piece, SourceFile)]
+        json = merge_kinds([file.json_kinds() for file in files], files[0].where)
+        pieces = [replace(file, json=json) for file in files]
     if json is not None and not json.keys and isinstance(table, BehaviorTable):
         empty = dict.fromkeys([*_needed(table), *table.columns, *(table.keep or [])])
-        return [PlannedFile(file, {}, pa.schema([(name, pa.string()) for name in empty]), json=json) for file in files]
+        return [PlannedPiece(piece, {}, pa.schema([(name, pa.string()) for name in empty])) for piece in pieces]
     faults: list[Fault] = []
     chosen: list[dict[str, str]] = []
     merged: dict[str, pa.DataType] = {}
-    types: dict[str, dict[str, SourceFile]] = {}
-    for file in files if json is None else files[:1]:
-        where = file.where if json is None or len(files) == 1 else f"table {file.name}, all of {len(files)} files"
-        schema = file.schema() if json is None else json.schema
-        columns, wrong = _choose_columns(table, schema.names, file.key, where)
+    types: dict[str, dict[str, SourcePiece]] = {}
+    for piece in pieces if json is None else pieces[:1]:
+        where = piece.where if json is None or len(pieces) == 1 else f"table {piece.name}, all of {len(pieces)} files"
+        schema = piece.schema() if json is None else json.schema
+        columns, wrong = _choose_columns(table, schema.names, piece.key, where)
         faults.extend(wrong)
         chosen.append(columns)
         for ours, source in columns.items():
             kind = decode_column(pa.nulls(0, schema.field(source).type)).type
-            types.setdefault(ours, {}).setdefault(str(kind), file)
+            types.setdefault(ours, {}).setdefault(str(kind), piece)
             merged[ours] = _merge(merged.get(ours, kind), kind)
     for ours in [name for name, kind in merged.items() if kind is None]:
-        got = ", ".join(f"{type_name} in {file.path}" for type_name, file in sorted(types[ours].items()))
-        where, remedy = f"table {files[0].name}, column {ours}", "write the files again with one type"
+        got = ", ".join(f"{type_name} in {piece.path}" for type_name, piece in sorted(types[ours].items()))
+        where, remedy = f"table {pieces[0].name}, column {ours}", "write the files again with one type"
         faults.append(Fault(where, "compatible types in all files", got, remedy))
     SchemaError.raise_if(faults)
     merged |= {name: pa.null() for name in _may_lack(table) if name not in merged}
@@ -107,8 +111,8 @@ def plan_files(table: SourceTable, files: Sequence[SourceFile]) -> list[PlannedF
     common = pa.schema(list(merged.items()))
     needs_all = isinstance(table, BehaviorTable) and table.incomplete_rows is not None
     return [
-        PlannedFile(file, columns, common, None if clock is None else (columns[EVENT_TIME], clock), needs_all, json=json)
-        for file, columns in zip(files, chosen if json is None else chosen * len(files), strict=True)
+        PlannedPiece(piece, columns, common, None if clock is None else (columns[EVENT_TIME], clock), needs_all)
+        for piece, columns in zip(pieces, chosen if json is None else chosen * len(pieces), strict=True)
     ]
 
 
@@ -118,7 +122,7 @@ def has_value(ids: Any) -> Any:
     return pc.and_(is_there, pc.invert(pc.is_in(ids, value_set=pa.array(["", *NO_IDS])))) if is_text(ids.type) else is_there
 
 
-def csv_types(table: SourceTable, plans: Sequence[PlannedFile]) -> CsvTypes:
+def csv_types(table: SourceTable, plans: Sequence[PlannedPiece]) -> CsvTypes:
     """Returns the type inference for csv files: of all columns for users and items, of the ids for behaviour."""
     if table.format is not FileFormat.CSV:
         return CsvTypes([], [])

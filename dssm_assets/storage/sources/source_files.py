@@ -10,9 +10,11 @@ wrong for a later one.
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
-import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.core.errors import Fault, InputError, SchemaError
@@ -30,6 +31,7 @@ from dssm_assets.storage.files import check_names, decoding_errors
 from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.json_lines import JsonColumns, Kind, find_kinds, read_json_blocks
+from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp
 from dssm_assets.storage.sources.text_files import (
     COMPRESSIONS,
     CsvShape,
@@ -58,25 +60,11 @@ class SourceMissingError(InputError):
 
 
 @dataclass(frozen=True)
-class SourceFolder:
-    """A file or folder of a source table inside its filesystem."""
+class SourceFile(SourcePiece):
+    """One data file inside its filesystem; of a JSON file, also the columns of all files."""
 
     fs: Any
-    path: str
-    table: SourceTable
-    name: str
-
-    @property
-    def key(self) -> str:
-        return f"tables.{self.name.removesuffix('_table')}"
-
-    @property
-    def where(self) -> str:
-        return f"table {self.name}, {self.table.uri}"
-
-
-class SourceFile(SourceFolder):
-    """One data file."""
+    json: JsonColumns | None = None
 
     @property
     def where(self) -> str:
@@ -108,26 +96,35 @@ class SourceFile(SourceFolder):
         with self._copy_text() as path:
             return find_kinds(path, self.where)
 
-    def blocks(
-        self, columns: list[str], wants: Callable[[Any], bool] = lambda _: True, json: JsonColumns | None = None
-    ) -> Iterator[pa.Table]:
-        """Yields some columns in blocks, in file order.
-
-        Args:
-            wants: skips parquet row groups by their metadata.
-            json: of a JSON file, the columns of all files.
-        """
+    def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
+        """Yields some columns in blocks, in file order, without parquet row groups whose statistics exclude the days."""
         if self.table.format is FileFormat.PARQUET:
             with self._reading(), self.fs.open(self.path, "rb") as handle:
                 file = pq.ParquetFile(handle)
-                groups = [index for index in range(file.num_row_groups) if wants(file.metadata.row_group(index))]
+                groups = [index for index in range(file.num_row_groups) if _may_hold(file.metadata.row_group(index), days)]
                 yield from _tables(file.iter_batches(batch_size=BLOCK_ROWS, row_groups=groups, columns=columns), columns)
-        elif json is None:
+        elif self.json is None:
             with self._open_csv(columns) as reader:
                 yield from _tables(reader, columns)
         elif columns:
             with self._copy_text() as path:
-                yield from _tables(read_json_blocks(path, json, columns), columns)
+                yield from _tables(read_json_blocks(path, self.json, columns), columns)
+
+    def newest(self, column: str) -> Any:
+        """Returns the largest value of a column by parquet's statistics, None without them."""
+        if self.table.format is not FileFormat.PARQUET:
+            return None
+        with self.fs.open(self.path, "rb") as handle:
+            metadata = pq.ParquetFile(handle).metadata
+        bounds = [_column_bounds(metadata.row_group(index), column) for index in range(metadata.num_row_groups)]
+        return max((last for _, last in filter(None, bounds)), default=None) if all(bounds) else None
+
+    def stamp(self) -> tuple[str, int | None, int | None]:
+        """Returns the path, the size and the modification time (unix milliseconds), None where the store does not tell it."""
+        info = self.fs.info(self.path)
+        modified = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("created")
+        seconds = modified.timestamp() if isinstance(modified, dt.datetime) else modified
+        return self.path, info.get("size"), None if seconds is None else round(float(seconds) * 1000)
 
     def csv_shape(self) -> CsvShape:
         """Returns how the lines of a csv file are divided, by the first of them."""
@@ -200,6 +197,59 @@ class SourceFile(SourceFolder):
         return f"correct {self.key}.format, or {again}"
 
 
+@dataclass(frozen=True)
+class SourceFolder(Source):
+    """A file or folder inside its filesystem."""
+
+    fs: Any
+    path: str
+
+    @property
+    def where(self) -> str:
+        return f"table {self.name}, {self.table.uri}"
+
+    def days(self) -> dict[str, list[str]]:
+        """Returns day (YYYY-MM-DD) -> the paths of its folders `ds=YYYY-MM-DD` and `ds=YYYYMMDD`, days ascending."""
+        days: dict[str, list[str]] = {}
+        if not self.fs.isdir(self.path):
+            return days
+        for entry in sorted(self.fs.ls(self.path, detail=False)):
+            path = str(entry).rstrip("/")
+            label = posixpath.basename(path)
+            digits = label.removeprefix("ds=").replace("-", "")
+            if label.startswith("ds=") and len(digits) == 8 and digits.isdigit() and self.fs.isdir(path):
+                days.setdefault(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", []).append(path)
+        return dict(sorted(days.items()))
+
+    def pieces(self, folder: str | None = None) -> list[SourceFile]:
+        """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths.
+
+        Raises:
+            SourceMissingError: if there is none; names the files that there are.
+        """
+        start = self.path if folder is None else folder
+        if self.fs.isfile(start):
+            return [SourceFile(self.table, self.name, start, self.fs)]
+        found = sorted(self.fs.find(start))
+        names = [(path, posixpath.basename(path)) for path in found if not is_hidden(path, start)]
+        chosen = [path for path, name in names if name.endswith(ENDINGS[self.table.format]) or "." not in name]
+        if not chosen:
+            others = ", ".join(posixpath.basename(path) for path in found[:5]) or "nothing"
+            expected = f"files that end in {' or '.join(ENDINGS[self.table.format])}"
+            remedy = f"correct {self.key}.format or {self.key}.uri"
+            raise SourceMissingError(Fault(f"table {self.name}, folder {start}", expected, others, remedy))
+        return [SourceFile(self.table, self.name, path, self.fs) for path in chosen]
+
+    def stamp(self, folder: str | None = None) -> Stamp:
+        """Returns a digest of the paths, sizes and modification times of the files, and the newest of these times."""
+        stamps = [file.stamp() for file in self.pieces(folder)]
+        written_ms = max((modified for _, _, modified in stamps if modified is not None), default=None)
+        return Stamp(hashlib.sha256(repr(stamps).encode()).hexdigest(), written_ms)
+
+    def has_marker(self, folder: str, marker: str) -> bool:
+        return bool(self.fs.exists(posixpath.join(folder, marker)))
+
+
 def open_folder(table: SourceTable, name: str) -> SourceFolder:
     """Returns the file or folder that a source table's uri names.
 
@@ -210,7 +260,7 @@ def open_folder(table: SourceTable, name: str) -> SourceFolder:
     remedy = f"correct tables.{name.removesuffix('_table')}.uri, install its package, or set its credentials"
     fs, path = open_location(table.uri, f"table {name}", table.storage_options, remedy)
     fs.invalidate_cache()
-    folder = SourceFolder(fs, path, table, name)
+    folder = SourceFolder(table, name, fs, path)
     with location_errors(table.uri, f"table {name}", remedy):
         exists = fs.exists(path)
     if not exists:
@@ -231,40 +281,6 @@ def find_format(fs: Any, path: str, where: str) -> FileFormat | None:
     return FileFormat.JSON if head.lstrip().startswith(("{", "[")) else FileFormat.CSV
 
 
-def list_files(folder: SourceFolder, path: str | None = None) -> list[SourceFile]:
-    """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths.
-
-    Raises:
-        SourceMissingError: if there is none; names the files that there are.
-    """
-    start = folder.path if path is None else path
-    if folder.fs.isfile(start):
-        return [SourceFile(folder.fs, start, folder.table, folder.name)]
-    found = sorted(folder.fs.find(start))
-    names = [(path, posixpath.basename(path)) for path in found if not is_hidden(path, start)]
-    chosen = [path for path, name in names if name.endswith(ENDINGS[folder.table.format]) or "." not in name]
-    if not chosen:
-        others = ", ".join(posixpath.basename(path) for path in found[:5]) or "nothing"
-        expected = f"files that end in {' or '.join(ENDINGS[folder.table.format])}"
-        remedy = f"correct {folder.key}.format or {folder.key}.uri"
-        raise SourceMissingError(Fault(f"table {folder.name}, folder {start}", expected, others, remedy))
-    return [SourceFile(folder.fs, path, folder.table, folder.name) for path in chosen]
-
-
-def day_folders(folder: SourceFolder) -> dict[str, list[str]]:
-    """Returns day (YYYY-MM-DD) -> the paths of its folders `ds=YYYY-MM-DD` and `ds=YYYYMMDD`, days ascending."""
-    days: dict[str, list[str]] = {}
-    if not folder.fs.isdir(folder.path):
-        return days
-    for entry in sorted(folder.fs.ls(folder.path, detail=False)):
-        path = str(entry).rstrip("/")
-        label = posixpath.basename(path)
-        digits = label.removeprefix("ds=").replace("-", "")
-        if label.startswith("ds=") and len(digits) == 8 and digits.isdigit() and folder.fs.isdir(path):
-            days.setdefault(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", []).append(path)
-    return dict(sorted(days.items()))
-
-
 def is_hidden(path: str, start: str) -> bool:
     """Returns whether a file, or a folder between it and `start`, has a name that starts with "_" or "."."""
     return any(part.startswith(("_", ".")) for part in path[len(start) :].strip("/").split("/"))
@@ -274,13 +290,13 @@ def _tables(batches: Iterable[pa.RecordBatch], columns: list[str]) -> Iterator[p
     return (pa.Table.from_batches([batch]).select(columns) for batch in batches)
 
 
-def column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
+def _may_hold(group: Any, days: DayBounds | None) -> bool:
+    bounds = None if days is None else _column_bounds(group, days.column)
+    return days is None or bounds is None or days.may_hold(*bounds)
+
+
+def _column_bounds(group: Any, column: str) -> tuple[Any, Any] | None:
     """Returns the smallest and the largest value of a column in a parquet row group; None without statistics."""
     chunks = [group.column(index) for index in range(group.num_columns)]
     statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
     return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
-
-
-def is_ordered(kind: pa.DataType) -> bool:
-    """Returns whether the largest value of a type is the newest timestamp, as it is not for text."""
-    return bool(pat.is_integer(kind) or pat.is_timestamp(kind) or pat.is_date(kind))

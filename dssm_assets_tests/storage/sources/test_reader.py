@@ -23,6 +23,7 @@ from dssm_assets.core.sources.event_time import dates_of
 from dssm_assets.storage.sources import source_files
 from dssm_assets.storage.sources.landing import SourceLanding
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_files import SourceMissingError
 
 DAY_MS = 86_400_000
@@ -43,7 +44,7 @@ def read(table: SourceTable, *days: str, **options: Any) -> dict[str, list[dict[
 
 def read_all(table: SourceTable, *days: str, **options: Any) -> list[tuple[str, pa.Table]]:
     name = "behavior_table" if isinstance(table, BehaviorTable) else "user_table"
-    return list(read_days(table, days, name=name, **options))
+    return list(read_days(open_source(table, name), days, **options))
 
 
 def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> None:
@@ -393,7 +394,9 @@ def test_every_missing_day_is_named(tmp_path: Path) -> None:
         r"(?s)2 faults.*day 2026-01-01: expected a folder ds=2026-01-01 or ds=20260101.*\(1 from 2026-01-02.*day 2026-01-03"
     )
     with pytest.raises(PartitionMissingError, match=message):
-        read_days(behavior(tmp_path, layout="ds_folders"), ["2026-01-01", "2026-01-02", "2026-01-03"], name="behavior_table")
+        read_days(
+            open_source(behavior(tmp_path, layout="ds_folders"), "behavior_table"), ["2026-01-01", "2026-01-02", "2026-01-03"]
+        )
 
 
 def test_a_day_that_may_be_empty_needs_no_folder(tmp_path: Path) -> None:
@@ -552,7 +555,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         SourceMissingError, match=r"table user_table, .*nothing\.parquet.*no such file or folder.*tables\.user\.uri"
     ):
-        read_days(users(tmp_path / "nothing.parquet"), ["2026-01-01"], name="user_table")
+        read_days(open_source(users(tmp_path / "nothing.parquet"), "user_table"), ["2026-01-01"])
 
 
 def test_missing_mapped_columns_are_named_with_those_that_exist(tmp_path: Path) -> None:

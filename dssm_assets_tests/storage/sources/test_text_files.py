@@ -16,6 +16,7 @@ from dssm_assets.core.config.pipeline import SourceTable
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.storage.sources import text_files
 from dssm_assets.storage.sources.reader import read_days
+from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.text_files import CsvShape, count_unnamed, find_csv_shape
 
 ROWS = [{"user_id": 1, "city": "Köln"}, {"user_id": 2, "city": "a\n::b"}]
@@ -24,7 +25,7 @@ TEXT = 'user_id,city\r\n1,Köln\r\n2,"a\n::b"\r\n'
 
 def read(path: Path, **config: Any) -> list[dict[str, Any]]:
     table = SourceTable(uri=str(path), **({"format": "csv"} | config))
-    ((_, rows),) = list(read_days(table, ["2026-01-01"], name="user_table"))
+    ((_, rows),) = list(read_days(open_source(table, "user_table"), ["2026-01-01"]))
     return rows.to_pylist()
 
 

@@ -1,0 +1,178 @@
+"""A source table that is open, whatever it is stored as: its days, and the pieces that its rows are read from.
+
+Files are `source_files.py`; tables of databases and lakehouses are extras (`READERS`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from dssm_assets.core.config.pipeline import FileFormat, SourceTable
+from dssm_assets.installed_extras import load_extra
+from dssm_assets.storage.locations import location_errors, open_location
+
+_DATABASES: Final = frozenset({"env", "postgresql", "postgres", "mysql", "mariadb", "sqlite"})
+READERS: Final = {
+    FileFormat.SQL: ("databases", "sql_source"),
+    FileFormat.DELTA: ("lakehouses", "delta_source"),
+    FileFormat.ICEBERG: ("lakehouses", "iceberg_source"),
+}
+"""Format -> the extra and its module with `open_source(table, name)` and `survey(uri, name)`."""
+
+
+@dataclass(frozen=True)
+class DayBounds:
+    """The wanted days of a log, for pieces that can leave out rows of other days. They may yield some of them.
+
+    Attributes:
+        column: the time column, as the source names it.
+        kind: its type.
+        ranges: [start, end) of its values, ascending.
+        may_hold: tells whether values from a first to a last one may be of a wanted day.
+    """
+
+    column: str
+    kind: pa.DataType
+    ranges: Sequence[tuple[Any, Any]]
+    may_hold: Callable[[Any, Any], bool]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A configured source table, and the name of our table: user_table, item_table or behavior_table."""
+
+    table: SourceTable
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Returns the configuration's section."""
+        return f"tables.{self.name.removesuffix('_table')}"
+
+
+@dataclass(frozen=True)
+class SourcePiece(Named, ABC):
+    """Rows of one schema: a file, or a table of a database. Its path is its name in messages."""
+
+    path: str
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Returns the location for errors."""
+
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """Returns the columns.
+
+        Raises:
+            SchemaError: they cannot be read, or two have one name.
+        """
+
+    @abstractmethod
+    def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
+        """Yields some columns in blocks of bounded size."""
+
+    @abstractmethod
+    def newest(self, column: str) -> Any:
+        """Returns the largest value of a column, None where only reading it tells."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells whether a table has changed.
+
+    Attributes:
+        fingerprint: changes with the content; "" if nothing but reading tells.
+        written_ms: when it was written last, unix milliseconds; None if the store does not tell it.
+    """
+
+    fingerprint: str
+    written_ms: int | None = None
+
+
+class Source(Named, ABC):
+    """An open source table. One that has versions is read as of one of them."""
+
+    @property
+    def version(self) -> str:
+        """Returns the version that is read, for manifests; "" of files."""
+        return ""
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """Returns the location for errors."""
+
+    @abstractmethod
+    def days(self) -> dict[str, list[str]]:
+        """Returns day -> its folders, ascending; of a table, the values of its column `ds`."""
+
+    @abstractmethod
+    def pieces(self, folder: str | None = None) -> Sequence[SourcePiece]:
+        """Returns what the rows are read from, at least one: of a folder that `days` returned, or all.
+
+        Raises:
+            SourceMissingError: there is nothing.
+        """
+
+    @abstractmethod
+    def stamp(self, folder: str | None = None) -> Stamp:
+        """Returns what tells whether the rows of a folder, or all, have changed."""
+
+    def has_marker(self, folder: str, marker: str) -> bool:
+        """Returns whether a day has a marker file; tables need none, they are written whole."""
+        return True
+
+    def first_change(self, before: str, column: str) -> Any:
+        """Returns the smallest value of a column among rows that were added or removed since a fingerprint, None if unknown."""
+        return None
+
+
+def open_source(table: SourceTable, name: str) -> Source:
+    """Returns a source table.
+
+    Raises:
+        InputError: the place cannot be used.
+        SourceMissingError: it does not exist.
+        ConfigError: the installation does not have the extra for its format.
+    """
+    from dssm_assets.storage.sources.source_files import open_folder
+
+    if table.format not in READERS:
+        return open_folder(table, name)
+    source: Source = load_extra(*READERS[table.format]).open_source(table, name)
+    return source
+
+
+def survey_uri(uri: str, name: str) -> SourceTable | None:
+    """Returns a table of a database or lakehouse with its layout, None for files.
+
+    A table of a database is `env:SHOP_DB#public.clicks`, `sqlite:///shop.db#clicks` or another of its URIs; a Delta table is its folder;
+    an Iceberg table is `iceberg:CATALOG#shop.clicks`.
+
+    Raises:
+        InputError, ConfigError: as `open_source`.
+    """
+    scheme = uri.partition(":")[0].lower()
+    if scheme in _DATABASES:
+        form = FileFormat.SQL
+    elif scheme == "iceberg":
+        form = FileFormat.ICEBERG
+    elif _has_delta_log(uri, name):
+        form = FileFormat.DELTA
+    else:
+        return None
+    table: SourceTable = load_extra(*READERS[form]).survey(uri, name)
+    return table
+
+
+def _has_delta_log(uri: str, name: str) -> bool:
+    fs, path = open_location(uri, name)
+    with location_errors(uri, name):
+        return bool(fs.isdir(f"{path}/_delta_log"))
