@@ -50,7 +50,7 @@ class Layout(StrEnum):
     SNAPSHOT = "snapshot"
     """One file or folder that is valid on every day."""
     DS_FOLDERS = "ds_folders"
-    """One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`; of sql, delta and iceberg, the column `ds` with such values or dates."""
+    """One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`; of sql, delta and iceberg, the column `ds`."""
     TIME_COLUMN = "time_column"
     """One file or folder; the time column decides the day of each row."""
 

@@ -29,7 +29,7 @@ def test_every_key_has_a_meaning() -> None:
         "| `layout` | [Layout](#layout) | `snapshot` | How the table is divided into days. |",
         "| `hidden_units` | list of integer ≥1, ≤65536 | `[128]` | Widths of each tower's hidden layers, the first one first. |",
         "| `sampler` | [Sampler](#sampler) or text | `weighted` | A built-in sampler, or one that a plug-in registers. |",
-        "- `ds_folders`: One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`; of sql, delta and iceberg, the column `ds` with",
+        "- `ds_folders`: One folder per day, named `ds=YYYY-MM-DD` or `ds=YYYYMMDD`; of sql, delta and iceberg, the column `ds`.",
         "## `statistics.features.<name>`",
         "## `model.poolings[]`",
     ],
