@@ -33,7 +33,7 @@ def on_run_start(workspace: Workspace) -> None:
 def on_materialized(
     context: dg.AssetExecutionContext, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]
 ) -> None:
-    """Logs fits and hit rates to MLflow, and adds the address of the MLflow run to the asset's metadata.
+    """Logs fits and hit rates to MLflow, and adds the URL of the MLflow run to the asset's metadata.
 
     The partitions are stored: if MLflow cannot be reached, a line of the log says so.
     """
@@ -44,17 +44,20 @@ def on_materialized(
     from dssm_assets.extras.mlflow_runs.tracking import open_tracking
 
     uri = uri.replace("{home}", str(workspace.loaded.home))
-    log_result = log_fit if asset == FIT else log_hit_rates
     for result in results:
+        manifest, now_ms = result.manifest, round(time.time() * 1000)
         try:
             with open_tracking(uri, workspace.config.name) as tracking:
-                run_id = log_result(tracking, workspace, result, round(time.time() * 1000))
+                if asset == FIT:
+                    run_id = log_fit(tracking, workspace, manifest, now_ms, result.facts["seconds"])
+                else:
+                    run_id = log_hit_rates(tracking, workspace, manifest, now_ms)
                 tracking.client.set_tag(run_id, f"dagster.{asset}", context.run.run_id)
-                address = tracking.address_of(run_id)
+                url = tracking.build_url(run_id)
         except Exception as error:  # no fault of MLflow's may fail the run of what is stored
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:_ERROR_CHARS]
             workspace.log(f"stored, but not logged to MLflow: {reason}")
             continue
-        workspace.log(f"MLflow run {address}")
-        link = dg.MetadataValue.url(address) if address.startswith("http") else address
-        context.add_asset_metadata({"mlflow_run": link}, run.scene.key(asset), partition_key=result.manifest.ds)
+        workspace.log(f"MLflow run {url}")
+        link = dg.MetadataValue.url(url) if url.startswith("http") else url
+        context.add_asset_metadata({"mlflow_run": link}, run.scene.key(asset), partition_key=manifest.ds)

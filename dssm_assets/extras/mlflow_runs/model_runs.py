@@ -22,55 +22,34 @@ from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.file_names import ModelFile
 from dssm_assets.extras.mlflow_runs.tracking import Tracking
 from dssm_assets.steps.feature_config import RunSettings, towers_of
-from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from, day_before, days_between
+from dssm_assets.steps.workspace import Workspace, check_built_from, day_before, days_between
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.overlay import OverlayStore
 
 REGULAR: Final = "regular"
 """The regular run's name among experiments."""
-VALUE_CHARS: Final = 6000
-"""The longest value of a parameter that MLflow takes."""
 Metrics = Iterator[tuple[str, float, int]]
 """Name, value and step of each."""
 
 
-def log_fit(tracking: Tracking, workspace: Workspace, result: StepResult, now_ms: int) -> str:
-    """Logs a fit as the run of its model; returns the run's id. A fit that makes the same model again is the same run."""
-    return _log_model(tracking, workspace, result.manifest, now_ms, result.facts.get("seconds", 0.0))
+def log_fit(tracking: Tracking, workspace: Workspace, model: Manifest, now_ms: int, seconds: float = 0.0) -> str:
+    """Logs a fit as the run of its model; returns the run's id. A fit that makes the same model again has the same run.
 
+    What is logged already is logged again with the same times, which changes nothing.
 
-def log_hit_rates(tracking: Tracking, workspace: Workspace, result: StepResult, now_ms: int) -> str:
-    """Adds the hit rates of a day to the run of their model, which is made if there is none; returns the run's id.
-
-    Of hit rates that are logged again, MLflow shows the newest.
+    Args:
+        seconds: how long the fit took that has just ended; 0 for an earlier one.
 
     Raises:
-        ProvenanceError: an input has changed since, so these are not the hit rates of the stored vectors or the stored model.
+        ProvenanceError: training_config has changed since the fit, so the settings of the fit are not known.
     """
-    rates, ds = result.manifest, result.manifest.ds
-    counts, vectors = (workspace.need(name, ds) for name in ("hit_counts", "item_vectors"))
-    check_built_from(rates, counts)
-    check_built_from(counts, vectors)
-    run = tracking.find_run(_tags(workspace, ds, vectors.inputs[f"dssm_model/{ds}"]))
-    if run is not None and run.info.status == "FINISHED":
-        run_id: str = run.info.run_id
-    else:
-        model = workspace.need("dssm_model", ds)
-        check_built_from(vectors, model)
-        run_id = _log_model(tracking, workspace, model, now_ms)
-    rows = workspace.tables.read(rates)
-    _log(tracking, run_id, now_ms, hit_rate_metrics(rows, workspace.config.evaluation.k[-1]), {})
-    return run_id
-
-
-def _log_model(tracking: Tracking, workspace: Workspace, model: Manifest, now_ms: int, seconds: float = 0.0) -> str:
-    """Logs all that is stored of a model: what is logged already, again with the same times, changes nothing."""
     settings, duration_ms = towers_of(workspace, model.ds), round(seconds * 1000)
     check_built_from(model, settings.manifest)
-    tags = _tags(workspace, model.ds, model.digest)
+    tags = _identify(workspace, model.ds, model.digest)
     run = tracking.find_run(tags)
     if run is None:
-        name = " ".join(filter(None, (model.ds, tags["dssm.experiment"].removeprefix(REGULAR))))
+        experiment = tags["dssm.experiment"]
+        name = model.ds if experiment == REGULAR else f"{model.ds} {experiment}"
         tags |= {"dssm.version": version("dssm-assets")}
         run = tracking.client.create_run(tracking.experiment_id, now_ms - duration_ms, tags, name)
     run_id, start_ms = run.info.run_id, run.info.start_time
@@ -79,13 +58,36 @@ def _log_model(tracking: Tracking, workspace: Workspace, model: Manifest, now_ms
         for file in model.files
         if file.name in (ModelFile.REPORT, ModelFile.LOSSES, ModelFile.VALIDATION)
     }
-    params = fit_params(settings, stored[ModelFile.REPORT]["samples"])
-    _log(tracking, run_id, start_ms, fit_metrics(stored, is_refit=settings.training.refit), params)
+    params = list_params(settings, stored[ModelFile.REPORT]["samples"])
+    _log(tracking, run_id, start_ms, list_fit_metrics(stored, is_refit=settings.training.refit), params)
     tracking.client.set_terminated(run_id, end_time=start_ms + duration_ms)
     return str(run_id)
 
 
-def _tags(workspace: Workspace, ds: str, digest: str) -> dict[str, str]:
+def log_hit_rates(tracking: Tracking, workspace: Workspace, rates: Manifest, now_ms: int) -> str:
+    """Adds the hit rates of a day to the run of their model, which is made if there is none; returns the run's id.
+
+    Of hit rates that are logged again, MLflow shows the newest.
+
+    Raises:
+        ProvenanceError: an input has changed since, so these are not the hit rates of the stored vectors or the stored model.
+    """
+    counts, vectors = (workspace.need(name, rates.ds) for name in ("hit_counts", "item_vectors"))
+    check_built_from(rates, counts)
+    check_built_from(counts, vectors)
+    run = tracking.find_run(_identify(workspace, rates.ds, vectors.inputs[f"dssm_model/{rates.ds}"]))
+    if run is not None and run.info.status == "FINISHED":
+        run_id: str = run.info.run_id
+    else:
+        model = workspace.need("dssm_model", rates.ds)
+        check_built_from(vectors, model)
+        run_id = log_fit(tracking, workspace, model, now_ms)
+    rows = workspace.tables.read(rates)
+    _log(tracking, run_id, now_ms, list_hit_rates(rows, workspace.config.evaluation.k[-1]), {})
+    return run_id
+
+
+def _identify(workspace: Workspace, ds: str, digest: str) -> dict[str, str]:
     store = workspace.tables.partitions
     experiment = store.name if isinstance(store, OverlayStore) else REGULAR
     return {"dssm.day": ds, "dssm.model": digest, "dssm.experiment": experiment}
@@ -97,11 +99,11 @@ def _log(tracking: Tracking, run_id: str, at_ms: int, metrics: Metrics, params: 
     tracking.client.log_batch(
         run_id,
         [Metric(name, value, at_ms, step) for name, value, step in metrics],
-        [Param(name, value[:VALUE_CHARS]) for name, value in params.items()],
+        [Param(name, value) for name, value in params.items()],
     )
 
 
-def fit_params(settings: RunSettings, samples: int) -> dict[str, str]:
+def list_params(settings: RunSettings, samples: int) -> dict[str, str]:
     """Returns the settings that a fit read, by key of the configuration, and how much it had to learn from."""
     window = days_between(settings.first_day, day_before(settings.manifest.ds))
     sides = Counter(feature.side for feature in settings.spec.features)
@@ -121,7 +123,7 @@ def _flatten(name: str, section: Section) -> Iterator[tuple[str, str]]:
             yield f"{name}.{key}", plain[key] if isinstance(plain[key], str) else json.dumps(plain[key])
 
 
-def fit_metrics(stored: Mapping[str, Any], *, is_refit: bool) -> Metrics:
+def list_fit_metrics(stored: Mapping[str, Any], *, is_refit: bool) -> Metrics:
     """Yields the mean loss of each epoch, and what validation days said of it; the step is the epoch, from 1.
 
     Args:
@@ -130,21 +132,21 @@ def fit_metrics(stored: Mapping[str, Any], *, is_refit: bool) -> Metrics:
     """
     search = stored.get(ModelFile.VALIDATION, {"scores": []})
     scores, epochs = search["scores"], stored[ModelFile.REPORT]["epochs"]
-    yield from _mean_by_epoch("loss", stored[ModelFile.LOSSES], len(scores) if scores and not is_refit else epochs)
+    yield from _average_epochs("loss", stored[ModelFile.LOSSES], len(scores) if scores and not is_refit else epochs)
     if scores and is_refit:
-        yield from _mean_by_epoch("search_loss", search["loss_by_step"], len(scores))
+        yield from _average_epochs("search_loss", search["loss_by_step"], len(scores))
     for score in scores:
         yield "validation_hit_rate", score["hit_rate"], score["epoch"]
         if score["prior"] is not None:
             yield "validation_hit_rate_without_prior", score["plain_hit_rate"], score["epoch"]
 
 
-def _mean_by_epoch(name: str, losses: Sequence[float], epochs: int) -> Metrics:
+def _average_epochs(name: str, losses: Sequence[float], epochs: int) -> Metrics:
     for epoch, of_epoch in enumerate(np.array_split(losses, epochs), 1):
         yield name, float(np.mean(of_epoch)), epoch
 
 
-def hit_rate_metrics(total: pa.Table, k: int) -> Metrics:
+def list_hit_rates(total: pa.Table, k: int) -> Metrics:
     """Yields hit_rate@k of each scorer over all items, of warm and of all pairs; `vectors` are those of the model.
 
     MLflow's UI shows names that are equal up to the slash together.

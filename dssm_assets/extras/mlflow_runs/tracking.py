@@ -18,8 +18,6 @@ SETTINGS: Final[Mapping[str, str]] = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Variables of MLflow during our calls, where they are not set: its own tries take minutes, it reports its use to its maker, and it prints."""
-KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""Has MLflow's UI open the experiment at its runs."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class Tracking:
         found = self.client.search_runs([self.experiment_id], condition, max_results=1, order_by=["start_time DESC"])
         return next(iter(found), None)
 
-    def address_of(self, run_id: str) -> str:
-        """Returns the address of a run's page; its id if the runs are in a file."""
+    def build_url(self, run_id: str) -> str:
+        """Returns the URL of a run's page; its id if the runs are in a file."""
         return (
             f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{run_id}"
             if self.uri.startswith("http")
@@ -60,7 +58,7 @@ def open_tracking(uri: str, experiment: str) -> Iterator[Tracking]:
         client = MlflowClient(uri)
         if client.get_experiment_by_name(experiment) is None:
             with suppress(MlflowException):  # another process may make it now
-                client.create_experiment(experiment, tags=KIND)
+                client.create_experiment(experiment)
         yield Tracking(client, uri, client.get_experiment_by_name(experiment).experiment_id)
     finally:
         for name in unset:

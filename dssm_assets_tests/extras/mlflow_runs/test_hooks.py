@@ -16,10 +16,10 @@ import pytest
 
 from dssm_assets.core.errors import ConfigError, ProvenanceError
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.extras.mlflow_runs import hooks, tracking
+from dssm_assets.extras.mlflow_runs import tracking
 from dssm_assets.extras.mlflow_runs.model_runs import log_fit, log_hit_rates
 from dssm_assets.extras.mlflow_runs.tracking import open_tracking
-from dssm_assets.steps.workspace import StepResult, open_workspace
+from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -166,8 +166,8 @@ def test_experiments_have_runs_of_their_own(without_runs):
     hot = world.workspace.over(world.loaded, OverlayStore(world.workspace.tables.partitions, "hot"))
     with world.open() as opened:
         for workspace in (world.workspace, hot):
-            log_fit(opened, workspace, StepResult(workspace.need(FIT, EVALUATION_DAY), {"seconds": 2.0}), 1_700_000_002_000)
-            log_hit_rates(opened, workspace, StepResult(workspace.need(RATES, EVALUATION_DAY)), 1_700_000_003_000)
+            log_fit(opened, workspace, workspace.need(FIT, EVALUATION_DAY), 1_700_000_002_000, seconds=2.0)
+            log_hit_rates(opened, workspace, workspace.need(RATES, EVALUATION_DAY), 1_700_000_003_000)
     names = {run.data.tags["dssm.experiment"]: run.info.run_name for run in world.runs()}
     assert names == {"regular": EVALUATION_DAY, "hot": f"{EVALUATION_DAY} hot"}
     assert {(run.info.start_time, run.info.end_time) for run in world.runs()} == {(1_700_000_000_000, 1_700_000_002_000)}
@@ -177,7 +177,7 @@ def test_hit_rates_of_inputs_that_are_gone_are_of_no_run(world, fitted):
     rates = world.workspace.need(RATES, EVALUATION_DAY)
     other = dataclasses.replace(rates, inputs={**rates.inputs, f"hit_counts/{EVALUATION_DAY}": "0" * 64})
     with world.open() as opened, pytest.raises(ProvenanceError, match=f"total_hit_rate/{EVALUATION_DAY}, input hit_counts"):
-        log_hit_rates(opened, world.workspace, StepResult(other), 0)
+        log_hit_rates(opened, world.workspace, other, 0)
 
 
 def test_global_state_of_mlflow_stays(world, fitted):
@@ -191,8 +191,8 @@ def test_global_state_of_mlflow_stays(world, fitted):
     assert mlflow.active_run() is None
 
 
-def at(world, uri, tmp_path):
-    """Returns a copy of the world that names another server."""
+def at(world, uri):
+    """Returns the world with another address of MLflow."""
     platform = world.loaded.config.platform.model_copy(update={"mlflow_uri": uri})
     config = world.loaded.config.model_copy(update={"platform": platform})
     return World(dataclasses.replace(world.loaded, config=config))
@@ -206,13 +206,13 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["down", "silent"])
-def test_fit_succeeds_without_its_server_and_says_so(world, fitted, silent_port, answers, tmp_path, monkeypatch, capfd):
+def test_fit_succeeds_without_its_server_and_says_so(world, fitted, silent_port, answers, monkeypatch):
     assert int(tracking.SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 5
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # nothing listens
         port = silent_port if answers else free.getsockname()[1]
-        away = at(world, f"http://127.0.0.1:{port}", tmp_path)
+        away = at(world, f"http://127.0.0.1:{port}")
         logged: list[str] = []
         monkeypatch.setattr(dg.DagsterLogManager, "info", lambda self, text, *_: logged.append(text))
         begin = time.monotonic()
@@ -225,16 +225,18 @@ def test_fit_succeeds_without_its_server_and_says_so(world, fitted, silent_port,
 
 def test_without_the_library_a_run_fails_before_it_works(world, fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
-    with pytest.raises(ConfigError, match=r"platform.mlflow_uri: expected the package mlflow-skinny.*pip install 'dssm-assets\[mlflow\]'"):
+    with pytest.raises(
+        ConfigError, match=r"platform.mlflow_uri: expected the package mlflow-skinny.*pip install 'dssm-assets\[mlflow\]'"
+    ):
         world.materialize(FIT)
 
 
-def test_without_the_key_mlflow_is_not_imported(world, fitted, tmp_path, monkeypatch):
+def test_without_the_key_mlflow_is_not_imported(world, fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    assert at(world, None, tmp_path).materialize(FIT, RATES)[1] is None
+    assert at(world, None).materialize(FIT, RATES)[1] is None
 
 
-def test_mlflow_is_imported_with_its_reports_switched_off(tmp_path):
+def test_mlflow_is_imported_with_its_reports_switched_off():
     code = (
         "import os, sys\n"
         "from dssm_assets.extras.mlflow_runs.tracking import open_tracking\n"
@@ -262,8 +264,7 @@ def test_addresses(tmp_path, uri):
     assert worlds.write_config(tmp_path, {"platform": {"mlflow_uri": uri}}).config.platform.mlflow_uri == uri
 
 
-def test_address_of_a_run():
+def test_url_of_a_run():
     opened = tracking.Tracking(None, "https://mlflow.example/team/", "3")
-    assert opened.address_of("ab") == "https://mlflow.example/team/#/experiments/3/runs/ab"
-    assert dataclasses.replace(opened, uri="sqlite:////tmp/mlflow.db").address_of("ab") == "ab"
-    assert hooks.FIT == FIT
+    assert opened.build_url("ab") == "https://mlflow.example/team/#/experiments/3/runs/ab"
+    assert dataclasses.replace(opened, uri="sqlite:////tmp/mlflow.db").build_url("ab") == "ab"

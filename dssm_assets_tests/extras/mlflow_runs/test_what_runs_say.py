@@ -10,7 +10,7 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import SvdInit, Training
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.extras.mlflow_runs.model_runs import fit_metrics, fit_params, hit_rate_metrics
+from dssm_assets.extras.mlflow_runs.model_runs import list_fit_metrics, list_hit_rates, list_params
 
 SEARCH = {
     "loss_by_step": [8.0, 6.0, 5.0, 3.0, 3.0, 1.0],
@@ -32,26 +32,26 @@ SCORES = [
 
 def test_loss_is_the_mean_of_each_epoch():
     stored = {ModelFile.REPORT: {"epochs": 2}, ModelFile.LOSSES: [9.0, 8.0, 7.0, 3.0, 2.0, 1.0]}
-    assert list(fit_metrics(stored, is_refit=True)) == [("loss", 8.0, 1), ("loss", 2.0, 2)]
+    assert list(list_fit_metrics(stored, is_refit=True)) == [("loss", 8.0, 1), ("loss", 2.0, 2)]
 
 
 def test_towers_that_were_fitted_again_have_losses_beside_those_of_the_search():
     stored = {ModelFile.REPORT: {"epochs": 2}, ModelFile.LOSSES: [9.0, 7.0, 4.0, 2.0], ModelFile.VALIDATION: SEARCH}
     losses = [("loss", 8.0, 1), ("loss", 3.0, 2)]
     searched = [("search_loss", 7.0, 1), ("search_loss", 4.0, 2), ("search_loss", 2.0, 3)]
-    assert list(fit_metrics(stored, is_refit=True)) == losses + searched + SCORES
+    assert list(list_fit_metrics(stored, is_refit=True)) == losses + searched + SCORES
 
 
 def test_towers_of_the_search_have_its_losses_of_all_epochs():
     """The second epoch was the best of three, whose losses are all stored."""
     stored = {ModelFile.REPORT: {"epochs": 2}, ModelFile.LOSSES: SEARCH["loss_by_step"], ModelFile.VALIDATION: SEARCH}
-    assert list(fit_metrics(stored, is_refit=False)) == [("loss", 7.0, 1), ("loss", 4.0, 2), ("loss", 2.0, 3), *SCORES]
+    assert list(list_fit_metrics(stored, is_refit=False)) == [("loss", 7.0, 1), ("loss", 4.0, 2), ("loss", 2.0, 3), *SCORES]
 
 
 def test_without_a_prior_there_is_one_score():
     search = {"loss_by_step": [2.0], "scores": [{"epoch": 1, "hit_rate": 0.2, "plain_hit_rate": 0.2, "prior": None}]}
     stored = {ModelFile.REPORT: {"epochs": 1}, ModelFile.LOSSES: [2.0], ModelFile.VALIDATION: search}
-    assert list(fit_metrics(stored, is_refit=False)) == [("loss", 2.0, 1), ("validation_hit_rate", 0.2, 1)]
+    assert list(list_fit_metrics(stored, is_refit=False)) == [("loss", 2.0, 1), ("validation_hit_rate", 0.2, 1)]
 
 
 def test_settings_are_keys_of_the_configuration():
@@ -64,7 +64,7 @@ def test_settings_are_keys_of_the_configuration():
         seed=7,
         first_day="2024-01-06",
     )
-    params = fit_params(settings, 1234)
+    params = list_params(settings, 1234)
     assert {name: params[name] for name in params if not name.startswith(("model.", "training."))} == {
         "seed": "7",
         "window.days": "6",
@@ -97,7 +97,7 @@ def test_hit_rates_are_those_of_whole_lists_over_all_items():
         row("channel_popular"),
         row("popularity", hit_rate=0.0),
     ]
-    assert list(hit_rate_metrics(pa.Table.from_pylist(rows, TOTAL_SCHEMA), 10)) == [
+    assert list(list_hit_rates(pa.Table.from_pylist(rows, TOTAL_SCHEMA), 10)) == [
         ("hit_rate_10_warm/vectors", 0.25, 0),
         ("hit_rate_10_warm/merged", 0.5, 0),
         ("hit_rate_10_warm/popularity", 0.0, 0),
