@@ -233,9 +233,10 @@ def test_without_the_library_a_run_fails_before_it_works(world, fitted, monkeypa
 
 def test_without_the_key_mlflow_is_not_imported(world, fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    assert at(world, None).materialize(FIT, RATES)[1] is None
+    assert at(world, None).materialize(FIT)[1] is None
 
 
+@pytest.mark.slow
 def test_mlflow_is_imported_with_its_reports_switched_off():
     code = (
         "import os, sys\n"
