@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,10 +56,15 @@ def open_tracking(uri: str, experiment: str) -> Iterator[Tracking]:
         from mlflow import MlflowClient, MlflowException
 
         client = MlflowClient(uri)
-        if client.get_experiment_by_name(experiment) is None:
-            with suppress(MlflowException):  # another process may make it now
-                client.create_experiment(experiment)
-        yield Tracking(client, uri, client.get_experiment_by_name(experiment).experiment_id)
+        found = client.get_experiment_by_name(experiment)
+        try:
+            experiment_id = client.create_experiment(experiment) if found is None else found.experiment_id
+        except MlflowException:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:  # else another process has just made it
+                raise
+            experiment_id = found.experiment_id
+        yield Tracking(client, uri, experiment_id)
     finally:
         for name in unset:
             del os.environ[name]
