@@ -47,6 +47,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "easyrec": Extra(commands=("command",)),
     "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(commands=("command",)),
+    "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
     "retention": Extra(commands=("command",), definitions="definitions", run_start="leftovers"),
     "sampler_tables": Extra(commands=("command",)),
     "spark": Extra(),

@@ -458,7 +458,7 @@ def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
             yield key, f"at least {least[group]} days, which the next evaluation day reads", str(days), "keep them longer"
 
 
-_MAY_BE_SECRET: Final = ("platform.webhook_url", "storage.options")
+_MAY_BE_SECRET: Final = ("platform.webhook_url", "platform.mlflow_uri", "storage.options")
 
 
 def _fault(where: str, item: Any) -> Fault:

@@ -1,0 +1,1 @@
+"""Fits and hit rates as MLflow runs, next to Dagster's records of them."""
