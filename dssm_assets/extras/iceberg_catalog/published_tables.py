@@ -102,7 +102,9 @@ class PublishedTables:
 
     def _try(self, asset: str, change: Callable[[Catalog], _Result]) -> _Result:
         """Returns the result of a change, which is computed again if another one has overtaken it."""
-        for attempt in range(1, _TRIES + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 with self.open_catalog() as catalog:
                     return change(catalog)
@@ -112,7 +114,6 @@ class PublishedTables:
                 if attempt >= (_TRIES if isinstance(error, _OVERTAKEN) else _LOOKS):
                     raise StorageError(str(_unusable(asset, error))) from error
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
-        raise AssertionError
 
     def _find(self, catalog: Catalog, asset: str) -> Table | None:
         with suppress(NoSuchTableError):
