@@ -29,6 +29,8 @@ class Extra:
         forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
         runs: has `open_run(context, scene, row)`, the run of an asset whose settings ask for another than the regular one.
         run_start: has `on_run_start(workspace)`, called once in each run.
+        cleaned: has `on_cleaned(workspace, before)`, called by a cleanup between the removal of old partitions and that of files that have
+            not changed since a unix time.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
             records them; `run` is the `AssetRun`.
     """
@@ -40,6 +42,7 @@ class Extra:
     runs: str = ""
     run_start: str = ""
     materialized: str = ""
+    cleaned: str = ""
 
 
 EXTRAS: Final[Mapping[str, Extra]] = {
@@ -47,6 +50,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "easyrec": Extra(commands=("command",)),
     "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(commands=("command",)),
+    "iceberg_catalog": Extra(commands=("command",), run_start="hooks", materialized="hooks", cleaned="hooks"),
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
     "retention": Extra(commands=("command",), definitions="definitions", run_start="leftovers"),
     "sampler_tables": Extra(commands=("command",)),

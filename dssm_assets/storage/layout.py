@@ -4,6 +4,7 @@
     <root>/<asset>/ds=YYYY-MM-DD/<stem>-<digest>.<ext>  the files, named by their content (see `content_name`)
     <root>/<asset>/_shared/<stem>-<digest>.<ext>        files that the manifests of several days list (an unchanged snapshot)
     <root>/experiments/<name>/<asset>/...               the same layout, for the partitions of an experiment
+    <root>/_iceberg/...                                 metadata of the tables in the home's Iceberg catalog
     <root>/_staging/<any>/...                           files not yet published; removed when their writer is done
     <root>/_cleaned                                     empty; its time is that of the last search for leftovers
     <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json among them
@@ -20,13 +21,14 @@ import re
 MANIFEST = "_manifest.json"
 SHARED = "_shared"
 EXPERIMENTS = "experiments"
+ICEBERG = "_iceberg"
 STAGING = "_staging"
 CLEANED = "_cleaned"
 SERVING = "serving"
 BUNDLES = "bundles"
 BUNDLE_MANIFEST = "manifest.json"
 CURRENT = "current.json"
-NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS})
+NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG})
 """Folders of a store that hold no partitions of a regular asset."""
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
@@ -38,6 +40,10 @@ def asset_folder(root: str, asset: str) -> str:
 
 def staging_folder(root: str) -> str:
     return f"{root.rstrip('/')}/{STAGING}"
+
+
+def iceberg_folder(root: str) -> str:
+    return f"{root.rstrip('/')}/{ICEBERG}"
 
 
 def cleaned_path(root: str) -> str:

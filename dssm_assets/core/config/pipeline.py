@@ -319,6 +319,29 @@ class NegativeItems(Section):
     )
 
 
+class Iceberg(Section):
+    """Tables in an Iceberg catalog, where other engines read them: pip install 'dssm-assets[iceberg]'."""
+
+    catalog: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name of a catalog in pyiceberg's own configuration (default: SQLite file iceberg.db in the home).",
+    )
+    tables: Names = Field(
+        default=[
+            "item_vectors",
+            "user_vectors",
+            "total_hit_rate",
+            "hit_rate_detail",
+            "ground_truth",
+            "user_all_feature",
+            "item_all_feature",
+        ],
+        min_length=1,
+        description="Assets to publish. Each becomes a table with the column `ds`, the day; the namespace is the scene's name.",
+    )
+
+
 class Storage(Section):
     """Where tables, models and bundles are stored."""
 
@@ -338,6 +361,9 @@ class Storage(Section):
         default={},
         description="Asset group -> days for which its partitions stay, back from the latest; other groups stay, and so do "
         "logs and whatever a bundle or an experiment was built from. Example: `{sample: 60, training: 14, vectors: 14}`.",
+    )
+    iceberg: Iceberg | None = Field(
+        default=None, description="`{}` publishes tables to an Iceberg catalog, without copying their files (default: none)."
     )
 
 

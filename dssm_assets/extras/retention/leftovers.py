@@ -10,7 +10,8 @@ a temporary folder stays while the process that made it lives, however old it is
 then locks keep its writers out. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes parts of unfinished uploads to S3.
 
 Days count back from the latest stored day, not from today. However old, these stay: logs from which histories are read across all days
-(`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, and shared files that the manifest of a remaining day lists.
+(`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, shared files that the manifest of a remaining day lists, and
+files that others list, too (`PartitionStore.find_listed`).
 Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dssm_assets.defs.asset_table import expiring_groups
+from dssm_assets.installed_extras import load_all
 from dssm_assets.steps.workspace import Workspace, day_before
 from dssm_assets.storage import layout
 from dssm_assets.storage.bundles import BundleStore, open_bundles
@@ -74,6 +76,7 @@ def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bo
     before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
     for leftover in itertools.chain(
         find_expired(workspace, before),
+        _call_others(workspace, before) if removes else (),
         find_temporary([loaded.scratch], workspace.artifacts.cache, before),
         find_in_store(store, before),
         find_bundles(open_bundles(loaded), before),
@@ -81,6 +84,13 @@ def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bo
         if removes:
             leftover.remove()
         yield leftover
+
+
+def _call_others(workspace: Workspace, before: float) -> Iterator[Leftover]:
+    """Yields nothing. Calls other extras when expired partitions are removed."""
+    for extra in load_all("cleaned"):
+        extra.on_cleaned(workspace, before)
+    yield from ()
 
 
 def on_run_start(workspace: Workspace) -> None:
@@ -210,15 +220,17 @@ def _find_in_asset(store: PartitionStore, asset: str, before: float) -> Iterator
             by_day[ds][path] = info
     # Manifests after the listing: a file that a newer manifest lists is younger than the listing, so it is not in it.
     manifests = store.find_days(asset, sorted(by_day))
-    for ds, files in sorted(by_day.items()):
-        if not _list_unneeded(files, manifests.get(ds), before):
-            continue
+    due = [(ds, files) for ds, files in sorted(by_day.items()) if _list_unneeded(files, manifests.get(ds), before)]
+    listed = store.find_listed(asset) if due and store.find_listed is not None else ()
+    for ds, files in due:
         with contextlib.suppress(FileNotFoundError), store.locked(asset, ds):  # a folder may vanish
             manifest, now = manifests.get(ds), files
             if store.is_local:  # under the lock: a file may have been stored again
                 manifest = store.find(asset, ds)
                 now = _files(store.fs, layout.partition_folder(store.root, asset, ds))
             for path in _list_unneeded(now, manifest, before):
+                if path in listed:
+                    continue
                 yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
 
 

@@ -67,6 +67,19 @@ def test_replaced_files_are_removed_after_the_grace_period(store: PartitionStore
     store.verify(now)
 
 
+def test_files_that_others_list_stay_until_they_do_not(store: PartitionStore) -> None:
+    store.grace_seconds = 0.0
+    former = publish_mark(store, "x")
+    listed = {store.file_path(former, former.files[0])}
+    store.find_listed = lambda asset: listed if asset == former.asset else ()
+    now = publish_mark(store, "y")
+    assert set(_clean(store, SOON)) == {store.file_path(former, file) for file in former.files[1:]}
+    store.remove(now.asset, now.ds)
+    assert set(_clean(store, SOON)) == {store.file_path(now, file) for file in now.files}
+    store.find_listed = None
+    assert set(_clean(store, SOON)) == listed
+
+
 def test_staged_files_and_partitions_of_experiments_are_cleaned_too(store: PartitionStore) -> None:
     overlay = OverlayStore(store, "hot")
     publish_mark(overlay, "x")

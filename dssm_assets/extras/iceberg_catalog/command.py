@@ -1,0 +1,36 @@
+"""`dssm-assets catalog`: brings the Iceberg catalog up to date with the stored tables, and prints what it has."""
+
+from __future__ import annotations
+
+import argparse
+
+from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "catalog",
+        help="register stored tables in an Iceberg catalog, where other engines read them",
+        epilog="Runs and cleanups do the same for what they change. The files of the tables are not copied.",
+    )
+    add_config_arguments(parser)
+    parser.set_defaults(command=_sync)
+
+
+def _sync(parsed: argparse.Namespace) -> int:
+    from dssm_assets.core.errors import ConfigError, Fault
+    from dssm_assets.extras.iceberg_catalog.hooks import on_run_start
+    from dssm_assets.steps.workspace import open_workspace
+
+    workspace = open_workspace(load_announced_scene(parsed).loaded, print)
+    chosen = workspace.config.storage.iceberg
+    if chosen is None:
+        raise ConfigError(Fault("key storage.iceberg", "tables to publish", "nothing", "add `iceberg: {}` to storage"))
+    on_run_start(workspace)
+    from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
+
+    tables = PublishedTables(workspace.loaded, workspace.tables.partitions, workspace.log)
+    for asset in chosen.tables:
+        tables.sync(asset)
+        print(tables.describe(asset))
+    return 0

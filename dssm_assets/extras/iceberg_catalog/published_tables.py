@@ -1,0 +1,275 @@
+"""Tables of the store in an Iceberg catalog: the stored files are registered in their paths, and no byte of them is copied.
+
+The day is the column `ds`, an identity partition. Its value is in the catalog alone: the files do not have the column, and readers
+take it from there by the rules of column projection in Iceberg's specification.
+
+The manifests are the truth. `sync` makes the catalog list what they list, so it also repairs what a killed run has left, and a commit
+that another one has overtaken is computed again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    ValidationError,
+    ValidationException,
+)
+from pyiceberg.io.pyarrow import (
+    UnsupportedPyArrowTypeException,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table, Transaction
+from pyiceberg.typedef import Record
+from sqlalchemy.exc import IntegrityError
+
+from dssm_assets.core.errors import DssmError, Fault, SchemaError, StorageError
+from dssm_assets.storage import layout
+from dssm_assets.storage.config_file import LoadedConfig
+from dssm_assets.storage.manifest import Manifest, StoredFile
+from dssm_assets.storage.partitions import PartitionStore
+
+DAY: Final = "ds"
+CATALOG: Final = "dssm"
+"""Name of the catalog in the home's SQLite file."""
+_PROPERTIES: Final = {
+    "gc.enabled": "false",  # files of ours are not for other engines to delete
+    "commit.retry.num-retries": "0",  # the library would repeat an append without looking, and so add a file twice
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+}
+_WRONG_TYPES: Final = (TypeError, ValueError, ValidationError, UnsupportedPyArrowTypeException)
+_OVERTAKEN: Final = (CommitFailedException, TableAlreadyExistsError, ValidationException, IntegrityError)
+_TRIES: Final = 100
+"""Commits that others may overtake."""
+_LOOKS: Final = 3
+"""Tries with a catalog that answers with another error."""
+_WAIT_SECONDS: Final = 0.02
+"""Before the second try at most; up to 32 times as long before later ones."""
+_Result = TypeVar("_Result")
+
+
+class PublishedTables:
+    """The tables of a scene in its catalog; their namespace is the scene's name.
+
+    Its methods raise a StorageError if the catalog cannot be used, and a SchemaError if it cannot hold a table.
+    """
+
+    def __init__(self, loaded: LoadedConfig, store: PartitionStore, log: Callable[[str], None] = lambda _: None) -> None:
+        self.loaded, self.store, self.log = loaded, store, log
+
+    def open_catalog(self) -> Catalog:
+        """Returns the catalog that `storage.iceberg.catalog` names, by default that of the SQLite file in the home."""
+        chosen, properties = self.loaded.config.storage.iceberg, _file_properties(self.store)
+        if chosen is not None and chosen.catalog is not None:
+            return load_catalog(chosen.catalog, **properties)
+        warehouse = self._url(layout.iceberg_folder(self.store.root))
+        self.loaded.home.mkdir(parents=True, exist_ok=True)
+        return SqlCatalog(CATALOG, uri=f"sqlite:///{self.loaded.home}/iceberg.db", warehouse=warehouse, **properties)
+
+    def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
+        """Makes the catalog list the stored files of some days, by default of all, in one transaction."""
+        self._try(asset, lambda catalog: self._sync(catalog, asset, days))
+
+    def expire(self, asset: str, before: float) -> None:
+        """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need."""
+        self._try(asset, lambda catalog: _expire(self._find(catalog, asset), before))
+
+    def find_listed(self, asset: str) -> set[str]:
+        """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list."""
+        return self._try(asset, lambda catalog: _listed_paths(self._find(catalog, asset)))
+
+    def describe(self, asset: str) -> str:
+        """Returns what the catalog has of a table: name, days, rows and the folder of its metadata."""
+        return self._try(asset, lambda catalog: f"{self.loaded.config.name}.{asset}: {_describe(self._find(catalog, asset))}")
+
+    def _try(self, asset: str, change: Callable[[Catalog], _Result]) -> _Result:
+        """Returns the result of a change, which is computed again if another one has overtaken it."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with self.open_catalog() as catalog:
+                    return change(catalog)
+            except DssmError:
+                raise
+            except Exception as error:
+                if attempt >= (_TRIES if isinstance(error, _OVERTAKEN) else _LOOKS):
+                    raise StorageError(str(_unusable(asset, error))) from error
+            time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
+
+    def _find(self, catalog: Catalog, asset: str) -> Table | None:
+        with suppress(NoSuchTableError):
+            return catalog.load_table((self.loaded.config.name, asset))
+        return None
+
+    def _url(self, path: str) -> str:
+        return str(self.store.fs.unstrip_protocol(path))  # of a local file, too: some readers know no bare paths
+
+    def _sync(self, catalog: Catalog, asset: str, days: Sequence[str] | None) -> None:
+        # The table before the manifests: the commit fails if the table changes in between, and newer manifests are read then.
+        table = self._find(catalog, asset)
+        manifests = self.store.find_days(asset, self.store.days(asset) if days is None else days)
+        files = {
+            self._url(self.store.file_path(manifest, file)): (manifest, file)
+            for manifest in manifests.values()
+            for file in manifest.files
+            if file.rows or not manifest.columns  # an empty file has no statistics
+        }
+        listed = {file.file_path: file for file in _list_files(table, days)}
+        gone = [file for path, file in listed.items() if path not in files]
+        footers = {path: self._read_footer(*files[path]) for path in sorted(files.keys() - listed.keys())}
+        if not gone and not footers:
+            return
+        change = self._begin(catalog, asset, table, [_schema(files[path][0], footers[path]) for path in footers])
+        update = change.update_snapshot()
+        with update.overwrite() if gone else update.merge_append() as snapshot:
+            for file in gone:
+                snapshot.delete_data_file(file)
+            for path, footer in footers.items():
+                snapshot.append_data_file(_data_file(change, path, *files[path], footer))
+        change.commit_transaction()
+        self.log(f"Iceberg table {asset}: {len(footers)} files registered, {len(gone)} taken out")
+
+    def _read_footer(self, manifest: Manifest, file: StoredFile) -> pq.FileMetaData:
+        if not manifest.columns or not file.name.endswith(".parquet") or layout.is_shared(file.path):
+            expected, got = "a table of parquet files of one day each", f"the file {file.path}"
+            raise SchemaError(Fault(f"key storage.iceberg.tables, {manifest.asset}", expected, got, "remove it from the list"))
+        with self.store.filesystem_for([manifest]).open(self.store.file_path(manifest, file), "rb") as handle:
+            return pq.read_metadata(handle)
+
+    def _begin(self, catalog: Catalog, asset: str, table: Table | None, schemas: Sequence[pa.Schema]) -> Transaction:
+        """Returns a transaction on a table, which is created if there is none, that has the columns of some files."""
+        try:
+            change = self._create(catalog, asset, schemas[0]) if table is None else table.transaction()
+            for schema in dict.fromkeys(schemas):
+                with change.update_schema() as columns:
+                    columns.union_by_name(schema)
+        except _WRONG_TYPES as error:
+            expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
+            remedy = (
+                "materialize the days that differ; if none does, drop the table in the catalog, without purging it, and run "
+                "dssm-assets catalog; or remove it from storage.iceberg.tables"
+            )
+            raise SchemaError(Fault(f"Iceberg table {asset}", expected, str(error), remedy)) from error
+        return change
+
+    def _create(self, catalog: Catalog, asset: str, schema: pa.Schema) -> Transaction:
+        catalog.create_namespace_if_not_exists(self.loaded.config.name)
+        columns = schema.append(pa.field(DAY, pa.string()))
+        change = catalog.create_table_transaction((self.loaded.config.name, asset), columns, properties=_PROPERTIES)
+        with change.update_spec() as spec:
+            spec.add_identity(DAY)
+        names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have names, and no numbers of columns
+        return change.set_properties({"schema.name-mapping.default": names})
+
+
+def _list_files(table: Table | None, days: Sequence[str] | None = None) -> list[DataFile]:
+    if table is None:
+        return []
+    scan = table.scan() if days is None else table.scan(f"{DAY} in ({', '.join(map(repr, days))})")
+    return [task.file for task in scan.plan_files()]
+
+
+def _describe(table: Table | None) -> str:
+    files = _list_files(table)
+    days, rows = {file.partition[0] for file in files}, sum(file.record_count for file in files)
+    return "nothing is stored" if table is None else f"{len(days)} days, {rows:,} rows, {table.location()}"
+
+
+def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
+    """Returns the columns of a file, with their meaning."""
+    meanings = {column.name: column.description for column in manifest.columns}
+    fields = list(footer.schema.to_arrow_schema().remove_metadata())
+    if wrong := [f"{one.name} {one.type}" for one in fields if one.name == DAY or one.type in (pa.uint32(), pa.uint64())]:
+        expected = f"no column {DAY}, which is the day, and no unsigned numbers, which Iceberg does not have"
+        remedy = "rename or cast them in the source, or remove the table from storage.iceberg.tables"
+        raise SchemaError(Fault(f"table {manifest.key}", expected, ", ".join(wrong), remedy))
+    return pa.schema([one.with_metadata({"doc": meanings[one.name]}) for one in fields])
+
+
+def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredFile, footer: pq.FileMetaData) -> DataFile:
+    metadata = change.table_metadata
+    statistics = data_file_statistics_from_parquet_metadata(
+        footer,
+        compute_statistics_plan(metadata.schema(), metadata.properties),
+        parquet_path_to_id_mapping(metadata.schema()),
+    )
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=Record(manifest.ds),
+        file_size_in_bytes=file.bytes,
+        spec_id=metadata.default_spec_id,
+        sort_order_id=None,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics.to_serialized_dict(),
+    )
+
+
+def _expire(table: Table | None, before: float) -> None:
+    kept = table and table.snapshot_as_of_timestamp(round(before * 1000))
+    if table is None or not kept:
+        return
+    needed = _metadata_files(table)
+    table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
+    for path in needed - _metadata_files(table.refresh()):
+        table.io.delete(path)
+
+
+def _metadata_files(table: Table) -> set[str]:
+    snapshots = table.snapshots()
+    manifests = {manifest.manifest_path for snapshot in snapshots for manifest in snapshot.manifests(table.io)}
+    return manifests | {snapshot.manifest_list for snapshot in snapshots}
+
+
+def _listed_paths(table: Table | None) -> set[str]:
+    if table is None:
+        return set()
+    manifests = {
+        manifest.manifest_path: manifest for snapshot in table.snapshots() for manifest in snapshot.manifests(table.io)
+    }
+    entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
+    return {entry.data_file.file_path.rpartition("://")[2] for entry in entries}
+
+
+def _file_properties(store: PartitionStore) -> dict[str, Any]:
+    """Returns how pyiceberg reaches the files of a remote store: by fsspec, too, so by the same variables of the environment."""
+    if store.is_local:
+        return {}
+    options = store.options
+    client: Mapping[str, Any] = options.get("client_kwargs", {})
+    given = {
+        "s3.endpoint": options.get("endpoint_url") or client.get("endpoint_url"),
+        "s3.access-key-id": options.get("key"),
+        "s3.secret-access-key": options.get("secret"),
+        "s3.session-token": options.get("token"),
+        "s3.region": client.get("region_name"),
+    }
+    return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {name: value for name, value in given.items() if value}
+
+
+def _unusable(asset: str, error: Exception) -> Fault:
+    text = re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", " ".join(str(error).split()))  # an address may hold a password
+    expected = "an Iceberg catalog that takes its days"
+    remedy = "correct the catalog's configuration or start its server, then run dssm-assets catalog; the partitions are stored"
+    return Fault(f"key storage.iceberg, table {asset}", expected, f"{type(error).__name__}: {text}", remedy)

@@ -1,0 +1,111 @@
+"""The catalog in Dagster's runs: whose partitions are registered, and what a run without it imports."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dssm_assets import cli
+from dssm_assets.core.errors import ConfigError, StorageError
+from dssm_assets.extras.iceberg_catalog import hooks, published_tables
+from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
+from dssm_assets.steps.workspace import open_workspace
+from dssm_assets_tests import worlds
+from dssm_assets_tests.extras.iceberg_catalog.tables import (
+    ASSET,
+    ROOT,
+    assert_read_alike,
+    files,
+    find_table,
+    open_published,
+    put,
+    users,
+)
+from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
+
+
+def test_runs_register_what_they_store_and_the_command_what_was_stored_before(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", {"storage": {"iceberg": {}}})
+    published = PublishedTables(loaded, open_workspace(loaded).tables.partitions)
+    tables = loaded.config.storage.iceberg.tables
+    before = files(loaded.home / "tables")
+    worlds.materialize(loaded, ["item_all_feature"], DAYS[-2:])
+    worlds.materialize(loaded, ["ground_truth"], [EVALUATION_DAY])
+    assert "item_all_feature: 2 days, 40 rows, " in published.describe("item_all_feature")
+    assert "ground_truth: 1 days, " in published.describe("ground_truth")
+    assert "user_vectors: nothing is stored" in published.describe("user_vectors")
+    assert files(loaded.home / "tables").keys() == before.keys()
+    before = files(loaded.home / "tables")
+    assert cli.main(["catalog", "--config", str(loaded.path), "--home", str(loaded.home)]) == 0
+    printed = capsys.readouterr().out
+    assert f"tiny.item_all_feature: 12 days, 240 rows, file://{loaded.home}/tables/_iceberg/tiny/item_all_feature" in printed
+    assert files(loaded.home / "tables") == before
+    for asset in tables:
+        assert_read_alike(published, asset)
+
+
+def materialized(workspace, *, is_regular=True, ds="2024-01-01"):
+    manifest = workspace.tables.partitions.manifest(ASSET, ds)
+    hooks.on_materialized(None, SimpleNamespace(is_regular=is_regular), workspace, [SimpleNamespace(manifest=manifest)])
+
+
+def test_runs_of_experiments_register_nothing(tmp_path: Path) -> None:
+    workspace, published = open_published(tmp_path)
+    put(workspace, "2024-01-01", [1])
+    materialized(workspace, is_regular=False)
+    assert "nothing is stored" in published.describe(ASSET)
+    materialized(workspace)
+    assert users(find_table(published)) == {"2024-01-01": [1]}
+
+
+def test_a_cleanup_registers_what_a_killed_run_did_not(tmp_path: Path) -> None:
+    workspace, published = open_published(tmp_path)
+    put(workspace, "2024-01-01", [1])
+    hooks.on_cleaned(workspace, 0.0)
+    assert users(find_table(published)) == {"2024-01-01": [1]}
+
+
+def test_without_the_key_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = open_workspace(worlds.write_config(tmp_path))
+    assert workspace.tables.partitions.find_listed is None
+    put(workspace, "2024-01-01", [1])
+    monkeypatch.setitem(sys.modules, published_tables.__name__, None)  # an import would fail
+    hooks.on_run_start(workspace)
+    materialized(workspace)
+    hooks.on_cleaned(workspace, 0.0)
+    assert not (tmp_path / ROOT / "_iceberg").exists()
+
+
+def test_faults_are_told_before_a_run_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = open_workspace(worlds.write_config(tmp_path, {"storage": {"iceberg": {"tables": ["user_vector"]}}}))
+    monkeypatch.setattr(hooks, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as raised:
+        hooks.on_run_start(workspace)
+    assert "pip install 'dssm-assets[iceberg]'" in str(raised.value)
+    assert "key storage.iceberg.tables: expected some of: user_table, item_table" in str(raised.value)
+    assert "got user_vector. To fix: correct the names" in str(raised.value)
+
+
+def test_the_command_needs_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = worlds.write_config(tmp_path)
+    assert cli.main(["catalog", "--config", str(loaded.path), "--home", str(tmp_path)]) != 0
+    assert "add `iceberg: {}` to storage" in capsys.readouterr().err
+
+
+def test_what_cannot_be_registered_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"storage": {"iceberg": {"tables": ["user_table"]}}}
+    loaded = worlds.write_world(tmp_path, changes)
+    with pytest.raises(
+        Exception, match=r"tables, user_table: expected a table of parquet files of one day each, got the file _shared/"
+    ):
+        worlds.materialize(loaded, ["user_table"], DAYS[:2])
+    assert open_workspace(loaded).tables.partitions.days("user_table") == DAYS[:2]
+    (loaded.home / "iceberg.db").unlink(missing_ok=True)
+    (loaded.home / "iceberg.db").mkdir()
+    with pytest.raises(StorageError, match="the partitions are stored"):
+        PublishedTables(loaded, open_workspace(loaded).tables.partitions).sync("user_table")
