@@ -66,7 +66,7 @@ def on_materialized(
         return
     for result in results:
         try:
-            with _set_variables():
+            with set_variables():
                 url = _log_result(workspace, uri.replace("{home}", str(workspace.loaded.home)), result, context.run.run_id)
         except Exception as error:  # no fault of MLflow's may fail the run of what is stored
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
@@ -78,7 +78,8 @@ def on_materialized(
 
 
 @contextmanager
-def _set_variables() -> Iterator[None]:
+def set_variables() -> Iterator[None]:
+    """Sets VARIABLES that are not set, until the end of the block."""
     unset = {name: value for name, value in VARIABLES.items() if name not in os.environ}
     os.environ.update(unset)
     try:
