@@ -139,9 +139,9 @@ def _log_fit(client: MlflowClient, run: Run, workspace: Workspace, model: Manife
     for section, values in report["configuration"].items():
         settings |= {f"{section}.{key}": value for key, value in values.items()}
     scores, is_refit = report["validation_hit_rate"], report["configuration"]["training"]["refit"]
-    # Towers that are not fitted again after a search have the losses of all of its epochs, the best one's and later ones'.
+    # Towers that are not fitted again after a search have the losses of all of its epochs, also of those after the best.
     epochs = len(scores) if scores and not is_refit else report["epochs"]
-    by_epoch = {"loss": [np.mean(part) for part in np.array_split(losses, epochs)], "validation_hit_rate": scores}
+    by_epoch = {"loss": [np.mean(of_epoch) for of_epoch in np.array_split(losses, epochs)], "validation_hit_rate": scores}
     metrics = [
         Metric(name, float(value), run.info.start_time, epoch)
         for name, values in by_epoch.items()
