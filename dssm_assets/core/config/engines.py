@@ -58,7 +58,6 @@ class Spark(Section):
 
 
 _OWNER: Final = re.compile(r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")
-_MLFLOW: Final = re.compile(r"^(https?://[^@\s]+|sqlite:///\S+)$")
 
 
 class Trigger(StrEnum):
@@ -106,23 +105,14 @@ class Platform(Section):
     )
     mlflow_uri: str | None = Field(
         default=None,
+        pattern=r"^(https?://[^@\s]+|sqlite:///\S+)$",
         description="MLflow server to log fits and hit rates to, `http://...`, or a file, `sqlite:///{home}/mlflow.db` (extra `mlflow`). "
-        "Secrets are in MLflow's own variables, such as MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN.",
+        "Without user and password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     )
     git_url: str | None = Field(
         default=None, pattern=r"^https://\S+$", description="Repository for code links (default: local files)."
     )
     git_branch: str = Field(default="main", min_length=1, description="Branch or tag of git_url.")
-
-    @field_validator("mlflow_uri")
-    @classmethod
-    def _without_secrets(cls, value: str | None) -> str | None:
-        if value is not None and not _MLFLOW.match(value):
-            raise ValueError(
-                "an address is http://host, https://host or sqlite:///path, without user and password: set MLFLOW_TRACKING_USERNAME "
-                "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-            )
-        return value
 
     @field_validator("owners")
     @classmethod

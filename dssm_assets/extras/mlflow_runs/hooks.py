@@ -1,22 +1,46 @@
-"""When MLflow hears of a run: after a fit, and after the hit rates of its day. MLflow is imported where the configuration names a server."""
+"""Logs a fit as the MLflow run of its model, and adds the hit rates of its day. MLflow is imported where the configuration names a server.
+
+Day, digest and experiment identify the run of a model. What it says is read from stored partitions, so a run that is missing or was not
+completed is made with the hit rates.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
+import numpy as np
 
 from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.evaluation.evaluation_tables import is_part
+from dssm_assets.core.evaluation.rates import rows_of_cell
+from dssm_assets.core.evaluation.scopes import Population, Scope
+from dssm_assets.core.file_names import ModelFile
+from dssm_assets.steps.workspace import StepResult, Workspace, check_built_from
+from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.overlay import OverlayStore
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
     from dssm_assets.defs.asset_run import AssetRun
-    from dssm_assets.steps.workspace import StepResult, Workspace
 
 FIT, HIT_RATES = "dssm_model", "total_hit_rate"
-_ERROR_CHARS: Final = 400
+VARIABLES: Final[Mapping[str, str]] = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Environment of our calls, where it is not set: MLflow waits for minutes, reports its use to its maker, and prints."""
 
 
 def on_run_start(workspace: Workspace) -> None:
@@ -33,31 +57,109 @@ def on_run_start(workspace: Workspace) -> None:
 def on_materialized(
     context: dg.AssetExecutionContext, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]
 ) -> None:
-    """Logs fits and hit rates to MLflow, and adds the URL of the MLflow run to the asset's metadata.
+    """Logs a fit, or the hit rates of a day, and adds the URL of the MLflow run to the asset's metadata.
 
     The partitions are stored: if MLflow cannot be reached, a line of the log says so.
     """
     asset, uri = run.row.name, workspace.config.platform.mlflow_uri
     if uri is None or asset not in (FIT, HIT_RATES):
         return
-    from dssm_assets.extras.mlflow_runs.model_runs import log_fit, log_hit_rates
-    from dssm_assets.extras.mlflow_runs.tracking import open_tracking
-
-    uri = uri.replace("{home}", str(workspace.loaded.home))
     for result in results:
-        manifest, now_ms = result.manifest, round(time.time() * 1000)
         try:
-            with open_tracking(uri, workspace.config.name) as tracking:
-                if asset == FIT:
-                    run_id = log_fit(tracking, workspace, manifest, now_ms, result.facts["seconds"])
-                else:
-                    run_id = log_hit_rates(tracking, workspace, manifest, now_ms)
-                tracking.client.set_tag(run_id, f"dagster.{asset}", context.run.run_id)
-                url = tracking.build_url(run_id)
+            with set_variables():
+                url = _log_result(workspace, uri.replace("{home}", str(workspace.loaded.home)), result, context.run.run_id)
         except Exception as error:  # no fault of MLflow's may fail the run of what is stored
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:_ERROR_CHARS]
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
             workspace.log(f"stored, but not logged to MLflow: {reason}")
-            continue
-        workspace.log(f"MLflow run {url}")
-        link = dg.MetadataValue.url(url) if url.startswith("http") else url
-        context.add_asset_metadata({"mlflow_run": link}, run.scene.key(asset), partition_key=manifest.ds)
+        else:
+            workspace.log(f"MLflow run {url}")
+            link = dg.MetadataValue.url(url) if url.startswith("http") else url
+            context.add_asset_metadata({"mlflow_run": link}, run.scene.key(asset), partition_key=result.manifest.ds)
+
+
+@contextmanager
+def set_variables() -> Iterator[None]:
+    """Sets VARIABLES that are not set, until the end of the block."""
+    unset = {name: value for name, value in VARIABLES.items() if name not in os.environ}
+    os.environ.update(unset)
+    try:
+        yield
+    finally:
+        for name in unset:
+            del os.environ[name]
+
+
+def _log_result(workspace: Workspace, uri: str, result: StepResult, dagster_run_id: str) -> str:
+    """Returns the URL of the MLflow run; its id if the runs are in a file."""
+    from mlflow import MlflowClient
+
+    client, now_ms, manifest = MlflowClient(uri), round(time.time() * 1000), result.manifest
+    model = manifest if manifest.asset == FIT else _find_scored_model(workspace, manifest)
+    seconds = result.facts["seconds"] if manifest.asset == FIT else 0
+    run = _find_or_create_run(client, workspace, model, now_ms - round(seconds * 1000))
+    run_id = run.info.run_id
+    if run.info.status != "FINISHED":
+        _log_fit(client, run, workspace, model)
+    if manifest.asset == HIT_RATES:
+        _log_hit_rates(client, run, workspace, manifest, now_ms)
+    client.set_tag(run_id, f"dagster.{manifest.asset}", dagster_run_id)
+    is_server = uri.startswith("http")
+    return f"{uri.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run_id}" if is_server else str(run_id)
+
+
+def _find_scored_model(workspace: Workspace, rates: Manifest) -> Manifest:
+    """Returns the model that hit rates are of.
+
+    Raises:
+        ProvenanceError: an input was made again since, so they are not the hit rates of the stored model.
+    """
+    inputs = [workspace.need(asset, rates.ds) for asset in ("hit_counts", "item_vectors", FIT)]
+    for built, built_from in pairwise([rates, *inputs]):
+        check_built_from(built, built_from)
+    return inputs[-1]
+
+
+def _find_or_create_run(client: MlflowClient, workspace: Workspace, model: Manifest, start_ms: int) -> Run:
+    scene, store = workspace.config.name, workspace.tables.partitions
+    found = client.get_experiment_by_name(scene)
+    experiment_id = client.create_experiment(scene) if found is None else found.experiment_id
+    experiment = store.name if isinstance(store, OverlayStore) else "regular"
+    tags = {"dssm.day": model.ds, "dssm.model": model.digest, "dssm.experiment": experiment}
+    condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    runs = client.search_runs([experiment_id], condition, max_results=1)
+    return runs[0] if runs else client.create_run(experiment_id, start_ms, tags, f"{model.ds} {experiment}")
+
+
+def _log_fit(client: MlflowClient, run: Run, workspace: Workspace, model: Manifest) -> None:
+    """Logs settings, and losses and scores by epoch."""
+    from mlflow.entities import Metric, Param
+
+    report, losses = (json.loads(workspace.artifacts.read_bytes(model, name)) for name in (ModelFile.REPORT, ModelFile.LOSSES))
+    settings: dict[str, Any] = {"seed": model.facts["seed"], "samples": report["samples"]}
+    for section, values in report["configuration"].items():
+        settings |= {f"{section}.{key}": value for key, value in values.items()}
+    scores, is_refit = report["validation_hit_rate"], report["configuration"]["training"]["refit"]
+    # Towers that are not fitted again after a search have the losses of all of its epochs, also of those after the best.
+    epochs = len(scores) if scores and not is_refit else report["epochs"]
+    by_epoch = {"loss": [np.mean(of_epoch) for of_epoch in np.array_split(losses, epochs)], "validation_hit_rate": scores}
+    metrics = [
+        Metric(name, float(value), run.info.start_time, epoch)
+        for name, values in by_epoch.items()
+        for epoch, value in enumerate(values, 1)
+    ]
+    client.log_batch(run.info.run_id, metrics, [Param(name, str(value)) for name, value in settings.items()])
+    client.set_terminated(run.info.run_id)
+
+
+def _log_hit_rates(client: MlflowClient, run: Run, workspace: Workspace, rates: Manifest, now_ms: int) -> None:
+    """Logs hit_rate@k of each scorer over all items, of warm and of all pairs. Names that are equal up to the slash share a section."""
+    from mlflow.entities import Metric
+
+    rows, k = workspace.tables.read(rates), workspace.config.evaluation.k[-1]
+    metrics = [
+        Metric(f"hit_rate_{k}_{population}/{scorer}", row["hit_rate"], now_ms, 0)
+        for population in (Population.WARM, Population.ALL)
+        for scorer, row in rows_of_cell(rows, Scope.ALL, k, population).items()
+        if not is_part(scorer)
+    ]
+    client.log_batch(run.info.run_id, metrics)

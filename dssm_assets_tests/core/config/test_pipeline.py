@@ -18,11 +18,19 @@ SMALLEST: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("value", ["htps://hooks.example/token", ["https://token"], "https://hooks.example/a token"])
-def test_webhook_address_is_not_shown(value: object) -> None:
-    raw = {**SMALLEST, "platform": {"webhook_url": value}}
-    with pytest.raises(ConfigError, match=r"key platform\.webhook_url: .*got one that is not shown") as caught:
-        parse_config(raw)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("webhook_url", "htps://hooks.example/token"),
+        ("webhook_url", ["https://token"]),
+        ("webhook_url", "https://hooks.example/a token"),
+        ("mlflow_uri", "http://me:token@mlflow.example"),
+        ("mlflow_uri", "postgresql://me:token@db/mlflow"),
+    ],
+)
+def test_address_is_not_shown(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"key platform\.{key}: .*got one that is not shown") as caught:
+        parse_config({**SMALLEST, "platform": {key: value}})
     assert "token" not in str(caught.value)
 
 

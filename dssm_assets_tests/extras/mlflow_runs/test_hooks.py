@@ -1,271 +1,230 @@
-"""Runs of Dagster in MLflow's own store, in a file: what a fit leaves there, what hit rates add, and MLflow that is away or not installed."""
+"""What Dagster's runs of given models and hit rates leave in MLflow's own store, in a file; and MLflow that is away."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
-from dssm_assets.core.errors import ConfigError, ProvenanceError
+from dssm_assets.core.errors import ConfigError
+from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
+from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA
 from dssm_assets.core.file_names import ModelFile
-from dssm_assets.extras.mlflow_runs import tracking
-from dssm_assets.extras.mlflow_runs.model_runs import log_fit, log_hit_rates
-from dssm_assets.extras.mlflow_runs.tracking import open_tracking
-from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.defs.asset_factory import Observer, build_asset
+from dssm_assets.defs.asset_table import all_rows
+from dssm_assets.defs.scene import Scene
+from dssm_assets.extras.mlflow_runs.hooks import VARIABLES, set_variables
+from dssm_assets.steps.workspace import StepResult, each_day, open_workspace
+from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
-FILE = "sqlite:///{home}/mlflow.db"
-FIT, RATES = "dssm_model", "total_hit_rate"
+WARM = "hit_rate_10_warm/model"
 
 
-class World:
-    """A built world whose runs MLflow gets."""
+@dataclass
+class World(Observer):
+    loaded: LoadedConfig
+    instance: dg.DagsterInstance
+    client: Any
+    lines: list[str] = field(default_factory=list)
 
-    def __init__(self, loaded):
-        self.loaded, self.workspace = loaded, open_workspace(loaded)
-        self.uri = FILE.replace("{home}", str(loaded.home))
+    def on_log(self, text):
+        self.lines.append(text)
 
-    def materialize(self, *names):
-        """Returns the id of the run in Dagster, and the MLflow run that its asset names, or None."""
-        with dg.DagsterInstance.ephemeral() as instance:
-            worlds.materialize(self.loaded, names, [EVALUATION_DAY], instance)
-            (event,) = instance.fetch_materializations(dg.AssetKey(names[-1]), limit=1).records
-        link = event.asset_materialization.metadata.get("mlflow_run")
-        return event.run_id, None if link is None else link.value
-
-    def open(self):
-        return open_tracking(self.uri, "tiny")
+    def materialize(self, step):
+        """Makes the asset of the step's name; returns the id of the run in Dagster, and the metadata mlflow_run, None if there is none."""
+        row = next(row for row in all_rows() if row.name == step.__name__)
+        asset = build_asset(replace(row, step=each_day(step), deps=(), checks=()), Scene(self.loaded), self)
+        run = dg.materialize([asset], partition_key=EVALUATION_DAY, instance=self.instance)
+        (event,) = run.asset_materializations_for_node(row.name)
+        return run.run_id, event.metadata.get("mlflow_run")
 
     def runs(self):
-        with self.open() as opened:
-            return opened.client.search_runs([opened.experiment_id])
+        return self.client.search_runs([self.client.get_experiment_by_name(self.loaded.config.name).experiment_id])
+
+    def history(self, run, name):
+        return [(metric.step, metric.value) for metric in self.client.get_metric_history(run.info.run_id, name)]
+
+    def at(self, uri):
+        changes = {"name": self.loaded.config.name, "platform": {"mlflow_uri": uri}}
+        return replace(self, loaded=worlds.write_config(self.loaded.path.parent, changes))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> World:
-    built = worlds.built_world(tmp_path_factory)
-    return World(built.copy(tmp_path_factory.mktemp("mlflow") / "world", {"platform": {"mlflow_uri": FILE}}))
+def servers(tmp_path_factory):
+    """MLflow's store takes two seconds to make."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    with set_variables():
+        from mlflow import MlflowClient
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield uri, instance, MlflowClient(uri)
 
 
-@pytest.fixture(scope="module")
-def fitted(world):
-    """Returns the id of the run in Dagster, and of the run in MLflow, of a fit and of the hit rates after it."""
-    return [*world.materialize(FIT), *world.materialize(RATES)]
+@pytest.fixture
+def world(tmp_path, servers) -> World:
+    uri, instance, client = servers
+    return World(worlds.write_config(tmp_path, {"name": tmp_path.name, "platform": {"mlflow_uri": uri}}), instance, client)
 
 
-def read(world, name):
-    return json.loads(world.workspace.artifacts.read_bytes(world.workspace.need(FIT, EVALUATION_DAY), name))
+def fit(losses=(9.0, 8.0, 7.0, 3.0, 2.0, 1.0), scores=(), refit=True):
+    """Returns a step that makes a model of two epochs; with scores, the second of three was the best."""
+
+    def dssm_model(workspace, ds):
+        configuration = {"model": {"similarity": "COSINE"}, "training": {"refit": refit, "epochs": 3}}
+        report = {"epochs": 2, "samples": 1234, "validation_hit_rate": scores, "configuration": configuration}
+        files = {ModelFile.REPORT: json.dumps(report).encode(), ModelFile.LOSSES: json.dumps(losses).encode()}
+        return StepResult(workspace.artifacts.publish("dssm_model", ds, files, facts={"seed": 7}), {"seconds": 2.5})
+
+    return dssm_model
 
 
-def test_fit_is_a_run_that_says_what_it_is_of(world, fitted):
+def score(hit_rate=0.25, of_model=None):
+    """Returns a step that makes hit rates of the stored model, or of the model with another digest."""
+
+    def total_hit_rate(workspace, ds):
+        model = workspace.need("dssm_model", ds)
+        inputs = {model.key: of_model or model.digest}
+        for name in ("item_vectors", "hit_counts"):
+            made = workspace.artifacts.publish(name, ds, {"content": json.dumps(inputs).encode()}, inputs=inputs)
+            inputs = {made.key: made.digest}
+        cells = [("model", "warm", 10, hit_rate), ("model", "all", 10, 0.125), ("model", "warm", 5, 0.0)]
+        cells += [("popularity", "warm", 10, 0.2), ("channel_popular", "warm", 10, 0.0)]
+        other = [0.0] * (len(TOTAL_SCHEMA) - 5)
+        rows = [(scorer, "all", *cell, *other) for scorer, *cell in cells]
+        table = pa.Table.from_pylist([dict(zip(TOTAL_SCHEMA.names, row, strict=True)) for row in rows], TOTAL_SCHEMA)
+        return StepResult(workspace.tables.write(TOTAL_HIT_RATE, ds, table, inputs=inputs))
+
+    return total_hit_rate
+
+
+def test_fit_is_a_run_and_gets_the_hit_rates_of_its_day(world):
+    (fitted, link), (scored, same_link) = world.materialize(fit()), world.materialize(score())
     (run,) = world.runs()
-    assert (run.info.run_name, run.info.status, run.info.run_id) == (EVALUATION_DAY, "FINISHED", fitted[1])
-    assert run.info.end_time >= run.info.start_time
-    own = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
-    assert own.pop("dssm.version")
-    assert own == {
+    assert link.value == same_link.value == run.info.run_id
+    assert (run.info.run_name, run.info.status) == (f"{EVALUATION_DAY} regular", "FINISHED")
+    assert run.info.end_time - run.info.start_time >= 2500
+    assert {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")} == {
         "dssm.day": EVALUATION_DAY,
-        "dssm.model": world.workspace.need(FIT, EVALUATION_DAY).digest,
+        "dssm.model": open_workspace(world.loaded).need("dssm_model", EVALUATION_DAY).digest,
         "dssm.experiment": "regular",
-        "dagster.dssm_model": fitted[0],
-        "dagster.total_hit_rate": fitted[2],
+        "dagster.dssm_model": fitted,
+        "dagster.total_hit_rate": scored,
     }
-    expected = {"seed": "7", "window.days": "6", "training.epochs": "10", "training.batch_size": "32", "model.output_dim": "8"}
-    assert {name: run.data.params[name] for name in expected} == expected
-    assert int(run.data.params["features.user"]) >= 1
+    settings = {"model.similarity": "COSINE", "training.refit": "True", "training.epochs": "3"}
+    assert run.data.params == {"seed": "7", "samples": "1234", **settings}
+    assert world.history(run, "loss") == [(1, 8.0), (2, 2.0)]
+    rates = {WARM: 0.25, "hit_rate_10_all/model": 0.125, "hit_rate_10_warm/popularity": 0.2}
+    assert run.data.metrics == {"loss": 2.0, **rates}
 
 
-def test_each_epoch_has_its_loss(world, fitted):
-    losses = read(world, ModelFile.LOSSES)
-    steps = len(losses) // 10
-    with world.open() as opened:
-        history = opened.client.get_metric_history(fitted[1], "loss")
-    means = [sum(losses[epoch * steps : (epoch + 1) * steps]) / steps for epoch in range(10)]
-    assert [metric.step for metric in history] == list(range(1, 11))
-    assert [metric.value for metric in history] == pytest.approx(means)
-
-
-def test_hit_rates_are_added_to_the_run_of_their_model(world, fitted):
-    assert fitted[3] == fitted[1]
-    rows = world.workspace.tables.read(world.workspace.need(RATES, EVALUATION_DAY)).to_pylist()
-    (rate,) = [
-        row["hit_rate"]
-        for row in rows
-        if (row["scorer"], row["scope"], row["population"], row["k"]) == ("model", "all", "warm", 10)
-    ]
+@pytest.mark.parametrize(("refit", "losses"), [(True, [8.0, 2.0]), (False, [8.5, 5.0, 1.5])])
+def test_search_has_a_score_for_each_epoch_and_the_loss_of_the_towers_that_are_kept(world, refit, losses):
+    world.materialize(fit(scores=(0.1, 0.3, 0.2), refit=refit))
     (run,) = world.runs()
-    assert run.data.metrics["hit_rate_10_warm/vectors"] == rate
-    assert {"hit_rate_10_warm/popularity", "hit_rate_10_all/vectors", "hit_rate_10_all/merged"} <= set(run.data.metrics)
+    assert world.history(run, "loss") == list(enumerate(losses, 1))
+    assert world.history(run, "validation_hit_rate") == [(1, 0.1), (2, 0.3), (3, 0.2)]
 
 
-def test_what_is_made_again_stays_one_run_with_the_newest_hit_rates(world, fitted):
+def test_model_that_is_made_again_has_one_run_with_the_newest_hit_rates(world):
+    world.materialize(fit())
+    world.materialize(score(0.5))
     (before,) = world.runs()
-    name = "hit_rate_10_warm/vectors"
-    with world.open() as opened:
-        opened.client.log_metric(fitted[1], name, 2.0)  # higher, and older
-    time.sleep(0.002)
-    again = [*world.materialize(FIT), *world.materialize(RATES)]
+    (fitted, _), (scored, _) = world.materialize(fit()), world.materialize(score(0.25))
     (run,) = world.runs()
-    assert (again[1], again[3]) == (fitted[1], fitted[1])
-    assert run.data.metrics == before.data.metrics
-    assert run.data.params == before.data.params
-    assert (run.data.tags["dagster.dssm_model"], run.data.tags["dagster.total_hit_rate"]) == (again[0], again[2])
-    with world.open() as opened:
-        assert len(opened.client.get_metric_history(fitted[1], "loss")) == 10
+    assert run.info.end_time == before.info.end_time
+    assert (run.data.tags["dagster.dssm_model"], run.data.tags["dagster.total_hit_rate"]) == (fitted, scored)
+    assert run.data.metrics[WARM] == 0.25
+    assert world.history(run, "loss") == [(1, 8.0), (2, 2.0)]
 
 
-@pytest.fixture
-def without_runs(world, fitted) -> Iterator[World]:
-    """Deletes the runs until the end of the test."""
-    deleted = world.runs()
-    with world.open() as opened:
-        for run in deleted:
-            opened.client.delete_run(run.info.run_id)
-        yield world
+def test_other_models_and_experiments_have_runs_of_their_own(world, monkeypatch):
+    world.materialize(fit())
+    world.materialize(fit(losses=(5.0, 4.0)))
+    regular = open_workspace(world.loaded)
+    hot = regular.over(world.loaded, OverlayStore(regular.tables.partitions, "hot"))
+    monkeypatch.setattr(Scene, "open_workspace", lambda scene, log: hot)
+    world.materialize(fit())
+    runs = {(run.data.tags["dssm.experiment"], run.info.run_name, run.data.metrics["loss"]) for run in world.runs()}
+    name = f"{EVALUATION_DAY} regular"
+    assert runs == {("regular", name, 2.0), ("regular", name, 4.0), ("hot", f"{EVALUATION_DAY} hot", 2.0)}
+
+
+def test_hit_rates_make_or_complete_the_run_of_their_model(world):
+    world.materialize(fit())
+    (before,) = world.runs()
+    tags = {name: value for name, value in before.data.tags.items() if name.startswith("dssm.")}
+    for is_begun in (False, True):
         for run in world.runs():
-            opened.client.delete_run(run.info.run_id)
-        for run in deleted:
-            opened.client.restore_run(run.info.run_id)
+            world.client.delete_run(run.info.run_id)
+        if is_begun:  # the server went away after its first answer
+            world.client.create_run(before.info.experiment_id, tags=tags)
+        world.materialize(score())
+        (run,) = world.runs()
+        assert (run.info.status, run.data.params) == ("FINISHED", before.data.params)
+        assert before.data.metrics.items() < run.data.metrics.items()
 
 
-def test_hit_rates_whose_model_has_no_run_make_it(without_runs, fitted):
-    world = without_runs
-    _, run_id = world.materialize(RATES)
+def test_hit_rates_of_another_model_are_not_logged(world):
+    world.materialize(fit())
+    assert world.materialize(score(of_model="0" * 64))[1] is None
+    assert WARM not in world.runs()[0].data.metrics
+    assert any("not logged to MLflow: ProvenanceError" in line and "input dssm_model/" in line for line in world.lines)
+
+
+def test_server_has_a_page_for_each_run_and_gets_short_requests(world, monkeypatch):
+    during = {}
+    monkeypatch.setattr("mlflow.MlflowClient", lambda uri: during.update(os.environ) or world.client)
+    link = world.at("https://mlflow.example/team/").materialize(fit())[1]
     (run,) = world.runs()
-    assert run.info.run_id == run_id != fitted[1]
-    assert run.info.status == "FINISHED"
-    assert {"loss", "hit_rate_10_warm/vectors"} <= set(run.data.metrics)
-    assert run.data.params["training.epochs"] == "10"
+    page = f"https://mlflow.example/team/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    assert link == dg.MetadataValue.url(page)
+    assert VARIABLES.items() <= during.items()
+    assert not VARIABLES.keys() & os.environ.keys()
 
 
-def test_run_that_lost_its_server_is_completed(without_runs):
-    world = without_runs
-    model = world.workspace.need(FIT, EVALUATION_DAY)
-    with world.open() as opened:
-        tags = {"dssm.day": EVALUATION_DAY, "dssm.model": model.digest, "dssm.experiment": "regular"}
-        begun = opened.client.create_run(opened.experiment_id, tags=tags)
-    _, run_id = world.materialize(RATES)
-    (run,) = world.runs()
-    assert run_id == run.info.run_id == begun.info.run_id
-    assert run.info.status == "FINISHED"
-    assert {"loss", "hit_rate_10_warm/vectors"} <= set(run.data.metrics)
-
-
-def test_experiments_have_runs_of_their_own(without_runs):
-    world = without_runs
-    hot = world.workspace.over(world.loaded, OverlayStore(world.workspace.tables.partitions, "hot"))
-    with world.open() as opened:
-        for workspace in (world.workspace, hot):
-            log_fit(opened, workspace, workspace.need(FIT, EVALUATION_DAY), 1_700_000_002_000, seconds=2.0)
-            log_hit_rates(opened, workspace, workspace.need(RATES, EVALUATION_DAY), 1_700_000_003_000)
-    names = {run.data.tags["dssm.experiment"]: run.info.run_name for run in world.runs()}
-    assert names == {"regular": EVALUATION_DAY, "hot": f"{EVALUATION_DAY} hot"}
-    assert {(run.info.start_time, run.info.end_time) for run in world.runs()} == {(1_700_000_000_000, 1_700_000_002_000)}
-
-
-def test_hit_rates_of_inputs_that_are_gone_are_of_no_run(world, fitted):
-    rates = world.workspace.need(RATES, EVALUATION_DAY)
-    other = dataclasses.replace(rates, inputs={**rates.inputs, f"hit_counts/{EVALUATION_DAY}": "0" * 64})
-    with world.open() as opened, pytest.raises(ProvenanceError, match=f"total_hit_rate/{EVALUATION_DAY}, input hit_counts"):
-        log_hit_rates(opened, world.workspace, other, 0)
-
-
-def test_global_state_of_mlflow_stays(world, fitted):
-    import mlflow
-
-    address = mlflow.get_tracking_uri()
-    with world.open():
-        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
-    assert not set(tracking.SETTINGS) & set(os.environ)
-    assert mlflow.get_tracking_uri() == address
-    assert mlflow.active_run() is None
-
-
-def at(world, uri):
-    """Returns the world with another address of MLflow."""
-    platform = world.loaded.config.platform.model_copy(update={"mlflow_uri": uri})
-    config = world.loaded.config.model_copy(update={"platform": platform})
-    return World(dataclasses.replace(world.loaded, config=config))
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
-
-
-@pytest.mark.parametrize("answers", [False, True], ids=["down", "silent"])
-def test_fit_succeeds_without_its_server_and_says_so(world, fitted, silent_port, answers, monkeypatch):
-    assert int(tracking.SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 5
+@pytest.mark.parametrize("is_listening", [True, False], ids=["silent", "down"])
+def test_fit_succeeds_without_its_server_and_says_so(world, is_listening, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))  # nothing listens
-        port = silent_port if answers else free.getsockname()[1]
-        away = at(world, f"http://127.0.0.1:{port}")
-        logged: list[str] = []
-        monkeypatch.setattr(dg.DagsterLogManager, "info", lambda self, text, *_: logged.append(text))
-        begin = time.monotonic()
-        assert away.materialize(FIT)[1] is None
-        assert time.monotonic() - begin < 10
-    (line,) = [text for text in logged if "MLflow" in text]
-    assert line.startswith("stored, but not logged to MLflow: MlflowException: API request to http://127.0.0.1:")
-    assert "\n" not in line
+    begin = time.monotonic()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if is_listening:
+            server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert world.at(address).materialize(fit())[1] is None
+    assert time.monotonic() - begin < 10
+    (line,) = [text for text in world.lines if "MLflow" in text]
+    assert f"stored, but not logged to MLflow: MlflowException: API request to {address}" in line
 
 
-def test_without_the_library_a_run_fails_before_it_works(world, fitted, monkeypatch):
+def test_mlflow_is_needed_with_the_key_alone(world, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
-    with pytest.raises(
-        ConfigError, match=r"platform.mlflow_uri: expected the package mlflow-skinny.*pip install 'dssm-assets\[mlflow\]'"
-    ):
-        world.materialize(FIT)
-
-
-def test_without_the_key_mlflow_is_not_imported(world, fitted, monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    assert at(world, None).materialize(FIT)[1] is None
+    with pytest.raises(ConfigError, match=r"platform.mlflow_uri: expected the package mlflow-skinny.*dssm-assets\[mlflow\]"):
+        world.materialize(fit())
+    assert open_workspace(world.loaded).find("dssm_model", EVALUATION_DAY) is None, "it fails before the fit"
+    assert world.at(None).materialize(fit())[1] is None
 
 
 @pytest.mark.slow
-def test_mlflow_is_imported_with_its_reports_switched_off():
-    code = (
-        "import os, sys\n"
-        "from dssm_assets.extras.mlflow_runs.tracking import open_tracking\n"
-        "sys.addaudithook(lambda event, arguments: event == 'import' and arguments[0] == 'mlflow.telemetry'"
-        " and print(os.environ.get('MLFLOW_DISABLE_TELEMETRY')))\n"
-        "try:\n"
-        "    with open_tracking('http://127.0.0.1:9', 'tiny'): pass\n"
-        "except Exception: pass\n"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert set(found.stdout.split()) == {"true"}
+def test_real_model_and_its_hit_rates(tmp_path, tmp_path_factory):
+    from mlflow import MlflowClient
 
-
-@pytest.mark.parametrize(
-    "uri", ["http://me:pa55word@mlflow.example", "postgresql://me:pa55word@db/mlflow", "mlflow.example:5000/pa55word", ""]
-)
-def test_address_with_a_password_or_of_another_kind_is_refused_and_not_shown(tmp_path, uri):
-    with pytest.raises(ConfigError, match=r"key platform.mlflow_uri: .* MLFLOW_TRACKING_USERNAME") as error:
-        worlds.write_config(tmp_path, {"platform": {"mlflow_uri": uri}})
-    assert "pa55word" not in str(error.value)
-
-
-@pytest.mark.parametrize("uri", ["https://mlflow.example/team/", "http://127.0.0.1:5000", FILE])
-def test_addresses(tmp_path, uri):
-    assert worlds.write_config(tmp_path, {"platform": {"mlflow_uri": uri}}).config.platform.mlflow_uri == uri
-
-
-def test_url_of_a_run():
-    opened = tracking.Tracking(None, "https://mlflow.example/team/", "3")
-    assert opened.build_url("ab") == "https://mlflow.example/team/#/experiments/3/runs/ab"
-    assert dataclasses.replace(opened, uri="sqlite:////tmp/mlflow.db").build_url("ab") == "ab"
+    changes = {"platform": {"mlflow_uri": "sqlite:///{home}/mlflow.db"}}
+    loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", changes)
+    with dg.DagsterInstance.ephemeral() as instance:
+        worlds.materialize(loaded, ["dssm_model", "total_hit_rate"], [EVALUATION_DAY], instance)
+        world = World(loaded, instance, MlflowClient(f"sqlite:///{loaded.home}/mlflow.db"))
+    (run,) = world.runs()
+    assert run.data.params["training.batch_size"] == "32"
+    assert [step for step, _ in world.history(run, "loss")] == list(range(1, 11))
+    assert {"loss", WARM} <= run.data.metrics.keys()
