@@ -1,0 +1,187 @@
+"""A Delta table as a source: read by deltalake's engine, which leaves out files and row groups by partition values and statistics.
+
+It honours deletion vectors and column mapping, streams batches, and reads one file after the other, so rows have one order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from dssm_assets.core.config.pipeline import FileFormat, SourceTable
+from dssm_assets.extras.lakehouses.lake_source import (
+    Bounds,
+    LakeSource,
+    find_layout,
+    made_again,
+    need_library,
+    reading,
+    s3_options,
+    smallest,
+)
+from dssm_assets.storage.locations import open_location
+from dssm_assets.storage.sources.source import DayBounds, Stamp
+from dssm_assets.storage.sources.source_columns import DS
+
+_NAMES: Final = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
+_ENGINE: Final = {"datafusion.execution.target_partitions": "1", "datafusion.execution.batch_size": "65536"}
+
+
+def open_source(table: SourceTable, name: str) -> DeltaSource:
+    """Returns a Delta table as of its newest version.
+
+    Raises:
+        ConfigError: deltalake is not installed.
+        SourceMissingError: there is no such table.
+        LakehouseError: it cannot be opened.
+    """
+    where = f"table {name}, {table.uri}"
+    need_library("deltalake", "delta", where)
+    from deltalake.exceptions import TableNotFoundError
+
+    with reading(where, table.storage_options, missing=(TableNotFoundError,)):
+        return DeltaSource(table, name, _open(table))
+
+
+def survey(uri: str, name: str) -> SourceTable:
+    """Returns the Delta table of a folder with its layout; errors as `open_source`."""
+    table = SourceTable(uri=uri, format=FileFormat.DELTA)
+    return table.model_copy(update={"layout": find_layout(open_source(table, name))})
+
+
+@dataclass(frozen=True)
+class DeltaSource(LakeSource):
+    """A Delta table as of one version."""
+
+    handle: Any
+
+    @property
+    def version(self) -> str:
+        return f"delta {self.handle.version()}"
+
+    def stamp(self, folder: str | None = None) -> Stamp:
+        """Returns the table's id and version, and the time of its commit."""
+        with self.reading():
+            commits = [*self.handle.history(1), {}]  # a writer may leave out who committed, and when
+            return Stamp(f"{self.version} {self.handle.metadata().id}", commits[0].get("timestamp"))
+
+    def schema(self) -> pa.Schema:
+        columns = pa.schema(self.handle.schema().to_arrow())
+        return pa.schema([pa.field(column.name, column.type) for column in columns])
+
+    def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.RecordBatch]:
+        from deltalake import QueryBuilder
+
+        names = ", ".join(map(_quote, columns))
+        query = QueryBuilder(_ENGINE).register("source", self.handle).execute(f"SELECT {names} FROM source{_where(days, ds)}")
+        yield from pa.RecordBatchReader.from_stream(query)
+
+    def bounds(self, column: str) -> list[Bounds]:
+        files = pa.table(self.handle.get_add_actions())
+        groups = ("partition", "partition") if self._is_partition(column) else ("min", "max")
+        lows, highs = (_stored(files, group, self._stored_name(column)) for group in groups)
+        return [None if low is None or high is None else (low, high) for low, high in zip(lows, highs, strict=True)]
+
+    def first_change(self, before: str, column: str) -> Any:
+        """Returns the smallest value of a column in files that commits since a fingerprint have added or removed, with a change of rows.
+
+        Raises:
+            LakehouseError: the table was made again: its versions begin anew.
+        """
+        from deltalake.exceptions import DeltaError
+
+        _, version, identity = before.split(" ")
+        first, last = int(version), self.handle.version()
+        if first > last:
+            raise made_again(self.where, f"version {last} after {first}")
+        with self.reading(), suppress(DeltaError, FileNotFoundError):  # the log of then has been cleaned up
+            then = DeltaSource(self.table, self.name, _open(self.table, first))
+            if identity != self.handle.metadata().id:
+                return smallest([*self.bounds(column), *then.bounds(column)])
+            paths = pa.table(then.handle.get_add_actions()).column("path").to_pylist()
+            known = dict(zip(map(unquote, paths), then.bounds(column), strict=True))
+            changed: list[Bounds] = []
+            for kind, file in self._read_commits(first + 1, last):
+                path = unquote(file["path"])
+                if kind == "add":
+                    known[path] = self._logged_bounds(file, column)
+                if file["dataChange"]:
+                    changed.append(known.get(path))
+            return smallest(changed)
+        return None
+
+    def _read_commits(self, first: int, last: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields the files that versions have added and removed: "add" or "remove", and the action as the log has it."""
+        fs, path = open_location(self.table.uri, self.where, self.table.storage_options)
+        for version in range(first, last + 1):
+            for line in fs.cat_file(f"{path}/_delta_log/{version:020d}.json").splitlines():
+                yield from ((kind, file) for kind, file in json.loads(line).items() if kind in ("add", "remove"))
+
+    def _logged_bounds(self, file: dict[str, Any], column: str) -> Bounds:
+        """Returns the bounds that an action of the log has; its times are ISO 8601."""
+        name, kind = self._stored_name(column), self.schema().field(column).type
+        stats = json.loads(file.get("stats") or "{}")
+        groups = (
+            [file["partitionValues"]] * 2
+            if self._is_partition(column)
+            else [stats.get(f"{end}Values", {}) for end in ("min", "max")]
+        )
+        values = [group.get(name) for group in groups]
+        if None in values:
+            return None
+        if pat.is_timestamp(kind):
+            times = [dt.datetime.fromisoformat(value) for value in values]
+            values = [time.replace(tzinfo=(time.tzinfo or dt.UTC) if kind.tz else None) for time in times]
+        low, high = pa.array(values).cast(kind).to_pylist()
+        return low, high
+
+    def _is_partition(self, column: str) -> bool:
+        return column in self.handle.metadata().partition_columns
+
+    def _stored_name(self, column: str) -> str:
+        """Returns the name of a column in files and statistics: renamed columns keep their first."""
+        metadata = pa.schema(self.handle.schema().to_arrow()).field(column).metadata or {}
+        return str(metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode())
+
+
+def _open(table: SourceTable, version: int | None = None) -> Any:
+    from deltalake import DeltaTable
+
+    options = {"AWS_ALLOW_HTTP": "true", **s3_options(table.storage_options, _NAMES)}
+    return DeltaTable(table.uri, version=version, storage_options=options)
+
+
+def _stored(files: pa.Table, group: str, name: str) -> list[Any]:
+    """Returns a partition value or statistic of each file, None where there is none."""
+    if group not in files.column_names or files.schema.field(group).type.get_field_index(name) < 0:
+        return [None] * files.num_rows
+    values: list[Any] = pc.struct_field(files.column(group), name).to_pylist()
+    return values
+
+
+def _where(days: DayBounds | None, ds: Any) -> str:
+    """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
+    if days is not None:
+        time = _quote(days.column)
+        spans = [f"{time} >= {_literal(start)} AND {time} < {_literal(end)}" for start, end in days.ranges]
+        return f" WHERE {' OR '.join(spans)} OR {time} IS NULL"
+    return "" if ds is None else f" WHERE {_quote(DS)} = {_literal(ds)}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, dt.datetime):
+        return f"TIMESTAMP '{value.isoformat()}'"
+    return f"DATE '{value}'" if isinstance(value, dt.date) else str(value) if isinstance(value, int) else f"'{value}'"
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

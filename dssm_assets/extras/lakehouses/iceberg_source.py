@@ -1,0 +1,172 @@
+"""An Iceberg table as a source: planned and read by pyiceberg, which leaves out files by partitions and column bounds.
+
+It honours position deletes, deletion vectors, renames and columns that files lack; a table with equality deletes is refused. Memory: the
+wanted columns and days of one data file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+from dssm_assets.core.config.pipeline import FileFormat, SourceTable
+from dssm_assets.extras.lakehouses.lake_source import (
+    Bounds,
+    LakeSource,
+    find_layout,
+    made_again,
+    need_library,
+    reading,
+    s3_options,
+    smallest,
+)
+from dssm_assets.storage.sources.source import DayBounds, Stamp
+from dssm_assets.storage.sources.source_columns import DS
+
+_NAMES: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
+
+
+def open_source(table: SourceTable, name: str) -> IcebergSource:
+    """Returns an Iceberg table as of its current snapshot.
+
+    Raises:
+        ConfigError: pyiceberg is not installed.
+        SourceMissingError: there is no such table.
+        LakehouseError: the catalog is unknown or cannot be reached, or the table cannot be opened.
+    """
+    where = f"table {name}, {table.table} of catalog {table.uri}"
+    need_library("pyiceberg", "iceberg", where)
+    from pyiceberg.catalog import load_catalog
+    from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+
+    with reading(where, table.storage_options, missing=(NoSuchTableError, NoSuchNamespaceError)):
+        catalog = load_catalog(table.uri, **s3_options(table.storage_options, _NAMES))
+        return IcebergSource(table, name, catalog.load_table(str(table.table)))
+
+
+def survey(uri: str, name: str) -> SourceTable:
+    """Returns the table of `iceberg:CATALOG#shop.clicks` with its layout; errors as `open_source`."""
+    catalog, _, identifier = uri.partition(":")[2].partition("#")
+    table = SourceTable(uri=catalog, format=FileFormat.ICEBERG, table=identifier)
+    return table.model_copy(update={"layout": find_layout(open_source(table, name))})
+
+
+@dataclass(frozen=True)
+class IcebergSource(LakeSource):
+    """An Iceberg table as of one snapshot: its metadata is not loaded again."""
+
+    handle: Any
+
+    @property
+    def version(self) -> str:
+        return f"iceberg {self._snapshot_id}"
+
+    @property
+    def _snapshot_id(self) -> int:
+        snapshot = self.handle.current_snapshot()
+        return 0 if snapshot is None else int(snapshot.snapshot_id)
+
+    def stamp(self, folder: str | None = None) -> Stamp:
+        """Returns the ids of the table and its snapshot, and the time of that."""
+        snapshot = self.handle.current_snapshot()
+        identity = f"iceberg {self._snapshot_id} {self.handle.metadata.table_uuid}"
+        return Stamp(identity, None if snapshot is None else snapshot.timestamp_ms)
+
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(column.name, _to_plain(column.type)) for column in self.handle.schema().as_arrow()])
+
+    def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.RecordBatch]:
+        from pyiceberg.io.pyarrow import ArrowScan
+
+        scan = self.handle.scan(row_filter=_row_filter(days, ds), selected_fields=tuple(columns))
+        reader = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter)
+        for task in scan.plan_files():
+            yield from reader.to_record_batches([task])  # of several tasks it would hold all
+
+    def bounds(self, column: str) -> list[Bounds]:
+        return [self._bounds_of(task.file, column) for task in self.handle.scan().plan_files()]
+
+    def first_change(self, before: str, column: str) -> Any:
+        """Returns the smallest value of a column in files that snapshots since a fingerprint have added, removed or deleted rows of.
+
+        Raises:
+            LakehouseError: the table was dropped and made again.
+        """
+        _, then, identity = before.split(" ")
+        if identity != str(self.handle.metadata.table_uuid):
+            raise made_again(self.where, "another table of that name")
+        with self.reading():
+            changes = self._ancestors(self._snapshot_id) ^ self._ancestors(int(then))  # of a rollback those that are taken back
+            snapshots = [self.handle.snapshot_by_id(number) for number in changes]
+            if None in snapshots:
+                return None  # expired
+            changed, deletes = list[Bounds](), set[str]()
+            for file in (file for snapshot in snapshots for file in self._changed_files(snapshot)):
+                if file.content.name == "DATA":
+                    changed.append(self._bounds_of(file, column))
+                else:
+                    deletes.add(file.file_path)
+            for task in self.handle.scan().plan_files() if deletes else ():
+                if deletes & {file.file_path for file in task.delete_files}:
+                    changed.append(self._bounds_of(task.file, column))
+            return smallest(changed)
+
+    def _ancestors(self, number: int) -> set[int]:
+        """Returns a snapshot and those before it, the last of which may have expired."""
+        found: set[int] = set()
+        while number:
+            found.add(number)
+            snapshot = self.handle.snapshot_by_id(number)
+            number = 0 if snapshot is None else snapshot.parent_snapshot_id or 0
+        return found
+
+    def _changed_files(self, snapshot: Any) -> Iterator[Any]:
+        """Yields the files that a snapshot has added or removed, none if it only wrote rows in other files."""
+        from pyiceberg.manifest import ManifestEntryStatus
+        from pyiceberg.table.snapshots import Operation
+
+        if snapshot.summary is not None and snapshot.summary.operation is Operation.REPLACE:
+            return
+        for manifest in snapshot.manifests(self.handle.io):
+            if manifest.added_snapshot_id == snapshot.snapshot_id:
+                for entry in manifest.fetch_manifest_entry(self.handle.io, discard_deleted=False):
+                    if entry.snapshot_id == snapshot.snapshot_id and entry.status is not ManifestEntryStatus.EXISTING:
+                        yield entry.data_file
+
+    def _bounds_of(self, file: Any, column: str) -> Bounds:
+        from pyiceberg.conversions import from_bytes
+
+        field = self.handle.schema().find_field(column)
+        ends = [(group or {}).get(field.field_id) for group in (file.lower_bounds, file.upper_bounds)]
+        if None in ends:
+            return None
+        values = pa.array([from_bytes(field.field_type, end) for end in ends])
+        kind = self.schema().field(column).type
+        low, high = (values.cast(pa.int32()) if pat.is_date(kind) else values).cast(kind).to_pylist()
+        return low, high
+
+
+def _row_filter(days: DayBounds | None, ds: Any) -> Any:
+    """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
+    from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, IsNull, LessThan, Or
+
+    if days is not None:
+        spans = [And(GreaterThanOrEqual(days.column, start), LessThan(days.column, end)) for start, end in days.ranges]
+        return reduce(Or, spans, IsNull(days.column))
+    return AlwaysTrue() if ds is None else EqualTo(DS, ds)
+
+
+def _to_plain(kind: pa.DataType) -> pa.DataType:
+    """Returns a type with plain texts, binaries and lists in place of large ones, so that it is that of the same rows in parquet."""
+    if pat.is_large_string(kind) or pat.is_large_binary(kind):
+        return pa.string() if pat.is_large_string(kind) else pa.binary()
+    if pat.is_large_list(kind) or pat.is_list(kind):
+        return pa.list_(pa.field("element", _to_plain(kind.value_type)))  # as parquet names it
+    if pat.is_struct(kind):
+        return pa.struct([(inner.name, _to_plain(inner.type)) for inner in kind])
+    return pa.map_(_to_plain(kind.key_type), _to_plain(kind.item_type)) if pat.is_map(kind) else kind
