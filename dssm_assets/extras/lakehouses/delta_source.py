@@ -32,7 +32,7 @@ from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.sources.source import DayBounds, Stamp
 from dssm_assets.storage.sources.source_columns import DS
 
-_NAMES: Final = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
+S3_NAMES: Final = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
 _ENGINE: Final = {"datafusion.execution.target_partitions": "1", "datafusion.execution.batch_size": "65536"}
 
 
@@ -156,7 +156,7 @@ class DeltaSource(LakeSource):
 def _open(table: SourceTable, version: int | None = None) -> Any:
     from deltalake import DeltaTable
 
-    options = {"AWS_ALLOW_HTTP": "true", **s3_options(table.storage_options, _NAMES)}
+    options = {"AWS_ALLOW_HTTP": "true", **s3_options(table.storage_options, S3_NAMES)}
     return DeltaTable(table.uri, version=version, storage_options=options)
 
 

@@ -28,7 +28,7 @@ from dssm_assets.extras.lakehouses.lake_source import (
 from dssm_assets.storage.sources.source import DayBounds, Stamp
 from dssm_assets.storage.sources.source_columns import DS
 
-_NAMES: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
+S3_NAMES: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
 
 
 def open_source(table: SourceTable, name: str) -> IcebergSource:
@@ -45,7 +45,7 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
     with reading(where, table.storage_options, missing=(NoSuchTableError, NoSuchNamespaceError)):
-        catalog = load_catalog(table.uri, **s3_options(table.storage_options, _NAMES))
+        catalog = load_catalog(table.uri, **s3_options(table.storage_options, S3_NAMES))
         return IcebergSource(table, name, catalog.load_table(str(table.table)))
 
 

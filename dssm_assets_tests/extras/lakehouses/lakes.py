@@ -13,7 +13,6 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 FORMATS = ("delta", "iceberg")
-IDENTIFIER = "shop.clicks"
 
 
 @dataclass
@@ -22,32 +21,37 @@ class Lake:
 
     format: str
     folder: Path
+    name: str
     catalog: Any = None
     options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identifier(self) -> str:
+        return f"shop.{self.name}"
 
     @property
     def source(self) -> dict[str, Any]:
         """Returns the keys that name the table in a configuration."""
         if self.format == "delta":
             return {"uri": str(self.folder), "format": "delta"}
-        return {"uri": "tests", "format": "iceberg", "table": IDENTIFIER, "storage_options": self.options}
+        return {"uri": "tests", "format": "iceberg", "table": self.identifier, "storage_options": self.options}
 
     @property
     def uri(self) -> str:
         """Returns the argument of `init` that names the table."""
-        return str(self.folder) if self.format == "delta" else f"iceberg:tests#{IDENTIFIER}"
+        return str(self.folder) if self.format == "delta" else f"iceberg:tests#{self.identifier}"
 
     @property
     def table(self) -> Any:
-        return DeltaTable(self.folder) if self.format == "delta" else self.catalog.load_table(IDENTIFIER)
+        return DeltaTable(self.folder) if self.format == "delta" else self.catalog.load_table(self.identifier)
 
     def append(self, rows: pa.Table, partition: str | None = None) -> None:
         """Adds rows in files of their own, as one version."""
         if self.format == "delta":
             write_deltalake(self.folder, rows, mode="append", schema_mode="merge", partition_by=partition and [partition])
             return
-        if not self.catalog.table_exists(IDENTIFIER):
-            table = self.catalog.create_table(IDENTIFIER, schema=rows.schema)
+        if not self.catalog.table_exists(self.identifier):
+            table = self.catalog.create_table(self.identifier, schema=rows.schema)
             if partition is not None:
                 with table.update_spec() as spec:
                     spec.add_identity(partition)
@@ -62,7 +66,7 @@ class Lake:
     def drop(self) -> None:
         """Removes the table and its files."""
         if self.format == "iceberg":
-            self.catalog.drop_table(IDENTIFIER)
+            self.catalog.drop_table(self.identifier)
         for path in sorted(self.folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
 
@@ -80,18 +84,16 @@ class Lake:
         return [Path(urlsplit(task.file.file_path).path) for task in self.table.scan().plan_files()]
 
 
-def open_lake(form: str, folder: Path) -> Lake:
+def open_lake(form: str, folder: Path, name: str = "clicks") -> Lake:
     """Returns a table that does not exist yet."""
     if form == "delta":
-        return Lake(form, folder / "clicks")
+        return Lake(form, folder / name, name)
     from pyiceberg.catalog import load_catalog
 
-    warehouse = folder / "warehouse"
-    warehouse.mkdir()
-    options = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{warehouse}"}
+    options = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
     catalog = load_catalog("tests", **options)
-    catalog.create_namespace("shop")
-    return Lake(form, warehouse, catalog, options)
+    catalog.create_namespace_if_not_exists("shop")
+    return Lake(form, folder / "warehouse" / "shop" / name, name, catalog, options)
 
 
 @pytest.fixture(params=FORMATS)
