@@ -15,7 +15,6 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import FileFormat, SourceTable
 from dssm_assets.extras.lakehouses.lake_source import (
@@ -86,10 +85,7 @@ class DeltaSource(LakeSource):
         yield from pa.RecordBatchReader.from_stream(query)
 
     def bounds(self, column: str) -> list[Bounds]:
-        files = pa.table(self.handle.get_add_actions())
-        groups = ("partition", "partition") if self._is_partition(column) else ("min", "max")
-        lows, highs = (_stored(files, group, self._stored_name(column)) for group in groups)
-        return [None if low is None or high is None else (low, high) for low, high in zip(lows, highs, strict=True)]
+        return [*self._bounds_by_path(column).values()]
 
     def first_change(self, before: str, column: str) -> Any:
         """Returns the smallest value of a column in files that commits since a fingerprint have added or removed, with a change of rows.
@@ -104,53 +100,37 @@ class DeltaSource(LakeSource):
         if first > last:
             raise made_again(self.where, f"version {last} after {first}")
         with self.reading(), suppress(DeltaError, FileNotFoundError):  # the log of then has been cleaned up
-            then = DeltaSource(self.table, self.name, _open(self.table, first))
+            known = self._as_of(first)._bounds_by_path(column)
             if identity != self.handle.metadata().id:
-                return smallest([*self.bounds(column), *then.bounds(column)])
-            paths = pa.table(then.handle.get_add_actions()).column("path").to_pylist()
-            known = dict(zip(map(unquote, paths), then.bounds(column), strict=True))
+                return smallest([*known.values(), *self.bounds(column)])
             changed: list[Bounds] = []
-            for kind, file in self._read_commits(first + 1, last):
-                path = unquote(file["path"])
-                if kind == "add":
-                    known[path] = self._logged_bounds(file, column)
-                if file["dataChange"]:
-                    changed.append(known.get(path))
+            for number in range(first + 1, last + 1):
+                known |= self._as_of(number)._bounds_by_path(column)
+                changed += [known.get(path) for path in self._changed_paths(number)]
             return smallest(changed)
         return None
 
-    def _read_commits(self, first: int, last: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the files that versions have added and removed: "add" or "remove", and the action as the log has it."""
+    def _as_of(self, version: int) -> DeltaSource:
+        return DeltaSource(self.table, self.name, _open(self.table, version))
+
+    def _changed_paths(self, version: int) -> Iterator[str]:
+        """Yields the files that a version has added or removed, but for those whose rows it only wrote in other files."""
         fs, path = open_location(self.table.uri, self.where, self.table.storage_options)
-        for version in range(first, last + 1):
-            for line in fs.cat_file(f"{path}/_delta_log/{version:020d}.json").splitlines():
-                yield from ((kind, file) for kind, file in json.loads(line).items() if kind in ("add", "remove"))
+        for line in fs.cat_file(f"{path}/_delta_log/{version:020d}.json").splitlines():
+            action = json.loads(line)
+            yield from (unquote(action[kind]["path"]) for kind in ("add", "remove") if action.get(kind, {}).get("dataChange"))
 
-    def _logged_bounds(self, file: dict[str, Any], column: str) -> Bounds:
-        """Returns the bounds that an action of the log has; its times are ISO 8601."""
-        name, kind = self._stored_name(column), self.schema().field(column).type
-        stats = json.loads(file.get("stats") or "{}")
-        groups = (
-            [file["partitionValues"]] * 2
-            if self._is_partition(column)
-            else [stats.get(f"{end}Values", {}) for end in ("min", "max")]
-        )
-        values = [group.get(name) for group in groups]
-        if None in values:
-            return None
-        if pat.is_timestamp(kind):
-            times = [dt.datetime.fromisoformat(value) for value in values]
-            values = [time.replace(tzinfo=(time.tzinfo or dt.UTC) if kind.tz else None) for time in times]
-        low, high = pa.array(values).cast(kind).to_pylist()
-        return low, high
-
-    def _is_partition(self, column: str) -> bool:
-        return column in self.handle.metadata().partition_columns
-
-    def _stored_name(self, column: str) -> str:
-        """Returns the name of a column in files and statistics: renamed columns keep their first."""
+    def _bounds_by_path(self, column: str) -> dict[str, Bounds]:
+        """Returns path -> bounds: a partition value, or statistics, which have a renamed column by its first name."""
         metadata = pa.schema(self.handle.schema().to_arrow()).field(column).metadata or {}
-        return str(metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode())
+        name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
+        files = pa.table(self.handle.get_add_actions())
+        is_partition = column in self.handle.metadata().partition_columns
+        ends = zip(
+            *(_stored(files, group, name) for group in (["partition"] * 2 if is_partition else ["min", "max"])), strict=True
+        )
+        paths = map(unquote, files.column("path").to_pylist())
+        return {path: None if None in found else (found[0], found[1]) for path, found in zip(paths, ends, strict=True)}
 
 
 def _open(table: SourceTable, version: int | None = None) -> Any:

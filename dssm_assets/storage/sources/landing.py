@@ -126,8 +126,9 @@ class SourceLanding:
         return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
     def _find_change(self, before: str, timezone: str) -> str | None:
-        """Returns the first day with a change since a fingerprint."""
-        if self.state is None or not self.has_versions or self.state.fingerprint == before:
+        """Returns the first day with a change since a fingerprint of the table; of one in another format there is no telling."""
+        is_ours = self.has_versions and before.startswith(f"{self._table.format} ")
+        if self.state is None or not is_ours or self.state.fingerprint == before:
             return None
         if self._table.layout is Layout.DS_FOLDERS:
             first = self._source.first_change(before, DS)

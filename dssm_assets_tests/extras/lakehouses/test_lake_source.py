@@ -9,14 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
+from pyiceberg.types import StringType
 
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.extras.lakehouses.lake_source import LakehouseError
+from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.sources.landing import SourceLanding, fingerprint
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets_tests import worlds
 from dssm_assets_tests.extras.lakehouses.deletes import (
     rename_columns,
     write_deletion_vector,
@@ -226,6 +230,32 @@ def test_a_table_that_was_made_again_is_an_error_for_the_sensor(lake):
     lake.append(rows("a 1 1"))
     with pytest.raises(LakehouseError, match="the table of the last look, with later versions"):
         SourceLanding(configured(lake), name="x", timezone="UTC", before=state)
+
+
+def test_a_look_at_files_tells_nothing_of_a_table(lake):
+    lake.append(rows("a 1 1"))
+    before = {"fingerprint": "5e6b35eb", "newest_ms": 1}
+    assert SourceLanding(configured(lake), name="x", timezone="UTC", before=before).late_from is None
+
+
+def test_a_column_that_changes_its_type_is_an_error_and_the_stored_day_stays(lake, tmp_path):
+    lake.append(rows("a 3 1"))
+    changes = {"calendar": {"start": "2026-01-01", "end": "2026-01-03", "timezone": "UTC"}}
+    changes["tables"] = {"behavior": {**lake.source, "constant_event": "buy", "value_columns": [], "context_columns": []}}
+    loaded = worlds.write_config(tmp_path, changes)
+    worlds.run_steps(loaded, ["behavior_table"], ["2026-01-03"])
+    stored = open_workspace(loaded).need("behavior_table", "2026-01-03")
+    if lake.format == "delta":
+        texts = rows("a 3 1").set_column(2, "ts", pa.array(["soon"]))
+        write_deltalake(lake.folder, texts, mode="overwrite", schema_mode="overwrite")
+    else:
+        with lake.table.update_schema(allow_incompatible_changes=True) as update:
+            update.delete_column("ts")
+        with lake.table.update_schema() as update:
+            update.add_column("ts", StringType())
+    with pytest.raises(SchemaError, match="table behavior_table, column event_time: expected "):
+        worlds.run_steps(loaded, ["behavior_table"], ["2026-01-03"])
+    assert open_workspace(loaded).need("behavior_table", "2026-01-03") == stored
 
 
 def test_a_table_that_is_not_there_is_missing(lake):
