@@ -10,6 +10,7 @@ import yaml
 from deltalake import write_deltalake
 from pyiceberg.catalog import load_catalog
 
+from dssm_assets.cli import main
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
@@ -18,6 +19,7 @@ from dssm_assets.extras.lakehouses.lake_source import s3_options
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import load_config
+from dssm_assets.storage.sources.landing import fingerprint
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source, survey_uri
 from dssm_assets.storage.sources.source_files import SourceMissingError
@@ -74,20 +76,32 @@ def test_init_writes_a_configuration_that_validates_and_runs(lake, tmp_path):
     assert "ds" not in workspace.tables.read(workspace.need("user_table", DAYS[1])).column_names
 
 
+PIPELINE = """
+data_config { batch_size: 32 negative_sampler { input_path: "i" num_sample: 16 item_id_field: "item_id" } }
+feature_configs { id_feature { feature_name: "city" expression: "user:city" num_buckets: 4 embedding_dim: 4 } }
+feature_configs { id_feature { feature_name: "item" expression: "item:item_id" hash_bucket_size: 200 embedding_dim: 4 } }
+model_config {
+  feature_groups { group_name: "user" feature_names: ["city"] }
+  feature_groups { group_name: "item" feature_names: ["item"] }
+  dssm { user_tower { input: "user" mlp { hidden_units: 16 } } item_tower { input: "item" mlp { hidden_units: 16 } } output_dim: 8 }
+  losses { softmax_cross_entropy {} }
+}
+"""
+
+
 @needs_extras("easyrec")
-def test_an_imported_configuration_keeps_the_tables_of_its_base(lake):
-    from dssm_assets.extras.easyrec.import_pipeline import import_pipeline
-    from dssm_assets_tests.extras.easyrec.test_import_config import WORLD
+def test_an_imported_configuration_keeps_the_tables_of_its_base(lake, tmp_path):
+    base = worlds.write_config(tmp_path, {"tables": {"behavior": lake.source}})
+    (tmp_path / "pipeline.config").write_text(PIPELINE)
+    assert (
+        main(["import-config", str(tmp_path / "pipeline.config"), "--base", str(base.path), "--out", str(tmp_path / "out")])
+        == 0
+    )
+    table = load_config(tmp_path / "out" / "config.yaml", tmp_path).config.tables.behavior
+    assert {key: getattr(table, key) for key in lake.source} == lake.source
 
-    base = worlds.merged(worlds.CONFIG, {"tables": {"behavior": lake.source}})
-    found = import_pipeline(WORLD, base=base, sequence_columns={"bought__item": "item_id", "bought__category": "category"})
-    assert {key: getattr(found.config.tables.behavior, key) for key in lake.source} == lake.source
 
-
-@needs_extras("bundle_delta")
 def test_the_sensor_of_deltas_sees_versions(lake, tmp_path):
-    from dssm_assets.storage.sources.landing import fingerprint
-
     lake.append(log_of([0]))
     table = SourceTable(**lake.source)
     before = fingerprint(table, "item_table")
