@@ -21,11 +21,11 @@ from dssm_assets.extras.lakehouses.lake_source import (
     Bounds,
     LakeSource,
     find_layout,
-    made_again,
+    find_smallest,
     need_library,
+    raise_made_again,
     reading,
-    s3_options,
-    smallest,
+    rename_s3_options,
 )
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.sources.source import DayBounds, Stamp
@@ -81,11 +81,15 @@ class DeltaSource(LakeSource):
         from deltalake import QueryBuilder
 
         names = ", ".join(map(_quote, columns))
-        query = QueryBuilder(_ENGINE).register("source", self.handle).execute(f"SELECT {names} FROM source{_where(days, ds)}")
+        query = (
+            QueryBuilder(_ENGINE)
+            .register("source", self.handle)
+            .execute(f"SELECT {names} FROM source{_write_condition(days, ds)}")
+        )
         yield from pa.RecordBatchReader.from_stream(query)
 
     def bounds(self, column: str) -> list[Bounds]:
-        return [*self._bounds_by_path(column).values()]
+        return [*self._find_bounds(column).values()]
 
     def first_change(self, before: str, column: str) -> Any:
         """Returns the smallest value of a column in files that commits since a fingerprint have added or removed, with a change of rows.
@@ -98,49 +102,47 @@ class DeltaSource(LakeSource):
         _, version, identity = before.split(" ")
         first, last = int(version), self.handle.version()
         if first > last:
-            raise made_again(self.where, f"version {last} after {first}")
+            raise_made_again(self.where, f"version {last} after {first}")
         with self.reading(), suppress(DeltaError, FileNotFoundError):  # the log of then has been cleaned up
-            known = self._as_of(first)._bounds_by_path(column)
+            known = self._open_version(first)._find_bounds(column)
             if identity != self.handle.metadata().id:
-                return smallest([*known.values(), *self.bounds(column)])
+                return find_smallest([*known.values(), *self.bounds(column)])
             changed: list[Bounds] = []
             for number in range(first + 1, last + 1):
-                known |= self._as_of(number)._bounds_by_path(column)
-                changed += [known.get(path) for path in self._changed_paths(number)]
-            return smallest(changed)
+                known |= self._open_version(number)._find_bounds(column)
+                changed += [known.get(path) for path in self._read_changed_paths(number)]
+            return find_smallest(changed)
         return None
 
-    def _as_of(self, version: int) -> DeltaSource:
+    def _open_version(self, version: int) -> DeltaSource:
         return DeltaSource(self.table, self.name, _open(self.table, version))
 
-    def _changed_paths(self, version: int) -> Iterator[str]:
+    def _read_changed_paths(self, version: int) -> Iterator[str]:
         """Yields the files that a version has added or removed, but for those whose rows it only wrote in other files."""
         fs, path = open_location(self.table.uri, self.where, self.table.storage_options)
         for line in fs.cat_file(f"{path}/_delta_log/{version:020d}.json").splitlines():
             action = json.loads(line)
             yield from (unquote(action[kind]["path"]) for kind in ("add", "remove") if action.get(kind, {}).get("dataChange"))
 
-    def _bounds_by_path(self, column: str) -> dict[str, Bounds]:
+    def _find_bounds(self, column: str) -> dict[str, Bounds]:
         """Returns path -> bounds: a partition value, or statistics, which have a renamed column by its first name."""
         metadata = pa.schema(self.handle.schema().to_arrow()).field(column).metadata or {}
         name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
         files = pa.table(self.handle.get_add_actions())
-        is_partition = column in self.handle.metadata().partition_columns
-        ends = zip(
-            *(_stored(files, group, name) for group in (["partition"] * 2 if is_partition else ["min", "max"])), strict=True
-        )
-        paths = map(unquote, files.column("path").to_pylist())
-        return {path: None if None in found else (found[0], found[1]) for path, found in zip(paths, ends, strict=True)}
+        groups = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")
+        paths, lows, highs = files.column("path").to_pylist(), *(_read_stored(files, group, name) for group in groups)
+        found = zip(map(unquote, paths), lows, highs, strict=True)
+        return {path: None if low is None or high is None else (low, high) for path, low, high in found}
 
 
 def _open(table: SourceTable, version: int | None = None) -> Any:
     from deltalake import DeltaTable
 
-    options = {"AWS_ALLOW_HTTP": "true", **s3_options(table.storage_options, S3_NAMES)}
+    options = {"AWS_ALLOW_HTTP": "true", **rename_s3_options(table.storage_options, S3_NAMES)}
     return DeltaTable(table.uri, version=version, storage_options=options)
 
 
-def _stored(files: pa.Table, group: str, name: str) -> list[Any]:
+def _read_stored(files: pa.Table, group: str, name: str) -> list[Any]:
     """Returns a partition value or statistic of each file, None where there is none."""
     if group not in files.column_names or files.schema.field(group).type.get_field_index(name) < 0:
         return [None] * files.num_rows
@@ -148,16 +150,16 @@ def _stored(files: pa.Table, group: str, name: str) -> list[Any]:
     return values
 
 
-def _where(days: DayBounds | None, ds: Any) -> str:
+def _write_condition(days: DayBounds | None, ds: Any) -> str:
     """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
     if days is not None:
         time = _quote(days.column)
-        spans = [f"{time} >= {_literal(start)} AND {time} < {_literal(end)}" for start, end in days.ranges]
+        spans = [f"{time} >= {_write_literal(start)} AND {time} < {_write_literal(end)}" for start, end in days.ranges]
         return f" WHERE {' OR '.join(spans)} OR {time} IS NULL"
-    return "" if ds is None else f" WHERE {_quote(DS)} = {_literal(ds)}"
+    return "" if ds is None else f" WHERE {_quote(DS)} = {_write_literal(ds)}"
 
 
-def _literal(value: Any) -> str:
+def _write_literal(value: Any) -> str:
     if isinstance(value, dt.datetime):
         return f"TIMESTAMP '{value.isoformat()}'"
     return f"DATE '{value}'" if isinstance(value, dt.date) else str(value) if isinstance(value, int) else f"'{value}'"

@@ -19,11 +19,11 @@ from dssm_assets.extras.lakehouses.lake_source import (
     Bounds,
     LakeSource,
     find_layout,
-    made_again,
+    find_smallest,
     need_library,
+    raise_made_again,
     reading,
-    s3_options,
-    smallest,
+    rename_s3_options,
 )
 from dssm_assets.storage.sources.source import DayBounds, Stamp
 from dssm_assets.storage.sources.source_columns import DS
@@ -45,7 +45,7 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
     with reading(where, table.storage_options, missing=(NoSuchTableError, NoSuchNamespaceError)):
-        catalog = load_catalog(table.uri, **s3_options(table.storage_options, S3_NAMES))
+        catalog = load_catalog(table.uri, **rename_s3_options(table.storage_options, S3_NAMES))
         return IcebergSource(table, name, catalog.load_table(str(table.table)))
 
 
@@ -83,13 +83,13 @@ class IcebergSource(LakeSource):
     def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.RecordBatch]:
         from pyiceberg.io.pyarrow import ArrowScan
 
-        scan = self.handle.scan(row_filter=_row_filter(days, ds), selected_fields=tuple(columns))
+        scan = self.handle.scan(row_filter=_make_filter(days, ds), selected_fields=tuple(columns))
         reader = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter)
         for task in scan.plan_files():
             yield from reader.to_record_batches([task])  # of several tasks it would hold all
 
     def bounds(self, column: str) -> list[Bounds]:
-        return [self._bounds_of(task.file, column) for task in self.handle.scan().plan_files()]
+        return self._read_bounds([task.file for task in self.handle.scan().plan_files()], column)
 
     def first_change(self, before: str, column: str) -> Any:
         """Returns the smallest value of a column in files that snapshots since a fingerprint have added, removed or deleted rows of.
@@ -97,26 +97,25 @@ class IcebergSource(LakeSource):
         Raises:
             LakehouseError: the table was dropped and made again.
         """
+        from pyiceberg.manifest import DataFileContent
+
         _, then, identity = before.split(" ")
         if identity != str(self.handle.metadata.table_uuid):
-            raise made_again(self.where, "another table of that name")
+            raise_made_again(self.where, "another table of that name")
         with self.reading():
-            changes = self._ancestors(self._snapshot_id) ^ self._ancestors(int(then))  # of a rollback those that are taken back
-            snapshots = [self.handle.snapshot_by_id(number) for number in changes]
+            now, before_now = self._find_ancestors(self._snapshot_id), self._find_ancestors(int(then))
+            snapshots = [self.handle.snapshot_by_id(number) for number in now ^ before_now]  # also those that were rolled back
             if None in snapshots:
                 return None  # expired
-            changed, deletes = list[Bounds](), set[str]()
-            for file in (file for snapshot in snapshots for file in self._changed_files(snapshot)):
-                if file.content.name == "DATA":
-                    changed.append(self._bounds_of(file, column))
-                else:
-                    deletes.add(file.file_path)
+            files = [file for snapshot in snapshots for file in self._read_changed_files(snapshot)]
+            changed = [file for file in files if file.content is DataFileContent.DATA]
+            deletes = {file.file_path for file in files if file.content is not DataFileContent.DATA}
             for task in self.handle.scan().plan_files() if deletes else ():
                 if deletes & {file.file_path for file in task.delete_files}:
-                    changed.append(self._bounds_of(task.file, column))
-            return smallest(changed)
+                    changed.append(task.file)
+            return find_smallest(self._read_bounds(changed, column))
 
-    def _ancestors(self, number: int) -> set[int]:
+    def _find_ancestors(self, number: int) -> set[int]:
         """Returns a snapshot and those before it, the last of which may have expired."""
         found: set[int] = set()
         while number:
@@ -125,7 +124,7 @@ class IcebergSource(LakeSource):
             number = 0 if snapshot is None else snapshot.parent_snapshot_id or 0
         return found
 
-    def _changed_files(self, snapshot: Any) -> Iterator[Any]:
+    def _read_changed_files(self, snapshot: Any) -> Iterator[Any]:
         """Yields the files that a snapshot has added or removed, none if it only wrote rows in other files."""
         from pyiceberg.manifest import ManifestEntryStatus
         from pyiceberg.table.snapshots import Operation
@@ -138,20 +137,19 @@ class IcebergSource(LakeSource):
                     if entry.snapshot_id == snapshot.snapshot_id and entry.status is not ManifestEntryStatus.EXISTING:
                         yield entry.data_file
 
-    def _bounds_of(self, file: Any, column: str) -> Bounds:
+    def _read_bounds(self, files: Sequence[Any], column: str) -> list[Bounds]:
         from pyiceberg.conversions import from_bytes
 
-        field = self.handle.schema().find_field(column)
-        ends = [(group or {}).get(field.field_id) for group in (file.lower_bounds, file.upper_bounds)]
-        if None in ends:
-            return None
-        values = pa.array([from_bytes(field.field_type, end) for end in ends])
-        kind = self.schema().field(column).type
-        low, high = (values.cast(pa.int32()) if pat.is_date(kind) else values).cast(kind).to_pylist()
-        return low, high
+        field, kind = self.handle.schema().find_field(column), self.schema().field(column).type
+        ends = []
+        for groups in ([file.lower_bounds for file in files], [file.upper_bounds for file in files]):
+            stored = [(group or {}).get(field.field_id) for group in groups]
+            values = pa.array([None if end is None else from_bytes(field.field_type, end) for end in stored])
+            ends.append((values.cast(pa.int32()) if pat.is_date(kind) else values).cast(kind).to_pylist())
+        return [None if low is None or high is None else (low, high) for low, high in zip(*ends, strict=True)]
 
 
-def _row_filter(days: DayBounds | None, ds: Any) -> Any:
+def _make_filter(days: DayBounds | None, ds: Any) -> Any:
     """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
     from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, IsNull, LessThan, Or
 

@@ -1,6 +1,6 @@
 """What Delta and Iceberg tables share: one piece, read as of the version at which the table was opened, and what bounds of its files tell.
 
-Belongs here: days, newest times, errors. Does not belong here: what a library has a name for (`delta_source.py`, `iceberg_source.py`).
+Belongs here: days, newest times, errors. Does not belong here: calls of deltalake and pyiceberg (`delta_source.py`, `iceberg_source.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pyarrow as pa
 import pyarrow.types as pat
@@ -121,18 +121,18 @@ def find_layout(source: LakeSource) -> Layout:
     return Layout.DS_FOLDERS if is_day and source.days() else Layout.SNAPSHOT
 
 
-def smallest(bounds: Sequence[Bounds]) -> Any:
+def find_smallest(bounds: Sequence[Bounds]) -> Any:
     """Returns the smallest value of some files; None without any, or if it is unknown of one."""
     return min((found[0] for found in bounds if found is not None), default=None) if all(bounds) else None
 
 
-def made_again(where: str, got: str) -> LakehouseError:
-    """Returns the error of a table that was dropped and made again since the sensor's last look."""
+def raise_made_again(where: str, got: str) -> NoReturn:
+    """Raises LakehouseError for a table that was dropped and made again since the sensor's last look."""
     remedy = "if it is the right one, set the sensor's cursor to the last day that is made; materialize the days that differ"
-    return LakehouseError(Fault(where, "the table of the last look, with later versions", got, remedy))
+    raise LakehouseError(Fault(where, "the table of the last look, with later versions", got, remedy))
 
 
-def s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
     """Returns storage options of fsspec's form by a library's names for endpoint, key, secret, token and region; others stay as they are."""
     given = {**options, **dict(options.get("client_kwargs") or {})}
     given.pop("client_kwargs", None)

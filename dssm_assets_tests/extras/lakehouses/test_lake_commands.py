@@ -15,7 +15,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.lakehouses.delta_source import S3_NAMES
-from dssm_assets.extras.lakehouses.lake_source import s3_options
+from dssm_assets.extras.lakehouses.lake_source import rename_s3_options
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import load_config
@@ -132,7 +132,7 @@ def test_delta_tables_on_an_s3_server(monkeypatch):
         table = BehaviorTable(
             uri=f"s3://{BUCKET}/clicks", format="delta", columns={"event_time": "ts"}, storage_options=options
         )
-        stored = {**s3_options(options, S3_NAMES), "AWS_ALLOW_HTTP": "true"}
+        stored = {**rename_s3_options(options, S3_NAMES), "AWS_ALLOW_HTTP": "true"}
         for day in (0, 1):
             write_deltalake(table.uri, log_of([day]), mode="append", storage_options=stored)
         assert read_users(table) == 12

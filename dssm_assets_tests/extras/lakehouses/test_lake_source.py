@@ -222,6 +222,15 @@ def test_rewritten_files_are_no_change(lake):
     assert open_source(configured(lake), "x").first_change(before, "ts") is None
 
 
+def test_a_changed_day_of_the_column_ds_is_late(lake):
+    for ds in ("20260102", "20260103", "20260104"):
+        lake.append(rows("a 1 1", ds=ds), "ds")
+    before = SourceLanding(configured(lake, "ds_folders"), name="x", timezone="UTC").state.to_json()
+    lake.append(rows("b 1 1", ds="20260105"), "ds")
+    lake.append(rows("b 1 1", ds="20260103"), "ds")
+    assert SourceLanding(configured(lake, "ds_folders"), name="x", timezone="UTC", before=before).late_from == "2026-01-03"
+
+
 def test_a_table_that_was_made_again_is_an_error_for_the_sensor(lake):
     lake.append(rows("a 1 1"))
     lake.append(rows("b 2 1"))
