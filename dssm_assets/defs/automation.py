@@ -156,7 +156,8 @@ def _evaluate_landing(
         reasons.append(f"the sources cannot be read: {error}")
     seen |= {table: look.state.to_json() for table, look in looks.items() if look.state is not None}
     if last and any(look.has_versions for look in looks.values()):
-        again, waits = _make_again(scene, instance, [look.late_from for look in looks.values()], seen, last)
+        found = [look.late_from for look in looks.values()]
+        again, waits = _make_again(scene, instance, found=found, seen=seen, last=last)
         runs.extend(again)
         if again or waits:
             days = []
@@ -248,11 +249,16 @@ def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.Ru
 
 
 def _make_again(
-    scene: Scene, instance: dg.DagsterInstance, found: Sequence[str | None], seen: dict[str, Any], last: str
+    scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str
 ) -> tuple[list[dg.RunRequest], str]:
     """Returns the run that makes the stored days from the first with late data to the last started one again, or why all runs wait.
 
-    Until the runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables.
+    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables.
+
+    Args:
+        found: the first day with late data in each table, None without.
+        seen: of the tables, as in the cursor.
+        last: the last started day.
     """
     late_from = min(filter(None, [seen.pop(_LATE, None), *found]), default=None)
     days = [ds for ds in _stored_days(scene) if late_from <= ds <= last] if late_from else []

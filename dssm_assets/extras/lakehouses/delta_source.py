@@ -126,7 +126,8 @@ class DeltaSource(LakeSource):
 
     def _find_bounds(self, column: str) -> dict[str, Bounds]:
         """Returns path -> bounds: a partition value, or statistics, which have a renamed column by its first name."""
-        metadata = pa.schema(self.handle.schema().to_arrow()).field(column).metadata or {}
+        columns = pa.schema(self.handle.schema().to_arrow())
+        metadata = (columns.field(column).metadata if column in columns.names else None) or {}  # an earlier version may lack it
         name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
         files = pa.table(self.handle.get_add_actions())
         groups = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")

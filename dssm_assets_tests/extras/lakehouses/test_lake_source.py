@@ -231,6 +231,14 @@ def test_a_changed_day_of_the_column_ds_is_late(lake):
     assert SourceLanding(configured(lake, "ds_folders"), name="x", timezone="UTC", before=before).late_from == "2026-01-03"
 
 
+def test_a_time_column_that_is_new_tells_no_change(lake):
+    lake.append(rows("a 1 1").drop_columns("ts"))
+    before = {"fingerprint": open_source(configured(lake), "x").stamp().fingerprint, "newest_ms": None}
+    lake.delete("user_id = 'a'")
+    lake.append(rows("a 1 1"))
+    assert SourceLanding(configured(lake), name="x", timezone="UTC", before=before).late_from is None
+
+
 def test_a_table_that_was_made_again_is_an_error_for_the_sensor(lake):
     lake.append(rows("a 1 1"))
     lake.append(rows("b 2 1"))
