@@ -151,12 +151,15 @@ class IcebergSource(LakeSource):
 
 def _make_filter(days: DayBounds | None, ds: Any) -> Any:
     """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
-    from pyiceberg.expressions import AlwaysTrue, And, EqualTo, GreaterThanOrEqual, IsNull, LessThan, Or
+    from pyiceberg import expressions
 
+    make: Any = expressions  # its types know no names of columns
     if days is not None:
-        spans = [And(GreaterThanOrEqual(days.column, start), LessThan(days.column, end)) for start, end in days.ranges]
-        return reduce(Or, spans, IsNull(days.column))
-    return AlwaysTrue() if ds is None else EqualTo(DS, ds)
+        spans = [
+            make.And(make.GreaterThanOrEqual(days.column, start), make.LessThan(days.column, end)) for start, end in days.ranges
+        ]
+        return reduce(make.Or, spans, make.IsNull(days.column))
+    return make.AlwaysTrue() if ds is None else make.EqualTo(DS, ds)
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
