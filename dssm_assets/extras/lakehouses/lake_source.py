@@ -169,7 +169,7 @@ def reading(
         raise
     except Exception as error:
         text = " ".join(_ANSI.sub("", str(error)).split())
-        for key, value in options.items():
+        for key, value in {**options, **dict(options.get("client_kwargs") or {})}.items():
             text = text.replace(str(value), "***") if _SECRET.search(key) and value else text
         got = f"{type(error).__name__}: {_LOGIN.sub('***@', text)[:_LONGEST]}"
         if isinstance(error, missing):
