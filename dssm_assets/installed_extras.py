@@ -51,6 +51,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(commands=("command",)),
     "iceberg_catalog": Extra(commands=("command",), run_start="hooks", materialized="hooks", cleaned="hooks"),
+    "lakehouses": Extra(),
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
     "retention": Extra(commands=("command",), definitions="definitions", run_start="leftovers"),
     "sampler_tables": Extra(commands=("command",)),

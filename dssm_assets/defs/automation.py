@@ -20,6 +20,9 @@ TRAIN_AND_EVALUATE = "train_and_evaluate"
 PUBLISH = "publish"
 DAILY_CHAIN = "daily_chain"
 PARTITION_TAG = "dagster/partition"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+LATE_TAG = "dssm/late_data"
+"""Of a run that makes days again, because rows of them were added or removed after they were made."""
 SENSOR_INTERVAL_SECONDS = 300
 DAYS_PER_TICK = 3
 """Days that one tick of the sensor starts at most: a source that is a month ahead is caught up with step by step."""
@@ -35,13 +38,15 @@ _JOB_DESCRIPTIONS = {
 }
 _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"
-_NOT_FAILED = (
+_LATE = "late_from"
+"""In the cursor: the first day whose rows have changed, while the run that makes it again cannot start."""
+_NOT_ENDED = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.SUCCESS,
 )
+_NOT_FAILED = (*_NOT_ENDED, dg.DagsterRunStatus.SUCCESS)
 
 # The chain mixes the two backfill policies on purpose: it runs for one day at a time.
 warnings.filterwarnings("ignore", message=rf"Asset job \w*{DAILY_CHAIN} materializes assets with varying BackfillPolicies")
@@ -116,12 +121,13 @@ def landed_sensor(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRow
 
     @dg.sensor(
         name=scene.name("source_landed_sensor"),
-        job=jobs[DAILY_CHAIN],
+        jobs=[jobs[DAILY_CHAIN], jobs[DAILY_TABLES]],
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING if is_on else dg.DefaultSensorStatus.STOPPED,
         description="Starts the daily chain of a day as soon as its user, item and behaviour tables have landed, one run per "
         "day, days in order. The first day is the one after the last stored behavior_table, or yesterday if there is none; "
-        "run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD.",
+        "run earlier days as a backfill. To start elsewhere, set the cursor to the day before, YYYY-MM-DD. Where tables have "
+        "versions, it makes the daily tables again from the first day of which rows were added or removed since the last look.",
         tags=scene.tags,
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -138,17 +144,26 @@ def _evaluate_landing(
     runs: list[dg.RunRequest] = []
     reasons: list[str] = []
     ended = scene.daily.get_partition_keys()
-    last = last_day or _last_stored_day(scene)
+    last = last_day or max(_stored_days(scene), default=None)
     days = [ds for ds in ended if ds > last][:DAYS_PER_TICK] if last else ended[-1:]
     if not days:
         reasons.append(f"no day to wait for: the calendar has none after {last_day or 'its start'} yet")
+    looks: dict[str, Any] = {}
     try:
-        sources = _look_at_sources(scene, seen) if days else []
+        looks = _look_at_sources(scene, seen, has_days=bool(days))
     except InputError as error:
         days = []
         reasons.append(f"the sources cannot be read: {error}")
+    seen |= {table: look.state.to_json() for table, look in looks.items() if look.state is not None}
+    if last and any(look.has_versions for look in looks.values()):
+        found = [look.late_from for look in looks.values()]
+        again, waits = _make_again(scene, instance, found=found, seen=seen, last=last)
+        runs.extend(again)
+        if again or waits:
+            days = []
+            reasons.append(waits)
     for ds in days:
-        landings = [source.landing_of_day(ds) for source in sources]
+        landings = [source.landing_of_day(ds) for source in looks.values()]
         if missing := [landing.reason for landing in landings if not landing.has_landed]:
             reasons.append(f"waiting for {ds}: {'; '.join(missing)}")
             break
@@ -164,34 +179,29 @@ def _evaluate_landing(
     )
 
 
-def _last_stored_day(scene: Scene) -> str | None:
+def _stored_days(scene: Scene) -> list[str]:
     from dssm_assets.storage.partitions import PartitionStore
 
-    stored = PartitionStore(scene.loaded.root, scene.loaded.config.storage.options).days(_BEHAVIOR_TABLE)
-    return stored[-1] if stored else None
+    return PartitionStore(scene.loaded.root, scene.loaded.config.storage.options).days(_BEHAVIOR_TABLE)
 
 
-def _look_at_sources(scene: Scene, seen: dict[str, Any]) -> list[Any]:
-    """Returns what has landed of each source table; notes in `seen` what was seen of it."""
+def _look_at_sources(scene: Scene, seen: Mapping[str, Any], *, has_days: bool) -> dict[str, Any]:
+    """Returns what has landed of each source table; without days to wait for, of those that have versions."""
     from dssm_assets.storage.sources.landing import SourceLanding
 
     config = scene.loaded.config
-    sources = []
-    for table in _SOURCE_TABLES:
-        configured = getattr(config.tables, table)
-        if configured is None:
-            continue  # its ids are those of the log
-        source = SourceLanding(
-            configured,
+    configured = {table: getattr(config.tables, table) for table in _SOURCE_TABLES}
+    return {
+        table: SourceLanding(
+            source,
             name=f"{table}_table",
             timezone=config.calendar.timezone,
             marker=config.platform.landed_marker,
             before=seen.get(table),
         )
-        if source.state is not None:
-            seen[table] = source.state.to_json()
-        sources.append(source)
-    return sources
+        for table, source in configured.items()
+        if source is not None and (has_days or source.has_versions)  # without a table its ids are those of the log
+    }
 
 
 def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
@@ -231,10 +241,47 @@ def _has_window(scene: Scene, ds: str) -> bool:
 def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{scene.name(DAILY_CHAIN)}:{key}",
+        job_name=scene.name(DAILY_CHAIN),
         partition_key=ds,
         asset_selection=[scene.key(name) for name in names],
         tags=scene.tags,
     )
+
+
+def _make_again(
+    scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str
+) -> tuple[list[dg.RunRequest], str]:
+    """Returns the run that makes the stored days from the first with late data to the last started one again, or why all runs wait.
+
+    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables.
+
+    Args:
+        found: the first day with late data in each table, None without.
+        seen: of the tables, as in the cursor.
+        last: the last started day.
+    """
+    late_from = min(filter(None, [seen.pop(_LATE, None), *found]), default=None)
+    days = [ds for ds in _stored_days(scene) if late_from <= ds <= last] if late_from else []
+    making = _find_unended(instance, scene, DAILY_TABLES, {LATE_TAG: "true"})
+    run = making or (_find_unended(instance, scene, DAILY_CHAIN, {}) if days else None)
+    if not days:
+        return [], f"run {run} makes days again, of which rows came late" if run else ""
+    if run:
+        seen[_LATE] = days[0]
+        return [], f"rows of {days[0]} have come late: its tables are made again when run {run} has ended"
+    versions = "; ".join(state["fingerprint"] for _, state in sorted(seen.items()))
+    request = dg.RunRequest(
+        run_key=f"{scene.name(DAILY_TABLES)}:{days[0]}:{days[-1]}:{versions}",
+        job_name=scene.name(DAILY_TABLES),
+        tags={**scene.tags, LATE_TAG: "true", **dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True))},
+    )
+    return [request], ""
+
+
+def _find_unended(instance: dg.DagsterInstance, scene: Scene, job: str, tags: Mapping[str, str]) -> str | None:
+    """Returns the id of a run of a job that is queued or running; None if there is none."""
+    found = instance.get_runs(dg.RunsFilter(job_name=scene.name(job), tags=tags, statuses=list(_NOT_ENDED)), limit=1)
+    return found[0].run_id if found else None
 
 
 def _find_run(instance: dg.DagsterInstance, scene: Scene, ds: str) -> str | None:

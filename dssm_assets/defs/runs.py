@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 from dssm_assets.core.errors import CheckFailedError
 from dssm_assets.defs.asset_table import all_rows
-from dssm_assets.defs.automation import find_job
+from dssm_assets.defs.automation import RANGE_TAGS, find_job
 from dssm_assets.defs.run_plan import PlannedRun
 from dssm_assets.defs.scene import MADE_FOR_TAG, Scene
 from dssm_assets.deployment.run_owner import ORIGIN_TAG, RunOwner
@@ -83,7 +83,7 @@ def run_days(
     origin = _find_origin(instance, found.name, made_for)
     tags = {**RunOwner.from_this_process().to_tags(run_id), _LOCATION_TAG: "", ORIGIN_TAG: origin}
     if len(days) > 1:
-        tags |= {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[-1]}
+        tags |= dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True))
     if made_for is not None:
         tags |= {MADE_FOR_TAG: made_for.run_id[:8]}
     if instance.run_retries_enabled:

@@ -98,6 +98,11 @@ class SourceTable(Section):
         "value columns of a log, and for users and items in csv.",
     )
 
+    @property
+    def has_versions(self) -> bool:
+        """Whether the table is read as of a version, and tells what a newer one has changed."""
+        return self.format in (FileFormat.DELTA, FileFormat.ICEBERG)
+
     @field_validator("uri")
     @classmethod
     def _has_no_password(cls, value: str) -> str:

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.event_time import is_ordered, to_event_time_ms
-from dssm_assets.storage.sources.source import Source, open_source
-from dssm_assets.storage.sources.source_columns import PlannedPiece, has_value, plan_pieces
+from dssm_assets.core.sources.event_time import dates_of, is_ordered, to_event_time_ms
+from dssm_assets.storage.sources.source import Source, find_day, open_source
+from dssm_assets.storage.sources.source_columns import DS, PlannedPiece, has_value, plan_pieces
 from dssm_assets.storage.sources.source_files import SourceMissingError
 
 
@@ -37,11 +37,11 @@ class Landing:
 
 @dataclass(frozen=True)
 class LogState:
-    """The state of a table with a time column at the last look, so that an unchanged table is not read again.
+    """The state of a table with a time column or with versions at the last look, so that an unchanged table is not read again.
 
     Attributes:
-        fingerprint: of the paths, sizes and modification times of its files.
-        newest_ms: its newest timestamp, unix milliseconds; None without rows.
+        fingerprint: of the paths, sizes and modification times of its files, or its version.
+        newest_ms: its newest timestamp, unix milliseconds; None without rows, or where its days have folders.
         written_ms: the newest modification time of its files; None if the store does not tell it.
     """
 
@@ -55,7 +55,13 @@ class LogState:
 
 
 class SourceLanding:
-    """The state of one source table at one look."""
+    """The state of one source table at one look.
+
+    Attributes:
+        has_versions: of the table.
+        state: for the next look; None if that needs none.
+        late_from: the first day of which rows were added or removed since the look before, by the table's versions; None if unknown.
+    """
 
     def __init__(
         self, table: SourceTable, *, name: str, timezone: str, marker: str | None = None, before: dict[str, Any] | None = None
@@ -66,6 +72,7 @@ class SourceLanding:
             SourceMissingError: if the file or folder does not exist, or a table without day folders has no data files.
             SchemaError: if a time column is missing or holds no timestamps.
         """
+        self.has_versions = table.has_versions
         self._table = table
         self._name = name
         self._zone = ZoneInfo(timezone)
@@ -73,10 +80,13 @@ class SourceLanding:
         self._source = open_source(table, name)
         self._days = self._source.days() if table.layout is Layout.DS_FOLDERS else {}
         self.state: LogState | None = None
+        self.late_from: str | None = None
         if table.layout is Layout.SNAPSHOT:
             self._source.pieces()
-        elif table.layout is Layout.TIME_COLUMN:
+            return
+        if table.layout is Layout.TIME_COLUMN or self.has_versions:
             self.state = _log_state(self._source, timezone, before)
+        self.late_from = None if before is None else self._find_change(before["fingerprint"], timezone)
 
     def landing_of_day(self, ds: str) -> Landing:
         """Returns whether the rows of a day have landed."""
@@ -115,6 +125,19 @@ class SourceLanding:
             return Landing(True, f"{self._name} has rows of {ds} and was written after the day ended")
         return Landing(False, f"{self._name} has rows up to {newest}, but was not written after {ds} ended")
 
+    def _find_change(self, before: str, timezone: str) -> str | None:
+        """Returns the first day with a change since a fingerprint of the table; of one in another format there is no telling."""
+        is_ours = self.has_versions and before.startswith(f"{self._table.format} ")
+        if self.state is None or not is_ours or self.state.fingerprint == before:
+            return None
+        if self._table.layout is Layout.DS_FOLDERS:
+            first = self._source.first_change(before, DS)
+            return None if first is None else find_day(str(first))
+        column = self._table.columns.get(EVENT_TIME, EVENT_TIME)
+        kind = self._source.pieces()[0].schema().field(column).type
+        first = self._source.first_change(before, column) if _has_order(self._table, kind) else None
+        return None if first is None else str(dates_of(_to_ms(self._source, pa.array([first], kind), timezone), timezone)[0])
+
     def _start_ms(self, ds: str, days: int) -> int:
         day = dt.date.fromisoformat(ds) + dt.timedelta(days=days)
         return round(dt.datetime.combine(day, dt.time(), tzinfo=self._zone).timestamp() * 1000)
@@ -135,7 +158,8 @@ def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> 
     stamp = source.stamp()
     if before is not None and stamp.fingerprint and before.get("fingerprint") == stamp.fingerprint:
         return LogState(stamp.fingerprint, before["newest_ms"], stamp.written_ms)
-    return LogState(stamp.fingerprint, _newest_ms(source, timezone), stamp.written_ms)
+    newest_ms = _newest_ms(source, timezone) if source.table.layout is Layout.TIME_COLUMN else None
+    return LogState(stamp.fingerprint, newest_ms, stamp.written_ms)
 
 
 def _newest_ms(source: Source, timezone: str) -> int | None:
@@ -164,10 +188,14 @@ def _timestamps(table: SourceTable, plan: PlannedPiece) -> Iterator[Any]:
         yield from (block.column(EVENT_TIME) for block in plan.blocks())
         return
     column, kind = plan.columns[EVENT_TIME], plan.schema.field(EVENT_TIME).type
-    newest = plan.piece.newest(column) if table.time_format is None and is_ordered(kind) else None
+    newest = plan.piece.newest(column) if _has_order(table, kind) else None
     if newest is not None:
         yield pa.array([newest], kind)
         return
     for block in plan.piece.blocks([column]):
         times = block.column(column)
         yield times.filter(has_value(times)) if plan.needs_all else times
+
+
+def _has_order(table: SourceTable, kind: pa.DataType) -> bool:
+    return table.time_format is None and is_ordered(kind)

@@ -31,7 +31,7 @@ from dssm_assets.storage.files import check_names, decoding_errors
 from dssm_assets.storage.local_files import ScratchFolder
 from dssm_assets.storage.locations import location_errors, open_location
 from dssm_assets.storage.sources.json_lines import JsonColumns, Kind, find_kinds, read_json_blocks
-from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp
+from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp, find_day
 from dssm_assets.storage.sources.text_files import (
     COMPRESSIONS,
     CsvShape,
@@ -216,9 +216,9 @@ class SourceFolder(Source):
         for entry in sorted(self.fs.ls(self.path, detail=False)):
             path = str(entry).rstrip("/")
             label = posixpath.basename(path)
-            digits = label.removeprefix("ds=").replace("-", "")
-            if label.startswith("ds=") and len(digits) == 8 and digits.isdigit() and self.fs.isdir(path):
-                days.setdefault(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", []).append(path)
+            day = find_day(label.removeprefix("ds=")) if label.startswith("ds=") else None
+            if day is not None and self.fs.isdir(path):
+                days.setdefault(day, []).append(path)
         return dict(sorted(days.items()))
 
     def pieces(self, folder: str | None = None) -> list[SourceFile]:

@@ -1,0 +1,5 @@
+"""Tables of both formats."""
+
+from dssm_assets_tests.extras.lakehouses.lakes import lake
+
+__all__ = ["lake"]
