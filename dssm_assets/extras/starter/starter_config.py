@@ -112,7 +112,7 @@ def _table(side: str, survey: TableSurvey, columns: Mapping[str, str | None], **
         "layout": table.layout,
         "encoding": table.encoding,
     }
-    texts = {name: _inline(getattr(table, name)) for name in ("uri", "column_names", "time_format", "decimal_mark")}
+    texts = {name: _inline(getattr(table, name)) for name in ("uri", "table", "column_names", "time_format", "decimal_mark")}
     return "\n".join(_fill("table", {**plain, **texts, "columns": ", ".join(mapped) or None, **more}))
 
 
