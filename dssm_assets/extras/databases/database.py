@@ -155,7 +155,7 @@ class DatabaseTable(ABC):
                 raise DatabaseError(Fault(self.where, expected, got, remedy)) from None
             names = self.list_tables()
             near = difflib.get_close_matches(self.name, names, _SHOWN, 0.5) or names[:_SHOWN]
-            remedy = f"correct the table: there {'are' if near else 'is'} {', '.join(near) or 'none'}"
+            remedy = f"correct the table; there are: {', '.join(near) or 'none'}"
             raise SourceMissingError(Fault(self.where, expected, got, remedy)) from None
 
     def _convert(self, column: Column, values: Any) -> pa.Array:

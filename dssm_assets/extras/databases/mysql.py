@@ -7,13 +7,13 @@ set are text. A zero date is an error, as are bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.types as pat
 
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import ConfigError, Fault, InputError
 from dssm_assets.extras.databases.database import BLOCK_ROWS, TIMEOUT_S, Column, DatabaseTable
 
 _PORT: Final = "3306"
@@ -45,6 +45,8 @@ class MysqlTable(DatabaseTable):
         texts = pa.array(values)
         if pat.is_binary(texts.type):
             raise pa.ArrowInvalid("bytes")
+        if pat.is_timestamp(kind) and kind.tz:
+            texts = texts.cast(pa.timestamp("us"))
         return texts.cast(kind)
 
     def is_missing(self, error: Exception) -> bool:
@@ -52,31 +54,33 @@ class MysqlTable(DatabaseTable):
 
     @contextmanager
     def _connect(self) -> Iterator[Any]:
+        with closing(self._open()) as connection:
+            cursor = connection.cursor()
+            try:
+                for statement in _SESSION:
+                    cursor.execute(statement)
+                yield cursor
+            except BaseException:  # closing the cursor would wait for all rows
+                with suppress(self.driver.Error, InputError), closing(self._open()) as other:
+                    other.query(f"KILL QUERY {connection.thread_id()}")
+                raise
+            finally:
+                with suppress(self.driver.Error, AttributeError):  # of a connection that is gone
+                    cursor.close()
+
+    def _open(self) -> Any:
         from pymysql import converters, cursors
 
         address, (host, _, port) = self.address, self.address.host.partition(":")
+        options = {"connect_timeout": TIMEOUT_S, "charset": "utf8mb4", **address.options}
+        options |= {"host": host or "localhost", "port": int(port or _PORT), "database": address.database or None}
+        options |= {"conv": converters.encoders, "cursorclass": cursors.SSCursor}  # no decoders: values stay texts
         with self.errors("a connection", address.remedy):
             try:
-                connection = self.driver.connect(
-                    host=host or "localhost",
-                    port=int(port or _PORT),
-                    user=address.user or None,
-                    password=address.password,
-                    database=address.database or None,
-                    charset="utf8mb4",
-                    connect_timeout=TIMEOUT_S,
-                    conv=converters.encoders,  # without decoders: values stay texts
-                    cursorclass=cursors.SSCursor,
-                    **address.options,
-                )
+                return self.driver.connect(user=address.user or None, password=address.password, **options)
             except (TypeError, ValueError) as error:
-                got, remedy = address.hide(str(error)), "correct what follows ? in its URI, or the port"
+                got, remedy = address.hide(str(error)), "correct what follows ? in its URI"
                 raise ConfigError(Fault(self.where, "arguments of pymysql.connect", got, remedy)) from None
-        with closing(connection):
-            cursor = connection.cursor()
-            for statement in _SESSION:
-                cursor.execute(statement)
-            yield cursor
 
     def _plan(self, name: str, code: int, *described: Any) -> Column:
         from pymysql.constants import FIELD_TYPE as TYPES

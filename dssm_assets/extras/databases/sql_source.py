@@ -66,7 +66,8 @@ class SqlPiece(SourcePiece):
 
     def _read_value(self, column: Column) -> Any:
         blocks = self.source.opened.read([column], _where(self._conditions()))
-        return next(value for block in blocks for value in block.column(0).to_pylist())
+        (value,) = [value for block in blocks for value in block.column(0).to_pylist()]
+        return value
 
     def _conditions(self) -> list[str]:
         if self.folder is None:
