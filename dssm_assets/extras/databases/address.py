@@ -44,7 +44,7 @@ class Address:
         secrets = {self.password, *(value for name, value in self.options.items() if "pass" in name)}
         for secret in sorted({form for each in secrets for form in (each, quote(each, safe=""))} - {""}, key=len, reverse=True):
             text = text.replace(secret, "***")
-        return " ".join(text.split("Query was:")[0].split())
+        return " ".join(text.split("Query was:")[0].split()).rstrip(".")
 
     @property
     def remedy(self) -> str:

@@ -6,8 +6,8 @@ import datetime as dt
 import difflib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,14 +36,12 @@ class Column:
     Attributes:
         expression: SQL that reads it.
         kind: the type that its values get.
-        stored: its type as the driver tells it for that expression, if it does.
         fault: why it cannot be read; "" if it can.
     """
 
     name: str
     expression: str
     kind: pa.DataType
-    stored: str
     fault: str = ""
 
 
@@ -76,7 +74,7 @@ class DatabaseTable(ABC):
 
     @abstractmethod
     def run(self, sql: str, columns: Sequence[Column] = ()) -> Iterator[Sequence[Any]]:
-        """Yields the result of a SELECT in blocks: the values of each column. The types of the columns are checked."""
+        """Yields the result of a SELECT in blocks, the values of each column, after `check_kinds`."""
 
     @abstractmethod
     def convert(self, values: Any, kind: pa.DataType) -> pa.Array:
@@ -108,32 +106,21 @@ class DatabaseTable(ABC):
             SchemaError: naming every column that cannot be read or has another type than before.
         """
         remedy = "leave it out by the keys columns and keep, or cast it in the key query"
-        SchemaError.raise_if(
-            Fault(f"{self.where}, column {column.name}", "values that can be read", column.fault, remedy)
-            for column in columns
-            if column.fault
-        )
+        self._refuse("values that can be read", {column.name: column.fault for column in columns if column.fault}, remedy)
         chosen = ", ".join(f"{column.expression} AS {self.quote(column.name)}" for column in columns)
-        schema = pa.schema([(column.name, column.kind) for column in columns])
         with self.errors("all rows that were asked for"):
             for block in self.run(f"{select} {chosen} FROM {self.relation} {rest}", columns):
-                yield pa.table([self._convert(*pair) for pair in zip(columns, block, strict=True)], schema=schema)
+                yield self._convert_block(columns, block)
 
-    def list_tables(self) -> list[str]:
-        """Returns the names of all tables and views."""
-        return [str(name) for (names,) in self.run(self.tables) for name in pa.array(names).to_pylist()]
-
-    def check_stored(self, columns: Sequence[Column], stored: Sequence[str]) -> None:
-        """Compares the types of a result with those of the columns.
+    def check_kinds(self, columns: Sequence[Column], kinds: Iterable[pa.DataType]) -> None:
+        """Compares the types of a result with those that the columns had.
 
         Raises:
             SchemaError: naming every column that has another.
         """
-        SchemaError.raise_if(
-            Fault(f"{self.where}, column {column.name}", f"one type, at first {column.stored}", now, "run again")
-            for column, now in zip(columns, stored, strict=False)
-            if column.stored not in ("", now)
-        )
+        pairs = zip(columns, kinds, strict=False)
+        changed = {column.name: f"{column.kind}, then {kind}" for column, kind in pairs if kind != column.kind}
+        self._refuse("one type while the table is read", changed, "run again")
 
     @contextmanager
     def errors(self, expected: str, remedy: str = "") -> Iterator[None]:
@@ -153,14 +140,21 @@ class DatabaseTable(ABC):
             if not self.is_missing(error):
                 remedy = remedy or "run again once the database answers, or correct the keys table, query and columns"
                 raise DatabaseError(Fault(self.where, expected, got, remedy)) from None
-            names = self.list_tables()
-            near = difflib.get_close_matches(self.name, names, _SHOWN, 0.5) or names[:_SHOWN]
-            remedy = f"correct the table; there are: {', '.join(near) or 'none'}"
+            with suppress(self.driver.Error):
+                names = [name for (block,) in self.run(self.tables) for name in pa.array(block).to_pylist()]
+                near = difflib.get_close_matches(self.name, names, _SHOWN, 0.5) or names[:_SHOWN]
+                remedy = f"correct the table; there are: {', '.join(near) or 'none'}"
             raise SourceMissingError(Fault(self.where, expected, got, remedy)) from None
 
-    def _convert(self, column: Column, values: Any) -> pa.Array:
-        try:
-            return self.convert(values, column.kind)
-        except (pa.ArrowException, OverflowError) as error:
-            where, remedy = f"{self.where}, column {column.name}", "correct those rows, or cast the column in the key query"
-            raise SchemaError(Fault(where, f"values of type {column.kind}", str(error), remedy)) from error
+    def _convert_block(self, columns: Sequence[Column], block: Sequence[Any]) -> pa.Table:
+        arrays, wrong = {}, {}
+        for column, values in zip(columns, block, strict=True):
+            try:
+                arrays[column.name] = self.convert(values, column.kind)
+            except (pa.ArrowException, OverflowError) as error:
+                wrong[column.name] = str(error)
+        self._refuse("values of the type that the column has", wrong, "correct those rows, or cast the column in the key query")
+        return pa.table(arrays)
+
+    def _refuse(self, expected: str, got: Mapping[str, str], remedy: str) -> None:
+        SchemaError.raise_if(Fault(f"{self.where}, column {name}", expected, what, remedy) for name, what in got.items())

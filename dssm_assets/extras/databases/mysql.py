@@ -19,8 +19,8 @@ from dssm_assets.extras.databases.database import BLOCK_ROWS, TIMEOUT_S, Column,
 _PORT: Final = "3306"
 _DIGITS: Final = 38
 """Digits of Arrow's decimal128."""
-_MISSING: Final = (1146, 1049)
-"""Error of an unknown table or database."""
+_MISSING: Final = 1146
+"""Error of an unknown table."""
 _SESSION: Final = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
 
 
@@ -37,7 +37,7 @@ class MysqlTable(DatabaseTable):
     def run(self, sql: str, columns: Sequence[Column] = ()) -> Iterator[Sequence[Any]]:
         with self._connect() as cursor:
             cursor.execute(sql)
-            self.check_stored(columns, [_name_type(code) for _, code, *_ in cursor.description])
+            self.check_kinds(columns, [self._plan(*field).kind for field in cursor.description])
             while rows := cursor.fetchmany(BLOCK_ROWS):
                 yield list(zip(*rows, strict=True))
 
@@ -50,7 +50,7 @@ class MysqlTable(DatabaseTable):
         return texts.cast(kind)
 
     def is_missing(self, error: Exception) -> bool:
-        return isinstance(error, self.driver.Error) and error.args[0] in _MISSING
+        return isinstance(error, self.driver.Error) and error.args[0] == _MISSING
 
     @contextmanager
     def _connect(self) -> Iterator[Any]:
@@ -67,35 +67,38 @@ class MysqlTable(DatabaseTable):
             finally:
                 with suppress(self.driver.Error, AttributeError):  # of a connection that is gone
                     cursor.close()
+                cursor.connection = None
 
     def _open(self) -> Any:
         from pymysql import converters, cursors
 
         address, (host, _, port) = self.address, self.address.host.partition(":")
-        options = {"connect_timeout": TIMEOUT_S, "charset": "utf8mb4", **address.options}
-        options |= {"host": host or "localhost", "port": int(port or _PORT), "database": address.database or None}
-        options |= {"conv": converters.encoders, "cursorclass": cursors.SSCursor}  # no decoders: values stay texts
-        with self.errors("a connection", address.remedy):
-            try:
-                return self.driver.connect(user=address.user or None, password=address.password, **options)
-            except (TypeError, ValueError) as error:
-                got, remedy = address.hide(str(error)), "correct what follows ? in its URI"
-                raise ConfigError(Fault(self.where, "arguments of pymysql.connect", got, remedy)) from None
+        given: dict[str, Any] = {name: int(value) if value.isdigit() else value for name, value in address.options.items()}
+        try:
+            with self.errors("a connection", address.remedy):
+                return self.driver.connect(
+                    host=host or "localhost",
+                    port=int(port or _PORT),
+                    user=address.user or None,
+                    password=address.password,
+                    database=address.database or None,
+                    charset="utf8mb4",
+                    conv=converters.encoders,  # no decoders: values stay texts
+                    cursorclass=cursors.SSCursor,
+                    **{"connect_timeout": TIMEOUT_S, **given},
+                )
+        except (TypeError, ValueError) as error:
+            expected, remedy = "a port, and arguments of pymysql.connect after ?", "correct them in the URI"
+            raise ConfigError(Fault(self.where, expected, address.hide(str(error)), remedy)) from None
 
     def _plan(self, name: str, code: int, *described: Any) -> Column:
         from pymysql.constants import FIELD_TYPE as TYPES
 
-        integers = (TYPES.TINY, TYPES.SHORT, TYPES.INT24, TYPES.LONG, TYPES.LONGLONG, TYPES.YEAR)
-        kinds = dict.fromkeys(integers, pa.int64()) | dict.fromkeys((TYPES.FLOAT, TYPES.DOUBLE), pa.float64())
-        kinds |= dict.fromkeys((TYPES.DECIMAL, TYPES.NEWDECIMAL), pa.decimal128(_DIGITS, described[3]))
-        kinds |= {TYPES.DATE: pa.date32(), TYPES.DATETIME: pa.timestamp("us"), TYPES.TIMESTAMP: pa.timestamp("us", "UTC")}
-        expression = self.quote(name)
-        if code == TYPES.FLOAT:  # as text it would have six digits
-            expression, code = f"({expression} + 0e0)", TYPES.DOUBLE
-        return Column(name, expression, kinds.get(code, pa.string()), _name_type(code))
-
-
-def _name_type(code: int) -> str:
-    from pymysql.constants import FIELD_TYPE
-
-    return next(name.lower() for name, number in vars(FIELD_TYPE).items() if number == code)
+        kinds = dict.fromkeys((TYPES.TINY, TYPES.SHORT, TYPES.INT24, TYPES.LONG, TYPES.LONGLONG, TYPES.YEAR), pa.int64())
+        kinds |= {TYPES.FLOAT: pa.float64(), TYPES.DOUBLE: pa.float64(), TYPES.DATE: pa.date32()}
+        kinds |= {TYPES.DATETIME: pa.timestamp("us"), TYPES.TIMESTAMP: pa.timestamp("us", "UTC")}
+        kind = kinds.get(code, pa.string())
+        if code in (TYPES.DECIMAL, TYPES.NEWDECIMAL):
+            kind = pa.decimal128(_DIGITS, described[3])
+        text = self.quote(name)
+        return Column(name, text if code != TYPES.FLOAT else f"({text} + 0e0)", kind)  # a float's text has six digits

@@ -40,7 +40,7 @@ class PostgresTable(DatabaseTable):
         with self._cursor() as cursor:
             cursor.execute(sql)
             with cursor.fetch_record_batch() as batches:
-                self.check_stored(columns, [str(field.type) for field in batches.schema])
+                self.check_kinds(columns, [self._plan(field).kind for field in batches.schema])
                 yield from (batch.columns for batch in batches)
 
     def convert(self, values: Any, kind: pa.DataType) -> pa.Array:
@@ -73,13 +73,13 @@ class PostgresTable(DatabaseTable):
         label = (element.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
         brackets = "" if element is field else "[]"
         if label in _REFUSED:
-            return Column(field.name, name, kind, str(kind), f"{label}{brackets}, which is no text, number or time")
+            return Column(field.name, name, kind, f"{label}{brackets}, which is no text, number or time")
         if label == "numeric" and not brackets and (limits := int(field.metadata.get(b"POSTGRESQL:typmod", -1)) - 4) >= 0:
             digits, scale = limits >> 16, limits & 0x7FF
             if digits <= _DIGITS and scale <= digits:
-                return Column(field.name, name, pa.decimal128(digits, scale), str(kind))
+                return Column(field.name, name, pa.decimal128(digits, scale))
         if label == "numeric":
             name, kind = f"CAST({name} AS float8{brackets})", pa.list_(pa.float64()) if brackets else pa.float64()
         elif label == "bpchar" or isinstance(element.type, pa.BaseExtensionType):
             name, kind = f"CAST({name} AS text{brackets})", pa.list_(pa.string()) if brackets else pa.string()
-        return Column(field.name, name, kind, str(kind))
+        return Column(field.name, name, kind)

@@ -62,7 +62,7 @@ class SqlPiece(SourcePiece):
 
     def count_rows(self) -> int:
         """Returns the number of rows."""
-        return int(self._read_value(Column("rows", "count(*)", pa.int64(), "")))
+        return int(self._read_value(Column("count", "count(*)", pa.int64())))
 
     def _read_value(self, column: Column) -> Any:
         blocks = self.source.opened.read([column], _where(self._conditions()))

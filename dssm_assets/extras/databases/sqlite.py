@@ -56,4 +56,4 @@ class SqliteTable(DatabaseTable):
     def _plan(self, name: str, types: list[str]) -> Column:
         kind = _KINDS.get(frozenset(types))
         fault = "" if kind is not None else " and ".join("bytes" if each == "blob" else each for each in types)
-        return Column(name, self.quote(name), pa.null() if kind is None else kind, "", fault)
+        return Column(name, self.quote(name), pa.null() if kind is None else kind, fault)

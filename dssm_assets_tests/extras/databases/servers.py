@@ -7,13 +7,19 @@ import pwd
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import adbc_driver_postgresql.dbapi
+import pymysql
 
 from dssm_assets_tests.deploy.services import HOST, database_owner, free_ports, postgres_folder
 from dssm_assets_tests.programs import find_program
@@ -40,6 +46,55 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A database in which tests make tables; `kind` is sqlite, postgres or mariadb."""
+
+    kind: str
+    uri: str
+    password: str = ""
+
+    def run(self, *statements: str, rows: Sequence[Sequence[Any]] = ()) -> list[Any]:
+        """Runs statements, the last one for each of the rows if there are any; returns the rows of its answer."""
+        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+            for statement in statements[: -1 if rows else None]:
+                cursor.execute(statement)
+            if rows:
+                cursor.executemany(statements[-1], rows)
+            found = list(cursor.fetchall()) if cursor.description and not rows else []
+            connection.commit()
+        return found
+
+    def put(self, table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Makes a table: column -> type, and rows."""
+        described = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        marks = [{"sqlite": "?", "mariadb": "%s"}.get(self.kind, f"${number}") for number in range(1, len(columns) + 1)]
+        values = [[row.get(name) for name in columns] for row in rows]
+        self.run(f"DROP TABLE IF EXISTS {table}", f"CREATE TABLE {table} ({described})")
+        if rows:
+            self.run(f"INSERT INTO {table} VALUES ({', '.join(marks)})", rows=values)
+
+    def clear(self) -> None:
+        """Drops all tables."""
+        listed = {
+            "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
+            "postgres": "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+            "mariadb": "SHOW TABLES",
+        }
+        for (name,) in self.run(listed[self.kind]):
+            self.run(f"DROP TABLE {name}{' CASCADE' if self.kind == 'postgres' else ''}")
+
+    def _connect(self) -> Any:
+        parts = urlsplit(self.uri)
+        if self.kind == "sqlite":
+            return sqlite3.connect(self.uri.removeprefix("sqlite:///"))
+        if self.kind == "postgres":
+            return adbc_driver_postgresql.dbapi.connect(self.uri)
+        return pymysql.connect(
+            host=parts.hostname, port=parts.port or 0, user=parts.username, password=self.password, database=parts.path[1:]
+        )
 
 
 @contextmanager
