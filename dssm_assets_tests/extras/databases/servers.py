@@ -93,7 +93,12 @@ class Shop:
         if self.kind == "postgres":
             return adbc_driver_postgresql.dbapi.connect(self.uri)
         return pymysql.connect(
-            host=parts.hostname, port=parts.port or 0, user=parts.username, password=self.password, database=parts.path[1:]
+            host=parts.hostname,
+            port=parts.port or 0,
+            user=parts.username,
+            password=self.password,
+            database=parts.path[1:],
+            local_infile=True,
         )
 
 
