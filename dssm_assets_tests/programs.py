@@ -18,7 +18,7 @@ OPTION: Final = "--require-programs"
 PACKAGES: Final = {
     "chromium": "chromium",
     "java": "openjdk-17-jre-headless",
-    "mariadb": "mariadb-client",
+    "mariadb": "mariadb-server",
     "mariadb-install-db": "mariadb-server",
     "mariadbd": "mariadb-server",
     "postgres": "postgresql",
