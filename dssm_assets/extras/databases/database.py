@@ -61,7 +61,7 @@ class DatabaseTable(ABC):
         """
         self.address, self.where, self.name = address, where, table.table or ""
         parts = [self.quote(part) for part in self.name.split(".")]
-        self.relation = ".".join(parts) if table.query is None else f"({table.query.rstrip().rstrip(';')}) AS source"
+        self.relation = ".".join(parts) if table.query is None else f"({table.query.rstrip().rstrip(';')}\n) AS source"
         try:
             self.driver: Any = importlib.import_module(self.driver_name)
         except ModuleNotFoundError as error:

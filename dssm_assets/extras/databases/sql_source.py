@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,12 +22,11 @@ from dssm_assets.extras.databases.mysql import MysqlTable
 from dssm_assets.extras.databases.postgresql import PostgresTable
 from dssm_assets.extras.databases.sqlite import SqliteTable
 from dssm_assets.storage.files import check_names
-from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp
+from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp, find_day
 from dssm_assets.storage.sources.source_columns import DS
 
 _TABLES: Final[dict[str, type[DatabaseTable]]] = {"postgresql": PostgresTable, "mysql": MysqlTable, "sqlite": SqliteTable}
 _SQLITE: Final = "sqlite:///"
-_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True)
@@ -110,16 +108,16 @@ class SqlSource(Source):
             remedy = f"add it, or set {self.key}.layout to snapshot or time_column"
             got = f"columns {', '.join(self.columns)}"
             raise SchemaError(Fault(f"{self.where}, column {DS}", "the column to exist", got, remedy))
+        is_set = f"WHERE {self.opened.quote(DS)} IS NOT NULL"
+        blocks = self.opened.read([self.columns[DS]], is_set, "SELECT DISTINCT")
+        values = sorted(str(value) for block in blocks for value in block.column(0).to_pylist())
         days: dict[str, list[str]] = {}
-        for block in self.opened.read([self.columns[DS]], f"WHERE {self.opened.quote(DS)} IS NOT NULL", "SELECT DISTINCT"):
-            for value in map(str, block.column(0).to_pylist()):
-                digits = value.replace("-", "")
-                days.setdefault(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", []).append(value)
-        wrong = sorted(value for day, values in days.items() if not _DAY.fullmatch(day) for value in values)
-        if wrong:
+        for value in values:
+            days.setdefault(find_day(value) or "", []).append(value)
+        if wrong := days.get(""):
             got, remedy = f"others, such as {', '.join(wrong[:3])}", "correct those rows"
             raise SchemaError(Fault(f"{self.where}, column {DS}", "dates, YYYY-MM-DD or YYYYMMDD", got, remedy))
-        return {day: sorted(values) for day, values in sorted(days.items())}
+        return dict(sorted(days.items()))
 
     def pieces(self, folder: str | None = None) -> list[SqlPiece]:
         """Returns one piece.
@@ -157,14 +155,14 @@ def survey(uri: str, name: str) -> SourceTable:
         SourceMissingError, DatabaseError: the table or the database cannot be used.
     """
     database, _, table = uri.rpartition("#")
-    if not database:
+    if not database or "@" in table:  # then the # is one of a password
         remedy = f"name a table: {uri.split('://', maxsplit=1)[0]}#clicks"
         raise ConfigError(Fault(f"table {name}", "DATABASE#TABLE", "no #TABLE", remedy))
     if database.startswith(_SQLITE):
         database = _SQLITE + str(Path(database.removeprefix(_SQLITE)).absolute())
     try:
         found = SourceTable(uri=database, format=FileFormat.SQL, table=table)
-    except ValidationError:
+    except ValidationError:  # it would show the URI
         remedy = "put the URI into an environment variable and give env:NAME#TABLE"
         raise ConfigError(Fault(f"table {name}", "a URI without a password", "another one", remedy)) from None
     source = open_source(found, name)

@@ -5,6 +5,7 @@ Files are `source_files.py`; tables of databases and lakehouses are extras (`REA
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,12 @@ def open_source(table: SourceTable, name: str) -> Source:
         return open_folder(table, name)
     source: Source = load_extra(*READERS[table.format]).open_source(table, name)
     return source
+
+
+def find_day(label: str) -> str | None:
+    """Returns the day (YYYY-MM-DD) of such a text or of YYYYMMDD, None of another."""
+    digits = label.replace("-", "")
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if re.fullmatch(r"[0-9]{8}", digits) else None
 
 
 def survey_uri(uri: str, name: str) -> SourceTable | None:
