@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote
@@ -17,14 +18,6 @@ _URI: Final = re.compile(
     re.DOTALL,
 )
 """A password may have any characters up to the last @."""
-SCHEMES: Final = {
-    "postgresql": "postgresql",
-    "postgres": "postgresql",
-    "mysql": "mysql",
-    "mariadb": "mysql",
-    "sqlite": "sqlite",
-}
-"""Scheme of a URI -> the module that reads the database."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Address:
     """The parts of a URI, decoded; `shown` is what the configuration says, which has no secrets."""
 
     shown: str
-    kind: str
+    scheme: str
     user: str
     host: str
     database: str
@@ -51,11 +44,11 @@ class Address:
         return f"start the database, or correct {self.shown.removeprefix(_FROM_ENVIRONMENT)}: user, password, host, port, name"
 
 
-def read_address(uri: str, where: str) -> Address:
+def read_address(uri: str, schemes: Collection[str], where: str) -> Address:
     """Returns the address that a URI, or the environment variable that it names, holds.
 
     Raises:
-        ConfigError: the variable is not set, or there is no such kind of database. The URI is not shown.
+        ConfigError: the variable is not set, or it has another scheme. The URI is not shown.
     """
     given = uri
     if uri.startswith(_FROM_ENVIRONMENT):
@@ -65,12 +58,9 @@ def read_address(uri: str, where: str) -> Address:
             example = f"export {name}=postgresql://USER:PASSWORD@HOST/DATABASE"
             raise ConfigError(Fault(where, f"the environment variable {name} with the URI of a database", "no value", example))
     parts = _URI.fullmatch(given.strip())
-    if parts is None or parts["scheme"] not in SCHEMES:
-        expected = f"a URI of a database: {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
-        raise ConfigError(
-            Fault(where, expected, "another one, not shown as it may be secret", f"correct {uri.split('://', maxsplit=1)[0]}")
-        )
+    if parts is None or parts["scheme"] not in schemes:
+        expected, got = f"a URI of a database: {'://, '.join(schemes)}://", "another one, not shown as it may be secret"
+        raise ConfigError(Fault(where, expected, got, f"correct {uri.split('://', maxsplit=1)[0]}"))
     text = {name: unquote(value or "") for name, value in parts.groupdict().items()}
     options = dict(parse_qsl(parts["options"] or "", keep_blank_values=True))
-    kind = SCHEMES[text["scheme"]]
-    return Address(uri, kind, text["user"], text["host"], text["database"], text["password"], options)
+    return Address(uri, text["scheme"], text["user"], text["host"], text["database"], text["password"], options)

@@ -25,7 +25,12 @@ from dssm_assets.storage.files import check_names
 from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, Stamp, find_day
 from dssm_assets.storage.sources.source_columns import DS
 
-_TABLES: Final[dict[str, type[DatabaseTable]]] = {"postgresql": PostgresTable, "mysql": MysqlTable, "sqlite": SqliteTable}
+_TABLES: Final[dict[str, type[DatabaseTable]]] = {
+    **dict.fromkeys(("postgresql", "postgres"), PostgresTable),
+    **dict.fromkeys(("mysql", "mariadb"), MysqlTable),
+    "sqlite": SqliteTable,
+}
+"""Scheme of a URI -> how its tables are read."""
 _SQLITE: Final = "sqlite:///"
 
 
@@ -143,8 +148,8 @@ def open_source(table: SourceTable, name: str) -> SqlSource:
         ConfigError: its URI is in no environment variable of that name or of an unknown kind, or the driver is not installed.
     """
     where = f"table {name}, {table.uri}, {table.table or 'query'}"
-    address = read_address(table.uri, where)
-    return SqlSource(table, name, _TABLES[address.kind](address, table, where))
+    address = read_address(table.uri, _TABLES, where)
+    return SqlSource(table, name, _TABLES[address.scheme](address, table, where))
 
 
 def survey(uri: str, name: str) -> SourceTable:

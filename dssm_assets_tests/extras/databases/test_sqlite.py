@@ -19,6 +19,8 @@ from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_files import SourceMissingError
 from dssm_assets_tests.programs import needs_extras
 
+SCHEMES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite")
+
 
 def write(path: Path, **columns: list[Any]) -> SourceTable:
     """Writes a table `users` of columns without declared types; returns its configuration."""
@@ -110,7 +112,7 @@ def test_parts_of_an_address(
     uri: str, user: str, password: str, host: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_DB", uri)
-    found = read_address("env:SHOP_DB", "here")
+    found = read_address("env:SHOP_DB", SCHEMES, "here")
     assert (found.user, found.password, found.host, found.database) == (user, password, host, database)
     assert found.shown == "env:SHOP_DB"
     assert not password or password not in repr(found)
@@ -118,7 +120,7 @@ def test_parts_of_an_address(
 
 def test_a_message_of_a_driver_loses_every_form_of_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB", "postgresql://shop:a%2Fb@db/prod?sslpassword=c%3Ad")
-    address = read_address("env:SHOP_DB", "here")
+    address = read_address("env:SHOP_DB", SCHEMES, "here")
     assert address.hide('in "a/b", a%2Fb,\n c:d and c%3Ad.') == 'in "***", ***, *** and ***'
 
 
@@ -128,14 +130,14 @@ def test_an_address_of_another_kind_is_not_shown(given: str, monkeypatch: pytest
     with pytest.raises(
         ConfigError, match=r"expected a URI of a database: postgresql://, .* To fix: correct env:SHOP_DB"
     ) as caught:
-        read_address("env:SHOP_DB", "here")
+        read_address("env:SHOP_DB", SCHEMES, "here")
     assert "hushhush" not in str(caught.value)
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHOP_DB", raising=False)
     with pytest.raises(ConfigError, match=r"the environment variable SHOP_DB .* got no value\. To fix: export SHOP_DB="):
-        read_address("env:SHOP_DB", "here")
+        read_address("env:SHOP_DB", SCHEMES, "here")
 
 
 @needs_extras("starter")
