@@ -134,7 +134,8 @@ def run_postgres() -> Iterator[Server]:
 @contextmanager
 def run_mariadb() -> Iterator[Server]:
     """Yields a MariaDB; it ends with the context."""
-    server, install, client = (find_program(name) for name in ("mariadbd", "mariadb-install-db", "mariadb"))
+    folders = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+    server, install, client = (find_program(name, folders) for name in ("mariadbd", "mariadb-install-db", "mariadb"))
     owner = pwd.getpwnam("mysql").pw_uid if os.getuid() == 0 else None
     password, (port,) = _make_password(), free_ports(1)
     with _folder("mariadb-of-tests-", owner) as folder:
@@ -151,7 +152,7 @@ def run_mariadb() -> Iterator[Server]:
 
 
 def _make_password() -> str:
-    """Returns a password that a URI has to quote, and that a search finds in both forms."""
+    """Returns a password that a search finds."""
     return f"pass{secrets.token_hex(8)}"
 
 
