@@ -27,7 +27,8 @@ class StarterTables(BaseModel):
     """The options of `dg scaffold defs dssm_assets.DssmRecall`, which mean what those of `dssm-assets init` mean."""
 
     behavior: str | None = Field(
-        None, description="The behaviour log: parquet, csv or JSON lines, a file or a folder, at a path or URL."
+        None,
+        description="The behaviour log: parquet, csv or JSON lines, a file or a folder, at a path or URL, or a table of a database.",
     )
     user: str | None = Field(None, description="The table of users (default: none, their ids are in the log).")
     item: str | None = Field(None, description="The table of items (default: none, their ids are in the log).")
@@ -56,7 +57,8 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
             starter_extra, report = load_extra("starter", "write_starter"), load_extra("starter", "config_report")
             if tables.behavior is None:
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
-                raise ConfigError(Fault("option --behavior", "the behaviour log: a file, a folder or a URL", "none", remedy))
+                expected = "the behaviour log: a file, a folder, a URL or a table of a database"
+                raise ConfigError(Fault("option --behavior", expected, "none", remedy))
             name = folder.name.lower().replace("-", "_")
             inputs = starter_extra.write_starter(
                 tables.behavior,

@@ -47,6 +47,7 @@ class Extra:
 
 EXTRAS: Final[Mapping[str, Extra]] = {
     "bundle_delta": Extra(definitions="definitions"),
+    "databases": Extra(),
     "easyrec": Extra(commands=("command",)),
     "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(commands=("command",)),

@@ -34,7 +34,7 @@ settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("quick")
 
 HERE: Final = Path(__file__).parent
-SHARED_SERVERS: Final = ("extras/spark", "browser", "deploy")
+SHARED_SERVERS: Final = ("extras/spark", "extras/databases", "browser", "deploy")
 """Folders whose tests share running servers: all tests of such a folder run in one process."""
 LONGEST: Final = (
     *SHARED_SERVERS,

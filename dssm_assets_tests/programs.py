@@ -18,6 +18,9 @@ OPTION: Final = "--require-programs"
 PACKAGES: Final = {
     "chromium": "chromium",
     "java": "openjdk-17-jre-headless",
+    "mariadb": "mariadb-server",
+    "mariadb-install-db": "mariadb-server",
+    "mariadbd": "mariadb-server",
     "postgres": "postgresql",
     "strace": "strace",
     "wget": "wget",

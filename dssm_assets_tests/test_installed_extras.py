@@ -68,7 +68,7 @@ def test_each_extra_can_be_deleted(tmp_path: Path, name: str) -> None:
 
 
 def test_an_extra_that_is_not_installed_is_named() -> None:
-    with pytest.raises(ConfigError, match="the extra nothing, got only bundle_delta, easyrec, "):
+    with pytest.raises(ConfigError, match="the extra nothing, got only bundle_delta, "):
         load_extra("nothing", "command")
 
 

@@ -128,6 +128,8 @@ def to_values(values: pa.ChunkedArray | pa.Array, where: str, decimal_mark: str 
                 expected, remedy = "numbers with a comma before their fractions", "fix the source, or correct decimal_mark"
                 raise SchemaError(Fault(where, expected, f"others, such as {others}", remedy))
             column = with_decimal_point(column)
+    if pat.is_decimal(column.type):
+        column = column.cast(pa.string())  # read like 19.99 anywhere else: Arrow's own conversion is off in the last digit
     try:
         numbers = column.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

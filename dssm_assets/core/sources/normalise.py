@@ -165,8 +165,9 @@ def normalise_behavior(
     """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event), and counts.
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
-    the context columns as text, then the other columns of `keep`. Rows with equal keys keep their order. Rows whose timestamp
-    falls on another day of `timezone` are kept, because the source filed them under this day, and counted.
+    the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns, lists left
+    out: a database has no order of rows. Rows whose timestamp falls on another day of `timezone` are kept, because the source filed
+    them under this day, and counted.
     Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
 
     Raises:
@@ -176,7 +177,9 @@ def normalise_behavior(
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
     table = _convert_behavior(raw, config, events, timezone)
-    table = table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in BEHAVIOR_TABLE.key]))
+    plain = [column.name for column in table.schema if not pat.is_nested(column.type)]
+    by = dict.fromkeys([*BEHAVIOR_TABLE.key, *plain], "ascending")
+    table = table.take(pc.sort_indices(table, sort_keys=list(by.items())))
     dates = dates_of(table.column(EVENT_TIME_MS), timezone)
     tally = {item["values"]: item["counts"] for item in table.column(EVENT).value_counts().to_pylist()}
     counts = {

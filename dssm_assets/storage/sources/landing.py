@@ -144,14 +144,15 @@ class SourceLanding:
 
 
 def fingerprint(table: SourceTable, name: str) -> str:
-    """Returns what changes with a table; of day folders, with the last one.
+    """Returns what changes with a table; of day folders, with the last one; of a log that tells nothing, with its newest time.
 
     Raises:
         SourceMissingError: if the file or folder does not exist, or holds no data files.
     """
     source = open_source(table, name)
     days = source.days() if table.layout is Layout.DS_FOLDERS else {}
-    return source.stamp(days[max(days)][0] if days else None).fingerprint
+    found = source.stamp(days[max(days)][0] if days else None).fingerprint
+    return str(_newest_ms(source, "UTC")) if not found and table.layout is Layout.TIME_COLUMN else found
 
 
 def _log_state(source: Source, timezone: str, before: dict[str, Any] | None) -> LogState:

@@ -56,6 +56,12 @@ def test_values_are_float64_and_have_one_kind_of_missing() -> None:
     assert to_values(pa.array([Decimal("1.25")]), "c").to_pylist() == [1.25]
 
 
+def test_decimals_are_read_to_the_last_digit() -> None:
+    """Arrow's own conversion of decimals is off in the last digit of some of these."""
+    prices = [Decimal(cents).scaleb(-2) for cents in range(10_000)]
+    assert to_values(pa.array(prices, pa.decimal128(10, 2)), "c").to_pylist() == [cents / 100 for cents in range(10_000)]
+
+
 def test_to_values_refuses_infinite_and_non_numeric_values() -> None:
     with pytest.raises(SchemaError, match=r"column price: expected numbers.*'cheap'"):
         to_values(pa.array(["cheap"]), "column price")

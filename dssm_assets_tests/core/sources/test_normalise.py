@@ -109,16 +109,23 @@ def test_behavior_has_the_columns_of_its_contract_in_order() -> None:
     check_no_nulls(BEHAVIOR_TABLE, result.table)
 
 
-def test_equal_keys_keep_the_order_of_the_source() -> None:
-    rows = 200
-    raw = {
-        "user_id": [1] * rows,
-        "item_id": [5] * rows,
-        "event": ["click"] * rows,
-        "event_time": [DAY_S] * rows,
-        "request_id": list(range(rows)),
-    }
-    assert behavior(raw).table.column("request_id").to_pylist() == [str(row) for row in range(rows)]
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+def test_equal_keys_have_one_order_whatever_that_of_the_source(order: list[int]) -> None:
+    raw = pa.table(
+        log(
+            user_id=[1] * 4,
+            item_id=[5] * 4,
+            event=["click"] * 4,
+            event_time=[DAY_S] * 4,
+            request_id=["b", "b", "a", None],
+            price=[2.0, 1.0, 3.0, 4.0],
+            tags=[["x"], ["x"], ["y"], []],
+        )
+    ).take(order)
+    table = behavior(raw, value_columns=["price"], keep=["tags"]).table
+    assert table.column("request_id").to_pylist() == ["a", "b", "b", None]
+    assert table.column("price").to_pylist() == [3.0, 1.0, 2.0, 4.0]
+    assert table.column("tags").to_pylist() == [["y"], ["x"], ["x"], []]
 
 
 def test_rows_of_another_day_are_kept_and_counted() -> None:

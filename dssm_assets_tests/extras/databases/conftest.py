@@ -1,0 +1,51 @@
+"""The databases that tests read: SQLite, and a PostgreSQL and a MariaDB that run as long as the tests of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dssm_assets_tests.extras.databases.servers import Server, Shop, run_mariadb, run_postgres
+
+
+@pytest.fixture(scope="package")
+def postgres() -> Iterator[Server]:
+    """Yields a running PostgreSQL."""
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def mariadb() -> Iterator[Server]:
+    """Yields a running MariaDB."""
+    with run_mariadb() as server:
+        yield server
+
+
+SLOW_SERVERS = ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "mariadb"))]
+
+
+@pytest.fixture(params=SLOW_SERVERS)
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """Returns each of the databases, empty, its URI in the environment variable SHOP_DB; the default suite uses SQLite."""
+    return _open(request.param, request, tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def server_shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """Returns the same of the servers."""
+    return _open(request.param, request, tmp_path, monkeypatch)
+
+
+def _open(kind: str, request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    if kind == "sqlite":
+        (folder / "shop.db").touch()
+        opened = Shop(kind, f"sqlite:///{folder / 'shop.db'}")
+    else:
+        server: Server = request.getfixturevalue(kind)
+        opened = Shop(kind, server.uri, server.password)
+    monkeypatch.setenv("SHOP_DB", opened.uri)
+    opened.clear()
+    return opened
