@@ -61,6 +61,27 @@ def write_parquet(log: Iterator[pa.Table], folder: Path) -> dict[str, Any]:
     return {"uri": str(folder / "log"), "format": "parquet"}
 
 
+def write_delta(log: Iterator[pa.Table], folder: Path) -> dict[str, Any]:
+    """Writes the log as a Delta table; returns its keys in the configuration."""
+    from deltalake import write_deltalake
+
+    for rows in log:
+        write_deltalake(folder / "delta", rows, mode="append")
+    return {"uri": str(folder / "delta"), "format": "delta"}
+
+
+def write_iceberg(log: Iterator[pa.Table], folder: Path) -> dict[str, Any]:
+    """Writes the log as an Iceberg table of a catalog in SQLite; returns its keys in the configuration."""
+    from pyiceberg.catalog import load_catalog
+
+    options = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}"}
+    catalog = load_catalog("lake", **options)
+    catalog.create_namespace("shop")
+    for rows in log:
+        catalog.create_table_if_not_exists("shop.log", rows.schema).append(rows)
+    return {"uri": "lake", "format": "iceberg", "table": "shop.log", "storage_options": options}
+
+
 def write_postgres(log: Iterator[pa.Table], folder: Path) -> dict[str, Any]:
     """Writes the log as a table of the running PostgreSQL."""
     import adbc_driver_postgresql.dbapi as driver
@@ -99,6 +120,8 @@ def write_sqlite(log: Iterator[pa.Table], folder: Path) -> dict[str, Any]:
 
 STORES: Final[Mapping[str, Callable[[Iterator[pa.Table], Path], dict[str, Any]]]] = {
     "parquet": write_parquet,
+    "delta": write_delta,
+    "iceberg": write_iceberg,
     "postgres": write_postgres,
     "mariadb": write_mariadb,
     "sqlite": write_sqlite,
