@@ -23,6 +23,8 @@ from dssm_assets.installed_extras import load_all, load_extra
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
+LAYER_TAG = "dssm/layer"
+"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run."""
 SKIPPED_TAG = "dssm/skipped"
 """Tag of a run that found nothing to do on its day; its value is the reason."""
 
@@ -122,7 +124,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
         "owners": platform.owners,
         "code_version": row.code_version,
-        "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}),
+        "tags": scene.tags | _tags(row),
         "metadata": code_references(row.step, platform),
         "pool": platform.trainer_pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
@@ -141,6 +143,12 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
             for check in row.checks
         ],
     }
+
+
+def _tags(row: AssetRow) -> dict[str, str]:
+    """Returns an asset's own tags: a job over one layer does not mix backfill policies."""
+    layer = {LAYER_TAG: "windowed" if row.is_windowed else "daily"}
+    return layer | ({"dssm/component": row.component} if row.component else {})
 
 
 _STEP_TRIES = 3

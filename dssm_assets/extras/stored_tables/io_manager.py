@@ -86,7 +86,7 @@ class StoredTables(dg.IOManager):
         Raises:
             InputError: always.
         """
-        where, remedy = f"output {'/'.join(context.get_identifier())}", "give the asset another io_manager_key"
+        where, remedy = f"output of {context.step_key}", "give the asset another io_manager_key"
         raise InputError(Fault(where, "an IO manager that writes", "dssm_assets.StoredTables, which only reads", remedy))
 
 

@@ -153,7 +153,7 @@ def _open_files(days: StoredInput) -> dict[str, Path]:
     return {file.name: workspace.artifacts.local_path(manifest, file.name) for file in manifest.files}
 
 
-_Kinds = Mapping[str, Callable[[StoredInput], Any]]
+_Kinds = dict[str, Callable[[StoredInput], Any]]
 _TABLES: Final[_Kinds] = {
     "pandas.DataFrame": lambda days: days.read().to_pandas(),
     "polars.DataFrame": _to_polars,
@@ -162,7 +162,7 @@ _TABLES: Final[_Kinds] = {
     "duckdb.DuckDBPyRelation": _to_relation,
     "dssm_assets.stored.StoredTable": lambda days: StoredTable(days.need_one_day(), TableStore(days.partitions)),
 }
-_ARTIFACTS: Final[Mapping[str, dict[str, Callable[[StoredInput], Any]]]] = {
+_ARTIFACTS: Final[Mapping[str, _Kinds]] = {
     "dssm_model": {
         "dssm_assets.stored.StoredModel": lambda days: StoredModel(open_workspace(days.loaded), days.need_one_day().ds)
     },
