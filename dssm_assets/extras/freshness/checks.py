@@ -6,6 +6,7 @@ evaluate. A freshness policy looks at the latest materialization of any day, whi
 """
 
 import datetime as dt
+import warnings
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -18,6 +19,9 @@ from dssm_assets.defs.scene import Scene
 
 NAME = "freshness"
 DEFAULT_HOURS = 36.0
+
+# Dagster's own, wherever a component's assets have a check of their own.
+warnings.filterwarnings("ignore", message="Parameter `execution_type` of function `AssetsDefinition.__init__`", category=dg.BetaWarning)
 
 
 def build(scene: Scene) -> dg.Definitions:
