@@ -15,8 +15,8 @@ from dssm_assets.core.errors import (
     SchemaError,
     WindowIncompleteError,
 )
-from dssm_assets.definitions import scene_definitions
-from dssm_assets.defs.asset_factory import Observer
+from dssm_assets.defs.asset_factory import Observer, build_asset
+from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.defs.scene import Scene
 from dssm_assets.serving.recall_engine import ListOptions, RecallEngine, UserRequest
@@ -24,6 +24,7 @@ from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.stored import StoredModel, StoredTable
 from dssm_assets_tests import worlds
+from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 THREE_DAYS = dg.TimeWindowPartitionMapping(start_offset=-2)
@@ -45,14 +46,17 @@ def read(loaded, table, annotation=None, *, day=None, mapping=None, columns=None
 
     mine.__annotations__ = {} if annotation is None else {"given": annotation}
     scene = Scene(loaded, "shop")
+    ours = build_asset(next(row for row in all_rows() if row.name == table), scene, Observer())
     metadata = {} if columns is None else {"columns": columns}
-    given = dg.AssetIn(["shop", table], partition_mapping=mapping, metadata=metadata)
+    given = dg.AssetIn(ours.key, partition_mapping=mapping, metadata=metadata)
     host = dg.asset(ins={"given": given}, partitions_def=scene.daily if day else None)(mine)
-    defs = dg.Definitions.merge(scene_definitions(scene, Observer()), dg.Definitions(assets=[host]))
-    job = defs.resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.ephemeral() as instance:
-        job.execute_in_process(QUIET_CONSOLE, instance, day, asset_selection=[host.key])
+    materialize([ours, host], host, {}, partition_key=day)
     return got[0]
+
+
+def materialize(assets, host, resources, **more):
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize(assets, QUIET_CONSOLE, instance, resources, selection=[host], **more)
 
 
 def refusal(error, *args, **more):
@@ -189,9 +193,21 @@ def test_days_with_other_columns_are_read_together_unless_a_type_has_changed(wor
     assert len(only_ids) == 2 * 11 + 1
 
 
-def materialize(assets, host, resources, **more):
-    with dg.DagsterInstance.ephemeral() as instance:
-        return dg.materialize(assets, QUIET_CONSOLE, instance, resources, selection=[host], **more)
+@pytest.mark.slow
+def test_days_on_an_object_store_are_read_like_local_ones(tmp_path):
+    with object_store() as options:
+        storage = {"root": f"s3://{BUCKET}/stored_tables", "options": options}
+        loaded = worlds.write_world(tmp_path, {"storage": storage})
+        worlds.run_steps(loaded, ["user_table"], DAYS[4:7])
+        window = {"day": DAYS[6], "mapping": THREE_DAYS}
+        found = [
+            read(loaded, "user_table", pd.DataFrame, **window)["ds"].tolist(),
+            read(loaded, "user_table", pl.LazyFrame, use=lambda table: table.select("ds").collect()["ds"].to_list(), **window),
+            read(
+                loaded, "user_table", duckdb.DuckDBPyRelation, use=lambda table: [ds for *_, ds in table.fetchall()], **window
+            ),
+        ]
+    assert found == [[ds for ds in DAYS[4:7] for _ in range(11)]] * 3
 
 
 def test_it_does_not_write(world):
