@@ -21,7 +21,9 @@ NAME = "freshness"
 DEFAULT_HOURS = 36.0
 
 # Dagster's own, wherever a component's assets have a check of their own.
-warnings.filterwarnings("ignore", message="Parameter `execution_type` of function `AssetsDefinition.__init__`", category=dg.BetaWarning)
+warnings.filterwarnings(
+    "ignore", message="Parameter `execution_type` of function `AssetsDefinition.__init__`", category=dg.BetaWarning
+)
 
 
 def build(scene: Scene) -> dg.Definitions:

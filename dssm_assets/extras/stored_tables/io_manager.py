@@ -31,17 +31,16 @@ def asset_attributes(scene: Scene) -> dict[str, Any]:
 class StoredTables(dg.IOManager):
     """Hands the stored days of an asset to a parameter of another asset, in the type of its annotation.
 
-    A table is one table of all its days, in order, with the day as the column `ds`: pandas.DataFrame (also without an annotation),
+    A table comes as one table of all its days, in order, with the day as the column `ds`: pandas.DataFrame (also without an annotation),
     polars.DataFrame, pyarrow.Table; read when it is used: polars.LazyFrame, duckdb.DuckDBPyRelation. The input's metadata
-    `{"columns": [...]}` name the columns to read, `ds` among them if it is wanted. Of a single day also `dssm_assets.stored.StoredTable`;
-    of dssm_model `dssm_assets.stored.StoredModel`, of serving_bundle `dssm_assets.serving.recall_engine.RecallEngine`, of other artifacts
-    a dict of file name to local path.
+    `{"columns": [...]}` name the columns to read, `ds` among them if it is wanted. A single day also comes as a `StoredTable`; dssm_model
+    as a `StoredModel`, serving_bundle as a `RecallEngine`, other artifacts as a dict of file name to local path.
 
-    The partition mapping tells the days. All of them must be stored; only an asset without partitions that depends on all days of the
-    calendar gets those that are. Days of experiments are not meant.
+    The partition mapping tells the days, and all of them must be stored. Only a run without a partition that means every day of the
+    calendar gets those that are, and logs how many. Days of experiments are not meant.
 
-    Our assets have it already. Where they are not in the code location, declare them and name it:
-    `dg.AssetSpec(["shop", "item_vectors"], partitions_def=daily).with_io_manager_key("shop")`, resources
+    Our assets are bound to it. A code location without them declares them and names it, for example
+    `dg.AssetSpec(["shop", "item_vectors"], partitions_def=daily).with_io_manager_key("shop")` and the resources
     `{"shop": dssm_assets.StoredTables("config.yaml", home=".dssm/shop")}`.
     """
 

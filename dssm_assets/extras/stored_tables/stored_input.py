@@ -83,33 +83,34 @@ class StoredInput:
             return self.open_dataset().to_table()
 
     def need_one_day(self) -> Manifest:
-        """Returns the only day."""
-        if len(self.manifests) > 1:
-            got = f"{len(self.manifests)} days, {self.manifests[0].ds} to {self.manifests[-1].ds}"
-            remedy = "change the partition mapping, or annotate a table with pandas.DataFrame or another table type"
-            raise InputError(Fault(self.where, "one day for this annotation", got, remedy))
-        if self.columns is not None:
-            got, remedy = "metadata columns", "remove them, or annotate a table with pandas.DataFrame or another table type"
-            raise InputError(Fault(self.where, "a whole partition for this annotation", got, remedy))
-        return self.manifests[0]
+        """Returns the only day, of which no columns are named.
+
+        Raises:
+            InputError: there are several days, or columns are named.
+        """
+        first, last = self.manifests[0], self.manifests[-1]
+        if first is not last or self.columns is not None:
+            got = "metadata columns" if first is last else f"{len(self.manifests)} days, {first.ds} to {last.ds}"
+            remedy = "annotate a table with pandas.DataFrame or another table type, or ask for one day without columns"
+            raise InputError(Fault(self.where, "one whole day for this annotation", got, remedy))
+        return first
 
     def _find_schema(self) -> pa.Schema:
         """Returns the schema of the columns to read, over all days."""
         tables = TableStore(self.partitions)
         forms = {tuple((column.name, column.type) for column in one.columns): one for one in self.manifests}
         read = [[*tables.read_schema(one), pa.field(DAY, pa.string())] for one in forms.values()]
-        wanted = dict.fromkeys(field.name for fields in read for field in fields) if self.columns is None else self.columns
+        known = list(dict.fromkeys(field.name for fields in read for field in fields))
+        wanted = known if self.columns is None else self.columns
         try:
             found = pa.unify_schemas([pa.schema([one for one in fields if one.name in wanted]) for fields in read])
         except pa.ArrowTypeError as error:
             days = ", ".join(one.ds for one in forms.values())
             remedy = "name the columns to read in the input's metadata, or materialize the older days again"
             raise SchemaError(Fault(f"{self.where}, days {days}", "columns of one type", str(error), remedy)) from error
-        if unknown := [name for name in wanted if name not in found.names]:
-            known = ", ".join(dict.fromkeys(field.name for fields in read for field in fields))
-            raise InputError(
-                Fault(f"{self.where}, metadata columns", f"columns among {known}", ", ".join(unknown), "correct them")
-            )
+        if unknown := ", ".join(name for name in wanted if name not in known):
+            expected = f"columns among {', '.join(known)}"
+            raise InputError(Fault(f"{self.where}, metadata columns", expected, unknown, "correct the names"))
         return pa.schema([found.field(name) for name in wanted])
 
 

@@ -172,7 +172,7 @@ def test_an_annotation_that_does_not_fit_is_refused_with_those_that_do(world, ta
 
 def test_a_handle_is_of_one_whole_day(world):
     text = refusal(InputError, world, "user_table", StoredTable, day=DAYS[6], mapping=THREE_DAYS)
-    assert f"expected one day for this annotation, got 3 days, {DAYS[4]} to {DAYS[6]}" in text
+    assert f"expected one whole day for this annotation, got 3 days, {DAYS[4]} to {DAYS[6]}" in text
     assert "got metadata columns" in refusal(InputError, world, "user_table", StoredTable, day=DAYS[6], columns=["city"])
 
 
