@@ -99,7 +99,7 @@ def _find_days(context: dg.InputContext, partitions: "PartitionStore") -> "list[
         raise InputError(Fault(where, "at least one day", "a partition mapping that gives none", "correct the mapping"))
     if len(days) == 1:
         return [partitions.manifest(name, days[0])]
-    if not context.has_partition_key and days == context.asset_partitions_def.get_partition_keys():
+    if not context.step_context.has_partitions and days == context.asset_partitions_def.get_partition_keys():
         known = len(days)
         days = sorted(set(days).intersection(partitions.days(name))) or days
         context.log.info(f"{where}: {len(days)} of the calendar's {known} days are stored")

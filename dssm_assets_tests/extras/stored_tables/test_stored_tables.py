@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> LoadedConfig:
     return worlds.built_world(tmp_path_factory).loaded
 
 
-def read(loaded, table, annotation=None, *, day=None, mapping=None, columns=None, use=lambda given: given):
+def read(loaded, table, annotation=None, *, day=None, tags=None, mapping=None, columns=None, use=lambda given: given):
     """Returns what an asset of another project gets by its parameter, in a run of a day, or without days."""
     got = []
 
@@ -49,8 +49,8 @@ def read(loaded, table, annotation=None, *, day=None, mapping=None, columns=None
     ours = build_asset(next(row for row in all_rows() if row.name == table), scene, Observer())
     metadata = {} if columns is None else {"columns": columns}
     given = dg.AssetIn(ours.key, partition_mapping=mapping, metadata=metadata)
-    host = dg.asset(ins={"given": given}, partitions_def=scene.daily if day else None)(mine)
-    materialize([ours, host], host, {}, partition_key=day)
+    host = dg.asset(ins={"given": given}, partitions_def=scene.daily if day or tags else None)(mine)
+    materialize([ours, host], host, {}, partition_key=day, tags=tags)
     return got[0]
 
 
@@ -120,6 +120,8 @@ def test_missing_days_are_named_with_the_command_that_makes_them(world):
     assert f"dssm-assets materialize item_vectors --from {DAYS[8]} --with-upstream" in text
     text = refusal(WindowIncompleteError, world, "item_vectors", day=EVALUATION_DAY, mapping=THREE_DAYS)
     assert f"no partition for {DAYS[9]}, {DAYS[10]}" in text
+    every_day = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]}
+    assert f"no partition for {DAYS[0]}, " in refusal(WindowIncompleteError, world, "item_vectors", tags=every_day)
     before = dg.TimeWindowPartitionMapping(start_offset=-2, end_offset=-2)
     assert "expected at least one day" in refusal(InputError, world, "user_table", day=DAYS[0], mapping=before)
 
