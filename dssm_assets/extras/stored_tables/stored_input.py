@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_origin
 
@@ -21,9 +22,6 @@ from dssm_assets.storage.tables import TableStore
 from dssm_assets.stored import StoredModel, StoredTable
 
 if TYPE_CHECKING:
-    import duckdb
-    import polars as pl
-
     from dssm_assets.serving.recall_engine import RecallEngine
 
 DAY: Final = "ds"
@@ -119,24 +117,6 @@ def _shorten(name: str) -> tuple[str, str]:
     return name.partition(".")[0], name.rpartition(".")[2]
 
 
-def _to_polars(days: StoredInput) -> pl.DataFrame:
-    import polars as pl
-
-    return pl.DataFrame(pl.from_arrow(days.read()))
-
-
-def _scan_polars(days: StoredInput) -> pl.LazyFrame:
-    import polars as pl
-
-    return pl.scan_pyarrow_dataset(days.open_dataset())
-
-
-def _to_relation(days: StoredInput) -> duckdb.DuckDBPyRelation:
-    import duckdb
-
-    return duckdb.connect().from_arrow(days.open_dataset())
-
-
 def _open_engine(days: StoredInput) -> RecallEngine:
     from dssm_assets.serving.recall_engine import open_shop_engine
     from dssm_assets.storage.layout import serving_root
@@ -157,10 +137,10 @@ def _open_files(days: StoredInput) -> dict[str, Path]:
 _Kinds = dict[str, Callable[[StoredInput], Any]]
 _TABLES: Final[_Kinds] = {
     "pandas.DataFrame": lambda days: days.read().to_pandas(),
-    "polars.DataFrame": _to_polars,
-    "polars.LazyFrame": _scan_polars,
+    "polars.DataFrame": lambda days: import_module("polars").from_arrow(days.read()),
+    "polars.LazyFrame": lambda days: import_module("polars").scan_pyarrow_dataset(days.open_dataset()),
     "pyarrow.Table": StoredInput.read,
-    "duckdb.DuckDBPyRelation": _to_relation,
+    "duckdb.DuckDBPyRelation": lambda days: import_module("duckdb").connect().from_arrow(days.open_dataset()),
     "dssm_assets.stored.StoredTable": lambda days: StoredTable(days.need_one_day(), TableStore(days.partitions)),
 }
 _ARTIFACTS: Final[Mapping[str, _Kinds]] = {
