@@ -4,20 +4,27 @@ The package reads like the pipeline: sources -> features_raw -> features (FG) ->
 feature config -> training -> vectors -> evaluation. `core` holds the rules and maths, `storage` the bytes, `defs`
 everything that knows Dagster, `definitions` the table of contents.
 
-From outside, `open_table`, `rates`, `load_model` and `recall` read what is stored (`stored.py`), and `DssmRecall` is the component for the
-defs folder of another Dagster project (`component.py`). They are imported when they are used.
+From outside, `open_table`, `rates`, `load_model` and `recall` read what is stored (`stored.py`), `StoredTables` hands it to assets of
+another Dagster project by parameter, and `DssmRecall` is the component for its defs folder (`component.py`). They are imported when they
+are used.
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dssm_assets.component import DssmRecall
+    from dssm_assets.extras.stored_tables.io_manager import StoredTables
     from dssm_assets.stored import load_model, open_table, rates, recall
 
 _PUBLIC = {"DssmRecall": "component", "load_model": "stored", "open_table": "stored", "rates": "stored", "recall": "stored"}
 
 __all__ = ["DssmRecall", "load_model", "open_table", "rates", "recall"]
+
+if (Path(__file__).parent / "extras" / "stored_tables").is_dir():
+    _PUBLIC["StoredTables"] = "extras.stored_tables.io_manager"
+    __all__ += ["StoredTables"]
 
 
 def __getattr__(name: str) -> Any:

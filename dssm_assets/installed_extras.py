@@ -29,6 +29,7 @@ class Extra:
         forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
         runs: has `open_run(context, scene, row)`, the run of an asset whose settings ask for another than the regular one.
         run_start: has `on_run_start(workspace)`, called once in each run.
+        attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
         cleaned: has `on_cleaned(workspace, before)`, called by a cleanup between the removal of old partitions and that of files that have
             not changed since a unix time.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
@@ -41,6 +42,7 @@ class Extra:
     forms: str = ""
     runs: str = ""
     run_start: str = ""
+    attributes: str = ""
     materialized: str = ""
     cleaned: str = ""
 
@@ -51,6 +53,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "easyrec": Extra(commands=("command",)),
     "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
     "external_vectors": Extra(commands=("command",)),
+    "freshness": Extra(definitions="checks"),
     "iceberg_catalog": Extra(commands=("command",), run_start="hooks", materialized="hooks", cleaned="hooks"),
     "lakehouses": Extra(),
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
@@ -58,6 +61,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "sampler_tables": Extra(commands=("command",)),
     "spark": Extra(),
     "starter": Extra(commands=("command",)),
+    "stored_tables": Extra(attributes="io_manager"),
 }
 """Folder -> what the extra adds."""
 

@@ -148,7 +148,7 @@ def open_table(
         PartitionMissingError: the day is not stored.
         InputError: the asset is not a table.
     """
-    loaded = _load(config, home, scene)
+    loaded = load_chosen(config, home, scene)
     partitions = PartitionStore(loaded.root, loaded.config.storage.options)
     manifest = partitions.manifest(name, _choose_day(partitions, name, day))
     if not manifest.columns:
@@ -197,7 +197,7 @@ def load_model(
     """Returns the trained model of a day; arguments and errors as `open_table`."""
     from dssm_assets.steps.workspace import open_workspace
 
-    workspace = open_workspace(_load(config, home, scene))
+    workspace = open_workspace(load_chosen(config, home, scene))
     return StoredModel(workspace, _choose_day(workspace.tables.partitions, "item_vectors", day))
 
 
@@ -248,7 +248,7 @@ def recall(
         raise InputError(Fault("argument channels", f"one of: {', '.join(Lists)}", repr(channels), "correct it"))
     wanted = None if channels is None else Lists(channels)
     options = ListOptions(k, exclude, filters, exclude_history, wanted, fields)
-    loaded = _load(config, home, scene)
+    loaded = load_chosen(config, home, scene)
     return recall_once(
         serving_root(loaded.root),
         loaded.config.storage.options,
@@ -260,7 +260,8 @@ def recall(
     )
 
 
-def _load(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:
+def load_chosen(config: str | Path | None, home: str | Path | None, scene: str | None) -> LoadedConfig:
+    """Returns the configuration that the arguments name; they and the errors are as of `open_table`."""
     choice = choose_config(None if config is None else str(config), None if home is None else Path(home))
     found = [load_config(path, choice.home, checks_features=False) for path in choice.paths]
     named = found if scene is None else [one for one in found if one.config.name == scene]

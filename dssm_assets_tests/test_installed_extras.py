@@ -49,6 +49,7 @@ def test_every_module_that_an_extra_names_can_be_imported() -> None:
     assert all(callable(module.settings_form) for module in load_all("forms"))
     assert all(callable(module.open_run) for module in load_all("runs"))
     assert all(callable(module.on_run_start) for module in load_all("run_start"))
+    assert all(callable(module.asset_attributes) for module in load_all("attributes"))
     assert all(callable(module.on_materialized) for module in load_all("materialized"))
     assert all(callable(module.on_cleaned) for module in load_all("cleaned"))
 

@@ -4,7 +4,6 @@ Belongs here: the decorator call, partitions, backfill policy, checks, progress.
 (`defs/assets/*`), what it computes (`steps/*`), what its run means (`asset_run.py`).
 """
 
-import datetime as dt
 import hashlib
 import time
 import warnings
@@ -24,7 +23,8 @@ from dssm_assets.installed_extras import load_all, load_extra
 if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
-FRESHNESS_HOURS = 36.0
+LAYER_TAG = "dssm/layer"
+"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run."""
 SKIPPED_TAG = "dssm/skipped"
 """Tag of a run that found nothing to do on its day; its value is the reason."""
 
@@ -114,11 +114,9 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
 
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
     config = scene.loaded.config
-    platform, hours = config.platform, config.platform.freshness_hours
-    is_fresh = row.is_watched and (hours is not None or config.calendar.end is None)
-    window = dt.timedelta(hours=FRESHNESS_HOURS if hours is None else hours)
+    platform = config.platform
     is_on_spark = row.runs_on_engine and config.engine == "spark"
-    return {
+    return scene.extra_attributes | {
         "key": scene.key(row.name),
         "group_name": scene.name(row.group),
         "deps": [*map(scene.key, row.deps), *([made_by] if (made_by := scene.source_assets.get(row.name)) else [])],
@@ -126,10 +124,9 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
         "owners": platform.owners,
         "code_version": row.code_version,
-        "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}),
+        "tags": scene.tags | _tags(row),
         "metadata": code_references(row.step, platform),
         "pool": platform.trainer_pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
-        "freshness_policy": dg.FreshnessPolicy.time_window(fail_window=window) if is_fresh else None,
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
         "partitions_def": scene.daily,
         "output_required": not row.may_skip,
@@ -146,6 +143,12 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
             for check in row.checks
         ],
     }
+
+
+def _tags(row: AssetRow) -> dict[str, str]:
+    """Returns an asset's own tags: a job over one layer does not mix backfill policies."""
+    layer = {LAYER_TAG: "windowed" if row.is_windowed else "daily"}
+    return layer | ({"dssm/component": row.component} if row.component else {})
 
 
 _STEP_TRIES = 3

@@ -217,25 +217,30 @@ def read_cursor(cursor: str | None) -> tuple[str | None, dict[str, Any]]:
 def _chain_runs(scene: Scene, rows: Sequence[AssetRow], ds: str) -> list[dg.RunRequest]:
     """Returns the runs that start when a day has ended: its chain, without training if its window reaches before the calendar.
 
-    With `evaluation.span_days` above 1 the day cannot be evaluated yet. Its run makes its daily tables, and a second run evaluates
-    and publishes the day whose truth ended on the day before, the last one with daily tables of an earlier run.
-
-    Example: with a span of 7 days, what starts when January 20th has ended is its daily tables, and the evaluation of the 13th.
+    With `evaluation.span_days` above 1 its run makes its daily tables, and a second run evaluates and publishes an earlier day.
     """
-    span = scene.loaded.config.evaluation.span_days
-    if span == 1:
-        return [_run_request(scene, job_assets(rows, DAILY_CHAIN if _has_window(scene, ds) else DAILY_TABLES), ds, ds)]
+    evaluated = evaluated_day(scene, ds)
+    if evaluated == ds:
+        return [_run_request(scene, job_assets(rows, DAILY_CHAIN), ds, ds)]
     requests = [_run_request(scene, job_assets(rows, DAILY_TABLES), ds, ds)]
-    evaluated = (dt.date.fromisoformat(ds) - dt.timedelta(days=span)).isoformat()
-    if _has_window(scene, evaluated):
+    if evaluated is not None:
         names = [*job_assets(rows, TRAIN_AND_EVALUATE), *job_assets(rows, PUBLISH)]
         requests.append(_run_request(scene, names, evaluated, f"{evaluated}:evaluation"))
     return requests
 
 
-def _has_window(scene: Scene, ds: str) -> bool:
+def evaluated_day(scene: Scene, ds: str) -> str | None:
+    """Returns the day that is evaluated when a day has ended; None if its window reaches before the calendar.
+
+    It is the day itself. With `evaluation.span_days` above 1 it is the day whose truth ended on the day before, the last one with daily
+    tables of an earlier run.
+
+    Example: with a span of 7 days, what starts when January 20th has ended is its daily tables, and the evaluation of the 13th.
+    """
     config = scene.loaded.config
-    return dt.date.fromisoformat(ds) - dt.timedelta(days=config.window.days) >= config.calendar.start
+    span = config.evaluation.span_days
+    day = dt.date.fromisoformat(ds) - dt.timedelta(days=0 if span == 1 else span)
+    return day.isoformat() if day - dt.timedelta(days=config.window.days) >= config.calendar.start else None
 
 
 def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.RunRequest:

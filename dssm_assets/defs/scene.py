@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from dssm_assets.core.config.pipeline import Calendar
+from dssm_assets.installed_extras import load_all
 from dssm_assets.storage.config_file import LoadedConfig
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ class Scene:
     @cached_property
     def daily(self) -> dg.DailyPartitionsDefinition:
         return daily_partitions(self.loaded.config.calendar)
+
+    @cached_property
+    def extra_attributes(self) -> dict[str, Any]:
+        """Returns the arguments that extras give to each asset; they hold objects that all assets of a scene must share."""
+        return {name: value for extra in load_all("attributes") for name, value in extra.asset_attributes(self).items()}
 
     @property
     def tags(self) -> dict[str, str]:

@@ -82,20 +82,6 @@ def test_schedule_skips_a_day_with_a_run_unless_the_run_failed(tmp_path, status,
     assert (found == f"2024-01-07 already has a run: {run.run_id}") is is_skipped
 
 
-def test_only_total_hit_rate_has_a_freshness_policy_and_only_if_it_can_be_late(tmp_path):
-    def policies(**changes):
-        defs = build_definitions(worlds.write_config(tmp_path / str(len(changes)), changes))
-        found = {spec.key.to_user_string(): spec.freshness_policy for spec in defs.resolve_all_asset_specs()}
-        return {name: policy for name, policy in found.items() if policy is not None}
-
-    assert policies() == {}
-    ((name, policy),) = policies(calendar={"end": None}).items()
-    assert name == "total_hit_rate"
-    assert policy == dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=36))
-    ((_, policy),) = policies(platform={"freshness_hours": 6}, seed=8).items()
-    assert policy == dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=6))
-
-
 SENSOR = "source_landed_sensor"
 
 

@@ -40,7 +40,8 @@ def run(loaded):
             is_windowed=True,
         ),
     ]
-    assets = [build_asset(row, Scene(loaded), Observer()) for row in rows]
+    scene = Scene(loaded)
+    assets = [build_asset(row, scene, Observer()) for row in rows]
     instance = dg.DagsterInstance.ephemeral()
     return dg.materialize(assets, partition_key=EVALUATION_DAY, instance=instance, raise_on_error=False)
 

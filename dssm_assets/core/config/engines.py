@@ -91,7 +91,8 @@ class Platform(Section):
         default=None,
         gt=0,
         le=24 * 366,
-        description="Hours after which total_hit_rate is overdue (default: 36; never for a calendar with an end).",
+        description="Hours after a day's end by which behavior_table, positive_sample and total_hit_rate must be stored, else their check "
+        "`freshness` fails (default: 36; no check for a calendar with an end).",
     )
     webhook_url: str | None = Field(
         default=None,

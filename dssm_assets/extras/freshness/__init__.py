@@ -1,0 +1,1 @@
+"""Checks that tell which daily tables and evaluations are late, day by day."""
