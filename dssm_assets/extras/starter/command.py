@@ -18,10 +18,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "init",
         help="survey your own tables and write a commented starter configuration for them",
-        epilog="Tables are files or folders of parquet, csv or JSON lines, with or without folders ds=YYYY-MM-DD, at any fsspec URL; or tables "
-        "of a database: env:SHOP_DB#public.clicks, where the environment variable SHOP_DB holds its URI, sqlite:///shop.db#clicks; or Delta tables, by their folder, and Iceberg tables, iceberg:CATALOG#shop.clicks. A log alone is "
-        "enough. The command writes config.yaml, fg.json and dagster.yaml, and checks them against the tables as `dssm-assets "
-        "validate` does.",
+        epilog="Tables are files or folders of parquet, csv or JSON lines, with or without folders ds=YYYY-MM-DD, at any fsspec URL; Delta "
+        "tables, by their folders; Iceberg tables, iceberg:CATALOG#shop.clicks; or tables of a database: sqlite:///shop.db#clicks, or "
+        "env:SHOP_DB#public.clicks, where the environment variable SHOP_DB holds its URI. A log alone is enough. The command writes "
+        "config.yaml, fg.json and dagster.yaml, and checks them against the tables as `dssm-assets validate` does.",
     )
     parser.add_argument("--behavior", required=True, metavar="PATH", help="the behaviour log")
     for side in ("user", "item"):
