@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial, wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,7 +22,6 @@ from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
@@ -157,8 +156,7 @@ def open_workspace(
     storage = loaded.config.storage
     settings = digest_settings(loaded.config, loaded.fg, loaded.read_fg_file)
     partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600, settings)
-    if storage.iceberg is not None:
-        partitions.find_listed = partial(load_extra("iceberg_catalog", "hooks").find_listed, loaded)
+    partitions.leaves_files = storage.iceberg is not None
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 
 

@@ -34,14 +34,14 @@ from pyiceberg.io.pyarrow import (
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError
 
 from dssm_assets.core.errors import DssmError, Fault, SchemaError, StorageError
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
-from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 
@@ -72,8 +72,8 @@ class PublishedTables:
     Its methods raise a StorageError if the catalog cannot be used, and a SchemaError if it cannot hold a table.
     """
 
-    def __init__(self, loaded: LoadedConfig, store: PartitionStore, log: Callable[[str], None] = lambda _: None) -> None:
-        self.loaded, self.store, self.log = loaded, store, log
+    def __init__(self, workspace: Workspace) -> None:
+        self.loaded, self.store, self.log = workspace.loaded, workspace.tables.partitions, workspace.log
 
     def open_catalog(self) -> Catalog:
         """Returns the catalog that `storage.iceberg.catalog` names, by default that of the SQLite file in the home."""
@@ -86,28 +86,27 @@ class PublishedTables:
 
     def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
         """Makes the catalog list the stored files of some days, by default of all, in one transaction."""
-        self._try(asset, lambda catalog: self._sync(catalog, asset, days))
+        self._try(asset, lambda catalog, table: self._sync(catalog, table, asset, days))
 
     def expire(self, asset: str, before: float) -> None:
         """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need."""
-        self._try(asset, lambda catalog: _expire(self._find(catalog, asset), before))
+        self._try(asset, lambda _, table: _expire(table, before) if table else None)
 
     def find_listed(self, asset: str) -> set[str]:
         """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list."""
-        return self._try(asset, lambda catalog: _listed_paths(self._find(catalog, asset)))
+        return self._try(asset, lambda _, table: _list_paths(table) if table else set())
 
-    def describe(self, asset: str) -> str:
-        """Returns what the catalog has of a table: name, days, rows and the folder of its metadata."""
-        return self._try(asset, lambda catalog: f"{self.loaded.config.name}.{asset}: {_describe(self._find(catalog, asset))}")
-
-    def _try(self, asset: str, change: Callable[[Catalog], _Result]) -> _Result:
-        """Returns the result of a change, which is computed again if another one has overtaken it."""
+    def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
+        """Returns the result of a change of a table, which is computed again if another one has overtaken it."""
         attempt = 0
         while True:
             attempt += 1
             try:
                 with self.open_catalog() as catalog:
-                    return change(catalog)
+                    table = None
+                    with suppress(NoSuchTableError):
+                        table = catalog.load_table((self.loaded.config.name, asset))
+                    return change(catalog, table)
             except DssmError:
                 raise
             except Exception as error:
@@ -115,17 +114,11 @@ class PublishedTables:
                     raise StorageError(str(_unusable(asset, error))) from error
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
 
-    def _find(self, catalog: Catalog, asset: str) -> Table | None:
-        with suppress(NoSuchTableError):
-            return catalog.load_table((self.loaded.config.name, asset))
-        return None
-
     def _url(self, path: str) -> str:
         return str(self.store.fs.unstrip_protocol(path))  # of a local file, too: some readers know no bare paths
 
-    def _sync(self, catalog: Catalog, asset: str, days: Sequence[str] | None) -> None:
-        # The table before the manifests: the commit fails if the table changes in between, and newer manifests are read then.
-        table = self._find(catalog, asset)
+    def _sync(self, catalog: Catalog, table: Table | None, asset: str, days: Sequence[str] | None) -> None:
+        # The manifests after the table: the commit fails if the table changes in between, and newer manifests are read then.
         manifests = self.store.find_days(asset, self.store.days(asset) if days is None else days)
         files = {
             self._url(self.store.file_path(manifest, file)): (manifest, file)
@@ -133,23 +126,26 @@ class PublishedTables:
             for file in manifest.files
             if file.rows or not manifest.columns  # an empty file has no statistics
         }
-        listed = {file.file_path: file for file in _list_files(table, days)}
+        listed: dict[str, DataFile] = {}
+        if table is not None:
+            scan = table.scan() if days is None else table.scan(f"{DAY} in ({', '.join(map(repr, days))})")
+            listed = {task.file.file_path: task.file for task in scan.plan_files()}
         gone = [file for path, file in listed.items() if path not in files]
         footers = {path: self._read_footer(*files[path]) for path in sorted(files.keys() - listed.keys())}
-        if not gone and not footers:
-            return
-        change = self._begin(catalog, asset, table, [_schema(files[path][0], footers[path]) for path in footers])
-        update = change.update_snapshot()
-        with update.overwrite() if gone else update.merge_append() as snapshot:
-            for file in gone:
-                snapshot.delete_data_file(file)
-            for path, footer in footers.items():
-                snapshot.append_data_file(_data_file(change, path, *files[path], footer))
-        change.commit_transaction()
-        self.log(f"Iceberg table {asset}: {len(footers)} files registered, {len(gone)} taken out")
+        if gone or footers:
+            change = self._begin(catalog, asset, table, [_schema(files[path][0], footers[path]) for path in footers])
+            update = change.update_snapshot()
+            with update.overwrite() if gone else update.merge_append() as snapshot:
+                for file in gone:
+                    snapshot.delete_data_file(file)
+                for path, footer in footers.items():
+                    snapshot.append_data_file(_data_file(change, path, *files[path], footer))
+            table = change.commit_transaction()
+        added, folder = len(footers), "no table yet" if table is None else table.location()
+        self.log(f"Iceberg table {self.loaded.config.name}.{asset}: {added} files registered, {len(gone)} taken out; {folder}")
 
     def _read_footer(self, manifest: Manifest, file: StoredFile) -> pq.FileMetaData:
-        if not manifest.columns or not file.name.endswith(".parquet") or layout.is_shared(file.path):
+        if not manifest.columns or layout.is_shared(file.path):
             expected, got = "a table of parquet files of one day each", f"the file {file.path}"
             raise SchemaError(Fault(f"key storage.iceberg.tables, {manifest.asset}", expected, got, "remove it from the list"))
         with self.store.filesystem_for([manifest]).open(self.store.file_path(manifest, file), "rb") as handle:
@@ -179,19 +175,6 @@ class PublishedTables:
             spec.add_identity(DAY)
         names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have names, and no numbers of columns
         return change.set_properties({"schema.name-mapping.default": names})
-
-
-def _list_files(table: Table | None, days: Sequence[str] | None = None) -> list[DataFile]:
-    if table is None:
-        return []
-    scan = table.scan() if days is None else table.scan(f"{DAY} in ({', '.join(map(repr, days))})")
-    return [task.file for task in scan.plan_files()]
-
-
-def _describe(table: Table | None) -> str:
-    files = _list_files(table)
-    days, rows = {file.partition[0] for file in files}, sum(file.record_count for file in files)
-    return "nothing is stored" if table is None else f"{len(days)} days, {rows:,} rows, {table.location()}"
 
 
 def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
@@ -226,9 +209,9 @@ def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredF
     )
 
 
-def _expire(table: Table | None, before: float) -> None:
-    kept = table and table.snapshot_as_of_timestamp(round(before * 1000))
-    if table is None or not kept:
+def _expire(table: Table, before: float) -> None:
+    kept = table.snapshot_as_of_timestamp(round(before * 1000))
+    if kept is None:
         return
     needed = _metadata_files(table)
     table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
@@ -237,18 +220,15 @@ def _expire(table: Table | None, before: float) -> None:
 
 
 def _metadata_files(table: Table) -> set[str]:
-    snapshots = table.snapshots()
-    manifests = {manifest.manifest_path for snapshot in snapshots for manifest in snapshot.manifests(table.io)}
-    return manifests | {snapshot.manifest_list for snapshot in snapshots}
+    return _find_manifests(table).keys() | {snapshot.manifest_list for snapshot in table.snapshots()}
 
 
-def _listed_paths(table: Table | None) -> set[str]:
-    if table is None:
-        return set()
-    manifests = {
-        manifest.manifest_path: manifest for snapshot in table.snapshots() for manifest in snapshot.manifests(table.io)
-    }
-    entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
+def _find_manifests(table: Table) -> dict[str, ManifestFile]:
+    return {one.manifest_path: one for snapshot in table.snapshots() for one in snapshot.manifests(table.io)}
+
+
+def _list_paths(table: Table) -> set[str]:
+    entries = (entry for manifest in _find_manifests(table).values() for entry in manifest.fetch_manifest_entry(table.io))
     return {entry.data_file.file_path.rpartition("://")[2] for entry in entries}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pyiceberg.exceptions import NoSuchTableError
 
 from dssm_assets import cli
 from dssm_assets.core.errors import ConfigError, StorageError
@@ -31,21 +32,21 @@ def test_runs_register_what_they_store_and_the_command_what_was_stored_before(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", {"storage": {"iceberg": {}}})
-    published = PublishedTables(loaded, open_workspace(loaded).tables.partitions)
-    tables = loaded.config.storage.iceberg.tables
+    published = PublishedTables(open_workspace(loaded))
     before = files(loaded.home / "tables")
     worlds.materialize(loaded, ["item_all_feature"], DAYS[-2:])
     worlds.materialize(loaded, ["ground_truth"], [EVALUATION_DAY])
-    assert "item_all_feature: 2 days, 40 rows, " in published.describe("item_all_feature")
-    assert "ground_truth: 1 days, " in published.describe("ground_truth")
-    assert "user_vectors: nothing is stored" in published.describe("user_vectors")
+    assert find_table(published, "item_all_feature").scan().count() == 2 * 20
+    assert find_table(published, "ground_truth").scan().count() > 0
+    with pytest.raises(NoSuchTableError):
+        find_table(published, "user_vectors")
     assert files(loaded.home / "tables").keys() == before.keys()
     before = files(loaded.home / "tables")
     assert cli.main(["catalog", "--config", str(loaded.path), "--home", str(loaded.home)]) == 0
-    printed = capsys.readouterr().out
-    assert f"tiny.item_all_feature: 12 days, 240 rows, file://{loaded.home}/tables/_iceberg/tiny/item_all_feature" in printed
+    folder = f"file://{loaded.home}/tables/_iceberg/tiny/item_all_feature"
+    assert f"tiny.item_all_feature: 10 files registered, 0 taken out; {folder}\n" in capsys.readouterr().out
     assert files(loaded.home / "tables") == before
-    for asset in tables:
+    for asset in loaded.config.storage.iceberg.tables:
         assert_read_alike(published, asset)
 
 
@@ -58,26 +59,27 @@ def test_runs_of_experiments_register_nothing(tmp_path: Path) -> None:
     workspace, published = open_published(tmp_path)
     put(workspace, "2024-01-01", [1])
     materialized(workspace, is_regular=False)
-    assert "nothing is stored" in published.describe(ASSET)
+    assert published.find_listed(ASSET) == set()
     materialized(workspace)
     assert users(find_table(published)) == {"2024-01-01": [1]}
 
 
-def test_a_cleanup_registers_what_a_killed_run_did_not(tmp_path: Path) -> None:
+def test_a_cleanup_registers_what_a_killed_run_did_not_unless_it_is_a_dry_run(tmp_path: Path) -> None:
     workspace, published = open_published(tmp_path)
     put(workspace, "2024-01-01", [1])
-    hooks.on_cleaned(workspace, 0.0)
+    assert hooks.on_cleaned(workspace, 0.0, removes=False) == set()
+    assert hooks.on_cleaned(workspace, 0.0, removes=True) == set(files(tmp_path))
     assert users(find_table(published)) == {"2024-01-01": [1]}
 
 
 def test_without_the_key_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = open_workspace(worlds.write_config(tmp_path))
-    assert workspace.tables.partitions.find_listed is None
+    assert not workspace.tables.partitions.leaves_files
     put(workspace, "2024-01-01", [1])
     monkeypatch.setitem(sys.modules, published_tables.__name__, None)  # an import would fail
     hooks.on_run_start(workspace)
     materialized(workspace)
-    hooks.on_cleaned(workspace, 0.0)
+    assert hooks.on_cleaned(workspace, 0.0, removes=True) == set()
     assert not (tmp_path / ROOT / "_iceberg").exists()
 
 
@@ -108,4 +110,4 @@ def test_what_cannot_be_registered_is_stored(tmp_path: Path, monkeypatch: pytest
     (loaded.home / "iceberg.db").unlink(missing_ok=True)
     (loaded.home / "iceberg.db").mkdir()
     with pytest.raises(StorageError, match="the partitions are stored"):
-        PublishedTables(loaded, open_workspace(loaded).tables.partitions).sync("user_table")
+        PublishedTables(open_workspace(loaded)).sync("user_table")

@@ -39,7 +39,7 @@ from dssm_assets_tests.extras.iceberg_catalog.tables import ASSET, put
 
 folder, kind, days = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(",")
 workspace = open_workspace(load_config(folder / "config.yaml", folder / "home"))
-published = PublishedTables(workspace.loaded, workspace.tables.partitions)
+published = PublishedTables(workspace)
 if kind == "killed":
     SqlCatalog.commit_table = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 (folder / f"ready-{os.getpid()}").touch()
@@ -81,7 +81,7 @@ def test_all_tables_after_three_rematerializations_and_a_cleanup(
 ) -> None:
     storage = {"iceberg": {}, "grace_hours": 0}
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "world", {"storage": storage})
-    published = PublishedTables(loaded, open_workspace(loaded).tables.partitions)
+    published = PublishedTables(open_workspace(loaded))
     cleanup = ["cleanup", "--config", str(loaded.path), "--home", str(loaded.home)]
     assert cli.main(["catalog", *cleanup[1:]]) == 0
     for seed in (8, 9, 10):
@@ -116,4 +116,4 @@ def test_a_catalog_of_pyiceberg_s_configuration(tmp_path: Path, monkeypatch: pyt
     assert "hidden7" not in failed.stdout + failed.stderr
     done = run(f"sqlite:///{tmp_path}/lake.db")
     assert done.returncode == 0, done.stderr
-    assert f"tiny.{ASSET}: 1 days, 1 rows, {tmp_path}/warehouse/" in done.stdout
+    assert f"tiny.{ASSET}: 1 files registered, 0 taken out; {tmp_path}/warehouse/" in done.stdout
