@@ -63,33 +63,26 @@ def _build_check(scene: Scene, asset: str, hours: float) -> dg.AssetChecksDefini
     @dg.asset_check(
         asset=scene.key(asset), description=f"The newest day that ended {hours:g} hours ago is stored, or was skipped."
     )
-    def freshness() -> dg.AssetCheckResult:
-        from dssm_assets.storage.partitions import PartitionStore
+    def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from dssm_assets.steps.workspace import reason_to_skip, truth_days
 
         due = find_due_day(scene, asset, now_in(scene.loaded.config.calendar.timezone) - dt.timedelta(hours=hours))
         if due is None:
             return dg.AssetCheckResult(passed=True, description="no day is due yet")
-        store = PartitionStore(scene.loaded.root, scene.loaded.config.storage.options)
-        if store.find(asset, due) is not None:
+        workspace = scene.open_workspace(context.log.info)
+        if workspace.find(asset, due) is not None:
             return dg.AssetCheckResult(passed=True, description=f"{due} is stored")
-        if asset == EVALUATION and (reason := _reason_to_skip(scene, due)) is not None:
+        # An evaluation is also late if it waits for the samples of its truth.
+        truth = truth_days(due, workspace.config.evaluation.span_days) if asset == EVALUATION else ()
+        is_known = bool(truth) and all(workspace.find("positive_sample", day) for day in truth)
+        if is_known and (reason := reason_to_skip(workspace, due)) is not None:
             return dg.AssetCheckResult(passed=True, description=f"{due} was skipped: {reason}")
-        last = next(reversed(store.days(asset)), "none")
+        last = next(reversed(workspace.tables.partitions.days(asset)), "none")
         late = f"{due} is not stored {hours:g} hours after it could be made; the last stored day is {last}"
         return dg.AssetCheckResult(
             passed=False,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"{late}. To fix: {remedy_of_missing(asset, due)}",
-            metadata={"late_day": due, "last_stored_day": last},
         )
 
     return freshness
-
-
-def _reason_to_skip(scene: Scene, ds: str) -> str | None:
-    """Returns why an evaluation day was skipped, None if it was not: an unmade day is late, even if there is another reason to wait."""
-    from dssm_assets.steps.workspace import open_workspace, reason_to_skip, truth_days
-
-    workspace = open_workspace(scene.loaded)
-    is_made = all(workspace.find("positive_sample", day) for day in truth_days(ds, scene.loaded.config.evaluation.span_days))
-    return reason_to_skip(workspace, ds) if is_made else None

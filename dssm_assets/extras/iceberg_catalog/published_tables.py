@@ -19,21 +19,10 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg import exceptions
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import (
-    CommitFailedException,
-    NoSuchTableError,
-    TableAlreadyExistsError,
-    ValidationError,
-    ValidationException,
-)
-from pyiceberg.io.pyarrow import (
-    UnsupportedPyArrowTypeException,
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
+from pyiceberg.io import pyarrow as iceberg_arrow
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.typedef import Record
@@ -46,8 +35,6 @@ from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 
 DAY: Final = "ds"
-CATALOG: Final = "dssm"
-"""Name of the catalog in the home's SQLite file."""
 _PROPERTIES: Final = {
     "gc.enabled": "false",  # files of ours are not for other engines to delete
     "commit.retry.num-retries": "0",  # the library would repeat an append without looking, and so add a file twice
@@ -55,8 +42,13 @@ _PROPERTIES: Final = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-_WRONG_TYPES: Final = (TypeError, ValueError, ValidationError, UnsupportedPyArrowTypeException)
-_OVERTAKEN: Final = (CommitFailedException, TableAlreadyExistsError, ValidationException, IntegrityError)
+_WRONG_TYPES: Final = (TypeError, ValueError, exceptions.ValidationError, iceberg_arrow.UnsupportedPyArrowTypeException)
+_OVERTAKEN: Final = (
+    exceptions.CommitFailedException,
+    exceptions.TableAlreadyExistsError,
+    exceptions.ValidationException,
+    IntegrityError,
+)
 _TRIES: Final = 100
 """Commits that others may overtake."""
 _LOOKS: Final = 3
@@ -82,7 +74,7 @@ class PublishedTables:
             return load_catalog(chosen.catalog, **properties)
         warehouse = self._url(layout.iceberg_folder(self.store.root))
         self.loaded.home.mkdir(parents=True, exist_ok=True)
-        return SqlCatalog(CATALOG, uri=f"sqlite:///{self.loaded.home}/iceberg.db", warehouse=warehouse, **properties)
+        return SqlCatalog("dssm", uri=f"sqlite:///{self.loaded.home}/iceberg.db", warehouse=warehouse, **properties)
 
     def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
         """Makes the catalog list the stored files of some days, by default of all, in one transaction."""
@@ -104,14 +96,21 @@ class PublishedTables:
             try:
                 with self.open_catalog() as catalog:
                     table = None
-                    with suppress(NoSuchTableError):
+                    with suppress(exceptions.NoSuchTableError):
                         table = catalog.load_table((self.loaded.config.name, asset))
                     return change(catalog, table)
             except DssmError:
                 raise
             except Exception as error:
                 if attempt >= (_TRIES if isinstance(error, _OVERTAKEN) else _LOOKS):
-                    raise StorageError(str(_unusable(asset, error))) from error
+                    text = re.sub(
+                        r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", " ".join(str(error).split())
+                    )  # an address may hold a password
+                    expected, got = "an Iceberg catalog that takes its days", f"{type(error).__name__}: {text}"
+                    remedy = (
+                        "correct its configuration or start its server, then run dssm-assets catalog; the partitions are stored"
+                    )
+                    raise StorageError(str(Fault(f"key storage.iceberg, table {asset}", expected, got, remedy))) from error
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
 
     def _url(self, path: str) -> str:
@@ -161,8 +160,7 @@ class PublishedTables:
         except _WRONG_TYPES as error:
             expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
             remedy = (
-                "materialize the days that differ; if none does, drop the table in the catalog, without purging it, and run "
-                "dssm-assets catalog; or remove it from storage.iceberg.tables"
+                "materialize the days that differ, or drop the catalog's table, without purging it, and run dssm-assets catalog"
             )
             raise SchemaError(Fault(f"Iceberg table {asset}", expected, str(error), remedy)) from error
         return change
@@ -190,10 +188,10 @@ def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
 
 def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredFile, footer: pq.FileMetaData) -> DataFile:
     metadata = change.table_metadata
-    statistics = data_file_statistics_from_parquet_metadata(
+    statistics = iceberg_arrow.data_file_statistics_from_parquet_metadata(
         footer,
-        compute_statistics_plan(metadata.schema(), metadata.properties),
-        parquet_path_to_id_mapping(metadata.schema()),
+        iceberg_arrow.compute_statistics_plan(metadata.schema(), metadata.properties),
+        iceberg_arrow.parquet_path_to_id_mapping(metadata.schema()),
     )
     return DataFile.from_args(
         content=DataFileContent.DATA,
@@ -202,9 +200,6 @@ def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredF
         partition=Record(manifest.ds),
         file_size_in_bytes=file.bytes,
         spec_id=metadata.default_spec_id,
-        sort_order_id=None,
-        equality_ids=None,
-        key_metadata=None,
         **statistics.to_serialized_dict(),
     )
 
@@ -246,10 +241,3 @@ def _file_properties(store: PartitionStore) -> dict[str, Any]:
         "s3.region": client.get("region_name"),
     }
     return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {name: value for name, value in given.items() if value}
-
-
-def _unusable(asset: str, error: Exception) -> Fault:
-    text = re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", " ".join(str(error).split()))  # an address may hold a password
-    expected = "an Iceberg catalog that takes its days"
-    remedy = "correct the catalog's configuration or start its server, then run dssm-assets catalog; the partitions are stored"
-    return Fault(f"key storage.iceberg, table {asset}", expected, f"{type(error).__name__}: {text}", remedy)

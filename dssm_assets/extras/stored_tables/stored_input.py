@@ -31,13 +31,7 @@ DAY: Final = "ds"
 
 @dataclass(frozen=True)
 class StoredInput:
-    """Days of one asset.
-
-    Attributes:
-        where: the input, for errors.
-        manifests: its days, ascending, at least one.
-        columns: the columns to read, None for all and the day.
-    """
+    """The days of one asset, ascending, at least one; columns None: all and the day. `where` names it in errors."""
 
     where: str
     loaded: LoadedConfig
@@ -79,11 +73,7 @@ class StoredInput:
             return self.open_dataset().to_table()
 
     def need_one_day(self) -> Manifest:
-        """Returns the only day, of which all columns are wanted.
-
-        Raises:
-            InputError: there are several days, or columns are named.
-        """
+        """Returns the only day; raises an InputError if there are several, or columns are named."""
         if len(self.manifests) > 1 or self.columns is not None:
             got = f"days {', '.join(one.ds for one in self.manifests)}, columns {self.columns or 'all'}"
             remedy = "annotate a table type such as pandas.DataFrame, or ask for one day without columns"
