@@ -63,13 +63,13 @@ def _build_check(scene: Scene, asset: str, hours: float) -> dg.AssetChecksDefini
     @dg.asset_check(
         asset=scene.key(asset), description=f"The newest day that ended {hours:g} hours ago is stored, or was skipped."
     )
-    def freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from dssm_assets.steps.workspace import reason_to_skip, truth_days
+    def freshness() -> dg.AssetCheckResult:
+        from dssm_assets.steps.workspace import open_workspace, reason_to_skip, truth_days
 
         due = find_due_day(scene, asset, now_in(scene.loaded.config.calendar.timezone) - dt.timedelta(hours=hours))
         if due is None:
             return dg.AssetCheckResult(passed=True, description="no day is due yet")
-        workspace = scene.open_workspace(context.log.info)
+        workspace = open_workspace(scene.loaded)
         if workspace.find(asset, due) is not None:
             return dg.AssetCheckResult(passed=True, description=f"{due} is stored")
         # An evaluation is also late if it waits for the samples of its truth.

@@ -19,11 +19,11 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg import exceptions
+from pyiceberg import exceptions as errors
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import pyarrow as iceberg_arrow
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table, Transaction
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError
@@ -42,13 +42,8 @@ _PROPERTIES: Final = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-_WRONG_TYPES: Final = (TypeError, ValueError, exceptions.ValidationError, iceberg_arrow.UnsupportedPyArrowTypeException)
-_OVERTAKEN: Final = (
-    exceptions.CommitFailedException,
-    exceptions.TableAlreadyExistsError,
-    exceptions.ValidationException,
-    IntegrityError,
-)
+_WRONG_TYPES: Final = (TypeError, ValueError, errors.ValidationError, iceberg_arrow.UnsupportedPyArrowTypeException)
+_OVERTAKEN: Final = (errors.CommitFailedException, errors.TableAlreadyExistsError, errors.ValidationException, IntegrityError)
 _TRIES: Final = 100
 """Commits that others may overtake."""
 _LOOKS: Final = 3
@@ -96,7 +91,7 @@ class PublishedTables:
             try:
                 with self.open_catalog() as catalog:
                     table = None
-                    with suppress(exceptions.NoSuchTableError):
+                    with suppress(errors.NoSuchTableError):
                         table = catalog.load_table((self.loaded.config.name, asset))
                     return change(catalog, table)
             except DssmError:
@@ -157,13 +152,13 @@ class PublishedTables:
             for schema in dict.fromkeys(schemas):
                 with change.update_schema() as columns:
                     columns.union_by_name(schema)
+            return change
         except _WRONG_TYPES as error:
             expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
             remedy = (
                 "materialize the days that differ, or drop the catalog's table, without purging it, and run dssm-assets catalog"
             )
             raise SchemaError(Fault(f"Iceberg table {asset}", expected, str(error), remedy)) from error
-        return change
 
     def _create(self, catalog: Catalog, asset: str, schema: pa.Schema) -> Transaction:
         catalog.create_namespace_if_not_exists(self.loaded.config.name)
@@ -215,16 +210,11 @@ def _expire(table: Table, before: float) -> None:
 
 
 def _metadata_files(table: Table) -> set[str]:
-    return _find_manifests(table).keys() | {snapshot.manifest_list for snapshot in table.snapshots()}
-
-
-def _find_manifests(table: Table) -> dict[str, ManifestFile]:
-    return {one.manifest_path: one for snapshot in table.snapshots() for one in snapshot.manifests(table.io)}
+    return {*table.inspect.all_manifests()["path"].to_pylist(), *(snapshot.manifest_list for snapshot in table.snapshots())}
 
 
 def _list_paths(table: Table) -> set[str]:
-    entries = (entry for manifest in _find_manifests(table).values() for entry in manifest.fetch_manifest_entry(table.io))
-    return {entry.data_file.file_path.rpartition("://")[2] for entry in entries}
+    return {path.rpartition("://")[2] for path in table.inspect.all_files()["file_path"].to_pylist()}
 
 
 def _file_properties(store: PartitionStore) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""The IO manager `dssm_assets.StoredTables`, and its binding to our assets.
-
-Belongs here: which days an input means. Does not belong here: what its annotation makes of them (`stored_input.py`).
-"""
+"""The IO manager `dssm_assets.StoredTables`, and its binding to our assets. It tells which days an input means."""
 
 from functools import cached_property
 from pathlib import Path

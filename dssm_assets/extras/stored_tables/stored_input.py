@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_origin
+from typing import Any, Final, get_origin
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,9 +21,6 @@ from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets.stored import StoredModel, StoredTable
-
-if TYPE_CHECKING:
-    from dssm_assets.serving.recall_engine import RecallEngine
 
 DAY: Final = "ds"
 """The column that holds the day of each row, YYYY-MM-DD."""
@@ -98,7 +95,7 @@ class StoredInput:
         return pa.schema([found.field(name) for name in wanted])
 
 
-def _open_engine(days: StoredInput) -> RecallEngine:
+def _open_engine(days: StoredInput) -> Any:
     from dssm_assets.serving.recall_engine import RecallEngine
     from dssm_assets.serving.shop_lists import ShopLists
 

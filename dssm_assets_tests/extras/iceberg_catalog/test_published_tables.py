@@ -103,6 +103,7 @@ def test_types_of_ours_are_read_as_stored(tmp_path: Path) -> None:
     }
     put(workspace, ONE, ["u", "v"], **columns)
     published.sync(ASSET)
+    assert published.find_listed(ASSET) == set(files(tmp_path))
     assert_read_alike(published, ASSET)
 
 
