@@ -79,10 +79,7 @@ def _build_check(scene: Scene, asset: str, hours: float) -> dg.AssetChecksDefini
             return dg.AssetCheckResult(passed=True, description=f"{due} was skipped: {reason}")
         last = next(reversed(workspace.tables.partitions.days(asset)), "none")
         late = f"{due} is not stored {hours:g} hours after it could be made; the last stored day is {last}"
-        return dg.AssetCheckResult(
-            passed=False,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"{late}. To fix: {remedy_of_missing(asset, due)}",
-        )
+        text = f"{late}. To fix: {remedy_of_missing(asset, due)}"
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=text)
 
     return freshness

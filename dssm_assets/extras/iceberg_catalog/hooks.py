@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from dssm_assets.core.asset_settings import READS
 from dssm_assets.core.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ def list_chosen(workspace: Workspace) -> Sequence[str]:
     Raises:
         ConfigError: pyiceberg is not installed, or there is no asset of a chosen name.
     """
-    from dssm_assets.core.asset_settings import READS
-
     chosen, faults = workspace.config.storage.iceberg, []
     if chosen is None:
         return ()

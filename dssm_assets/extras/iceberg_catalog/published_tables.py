@@ -81,7 +81,8 @@ class PublishedTables:
 
     def find_listed(self, asset: str) -> set[str]:
         """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list."""
-        return self._try(asset, lambda _, table: _list_paths(table) if table else set())
+        listed = self._try(asset, lambda _, table: table.inspect.all_files()["file_path"].to_pylist() if table else [])
+        return {path.rpartition("://")[2] for path in listed}
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
         """Returns the result of a change of a table, which is computed again if another one has overtaken it."""
@@ -200,21 +201,15 @@ def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredF
 
 
 def _expire(table: Table, before: float) -> None:
-    kept = table.snapshot_as_of_timestamp(round(before * 1000))
-    if kept is None:
-        return
-    needed = _metadata_files(table)
-    table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
-    for path in needed - _metadata_files(table.refresh()):
-        table.io.delete(path)
+    if kept := table.snapshot_as_of_timestamp(round(before * 1000)):
+        needed = _metadata_files(table)
+        table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
+        for path in needed - _metadata_files(table.refresh()):
+            table.io.delete(path)
 
 
 def _metadata_files(table: Table) -> set[str]:
     return {*table.inspect.all_manifests()["path"].to_pylist(), *(snapshot.manifest_list for snapshot in table.snapshots())}
-
-
-def _list_paths(table: Table) -> set[str]:
-    return {path.rpartition("://")[2] for path in table.inspect.all_files()["file_path"].to_pylist()}
 
 
 def _file_properties(store: PartitionStore) -> dict[str, Any]:

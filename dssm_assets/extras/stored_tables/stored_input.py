@@ -45,7 +45,7 @@ class StoredInput:
             PartitionReplacedError: a day was written again meanwhile, and its former files are gone.
         """
         first = self.manifests[0]
-        kinds = _TABLES if first.columns else _ARTIFACTS.get(first.asset, {}) | _FILES
+        kinds = _TABLES if first.columns else _ARTIFACTS.get(first.asset, {}) | {"builtins.dict": _open_files}
         wanted = get_origin(annotation) or annotation
         # The modules between the package and the class differ from release to release.
         name = next(iter(kinds)) if wanted is Any else f"{wanted.__module__.partition('.')[0]}.{wanted.__qualname__}"
@@ -127,4 +127,3 @@ _ARTIFACTS: Final[Mapping[str, _Kinds]] = {
     "dssm_model": {"dssm_assets.StoredModel": lambda days: StoredModel(open_workspace(days.loaded), days.need_one_day().ds)},
     "serving_bundle": {"dssm_assets.RecallEngine": _open_engine},
 }
-_FILES: Final[_Kinds] = {"builtins.dict": _open_files}
