@@ -135,18 +135,16 @@ def test_a_run_that_is_overtaken_reads_the_manifests_again(tmp_path: Path, monke
     put(workspace, ONE, [1])
     published.sync(ASSET)
     put(workspace, ONE, [2])
-    other, read = PublishedTables(workspace), PublishedTables._read_footer
-    overtaken = []
+    read, overtaken = published._read_footer, []
 
-    def overtake(self: PublishedTables, *arguments: Any) -> Any:
-        footer = read(self, *arguments)
-        if self is published and not overtaken:
+    def overtake(*arguments: Any) -> Any:
+        if not overtaken:
             overtaken.append(True)
             put(workspace, ONE, [3])
-            other.sync(ASSET, [ONE])
-        return footer
+            PublishedTables(workspace).sync(ASSET, [ONE])
+        return read(*arguments)
 
-    monkeypatch.setattr(PublishedTables, "_read_footer", overtake)
+    monkeypatch.setattr(published, "_read_footer", overtake)
     published.sync(ASSET, [ONE])
     assert users(find_table(published)) == {ONE: [3]}
     assert len(find_table(published).snapshots()) == 2
