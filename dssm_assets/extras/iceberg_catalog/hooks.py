@@ -51,14 +51,14 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
 
     A day that is taken out is in the snapshot before, so its files stay until another cleanup expires that.
     """
-    listed: set[str] = set()
-    if chosen := list_chosen(workspace):
-        from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
+    chosen = list_chosen(workspace)
+    if not chosen:
+        return set()
+    from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
-        published = PublishedTables(workspace)
-        for asset in chosen:
-            if removes:
-                published.expire(asset, before)
-                published.sync(asset)
-            listed |= published.find_listed(asset)
-    return listed
+    published = PublishedTables(workspace)
+    for asset in chosen if removes else ():
+        published.expire(asset, before)
+        published.sync(asset)
+    # Also those of tables that are no longer chosen.
+    return set().union(*map(published.find_listed, workspace.tables.partitions.assets()))

@@ -45,6 +45,8 @@ def test_a_cleanup_registers_what_a_killed_run_did_not_unless_it_is_a_dry_run(tm
     assert hooks.on_cleaned(workspace, 0.0, removes=False) == set()
     assert hooks.on_cleaned(workspace, 0.0, removes=True) == set(files(tmp_path))
     assert users(find_table(published)) == {"2024-01-01": [1]}
+    other, _ = open_published(tmp_path, {"storage": {"iceberg": {"tables": ["user_vectors"]}}})
+    assert hooks.on_cleaned(other, 0.0, removes=True) == set(files(tmp_path)), "also of a table that is no longer chosen"
 
 
 def test_without_the_key_nothing_is_imported_and_the_command_names_it(
