@@ -22,6 +22,7 @@ from dssm_assets.core.errors import Fault, ProvenanceError, remedy_of_missing
 from dssm_assets.core.features.generator import FeatureGenerator
 from dssm_assets.core.features.spec import FgSpec, parse_fg
 from dssm_assets.core.schema import TableSpec
+from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
@@ -156,7 +157,9 @@ def open_workspace(
     storage = loaded.config.storage
     settings = digest_settings(loaded.config, loaded.fg, loaded.read_fg_file)
     partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600, settings)
-    partitions.leaves_files = storage.iceberg is not None
+    if storage.iceberg is not None:
+        load_extra("iceberg_catalog", "hooks")  # without it a cleanup would remove files that the catalog lists
+        partitions.leaves_files = True
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 
 

@@ -52,8 +52,7 @@ def test_a_cleanup_registers_what_a_killed_run_did_not_unless_it_is_a_dry_run(tm
 def test_without_the_key_nothing_is_imported_and_the_command_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loaded = worlds.write_config(tmp_path)
-    workspace = open_workspace(loaded)
+    workspace = open_workspace(worlds.write_config(tmp_path))
     assert not workspace.tables.partitions.leaves_files
     put(workspace, "2024-01-01", [1])
     monkeypatch.setitem(sys.modules, published_tables.__name__, None)  # an import would fail
@@ -61,7 +60,7 @@ def test_without_the_key_nothing_is_imported_and_the_command_names_it(
     materialized(workspace)
     assert hooks.on_cleaned(workspace, 0.0, removes=True) == set()
     assert not (tmp_path / ROOT / "_iceberg").exists()
-    assert cli.main(["catalog", "--config", str(loaded.path), "--home", str(tmp_path)]) != 0
+    assert cli.main(["catalog", "--config", str(workspace.loaded.path), "--home", str(tmp_path)]) != 0
     assert "add `iceberg: {}` to storage" in capsys.readouterr().err
 
 
