@@ -10,21 +10,17 @@ are used.
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dssm_assets.component import DssmRecall
-    from dssm_assets.extras.stored_tables.io_manager import StoredTables
+    from dssm_assets.extras.stored_tables.io_manager import StoredTables as StoredTables
     from dssm_assets.stored import load_model, open_table, rates, recall
 
 _PUBLIC = {"DssmRecall": "component", "load_model": "stored", "open_table": "stored", "rates": "stored", "recall": "stored"}
+_PUBLIC["StoredTables"] = "extras.stored_tables.io_manager"
 
 __all__ = ["DssmRecall", "load_model", "open_table", "rates", "recall"]
-
-if (Path(__file__).parent / "extras" / "stored_tables").is_dir():
-    _PUBLIC["StoredTables"] = "extras.stored_tables.io_manager"
-    __all__ += ["StoredTables"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,8 +30,8 @@ class Extra:
         runs: has `open_run(context, scene, row)`, the run of an asset whose settings ask for another than the regular one.
         run_start: has `on_run_start(workspace)`, called once in each run.
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
-        cleaned: has `on_cleaned(workspace, before)`, called by a cleanup between the removal of old partitions and that of files that have
-            not changed since a unix time.
+        cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between the removal of old partitions and that of files
+            that have not changed since a unix time; returns the paths of files that must stay.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
             records them; `run` is the `AssetRun`.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import Check, StepResult, Workspace
 
 LAYER_TAG = "dssm/layer"
-"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run."""
+"""Tag of an asset: daily, which takes a range of days in a run, or windowed, one day in a run. A job over one does not mix them."""
 SKIPPED_TAG = "dssm/skipped"
 """Tag of a run that found nothing to do on its day; its value is the reason."""
 
@@ -115,6 +115,7 @@ def _asset(row: AssetRow, scene: Scene, observer: Observer, make_upstream: MakeU
 def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
     config = scene.loaded.config
     platform = config.platform
+    layer = "windowed" if row.is_windowed else "daily"
     is_on_spark = row.runs_on_engine and config.engine == "spark"
     return scene.extra_attributes | {
         "key": scene.key(row.name),
@@ -124,7 +125,7 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
         "kinds": (set(row.kinds) - {"duckdb"}) | {"spark"} if is_on_spark else set(row.kinds),
         "owners": platform.owners,
         "code_version": row.code_version,
-        "tags": scene.tags | _tags(row),
+        "tags": scene.tags | ({"dssm/component": row.component} if row.component else {}) | {LAYER_TAG: layer},
         "metadata": code_references(row.step, platform),
         "pool": platform.trainer_pool if row.pool == TRAINER else row.pool and scene.name(row.pool),
         "config_schema": next(filter(None, (extra.settings_form(row, scene) for extra in load_all("forms"))), None),
@@ -143,12 +144,6 @@ def _attributes(row: AssetRow, scene: Scene) -> dict[str, Any]:
             for check in row.checks
         ],
     }
-
-
-def _tags(row: AssetRow) -> dict[str, str]:
-    """Returns an asset's own tags: a job over one layer does not mix backfill policies."""
-    layer = {LAYER_TAG: "windowed" if row.is_windowed else "daily"}
-    return layer | ({"dssm/component": row.component} if row.component else {})
 
 
 _STEP_TRIES = 3

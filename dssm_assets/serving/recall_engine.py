@@ -490,26 +490,8 @@ def recall_once(
     if is_user == (item_id is not None):
         remedy = "give user_id, features, history or events, or else item_id"
         raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
-    engine = open_shop_engine(root, root_options, serving, is_verified=is_verified)
+    engine = RecallEngine.open(root, root_options, is_verified=is_verified)
+    if serving is not None:
+        lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options)
+        engine = engine.showing(lists.find_shown(engine.bundle.items))
     return engine.recall(UserRequest(user_id, inputs, options, item_id=item_id))
-
-
-def open_shop_engine(
-    root: str,
-    root_options: Mapping[str, Any],
-    serving: Serving | None,
-    *,
-    bundle_id: str | None = None,
-    is_verified: bool = True,
-) -> RecallEngine:
-    """Returns the engine of a bundle, by default of the current one, that shows the items which the lists of the shop allow.
-
-    Args:
-        serving: names the lists of the shop; None: all items are shown.
-        root, root_options, bundle_id, is_verified: as of `RecallEngine.open`, and so are the errors.
-    """
-    engine = RecallEngine.open(root, root_options, bundle_id=bundle_id, is_verified=is_verified)
-    if serving is None:
-        return engine
-    lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options)
-    return engine.showing(lists.find_shown(engine.bundle.items))

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial, wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -158,7 +158,8 @@ def open_workspace(
     settings = digest_settings(loaded.config, loaded.fg, loaded.read_fg_file)
     partitions = PartitionStore(loaded.root, storage.options, storage.grace_hours * 3600, settings)
     if storage.iceberg is not None:
-        partitions.find_listed = partial(load_extra("iceberg_catalog", "hooks").find_listed, loaded)
+        load_extra("iceberg_catalog", "hooks")  # without it a cleanup would remove files that the catalog lists
+        partitions.leaves_files = True
     return _build_workspace(loaded, partitions, loaded.home / "cache", log, make_engine)
 
 

@@ -27,7 +27,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -93,8 +93,8 @@ class PartitionStore:
         """
         self.grace_seconds = grace_seconds
         self.settings = settings or {}
-        self.find_listed: Callable[[str], Collection[str]] | None = None
-        """Returns the paths of an asset's files that others list, too. Where it is set, files are left to `leftovers.py`, which asks it."""
+        self.leaves_files = False
+        """Whether files that are no longer needed are left to `leftovers.py`, because others may list them."""
         # A cached listing would hide what another process has written since.
         self.options = {"use_listings_cache": False, **(options or {})}
         self.fs, self.root = open_location(root, "key storage.root", self.options)
@@ -173,7 +173,7 @@ class PartitionStore:
             elif not put_if(self.fs, path, content, condition):
                 time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
                 continue
-            if self.find_listed is None:
+            if not self.leaves_files:
                 self.remove_replaced(manifest.asset, manifest.ds, outdated)
             return after
         raise StorageError(
@@ -181,16 +181,13 @@ class PartitionStore:
         )
 
     def remove(self, asset: str, ds: str) -> None:
-        """Removes a partition, its manifest first; shared files stay, and all that others may list (`find_listed`).
-
-        What another run publishes meanwhile stays as well.
-        """
+        """Removes a partition, its manifest first; shared files stay. What another run publishes meanwhile stays as well."""
         with self.locked(asset, ds):
             manifest = self.find(asset, ds)
             if manifest is None:
                 return
             self.fs.rm_file(layout.manifest_path(self.root, asset, ds))
-            if self.find_listed is not None:
+            if self.leaves_files:
                 return
             files = [file.path for file in manifest.files if not layout.is_shared(file.path)]
             for path in {*files, *(file.path for file in manifest.replaced if not file.is_removed)}:

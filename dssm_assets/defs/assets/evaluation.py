@@ -63,7 +63,6 @@ ROWS = (
         deps=("hit_counts", "hit_rate_detail"),
         component="18",
         is_windowed=True,
-        is_watched=True,
         checks=(
             CheckRow(
                 "beats_popularity", "Warm hit_rate of the two-tower model at the largest k is at least 1.2 times popularity's."

@@ -41,7 +41,6 @@ ROWS = (
         step=sample("positive_sample"),
         deps=("sample_fg",),
         component="3",
-        is_watched=True,
         kinds=frozenset({"arrow", "parquet"}),
         description="The samples with a positive event, which the towers are trained on. Negatives are sampled from the corpus.",
         reading="One row per positive event. An epoch reads the positives of window.days days.",

@@ -33,7 +33,6 @@ ROWS = (
         description="The day's behaviour log in canonical form: user, item, event and time (unix milliseconds), with value and "
         "context columns. Unknown event names, null ids and unexpected empty days are refused.",
         checks=(CheckRow("has_rows", "The day has events, or the configuration allows empty days.", is_blocking=True),),
-        is_watched=True,
         reading="One row per event. The metadata counts rows by event: a jump from one day to the next is usually a change in "
         "logging, not in user behaviour.",
     ),

@@ -1,4 +1,4 @@
-"""`dssm-assets catalog`: brings the Iceberg catalog up to date with the stored tables, and prints what it has."""
+"""`dssm-assets catalog`: brings the Iceberg catalog up to date with the stored tables."""
 
 from __future__ import annotations
 
@@ -19,18 +19,15 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _sync(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault
-    from dssm_assets.extras.iceberg_catalog.hooks import on_run_start
+    from dssm_assets.extras.iceberg_catalog.hooks import list_chosen
     from dssm_assets.steps.workspace import open_workspace
 
     workspace = open_workspace(load_announced_scene(parsed).loaded, print)
-    chosen = workspace.config.storage.iceberg
-    if chosen is None:
+    chosen = list_chosen(workspace)
+    if not chosen:
         raise ConfigError(Fault("key storage.iceberg", "tables to publish", "nothing", "add `iceberg: {}` to storage"))
-    on_run_start(workspace)
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
-    tables = PublishedTables(workspace.loaded, workspace.tables.partitions, workspace.log)
-    for asset in chosen.tables:
-        tables.sync(asset)
-        print(tables.describe(asset))
+    for asset in chosen:
+        PublishedTables(workspace).sync(asset)
     return 0

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from dssm_assets.core.asset_settings import READS
 from dssm_assets.core.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from dssm_assets.defs.asset_run import AssetRun
-    from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
     from dssm_assets.steps.workspace import StepResult, Workspace
-    from dssm_assets.storage.config_file import LoadedConfig
 
 
-def on_run_start(workspace: Workspace) -> None:
-    """Checks what the catalog needs, before a run computes for hours.
+def list_chosen(workspace: Workspace) -> Sequence[str]:
+    """Returns the tables to publish, none without the key.
 
     Raises:
         ConfigError: pyiceberg is not installed, or there is no asset of a chosen name.
     """
-    chosen = workspace.config.storage.iceberg
+    chosen, faults = workspace.config.storage.iceberg, []
     if chosen is None:
-        return
-    from dssm_assets.core.asset_settings import READS
-
-    faults = []
+        return ()
     if find_spec("pyiceberg") is None:
         remedy = "pip install 'dssm-assets[iceberg]', or remove the key"
         faults.append(Fault("key storage.iceberg", "the package pyiceberg", "not installed", remedy))
@@ -34,38 +30,35 @@ def on_run_start(workspace: Workspace) -> None:
         known = ", ".join(READS)
         faults.append(Fault("key storage.iceberg.tables", f"some of: {known}", ", ".join(unknown), "correct the names"))
     ConfigError.raise_if(faults)
+    return chosen.tables
+
+
+def on_run_start(workspace: Workspace) -> None:
+    """Raises the errors of `list_chosen` before a run computes for hours."""
+    list_chosen(workspace)
 
 
 def on_materialized(_context: object, run: AssetRun, workspace: Workspace, results: Sequence[StepResult]) -> None:
     """Registers the days that a regular run has stored, in one transaction; errors as of `PublishedTables`."""
-    chosen = workspace.config.storage.iceberg
-    if chosen is not None and run.is_regular and results and results[0].manifest.asset in chosen.tables:
-        _open(workspace).sync(results[0].manifest.asset, [result.manifest.ds for result in results])
+    if run.is_regular and results and (asset := results[0].manifest.asset) in list_chosen(workspace):
+        from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
+
+        PublishedTables(workspace).sync(asset, [result.manifest.ds for result in results])
 
 
-def on_cleaned(workspace: Workspace, before: float) -> None:
-    """Expires snapshots that were replaced before a unix time; then takes removed days out, and what killed runs did not register in.
+def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
+    """Expires snapshots that were replaced before a unix time, syncs all days, and returns the files that snapshots list.
 
     A day that is taken out is in the snapshot before, so its files stay until another cleanup expires that.
     """
-    chosen = workspace.config.storage.iceberg
-    if chosen is None:
-        return
-    on_run_start(workspace)
-    for asset in chosen.tables:
-        _open(workspace).expire(asset, before)
-        _open(workspace).sync(asset)
-
-
-def find_listed(loaded: LoadedConfig, asset: str) -> Collection[str]:
-    """Returns the paths of the files of an asset that a snapshot in the catalog lists; for `PartitionStore.find_listed`."""
-    from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
-    from dssm_assets.storage.partitions import PartitionStore
-
-    return PublishedTables(loaded, PartitionStore(loaded.root, loaded.config.storage.options)).find_listed(asset)
-
-
-def _open(workspace: Workspace) -> PublishedTables:
+    chosen = list_chosen(workspace)
+    if not chosen:
+        return set()
     from dssm_assets.extras.iceberg_catalog.published_tables import PublishedTables
 
-    return PublishedTables(workspace.loaded, workspace.tables.partitions, workspace.log)
+    published = PublishedTables(workspace)
+    for asset in chosen if removes else ():
+        published.expire(asset, before)
+        published.sync(asset)
+    # Also those of tables that are no longer chosen.
+    return set().union(*map(published.find_listed, workspace.tables.partitions.assets()))

@@ -19,35 +19,22 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg import exceptions as errors
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import (
-    CommitFailedException,
-    NoSuchTableError,
-    TableAlreadyExistsError,
-    ValidationError,
-    ValidationException,
-)
-from pyiceberg.io.pyarrow import (
-    UnsupportedPyArrowTypeException,
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
+from pyiceberg.io import pyarrow as iceberg_arrow
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table, Transaction
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError
 
 from dssm_assets.core.errors import DssmError, Fault, SchemaError, StorageError
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
-from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
 
 DAY: Final = "ds"
-CATALOG: Final = "dssm"
-"""Name of the catalog in the home's SQLite file."""
 _PROPERTIES: Final = {
     "gc.enabled": "false",  # files of ours are not for other engines to delete
     "commit.retry.num-retries": "0",  # the library would repeat an append without looking, and so add a file twice
@@ -55,8 +42,8 @@ _PROPERTIES: Final = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-_WRONG_TYPES: Final = (TypeError, ValueError, ValidationError, UnsupportedPyArrowTypeException)
-_OVERTAKEN: Final = (CommitFailedException, TableAlreadyExistsError, ValidationException, IntegrityError)
+_WRONG_TYPES: Final = (TypeError, ValueError, errors.ValidationError, iceberg_arrow.UnsupportedPyArrowTypeException)
+_OVERTAKEN: Final = (errors.CommitFailedException, errors.TableAlreadyExistsError, errors.ValidationException, IntegrityError)
 _TRIES: Final = 100
 """Commits that others may overtake."""
 _LOOKS: Final = 3
@@ -72,8 +59,8 @@ class PublishedTables:
     Its methods raise a StorageError if the catalog cannot be used, and a SchemaError if it cannot hold a table.
     """
 
-    def __init__(self, loaded: LoadedConfig, store: PartitionStore, log: Callable[[str], None] = lambda _: None) -> None:
-        self.loaded, self.store, self.log = loaded, store, log
+    def __init__(self, workspace: Workspace) -> None:
+        self.loaded, self.store, self.log = workspace.loaded, workspace.tables.partitions, workspace.log
 
     def open_catalog(self) -> Catalog:
         """Returns the catalog that `storage.iceberg.catalog` names, by default that of the SQLite file in the home."""
@@ -82,50 +69,51 @@ class PublishedTables:
             return load_catalog(chosen.catalog, **properties)
         warehouse = self._url(layout.iceberg_folder(self.store.root))
         self.loaded.home.mkdir(parents=True, exist_ok=True)
-        return SqlCatalog(CATALOG, uri=f"sqlite:///{self.loaded.home}/iceberg.db", warehouse=warehouse, **properties)
+        return SqlCatalog("dssm", uri=f"sqlite:///{self.loaded.home}/iceberg.db", warehouse=warehouse, **properties)
 
     def sync(self, asset: str, days: Sequence[str] | None = None) -> None:
         """Makes the catalog list the stored files of some days, by default of all, in one transaction."""
-        self._try(asset, lambda catalog: self._sync(catalog, asset, days))
+        self._try(asset, lambda catalog, table: self._sync(catalog, table, asset, days))
 
     def expire(self, asset: str, before: float) -> None:
         """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need."""
-        self._try(asset, lambda catalog: _expire(self._find(catalog, asset), before))
+        self._try(asset, lambda _, table: _expire(table, before) if table else None)
 
     def find_listed(self, asset: str) -> set[str]:
         """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list."""
-        return self._try(asset, lambda catalog: _listed_paths(self._find(catalog, asset)))
+        listed = self._try(asset, lambda _, table: table.inspect.all_files()["file_path"].to_pylist() if table else [])
+        return {path.rpartition("://")[2] for path in listed}
 
-    def describe(self, asset: str) -> str:
-        """Returns what the catalog has of a table: name, days, rows and the folder of its metadata."""
-        return self._try(asset, lambda catalog: f"{self.loaded.config.name}.{asset}: {_describe(self._find(catalog, asset))}")
-
-    def _try(self, asset: str, change: Callable[[Catalog], _Result]) -> _Result:
-        """Returns the result of a change, which is computed again if another one has overtaken it."""
+    def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
+        """Returns the result of a change of a table, which is computed again if another one has overtaken it."""
         attempt = 0
         while True:
             attempt += 1
             try:
                 with self.open_catalog() as catalog:
-                    return change(catalog)
+                    table = None
+                    with suppress(errors.NoSuchTableError):
+                        table = catalog.load_table((self.loaded.config.name, asset))
+                    return change(catalog, table)
             except DssmError:
                 raise
             except Exception as error:
                 if attempt >= (_TRIES if isinstance(error, _OVERTAKEN) else _LOOKS):
-                    raise StorageError(str(_unusable(asset, error))) from error
+                    text = re.sub(
+                        r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", " ".join(str(error).split())
+                    )  # an address may hold a password
+                    expected, got = "an Iceberg catalog that takes its days", f"{type(error).__name__}: {text}"
+                    remedy = (
+                        "correct its configuration or start its server, then run dssm-assets catalog; the partitions are stored"
+                    )
+                    raise StorageError(str(Fault(f"key storage.iceberg, table {asset}", expected, got, remedy))) from error
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
-
-    def _find(self, catalog: Catalog, asset: str) -> Table | None:
-        with suppress(NoSuchTableError):
-            return catalog.load_table((self.loaded.config.name, asset))
-        return None
 
     def _url(self, path: str) -> str:
         return str(self.store.fs.unstrip_protocol(path))  # of a local file, too: some readers know no bare paths
 
-    def _sync(self, catalog: Catalog, asset: str, days: Sequence[str] | None) -> None:
-        # The table before the manifests: the commit fails if the table changes in between, and newer manifests are read then.
-        table = self._find(catalog, asset)
+    def _sync(self, catalog: Catalog, table: Table | None, asset: str, days: Sequence[str] | None) -> None:
+        # The manifests after the table: the commit fails if the table changes in between, and newer manifests are read then.
         manifests = self.store.find_days(asset, self.store.days(asset) if days is None else days)
         files = {
             self._url(self.store.file_path(manifest, file)): (manifest, file)
@@ -133,23 +121,26 @@ class PublishedTables:
             for file in manifest.files
             if file.rows or not manifest.columns  # an empty file has no statistics
         }
-        listed = {file.file_path: file for file in _list_files(table, days)}
+        listed: dict[str, DataFile] = {}
+        if table is not None:
+            scan = table.scan() if days is None else table.scan(f"{DAY} in ({', '.join(map(repr, days))})")
+            listed = {task.file.file_path: task.file for task in scan.plan_files()}
         gone = [file for path, file in listed.items() if path not in files]
         footers = {path: self._read_footer(*files[path]) for path in sorted(files.keys() - listed.keys())}
-        if not gone and not footers:
-            return
-        change = self._begin(catalog, asset, table, [_schema(files[path][0], footers[path]) for path in footers])
-        update = change.update_snapshot()
-        with update.overwrite() if gone else update.merge_append() as snapshot:
-            for file in gone:
-                snapshot.delete_data_file(file)
-            for path, footer in footers.items():
-                snapshot.append_data_file(_data_file(change, path, *files[path], footer))
-        change.commit_transaction()
-        self.log(f"Iceberg table {asset}: {len(footers)} files registered, {len(gone)} taken out")
+        if gone or footers:
+            change = self._begin(catalog, asset, table, [_schema(files[path][0], footers[path]) for path in footers])
+            update = change.update_snapshot()
+            with update.overwrite() if gone else update.merge_append() as snapshot:
+                for file in gone:
+                    snapshot.delete_data_file(file)
+                for path, footer in footers.items():
+                    snapshot.append_data_file(_data_file(change, path, *files[path], footer))
+            table = change.commit_transaction()
+        added, folder = len(footers), "no table yet" if table is None else table.location()
+        self.log(f"Iceberg table {self.loaded.config.name}.{asset}: {added} files registered, {len(gone)} taken out; {folder}")
 
     def _read_footer(self, manifest: Manifest, file: StoredFile) -> pq.FileMetaData:
-        if not manifest.columns or not file.name.endswith(".parquet") or layout.is_shared(file.path):
+        if not manifest.columns or layout.is_shared(file.path):
             expected, got = "a table of parquet files of one day each", f"the file {file.path}"
             raise SchemaError(Fault(f"key storage.iceberg.tables, {manifest.asset}", expected, got, "remove it from the list"))
         with self.store.filesystem_for([manifest]).open(self.store.file_path(manifest, file), "rb") as handle:
@@ -162,14 +153,13 @@ class PublishedTables:
             for schema in dict.fromkeys(schemas):
                 with change.update_schema() as columns:
                     columns.union_by_name(schema)
+            return change
         except _WRONG_TYPES as error:
             expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
             remedy = (
-                "materialize the days that differ; if none does, drop the table in the catalog, without purging it, and run "
-                "dssm-assets catalog; or remove it from storage.iceberg.tables"
+                "materialize the days that differ, or drop the catalog's table, without purging it, and run dssm-assets catalog"
             )
             raise SchemaError(Fault(f"Iceberg table {asset}", expected, str(error), remedy)) from error
-        return change
 
     def _create(self, catalog: Catalog, asset: str, schema: pa.Schema) -> Transaction:
         catalog.create_namespace_if_not_exists(self.loaded.config.name)
@@ -179,19 +169,6 @@ class PublishedTables:
             spec.add_identity(DAY)
         names = change.table_metadata.schema().name_mapping.model_dump_json()  # our files have names, and no numbers of columns
         return change.set_properties({"schema.name-mapping.default": names})
-
-
-def _list_files(table: Table | None, days: Sequence[str] | None = None) -> list[DataFile]:
-    if table is None:
-        return []
-    scan = table.scan() if days is None else table.scan(f"{DAY} in ({', '.join(map(repr, days))})")
-    return [task.file for task in scan.plan_files()]
-
-
-def _describe(table: Table | None) -> str:
-    files = _list_files(table)
-    days, rows = {file.partition[0] for file in files}, sum(file.record_count for file in files)
-    return "nothing is stored" if table is None else f"{len(days)} days, {rows:,} rows, {table.location()}"
 
 
 def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
@@ -207,10 +184,10 @@ def _schema(manifest: Manifest, footer: pq.FileMetaData) -> pa.Schema:
 
 def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredFile, footer: pq.FileMetaData) -> DataFile:
     metadata = change.table_metadata
-    statistics = data_file_statistics_from_parquet_metadata(
+    statistics = iceberg_arrow.data_file_statistics_from_parquet_metadata(
         footer,
-        compute_statistics_plan(metadata.schema(), metadata.properties),
-        parquet_path_to_id_mapping(metadata.schema()),
+        iceberg_arrow.compute_statistics_plan(metadata.schema(), metadata.properties),
+        iceberg_arrow.parquet_path_to_id_mapping(metadata.schema()),
     )
     return DataFile.from_args(
         content=DataFileContent.DATA,
@@ -219,37 +196,20 @@ def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredF
         partition=Record(manifest.ds),
         file_size_in_bytes=file.bytes,
         spec_id=metadata.default_spec_id,
-        sort_order_id=None,
-        equality_ids=None,
-        key_metadata=None,
         **statistics.to_serialized_dict(),
     )
 
 
-def _expire(table: Table | None, before: float) -> None:
-    kept = table and table.snapshot_as_of_timestamp(round(before * 1000))
-    if table is None or not kept:
-        return
-    needed = _metadata_files(table)
-    table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
-    for path in needed - _metadata_files(table.refresh()):
-        table.io.delete(path)
+def _expire(table: Table, before: float) -> None:
+    if kept := table.snapshot_as_of_timestamp(round(before * 1000)):
+        needed = _metadata_files(table)
+        table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
+        for path in needed - _metadata_files(table.refresh()):
+            table.io.delete(path)
 
 
 def _metadata_files(table: Table) -> set[str]:
-    snapshots = table.snapshots()
-    manifests = {manifest.manifest_path for snapshot in snapshots for manifest in snapshot.manifests(table.io)}
-    return manifests | {snapshot.manifest_list for snapshot in snapshots}
-
-
-def _listed_paths(table: Table | None) -> set[str]:
-    if table is None:
-        return set()
-    manifests = {
-        manifest.manifest_path: manifest for snapshot in table.snapshots() for manifest in snapshot.manifests(table.io)
-    }
-    entries = (entry for manifest in manifests.values() for entry in manifest.fetch_manifest_entry(table.io))
-    return {entry.data_file.file_path.rpartition("://")[2] for entry in entries}
+    return {*table.inspect.all_manifests()["path"].to_pylist(), *(snapshot.manifest_list for snapshot in table.snapshots())}
 
 
 def _file_properties(store: PartitionStore) -> dict[str, Any]:
@@ -266,10 +226,3 @@ def _file_properties(store: PartitionStore) -> dict[str, Any]:
         "s3.region": client.get("region_name"),
     }
     return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {name: value for name, value in given.items() if value}
-
-
-def _unusable(asset: str, error: Exception) -> Fault:
-    text = re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", " ".join(str(error).split()))  # an address may hold a password
-    expected = "an Iceberg catalog that takes its days"
-    remedy = "correct the catalog's configuration or start its server, then run dssm-assets catalog; the partitions are stored"
-    return Fault(f"key storage.iceberg, table {asset}", expected, f"{type(error).__name__}: {text}", remedy)

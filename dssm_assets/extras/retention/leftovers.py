@@ -11,7 +11,7 @@ then locks keep its writers out. A lifecycle rule of the bucket (AbortIncomplete
 
 Days count back from the latest stored day, not from today. However old, these stay: logs from which histories are read across all days
 (`AssetRow.is_log`), inputs of a stored serving bundle or of an experiment, shared files that the manifest of a remaining day lists, and
-files that others list, too (`PartitionStore.find_listed`).
+files that other extras still need (`Extra.cleaned`).
 Other inputs of a remaining partition may go before it: it can be read, and `materialize --with-upstream` makes its inputs again.
 """
 
@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import itertools
 import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -72,25 +71,20 @@ class Leftover:
 
 def clean(workspace: Workspace, grace_hours: float | None = None, *, removes: bool = True) -> Iterator[Leftover]:
     """Yields, and removes, expired partitions, the leftovers of a scene and the temporary folders of ended processes."""
-    loaded, store = workspace.loaded, workspace.tables.partitions
-    before = time.time() - (loaded.config.storage.grace_hours if grace_hours is None else grace_hours) * 3600
-    for leftover in itertools.chain(
-        find_expired(workspace, before),
-        _call_others(workspace, before) if removes else (),
-        find_temporary([loaded.scratch], workspace.artifacts.cache, before),
-        find_in_store(store, before),
-        find_bundles(open_bundles(loaded), before),
-    ):
+    hours = workspace.config.storage.grace_hours if grace_hours is None else grace_hours
+    for leftover in _find(workspace, time.time() - hours * 3600, removes=removes):
         if removes:
             leftover.remove()
         yield leftover
 
 
-def _call_others(workspace: Workspace, before: float) -> Iterator[Leftover]:
-    """Yields nothing. Calls other extras when expired partitions are removed."""
-    for extra in load_all("cleaned"):
-        extra.on_cleaned(workspace, before)
-    yield from ()
+def _find(workspace: Workspace, before: float, *, removes: bool) -> Iterator[Leftover]:
+    loaded, store = workspace.loaded, workspace.tables.partitions
+    yield from find_expired(workspace, before)
+    others = [extra.on_cleaned(workspace, before, removes=removes) for extra in load_all("cleaned")]
+    yield from find_temporary([loaded.scratch], workspace.artifacts.cache, before)
+    yield from find_in_store(store, before, frozenset().union(*others))
+    yield from find_bundles(open_bundles(loaded), before)
 
 
 def on_run_start(workspace: Workspace) -> None:
@@ -159,14 +153,14 @@ def find_temporary(folders: Iterable[Path], cache: Path, before: float) -> Itera
                 yield Leftover(Kind.TEMPORARY, str(path), stat.st_size, path.unlink)
 
 
-def find_in_store(store: PartitionStore, before: float) -> Iterator[Leftover]:
-    """Yields staged files and partition files below the root of a store."""
+def find_in_store(store: PartitionStore, before: float, kept: Collection[str] = ()) -> Iterator[Leftover]:
+    """Yields staged files and partition files below the root of a store, but for paths to keep."""
     stores = [store, *(open_experiment_store(store, name) for name in experiment_names(store))]
     for root in (*(one.root for one in stores), layout.serving_root(store.root)):
         yield from _find_staged(store, layout.staging_folder(root), before)
     for one in stores:
         for asset in (*one.assets(), layout.EXPERIMENTS):
-            yield from _find_in_asset(one, asset, before)
+            yield from _find_in_asset(one, asset, before, kept)
 
 
 def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
@@ -210,7 +204,7 @@ def _list_abandoned(parent: Path, prefix: str, before: float) -> Iterator[Leftov
         yield Leftover(Kind.TEMPORARY, str(path), size, partial(shutil.rmtree, path, ignore_errors=True))
 
 
-def _find_in_asset(store: PartitionStore, asset: str, before: float) -> Iterator[Leftover]:
+def _find_in_asset(store: PartitionStore, asset: str, before: float, kept: Collection[str]) -> Iterator[Leftover]:
     """Yields the files in the partition folders of an asset that no manifest needs."""
     folder = layout.asset_folder(store.root, asset)
     by_day: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -220,16 +214,16 @@ def _find_in_asset(store: PartitionStore, asset: str, before: float) -> Iterator
             by_day[ds][path] = info
     # Manifests after the listing: a file that a newer manifest lists is younger than the listing, so it is not in it.
     manifests = store.find_days(asset, sorted(by_day))
-    due = [(ds, files) for ds, files in sorted(by_day.items()) if _list_unneeded(files, manifests.get(ds), before)]
-    listed = store.find_listed(asset) if due and store.find_listed is not None else ()
-    for ds, files in due:
+    for ds, files in sorted(by_day.items()):
+        if not _list_unneeded(files, manifests.get(ds), before):
+            continue
         with contextlib.suppress(FileNotFoundError), store.locked(asset, ds):  # a folder may vanish
             manifest, now = manifests.get(ds), files
             if store.is_local:  # under the lock: a file may have been stored again
                 manifest = store.find(asset, ds)
                 now = _files(store.fs, layout.partition_folder(store.root, asset, ds))
             for path in _list_unneeded(now, manifest, before):
-                if path in listed:
+                if path in kept:
                     continue
                 yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
 

@@ -24,7 +24,7 @@ def open_published(folder: Path, changes: Mapping[str, Any] | None = None) -> tu
     """Returns the workspace of an empty store whose table ASSET is published."""
     storage = {"iceberg": {"tables": [ASSET]}, **(changes or {}).get("storage", {})}
     workspace = open_workspace(worlds.write_config(folder, {**(changes or {}), "storage": storage}))
-    return workspace, PublishedTables(workspace.loaded, workspace.tables.partitions)
+    return workspace, PublishedTables(workspace)
 
 
 def put(workspace: Workspace, ds: str, values: Sequence[Any], /, **columns: pa.Array) -> None:

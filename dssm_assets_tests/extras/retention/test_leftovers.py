@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,8 @@ def _remove(leftovers: Iterable[Leftover]) -> Iterator[Leftover]:
         yield leftover
 
 
-def _clean(store: PartitionStore, before: float, *, removes: bool = True) -> dict[str, str]:
-    found = find_in_store(store, before)
+def _clean(store: PartitionStore, before: float, kept: Collection[str] = (), *, removes: bool = True) -> dict[str, str]:
+    found = find_in_store(store, before, kept)
     return {leftover.path: leftover.kind for leftover in (_remove(found) if removes else found)}
 
 
@@ -71,12 +71,11 @@ def test_files_that_others_list_stay_until_they_do_not(store: PartitionStore) ->
     store.grace_seconds = 0.0
     former = publish_mark(store, "x")
     listed = {store.file_path(former, former.files[0])}
-    store.find_listed = lambda asset: listed if asset == former.asset else ()
+    store.leaves_files = True
     now = publish_mark(store, "y")
-    assert set(_clean(store, SOON)) == {store.file_path(former, file) for file in former.files[1:]}
+    assert set(_clean(store, SOON, listed)) == {store.file_path(former, file) for file in former.files[1:]}
     store.remove(now.asset, now.ds)
-    assert set(_clean(store, SOON)) == {store.file_path(now, file) for file in now.files}
-    store.find_listed = None
+    assert set(_clean(store, SOON, listed)) == {store.file_path(now, file) for file in now.files}
     assert set(_clean(store, SOON)) == listed
 
 
