@@ -15,7 +15,8 @@ from pyiceberg.types import StringType
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.extras.lakehouses.delta_source import S3_NAMES
-from dssm_assets.extras.lakehouses.lake_source import LakehouseError, rename_s3_options
+from dssm_assets.extras.lakehouses.lake_source import rename_s3_options
+from dssm_assets.storage.sources.table_source import TableError
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.sources.landing import SourceLanding, fingerprint
 from dssm_assets.storage.sources.reader import read_days
@@ -68,7 +69,7 @@ def test_a_day_opens_its_own_files_alone(lake, layout):
     remove_files(lake, {"a", "e"} if layout == "time_column" else {"a", "late", "e"})
     table = configured(lake, layout)
     assert users_of(table, "2026-01-03") == {"time_column": ["b", "c", "late"], "ds_folders": ["b", "c"]}[layout]
-    with pytest.raises(LakehouseError, match=rf"all rows of its version, {lake.format} \d+, got .*To fix: .*unchanged"):
+    with pytest.raises(TableError, match=rf"all rows of its version, {lake.format} \d+, got .*To fix: .*unchanged"):
         users_of(table, "2026-01-02")
 
 
@@ -184,7 +185,7 @@ def test_equality_deletes_are_refused(tmp_path):
     lake = open_lake("iceberg", tmp_path)
     lake.append(rows("a 3 1", "b 3 2"))
     write_equality_deletes(lake.table, "user_id", ["a"])
-    with pytest.raises(LakehouseError, match="does not yet support equality deletes"):
+    with pytest.raises(TableError, match="does not yet support equality deletes"):
         users_of(configured(lake), "2026-01-03")
 
 
@@ -246,7 +247,7 @@ def test_a_table_that_was_made_again_is_an_error_for_the_sensor(lake):
     state = SourceLanding(configured(lake), name="x", timezone="UTC").state.to_json()
     lake.drop()
     lake.append(rows("a 1 1"))
-    with pytest.raises(LakehouseError, match="the table of the last look, with later versions"):
+    with pytest.raises(TableError, match="the table of the last look, with later versions"):
         SourceLanding(configured(lake), name="x", timezone="UTC", before=state)
 
 
@@ -306,7 +307,7 @@ def test_errors_have_no_login():
         table="shop.clicks",
         storage_options={"type": "rest", "uri": "http://me:hush@127.0.0.1:9/tok3n", "token": "tok3n"},
     )
-    with pytest.raises(LakehouseError, match="ConnectionError") as raised:
+    with pytest.raises(TableError, match="ConnectionError") as raised:
         open_source(table, "behavior_table")
     assert not [word for word in ("hush", "tok3n") if word in str(raised.value)]
     assert raised.value.__cause__ is None
