@@ -78,7 +78,7 @@ class DatabaseSource(TableSource):
             SourceMissingError, TableError: the table, query or database cannot be used.
             SchemaError: two have one name.
         """
-        with self.errors("a table or query that can be read", f"correct {self.key}.table or {self.key}.query"):
+        with self.errors("a table or query that can be read"):
             columns = self.find_columns()
         check_names([column.name for column in columns], self.where)
         return {column.name: column for column in columns}
@@ -107,13 +107,15 @@ class DatabaseSource(TableSource):
         return quote_name(name, self.quote_mark)
 
     @contextmanager
-    def errors(self, expected: str, remedy: str) -> Iterator[None]:
+    def errors(self, expected: str) -> Iterator[None]:
         """Turns the driver's errors into ours, without passwords.
 
         Raises:
             SourceMissingError: there is no such table; names some that there are.
             TableError: any other error.
         """
+        login = f"{self.table.uri.removeprefix('env:')} (user, password, host, port, name, options)"
+        remedy = f"run again once the database answers, or correct {self.key}.table, {self.key}.query or {login}"
         options = [str(value) for name, value in self.url.query.items() if "pass" in name]
         secrets = [str(self.url.password or ""), *options]
         with library_errors(self.where, expected, remedy, secrets):
@@ -126,13 +128,6 @@ class DatabaseSource(TableSource):
                 remedy = f"correct the table; there are: {', '.join(names) or 'none'}"
                 raise SourceMissingError(Fault(self.where, expected, hide_secrets(str(error), secrets), remedy)) from None
 
-    @contextmanager
-    def connection_errors(self) -> Iterator[None]:
-        """Turns errors of connecting into ours."""
-        name = self.table.uri.removeprefix("env:")
-        with self.errors("a connection", f"start the database, or correct {name}: user, password, host, port, name, options"):
-            yield
-
     def _compute(self, column: Column, form: str, ds: Any = None) -> list[Any]:
         """Returns the values of an expression of a column."""
         wanted = replace(column, expression=form.format(column.expression))
@@ -141,8 +136,7 @@ class DatabaseSource(TableSource):
     def _select(self, columns: Sequence[Column], days: DayBounds | None, ds: Any) -> Iterator[pa.Table]:
         condition = write_condition(days, ds, mark=self.quote_mark, has_zone=self.has_zone)
         chosen = ", ".join(f"{column.expression} AS {self.quote(column.name)}" for column in columns)
-        remedy = "run again once the database answers, or correct the keys table, query and columns"
-        with self.errors("all rows that were asked for", remedy):
+        with self.errors("all rows that were asked for"):
             for block in self.run(f"SELECT {chosen} FROM {self.relation} WHERE {condition or '1 = 1'}"):
                 yield self._convert_block(columns, block)
 

@@ -7,7 +7,7 @@ set are text. A zero date is an error, as are bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
 import pyarrow as pa
@@ -44,17 +44,26 @@ class MysqlSource(DatabaseSource):
 
     @contextmanager
     def _execute(self, sql: str) -> Iterator[Any]:
+        with closing(self._connect()) as connection:
+            cursor = connection.cursor(self.driver.cursors.SSCursor)
+            try:
+                for statement in (*_SESSION, sql):
+                    cursor.execute(statement)
+                yield cursor
+            except BaseException:  # closing the cursor would read all rows that are left
+                with suppress(Exception), closing(self._connect()) as other:
+                    other.query(f"KILL QUERY {connection.thread_id()}")
+                raise
+            finally:
+                with suppress(Exception):  # of a connection that is gone
+                    cursor.close()
+
+    def _connect(self) -> Any:
         url = self.url.set(drivername="mysql+pymysql")
-        with self.connection_errors():
+        with self.errors("a connection"):
             _, given = url.get_dialect()().create_connect_args(url)
             given = {"charset": "utf8mb4", "connect_timeout": TIMEOUT_S, **given}
-            connection = self.driver.connect(**given, conv=self.driver.converters.encoders)  # no decoders: values stay texts
-        cursor = connection.cursor(self.driver.cursors.SSCursor)
-        with closing(connection):
-            for statement in (*_SESSION, sql):
-                cursor.execute(statement)
-            yield cursor
-            cursor.connection = None
+            return self.driver.connect(**given, conv=self.driver.converters.encoders)  # no decoders: values stay texts
 
     def _plan(self, name: str, code: int, scale: int) -> Column:
         TYPES = self.driver.constants.FIELD_TYPE

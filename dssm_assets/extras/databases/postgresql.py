@@ -40,7 +40,7 @@ class PostgresSource(DatabaseSource):
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
         url = self.url.set(drivername="postgresql", query={"connect_timeout": str(TIMEOUT_S), **self.url.query})
-        with self.connection_errors():
+        with self.errors("a connection"):
             connection = self.driver.connect(url.render_as_string(hide_password=False))
         with connection, connection.cursor() as cursor:
             for statement in _SESSION:

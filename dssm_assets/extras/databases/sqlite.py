@@ -34,7 +34,7 @@ class SqliteSource(DatabaseSource):
                 yield list(zip(*rows, strict=True))
 
     def _connect(self) -> Any:
-        with self.connection_errors():
+        with self.errors("a connection"):
             return self.driver.connect(f"file:{quote(str(self.url.database))}?mode=ro", uri=True)
 
 

@@ -1,7 +1,4 @@
-"""What Delta and Iceberg tables share: a table as of the version at which it was opened, and what bounds of its files tell.
-
-Does not belong here: calls of deltalake and pyiceberg (`delta_source.py`, `iceberg_source.py`).
-"""
+"""What Delta and Iceberg tables share: a table as of the version at which it was opened, and what bounds of its files tell."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def test_a_connection_that_fails_is_one_error_without_the_password(
     shop: Shop, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_DB", WRONG[wrong](shop.uri, shop.password))
-    found = r"table user_table, env:SHOP_DB, users: expected a connection.* To fix: .*correct SHOP_DB"
+    found = r"table user_table, env:SHOP_DB, users: expected a connection.* To fix: .* or SHOP_DB \(user"
     with pytest.raises(TableError, match=found) as caught:
         open_source(users(), "user_table").pieces()
     assert caught.value.__cause__ is None and caught.value.__suppress_context__

@@ -71,11 +71,18 @@ class Lake:
             path.rmdir() if path.is_dir() else path.unlink()
 
     def rewrite(self) -> None:
-        """Writes the same rows in fewer files."""
+        """Writes the same rows in fewer files, by a version that says that it changes no row."""
         if self.format == "delta":
             self.table.optimize.compact()
             return
-        rewrite(self.table)
+        table, before = self.table, {snapshot.snapshot_id for snapshot in self.table.snapshots()}
+        table.overwrite(table.scan().to_arrow())
+        path = Path(urlsplit(table.metadata_location).path)
+        metadata = json.loads(path.read_text())
+        for snapshot in metadata["snapshots"]:
+            if snapshot["snapshot-id"] not in before:
+                snapshot["summary"]["operation"] = "replace"  # pyiceberg itself does not compact
+        path.write_text(json.dumps(metadata))
 
     def data_files(self) -> list[Path]:
         """Returns the files of the newest version."""
@@ -100,15 +107,3 @@ def open_lake(form: str, folder: Path, name: str = "clicks") -> Lake:
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     """Returns a table of each format."""
     return open_lake(request.param, tmp_path)
-
-
-def rewrite(table: Any) -> None:
-    """Writes an Iceberg table's rows again, by snapshots that say that they change no row."""
-    before = {snapshot.snapshot_id for snapshot in table.snapshots()}
-    table.overwrite(table.scan().to_arrow())
-    path = Path(urlsplit(table.metadata_location).path)
-    metadata = json.loads(path.read_text())
-    for snapshot in metadata["snapshots"]:
-        if snapshot["snapshot-id"] not in before:
-            snapshot["summary"]["operation"] = "replace"  # pyiceberg itself does not compact
-    path.write_text(json.dumps(metadata))
