@@ -33,6 +33,6 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     else:
         server: Server = request.getfixturevalue(request.param)
         opened = Shop(request.param, server.uri, server.password)
+        opened.run("DROP TABLE IF EXISTS users, items, clicks")
     monkeypatch.setenv("SHOP_DB", opened.uri)
-    opened.clear()
     return opened

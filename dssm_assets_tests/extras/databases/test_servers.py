@@ -108,9 +108,7 @@ def test_types_keep_their_meaning(shop: Shop) -> None:
 def test_values_that_have_no_type_are_refused_all_at_once(shop: Shop) -> None:
     shop.run("SET GLOBAL sql_mode = ''", "CREATE TABLE users (a blob, b date, c bigint unsigned, d int)")
     shop.run("INSERT INTO users VALUES ('x', '0000-00-00', 18446744073709551615, 5)")
-    with pytest.raises(
-        SchemaError, match=r"(?s)3 faults.*column a: .* got bytes.*column b: .*'0000-00-00'.*column c: .*'1844674"
-    ):
+    with pytest.raises(SchemaError, match=r"(?s)column a: .* got bytes.*column b: .*'0000-00-00'.*column c: .*'1844674"):
         read(users())
     assert read(users(), "d") == {"d": [5]}  # what is not wanted may be anything
 
@@ -162,7 +160,7 @@ def test_a_server_that_goes_away_while_a_day_is_read_leaves_what_was_stored(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The log has more rows than a buffer holds. The server ends after the first block; no file, message or output has the password."""
+    """The log has more rows than a buffer holds. The server is killed after the first block; no file, message or output has the password."""
     kind = "postgres" if own_server.uri.startswith("postgres") else "mariadb"
     shop = Shop(kind, own_server.uri, own_server.password)
     put_world(shop)
@@ -182,7 +180,7 @@ def test_a_server_that_goes_away_while_a_day_is_read_leaves_what_was_stored(
     def ending(self: DatabaseSource, *args: Any) -> Iterator[Any]:
         for number, block in enumerate(read(self, *args)):
             if number == 0:
-                end_sessions(shop)
+                own_server.kill()
             yield block
 
     with monkeypatch.context() as patched:
@@ -191,35 +189,14 @@ def test_a_server_that_goes_away_while_a_day_is_read_leaves_what_was_stored(
             worlds.run_steps(loaded, ["behavior_table"], worlds.DAYS[:1])
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
     assert worlds.open_workspace(loaded).need("behavior_table", worlds.DAYS[0]) == stored
-    command = [
-        "materialize",
-        "behavior_table",
-        "--from",
-        worlds.DAYS[0],
-        "--config",
-        str(loaded.path),
-        "--home",
-        str(loaded.home),
-    ]
-    assert main(command) == 0
-    own_server.kill()
+    options = {"from": worlds.DAYS[0], "config": str(loaded.path), "home": str(loaded.home)}
+    command = ["materialize", "behavior_table", *(part for key, value in options.items() for part in (f"--{key}", value))]
     assert main(command) == 1
     out, err = capfd.readouterr()
     assert "expected a connection, got" in out + err
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 3
     assert not any(own_server.password.encode() in text for text in (*files, out.encode(), err.encode(), caplog.text.encode()))
-
-
-def end_sessions(shop: Shop) -> None:
-    """Ends the sessions of others, as a failover does."""
-    if shop.kind == "postgres":
-        others = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        shop.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
-        return
-    others = "id <> connection_id() AND user = 'shop'"
-    for (number,) in shop.run(f"SELECT id FROM information_schema.processlist WHERE {others}"):
-        shop.run(f"KILL {number}")
 
 
 WRONG = {

@@ -89,12 +89,12 @@ class _DeletesWriter(ManifestWriterV2):
         return {**super()._meta, "content": "deletes"}
 
 
-def _commit_deletes(table: Any, rows: pa.Table, ids: list[int], described: dict[str, Any]) -> None:
+def _commit_deletes(table: Any, rows: pa.Table, columns: list[int], described: dict[str, Any]) -> None:
     """Writes a file of deletes for an unpartitioned table, and a snapshot with it."""
     folder, before, number = f"{table.location()}/metadata", table.current_snapshot(), table.current_snapshot().snapshot_id + 1
     fields = [
         pa.field(column.name, column.type, False, {"PARQUET:field_id": str(field_id)})
-        for column, field_id in zip(rows.schema, ids, strict=True)
+        for column, field_id in zip(rows.schema, columns, strict=True)
     ]
     path = f"{table.location()}/data/deletes-{number}.parquet"
     with table.io.new_output(path).create() as sink:
@@ -109,14 +109,8 @@ def _commit_deletes(table: Any, rows: pa.Table, ids: list[int], described: dict[
     listed = table.io.new_output(f"{folder}/snap-{number}.avro")
     with write_manifest_list(2, listed, number, before.snapshot_id, sequence, "null") as lister:
         lister.add_manifests([*before.manifests(table.io), writer.to_manifest_file()])
-    snapshot = Snapshot(
-        snapshot_id=number,
-        parent_snapshot_id=before.snapshot_id,
-        sequence_number=sequence,
-        manifest_list=listed.location,
-        summary=Summary(Operation.DELETE),
-        schema_id=table.schema().schema_id,
-    )
+    ids = {"snapshot_id": number, "parent_snapshot_id": before.snapshot_id, "schema_id": table.schema().schema_id}
+    snapshot = Snapshot(**ids, sequence_number=sequence, manifest_list=listed.location, summary=Summary(Operation.DELETE))
     branch = SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=number)
     is_newest = AssertRefSnapshotId(ref="main", snapshot_id=before.snapshot_id)
     table.catalog.commit_table(table, (is_newest,), (AddSnapshotUpdate(snapshot=snapshot), branch))

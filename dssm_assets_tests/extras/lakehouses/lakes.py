@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-FORMATS = ("delta", "iceberg")
+from dssm_assets_tests import worlds
 
 
 @dataclass
@@ -103,7 +104,14 @@ def open_lake(form: str, folder: Path, name: str = "clicks") -> Lake:
     return Lake(form, folder / "warehouse" / "shop" / name, name, catalog, options)
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=["delta", "iceberg"])
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     """Returns a table of each format."""
     return open_lake(request.param, tmp_path)
+
+
+def log_of(days: Sequence[int]) -> pa.Table:
+    """Returns the log of some days, with times in microseconds of UTC."""
+    rows = pa.Table.from_pylist(worlds.log_rows(days))
+    times = rows.column("ts").cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("us", "UTC"))
+    return rows.set_column(rows.schema.get_field_index("ts"), "ts", times)

@@ -12,17 +12,16 @@ from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.defs.test_automation import evaluate_sensor
+from dssm_assets_tests.extras.lakehouses.lakes import log_of
 from dssm_assets_tests.worlds import DAYS
 
 LATE, LAST, NEXT = DAYS[4], DAYS[6], DAYS[7]
 
 
 def rows_of(days, ingested):
-    """Returns the log of some days as it came on one, in microseconds of UTC."""
-    rows = pa.Table.from_pylist(worlds.log_rows(days))
-    times = rows.column("ts").cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("us", "UTC"))
-    came = pa.array([ingested] * len(rows))
-    return rows.set_column(rows.schema.get_field_index("ts"), "ts", times).append_column("ingested", came)
+    """Returns the log of some days as it came on one."""
+    rows = log_of(days)
+    return rows.append_column("ingested", pa.array([ingested] * len(rows)))
 
 
 @pytest.fixture
