@@ -97,9 +97,11 @@ class DeltaSource(LakeSource):
         columns = pa.schema(self.handle.schema().to_arrow())
         metadata = (columns.field(column).metadata if column in columns.names else None) or {}  # an earlier version may lack it
         name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
-        files = pa.table(self.handle.get_add_actions(flatten=True)).to_pylist()
-        low, high = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")
-        found = {unquote(file["path"]): (file.get(f"{low}.{name}"), file.get(f"{high}.{name}")) for file in files}
+        groups = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")
+        low, high = (f"{group}.{name}" for group in groups)
+        files = pa.table(self.handle.get_add_actions(flatten=True))
+        known = files.select(["path", *{low, high} & {*files.column_names}]).to_pylist()
+        found = {unquote(file["path"]): (file.get(low), file.get(high)) for file in known}
         return {path: None if None in ends else ends for path, ends in found.items()}
 
 

@@ -24,15 +24,12 @@ pytestmark = pytest.mark.slow
 
 NOON = dt.datetime(2026, 3, 2, 12, 0, 0, 123_000)
 POSTGRES_TYPES: dict[str, tuple[str, str, Any]] = {
-    "smallint": ("7", "int16", 7),
     "bigint": ("9007199254740993", "int64", 2**53 + 1),
     "real": ("0.5", "float", 0.5),
-    "double precision": ("0.1", "double", 0.1),
     "boolean": ("true", "bool", True),
     "numeric(20,0)": ("12345678901234567890", "decimal128(20, 0)", Decimal("12345678901234567890")),
     "numeric(10,2)": ("19.99", "decimal128(10, 2)", Decimal("19.99")),
     "numeric": ("19.99", "double", 19.99),
-    "text": ("'ä'", "string", "ä"),
     "char(5)": ("'x'", "string", "x"),
     "mood": ("'low'", "string", "low"),
     "timestamptz": ("'2026-03-02 13:00:00.123+01'", "timestamp[us, tz=UTC]", NOON.replace(tzinfo=dt.UTC)),
@@ -53,11 +50,9 @@ MARIADB_TYPES: dict[str, tuple[str, str, Any]] = {
     "int unsigned": ("4294967295", "int64", 2**32 - 1),
     "bigint unsigned": ("9007199254740993", "int64", 2**53 + 1),
     "float": ("0.1", "double", 0.10000000149011612),
-    "double": ("0.1", "double", 0.1),
     "decimal(20,0)": ("12345678901234567890", "decimal128(38, 0)", Decimal("12345678901234567890")),
     "decimal(10,2)": ("19.99", "decimal128(38, 2)", Decimal("19.99")),
     "varchar(9) character set latin1": ("'ä'", "string", "ä"),
-    "text": ("'ä'", "string", "ä"),
     "json": ("""'{"a": [1]}'""", "string", '{"a": [1]}'),
     "enum('low','high')": ("'low'", "string", "low"),
     "set('x','y')": ("'x,y'", "string", "x,y"),
@@ -65,7 +60,6 @@ MARIADB_TYPES: dict[str, tuple[str, str, Any]] = {
     "timestamp(3) null": ("'2026-03-02 21:00:00.123'", "timestamp[us, tz=UTC]", NOON.replace(tzinfo=dt.UTC)),
     "date": ("'2026-03-02'", "date32[day]", NOON.date()),
     "time": ("'12:00'", "string", "12:00:00"),
-    "year": ("2026", "int64", 2026),
 }
 
 
@@ -98,10 +92,8 @@ def test_types_keep_their_meaning(shop: Shop) -> None:
     values, nulls = ", ".join(value for value, _, _ in types.values()), ", ".join(["NULL"] * len(types))
     shop.run(f"CREATE TABLE users ({described})", *(f"INSERT INTO users VALUES ({row})" for row in (values, nulls)))
     (piece,) = open_source(users(), "user_table").pieces()
-    assert {field.name: str(field.type) for field in piece.schema()} == {
-        f"c{number}": kind for number, (_, kind, _) in enumerate(types.values())
-    }
-    assert read(users()) == {f"c{number}": [value, None] for number, (_, _, value) in enumerate(types.values())}
+    assert [str(field.type) for field in piece.schema()] == [kind for _, kind, _ in types.values()]
+    assert [*read(users()).values()] == [[value, None] for _, _, value in types.values()]
 
 
 @pytest.mark.parametrize("shop", ["mariadb"], indirect=True)

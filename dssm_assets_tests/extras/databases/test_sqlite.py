@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from dssm_assets.core.config.pipeline import SourceTable
-from dssm_assets.core.errors import ConfigError, InputError, SchemaError
+from dssm_assets.core.errors import ConfigError, SchemaError
 from dssm_assets.extras.databases.sql_source import read_url
 from dssm_assets.storage.sources.source import open_source, survey_uri
 from dssm_assets.storage.sources.source_files import SourceMissingError
-from dssm_assets.storage.sources.table_source import hide_secrets
+from dssm_assets.storage.sources.table_source import TableError, hide_secrets
 
 
 def write(path: Path, **columns: list[Any]) -> SourceTable:
@@ -66,9 +66,7 @@ def test_a_file_that_is_no_database_is_one_error(tmp_path: Path, content: bytes 
     path = tmp_path / "shop.db"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(
-        InputError, match=r"table user_table, sqlite:///.*shop\.db, users: expected a .* got .*(open|not a database)"
-    ):
+    with pytest.raises(TableError, match=r"sqlite:///.*shop\.db, users: expected a .* got .*(open|not a database)"):
         open_source(SourceTable(uri=f"sqlite:///{path}", format="sql", table="users"), "user_table").pieces()
     assert path.exists() is (content is not None)  # none is made
 

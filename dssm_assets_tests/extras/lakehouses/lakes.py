@@ -22,37 +22,34 @@ class Lake:
 
     format: str
     folder: Path
-    name: str
+    name: str = ""
+    """Of a table of Iceberg."""
     catalog: Any = None
     options: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def identifier(self) -> str:
-        return f"shop.{self.name}"
 
     @property
     def source(self) -> dict[str, Any]:
         """Returns the keys that name the table in a configuration."""
         if self.format == "delta":
             return {"uri": str(self.folder), "format": "delta"}
-        return {"uri": "tests", "format": "iceberg", "table": self.identifier, "storage_options": self.options}
+        return {"uri": "tests", "format": "iceberg", "table": self.name, "storage_options": self.options}
 
     @property
     def uri(self) -> str:
         """Returns the argument of `init` that names the table."""
-        return str(self.folder) if self.format == "delta" else f"iceberg:tests#{self.identifier}"
+        return str(self.folder) if self.format == "delta" else f"iceberg:tests#{self.name}"
 
     @property
     def table(self) -> Any:
-        return DeltaTable(self.folder) if self.format == "delta" else self.catalog.load_table(self.identifier)
+        return DeltaTable(self.folder) if self.format == "delta" else self.catalog.load_table(self.name)
 
     def append(self, rows: pa.Table, partition: str | None = None) -> None:
         """Adds rows in files of their own, as one version."""
         if self.format == "delta":
             write_deltalake(self.folder, rows, mode="append", schema_mode="merge", partition_by=partition and [partition])
             return
-        if not self.catalog.table_exists(self.identifier):
-            table = self.catalog.create_table(self.identifier, schema=rows.schema)
+        if not self.catalog.table_exists(self.name):
+            table = self.catalog.create_table(self.name, schema=rows.schema)
             if partition is not None:
                 with table.update_spec() as spec:
                     spec.add_identity(partition)
@@ -61,13 +58,10 @@ class Lake:
             update.union_by_name(rows.schema)
         table.append(rows)
 
-    def delete(self, condition: str) -> None:
-        self.table.delete(condition)
-
     def drop(self) -> None:
         """Removes the table and its files."""
         if self.format == "iceberg":
-            self.catalog.drop_table(self.identifier)
+            self.catalog.drop_table(self.name)
         for path in sorted(self.folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
 
@@ -95,13 +89,13 @@ class Lake:
 def open_lake(form: str, folder: Path, name: str = "clicks") -> Lake:
     """Returns a table that does not exist yet."""
     if form == "delta":
-        return Lake(form, folder / name, name)
+        return Lake(form, folder / name)
     from pyiceberg.catalog import load_catalog
 
     options = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
     catalog = load_catalog("tests", **options)
     catalog.create_namespace_if_not_exists("shop")
-    return Lake(form, folder / "warehouse" / "shop" / name, name, catalog, options)
+    return Lake(form, folder / "warehouse" / "shop" / name, f"shop.{name}", catalog, options)
 
 
 @pytest.fixture(params=["delta", "iceberg"])

@@ -65,9 +65,8 @@ def test_a_plan_in_two_processes_reads_a_table_that_this_one_has_read(lake, tmp_
     changes = {"calendar": {"end": "2024-01-17"}, "tables": {"behavior": {**lake.source, "allow_empty_days": True}}}
     loaded = worlds.write_config(tmp_path, changes)
     worlds.run_steps(loaded, ["behavior_table"], DAYS[:1])
-    recorder = Observer()
     plan = plan_runs(Scene(loaded), "behavior_table", DAYS[0], "2024-01-17")
-    run_plan(plan, recorder, tmp_path / "instance", processes=2)
+    run_plan(plan, Observer(), tmp_path / "instance", processes=2)
     workspace = open_workspace(loaded)
     found = [workspace.need("behavior_table", ds).rows for ds in (*DAYS, "2024-01-17")]
     assert found == [*(len(worlds.log_rows([day])) for day in range(12)), 0]
@@ -76,9 +75,8 @@ def test_a_plan_in_two_processes_reads_a_table_that_this_one_has_read(lake, tmp_
 @pytest.mark.slow
 def test_tables_on_an_s3_server(tmp_path, monkeypatch):
     with object_store() as options:
-        delta = BehaviorTable(
-            uri=f"s3://{BUCKET}/clicks", format="delta", columns={"event_time": "ts"}, storage_options=options
-        )
+        given = {"uri": f"s3://{BUCKET}/clicks", "format": "delta", "storage_options": options}
+        delta = BehaviorTable(**given, columns={"event_time": "ts"})
         stored = {**rename_s3_options(options, DELTA_NAMES), "AWS_ALLOW_HTTP": "true"}
         write_deltalake(delta.uri, log_of([0, 1]), storage_options=stored)
         assert count_users(delta) == 12

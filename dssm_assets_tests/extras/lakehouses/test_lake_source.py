@@ -19,8 +19,8 @@ from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_files import SourceMissingError
 from dssm_assets.storage.sources.table_source import TableError
 from dssm_assets_tests.extras.lakehouses.deletes import (
+    delete_second_row,
     rename_columns,
-    write_deletion_vector,
     write_equality_deletes,
     write_position_deletes,
 )
@@ -159,7 +159,7 @@ def test_deletes_beside_the_files_are_honoured_and_tell_what_has_changed(lake):
     before = open_source(table, "x").stamp().fingerprint
     (path,) = [path for path in lake.data_files() if len(pq.read_table(path)) == 3]
     if lake.format == "delta":
-        write_deletion_vector(lake.folder, path.name, [1])
+        delete_second_row(lake.folder, path.name)
     else:
         write_position_deletes(lake.table, f"file://{path}", [1])
     source = open_source(table, "x")
@@ -182,7 +182,7 @@ def test_the_first_late_day_is_that_of_the_oldest_row_added_or_removed(lake):
     lake.append(rows("a 1 1", "b 1 2"))
     lake.append(rows("c 5 1"))
     states = [look(lake)[0]]
-    changes = [lake.rewrite, lambda: lake.append(rows("d 4 1")), lake.rewrite, lambda: lake.delete("user_id = 'a'")]
+    changes = [lake.rewrite, lambda: lake.append(rows("d 4 1")), lake.rewrite, lambda: lake.table.delete("user_id = 'a'")]
     for change, late in zip(changes, [None, "2026-01-04", None, "2026-01-01"], strict=True):
         change()
         state, found = look(lake, states[-1])
@@ -208,7 +208,7 @@ def test_a_changed_day_of_the_column_ds_is_late_also_if_its_files_were_rewritten
 def test_a_time_column_that_is_new_tells_no_change(lake):
     lake.append(rows("a 1 1").drop_columns("ts"))
     before = {"fingerprint": open_source(configured(lake), "x").stamp().fingerprint, "newest_ms": None}
-    lake.delete("user_id = 'a'")
+    lake.table.delete("user_id = 'a'")
     lake.append(rows("a 1 1"))
     assert look(lake, before)[1] is None
 

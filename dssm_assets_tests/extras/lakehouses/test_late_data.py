@@ -83,7 +83,7 @@ def test_late_days_wait_for_the_chain_that_runs_and_chains_wait_for_them(lake, l
         cursor = tick(loaded, LAST, instance)[2]
         chain = build_definitions(loaded).resolve_job_def("daily_chain")
         running = instance.create_run_for_job(chain, status=dg.DagsterRunStatus.STARTED)
-        lake.delete(f"ingested = '{LATE}' AND user_id = 'a1'")
+        lake.table.delete(f"ingested = '{LATE}' AND user_id = 'a1'")
         lake.append(rows_of([7], DAYS[7]), "ingested")
         requests, reason, cursor = tick(loaded, cursor, instance)
         assert requests == []
