@@ -22,10 +22,7 @@ _SESSION: Final = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 class PostgresSource(DatabaseSource):
     driver_name = "adbc_driver_postgresql.dbapi"
     missing = "SQLSTATE: 42P01"
-    tables = (
-        "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') "
-        "ORDER BY 1 LIMIT 10"
-    )
+    tables = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname !~ '^pg_|^information_' ORDER BY 1 LIMIT 10"
 
     def find_columns(self) -> list[Column]:
         with self._cursor() as cursor:

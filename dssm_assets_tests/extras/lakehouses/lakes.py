@@ -23,7 +23,6 @@ class Lake:
     format: str
     folder: Path
     name: str = ""
-    """Of a table of Iceberg."""
     catalog: Any = None
     options: dict[str, str] = field(default_factory=dict)
 

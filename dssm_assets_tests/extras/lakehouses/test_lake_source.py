@@ -97,10 +97,9 @@ def test_a_day_is_that_of_the_calendars_zone_and_a_row_without_a_time_is_an_erro
         users_of(configured(lake), "2026-01-03")
 
 
-DATES = [dt.date(2026, 1, 2), dt.date(2026, 1, 3)]
-
-
-@pytest.mark.parametrize("values", [["2026-01-02", "20260103"], [20260102, 20260103], DATES])
+@pytest.mark.parametrize(
+    "values", [["2026-01-02", "20260103"], [20260102, 20260103], [dt.date(2026, 1, day) for day in (2, 3)]]
+)
 @pytest.mark.parametrize("layout", ["partitions", "files", "one file"])
 def test_the_column_ds_divides_a_table_into_days(lake, values, layout):
     tables = [rows(f"{user} 9 1", ds=value) for user, value in zip("ab", values, strict=True)]
