@@ -112,7 +112,8 @@ def quote_name(name: str, mark: str = '"') -> str:
 def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zone: bool = True) -> str:
     """Returns the SQL condition of wanted rows, "" for all; rows without a time are wanted, because they are an error.
 
-    `ds` is a value that `TableSource.days` returned. Times are ISO 8601, which engines convert to the type of the column; those with a zone are in UTC, and lose it without `has_zone`.
+    `ds` is a value that `TableSource.days` returned. Times are ISO 8601, which engines convert to the type of the column; those with a
+    zone are in UTC, and lose it without `has_zone`.
     """
 
     def write(value: Any) -> str:
