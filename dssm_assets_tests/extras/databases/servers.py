@@ -23,8 +23,6 @@ import pymysql
 from dssm_assets_tests.deploy.services import HOST, free_ports, running
 from dssm_assets_tests.programs import find_program
 
-SECONDS = 60
-
 
 @dataclass(frozen=True)
 class Server:
@@ -70,7 +68,7 @@ class Shop:
         if self.kind == "postgres":
             return adbc_driver_postgresql.dbapi.connect(self.uri)
         login = {"user": parts.username, "password": self.password, "host": parts.hostname, "port": parts.port}
-        return pymysql.connect(**login, database=parts.path[1:], local_infile=True)  # type: ignore[arg-type]
+        return pymysql.connect(**login, database=parts.path[1:], local_infile=True)
 
 
 @contextmanager
@@ -112,7 +110,7 @@ def run_mariadb() -> Iterator[Server]:
         stack.callback(process.wait)
         stack.callback(process.kill)
         grant = f"CREATE DATABASE shop; GRANT ALL ON *.* TO shop@'{HOST}' IDENTIFIED BY '{password}'"
-        end = time.perf_counter() + SECONDS
+        end = time.perf_counter() + 60
         while run(client, "--no-defaults", f"--socket={socket}", "-u", "root", "-e", grant):
             assert process.poll() is None and time.perf_counter() < end, Path(folder, "log").read_text()[-3000:]
             time.sleep(0.1)
