@@ -1,160 +1,152 @@
-"""What all databases share: columns with their types, reading a table in blocks, and typed errors in place of the drivers'."""
+"""A table or query of a database as a source: what all databases share."""
 
 from __future__ import annotations
 
-import datetime as dt
-import difflib
-import importlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Final
 
 import pyarrow as pa
+from sqlalchemy import URL
 
-from dssm_assets.core.config.pipeline import SourceTable
-from dssm_assets.core.errors import ConfigError, Fault, InputError, SchemaError
-from dssm_assets.extras.databases.address import Address
+from dssm_assets.core.config.pipeline import Layout
+from dssm_assets.core.errors import Fault, SchemaError
+from dssm_assets.storage.files import check_names
+from dssm_assets.storage.sources.source import DayBounds, Stamp
 from dssm_assets.storage.sources.source_files import SourceMissingError
+from dssm_assets.storage.sources.table_source import TableSource, hide_secrets, library_errors, quote_name, write_condition
 
+DIGITS: Final = 38
+"""Digits of Arrow's decimal128."""
 BLOCK_ROWS: Final = 65_536
 """Rows of a block that is read row by row."""
 TIMEOUT_S: Final = 30
 """Seconds to wait for a connection."""
-_SHOWN: Final = 10
-
-
-class DatabaseError(InputError):
-    """A database cannot be reached, refuses a statement, or goes away."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table or query.
-
-    Attributes:
-        expression: SQL that reads it.
-        kind: the type that its values get.
-        fault: why it cannot be read; "" if it can.
-    """
+    """A column: the SQL that reads it, and the type that its values get."""
 
     name: str
     expression: str
     kind: pa.DataType
-    fault: str = ""
 
 
-class DatabaseTable(ABC):
-    """A table or query of a database. Each statement has a read-only session of its own in UTC, and sees one state of the table."""
+@dataclass(frozen=True)
+class DatabaseSource(TableSource):
+    """A table or query. Each statement has a read-only session of its own in UTC, and sees one state of the table."""
 
-    driver_name = ""
-    quote_mark = '"'
-    tables = ""
-    """A SELECT of the names of all tables and views."""
+    url: URL = field(repr=False)
+    driver: Any
 
-    def __init__(self, address: Address, table: SourceTable, where: str) -> None:
-        """Loads the driver.
-
-        Raises:
-            ConfigError: it is not installed.
-        """
-        self.address, self.where, self.name = address, where, table.table or ""
-        parts = [self.quote(part) for part in self.name.split(".")]
-        self.relation = ".".join(parts) if table.query is None else f"({table.query.rstrip().rstrip(';')}\n) AS source"
-        try:
-            self.driver: Any = importlib.import_module(self.driver_name)
-        except ModuleNotFoundError as error:
-            remedy = "pip install 'dssm-assets[sql]'"
-            raise ConfigError(Fault(where, f"the package {self.driver_name.split('.')[0]}", str(error), remedy)) from error
+    driver_name: ClassVar[str]
+    quote_mark: ClassVar[str] = '"'
+    has_zone: ClassVar[bool] = True
+    """Whether a literal may have a zone."""
+    tables: ClassVar[str]
+    """A SELECT of the names of some tables."""
+    missing: ClassVar[str]
+    """What the driver's error says of a table that there is not."""
 
     @abstractmethod
     def find_columns(self) -> list[Column]:
         """Returns the columns."""
 
     @abstractmethod
-    def run(self, sql: str, columns: Sequence[Column] = ()) -> Iterator[Sequence[Any]]:
-        """Yields the result of a SELECT in blocks, the values of each column, after `check_kinds`."""
+    def run(self, sql: str) -> Iterator[Sequence[Any]]:
+        """Yields the result of a SELECT in blocks: the values of each column."""
 
-    @abstractmethod
     def convert(self, values: Any, kind: pa.DataType) -> pa.Array:
         """Returns values of a block in a type."""
+        return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
 
-    @abstractmethod
-    def is_missing(self, error: Exception) -> bool:
-        """Returns whether the driver's error says that there is no such table."""
+    @property
+    def relation(self) -> str:
+        if self.table.query is not None:
+            return f"({self.table.query.rstrip().rstrip(';')}\n) AS source"
+        return ".".join(map(self.quote, str(self.table.table).split(".")))
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """The columns by name, looked up once.
+
+        Raises:
+            SourceMissingError, TableError: the table, query or database cannot be used.
+            SchemaError: two have one name.
+        """
+        with self.errors("a table or query that can be read"):
+            columns = self.find_columns()
+        check_names([column.name for column in columns], self.where)
+        return {column.name: column for column in columns}
+
+    def schema(self) -> pa.Schema:
+        return pa.schema([(column.name, column.kind) for column in self.columns.values()])
+
+    def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.Table]:
+        return self._select([self.columns[name] for name in columns], days, ds)
+
+    def newest(self, column: str) -> Any:
+        (value,) = self._compute(self.columns[column], "max({})")
+        return value
+
+    def find_values(self, column: str) -> list[Any]:
+        return self._compute(self.columns[column], "DISTINCT {}")
+
+    def stamp(self, folder: str | None = None) -> Stamp:
+        """Returns the number of rows, as a database tells no versions: replaced rows are not seen. "" of a log, whose newest time tells."""
+        if self.table.layout is Layout.TIME_COLUMN:
+            return Stamp("")
+        (count,) = self._compute(Column("count", "*", pa.int64()), "count({})", self.convert_day(folder))
+        return Stamp(str(count))
 
     def quote(self, name: str) -> str:
-        return self.quote_mark + name.replace(self.quote_mark, 2 * self.quote_mark) + self.quote_mark
-
-    def write_literal(self, value: Any) -> str:
-        """Returns an integer, a text, a date or a time as SQL has it; a time with a zone is in UTC."""
-        if isinstance(value, dt.datetime):
-            return f"TIMESTAMP '{value.replace(tzinfo=None).isoformat(sep=' ')}'"
-        if isinstance(value, dt.date):
-            return f"DATE '{value.isoformat()}'"
-        return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
-
-    def read(self, columns: Sequence[Column], rest: str = "", select: str = "SELECT") -> Iterator[pa.Table]:
-        """Yields columns in blocks.
-
-        Args:
-            rest: what follows FROM and the table.
-
-        Raises:
-            DatabaseError: the database refuses, or goes away.
-            SchemaError: naming every column that cannot be read or has another type than before.
-        """
-        remedy = "leave it out by the keys columns and keep, or cast it in the key query"
-        self._refuse("values that can be read", {column.name: column.fault for column in columns if column.fault}, remedy)
-        chosen = ", ".join(f"{column.expression} AS {self.quote(column.name)}" for column in columns)
-        with self.errors("all rows that were asked for"):
-            for block in self.run(f"{select} {chosen} FROM {self.relation} {rest}", columns):
-                yield self._convert_block(columns, block)
-
-    def check_kinds(self, columns: Sequence[Column], kinds: Iterable[pa.DataType]) -> None:
-        """Compares the types of a result with those that the columns had.
-
-        Raises:
-            SchemaError: naming every column that has another.
-        """
-        pairs = zip(columns, kinds, strict=False)
-        changed = {column.name: f"{column.kind}, then {kind}" for column, kind in pairs if kind != column.kind}
-        self._refuse("one type while the table is read", changed, "run again")
+        return quote_name(name, self.quote_mark)
 
     @contextmanager
-    def errors(self, expected: str, remedy: str = "") -> Iterator[None]:
-        """Turns the driver's errors into typed ones, without passwords.
+    def errors(self, expected: str) -> Iterator[None]:
+        """Turns the driver's errors into ours, without passwords.
 
         Raises:
-            SourceMissingError: there is no such table; names similar ones.
-            DatabaseError: any other error of the driver.
-            SchemaError: text is not UTF-8.
+            SourceMissingError: there is no such table; names some that there are.
+            TableError: any other error.
         """
-        try:
-            yield
-        except UnicodeError as error:
-            raise SchemaError(Fault(self.where, "text in UTF-8", str(error), "store it in UTF-8")) from error
-        except (self.driver.Error, pa.ArrowException, OSError) as error:  # Arrow hands on what a driver's stream raises
-            got = self.address.hide(str(error))
-            if not self.is_missing(error):
-                remedy = remedy or "run again once the database answers, or correct the keys table, query and columns"
-                raise DatabaseError(Fault(self.where, expected, got, remedy)) from None
-            with suppress(self.driver.Error):
-                names = [name for (block,) in self.run(self.tables) for name in pa.array(block).to_pylist()]
-                near = difflib.get_close_matches(self.name, names, _SHOWN, 0.5) or names[:_SHOWN]
-                remedy = f"correct the table; there are: {', '.join(near) or 'none'}"
-            raise SourceMissingError(Fault(self.where, expected, got, remedy)) from None
+        login = f"{self.table.uri.removeprefix('env:')} (user, password, host, port, name, options)"
+        remedy = f"run again once the database answers, or correct {self.key}.table, {self.key}.query or {login}"
+        options = [str(value) for name, value in self.url.query.items() if "pass" in name]
+        secrets = [str(self.url.password or ""), *options]
+        with library_errors(self.where, expected, remedy, secrets):
+            try:
+                yield
+            except self.driver.Error as error:
+                if self.missing not in str(error):
+                    raise
+                names = [str(name) for (block,) in self.run(self.tables) for name in block]
+                remedy = f"correct the table; there are: {', '.join(names) or 'none'}"
+                raise SourceMissingError(Fault(self.where, expected, hide_secrets(str(error), secrets), remedy)) from None
+
+    def _compute(self, column: Column, form: str, ds: Any = None) -> list[Any]:
+        """Returns the values of an expression of a column."""
+        wanted = replace(column, expression=form.format(column.expression))
+        return [value for block in self._select([wanted], None, ds) for value in block.column(0).to_pylist()]
+
+    def _select(self, columns: Sequence[Column], days: DayBounds | None, ds: Any) -> Iterator[pa.Table]:
+        condition = write_condition(days, ds, mark=self.quote_mark, has_zone=self.has_zone)
+        chosen = ", ".join(f"{column.expression} AS {self.quote(column.name)}" for column in columns)
+        with self.errors("all rows that were asked for"):
+            for block in self.run(f"SELECT {chosen} FROM {self.relation} WHERE {condition or '1 = 1'}"):
+                yield self._convert_block(columns, block)
 
     def _convert_block(self, columns: Sequence[Column], block: Sequence[Any]) -> pa.Table:
-        arrays, wrong = {}, {}
+        arrays, faults = {}, []
         for column, values in zip(columns, block, strict=True):
             try:
                 arrays[column.name] = self.convert(values, column.kind)
             except (pa.ArrowException, OverflowError) as error:
-                wrong[column.name] = str(error)
-        self._refuse("values of the type that the column has", wrong, "correct those rows, or cast the column in the key query")
+                remedy = "run again if the column has changed, correct those rows, or leave it out or cast it in the key query"
+                faults.append(Fault(f"{self.where}, column {column.name}", f"values of type {column.kind}", str(error), remedy))
+        SchemaError.raise_if(faults)
         return pa.table(arrays)
-
-    def _refuse(self, expected: str, got: Mapping[str, str], remedy: str) -> None:
-        SchemaError.raise_if(Fault(f"{self.where}, column {name}", expected, what, remedy) for name, what in got.items())

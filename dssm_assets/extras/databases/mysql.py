@@ -13,31 +13,24 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.types as pat
 
-from dssm_assets.core.errors import ConfigError, Fault, InputError
-from dssm_assets.extras.databases.database import BLOCK_ROWS, TIMEOUT_S, Column, DatabaseTable
+from dssm_assets.extras.databases.database import BLOCK_ROWS, DIGITS, TIMEOUT_S, Column, DatabaseSource
 
-_PORT: Final = "3306"
-_DIGITS: Final = 38
-"""Digits of Arrow's decimal128."""
-_MISSING: Final = 1146
-"""Error of an unknown table."""
 _SESSION: Final = ("SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'")
 
 
-class MysqlTable(DatabaseTable):
+class MysqlSource(DatabaseSource):
     driver_name = "pymysql"
     quote_mark = "`"
-    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1"
+    has_zone = False
+    missing = "(1146,"
+    tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1 LIMIT 10"
 
     def find_columns(self) -> list[Column]:
-        with self._connect() as cursor:
-            cursor.execute(f"SELECT * FROM {self.relation} LIMIT 0")
-            return [self._plan(*field) for field in cursor.description]
+        with self._execute(f"SELECT * FROM {self.relation} LIMIT 0") as cursor:
+            return [self._plan(name, code, scale) for name, code, *_, scale, _ in cursor.description]
 
-    def run(self, sql: str, columns: Sequence[Column] = ()) -> Iterator[Sequence[Any]]:
-        with self._connect() as cursor:
-            cursor.execute(sql)
-            self.check_kinds(columns, [self._plan(*field).kind for field in cursor.description])
+    def run(self, sql: str) -> Iterator[Sequence[Any]]:
+        with self._execute(sql) as cursor:
             while rows := cursor.fetchmany(BLOCK_ROWS):
                 yield list(zip(*rows, strict=True))
 
@@ -49,56 +42,37 @@ class MysqlTable(DatabaseTable):
             texts = texts.cast(pa.timestamp("us"))
         return texts.cast(kind)
 
-    def is_missing(self, error: Exception) -> bool:
-        return isinstance(error, self.driver.Error) and error.args[0] == _MISSING
-
     @contextmanager
-    def _connect(self) -> Iterator[Any]:
-        with closing(self._open()) as connection:
-            cursor = connection.cursor()
+    def _execute(self, sql: str) -> Iterator[Any]:
+        with closing(self._connect()) as connection:
+            cursor = connection.cursor(self.driver.cursors.SSCursor)
             try:
-                for statement in _SESSION:
+                for statement in (*_SESSION, sql):
                     cursor.execute(statement)
                 yield cursor
-            except BaseException:  # closing the cursor would wait for all rows
-                with suppress(self.driver.Error, InputError), closing(self._open()) as other:
+            except BaseException:  # closing the cursor would read all rows that are left
+                with suppress(Exception), closing(self._connect()) as other:
                     other.query(f"KILL QUERY {connection.thread_id()}")
                 raise
             finally:
-                with suppress(self.driver.Error, AttributeError):  # of a connection that is gone
+                with suppress(Exception):  # of a connection that is gone
                     cursor.close()
-                cursor.connection = None
 
-    def _open(self) -> Any:
-        from pymysql import converters, cursors
+    def _connect(self) -> Any:
+        url = self.url.set(drivername="mysql+pymysql")
+        with self.errors("a connection"):
+            _, given = url.get_dialect()().create_connect_args(url)
+            given = {"charset": "utf8mb4", "connect_timeout": TIMEOUT_S, **given}
+            return self.driver.connect(**given, conv=self.driver.converters.encoders)  # no decoders: values stay texts
 
-        address, (host, _, port) = self.address, self.address.host.partition(":")
-        given: dict[str, Any] = {name: int(value) if value.isdigit() else value for name, value in address.options.items()}
-        try:
-            with self.errors("a connection", address.remedy):
-                return self.driver.connect(
-                    host=host or "localhost",
-                    port=int(port or _PORT),
-                    user=address.user or None,
-                    password=address.password,
-                    database=address.database or None,
-                    charset="utf8mb4",
-                    conv=converters.encoders,  # no decoders: values stay texts
-                    cursorclass=cursors.SSCursor,
-                    **{"connect_timeout": TIMEOUT_S, **given},
-                )
-        except (TypeError, ValueError) as error:
-            expected, remedy = "a port, and arguments of pymysql.connect after ?", "correct them in the URI"
-            raise ConfigError(Fault(self.where, expected, address.hide(str(error)), remedy)) from None
-
-    def _plan(self, name: str, code: int, *described: Any) -> Column:
-        from pymysql.constants import FIELD_TYPE as TYPES
-
+    def _plan(self, name: str, code: int, scale: int) -> Column:
+        TYPES = self.driver.constants.FIELD_TYPE
         kinds = dict.fromkeys((TYPES.TINY, TYPES.SHORT, TYPES.INT24, TYPES.LONG, TYPES.LONGLONG, TYPES.YEAR), pa.int64())
         kinds |= {TYPES.FLOAT: pa.float64(), TYPES.DOUBLE: pa.float64(), TYPES.DATE: pa.date32()}
         kinds |= {TYPES.DATETIME: pa.timestamp("us"), TYPES.TIMESTAMP: pa.timestamp("us", "UTC")}
-        kind = kinds.get(code, pa.string())
         if code in (TYPES.DECIMAL, TYPES.NEWDECIMAL):
-            kind = pa.decimal128(_DIGITS, described[3])
+            kinds[code] = pa.decimal128(DIGITS, scale)
         text = self.quote(name)
-        return Column(name, text if code != TYPES.FLOAT else f"({text} + 0e0)", kind)  # a float's text has six digits
+        if code == TYPES.FLOAT:  # its text has six digits
+            text = f"({text} + 0e0)"
+        return Column(name, text, kinds.get(code, pa.string()))

@@ -5,7 +5,6 @@ It honours deletion vectors and column mapping, streams batches, and reads one f
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,22 +13,12 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dssm_assets.core.config.pipeline import FileFormat, SourceTable
-from dssm_assets.extras.lakehouses.lake_source import (
-    Bounds,
-    LakeSource,
-    find_layout,
-    find_smallest,
-    need_library,
-    raise_made_again,
-    reading,
-    rename_s3_options,
-)
+from dssm_assets.core.config.pipeline import SourceTable
+from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors, rename_s3_options
 from dssm_assets.storage.locations import open_location
 from dssm_assets.storage.sources.source import DayBounds, Stamp
-from dssm_assets.storage.sources.source_columns import DS
+from dssm_assets.storage.sources.table_source import name_table, need_library, quote_name, write_condition
 
 S3_NAMES: Final = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")
 _ENGINE: Final = {"datafusion.execution.target_partitions": "1", "datafusion.execution.batch_size": "65536"}
@@ -41,27 +30,18 @@ def open_source(table: SourceTable, name: str) -> DeltaSource:
     Raises:
         ConfigError: deltalake is not installed.
         SourceMissingError: there is no such table.
-        LakehouseError: it cannot be opened.
+        TableError: it cannot be opened.
     """
-    where = f"table {name}, {table.uri}"
-    need_library("deltalake", "delta", where)
+    need_library("deltalake", "delta", name_table(table, name))
     from deltalake.exceptions import TableNotFoundError
 
-    with reading(where, table.storage_options, missing=(TableNotFoundError,)):
-        return DeltaSource(table, name, _open(table))
-
-
-def survey(uri: str, name: str) -> SourceTable:
-    """Returns the Delta table of a folder with its layout; errors as `open_source`."""
-    table = SourceTable(uri=uri, format=FileFormat.DELTA)
-    return table.model_copy(update={"layout": find_layout(open_source(table, name))})
+    with lake_errors(table, name, missing=(TableNotFoundError,)):
+        return _open(table, name)
 
 
 @dataclass(frozen=True)
 class DeltaSource(LakeSource):
     """A Delta table as of one version."""
-
-    handle: Any
 
     @property
     def version(self) -> str:
@@ -69,24 +49,18 @@ class DeltaSource(LakeSource):
 
     def stamp(self, folder: str | None = None) -> Stamp:
         """Returns the table's id and version, and the time of its commit."""
-        with self.reading():
+        with self.errors():
             commits = [*self.handle.history(1), {}]  # a writer may leave out who committed, and when
             return Stamp(f"{self.version} {self.handle.metadata().id}", commits[0].get("timestamp"))
 
     def schema(self) -> pa.Schema:
-        columns = pa.schema(self.handle.schema().to_arrow())
-        return pa.schema([pa.field(column.name, column.type) for column in columns])
+        return pa.schema([pa.field(column.name, column.type) for column in pa.schema(self.handle.schema().to_arrow())])
 
-    def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.RecordBatch]:
+    def read_batches(self, columns: Sequence[str], days: DayBounds | None, ds: Any) -> Iterator[pa.RecordBatch]:
         from deltalake import QueryBuilder
 
-        names = ", ".join(map(_quote, columns))
-        query = (
-            QueryBuilder(_ENGINE)
-            .register("source", self.handle)
-            .execute(f"SELECT {names} FROM source{_write_condition(days, ds)}")
-        )
-        yield from pa.RecordBatchReader.from_stream(query)
+        query = f"SELECT {', '.join(map(quote_name, columns))} FROM source WHERE {write_condition(days, ds) or True}"
+        yield from pa.RecordBatchReader.from_stream(QueryBuilder(_ENGINE).register("source", self.handle).execute(query))
 
     def bounds(self, column: str) -> list[Bounds]:
         return [*self._find_bounds(column).values()]
@@ -94,28 +68,22 @@ class DeltaSource(LakeSource):
     def first_change(self, before: str, column: str) -> Any:
         """Returns the smallest value of a column in files that commits since a fingerprint have added or removed, with a change of rows.
 
-        Raises:
-            LakehouseError: the table was made again: its versions begin anew.
+        All rows of a table that was dropped and made again have changed.
         """
         from deltalake.exceptions import DeltaError
 
         _, version, identity = before.split(" ")
         first, last = int(version), self.handle.version()
-        if first > last:
-            raise_made_again(self.where, f"version {last} after {first}")
-        with self.reading(), suppress(DeltaError, FileNotFoundError):  # the log of then has been cleaned up
-            known = self._open_version(first)._find_bounds(column)
-            if identity != self.handle.metadata().id:
-                return find_smallest([*known.values(), *self.bounds(column)])
-            changed: list[Bounds] = []
+        with self.errors(), suppress(DeltaError, FileNotFoundError):  # the log of then has been cleaned up
+            start = _open(self.table, self.name, min(first, last))
+            if first > last or identity != start.handle.metadata().id:
+                return find_smallest(self.bounds(column))
+            known, changed = start._find_bounds(column), list[Bounds]()
             for number in range(first + 1, last + 1):
-                known |= self._open_version(number)._find_bounds(column)
+                known |= _open(self.table, self.name, number)._find_bounds(column)
                 changed += [known.get(path) for path in self._read_changed_paths(number)]
             return find_smallest(changed)
         return None
-
-    def _open_version(self, version: int) -> DeltaSource:
-        return DeltaSource(self.table, self.name, _open(self.table, version))
 
     def _read_changed_paths(self, version: int) -> Iterator[str]:
         """Yields the files that a version has added or removed, but for those whose rows it only wrote in other files."""
@@ -129,42 +97,16 @@ class DeltaSource(LakeSource):
         columns = pa.schema(self.handle.schema().to_arrow())
         metadata = (columns.field(column).metadata if column in columns.names else None) or {}  # an earlier version may lack it
         name = metadata.get(b"delta.columnMapping.physicalName", column.encode()).decode()
-        files = pa.table(self.handle.get_add_actions())
         groups = ("partition", "partition") if column in self.handle.metadata().partition_columns else ("min", "max")
-        paths, lows, highs = files.column("path").to_pylist(), *(_read_stored(files, group, name) for group in groups)
-        found = zip(map(unquote, paths), lows, highs, strict=True)
-        return {path: None if low is None or high is None else (low, high) for path, low, high in found}
+        low, high = (f"{group}.{name}" for group in groups)
+        files = pa.table(self.handle.get_add_actions(flatten=True))
+        known = files.select(["path", *{low, high} & {*files.column_names}]).to_pylist()
+        found = {unquote(file["path"]): (file.get(low), file.get(high)) for file in known}
+        return {path: None if None in ends else ends for path, ends in found.items()}
 
 
-def _open(table: SourceTable, version: int | None = None) -> Any:
+def _open(table: SourceTable, name: str, version: int | None = None) -> DeltaSource:
     from deltalake import DeltaTable
 
     options = {"AWS_ALLOW_HTTP": "true", **rename_s3_options(table.storage_options, S3_NAMES)}
-    return DeltaTable(table.uri, version=version, storage_options=options)
-
-
-def _read_stored(files: pa.Table, group: str, name: str) -> list[Any]:
-    """Returns a partition value or statistic of each file, None where there is none."""
-    if group not in files.column_names or files.schema.field(group).type.get_field_index(name) < 0:
-        return [None] * files.num_rows
-    values: list[Any] = pc.struct_field(files.column(group), name).to_pylist()
-    return values
-
-
-def _write_condition(days: DayBounds | None, ds: Any) -> str:
-    """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
-    if days is not None:
-        time = _quote(days.column)
-        spans = [f"{time} >= {_write_literal(start)} AND {time} < {_write_literal(end)}" for start, end in days.ranges]
-        return f" WHERE {' OR '.join(spans)} OR {time} IS NULL"
-    return "" if ds is None else f" WHERE {_quote(DS)} = {_write_literal(ds)}"
-
-
-def _write_literal(value: Any) -> str:
-    if isinstance(value, dt.datetime):
-        return f"TIMESTAMP '{value.isoformat()}'"
-    return f"DATE '{value}'" if isinstance(value, dt.date) else str(value) if isinstance(value, int) else f"'{value}'"
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return DeltaSource(table, name, DeltaTable(table.uri, version=version, storage_options=options))

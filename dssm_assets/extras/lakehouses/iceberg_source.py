@@ -8,25 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.types as pat
 
-from dssm_assets.core.config.pipeline import FileFormat, SourceTable
-from dssm_assets.extras.lakehouses.lake_source import (
-    Bounds,
-    LakeSource,
-    find_layout,
-    find_smallest,
-    need_library,
-    raise_made_again,
-    reading,
-    rename_s3_options,
-)
+from dssm_assets.core.config.pipeline import SourceTable
+from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors, rename_s3_options
 from dssm_assets.storage.sources.source import DayBounds, Stamp
-from dssm_assets.storage.sources.source_columns import DS
+from dssm_assets.storage.sources.table_source import name_table, need_library, write_condition
 
 S3_NAMES: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
 
@@ -37,53 +27,37 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
     Raises:
         ConfigError: pyiceberg is not installed.
         SourceMissingError: there is no such table.
-        LakehouseError: the catalog is unknown or cannot be reached, or the table cannot be opened.
+        TableError: the catalog is unknown or cannot be reached, or the table cannot be opened.
     """
-    where = f"table {name}, {table.table} of catalog {table.uri}"
-    need_library("pyiceberg", "iceberg", where)
+    need_library("pyiceberg", "iceberg", name_table(table, name))
     from pyiceberg.catalog import load_catalog
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
-    with reading(where, table.storage_options, missing=(NoSuchTableError, NoSuchNamespaceError)):
+    with lake_errors(table, name, missing=(NoSuchTableError, NoSuchNamespaceError)):
         catalog = load_catalog(table.uri, **rename_s3_options(table.storage_options, S3_NAMES))
         return IcebergSource(table, name, catalog.load_table(str(table.table)))
-
-
-def survey(uri: str, name: str) -> SourceTable:
-    """Returns the table of `iceberg:CATALOG#shop.clicks` with its layout; errors as `open_source`."""
-    catalog, _, identifier = uri.partition(":")[2].partition("#")
-    table = SourceTable(uri=catalog, format=FileFormat.ICEBERG, table=identifier)
-    return table.model_copy(update={"layout": find_layout(open_source(table, name))})
 
 
 @dataclass(frozen=True)
 class IcebergSource(LakeSource):
     """An Iceberg table as of one snapshot: its metadata is not loaded again."""
 
-    handle: Any
-
     @property
     def version(self) -> str:
-        return f"iceberg {self._snapshot_id}"
-
-    @property
-    def _snapshot_id(self) -> int:
-        snapshot = self.handle.current_snapshot()
-        return 0 if snapshot is None else int(snapshot.snapshot_id)
+        return f"iceberg {self.handle.metadata.current_snapshot_id or 0}"
 
     def stamp(self, folder: str | None = None) -> Stamp:
         """Returns the ids of the table and its snapshot, and the time of that."""
         snapshot = self.handle.current_snapshot()
-        identity = f"iceberg {self._snapshot_id} {self.handle.metadata.table_uuid}"
-        return Stamp(identity, None if snapshot is None else snapshot.timestamp_ms)
+        return Stamp(f"{self.version} {self.handle.metadata.table_uuid}", None if snapshot is None else snapshot.timestamp_ms)
 
     def schema(self) -> pa.Schema:
         return pa.schema([pa.field(column.name, _to_plain(column.type)) for column in self.handle.schema().as_arrow()])
 
-    def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.RecordBatch]:
+    def read_batches(self, columns: Sequence[str], days: DayBounds | None, ds: Any) -> Iterator[pa.RecordBatch]:
         from pyiceberg.io.pyarrow import ArrowScan
 
-        scan = self.handle.scan(row_filter=_make_filter(days, ds), selected_fields=tuple(columns))
+        scan = self.handle.scan(row_filter=write_condition(days, ds) or "true", selected_fields=tuple(columns))
         reader = ArrowScan(scan.table_metadata, scan.io, scan.projection(), scan.row_filter)
         for task in scan.plan_files():
             yield from reader.to_record_batches([task])  # of several tasks it would hold all
@@ -94,35 +68,28 @@ class IcebergSource(LakeSource):
     def first_change(self, before: str, column: str) -> Any:
         """Returns the smallest value of a column in files that snapshots since a fingerprint have added, removed or deleted rows of.
 
-        Raises:
-            LakehouseError: the table was dropped and made again.
+        All rows of a table that was dropped and made again have changed.
         """
         from pyiceberg.manifest import DataFileContent
+        from pyiceberg.table.snapshots import ancestors_of
 
         _, then, identity = before.split(" ")
-        if identity != str(self.handle.metadata.table_uuid):
-            raise_made_again(self.where, "another table of that name")
-        with self.reading():
-            now, before_now = self._find_ancestors(self._snapshot_id), self._find_ancestors(int(then))
-            snapshots = [self.handle.snapshot_by_id(number) for number in now ^ before_now]  # also those that were rolled back
-            if None in snapshots:
+        metadata = self.handle.metadata
+        with self.errors():
+            if identity != str(metadata.table_uuid):
+                return find_smallest(self.bounds(column))
+            start = metadata.snapshot_by_id(int(then))
+            if start is None and int(then):
                 return None  # expired
+            now = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(metadata.current_snapshot(), metadata)}
+            earlier = {snapshot.snapshot_id: snapshot for snapshot in ancestors_of(start, metadata)}
+            snapshots = [(now | earlier)[number] for number in now.keys() ^ earlier.keys()]  # also those that were rolled back
             files = [file for snapshot in snapshots for file in self._read_changed_files(snapshot)]
             changed = [file for file in files if file.content is DataFileContent.DATA]
             deletes = {file.file_path for file in files if file.content is not DataFileContent.DATA}
-            for task in self.handle.scan().plan_files() if deletes else ():
-                if deletes & {file.file_path for file in task.delete_files}:
-                    changed.append(task.file)
+            tasks = self.handle.scan().plan_files() if deletes else ()
+            changed += [task.file for task in tasks if deletes & {file.file_path for file in task.delete_files}]
             return find_smallest(self._read_bounds(changed, column))
-
-    def _find_ancestors(self, number: int) -> set[int]:
-        """Returns a snapshot and those before it, the last of which may have expired."""
-        found: set[int] = set()
-        while number:
-            found.add(number)
-            snapshot = self.handle.snapshot_by_id(number)
-            number = 0 if snapshot is None else snapshot.parent_snapshot_id or 0
-        return found
 
     def _read_changed_files(self, snapshot: Any) -> Iterator[Any]:
         """Yields the files that a snapshot has added or removed, none if it only wrote rows in other files."""
@@ -146,28 +113,11 @@ class IcebergSource(LakeSource):
             stored = [(group or {}).get(field.field_id) for group in groups]
             values = pa.array([None if end is None else from_bytes(field.field_type, end) for end in stored])
             ends.append((values.cast(pa.int32()) if pat.is_date(kind) else values).cast(kind).to_pylist())
-        return [None if low is None or high is None else (low, high) for low, high in zip(*ends, strict=True)]
-
-
-def _make_filter(days: DayBounds | None, ds: Any) -> Any:
-    """Returns the condition of the wanted rows. Rows without a time are read, because they are an error."""
-    from pyiceberg import expressions
-
-    make: Any = expressions  # its types know no names of columns
-    if days is not None:
-        spans = [
-            make.And(make.GreaterThanOrEqual(days.column, start), make.LessThan(days.column, end)) for start, end in days.ranges
-        ]
-        return reduce(make.Or, spans, make.IsNull(days.column))
-    return make.AlwaysTrue() if ds is None else make.EqualTo(DS, ds)
+        return [None if None in pair else pair for pair in zip(*ends, strict=True)]
 
 
 def _to_plain(kind: pa.DataType) -> pa.DataType:
-    """Returns a type with plain texts, binaries and lists in place of large ones, so that it is that of the same rows in parquet."""
-    if pat.is_large_string(kind) or pat.is_large_binary(kind):
-        return pa.string() if pat.is_large_string(kind) else pa.binary()
+    """Returns a type with plain texts and lists in place of large ones, so that it is that of the same rows in parquet."""
     if pat.is_large_list(kind) or pat.is_list(kind):
-        return pa.list_(pa.field("element", _to_plain(kind.value_type)))  # as parquet names it
-    if pat.is_struct(kind):
-        return pa.struct([(inner.name, _to_plain(inner.type)) for inner in kind])
-    return pa.map_(_to_plain(kind.key_type), _to_plain(kind.item_type)) if pat.is_map(kind) else kind
+        return pa.list_(_to_plain(kind.value_type))
+    return pa.string() if pat.is_large_string(kind) else kind

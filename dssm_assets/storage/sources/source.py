@@ -9,11 +9,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+from pydantic import ValidationError
 
-from dssm_assets.core.config.pipeline import FileFormat, SourceTable
+from dssm_assets.core.config.pipeline import FileFormat, Layout, SourceTable
+from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.locations import location_errors, open_location
 
@@ -23,7 +26,7 @@ READERS: Final = {
     FileFormat.DELTA: ("lakehouses", "delta_source"),
     FileFormat.ICEBERG: ("lakehouses", "iceberg_source"),
 }
-"""Format -> the extra and its module with `open_source(table, name)` and `survey(uri, name)`."""
+"""Format -> the extra and its module with `open_source(table, name)`."""
 
 
 @dataclass(frozen=True)
@@ -164,19 +167,28 @@ def survey_uri(uri: str, name: str) -> SourceTable | None:
     an Iceberg table is `iceberg:CATALOG#shop.clicks`.
 
     Raises:
-        InputError, ConfigError: as `open_source`.
+        InputError, ConfigError: as `open_source`; or there is no table, or a password.
     """
-    scheme = uri.partition(":")[0].lower()
+    scheme, (location, _, part) = uri.partition(":")[0].lower(), uri.rpartition("#")
     if scheme in _DATABASES:
-        form = FileFormat.SQL
+        given: dict[str, Any] = {"format": FileFormat.SQL, "table": part}
     elif scheme == "iceberg":
-        form = FileFormat.ICEBERG
+        given = {"format": FileFormat.ICEBERG, "table": part}
+        location = location.partition(":")[2]
     elif _has_delta_log(uri, name):
-        form = FileFormat.DELTA
+        given, location = {"format": FileFormat.DELTA}, uri
     else:
         return None
-    table: SourceTable = load_extra(*READERS[form]).survey(uri, name)
-    return table
+    if scheme == "sqlite":
+        location = f"sqlite:///{Path(location.removeprefix('sqlite:///')).absolute()}"
+    try:
+        SourceTable(uri=uri, **given)  # a # may be one of a password
+        table = SourceTable(uri=location, **given)
+    except ValidationError:  # it would show the URI
+        remedy = "put a URI with a password into an environment variable and give env:NAME#TABLE"
+        raise ConfigError(Fault(f"table {name}", "DATABASE#TABLE without a password", "another text", remedy)) from None
+    has_days = open_source(table, name).days()
+    return table.model_copy(update={"layout": Layout.DS_FOLDERS}) if has_days else table
 
 
 def _has_delta_log(uri: str, name: str) -> bool:

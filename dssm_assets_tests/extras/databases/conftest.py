@@ -24,28 +24,15 @@ def mariadb() -> Iterator[Server]:
         yield server
 
 
-SLOW_SERVERS = ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "mariadb"))]
-
-
-@pytest.fixture(params=SLOW_SERVERS)
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "mariadb"))])
 def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """Returns each of the databases, empty, its URI in the environment variable SHOP_DB; the default suite uses SQLite."""
-    return _open(request.param, request, tmp_path, monkeypatch)
-
-
-@pytest.fixture(params=["postgres", "mariadb"])
-def server_shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """Returns the same of the servers."""
-    return _open(request.param, request, tmp_path, monkeypatch)
-
-
-def _open(kind: str, request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    if kind == "sqlite":
-        (folder / "shop.db").touch()
-        opened = Shop(kind, f"sqlite:///{folder / 'shop.db'}")
+    if request.param == "sqlite":
+        (tmp_path / "shop.db").touch()
+        opened = Shop("sqlite", f"sqlite:///{tmp_path / 'shop.db'}")
     else:
-        server: Server = request.getfixturevalue(kind)
-        opened = Shop(kind, server.uri, server.password)
+        server: Server = request.getfixturevalue(request.param)
+        opened = Shop(request.param, server.uri, server.password)
+        opened.run("DROP TABLE IF EXISTS users, items, clicks")
     monkeypatch.setenv("SHOP_DB", opened.uri)
-    opened.clear()
     return opened

@@ -6,12 +6,11 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,31 +20,17 @@ from urllib.parse import urlsplit
 import adbc_driver_postgresql.dbapi
 import pymysql
 
-from dssm_assets_tests.deploy.services import HOST, database_owner, free_ports, postgres_folder
+from dssm_assets_tests.deploy.services import HOST, free_ports, running
 from dssm_assets_tests.programs import find_program
-
-SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server.
-
-    Attributes:
-        uri: of its database, with the password.
-        process: killing it is a crash.
-    """
+    """A running server: the URI of its database, with the password, and what kills it with all its processes."""
 
     uri: str
     password: str
-    port: int
-    process: subprocess.Popen[bytes]
-
-    def kill(self) -> None:
-        """Kills the server with all its processes."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+    kill: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -76,114 +61,57 @@ class Shop:
         if rows:
             self.run(f"INSERT INTO {table} VALUES ({', '.join(marks)})", rows=values)
 
-    def clear(self) -> None:
-        """Drops all tables."""
-        listed = {
-            "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table'",
-            "postgres": "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
-            "mariadb": "SHOW TABLES",
-        }
-        for (name,) in self.run(listed[self.kind]):
-            self.run(f"DROP TABLE {name}{' CASCADE' if self.kind == 'postgres' else ''}")
-
     def _connect(self) -> Any:
         parts = urlsplit(self.uri)
         if self.kind == "sqlite":
             return sqlite3.connect(self.uri.removeprefix("sqlite:///"))
         if self.kind == "postgres":
             return adbc_driver_postgresql.dbapi.connect(self.uri)
-        return pymysql.connect(
-            host=parts.hostname,
-            port=parts.port or 0,
-            user=parts.username,
-            password=self.password,
-            database=parts.path[1:],
-            local_infile=True,
-        )
+        login = {"user": parts.username, "password": self.password, "host": parts.hostname, "port": parts.port}
+        return pymysql.connect(**login, database=parts.path[1:], local_infile=True)
 
 
 @contextmanager
 def run_postgres() -> Iterator[Server]:
-    """Yields a PostgreSQL; it ends with the context."""
-    programs, owner, password, (port,) = postgres_folder(), database_owner(), _make_password(), free_ports(1)
-    with _folder("postgres-of-tests-", owner) as folder:
-        (folder / "password").write_text(password, encoding="utf-8")
-        made = [
-            "-D",
-            str(folder / "data"),
-            "-U",
-            "shop",
-            "--auth=scram-sha-256",
-            f"--pwfile={folder / 'password'}",
-            "--no-sync",
-        ]
-        _run([str(programs / "initdb"), *made, "--encoding=UTF8", "--locale=C.UTF-8"], folder, owner)
-        settings = {
-            "port": port,
-            "listen_addresses": HOST,
-            "unix_socket_directories": folder,
-            "fsync": "off",
-            "timezone": "Asia/Tokyo",
-        }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with _running([str(programs / "postgres"), "-D", str(folder / "data"), *options], folder, owner) as process:
-            _wait(process, [str(programs / "pg_isready"), "-q", "-h", HOST, "-p", str(port)], folder)
-            yield Server(f"postgresql://shop:{password}@{HOST}:{port}/postgres", password, port, process)
+    """Yields the PostgreSQL of the deployment, in the time zone of Tokyo; it ends with the context."""
+    with TemporaryDirectory(prefix="postgres-of-tests-", ignore_cleanup_errors=True) as root, running(Path(root)) as services:
+        services.start("postgres")
+        given, port = services.described["postgres"].environment, services.variables["DAGSTER_PG_PORT"]
+        user, password, database = (given[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD", "DB"))
+        uri = f"postgresql://{user}:{password}@{HOST}:{port}/{database}"
+        Shop("postgres", uri).run(f"ALTER DATABASE {database} SET timezone = 'Asia/Tokyo'")
+        yield Server(uri, password, lambda: services.kill("postgres"))
 
 
 @contextmanager
 def run_mariadb() -> Iterator[Server]:
-    """Yields a MariaDB; it ends with the context."""
+    """Yields a MariaDB in the zone +09:00; it ends with the context."""
     folders = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
     server, install, client = (find_program(name, folders) for name in ("mariadbd", "mariadb-install-db", "mariadb"))
     owner = pwd.getpwnam("mysql").pw_uid if os.getuid() == 0 else None
-    password, (port,) = _make_password(), free_ports(1)
-    with _folder("mariadb-of-tests-", owner) as folder:
-        data, socket = f"--datadir={folder / 'data'}", folder / "socket"
-        _run([install, "--no-defaults", data, "--skip-test-db", "--auth-root-authentication-method=normal"], folder, owner)
-        options = [f"--port={port}", f"--bind-address={HOST}", f"--socket={socket}", "--innodb-flush-log-at-trx-commit=0"]
-        zone = "--default-time-zone=+09:00"
-        with _running([server, "--no-defaults", data, *options, zone], folder, owner) as process:
-            root = [client, "--no-defaults", f"--socket={socket}", "-u", "root", "-e"]
-            _wait(process, [*root, "SELECT 1"], folder)
-            grant = f"CREATE DATABASE shop; GRANT ALL ON *.* TO shop@'{HOST}' IDENTIFIED BY '{password}'"
-            _run([*root, grant], folder, None)
-            yield Server(f"mysql://shop:{password}@{HOST}:{port}/shop", password, port, process)
-
-
-def _make_password() -> str:
-    """Returns a password that a search finds."""
-    return f"pass{secrets.token_hex(8)}"
-
-
-@contextmanager
-def _folder(prefix: str, owner: int | None) -> Iterator[Path]:
-    with TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True) as name:
+    password, (port,) = f"pass{secrets.token_hex(8)}", free_ports(1)
+    with TemporaryDirectory(prefix="mariadb-of-tests-", dir="/tmp", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         if owner is not None:
-            shutil.chown(name, owner)
-        yield Path(name)
+            shutil.chown(folder, owner)
+        data, socket, log = f"--datadir={folder}/data", f"{folder}/socket", stack.enter_context(Path(folder, "log").open("wb"))
 
+        def run(*command: str) -> int:
+            return subprocess.run(command, cwd=folder, user=owner, stdout=log, stderr=log, check=False).returncode
 
-def _run(command: list[str], folder: Path, owner: int | None) -> None:
-    done = subprocess.run(command, cwd=folder, user=owner, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@contextmanager
-def _running(command: list[str], folder: Path, owner: int | None) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, user=owner, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], command: list[str], folder: Path) -> None:
-    end = time.perf_counter() + SECONDS
-    while subprocess.run(command, capture_output=True, check=False).returncode:
-        log = (folder / "log").read_text(encoding="utf-8", errors="replace")
-        assert process.poll() is None and time.perf_counter() < end, log[-3000:]
-        time.sleep(0.1)
+        assert run(install, "--no-defaults", data, "--skip-test-db", "--auth-root-authentication-method=normal") == 0
+        options = [
+            f"--port={port}",
+            f"--bind-address={HOST}",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--default-time-zone=+09:00",
+        ]
+        command = [server, "--no-defaults", data, f"--socket={socket}", *options]
+        process = subprocess.Popen(command, cwd=folder, user=owner, stdout=log, stderr=log)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        grant = f"CREATE DATABASE shop; GRANT ALL ON *.* TO shop@'{HOST}' IDENTIFIED BY '{password}'"
+        end = time.perf_counter() + 60
+        while run(client, "--no-defaults", f"--socket={socket}", "-u", "root", "-e", grant):
+            assert process.poll() is None and time.perf_counter() < end, Path(folder, "log").read_text()[-3000:]
+            time.sleep(0.1)
+        yield Server(f"mysql://shop:{password}@{HOST}:{port}/shop", password, process.kill)

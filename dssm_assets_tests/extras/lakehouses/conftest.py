@@ -1,5 +1,3 @@
 """Tables of both formats."""
 
-from dssm_assets_tests.extras.lakehouses.lakes import lake
-
-__all__ = ["lake"]
+from dssm_assets_tests.extras.lakehouses.lakes import lake  # noqa: F401

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import json
-import struct
-import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    FileFormat,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
-    ManifestWriterV2,
-    write_manifest_list,
-)
+from pyiceberg import manifest
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
 
-_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _FILE_PATH = 2147483546
 """The column with the path of a data file in a file of positions."""
 _FEATURES = ["deletionVectors"]
 
 
-def write_deletion_vector(folder: Path, name: str, rows: list[int]) -> None:
-    """Deletes rows of a Delta table's file, by their position, as Spark does: by an inline deletion vector."""
+def delete_second_row(folder: Path, name: str) -> None:
+    """Deletes the second row of a Delta table's file as Spark does: by an inline deletion vector, {1} as a roaring bitmap in Z85."""
     log = folder / "_delta_log"
     actions = [json.loads(line) for path in sorted(log.glob("*.json")) for line in path.read_text().splitlines()]
     file = next(action["add"] for action in actions if "add" in action and action["add"]["path"].endswith(name))
-    roaring = struct.pack("<IIHHI", 12346, 1, 0, len(rows) - 1, 16) + struct.pack(f"<{len(rows)}H", *rows)
-    blob = struct.pack("<IQI", 1681511377, 1, 0) + roaring
-    inline = _encode_z85(blob + bytes(-len(blob) % 4))
-    vector = {"storageType": "i", "pathOrInlineDv": inline, "sizeInBytes": len(blob), "cardinality": len(rows)}
+    vector = {
+        "storageType": "i",
+        "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000005c8Xg0rr91",
+        "sizeInBytes": 34,
+        "cardinality": 1,
+    }
     protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": _FEATURES, "writerFeatures": _FEATURES}
     written = [
-        {"commitInfo": {"timestamp": round(time.time() * 1000), "operation": "DELETE"}},
         {"protocol": protocol},
         {"remove": {"path": file["path"], "dataChange": True, "deletionTimestamp": 1}},
         {"add": {**file, "deletionVector": vector}},
@@ -71,74 +60,52 @@ def rename_columns(folder: Path, renamed: dict[str, str]) -> None:
 def write_position_deletes(table: Any, path: str, rows: list[int]) -> None:
     """Deletes rows of an Iceberg table's file by a file of positions."""
     deletes = pa.table({"file_path": [path] * len(rows), "pos": pa.array(rows, pa.int64())})
-    ids = {"file_path": str(_FILE_PATH), "pos": "2147483545"}
-    _commit_deletes(table, deletes, ids, DataFileContent.POSITION_DELETES, None)
+    bounds = {_FILE_PATH: path.encode()}
+    described = {"content": manifest.DataFileContent.POSITION_DELETES, "lower_bounds": bounds, "upper_bounds": bounds}
+    _commit_deletes(table, deletes, [_FILE_PATH, _FILE_PATH - 1], described)
 
 
 def write_equality_deletes(table: Any, column: str, values: list[str]) -> None:
     """Deletes the rows of an Iceberg table that have some values, by a file of them."""
-    field_id = table.schema().find_field(column).field_id
-    _commit_deletes(table, pa.table({column: values}), {column: str(field_id)}, DataFileContent.EQUALITY_DELETES, [field_id])
+    ids = [table.schema().find_field(column).field_id]
+    _commit_deletes(
+        table, pa.table({column: values}), ids, {"content": manifest.DataFileContent.EQUALITY_DELETES, "equality_ids": ids}
+    )
 
 
-class _DeletesWriter(ManifestWriterV2):
-    def content(self) -> ManifestContent:
-        return ManifestContent.DELETES
+class _DeletesWriter(manifest.ManifestWriterV2):
+    def content(self) -> manifest.ManifestContent:
+        return manifest.ManifestContent.DELETES
 
     @property
     def _meta(self) -> dict[str, str]:
         return {**super()._meta, "content": "deletes"}
 
 
-def _commit_deletes(
-    table: Any, rows: pa.Table, ids: dict[str, str], content: DataFileContent, equality_ids: list[int] | None
-) -> None:
-    folder, before = f"{table.location()}/metadata", table.current_snapshot()
-    number = before.snapshot_id + 1
+def _commit_deletes(table: Any, rows: pa.Table, columns: list[int], described: dict[str, Any]) -> None:
+    """Writes a file of deletes for an unpartitioned table, and a snapshot with it."""
+    folder, before, number = f"{table.location()}/metadata", table.current_snapshot(), table.current_snapshot().snapshot_id + 1
     fields = [
-        pa.field(name, rows.schema.field(name).type, False, {"PARQUET:field_id": ids[name]}) for name in rows.column_names
+        pa.field(column.name, column.type, False, {"PARQUET:field_id": str(field_id)})
+        for column, field_id in zip(rows.schema, columns, strict=True)
     ]
     path = f"{table.location()}/data/deletes-{number}.parquet"
     with table.io.new_output(path).create() as sink:
         pq.write_table(rows.cast(pa.schema(fields)), sink)
-    (data,) = {task.file.partition for task in table.scan().plan_files()} if table.spec().fields else [Record()]
-    bounds = {_FILE_PATH: rows.column(0)[0].as_py().encode()} if equality_ids is None else {}
-    file = DataFile.from_args(
-        content=content,
-        file_path=path,
-        file_format=FileFormat.PARQUET,
-        partition=data,
-        record_count=len(rows),
-        file_size_in_bytes=1,
-        equality_ids=equality_ids,
-        lower_bounds=bounds,
-        upper_bounds=bounds,
-    )
+    stored = {"file_path": path, "file_format": manifest.FileFormat.PARQUET, "record_count": len(rows), "file_size_in_bytes": 1}
+    file = manifest.DataFile.from_args(partition=Record(), **stored, **described)
     file.spec_id = table.spec().spec_id
     output = table.io.new_output(f"{folder}/{number}.avro")
     with _DeletesWriter(table.spec(), table.schema(), output, number, "null") as writer:
-        entry = ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=number, data_file=file)
-        writer.add(entry)
-    manifests = [*before.manifests(table.io), writer.to_manifest_file()]
+        writer.add(
+            manifest.ManifestEntry.from_args(status=manifest.ManifestEntryStatus.ADDED, snapshot_id=number, data_file=file)
+        )
     sequence = table.last_sequence_number + 1
     listed = table.io.new_output(f"{folder}/snap-{number}.avro")
-    with write_manifest_list(2, listed, number, before.snapshot_id, sequence, "null") as lister:
-        lister.add_manifests(manifests)
-    snapshot = Snapshot(
-        snapshot_id=number,
-        parent_snapshot_id=before.snapshot_id,
-        sequence_number=sequence,
-        manifest_list=listed.location,
-        summary=Summary(Operation.DELETE),
-        schema_id=table.schema().schema_id,
-    )
+    with manifest.write_manifest_list(2, listed, number, before.snapshot_id, sequence, "null") as lister:
+        lister.add_manifests([*before.manifests(table.io), writer.to_manifest_file()])
+    ids = {"snapshot_id": number, "parent_snapshot_id": before.snapshot_id, "schema_id": table.schema().schema_id}
+    snapshot = Snapshot(**ids, sequence_number=sequence, manifest_list=listed.location, summary=Summary(Operation.DELETE))
     branch = SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=number)
     is_newest = AssertRefSnapshotId(ref="main", snapshot_id=before.snapshot_id)
     table.catalog.commit_table(table, (is_newest,), (AddSnapshotUpdate(snapshot=snapshot), branch))
-
-
-def _encode_z85(blob: bytes) -> str:
-    text = ""
-    for number in struct.unpack(f">{len(blob) // 4}I", blob):
-        text += "".join(_Z85[number // 85**power % 85] for power in (4, 3, 2, 1, 0))
-    return text

@@ -1,4 +1,4 @@
-"""`init`, `validate` and `import-config` with Delta and Iceberg tables; runs in several processes; tables on an S3 server."""
+"""`init` and `validate` with Delta and Iceberg tables; runs in several processes; tables on an S3 server."""
 
 import os
 import subprocess
@@ -10,31 +10,22 @@ import yaml
 from deltalake import write_deltalake
 from pyiceberg.catalog import load_catalog
 
-from dssm_assets.cli import main
 from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.lakehouses.delta_source import S3_NAMES
+from dssm_assets.extras.lakehouses.delta_source import S3_NAMES as DELTA_NAMES
+from dssm_assets.extras.lakehouses.iceberg_source import S3_NAMES as ICEBERG_NAMES
 from dssm_assets.extras.lakehouses.lake_source import rename_s3_options
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import open_workspace
-from dssm_assets.storage.config_file import load_config
-from dssm_assets.storage.sources.landing import fingerprint
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source, survey_uri
 from dssm_assets.storage.sources.source_files import SourceMissingError
 from dssm_assets_tests import worlds
 from dssm_assets_tests.deploy.services import BUCKET, object_store
-from dssm_assets_tests.extras.lakehouses.lakes import open_lake
+from dssm_assets_tests.extras.lakehouses.lakes import log_of, open_lake
 from dssm_assets_tests.programs import needs_extras
 from dssm_assets_tests.worlds import DAYS
-
-
-def log_of(days):
-    """Returns the log of some days, with times in microseconds of UTC."""
-    rows = pa.Table.from_pylist(worlds.log_rows(days))
-    times = rows.column("ts").cast(pa.timestamp("ms", "UTC")).cast(pa.timestamp("us", "UTC"))
-    return rows.set_column(rows.schema.get_field_index("ts"), "ts", times)
 
 
 def run_command(lake, *arguments):
@@ -48,7 +39,7 @@ def run_command(lake, *arguments):
 
 @pytest.mark.slow
 @needs_extras("starter")
-def test_init_writes_a_configuration_that_validates_and_runs(lake, tmp_path):
+def test_init_writes_a_configuration_that_validates(lake, tmp_path):
     worlds.write_sources(tmp_path)
     users = open_lake(lake.format, tmp_path, "users")
     for ds in DAYS:
@@ -60,54 +51,10 @@ def test_init_writes_a_configuration_that_validates_and_runs(lake, tmp_path):
     assert run_command(lake, "init", *tables, "--out", str(out)) == 0
     assert run_command(lake, "validate", "--config", str(out / "config.yaml")) == 0
     written = yaml.safe_load((out / "config.yaml").read_text())["tables"]
-    assert [written[side]["layout"] for side in ("user", "behavior")] == ["ds_folders", "time_column"]
-    for side, table in (("user", users), ("behavior", lake)):
-        named = {key: written[side].get(key) for key in ("uri", "format", "table")}
-        assert named == {key: table.source.get(key) for key in ("uri", "format", "table")}
-        written[side]["storage_options"] = lake.options
+    for side, table, layout in (("user", users, "ds_folders"), ("behavior", lake, "time_column")):
+        expected = {"table": None, **table.source, "layout": layout, "storage_options": None}
+        assert {key: written[side].get(key) for key in expected} == expected
     assert '"user:ds"' not in (out / "fg.json").read_text()
-    config = yaml.safe_load((out / "config.yaml").read_text()) | {"tables": written}
-    (out / "config.yaml").write_text(yaml.safe_dump(config))
-    loaded = load_config(out / "config.yaml", out)
-    worlds.run_steps(loaded, ["user_table", "behavior_table"], DAYS[:2])
-    workspace = open_workspace(loaded)
-    assert workspace.need("behavior_table", DAYS[1]).rows == len(worlds.log_rows([1]))
-    assert workspace.need("user_table", DAYS[1]).facts["source_version"].split()[0] == lake.format
-    assert "ds" not in workspace.tables.read(workspace.need("user_table", DAYS[1])).column_names
-
-
-PIPELINE = """
-data_config { batch_size: 32 negative_sampler { input_path: "i" num_sample: 16 item_id_field: "item_id" } }
-feature_configs { id_feature { feature_name: "city" expression: "user:city" num_buckets: 4 embedding_dim: 4 } }
-feature_configs { id_feature { feature_name: "item" expression: "item:item_id" hash_bucket_size: 200 embedding_dim: 4 } }
-model_config {
-  feature_groups { group_name: "user" feature_names: ["city"] }
-  feature_groups { group_name: "item" feature_names: ["item"] }
-  dssm { user_tower { input: "user" mlp { hidden_units: 16 } } item_tower { input: "item" mlp { hidden_units: 16 } } output_dim: 8 }
-  losses { softmax_cross_entropy {} }
-}
-"""
-
-
-@needs_extras("easyrec")
-def test_an_imported_configuration_keeps_the_tables_of_its_base(lake, tmp_path):
-    base = worlds.write_config(tmp_path, {"tables": {"behavior": lake.source}})
-    (tmp_path / "pipeline.config").write_text(PIPELINE)
-    assert (
-        main(["import-config", str(tmp_path / "pipeline.config"), "--base", str(base.path), "--out", str(tmp_path / "out")])
-        == 0
-    )
-    table = load_config(tmp_path / "out" / "config.yaml", tmp_path).config.tables.behavior
-    assert {key: getattr(table, key) for key in lake.source} == lake.source
-
-
-def test_the_sensor_of_deltas_sees_versions(lake, tmp_path):
-    lake.append(log_of([0]))
-    table = SourceTable(**lake.source)
-    before = fingerprint(table, "item_table")
-    assert fingerprint(table, "item_table") == before
-    lake.append(log_of([1]))
-    assert fingerprint(table, "item_table") != before
 
 
 @pytest.mark.slow
@@ -118,50 +65,38 @@ def test_a_plan_in_two_processes_reads_a_table_that_this_one_has_read(lake, tmp_
     changes = {"calendar": {"end": "2024-01-17"}, "tables": {"behavior": {**lake.source, "allow_empty_days": True}}}
     loaded = worlds.write_config(tmp_path, changes)
     worlds.run_steps(loaded, ["behavior_table"], DAYS[:1])
-    recorder = Observer()
     plan = plan_runs(Scene(loaded), "behavior_table", DAYS[0], "2024-01-17")
-    run_plan(plan, recorder, tmp_path / "instance", processes=2)
+    run_plan(plan, Observer(), tmp_path / "instance", processes=2)
     workspace = open_workspace(loaded)
     found = [workspace.need("behavior_table", ds).rows for ds in (*DAYS, "2024-01-17")]
     assert found == [*(len(worlds.log_rows([day])) for day in range(12)), 0]
 
 
 @pytest.mark.slow
-def test_delta_tables_on_an_s3_server(monkeypatch):
+def test_tables_on_an_s3_server(tmp_path, monkeypatch):
     with object_store() as options:
-        table = BehaviorTable(
-            uri=f"s3://{BUCKET}/clicks", format="delta", columns={"event_time": "ts"}, storage_options=options
-        )
-        stored = {**rename_s3_options(options, S3_NAMES), "AWS_ALLOW_HTTP": "true"}
-        for day in (0, 1):
-            write_deltalake(table.uri, log_of([day]), mode="append", storage_options=stored)
-        assert read_users(table) == 12
-        before = open_source(table, "x").stamp().fingerprint
-        write_deltalake(table.uri, log_of([0]), mode="append", storage_options=stored)
-        assert open_source(table, "x").first_change(before, "ts").timestamp() * 1000 == worlds.start_ms(0)
-        names = {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "endpoint_url": "AWS_ENDPOINT_URL"}
-        for option, name in names.items():
+        given = {"uri": f"s3://{BUCKET}/clicks", "format": "delta", "storage_options": options}
+        delta = BehaviorTable(**given, columns={"event_time": "ts"})
+        stored = {**rename_s3_options(options, DELTA_NAMES), "AWS_ALLOW_HTTP": "true"}
+        write_deltalake(delta.uri, log_of([0, 1]), storage_options=stored)
+        assert count_users(delta) == 12
+        before = open_source(delta, "x").stamp().fingerprint
+        write_deltalake(delta.uri, log_of([0]), mode="append", storage_options=stored)
+        assert open_source(delta, "x").first_change(before, "ts").timestamp() * 1000 == worlds.start_ms(0)
+        catalog = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{BUCKET}/warehouse"}
+        lake = load_catalog("tests", **catalog, **rename_s3_options(options, ICEBERG_NAMES))
+        lake.create_namespace("shop")
+        lake.create_table("shop.clicks", log_of([0]).schema).append(log_of([0, 1]))
+        named = {"uri": "tests", "format": "iceberg", "table": "shop.clicks", "storage_options": {**catalog, **options}}
+        assert count_users(BehaviorTable(**named, columns={"event_time": "ts"})) == 12
+        for option, name in zip(("endpoint_url", "key", "secret"), DELTA_NAMES, strict=False):
             monkeypatch.setenv(name, options[option])
-        assert survey_uri(table.uri, "x") == SourceTable(uri=table.uri, format="delta")
+        assert survey_uri(delta.uri, "x") == SourceTable(uri=delta.uri, format="delta")
         with pytest.raises(SourceMissingError):
-            open_source(table.model_copy(update={"uri": f"s3://{BUCKET}/none", "storage_options": {}}), "x")
+            open_source(delta.model_copy(update={"uri": f"s3://{BUCKET}/none", "storage_options": {}}), "x")
 
 
-@pytest.mark.slow
-def test_iceberg_tables_on_an_s3_server(tmp_path):
-    with object_store() as options:
-        own = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{BUCKET}/warehouse"}
-        named = dict(zip(("s3.access-key-id", "s3.secret-access-key", "s3.endpoint"), options.values(), strict=True))
-        catalog = load_catalog("tests", **own, **named)
-        catalog.create_namespace("shop")
-        catalog.create_table("shop.clicks", log_of([0]).schema).append(log_of([0, 1]))
-        table = BehaviorTable(
-            uri="tests", format="iceberg", table="shop.clicks", columns={"event_time": "ts"}, storage_options={**own, **options}
-        )
-        assert read_users(table) == 12
-
-
-def read_users(table):
+def count_users(table):
     """Returns the number of users of the second day."""
     ((_, found),) = read_days(open_source(table, "behavior_table"), [DAYS[1]], timezone=worlds.TIMEZONE)
     return len(set(found.column("user_id").to_pylist()))

@@ -3,7 +3,6 @@
 import datetime as dt
 import decimal
 import sys
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,23 +13,17 @@ from pyiceberg.types import StringType
 
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import ConfigError, SchemaError
-from dssm_assets.extras.lakehouses.delta_source import S3_NAMES
-from dssm_assets.extras.lakehouses.lake_source import LakehouseError, rename_s3_options
-from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.sources.landing import SourceLanding, fingerprint
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
 from dssm_assets.storage.sources.source_files import SourceMissingError
-from dssm_assets_tests import worlds
+from dssm_assets.storage.sources.table_source import TableError
 from dssm_assets_tests.extras.lakehouses.deletes import (
+    delete_second_row,
     rename_columns,
-    write_deletion_vector,
     write_equality_deletes,
     write_position_deletes,
 )
-from dssm_assets_tests.extras.lakehouses.lakes import open_lake
-
-ZONE = "Asia/Shanghai"
 
 
 def rows(*events, ds=None, **more):
@@ -68,13 +61,13 @@ def test_a_day_opens_its_own_files_alone(lake, layout):
     remove_files(lake, {"a", "e"} if layout == "time_column" else {"a", "late", "e"})
     table = configured(lake, layout)
     assert users_of(table, "2026-01-03") == {"time_column": ["b", "c", "late"], "ds_folders": ["b", "c"]}[layout]
-    with pytest.raises(LakehouseError, match=rf"all rows of its version, {lake.format} \d+, got .*To fix: .*unchanged"):
+    with pytest.raises(TableError, match=rf"all rows of its version, {lake.format} \d+, got .*To fix: .*unchanged"):
         users_of(table, "2026-01-02")
 
 
 def test_a_day_is_that_of_the_calendars_zone(lake):
     lake.append(rows("before 2 15", "first 2 16", "last 3 15", "after 3 16"))
-    assert users_of(configured(lake), "2026-01-03", ZONE) == ["first", "last"]
+    assert users_of(configured(lake), "2026-01-03", "Asia/Shanghai") == ["first", "last"]
 
 
 @pytest.mark.parametrize("kind", ["wall", "date", "ms", "s"])
@@ -92,35 +85,31 @@ def test_times_of_every_type_have_bounds(lake, kind):
         lake.append(table.slice(number, 1))
     remove_files(lake, {"a", "d"})
     assert users_of(configured(lake), "2026-01-03") == ["b", "c"]
-    newest = SourceLanding(configured(lake), name="behavior_table", timezone="UTC").state.newest_ms
-    assert newest == ms[3].as_py()
+    assert look(lake)[0]["newest_ms"] == ms[3].as_py()
 
 
-def test_a_row_without_a_time_is_an_error_on_every_day(lake):
-    table = rows("a 2 1", "b 3 1")
+def test_a_day_is_that_of_the_calendars_zone_and_a_row_without_a_time_is_an_error(lake):
+    table = rows("before 2 15", "first 2 16", "last 3 15", "after 3 16")
     lake.append(table)
-    lake.append(table.set_column(2, "ts", pa.array([None, None], table.column("ts").type)))
-    with pytest.raises(SchemaError, match="2 rows without one"):
+    assert users_of(configured(lake), "2026-01-03", "Asia/Shanghai") == ["first", "last"]
+    lake.append(table.set_column(2, "ts", pa.nulls(4, table.column("ts").type)))
+    with pytest.raises(SchemaError, match="4 rows without one"):
         users_of(configured(lake), "2026-01-03")
 
 
 @pytest.mark.parametrize(
-    "values", [["2026-01-02", "2026-01-03"], ["20260102", "20260103"], [dt.date(2026, 1, 2), dt.date(2026, 1, 3)]]
+    "values", [["2026-01-02", "20260103"], [20260102, 20260103], [dt.date(2026, 1, day) for day in (2, 3)]]
 )
-@pytest.mark.parametrize("partition", ["ds", None])
-def test_days_of_a_column_ds_are_dates_or_texts(lake, values, partition):
-    for value, user in zip(values, "ab", strict=True):
-        lake.append(rows(f"{user} 9 1", ds=value), partition)
+@pytest.mark.parametrize("layout", ["partitions", "files", "one file"])
+def test_the_column_ds_divides_a_table_into_days(lake, values, layout):
+    tables = [rows(f"{user} 9 1", ds=value) for user, value in zip("ab", values, strict=True)]
+    for table in [pa.concat_tables(tables)] if layout == "one file" else tables:
+        lake.append(table, "ds" if layout == "partitions" else None)
+    if isinstance(values[0], str):
+        lake.append(rows("c 9 1", ds="none"))
     source = open_source(configured(lake, "ds_folders"), "behavior_table")
     assert source.days() == {"2026-01-02": [str(values[0])], "2026-01-03": [str(values[1])]}
     assert users_of(source, "2026-01-03") == ["b"]
-
-
-def test_days_of_a_column_ds_in_one_file(lake):
-    lake.append(pa.concat_tables([rows("a 9 1", ds="2026-01-02"), rows("b 9 1", ds="2026-01-03"), rows("c 9 1", ds="none")]))
-    source = open_source(configured(lake, "ds_folders"), "behavior_table")
-    assert list(source.days()) == ["2026-01-02", "2026-01-03"]
-    assert users_of(source, "2026-01-02") == ["a"]
 
 
 def test_a_source_is_read_as_of_the_version_at_which_it_was_opened(lake):
@@ -169,144 +158,85 @@ def test_deletes_beside_the_files_are_honoured_and_tell_what_has_changed(lake):
     before = open_source(table, "x").stamp().fingerprint
     (path,) = [path for path in lake.data_files() if len(pq.read_table(path)) == 3]
     if lake.format == "delta":
-        write_deletion_vector(lake.folder, path.name, [1])
+        delete_second_row(lake.folder, path.name)
     else:
-        (url,) = [
-            task.file.file_path for task in lake.table.scan().plan_files() if urlsplit(task.file.file_path).path == str(path)
-        ]
-        write_position_deletes(lake.table, url, [1])
+        write_position_deletes(lake.table, f"file://{path}", [1])
     source = open_source(table, "x")
     assert users_of(source, "2026-01-03") == ["c", "d"]
     assert source.first_change(before, "ts") == dt.datetime(2026, 1, 3, 1, tzinfo=dt.UTC)
+    if lake.format == "iceberg":
+        write_equality_deletes(lake.table, "user_id", ["a"])
+        with pytest.raises(TableError, match="does not yet support equality deletes"):
+            users_of(configured(lake), "2026-01-03")
 
 
-def test_equality_deletes_are_refused(tmp_path):
-    lake = open_lake("iceberg", tmp_path)
-    lake.append(rows("a 3 1", "b 3 2"))
-    write_equality_deletes(lake.table, "user_id", ["a"])
-    with pytest.raises(LakehouseError, match="does not yet support equality deletes"):
-        users_of(configured(lake), "2026-01-03")
+def look(lake, before=None, layout="time_column"):
+    """Returns the sensor's state of a table, and the first late day since an earlier state."""
+    found = SourceLanding(configured(lake, layout), name="x", timezone="UTC", before=before)
+    return found.state.to_json(), found.late_from
 
 
-def test_the_first_change_is_the_oldest_row_added_or_removed(lake):
+def test_the_first_late_day_is_that_of_the_oldest_row_added_or_removed(lake):
+    """Rewritten files are no change; all rows of a table that was made again are."""
     lake.append(rows("a 1 1", "b 1 2"))
     lake.append(rows("c 5 1"))
-    table = configured(lake)
-
-    def first_change(since):
-        found = open_source(table, "x").first_change(since, "ts")
-        return None if found is None else found.day
-
-    seen = [open_source(table, "x").stamp().fingerprint]
-    for change in (lambda: lake.append(rows("d 4 1", "e 7 1")), lake.rewrite, lambda: lake.delete("user_id = 'a'")):
+    states = [look(lake)[0]]
+    changes = [lake.rewrite, lambda: lake.append(rows("d 4 1")), lake.rewrite, lambda: lake.table.delete("user_id = 'a'")]
+    for change, late in zip(changes, [None, "2026-01-04", None, "2026-01-01"], strict=True):
         change()
-        seen.append(open_source(table, "x").stamp().fingerprint)
-    assert first_change(seen[1]) == 1
-    assert first_change(seen[0]) == 1
-    assert first_change(seen[3]) is None
-    looks = [
-        SourceLanding(table, name="x", timezone="UTC", before={"fingerprint": at, "newest_ms": 1}) for at in (seen[0], seen[3])
-    ]
-    assert [look.late_from for look in looks] == ["2026-01-01", None]
+        state, found = look(lake, states[-1])
+        assert found == late
+        states.append(state)
+    assert [look(lake, state)[1] for state in states] == ["2026-01-01"] * 4 + [None]
+    assert look(lake, {"fingerprint": "5e6b35eb", "newest_ms": 1})[1] is None  # a look at files tells nothing
+    lake.drop()
+    lake.append(rows("a 3 1", "b 6 1"))
+    assert [look(lake, state)[1] for state in states] == ["2026-01-03"] * 5
 
 
-def test_rewritten_files_are_no_change(lake):
-    lake.append(rows("a 1 1"))
-    lake.append(rows("b 5 1"))
-    before = open_source(configured(lake), "x").stamp().fingerprint
-    lake.append(rows("c 9 1"))
-    lake.rewrite()
-    newest = open_source(configured(lake), "x")
-    assert newest.first_change(before, "ts").day == 9
-    before = newest.stamp().fingerprint
-    lake.rewrite()
-    assert open_source(configured(lake), "x").first_change(before, "ts") is None
-
-
-def test_a_changed_day_of_the_column_ds_is_late(lake):
+def test_a_changed_day_of_the_column_ds_is_late_also_if_its_files_were_rewritten(lake):
     for ds in ("20260102", "20260103", "20260104"):
         lake.append(rows("a 1 1", ds=ds), "ds")
-    before = SourceLanding(configured(lake, "ds_folders"), name="x", timezone="UTC").state.to_json()
-    lake.append(rows("b 1 1", ds="20260105"), "ds")
-    lake.append(rows("b 1 1", ds="20260103"), "ds")
-    assert SourceLanding(configured(lake, "ds_folders"), name="x", timezone="UTC", before=before).late_from == "2026-01-03"
+    before, _ = look(lake, layout="ds_folders")
+    for ds in ("20260105", "20260103"):
+        lake.append(rows("b 1 1", ds=ds), "ds")
+    lake.rewrite()
+    assert look(lake, before, "ds_folders")[1] == "2026-01-03"
 
 
 def test_a_time_column_that_is_new_tells_no_change(lake):
     lake.append(rows("a 1 1").drop_columns("ts"))
     before = {"fingerprint": open_source(configured(lake), "x").stamp().fingerprint, "newest_ms": None}
-    lake.delete("user_id = 'a'")
+    lake.table.delete("user_id = 'a'")
     lake.append(rows("a 1 1"))
-    assert SourceLanding(configured(lake), name="x", timezone="UTC", before=before).late_from is None
+    assert look(lake, before)[1] is None
 
 
-def test_a_table_that_was_made_again_is_an_error_for_the_sensor(lake):
-    lake.append(rows("a 1 1"))
-    lake.append(rows("b 2 1"))
-    state = SourceLanding(configured(lake), name="x", timezone="UTC").state.to_json()
-    lake.drop()
-    lake.append(rows("a 1 1"))
-    with pytest.raises(LakehouseError, match="the table of the last look, with later versions"):
-        SourceLanding(configured(lake), name="x", timezone="UTC", before=state)
-
-
-def test_a_look_at_files_tells_nothing_of_a_table(lake):
-    lake.append(rows("a 1 1"))
-    before = {"fingerprint": "5e6b35eb", "newest_ms": 1}
-    assert SourceLanding(configured(lake), name="x", timezone="UTC", before=before).late_from is None
-
-
-def test_a_column_that_changes_its_type_is_an_error_and_the_stored_day_stays(lake, tmp_path):
+def test_a_column_that_changes_its_type_is_an_error(lake):
     lake.append(rows("a 3 1"))
-    changes = {"calendar": {"start": "2026-01-01", "end": "2026-01-03", "timezone": "UTC"}}
-    changes["tables"] = {"behavior": {**lake.source, "constant_event": "buy", "value_columns": [], "context_columns": []}}
-    loaded = worlds.write_config(tmp_path, changes)
-    worlds.run_steps(loaded, ["behavior_table"], ["2026-01-03"])
-    stored = open_workspace(loaded).need("behavior_table", "2026-01-03")
     if lake.format == "delta":
-        texts = rows("a 3 1").set_column(2, "ts", pa.array(["soon"]))
-        write_deltalake(lake.folder, texts, mode="overwrite", schema_mode="overwrite")
+        write_deltalake(lake.folder, rows("a 3 1", ts=["soon"]), mode="overwrite", schema_mode="overwrite")
     else:
         with lake.table.update_schema(allow_incompatible_changes=True) as update:
             update.delete_column("ts")
         with lake.table.update_schema() as update:
             update.add_column("ts", StringType())
     with pytest.raises(SchemaError, match="table behavior_table, column event_time: expected "):
-        worlds.run_steps(loaded, ["behavior_table"], ["2026-01-03"])
-    assert open_workspace(loaded).need("behavior_table", "2026-01-03") == stored
+        users_of(configured(lake), "2026-01-03")
 
 
-def test_a_table_that_is_not_there_is_missing(lake):
+def test_a_table_that_is_not_there_and_a_missing_library_are_named(lake, monkeypatch):
     with pytest.raises(SourceMissingError, match="To fix: create it, or correct its location"):
         open_source(configured(lake), "behavior_table")
-
-
-def test_a_missing_library_names_its_pip_extra(lake, monkeypatch):
-    package = {"delta": "deltalake", "iceberg": "pyiceberg"}[lake.format]
-    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, {"delta": "deltalake", "iceberg": "pyiceberg"}[lake.format], None)
     with pytest.raises(ConfigError, match=rf"pip install 'dssm-assets\[{lake.format}\]'"):
         open_source(configured(lake), "behavior_table")
 
 
-def test_options_of_fsspec_have_the_librarys_names():
-    given = {"key": "k", "secret": "s", "client_kwargs": {"endpoint_url": "http://s3", "region_name": "r"}, "own": 1}
-    assert rename_s3_options(given, S3_NAMES) == {
-        "AWS_ACCESS_KEY_ID": "k",
-        "AWS_SECRET_ACCESS_KEY": "s",
-        "AWS_ENDPOINT_URL": "http://s3",
-        "AWS_REGION": "r",
-        "own": "1",
-    }
-
-
 def test_errors_have_no_login():
-    table = BehaviorTable(
-        uri="shop",
-        format="iceberg",
-        table="shop.clicks",
-        storage_options={"type": "rest", "uri": "http://me:hush@127.0.0.1:9/tok3n", "token": "tok3n"},
-    )
-    with pytest.raises(LakehouseError, match="ConnectionError") as raised:
+    options = {"type": "rest", "uri": "http://me:hush@127.0.0.1:9/tok3n", "token": "tok3n"}
+    table = BehaviorTable(uri="shop", format="iceberg", table="shop.clicks", storage_options=options)
+    with pytest.raises(TableError, match="ConnectionError") as raised:
         open_source(table, "behavior_table")
     assert not [word for word in ("hush", "tok3n") if word in str(raised.value)]
     assert raised.value.__cause__ is None

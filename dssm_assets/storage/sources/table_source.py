@@ -1,0 +1,175 @@
+"""A table of a database or lakehouse as a source: one piece, days by its column `ds`, one SQL condition, and typed errors without secrets.
+
+Belongs here: what all such tables share. Does not belong here: calls of drivers and libraries (extras, `READERS` of `source.py`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+import pyarrow as pa
+
+from dssm_assets.core.config.pipeline import SourceTable
+from dssm_assets.core.errors import ConfigError, Fault, InputError
+from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece, find_day
+from dssm_assets.storage.sources.source_columns import DS
+from dssm_assets.storage.sources.source_files import SourceMissingError
+
+_LONGEST: Final = 400
+_LOGIN: Final = re.compile(r"(?<=//)[^/@\s]*@")
+
+
+class TableError(InputError):
+    """A table cannot be reached or read: its server, a file or a snapshot is gone, or it refuses."""
+
+
+@dataclass(frozen=True)
+class TableSource(Source):
+    """An open table. Its columns are those that it had when it was opened."""
+
+    @property
+    def where(self) -> str:
+        return name_table(self.table, self.name)
+
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """Returns the columns."""
+
+    @abstractmethod
+    def read(self, columns: Sequence[str], days: DayBounds | None = None, ds: Any = None) -> Iterator[pa.Table]:
+        """Yields columns in blocks: of all rows, of those of some days and those without a time, or of those with a value of `ds`.
+
+        Raises:
+            TableError: the rows cannot be read to the end.
+            SchemaError: values have another type than the column had.
+        """
+
+    @abstractmethod
+    def newest(self, column: str) -> Any:
+        """Returns the largest value of a column, None where only reading it tells."""
+
+    @abstractmethod
+    def find_values(self, column: str) -> Iterable[Any]:
+        """Returns the distinct values of a column."""
+
+    def days(self) -> dict[str, list[str]]:
+        """Returns day -> the values of the column `ds` that name it, ascending; others are no days, as with folders."""
+        days: dict[str, list[str]] = {}
+        for value in sorted(map(str, self.find_values(DS))) if DS in self.schema().names else ():
+            if (day := find_day(value)) is not None:
+                days.setdefault(day, []).append(value)
+        return dict(sorted(days.items()))
+
+    def pieces(self, folder: str | None = None) -> list[TablePiece]:
+        self.schema()  # raises what is wrong with the table
+        return [TablePiece(self.table, self.name, self.table.table or self.table.uri, self, folder)]
+
+    def convert_day(self, folder: str | None) -> Any:
+        """Returns a value that `days` returned in the type of the column `ds`."""
+        return None if folder is None else pa.scalar(folder).cast(self.schema().field(DS).type).as_py()
+
+
+@dataclass(frozen=True)
+class TablePiece(SourcePiece):
+    """All rows of a table, or those with a value of `ds`."""
+
+    source: TableSource
+    folder: str | None = None
+
+    @property
+    def where(self) -> str:
+        return self.source.where
+
+    def schema(self) -> pa.Schema:
+        return self.source.schema()
+
+    def blocks(self, columns: list[str], days: DayBounds | None = None) -> Iterator[pa.Table]:
+        return self.source.read(columns, days, self.source.convert_day(self.folder))
+
+    def newest(self, column: str) -> Any:
+        return self.source.newest(column)
+
+
+def name_table(table: SourceTable, name: str) -> str:
+    """Returns the location of a table for errors."""
+    part = table.table or (table.query and "query")
+    return f"table {name}, {table.uri}{f', {part}' if part else ''}"
+
+
+def quote_name(name: str, mark: str = '"') -> str:
+    """Returns the name of a column or table for SQL."""
+    return mark + name.replace(mark, 2 * mark) + mark
+
+
+def write_condition(days: DayBounds | None, ds: Any, *, mark: str = '"', has_zone: bool = True) -> str:
+    """Returns the SQL condition of wanted rows, "" for all; rows without a time are wanted, because they are an error.
+
+    `ds` is a value that `TableSource.days` returned. Times are ISO 8601, which engines convert to the type of the column; those with a
+    zone are in UTC, and lose it without `has_zone`.
+    """
+
+    def write(value: Any) -> str:
+        if isinstance(value, int):
+            return str(value)
+        if isinstance(value, dt.datetime):
+            value = value if has_zone else value.replace(tzinfo=None)
+            return f"'{value.isoformat()}'"
+        return f"'{value}'"
+
+    if days is not None:
+        time = quote_name(days.column, mark)
+        spans = [f"{time} >= {write(start)} AND {time} < {write(end)}" for start, end in days.ranges]
+        return " OR ".join([*spans, f"{time} IS NULL"])
+    return "" if ds is None else f"{quote_name(DS, mark)} = {write(ds)}"
+
+
+def need_library(module: str, extra: str, where: str) -> Any:
+    """Returns a library.
+
+    Raises:
+        ConfigError: it is not installed; names the pip extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        remedy = f"run pip install 'dssm-assets[{extra}]'"
+        raise ConfigError(Fault(where, f"the package {module.split('.', maxsplit=1)[0]}", "not installed", remedy)) from None
+
+
+@contextmanager
+def library_errors(
+    where: str, expected: str, remedy: str, secrets: Iterable[str], missing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turns errors of a driver or library into ours, without secrets.
+
+    Raises:
+        SourceMissingError: in place of `missing`.
+        TableError: in place of any other.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except missing:
+        raise SourceMissingError(Fault(where, "a table", "none", "create it, or correct its location")) from None
+    except Exception as error:
+        got = f"{type(error).__name__}: {hide_secrets(str(error), secrets)}"
+        raise TableError(Fault(where, expected, got, remedy)) from None
+
+
+def hide_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Returns a message on one line, without some secrets, in each form that a URI gives them, and logins of URIs."""
+    forms = {
+        form for secret in secrets for form in (secret, quote(secret, safe=""), quote(secret, safe=" +"), quote_plus(secret))
+    }
+    for form in sorted(forms - {""}, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return _LOGIN.sub("***@", " ".join(text.split()))[:_LONGEST].rstrip(".")
