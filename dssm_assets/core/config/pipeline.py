@@ -55,7 +55,7 @@ class Layout(StrEnum):
     """One file or folder; the time column decides the day of each row."""
 
 
-_DATABASE_PASSWORD: Final = re.compile(r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]password=)", re.IGNORECASE)
+_DATABASE_PASSWORD: Final = re.compile(r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)", re.IGNORECASE)
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 

@@ -112,7 +112,14 @@ def test_a_variable_without_a_uri_is_named_and_its_value_is_not(given: str, monk
 
 @pytest.mark.parametrize(
     "given",
-    ["mysql://me:hush@db/x#clicks", "postgres://me@db/x?password=hush#clicks", "mysql://me:hush#hush@db/x", "mysql://hush"],
+    [
+        "mysql://me:hush@db/x#clicks",
+        "postgresql+psycopg2://me:hush@db/x#clicks",
+        "postgres://me@db/x?password=hush#clicks",
+        "mysql://me@db/x?passwd=hush#clicks",
+        "mysql://me:hush#hush@db/x",
+        "mysql://hush",
+    ],
 )
 def test_a_uri_with_a_password_or_without_a_table_is_refused_and_not_shown(given: str) -> None:
     with pytest.raises(ConfigError, match="expected DATABASE#TABLE without a password") as caught:
