@@ -276,7 +276,8 @@ def _make_again(
     if run := making or chain:
         seen[_LATE] = late_from
         return [], f"rows of {late_from} have come late: its tables are made again when run {run} has ended"
-    days = [ds for ds in _stored_days(scene) if late_from <= ds <= last]
+    first = max(late_from, scene.loaded.config.calendar.start.isoformat())
+    days = [ds for ds in _stored_days(scene) if first <= ds <= last]
     if not days:
         return [], ""
     if has_next and _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true", RANGE_TAGS[1]: days[-1]}):

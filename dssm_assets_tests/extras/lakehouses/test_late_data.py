@@ -94,6 +94,16 @@ def test_late_days_wait_for_the_chain_that_runs_and_chains_wait_for_them(lake, l
         assert "late_from" not in json.loads(cursor)["seen"]
 
 
+def test_days_before_the_calendar_are_not_made_again(lake, loaded, tmp_path):
+    changed = {"tables": {"behavior": lake.source}, "calendar": {"start": DAYS[5]}}
+    loaded = worlds.write_config(tmp_path, changed)
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = tick(loaded, LAST, instance)[2]
+        lake.append(rows_of([4], DAYS[7]), "ingested")
+        (request,), _, _ = tick(loaded, cursor, instance)
+    assert [request.tags[tag] for tag in RANGE_TAGS] == [DAYS[5], LAST]
+
+
 def test_rows_that_come_while_their_day_is_made_are_not_lost(lake, loaded):
     with dg.DagsterInstance.ephemeral() as instance:
         cursor = tick(loaded, NEXT, instance)[2]
