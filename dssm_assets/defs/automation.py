@@ -108,7 +108,7 @@ def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
             return dg.SkipReason(f"{ds} is before the calendar's first day, {config.calendar.start}")
         if config.calendar.end is not None and day > config.calendar.end:
             return dg.SkipReason(f"the calendar ended on {config.calendar.end}: it has no day {ds}")
-        if (run := _find_run(context.instance, scene, ds)) is not None:
+        if (run := _find_day(context.instance, scene, ds)) is not None:
             return dg.SkipReason(f"{ds} already has a run: {run}")
         return _chain_runs(scene, rows, ds)
 
@@ -157,7 +157,8 @@ def _evaluate_landing(
     seen |= {table: look.state.to_json() for table, look in looks.items() if look.state is not None}
     if last and any(look.has_versions for look in looks.values()):
         found = [look.late_from for look in looks.values()]
-        again, waits = _make_again(scene, instance, found=found, seen=seen, last=last)
+        has_next = bool(days) and all(look.landing_of_day(days[0]).has_landed for look in looks.values())
+        again, waits = _make_again(scene, instance, found=found, seen=seen, last=last, has_next=has_next)
         runs.extend(again)
         if again or waits:
             days = []
@@ -167,7 +168,7 @@ def _evaluate_landing(
         if missing := [landing.reason for landing in landings if not landing.has_landed]:
             reasons.append(f"waiting for {ds}: {'; '.join(missing)}")
             break
-        if (run := _find_run(instance, scene, ds)) is not None:
+        if (run := _find_day(instance, scene, ds)) is not None:
             reasons.append(f"{ds} already has a run: {run}")
         else:
             runs.extend(_chain_runs(scene, rows, ds))
@@ -254,26 +255,34 @@ def _run_request(scene: Scene, names: Sequence[str], ds: str, key: str) -> dg.Ru
 
 
 def _make_again(
-    scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str
+    scene: Scene, instance: dg.DagsterInstance, *, found: Sequence[str | None], seen: dict[str, Any], last: str, has_next: bool
 ) -> tuple[list[dg.RunRequest], str]:
     """Returns the run that makes the stored days from the first with late data to the last started one again, or why all runs wait.
 
-    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables.
+    Until earlier runs of these days have ended, `seen` has the first day. The run comes once for a version of the tables. After one such
+    run the next day goes first, so that rows which keep coming late do not hold it back.
 
     Args:
         found: the first day with late data in each table, None without.
         seen: of the tables, as in the cursor.
         last: the last started day.
+        has_next: whether the next day has landed.
     """
     late_from = min(filter(None, [seen.pop(_LATE, None), *found]), default=None)
-    days = [ds for ds in _stored_days(scene) if late_from <= ds <= last] if late_from else []
-    making = _find_unended(instance, scene, DAILY_TABLES, {LATE_TAG: "true"})
-    run = making or (_find_unended(instance, scene, DAILY_CHAIN, {}) if days else None)
+    making = _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true"}, _NOT_ENDED)
+    if late_from is None or late_from > last:
+        return [], f"run {making} makes days again, of which rows came late" if making else ""
+    chain = _find_run(instance, scene, DAILY_CHAIN, {}, _NOT_ENDED)  # it may have read a day that it has not stored yet
+    if run := making or chain:
+        seen[_LATE] = late_from
+        return [], f"rows of {late_from} have come late: its tables are made again when run {run} has ended"
+    first = max(late_from, scene.loaded.config.calendar.start.isoformat())
+    days = [ds for ds in _stored_days(scene) if first <= ds <= last]
     if not days:
-        return [], f"run {run} makes days again, of which rows came late" if run else ""
-    if run:
-        seen[_LATE] = days[0]
-        return [], f"rows of {days[0]} have come late: its tables are made again when run {run} has ended"
+        return [], ""
+    if has_next and _find_run(instance, scene, DAILY_TABLES, {LATE_TAG: "true", RANGE_TAGS[1]: days[-1]}):
+        seen[_LATE] = late_from
+        return [], ""
     versions = "; ".join(state["fingerprint"] for _, state in sorted(seen.items()))
     request = dg.RunRequest(
         run_key=f"{scene.name(DAILY_TABLES)}:{days[0]}:{days[-1]}:{versions}",
@@ -283,15 +292,14 @@ def _make_again(
     return [request], ""
 
 
-def _find_unended(instance: dg.DagsterInstance, scene: Scene, job: str, tags: Mapping[str, str]) -> str | None:
-    """Returns the id of a run of a job that is queued or running; None if there is none."""
-    found = instance.get_runs(dg.RunsFilter(job_name=scene.name(job), tags=tags, statuses=list(_NOT_ENDED)), limit=1)
-    return found[0].run_id if found else None
-
-
-def _find_run(instance: dg.DagsterInstance, scene: Scene, ds: str) -> str | None:
+def _find_day(instance: dg.DagsterInstance, scene: Scene, ds: str) -> str | None:
     """Returns the id of a day's run of the chain that is queued, running or done; None if there is none."""
-    tags = {PARTITION_TAG: ds}
-    runs = dg.RunsFilter(job_name=scene.name(DAILY_CHAIN), tags=tags, statuses=list(_NOT_FAILED))
-    found = instance.get_runs(runs, limit=1)
+    return _find_run(instance, scene, DAILY_CHAIN, {PARTITION_TAG: ds}, _NOT_FAILED)
+
+
+def _find_run(
+    instance: dg.DagsterInstance, scene: Scene, job: str, tags: Mapping[str, str], statuses: Sequence[dg.DagsterRunStatus] = ()
+) -> str | None:
+    """Returns the id of a run of a job with some tags and one of some statuses, or any; None if there is none."""
+    found = instance.get_runs(dg.RunsFilter(job_name=scene.name(job), tags=tags, statuses=list(statuses)), limit=1)
     return found[0].run_id if found else None

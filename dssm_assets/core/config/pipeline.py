@@ -55,7 +55,7 @@ class Layout(StrEnum):
     """One file or folder; the time column decides the day of each row."""
 
 
-_DATABASE_PASSWORD: Final = re.compile(r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]password=)", re.IGNORECASE)
+_DATABASE_PASSWORD: Final = re.compile(r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)", re.IGNORECASE)
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 
@@ -489,7 +489,9 @@ def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
             yield key, f"at least {least[group]} days, which the next evaluation day reads", str(days), "keep them longer"
 
 
-_MAY_BE_SECRET: Final = ("platform.webhook_url", "platform.mlflow_uri", "storage.options")
+_MAY_BE_SECRET: Final = re.compile(
+    r"platform\.(webhook_url|mlflow_uri)|storage\.options|tables\.\w+(\.uri|\.storage_options|$)"
+)
 
 
 def _fault(where: str, item: Any) -> Fault:
@@ -501,7 +503,7 @@ def _fault(where: str, item: Any) -> Fault:
     if item["type"] == "missing":
         return Fault(location, "a value", "nothing", "add the key")
     message, got = item["msg"].removeprefix("Value error, "), repr(item.get("input"))[:200]
-    if place.startswith(_MAY_BE_SECRET) or place.endswith(".uri"):
+    if _MAY_BE_SECRET.match(place):
         got = "one that is not shown, as it may be secret"
     if item["type"] == UNREGISTERED:
         return Fault(location, message, got, "correct the value, or name the module that registers it in the key plugins")

@@ -165,9 +165,9 @@ def normalise_behavior(
     """Returns behavior_table of one day, sorted by (event_time_ms, user_id, item_id, event), and counts.
 
     Columns: request_id (null if the source has none), user_id, item_id, event, event_time_ms, the value columns as float64,
-    the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns, lists left
-    out: a database has no order of rows. Rows whose timestamp falls on another day of `timezone` are kept, because the source filed
-    them under this day, and counted.
+    the context columns as text, then the other columns of `keep`. Rows with equal keys are sorted by their other columns, lists and
+    uuids left out: a database has no order of rows. Rows whose timestamp falls on another day of `timezone` are kept, because the source
+    filed them under this day, and counted.
     Counts: rows, rows_on_other_days, users, items, and `{event}_rows` for every event of the funnel.
 
     Raises:
@@ -177,8 +177,8 @@ def normalise_behavior(
     if not raw.num_rows and not config.allow_empty_days:
         raise EmptyDayError(empty_day_fault(day))
     table = _convert_behavior(raw, config, events, timezone)
-    plain = [column.name for column in table.schema if not pat.is_nested(column.type)]
-    by = dict.fromkeys([*BEHAVIOR_TABLE.key, *plain], "ascending")
+    ordered = [column.name for column in table.schema if _has_order(column.type)]
+    by = dict.fromkeys([*BEHAVIOR_TABLE.key, *ordered], "ascending")
     table = table.take(pc.sort_indices(table, sort_keys=list(by.items())))
     dates = dates_of(table.column(EVENT_TIME_MS), timezone)
     tally = {item["values"]: item["counts"] for item in table.column(EVENT).value_counts().to_pylist()}
@@ -189,6 +189,11 @@ def normalise_behavior(
         "items": pc.count_distinct(table.column(ITEM_ID)).as_py(),
     }
     return table, counts | {f"{event}_rows": tally.get(event, 0) for event in events.funnel}
+
+
+def _has_order(kind: pa.DataType) -> bool:
+    """Returns whether Arrow can sort a column of a type."""
+    return not (pat.is_nested(kind) or pat.is_float16(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def _convert_behavior(raw: pa.Table, config: BehaviorTable, events: Events, timezone: str) -> pa.Table:

@@ -78,10 +78,12 @@ class DeltaSource(LakeSource):
             start = _open(self.table, self.name, min(first, last))
             if first > last or identity != start.handle.metadata().id:
                 return find_smallest(self.bounds(column))
-            known, changed = start._find_bounds(column), list[Bounds]()
+            known, changed = start._find_bounds(column) | self._find_bounds(column), list[Bounds]()
             for number in range(first + 1, last + 1):
-                known |= _open(self.table, self.name, number)._find_bounds(column)
-                changed += [known.get(path) for path in self._read_changed_paths(number)]
+                paths = [*self._read_changed_paths(number)]
+                for near in () if known.keys() >= {*paths} else (number - 1, number):  # a file that came and went since
+                    known |= _open(self.table, self.name, near)._find_bounds(column)
+                changed += map(known.get, paths)
             return find_smallest(changed)
         return None
 

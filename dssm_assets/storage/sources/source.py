@@ -170,7 +170,7 @@ def survey_uri(uri: str, name: str) -> SourceTable | None:
         InputError, ConfigError: as `open_source`; or there is no table, or a password.
     """
     scheme, (location, _, part) = uri.partition(":")[0].lower(), uri.rpartition("#")
-    if scheme in _DATABASES:
+    if scheme.partition("+")[0] in _DATABASES:  # postgresql+psycopg2 is SQLAlchemy's
         given: dict[str, Any] = {"format": FileFormat.SQL, "table": part}
     elif scheme == "iceberg":
         given = {"format": FileFormat.ICEBERG, "table": part}

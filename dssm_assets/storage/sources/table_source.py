@@ -24,7 +24,7 @@ from dssm_assets.storage.sources.source_columns import DS
 from dssm_assets.storage.sources.source_files import SourceMissingError
 
 _LONGEST: Final = 400
-_LOGIN: Final = re.compile(r"(?<=//)[^/@\s]*@")
+_LOGIN: Final = re.compile(r"(?<=//)[^/@\s]*(?::\S*)?@")
 
 
 class TableError(InputError):
@@ -101,7 +101,7 @@ class TablePiece(SourcePiece):
 def name_table(table: SourceTable, name: str) -> str:
     """Returns the location of a table for errors."""
     part = table.table or (table.query and "query")
-    return f"table {name}, {table.uri}{f', {part}' if part else ''}"
+    return f"table {name}, {_LOGIN.sub('***@', table.uri)}{f', {part}' if part else ''}"
 
 
 def quote_name(name: str, mark: str = '"') -> str:

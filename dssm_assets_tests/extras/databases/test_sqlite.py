@@ -15,6 +15,7 @@ from dssm_assets.extras.databases.sql_source import read_url
 from dssm_assets.storage.sources.source import open_source, survey_uri
 from dssm_assets.storage.sources.source_files import SourceMissingError
 from dssm_assets.storage.sources.table_source import TableError, hide_secrets
+from dssm_assets_tests import worlds
 
 
 def write(path: Path, **columns: list[Any]) -> SourceTable:
@@ -97,8 +98,19 @@ def test_parts_of_a_uri(uri: str, user: Any, password: Any, host: Any, database:
 
 
 def test_a_message_loses_every_form_of_a_secret() -> None:
-    text = 'in "a/b c", a%2Fb c,\n a%2Fb+c, a%2Fb%20c: http://me:x@host.'
-    assert hide_secrets(text, ["a/b c", ""]) == 'in "***", ***, ***, ***: http://***@host'
+    text = 'in "a/b c", a%2Fb c,\n a%2Fb+c, a%2Fb%20c: http://me:x@host, x://me:h/@sh@host.'
+    assert hide_secrets(text, ["a/b c", ""]) == 'in "***", ***, ***, ***: http://***@host, x://***@host'
+
+
+def test_the_location_of_a_table_and_faults_of_its_section_show_no_login(tmp_path: Path) -> None:
+    table = {"uri": "oracle://me:hush@db/x", "format": "sql"}
+    with pytest.raises(ConfigError, match=r"user_table, oracle://\*\*\*@db/x, t: .*not shown") as caught:
+        open_source(SourceTable.model_validate(table | {"table": "t"}), "user_table")
+    assert "hush" not in str(caught.value)
+    for given in (table, table | {"table": "t", "storage_options": ["hush"]}):
+        with pytest.raises(ConfigError, match="not shown") as caught:
+            worlds.write_config(tmp_path, {"tables": {"user": given}})
+        assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["", "oracle://shop:hushhush@db/prod", "shop:hushhush", "mysql://shop:hushhush@db:port/x"])
@@ -112,7 +124,14 @@ def test_a_variable_without_a_uri_is_named_and_its_value_is_not(given: str, monk
 
 @pytest.mark.parametrize(
     "given",
-    ["mysql://me:hush@db/x#clicks", "postgres://me@db/x?password=hush#clicks", "mysql://me:hush#hush@db/x", "mysql://hush"],
+    [
+        "mysql://me:hush@db/x#clicks",
+        "postgresql+psycopg2://me:hush@db/x#clicks",
+        "postgres://me@db/x?password=hush#clicks",
+        "mysql://me@db/x?passwd=hush#clicks",
+        "mysql://me:hush#hush@db/x",
+        "mysql://hush",
+    ],
 )
 def test_a_uri_with_a_password_or_without_a_table_is_refused_and_not_shown(given: str) -> None:
     with pytest.raises(ConfigError, match="expected DATABASE#TABLE without a password") as caught:

@@ -13,6 +13,7 @@ from pyiceberg.types import StringType
 
 from dssm_assets.core.config.pipeline import BehaviorTable
 from dssm_assets.core.errors import ConfigError, SchemaError
+from dssm_assets.extras.lakehouses import delta_source
 from dssm_assets.storage.sources.landing import SourceLanding, fingerprint
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
@@ -24,6 +25,7 @@ from dssm_assets_tests.extras.lakehouses.deletes import (
     write_equality_deletes,
     write_position_deletes,
 )
+from dssm_assets_tests.extras.lakehouses.lakes import open_lake
 
 
 def rows(*events, ds=None, **more):
@@ -128,13 +130,13 @@ def test_a_source_is_read_as_of_the_version_at_which_it_was_opened(lake):
 def test_added_columns_are_null_before_and_types_are_those_of_parquet(lake):
     lake.append(rows("a 3 1"))
     tags = pa.array([[["x"], []]], pa.list_(pa.list_(pa.string())))
-    lake.append(rows("b 3 2", price=pa.array([decimal.Decimal("1.50")], pa.decimal128(10, 2)), tags=tags))
-    source = open_source(configured(lake, keep=["price", "tags"]), "behavior_table")
+    lake.append(rows("b 3 2", price=pa.array([decimal.Decimal("1.50")], pa.decimal128(10, 2)), tags=tags, photo=[b"jpg"]))
+    source = open_source(configured(lake, keep=["price", "tags", "photo"]), "behavior_table")
     ((_, found),) = read_days(source, ["2026-01-03"])
     found = found.sort_by("user_id")
     assert found.column("price").to_pylist() == [None, decimal.Decimal("1.50")]
     assert found.column("tags").to_pylist() == [None, [["x"], []]]
-    assert found.column("tags").type == tags.type
+    assert [str(found.column(name).type) for name in ("tags", "photo")] == ["list<element: list<element: string>>", "binary"]
     assert found.schema.field("user_id").type == pa.string()
 
 
@@ -192,6 +194,18 @@ def test_the_first_late_day_is_that_of_the_oldest_row_added_or_removed(lake):
     lake.drop()
     lake.append(rows("a 3 1", "b 6 1"))
     assert [look(lake, state)[1] for state in states] == ["2026-01-03"] * 5
+
+
+def test_versions_since_a_look_are_not_opened_one_by_one(tmp_path, monkeypatch):
+    lake, opened, open_version = open_lake("delta", tmp_path), [], delta_source._open
+    monkeypatch.setattr(delta_source, "_open", lambda *given: opened.append(given[2:]) or open_version(*given))
+    lake.append(rows("a 6 1"))
+    state, _ = look(lake)
+    for day in (5, 4, 3):
+        lake.append(rows(f"b {day} 1"))
+    opened.clear()
+    assert look(lake, state)[1] == "2026-01-03"
+    assert opened == [(), (0,)]
 
 
 def test_a_changed_day_of_the_column_ds_is_late_also_if_its_files_were_rewritten(lake):

@@ -92,3 +92,39 @@ def test_late_days_wait_for_the_chain_that_runs_and_chains_wait_for_them(lake, l
         requests, _, cursor = tick(loaded, cursor, instance)
         assert [request.tags[RANGE_TAGS[0]] for request in requests] == [LATE]
         assert "late_from" not in json.loads(cursor)["seen"]
+
+
+def test_days_before_the_calendar_are_not_made_again(lake, loaded, tmp_path):
+    changed = {"tables": {"behavior": lake.source}, "calendar": {"start": DAYS[5]}}
+    loaded = worlds.write_config(tmp_path, changed)
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = tick(loaded, LAST, instance)[2]
+        lake.append(rows_of([4], DAYS[7]), "ingested")
+        (request,), _, _ = tick(loaded, cursor, instance)
+    assert [request.tags[tag] for tag in RANGE_TAGS] == [DAYS[5], LAST]
+
+
+def test_rows_that_come_while_their_day_is_made_are_not_lost(lake, loaded):
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = tick(loaded, NEXT, instance)[2]
+        chain = build_definitions(loaded).resolve_job_def("daily_chain")
+        running = instance.create_run_for_job(chain, status=dg.DagsterRunStatus.STARTED)
+        lake.append(rows_of([7], DAYS[7]), "ingested")
+        requests, reason, cursor = tick(loaded, cursor, instance)
+        assert (requests, reason.split(":")[0]) == ([], f"rows of {NEXT} have come late")
+        worlds.run_steps(loaded, ["behavior_table"], [NEXT])
+        instance.report_run_failed(running)
+        assert [request.tags[RANGE_TAGS[0]] for request in tick(loaded, cursor, instance)[0]] == [NEXT]
+
+
+def test_rows_that_keep_coming_late_do_not_hold_back_the_next_day(lake, loaded):
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = tick(loaded, LAST, instance)[2]
+        tables, jobs = build_definitions(loaded).resolve_job_def("daily_tables"), []
+        lake.append(rows_of([7], DAYS[7]), "ingested")
+        for _ in range(3):
+            lake.append(rows_of([4], DAYS[7]).slice(0, 1), "ingested")
+            (request,), _, cursor = tick(loaded, cursor, instance)
+            jobs.append(request.job_name)
+            instance.create_run_for_job(tables, tags=request.tags, status=dg.DagsterRunStatus.SUCCESS)
+        assert jobs == ["daily_tables", "daily_chain", "daily_tables"]
