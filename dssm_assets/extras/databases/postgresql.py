@@ -56,5 +56,7 @@ class PostgresSource(DatabaseSource):
         elif label in _TEXTS or isinstance(element.type, pa.BaseExtensionType):
             target, kind = "text", pa.string()
         else:
-            return Column(field.name, name, field.type)
-        return Column(field.name, f"CAST({name} AS {target}{'[]' if is_list else ''})", pa.list_(kind) if is_list else kind)
+            target, kind = "", element.type
+        if is_list:
+            kind = pa.list_(pa.field("element", kind))  # as parquet names it
+        return Column(field.name, f"CAST({name} AS {target}{'[]' if is_list else ''})" if target else name, kind)

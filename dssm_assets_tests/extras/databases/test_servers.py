@@ -40,10 +40,10 @@ POSTGRES_TYPES: dict[str, tuple[str, str, Any]] = {
     "jsonb": ("""'{"a": [1]}'""", "string", '{"a": [1]}'),
     "bytea": ("'\\xff'", "string", "\\xff"),
     "interval": ("'1 day'", "string", "1 day"),
-    "integer[]": ("'{1,2}'", "list<item: int32>", [1, 2]),
-    "text[]": ("'{x,NULL}'", "list<item: string>", ["x", None]),
-    "numeric(5,1)[]": ("'{1.5}'", "list<item: double>", [1.5]),
-    "mood[]": ("'{low}'", "list<item: string>", ["low"]),
+    "integer[]": ("'{1,2}'", "list<element: int32>", [1, 2]),
+    "text[]": ("'{x,NULL}'", "list<element: string>", ["x", None]),
+    "numeric(5,1)[]": ("'{1.5}'", "list<element: double>", [1.5]),
+    "mood[]": ("'{low}'", "list<element: string>", ["low"]),
 }
 MARIADB_TYPES: dict[str, tuple[str, str, Any]] = {
     "tinyint(1)": ("2", "int64", 2),
