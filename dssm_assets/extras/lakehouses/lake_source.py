@@ -19,6 +19,8 @@ Bounds = tuple[Any, Any] | None
 """The smallest and the largest value of a column in a file, None where only reading it tells."""
 _SECRET: Final = re.compile(r"secret|token|password|key|credential|uri", re.IGNORECASE)
 _S3_OPTIONS: Final = ("endpoint_url", "key", "secret", "token", "region_name")
+_OPENED: Final = "a table that can be opened"
+_CORRECT: Final = "correct its uri, table or storage_options, or the configuration or credentials of the catalog or store"
 _KEPT: Final = (
     "see that the table is there and that its files outlive a run (vacuum, expire_snapshots), then launch the run again: "
     "what was stored before is unchanged"
@@ -77,8 +79,8 @@ def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[
 
 
 def lake_errors(
-    table: SourceTable, name: str, expected: str = "a table that can be opened", missing: tuple[type[Exception], ...] = ()
+    table: SourceTable, name: str, expected: str = _OPENED, missing: tuple[type[Exception], ...] = ()
 ) -> AbstractContextManager[None]:
     """Turns errors of a library into ours, without values of secret options; raises as `library_errors`."""
     secrets = [value for key, value in rename_s3_options(table.storage_options, _S3_OPTIONS).items() if _SECRET.search(key)]
-    return library_errors(name_table(table, name), expected, _KEPT, secrets, missing)
+    return library_errors(name_table(table, name), expected, _CORRECT if expected is _OPENED else _KEPT, secrets, missing)

@@ -47,11 +47,11 @@ class StoredInput:
         first = self.manifests[0]
         kinds = _TABLES if first.columns else _ARTIFACTS.get(first.asset, {}) | {"builtins.dict": _open_files}
         wanted = get_origin(annotation) or annotation
-        # The modules between the package and the class differ from release to release.
-        name = next(iter(kinds)) if wanted is Any else f"{wanted.__module__.partition('.')[0]}.{wanted.__qualname__}"
-        if name not in kinds:
+        name = next(iter(kinds)) if wanted is Any else f"{wanted.__module__}.{wanted.__qualname__}"
+        by_ends = {_ends(kind): convert for kind, convert in kinds.items()}
+        if _ends(name) not in by_ends:
             raise InputError(Fault(self.where, f"one of: {', '.join(kinds)}", name, "change the parameter's annotation"))
-        return kinds[name](self)
+        return by_ends[_ends(name)](self)
 
     def open_dataset(self) -> pads.Dataset:
         """Returns a lazy table of all days with the column `ds`. Columns that a day lacks are null."""
@@ -114,6 +114,11 @@ def _open_files(days: StoredInput) -> dict[str, Path]:
     return {file.name: workspace.artifacts.local_path(manifest, file.name) for file in manifest.files}
 
 
+def _ends(name: str) -> tuple[str, str]:
+    """Returns the package and the class: the modules between them differ from release to release."""
+    return name.partition(".")[0], name.rpartition(".")[2]
+
+
 _Kinds = dict[str, Callable[[StoredInput], Any]]
 _TABLES: Final[_Kinds] = {
     "pandas.DataFrame": lambda days: days.read().to_pandas(),
@@ -121,9 +126,11 @@ _TABLES: Final[_Kinds] = {
     "polars.LazyFrame": lambda days: import_module("polars").scan_pyarrow_dataset(days.open_dataset()),
     "pyarrow.Table": StoredInput.read,
     "duckdb.DuckDBPyRelation": lambda days: import_module("duckdb").connect().from_arrow(days.open_dataset()),
-    "dssm_assets.StoredTable": lambda days: StoredTable(days.need_one_day(), TableStore(days.partitions)),
+    "dssm_assets.stored.StoredTable": lambda days: StoredTable(days.need_one_day(), TableStore(days.partitions)),
 }
 _ARTIFACTS: Final[Mapping[str, _Kinds]] = {
-    "dssm_model": {"dssm_assets.StoredModel": lambda days: StoredModel(open_workspace(days.loaded), days.need_one_day().ds)},
-    "serving_bundle": {"dssm_assets.RecallEngine": _open_engine},
+    "dssm_model": {
+        "dssm_assets.stored.StoredModel": lambda days: StoredModel(open_workspace(days.loaded), days.need_one_day().ds)
+    },
+    "serving_bundle": {"dssm_assets.serving.recall_engine.RecallEngine": _open_engine},
 }

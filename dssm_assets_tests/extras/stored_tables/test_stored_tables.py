@@ -135,7 +135,7 @@ def test_a_bundle_comes_as_its_engine(world, tmp_path_factory, tmp_path):
     ("table", "annotation", "more", "expected"),
     [
         ("user_table", list, {}, "one of: pandas.DataFrame, polars.DataFrame, polars.LazyFrame, pyarrow.Table, "),
-        ("dssm_model", pd.DataFrame, {}, "one of: dssm_assets.StoredModel, builtins.dict, got pandas.DataFrame"),
+        ("dssm_model", pd.DataFrame, {}, "one of: dssm_assets.stored.StoredModel, builtins.dict, got pandas.DataFrame"),
         ("user_table", StoredTable, {"mapping": THREE_DAYS}, f"one whole day for this annotation, got days {DAYS[9]}, "),
         (
             "user_table",
