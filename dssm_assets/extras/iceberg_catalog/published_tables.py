@@ -157,7 +157,8 @@ class PublishedTables:
         except _WRONG_TYPES as error:
             expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
             remedy = (
-                "materialize the days that differ, or drop the catalog's table, without purging it, and run dssm-assets catalog"
+                "cast it in the source, or remove the table from storage.iceberg.tables; if days differ, materialize them again, or drop "
+                "the catalog's table, without purging it, and run dssm-assets catalog"
             )
             raise SchemaError(Fault(f"Iceberg table {asset}", expected, str(error), remedy)) from error
 
