@@ -6,6 +6,7 @@ evaluate. A freshness policy looks at the latest materialization of any day, whi
 """
 
 import datetime as dt
+import math
 import warnings
 from zoneinfo import ZoneInfo
 
@@ -32,7 +33,7 @@ def build(scene: Scene) -> dg.Definitions:
         return dg.Definitions()
     hours = config.platform.freshness_hours or DEFAULT_HOURS
     checks = [_build_check(scene, name, hours) for name in WATCHED]
-    minutes = round(hours * 60)
+    minutes = math.ceil(hours * 60)
     schedule = dg.ScheduleDefinition(
         name=scene.name("freshness_schedule"),
         target=dg.AssetSelection.checks(*checks),

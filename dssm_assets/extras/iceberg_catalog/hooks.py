@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from dssm_assets.core.asset_settings import READS
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 
 if TYPE_CHECKING:
     from dssm_assets.defs.asset_run import AssetRun
@@ -59,6 +59,9 @@ def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str
     published = PublishedTables(workspace)
     for asset in chosen if removes else ():
         published.expire(asset, before)
-        published.sync(asset)
+        try:
+            published.sync(asset)
+        except SchemaError as error:  # its runs fail; files that the catalog lists stay, and others can go
+            workspace.log(str(error))
     # Also those of tables that are no longer chosen.
     return set().union(*map(published.find_listed, workspace.tables.partitions.assets()))

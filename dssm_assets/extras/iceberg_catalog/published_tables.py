@@ -81,7 +81,7 @@ class PublishedTables:
 
     def find_listed(self, asset: str) -> set[str]:
         """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list."""
-        listed = self._try(asset, lambda _, table: table.inspect.all_files()["file_path"].to_pylist() if table else [])
+        listed = self._try(asset, lambda _, table: _list_files(table) if table else set())
         return {path.rpartition("://")[2] for path in listed}
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
@@ -157,7 +157,8 @@ class PublishedTables:
         except _WRONG_TYPES as error:
             expected = "columns whose types Iceberg has, and that are the same on all days or become wider"
             remedy = (
-                "materialize the days that differ, or drop the catalog's table, without purging it, and run dssm-assets catalog"
+                "cast it in the source, or remove the table from storage.iceberg.tables; if days differ, materialize them again, or drop "
+                "the catalog's table, without purging it, and run dssm-assets catalog"
             )
             raise SchemaError(Fault(f"Iceberg table {asset}", expected, str(error), remedy)) from error
 
@@ -206,6 +207,12 @@ def _expire(table: Table, before: float) -> None:
         table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
         for path in needed - _metadata_files(table.refresh()):
             table.io.delete(path)
+
+
+def _list_files(table: Table) -> set[str]:
+    # `inspect.all_files` takes five times as long: it decodes the bounds of every column.
+    manifests = {one.manifest_path: one for snapshot in table.snapshots() for one in snapshot.manifests(table.io)}
+    return {entry.data_file.file_path for one in manifests.values() for entry in one.fetch_manifest_entry(table.io)}
 
 
 def _metadata_files(table: Table) -> set[str]:

@@ -28,8 +28,8 @@ class StoredTables(dg.IOManager):
     A table comes as one table of all its days, in order, with the day as the column `ds`. The input's metadata `{"columns": [...]}`
     name the columns to read, `ds` among them if it is wanted. Types: `stored_input.py`.
 
-    The partition mapping tells the days, and all of them must be stored. Only a run without a partition that means every day of the
-    calendar gets those that are, and logs how many. Days of experiments are not meant.
+    The partition mapping tells the days, and all of them must be stored. Only an asset or a check without partitions that means every day
+    of the calendar gets those that are, and logs how many. Days of experiments are not meant.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ def _find_days(context: dg.InputContext, where: str, partitions: "PartitionStore
     if not days:
         remedy = "give its AssetSpec the partitions_def of its days, or correct the partition mapping"
         raise InputError(Fault(where, "at least one day", "an asset without partitions, or a mapping to none", remedy))
-    if not context.step_context.has_partitions and days == context.asset_partitions_def.get_partition_keys():
+    # A notebook names its days. An asset or check without partitions may be in the run of a day.
+    names_days = not context.has_input_name or getattr(context.step_context.assets_def, "partitions_def", None) is not None
+    if not names_days and days == context.asset_partitions_def.get_partition_keys():
         stored = sorted(set(days).intersection(partitions.days(name)))
         context.log.info(f"{where}: {len(stored)} of the calendar's {len(days)} days are stored")
         days = stored or days

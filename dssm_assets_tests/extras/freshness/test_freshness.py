@@ -31,6 +31,10 @@ def run_checks(monkeypatch, loaded, time):
         ({}, None),
         (OPEN, "0 12 * * *"),
         (OPEN | {"platform": {"freshness_hours": 6.5}}, "30 6 * * *"),
+        (
+            OPEN | {"platform": {"freshness_hours": 7.77}},
+            "47 7 * * *",
+        ),  # 12 seconds past 7:46: a tick before would see no deadline
         ({"platform": {"freshness_hours": 24}}, "0 0 * * *"),
     ],
 )

@@ -49,6 +49,15 @@ def test_a_cleanup_registers_what_a_killed_run_did_not_unless_it_is_a_dry_run(tm
     assert hooks.on_cleaned(other, 0.0, removes=True) == set(files(tmp_path)), "also of a table that is no longer chosen"
 
 
+def test_a_table_that_does_not_fit_does_not_stop_cleanups(tmp_path: Path) -> None:
+    workspace, published = open_published(tmp_path)
+    put(workspace, "2024-01-01", [1])
+    published.sync(ASSET)
+    put(workspace, "2024-01-01", ["text"])
+    assert hooks.on_cleaned(workspace, 0.0, removes=True) == published.find_listed(ASSET)
+    assert users(find_table(published)) == {"2024-01-01": [1]}
+
+
 def test_without_the_key_nothing_is_imported_and_the_command_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

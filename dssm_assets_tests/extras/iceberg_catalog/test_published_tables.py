@@ -118,6 +118,10 @@ def test_columns_that_come_go_and_become_wider(tmp_path: Path) -> None:
         ),
         ({"ds": pa.array(["x"])}, r"table user_all_feature/2024-01-02: expected no column ds, .*got ds string"),
         ({"n": pa.array([1], pa.uint64())}, r"no unsigned numbers, .*got n uint64"),
+        (
+            {"t": pa.array([1], pa.timestamp("ns"))},
+            r"got Column 't' has .* type: timestamp\[ns\]\. To fix: cast it in the source",
+        ),
     ],
 )
 def test_columns_that_do_not_fit_are_named_and_nothing_changes(tmp_path: Path, column: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import dssm_assets
 from dssm_assets.core.errors import ConfigError, InputError, SchemaError, WindowIncompleteError
+from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_factory import Observer, build_asset
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import QUIET_CONSOLE
@@ -96,6 +97,29 @@ def test_an_asset_without_partitions_gets_the_days_of_its_mapping(world):
     assert days(mapping=dg.LastPartitionMapping()) == [DAYS[-1]]
     assert days() == DAYS
     assert days(table="item_vectors") == [EVALUATION_DAY]  # of all days of the calendar, those that are stored
+
+
+def test_an_asset_and_a_check_without_partitions_get_the_stored_days_in_the_run_of_a_day_too(world):
+    got, scene = [], Scene(world, "shop")
+    ours = build_asset(next(row for row in all_rows() if row.name == "item_vectors"), scene, Observer())
+    of_days = dg.asset(name="of_days", partitions_def=scene.daily)(lambda: None)
+
+    @dg.asset(ins={"vectors": dg.AssetIn(ours.key)})
+    def mine(vectors):
+        got.extend(vectors.ds.unique())
+
+    @dg.asset_check(asset=of_days, additional_ins={"vectors": dg.AssetIn(ours.key)})
+    def check(vectors):
+        got.extend(vectors.ds.unique())
+        return dg.AssetCheckResult(passed=True)
+
+    dg.materialize([ours, of_days, mine, check], QUIET_CONSOLE, selection=[of_days, mine, check], partition_key=DAYS[1])
+    assert got == [EVALUATION_DAY] * 2
+
+
+def test_a_notebook_loads_days_outside_of_a_run(world):
+    load = build_definitions(world).load_asset_value
+    assert load("user_table", python_type=pl.DataFrame, partition_key=DAYS[6])["ds"].to_list() == [DAYS[6]] * 11
 
 
 def test_missing_days_are_named_with_the_command_that_makes_them(world):
