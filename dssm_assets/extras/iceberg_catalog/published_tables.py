@@ -80,9 +80,18 @@ class PublishedTables:
         self._try(asset, lambda _, table: _expire(table, before) if table else None)
 
     def find_listed(self, asset: str) -> set[str]:
-        """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list."""
-        listed = self._try(asset, lambda _, table: _list_files(table) if table else set())
-        return {path.rpartition("://")[2] for path in listed}
+        """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list.
+
+        In the home's catalog of all namespaces: the prefix of a component is another name of its scene.
+        """
+        chosen, own = self.loaded.config.storage.iceberg, (self.loaded.config.name,)
+        is_ours = chosen is None or chosen.catalog is None
+
+        def find(catalog: Catalog, _: Table | None) -> set[str]:
+            named = [(*space, asset) for space in (catalog.list_namespaces() if is_ours else [own])]
+            return set().union(*(_list_files(catalog.load_table(each)) for each in named if catalog.table_exists(each)))
+
+        return {path.rpartition("://")[2] for path in self._try(asset, find)}
 
     def _try(self, asset: str, change: Callable[[Catalog, Table | None], _Result]) -> _Result:
         """Returns the result of a change of a table, which is computed again if another one has overtaken it."""

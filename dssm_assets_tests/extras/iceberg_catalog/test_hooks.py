@@ -47,6 +47,10 @@ def test_a_cleanup_registers_what_a_killed_run_did_not_unless_it_is_a_dry_run(tm
     assert users(find_table(published)) == {"2024-01-01": [1]}
     other, _ = open_published(tmp_path, {"storage": {"iceberg": {"tables": ["user_vectors"]}}})
     assert hooks.on_cleaned(other, 0.0, removes=True) == set(files(tmp_path)), "also of a table that is no longer chosen"
+    named, _ = open_published(tmp_path, {"name": "prefix"})
+    put(workspace, "2024-01-01", [2])
+    kept = set(files(tmp_path))
+    assert hooks.on_cleaned(named, 0.0, removes=True) == kept, "also in the namespace of another name of the scene"
 
 
 def test_a_table_that_does_not_fit_does_not_stop_cleanups(tmp_path: Path) -> None:
