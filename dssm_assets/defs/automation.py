@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -154,7 +155,7 @@ def _evaluate_landing(
     except InputError as error:
         days = []
         reasons.append(f"the sources cannot be read: {error}")
-    seen |= {table: look.state.to_json() for table, look in looks.items() if look.state is not None}
+    seen |= {table: asdict(look.state) for table, look in looks.items() if look.state is not None}
     if last and any(look.has_versions for look in looks.values()):
         found = [look.late_from for look in looks.values()]
         has_next = bool(days) and all(look.landing_of_day(days[0]).has_landed for look in looks.values())

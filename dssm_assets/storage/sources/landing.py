@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -48,10 +48,6 @@ class LogState:
     fingerprint: str
     newest_ms: int | None
     written_ms: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the state as JSON values."""
-        return asdict(self)
 
 
 class SourceLanding:

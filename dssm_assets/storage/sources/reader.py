@@ -205,7 +205,7 @@ class _DayFilter:
             return bool(((self.days >= low) & (self.days <= high)).any())
 
         ranges = day_ranges(self.names, kind, unit=self.unit, timezone=self.timezone)
-        return plan.blocks(DayBounds(plan.columns[EVENT_TIME], kind, ranges, may_hold))
+        return plan.blocks(DayBounds(plan.columns[EVENT_TIME], ranges, may_hold))
 
 
 def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _DayFilter) -> dict[str, list[int]]:

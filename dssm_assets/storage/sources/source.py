@@ -35,19 +35,17 @@ class DayBounds:
 
     Attributes:
         column: the time column, as the source names it.
-        kind: its type.
         ranges: [start, end) of its values, ascending.
         may_hold: tells whether values from a first to a last one may be of a wanted day.
     """
 
     column: str
-    kind: pa.DataType
     ranges: Sequence[tuple[Any, Any]]
     may_hold: Callable[[Any, Any], bool]
 
 
 @dataclass(frozen=True)
-class Named:
+class Named(ABC):
     """A configured source table, and the name of our table: user_table, item_table or behavior_table."""
 
     table: SourceTable
@@ -58,17 +56,17 @@ class Named:
         """Returns the configuration's section."""
         return f"tables.{self.name.removesuffix('_table')}"
 
-
-@dataclass(frozen=True)
-class SourcePiece(Named, ABC):
-    """Rows of one schema: a file, or a table of a database. Its path is its name in messages."""
-
-    path: str
-
     @property
     @abstractmethod
     def where(self) -> str:
         """Returns the location for errors."""
+
+
+@dataclass(frozen=True)
+class SourcePiece(Named):
+    """Rows of one schema: a file, or a table of a database. Its path is its name in messages."""
+
+    path: str
 
     @abstractmethod
     def schema(self) -> pa.Schema:
@@ -100,18 +98,13 @@ class Stamp:
     written_ms: int | None = None
 
 
-class Source(Named, ABC):
+class Source(Named):
     """An open source table. One that has versions is read as of one of them."""
 
     @property
     def version(self) -> str:
         """Returns the version that is read, for manifests; "" of a table without versions."""
         return ""
-
-    @property
-    @abstractmethod
-    def where(self) -> str:
-        """Returns the location for errors."""
 
     @abstractmethod
     def days(self) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -151,7 +152,7 @@ def test_a_day_has_landed_once_the_log_has_later_rows(shop: Shop) -> None:
     before = fingerprint(table, "behavior_table")
     put_times(shop, "BIGINT", SECONDS)
     assert first.state is not None
-    later = SourceLanding(table, name="behavior_table", timezone="Asia/Shanghai", before=first.state.to_json())
+    later = SourceLanding(table, name="behavior_table", timezone="Asia/Shanghai", before=asdict(first.state))
     assert later.landing_of_day("2026-03-02").has_landed
     assert fingerprint(table, "behavior_table") != before
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import sys
+from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -175,7 +176,7 @@ def test_deletes_beside_the_files_are_honoured_and_tell_what_has_changed(lake):
 def look(lake, before=None, layout="time_column"):
     """Returns the sensor's state of a table, and the first late day since an earlier state."""
     found = SourceLanding(configured(lake, layout), name="x", timezone="UTC", before=before)
-    return found.state.to_json(), found.late_from
+    return asdict(found.state), found.late_from
 
 
 def test_the_first_late_day_is_that_of_the_oldest_row_added_or_removed(lake):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+from dataclasses import asdict
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -106,7 +107,7 @@ def test_an_unchanged_log_is_not_read_again(tmp_path):
     path = tmp_path / "log.csv"
     write(path, ["2024-01-05T10:00"])
     first = look(log(path)).state
-    state = {**first.to_json(), "newest_ms": timestamp("2024-02-02T00:00") * 1000}
+    state = {**asdict(first), "newest_ms": timestamp("2024-02-02T00:00") * 1000}
     assert look(log(path), before=state).state.newest_ms == state["newest_ms"]
     write(path, ["2024-01-05T10:00", "2024-01-06T11:00"])
     assert look(log(path), before=state).state.newest_ms == timestamp("2024-01-06T11:00") * 1000
