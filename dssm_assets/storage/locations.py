@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -12,6 +12,10 @@ from dssm_assets.core.errors import Fault, InputError
 
 _S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4}}
 """botocore's own: a minute per attempt to connect, so that a wrong host is only reported after several minutes."""
+
+S3_OPTIONS: Final = ("endpoint_url", "key", "secret", "token", "region_name")
+"""Options of an S3 filesystem that other libraries have under other names."""
+PYICEBERG_S3_OPTIONS: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
 
 _S3_PROTOCOLS: Final = ("s3://", "s3a://")
 _CONFLICTS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
@@ -63,6 +67,14 @@ def location_errors(uri: str, where: str, remedy: str = _REMEDY, *, may_be_missi
         text = " ".join(str(error).split()) or type(error).__name__
         shown = uri.encode("utf-8", "replace").decode()
         raise InputError(Fault(f"{where}, {shown}", "a place that can be used", text, remedy)) from error
+
+
+def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """Returns options with a library's names for S3_OPTIONS, also for those in `client_kwargs`; others stay as they are."""
+    given = {**options, **dict(options.get("client_kwargs") or {})}
+    given.pop("client_kwargs", None)
+    renamed = dict(zip(S3_OPTIONS, names, strict=True))
+    return {renamed.get(key, key): str(value) for key, value in given.items() if value is not None}
 
 
 def has_conditional_puts(fs: Any) -> bool:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -31,8 +30,10 @@ from sqlalchemy.exc import IntegrityError
 from dssm_assets.core.errors import DssmError, Fault, SchemaError, StorageError
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage import layout
+from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
 from dssm_assets.storage.manifest import Manifest, StoredFile
 from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.sources.table_source import hide_secrets
 
 DAY: Final = "ds"
 _PROPERTIES: Final = {
@@ -108,10 +109,8 @@ class PublishedTables:
                 raise
             except Exception as error:
                 if attempt >= (_TRIES if isinstance(error, _OVERTAKEN) else _LOOKS):
-                    text = re.sub(
-                        r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", " ".join(str(error).split())
-                    )  # an address may hold a password
-                    expected, got = "an Iceberg catalog that takes its days", f"{type(error).__name__}: {text}"
+                    got = f"{type(error).__name__}: {hide_secrets(str(error), ())}"
+                    expected = "an Iceberg catalog that takes its days"
                     remedy = (
                         "correct its configuration or start its server, then run dssm-assets catalog; the partitions are stored"
                     )
@@ -232,13 +231,7 @@ def _file_properties(store: PartitionStore) -> dict[str, Any]:
     """Returns how pyiceberg reaches the files of a remote store: by fsspec, too, so by the same variables of the environment."""
     if store.is_local:
         return {}
-    options = store.options
-    client: Mapping[str, Any] = options.get("client_kwargs", {})
-    given = {
-        "s3.endpoint": options.get("endpoint_url") or client.get("endpoint_url"),
-        "s3.access-key-id": options.get("key"),
-        "s3.secret-access-key": options.get("secret"),
-        "s3.session-token": options.get("token"),
-        "s3.region": client.get("region_name"),
+    given = rename_s3_options(store.options, PYICEBERG_S3_OPTIONS)
+    return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {
+        name: given[name] for name in PYICEBERG_S3_OPTIONS if name in given
     }
-    return {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} | {name: value for name, value in given.items() if value}

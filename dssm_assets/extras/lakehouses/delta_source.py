@@ -15,8 +15,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import SourceTable
-from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors, rename_s3_options
-from dssm_assets.storage.locations import open_location
+from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors
+from dssm_assets.storage.locations import open_location, rename_s3_options
 from dssm_assets.storage.sources.source import DayBounds, Stamp
 from dssm_assets.storage.sources.table_source import name_table, need_library, quote_name, write_condition
 

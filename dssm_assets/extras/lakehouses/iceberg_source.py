@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pat
 
 from dssm_assets.core.config.pipeline import SourceTable
-from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors, rename_s3_options
+from dssm_assets.extras.lakehouses.lake_source import Bounds, LakeSource, find_smallest, lake_errors
+from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
 from dssm_assets.storage.sources.source import DayBounds, Stamp
 from dssm_assets.storage.sources.table_source import name_table, need_library, write_condition
-
-S3_NAMES: Final = ("s3.endpoint", "s3.access-key-id", "s3.secret-access-key", "s3.session-token", "s3.region")
 
 
 def open_source(table: SourceTable, name: str) -> IcebergSource:
@@ -34,7 +33,7 @@ def open_source(table: SourceTable, name: str) -> IcebergSource:
     from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
     with lake_errors(table, name, missing=(NoSuchTableError, NoSuchNamespaceError)):
-        catalog = load_catalog(table.uri, **rename_s3_options(table.storage_options, S3_NAMES))
+        catalog = load_catalog(table.uri, **rename_s3_options(table.storage_options, PYICEBERG_S3_OPTIONS))
         return IcebergSource(table, name, catalog.load_table(str(table.table)))
 
 

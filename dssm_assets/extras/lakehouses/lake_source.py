@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,13 +12,13 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import SourceTable
+from dssm_assets.storage.locations import S3_OPTIONS, rename_s3_options
 from dssm_assets.storage.sources.source import DayBounds
 from dssm_assets.storage.sources.table_source import TableSource, library_errors, name_table
 
 Bounds = tuple[Any, Any] | None
 """The smallest and the largest value of a column in a file, None where only reading it tells."""
 _SECRET: Final = re.compile(r"secret|token|password|key|credential|uri", re.IGNORECASE)
-_S3_OPTIONS: Final = ("endpoint_url", "key", "secret", "token", "region_name")
 _OPENED: Final = "a table that can be opened"
 _CORRECT: Final = "correct its uri, table or storage_options, or the configuration or credentials of the catalog or store"
 _KEPT: Final = (
@@ -70,17 +70,9 @@ def find_smallest(bounds: Sequence[Bounds]) -> Any:
     return min((found[0] for found in bounds if found is not None), default=None) if all(bounds) else None
 
 
-def rename_s3_options(options: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """Returns storage options of fsspec's form by a library's names for endpoint, key, secret, token and region; others stay as they are."""
-    given = {**options, **dict(options.get("client_kwargs") or {})}
-    given.pop("client_kwargs", None)
-    renamed = dict(zip(_S3_OPTIONS, names, strict=True))
-    return {renamed.get(key, key): str(value) for key, value in given.items()}
-
-
 def lake_errors(
     table: SourceTable, name: str, expected: str = _OPENED, missing: tuple[type[Exception], ...] = ()
 ) -> AbstractContextManager[None]:
     """Turns errors of a library into ours, without values of secret options; raises as `library_errors`."""
-    secrets = [value for key, value in rename_s3_options(table.storage_options, _S3_OPTIONS).items() if _SECRET.search(key)]
+    secrets = [value for key, value in rename_s3_options(table.storage_options, S3_OPTIONS).items() if _SECRET.search(key)]
     return library_errors(name_table(table, name), expected, _CORRECT if expected is _OPENED else _KEPT, secrets, missing)

@@ -74,7 +74,6 @@ def test_paths_of_sqlite_are_relative_to_the_folder_of_a_command(tmp_path: Path,
     write(tmp_path / "a shop.db", ds=["2026-03-02"])
     monkeypatch.chdir(tmp_path)
     found = survey_uri("sqlite:///a shop.db#users", "user_table")
-    assert found is not None
     assert (found.uri, found.table, found.layout) == (f"sqlite:///{tmp_path}/a shop.db", "users", "ds_folders")
     with pytest.raises(SourceMissingError, match="there are: users"):
         survey_uri("sqlite:///a shop.db#user", "user_table")

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from dssm_assets_tests import worlds
@@ -95,12 +94,6 @@ def open_lake(form: str, folder: Path, name: str = "clicks") -> Lake:
     catalog = load_catalog("tests", **options)
     catalog.create_namespace_if_not_exists("shop")
     return Lake(form, folder / "warehouse" / "shop" / name, f"shop.{name}", catalog, options)
-
-
-@pytest.fixture(params=["delta", "iceberg"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
-    """Returns a table of each format."""
-    return open_lake(request.param, tmp_path)
 
 
 def log_of(days: Sequence[int]) -> pa.Table:

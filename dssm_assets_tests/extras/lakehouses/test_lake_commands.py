@@ -14,10 +14,9 @@ from dssm_assets.core.config.pipeline import BehaviorTable, SourceTable
 from dssm_assets.defs.asset_factory import Observer
 from dssm_assets.defs.scene import Scene
 from dssm_assets.extras.lakehouses.delta_source import S3_NAMES as DELTA_NAMES
-from dssm_assets.extras.lakehouses.iceberg_source import S3_NAMES as ICEBERG_NAMES
-from dssm_assets.extras.lakehouses.lake_source import rename_s3_options
 from dssm_assets.materialize import plan_runs, run_plan
 from dssm_assets.steps.workspace import open_workspace
+from dssm_assets.storage.locations import PYICEBERG_S3_OPTIONS, rename_s3_options
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source, survey_uri
 from dssm_assets.storage.sources.source_files import SourceMissingError
@@ -84,7 +83,7 @@ def test_tables_on_an_s3_server(tmp_path, monkeypatch):
         write_deltalake(delta.uri, log_of([0]), mode="append", storage_options=stored)
         assert open_source(delta, "x").first_change(before, "ts").timestamp() * 1000 == worlds.start_ms(0)
         catalog = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{BUCKET}/warehouse"}
-        lake = load_catalog("tests", **catalog, **rename_s3_options(options, ICEBERG_NAMES))
+        lake = load_catalog("tests", **catalog, **rename_s3_options(options, PYICEBERG_S3_OPTIONS))
         lake.create_namespace("shop")
         lake.create_table("shop.clicks", log_of([0]).schema).append(log_of([0, 1]))
         named = {"uri": "tests", "format": "iceberg", "table": "shop.clicks", "storage_options": {**catalog, **options}}
