@@ -107,9 +107,7 @@ class SourceTable(Section):
     @classmethod
     def _has_no_password(cls, value: str) -> str:
         if _DATABASE_PASSWORD.search(value):
-            raise ValueError(
-                "a password in it would stand in logs: put the URI into an environment variable and write env:NAME"
-            )
+            raise ValueError("a password in it would stand in logs: put it into an environment variable and write env:NAME")
         return value
 
     @field_validator("encoding")

@@ -111,9 +111,7 @@ class PublishedTables:
                 if attempt >= (_TRIES if isinstance(error, _OVERTAKEN) else _LOOKS):
                     got = f"{type(error).__name__}: {hide_secrets(str(error), ())}"
                     expected = "an Iceberg catalog that takes its days"
-                    remedy = (
-                        "correct its configuration or start its server, then run dssm-assets catalog; the partitions are stored"
-                    )
+                    remedy = "correct its configuration or start it, then run dssm-assets catalog; the partitions are stored"
                     raise StorageError(str(Fault(f"key storage.iceberg, table {asset}", expected, got, remedy))) from error
             time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
 
