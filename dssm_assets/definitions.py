@@ -68,7 +68,7 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
     Args:
         makes_upstream: a run makes first what its days need and lack.
     """
-    rows = all_rows()
+    rows = all_rows(scene.loaded.config)
     make_first = partial(make_upstream, scene) if makes_upstream else None
     jobs, extras = build_jobs(rows, scene), [extra.build(scene) for extra in load_all("definitions")]
     every_job = [*jobs.values(), *(job for extra in extras for job in extra.jobs or ())]

@@ -32,6 +32,7 @@ class Extra:
         attributes: has `asset_attributes(scene)`, which returns further arguments of the assets of the asset table.
         cleaned: has `on_cleaned(workspace, before, removes)`, called by a cleanup between the removal of old partitions and that of files
             that have not changed since a unix time; returns the paths of files that must stay.
+        served: has `on_served(loaded, log)`, called when another bundle may be served: after a delta and a rollback.
         materialized: has `on_materialized(context, run, workspace, results)`, called when an asset's partitions are stored, before Dagster
             records them; `run` is the `AssetRun`.
     """
@@ -43,6 +44,7 @@ class Extra:
     runs: str = ""
     run_start: str = ""
     attributes: str = ""
+    served: str = ""
     materialized: str = ""
     cleaned: str = ""
 
@@ -62,6 +64,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "spark": Extra(),
     "starter": Extra(commands=("command",)),
     "stored_tables": Extra(attributes="io_manager"),
+    "vector_stores": Extra(rows="rows", served="publish", cleaned="publish"),
 }
 """Folder -> what the extra adds."""
 

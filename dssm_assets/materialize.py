@@ -36,7 +36,7 @@ def plan_runs(scene: Scene, name: str, first: str, last: str, *, with_upstream: 
     Raises:
         ConfigError: an unknown name, or a range that is empty or leaves the calendar.
     """
-    rows = all_rows()
+    rows = all_rows(scene.loaded.config)
     found = job_assets(rows, name) or [name]  # in pipeline order
     names = [row.name for row in rows if row.name in found and name != DAILY_CHAIN]
     days = days_between(first, last)

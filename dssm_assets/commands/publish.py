@@ -63,14 +63,18 @@ def _publish(parsed: argparse.Namespace) -> int:
 
 
 def _rollback(parsed: argparse.Namespace) -> int:
+    from dssm_assets.installed_extras import load_all
     from dssm_assets.storage.bundles import open_bundles
 
-    store = open_bundles(load_announced_scene(parsed, is_data=parsed.list).loaded)
+    loaded = load_announced_scene(parsed, is_data=parsed.list).loaded
+    store = open_bundles(loaded)
     before = store.pointer()
     if parsed.list and before is not None:
         marks = {before.bundle_id: "  served", before.previous: "  previous"}
         print("\n".join(f"{bundle_id}{marks.get(bundle_id, '')}" for bundle_id in before.stored))
         return 0
     now = store.rollback(parsed.to)
+    for extra in load_all("served"):
+        extra.on_served(loaded, print)
     print(f"{now.bundle_id} is served (before: {before.bundle_id if before else 'none'}; previous: {now.previous or 'none'})")
     return 0

@@ -12,7 +12,8 @@ from dssm_assets.commands.config_arguments import add_config_arguments, load_ann
 
 if TYPE_CHECKING:
     from dssm_assets.core.config.evaluation import Serving
-    from dssm_assets.serving.recall_engine import RecallAnswer
+    from dssm_assets.serving.recall_engine import OpenSearch, RecallAnswer
+    from dssm_assets.storage.config_file import LoadedConfig
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,6 +62,14 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROOT",
         help="folder or URL with current.json, or the folder of one bundle (default: serving/ in the configuration's storage)",
     )
+    parser.add_argument(
+        "--store",
+        nargs="?",
+        const="",
+        metavar="URI",
+        help="search in a vector store in place of the bundle's index (default: that of the configuration; env:NAME: its URI is in the "
+        "environment variable NAME)",
+    )
     add_config_arguments(parser)
     parser.add_argument(
         "--no-verify", action="store_true", help="compare only the sizes of the bundle's files, not their sha256"
@@ -68,11 +77,12 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class BundleLocation(NamedTuple):
-    """Where the bundles are, and the configuration's section `serving` (None without a configuration)."""
+    """Where the bundles are, the configuration's section `serving` (None without a configuration), and the vector store that is searched."""
 
     root: str
     options: Mapping[str, Any]
     serving: Serving | None
+    open_search: OpenSearch | None
 
 
 def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> BundleLocation:
@@ -87,11 +97,22 @@ def bundle_location(parsed: argparse.Namespace, *, is_data: bool = False) -> Bun
     if parsed.bundle:
         print(f"bundle {parsed.bundle} (--bundle), no configuration", file=sys.stderr if is_data else sys.stdout, flush=True)
         ConfigError.raise_if(import_plugins(()))
-        return BundleLocation(parsed.bundle, {}, None)
+        return BundleLocation(parsed.bundle, {}, None, _choose_search(parsed.store, None))
     from dssm_assets.storage.layout import serving_root
 
     loaded = load_announced_scene(parsed, is_data=is_data).loaded
-    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving)
+    search = _choose_search(parsed.store, loaded)
+    return BundleLocation(serving_root(loaded.root), loaded.config.storage.options, loaded.config.serving, search)
+
+
+def _choose_search(uri: str | None, loaded: LoadedConfig | None) -> OpenSearch | None:
+    """Returns the search in the vector store of --store, "" being that of the configuration; None without the argument."""
+    if uri is None:
+        return None
+    from dssm_assets.installed_extras import load_extra
+
+    open_search: OpenSearch = load_extra("vector_stores", "search").choose_search(uri, loaded)
+    return open_search
 
 
 def _recall(parsed: argparse.Namespace) -> int:
@@ -101,12 +122,15 @@ def _recall(parsed: argparse.Namespace) -> int:
     location = bundle_location(parsed, is_data=parsed.json)
     lists = None if parsed.channels is None else Lists(parsed.channels)
     answer = recall_once(
-        *location,
+        location.root,
+        location.options,
+        location.serving,
         user_id=parsed.user_id,
         inputs=UserInputs(parsed.features or {}, parsed.history or {}, parsed.events or {}),
         item_id=parsed.item_id,
         options=ListOptions(parsed.k, parsed.exclude, parsed.filters, parsed.exclude_history, lists, parsed.fields),
         is_verified=not parsed.no_verify,
+        open_search=location.open_search,
     )
     if parsed.json:
         print(json.dumps(answer.to_dict(), ensure_ascii=False))

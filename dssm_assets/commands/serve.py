@@ -73,6 +73,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         check_seconds=parsed.check_seconds,
         is_verified=not parsed.no_verify,
         shop_lists=ShopLists(blocked, stocked, location.root, location.options),
+        open_search=location.open_search,
     )
     tracer = open_tracer() if configured.traces else None
     sys.setswitchinterval(0.001)  # Else /health waits 5 ms for each thread that computes.

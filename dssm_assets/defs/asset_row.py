@@ -38,7 +38,8 @@ class AssetRow:
         pool: concurrency pool, for an asset that must not run twice at once. A scene prefixes it with its own name;
             `TRAINER` is named by the configuration.
         never_expires: `storage.keep_days` does not count for it.
-        is_on_request: an analysis that no job runs; materialize it by its name.
+        is_on_request: no job runs it; materialize it by its name.
+        section: optional section of the configuration that has jobs run it all the same.
         day_deps: of a windowed asset, the daily tables among its dependencies that it reads for the day itself instead of its
             window.
         reads_span: it reads its day_deps for all days of evaluation.span_days, which begin with the day.
@@ -63,6 +64,7 @@ class AssetRow:
     pool: str | None = None
     never_expires: bool = False
     is_on_request: bool = False
+    section: str = ""
     day_deps: tuple[str, ...] = ()
     reads_span: bool = False
     feature_source: str = ""

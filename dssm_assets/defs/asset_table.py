@@ -6,6 +6,7 @@ travels along the chain, and the graph stays readable. What a partition did read
 
 from dataclasses import replace
 
+from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.assets import config, evaluation, features_raw, fg, sample, serving, source, statistics, training, vectors
 from dssm_assets.installed_extras import load_all
@@ -34,7 +35,9 @@ def expiring_groups() -> dict[str, str]:
     return {row.name: row.group for row in all_rows() if not row.is_log and not row.never_expires}
 
 
-def all_rows() -> list[AssetRow]:
-    """Returns every asset, in pipeline order, those of extras last."""
+def all_rows(config: PipelineConfig | None = None) -> list[AssetRow]:
+    """Returns every asset, in pipeline order, those of extras last; on request are those that no job of a configuration runs."""
     of_extras = (row for extra in load_all("rows") for row in extra.ROWS)
-    return [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]
+    rows = [*(replace(row, group=group) for group, rows in ASSET_TABLE.items() for row in rows), *of_extras]
+    wanted = {row.section for row in rows if row.section and getattr(config, row.section, None) is not None}
+    return [replace(row, is_on_request=False) if row.section in wanted else row for row in rows]

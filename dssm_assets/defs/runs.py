@@ -51,7 +51,7 @@ def make_run(
 ) -> str:
     """Makes a planned run, as one of the job that its assets are part of; result and errors as `run_days`."""
     keys = [scene.key(name).to_user_string() for name in run.names]
-    found = find_job(all_rows(), run.names)
+    found = find_job(all_rows(scene.loaded.config), run.names)
     return run_days(defs, instance, keys, run.days, job=found and scene.name(found), made_for=made_for)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dssm_assets.serving.recall_engine import RecallEngine
+from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets.storage.bundles import BundleStore
 
@@ -63,6 +63,7 @@ class LiveEngine:
         check_seconds: float = DEFAULT_CHECK_SECONDS,
         is_verified: bool = True,
         shop_lists: ShopLists | None = None,
+        open_search: OpenSearch | None = None,
     ) -> None:
         """Opens the current bundle.
 
@@ -70,13 +71,14 @@ class LiveEngine:
             check_seconds: interval at which the pointer and the lists are read.
             is_verified: compare the sha256 of every file of each bundle.
             shop_lists: which items may be shown.
+            open_search: as of `recall_once`; a new bundle serves once it can be opened.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
             PartitionMissingError, StorageError: there is no usable bundle to start with; see `RecallEngine.open`.
         """
         self._store, self._check_seconds, self._is_verified = BundleStore(root, options), check_seconds, is_verified
-        self._lists = shop_lists or ShopLists()
+        self._lists, self._open_search = shop_lists or ShopLists(), open_search
         self.list_fault: str | None = None
         self._counts = Counter[str]()
         self._refused: tuple[str, float] | None = None
@@ -168,6 +170,8 @@ class LiveEngine:
 
     def _open_engine(self) -> RecallEngine:
         engine = RecallEngine.open(self._store, is_verified=self._is_verified)
+        if self._open_search is not None:
+            engine = engine.searching(self._open_search(engine.bundle))
         return engine.showing(self._lists.find_shown(engine.bundle.items))
 
     def _watch(self) -> None:

@@ -14,10 +14,11 @@ Shapes: D vector dimension, M candidates, V vectors of a user (its interests; an
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,22 @@ Nearest = tuple[IntArray, npt.NDArray[np.float32]]
 """Rows and scores of the items nearest to a user's vector."""
 
 _NO_ROWS: Final = np.empty(0, np.int64)
+_NONE_FOUND: Final[Nearest] = _NO_ROWS, np.empty(0, np.float32)
 _NO_CHANNELS: Final = "ask for vectors, or publish a bundle with channels.is_enabled"
+
+
+class ItemSearch(Protocol):
+    """A search for items elsewhere than in the bundle's own index."""
+
+    def find_rows(self, vectors: Vector, k: int, filters: Any) -> list[IntArray] | None:
+        """Returns the rows of the k items nearest to each vector [N, D], of those that pass the filters of a request.
+
+        None: it cannot compare by these filters.
+        """
+
+
+OpenSearch = Callable[[Bundle], ItemSearch]
+"""Opens the search for the items of a bundle."""
 
 
 class AnswerSource(StrEnum):
@@ -166,6 +182,8 @@ class RecallEngine:
         """
         self.bundle = bundle
         self._conditions, self.shows_none = ItemConditions(bundle.item_columns), False
+        self._search: ItemSearch | None = None
+        self._shown_frac = 1.0
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
         self._users = SeenUsers(bundle, self.tower, self.channels)
@@ -211,6 +229,13 @@ class RecallEngine:
         engine = copy.copy(self)
         engine._conditions = self._conditions.showing(shown)
         engine.shows_none = shown is not None and not shown.any()
+        engine._shown_frac = 1.0 if shown is None else float(shown.mean())
+        return engine
+
+    def searching(self, search: ItemSearch) -> RecallEngine:
+        """Returns an engine of the same bundle that finds the items nearest to a vector by another search."""
+        engine = copy.copy(self)
+        engine._search = search
         return engine
 
     def recall_for_user(self, user_id: Any, options: ListOptions = ANY_LIST) -> RecallAnswer:
@@ -324,7 +349,7 @@ class RecallEngine:
         if options.exclude:
             rows = np.array([items.find_row(item) for item in items.parse_ids(options.exclude, "exclude")], np.int64)
             left_out = np.concatenate([rows[rows >= 0], left_out])
-        return _Selection(k, np.unique(left_out), allowed, fields)
+        return _Selection(k, np.unique(left_out), allowed, fields, options.filters)
 
     def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
         """Returns the lists of plans of one kind."""
@@ -337,7 +362,7 @@ class RecallEngine:
                 self._make_answer(plan, rows, bundle.popular_counts[rows].astype(np.float64), [[FILLED]] * len(rows))
                 for plan, rows in zip(plans, popular, strict=True)
             ]
-        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, allowed)
+        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, allowed, first.selection.filters)
         if self.channels is None or first.own is None:
             return [self._make_answer(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
         answers: list[RecallAnswer] = []
@@ -367,16 +392,24 @@ class RecallEngine:
             self._conditions.read_fields(selection.fields, rows[wanted]),
         )
 
-    def find_nearest(self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None) -> list[Nearest]:
-        """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row."""
+    def find_nearest(
+        self, vectors: Sequence[Vector], depth: int, allowed: AllowedItems | None, filters: Any = None
+    ) -> list[Nearest]:
+        """Returns the allowed items nearest to each user's vector, at most `depth`, by score, then by row.
+
+        `filters` are those of the request; of the items that pass them the shop shows those that are allowed.
+        """
         bundle = self.bundle
         users = np.stack([vector.reshape(-1, bundle.dims) for vector in vectors])  # [B, V, D]
+        depth = max(min(depth, len(bundle.items) if allowed is None else allowed.count), 1)
+        if self._search is not None:
+            found = self._search_elsewhere(self._search, users, depth, allowed, filters)
+        elif allowed is not None and allowed.count <= max(SCANNED_ITEMS, SCANNED_FRAC * len(bundle.items)):
+            found = [_NONE_FOUND] * len(users)
+        else:
+            found = self._search_index(users, depth, allowed)
         if allowed is None:
-            return self._search_index(users, max(min(depth, len(bundle.items)), 1), None)
-        depth = min(depth, allowed.count)
-        if allowed.count <= max(SCANNED_ITEMS, SCANNED_FRAC * len(bundle.items)):
-            return [self._scan(user, depth, allowed.rows) for user in users]
-        found = self._search_index(users, depth, allowed)
+            return found
         return [
             nearest if len(nearest[0]) >= depth else self._scan(user, depth, allowed.rows)
             for user, nearest in zip(users, found, strict=True)
@@ -398,6 +431,20 @@ class RecallEngine:
             found += map(_sort_found, rows, scores)
         return found
 
+    def _search_elsewhere(
+        self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
+    ) -> list[Nearest]:
+        """Returns the items that another search finds, compared by the bundle's vectors; none where it cannot compare by the filters."""
+        deeper = min(math.ceil(depth / max(self._shown_frac, 1e-9)), MAX_K)
+        rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
+        if rows is None:
+            return [_NONE_FOUND] * len(users)
+        interests = users.shape[1]
+        of_users = [np.unique(np.concatenate(rows[user * interests :][:interests])) for user in range(len(users))]
+        if allowed is not None:
+            of_users = [found[allowed.mask[found]] for found in of_users]
+        return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
+
     def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
         """As `find_nearest` for one user [V, D], by comparing every one of some items."""
         rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
@@ -406,12 +453,16 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns."""
+    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns.
+
+    `filters` are those of the request, by which other searches compare.
+    """
 
     k: int
     excluded: IntArray
     allowed: AllowedItems | None
     fields: tuple[str, ...]
+    filters: Any
 
     @property
     def depth(self) -> int:
@@ -476,12 +527,14 @@ def recall_once(
     item_id: Any = None,
     options: ListOptions = ANY_LIST,
     is_verified: bool = True,
+    open_search: OpenSearch | None = None,
 ) -> RecallAnswer:
     """Returns a list of the current bundle for a user, or the items most similar to an item.
 
     Args:
         root, root_options: as of `RecallEngine.open`.
         serving: names the lists of the shop; None: all items are shown.
+        open_search: finds the items nearest to a vector; None: the index of the bundle does.
 
     Raises:
         InputError: both a user and an item are asked for, or neither; or as the engine's methods.
@@ -491,6 +544,8 @@ def recall_once(
         remedy = "give user_id, features, history or events, or else item_id"
         raise InputError(Fault("arguments", "a user or an item", "both" if is_user else "neither", remedy))
     engine = RecallEngine.open(root, root_options, is_verified=is_verified)
+    if open_search is not None:
+        engine = engine.searching(open_search(engine.bundle))
     if serving is not None:
         lists = ShopLists(serving.blocked_items, serving.stocked_items, root, root_options)
         engine = engine.showing(lists.find_shown(engine.bundle.items))

@@ -9,6 +9,7 @@
     <root>/_cleaned                                     empty; its time is that of the last search for leftovers
     <root>/serving/bundles/<bundle_id>/...              the files of a serving bundle, manifest.json among them
     <root>/serving/current.json                         names the bundle that is served
+    <root>/lancedb/...                                  vectors, unless another vector store is configured
 
 Belongs here: names of folders and files. Does not belong here: reading or writing them; names of the files inside an
 artifact or a bundle (`core/file_names.py`).
@@ -25,10 +26,11 @@ ICEBERG = "_iceberg"
 STAGING = "_staging"
 CLEANED = "_cleaned"
 SERVING = "serving"
+LANCEDB = "lancedb"
 BUNDLES = "bundles"
 BUNDLE_MANIFEST = "manifest.json"
 CURRENT = "current.json"
-NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG})
+NO_ASSETS = frozenset({STAGING, SERVING, EXPERIMENTS, ICEBERG, LANCEDB})
 """Folders of a store that hold no partitions of a regular asset."""
 _EXPERIMENT = re.compile(r"^[a-z][a-z0-9_]*$")
 _DS_FOLDER = re.compile(r"^ds=(\d{4}-\d{2}-\d{2})$")
@@ -44,6 +46,10 @@ def staging_folder(root: str) -> str:
 
 def iceberg_folder(root: str) -> str:
     return f"{root.rstrip('/')}/{ICEBERG}"
+
+
+def lancedb_folder(root: str) -> str:
+    return f"{root.rstrip('/')}/{LANCEDB}"
 
 
 def cleaned_path(root: str) -> str:

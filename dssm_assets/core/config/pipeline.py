@@ -55,8 +55,17 @@ class Layout(StrEnum):
     """One file or folder; the time column decides the day of each row."""
 
 
-_DATABASE_PASSWORD: Final = re.compile(r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)", re.IGNORECASE)
+_DATABASE_PASSWORD: Final = re.compile(
+    r"^(?:postgres|mysql|mariadb|qdrant|milvus).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)", re.IGNORECASE
+)
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
+
+
+def refuse_password(uri: str) -> str:
+    """Returns a URI; raises a ValueError if it has a password."""
+    if _DATABASE_PASSWORD.search(uri):
+        raise ValueError("a password in it would stand in logs: put it into an environment variable and write env:NAME")
+    return uri
 
 
 class SourceTable(Section):
@@ -106,9 +115,7 @@ class SourceTable(Section):
     @field_validator("uri")
     @classmethod
     def _has_no_password(cls, value: str) -> str:
-        if _DATABASE_PASSWORD.search(value):
-            raise ValueError("a password in it would stand in logs: put it into an environment variable and write env:NAME")
-        return value
+        return refuse_password(value)
 
     @field_validator("encoding")
     @classmethod
@@ -370,6 +377,33 @@ class Storage(Section):
     )
 
 
+class VectorTable(StrEnum):
+    """A table of vectors in a vector store."""
+
+    ITEM = "item"
+    USER = "user"
+
+
+class VectorStore(Section):
+    """The vector store that follows the served bundle."""
+
+    uri: str | None = Field(
+        default=None,
+        min_length=1,
+        description="`lancedb:///folder`, `lancedb+s3://bucket/folder`, `postgresql://host/database`, `qdrant://host:6333` or "
+        "`milvus://host:19530`, without a password; or `env:NAME`, where the environment variable NAME holds it (default: LanceDB in "
+        "the folder `lancedb` of the storage).",
+    )
+    tables: Annotated[list[VectorTable], Field(min_length=1), AfterValidator(check_distinct)] = Field(
+        default=[VectorTable.ITEM], description="Which vectors are published."
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _has_no_password(cls, value: str | None) -> str | None:
+        return None if value is None else refuse_password(value)
+
+
 class PipelineConfig(Section):
     """The whole configuration of one scene: one pair of towers and its tables."""
 
@@ -400,6 +434,11 @@ class PipelineConfig(Section):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     serving: Serving = Serving()
+    vector_store: VectorStore | None = Field(
+        default=None,
+        description="`{}` or more: the asset `vector_store` is made with each bundle, and follows deltas and rollbacks (default: "
+        "only on request).",
+    )
     storage: Storage = Storage()
     platform: Platform = Platform()
     engine: Literal["duckdb", "spark"] = Field(
@@ -488,7 +527,7 @@ def _find_short_retention(config: PipelineConfig) -> Iterator[_Parts]:
 
 
 _MAY_BE_SECRET: Final = re.compile(
-    r"platform\.(webhook_url|mlflow_uri)|storage\.options|tables\.\w+(\.uri|\.storage_options|$)"
+    r"platform\.(webhook_url|mlflow_uri)|vector_store|storage\.options|tables\.\w+(\.uri|\.storage_options|$)"
 )
 
 

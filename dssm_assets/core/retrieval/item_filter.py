@@ -184,14 +184,14 @@ class _Reader:
 
     def _scalar(self, kind: pa.DataType, value: Any, where: str, *, is_bound: bool = False) -> pa.Scalar | None:
         """Returns a value in a column's type; None, and a fault, if the type cannot have it."""
-        scalar = _convert(kind, value, is_bound)
+        scalar = convert_value(kind, value, is_bound)
         if scalar is None:
             expected = "text such as 2024-01-31 or 2024-01-31T12:00:00" if pa.types.is_temporal(kind) else str(kind)
             self._note(where, f"{expected}, the column's type", _shown(value), "write a value of the column's type")
         return scalar
 
 
-def _convert(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:
+def convert_value(kind: pa.DataType, value: Any, is_bound: bool) -> pa.Scalar | None:
     """Returns a value in a type, a bound of integers in any type of numbers; None if the type cannot have it."""
     if pa.types.is_boolean(kind):
         is_of_kind = isinstance(value, bool)

@@ -12,6 +12,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene, today_in
+from dssm_assets.installed_extras import load_all
 
 if TYPE_CHECKING:
     from dssm_assets.extras.bundle_delta.delta import DeltaResult
@@ -36,7 +37,10 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
     """Publishes a delta with the current tables and log; see `publish_delta`."""
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
-    return publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())
+    result = publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())
+    for extra in load_all("served"):
+        extra.on_served(scene.loaded, log)
+    return result
 
 
 def _build_asset(scene: Scene) -> dg.AssetsDefinition:

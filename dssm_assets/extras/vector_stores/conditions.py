@@ -1,0 +1,81 @@
+"""The filters of a request as conditions that stores can translate. Their meaning: `core/retrieval/item_filter.py`, which checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import is_list
+from dssm_assets.core.retrieval.item_filter import convert_value
+
+
+class UnsupportedConditionError(Exception):
+    """A store has no such comparison."""
+
+
+@dataclass(frozen=True)
+class ColumnCondition:
+    """A condition on a column; all parts must hold. Of a column of lists each entry is a value of the item.
+
+    Attributes:
+        type: of a value.
+        any_of: passes items with one of these values (None: any value or none), and with `or_missing` those without a value.
+        none_of: passes items with none of these values; without `not_missing` also those without a value.
+        low, high: bounds of one value, both included (None: no such bound); items without a value do not pass.
+    """
+
+    column: str
+    type: pa.DataType
+    is_list: bool
+    any_of: tuple[Any, ...] | None = None
+    or_missing: bool = False
+    none_of: tuple[Any, ...] = ()
+    not_missing: bool = False
+    low: Any = None
+    high: Any = None
+
+
+Condition = tuple[tuple[ColumnCondition, ...], ...]
+"""Groups of conditions: all of one group must hold. Without groups every item passes."""
+NO_CONDITION: Final[Condition] = ()
+
+
+def parse_filters(filters: Any, columns: Mapping[str, pa.DataType]) -> Condition:
+    """Returns the condition of filters that `mask_items` accepts; values are Python's, in the type of their column.
+
+    Args:
+        columns: of the store, with their types.
+    """
+    if filters is None:
+        return NO_CONDITION
+    groups = filters if isinstance(filters, list) else [filters]
+    return tuple(tuple(_parse(name, wanted, columns[name]) for name, wanted in group.items()) for group in groups)
+
+
+def _parse(column: str, wanted: Any, kind: pa.DataType) -> ColumnCondition:
+    given = wanted if isinstance(wanted, Mapping) else {"in": wanted}
+    value_type = kind.value_type if is_list(kind) else kind
+
+    def convert(value: Any, *, is_bound: bool = False) -> Any:
+        scalar = None if value is None else convert_value(value_type, value, is_bound)
+        return None if scalar is None else scalar.as_py()
+
+    def convert_all(word: str) -> tuple[Any, ...]:
+        values = given.get(word, ())
+        return tuple(map(convert, values if isinstance(values, list | tuple) else [values]))
+
+    options, others = convert_all("in"), convert_all("not")
+    return ColumnCondition(
+        column,
+        value_type,
+        is_list(kind),
+        any_of=tuple(value for value in options if value is not None) if "in" in given else None,
+        or_missing=None in options,
+        none_of=tuple(value for value in others if value is not None),
+        not_missing=None in others,
+        low=convert(given.get("min"), is_bound=True),
+        high=convert(given.get("max"), is_bound=True),
+    )

@@ -1,0 +1,31 @@
+"""The row of the asset `vector_store`."""
+
+from dssm_assets.defs.asset_row import AssetRow, CheckRow
+from dssm_assets.defs.asset_table import PUBLISHING_GROUP
+from dssm_assets.defs.lazy_steps import LazyStep
+
+ROWS = (
+    AssetRow(
+        name="vector_store",
+        group=PUBLISHING_GROUP,
+        step=LazyStep("extras.vector_stores.publish", "vector_store"),
+        deps=("serving_bundle",),
+        is_windowed=True,
+        is_on_request=True,
+        section="vector_store",
+        kinds=frozenset({"arrow"}),
+        pool="publisher",
+        checks=(
+            CheckRow(
+                "stored_vectors",
+                "The store has every row, 100 of its vectors are those of the bundle, and its index finds at least .95 of the exact "
+                "lists.",
+                is_blocking=True,
+            ),
+        ),
+        description="The vectors of the served bundle in a vector store: LanceDB, PostgreSQL with pgvector, Qdrant or Milvus. They are "
+        "written aside, compared, and then served in one step; deltas and rollbacks of the bundle follow. Jobs run it with the section "
+        "`vector_store` of the configuration.",
+        reading="One version of the store. If the check fails, the version before keeps serving.",
+    ),
+)

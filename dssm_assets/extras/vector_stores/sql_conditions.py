@@ -1,0 +1,73 @@
+"""Conditions as SQL: what dialects share."""
+
+from __future__ import annotations
+
+import datetime as dt
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
+from dssm_assets.storage.sources.table_source import quote_name
+
+
+class SqlDialect(ABC):
+    """The words of a database; those for lists differ."""
+
+    def write_value(self, value: Any) -> str:
+        """Returns a literal."""
+        if isinstance(value, str):
+            return "'" + value.replace("'", "''") + "'"
+        if isinstance(value, dt.datetime):
+            return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
+        if isinstance(value, dt.date):
+            return f"DATE '{value.isoformat()}'"
+        return str(value)
+
+    @abstractmethod
+    def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
+        """Returns that a list has one of some values; null or false for an empty list."""
+
+    @abstractmethod
+    def write_empty(self, column: str) -> str:
+        """Returns that a list is empty."""
+
+    @abstractmethod
+    def write_entry_between(self, column: str, low: Any, high: Any) -> str:
+        """Returns that a list has an entry within bounds, of which one may be None."""
+
+
+def write_sql(condition: Condition, dialect: SqlDialect) -> str:
+    """Returns a condition as SQL, "" where every row passes.
+
+    Raises:
+        UnsupportedConditionError: the dialect has no such comparison.
+    """
+    groups = [" AND ".join(_write(one, dialect) for one in group) for group in condition]
+    return " OR ".join(f"({group})" for group in groups)
+
+
+def _write(one: ColumnCondition, dialect: SqlDialect) -> str:
+    column = quote_name(one.column)
+    is_missing = f"({column} IS NULL OR {dialect.write_empty(column)})" if one.is_list else f"{column} IS NULL"
+
+    def write_any(values: Sequence[Any]) -> str:
+        if not values:
+            return "FALSE"
+        if one.is_list:
+            return f"COALESCE({dialect.write_overlap(column, one, values)}, FALSE)"
+        return f"COALESCE({column} IN ({', '.join(map(dialect.write_value, values))}), FALSE)"
+
+    parts = []
+    if one.any_of is not None:
+        parts.append(f"({write_any(one.any_of)} OR {is_missing})" if one.or_missing else write_any(one.any_of))
+    if one.none_of:
+        parts.append(f"NOT {write_any(one.none_of)}")
+    if one.not_missing:
+        parts.append(f"NOT {is_missing}")
+    bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]
+    if bounds and one.is_list:
+        parts.append(dialect.write_entry_between(column, one.low, one.high))
+    else:
+        parts += [f"{column} {sign} {dialect.write_value(bound)}" for sign, bound in bounds]
+    return " AND ".join(parts) or "TRUE"

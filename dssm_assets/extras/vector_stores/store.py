@@ -1,0 +1,176 @@
+"""The contract of a vector store: what publishing and search ask of each.
+
+    version    the vectors of one whole bundle, refreshed up to a revision: this bundle, or a delta of it. Whole or not there
+    draft      rows that are being written. No reader meets them before they are served as a version
+    alias      <scene>_item and <scene>_user, which other programs read: always one whole version
+
+All stores compare by inner product. Vectors of a cosine model have unit length, so it is their cosine; the prior of a model is the last
+entry of its vectors; of a user with several interests each is a row.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import DssmError, Fault, PartitionMissingError, StorageError
+from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, Condition
+from dssm_assets.storage.sources.table_source import hide_secrets
+
+VECTOR: Final = "vector"
+INTEREST: Final = "interest"
+DAY: Final = "ds"
+MODEL_DIGEST: Final = "model_digest"
+KEYS: Final[Mapping[VectorTable, tuple[str, ...]]] = {
+    VectorTable.ITEM: (col.ITEM_ID,),
+    VectorTable.USER: (col.USER_ID, INTEREST),
+}
+"""The columns that tell the rows of a table apart; the first is the id."""
+RESERVED: Final = frozenset({col.ITEM_ID, VECTOR, DAY, MODEL_DIGEST})
+"""Names that a column for filters cannot have."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to write: the columns of `KEYS`, `vector`, `ds`, `model_digest`, and of items those for filters. Batches are read once."""
+
+    schema: pa.Schema
+    count: int
+    batches: Iterable[pa.RecordBatch]
+
+    @property
+    def width(self) -> int:
+        """The number of entries of a vector."""
+        return int(self.schema.field(VECTOR).type.list_size)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a revision changes in a table: rows that are new or replace those of the same key, and ids whose rows go."""
+
+    rows: pa.Table
+    gone: pa.Array
+
+
+Found = tuple[pa.Array, npt.NDArray[np.float32]]
+"""Ids and inner products, best first."""
+
+
+class StoredVectors(ABC):
+    """The rows of a version or a draft. Safe for any number of threads."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """Returns the number of rows."""
+
+    @abstractmethod
+    def read(self, ids: pa.Array) -> pa.Table:
+        """Returns the rows of some ids: at least the columns of `KEYS`, `vector` and `model_digest`, in the types that were written."""
+
+    @abstractmethod
+    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+        """Returns the k rows with the highest inner product for each vector [N, D], of those for which a condition holds.
+
+        Args:
+            is_exact: compare every row, without the index.
+
+        Raises:
+            UnsupportedConditionError: the store cannot compare by such a condition.
+        """
+
+
+class VectorStore(ABC):
+    """The vector store of a scene. All methods raise StorageError if the store cannot be reached or refuses.
+
+    Attributes:
+        where: the store in errors, without a login.
+    """
+
+    where: str
+
+    @abstractmethod
+    def find_versions(self) -> dict[str, str]:
+        """Returns bundle id -> revision of the versions that are stored."""
+
+    @abstractmethod
+    def find_served(self) -> str | None:
+        """Returns the bundle id of the version that the aliases name."""
+
+    @abstractmethod
+    def write(self, table: VectorTable, rows: Rows) -> str:
+        """Writes a draft, the one of items with its index; returns its name."""
+
+    @abstractmethod
+    def open(self, table: VectorTable, name: str) -> StoredVectors:
+        """Returns the rows of a version, by its bundle id, or of a draft.
+
+        Raises:
+            PartitionMissingError: there is none.
+        """
+
+    @abstractmethod
+    def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
+        """Makes drafts the tables of a version, in place of those that it has, which become drafts."""
+
+    @abstractmethod
+    def serve(self, version: str) -> None:
+        """Points the aliases to a version that is stored, each in one step."""
+
+    @abstractmethod
+    def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
+        """Applies a revision to a version that is stored, and records it last."""
+
+    @abstractmethod
+    def remove_users(self, user_ids: pa.Array) -> None:
+        """Removes the rows of users from every version and draft."""
+
+    @abstractmethod
+    def find_removable(self, kept: Collection[str], before: float) -> list[str]:
+        """Returns the names of versions that are neither kept nor served, and of drafts begun before a unix time."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Removes what `find_removable` has named; if it is gone, nothing happens."""
+
+
+def new_token() -> str:
+    """Returns a part of a name that no other draft has: the time in seconds, and a number by chance."""
+    return f"{int(time.time()):08x}{secrets.token_hex(3)}"
+
+
+def begun_at(name: str) -> float:
+    """Returns when the draft with a name that ends with a token was begun, in unix seconds."""
+    return float(int(name[-14:-6], 16))
+
+
+def missing_version(where: str, table: VectorTable, name: str, known: Collection[str]) -> PartitionMissingError:
+    """Returns the error of a version that is not stored."""
+    remedy = f"materialize vector_store of {name[:10]} with this store in the configuration"
+    return PartitionMissingError(
+        Fault(f"{where}, table {table}", f"vectors of bundle {name}", f"those of {', '.join(sorted(known)) or 'none'}", remedy)
+    )
+
+
+@contextmanager
+def store_errors(where: str, passwords: Iterable[str] = ()) -> Iterator[None]:
+    """Turns the errors of a client into a StorageError without passwords; our own errors pass."""
+    try:
+        yield
+    except DssmError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {hide_secrets(str(error), passwords)}"
+        remedy = "run again once the store answers, or correct its URI"
+        raise StorageError(str(Fault(where, "a vector store that answers", got, remedy))) from None
