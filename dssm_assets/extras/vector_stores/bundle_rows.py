@@ -1,0 +1,96 @@
+"""The rows that a bundle gives a vector store, and what differs between the rows of two bundles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.file_names import BundleFile
+from dssm_assets.core.sources.convert import decode_column
+from dssm_assets.extras.vector_stores.store import DAY, INTEREST, KEYS, MODEL_DIGEST, RESERVED, VECTOR, Changes, Rows
+from dssm_assets.storage.bundles import FetchedBundle
+from dssm_assets.storage.local_files import map_arrow
+
+BATCH_ROWS = 10_000
+_LOG_SECONDS = 10.0
+
+
+class BundleRows:
+    """The rows of one table, read from the files of a bundle on the local disk."""
+
+    def __init__(self, bundle: FetchedBundle, table: VectorTable) -> None:
+        """Maps the files.
+
+        Raises:
+            ConfigError: a column for filters has a name that the store needs.
+        """
+        manifest, folder = bundle.manifest, bundle.folder
+        self.table, self._key = table, KEYS[table][0]
+        day = str(manifest["ds"])
+        self._constants = {DAY: day, MODEL_DIGEST: str(manifest["inputs"][f"dssm_model/{day}"])}
+        if table is VectorTable.USER:
+            stored = map_arrow(folder / BundleFile.USER_VECTORS)
+            self.content = _split_interests(stored, int(manifest["dims"]), int(manifest.get("interests", 1)))
+            return
+        stored = map_arrow(folder / BundleFile.ITEM_VECTORS)
+        columns = {self._key: stored.column(col.ITEM_ID), VECTOR: stored.column(col.ITEM_TOWER_EMB)}
+        if BundleFile.ITEM_COLUMNS in manifest["files"]:
+            others = map_arrow(folder / BundleFile.ITEM_COLUMNS)
+            if taken := sorted(RESERVED & set(others.column_names)):
+                expected = f"columns with other names than {', '.join(sorted(RESERVED))}"
+                raise ConfigError(Fault("serving.filters", expected, ", ".join(taken), "rename them in tables.item.columns"))
+            columns |= {name: decode_column(others.column(name)) for name in others.column_names}
+        self.content = pa.table(columns)
+
+    def to_rows(self, log: Callable[[str], None]) -> Rows:
+        """Returns the rows to write; a log line every ten seconds tells how many are read."""
+        return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
+
+    def find_changes(self, before: BundleRows) -> Changes:
+        """Returns what differs from the rows of another bundle of the same model."""
+        after = self.content
+        connection = duckdb.connect()
+        connection.register("after", after)
+        connection.register("before", before.content)
+        changed = connection.execute("SELECT * FROM after EXCEPT ALL SELECT * FROM before").to_arrow_table()
+        gone = pc.unique(before.content.column(self._key))
+        gone = gone.filter(pc.invert(pc.is_in(gone, combine_chunks(after.column(self._key)))))
+        return Changes(self.complete(changed.cast(after.schema)), gone)
+
+    def complete(self, rows: pa.Table) -> pa.Table:
+        """Returns some rows of the content as they are written."""
+        for name, value in self._constants.items():
+            rows = rows.append_column(name, pa.repeat(pa.scalar(value), rows.num_rows))
+        return rows
+
+    def _read_batches(self, log: Callable[[str], None]) -> Iterator[pa.RecordBatch]:
+        total = self.content.num_rows
+        begun = told = time.monotonic()
+        for start in range(0, total, BATCH_ROWS):
+            yield from self.complete(self.content.slice(start, BATCH_ROWS)).combine_chunks().to_batches()
+            done, now = min(start + BATCH_ROWS, total), time.monotonic()
+            if now - told >= _LOG_SECONDS or done == total:
+                rate = done / max(now - begun, 1e-9)
+                log(f"{self.table} vectors: {done:,} of {total:,} rows, {rate:,.0f} rows/s, ETA {(total - done) / rate:.0f} s")
+                told = now
+
+
+def _split_interests(stored: pa.Table, dims: int, interests: int) -> pa.Table:
+    """Returns a row for each interest of each user."""
+    ids, vectors = (combine_chunks(stored.column(name)) for name in (col.USER_ID, col.USER_TOWER_EMB))
+    return pa.table(
+        {
+            col.USER_ID: ids.take(pa.array(np.repeat(np.arange(len(ids)), interests))),
+            INTEREST: pa.array(np.tile(np.arange(interests, dtype=np.int32), len(ids))),
+            VECTOR: pa.FixedSizeListArray.from_arrays(vectors.flatten(), dims),
+        }
+    )

@@ -1,0 +1,66 @@
+"""The search for a bundle's items in a vector store, in place of the bundle's own index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from dssm_assets.core.arrays.ragged import IntArray
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
+from dssm_assets.extras.vector_stores.store import VectorStore
+from dssm_assets.extras.vector_stores.stores import find_uri, open_store
+from dssm_assets.serving.bundle import Bundle
+from dssm_assets.serving.recall_engine import OpenSearch
+from dssm_assets.storage.bundles import base_of
+from dssm_assets.storage.config_file import LoadedConfig
+
+
+def choose_search(uri: str, loaded: LoadedConfig | None) -> OpenSearch:
+    """Returns what opens the search in the store at a URI; "": in that of the configuration.
+
+    Raises:
+        ConfigError: neither is given; see also `open_store`.
+    """
+    if not uri and loaded is None:
+        raise ConfigError(Fault("--store", "the URI of a vector store", "none, and no configuration", "write --store URI"))
+    chosen = uri or find_uri(loaded) if loaded is not None else uri
+    options = {} if loaded is None else loaded.config.storage.options
+
+    def open_search(bundle: Bundle) -> StoreSearch:
+        return StoreSearch(open_store(chosen, bundle.name, options), bundle)
+
+    return open_search
+
+
+class StoreSearch:
+    """Searches the version of a store that has the items of a bundle. Safe for any number of threads."""
+
+    def __init__(self, store: VectorStore, bundle: Bundle, *, is_exact: bool = False) -> None:
+        """Opens the version.
+
+        Args:
+            is_exact: compare every item, without the store's index.
+
+        Raises:
+            PartitionMissingError: the store has no vectors of this bundle.
+        """
+        self._items, self._is_exact = bundle.items, is_exact
+        self._columns = {field.name: _plain_type(field.type) for field in bundle.item_columns.schema}
+        self._vectors = store.open(VectorTable.ITEM, base_of(bundle.manifest) or bundle.bundle_id)
+
+    def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
+        """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out."""
+        try:
+            found = self._vectors.search(vectors, k, parse_filters(filters, self._columns), is_exact=self._is_exact)
+        except UnsupportedConditionError:
+            return None
+        rows = (self._items.rows_of(pa.chunked_array([ids])) for ids, _ in found)
+        return [one[one >= 0] for one in rows]
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
