@@ -73,6 +73,8 @@ def test_scenes_share_the_trainer_pool_and_nothing_else(defs, scenes, tmp_path):
         "news/serving_bundle": "news_publisher",
         "shop/bundle_delta": "shop_publisher",
         "news/bundle_delta": "news_publisher",
+        "shop/vector_store": "shop_publisher",
+        "news/vector_store": "news_publisher",
     }
     other = worlds.write_config(tmp_path, {"name": "other", "platform": {"trainer_pool": "gpu_two"}})
     graph = asset_graph(build_definitions([scenes[0], other]))["assets"]

@@ -385,7 +385,7 @@ class VectorTable(StrEnum):
 
 
 class VectorStore(Section):
-    """The vector store that follows the served bundle."""
+    """The vector store that follows the served bundle: with this section, also an empty one, jobs make the asset `vector_store`."""
 
     uri: str | None = Field(
         default=None,
@@ -434,11 +434,7 @@ class PipelineConfig(Section):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     serving: Serving = Serving()
-    vector_store: VectorStore | None = Field(
-        default=None,
-        description="`{}` or more: the asset `vector_store` is made with each bundle, and follows deltas and rollbacks (default: "
-        "only on request).",
-    )
+    vector_store: VectorStore | None = None
     storage: Storage = Storage()
     platform: Platform = Platform()
     engine: Literal["duckdb", "spark"] = Field(

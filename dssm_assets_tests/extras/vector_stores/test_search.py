@@ -1,0 +1,160 @@
+"""Lists from a vector store in place of the bundle's index: the same lists, filters and merge."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.commands import recall
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import ConfigError, PartitionMissingError
+from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
+from dssm_assets.extras.vector_stores.search import StoreSearch, choose_search
+from dssm_assets.extras.vector_stores.store import VectorStore
+from dssm_assets.serving.live import LiveEngine
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
+from dssm_assets.storage.bundles import BundleStore
+from dssm_assets_tests.extras.vector_stores.conftest import Opener
+from dssm_assets_tests.serving.bundles import ITEMS, write_bundle
+
+ITEM_COUNT = 3000
+FILTERS: tuple[Any, ...] = (
+    None,
+    {"brand": "b"},
+    [{"price": {"max": 2}}, {"brand": None}],
+    {"tags": ["x"]},
+    {"brand": "none has it"},
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Returns a serving root with a bundle of 3,000 items of two dimensions and columns for filters."""
+    root = tmp_path_factory.mktemp("serving")
+    drawn = np.random.default_rng(3).standard_normal((ITEM_COUNT, 2))
+    columns = pa.table(
+        {
+            "brand": pa.array([[None, "a", "b"][number % 3] for number in range(ITEM_COUNT)]).dictionary_encode(),
+            "price": pa.array([number % 50 / 2 for number in range(ITEM_COUNT)]),
+            "tags": pa.array([["x", "y"][: number % 3] for number in range(ITEM_COUNT)]),
+        }
+    )
+    digests = {"dssm_model/2024-01-12": "digest"}
+    write_bundle(
+        root, items={f"p{number}": vector for number, vector in enumerate(drawn)}, item_columns=columns, inputs=digests
+    )
+    return str(root)
+
+
+def fill(store: VectorStore, root: str) -> str:
+    """Publishes the items of the current bundle to a store; returns the bundle's id."""
+    bundles = BundleStore(root)
+    bundle = bundles.fetch(bundles.current_id())
+    draft = store.write(VectorTable.ITEM, BundleRows(bundle, VectorTable.ITEM).to_rows(lambda _: None))
+    store.add(bundle.bundle_id, bundle.bundle_id, {VectorTable.ITEM: draft})
+    store.serve(bundle.bundle_id)
+    return bundle.bundle_id
+
+
+@pytest.fixture
+def filled(opened: Opener, root: str) -> VectorStore:
+    fill(opened(), root)
+    return opened()
+
+
+def test_exact_lists_equal_those_of_the_bundle(filled: VectorStore, root: str) -> None:
+    engine = RecallEngine.open(root)
+    by_store = engine.searching(StoreSearch(filled, engine.bundle, is_exact=True))
+    shown = np.arange(ITEM_COUNT) % 4 > 0
+    for own, other in ((engine, by_store), (engine.showing(shown), by_store.showing(shown))):
+        for filters in FILTERS:
+            options = ListOptions(50, exclude=["p7"], filters=filters)
+            for user in ("u", "v"):
+                expected, found = own.recall_for_user(user, options), other.recall_for_user(user, options)
+                assert found.item_ids == expected.item_ids, filters
+                assert found.scores == pytest.approx(expected.scores, rel=1e-5)
+        assert other.similar_items("p3", ListOptions(5)).item_ids == own.similar_items("p3", ListOptions(5)).item_ids
+
+
+def test_lists_of_the_index_have_most_of_the_exact_ones(filled: VectorStore, root: str) -> None:
+    engine = RecallEngine.open(root)
+    by_store = engine.searching(StoreSearch(filled, engine.bundle))
+    for filters in FILTERS:
+        exact, found = (one.recall_for_user("u", ListOptions(200, filters=filters)).item_ids for one in (engine, by_store))
+        assert len(found) == len(exact)
+        assert len(set(found) & set(exact)) >= 0.95 * len(exact)
+
+
+@pytest.fixture
+def lance(tmp_path: Path) -> str:
+    return f"lancedb://{tmp_path}/lance"
+
+
+def open_engine(root: str, uri: str) -> RecallEngine:
+    engine = RecallEngine.open(root)
+    return engine.searching(choose_search(uri, None)(engine.bundle))
+
+
+def test_merged_lists_are_the_same(tmp_path: Path, lance: str) -> None:
+    write_bundle(tmp_path, has_channels=True, stores_inputs=True, inputs={"dssm_model/2024-01-12": "digest"})
+    fill(choose_store(lance), str(tmp_path))
+    own, other = RecallEngine.open(str(tmp_path)), open_engine(str(tmp_path), lance)
+    for lists in Lists:
+        expected, found = (one.recall_for_user("u", ListOptions(4, lists=lists)) for one in (own, other))
+        assert (found.item_ids, found.sources) == (expected.item_ids, expected.sources)
+
+
+def test_items_that_only_the_store_has_are_left_out(tmp_path: Path, lance: str) -> None:
+    digests = {"dssm_model/2024-01-12": "digest"}
+    write_bundle(tmp_path / "more", items={**ITEMS, "n9": (9.0, 0.0)}, inputs=digests)
+    folder = write_bundle(tmp_path / "less", inputs=digests)
+    bundle = BundleStore(str(tmp_path / "more"))
+    store = choose_store(lance)
+    rows = BundleRows(bundle.fetch(bundle.current_id()), VectorTable.ITEM)
+    store.add(folder.name, folder.name, {VectorTable.ITEM: store.write(VectorTable.ITEM, rows.to_rows(print))})
+    assert open_engine(str(tmp_path / "less"), lance).recall_for_user("u", ListOptions(4)).item_ids == ["n0", "n2", "n1", "n3"]
+
+
+def choose_store(uri: str) -> VectorStore:
+    from dssm_assets.extras.vector_stores.stores import open_store
+
+    return open_store(uri, "hand", {})
+
+
+def test_a_service_takes_a_new_bundle_once_the_store_has_it(
+    tmp_path: Path, lance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(tmp_path / "serving")
+    write_bundle(tmp_path / "serving", "2024-01-12", inputs={"dssm_model/2024-01-12": "one"})
+    first = fill(choose_store(lance), root)
+    live = LiveEngine(root, open_search=choose_search(lance, None))
+    second = write_bundle(tmp_path / "serving", "2024-01-13", inputs={"dssm_model/2024-01-13": "two"}).name
+    assert not live.refresh()
+    assert (live.bundle_id, live.refused_bundle_id) == (first, second)
+    fill(choose_store(lance), root)
+    monkeypatch.setattr("dssm_assets.serving.live.time.monotonic", lambda: float("inf"))
+    assert live.refresh()
+    assert live.bundle_id == second
+    assert live.engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
+
+
+def test_the_command_asks_the_store(root: str, lance: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> Any:
+        parser = argparse.ArgumentParser()
+        recall.add_command(parser.add_subparsers())
+        parsed = parser.parse_args(["recall", "--bundle", root, "--user-id", "u", "-k", "5", "--json", *arguments])
+        parsed.command(parsed)
+        return json.loads(capsys.readouterr().out)
+
+    with pytest.raises(PartitionMissingError, match="materialize vector_store"):
+        run("--store", lance)
+    fill(choose_store(lance), root)
+    assert run("--store", lance) == run()
+    with pytest.raises(ConfigError, match="--store"):
+        run("--store")
