@@ -96,7 +96,8 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
     if before is None or before not in served.stored:
         check = _publish(store, bundles, served, tables, log)
         if not check.is_passed:
-            raise CheckFailedError(f"{store.where}: {check.description}")
+            remedy = "materialize vector_store once the store keeps what is written, or choose another"
+            raise CheckFailedError(f"{store.where}: {check.description}. To fix: {remedy}")
         return
     if before != served.revision:
         old = bundles.fetch(before, is_verified=False)

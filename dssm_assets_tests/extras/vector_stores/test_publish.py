@@ -18,14 +18,14 @@ from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import CheckFailedError, ConfigError, PartitionMissingError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import DAILY_CHAIN, PUBLISH, job_assets
-from dssm_assets.extras.vector_stores import publish
+from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
 from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore
 from dssm_assets.extras.vector_stores.stores import open_configured, open_store
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds
-from dssm_assets_tests.extras.vector_stores.made_rows import vectors_of
+from dssm_assets_tests.extras.vector_stores.made_rows import to_rows, vectors_of
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
 
@@ -146,8 +146,8 @@ def test_a_rollback_to_a_version_that_is_stored_serves_it_within_two_seconds(wor
     store, bundle_id = open_store_of(workspace), PlainBundle(workspace).bundle_id
     rows = store.open(ITEM, bundle_id).read(pa.array(["a_00", "a_01"]))
     drafts = {
-        ITEM: store.write(ITEM, publish.Rows(rows.schema, 2, rows.to_batches())),
-        USER: store.write(USER, publish.BundleRows(open_bundles(workspace.loaded).fetch(bundle_id), USER).to_rows(print)),
+        ITEM: store.write(ITEM, to_rows(rows)),
+        USER: store.write(USER, BundleRows(open_bundles(workspace.loaded).fetch(bundle_id), USER).to_rows(print)),
     }
     store.add(OTHER, OTHER, drafts)
     store.serve(OTHER)
@@ -179,14 +179,14 @@ def test_a_bundle_that_is_not_served_changes_nothing(workspace: Workspace) -> No
 @pytest.fixture
 def losing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has the store lose the first batch of items."""
-    regular = publish.BundleRows.to_rows
+    regular = BundleRows.to_rows
 
     def lose(self: Any, log: Any) -> Any:
         rows = regular(self, log)
         table = pa.Table.from_batches(list(rows.batches), rows.schema)
-        return publish.Rows(rows.schema, rows.count, table.slice(1).to_batches()) if self.table is ITEM else rows
+        return to_rows(table.slice(1)) if self.table is ITEM else rows
 
-    monkeypatch.setattr(publish.BundleRows, "to_rows", lose)
+    monkeypatch.setattr(BundleRows, "to_rows", lose)
     yield
 
 
@@ -221,7 +221,7 @@ def test_an_index_that_finds_too_little_is_not_served(workspace: Workspace, monk
 def test_a_cleanup_removes_what_killed_publishers_left(workspace: Workspace) -> None:
     store, bundle_id = open_store_of(workspace), PlainBundle(workspace).bundle_id
     rows = store.open(ITEM, bundle_id).read(pa.array(["a_00"]))
-    store.write(ITEM, publish.Rows(rows.schema, 1, rows.to_batches()))
+    store.write(ITEM, to_rows(rows))
     later = time.time() + 60
     for removes, left in ((False, 1), (True, 0)):
         assert on_cleaned(workspace, later, removes=removes) == set()
