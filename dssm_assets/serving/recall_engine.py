@@ -408,10 +408,10 @@ class RecallEngine:
             found = [_NONE_FOUND] * len(users)
         else:
             found = self._search_index(users, depth, allowed)
-        if allowed is None:
+        if allowed is None and self._search is None:
             return found
         return [
-            nearest if len(nearest[0]) >= depth else self._scan(user, depth, allowed.rows)
+            nearest if len(nearest[0]) >= depth else self._scan(user, depth, None if allowed is None else allowed.rows)
             for user, nearest in zip(users, found, strict=True)
         ]
 
@@ -445,8 +445,9 @@ class RecallEngine:
             of_users = [found[allowed.mask[found]] for found in of_users]
         return [self._scan(user, depth, found) for user, found in zip(users, of_users, strict=True)]
 
-    def _scan(self, vectors: Vector, depth: int, rows: IntArray) -> Nearest:
-        """As `find_nearest` for one user [V, D], by comparing every one of some items."""
+    def _scan(self, vectors: Vector, depth: int, rows: IntArray | None) -> Nearest:
+        """As `find_nearest` for one user [V, D], by comparing every one of some items; None: of all."""
+        rows = np.arange(len(self.bundle.items)) if rows is None else rows
         rows, scores = _sort_found(rows, (self.bundle.item_vectors[rows] @ vectors.T).max(axis=1))
         return rows[:depth], scores[:depth]
 
