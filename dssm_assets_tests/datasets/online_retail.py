@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from dssm_assets.datasets.source_tables import SourceTables, read_tables, require_columns, sort_rows
+from dssm_assets.datasets.source_tables import SourceTables, sort_rows
 
 
 def load(folder: Path) -> SourceTables:
@@ -21,20 +22,12 @@ def load(folder: Path) -> SourceTables:
 
     Args:
         folder: a folder with users.parquet, items.parquet and behavior.parquet.
-
-    Raises:
-        DatasetMissingError: naming every file that is missing.
-        SchemaError: naming every column that is missing.
     """
-    tables = read_tables(folder)
-    require_columns(tables.users, ["user_id", "country"], f"file {folder}/users.parquet")
-    require_columns(tables.items, ["item_id", "description", "is_product"], f"file {folder}/items.parquet")
-    needed = ["user_id", "item_id", "event", "event_time", "quantity", "unit_price"]
-    require_columns(tables.behavior, needed, f"file {folder}/behavior.parquet")
-    products = tables.items.filter(pc.field("is_product")).drop_columns(["is_product"])
-    is_product = pc.is_in(tables.behavior.column("item_id"), value_set=products.column("item_id").combine_chunks())
+    users, items, behavior = (pq.read_table(folder / f"{name}.parquet") for name in ("users", "items", "behavior"))
+    products = items.filter(pc.field("is_product")).drop_columns(["is_product"])
+    is_product = pc.is_in(behavior.column("item_id"), value_set=products.column("item_id").combine_chunks())
     return SourceTables(
-        users=tables.users.sort_by("user_id"),
+        users=users.sort_by("user_id"),
         items=products.sort_by("item_id"),
-        behavior=sort_rows(tables.behavior.filter(is_product), ["event_time", "user_id", "item_id"]),
+        behavior=sort_rows(behavior.filter(is_product), ["event_time", "user_id", "item_id"]),
     )

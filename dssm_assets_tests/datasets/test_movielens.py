@@ -1,16 +1,15 @@
-"""MovieLens is read from archives and folders of the original form. All rows here are made up."""
+"""MovieLens is read from archives of the original form. All rows here are made up."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.datasets.movielens import load
-from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, write_tables
+from dssm_assets.datasets.source_tables import DatasetMissingError
+from dssm_assets_tests.datasets.movielens import load
 
 ONE_M = {
     "ml-1m/README": "made up",
@@ -75,15 +74,8 @@ def test_load_reads_movielens_100k(tmp_path: Path) -> None:
     assert tables.behavior.column("user_id").to_pylist() == [1, 2]
 
 
-def test_load_reads_a_folder_of_parquet_files(tmp_path: Path) -> None:
-    original = load(archive(tmp_path / "ml-1m.zip", ONE_M))
-    extra = original.behavior.append_column("ds", pa.array(["x"] * 3))
-    write_tables(SourceTables(original.users, original.items, extra), tmp_path / "folder")
-    assert load(tmp_path / "folder") == original
-
-
 def test_load_refuses_other_files(tmp_path: Path) -> None:
-    with pytest.raises(DatasetMissingError, match=r"nowhere\.zip: expected a zip file or a folder, got no such file"):
+    with pytest.raises(DatasetMissingError, match=r"nowhere\.zip: expected a zip file, got no such file"):
         load(tmp_path / "nowhere.zip")
     (tmp_path / "text.zip").write_text("not a zip")
     with pytest.raises(DatasetMissingError, match=r"text\.zip: expected a zip file"):
@@ -96,10 +88,3 @@ def test_a_broken_row_is_named(tmp_path: Path) -> None:
     broken = ONE_M | {"ml-1m/ratings.dat": "1::7::4::978300760\n1::7::4\n"}
     with pytest.raises(SchemaError, match=r"file ratings\.dat: expected 4 fields separated by '::', got 3 in row 2: '1::7::4'"):
         load(archive(tmp_path / "ml-1m.zip", broken))
-
-
-def test_a_folder_without_ratings_is_refused(tmp_path: Path) -> None:
-    original = load(archive(tmp_path / "ml-1m.zip", ONE_M))
-    write_tables(SourceTables(original.users, original.items, original.behavior.drop_columns(["rating"])), tmp_path / "folder")
-    with pytest.raises(SchemaError, match=r"behavior\.parquet, column rating"):
-        load(tmp_path / "folder")

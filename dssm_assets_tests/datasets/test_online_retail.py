@@ -8,12 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pytest
 
 import dssm_assets_tests.fixtures.online_retail as fixture
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
-from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import count_unknown_ids, normalise_behavior, normalise_entities
 from dssm_assets.datasets.source_tables import SourceTables, write_tables
@@ -54,12 +52,6 @@ def test_load_drops_non_products_and_their_events(tmp_path: Path) -> None:
     assert "is_product" not in tables.items.column_names
     assert tables.behavior.column("item_id").to_pylist() == [6, 5]
     assert tables.users.column("user_id").to_pylist() == [1, 2]
-
-
-def test_another_table_is_refused(tmp_path: Path) -> None:
-    write_tables(SourceTables(*[pa.table({"user_id": [1], "item_id": [1]})] * 3), tmp_path)
-    with pytest.raises(SchemaError, match=r"users\.parquet, column country"):
-        load(tmp_path)
 
 
 def test_the_cut_keeps_active_users_and_their_products(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""MovieLens 1M and 100K, from the user's own copy, as source tables.
+"""MovieLens 1M and 100K, from one's own copy, as source tables.
 
-Belongs here: reading `ml-1m.zip`, `ml-100k.zip` or a folder of parquet files. Does not belong here: the data themselves:
+Belongs here: reading `ml-1m.zip` or `ml-100k.zip`. Does not belong here: the data themselves:
 GroupLens does not allow their redistribution, see https://grouplens.org/datasets/movielens/.
 
 Events: a rating of 4 or 5 is a `like`, a lower one a `view`. Times are seconds since 1970-01-01 UTC.
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, read_tables, require_columns, sort_rows
+from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, sort_rows
 
 LIKE_FROM: Final = 4
 
@@ -42,17 +42,14 @@ def load(path: Path) -> SourceTables:
     """Returns users, items and behaviour (user_id, item_id, event, event_time in seconds, rating), behaviour sorted by time.
 
     Args:
-        path: `ml-1m.zip` or `ml-100k.zip` as GroupLens publishes them, or a folder with users.parquet, items.parquet and
-            behavior.parquet.
+        path: `ml-1m.zip` or `ml-100k.zip` as GroupLens publishes them.
 
     Raises:
         DatasetMissingError: if there is nothing at the path, or none of the known files in it.
         SchemaError: if a file does not have the columns of the data set.
     """
-    if path.is_dir():
-        return _from_folder(path)
     if not zipfile.is_zipfile(path):
-        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file or a folder", "no such file", "correct the path"))
+        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file", "no such file", "correct the path"))
     with zipfile.ZipFile(path) as archive:
         members = {posixpath.basename(name): name for name in sorted(archive.namelist(), reverse=True)}
         for files, build in ((_FILES_1M, _from_1m), (_FILES_100K, _from_100k)):
@@ -63,16 +60,6 @@ def load(path: Path) -> SourceTables:
     expected = f"{', '.join(_FILES_1M)} or {', '.join(_FILES_100K)}"
     got = ", ".join(sorted(members)[:8]) or "nothing"
     raise DatasetMissingError(Fault(f"MovieLens, {path}", expected, got, "give ml-1m.zip or ml-100k.zip unchanged"))
-
-
-def _from_folder(folder: Path) -> SourceTables:
-    tables = read_tables(folder)
-    require_columns(tables.users, ["user_id"], f"file {folder}/users.parquet")
-    require_columns(tables.items, ["item_id"], f"file {folder}/items.parquet")
-    require_columns(tables.behavior, ["user_id", "item_id", "event_time", "rating"], f"file {folder}/behavior.parquet")
-    rows = tables.behavior
-    names = ("user_id", "item_id", "rating", "event_time")
-    return SourceTables(tables.users, tables.items, _behavior(*(rows.column(name) for name in names)))
 
 
 def _from_1m(users: list[str], movies: list[str], ratings: list[str]) -> SourceTables:
