@@ -1,10 +1,9 @@
 """Runs of a plan in parallel processes.
 
 This process hands a run to a worker as soon as the runs that it needs have ended, and receives the calls of the workers' observers.
-Workers are forked from one other process, which first imports what the runs need.
+Workers are forked from one other process, a fork server, which first imports what the runs need.
 """
 
-import importlib
 import multiprocessing
 import os
 import signal
@@ -63,22 +62,26 @@ def make_in_parallel(
                     note_failure(number, error)
         return failed
 
-    spawn = multiprocessing.get_context("spawn")
-    pipes = [spawn.Pipe() for _ in range(min(processes, len(runs)))]
-    parent = spawn.Process(target=_fork_workers, args=(scene, make, [theirs for _, theirs in pipes], modules))
-    parent.start()
-    for _, theirs in pipes:
+    server = multiprocessing.get_context("forkserver")
+    if modules:
+        server.set_forkserver_preload([*modules])
+    pipes = [server.Pipe() for _ in range(min(processes, len(runs)))]
+    workers = [server.Process(target=_work, args=(scene, make, theirs)) for _, theirs in pipes]
+    for worker, (_, theirs) in zip(workers, pipes, strict=True):
+        worker.start()
         theirs.close()  # so that a killed worker is noticed here
     try:
         _hand_out([ours for ours, _ in pipes], runs, needs, observer, note_failure)
     except BaseException:
-        try:
-            os.killpg(cast(int, parent.pid), signal.SIGKILL)  # the workers, and all that they have started, whatever they do
-        except ProcessLookupError:  # it has no session of its own yet
-            parent.kill()
+        for worker in workers:
+            try:
+                os.killpg(cast(int, worker.pid), signal.SIGKILL)  # it, and all that it has started, whatever they do
+            except ProcessLookupError:  # it has no session of its own yet, or has ended
+                worker.kill()
         raise
     finally:
-        parent.join()
+        for worker in workers:
+            worker.join()
     return failed
 
 
@@ -132,26 +135,9 @@ def _receive(worker: Any, run: Any) -> tuple[Any, ...]:
         ) from error
 
 
-def _fork_workers(scene: Scene, make: Make, connections: Sequence[Connection], modules: Sequence[str]) -> None:
-    """Forks a worker for each connection; ends with the last one."""
-    os.setsid()  # Ctrl-C does not reach them: the first process ends them, and with them all that they have started
-    for module in modules:
-        importlib.import_module(module)
-    fork = multiprocessing.get_context("fork")
-    workers = [fork.Process(target=_work, args=(scene, make, connection, connections)) for connection in connections]
-    for worker in workers:
-        worker.start()
-    for connection in connections:
-        connection.close()
-    for worker in workers:
-        worker.join()
-
-
-def _work(scene: Scene, make: Make, connection: Connection, all_connections: Sequence[Connection]) -> None:
+def _work(scene: Scene, make: Make, connection: Connection) -> None:
     """Makes the runs that arrive, until the first process closes the connection or is killed."""
-    for other in all_connections:
-        if other is not connection:
-            other.close()
+    os.setsid()  # Ctrl-C does not reach it: the first process ends it, and with it all that it has started
     observer = Observer()
     for name in ("on_log", "on_partition", "on_skipped"):
         setattr(observer, name, partial(_send, connection, name))

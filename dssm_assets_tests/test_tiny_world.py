@@ -8,6 +8,7 @@ import pytest
 
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.storage.stores import verify
 from dssm_assets_tests.wide_samples import read_wide_sample
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY, GROUP_SIZE, WINDOW_DAYS
 
@@ -196,7 +197,7 @@ def test_every_partition_matches_its_manifest_and_its_inputs(workspace):
     digests = worlds.every_digest(workspace)
     for key, digest in digests.items():
         manifest = workspace.need(*key.split("/"))
-        workspace.tables.partitions.verify(manifest)
+        verify(workspace.tables.partitions, manifest)
         assert manifest.digest == digest
         assert {name: digests[name] for name in manifest.inputs} == dict(manifest.inputs), key
         assert bool(manifest.inputs) == (manifest.asset not in {"user_table", "item_table", "behavior_table"})

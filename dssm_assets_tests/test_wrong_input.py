@@ -19,6 +19,7 @@ from dssm_assets.core.errors import (
 from dssm_assets.core.features.fg_tables import USER_FEATURES_FG
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.storage.stores import verify
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 CHECK_FAILED = (DagsterAssetCheckFailedError, DssmError)
@@ -57,7 +58,7 @@ class BrokenWorld:
         kept = {key: digest for key, digest in self.before.items() if key.partition("/")[0] not in but}
         assert {key: now[key] for key in kept} == kept
         for key in kept:
-            workspace.tables.partitions.verify(workspace.need(*key.split("/")))
+            verify(workspace.tables.partitions, workspace.need(*key.split("/")))
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.segments import TIERS, columns_needed, segment_table, tier_columns, with_hits_of
 from dssm_assets.steps.user_segments import read_item_popularity
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, each_day, partitions_before, truth_days, window_days
-from dssm_assets.storage.local_files import ScratchFolder, write_arrow
+from dssm_assets.storage.local_files import ScratchFolder, map_arrow, write_arrow
 from dssm_assets.storage.manifest import Manifest
 
 TREND_DAYS: Final = 30
@@ -249,7 +249,7 @@ def _describe_lists(workspace: Workspace, detail: Manifest) -> ListFacts:
 
 
 def _id_types(workspace: Workspace, detail: Manifest) -> list[pa.DataType]:
-    schema = workspace.tables.open(detail).schema
+    schema = workspace.tables.read_schema(detail)
     return [schema.field(name).type for name in (col.USER_ID, LISTS)]
 
 
@@ -324,4 +324,4 @@ def _map_rows(workspace: Workspace, manifest: Manifest, columns: Sequence[str]) 
     with ScratchFolder("cells", workspace.loaded.scratch) as folder:
         path = folder / "rows.arrow"
         write_arrow(path, schema, workspace.tables.batches(manifest, columns))
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return map_arrow(path)

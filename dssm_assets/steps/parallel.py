@@ -43,7 +43,7 @@ class Worker(Protocol):
 def run_parallel(
     workspace: Workspace, build: Callable[[Workspace], Worker], tasks: Sequence[Any], inputs: dict[str, str]
 ) -> Iterator[Any]:
-    """Yields the results of the tasks in their order, from `evaluation.num_processes` processes.
+    """Yields the results of the tasks in their order, from `evaluation.num_processes` processes; one task takes this process.
 
     Args:
         workspace: opened again in each process.
@@ -53,13 +53,21 @@ def run_parallel(
     Raises:
         ProvenanceError: if a process finds other inputs in the store.
     """
-    processes = workspace.config.evaluation.num_processes
-    if min(processes, len(tasks)) <= 1:
-        return run_tasks(partial(build, workspace), tasks, 1, 1)
+    count = min(workspace.config.evaluation.num_processes, len(tasks))
+    if count <= 1:
+        if tasks:
+            yield from map(build(workspace).process, tasks)
+        return
     import torch  # takes a second and 100 MiB; a process that ranks lists alone does without
 
     make = partial(_build_in_process, workspace, build, inputs)
-    return run_tasks(make, tasks, processes, torch.get_num_threads())
+    spawn, start = multiprocessing.get_context("spawn"), (make, torch.get_num_threads())
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=start) as pool:
+        try:
+            yield from pool.map(_process, tasks)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _build_in_process(workspace: Workspace, build: Callable[[Workspace], Any], inputs: dict[str, str]) -> Any:
@@ -71,28 +79,6 @@ def _build_in_process(workspace: Workspace, build: Callable[[Workspace], Any], i
     return worker
 
 
-def run_tasks(make: Callable[[], Any], tasks: Sequence[Any], num_processes: int, num_threads: int) -> Iterator[Any]:
-    """Yields the results of the tasks in their order.
-
-    Args:
-        make: makes a worker; it can be pickled, and so can tasks and results.
-        num_processes: at most; with one process, or one task, this process does the work.
-        num_threads: of torch in each process, because sums can depend on it.
-    """
-    count = min(num_processes, len(tasks))
-    if count <= 1:
-        if tasks:
-            yield from map(make().process, tasks)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(make, num_threads)) as pool:
-        try:
-            yield from pool.map(_process, tasks)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 _WORKER: dict[str, Any] = {}
 """The worker of a spawned process."""
 
@@ -101,7 +87,7 @@ def _start_worker(make: Callable[[], Any], num_threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the first one ends the others
     import torch
 
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(num_threads)  # sums can depend on it
     _WORKER["worker"] = make()
 
 

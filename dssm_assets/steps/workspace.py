@@ -26,7 +26,7 @@ from dssm_assets.installed_extras import load_extra
 from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.engines.duckdb import DuckDBEngine
-from dssm_assets.storage.engines.engine import BatchKernel, Bindable, ByDay, Engine, Target
+from dssm_assets.storage.engines.engine import BatchKernel, Bindable, Engine, Target, manifests_of
 from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
@@ -192,11 +192,7 @@ def each_day(make: Callable[[Workspace, str], StepResult]) -> Callable[[Workspac
 
 def digests(built_from: Iterable[Bindable]) -> dict[str, str]:
     """Returns "asset/ds" -> digest of every stored partition among the inputs."""
-    found: dict[str, str] = {}
-    for value in built_from:
-        for manifest in value if isinstance(value, list) else value.manifests if isinstance(value, ByDay) else [value]:
-            if isinstance(manifest, Manifest):
-                found[manifest.key] = manifest.digest
+    found = {manifest.key: manifest.digest for value in built_from for manifest in manifests_of(value)}
     return dict(sorted(found.items()))
 
 

@@ -22,12 +22,11 @@ Belongs here: bytes, the manifest's file list, the pointer. Does not belong here
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,7 +34,7 @@ from typing import Any, Final, NamedTuple
 from dssm_assets.core.errors import Fault, PartitionMissingError, PartitionReplacedError, StorageError, remedy_of_missing
 from dssm_assets.storage import layout
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.local_files import ScratchFolder, is_local, local_staging, sync_folder, write_atomic
+from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, sync_folder
 from dssm_assets.storage.locations import location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.partitions import file_sha256
 
@@ -282,19 +281,13 @@ class BundleStore:
             # Before the content is read, so that a change in between makes the condition fail.
             condition = unchanged_condition(self.fs, self._pointer_path)
             pointer = change(self.pointer())
-            if self._write_pointer(pointer, condition):
+            if put_if(self.fs, self._pointer_path, pointer.to_json().encode(), condition):
+                if self.is_local:
+                    sync_folder(Path(self._pointer_path).parent)
                 return pointer
         raise StorageError(
             f"{self._pointer_path}: other publishers replaced it {_TRIES} times meanwhile. To fix: publish again"
         )
-
-    def _write_pointer(self, pointer: Pointer, condition: Mapping[str, str]) -> bool:
-        content = pointer.to_json().encode()
-        if not self.is_local:
-            return put_if(self.fs, self._pointer_path, content, condition)
-        write_atomic(self._pointer_path, [content])
-        sync_folder(Path(self._pointer_path).parent)
-        return True
 
     def folder(self, bundle_id: str) -> str:
         """Returns the folder of a bundle inside the store's filesystem."""
@@ -403,16 +396,9 @@ class BundleStore:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(target, recursive=True)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keeps other publishers out, on a local disk."""
-        if not self.is_local:
-            yield
-            return
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        with (Path(self.root) / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+        return folder_lock(self.root) if self.is_local else contextlib.nullcontext()
 
 
 def open_bundles(loaded: LoadedConfig) -> BundleStore:

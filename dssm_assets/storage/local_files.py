@@ -100,7 +100,8 @@ def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
 
 @contextmanager
 def folder_lock(folder: Path | str) -> Iterator[None]:
-    """Keeps every other thread and process out that locks the same existing folder; a killed process gives its lock back."""
+    """Keeps every other thread and process out that locks the same folder; makes it. A killed process gives its lock back."""
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

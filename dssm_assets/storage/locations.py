@@ -9,6 +9,7 @@ from typing import Any, Final
 import fsspec
 
 from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.storage.local_files import is_local, write_atomic
 
 _S3_LIMITS: Final = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4}}
 """botocore's own: a minute per attempt to connect, so that a wrong host is only reported after several minutes."""
@@ -101,10 +102,13 @@ def absent_condition(fs: Any) -> dict[str, str]:
 
 
 def put_if(fs: Any, path: str, content: bytes, condition: Mapping[str, str]) -> bool:
-    """Replaces a file; returns False, and leaves it unchanged, if the condition no longer holds.
+    """Replaces a file in one step; returns False, and leaves it unchanged, if the condition no longer holds.
 
     A file that has this very content by now counts as replaced: a put whose answer was lost is repeated, and meets itself.
     """
+    if is_local(fs):
+        write_atomic(path, [content])
+        return True
     try:
         fs.pipe_file(path, content, **condition)
     except OSError as error:

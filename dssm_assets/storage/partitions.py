@@ -44,20 +44,8 @@ from dssm_assets.core.errors import (
     remedy_of_missing,
 )
 from dssm_assets.storage import layout
-from dssm_assets.storage.local_files import (
-    folder_lock,
-    is_local,
-    local_staging,
-    read_bytes,
-    write_atomic,
-)
-from dssm_assets.storage.locations import (
-    absent_condition,
-    location_errors,
-    open_location,
-    put_if,
-    unchanged_condition,
-)
+from dssm_assets.storage.local_files import folder_lock, is_local, local_staging, read_bytes
+from dssm_assets.storage.locations import absent_condition, location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
 
@@ -167,10 +155,7 @@ class PartitionStore:
                 return manifest
             kept, outdated = self._replaced_files(manifest, before)
             after = replace(manifest, replaced=kept)
-            content = after.to_json().encode()
-            if self.is_local:
-                write_atomic(path, [content])
-            elif not put_if(self.fs, path, content, condition):
+            if not put_if(self.fs, path, after.to_json().encode(), condition):
                 time.sleep(random.uniform(0.0, _WAIT_SECONDS * 2 ** min(attempt, 5)))
                 continue
             if not self.leaves_files:
@@ -228,16 +213,9 @@ class PartitionStore:
         kept = [replace(file, is_removed=file.replaced_at <= limit) for file in replaced if file.replaced_at > forgotten]
         return tuple(kept[-_MAX_REPLACED:]), outdated
 
-    @contextlib.contextmanager
-    def locked(self, asset: str, ds: str) -> Iterator[None]:
+    def locked(self, asset: str, ds: str) -> contextlib.AbstractContextManager[None]:
         """Keeps other writers out of a partition of a local store."""
-        if not self.is_local:
-            yield
-            return
-        folder = layout.partition_folder(self.root, asset, ds)
-        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-        with folder_lock(folder):
-            yield
+        return folder_lock(layout.partition_folder(self.root, asset, ds)) if self.is_local else contextlib.nullcontext()
 
     def find(self, asset: str, ds: str) -> Manifest | None:
         """Returns the manifest of a partition, None if there is none."""
@@ -381,24 +359,6 @@ class PartitionStore:
             file.replace(target)
         return StoredFile(file.name, inside, size, digest, rows)
 
-    def verify(self, manifest: Manifest) -> None:
-        """Checks every file of a partition against its digest.
-
-        Raises:
-            StorageError: naming the files that differ.
-        """
-        streams = ((file, self.fs.open(self.file_path(manifest, file), "rb")) for file in manifest.files)
-        wrong = [file.name for file, stream in streams if _sha256(stream) != file.sha256]
-        if wrong:
-            raise StorageError(
-                f"partition {manifest.key}: files {wrong} differ from the manifest. To fix: materialize it again"
-            )
-
-
-def _sha256(stream: Any) -> str:
-    with stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
 
 def _replaced(manifest: Manifest, names: str) -> Fault:
     remedy = "read it again; if it takes longer to read than storage.grace_hours, raise that"
@@ -417,7 +377,8 @@ def _was_put(manifest: Manifest, now: Manifest) -> bool:
 
 def file_sha256(path: Path) -> str:
     """Returns the sha256 of a local file, in hex."""
-    return _sha256(path.open("rb"))
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _missing(asset: str, days: Sequence[str]) -> Fault:

@@ -32,7 +32,7 @@ from dssm_assets_tests.benchmarks.hostile_inputs import INPUTS
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.storage.bundles import marks, publish
 from dssm_assets_tests.storage.races import ASSET, publish_mark, race, read_marks
-from dssm_assets_tests.storage.stores import DS
+from dssm_assets_tests.storage.stores import DS, verify
 
 ROUNDS: Final = 1000
 WRITERS, READERS = 3, 2
@@ -156,7 +156,7 @@ def _publish_bundles(root: str, attempt: int) -> None:
 
 def _check_partition(root: Path) -> None:
     store = PartitionStore(str(root))
-    store.verify(store.manifest(ASSET, DS))
+    verify(store, store.manifest(ASSET, DS))
     assert len(read_marks(store)) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable,
 from dssm_assets.core.errors import ConfigError, DssmError, StorageError
 from dssm_assets.core.sources.normalise import empty_day_fault
 from dssm_assets.steps.workspace import check_built_from
+from dssm_assets.storage import bundles
 from dssm_assets.storage.bundles import BundleStore, after_publish
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.manifest import Manifest, StoredFile
@@ -62,12 +64,12 @@ def _misspelt_key(folder: Path) -> None:
     parse_config(worlds.merged(worlds.CONFIG, {"window": {"day": 3}}), where="configuration config.yaml")
 
 
-def _changed_file(folder: Path) -> None:
+def _missing_file(folder: Path) -> None:
     tables = TableStore(PartitionStore(str(folder)))
     manifest = tables.write(replace(NOTES, name="sample"), "2026-01-04", notes(("a", 1, None)))
     assert isinstance(manifest.files[0], StoredFile)
-    Path(tables.paths([manifest])[0]).write_bytes(b"changed")
-    tables.partitions.verify(manifest)
+    Path(tables.paths([manifest])[0]).unlink()
+    tables.read(manifest)
 
 
 def _replaced_partition(folder: Path) -> None:
@@ -77,13 +79,10 @@ def _replaced_partition(folder: Path) -> None:
 
 
 def _moving_pointer(folder: Path) -> None:
-    class Elsewhere(BundleStore):
-        def _write_pointer(self, *_: object) -> bool:
-            return False
-
-    store = Elsewhere("memory://unused")
+    store = BundleStore("memory://unused")
     store._pointer_path = "s3://dssm/serving/current.json"
-    store.replace_pointer(lambda before: after_publish(before, "b", "2026-01-01"))
+    with patch.object(bundles, "put_if", return_value=False):
+        store.replace_pointer(lambda before: after_publish(before, "b", "2026-01-01"))
 
 
 RAISING = (
@@ -93,7 +92,7 @@ RAISING = (
     _changed_input,
     _missing_config,
     _misspelt_key,
-    _changed_file,
+    _missing_file,
     _replaced_partition,
     _moving_pointer,
 )

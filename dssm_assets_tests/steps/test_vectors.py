@@ -15,6 +15,7 @@ from dssm_assets.core.training.inference import ItemInference
 from dssm_assets.steps.vectors import item_vectors, user_vectors
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
+from dssm_assets_tests.storage.stores import verify
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY
 
 DIMS, ITEMS = 8, 20
@@ -108,7 +109,7 @@ def test_unfit_vectors_do_not_replace_what_stood(workspace, monkeypatch, value, 
     assert (checks["structure"].is_passed, checks["structure"].description) == (False, said)
     assert result.manifest == workspace.need("item_vectors", EVALUATION_DAY) == existing
     assert not checks["vector_drift"].is_passed
-    workspace.tables.partitions.verify(existing)
+    verify(workspace.tables.partitions, existing)
 
 
 def test_broken_vectors_are_written_without_an_existing_partition_and_still_fail(workspace, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dssm_assets.core.schema import ColumnSpec, TableSpec
+from dssm_assets.storage.manifest import Manifest
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 
@@ -47,6 +49,13 @@ def files_of(store: PartitionStore) -> dict[str, bytes]:
     root = store.root.rstrip("/")
     paths = store.fs.find(root) if store.fs.exists(root) else []
     return {path[len(root) + 1 :]: store.fs.cat_file(path) for path in paths}
+
+
+def verify(store: PartitionStore, manifest: Manifest) -> None:
+    """Checks every file of a partition against its digest."""
+    contents = {file: store.fs.cat_file(store.file_path(manifest, file)) for file in manifest.files}
+    wrong = [file.name for file, content in contents.items() if hashlib.sha256(content).hexdigest() != file.sha256]
+    assert not wrong, f"partition {manifest.key}: files {wrong} differ from the manifest"
 
 
 def parquet_bytes(tables: TableStore, table: pa.Table, ds: str = DS) -> bytes:

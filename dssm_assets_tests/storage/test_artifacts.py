@@ -15,7 +15,7 @@ import pytest
 
 from dssm_assets.core.errors import StorageError
 from dssm_assets.storage.artifacts import IN_USE_SECONDS, ArtifactStore, LocalCache, Stream
-from dssm_assets_tests.storage.stores import DS, files_of, stores
+from dssm_assets_tests.storage.stores import DS, files_of, stores, verify
 
 TABLE = pa.table({"item_index": pa.array([3, 1, 2], pa.int32()), "tags": pa.array([[1], [], [2, 3]], pa.list_(pa.int32()))})
 
@@ -69,7 +69,7 @@ def test_a_stream_keeps_its_batches_and_counts_their_rows(artifacts):
     assert [batch.num_rows for batch in mapped.to_batches()] == [2, 0, 1]
     assert [file.rows for file in manifest.files] == [3, 0]
     assert artifacts.map_table(manifest, "rows.arrow").to_pylist() == [{"item_index": 1, "tags": []}]
-    artifacts.partitions.verify(manifest)
+    verify(artifacts.partitions, manifest)
 
 
 def test_a_stream_holds_one_batch_at_a_time(artifacts):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.errors import PartitionMissingError, PartitionReplacedError, StorageError
+from dssm_assets.storage import bundles
 from dssm_assets.storage.bundles import BundleStore, Pointer, Published, after_publish, bundle_id_of
 from dssm_assets_tests.storage.bundles import bundles_on_disk, marks, publish, store_of
 
@@ -170,7 +171,7 @@ def test_an_invalid_pointer_is_refused_and_not_overwritten(store: BundleStore) -
 
 def test_a_failed_publication_leaves_the_served_bundle(store: BundleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     before = publish(store, "a")
-    monkeypatch.setattr(BundleStore, "_write_pointer", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(bundles, "put_if", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         publish(store, "b")
     with pytest.raises(OSError, match="disk full"):
@@ -191,10 +192,10 @@ def test_bundle_files_are_readable_by_others_and_staging_is_empty(tmp_path: Path
     assert list((tmp_path / "_staging").iterdir()) == []
 
 
-def published(*bundles: str) -> Pointer:
+def published(*served: str) -> Pointer:
     """Returns the pointer after publishing bundles named `<day><letter>`, the day a digit."""
     pointer = None
-    for bundle in bundles:
+    for bundle in served:
         pointer = after_publish(pointer, bundle, bundle[0])
     assert pointer is not None
     return pointer

@@ -39,7 +39,7 @@ WRITES = textwrap.dedent(
     from dssm_assets.storage.local_files import ScratchArrays
     from dssm_assets.storage.partitions import PartitionStore
     from dssm_assets.storage.tables import TableStore
-    from dssm_assets_tests.storage.stores import DS, NOTES, notes
+    from dssm_assets_tests.storage.stores import DS, NOTES, notes, verify
 
     root = Path(sys.argv[1])
     store = PartitionStore(str(root / "tables"))
@@ -68,7 +68,7 @@ WRITES = textwrap.dedent(
             print(name, "no error")
         for left in root.glob("array-*"):
             left.unlink()
-    store.verify(store.manifest("notes", DS))
+    verify(store, store.manifest("notes", DS))
     assert store.manifest("notes", DS) == before
     assert list((root / "tables" / "_staging").iterdir()) == []
     print("whole")

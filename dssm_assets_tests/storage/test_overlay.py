@@ -8,6 +8,7 @@ from dssm_assets.core.schema import ColumnSpec, TableSpec
 from dssm_assets.storage.overlay import OverlayStore, experiment_names
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
+from dssm_assets_tests.storage.stores import verify
 
 DAY, LATER = "2024-01-01", "2024-01-02"
 SPEC = TableSpec("numbers", "one row per number", ("n",), (ColumnSpec("n", pa.int64(), "A number."),))
@@ -44,7 +45,7 @@ def test_overlay_writes_leave_the_base_unchanged(root):
         assert overlay.is_own(write(overlay, DAY, number))
     assert read(overlay, DAY) == read(OverlayStore(base, "hot"), DAY) == [4]
     assert (read(base, DAY), base.manifest("numbers", DAY)) == ([1, 2], existing)
-    base.verify(existing)
+    verify(base, existing)
     assert TableStore(overlay).read(existing).column("n").to_pylist() == [1, 2], "a manifest of the base leads to its files"
 
 

@@ -18,7 +18,7 @@ from dssm_assets.core.errors import StorageError
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.storage.races import publish_mark, race, read_marks
-from dssm_assets_tests.storage.stores import DS, NOTES, memory_store, notes
+from dssm_assets_tests.storage.stores import DS, NOTES, memory_store, notes, verify
 
 
 def _stores(kind: str, folder: Path) -> Callable[[], PartitionStore]:
@@ -63,7 +63,7 @@ def test_content_that_stood_before_and_is_written_again_meanwhile_stays(open_sto
     publish_mark(ours, "y")
     other.join()
     assert read_marks(theirs) == {"x"}
-    theirs.verify(theirs.manifest("notes", DS))
+    verify(theirs, theirs.manifest("notes", DS))
 
 
 def test_racing_writers_and_readers_find_no_fault(open_store: Callable[[], PartitionStore]) -> None:
@@ -110,7 +110,7 @@ def test_part_that_is_stored_again_before_it_is_published_is_not_removed_as_repl
         os.utime(path, (0, 0))  # staged long ago
         stored = store.put_file("notes", DS, path, 1)
     publish_mark(hasty, "z")
-    store.verify(store.publish(asset="notes", ds=DS, staged=[stored]))
+    verify(store, store.publish(asset="notes", ds=DS, staged=[stored]))
 
 
 def test_missing_file_that_the_manifest_lists_is_not_taken_for_a_replaced_one(open_store: Callable[[], PartitionStore]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,7 @@ from dssm_assets.core.errors import EmptyDayError, Fault, PartitionMissingError,
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
 from dssm_assets.core.sources.event_time import dates_of, day_ranges, is_ordered, to_event_time_ms
 from dssm_assets.core.sources.normalise import empty_day_fault
-from dssm_assets.storage.local_files import ScratchFolder
+from dssm_assets.storage.local_files import ScratchFolder, arrow_writer, map_arrow, write_arrow
 from dssm_assets.storage.sources.source import DayBounds, Source, SourcePiece
 from dssm_assets.storage.sources.source_columns import CsvTypes, PlannedPiece, csv_types, plan_pieces
 
@@ -75,16 +75,15 @@ def map_rows(
     schema = plans[0].schema
     with ScratchFolder("source") as scratch:
         read, typed = scratch / "read.arrow", scratch / "typed.arrow"
-        _write_arrow(read, schema, (types.observe(block) for plan in plans for block in plan.blocks()))
+        blocks = (types.observe(block) for plan in plans for block in plan.blocks())
+        write_arrow(read, schema, (batch for block in blocks for batch in block.to_batches()))
         _log_left_out(plans, log)
-        with _open_arrow(read) as rows:
-            found = types.apply(schema.empty_table()).schema
-            if found.equals(schema):
-                yield rows
-                return
-            _write_arrow(typed, found, (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches()))
-        with _open_arrow(typed) as rows:
-            yield rows
+        rows, found = map_arrow(read), types.apply(schema.empty_table()).schema
+        if not found.equals(schema):
+            blocks = (types.apply(pa.Table.from_batches([batch])) for batch in rows.to_batches())
+            write_arrow(typed, found, (batch for block in blocks for batch in block.to_batches()))
+            rows = map_arrow(typed)
+        yield rows
 
 
 def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> None:
@@ -92,18 +91,6 @@ def _log_left_out(plans: Sequence[PlannedPiece], log: Callable[[str], None]) -> 
     if rows["left_out"]:
         where = plans[0].piece.path if len(plans) == 1 else f"{len(plans)} files"
         log(f"{where}: {rows['left_out']:,} of {rows['read']:,} rows are left out, without a user, an item or a time")
-
-
-def _write_arrow(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-
-
-@contextmanager
-def _open_arrow(path: Path) -> Iterator[pa.Table]:
-    with pa.memory_map(str(path)) as source:
-        yield pa.ipc.open_file(source).read_all()
 
 
 def _check_day_folders(source: Source, days: list[str]) -> dict[str, str]:
@@ -212,7 +199,7 @@ def _spill(path: Path, plans: list[PlannedPiece], types: CsvTypes, day_filter: _
     """Writes the wanted rows to a file in record batches of one day each; returns day -> numbers of its batches, in order."""
     batches: dict[str, list[int]] = {}
     count = missing = 0
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plans[0].schema) as writer:
+    with arrow_writer(path, plans[0].schema) as writer:
         for block in (types.observe(block) for plan in plans for block in day_filter.blocks(plan)):
             dates = day_filter.dates(block.column(EVENT_TIME))
             missing += int((dates == _NO_DATE).sum())

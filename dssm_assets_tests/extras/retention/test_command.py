@@ -15,6 +15,7 @@ from dssm_assets.storage.config_file import LoadedConfig
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests import worlds
 from dssm_assets_tests.storage.races import publish_mark
+from dssm_assets_tests.storage.stores import verify
 
 DAYS = 24 * 3600
 
@@ -62,7 +63,7 @@ def test_leftovers_older_than_asked_are_removed(loaded: LoadedConfig, capsys: py
         "3 removed",
     ]
     store = PartitionStore(loaded.root)
-    store.verify(store.manifest("notes", "2024-01-02"))
+    verify(store, store.manifest("notes", "2024-01-02"))
 
 
 def test_grace_hours_that_are_no_time_are_refused(loaded: LoadedConfig, capsys: pytest.CaptureFixture[str]) -> None:

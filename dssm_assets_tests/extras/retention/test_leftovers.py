@@ -15,7 +15,7 @@ from dssm_assets.storage.overlay import OverlayStore
 from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.storage.bundles import bundles_on_disk, publish, store_of
 from dssm_assets_tests.storage.races import publish_mark
-from dssm_assets_tests.storage.stores import DS, files_of, stores
+from dssm_assets_tests.storage.stores import DS, files_of, stores, verify
 
 SOON = time.time() + 3600
 """Everything is older than that."""
@@ -64,7 +64,7 @@ def test_replaced_files_are_removed_after_the_grace_period(store: PartitionStore
     now = publish_mark(store, "y")
     assert _clean(store, time.time() - 60) == {}, "replaced just now"
     assert set(_clean(store, SOON)) == {store.file_path(former, file) for file in former.files}
-    store.verify(now)
+    verify(store, now)
 
 
 def test_files_that_others_list_stay_until_they_do_not(store: PartitionStore) -> None:
@@ -88,7 +88,7 @@ def test_staged_files_and_partitions_of_experiments_are_cleaned_too(store: Parti
     folders = {path.rpartition("/")[0].removesuffix("/deep"): Kind.TEMPORARY for path in (staged, bundle)}
     assert _clean(store, SOON) == {left: Kind.PARTITION, **folders}
     assert not any("_staging" in path for path in files_of(store))
-    overlay.verify(overlay.manifest("notes", DS))
+    verify(overlay, overlay.manifest("notes", DS))
 
 
 def test_staging_folder_in_use_stays(tmp_path: Path) -> None:

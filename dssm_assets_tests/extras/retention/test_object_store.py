@@ -16,7 +16,7 @@ from dssm_assets.storage.partitions import PartitionStore
 from dssm_assets_tests.deploy.services import BUCKET, object_store
 from dssm_assets_tests.deploy.test_object_store import publish_file
 from dssm_assets_tests.storage.races import publish_mark
-from dssm_assets_tests.storage.stores import DS
+from dssm_assets_tests.storage.stores import DS, verify
 
 ROOT = f"s3://{BUCKET}/leftovers"
 
@@ -49,5 +49,5 @@ def test_leftovers_are_removed_and_what_is_needed_stays(options: dict[str, Any])
     replaced = {store.file_path(former, file) for file in former.files}
     assert clean(time.time() + 3600) == {unlisted, staged, partial, *replaced}
     assert clean(time.time() + 3600) == set()
-    store.verify(now)
+    verify(store, now)
     bundles.fetch(served)

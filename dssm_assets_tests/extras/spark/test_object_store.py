@@ -11,6 +11,7 @@ from dssm_assets_tests.deploy.services import Services
 from dssm_assets_tests.extras.spark.cluster import Cluster, requires_pyspark
 from dssm_assets_tests.extras.spark.comparison import assert_same_tables
 from dssm_assets_tests.extras.spark.steps import days_of_steps, land_sources, run_on_spark, run_steps
+from dssm_assets_tests.storage.stores import verify
 
 pytestmark = requires_pyspark
 
@@ -29,6 +30,6 @@ def test_tables_on_s3_equal_those_on_a_local_disk(cluster: Cluster, objects: Ser
     assert_same_tables(here, there, PLAN)
     for name, days in PLAN.items():
         for ds in days:
-            there.tables.partitions.verify(there.need(name, ds))
+            verify(there.tables.partitions, there.need(name, ds))
     stored = there.tables.partitions.fs.find(there.tables.partitions.root)
     assert not [path for path in stored if "_staging" in path]
