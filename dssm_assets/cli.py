@@ -9,8 +9,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from dssm_assets.commands import fit, hit_rates, publish, recall, serve
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="dssm-assets", description="DSSM two-tower vector recall as Dagster assets.")
-    top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    top.add_argument("--version", action="version", version=f"dssm-assets {version('dssm-assets')}")
     commands = top.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="run the whole graph on a year of real grocery purchases and print the hit rates")
     demo.add_argument("--home", type=Path, help="folder for tables, models and runs (default: .dssm in the current folder)")
@@ -92,16 +92,6 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (hit_rates, fit, recall, serve, publish, *load_commands()):
         command.add_command(commands)
     return top
-
-
-class _Version(argparse.Action):
-    """Prints the installed version and ends the program; the package's metadata is read only then."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version
-
-        print(f"dssm-assets {version('dssm-assets')}")
-        parser.exit()
 
 
 def _share_machine(processes: int) -> None:

@@ -37,9 +37,7 @@ ConfigSource = LoadedConfig | Path
 
 
 def build_definitions(
-    config: ConfigSource | Sequence[ConfigSource] | None = None,
-    observer: Observer | None = None,
-    launch: Launch | None = None,
+    config: ConfigSource | Sequence[ConfigSource] | None = None, launch: Launch | None = None
 ) -> dg.Definitions:
     """Returns the asset graph of one configuration, or those of several.
 
@@ -51,7 +49,6 @@ def build_definitions(
     Args:
         config: a loaded configuration, the path of a YAML file (its folder is the home), several of them, or None for what
             the environment names.
-        observer: follows the progress of runs in this process.
         launch: runs the jobs of scenes with `engine: spark`; None: spark-submit does.
 
     Raises:
@@ -59,7 +56,7 @@ def build_definitions(
     """
     configs = [config] if isinstance(config, LoadedConfig | Path) else config
     scenes = build_scenes(load_configured(checks_features=False) if configs is None else configs)
-    return dg.Definitions.merge(*(scene_definitions(replace(scene, launch=launch), observer or Observer()) for scene in scenes))
+    return dg.Definitions.merge(*(scene_definitions(replace(scene, launch=launch), Observer()) for scene in scenes))
 
 
 def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool = True) -> dg.Definitions:

@@ -11,7 +11,6 @@ import yaml
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.evaluation.evaluation_tables import TOTAL_HIT_RATE
 from dssm_assets.datasets import complete_journey
-from dssm_assets.datasets.source_tables import write_tables
 from dssm_assets.definitions import PACKAGED_CONFIG
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import PUBLISH, TRAIN_AND_EVALUATE, job_assets
@@ -43,7 +42,7 @@ def prepare_home(home: Path, today: dt.date, *, is_shifted: bool) -> LoadedConfi
     config_path = home / CONFIG_FILE
     if not config_path.is_file():
         weeks = complete_journey.weeks_to(today) if is_shifted else 0
-        write_tables(complete_journey.load(shift_weeks=weeks), home / "source")
+        complete_journey.write_tables(complete_journey.load(shift_weeks=weeks), home / "source")
         shutil.copyfile(PACKAGED_CONFIG.with_name("complete_journey.fg.json"), home / "complete_journey.fg.json")
         write_instance_file(home)
         text = _shift_calendar(PACKAGED_CONFIG.read_text(encoding="utf-8"), weeks)

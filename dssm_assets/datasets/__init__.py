@@ -1,1 +1,1 @@
-"""Loaders that turn a public data set into the three source tables. One data set per module."""
+"""Public data sets as the three source tables: the demo's, and its configuration."""

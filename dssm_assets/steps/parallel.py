@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from dssm_assets.core.evaluation.baselines.fit_data import Arrays
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth
 from dssm_assets.core.schema import TableSpec
-from dssm_assets.steps.workspace import Workspace, release_memory
+from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.layout import part_name
 from dssm_assets.storage.local_files import ScratchFile
 from dssm_assets.storage.manifest import Manifest
@@ -109,32 +110,39 @@ class WrittenRange:
     facts: Any
 
 
-class RangeScorer(Protocol):
-    """Makes the rows of one range of users after another."""
+class RangeScorer(ABC):
+    """Makes the rows of one range of users after another; a worker of `run_parallel`, made with the partitions that it reads.
 
+    Attributes:
+        spec: of the table.
+    """
+
+    spec: TableSpec
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.inputs: dict[str, str] = {}
+
+    @abstractmethod
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, Any]:
         """Returns the rows of a range, and figures about its users."""
 
+    def process(self, task: tuple[Truth, Cuts, Path]) -> WrittenRange:
+        truth, cuts, path = task
+        table, facts = self.rows(truth, cuts)
+        count = self._workspace.tables.write_part(path, self.spec, table.to_batches(), table.schema)
+        return WrittenRange(path, count, table.schema, facts)
+
 
 def write_user_ranges(
-    workspace: Workspace,
-    spec: TableSpec,
-    make_scorer: Callable[[Workspace], RangeScorer],
-    truth: Truth,
-    cuts: Cuts,
-    folder: Path,
+    workspace: Workspace, make_scorer: Callable[[Workspace], RangeScorer], truth: Truth, cuts: Cuts, folder: Path
 ) -> list[WrittenRange]:
-    """Returns the files of all ranges, in the order of the users; without users one empty file.
-
-    Args:
-        workspace: opened again in each process.
-        make_scorer: can be pickled.
-    """
+    """Returns the files of all ranges, in the order of the users; without users one empty file."""
     tasks = []
     for number, start in enumerate(range(0, max(truth.num_users, 1), RANGE_USERS)):
         stop = min(start + RANGE_USERS, truth.num_users)
         tasks.append((truth.users_from(start, stop), cuts.users_from(start, stop), folder / part_name(number)))
-    return list(run_parallel(workspace, partial(_RangeWriter, spec, make_scorer), tasks, {}))
+    return list(run_parallel(workspace, make_scorer, tasks, {}))
 
 
 def publish_user_ranges(
@@ -143,22 +151,6 @@ def publish_user_ranges(
     """Makes the staged files, at least one, the partition of a day."""
     staged = [(part.path, part.row_count) for part in written]
     return workspace.tables.publish_parts(spec, ds, staged, schema=written[0].schema, inputs=inputs, facts=facts)
-
-
-class _RangeWriter:
-    """A worker of `run_parallel`; it is made with the partitions that its scorer reads."""
-
-    def __init__(self, spec: TableSpec, make_scorer: Callable[[Workspace], RangeScorer], workspace: Workspace) -> None:
-        self._tables, self._spec, self._scorer = workspace.tables, spec, make_scorer(workspace)
-        self.inputs: dict[str, str] = {}
-        release_memory()  # of reading what the scorer needs
-
-    def process(self, task: tuple[Truth, Cuts, Path]) -> WrittenRange:
-        truth, cuts, path = task
-        table, facts = self._scorer.rows(truth, cuts)
-        return WrittenRange(
-            path, self._tables.write_part(path, self._spec, table.to_batches(), table.schema), table.schema, facts
-        )
 
 
 SharedArrays: TypeAlias = Mapping[str, NDArray[Any] | ScratchFile]

@@ -36,7 +36,14 @@ from dssm_assets.core.evaluation.report import ReportFacts, merge_facts, report_
 from dssm_assets.core.evaluation.scorer import InteractedItems, KnownLists, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import Cuts
 from dssm_assets.core.evaluation.truth import Truth, is_in_sample, read_truth, sample_users
-from dssm_assets.steps.parallel import SharedArrays, open_arrays, publish_user_ranges, share_arrays, write_user_ranges
+from dssm_assets.steps.parallel import (
+    RangeScorer,
+    SharedArrays,
+    open_arrays,
+    publish_user_ranges,
+    share_arrays,
+    write_user_ranges,
+)
 from dssm_assets.steps.stored_interactions import (
     EventDays,
     count_item_events,
@@ -46,7 +53,7 @@ from dssm_assets.steps.stored_interactions import (
     read_rows_of_users,
 )
 from dssm_assets.steps.user_segments import read_categories, read_cuts, read_item_popularity
-from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests
+from dssm_assets.steps.workspace import StepResult, Workspace, day_before, digests, release_memory
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets.storage.manifest import Manifest
 
@@ -66,7 +73,7 @@ def count_hits_of_day(workspace: Workspace, ds: str) -> StepResult:
     cuts = Cuts({}, read_item_popularity(workspace, negative_items, users.item_ids).tier)
     with workspace.tables.partitions.staging() as folder, workspace.tables.partitions.staging() as scratch:
         rankers = fit_rankers(workspace, events, users, merges, item_table, ScratchArrays(scratch))
-        written = write_user_ranges(workspace, HIT_COUNTS, partial(HitCounter, day, rankers), users.truth, cuts, folder)
+        written = write_user_ranges(workspace, partial(HitCounter, day, rankers), users.truth, cuts, folder)
         facts = replace(
             merge_facts([part.facts for part in written]),
             day_users=users.day_users,
@@ -84,19 +91,23 @@ def write_lists_of_day(workspace: Workspace, ds: str) -> Manifest:
     users = read_evaluated_users(workspace, day)
     cuts, cut_from = read_cuts(workspace, ds, users.truth.user_ids, users.item_ids)
     with workspace.tables.partitions.staging() as folder:
-        written = write_user_ranges(workspace, HIT_RATE_DETAIL, partial(ListWriter, day), users.truth, cuts, folder)
+        written = write_user_ranges(workspace, partial(ListWriter, day), users.truth, cuts, folder)
         return publish_user_ranges(workspace, HIT_RATE_DETAIL, ds, written, digests([*day, *cut_from]))
 
 
-class HitCounter:
-    """Counts the hits of the model, of every baseline and of the merged lists for some users; a `RangeScorer`."""
+class HitCounter(RangeScorer):
+    """Counts the hits of the model, of every baseline and of the merged lists for some users."""
+
+    spec = HIT_COUNTS
 
     def __init__(self, day: ScoredDay, rankers: Rankers, workspace: Workspace) -> None:
-        self._workspace, self._rankers = workspace, rankers
+        super().__init__(workspace)
+        self._rankers = rankers
         self._model = DayVectors(workspace, day.item_vectors, day.user_vectors)
         self._baselines = {name: open_arrays(arrays) for name, arrays in rankers.baselines.items()}
         self._shared = SharedData.from_arrays(open_arrays(rankers.shared)) if rankers.merges else None
         self._corpus = IdIndex(self._model.item_ids)
+        release_memory()
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, ReportFacts]:
         """Returns the rows of hit_counts of these users, and who was counted."""
@@ -119,10 +130,13 @@ class HitCounter:
         return counts.table, report_facts(truth, model, counts)
 
 
-class ListWriter:
-    """Writes down the model's lists of some users; a `RangeScorer`."""
+class ListWriter(RangeScorer):
+    """Writes down the model's lists of some users."""
+
+    spec = HIT_RATE_DETAIL
 
     def __init__(self, day: ScoredDay, workspace: Workspace) -> None:
+        super().__init__(workspace)
         self._k, self._model = workspace.config.evaluation.k[-1], DayVectors(workspace, day.item_vectors, day.user_vectors)
 
     def rows(self, truth: Truth, cuts: Cuts) -> tuple[pa.Table, None]:

@@ -5,7 +5,6 @@ The model's tables and the histories are memory maps, so all processes of `evalu
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids, comparable_ids, find_positions
+from dssm_assets.core.arrays.ids import IdIndex, RowNumbers
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.evaluation.evaluation_tables import ITEM_VECTORS, USER_VECTORS
 from dssm_assets.core.file_names import ModelFile, TrainSamplesFile
@@ -86,7 +85,7 @@ class UserVectors(VectorSource):
         history = workspace.artifacts.map_table(samples, TrainSamplesFile.HISTORY)
         as_of_ms = start_of_day_ms(ds, workspace.config.calendar.timezone)
         self._inference = UserInference(towers, history, as_of_ms=as_of_ms, batch_size=BATCH_ROWS)
-        self._known = combine_chunks(comparable_ids(self._users.column(col.USER_ID), "train_samples, users.arrow"))
+        self._known = IdIndex(self._users.column(col.USER_ID), where="train_samples, users.arrow")
         width, kind = self._spec.user_vector_width, _id_type(workspace, self._features, col.USER_ID)
         self.partition = VectorPartition(USER_VECTORS, ds, kind, width, self._features.rows)
         self.built_from = (model, samples, self._features, *config_inputs)
@@ -94,21 +93,13 @@ class UserVectors(VectorSource):
     def parts(self, first: int, end: int, facts: dict[str, int]) -> Iterator[VectorPart]:
         """Yields the users first .. end - 1 of user_features_fg; counts users_without_history in the facts."""
         for batch in self._workspace.tables.rows(self._features, [col.USER_ID, *self._indexed.columns], first, end):
-            rows = self._find_known(batch.column(0))
+            rows = self._known.lookup(batch.column(0), where="table user_features_fg, column user_id")
             facts["users_without_history"] = facts.get("users_without_history", 0) + int((rows < 0).sum())
             starts, ends = (self._history_bounds(name, rows) for name in ("history_start", "history_end"))
             indices = pa.table(self._indexed.to_indices(pa.Table.from_batches([batch]), "table user_features_fg"))
             yield batch.column(0), pack_user_vectors(self._inference.vectors(indices, starts, ends), self._spec)
 
-    def _find_known(self, ids: pa.Array) -> npt.NDArray[np.int64]:
-        """Returns the row of each user in users.arrow, -1 for an unknown one. Both are ascending, so only the rows between are searched."""
-        ids = cast_ids(ids, self._known.type, "table user_features_fg, column user_id")
-        first = bisect_left(self._known, ids[0].as_py(), key=lambda one: one.as_py())
-        end = bisect_right(self._known, ids[len(ids) - 1].as_py(), lo=first, key=lambda one: one.as_py())
-        places = find_positions(ids, self._known.slice(first, end - first))
-        return np.where(places < 0, -1, places + first)
-
-    def _history_bounds(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _history_bounds(self, name: str, rows: RowNumbers) -> npt.NDArray[np.int64]:
         """Returns a bound of each user's history; 0 for a user without one."""
         bounds = np.zeros(len(rows), np.int64)
         bounds[rows >= 0] = combine_chunks(self._users.column(name)).to_numpy()[rows[rows >= 0]]

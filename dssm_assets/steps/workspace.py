@@ -7,7 +7,7 @@ import datetime as dt
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,7 @@ class Workspace:
 
     def over(self, loaded: LoadedConfig, partitions: PartitionStore) -> Workspace:
         """Returns a workspace with another configuration over another store, with DuckDB in this process."""
-        tables, artifacts = TableStore(partitions), ArtifactStore(partitions, self.artifacts.cache)
-        return replace(self, loaded=loaded, tables=tables, artifacts=artifacts, engine=_duckdb_engine(loaded, tables))
+        return _build_workspace(loaded, partitions, self.artifacts.cache, self.log)
 
     def __reduce__(self) -> tuple[Callable[..., Workspace], tuple[LoadedConfig, PartitionStore, Path]]:
         """Pickled for another process, it has DuckDB there and no log."""
@@ -171,13 +170,10 @@ def _build_workspace(
     make_engine: Callable[[TableStore], Engine] | None = None,
 ) -> Workspace:
     tables = TableStore(partitions)
-    engine = make_engine(tables) if make_engine else _duckdb_engine(loaded, tables)
-    return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
-
-
-def _duckdb_engine(loaded: LoadedConfig, tables: TableStore) -> DuckDBEngine:
     duckdb = loaded.config.duckdb
-    return DuckDBEngine(tables, duckdb.threads or loaded.config.training.num_threads, duckdb.memory, loaded.scratch)
+    threads = duckdb.threads or loaded.config.training.num_threads
+    engine = make_engine(tables) if make_engine else DuckDBEngine(tables, threads, duckdb.memory, loaded.scratch)
+    return Workspace(loaded, tables, ArtifactStore(partitions, cache), engine, log)
 
 
 def each_day(make: Callable[[Workspace, str], StepResult]) -> Callable[[Workspace, Sequence[str]], Iterator[StepResult]]:

@@ -304,7 +304,7 @@ class BundleStore:
             StorageError: naming the files that are missing or differ.
         """
         remote = self.root if self._is_one_bundle() else self.folder(bundle_id)
-        manifest, copy = self._read_manifest(bundle_id, remote), None
+        manifest, copy = self.manifest(bundle_id, remote), None
         if is_verified and bundle_id_of(manifest) != bundle_id:
             raise broken(bundle_id, f"{layout.BUNDLE_MANIFEST} belongs to bundle {bundle_id_of(manifest)}")
         wrong, local = [], Path(remote)
@@ -327,18 +327,16 @@ class BundleStore:
             raise broken(bundle_id, f"files differ from the manifest: {'; '.join(wrong)}")
         return FetchedBundle(bundle_id, manifest, local, copy)
 
-    def manifest(self, bundle_id: str) -> dict[str, Any]:
-        """Returns the manifest of a bundle.
+    def manifest(self, bundle_id: str, folder: str | None = None) -> dict[str, Any]:
+        """Returns the manifest of a bundle, by default of a stored one.
 
         Raises:
             PartitionMissingError: if there is no such bundle.
             StorageError: it cannot be read, or another version wrote it.
         """
-        return self._read_manifest(bundle_id, self.folder(bundle_id))
-
-    def _read_manifest(self, bundle_id: str, folder: str) -> dict[str, Any]:
+        path = f"{folder or self.folder(bundle_id)}/{layout.BUNDLE_MANIFEST}"
         try:
-            manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{folder}/{layout.BUNDLE_MANIFEST}"))
+            manifest: dict[str, Any] = json.loads(self.fs.cat_file(path))
             written_format, names = manifest.get("format"), list(manifest["files"])
         except FileNotFoundError as error:
             got, remedy = "no such bundle", "choose one that current.json lists"

@@ -22,7 +22,6 @@ Dagster records runs in DAGSTER_HOME, or in the home if `--home` names it or DAG
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,33 +66,23 @@ class ConfigChoice:
         return line + "".join(f"; {path} is not used" for path in self.not_used)
 
 
-def choose_config(
-    config: str | None = None,
-    home: Path | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-    packaged: Path | None = None,
-) -> ConfigChoice:
+def choose_config(config: str | None = None, home: Path | None = None, *, packaged: Path | None = None) -> ConfigChoice:
     """Returns the configuration and the home by the rule of this module. Reads no file, only looks which exist.
 
     Args:
-        environ: environment variables (default: those of this process).
-        folder: the current folder (default: that of this process).
         packaged: file to fall back to; None: a missing configuration is an error.
 
     Raises:
         ConfigError: no configuration is named or found, and there is no file to fall back to.
     """
-    environ = os.environ if environ is None else environ
-    folder = Path.cwd() if folder is None else folder
-    homes = [(str(home or ""), "--home"), *((environ.get(name, ""), name) for name in HOME_VARIABLES)]
+    folder = Path.cwd()
+    homes = [(str(home or ""), "--home"), *((os.environ.get(name, ""), name) for name in HOME_VARIABLES)]
     named_home, home_named_by = next(((folder / text, name) for text, name in homes if text), (None, ""))
     own = None if named_home is None else named_home / CONFIG_FILE
     here, demo = folder / CONFIG_FILE, folder / DEFAULT_HOME / CONFIG_FILE
     if named := _split_paths(config or "", folder):
         paths, named_by = named, "--config"
-    elif named := _split_paths(environ.get(CONFIG_VARIABLE, ""), folder):
+    elif named := _split_paths(os.environ.get(CONFIG_VARIABLE, ""), folder):
         paths, named_by = named, CONFIG_VARIABLE
     elif own is not None and own.is_file():
         paths, named_by = (own,), "in the home"
@@ -117,7 +106,7 @@ def choose_config(
         named_by,
         chosen_home,
         home_named_by or "folder of the configuration",
-        chosen_home if home is not None else Path(environ.get("DAGSTER_HOME") or chosen_home).absolute(),
+        chosen_home if home is not None else Path(os.environ.get("DAGSTER_HOME") or chosen_home).absolute(),
         tuple(path for path in dict.fromkeys(filter(None, (own, here))) if path.is_file() and path not in paths),
     )
 

@@ -16,8 +16,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.datasets.source_tables import DatasetMissingError, SourceTables, sort_rows
+from dssm_assets.datasets.complete_journey import SourceTables, sort_rows
 
 LIKE_FROM: Final = 4
 
@@ -43,13 +42,7 @@ def load(path: Path) -> SourceTables:
 
     Args:
         path: `ml-1m.zip` or `ml-100k.zip` as GroupLens publishes them.
-
-    Raises:
-        DatasetMissingError: if there is nothing at the path, or none of the known files in it.
-        SchemaError: if a file does not have the columns of the data set.
     """
-    if not zipfile.is_zipfile(path):
-        raise DatasetMissingError(Fault(f"MovieLens, {path}", "a zip file", "no such file", "correct the path"))
     with zipfile.ZipFile(path) as archive:
         members = {posixpath.basename(name): name for name in sorted(archive.namelist(), reverse=True)}
         for files, build in ((_FILES_1M, _from_1m), (_FILES_100K, _from_100k)):
@@ -57,9 +50,7 @@ def load(path: Path) -> SourceTables:
                 # The titles are Latin-1; splitting at "\n" alone keeps characters that Python counts as line ends.
                 texts = [archive.read(members[file]).decode("latin-1") for file in files]
                 return build(*([line.rstrip("\r") for line in text.split("\n") if line.rstrip("\r")] for text in texts))
-    expected = f"{', '.join(_FILES_1M)} or {', '.join(_FILES_100K)}"
-    got = ", ".join(sorted(members)[:8]) or "nothing"
-    raise DatasetMissingError(Fault(f"MovieLens, {path}", expected, got, "give ml-1m.zip or ml-100k.zip unchanged"))
+    raise ValueError(f"{path} is neither ml-1m.zip nor ml-100k.zip")
 
 
 def _from_1m(users: list[str], movies: list[str], ratings: list[str]) -> SourceTables:
@@ -130,12 +121,8 @@ def _behavior(user_id: pa.Array, item_id: pa.Array, rating: pa.Array, event_time
 
 def _fields(lines: list[str], separator: str, count: int, file: str) -> list[pa.Array]:
     split = pc.split_pattern(pa.array(lines, pa.string()), separator)
-    lengths = pc.list_value_length(split)
-    wrong = pc.index(pc.equal(lengths, count), False).as_py()
-    if wrong >= 0:
-        got = f"{lengths[wrong].as_py()} in row {wrong + 1}: {lines[wrong][:80]!r}"
-        remedy = "give the data set's zip file unchanged"
-        raise SchemaError(Fault(f"MovieLens, file {file}", f"{count} fields separated by {separator!r}", got, remedy))
+    if set(pc.list_value_length(split).to_pylist()) != {count}:
+        raise ValueError(f"{file}: not all rows have {count} fields")
     return [pc.list_element(split, index) for index in range(count)]
 
 

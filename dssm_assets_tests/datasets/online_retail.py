@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dssm_assets.datasets.source_tables import SourceTables, sort_rows
+from dssm_assets.datasets.complete_journey import SourceTables, sort_rows
 
 
 def load(folder: Path) -> SourceTables:

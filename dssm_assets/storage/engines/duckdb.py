@@ -92,11 +92,8 @@ class DuckDBEngine:
         reports: list[Any] = []
 
         def map_tables() -> Iterator[pa.Table]:
-            start = 0
-            for batch in self.store.batches(source, as_dictionaries=as_dictionaries):
-                table, report = kernel(pa.Table.from_batches([batch]), start)
+            for table, report in _map_batches(self.store.batches(source, as_dictionaries=as_dictionaries), kernel):
                 reports.append(report)
-                start += batch.num_rows
                 yield table
             if (kept := partition_to_keep(self.store, target, accepts, reports)) is not None:
                 raise _NotAccepted(kept)
@@ -114,11 +111,7 @@ class DuckDBEngine:
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on batches in this process; see `Engine`."""
-        found, start = [], 0
-        for batch in self.store.batches(source, columns):
-            found.append(kernel(pa.Table.from_batches([batch]), start))
-            start += batch.num_rows
-        return found
+        return list(_map_batches(self.store.batches(source, columns), kernel))
 
     def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:
         return self.store.write(
@@ -156,6 +149,13 @@ class DuckDBEngine:
             condition = f" where {' and '.join(bounds)}" if bounds and key in columns else ""
             named.append(f'"{name}" as not materialized (select * from {rows}{condition})')
         return f"with {', '.join(named)} "
+
+
+def _map_batches(batches: Iterator[pa.RecordBatch], kernel: Callable[[pa.Table, int], Any]) -> Iterator[Any]:
+    start = 0
+    for batch in batches:
+        yield kernel(pa.Table.from_batches([batch]), start)
+        start += batch.num_rows
 
 
 class _Database:
@@ -240,22 +240,13 @@ def _prepare(
         schemas = {name: connection.sql(f'{tables} from "{name}" limit 0').to_arrow_table().schema for name in inputs}
         unbound = {name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()}
         result = expression(**unbound, **given)
-        schema = contract_of(result)
-        _QUERIES[key] = _Query(_narrow_sums(str(ibis.to_sql(result, dialect="duckdb")), schema), schema)
+        # Named inputs come before it, and it may begin with named tables of its own.
+        _QUERIES[key] = _Query(f"select * from ({ibis.to_sql(result, dialect='duckdb')})", contract_of(result))
     return _QUERIES[key]
 
 
-def _narrow_sums(sql: str, schema: pa.Schema) -> str:
-    """Returns a query whose integers have the type of the schema: DuckDB widens sums to HUGEINT.
-
-    A sum that does not fit ends the query with DuckDB's ConversionException.
-    """
-    names = {field.name: '"' + field.name.replace('"', '""') + '"' for field in schema}
-    columns = [f"{name}::bigint as {name}" if schema.field(field).type == pa.int64() else name for field, name in names.items()]
-    return f"select {', '.join(columns)} from ({sql})"
-
-
 def _batches(connection: Any, tables: str, query: _Query) -> Generator[pa.RecordBatch, None, None]:
+    """Yields the result in the types of its schema. DuckDB widens sums to HUGEINT; one that does not fit raises ArrowInvalid."""
     reader = connection.sql(tables + query.sql).to_arrow_reader(ROW_GROUP_ROWS)
     try:
         for batch in reader:
