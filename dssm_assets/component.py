@@ -122,11 +122,7 @@ class DssmRecall(dg.Component, dg.Model, dg.Resolvable):
         return scene_definitions(self.load_scene(context.path, context.project_root), Observer())
 
     def load_scene(self, folder: Path, project: Path) -> Scene:
-        """Returns the scene of an instance in a folder of a project.
-
-        Raises:
-            ConfigError: the configuration is missing or wrong.
-        """
+        """Returns the scene of an instance in a folder of a project."""
         path = (folder if folder.is_dir() else folder.parent) / self.config
         prefix = self.key_prefix or load_config(path, path.parent, checks_features=False).config.name
         loaded = load_config(path, project / (self.home or f"{DEFAULT_HOME}/{prefix}"), checks_features=False)

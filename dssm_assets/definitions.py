@@ -79,11 +79,7 @@ def scene_definitions(scene: Scene, observer: Observer, *, makes_upstream: bool 
 
 
 def build_scenes(configs: Sequence[ConfigSource]) -> list[Scene]:
-    """Returns the scenes of some configurations; if there are several, each prefixes its names.
-
-    Raises:
-        ConfigError: as `build_definitions`.
-    """
+    """Returns the scenes of some configurations; if there are several, each prefixes its names. Raises as `build_definitions`."""
     loaded = [
         load_config(one.absolute(), one.absolute().parent, checks_features=False) if isinstance(one, Path) else one
         for one in configs

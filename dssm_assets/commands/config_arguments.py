@@ -47,11 +47,7 @@ def announce_config(parsed: argparse.Namespace, *, is_data: bool = False) -> Con
 
 
 def load_announced_scene(parsed: argparse.Namespace, *, is_data: bool = False) -> Scene:
-    """Returns the scene of a command's arguments, after `announce_config`.
-
-    Raises:
-        ConfigError: no configuration is named or found, or it is wrong; or there are several and no --scene.
-    """
+    """Returns the scene of a command's arguments, after `announce_config`."""
     choice = announce_config(parsed, is_data=is_data)
     from dssm_assets.definitions import load_scene  # takes seconds to import: after the line
 

@@ -44,11 +44,7 @@ def _hit_rates(parsed: argparse.Namespace) -> int:
 
 
 def _choose_day(workspace: Workspace, wanted: str | None) -> str:
-    """Returns the day to print.
-
-    Raises:
-        PartitionMissingError: it is not evaluated; with the reason where it cannot be, else with the command.
-    """
+    """Returns the day to print; refuses one that is not evaluated, with the reason where it cannot be, else with the command."""
     from dssm_assets.core.errors import Fault, PartitionMissingError, remedy_of_missing
     from dssm_assets.steps.workspace import reason_to_skip
 

@@ -74,7 +74,6 @@ class RunOwner:
         return cls(parts[0], int(parts[1]), parts[2], parts[3])
 
     def to_tags(self, run_id: str) -> dict[str, str]:
-        """Returns the tags of a run of this process."""
         return {OWNER_TAG: f"{self.host} {self.pid} {self.started} {self.machine} {run_id}"}
 
     @property
@@ -83,7 +82,6 @@ class RunOwner:
         return f"{OWNER_TAG}/{self.host}/{self.pid}"
 
     def report(self, instance: DagsterInstance) -> None:
-        """Stores that the process lives."""
         instance.run_storage.set_cursor_values({self.report_key: f"{self.started} {self.machine} {time.time():.0f}"})
 
     def reason_of_death(self, instance: DagsterInstance) -> str | None:

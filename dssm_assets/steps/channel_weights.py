@@ -55,12 +55,7 @@ class ValidationVectors:
     """
 
     def __init__(self, workspace: Workspace, ds: str) -> None:
-        """Opens the model of a day.
-
-        Raises:
-            PartitionMissingError: the model or what it was built from is not stored.
-            ProvenanceError: what it was built from was written again since.
-        """
+        """Opens the model of a day; raises as `find_model`."""
         model, settings = find_model(workspace, ds)
         samples = workspace.need("train_samples", ds)
         self.built_from: tuple[Manifest, ...] = (model, samples)
@@ -119,7 +114,6 @@ class _HeldOut:
 
 @each_day
 def channel_weights(workspace: Workspace, ds: str) -> StepResult:
-    """Fits the weights of a day's merged lists."""
     settings = workspace.config.channels
     names = [source.name for source in settings.sources]
     held_out: list[_HeldOut] = []

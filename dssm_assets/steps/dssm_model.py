@@ -54,7 +54,6 @@ def fit_scored(workspace: Workspace, ds: str, after_epoch: Callable[[Sequence[Ep
 
 @each_day
 def dssm_model(workspace: Workspace, ds: str) -> StepResult:
-    """Fits the towers."""
     with _prepare_fit(workspace, ds) as plan:
         if plan.settings.training.started_by is Launcher.EXTERNAL:
             return _use_published(workspace, plan)
@@ -132,11 +131,7 @@ def _publish(workspace: Workspace, plan: _Plan, outcome: FitOutcome, **facts: ob
 
 
 def _use_published(workspace: Workspace, plan: _Plan) -> StepResult:
-    """Returns the model that processes started elsewhere have published for these settings and inputs.
-
-    Raises:
-        ProvenanceError: no such model is stored.
-    """
+    """Returns the model that processes started elsewhere have published for these settings and inputs."""
     ds, published = plan.ds, workspace.find("dssm_model", plan.ds)
     if published is None or published.facts.get("fit_key") != plan.job.key:
         got = "none" if published is None else "one fitted with other settings or inputs, or by another launcher"
@@ -205,9 +200,6 @@ def _warm_start(workspace: Workspace, settings: RunSettings, ds: str, folder: Pa
 
     They are the last model before the day. With validation days they are the last model whose own window ends before the
     first of these; a later model would be scored on days that it was trained on.
-
-    Raises:
-        ProvenanceError: the earlier day's feature configuration is not the one that its model was built from.
     """
     if not settings.training.warm_start:
         return None, []

@@ -75,7 +75,6 @@ def ground_truth(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def hit_counts(workspace: Workspace, ds: str) -> StepResult:
-    """Counts the hits of the model and of every baseline."""
     from dssm_assets.steps.scoring import count_hits_of_day
 
     return count_hits_of_day(workspace, ds)
@@ -300,7 +299,6 @@ class StoredCells:
         return self._manifest.rows
 
     def cell(self, scope: Scope, population: Population) -> dict[str, pa.Table]:
-        """Returns scorer -> its rows of a cell, for scorers that have any."""
         scorers = sorted(name for name, *rest in self._ranges if rest == [scope, population])
         return {name: self.rows(name, scope, population) for name in scorers}
 

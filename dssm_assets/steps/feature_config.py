@@ -61,7 +61,6 @@ def tower_side_of(feature: BucketFeature) -> str:
 
 
 def tower_features(bucketizer: Bucketizer) -> list[TowerFeature]:
-    """Returns the features of a bucketizer as towers see them."""
     return [
         TowerFeature(
             name=feature.name,

@@ -117,12 +117,10 @@ def behavior(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
 
 
 def user_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the counts and sums of each user and event."""
     return _roll_activity(workspace, raw_feature_tables.USER_ACTIVITY, days)
 
 
 def item_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the counts and sums of each item and event."""
     return _roll_activity(workspace, raw_feature_tables.ITEM_ACTIVITY, days)
 
 
@@ -141,7 +139,6 @@ def _roll_activity(workspace: Workspace, spec: TableSpec, days: Sequence[str]) -
 
 
 def pair_activity(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Rolls the last day of each user, item and event."""
     longest = max(workspace.config.raw_features.statistic_days)
     state = RollingState(
         raw_feature_tables.PAIR_ACTIVITY,
@@ -180,7 +177,6 @@ def _write_no_preferences(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def user_history(workspace: Workspace, ds: str) -> StepResult:
-    """Lists the positive events of each user on a day."""
     config = workspace.config
     manifest = workspace.write_query(
         raw_feature_tables.USER_HISTORY,
@@ -195,14 +191,12 @@ def user_history(workspace: Workspace, ds: str) -> StepResult:
 
 @each_day
 def user_all_feature(workspace: Workspace, ds: str) -> StepResult:
-    """Joins profile, statistics and preferences of each user."""
     tables = ("user_table", "user_activity", "pair_activity", "user_preferences")
     return _join_day(workspace, ds, raw_feature_tables.USER_ALL_FEATURE, all_features.join_user_features, tables)
 
 
 @each_day
 def item_all_feature(workspace: Workspace, ds: str) -> StepResult:
-    """Joins profile and statistics of each item."""
     tables = ("item_table", "item_activity", "pair_activity")
     return _join_day(workspace, ds, raw_feature_tables.ITEM_ALL_FEATURE, all_features.join_item_features, tables)
 

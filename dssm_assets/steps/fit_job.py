@@ -136,7 +136,6 @@ def map_train_data(tables: Mapping[str, str], spec: TowerSpec) -> TrainData:
 
 
 def remove_state(job: FitJob) -> None:
-    """Removes the stored state of a finished fit."""
     StateFiles(Path(job.state)).remove()
 
 

@@ -35,23 +35,19 @@ FEATURE_TABLES = ("item_features_fg", "user_features_fg")
 
 
 def item_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Encodes every item's features as of each day."""
     return _encode_days(workspace, days, side="item", source="item_all_feature", spec=fg_tables.ITEM_FEATURES_FG)
 
 
 def user_features_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Encodes every user's features as of each day."""
     return _encode_days(workspace, days, side="user", source="user_all_feature", spec=fg_tables.USER_FEATURES_FG)
 
 
 def user_history_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Encodes the events that each day adds to users' histories."""
     return _encode_days(workspace, days, side=SEQUENCE, source="user_history", spec=fg_tables.USER_HISTORY_FG)
 
 
 @each_day
 def sample(workspace: Workspace, ds: str) -> StepResult:
-    """Labels the events of a day."""
     config = workspace.config
     manifest = workspace.write_query(
         sample_tables.SAMPLE,
@@ -74,7 +70,6 @@ def sample_fg(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]
 
 @each_day
 def positive_sample(workspace: Workspace, ds: str) -> StepResult:
-    """Keeps the positives of a day."""
     source = workspace.need("sample_fg", ds)
     target = Target(sample_tables.POSITIVE_SAMPLE, ds, digests([source]))
     return StepResult(workspace.engine.write_mapped(target, source, _select_positives)[0])

@@ -152,11 +152,7 @@ class ScoredDay(NamedTuple):
 
 
 def find_scored_day(workspace: Workspace, ds: str) -> ScoredDay:
-    """Returns the partitions of a day.
-
-    Raises:
-        PartitionMissingError: one is not stored.
-    """
+    """Returns the partitions of a day, which must be stored."""
     return ScoredDay(*(workspace.need(name, ds) for name in ("item_vectors", "user_vectors", "ground_truth")))
 
 
@@ -261,11 +257,7 @@ def read_fit_data(
 
 
 def read_merges(workspace: Workspace, ds: str) -> tuple[list[Merge], list[Manifest]]:
-    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off.
-
-    Raises:
-        PartitionMissingError: the day has no weights.
-    """
+    """Returns the merges of a day and the partition that holds them; nothing where channels are switched off."""
     settings = workspace.config.channels
     if not settings.is_enabled:
         return [], []

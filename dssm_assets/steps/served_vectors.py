@@ -179,9 +179,8 @@ class BundleItems:
 
 @dataclass(frozen=True)
 class BundleUsers:
-    """The users of a bundle: their number, vectors [S, D] of some of them, and golden rows as input of the user tower."""
+    """The users of a bundle: vectors [S, D] of some of them, and golden rows as input of the user tower."""
 
-    row_count: int
     sample: Vectors
     golden: TowerInput
 
@@ -362,7 +361,7 @@ def write_users(workspace: Workspace, inputs: BundleInputs, history: HistoryCsr,
             structure.check_rows(*rows[BundleFile.USER_VECTORS].columns)
     _check_structure("user", structure.report())
     golden = _read_golden_users(folder, choose_rows(inputs.users.rows, GOLDEN_ROWS), spec, workspace.config.seed)
-    return BundleUsers(inputs.users.rows, sample_users(folder, spec), golden)
+    return BundleUsers(sample_users(folder, spec), golden)
 
 
 def describe_index(shipped: ShippedIndex, recall_users: int) -> dict[str, Any]:

@@ -51,7 +51,6 @@ _LIBRARIES: Final = ("dssm-assets", "faiss-cpu", "numpy", "onnx", "onnxruntime",
 
 @each_day
 def serving_bundle(workspace: Workspace, ds: str) -> StepResult:
-    """Builds and publishes the bundle of a day."""
     inputs, store = open_inputs(workspace, ds), open_bundles(workspace.loaded)
     with store.staging() as folder:
         contents = _write_files(workspace, inputs, folder)
@@ -185,7 +184,7 @@ def _manifest_body(workspace: Workspace, inputs: BundleInputs, contents: _Conten
         "has_prior": spec.prior,
         "frozen_dims": spec.frozen_dim,
         "compared_by": "inner product",
-        "users": contents.users.row_count,
+        "users": inputs.users.rows,
         "items": len(contents.items.index),
         "items_not_trained_on": sum(item not in trained for item in contents.items.index.ids.to_pylist()),
         "hash_function": config.features.hash_function.value,

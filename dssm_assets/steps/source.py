@@ -14,12 +14,10 @@ from dssm_assets.storage.sources.source import Source, open_source
 
 
 def user_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Reads the users of each day."""
     return _write_entities(workspace, days, workspace.config.tables.user, USER_TABLE)
 
 
 def item_table(workspace: Workspace, days: Sequence[str]) -> Iterator[StepResult]:
-    """Reads the items of each day."""
     return _write_entities(workspace, days, workspace.config.tables.item, ITEM_TABLE)
 
 

@@ -41,22 +41,16 @@ def _count_side(kind: Kind, features: Sequence[Feature], used: Counts, counts: C
 
 @each_day
 def numeric_value_counts(workspace: Workspace, ds: str) -> StepResult:
-    """Counts the values of numeric features among the positives of a day."""
     return _count_day(workspace, ds, fg_tables.NUMERIC_VALUE_COUNTS, Kind.NUMERIC)
 
 
 @each_day
 def category_value_counts(workspace: Workspace, ds: str) -> StepResult:
-    """Counts the values of categorical features among the positives of a day."""
     return _count_day(workspace, ds, fg_tables.CATEGORY_VALUE_COUNTS, Kind.CATEGORICAL)
 
 
 def _count_day(workspace: Workspace, ds: str, spec: TableSpec, kind: Kind) -> StepResult:
-    """Counts on the engine, which returns one row per feature and value of each block, and one number per used row.
-
-    Raises:
-        SchemaError: a feature column is missing or has another type, or a row number is outside its table.
-    """
+    """Counts on the engine, which returns one row per feature and value of each block, and one number per used row."""
     features = {
         side: [f for f in workspace.fg_spec.features_of_side(side) if f.kind is kind] for side in ("context", *ROW_COLUMNS)
     }

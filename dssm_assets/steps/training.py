@@ -274,11 +274,7 @@ class WindowRows:
 
 
 def _find_feature_tables(workspace: Workspace, window: Sequence[Manifest]) -> list[Mapping[str, Manifest | None]]:
-    """Returns, for each day, the feature table of each side that its positives point into; None on the first day of all.
-
-    Raises:
-        ProvenanceError: naming every table that was materialized again since.
-    """
+    """Returns, for each day, the feature table of each side that its positives point into; None on the first day of all."""
     found: list[Mapping[str, Manifest | None]] = []
     faults: dict[str, Fault] = {}
     for positive in window:

@@ -35,7 +35,6 @@ VectorArray = npt.NDArray[np.float32]
 
 @each_day
 def item_vectors(workspace: Workspace, ds: str) -> StepResult:
-    """Runs the item tower over the corpus."""
     return write_vectors(workspace, ItemVectors, ds)
 
 

@@ -98,19 +98,11 @@ class Workspace:
         return self.tables.partitions.find(asset, ds)
 
     def need(self, asset: str, ds: str) -> Manifest:
-        """Returns the partition of a day.
-
-        Raises:
-            PartitionMissingError: if there is none.
-        """
+        """Returns the partition of a day; raises PartitionMissingError if there is none."""
         return self.tables.partitions.manifest(asset, ds)
 
     def need_all(self, asset: str, days: Sequence[str]) -> list[Manifest]:
-        """Returns the partitions of several days.
-
-        Raises:
-            WindowIncompleteError: days are missing; it lists them.
-        """
+        """Returns the partitions of several days; raises WindowIncompleteError, which lists those that are missing."""
         return self.tables.partitions.window(asset, days)
 
     def write_query(

@@ -155,8 +155,8 @@ class BundleStore:
         self.is_local = is_local(self.fs)
         self._pointer_path = layout.pointer_path(self.root)
 
-    def staging(self) -> contextlib.AbstractContextManager[Path]:
-        """Returns a context manager that yields an empty local folder for a bundle's files; it is removed afterwards."""
+    def staging(self) -> ScratchFolder:
+        """Returns an empty local folder for a bundle's files."""
         return local_staging(self.root, is_root_local=self.is_local)
 
     def publish(

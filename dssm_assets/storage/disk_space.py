@@ -62,11 +62,7 @@ def explain_full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFull
 
 @contextmanager
 def disk_errors(folders: Iterable[Path]) -> Iterator[None]:
-    """Turns the error of a full disk in a block into a typed one.
-
-    Raises:
-        DiskFullError: in its place.
-    """
+    """Turns the error of a full disk in a block into a DiskFullError."""
     try:
         yield
     except Exception as error:

@@ -82,20 +82,13 @@ def is_local(fs: Any) -> bool:
     return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
 
 
-@contextmanager
-def local_staging(root: str, *, is_root_local: bool) -> Iterator[Path]:
-    """Yields an empty local folder for files that are to be published below a root; it is removed afterwards.
-
-    For a local root the folder is on the same disk, so that publishing a file is a rename.
-    """
+def local_staging(root: str, *, is_root_local: bool) -> ScratchFolder:
+    """Returns a folder for files that are to be published below a root; with a local root on the same disk, so that it is a rename."""
     if not is_root_local:
-        with ScratchFolder("staging") as folder:
-            yield folder
-        return
+        return ScratchFolder("staging")
     parent = Path(staging_folder(root))
     parent.mkdir(parents=True, exist_ok=True)
-    with ScratchFolder(parent=parent) as folder:
-        yield folder
+    return ScratchFolder(parent=parent)
 
 
 @contextmanager

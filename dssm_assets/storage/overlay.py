@@ -26,7 +26,6 @@ class OverlayStore(PartitionStore):
         return own
 
     def days(self, asset: str) -> list[str]:
-        """Returns the days that have a partition in either store, ascending."""
         return sorted({*super().days(asset), *self.base.days(asset)})
 
     def file_path(self, manifest: Manifest, file: StoredFile) -> str:

@@ -44,7 +44,7 @@ from dssm_assets.core.errors import (
     remedy_of_missing,
 )
 from dssm_assets.storage import layout
-from dssm_assets.storage.local_files import folder_lock, is_local, local_staging, read_bytes
+from dssm_assets.storage.local_files import ScratchFolder, folder_lock, is_local, local_staging, read_bytes
 from dssm_assets.storage.locations import absent_condition, location_errors, open_location, put_if, unchanged_condition
 from dssm_assets.storage.manifest import Column, Manifest, ReplacedFile, StoredFile
 from dssm_assets.storage.sized_files import SizedFileSystem
@@ -88,8 +88,8 @@ class PartitionStore:
         self.fs, self.root = open_location(root, "key storage.root", self.options)
         self.is_local = is_local(self.fs)
 
-    def staging(self) -> contextlib.AbstractContextManager[Path]:
-        """Returns a context manager that yields an empty local folder to stage files in; it is removed afterwards."""
+    def staging(self) -> ScratchFolder:
+        """Returns an empty local folder to stage files in."""
         return local_staging(self.root, is_root_local=self.is_local)
 
     @contextlib.contextmanager
@@ -323,11 +323,7 @@ class PartitionStore:
             raise
 
     def _missing_files(self, manifest: Manifest) -> Fault | None:
-        """Returns what happened to a partition whose files are missing, None if all are there.
-
-        Raises:
-            StorageError: its manifest still lists them.
-        """
+        """Returns what happened to a partition whose files are missing, None if all are there."""
         for _ in range(_LOOKS):  # the same content may be published again between the two looks
             missing = [file.name for file in manifest.files if not self.fs.exists(self.file_path(manifest, file))]
             if not missing:

@@ -59,11 +59,7 @@ class TableStore:
             return self.publish_parts(spec, ds, staged, schema=actual, inputs=inputs, facts=facts, is_shared=is_shared)
 
     def write_part(self, path: Path, spec: TableSpec, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-        """Writes a staged file of a partition, for `publish_parts`; returns its rows. See `write`.
-
-        Raises:
-            SchemaError: if the data does not fit the contract.
-        """
+        """Writes a staged file of a partition, for `publish_parts`; returns its rows. See `write`."""
         actual = stored_schema(schema)
         check_schema(spec, actual)
         return _write_file(path, spec, _regroup(batches, actual), actual)
@@ -95,11 +91,7 @@ class TableStore:
         *,
         is_shared: bool = False,
     ) -> StoredFile:
-        """Stores one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest lists it yet.
-
-        Raises:
-            SchemaError: if a required column has nulls.
-        """
+        """Stores one part of a partition, of at most PART_ROWS rows, as `write` would; no manifest lists it yet."""
         with self.partitions.staging() as folder:
             path = folder / part_name(number)
             rows = _write_file(path, spec, _regroup(batches, schema), schema)
@@ -184,7 +176,6 @@ class TableStore:
 
 
 def columns_of(spec: TableSpec, schema: pa.Schema) -> list[Column]:
-    """Returns the columns of a table for its manifest."""
     return [Column(field.name, str(field.type), spec.describe(field.name)) for field in schema]
 
 

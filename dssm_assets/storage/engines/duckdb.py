@@ -88,7 +88,6 @@ class DuckDBEngine:
         as_dictionaries: Sequence[str] = (),
         accepts: Acceptance | None = None,
     ) -> tuple[Manifest, list[Any]]:
-        """Calls the kernel on batches in this process; see `Engine`."""
         reports: list[Any] = []
 
         def map_tables() -> Iterator[pa.Table]:
@@ -110,7 +109,6 @@ class DuckDBEngine:
             return refused.args[0], reports
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
-        """Calls the kernel on batches in this process; see `Engine`."""
         return list(_map_batches(self.store.batches(source, columns), kernel))
 
     def _write(self, target: Target, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Manifest:

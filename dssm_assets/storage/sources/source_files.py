@@ -71,11 +71,7 @@ class SourceFile(SourcePiece):
         return f"table {self.name}, file {self.path}"
 
     def schema(self) -> pa.Schema:
-        """Returns the columns of a parquet file, or of a csv file, all of them text.
-
-        Raises:
-            SchemaError: if the file is broken, not of the configured format, or has two columns of one name.
-        """
+        """Returns the columns of a parquet file, or of a csv file, all of them text; see `SourcePiece.schema`."""
         if self.table.format is FileFormat.PARQUET:
             with self._reading(), self.fs.open(self.path, "rb") as handle:
                 schema = pq.ParquetFile(handle).schema_arrow.remove_metadata()
@@ -88,11 +84,7 @@ class SourceFile(SourcePiece):
         return schema
 
     def json_kinds(self) -> Kind:
-        """Returns the types of the keys of a JSON file, which is read from start to end.
-
-        Raises:
-            SchemaError: if the file is broken.
-        """
+        """Returns the types of the keys of a JSON file, which is read from start to end."""
         with self._copy_text() as path:
             return find_kinds(path, self.where)
 
@@ -222,11 +214,7 @@ class SourceFolder(Source):
         return dict(sorted(days.items()))
 
     def pieces(self, folder: str | None = None) -> list[SourceFile]:
-        """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths.
-
-        Raises:
-            SourceMissingError: if there is none; names the files that there are.
-        """
+        """Returns the data files of a folder (or of one of its subfolders), or the file itself, in the order of their paths."""
         start = self.path if folder is None else folder
         if self.fs.isfile(start):
             return [SourceFile(self.table, self.name, start, self.fs)]
