@@ -18,8 +18,15 @@ from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.core.samples.sample_tables import require_columns
-from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorEvaluation, evaluate_vectors
-from dssm_assets.extras.external_vectors.external_vectors import VECTOR, VectorSet, read_pairs, read_vectors
+from dssm_assets.extras.external_vectors.external_evaluation import (
+    VECTOR,
+    ExternalSettings,
+    VectorEvaluation,
+    VectorSet,
+    evaluate_vectors,
+    read_pairs,
+    read_vectors,
+)
 from dssm_assets.storage.files import TableWriter, read_parquet
 
 SEPARATOR: Final = ","

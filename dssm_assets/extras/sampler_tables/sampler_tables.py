@@ -231,7 +231,7 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
 def _find_faults(column: pa.Array, is_good: pa.Array, where: str, expected: str) -> list[Fault]:
     """Returns a fault of the values that are not good; nothing if all are good."""
     bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
-    return [_describe_bad(where, expected, column[int(bad[0])].as_py(), bad + 2)] if len(bad) else []
+    return [_describe_bad(where, expected, column[int(bad[0])].as_py(), (bad + 2).tolist())] if len(bad) else []
 
 
 def _describe_bad(where: str, expected: str, first: object, lines: Sequence[int]) -> Fault:

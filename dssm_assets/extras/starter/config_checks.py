@@ -7,6 +7,7 @@ and all configured columns of the log, in blocks.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +48,9 @@ _HISTORY: Final = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS}
 _SAMPLE: Final = {col.REQUEST_ID, col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT_TIME_MS, col.HOUR, col.WEEKDAY}
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 _SEGMENT_ROWS: Final = 100_000
+
+_PATH: Final = re.compile(r"\S*/[^,]*")
+"""The path of a file, up to the next comma."""
 
 
 @dataclass
@@ -253,3 +257,20 @@ class _Checks:
                 columns[side] = present | set(self.plan.generated(key))
         self.found.faults.extend(missing_inputs(spec, columns))
         self.found.run_check(lambda: check_towers(spec, self.config))
+
+
+def describe_validation(found: Validation, name: str) -> str:
+    """Returns the figures of a validation and its numbered faults; faults that differ in the file are grouped."""
+    lines = [f"  {what}: {figure}" for what, figure in found.figures.items()]
+    if not found.faults:
+        return "\n".join([*lines, f"{name} matches its data."])
+    count = len(found.faults)
+    lines.append(f"{name}: {count} fault{'s' if count > 1 else ''}")
+    groups: dict[str, list[Fault]] = {}
+    for fault in sorted(found.faults, key=lambda fault: fault.where):
+        plain = Fault(_PATH.sub("", fault.where), fault.expected, fault.got, fault.remedy)
+        groups.setdefault(str(plain), []).append(fault)
+    for number, (fault, *others) in enumerate(groups.values(), start=1):
+        more = f". The same in {len(others)} more files, the last one: {others[-1].where}." if others else ""
+        lines.append(f"  {number}. {fault}{more}")
+    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def _request(trials: int, **changes: Any) -> StudyRequest:
     return StudyRequest(**{"name": "tuned", "ds": EVALUATION_DAY, "trials": trials, "seed": 3, **changes})
 
 
-def _ignore(trial: Trial, number: int) -> None:
-    del trial, number
+def _ignore(trials: Sequence[Trial]) -> None:
+    del trials
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_stopped(
     with pytest.raises(KeyboardInterrupt):
         run_study(workspace, _request(3), _ignore)
     seen: list[str] = []
-    result = run_study(workspace, _request(3), lambda trial, _: seen.append(trial.name))
+    result = run_study(workspace, _request(3), lambda trials: seen.append(trials[-1].name))
     assert fits == 4  # the first one is not fitted again, the second one is
     assert seen == ["tuned_0000", "tuned_0001", "tuned_0002"]
     whole = studied[1]

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorEvaluation, evaluate_vectors
-from dssm_assets.extras.external_vectors.external_vectors import VectorSet, read_pairs, read_vectors
+from dssm_assets.extras.external_vectors.external_evaluation import (
+    ExternalSettings,
+    VectorEvaluation,
+    VectorSet,
+    evaluate_vectors,
+    read_pairs,
+    read_vectors,
+)
 
 Vectors = dict[Any, list[list[int]]]
 NESTED = pa.list_(pa.list_(pa.float32()))
