@@ -32,9 +32,8 @@ from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_c
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.convert import is_text
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
-from dssm_assets.extras.starter.log_habits import WarmPairs, select_positive
-from dssm_assets.extras.starter.log_table import LogTable, plan_log
-from dssm_assets.extras.starter.starter_inputs import MAX_LOOK_AHEAD
+from dssm_assets.extras.starter.log_table import LogTable, WarmPairs, plan_log, select_positive
+from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
 from dssm_assets.steps.tower_checks import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig

@@ -20,16 +20,16 @@ from dssm_assets.core.sources.event_time import to_event_time_ms
 from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
 from dssm_assets.extras.starter.config_checks import describe_validation, validate
-from dssm_assets.extras.starter.log_habits import find_habits, select_positive
-from dssm_assets.extras.starter.log_table import LogTable, plan_log, to_date
-from dssm_assets.extras.starter.starter_config import config_yaml, starter_fg
-from dssm_assets.extras.starter.starter_inputs import (
+from dssm_assets.extras.starter.log_table import LogTable, find_habits, plan_log, select_positive, to_date
+from dssm_assets.extras.starter.starter_config import (
     CONSTANT_EVENT,
     StarterInputs,
+    config_yaml,
     find_contexts,
     order_events,
     positive_events,
     rest_of_log,
+    starter_fg,
 )
 from dssm_assets.extras.starter.starter_settings import Recipe
 from dssm_assets.extras.starter.table_survey import TableSurvey, open_rows, survey_table

@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dssm_assets.extras.starter import log_habits
-from dssm_assets.extras.starter.log_habits import LogHabits, WarmPairs, count_by_day, find_habits
-from dssm_assets.extras.starter.log_table import to_date
+from dssm_assets.extras.starter import log_table
+from dssm_assets.extras.starter.log_table import LogHabits, WarmPairs, count_by_day, find_habits, to_date
 from dssm_assets.extras.starter.starter_settings import Recipe, choose_recipe
 
 DAY = 86_400_000
@@ -59,7 +58,7 @@ def test_facts_by_hand() -> None:
 
 
 def test_spread_of_first_meetings_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_habits, "MIN_MEETINGS", 2)
+    monkeypatch.setattr(log_table, "MIN_MEETINGS", 2)
     # Item 1 is met on days 0 and 1, item 2 on days 3 and 5. That a meets item 1 again counts for neither.
     found = _habits([("a", 1, 0.0), ("b", 1, 1.0), ("a", 2, 3.0), ("b", 2, 5.0), ("a", 1, 0.5), ("a", 1, 9.0)])
     # Around the items' means: (.25 + .25 + 1 + 1) / (4 meetings - 2 items). Around 2.25: (5.0625 + 1.5625 + .5625 + 7.5625) / 3.

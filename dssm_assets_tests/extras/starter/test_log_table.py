@@ -5,8 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
-from dssm_assets.extras.starter.log_habits import find_habits, select_positive
-from dssm_assets.extras.starter.log_table import LogTable
+from dssm_assets.extras.starter.log_table import LogTable, find_habits, select_positive
 
 TABLE = BehaviorTable(uri="log", constant_event="buy")
 DAY_S = 86_400
