@@ -159,7 +159,12 @@ def import_pipeline(
     features = import_features(definitions, groups, ids, fg, record, needs_history=is_mind)
     read_history(model, features.history_length, record)
     if is_mind and not features.history_length:
-        record.faults.append(_history_fault(where, features, ids))
+        got, remedy = "none", "define it, and name it in the group of the history"
+        if unknown := features.unknown_sequences:
+            got = ", ".join(unknown)
+            remedy = f"say which column of an item a sequence has, for example: --sequence-column '{unknown[0]}={ids.item}'"
+        expected = "a sequence of the user tower with a known column of the item"
+        record.faults.append(Fault(f"{where}, the history of MIND", expected, got, remedy))
     read_training(train, data, record)
     reader.tell_rest("no key here does this")
     ConfigError.raise_if(record.faults)
@@ -175,14 +180,6 @@ def _system(root: Message) -> str:
     inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
     names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
     return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
-
-
-def _history_fault(where: str, features: ImportedFeatures, ids: IdFields) -> Fault:
-    got, remedy = "none", "define it, and name it in the group of the history"
-    if unknown := features.unknown_sequences:
-        got = ", ".join(unknown)
-        remedy = f"say which column of an item a sequence has, for example: --sequence-column '{unknown[0]}={ids.item}'"
-    return Fault(f"{where}, the history of MIND", "a sequence of the user tower with a known column of the item", got, remedy)
 
 
 def _read_ids(

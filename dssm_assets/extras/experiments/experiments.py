@@ -51,7 +51,6 @@ class Experiment:
 
 
 def find_name_faults(name: str, where: str = "experiment") -> Iterator[Fault]:
-    """Yields why an experiment cannot have a name."""
     if name in (REGULAR, ADOPT) or not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
         expected = f"small letters, digits and _, beginning with a letter, and neither {REGULAR} nor {ADOPT}"
         yield Fault(where, expected, repr(name), "choose another name")
@@ -63,7 +62,6 @@ def describe_changes(changes: Mapping[str, Any]) -> str:
 
 
 def drop_configured(config: PipelineConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that differ from the configuration."""
     return {key: value for key, value in settings.items() if value not in (value_of(config, key), json_value_of(config, key))}
 
 

@@ -59,8 +59,6 @@ _SHORT: Final = 50
 
 
 class TrialState(StrEnum):
-    """How a trial ended."""
-
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -303,9 +301,12 @@ def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, A
         if value == CONFIGURED:
             continue
         if key == "model.poolings":
-            settings[key] = _poolings(str(value), config)
+            longest = max(pooling.length for pooling in config.model.history_poolings)
+            first, *others = _POOLINGS[value]
+            settings[key] = [{**first, "length": longest}]
+            settings[key] += [{**other, "length": min(_SHORT, longest)} for other in others]
         elif key == "model.recency_half_life_days":
-            settings[key] = _half_life(str(value), config)
+            settings[key] = None if value == "none" else config.window.days / float(value.partition(" / ")[2] or 1)
         else:
             settings[key] = value
     return drop_configured(config, settings)
@@ -318,16 +319,3 @@ def _narrowest_vectors(config: PipelineConfig) -> int | None:
     frozen = config.model.frozen_embedding
     width = None if frozen is None else config.statistics.own_values([frozen], "embedding_dim").get(frozen)
     return int(str(width)) + 16 if width is not None else None
-
-
-def _poolings(name: str, config: PipelineConfig) -> list[dict[str, Any]]:
-    longest = max(pooling.length for pooling in config.model.history_poolings)
-    first, *others = _POOLINGS[name]
-    return [{**first, "length": longest}, *({**other, "length": min(_SHORT, longest)} for other in others)]
-
-
-def _half_life(name: str, config: PipelineConfig) -> float | None:
-    if name == "none":
-        return None
-    _, _, divisor = name.partition(" / ")
-    return config.window.days / float(divisor or 1)

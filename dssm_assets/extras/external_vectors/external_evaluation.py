@@ -58,7 +58,6 @@ class VectorSet:
     """int64 [N + 1]: those of id n are rows bounds[n] .. bounds[n + 1] - 1."""
 
     def select(self, rows: IntArray) -> tuple[Vectors, IntArray]:
-        """Returns the vectors of the given ids and their bounds."""
         counts = np.diff(self.bounds)[rows]
         return self.vectors[ranges(self.bounds[rows], counts)], offsets_of(counts)
 
@@ -253,7 +252,8 @@ def _read_matrix(
     inner = column.type.value_type if is_list(column.type) else None
     is_nested = inner is not None and is_list(inner)
     numbers = inner.value_type if inner is not None and is_nested else inner
-    if numbers is None or not _is_number(numbers) or (is_nested and not allows_multi_interest):
+    is_number = numbers is not None and (pat.is_floating(numbers) or pat.is_integer(numbers) or pat.is_decimal(numbers))
+    if not is_number or (is_nested and not allows_multi_interest):
         expected = f"{_FORM}, or a list of those" if allows_multi_interest else _FORM
         raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
     vector = pa.large_list(pa.float32())  # 64-bit offsets: all users may have more than 2 ** 31 numbers
@@ -291,7 +291,3 @@ def _shape_faults(
 
 def _fault(where: str, expected: str, got: str) -> Fault:
     return Fault(where, expected, got, "write these vectors again, or drop these ids")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pat.is_floating(kind) or pat.is_integer(kind) or pat.is_decimal(kind))

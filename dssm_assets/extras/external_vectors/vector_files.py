@@ -12,7 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, comparable_ids, find_positions
-from dssm_assets.core.arrays.ragged import IntArray, combine_chunks, list_lengths, offsets_of, repeat_rows
+from dssm_assets.core.arrays.ragged import (
+    Offsets,
+    build_lists,
+    combine_chunks,
+    filter_values,
+    flatten,
+    list_lengths,
+    repeat_rows,
+)
 from dssm_assets.core.columns import ITEM_ID, USER_ID
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
@@ -118,27 +126,27 @@ def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
         metric: of the scores, for the sign of the distances.
     """
     listed, hits = (combine_chunks(detail.column(name)) for name in ("topk_ids", "hit_ids"))
-    ids = listed.flatten().cast(pa.string())
+    ids, offsets = flatten(listed.cast(pa.list_(pa.string())))
     commas = ids.filter(pc.match_substring(ids, SEPARATOR))
     if len(commas):
-        got = f"{len(commas)} with commas, first {commas[0]}"
-        raise InputError(
-            Fault("topk_ids", "item ids without commas", got, "write --detail instead, which stores lists as lists")
-        )
+        got, remedy = f"{len(commas)} with commas, first {commas[0]}", "write --detail instead, which stores lists as lists"
+        raise InputError(Fault("topk_ids", "item ids without commas", got, remedy))
     scores = combine_chunks(detail.column("topk_scores")).flatten()
     distances = (pc.negate(scores) if metric is Metric.L2 else scores).cast(pa.float32())
     texts = pc.add(distances, pa.scalar(0, pa.float32())).cast(pa.string())  # + 0 turns -0 into 0
-    counts = list_lengths(listed)
-    bad = pc.invert(pc.is_in(_row_keys(listed), value_set=_row_keys(hits)))
-    bad_counts = np.bincount(repeat_rows(counts)[bad.to_numpy(zero_copy_only=False)], minlength=len(counts))
+    is_bad = pc.invert(pc.is_in(_row_keys(listed), value_set=_row_keys(hits))).to_numpy(zero_copy_only=False)
+
+    def join(values: pa.Array, offsets: Offsets) -> pa.Array:
+        return pc.binary_join(build_lists(values, offsets), SEPARATOR)
+
     return pa.table(
         {
             "id": combine_chunks(detail.column(USER_ID)).cast(pa.string()),
-            "topk_ids": _join_lists(ids, counts),
-            "topk_dists": _join_lists(texts, counts),
+            "topk_ids": join(ids, offsets),
+            "topk_dists": join(texts, offsets),
             "hitrate": combine_chunks(detail.column("hit_rate")),
-            "bad_ids": _join_lists(ids.filter(bad), bad_counts),
-            "bad_dists": _join_lists(texts.filter(bad), bad_counts),
+            "bad_ids": join(*filter_values(ids, offsets, is_bad)),
+            "bad_dists": join(*filter_values(texts, offsets, is_bad)),
         }
     )
 
@@ -147,8 +155,3 @@ def _row_keys(lists: pa.Array) -> pa.Array:
     """Returns a text per entry that no entry of another row has."""
     rows = pa.array(repeat_rows(list_lengths(lists))).cast(pa.string())
     return pc.binary_join_element_wise(rows, lists.flatten().cast(pa.string()), SEPARATOR)
-
-
-def _join_lists(texts: pa.Array, counts: IntArray) -> pa.Array:
-    offsets = pa.array(offsets_of(counts).astype(np.int32))
-    return pc.binary_join(pa.ListArray.from_arrays(offsets, texts), SEPARATOR)

@@ -46,8 +46,6 @@ _DUE_SECONDS: Final = 24 * 3600.0
 
 
 class Kind(StrEnum):
-    """A kind of leftover."""
-
     TEMPORARY = "temporary folders"
     PARTITION = "partition files"
     BUNDLE = "bundles"
@@ -164,7 +162,6 @@ def find_in_store(store: PartitionStore, before: float, kept: Collection[str] = 
 
 
 def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
-    """Returns the store of an experiment's own partitions."""
     return PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
 
 

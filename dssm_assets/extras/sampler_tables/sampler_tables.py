@@ -53,7 +53,6 @@ class TsvSpec:
 
     @property
     def width(self) -> int:
-        """Returns the number of cells in a line."""
         return len(self.ids) + 1 + (self.attr_fields is not None)
 
 
@@ -249,7 +248,6 @@ def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
 
 
 def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
-    """Returns the type of each id as the header names it."""
     got = header.split("\t")
     named = [cell.partition(":")[2] for cell in got[: len(spec.ids)]]
     types = [_ID_TYPES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(spec.ids) - len(named))

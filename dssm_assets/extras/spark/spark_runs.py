@@ -117,7 +117,6 @@ def _end(job: "subprocess.Popen[bytes]") -> None:
 
 
 def submit_command(spark: Spark, name: str) -> list[str]:
-    """Returns the command that submits a job under a name."""
     program, *first = spark.submit
     conf = {**_QUIET, "spark.pyspark.driver.python": sys.executable, **spark.conf}
     master = ["--master", spark.master] if spark.master else []

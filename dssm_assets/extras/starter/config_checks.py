@@ -54,13 +54,10 @@ _PATH: Final = re.compile(r"\S*/[^,]*")
 
 @dataclass
 class Validation:
-    """The result: faults, and figures about the data."""
-
     faults: list[Fault] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
 
     def run_check(self, check: Callable[[], object]) -> None:
-        """Runs a check and collects the faults that it raises."""
         try:
             check()
         except InputError as error:
@@ -165,7 +162,6 @@ class _Checks:
             self.log_ids[side] = cast_text(log.distinct_ids(key), pa.int64()) if is_integer else log.distinct_ids(key)
 
     def check_evaluation_days(self) -> None:
-        """Says which days can be evaluated."""
         if not select_positive(self.log.db, self.config.events.positive):
             return
         pairs, start, window = WarmPairs.count(self.log.db), self.config.calendar.start, self.config.window.days

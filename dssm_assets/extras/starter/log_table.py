@@ -132,7 +132,6 @@ class LogTable:
         return int(self._first("SELECT count(*) FROM log")[0])
 
     def count_events(self) -> dict[str, int]:
-        """Returns event -> rows, the most frequent first."""
         query = "SELECT event, count(*) AS n FROM log WHERE event IS NOT NULL GROUP BY event ORDER BY n DESC, event"
         return dict(self.db.execute(query).fetchall())
 
@@ -147,7 +146,6 @@ class LogTable:
         return self.db.sql(query).to_arrow_table().column(0).combine_chunks()
 
     def faults(self, events: Events) -> list[Fault]:
-        """Returns all faults of the rows."""
         faults = list(self._faults.values())
         rows, counts = self.rows, self.count_events()
         for column, name in ((USER_ID, USER_ID), (ITEM_ID, ITEM_ID), (EVENT, EVENT), (_TIME_MS, EVENT_TIME)):
@@ -211,12 +209,10 @@ class LogTable:
 
 
 def to_date(day: int) -> dt.date:
-    """Returns the date of a day since 1970-01-01."""
     return dt.date(1970, 1, 1) + dt.timedelta(int(day))
 
 
 def to_number(date: dt.date) -> int:
-    """Returns the days from 1970-01-01 to a date."""
     return (date - dt.date(1970, 1, 1)).days
 
 

@@ -235,13 +235,11 @@ def is_category(column: ColumnProfile) -> bool:
 
 
 def is_number(column: ColumnProfile) -> bool:
-    """Returns whether a column becomes a raw_feature."""
     is_numeric = column.kind in (ValueKind.NUMBER, ValueKind.INTEGER)
     return is_numeric and not is_category(column) and not is_time(column)
 
 
 def config_yaml(inputs: StarterInputs) -> str:
-    """Returns the configuration as a YAML file."""
     settings = inputs.settings
     unused = [f"  # not a feature: {side}.{column}" for side in ("user", "item") for column in _unused_columns(inputs, side)]
     values = {

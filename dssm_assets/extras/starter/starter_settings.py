@@ -115,7 +115,6 @@ def choose_settings(
 
 
 def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
-    """Returns the starting point for a log, and why."""
     spread = habits.item_spread_days
     if spread is not None and spread <= min(SHORT_LIFE_DAYS, SHORT_LIFE_FRAC * habits.spread_days):
         return Recipe.NEWS, (

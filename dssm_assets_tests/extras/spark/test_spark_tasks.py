@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import SchemaError
-from dssm_assets.extras.spark import spark_tasks
-from dssm_assets.extras.spark.spark_tasks import Piece, list_pieces, map_piece, read_piece, read_results, spark_types
+from dssm_assets.extras.spark import spark
+from dssm_assets.extras.spark.spark import Piece, list_pieces, map_piece, read_piece, read_results, spark_types
 from dssm_assets.storage import tables as table_module
 from dssm_assets.storage.engines.engine import Target
 from dssm_assets.storage.partitions import PartitionStore
@@ -27,7 +27,7 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """A store whose row groups have 4 rows and whose parts have 8."""
     monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 4)
     monkeypatch.setattr(table_module, "PART_ROWS", 8)
-    monkeypatch.setattr(spark_tasks, "PIECE_GROUPS", 1)
+    monkeypatch.setattr(spark, "PIECE_GROUPS", 1)
     return TableStore(stores(tmp_path)[request.param])
 
 
