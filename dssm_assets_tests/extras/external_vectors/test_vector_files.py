@@ -7,7 +7,7 @@ import pytest
 
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.extras.external_vectors.vector_files import reference_detail
+from dssm_assets.extras.external_vectors.external_evaluation import reference_detail
 
 ID_LISTS = pa.list_(pa.int64())
 DETAIL = pa.table(
