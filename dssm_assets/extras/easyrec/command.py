@@ -10,7 +10,7 @@ from typing import Final
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
-"""As `export_pipeline.py` has them, but importing it would slow down every command."""
+"""As `import_settings.py` has them, but importing it would slow down every command."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

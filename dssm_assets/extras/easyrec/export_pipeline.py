@@ -9,7 +9,6 @@ from string import Template
 from typing import Any, Final
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.columns import FEATURE, FEATURE_INFO, MESSAGE
 from dssm_assets.core.config.features import HASH_RATIO, HashFunction
 from dssm_assets.core.config.model import Loss, Model, Norm, Pooling, Sampler, Similarity
 from dssm_assets.core.config.training import EmbeddingOptimiser, Precision, StepPlan, Training
@@ -25,7 +24,6 @@ from dssm_assets.extras.easyrec.text_format import Word, write_text_format
 from dssm_assets.steps.feature_config import towers_of
 from dssm_assets.steps.workspace import Workspace
 
-SYSTEMS: Final = (TORCH, EASYREC)
 ENCODED_SEPARATOR: Final = "\x03"
 """Between the values of a feature in the reference's encoded samples."""
 
@@ -61,8 +59,10 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
     config = workspace.config
     source = ExportSource(
         workspace.fg_spec,
-        infos={row[FEATURE]: FeatureInfo.from_json(row[FEATURE_INFO]) for row in rows if row[FEATURE_INFO] is not None},
-        dropped={row[FEATURE]: row[MESSAGE] for row in rows if row[FEATURE_INFO] is None},
+        infos={
+            row[col.FEATURE]: FeatureInfo.from_json(row[col.FEATURE_INFO]) for row in rows if row[col.FEATURE_INFO] is not None
+        },
+        dropped={row[col.FEATURE]: row[col.MESSAGE] for row in rows if row[col.FEATURE_INFO] is None},
         model=settings.model,
         training=settings.training,
         plan=settings.plan,

@@ -61,7 +61,7 @@ _SHORT: Final = 50
 class TrialState(StrEnum):
     COMPLETE = "complete"
     PRUNED = "pruned"
-    FAILED = "failed"
+    FAIL = "failed"
 
 
 @dataclass(frozen=True)
@@ -200,15 +200,12 @@ def _run_trial(
     except InputError as error:
         if number == 0:
             raise
-        state, fault = TrialState.FAILED, str(error.faults[0])
+        state, fault = TrialState.FAIL, str(error.faults[0])
     best = max(scores, key=lambda score: score.hit_rate, default=None)
     rate, epoch = (None, None) if best is None else (best.hit_rate, best.epoch)
     trial = Trial(name, changes, state, rate, epoch, workspace.now() - begin, fault)
     asked.set_user_attr(_TRIAL, {**vars(trial), "changes": dict(changes), "state": str(state)})
-    if state is TrialState.COMPLETE:
-        study.tell(asked, rate)
-    else:
-        study.tell(asked, state=optuna.trial.TrialState["PRUNED" if state is TrialState.PRUNED else "FAIL"])
+    study.tell(asked, rate if state is TrialState.COMPLETE else None, optuna.trial.TrialState[state.name])
     return trial
 
 

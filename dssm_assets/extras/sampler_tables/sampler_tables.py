@@ -12,6 +12,7 @@ pyarrow.csv refuses to write a quotation mark without quoting, so the lines are 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import defaultdict
@@ -176,7 +177,7 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
     cells = [*ids, weights]  # Arrow writes the fewest digits that read back as the same number.
     if spec.attr_fields is not None:
         cells.append(pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", table.num_rows))
-    header = "\t".join(_header(spec, [column.type for column in ids]))
+    header = _header(spec, [column.type for column in ids])
     kind = pa.large_string()  # its values may exceed 2 GiB
     lines = pc.binary_join_element_wise(*(cell.cast(kind) for cell in cells), pa.scalar("\t", kind))
     return "".join(f"{line}\n" for line in [header, *lines.to_pylist()]).encode()
@@ -241,20 +242,18 @@ def _describe_bad(where: str, expected: str, first: object, lines: Sequence[int]
     return Fault(f"{where}, line {lines[0]}", expected, got, "correct these lines")
 
 
-def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
+def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> str:
     names = {kind: name for name, kind in _ID_TYPES.items()}
     ids = [f"{name}:{names[kind]}" for name, kind in zip(spec.ids.values(), types, strict=True)]
-    return [*ids, "weight:float", *(["attrs:string"] if spec.attr_fields is not None else [])]
+    return "\t".join([*ids, "weight:float", *(["attrs:string"] if spec.attr_fields is not None else [])])
 
 
-def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
-    got = header.split("\t")
-    named = [cell.partition(":")[2] for cell in got[: len(spec.ids)]]
-    types = [_ID_TYPES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(spec.ids) - len(named))
-    if got != _header(spec, types):
-        expected = repr("\t".join(_header(spec, [pa.int64()] * len(spec.ids))))
-        raise SchemaError(Fault(f"{spec.title}, line 1", expected, repr(header), "write the header of this kind of table"))
-    return types
+def _id_types(header: str, spec: TsvSpec) -> Sequence[pa.DataType]:
+    for types in itertools.product(_ID_TYPES.values(), repeat=len(spec.ids)):
+        if header == _header(spec, types):
+            return types
+    expected = repr(_header(spec, [pa.int64()] * len(spec.ids)))
+    raise SchemaError(Fault(f"{spec.title}, line 1", expected, repr(header), "write the header of this kind of table"))
 
 
 def _require_text(column: pa.ChunkedArray, spec: TsvSpec, name: str) -> pa.Array:

@@ -53,7 +53,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _init(parsed: argparse.Namespace) -> int:
     from dssm_assets.extras.starter.starter_settings import Recipe
-    from dssm_assets.extras.starter.write_starter import describe_starter, next_commands, write_starter
+    from dssm_assets.extras.starter.write_starter import describe_starter, write_starter
     from dssm_assets.storage.config_choice import CONFIG_FILE
     from dssm_assets.storage.instance_file import write_instance_file
 
@@ -74,8 +74,6 @@ def _init(parsed: argparse.Namespace) -> int:
     write_instance_file(folder)
     described, is_valid = describe_starter(inputs, folder, dt.date.today())
     print(described)
-    if is_valid:
-        print(next_commands(inputs, folder))
     return 0 if is_valid else 1
 
 

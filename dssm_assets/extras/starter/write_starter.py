@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -183,8 +184,12 @@ def _look_ahead(
             yield column.name, log.later_frac(key, ids, read)
 
 
-def describe_starter(inputs: StarterInputs, home: Path, today: dt.date) -> tuple[str, bool]:
-    """Returns what was written and why, and how it matches the tables as of a day; and whether it does."""
+def describe_starter(inputs: StarterInputs, home: Path, today: dt.date, project: Path | None = None) -> tuple[str, bool]:
+    """Returns what was written and why, how it matches the tables as of a day, and if it does the next commands; and whether it does.
+
+    Args:
+        project: of a component, in which folder `dg` works: Dagster makes the runs, under the names that the project's UI has.
+    """
     settings = inputs.settings
     found = validate(load_config(inputs.path, home, checks_features=False), today)
     lines = [
@@ -192,17 +197,13 @@ def describe_starter(inputs: StarterInputs, home: Path, today: dt.date) -> tuple
         f"Recipe {settings.recipe}: {settings.recipe_reason}.",
         *(f"Note: {note}." for note in inputs.notes),
         describe_validation(found, str(inputs.path)),
+        *([] if found.faults else ["", "Next:", *(f"  {command}" for command in _next_commands(inputs, home, project))]),
     ]
     return "\n".join(lines), not found.faults
 
 
-def next_commands(inputs: StarterInputs, home: Path, project: Path | None = None, *, has_instance: bool = False) -> str:
-    """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder.
-
-    Args:
-        project: of a component, in which folder `dg` works: Dagster makes the runs, under the names that the project's UI has.
-        has_instance: the project has a Dagster instance already, DAGSTER_HOME.
-    """
+def _next_commands(inputs: StarterInputs, home: Path, project: Path | None) -> list[str]:
+    """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder."""
     days, settings, name = inputs.settings.evaluation_days, inputs.settings, inputs.name
     last = days.last or settings.start + dt.timedelta(days=days.window)
     first = last
@@ -216,11 +217,12 @@ def next_commands(inputs: StarterInputs, home: Path, project: Path | None = None
     else:
         instance = shlex.quote(str(home.parent / "instance"))
         commands = [f"cd {shlex.quote(str(project))}", f"export DSSM_CONFIG={config} DSSM_HOME={folder}"]
-        if not has_instance:
+        if "DAGSTER_HOME" not in os.environ:
             commands.append(f"mkdir -p {instance} && export DAGSTER_HOME={instance}  # where Dagster records runs")
         fit = f"dg launch --job {name}_train_and_evaluate --partition {last}"
         publish, ui = f"dg launch --job {name}_publish --partition {last}", "dg dev"
-    commands += [
+    return [
+        *commands,
         fit,
         "dssm-assets hit-rates",
         f"{publish}  # what recall and serve answer from",
@@ -228,4 +230,3 @@ def next_commands(inputs: StarterInputs, home: Path, project: Path | None = None
         "dssm-assets serve --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
         f"{ui}  # the UI: http://127.0.0.1:3000",
     ]
-    return "\n".join(["", "Next:", *(f"  {command}" for command in commands)])

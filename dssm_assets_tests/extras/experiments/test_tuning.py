@@ -124,7 +124,7 @@ TRIALS = (
     Trial("a_0001", {"model.temperature": 0.05}, TrialState.PRUNED, 0.5, 1, 2.0),
     Trial("a_0002", {"model.output_dim": 96}, TrialState.COMPLETE, 0.3, 2, 8.0),
     Trial("a_0003", {"model.num_sample": 4}, TrialState.COMPLETE, 0.3, 2, 8.0),
-    Trial("a_0004", {"model.num_sample": 9}, TrialState.FAILED, None, None, 1.0, "no room"),
+    Trial("a_0004", {"model.num_sample": 9}, TrialState.FAIL, None, None, 1.0, "no room"),
 )
 
 
