@@ -220,9 +220,8 @@ def _find_in_asset(store: PartitionStore, asset: str, before: float, kept: Colle
                 manifest = store.find(asset, ds)
                 now = _files(store.fs, layout.partition_folder(store.root, asset, ds))
             for path in _list_unneeded(now, manifest, before):
-                if path in kept:
-                    continue
-                yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
+                if path not in kept:
+                    yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
 
 
 def _list_unneeded(files: Mapping[str, Any], manifest: Manifest | None, before: float) -> list[str]:

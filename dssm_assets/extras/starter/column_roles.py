@@ -287,8 +287,9 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     rest = dict(columns)
     expected = f"a column of the log: {', '.join(sorted(rest))}"
     unknown = {role: name for role, name in given.items() if name not in rest}
-    options = {f"--{role.replace('_', '-')}": name for role, name in unknown.items()}
-    faults = [Fault(option, expected, repr(name), "correct its spelling") for option, name in options.items()]
+    faults = [
+        Fault(f"--{role.replace('_', '-')}", expected, repr(name), "correct its spelling") for role, name in unknown.items()
+    ]
     keys: dict[str, str | None] = {}
     ids: dict[str, str] = {}
     for side, entities in (("user", users), ("item", items)):

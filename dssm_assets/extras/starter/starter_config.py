@@ -354,22 +354,18 @@ def _inline(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _unused_columns(inputs: StarterInputs, side: str) -> list[str]:
-    """Returns the columns of a side that do not become features, each with the reason or a short description."""
-    return [
-        f"{column.name}: {_reason(inputs, side, column)}"
-        for column in inputs.attributes(side)
-        if not (is_category(column) or is_number(column) or column in inputs.times(side))
-    ]
-
-
-def _reason(inputs: StarterInputs, side: str, column: ColumnProfile) -> str:
-    if is_time(column) and inputs.has_look_ahead(side, column):
-        later = f"look-ahead: of {inputs.look_ahead[side, column.name]:.0%} of the {side}s it is later than their first event"
-        return f"{later}, so it was written afterwards and tells what a day could not know"
-    if len(column.time_formats) > 1:
-        return f"{column.summary}: times, if you know the order of day and month; name it in time_format and time_columns"
-    return column.summary
+def _unused_columns(inputs: StarterInputs, side: str) -> Iterator[str]:
+    """Yields the columns of a side that do not become features, each with the reason or a short description."""
+    for column in inputs.attributes(side):
+        if is_category(column) or is_number(column) or column in inputs.times(side):
+            continue
+        reason = column.summary
+        if is_time(column) and inputs.has_look_ahead(side, column):
+            frac = f"of {inputs.look_ahead[side, column.name]:.0%} of the {side}s it is later than their first event"
+            reason = f"look-ahead: {frac}, so it was written afterwards and tells what a day could not know"
+        elif len(column.time_formats) > 1:
+            reason += ": times, if you know the order of day and month; name it in time_format and time_columns"
+        yield f"{column.name}: {reason}"
 
 
 def starter_fg(inputs: StarterInputs) -> dict[str, Any]:
