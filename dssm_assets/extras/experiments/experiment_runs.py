@@ -21,6 +21,7 @@ from dssm_assets.extras.experiments.experiments import (
     Experiment,
     check_experiment,
     describe_changes,
+    edit_yaml,
     expand_settings,
     find_name_faults,
     is_fitted,
@@ -30,7 +31,6 @@ from dssm_assets.extras.experiments.experiments import (
 )
 from dssm_assets.extras.experiments.forms import FORM_KEYS
 from dssm_assets.extras.experiments.runs import COMPARISON
-from dssm_assets.extras.experiments.yaml_edit import edit_yaml
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.overlay import OverlayStore
