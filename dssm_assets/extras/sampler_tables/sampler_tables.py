@@ -32,6 +32,7 @@ from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exposures
 from dssm_assets.core.samples.sample_tables import require_columns
+from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.local_files import write_atomic
@@ -118,7 +119,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     """
     fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
     columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
-    return pa.table({**columns, **{name: _as_text(combine_chunks(negatives.column(name))) for name in fields}}), fields
+    return pa.table({**columns, **{name: _as_text(negatives.column(name)) for name in fields}}), fields
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
@@ -257,21 +258,17 @@ def _id_types(header: str, spec: TsvSpec) -> Sequence[pa.DataType]:
 
 
 def _require_text(column: pa.ChunkedArray, spec: TsvSpec, name: str) -> pa.Array:
-    array = _decoded(combine_chunks(column))
+    array = decode_column(column)
     if not pa.types.is_string(array.type) or array.null_count:
         got = f"{array.type} with {array.null_count} nulls"
         raise SchemaError(Fault(f"{spec.title}, column {name}", "text without nulls", got, "encode the feature as text"))
     return array
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    column = _decoded(column)
+def _as_text(values: pa.ChunkedArray) -> pa.Array:
+    column = decode_column(values)
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         texts = column.cast(pa.list_(pa.string()))
         filled = pa.ListArray.from_arrays(texts.offsets, pc.fill_null(texts.values, ""), mask=texts.is_null())
         column = pc.binary_join(filled, MULTI_SEPARATOR)
     return pc.fill_null(column.cast(pa.string()), "")
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
