@@ -1,7 +1,6 @@
 """The Dagster component `dssm_assets.DssmRecall`: the asset graph of one configuration in another project's defs folder."""
 
 import datetime as dt
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -54,7 +53,7 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
         """
         tables, folder = request.params, request.target_path
         try:
-            starter_extra, report = load_extra("starter", "write_starter"), load_extra("starter", "config_report")
+            starter_extra = load_extra("starter", "write_starter")
             if tables.behavior is None:
                 remedy = f"dg scaffold defs dssm_assets.DssmRecall {folder.name} --behavior LOG [--user TABLE] [--item TABLE]"
                 expected = "the behaviour log: a file, a folder, a URL or a table of a database"
@@ -72,14 +71,12 @@ class RecallScaffolder(dg.Scaffolder[StarterTables]):
             scaffold_component(request, {"config": CONFIG_FILE})
             project = (request.project_root or Path()).absolute()
             home = project / DEFAULT_HOME / name
-            described, is_valid = report.describe_starter(inputs, home, dt.date.today())
+            described, _ = starter_extra.describe_starter(inputs, home, dt.date.today(), project)
         except DssmError as error:
             if not any(folder.iterdir()):
                 folder.rmdir()  # dg has made it, and would refuse to write there the next time
             raise click.ClickException(str(error)) from error
         click.echo(described)
-        if is_valid:
-            click.echo(report.next_commands(inputs, home, project, has_instance="DAGSTER_HOME" in os.environ))
 
 
 @dg.scaffold_with(RecallScaffolder)

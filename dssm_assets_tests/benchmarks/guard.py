@@ -31,8 +31,7 @@ from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, evaluate_vectors
-from dssm_assets.extras.external_vectors.external_vectors import VectorSet
+from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorSet, evaluate_vectors
 from dssm_assets.extras.sampler_tables.sampler_tables import USER_SPEC, read_tsv, write_tsv
 from dssm_assets_tests import worlds
 from dssm_assets_tests.benchmarks import import_time, training_speed

@@ -129,7 +129,6 @@ class DatabaseSource(TableSource):
                 raise SourceMissingError(Fault(self.where, expected, hide_secrets(str(error), secrets), remedy)) from None
 
     def _compute(self, column: Column, form: str, ds: Any = None) -> list[Any]:
-        """Returns the values of an expression of a column."""
         wanted = replace(column, expression=form.format(column.expression))
         return [value for block in self._select([wanted], None, ds) for value in block.column(0).to_pylist()]
 

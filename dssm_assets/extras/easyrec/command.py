@@ -10,7 +10,7 @@ from typing import Final
 from dssm_assets.commands.config_arguments import add_config_arguments, load_announced_scene
 
 SYSTEMS: Final = ("TorchEasyRec", "EasyRec")
-"""As `export_pipeline.py` has them, but importing it would slow down every command."""
+"""As `import_settings.py` has them, but importing it would slow down every command."""
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,7 +55,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _import(parsed: argparse.Namespace) -> int:
-    from dssm_assets.extras.easyrec.files import REPORT_FILE, import_files
+    from dssm_assets.extras.easyrec.import_pipeline import REPORT_FILE, import_files
 
     columns = dict(parsed.sequence_column)
     found = import_files(
@@ -69,7 +69,7 @@ def _import(parsed: argparse.Namespace) -> int:
 
 def _export(parsed: argparse.Namespace) -> int:
     scene = load_announced_scene(parsed, is_data=parsed.out is None)
-    from dssm_assets.extras.easyrec.files import export_text
+    from dssm_assets.extras.easyrec.export_pipeline import export_text
     from dssm_assets.steps.workspace import open_workspace
     from dssm_assets.storage.local_files import write_atomic
 

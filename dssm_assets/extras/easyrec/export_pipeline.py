@@ -21,8 +21,9 @@ from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
 from dssm_assets.extras.easyrec.import_settings import EASYREC, LOSSES, SAMPLERS, TORCH
 from dssm_assets.extras.easyrec.text_format import Word, write_text_format
+from dssm_assets.steps.feature_config import towers_of
+from dssm_assets.steps.workspace import Workspace
 
-SYSTEMS: Final = (TORCH, EASYREC)
 ENCODED_SEPARATOR: Final = "\x03"
 """Between the values of a feature in the reference's encoded samples."""
 
@@ -45,6 +46,31 @@ class ExportSource:
     training: Training
     plan: StepPlan
     hash_function: HashFunction = HashFunction.MURMUR
+
+
+def export_text(workspace: Workspace, ds: str, system: str) -> str:
+    """Returns the training run of a day as a configuration of a system; comments at its end name what it cannot express.
+
+    Raises:
+        PartitionMissingError: feature_config or training_config of the day is missing.
+    """
+    settings = towers_of(workspace, ds)
+    rows = workspace.tables.read(workspace.need("feature_config", ds)).to_pylist()
+    config = workspace.config
+    source = ExportSource(
+        workspace.fg_spec,
+        infos={
+            row[col.FEATURE]: FeatureInfo.from_json(row[col.FEATURE_INFO]) for row in rows if row[col.FEATURE_INFO] is not None
+        },
+        dropped={row[col.FEATURE]: row[col.MESSAGE] for row in rows if row[col.FEATURE_INFO] is None},
+        model=settings.model,
+        training=settings.training,
+        plan=settings.plan,
+        hash_function=config.features.hash_function,
+    )
+    text, notes = export_pipeline(source, system)
+    head = f"# {system}: the training run of {config.name} for {ds}. Fill in the paths."
+    return f"{head}\n{text}" + "".join(f"# not expressed: {' '.join(note.split())}\n" for note in notes)
 
 
 def export_pipeline(source: ExportSource, system: str) -> tuple[str, list[str]]:

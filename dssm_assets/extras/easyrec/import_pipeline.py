@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
+
+import yaml
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
@@ -25,7 +28,10 @@ from dssm_assets.extras.easyrec.import_settings import (
     read_training,
 )
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
+from dssm_assets.storage.config_choice import CONFIG_FILE
+from dssm_assets.storage.local_files import write_atomic
 
+REPORT_FILE: Final = "import_report.md"
 _MODELS: Final = ("dssm", "dssm_v2", "mind")
 _OWN_SECTIONS: Final = ("name", "calendar", "tables", "events", "raw_features", "features", "model", "training")
 """Sections that an import decides, or writes in this order; the others are those of the base as they are."""
@@ -41,6 +47,76 @@ class ImportedPipeline:
     config: PipelineConfig
     spec: FgSpec
     record: ImportRecord
+
+
+def import_files(
+    pipeline: Path,
+    fg: Path | None,
+    folder: Path,
+    *,
+    base: Path | None = None,
+    sequence_columns: Mapping[str, str] | None = None,
+    is_replacing: bool = False,
+) -> ImportedPipeline:
+    """Writes config.yaml, fg.json and import_report.md for a configuration, and copies the files that its features name.
+
+    Args:
+        pipeline: the configuration, in text format.
+        base: config.yaml whose calendar, tables, events and other sections are kept.
+        sequence_columns: feature of a sequence -> the column of an item that it has.
+
+    Raises:
+        ConfigError: a file cannot be read or exists already, or the configuration has faults; names all of them.
+        FeatureSpecError: features that this project refuses.
+    """
+    existing = [path for name in (CONFIG_FILE, FG_FILE, REPORT_FILE) if (path := folder / name).exists()]
+    if existing and not is_replacing:
+        raise ConfigError(Fault(str(existing[0]), "no such file", "an existing one", "choose another --out, or pass --force"))
+    named: dict[str, bytes] = {}
+
+    def read_named(name: str) -> bytes:
+        places = [parent / name for parent in (pipeline.parent, *([] if fg is None else [fg.parent]), Path())]
+        named[name] = next((path for path in places if path.is_file()), places[0]).read_bytes()
+        return named[name]
+
+    parsed = None if fg is None else _read_mapping(json.loads, fg)
+    sections = None if base is None else _read_mapping(yaml.safe_load, base)
+    if base is not None and sections is not None:
+        parse_config(sections, f"configuration {base.name}")
+    found = import_pipeline(
+        _read_text(pipeline),
+        pipeline.name,
+        fg=parsed,
+        base=sections,
+        sequence_columns=sequence_columns,
+        read_file=read_named,
+    )
+    if outside := [name for name in named if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
+        got, remedy = ", ".join(outside), f"copy it next to {pipeline.name} and name it without a folder"
+        raise ConfigError(Fault(f"{pipeline.name}, files of features", "a path within the folder", got, remedy))
+    texts = {CONFIG_FILE: found.config_yaml, FG_FILE: found.fg_json, REPORT_FILE: found.report}
+    for name, content in {**named, **{name: text.encode() for name, text in texts.items()}}.items():
+        write_atomic(folder / name, [content])
+    return found
+
+
+def _read_mapping(parse: Callable[[str], Any], path: Path) -> Mapping[str, Any]:
+    """Returns the mapping of a file, where `{data}` is its own folder."""
+    try:
+        parsed = parse(_read_text(path).replace("{data}", str(path.parent.absolute())))
+        if isinstance(parsed, Mapping):
+            return parsed
+        got = type(parsed).__name__
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        got = str(error)
+    raise ConfigError(Fault(f"file {path}", "a mapping in its format", got, "correct the file"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(Fault(f"file {path}", "a file that can be read", str(error), "correct the path")) from error
 
 
 def import_pipeline(
@@ -83,7 +159,12 @@ def import_pipeline(
     features = import_features(definitions, groups, ids, fg, record, needs_history=is_mind)
     read_history(model, features.history_length, record)
     if is_mind and not features.history_length:
-        record.faults.append(_history_fault(where, features, ids))
+        got, remedy = "none", "define it, and name it in the group of the history"
+        if unknown := features.unknown_sequences:
+            got = ", ".join(unknown)
+            remedy = f"say which column of an item a sequence has, for example: --sequence-column '{unknown[0]}={ids.item}'"
+        expected = "a sequence of the user tower with a known column of the item"
+        record.faults.append(Fault(f"{where}, the history of MIND", expected, got, remedy))
     read_training(train, data, record)
     reader.tell_rest("no key here does this")
     ConfigError.raise_if(record.faults)
@@ -99,14 +180,6 @@ def _system(root: Message) -> str:
     inner = [entry.value for entry in root.entries if entry.name in ("model_config", "feature_configs", "feature_config")]
     names = {entry.name for value in inner if isinstance(value, Message) for entry in value.entries}
     return EASYREC if names & {"model_class", "feature_type", "input_names", "features"} else TORCH
-
-
-def _history_fault(where: str, features: ImportedFeatures, ids: IdFields) -> Fault:
-    got, remedy = "none", "define it, and name it in the group of the history"
-    if unknown := features.unknown_sequences:
-        got = ", ".join(unknown)
-        remedy = f"say which column of an item a sequence has, for example: --sequence-column '{unknown[0]}={ids.item}'"
-    return Fault(f"{where}, the history of MIND", "a sequence of the user tower with a known column of the item", got, remedy)
 
 
 def _read_ids(

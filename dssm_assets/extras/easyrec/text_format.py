@@ -33,8 +33,6 @@ class Entry:
 
 @dataclass(frozen=True)
 class Message:
-    """The entries of a message in their order."""
-
     entries: tuple[Entry, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config, load_announced_scene
@@ -64,7 +65,7 @@ def _experiment(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from dssm_assets.extras.experiments.settings import parse_assignments
+    from dssm_assets.extras.experiments.experiments import parse_assignments
 
     entered = parse_assignments(parsed.settings)
     choice = announce_config(parsed)
@@ -120,7 +121,7 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
     from rich.table import Table
 
     from dssm_assets.core.evaluation.labels import HEADLINE_SCOPES, SCOPES, display_name
-    from dssm_assets.extras.experiments.settings import REGULAR
+    from dssm_assets.extras.experiments.experiments import REGULAR
 
     rows: list[dict[str, Any]] = workspace.tables.read(workspace.need("experiments", ds)).to_pylist()
     shown_k = max((row["k"] for row in rows if row["experiment"] == REGULAR), default=0) if k is None else k
@@ -144,7 +145,7 @@ def _print_comparison(workspace: Workspace, ds: str, k: int | None) -> None:
 
 def _tune(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
-    from dssm_assets.extras.experiments.settings import find_name_faults
+    from dssm_assets.extras.experiments.experiments import find_name_faults
     from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, best_trial, run_study
     from dssm_assets.steps.workspace import open_workspace
 
@@ -158,14 +159,12 @@ def _tune(parsed: argparse.Namespace) -> int:
         remedy = remedy_of_missing("train_and_evaluate", "DAY")
         raise ConfigError(Fault("dssm_model", "a day with a regular model, on whose samples trials are fitted", "none", remedy))
     day = parsed.day.isoformat() if parsed.day else fitted[-1]
-    shown: list[Trial] = []
 
-    def show(trial: Trial, number: int) -> None:
-        shown.append(trial)
+    def show(trials: Sequence[Trial]) -> None:
+        trial, best = trials[-1], best_trial(trials)
         rate = "no score" if trial.hit_rate is None else f"{trial.hit_rate:.4f}"
-        best = best_trial(shown)
         so_far = "" if best is None else f", best {best.hit_rate:.4f}"
-        print(f"{number}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}", flush=True)
+        print(f"{len(trials)}/{parsed.trials} {trial.name}: {rate}, {trial.state}, {trial.seconds:.0f} s{so_far}", flush=True)
 
     print(f"study {parsed.study}: {parsed.trials} trials on the days before {day}", flush=True)
     result = run_study(workspace, StudyRequest(parsed.study, day, parsed.trials, parsed.seed), show)

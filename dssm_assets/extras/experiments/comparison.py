@@ -17,8 +17,7 @@ from dssm_assets.core.evaluation.evaluation_tables import MERGED, MODEL, hits_co
 from dssm_assets.core.evaluation.rates import HitCells, interval, resampled_sums
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.schema import ColumnSpec, TableSpec
-from dssm_assets.extras.experiments.experiments import read_settings
-from dssm_assets.extras.experiments.settings import REGULAR, describe_changes
+from dssm_assets.extras.experiments.experiments import REGULAR, describe_changes, read_settings
 from dssm_assets.steps.workspace import StepResult, Workspace, each_day
 from dssm_assets.storage.overlay import OverlayStore, experiment_names
 from dssm_assets.storage.tables import TableStore

@@ -16,18 +16,21 @@ from dssm_assets.defs.automation import TRAIN_AND_EVALUATE
 from dssm_assets.defs.runs import open_instance, run_days
 from dssm_assets.defs.scene import Scene
 from dssm_assets.deployment.run_owner import end_dead_runs
-from dssm_assets.extras.experiments.experiments import SETTINGS, check_experiment, is_fitted, read_settings
-from dssm_assets.extras.experiments.forms import FORM_KEYS
-from dssm_assets.extras.experiments.runs import COMPARISON
-from dssm_assets.extras.experiments.settings import (
+from dssm_assets.extras.experiments.experiments import (
+    SETTINGS,
     Experiment,
+    check_experiment,
     describe_changes,
+    edit_yaml,
     expand_settings,
     find_name_faults,
+    is_fitted,
     needs_fit,
     reached_assets,
+    read_settings,
 )
-from dssm_assets.extras.experiments.yaml_edit import edit_yaml
+from dssm_assets.extras.experiments.forms import FORM_KEYS
+from dssm_assets.extras.experiments.runs import COMPARISON
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
 from dssm_assets.storage.overlay import OverlayStore

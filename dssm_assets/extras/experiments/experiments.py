@@ -1,20 +1,198 @@
-"""The partitions of an experiment: its settings of a day, and the workspace in which its run works."""
+"""Experiments: their settings, which are any key of five sections, and the workspace in which a run works in their partitions."""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Final
 
+import yaml
+
+from dssm_assets.core.asset_settings import READS
+from dssm_assets.core.config.pipeline import PipelineConfig, json_value_of, parse_config, value_of
 from dssm_assets.core.errors import ConfigError, Fault, remedy_of_missing
-from dssm_assets.extras.experiments.settings import PREPARED, Experiment, apply_changes, normalise_changes, reached_assets
 from dssm_assets.steps.workspace import Workspace, is_current
 from dssm_assets.storage.artifacts import ArtifactStore
 from dssm_assets.storage.overlay import OverlayStore
 
+SECTIONS: Final = ("model", "training", "statistics", "negative_items", "channels")
+"""Sections of which every key can be changed."""
+OTHER_KEYS: Final = ("evaluation.k",)
+WHERE: Final = "run settings"
+REGULAR: Final = "regular"
+"""The regular run's name in the table `experiments`; no experiment can have it."""
+ADOPT: Final = "adopt"
+"""`experiment adopt NAME` adopts, so no experiment has this name."""
 SETTINGS: Final = "settings"
 _FILE: Final = "settings.json"
+PREPARED: Final = {
+    "dssm_model": (
+        "feature_binning",
+        "feature_config",
+        "step_config",
+        "negative_items",
+        "train_samples",
+        "training_config",
+    ),
+    "hit_counts": ("channel_weights",),
+}
+"""Asset of an experiment's run -> windowed assets that are made before it where the settings reach them, in order."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A name and the settings that differ, by key of the configuration."""
+
+    name: str
+    changes: Mapping[str, Any]
+
+
+def find_name_faults(name: str, where: str = "experiment") -> Iterator[Fault]:
+    if name in (REGULAR, ADOPT) or not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+        expected = f"small letters, digits and _, beginning with a letter, and neither {REGULAR} nor {ADOPT}"
+        yield Fault(where, expected, repr(name), "choose another name")
+
+
+def describe_changes(changes: Mapping[str, Any]) -> str:
+    """Returns changes in one line: `model.temperature=0.05 training.epochs=3`."""
+    return " ".join(f"{key}={value}" for key, value in sorted(changes.items())) or "nothing"
+
+
+def drop_configured(config: PipelineConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value not in (value_of(config, key), json_value_of(config, key))}
+
+
+def settable_keys() -> list[str]:
+    """Returns every key `section.name` that an experiment may change, sorted."""
+    fields = PipelineConfig.model_fields
+    keys = [f"{section}.{name}" for section in SECTIONS for name in fields[section].annotation.model_fields]  # type: ignore[union-attr]
+    return sorted([*keys, *OTHER_KEYS])
+
+
+def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
+    """Returns key -> value of texts `key=value`, values as YAML: `model.prior=true`, `statistics.embedding_dim={item: 64}`."""
+    found: dict[str, Any] = {}
+    faults = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if key.strip() in found:
+            faults.append(Fault(f"--set {key}", "one value", "two", "set it once"))
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            got = f"{value!r}: {' '.join(str(error).split())}"
+            faults.append(Fault(f"--set {key}", "a value in YAML", got, "quote it, for example --set 'key={item: 64}'"))
+        if not equals:
+            faults.append(Fault(f"--set {text}", "key=value", repr(text), "write, for example, --set model.prior=true"))
+    ConfigError.raise_if(faults)
+    return found
+
+
+def expand_settings(config: PipelineConfig, entered: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `section.name` -> whole value of entered keys, which may reach into a mapping.
+
+    Example: `statistics.embedding_dim.item` = 64 becomes `statistics.embedding_dim` = the configured widths with item: 64.
+
+    Raises:
+        ConfigError: naming every key that does not exist or cannot be changed, with the nearest one that can.
+    """
+    known, configured = settable_keys(), config.model_dump(mode="json")
+    found: dict[str, Any] = {}
+    faults = []
+    for key, value in entered.items():
+        section, _, rest = key.partition(".")
+        name, *inside = rest.split(".")
+        top = f"{section}.{name}"
+        if top not in known:
+            expected, (nearest,) = f"a key of {', '.join((*SECTIONS, *OTHER_KEYS))}", get_close_matches(key, known, 1, 0)
+            remedy = f"write {nearest} if you mean it; docs/configuration.md has every key"
+            faults.append(Fault(f"{WHERE}, {key}", expected, f"an unknown key; the nearest is {nearest}", remedy))
+            continue
+        before = found.get(top, configured[section][name])
+        try:
+            found[top] = _replace_inside(before, inside, value)
+        except TypeError:
+            remedy = f"give the whole value of {top}"
+            faults.append(Fault(f"{WHERE}, {key}", f"{top} to hold keys", repr(before)[:80], remedy))
+    ConfigError.raise_if(faults)
+    return found
+
+
+def normalise_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the changes that differ from the configuration, with the values that the configuration makes of them.
+
+    Example: `training.svd_init` = {dim: 64} becomes a mapping with all keys of that section, those not given by default.
+    """
+    changed = apply_changes(config, changes)
+    after = {key: json_value_of(changed, key) for key in sorted(changes)}
+    return {key: value for key, value in after.items() if value != json_value_of(config, key)}
+
+
+def apply_changes(config: PipelineConfig, changes: Mapping[str, Any]) -> PipelineConfig:
+    """Returns the configuration with some values replaced, validated as if they were in the file.
+
+    Raises:
+        ConfigError: naming every value that its key does not allow, and what one section then demands of another.
+    """
+    raw = config.model_dump(mode="json")
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        raw[section] = {**raw[section], name: value}
+    return parse_config(raw, where=WHERE)
+
+
+def reached_assets(changes: Iterable[str]) -> frozenset[str]:
+    """Returns the windowed assets before the fit, or before the hit counts, whose content follows from some keys."""
+    keys = [key for key in changes if key not in OTHER_KEYS]
+    prepared = [asset for assets in PREPARED.values() for asset in assets]
+    reached = {asset for asset in prepared for key in keys if any(f"{key}.".startswith(f"{read}.") for read in READS[asset])}
+    return frozenset(reached | ({"channel_weights"} if needs_fit(keys) else set()))
+
+
+def needs_fit(changes: Iterable[str]) -> bool:
+    """Returns whether other towers follow from some keys; channels and lengths of lists need none."""
+    return any(not key.startswith(("channels.", "evaluation.")) for key in changes)
+
+
+def edit_yaml(text: str, changes: Mapping[str, Any], note: str) -> str:
+    """Returns the text of a YAML file with some values replaced or added; comments and the order of keys stay.
+
+    Args:
+        changes: key `section.name` -> value.
+        note: comment above every changed key, with the value before; empty: no comment.
+
+    Raises:
+        ConfigError: the text cannot be edited so that it has these values, such as one with aliases.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    writer = YAML()
+    writer.preserve_quotes = True
+    writer.width = 1 << 20
+    writer.indent(mapping=2, sequence=4, offset=2)
+    document = writer.load(text) or CommentedMap()
+    wanted: dict[str, Any] = yaml.safe_load(text) or {}
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if not isinstance(document.get(section), CommentedMap):
+            document[section] = CommentedMap()
+        keys = document[section]
+        before = f"; was {keys[name]}" if name in keys and not isinstance(keys[name], (dict, list)) else ""
+        keys[name] = value
+        if note and not keys.fa.flow_style():
+            keys.yaml_set_comment_before_after_key(name, before=f"{note}{before}", indent=2)
+        wanted[section] = {**(wanted.get(section) or {}), name: value}
+    target = io.StringIO()
+    writer.dump(document, target)
+    if yaml.safe_load(target.getvalue()) != wanted:
+        remedy = "write the settings into the file by hand"
+        raise ConfigError(Fault("configuration file", "plain YAML without aliases", "text that other keys share", remedy))
+    return target.getvalue()
 
 
 def open_experiment(regular: Workspace, experiment: Experiment, asset: str, ds: str) -> tuple[Workspace, Experiment]:
@@ -71,8 +249,7 @@ def read_settings(regular: Workspace, name: str, ds: str) -> dict[str, Any]:
 
 def is_fitted(regular: Workspace, name: str, ds: str) -> bool:
     """Returns whether an experiment has towers and vectors of its own on a day, built from what it has stored."""
-    partitions = OverlayStore(regular.tables.partitions, name)
-    workspace = _overlay(regular, partitions, normalise_changes(regular.config, read_settings(regular, name, ds)))
+    partitions, workspace = OverlayStore(regular.tables.partitions, name), reopen_experiment(regular, name, ds)
     found = [partitions.find(asset, ds) for asset in ("dssm_model", "item_vectors", "user_vectors")]
     return all(one is not None and partitions.is_own(one) and is_current(workspace, one) for one in found)
 
@@ -94,3 +271,12 @@ def _prepare(workspace: Workspace, partitions: OverlayStore, known: Experiment, 
 def _overlay(regular: Workspace, partitions: OverlayStore, changes: Mapping[str, Any]) -> Workspace:
     """Returns a workspace with an experiment's settings, whose partitions hide the regular ones."""
     return regular.over(replace(regular.loaded, config=apply_changes(regular.config, changes)), partitions)
+
+
+def _replace_inside(before: Any, path: Sequence[str], value: Any) -> Any:
+    if not path:
+        return value
+    if before is not None and not isinstance(before, dict):
+        raise TypeError
+    kept = before or {}
+    return {**kept, path[0]: _replace_inside(kept.get(path[0]), path[1:], value)}

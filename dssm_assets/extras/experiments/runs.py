@@ -10,15 +10,15 @@ from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_run import AssetRun
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.experiments.experiments import open_experiment
-from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME
-from dssm_assets.extras.experiments.settings import (
+from dssm_assets.extras.experiments.experiments import (
     Experiment,
     describe_changes,
     drop_configured,
     expand_settings,
     find_name_faults,
+    open_experiment,
 )
+from dssm_assets.extras.experiments.forms import CHANGES, FORM_KEYS, NAME
 from dssm_assets.steps.workspace import StepResult, Workspace
 
 COMPARISON: Final = "experiments"

@@ -7,29 +7,33 @@ the evaluation day is not read.
 Proposals come from Optuna's TPE sampler, seeded by the study's seed and the number of finished trials: a study that was
 stopped and goes on proposes what it would have proposed. The study is a SQLite file in the home folder; a trial that was
 killed is started again under its name and resumes from its checkpoint.
+
+The space is small: settings around the configured ones that matter on logs of every kind (`docs/what_was_learned.md`) and that need
+no other features or samples. The first trial is the configuration as it is. Epochs are not searched: a trial stops at its best one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dssm_assets.core.config.model import Similarity
+from dssm_assets.core.config.pipeline import PipelineConfig, value_of
 from dssm_assets.core.config.training import Launcher
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.training.fit_report import EpochScore
-from dssm_assets.extras.experiments.experiments import open_experiment
-from dssm_assets.extras.experiments.search_space import Choice, Parameter, Value, changes_of, configured_values, search_space
-from dssm_assets.extras.experiments.settings import Experiment, describe_changes
-from dssm_assets.extras.experiments.yaml_edit import edit_yaml
+from dssm_assets.extras.experiments.experiments import Experiment, describe_changes, drop_configured, edit_yaml, open_experiment
 from dssm_assets.steps.dssm_model import PrunedFitError, fit_scored
 from dssm_assets.steps.workspace import Workspace
 from dssm_assets.storage.local_files import write_atomic
+from dssm_assets.storage.sources.table_source import need_library
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
 
 FOLDER: Final = "tuning"
 VALIDATION_FRAC: Final = 0.1
@@ -38,14 +42,25 @@ MEDIAN_TRIALS: Final = 4
 """Finished trials before which none is pruned."""
 _RANDOM_TRIALS: Final = 6
 _TRIAL: Final = "trial"
+CONFIGURED: Final = "as configured"
+_FACTOR: Final = 5.0
+"""Rates are searched between the configured one divided by and times this."""
+_TEMPERATURE_FACTOR: Final = 2.0
+_DIMS: Final = (64, 96, 128)
+_NEGATIVES: Final = (0, 256, 1024, 4096)
+_POOLINGS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
+    "root": ({"kind": "root"},),
+    "root and mean": ({"kind": "root"}, {"kind": "mean"}),
+    "root, mean and recency": ({"kind": "root"}, {"kind": "mean"}, {"kind": "recency", "scale": 10.0}),
+}
+_SHORT: Final = 50
+"""Events of the poolings behind the first."""
 
 
 class TrialState(StrEnum):
-    """How a trial ended."""
-
     COMPLETE = "complete"
     PRUNED = "pruned"
-    FAILED = "failed"
+    FAIL = "failed"
 
 
 @dataclass(frozen=True)
@@ -81,11 +96,11 @@ class StudyResult:
     table_path: Path
 
 
-def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[Trial, int], None]) -> StudyResult:
+def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[Sequence[Trial]], None]) -> StudyResult:
     """Runs the trials that are missing, then writes the winner's configuration and the table of trials.
 
     Args:
-        on_trial: called with every finished trial, also those of earlier runs, and the number of finished ones.
+        on_trial: called with the finished trials, also those of earlier runs, once for each.
 
     Raises:
         ConfigError: Optuna is missing, the day has no model, fits are started elsewhere, an earlier study of this name had
@@ -96,20 +111,16 @@ def run_study(workspace: Workspace, request: StudyRequest, on_trial: Callable[[T
     study = _open_study(workspace, request, space)
     bodies = [body for frozen in study.get_trials(deepcopy=False) if (body := frozen.user_attrs.get(_TRIAL))]
     trials = [Trial(**{**body, "state": TrialState(body["state"])}) for body in bodies]
-    for number, trial in enumerate(trials, 1):
-        on_trial(trial, number)
+    for number in range(1, len(trials) + 1):
+        on_trial(trials[:number])
     while len(trials) < request.trials:
         trials.append(_run_trial(workspace, request, study, space, len(trials)))
-        on_trial(trials[-1], len(trials))
+        on_trial(trials)
     return _write_winner(workspace, request, trials)
 
 
 def _check(workspace: Workspace, request: StudyRequest) -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        remedy = "run pip install 'dssm-assets[tune]'"
-        raise ConfigError(Fault("dssm-assets tune", "the package optuna", "not installed", remedy)) from None
+    need_library("optuna", "tune", "dssm-assets tune")
     faults = []
     if workspace.find("dssm_model", request.ds) is None:
         remedy = f"{remedy_of_missing('train_and_evaluate', request.ds)}, or choose another --day"
@@ -125,7 +136,7 @@ def _check(workspace: Workspace, request: StudyRequest) -> None:
     ConfigError.raise_if(faults)
 
 
-def _open_study(workspace: Workspace, request: StudyRequest, space: Sequence[Parameter]) -> optuna.Study:
+def _open_study(workspace: Workspace, request: StudyRequest, space: Mapping[str, BaseDistribution]) -> optuna.Study:
     import optuna
 
     path = workspace.loaded.home / FOLDER / f"{request.name}.db"
@@ -139,7 +150,12 @@ def _open_study(workspace: Workspace, request: StudyRequest, space: Sequence[Par
         pruner=optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS),
     )
     samples = workspace.need("train_samples", request.ds).digest
-    facts = {"day": request.ds, "seed": request.seed, "space": [repr(one) for one in space], "samples": samples}
+    facts = {
+        "day": request.ds,
+        "seed": request.seed,
+        "space": {key: repr(values) for key, values in space.items()},
+        "samples": samples,
+    }
     known = study.user_attrs.get("facts")
     if known is None:
         study.set_user_attr("facts", facts)
@@ -153,21 +169,15 @@ def _open_study(workspace: Workspace, request: StudyRequest, space: Sequence[Par
 
 
 def _run_trial(
-    workspace: Workspace, request: StudyRequest, study: optuna.Study, space: tuple[Parameter, ...], number: int
+    workspace: Workspace, request: StudyRequest, study: optuna.Study, space: Mapping[str, BaseDistribution], number: int
 ) -> Trial:
     import optuna
 
     study.sampler = optuna.samplers.TPESampler(seed=request.seed + number, n_startup_trials=_RANDOM_TRIALS)
     if number == 0 and not study.get_trials(states=[optuna.trial.TrialState.WAITING]):
         study.enqueue_trial(configured_values(space, workspace.config))
-    asked = study.ask()
-    values: dict[str, Value] = {
-        one.key: asked.suggest_categorical(one.key, one.values)
-        if isinstance(one, Choice)
-        else asked.suggest_float(one.key, one.low, one.high, log=one.is_log)
-        for one in space
-    }
-    changes = changes_of(values, workspace.config)
+    asked = study.ask(dict(space))
+    changes = changes_of(asked.params, workspace.config)
     name, begin = f"{request.name}_{number:04d}", workspace.now()
     scores: list[EpochScore] = []
 
@@ -189,15 +199,12 @@ def _run_trial(
     except InputError as error:
         if number == 0:
             raise
-        state, fault = TrialState.FAILED, str(error.faults[0])
+        state, fault = TrialState.FAIL, str(error.faults[0])
     best = max(scores, key=lambda score: score.hit_rate, default=None)
     rate, epoch = (None, None) if best is None else (best.hit_rate, best.epoch)
     trial = Trial(name, changes, state, rate, epoch, workspace.now() - begin, fault)
     asked.set_user_attr(_TRIAL, {**vars(trial), "changes": dict(changes), "state": str(state)})
-    if state is TrialState.COMPLETE:
-        study.tell(asked, rate)
-    else:
-        study.tell(asked, state=optuna.trial.TrialState["PRUNED" if state is TrialState.PRUNED else "FAIL"])
+    study.tell(asked, rate if state is TrialState.COMPLETE else None, optuna.trial.TrialState[state.name])
     return trial
 
 
@@ -244,3 +251,67 @@ def trials_markdown(trials: Sequence[Trial], k: int) -> str:
         changed = "; ".join(filter(None, (describe_changes(trial.changes), trial.fault)))
         lines.append(f"| {trial.name} | {rate} | {trial.epoch or ''} | {trial.state} | {changed} |")
     return "\n".join(lines) + "\n"
+
+
+def search_space(config: PipelineConfig) -> dict[str, BaseDistribution]:
+    """Returns key of the configuration -> the values that are proposed, with the configured one among them."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    model, training = config.model, config.training
+
+    def choices(key: str, values: Iterable[float]) -> CategoricalDistribution:
+        return CategoricalDistribution(sorted({value_of(config, key), *values}))
+
+    def rates(value: float, factor: float = _FACTOR) -> FloatDistribution:
+        return FloatDistribution(value / factor, value * factor, log=True)
+
+    space: dict[str, BaseDistribution] = {
+        "training.learning_rate": rates(training.learning_rate),
+        "training.embedding_learning_rate": rates(training.embedding_learning_rate),
+        "model.num_sample": choices("model.num_sample", _NEGATIVES if model.in_batch else _NEGATIVES[1:]),
+        "model.embedding_dropout": choices("model.embedding_dropout", (0.0, 0.2, 0.4)),
+        "model.recency_half_life_days": CategoricalDistribution((CONFIGURED, "none", "window / 4", "window / 2", "window")),
+    }
+    if model.similarity is Similarity.COSINE and not model.learn_temperature:
+        space["model.temperature"] = rates(model.temperature, _TEMPERATURE_FACTOR)
+    narrowest = _narrowest_vectors(config)
+    if narrowest is not None:
+        space["model.output_dim"] = choices("model.output_dim", (dim for dim in _DIMS if dim >= narrowest))
+    if model.history_length and model.num_interests == 1:
+        space["model.poolings"] = CategoricalDistribution((CONFIGURED, *_POOLINGS))
+    return space
+
+
+def configured_values(space: Mapping[str, BaseDistribution], config: PipelineConfig) -> dict[str, Any]:
+    """Returns the value of each parameter that changes nothing."""
+    return {
+        key: CONFIGURED if CONFIGURED in getattr(values, "choices", ()) else value_of(config, key)
+        for key, values in space.items()
+    }
+
+
+def changes_of(values: Mapping[str, Any], config: PipelineConfig) -> dict[str, Any]:
+    """Returns the settings of parameter values that differ from the configuration, as keys of the configuration."""
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        if value == CONFIGURED:
+            continue
+        if key == "model.poolings":
+            longest = max(pooling.length for pooling in config.model.history_poolings)
+            first, *others = _POOLINGS[value]
+            settings[key] = [{**first, "length": longest}]
+            settings[key] += [{**other, "length": min(_SHORT, longest)} for other in others]
+        elif key == "model.recency_half_life_days":
+            settings[key] = None if value == "none" else config.window.days / float(value.partition(" / ")[2] or 1)
+        else:
+            settings[key] = value
+    return drop_configured(config, settings)
+
+
+def _narrowest_vectors(config: PipelineConfig) -> int | None:
+    """Returns the smallest width that the towers allow; None if it is not known, and the width is not searched."""
+    if config.training.svd_init is None:
+        return 2
+    frozen = config.model.frozen_embedding
+    width = None if frozen is None else config.statistics.own_values([frozen], "embedding_dim").get(frozen)
+    return int(str(width)) + 16 if width is not None else None

@@ -60,8 +60,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _evaluate(parsed: argparse.Namespace) -> int:
     from dssm_assets.core.retrieval.vectors import Metric
-    from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings
-    from dssm_assets.extras.external_vectors.vector_files import VectorFiles, evaluate_files
+    from dssm_assets.extras.external_vectors.external_evaluation import ExternalSettings, VectorFiles, evaluate_files
 
     metric = Metric(parsed.metric)
     settings = ExternalSettings(parsed.k, metric, parsed.bootstrap, parsed.seed, parsed.block_size, parsed.threads)

@@ -1,25 +1,44 @@
-"""Scores vectors that a user brings, by the definitions of the pipeline: hit rates of user and item vectors against truth.
+"""Scores vectors that a user brings in files, by the definitions of the pipeline: hit rates against truth.
 
 hit_rate@k = sum over users of |topk & truth| / sum over users of |truth|; user_recall, user_hit_rate, ndcg as in `rates.py`.
 Who counts: every user with truth. A user without a vector gets an empty list: the user's truth counts and is missed. An item of the
 truth without a vector is missed. Items that a user had seen before, if given, are neither candidates nor to be found (scope discovery).
 
 By hand: u's list begins with a, c, the truth is a, b: hit_rate@2 = 1/2. If u had seen a, only b is to be found: 0/1.
+
+Shapes: N ids, V vectors, D vector dimension, P pairs of truth, K the largest cut-off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pat
 
-from dssm_assets.core.arrays.ids import find_positions, format_ids
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, offsets_of
+from dssm_assets.core.arrays.ids import cast_ids, check_unique, comparable_ids, find_positions, format_ids
+from dssm_assets.core.arrays.ragged import (
+    Exclusions,
+    IntArray,
+    Offsets,
+    build_lists,
+    combine_chunks,
+    filter_values,
+    flatten,
+    is_list,
+    list_lengths,
+    offsets_of,
+    ranges,
+    repeat_rows,
+)
 from dssm_assets.core.columns import ITEM_ID, USER_ID
-from dssm_assets.core.errors import Fault, InputError
+from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.evaluation.detail import list_columns
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
 from dssm_assets.core.evaluation.hits import count_cell, hit_ranks
@@ -27,8 +46,52 @@ from dssm_assets.core.evaluation.rates import total_hit_rate
 from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
 from dssm_assets.core.retrieval.exact import BLOCK_SIZE, Corpus, search_interests
-from dssm_assets.core.retrieval.vectors import Metric
-from dssm_assets.extras.external_vectors.external_vectors import VectorSet
+from dssm_assets.core.retrieval.item_filter import mask_items, named_columns
+from dssm_assets.core.retrieval.vectors import Metric, Vectors, vector_faults
+from dssm_assets.core.samples.sample_tables import require_columns
+from dssm_assets.storage.files import TableWriter, read_parquet
+
+VECTOR: Final = "vector"
+SEPARATOR: Final = ","
+"""Between the ids of a list in the reference's layout."""
+_FORM = "list, large_list or fixed_size_list of numbers"
+
+
+@dataclass(frozen=True)
+class VectorSet:
+    """Distinct ids, each with at least one usable vector."""
+
+    ids: pa.Array
+    """[N]"""
+    vectors: Vectors
+    """float32 [V, D], grouped by id."""
+    bounds: IntArray
+    """int64 [N + 1]: those of id n are rows bounds[n] .. bounds[n + 1] - 1."""
+
+    def select(self, rows: IntArray) -> tuple[Vectors, IntArray]:
+        counts = np.diff(self.bounds)[rows]
+        return self.vectors[ranges(self.bounds[rows], counts)], offsets_of(counts)
+
+
+@dataclass(frozen=True)
+class VectorFiles:
+    """Files of an evaluation, at fsspec URLs or paths; the command's help lists their columns.
+
+    Attributes:
+        items: item_id and the columns that `filters` names.
+        filters: conditions (`core/retrieval/item_filter.py`); other items are neither candidates nor to be found.
+        detail: output, .parquet; the reference's outputs may also be .csv.
+    """
+
+    user_vectors: str
+    item_vectors: str
+    truth: str
+    seen: str | None = None
+    items: str | None = None
+    filters: Any = None
+    detail: str | None = None
+    reference_detail: str | None = None
+    reference_total: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +139,62 @@ class VectorEvaluation:
 
     totals: pa.Table
     who: WhoCounted
+
+
+def evaluate_files(files: VectorFiles, settings: ExternalSettings) -> VectorEvaluation:
+    """Returns the evaluation of the vectors in the files, and writes the requested outputs."""
+    users, items = (
+        read_vectors(read_parquet(uri, (column, VECTOR), where), column, where, allows_multi_interest=column == USER_ID)
+        for uri, column, where in (
+            (files.user_vectors, USER_ID, "user vectors"),
+            (files.item_vectors, ITEM_ID, "item vectors"),
+        )
+    )
+    listed = read_parquet(files.truth, (USER_ID, ITEM_ID), "truth")
+    truth, truth_rows = read_pairs(listed, "truth"), listed.num_rows
+    seen = None if files.seen is None else read_pairs(read_parquet(files.seen, (USER_ID, ITEM_ID), "seen"), "seen")
+    if (shown := _find_shown(files)) is not None:
+        kept = truth.filter(pa.array(_is_shown(combine_chunks(truth.column(ITEM_ID)), shown)))
+        truth, truth_rows = kept, truth_rows - (truth.num_rows - kept.num_rows)
+        rows_shown = np.flatnonzero(_is_shown(items.ids, shown))
+        items = VectorSet(items.ids.take(pa.array(rows_shown)), *items.select(rows_shown))
+    with ExitStack() as stack:
+        detail, reference, total = (
+            None if uri is None else stack.enter_context(TableWriter(uri, has_lists=uri == files.detail))
+            for uri in (files.detail, files.reference_detail, files.reference_total)
+        )
+
+        def write(rows: pa.Table) -> None:
+            if detail is not None:
+                detail.write(rows)
+            if reference is not None:
+                reference.write(reference_detail(rows, settings.metric))
+
+        result = evaluate_vectors(users, items, truth, seen, settings, truth_rows=truth_rows, on_detail=write)
+        if total is not None:
+            total.write(pa.table({"hitrate": result.totals.column("hit_rate")[-1:]}))  # at the largest k
+    return result
+
+
+def _find_shown(files: VectorFiles) -> pa.Array | None:
+    """Returns the ids of the items that pass the filters; None without filters."""
+    if files.filters is None and files.items is None:
+        return None
+    if files.filters is None or files.items is None:
+        got = "only the conditions" if files.items is None else "only the items"
+        raise InputError(Fault("filters", "conditions and a file of items", got, "give both, or neither"))
+    table = read_parquet(files.items, (ITEM_ID, *named_columns(files.filters)), "items")
+    require_columns("items", table.column_names, (ITEM_ID,))
+    ids = combine_chunks(comparable_ids(table.column(ITEM_ID), f"items, column {ITEM_ID}"))
+    check_unique(ids, f"items, column {ITEM_ID}")
+    shown = ids.filter(pa.array(mask_items(table.drop_columns([ITEM_ID]), files.filters)))
+    if not len(shown):
+        raise InputError(Fault("filters", "conditions that an item passes", "none of them passes", "correct the conditions"))
+    return shown
+
+
+def _is_shown(ids: pa.Array, shown: pa.Array) -> npt.NDArray[np.bool_]:
+    return find_positions(cast_ids(ids, shown.type, f"column {ITEM_ID}, compared with items"), shown) >= 0
 
 
 def evaluate_vectors(
@@ -188,3 +307,114 @@ def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Tab
         got = f"users {widths[0]}, items {widths[1]} numbers"
         faults.append(Fault("vectors", "users and items of one width", got, "take both from the same model"))
     InputError.raise_if(faults)
+
+
+def read_vectors(table: pa.Table, id_column: str, where: str, *, allows_multi_interest: bool) -> VectorSet:
+    """Returns the vectors of a table with an id column and a column `vector`.
+
+    Args:
+        table: one row per id; `vector` a list of numbers, or a list of such lists where an id may have several.
+
+    Raises:
+        InputError: columns, ids or vectors are missing, ids are repeated, vectors differ in width, are not finite or all zeros.
+    """
+    require_columns(where, table.column_names, (id_column, VECTOR))
+    if not table.num_rows:
+        raise InputError(Fault(where, "at least one row", "none", "write the vectors first"))
+    ids = combine_chunks(comparable_ids(table.column(id_column), f"{where}, column {id_column}"))
+    check_unique(ids, f"{where}, column {id_column}")
+    side = id_column.removesuffix("_id")
+    return VectorSet(ids, *_read_matrix(table.column(VECTOR), ids, f"{where}, column {VECTOR}", side, allows_multi_interest))
+
+
+def read_pairs(table: pa.Table, where: str) -> pa.Table:
+    """Returns the distinct pairs user_id, item_id of a table, ids as int64 or string."""
+    require_columns(where, table.column_names, (USER_ID, ITEM_ID))
+    columns = {name: comparable_ids(table.column(name), f"{where}, column {name}") for name in (USER_ID, ITEM_ID)}
+    return pa.table(columns).group_by([USER_ID, ITEM_ID], use_threads=False).aggregate([])
+
+
+def _read_matrix(
+    column: pa.ChunkedArray, ids: pa.Array, where: str, side: str, allows_multi_interest: bool
+) -> tuple[Vectors, IntArray]:
+    inner = column.type.value_type if is_list(column.type) else None
+    is_nested = inner is not None and is_list(inner)
+    numbers = inner.value_type if inner is not None and is_nested else inner
+    is_number = numbers is not None and (pat.is_floating(numbers) or pat.is_integer(numbers) or pat.is_decimal(numbers))
+    if not is_number or (is_nested and not allows_multi_interest):
+        expected = f"{_FORM}, or a list of those" if allows_multi_interest else _FORM
+        raise SchemaError(Fault(where, expected, str(column.type), "write each vector as a list of numbers"))
+    vector = pa.large_list(pa.float32())  # 64-bit offsets: all users may have more than 2 ** 31 numbers
+    rows = combine_chunks(column.cast(pa.large_list(vector) if is_nested else vector, safe=False))
+    counts = list_lengths(rows) if is_nested else np.asarray(rows.is_valid()).astype(np.int64)
+    vectors = rows.flatten() if is_nested else rows.drop_null()
+    owner, widths, numbers = repeat_rows(counts), list_lengths(vectors), vectors.flatten()
+    of_null = np.searchsorted(offsets_of(widths), pc.indices_nonzero(numbers.is_null()).to_numpy(), side="right") - 1
+    holes = owner[np.union1d(pc.indices_nonzero(vectors.is_null()).to_numpy(), of_null).astype(np.int64)]
+    InputError.raise_if(_shape_faults(counts, owner, widths, np.unique(holes), ids, where))
+    matrix = numbers.to_numpy(zero_copy_only=False).reshape(len(owner), int(widths[0]))
+    InputError.raise_if(vector_faults(side, matrix, ids.take(pa.array(owner))))
+    return matrix, offsets_of(counts)
+
+
+def _shape_faults(
+    counts: IntArray, owner: IntArray, widths: IntArray, with_nulls: IntArray, ids: pa.Array, where: str
+) -> Iterator[Fault]:
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        yield _fault(where, "a vector in every row", f"{len(empty)} of {len(ids)} without: {format_ids(ids, empty)}")
+    if len(with_nulls):
+        got = f"{len(with_nulls)} of {len(ids)} rows with nulls: {format_ids(ids, with_nulls)}"
+        yield _fault(where, "no missing numbers in a vector", got)
+    is_complete = ~np.isin(owner, with_nulls)
+    if is_complete.any():
+        common = int(np.bincount(widths[is_complete]).argmax())
+        other = np.unique(owner[is_complete & (widths != common)])
+        if len(other):
+            got = f"{len(other)} of {len(ids)} of other widths: {format_ids(ids, other)}"
+            yield _fault(where, f"vectors of one width, mostly {common}", got)
+        elif common == 0:
+            yield _fault(where, "vectors of at least one number", "empty ones")
+
+
+def _fault(where: str, expected: str, got: str) -> Fault:
+    return Fault(where, expected, got, "write these vectors again, or drop these ids")
+
+
+def reference_detail(detail: pa.Table, metric: Metric) -> pa.Table:
+    """Returns the reference's detail, row by row: id, topk_ids, topk_dists, hitrate, bad_ids, bad_dists; all text but hitrate.
+
+    Args:
+        detail: user_id, topk_ids, topk_scores, hit_ids, hit_rate; topk_ids without repetitions.
+        metric: of the scores, for the sign of the distances.
+    """
+    listed, hits = (combine_chunks(detail.column(name)) for name in ("topk_ids", "hit_ids"))
+    ids, offsets = flatten(listed.cast(pa.list_(pa.string())))
+    commas = ids.filter(pc.match_substring(ids, SEPARATOR))
+    if len(commas):
+        got, remedy = f"{len(commas)} with commas, first {commas[0]}", "write --detail instead, which stores lists as lists"
+        raise InputError(Fault("topk_ids", "item ids without commas", got, remedy))
+    scores = combine_chunks(detail.column("topk_scores")).flatten()
+    distances = (pc.negate(scores) if metric is Metric.L2 else scores).cast(pa.float32())
+    texts = pc.add(distances, pa.scalar(0, pa.float32())).cast(pa.string())  # + 0 turns -0 into 0
+    is_bad = pc.invert(pc.is_in(_row_keys(listed), value_set=_row_keys(hits))).to_numpy(zero_copy_only=False)
+
+    def join(values: pa.Array, offsets: Offsets) -> pa.Array:
+        return pc.binary_join(build_lists(values, offsets), SEPARATOR)
+
+    return pa.table(
+        {
+            "id": combine_chunks(detail.column(USER_ID)).cast(pa.string()),
+            "topk_ids": join(ids, offsets),
+            "topk_dists": join(texts, offsets),
+            "hitrate": combine_chunks(detail.column("hit_rate")),
+            "bad_ids": join(*filter_values(ids, offsets, is_bad)),
+            "bad_dists": join(*filter_values(texts, offsets, is_bad)),
+        }
+    )
+
+
+def _row_keys(lists: pa.Array) -> pa.Array:
+    """Returns a text per entry that no entry of another row has."""
+    rows = pa.array(repeat_rows(list_lengths(lists))).cast(pa.string())
+    return pc.binary_join_element_wise(rows, lists.flatten().cast(pa.string()), SEPARATOR)

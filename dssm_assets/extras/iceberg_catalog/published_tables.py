@@ -78,7 +78,15 @@ class PublishedTables:
 
     def expire(self, asset: str, before: float) -> None:
         """Removes the snapshots that were replaced before a unix time, and the metadata files that only they need."""
-        self._try(asset, lambda _, table: _expire(table, before) if table else None)
+
+        def expire(_: Catalog, table: Table | None) -> None:
+            if table and (kept := table.snapshot_as_of_timestamp(round(before * 1000))):
+                needed, oldest = _metadata_files(table), dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)
+                table.maintenance.expire_snapshots().older_than(oldest).commit()
+                for path in needed - _metadata_files(table.refresh()):
+                    table.io.delete(path)
+
+        self._try(asset, expire)
 
     def find_listed(self, asset: str) -> set[str]:
         """Returns the paths, in the store's filesystem, of the files that the snapshots of a table list.
@@ -205,14 +213,6 @@ def _data_file(change: Transaction, path: str, manifest: Manifest, file: StoredF
         spec_id=metadata.default_spec_id,
         **statistics.to_serialized_dict(),
     )
-
-
-def _expire(table: Table, before: float) -> None:
-    if kept := table.snapshot_as_of_timestamp(round(before * 1000)):
-        needed = _metadata_files(table)
-        table.maintenance.expire_snapshots().older_than(dt.datetime.fromtimestamp(kept.timestamp_ms / 1000, dt.UTC)).commit()
-        for path in needed - _metadata_files(table.refresh()):
-            table.io.delete(path)
 
 
 def _list_files(table: Table) -> set[str]:

@@ -41,8 +41,6 @@ def open_source(table: SourceTable, name: str) -> DeltaSource:
 
 @dataclass(frozen=True)
 class DeltaSource(LakeSource):
-    """A Delta table as of one version."""
-
     @property
     def version(self) -> str:
         return f"delta {self.handle.version()}"

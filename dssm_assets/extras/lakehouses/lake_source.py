@@ -61,7 +61,6 @@ class LakeSource(TableSource):
         return {value for rows in self.read([column]) for value in rows.column(0).unique().to_pylist()}
 
     def errors(self) -> AbstractContextManager[None]:
-        """Turns errors of the library into a TableError."""
         return lake_errors(self.table, self.name, f"all rows of its version, {self.version}")
 
 

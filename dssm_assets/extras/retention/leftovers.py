@@ -46,8 +46,6 @@ _DUE_SECONDS: Final = 24 * 3600.0
 
 
 class Kind(StrEnum):
-    """A kind of leftover."""
-
     TEMPORARY = "temporary folders"
     PARTITION = "partition files"
     BUNDLE = "bundles"
@@ -164,7 +162,6 @@ def find_in_store(store: PartitionStore, before: float, kept: Collection[str] = 
 
 
 def open_experiment_store(store: PartitionStore, name: str) -> PartitionStore:
-    """Returns the store of an experiment's own partitions."""
     return PartitionStore(store.fs.unstrip_protocol(layout.experiment_root(store.root, name)), store.options)
 
 
@@ -223,9 +220,8 @@ def _find_in_asset(store: PartitionStore, asset: str, before: float, kept: Colle
                 manifest = store.find(asset, ds)
                 now = _files(store.fs, layout.partition_folder(store.root, asset, ds))
             for path in _list_unneeded(now, manifest, before):
-                if path in kept:
-                    continue
-                yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
+                if path not in kept:
+                    yield Leftover(Kind.PARTITION, path, int(now[path]["size"]), partial(_remove_file, store.fs, path))
 
 
 def _list_unneeded(files: Mapping[str, Any], manifest: Manifest | None, before: float) -> list[str]:

@@ -7,23 +7,23 @@
 Ids may also be text (`id:string`). A table that is written reads back equal: weights have as many digits as they need, and a
 value that the format cannot hold is refused.
 
-pyarrow.csv reads more numbers than the format has (` 1`, `0x1`, `inf`), so numbers are read as text and checked. It refuses to
-write a quotation mark without quoting, so Arrow's string functions join the lines.
+pyarrow.csv refuses to write a quotation mark without quoting, so the lines are joined here.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import comparable_ids
@@ -32,6 +32,7 @@ from dssm_assets.core.errors import Fault, InputError, SchemaError
 from dssm_assets.core.features.operators.base import MULTI_SEPARATOR
 from dssm_assets.core.samples.negatives import HARD_NEGATIVE_COLUMNS, select_exposures
 from dssm_assets.core.samples.sample_tables import require_columns
+from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.steps.workspace import Workspace, window_days
 from dssm_assets.storage.files import TableWriter
 from dssm_assets.storage.local_files import write_atomic
@@ -54,7 +55,6 @@ class TsvSpec:
 
     @property
     def width(self) -> int:
-        """Returns the number of cells in a line."""
         return len(self.ids) + 1 + (self.attr_fields is not None)
 
 
@@ -119,7 +119,7 @@ def items_as_text(negatives: pa.Table) -> tuple[pa.Table, list[str]]:
     """
     fields = [name for name in negatives.column_names if name not in {col.ITEM_ID, col.WEIGHT, col.COUNT}]
     columns = {name: negatives.column(name) for name in (col.ITEM_ID, col.WEIGHT)}
-    return pa.table({**columns, **{name: _as_text(combine_chunks(negatives.column(name))) for name in fields}}), fields
+    return pa.table({**columns, **{name: _as_text(negatives.column(name)) for name in fields}}), fields
 
 
 def count_keys(days: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
@@ -141,6 +141,10 @@ def drop_positives(shown: pa.Table, positives: pa.Table) -> pa.Table:
 
 
 _ID_TYPES: Final = {"int64": pa.int64(), "string": pa.string()}
+_INTEGER: Final = re.compile("-?0{,99}[0-9]{1,19}")
+_NUMBER: Final = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_SHOWN: Final = 10
+"""Lines that a fault names."""
 _WEIGHT_TEXT: Final = "a finite number of at least 0"
 
 
@@ -160,22 +164,24 @@ def write_tsv(table: pa.Table, spec: TsvSpec) -> bytes:
         got = f"{weights.type} with {weights.null_count} nulls"
         raise SchemaError(Fault(f"{spec.title}, column weight", "floats without nulls", got, "write weights as floats"))
     fields = [_require_text(table.column(name), spec, name) for name in spec.attr_fields or ()]
-    numbers = np.arange(len(weights), dtype=np.int64) + 2
-    faults = _find_faults(weights, _is_weight(weights), numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
+    is_weight = pc.and_(pc.is_finite(weights), pc.greater_equal(weights, 0.0))
+    faults = _find_faults(weights, is_weight, f"{spec.title}, column weight", _WEIGHT_TEXT)
     for name, column in zip(spec.ids, ids, strict=True):
         if pa.types.is_string(column.type):
             is_good = pc.invert(pc.match_substring_regex(column, r"[\t\n\r]"))
-            faults += _find_faults(column, is_good, numbers, f"{spec.title}, column {name}", "text without tab or line break")
+            faults += _find_faults(column, is_good, f"{spec.title}, column {name}", "text without tab or line break")
     for name, column in zip(spec.attr_fields or (), fields, strict=True):
         is_bad = pc.or_(pc.match_substring_regex(column, r"[\t\n\r]"), pc.match_substring(column, spec.delimiter))
         expected = "text without tab, line break or delimiter"
-        faults += _find_faults(column, pc.invert(is_bad), numbers, f"{spec.title}, column {name}", expected)
+        faults += _find_faults(column, pc.invert(is_bad), f"{spec.title}, column {name}", expected)
     SchemaError.raise_if(faults)
     cells = [*ids, weights]  # Arrow writes the fewest digits that read back as the same number.
     if spec.attr_fields is not None:
         cells.append(pc.binary_join_element_wise(*fields, spec.delimiter) if fields else pa.repeat("", table.num_rows))
-    header = "\t".join(_header(spec, [column.type for column in ids]))
-    return f"{header}\n".encode() + _join_lines(cells)
+    header = _header(spec, [column.type for column in ids])
+    kind = pa.large_string()  # its values may exceed 2 GiB
+    lines = pc.binary_join_element_wise(*(cell.cast(kind) for cell in cells), pa.scalar("\t", kind))
+    return "".join(f"{line}\n" for line in [header, *lines.to_pylist()]).encode()
 
 
 def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
@@ -187,150 +193,82 @@ def read_tsv(data: bytes, spec: TsvSpec) -> pa.Table:
         SchemaError: the text is not UTF-8, has another header, or lines that do not have the format. One fault per column.
     """
     try:
-        data.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
         where = f"{spec.title}, line {1 + data.count(10, 0, error.start)}"
         got = f"the byte 0x{data[error.start]:02x}"
         raise SchemaError(Fault(where, "text in UTF-8", got, "write the table in UTF-8")) from error
-    end = data.find(b"\n") if b"\n" in data else len(data)
-    types = _id_types(data[:end].decode().removesuffix("\r"), spec)
-    cells, numbers, faults = _read_cells(memoryview(data)[end + 1 :], spec)
-    columns: dict[str, pa.Array] = {}
-    for (name, header), text, kind in zip(spec.ids.items(), cells, types, strict=False):
-        is_good = _is_int64(text) if pa.types.is_integer(kind) else pc.is_valid(text)
-        faults += _find_faults(text, is_good, numbers, f"{spec.title}, column {header}", "an int64")
-        columns[name] = pc.if_else(is_good, text, "0").cast(kind)
-    weights = cells[len(types)]
-    is_number = pc.match_substring_regex(weights, _NUMBER)
-    columns[col.WEIGHT] = pc.if_else(is_number, weights, "0").cast(pa.float64())
-    is_good = pc.and_(is_number, _is_weight(columns[col.WEIGHT]))
-    faults += _find_faults(weights, is_good, numbers, f"{spec.title}, column weight", _WEIGHT_TEXT)
-    if (names := spec.attr_fields) is not None:
-        split = pc.split_pattern(cells[-1], spec.delimiter)
-        is_good = pc.equal(pc.list_value_length(split), len(names)) if names else pc.equal(cells[-1], "")
-        expected = f"{len(names)} fields between {spec.delimiter!r}"
-        faults += _find_faults(cells[-1], is_good, numbers, f"{spec.title}, column attrs", expected)
-        SchemaError.raise_if(faults)
-        columns |= {name: pc.list_element(split, position) for position, name in enumerate(names)}
-    SchemaError.raise_if(faults)
-    return pa.table(columns)
+    header, *lines = re.split(r"\r\n|\r|\n", text)
+    types = _id_types(header, spec)
+    columns: dict[str, list[Any]] = {name: [] for name in spec.columns}
+    bad: defaultdict[tuple[str, str], dict[int, str]] = defaultdict(dict)  # place and what it lacks -> line -> text
+    for number, line in enumerate(lines if lines[-1:] != [""] else lines[:-1], 2):
+        cells = line.split("\t")
+        if len(cells) != spec.width:
+            bad[spec.title, f"{spec.width} cells between tabs"][number] = line
+            continue
+        for (name, title), kind, cell in zip(spec.ids.items(), types, cells, strict=False):
+            is_integer = pa.types.is_integer(kind)
+            if is_integer and not (_INTEGER.fullmatch(cell) and -(1 << 63) <= int(cell) < 1 << 63):
+                bad[f"{spec.title}, column {title}", "an int64"][number] = cell
+            else:
+                columns[name].append(int(cell) if is_integer else cell)
+        weight = cells[len(types)]
+        if _NUMBER.fullmatch(weight) and math.isfinite(float(weight)) and float(weight) >= 0:
+            columns[col.WEIGHT].append(float(weight))
+        else:
+            bad[f"{spec.title}, column weight", _WEIGHT_TEXT][number] = weight
+        if (names := spec.attr_fields) is not None:
+            fields = cells[-1].split(spec.delimiter) if names or cells[-1] else []
+            if len(fields) != len(names):
+                bad[f"{spec.title}, column attrs", f"{len(names)} fields between {spec.delimiter!r}"][number] = cells[-1]
+            for name, field in zip(names, fields, strict=False):
+                columns[name].append(field)
+    SchemaError.raise_if(_describe_bad(*key, next(iter(texts.values())), [*texts]) for key, texts in bad.items())
+    kinds = [*types, pa.float64(), *(pa.string() for _ in spec.attr_fields or ())]
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in zip(spec.columns, kinds, strict=True)})
 
 
-_Numbers = npt.NDArray[np.int64]
-"""Numbers of lines; the header is line 1."""
-_SHOWN: Final = 10
-"""Lines that a fault names."""
-_BLOCK_BYTES: Final = 1 << 24
-"""Bytes that are parsed at a time; a line must not be longer."""
-
-
-def _read_cells(body: memoryview, spec: TsvSpec) -> tuple[list[pa.Array], _Numbers, list[Fault]]:
-    """Returns the cells of good lines, a text array per column, the lines' numbers, and the fault of the other lines."""
-    names = [str(position) for position in range(spec.width)]
-    if not len(body):
-        return [pa.array([], pa.string()) for _ in names], np.zeros(0, np.int64), []
-    bad: dict[int, str] = {}
-
-    def skip(row: csv.InvalidRow) -> str:
-        bad[row.number + 1] = row.text
-        return "skip"
-
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(pa.py_buffer(body)),
-            # Rows have numbers only when one thread reads them.
-            csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names),
-            csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False, invalid_row_handler=skip),
-            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), check_utf8=False),
-        )
-    except pa.ArrowInvalid as error:
-        expected = f"lines of at most {_BLOCK_BYTES:,} bytes"
-        raise SchemaError(Fault(spec.title, expected, str(error), "write one row per line")) from error
-    numbers = np.delete(np.arange(table.num_rows + len(bad), dtype=np.int64) + 2, [number - 2 for number in bad])
-    cells = [combine_chunks(column) for column in table.columns]
-    # pyarrow reads an empty line as one of empty cells.
-    is_empty = reduce(pc.and_, [pc.equal(cell, "") for cell in cells]).to_numpy(zero_copy_only=False)
-    bad |= dict.fromkeys(numbers[is_empty].tolist(), "")
-    texts, lines = pa.array([bad[number] for number in sorted(bad)], pa.string()), np.array(sorted(bad), np.int64)
-    faults = _find_faults(texts, pc.is_null(texts), lines, spec.title, f"{spec.width} cells between tabs")
-    return [cell.filter(pa.array(~is_empty)) for cell in cells], numbers[~is_empty], faults
-
-
-def _find_faults(column: pa.Array, is_good: pa.Array, numbers: _Numbers, where: str, expected: str) -> list[Fault]:
-    """Returns a fault with the first value that is not good and the lines of the first few; nothing if all are good."""
+def _find_faults(column: pa.Array, is_good: pa.Array, where: str, expected: str) -> list[Fault]:
+    """Returns a fault of the values that are not good; nothing if all are good."""
     bad = np.flatnonzero(~is_good.to_numpy(zero_copy_only=False))
-    if not len(bad):
-        return []
-    got = repr(column[int(bad[0])].as_py())
-    if len(bad) > 1:
-        got += f", and others in {len(bad) - 1} more lines: {', '.join(map(str, numbers[bad[1 : _SHOWN + 1]]))}"
-    return [Fault(f"{where}, line {numbers[bad[0]]}", expected, got, "correct these lines")]
+    return [_describe_bad(where, expected, column[int(bad[0])].as_py(), (bad + 2).tolist())] if len(bad) else []
 
 
-def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> list[str]:
+def _describe_bad(where: str, expected: str, first: object, lines: Sequence[int]) -> Fault:
+    """Returns a fault with the first bad value and the first lines with bad ones; the header is line 1."""
+    got = repr(first)
+    if len(lines) > 1:
+        got += f", and others in {len(lines) - 1} more lines: {', '.join(map(str, lines[1 : _SHOWN + 1]))}"
+    return Fault(f"{where}, line {lines[0]}", expected, got, "correct these lines")
+
+
+def _header(spec: TsvSpec, types: Sequence[pa.DataType]) -> str:
     names = {kind: name for name, kind in _ID_TYPES.items()}
     ids = [f"{name}:{names[kind]}" for name, kind in zip(spec.ids.values(), types, strict=True)]
-    return [*ids, "weight:float", *(["attrs:string"] if spec.attr_fields is not None else [])]
+    return "\t".join([*ids, "weight:float", *(["attrs:string"] if spec.attr_fields is not None else [])])
 
 
-def _id_types(header: str, spec: TsvSpec) -> list[pa.DataType]:
-    """Returns the type of each id as the header names it."""
-    got = header.split("\t")
-    named = [cell.partition(":")[2] for cell in got[: len(spec.ids)]]
-    types = [_ID_TYPES.get(name, pa.int64()) for name in named] + [pa.int64()] * (len(spec.ids) - len(named))
-    if got != _header(spec, types):
-        expected = repr("\t".join(_header(spec, [pa.int64()] * len(spec.ids))))
-        raise SchemaError(Fault(f"{spec.title}, line 1", expected, repr(header), "write the header of this kind of table"))
-    return types
-
-
-_LARGEST: Final = "9223372036854775807"
-
-
-def _is_int64(text: pa.Array) -> pa.Array:
-    digits = pc.utf8_ltrim(text, "-0")
-    # Among numbers of equally many digits the smaller number is the smaller text.
-    fits = pc.or_(
-        pc.less(pc.utf8_length(digits), len(_LARGEST)),
-        pc.and_(pc.equal(pc.utf8_length(digits), len(_LARGEST)), pc.less_equal(digits, _LARGEST)),
-    )
-    return pc.and_(pc.match_substring_regex(text, r"^-?[0-9]+$"), pc.or_(fits, pc.equal(text, f"{-(1 << 63)}")))
-
-
-_NUMBER: Final = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-
-
-def _is_weight(values: pa.Array) -> pa.Array:
-    return pc.and_(pc.is_finite(values), pc.greater_equal(values, 0.0))
-
-
-def _join_lines(cells: Sequence[pa.Array]) -> bytes:
-    if not len(cells[0]):
-        return b""
-    kind = pa.large_string()  # its values may exceed 2 GiB
-    tab, nothing, end = (pa.scalar(text, kind) for text in ("\t", "", "\n"))
-    lines = pc.binary_join_element_wise(*(cell.cast(kind) for cell in cells), tab)
-    ended = pc.binary_join_element_wise(lines, end, nothing)
-    # An array of texts stores them one after another: this is the file.
-    return bytes(ended.buffers()[2].slice(0, pc.sum(pc.binary_length(ended)).as_py()))
+def _id_types(header: str, spec: TsvSpec) -> Sequence[pa.DataType]:
+    for types in itertools.product(_ID_TYPES.values(), repeat=len(spec.ids)):
+        if header == _header(spec, types):
+            return types
+    expected = repr(_header(spec, [pa.int64()] * len(spec.ids)))
+    raise SchemaError(Fault(f"{spec.title}, line 1", expected, repr(header), "write the header of this kind of table"))
 
 
 def _require_text(column: pa.ChunkedArray, spec: TsvSpec, name: str) -> pa.Array:
-    array = _decoded(combine_chunks(column))
+    array = decode_column(column)
     if not pa.types.is_string(array.type) or array.null_count:
         got = f"{array.type} with {array.null_count} nulls"
         raise SchemaError(Fault(f"{spec.title}, column {name}", "text without nulls", got, "encode the feature as text"))
     return array
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    column = _decoded(column)
+def _as_text(values: pa.ChunkedArray) -> pa.Array:
+    column = decode_column(values)
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         texts = column.cast(pa.list_(pa.string()))
         filled = pa.ListArray.from_arrays(texts.offsets, pc.fill_null(texts.values, ""), mask=texts.is_null())
         column = pc.binary_join(filled, MULTI_SEPARATOR)
     return pc.fill_null(column.cast(pa.string()), "")
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,22 +1,28 @@
 """The engine on a Spark cluster: the same expressions as Spark SQL, the same kernels through mapInArrow.
 
+Each task writes the file of its rows into the partition's folder and returns what the manifest says about it. No manifest lists the
+file of a task that failed or ran twice: it is a leftover.
+
 Rows never pass through the driver. Workers read and write partitions with the store's own code (pyarrow, fsspec), so each worker
 needs the package, its dependencies and access to the store; a store in a local folder must be the same folder on every machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import ibis
 import ibis.expr.operations as ops
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
 
 from dssm_assets.core.schema import check_schema
-from dssm_assets.extras.spark import spark_tasks as tasks
-from dssm_assets.extras.spark.spark_tasks import Batches, list_pieces, spark_types
+from dssm_assets.storage import tables
 from dssm_assets.storage.engines.engine import (
     DAY,
     Acceptance,
@@ -32,8 +38,18 @@ from dssm_assets.storage.engines.engine import (
     partition_to_keep,
     stored_inputs,
 )
-from dssm_assets.storage.manifest import Manifest
+from dssm_assets.storage.manifest import Manifest, StoredFile
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.sized_files import SizedFileSystem
 from dssm_assets.storage.tables import TableStore, columns_of, stored_schema
+
+PIECE_GROUPS: Final = 4
+"""Row groups that a task reads."""
+RETURNED: Final = pa.schema([("result", pa.binary())])
+"""A task's result: its position among the tasks, the file that it wrote or None, and its reports, pickled."""
+_UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.uint64(): pa.decimal128(20)}
+
+Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -66,10 +82,20 @@ class SparkEngine:
         schema = kernel_schema(query, kernel)
         for name, value in inputs.items():
             self._frame(value, spark_types(schemas[name])).createOrReplaceTempView(name)
-        work = tasks.write_query_rows(self.store.partitions, target, query, kernel, schema)
-        with self.store.partitions.reading(stored_inputs(inputs)):
+        store = self.store.partitions
+
+        def work(batches: Batches) -> Batches:
+            from pyspark import TaskContext
+
+            context = TaskContext.get()
+            assert context is not None  # Spark calls it in a task
+            typed = (batch.cast(query) for batch in batches)
+            rows = typed if kernel is None else map(kernel, typed)
+            yield _result(context.partitionId(), _write_rows(store, target, context.partitionId(), schema, rows), [])
+
+        with store.reading(stored_inputs(inputs)):
             rows = self.session.sql(write_sql(result))
-            return self._publish(target, schema, rows.mapInArrow(work, _spark_schema(tasks.RETURNED)))[0]
+            return self._publish(target, schema, rows.mapInArrow(work, _spark_schema(RETURNED)))[0]
 
     def write_mapped(
         self,
@@ -83,23 +109,28 @@ class SparkEngine:
         """Maps the rows of a partition on the cluster's workers; see `engine.Engine`."""
         schema = stored_schema(kernel(self.store.open(source).schema.empty_table(), 0)[0].schema)
         pieces = list_pieces(self.store.partitions, [source])
-        work = tasks.map_piece(self.store.partitions, target, pieces, kernel, schema, as_dictionaries)
+        work = map_piece(self.store.partitions, target, pieces, kernel, schema, as_dictionaries)
         with self.store.partitions.reading([source]):
-            return self._publish(target, schema, self._run_tasks(len(pieces), work, tasks.RETURNED), accepts)
+            return self._publish(target, schema, self._run_tasks(len(pieces), work, RETURNED), accepts)
 
     def reports(self, source: Manifest, kernel: ReportKernel, columns: Sequence[str]) -> list[Any]:
         """Calls the kernel on the cluster's workers; see `engine.Engine`."""
-        pieces = list_pieces(self.store.partitions, [source])
-        work = tasks.report_piece(self.store.partitions, pieces, kernel, columns)
-        with self.store.partitions.reading([source]):
-            return tasks.read_results(self._run_tasks(len(pieces), work, tasks.RETURNED).collect())[1]
+        store = self.store.partitions
+        pieces = list_pieces(store, [source])
+
+        def work(number: int) -> Batches:
+            rows = read_piece(store, pieces[number], columns=columns)
+            yield _result(number, None, [kernel(table, start) for table, start in rows])
+
+        with store.reading([source]):
+            return read_results(self._run_tasks(len(pieces), work, RETURNED).collect())[1]
 
     def _publish(
         self, target: Target, schema: pa.Schema, written: Any, accepts: Acceptance | None = None
     ) -> tuple[Manifest, list[Any]]:
         """Publishes the files that the tasks of a data frame write; returns the manifest and the tasks' reports."""
         check_schema(target.spec, schema)
-        files, reports = tasks.read_results(written.collect())
+        files, reports = read_results(written.collect())
         if (stored := partition_to_keep(self.store, target, accepts, reports)) is not None:
             return stored, reports
         if not files:  # every partition has a file, which tells its columns
@@ -116,7 +147,13 @@ class SparkEngine:
 
     def _run_tasks(self, count: int, work: Callable[[int], Batches], schema: pa.Schema) -> Any:
         """Returns the data frame of what the tasks 0 to count - 1 return."""
-        return self.session.range(0, count, 1, count).mapInArrow(tasks.run_numbers(work), _spark_schema(schema))
+
+        def run(batches: Batches) -> Batches:
+            for batch in batches:
+                for number in batch.column(0).to_pylist():
+                    yield from work(number)
+
+        return self.session.range(0, count, 1, count).mapInArrow(run, _spark_schema(schema))
 
     def _schema(self, value: Bindable) -> pa.Schema:
         if isinstance(value, pa.Table):
@@ -128,8 +165,14 @@ class SparkEngine:
         """Returns the rows of an input as a data frame of a schema with Spark's types."""
         if isinstance(value, pa.Table):
             return self.session.createDataFrame(value.cast(schema))
-        pieces = list_pieces(self.store.partitions, manifests_of(value))
-        work = tasks.read_pieces(self.store.partitions, pieces, schema, by_day=isinstance(value, ByDay))
+        store, by_day = self.store.partitions, isinstance(value, ByDay)
+        pieces = list_pieces(store, manifests_of(value))
+
+        def work(number: int) -> Batches:
+            for table, _ in read_piece(store, pieces[number]):
+                dated = table.append_column(DAY, pa.repeat(pieces[number].ds, table.num_rows)) if by_day else table
+                yield from dated.cast(schema).to_batches()
+
         return self._run_tasks(len(pieces), work, schema)
 
 
@@ -159,3 +202,103 @@ def _sort_list(node: Any, changed: Mapping[str, Any] | None) -> Any:
     keys = {f"key_{number}": key.arg.to_expr() for number, key in enumerate(node.order_by)}
     entries = ibis.struct({**keys, "value": value}).collect(where=where)
     return (entries.sort() if keys else entries).map(lambda entry: entry["value"]).op()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive row groups of a stored file: its piece `number` of `count`.
+
+    `start` is the position of the file's first row in the partition.
+    """
+
+    path: str
+    bytes: int
+    start: int
+    number: int
+    count: int
+    ds: str
+
+
+def list_pieces(partitions: PartitionStore, manifests: Sequence[Manifest]) -> list[Piece]:
+    pieces = []
+    for manifest in manifests:
+        start = 0
+        for file in manifest.files:
+            count = max(1, -(-file.rows // (PIECE_GROUPS * tables.ROW_GROUP_ROWS)))
+            path = partitions.file_path(manifest, file)
+            pieces += [Piece(path, file.bytes, start, number, count, manifest.ds) for number in range(count)]
+            start += file.rows
+    return pieces
+
+
+def read_piece(
+    partitions: PartitionStore, piece: Piece, as_dictionaries: Sequence[str] = (), columns: Sequence[str] | None = None
+) -> Iterator[tuple[pa.Table, int]]:
+    """Yields the rows of a piece by row group, each with the position of its first row in the partition."""
+    names = None if columns is None else list(columns)
+    fs = partitions.fs if partitions.is_local else SizedFileSystem(partitions.fs, {piece.path: piece.bytes})
+    with fs.open(piece.path, "rb") as handle:
+        file = pq.ParquetFile(handle, read_dictionary=list(as_dictionaries))
+        groups = file.metadata.num_row_groups
+        first, end = piece.number * groups // piece.count, (piece.number + 1) * groups // piece.count
+        start = piece.start + sum(file.metadata.row_group(group).num_rows for group in range(first))
+        for group in range(first, end):
+            table = file.read_row_group(group, columns=names)
+            yield table, start
+            start += table.num_rows
+
+
+def spark_types(schema: pa.Schema) -> pa.Schema:
+    """Returns the schema in types that Spark has; each holds every value of the original type."""
+    return pa.schema([pa.field(field.name, _spark_type(field.type)) for field in schema])
+
+
+def _spark_type(kind: pa.DataType) -> pa.DataType:
+    if pat.is_list(kind) or pat.is_large_list(kind):
+        return pa.list_(_spark_type(kind.value_type))
+    if pat.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return _UNSIGNED.get(kind, kind)
+
+
+def map_piece(
+    store: PartitionStore,
+    target: Target,
+    pieces: Sequence[Piece],
+    kernel: PartKernel,
+    schema: pa.Schema,
+    as_dictionaries: Sequence[str],
+) -> Callable[[int], Batches]:
+    """Returns the task that maps piece n and writes the result."""
+
+    def work(number: int) -> Batches:
+        reports: list[Any] = []
+
+        def map_rows() -> Batches:
+            for table, start in read_piece(store, pieces[number], as_dictionaries):
+                mapped, report = kernel(table, start)
+                reports.append(report)
+                yield from mapped.cast(schema).to_batches()  # the cast decodes dictionaries, as in every stored table
+
+        yield _result(number, _write_rows(store, target, number, schema, map_rows()), reports)
+
+    return work
+
+
+def read_results(returned: Iterable[Any]) -> tuple[list[StoredFile], list[Any]]:
+    """Returns the files that tasks wrote and their reports, both in the order of the rows."""
+    results = sorted((pickle.loads(row["result"]) for row in returned), key=lambda result: int(result[0]))
+    return [file for _, file, _ in results if file is not None], [report for *_, reports in results for report in reports]
+
+
+def _write_rows(store: PartitionStore, target: Target, position: int, schema: pa.Schema, batches: Batches) -> StoredFile | None:
+    """Writes the file of a task's rows into the partition's folder; returns None if there are no rows."""
+    first = next((batch for batch in batches if batch.num_rows), None)
+    if first is None:
+        return None
+    rows = itertools.chain([first], batches)
+    return TableStore(store).put_part(target.spec, target.ds, position, schema, rows, is_shared=target.is_shared)
+
+
+def _result(position: int, file: StoredFile | None, reports: Sequence[Any]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"result": [pickle.dumps((position, file, list(reports)))]}, schema=RETURNED)

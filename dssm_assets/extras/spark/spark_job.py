@@ -57,7 +57,6 @@ class SparkJob:
         return cls(message["module"], message["step"], tuple(message["days"]), config_from_json(message["scene"]))
 
     def run(self, workspace: Workspace) -> Iterator[StepResult]:
-        """Runs the step in a workspace."""
         step = getattr(importlib.import_module(f"dssm_assets.{self.module}"), self.step)
         yield from step(workspace, self.days)
 
@@ -70,18 +69,24 @@ def result_to_message(result: StepResult, seconds: float) -> dict[str, Any]:
 
 
 def result_from_message(message: Mapping[str, Any]) -> tuple[StepResult, float]:
-    """Returns the result and the seconds of a message."""
     checks = tuple(Check(**check) for check in message["checks"])
     return StepResult(Manifest.from_json(message["manifest"]), message["facts"], checks), float(message["seconds"])
 
 
 def main() -> None:
-    """Runs the job of the Pipes context."""
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # pandas is not used here
     from pyspark.sql import SparkSession
 
-    params = _params_loader()
-    with open_dagster_pipes(params_loader=params, message_writer=_message_writer(params)) as pipes:
+    arguments = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
+    params: PipesParamsLoader = arguments
+    if not arguments.is_dagster_pipes_process():
+        params = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
+    writer: PipesMessageWriter[Any] = PipesDefaultMessageWriter()
+    if params.is_dagster_pipes_process() and "bucket" in params.load_messages_params():
+        import boto3
+
+        writer = PipesS3MessageWriter(boto3.client("s3"), interval=1)
+    with open_dagster_pipes(params_loader=params, message_writer=writer) as pipes:
         session = SparkSession.builder.getOrCreate()
         try:
             run_job(pipes, session)
@@ -93,7 +98,6 @@ def main() -> None:
 
 
 def run_job(pipes: PipesContext, session: Any) -> None:
-    """Runs the step and reports each day."""
     job = SparkJob.from_message(pipes.extras)
     workspace = open_workspace(job.loaded, pipes.log.info, lambda tables: SparkEngine(tables, session))
     pipes.log.info(f"{job.step} on Spark {session.version}, {session.sparkContext.master}")
@@ -111,19 +115,6 @@ def error_message(error: Exception) -> str:
         return str(error)
     found = _LIBRARY_ERROR.findall(str(error))
     return str(found[-1]).strip() if found else f"{type(error).__name__}: {error}"
-
-
-def _params_loader() -> PipesParamsLoader:
-    arguments = PipesCliArgsParamsLoader()  # type: ignore[no-untyped-call]
-    return arguments if arguments.is_dagster_pipes_process() else PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
-
-
-def _message_writer(params: PipesParamsLoader) -> PipesMessageWriter[Any]:
-    if params.is_dagster_pipes_process() and "bucket" in params.load_messages_params():
-        import boto3
-
-        return PipesS3MessageWriter(boto3.client("s3"), interval=1)
-    return PipesDefaultMessageWriter()
 
 
 if __name__ == "__main__":

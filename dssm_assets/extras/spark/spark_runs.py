@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +32,6 @@ _QUIET = {"spark.log.level": "WARN", "spark.ui.showConsoleProgress": "false"}
 """Spark prints thousands of lines to the run's stderr otherwise; a scene's spark.conf can ask for them."""
 _END_SECONDS = 20.0
 """Time that an interrupted job has to end by itself."""
-
-
-class _MessageLog(dg.PipesTempFileMessageReader):
-    """Keeps the messages of a job that fails too: Pipes returns those of a successful one only."""
-
-    messages: Sequence[Any] = ()
-
-    @contextmanager
-    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[Mapping[str, Any]]:
-        try:
-            with super().read_messages(handler) as params:
-                yield params
-        finally:
-            self.messages = handler.get_custom_messages()
 
 
 def run_step(
@@ -72,35 +58,24 @@ def spark_submit(
     from dssm_assets.extras.spark.spark_job import FAULT
 
     spark = loaded.config.spark
-    reader = _MessageLog()
     command = submit_command(spark, f"{loaded.config.name} {extras['step']}")
-    code = _run(context, command, _environment(spark), reader, extras)
-    if code:
-        faults = [message[FAULT] for message in reader.messages if FAULT in message]
-        raise SubmittedJobError(
-            "; ".join(faults) or f"the job failed with code {code}. To fix: read its output in the run's stderr"
-        )
-    return reader.messages
-
-
-def _run(
-    context: dg.AssetExecutionContext,
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    reader: dg.PipesMessageReader,
-    extras: Mapping[str, Any],
-) -> int:
-    """Runs a command in a Pipes session; returns its exit code. An interrupt ends all its processes, not only the first as Dagster's."""
-    injector = dg.PipesTempFileContextInjector()
+    injector, reader = dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
     with dg.open_pipes_session(context, injector, reader, extras=dict(extras)) as session:
-        variables = {**os.environ, **environment, **session.get_bootstrap_env_vars()}
+        variables = {**os.environ, **_environment(spark), **session.get_bootstrap_env_vars()}
         job = subprocess.Popen(command, env=variables, start_new_session=True)
         try:
-            return job.wait()
-        except BaseException:
+            code = job.wait()
+        except BaseException:  # Dagster would end the first process alone
             context.log.info("interrupted: ending the job too")
             _end(job)
             raise
+    messages = session.get_custom_messages()
+    if code:
+        faults = [message[FAULT] for message in messages if FAULT in message]
+        raise SubmittedJobError(
+            "; ".join(faults) or f"the job failed with code {code}. To fix: read its output in the run's stderr"
+        )
+    return messages
 
 
 def _end(job: "subprocess.Popen[bytes]") -> None:
@@ -117,7 +92,6 @@ def _end(job: "subprocess.Popen[bytes]") -> None:
 
 
 def submit_command(spark: Spark, name: str) -> list[str]:
-    """Returns the command that submits a job under a name."""
     program, *first = spark.submit
     conf = {**_QUIET, "spark.pyspark.driver.python": sys.executable, **spark.conf}
     master = ["--master", spark.master] if spark.master else []

@@ -83,8 +83,6 @@ _LEAST_OVERLAP: Final = 0.05
 
 
 class ValueKind(StrEnum):
-    """The kind of a column's values."""
-
     INTEGER = "integer"
     NUMBER = "number"
     TEXT = "text"
@@ -206,7 +204,6 @@ def _trim(values: pa.Array) -> pa.Array:
 
 
 def kind_of(kind: pa.DataType) -> ValueKind:
-    """Returns the kind of a type's values."""
     if pat.is_boolean(kind):
         return ValueKind.BOOLEAN
     if pat.is_integer(kind):
@@ -290,8 +287,9 @@ def find_roles(users: Profiles | None, items: Profiles | None, log: Profiles, gi
     rest = dict(columns)
     expected = f"a column of the log: {', '.join(sorted(rest))}"
     unknown = {role: name for role, name in given.items() if name not in rest}
-    options = {f"--{role.replace('_', '-')}": name for role, name in unknown.items()}
-    faults = [Fault(option, expected, repr(name), "correct its spelling") for option, name in options.items()]
+    faults = [
+        Fault(f"--{role.replace('_', '-')}", expected, repr(name), "correct its spelling") for role, name in unknown.items()
+    ]
     keys: dict[str, str | None] = {}
     ids: dict[str, str] = {}
     for side, entities in (("user", users), ("item", items)):
@@ -334,7 +332,11 @@ def _find_ids(side: str, entities: Profiles | None, log: Profiles, given: str | 
             expected, got = f"a column that is named for {side}s", ", ".join(column.name for column in log)
             remedy = f"name it with --{side}-id, or give the {side}s as a table with --{side}"
             raise ConfigError(Fault(f"log, the column of {side} ids", expected, got, remedy))
-        return None, max(named, key=_rank_id).name
+
+        def rank(column: ColumnProfile) -> tuple[bool, bool, bool, int]:
+            return not _MEASURE.search(column.name), bool(_ID.search(column.name)), not column.missing, column.distinct
+
+        return None, max(named, key=rank).name
     keys = [column for column in entities if column.is_key]
     if not keys:
         got = "; ".join(f"{column.name}: {column.summary}" for column in entities) or "no columns"
@@ -368,10 +370,6 @@ def _find_by_name(side: str, columns: Profiles) -> Profiles:
     several = [column for column in unnamed if column.distinct > 1 and not column.missing]
     several = [column for column in several if not (column.is_key and column.values is not None and column.rows > _FEW_IDS)]
     return named or ([column for column in several if column.distinct > _FEW_IDS] or several)[:1]
-
-
-def _rank_id(column: ColumnProfile) -> tuple[bool, bool, bool, int]:
-    return not _MEASURE.search(column.name), bool(_ID.search(column.name)), not column.missing, column.distinct
 
 
 def _overlap(key: ColumnProfile, column: ColumnProfile) -> float:
@@ -418,7 +416,6 @@ def _is_whole(column: ColumnProfile) -> bool:
 
 
 def _is_date(column: ColumnProfile) -> bool:
-    """Returns whether a column of timestamps has days alone."""
     if column.time_formats:
         return not any(map(has_clock, column.time_formats))
     if column.values is None or column.kind not in (ValueKind.TEXT, ValueKind.TIMESTAMP):
@@ -432,10 +429,8 @@ def _find_event(columns: Profiles) -> str | None:
         column for column in columns if column.kind in _ID_KINDS and 0 < column.distinct <= _MAX_EVENTS and not column.missing
     ]
     named = [column for column in few if _EVENT.search(column.name)]
-    named += [column for column in few if _UNNAMED.fullmatch(column.name) and _has_event_names(column)]
+    for column in few:
+        values = column.values.to_pylist() if column.kind is ValueKind.TEXT and column.values is not None else [""]
+        if _UNNAMED.fullmatch(column.name) and all(any(stage.search(value) for stage in EVENT_STAGES) for value in values):
+            named.append(column)
     return named[0].name if named else None
-
-
-def _has_event_names(column: ColumnProfile) -> bool:
-    values = column.values.to_pylist() if column.kind is ValueKind.TEXT and column.values is not None else [""]
-    return all(any(stage.search(value) for stage in EVENT_STAGES) for value in values)

@@ -52,9 +52,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _init(parsed: argparse.Namespace) -> int:
-    from dssm_assets.extras.starter.config_report import describe_starter, next_commands
     from dssm_assets.extras.starter.starter_settings import Recipe
-    from dssm_assets.extras.starter.write_starter import write_starter
+    from dssm_assets.extras.starter.write_starter import describe_starter, write_starter
     from dssm_assets.storage.config_choice import CONFIG_FILE
     from dssm_assets.storage.instance_file import write_instance_file
 
@@ -75,16 +74,13 @@ def _init(parsed: argparse.Namespace) -> int:
     write_instance_file(folder)
     described, is_valid = describe_starter(inputs, folder, dt.date.today())
     print(described)
-    if is_valid:
-        print(next_commands(inputs, folder))
     return 0 if is_valid else 1
 
 
 def _validate(parsed: argparse.Namespace) -> int:
     choice = announce_config(parsed)
     from dssm_assets.definitions import load_configured
-    from dssm_assets.extras.starter.config_checks import validate
-    from dssm_assets.extras.starter.config_report import describe_validation
+    from dssm_assets.extras.starter.config_checks import describe_validation, validate
 
     has_faults = False
     for loaded in load_configured(choice, checks_features=False):

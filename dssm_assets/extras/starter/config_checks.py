@@ -7,6 +7,7 @@ and all configured columns of the log, in blocks.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,9 +32,8 @@ from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_c
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
 from dssm_assets.core.sources.convert import is_text
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
-from dssm_assets.extras.starter.log_habits import WarmPairs, select_positive
-from dssm_assets.extras.starter.log_table import LogTable, plan_log
-from dssm_assets.extras.starter.starter_inputs import MAX_LOOK_AHEAD
+from dssm_assets.extras.starter.log_table import LogTable, WarmPairs, plan_log, select_positive
+from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD
 from dssm_assets.steps.tower_checks import check_towers
 from dssm_assets.steps.workspace import days_between
 from dssm_assets.storage.config_file import LoadedConfig
@@ -48,16 +48,16 @@ _SAMPLE: Final = {col.REQUEST_ID, col.USER_ID, col.ITEM_ID, col.EVENT, col.EVENT
 _KEYS: Final = {"user": col.USER_ID, "item": col.ITEM_ID}
 _SEGMENT_ROWS: Final = 100_000
 
+_PATH: Final = re.compile(r"\S*/[^,]*")
+"""The path of a file, up to the next comma."""
+
 
 @dataclass
 class Validation:
-    """The result: faults, and figures about the data."""
-
     faults: list[Fault] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
 
     def run_check(self, check: Callable[[], object]) -> None:
-        """Runs a check and collects the faults that it raises."""
         try:
             check()
         except InputError as error:
@@ -69,29 +69,29 @@ class Validation:
 
 def validate(loaded: LoadedConfig, today: dt.date) -> Validation:
     """Returns all mismatches between a configuration and its data; an open calendar ends on the day before `today`."""
-    checks = _Checks(loaded, today)
-    found, config = checks.found, loaded.config
+    checks, config = _Checks(loaded, today), loaded.config
     checks.check_calendar()
     first = config.calendar.start.isoformat()
-    found.run_check(lambda: PartitionStore(loaded.root, config.storage.options).find(BEHAVIOR_TABLE.name, first))
-    found.run_check(lambda: check_extras(config.evaluation.extra_baselines))
+    checks.run_check(lambda: PartitionStore(loaded.root, config.storage.options).find(BEHAVIOR_TABLE.name, first))
+    checks.run_check(lambda: check_extras(config.evaluation.extra_baselines))
     for side in _KEYS:
-        found.run_check(partial(checks.read_entities, side))
-    found.run_check(checks.read_log)
+        checks.run_check(partial(checks.read_entities, side))
+    checks.run_check(checks.read_log)
     checks.check_evaluation_days()
     for side in _KEYS:
         checks.check_look_ahead(side)
         checks.check_ids(side)
     checks.check_columns()
-    found.run_check(checks.check_features)
-    return found
+    checks.run_check(checks.check_features)
+    return Validation(checks.faults, checks.figures)
 
 
-class _Checks:
+class _Checks(Validation):
     """What the checks share: the tables of users and items, as far as they can be read, the log, and its ids by side."""
 
     def __init__(self, loaded: LoadedConfig, today: dt.date) -> None:
-        self.found, self.loaded, self.config = Validation(), loaded, loaded.config
+        super().__init__()
+        self.loaded, self.config = loaded, loaded.config
         calendar = self.config.calendar
         self.last = calendar.end or today - dt.timedelta(days=1)
         self.days = days_between(calendar.start.isoformat(), self.last.isoformat())
@@ -104,16 +104,16 @@ class _Checks:
         window, span, days = self.config.window.days, self.config.evaluation.span_days, self.days
         if len(days) < window + span:
             expected = f"at least {window + span} days: a window of {window}, and evaluation.span_days {span}"
-            self.found.add("key calendar", expected, f"{len(days)} days", "reduce them, or provide more days")
+            self.add("key calendar", expected, f"{len(days)} days", "reduce them, or provide more days")
         else:
-            self.found.figures["days"] = f"{days[0]} to {days[-1]}, the first evaluation day is {days[window]}"
+            self.figures["days"] = f"{days[0]} to {days[-1]}, the first evaluation day is {days[window]}"
 
     def read_entities(self, side: str) -> None:
         """Reads the first and the last day of the user or item table."""
         table: SourceTable | None = getattr(self.config.tables, side)
         name, zone = f"{side}_table", self.config.calendar.timezone
         if table is None:
-            self.found.figures[name] = "none: the ids of the log"
+            self.figures[name] = "none: the ids of the log"
             return
         wanted, source = list(self.days), open_source(table, name)
         if table.layout is Layout.DS_FOLDERS:
@@ -124,7 +124,7 @@ class _Checks:
             timed = convert_times(raw, table, name=name, timezone=zone)
             self.entities[side] = normalise_entities(timed, USER_TABLE if side == "user" else ITEM_TABLE).table
         if (rows := self.entities.get(side)) is not None:
-            self.found.figures[name] = f"{rows.num_rows:,} rows, {rows.num_columns} columns"
+            self.figures[name] = f"{rows.num_rows:,} rows, {rows.num_columns} columns"
 
     def _check_days(self, name: str, missing: Sequence[str], table: SourceTable) -> None:
         shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
@@ -132,11 +132,11 @@ class _Checks:
         if isinstance(table, BehaviorTable):
             remedy += ", or set tables.behavior.allow_empty_days if nothing happened on them"
         if missing and not (isinstance(table, BehaviorTable) and table.allow_empty_days):
-            self.found.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
+            self.add(f"table {name}", "every day of the calendar", f"nothing for {shown}", remedy)
 
     def read_log(self) -> None:
         """Reads the log once; raises faults of its files and columns, collects faults of its rows."""
-        table, log, found = self.config.tables.behavior, self.log, self.found
+        table, log = self.config.tables.behavior, self.log
         types: CsvTypes | None = None
         kinds: dict[str, pa.DataType] = {}
         seen: set[str] = set()
@@ -146,32 +146,31 @@ class _Checks:
             kinds |= {field.name: field.type for field in plans[0].schema}
             for block in (block for plan in plans for block in plan.blocks()):
                 log.observe(types.observe(block))
-        found.faults.extend(log.faults(self.config.events))
+        self.faults.extend(log.faults(self.config.events))
         for name in (*table.value_columns, *table.context_columns):
             if types is not None and name not in seen:  # days of JSON lines may lack it, but not all of them
                 where, remedy = f"table behavior_table, column {name}", "correct tables.behavior, or take the column out of it"
-                found.add(where, "the column to exist on one of the days", "no day that has it", remedy)
+                self.add(where, "the column to exist on one of the days", "no day that has it", remedy)
         if by_day := log.count_days():
             self._check_days("behavior_table", [day for day in self.days if day not in by_day], table)
             outside = sum(count for day, count in by_day.items() if not self.days[0] <= day <= self.days[-1])
             rows = f"{log.rows:,} rows from {min(by_day)} to {max(by_day)}"
-            found.figures["behavior_table"] = f"{rows}, {outside:,} of them outside the calendar" if outside else rows
-            found.figures["events"] = ", ".join(f"{name} {count:,}" for name, count in log.count_events().items())
+            self.figures["behavior_table"] = f"{rows}, {outside:,} of them outside the calendar" if outside else rows
+            self.figures["events"] = ", ".join(f"{name} {count:,}" for name, count in log.count_events().items())
         for side, key in _KEYS.items():
             is_integer = bool(types and types.candidates.get(key)) or not is_text(kinds.get(key, pa.string()))
             self.log_ids[side] = cast_text(log.distinct_ids(key), pa.int64()) if is_integer else log.distinct_ids(key)
 
     def check_evaluation_days(self) -> None:
-        """Says which days can be evaluated."""
         if not select_positive(self.log.db, self.config.events.positive):
             return
         pairs, start, window = WarmPairs.count(self.log.db), self.config.calendar.start, self.config.window.days
         days = pairs.evaluation_days(window, start, self.last, span=self.config.evaluation.span_days)
-        self.found.figures["evaluation days"] = days.sentence
+        self.figures["evaluation days"] = days.sentence
         if days.calendar_days and not pairs.evaluation_days(window, start, self.last, 1).days:
             expected = f"a day with a user and an item that the {window} days before it know"
             remedy = "map user_id to ids that come back on other days, unlike orders and sessions, or change window.days"
-            self.found.add("table behavior_table, column user_id", expected, "no such day in the calendar", remedy)
+            self.add("table behavior_table, column user_id", expected, "no such day in the calendar", remedy)
 
     def check_look_ahead(self, side: str) -> None:
         """Names the times of a snapshot that are later than the first events of their ids."""
@@ -182,7 +181,7 @@ class _Checks:
         for column in filter(set(rows.column_names).__contains__, (renamed.get(name, name) for name in table.time_columns)):
             later = self.log.later_frac(_KEYS[side], rows.column(_KEYS[side]), rows.column(column))
             if later > MAX_LOOK_AHEAD:
-                self.found.figures[f"look-ahead in {side}_table, column {column}"] = (
+                self.figures[f"look-ahead in {side}_table, column {column}"] = (
                     f"of {later:.0%} of the {side}s it is later than their first event, so it tells what a day could not know: "
                     f"take it out of tables.{side}.time_columns and fg.json"
                 )
@@ -196,14 +195,14 @@ class _Checks:
         where = f"tables behavior_table and {side}_table, column {key}"
         if ids.type != log_ids.type:
             got = f"{log_ids.type} and {ids.type}"
-            self.found.add(where, "one type of id", got, "store the ids with one type in both sources")
+            self.add(where, "one type of id", got, "store the ids with one type in both sources")
             return
         known = pc.sum(pc.is_in(log_ids, value_set=ids)).as_py() or 0
         if not known:
             got = f"none of {len(log_ids):,} ids of the log, such as {log_ids[0].as_py()!r}, in {side}_table, such as {ids[0].as_py()!r}"
             remedy = f"correct tables.{side}.columns.{key} or tables.behavior.columns.{key}"
-            self.found.add(where, "ids that occur in both", got, remedy)
-        self.found.figures[f"{side}s of the log"] = f"{len(log_ids):,}, {known:,} of them with a row in {side}_table"
+            self.add(where, "ids that occur in both", got, remedy)
+        self.figures[f"{side}s of the log"] = f"{len(log_ids):,}, {known:,} of them with a row in {side}_table"
 
     def _columns(self, side: str) -> set[str] | None:
         """Returns the columns of the user or item table, the id alone without such a table; None if it cannot be read."""
@@ -213,7 +212,7 @@ class _Checks:
 
     def check_columns(self) -> None:
         """Checks that the columns named by the configuration exist, that generated names are free, and the values of segments."""
-        raw, config, found, log = self.config.raw_features, self.config, self.found, self.config.tables.behavior
+        raw, config, log = self.config.raw_features, self.config, self.config.tables.behavior
         segments = [segment for segment in config.evaluation.segments if segment.kind is SegmentKind.USER_COLUMN]
         named: list[tuple[str, str, Iterable[str]]] = [
             ("item", "raw_features.preference_columns", raw.preference_columns),
@@ -225,19 +224,19 @@ class _Checks:
             if (present := self._columns(side)) is not None:
                 expected = f"a column of {side}_table: {', '.join(sorted(present))}"
                 for name in (name for name in names if name not in present):
-                    found.add(f"key {key}", expected, repr(name), "correct its spelling, or remove it")
+                    self.add(f"key {key}", expected, repr(name), "correct its spelling, or remove it")
         of_log = {*log.columns, *log.value_columns, *log.context_columns, *(log.keep or ())} - {EVENT_TIME}
         of_log |= {column.name for column in BEHAVIOR_TABLE.columns}
-        found.run_check(lambda: check_log_names(sorted(of_log), [*raw.preference_columns, *raw.history_columns]))
+        self.run_check(lambda: check_log_names(sorted(of_log), [*raw.preference_columns, *raw.history_columns]))
         for side, key in _KEYS.items():
             if (present := self._columns(side)) is not None:
-                found.run_check(partial(check_generated_names, key, sorted(present - {key}), self.plan))
+                self.run_check(partial(check_generated_names, key, sorted(present - {key}), self.plan))
         if (users := self.entities.get("user")) is not None:
             first = users.slice(0, _SEGMENT_ROWS)
             ids = first.column(col.USER_ID)
             for segment in (segment for segment in segments if segment.user_column in users.column_names):
                 column = first.column(segment.user_column)
-                found.run_check(partial(label_column, ids.combine_chunks(), ids, column, segment))
+                self.run_check(partial(label_column, ids.combine_chunks(), ids, column, segment))
 
     def check_features(self) -> None:
         """Checks the feature definitions and the columns that they read; raises the faults of the definitions."""
@@ -246,10 +245,27 @@ class _Checks:
         for side, own in NON_FEATURE_COLUMNS.items():
             names = [name for feature in spec.features_of_side(side) for name in (feature.name, feature.weights_name) if name]
             sources = {"columns of its own": [*own, *(contexts if side == "context" else ())], "features": names}
-            self.found.run_check(partial(refuse_collisions, f"features of side {side}", sources))
+            self.run_check(partial(refuse_collisions, f"features of side {side}", sources))
         columns = {"context": _SAMPLE | contexts, SEQUENCE: _HISTORY | set(self.config.raw_features.history_columns)}
         for side, key in _KEYS.items():
             if (present := self._columns(side)) is not None:
                 columns[side] = present | set(self.plan.generated(key))
-        self.found.faults.extend(missing_inputs(spec, columns))
-        self.found.run_check(lambda: check_towers(spec, self.config))
+        self.faults.extend(missing_inputs(spec, columns))
+        self.run_check(lambda: check_towers(spec, self.config))
+
+
+def describe_validation(found: Validation, name: str) -> str:
+    """Returns the figures of a validation and its numbered faults; faults that differ in the file are grouped."""
+    lines = [f"  {what}: {figure}" for what, figure in found.figures.items()]
+    if not found.faults:
+        return "\n".join([*lines, f"{name} matches its data."])
+    count = len(found.faults)
+    lines.append(f"{name}: {count} fault{'s' if count > 1 else ''}")
+    groups: dict[str, list[Fault]] = {}
+    for fault in sorted(found.faults, key=lambda fault: fault.where):
+        plain = Fault(_PATH.sub("", fault.where), fault.expected, fault.got, fault.remedy)
+        groups.setdefault(str(plain), []).append(fault)
+    for number, (fault, *others) in enumerate(groups.values(), start=1):
+        more = f". The same in {len(others)} more files, the last one: {others[-1].where}." if others else ""
+        lines.append(f"  {number}. {fault}{more}")
+    return "\n".join(lines)

@@ -1,19 +1,25 @@
-"""config.yaml and fg.json of a first configuration, from the facts of surveyed tables and the filled-in `templates/`."""
+"""A first configuration: the facts that it is derived from, and config.yaml and fg.json, made of them and the filled-in `templates/`."""
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.resources
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from string import Template
 from typing import Any, Final
 
 from dssm_assets.core.config.pipeline import PipelineConfig
 from dssm_assets.core.features_raw import plan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS
-from dssm_assets.extras.starter.column_roles import ColumnProfile, ValueKind, is_time, list_separator
-from dssm_assets.extras.starter.starter_inputs import CODE, CONSTANT_EVENT, StarterInputs, is_category, is_number
-from dssm_assets.extras.starter.starter_settings import Recipe
+from dssm_assets.core.sources.convert import NO_IDS
+from dssm_assets.extras.starter.column_roles import EVENT_STAGES, ColumnProfile, Roles, ValueKind, is_time, list_separator
+from dssm_assets.extras.starter.log_table import LogHabits
+from dssm_assets.extras.starter.starter_settings import Recipe, StarterSettings, choose_settings
 from dssm_assets.extras.starter.table_survey import TableSurvey
 
 _LONGEST: Final = [10, 50, 100, 200]
@@ -21,10 +27,219 @@ _LONGEST: Final = [10, 50, 100, 200]
 _ITEMS_PER_PLACE: Final = 8
 """Items for each place of the longest list."""
 _SHORTER: Final = (1, 2, 5, 10, 20, 50, 100)
+CONSTANT_EVENT: Final = "act"
+CODE: Final = "item_code"
+"""Feature and embedding of the item's closed-form code: the item once more, under another name. The templates name it too."""
+MAX_LOOK_AHEAD: Final = 0.01
+"""Fraction of ids whose time is later than their first event from which on a column was written later than it says."""
+_FEW_VALUES: Final = 20
+"""Distinct integers up to which a column is a category whatever its name."""
+_FEW_KNOWN: Final = 0.05
+"""Fraction of events by users with an earlier day below which ids hardly ever come back."""
+_FEW_CODES: Final = 200
+"""Distinct integers up to which a column is a category if they count on from 0 or 1."""
+_MANY: Final = 1000
+"""Distinct texts up to which a column is a category even if they rarely repeat; beyond it, free text."""
+_RESERVED: Final = {"user_id", "item_id", "ds", "event", "event_time", "event_time_ms", "request_id", "hour", "weekday"}
+"""Columns of a table that have a meaning of their own."""
+_QUANTITY: Final = re.compile(
+    r"(^|_)age|year|count|num|qty|quantity|price|amount|size|length|duration|score|rating|weight|days|minutes|seconds|total|rank",
+    re.IGNORECASE,
+)
+"""Names of numbers whose order means something."""
+_CODE: Final = re.compile(
+    r"code|type|kind|categ|class|group|segment|region|city|zip|country|state|channel|brand|gender|sex|occupation|status|lang|"
+    r"genre|_id$",
+    re.IGNORECASE,
+)
+"""Names of integers that stand for something else."""
+_EXPOSURE: Final = re.compile(r"^(expr|expos\w*|impression\w*|imp|imps|show\w*|display\w*)$", re.IGNORECASE)
+_UNDONE: Final = re.compile(
+    r"cancel|refund|return|dislike|unlike|unfav|unfollow|unsubscribe|remove|delete|hide|block|report", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class StarterInputs:
+    """Everything that the configuration is derived from; without a user or item table there is None.
+
+    Attributes:
+        path: of config.yaml.
+        events: event -> rows, the most frequent first.
+        first, last: days of the log; `empty_days` between them have no rows.
+        habits: of the log's positive events.
+        log_items: distinct items of all events.
+        item_columns: columns of the log that follow from the item.
+        look_ahead: (side, column) -> fraction of the ids whose time in the column is later than their first event.
+        recipe: that was asked for.
+    """
+
+    path: Path
+    name: str
+    timezone: str
+    user: TableSurvey | None
+    item: TableSurvey | None
+    log: TableSurvey
+    roles: Roles
+    events: Mapping[str, int]
+    first: dt.date
+    last: dt.date
+    empty_days: int
+    habits: LogHabits
+    log_items: int
+    item_columns: frozenset[str]
+    look_ahead: Mapping[tuple[str, str], float]
+    recipe: Recipe | None = None
+
+    def side(self, side: str) -> tuple[TableSurvey | None, str | None]:
+        return (self.user, self.roles.user_key) if side == "user" else (self.item, self.roles.item_key)
+
+    @property
+    def funnel(self) -> list[str]:
+        return order_events(list(self.events))
+
+    @property
+    def exposure(self) -> list[str]:
+        return [event for event in self.funnel if _EXPOSURE.match(event)]
+
+    @property
+    def positive(self) -> list[str]:
+        return positive_events(self.funnel)
+
+    @property
+    def items(self) -> int:
+        """The number of items: rows of the item table, or distinct ids of the log."""
+        return self.log_items if self.item is None else self.item.rows
+
+    @property
+    def example_user(self) -> str:
+        """The id of the log's first user, who has a history on any later day; `USER_ID` where there are too many users."""
+        (column,) = (column for column in self.log.columns if column.name == self.roles.user_id)
+        values = [] if column.values is None else column.values.slice(0, len(NO_IDS) + 1).to_pylist()
+        first = next((value for value in values if value not in NO_IDS), "USER_ID")
+        return str(int(first) if isinstance(first, float) else first)
+
+    @property
+    def incomplete_rows(self) -> str:
+        """How many rows of the log have no user, item or time, as a text; empty if all have."""
+        ids = (self.roles.user_id, self.roles.item_id)
+        needed = [column for column in self.log.columns if column.name in (*ids, self.roles.event_time)]
+        lacking = [f"{column.missing:,} of {column.rows:,} rows have no {column.name}" for column in needed if column.missing]
+        named = [column for column in needed if column.name in ids and column.no_ids]
+        in_place = [f"rows have {', '.join(sorted(column.no_ids))} in place of {column.name}" for column in named]
+        return "; ".join(lacking or in_place)
+
+    @property
+    def notes(self) -> list[str]:
+        """What to look at first: roles guessed by the order of columns alone, ids of users that do not come back."""
+        roles, known_frac, notes = self.roles, self.habits.known_frac, []
+        if self.log.table.column_names is not None:
+            notes.append(
+                f"{self.log.table.uri} has no header line: by their order, users are in {roles.user_id}, items in {roles.item_id} and "
+                f"times in {roles.event_time}; --user-id, --item-id and --event-time name others"
+            )
+        for table in (survey.table for survey in (self.user, self.item, self.log) if survey is not None):
+            if table.encoding is not None:
+                check = "look at a name, and correct the key encoding if it is wrong"
+                notes.append(f"{table.uri} is not in UTF-8: read as {table.encoding}; {check}")
+        if self.incomplete_rows:
+            notes.append(f"{self.incomplete_rows}: they are left out")
+        if known_frac < _FEW_KNOWN:
+            notes.append(
+                f"{known_frac:.1%} of recent events are by ids in {roles.user_id} that have an earlier day: if they are orders or sessions, "
+                "name the users with --user-id"
+            )
+        return notes
+
+    @cached_property
+    def settings(self) -> StarterSettings:
+        return choose_settings(self.habits, self.first, self.last, items=self.items, recipe=self.recipe)
+
+    def attributes(self, side: str) -> list[ColumnProfile]:
+        """Returns the columns of the user or item table that have no role."""
+        survey, key = self.side(side)
+        return [] if survey is None else [column for column in survey.columns if column.name not in (key, *_RESERVED)]
+
+    def times(self, side: str) -> list[ColumnProfile]:
+        """Returns the columns of the user or item table that are times of one format, those with look-ahead left out."""
+        survey, _ = self.side(side)
+        times = [column for column in self.attributes(side) if is_time(column) and not self.has_look_ahead(side, column)]
+        return [column for column in times if survey is not None and column.reads_times_with(survey.table.time_format)]
+
+    def has_look_ahead(self, side: str, column: ColumnProfile) -> bool:
+        """Returns whether a column of times knows what happened later than an id's first event."""
+        return self.look_ahead.get((side, column.name), 0.0) > MAX_LOOK_AHEAD
+
+    @property
+    def values(self) -> list[str]:
+        return [column.name for column in rest_of_log(self.log, self.roles) if column.kind is ValueKind.NUMBER]
+
+    @property
+    def contexts(self) -> list[str]:
+        """The columns of the log that may be known at request time: no column that follows from the item."""
+        return [name for name in find_contexts(rest_of_log(self.log, self.roles)) if name not in self.item_columns]
+
+    @property
+    def unused(self) -> list[ColumnProfile]:
+        used = {*self.values, *self.contexts}
+        return [column for column in rest_of_log(self.log, self.roles) if column.name not in used]
+
+    @property
+    def history(self) -> list[str]:
+        """The item columns of histories: the two repeating categories with the most values, no lists."""
+        texts = [column for column in self.attributes("item") if column.kind is ValueKind.TEXT and is_category(column)]
+        repeating = [column for column in texts if 1 < column.distinct <= max(2, column.rows // 2)]
+        single = [column for column in repeating if list_separator(column) is None]
+        return [column.name for column in sorted(single, key=lambda column: -column.distinct)[:2]]
+
+
+def rest_of_log(log: TableSurvey, roles: Roles) -> list[ColumnProfile]:
+    """Returns the columns of a log that have no role and no reserved name."""
+    return [column for column in log.columns if column.name not in {*roles.of_log, *_RESERVED}]
+
+
+def find_contexts(columns: Sequence[ColumnProfile]) -> list[str]:
+    """Returns the columns with few texts or booleans; no times, because a day that is over does not come again."""
+    few = [column for column in columns if column.kind in (ValueKind.TEXT, ValueKind.BOOLEAN) and 1 < column.distinct <= _MANY]
+    return [column.name for column in few if not (is_time(column) or column.time_formats)]
+
+
+def positive_events(funnel: Sequence[str]) -> list[str]:
+    """Returns all events but exposures and those that undo an interaction, such as a cancellation; the last one if there is no other."""
+    return [event for event in funnel if not _EXPOSURE.match(event) and not _UNDONE.search(event)] or [*funnel[-1:]]
+
+
+def order_events(events: Sequence[str]) -> list[str]:
+    """Returns events from the widest to the narrowest if every name is known, else as given."""
+    ranks = {event: next((rank for rank, word in enumerate(EVENT_STAGES) if word.search(event)), -1) for event in events}
+    return list(events) if -1 in ranks.values() else sorted(events, key=lambda event: ranks[event])
+
+
+def is_category(column: ColumnProfile) -> bool:
+    """Returns whether a column becomes an id_feature: repeating text, lists, booleans, integers that are codes.
+
+    Integers are codes if there are very few; or few that count on from 0 or 1 without gaps, such as occupations 0 to 20; or if they
+    are called so and repeat, as postcodes do.
+    """
+    if is_time(column) or column.time_formats:
+        return False
+    repeats = column.distinct <= (column.rows - column.missing) // 2
+    if column.kind is ValueKind.TEXT:
+        return repeats or column.distinct <= _MANY or list_separator(column) is not None
+    if column.kind is not ValueKind.INTEGER:
+        return column.kind is ValueKind.BOOLEAN or (column.kind is ValueKind.LIST and bool(column.distinct))
+    if column.distinct <= _FEW_VALUES or _CODE.search(column.name):
+        return column.distinct <= _FEW_VALUES or repeats
+    is_dense = column.low in (0.0, 1.0) and column.high == column.low + column.distinct - 1
+    return repeats and is_dense and column.distinct <= _FEW_CODES and not _QUANTITY.search(column.name)
+
+
+def is_number(column: ColumnProfile) -> bool:
+    is_numeric = column.kind in (ValueKind.NUMBER, ValueKind.INTEGER)
+    return is_numeric and not is_category(column) and not is_time(column)
 
 
 def config_yaml(inputs: StarterInputs) -> str:
-    """Returns the configuration as a YAML file."""
     settings = inputs.settings
     unused = [f"  # not a feature: {side}.{column}" for side in ("user", "item") for column in _unused_columns(inputs, side)]
     values = {
@@ -139,22 +354,18 @@ def _inline(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _unused_columns(inputs: StarterInputs, side: str) -> list[str]:
-    """Returns the columns of a side that do not become features, each with the reason or a short description."""
-    return [
-        f"{column.name}: {_reason(inputs, side, column)}"
-        for column in inputs.attributes(side)
-        if not (is_category(column) or is_number(column) or column in inputs.times(side))
-    ]
-
-
-def _reason(inputs: StarterInputs, side: str, column: ColumnProfile) -> str:
-    if is_time(column) and inputs.has_look_ahead(side, column):
-        later = f"look-ahead: of {inputs.look_ahead[side, column.name]:.0%} of the {side}s it is later than their first event"
-        return f"{later}, so it was written afterwards and tells what a day could not know"
-    if len(column.time_formats) > 1:
-        return f"{column.summary}: times, if you know the order of day and month; name it in time_format and time_columns"
-    return column.summary
+def _unused_columns(inputs: StarterInputs, side: str) -> Iterator[str]:
+    """Yields the columns of a side that do not become features, each with the reason or a short description."""
+    for column in inputs.attributes(side):
+        if is_category(column) or is_number(column) or column in inputs.times(side):
+            continue
+        reason = column.summary
+        if is_time(column) and inputs.has_look_ahead(side, column):
+            frac = f"of {inputs.look_ahead[side, column.name]:.0%} of the {side}s it is later than their first event"
+            reason = f"look-ahead: {frac}, so it was written afterwards and tells what a day could not know"
+        elif len(column.time_formats) > 1:
+            reason += ": times, if you know the order of day and month; name it in time_format and time_columns"
+        yield f"{column.name}: {reason}"
 
 
 def starter_fg(inputs: StarterInputs) -> dict[str, Any]:

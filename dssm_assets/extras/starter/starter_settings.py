@@ -16,8 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.extras.starter.log_habits import MIN_PAIRS, EvaluationDays, LogHabits, count_by_day
-from dssm_assets.extras.starter.log_table import to_date, to_number
+from dssm_assets.extras.starter.log_table import MIN_PAIRS, EvaluationDays, LogHabits, count_by_day, to_date, to_number
 
 WANTED_EVENTS: Final = 200_000
 """Positive events that a training window should have."""
@@ -116,7 +115,6 @@ def choose_settings(
 
 
 def choose_recipe(habits: LogHabits) -> tuple[Recipe, str]:
-    """Returns the starting point for a log, and why."""
     spread = habits.item_spread_days
     if spread is not None and spread <= min(SHORT_LIFE_DAYS, SHORT_LIFE_FRAC * habits.spread_days):
         return Recipe.NEWS, (

@@ -51,22 +51,21 @@ def survey_table(uri: str, name: str, *, is_log: bool) -> TableSurvey:
         SourceMissingError: if there is no file of a known format.
         SchemaError: if the files have incompatible schemas.
     """
-    if (table := survey_uri(uri, name)) is not None:
-        return _survey_table(table, name, is_log)
-    table = _find_layout(uri, name)
-    days, files = _list_files(table, name, is_log)
-    if table.format is FileFormat.CSV and (count := files[0].count_unnamed()):
-        files = _change(files, column_names=[f"column_{place}" for place in range(1, count + 1)])
+    table = survey_uri(uri, name) or _find_layout(uri, name)
+    days, pieces = _list_pieces(open_source(table, name), is_log)
+    is_csv, first = table.format is FileFormat.CSV, pieces[0]
+    if is_csv and isinstance(first, SourceFile) and (count := first.count_unnamed()):
+        pieces = _change(pieces, column_names=[f"column_{place}" for place in range(1, count + 1)])
     for encoding in (None, "cp1252", "latin-1"):  # cp1252 has more printable characters, latin-1 knows every byte
-        files = _change(files, encoding=encoding)
+        pieces = _change(pieces, encoding=encoding)
         with suppress(EncodingError):
-            columns = _profile(files)
+            columns = _profile(pieces)
             break
-    has_comma = any(column.has_decimal_comma for column in columns) and table.format is FileFormat.CSV
-    if has_comma and files[0].csv_shape().separator != ",":
-        files = _change(files, decimal_mark=",")
-        columns = _profile(files)
-    return TableSurvey(files[0].table, columns, tuple(days))
+    has_comma, first = any(column.has_decimal_comma for column in columns), pieces[0]
+    if is_csv and has_comma and isinstance(first, SourceFile) and first.csv_shape().separator != ",":
+        pieces = _change(pieces, decimal_mark=",")
+        columns = _profile(pieces)
+    return TableSurvey(pieces[0].table, columns, tuple(days))
 
 
 @contextmanager
@@ -77,11 +76,6 @@ def open_rows(survey: TableSurvey) -> Iterator[pa.Table]:
         yield rows
 
 
-def _survey_table(table: SourceTable, name: str, is_log: bool) -> TableSurvey:
-    days, pieces = _list_pieces(open_source(table, name), is_log)
-    return TableSurvey(table, _profile(pieces), tuple(days))
-
-
 def _list_pieces(source: Source, is_log: bool) -> tuple[list[str], list[SourcePiece]]:
     days = source.days() if source.table.layout is Layout.DS_FOLDERS else {}
     folders = [paths[0] for paths in days.values()]
@@ -89,18 +83,13 @@ def _list_pieces(source: Source, is_log: bool) -> tuple[list[str], list[SourcePi
     return list(days), [piece for folder in chosen for piece in source.pieces(folder)]
 
 
-def _list_files(table: SourceTable, name: str, is_log: bool) -> tuple[list[str], list[SourceFile]]:
-    days, pieces = _list_pieces(open_folder(table, name), is_log)
-    return days, [piece for piece in pieces if isinstance(piece, SourceFile)]
+def _change(pieces: Sequence[SourcePiece], **settings: Any) -> list[SourcePiece]:
+    table = pieces[0].table.model_copy(update=settings)
+    return [replace(piece, table=table) for piece in pieces]
 
 
-def _change(files: list[SourceFile], **settings: Any) -> list[SourceFile]:
-    table = files[0].table.model_copy(update=settings)
-    return [replace(file, table=table) for file in files]
-
-
-def _profile(files: Sequence[SourcePiece]) -> tuple[ColumnProfile, ...]:
-    with map_rows(files[0].table, files) as rows:
+def _profile(pieces: Sequence[SourcePiece]) -> tuple[ColumnProfile, ...]:
+    with map_rows(pieces[0].table, pieces) as rows:
         return tuple(profile_column(name, rows.column(name)) for name in rows.column_names)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dssm_assets.core.columns import EVENT, ITEM_ID, USER_ID
@@ -18,20 +20,25 @@ from dssm_assets.core.sources.convert import to_ids
 from dssm_assets.core.sources.event_time import to_event_time_ms
 from dssm_assets.core.sources.time_format import check_time_format, has_clock
 from dssm_assets.extras.starter.column_roles import Roles, find_roles, is_time
-from dssm_assets.extras.starter.log_habits import find_habits, select_positive
-from dssm_assets.extras.starter.log_table import LogTable, plan_log
-from dssm_assets.extras.starter.starter_config import config_yaml, starter_fg
-from dssm_assets.extras.starter.starter_inputs import (
+from dssm_assets.extras.starter.config_checks import describe_validation, validate
+from dssm_assets.extras.starter.log_table import LogTable, find_habits, plan_log, select_positive, to_date
+from dssm_assets.extras.starter.starter_config import (
     CONSTANT_EVENT,
     StarterInputs,
+    config_yaml,
     find_contexts,
     order_events,
     positive_events,
     rest_of_log,
+    starter_fg,
 )
 from dssm_assets.extras.starter.starter_settings import Recipe
 from dssm_assets.extras.starter.table_survey import TableSurvey, open_rows, survey_table
-from dssm_assets.storage.config_choice import CONFIG_FILE
+from dssm_assets.storage.config_choice import CONFIG_FILE, UI_COMMAND
+from dssm_assets.storage.config_file import load_config
+
+SHOWN_DAYS: Final = 4
+"""Last days that the printed commands evaluate at most; each is a fit."""
 
 
 def write_starter(
@@ -175,3 +182,51 @@ def _look_ahead(
             except SchemaError:
                 continue
             yield column.name, log.later_frac(key, ids, read)
+
+
+def describe_starter(inputs: StarterInputs, home: Path, today: dt.date, project: Path | None = None) -> tuple[str, bool]:
+    """Returns what was written and why, how it matches the tables as of a day, and if it does the next commands; and whether it does.
+
+    Args:
+        project: of a component, in which folder `dg` works: Dagster makes the runs, under the names that the project's UI has.
+    """
+    settings = inputs.settings
+    found = validate(load_config(inputs.path, home, checks_features=False), today)
+    lines = [
+        f"Wrote {inputs.path} and fg.json next to it. Read config.yaml once: a comment explains each choice.",
+        f"Recipe {settings.recipe}: {settings.recipe_reason}.",
+        *(f"Note: {note}." for note in inputs.notes),
+        describe_validation(found, str(inputs.path)),
+        *([] if found.faults else ["", "Next:", *(f"  {command}" for command in _next_commands(inputs, home, project))]),
+    ]
+    return "\n".join(lines), not found.faults
+
+
+def _next_commands(inputs: StarterInputs, home: Path, project: Path | None) -> list[str]:
+    """Returns the commands that lead to the first hit rates and lists, ready to be pasted in any folder."""
+    days, settings, name = inputs.settings.evaluation_days, inputs.settings, inputs.name
+    last = days.last or settings.start + dt.timedelta(days=days.window)
+    first = last
+    if settings.values["span_days"] is None:  # else each day is a span of several, which is a fit for each
+        first = min((day for day in map(to_date, days.days) if day > last - dt.timedelta(days=SHOWN_DAYS)), default=last)
+    config, folder = shlex.quote(str(inputs.path)), shlex.quote(str(home))
+    if project is None:
+        commands = [f"export DSSM_CONFIG={config} DAGSTER_HOME={folder}"]
+        fit = f"dssm-assets materialize train_and_evaluate --from {first} --to {last} --with-upstream"
+        publish, ui = f"dssm-assets materialize publish --from {last} --with-upstream", UI_COMMAND
+    else:
+        instance = shlex.quote(str(home.parent / "instance"))
+        commands = [f"cd {shlex.quote(str(project))}", f"export DSSM_CONFIG={config} DSSM_HOME={folder}"]
+        if "DAGSTER_HOME" not in os.environ:
+            commands.append(f"mkdir -p {instance} && export DAGSTER_HOME={instance}  # where Dagster records runs")
+        fit = f"dg launch --job {name}_train_and_evaluate --partition {last}"
+        publish, ui = f"dg launch --job {name}_publish --partition {last}", "dg dev"
+    return [
+        *commands,
+        fit,
+        "dssm-assets hit-rates",
+        f"{publish}  # what recall and serve answer from",
+        f"dssm-assets recall --user-id {shlex.quote(inputs.example_user)} -k 20",
+        "dssm-assets serve --port 8000  # lists over HTTP: http://127.0.0.1:8000/docs",
+        f"{ui}  # the UI: http://127.0.0.1:3000",
+    ]

@@ -61,7 +61,6 @@ class StoredTables(dg.IOManager):
         return stored.convert(context.dagster_type.typing_type)
 
     def handle_output(self, context: dg.OutputContext, _: Any) -> None:
-        """Raises an InputError."""
         where, remedy = f"output of {context.step_key}", "give the asset another io_manager_key"
         raise InputError(Fault(where, "an IO manager that writes", "dssm_assets.StoredTables, which only reads", remedy))
 

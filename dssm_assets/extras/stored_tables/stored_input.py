@@ -65,7 +65,6 @@ class StoredInput:
         return pads.FileSystemDataset(fragments, self._find_schema(), format_, filesystem)
 
     def read(self) -> pa.Table:
-        """Returns the rows of all days."""
         with self.partitions.reading(self.manifests):
             return self.open_dataset().to_table()
 

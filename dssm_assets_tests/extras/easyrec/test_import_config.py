@@ -10,9 +10,9 @@ import yaml
 
 from dssm_assets.cli import main
 from dssm_assets.core.statistics.feature_rules import FeatureInfo
-from dssm_assets.extras.easyrec import export_pipeline
 from dssm_assets.extras.easyrec.command import SYSTEMS
 from dssm_assets.extras.easyrec.import_pipeline import import_pipeline
+from dssm_assets.extras.easyrec.import_settings import EASYREC, TORCH
 from dssm_assets.extras.easyrec.text_format import Message, parse_text_format
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
@@ -137,7 +137,7 @@ def test_a_day_is_written_with_its_tables_and_read_back(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert SYSTEMS == export_pipeline.SYSTEMS
+    assert SYSTEMS == (TORCH, EASYREC)
     world = worlds.built_world(tmp_path_factory)
     workspace = world.workspace
     monkeypatch.setenv("DSSM_CONFIG", str(world.loaded.path))

@@ -6,8 +6,7 @@ import pytest
 
 from dssm_assets.cli import main
 from dssm_assets.extras.experiments.experiment_runs import Adoption
-from dssm_assets.extras.experiments.experiments import open_experiment, reopen_experiment
-from dssm_assets.extras.experiments.settings import Experiment
+from dssm_assets.extras.experiments.experiments import Experiment, open_experiment, reopen_experiment
 from dssm_assets.storage.config_file import load_config
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import DAYS, EVALUATION_DAY

@@ -12,10 +12,9 @@ from dssm_assets.definitions import build_definitions
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.runs import QUIET_CONSOLE
 from dssm_assets.defs.scene import Scene
-from dssm_assets.extras.experiments.experiments import open_experiment
+from dssm_assets.extras.experiments.experiments import Experiment, apply_changes, open_experiment
 from dssm_assets.extras.experiments.forms import FORM_KEYS, settings_form
 from dssm_assets.extras.experiments.runs import requested_experiment
-from dssm_assets.extras.experiments.settings import Experiment, apply_changes
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds
 from dssm_assets_tests.worlds import EVALUATION_DAY

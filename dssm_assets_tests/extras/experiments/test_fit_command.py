@@ -9,8 +9,7 @@ import pytest
 
 from dssm_assets.commands import fit
 from dssm_assets.core.errors import ConfigError, ProvenanceError
-from dssm_assets.extras.experiments.experiments import open_experiment
-from dssm_assets.extras.experiments.settings import Experiment
+from dssm_assets.extras.experiments.experiments import Experiment, open_experiment
 from dssm_assets.steps import dssm_model
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets_tests import worlds

@@ -6,7 +6,7 @@ import pytest
 
 from dssm_assets.core.config.pipeline import parse_config
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.extras.experiments.settings import (
+from dssm_assets.extras.experiments.experiments import (
     SECTIONS,
     apply_changes,
     expand_settings,

@@ -1,21 +1,35 @@
-"""Studies on the tiny world: trials are experiments, a stopped study goes on as if it had not stopped, the winner is written."""
+"""What is searched; studies on the tiny world: trials are experiments, a stopped study goes on as if it had not stopped."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from dssm_assets.core.config.pipeline import PipelineConfig, parse_config
 from dssm_assets.core.errors import ConfigError
 from dssm_assets.extras.experiments import tuning
-from dssm_assets.extras.experiments.tuning import StudyRequest, Trial, TrialState, best_trial, run_study, trials_markdown
+from dssm_assets.extras.experiments.experiments import apply_changes
+from dssm_assets.extras.experiments.tuning import (
+    CONFIGURED,
+    StudyRequest,
+    Trial,
+    TrialState,
+    best_trial,
+    changes_of,
+    configured_values,
+    run_study,
+    search_space,
+    trials_markdown,
+)
 from dssm_assets.steps.workspace import Workspace, open_workspace
 from dssm_assets.storage.config_file import load_config
 from dssm_assets.storage.overlay import experiment_names
 from dssm_assets_tests import worlds
-from dssm_assets_tests.worlds import EVALUATION_DAY
+from dssm_assets_tests.worlds import CONFIG, EVALUATION_DAY, merged
 
 pytest.importorskip("optuna")
 
@@ -28,8 +42,8 @@ def _request(trials: int, **changes: Any) -> StudyRequest:
     return StudyRequest(**{"name": "tuned", "ds": EVALUATION_DAY, "trials": trials, "seed": 3, **changes})
 
 
-def _ignore(trial: Trial, number: int) -> None:
-    del trial, number
+def _ignore(trials: Sequence[Trial]) -> None:
+    del trials
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +99,7 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_stopped(
     with pytest.raises(KeyboardInterrupt):
         run_study(workspace, _request(3), _ignore)
     seen: list[str] = []
-    result = run_study(workspace, _request(3), lambda trial, _: seen.append(trial.name))
+    result = run_study(workspace, _request(3), lambda trials: seen.append(trials[-1].name))
     assert fits == 4  # the first one is not fitted again, the second one is
     assert seen == ["tuned_0000", "tuned_0001", "tuned_0002"]
     whole = studied[1]
@@ -123,7 +137,7 @@ TRIALS = (
     Trial("a_0001", {"model.temperature": 0.05}, TrialState.PRUNED, 0.5, 1, 2.0),
     Trial("a_0002", {"model.output_dim": 96}, TrialState.COMPLETE, 0.3, 2, 8.0),
     Trial("a_0003", {"model.num_sample": 4}, TrialState.COMPLETE, 0.3, 2, 8.0),
-    Trial("a_0004", {"model.num_sample": 9}, TrialState.FAILED, None, None, 1.0, "no room"),
+    Trial("a_0004", {"model.num_sample": 9}, TrialState.FAIL, None, None, 1.0, "no room"),
 )
 
 
@@ -140,3 +154,62 @@ def test_table_is_ordered_by_hit_rate_with_unscored_trials_last() -> None:
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| a_0001", "| a_0002", "| a_0003", "| a_0000", "| a_0004"]
     assert lines[3] == "| a_0002 | 0.3000 | 2 | complete | model.output_dim=96 |"
     assert lines[-1] == "| a_0004 |  |  | failed | model.num_sample=9; no room |"
+
+
+CategoricalDistribution = pytest.importorskip("optuna.distributions").CategoricalDistribution
+
+
+def _config(**changes: Any) -> PipelineConfig:
+    return parse_config(merged(CONFIG, changes))
+
+
+def test_the_configured_values_are_inside_and_change_nothing() -> None:
+    config = _config(model={"output_dim": 100, "num_sample": 77, "temperature": 0.123})
+    space = search_space(config)
+    values = configured_values(space, config)
+    assert values.keys() == space.keys()
+    assert all(one._contains(one.to_internal_repr(values[key])) for key, one in space.items())
+    assert changes_of(values, config) == {}
+
+
+def test_every_choice_is_a_valid_setting() -> None:
+    config = _config(model={"history_length": 300})
+    for key, one in search_space(config).items():
+        for value in one.choices if isinstance(one, CategoricalDistribution) else (one.low, one.high):
+            changes = changes_of({key: value}, config)
+            assert changes.keys() <= {key}
+            apply_changes(config, changes)
+
+
+def test_values_become_settings() -> None:
+    config = _config(model={"history_length": 300}, window={"days": 8})
+    found = changes_of({"model.poolings": "root and mean", "model.recency_half_life_days": "window / 4"}, config)
+    assert found == {
+        "model.poolings": [{"kind": "root", "length": 300}, {"kind": "mean", "length": 50}],
+        "model.recency_half_life_days": 2.0,
+    }
+    assert changes_of({"model.recency_half_life_days": "none", "model.poolings": CONFIGURED}, config) == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "missing"),
+    [
+        ({"similarity": "INNER_PRODUCT"}, {}, "model.temperature"),
+        ({"learn_temperature": True}, {}, "model.temperature"),
+        ({"history_length": 0, "poolings": []}, {}, "model.poolings"),
+        ({"skip": True}, {"svd_init": {"embedding": "item"}}, "model.output_dim"),
+    ],
+)
+def test_settings_without_effect_or_room_are_not_searched(
+    model: dict[str, Any], training: dict[str, Any], missing: str
+) -> None:
+    assert missing not in search_space(_config(model=model, training=training))
+
+
+def test_vectors_stay_wider_than_their_frozen_part() -> None:
+    config = _config(
+        model={"frozen_embedding": "item", "output_dim": 80},
+        training={"svd_init": {"embedding": "item"}},
+        statistics={"embedding_dim": {"item": 64}},
+    )
+    assert search_space(config)["model.output_dim"] == CategoricalDistribution((80, 96, 128))

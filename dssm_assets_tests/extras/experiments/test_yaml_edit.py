@@ -9,7 +9,7 @@ import yaml
 
 import dssm_assets
 from dssm_assets.core.errors import ConfigError
-from dssm_assets.extras.experiments.yaml_edit import edit_yaml
+from dssm_assets.extras.experiments.experiments import edit_yaml
 
 TEXT = """\
 # the shop

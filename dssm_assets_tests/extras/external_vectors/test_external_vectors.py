@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.errors import InputError
-from dssm_assets.extras.external_vectors.external_vectors import VectorSet, read_pairs, read_vectors
+from dssm_assets.extras.external_vectors.external_evaluation import VectorSet, read_pairs, read_vectors
 
 LIST, NESTED = pa.list_(pa.float32()), pa.list_(pa.list_(pa.float32()))
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples.negatives import select_exposures
-from dssm_assets.extras.sampler_tables import sampler_tables as module
 from dssm_assets.extras.sampler_tables.sampler_tables import (
     EDGE_KEYS,
     HARD_EDGE_SPEC,
@@ -115,24 +114,9 @@ def test_reading_names_the_faults_of_every_column_with_their_lines() -> None:
     ]
 
 
-def test_line_numbers_continue_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 64)
-    lines = [f"{number}\t2\t1" for number in range(100)]
-    lines[70], lines[80], lines[90] = "70\t2", "", "x\t2\t1"
-    # The header is line 1, so lines[70] is line 72.
-    with pytest.raises(SchemaError, match=r"(?s)column userid, line 92: .*line 72: .*in 1 more lines: 82"):
-        read_tsv(_edges(*lines), HARD_EDGE_SPEC)
-
-
 def test_a_carriage_return_cannot_be_part_of_a_cell() -> None:
     with pytest.raises(SchemaError, match=r"line 2: expected 2 cells between tabs, got 'a'"):
         read_tsv(b"id:string\tweight:float\na\rb\t1\n", USER_SPEC)
-
-
-def test_a_line_longer_than_a_block_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 64)
-    with pytest.raises(SchemaError, match="user table: expected lines of at most 64 bytes"):
-        read_tsv(b"id:string\tweight:float\na\t1\n" + b"x" * 200 + b"\t1\n", USER_SPEC)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,24 @@
-"""Spark SQL of ordered lists, which Ibis lacks."""
+"""Spark SQL of ordered lists, which Ibis lacks; the functions that run in Spark workers, called without Spark."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import ibis
+import pyarrow as pa
 import pytest
 
-from dssm_assets.extras.spark.spark import write_sql
+from dssm_assets.core.errors import SchemaError
+from dssm_assets.extras.spark import spark
+from dssm_assets.extras.spark.spark import Piece, list_pieces, map_piece, read_piece, read_results, spark_types, write_sql
+from dssm_assets.storage import tables as table_module
+from dssm_assets.storage.engines.engine import Target
+from dssm_assets.storage.partitions import PartitionStore
+from dssm_assets.storage.tables import TableStore
 from dssm_assets_tests.extras.spark.cluster import requires_pyspark
+from dssm_assets_tests.storage.stores import DS, NOTES, SCHEMA, notes, stores
 
 EVENTS = ibis.table({"user_id": "int64", "item_id": "string", "at": "int64", "price": "float64"}, name="events")
 
@@ -33,3 +45,106 @@ def test_collect_refuses_descending_keys() -> None:
     lists = EVENTS.group_by("user_id").agg(items=EVENTS.item_id.collect(order_by=ibis.desc("at")))
     with pytest.raises(NotImplementedError, match="collect takes ascending keys and keeps every entry"):
         write_sql(lists)
+
+
+TARGET = Target(NOTES, DS, {})
+ROWS = [(f"u{number}", number, None) for number in range(23)]
+
+
+@pytest.fixture(params=["local", "memory"])
+def tables(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TableStore:
+    """A store whose row groups have 4 rows and whose parts have 8."""
+    monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 4)
+    monkeypatch.setattr(table_module, "PART_ROWS", 8)
+    monkeypatch.setattr(spark, "PIECE_GROUPS", 1)
+    return TableStore(stores(tmp_path)[request.param])
+
+
+def test_a_long_table_has_several_parts(tables: TableStore) -> None:
+    manifest = tables.write(NOTES, DS, notes(*ROWS))
+    assert [(file.name, file.rows) for file in manifest.files] == [
+        ("part-00000.parquet", 8),
+        ("part-00001.parquet", 8),
+        ("part-00002.parquet", 7),
+    ]
+    assert tables.read(manifest) == notes(*ROWS)
+    assert [batch.num_rows for batch in tables.batches(manifest)] == [4, 4, 4, 4, 4, 3]
+
+
+def test_pieces_are_row_groups_in_order_with_their_start_rows(tables: TableStore) -> None:
+    manifest = tables.write(NOTES, DS, notes(*ROWS))
+    read = [found for piece in list_pieces(tables.partitions, [manifest]) for found in read_piece(tables.partitions, piece)]
+    assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
+    assert pa.concat_tables([table for table, _ in read]) == notes(*ROWS)
+
+
+def test_pieces_cover_every_row_whatever_the_row_group_size(tables: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = tables.write(NOTES, DS, notes(*ROWS))
+    monkeypatch.setattr(table_module, "ROW_GROUP_ROWS", 3)  # as if the files had been written by another version
+    made = list_pieces(tables.partitions, [manifest])
+    assert len(made) == 9
+    read = [found for piece in made for found in read_piece(tables.partitions, piece)]
+    assert pa.concat_tables([table for table, _ in read]) == notes(*ROWS)
+    assert [start for _, start in read] == [0, 4, 8, 12, 16, 20]
+
+
+def write_piece(store: PartitionStore, number: int, rows: pa.Table) -> dict[str, Any]:
+    """Maps the rows of a partition of their own to themselves, as one of the tasks does."""
+    source = TableStore(store).write(replace(NOTES, name="source"), DS, rows)
+    work = map_piece(
+        store,
+        TARGET,
+        list_pieces(store, [source]) * 9,
+        lambda table, start: (table, start),
+        SCHEMA,
+        (),
+    )
+    (batch,) = work(number)
+    return dict(batch.to_pylist()[0])
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [2, 0, 1]])
+def test_files_and_reports_of_tasks_come_back_in_the_order_of_the_rows(tables: TableStore, numbers: list[int]) -> None:
+    store = tables.partitions
+    rows = {0: notes(*ROWS[:3]), 1: notes(), 2: notes(*ROWS[3:5])}
+    files, reports = read_results(write_piece(store, number, rows[number]) for number in numbers)
+    assert [(file.name, file.rows) for file in files] == [("part-00000.parquet", 3), ("part-00002.parquet", 2)]
+    assert reports == [0, 0, 0]
+    assert store.find("notes", DS) is None, "nothing is published by tasks"
+    published = store.publish(asset="notes", ds=DS, staged=files)
+    assert pa.concat_tables(map(pa.Table.from_batches, [[batch] for batch in tables.batches(published)])) == notes(*ROWS[:5])
+
+
+def test_a_task_refuses_nulls_in_a_required_column(tables: TableStore) -> None:
+    rows = notes(("a", 1, None), (None, 2, None))
+    source = TableStore(tables.partitions).write(replace(NOTES, name="source", columns=()), DS, rows)
+    work = map_piece(
+        tables.partitions,
+        TARGET,
+        list_pieces(tables.partitions, [source]),
+        lambda table, _: (table, None),
+        SCHEMA,
+        (),
+    )
+    with pytest.raises(SchemaError, match="table notes, column user_id: expected no nulls"):
+        list(work(0))
+
+
+def test_spark_types_widens_types_that_spark_lacks() -> None:
+    schema = pa.schema(
+        [("a", pa.uint8()), ("b", pa.list_(pa.uint64())), ("c", pa.timestamp("ns")), ("d", pa.timestamp("ms", "UTC"))]
+    )
+    assert spark_types(schema) == pa.schema(
+        [
+            ("a", pa.int16()),
+            ("b", pa.list_(pa.decimal128(20))),
+            ("c", pa.timestamp("us")),
+            ("d", pa.timestamp("us", "UTC")),
+        ]
+    )
+
+
+def test_a_piece_has_the_day_of_its_partition(tables: TableStore) -> None:
+    manifest = tables.write(NOTES, DS, notes(*ROWS[:2]))
+    (piece,) = list_pieces(tables.partitions, [manifest])
+    assert piece == Piece(tables.paths([manifest])[0], manifest.files[0].bytes, 0, 0, 1, DS)

@@ -1,12 +1,26 @@
-"""A log's rows in a database: times after an id's first event are counted, columns that follow from the item are named."""
+"""A log in a database: counts, faults, columns that follow from the item; habits and warm pairs by hand, any window as counted directly."""
 
 from __future__ import annotations
 
+import datetime as dt
+
+import duckdb
+import numpy as np
 import pyarrow as pa
+import pytest
 
 from dssm_assets.core.config.pipeline import BehaviorTable, Events
-from dssm_assets.extras.starter.log_habits import find_habits, select_positive
-from dssm_assets.extras.starter.log_table import LogTable
+from dssm_assets.extras.starter import log_table
+from dssm_assets.extras.starter.log_table import (
+    LogHabits,
+    LogTable,
+    WarmPairs,
+    count_by_day,
+    find_habits,
+    select_positive,
+    to_date,
+)
+from dssm_assets.extras.starter.starter_settings import Recipe, choose_recipe
 
 TABLE = BehaviorTable(uri="log", constant_event="buy")
 DAY_S = 86_400
@@ -59,3 +73,149 @@ def test_a_column_follows_from_the_item_if_rows_of_an_item_share_it() -> None:
         ids = {"user_id": [1] * 150, "item_id": [n % 3 for n in rows], "event_time": [DAY_S] * 150}
         log.observe(pa.table(ids | columns))
     assert log.columns_of_items() == {"group", "mostly"}
+
+
+DAY = 86_400_000
+FIRST = dt.date(1970, 1, 1)
+Row = tuple[str, int, float]
+"""User, item, day with its fraction."""
+
+
+def _database(rows: list[Row] | list[tuple[int, int, int]]) -> duckdb.DuckDBPyConnection:
+    users, items, times = (np.array(column) for column in zip(*rows, strict=True))
+    acts = pa.table(
+        {"u": users.astype(str), "i": items, "t": (times * DAY).astype(np.int64), "d": np.floor(times).astype(np.int32)}
+    )
+    db = duckdb.connect()
+    db.register("acts", acts)
+    return db
+
+
+def _habits(rows: list[Row]) -> LogHabits:
+    found = find_habits(_database(rows))
+    assert found is not None
+    return found
+
+
+def test_facts_by_hand() -> None:
+    rows = [
+        ("a", 1, 0.5),
+        ("a", 2, 0.6),
+        ("a", 1, 3.5),
+        ("b", 1, 3.6),
+        ("b", 1, 3.7),
+        ("b", 2, 9.5),
+        ("a", 7, 9.6),
+        ("c", 7, 9.7),
+    ]
+    found = _habits(rows)
+    assert found.events_per_day == 3  # days with 2, 3 and 3 events
+    assert (found.history_events, found.long_history_events) == (3, 3)  # users a and b have 3, c has 1: median 3, 90% 3
+    # Known: a on day 3, b and a on day 9. Repeated: a takes 1 again on day 3; b takes it twice on one day, which is no repeat.
+    assert found.known_frac == pytest.approx(3 / 8)
+    assert found.repeat_frac == pytest.approx(1 / 8)
+    # New to their users: 1 and 2 of a and on day 3 both of b (one day) on the first two of the three days, then all three.
+    assert found.new_per_day == pytest.approx(7 / 3)
+    assert found.item_spread_days is None, "too few meetings"
+
+
+def test_spread_of_first_meetings_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_table, "MIN_MEETINGS", 2)
+    # Item 1 is met on days 0 and 1, item 2 on days 3 and 5. That a meets item 1 again counts for neither.
+    found = _habits([("a", 1, 0.0), ("b", 1, 1.0), ("a", 2, 3.0), ("b", 2, 5.0), ("a", 1, 0.5), ("a", 1, 9.0)])
+    # Around the items' means: (.25 + .25 + 1 + 1) / (4 meetings - 2 items). Around 2.25: (5.0625 + 1.5625 + .5625 + 7.5625) / 3.
+    assert found.item_spread_days == pytest.approx((2.5 / 2) ** 0.5)
+    assert found.spread_days == pytest.approx((14.75 / 3) ** 0.5)
+
+
+def _generated(kind: Recipe, days: int) -> list[Row]:
+    """Returns a log of 300 events a day: item k of a shop or a film is the more popular the smaller k; an article halves in 18 hours."""
+    rng = np.random.default_rng(days)
+    times = np.sort(rng.uniform(0, days, (30 if kind is Recipe.SPARSE else 300) * days))
+    popularity = 1 / np.arange(10, 410)
+    items = rng.choice(400, len(times), p=popularity / popularity.sum())
+    users = rng.integers(0, 12 * days, len(times))
+    if kind is Recipe.NEWS:
+        age_days = np.minimum(rng.exponential(0.75 / np.log(2), len(times)), times)
+        items = np.floor((times - age_days) * 20).astype(int)  # 20 articles a day
+    if kind is Recipe.RETAIL:
+        items = users % 40 * 10 + rng.integers(0, 10, len(times))  # a customer's ten products
+    rows = list(zip(map(str, users.tolist()), items.tolist(), times.tolist(), strict=True))
+    return rows if kind is Recipe.RETAIL else list({row[:2]: row for row in reversed(rows)}.values())
+
+
+@pytest.mark.parametrize("days", [3, 5, 14, 45])
+@pytest.mark.parametrize("kind", list(Recipe))
+def test_generated_logs_are_told_apart(kind: Recipe, days: int) -> None:
+    found = _habits(_generated(kind, days))
+    assert choose_recipe(found)[0] is kind, choose_recipe(found)
+
+
+def test_only_the_last_month_counts_for_fractions() -> None:
+    old = [("a", 1, float(day)) for day in range(10)]  # repeats every day
+    found = _habits([*old, ("b", 2, 99.0), ("b", 3, 100.0)])
+    assert (found.repeat_frac, found.known_frac, found.events_per_day) == (0.0, 0.5, 1.0)
+
+
+def test_half_life_follows_what_was_popular_lately() -> None:
+    # Every day has 60 items of its own, six times each; half of the next day's events are on them. 50 fit into the list, so
+    # older items only take their places: the shortest half-life wins.
+    rows = [
+        (f"u{event}", 60 * (day - event % 2) + event // 2 % 60, day + event / 1000)
+        for day in range(1, 9)
+        for event in range(360)
+    ]
+    found = _habits(rows)
+    assert found.half_life_days == 0.25
+    # The same 60 items every day, some a little more often than others: more days tell them apart better.
+    rng = np.random.default_rng(0)
+    steady = [(f"u{e}", int(rng.zipf(1.5)) % 300, day + e / 1000) for day in range(9) for e in range(300)]
+    found = _habits(steady)
+    assert found.half_life_days is None or found.half_life_days >= 3
+
+
+def _pairs(rows: list[tuple[int, int, int]]) -> WarmPairs:
+    return WarmPairs.count(_database(rows))
+
+
+def test_shortest_windows_by_hand() -> None:
+    # Users 0 and 1 take item 0 on day 0; 0 takes it again, twice, on day 5, and 1 on day 9.
+    found = _pairs([(0, 0, 0), (1, 0, 0), (0, 0, 5), (0, 0, 5), (1, 0, 9)])
+    assert [len(count_by_day(found.pairs, window)[0]) for window in (4, 5, 8, 9)] == [0, 1, 1, 2]
+    assert [count_by_day(found.users, window)[1].tolist() for window in (4, 5, 9)] == [[], [1], [1, 1]]
+    assert found.evaluation_days(5, FIRST, to_date(9), min_pairs=1).days == (5,)
+    days = found.evaluation_days(9, FIRST, to_date(9), min_pairs=1)
+    assert (
+        days.sentence
+        == "1 of 1 after a window of 9 days have 1 warm pairs or more, the first is 1970-01-10, the last 1970-01-10"
+    )
+    assert (
+        found.evaluation_days(9, FIRST, to_date(9)).sentence == "none of 1 after a window of 9 days has 30 warm pairs or more"
+    )
+    # A window of 10 days ends after the log.
+    assert found.evaluation_days(10, FIRST, to_date(9), min_pairs=1).calendar_days == 0
+
+
+def test_pairs_of_a_span_count_for_its_first_day() -> None:
+    # One pair is warm on each of the days 1 to 4. With three days of truth, day 1 has those of 1 to 3, day 2 those of 2 to 4.
+    rows = [(0, 0, day) for day in range(5)]
+    found = _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=3, span=3)
+    assert (found.days, found.calendar_days) == ((1, 2), 2)
+    # The last day with a whole span in the calendar is day 2; no day has four pairs.
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=3).days == ()
+    assert _pairs(rows).evaluation_days(1, FIRST, to_date(4), min_pairs=4, span=4).days == (1,)
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 30])
+def test_any_window_is_as_counted_pair_by_pair(window: int) -> None:
+    rng = np.random.default_rng(3)
+    rows = list(zip(*(rng.integers(0, most, 300).tolist() for most in (12, 9, 40)), strict=True))
+    expected: dict[int, int] = {}
+    for user, item, day in set(rows):
+        before = [row for row in rows if day - window <= row[2] < day]
+        if any(row[0] == user for row in before) and any(row[1] == item for row in before):
+            expected[day] = expected.get(day, 0) + 1
+    found = _pairs(rows)
+    days, counts = count_by_day(found.pairs, window)
+    assert dict(zip(days.tolist(), counts.tolist(), strict=True)) == expected
+    assert sum(expected.values()) == sum(counts) > sum(count_by_day(found.users, window)[1]) > 0

@@ -14,8 +14,7 @@ import yaml
 
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.config.training import Training
-from dssm_assets.extras.starter.log_habits import LogHabits, WarmPairs
-from dssm_assets.extras.starter.log_table import to_date, to_number
+from dssm_assets.extras.starter.log_table import LogHabits, WarmPairs, to_date, to_number
 from dssm_assets.extras.starter.starter_config import fill_template
 from dssm_assets.extras.starter.starter_settings import (
     Recipe,

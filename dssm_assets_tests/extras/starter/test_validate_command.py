@@ -12,8 +12,7 @@ import yaml
 
 from dssm_assets.cli import main
 from dssm_assets.core.errors import ConfigError, Fault
-from dssm_assets.extras.starter.config_checks import Validation, validate
-from dssm_assets.extras.starter.config_report import describe_validation
+from dssm_assets.extras.starter.config_checks import Validation, describe_validation, validate
 from dssm_assets_tests import worlds
 
 TODAY = dt.date(2024, 2, 1)
