@@ -312,7 +312,13 @@ def _has_names(entry: Any) -> bool:
 def _rename(entries: list[dict[str, Any]], groups: FeatureGroups, ids: IdFields, record: ImportRecord) -> list[dict[str, Any]]:
     """Returns the definitions with our columns of ids; features with names of columns of the samples have others, in groups too."""
     reserved = set[str]().union(*NON_FEATURE_COLUMNS.values())
-    renamed = {name: f"{name}_feature" for entry in entries for name in _named_features(entry) if name in reserved}
+    used = {_entry_name(entry) for entry in entries}
+    renamed: dict[str, str] = {}
+    for entry in entries:
+        if "features" not in entry and (name := _entry_name(entry)) in reserved:
+            renamed[name] = f"{name}_feature"
+            while renamed[name] in used:
+                renamed[name] += "_"
     inputs = {f"user:{ids.user}": f"user:{col.USER_ID}", f"item:{ids.item}": f"item:{col.ITEM_ID}"}
     inputs |= {f"feature:{old}": f"feature:{new}" for old, new in renamed.items()}
 

@@ -59,16 +59,17 @@ def read_dssm(model: FieldReader, dssm: FieldReader, record: ImportRecord) -> No
 
 def read_mind(model: FieldReader, mind: FieldReader, record: ImportRecord) -> None:
     """Records the interests, the layers and the similarity of a MIND."""
-    is_torch = record.system == TORCH
-    item = mind.message("item_tower").message("mlp") if is_torch else mind.message("item_dnn")
-    capsule = (mind.message("user_tower") if is_torch else mind).message("capsule_config")
+    if record.system == TORCH:
+        item, capsule = mind.message("item_tower").message("mlp"), mind.message("user_tower").message("capsule_config")
+    else:
+        item, capsule = mind.message("item_dnn"), mind.message("capsule_config")
     _read_layers(item, item, mind, record)
     capsule.put("model.num_interests", "max_k", 5)
     capsule.put("model.history_length", "max_seq_len", 50)
-    length, origin = record.settings["model.history_length"]
-    record.put("model.poolings", [{"kind": "attention", "length": length}], origin)
+    length = record.settings["model.history_length"]
+    record.put("model.poolings", [{"kind": "attention", "length": length.value}], length.origin)
     record.tell("MIND: interests are attention poolings of the history, not capsules, and every user has as many.")
-    if mind.get("user_seq_combine", "SUM") == "SUM" and not is_torch:
+    if mind.get("user_seq_combine", "SUM") == "SUM" and record.system == EASYREC:
         mind.without_counterpart("user_seq_combine", "sub-features of the history stand side by side, as CONCAT")
     _read_similarity(model, mind, record, Similarity.COSINE)
     _read_in_batch(mind, record)
@@ -157,6 +158,8 @@ def _read_loss(model: FieldReader, record: ImportRecord) -> Loss:
         origin = f"{model.path}.losses"
     else:
         reader = losses[0] if losses else model
+        for extra in losses[1:]:
+            lost[f"{extra.path}.loss_type: {extra.get('loss_type', '')}"] = "there is one loss, the first"
         name, origin = reader.get("loss_type", "CLASSIFICATION"), reader.origin("loss_type")
         if name not in LOSSES:
             lost[f"{reader.path}.loss_type: {name}"] = "softmax in its place; your own loss can be registered"
@@ -207,6 +210,9 @@ def read_training(train: FieldReader, data: FieldReader, record: ImportRecord) -
             sparse.without_counterpart(given, "embeddings have the schedule of the dense layers")
         sparse.message("constant_learning_rate")
     elif optimisers := train.messages("optimizer_config"):
+        if len(optimisers) > 2:
+            reason = "the first is that of embeddings, the last of layers"
+            record.without_counterpart[f"{optimisers[1].path}: {len(optimisers)} optimisers"] = reason
         _read_optimisers(optimisers[0], optimisers[-1], steps, record)
     if train.get("gradient_clipping_by_norm", 0.0) > 0:
         train.put("training.gradient_clip", "gradient_clipping_by_norm", 0.0)
@@ -274,6 +280,9 @@ def _read_schedule(rates: FieldReader, steps: int, record: ImportRecord) -> None
             warmup_frac = warmup / steps
         elif warmup:
             record.without_counterpart[f"{path}: {warmup} steps of warm-up"] = "a fraction of the steps: training.warmup_frac"
+    elif kind == "cosine_decay_learning_rate":
+        warmup_frac = schedule.get("warmup_steps", 10_000) / max(1, schedule.get("total_steps", 4_000_000))
+        last_frac, origins[0] = 0.0, schedule.origin("warmup_steps")
     elif kind not in ("", "constant_learning_rate"):
         record.without_counterpart[path] = "training.warmup_frac and final_learning_rate_frac keep their defaults"
         return
