@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -51,7 +50,9 @@ from dssm_assets.extras.vector_stores.store import (
 from dssm_assets.storage.locations import rename_s3_options
 
 _S3_NAMES: Final = ("aws_endpoint", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region")
-_S3_LIMITS: Final = {"connect_timeout": "5s", "timeout": "10s", "client_max_retries": "1"}
+_LISTING_LIMITS: Final = {"connect_timeout": "1500ms", "timeout": "1500ms", "client_max_retries": "0"}
+"""Lance lists each folder up to six times, so that a silent server is an error after eleven seconds."""
+_TABLE_LIMITS: Final = {"timeout": "10s"}
 _PARTITION_ROWS: Final = 4096
 """Smaller tables are searched without an index."""
 _PROBED: Final = 0.85
@@ -67,7 +68,7 @@ _VERSIONS: Final = pa.schema(
         pa.field("is_served", pa.bool_()),
     ]
 )
-_MANY: Final = 2**31 - 1
+_AT_ONCE: Final = dt.timedelta(milliseconds=1)
 _T = TypeVar("_T")
 
 
@@ -84,16 +85,17 @@ class LanceDBStore(VectorStore):
             StorageError: the folder cannot be made.
         """
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
-        renamed = rename_s3_options(options, _S3_NAMES)
-        given = {name: renamed[name] for name in _S3_NAMES if name in renamed}
+        given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
+        if "aws_endpoint" in given:
+            given = {"allow_http": "true", "aws_region": "us-east-1", **given}
         self._passwords = [given[name] for name in _S3_NAMES[1:4] if name in given]
         self._scene, self.where = scene, f"vector store {uri.scheme}://{place}"
-        defaults = {"allow_http": "true", "aws_region": "us-east-1", **_S3_LIMITS}
+        self._limits = _TABLE_LIMITS if is_s3 else None
         with self._errors():
-            self._database = lancedb.connect(
+            self._database: Any = lancedb.connect(
                 f"s3://{place}" if is_s3 else place,
                 read_consistency_interval=dt.timedelta(0),
-                storage_options={**defaults, **given} if is_s3 else None,
+                storage_options={**_LISTING_LIMITS, **given} if is_s3 else None,
             )
 
     def find_versions(self) -> dict[str, str]:
@@ -106,7 +108,8 @@ class LanceDBStore(VectorStore):
         name, schema = f"{self._scene}_{table}_{new_token()}", _declare_keys(rows.schema, table)
         with self._errors():
             batches = (batch.cast(schema) for batch in rows.batches)
-            written = self._database.create_table(name, pa.RecordBatchReader.from_batches(schema, batches), schema=schema)
+            content = pa.RecordBatchReader.from_batches(schema, batches)
+            written = self._database.create_table(name, content, schema=schema, storage_options=self._limits)
             if table is VectorTable.ITEM and (partitions := _count_partitions(rows.count)):
                 written.create_index(VECTOR, config=IvfFlat(distance_type="dot", num_partitions=partitions))
         return name
@@ -121,26 +124,27 @@ class LanceDBStore(VectorStore):
             return _LanceVectors(opened, table, self._errors)
 
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        row = {_VERSION: version, "revision": revision, **drafts}
+        row = {_VERSION: version, "revision": revision} | {str(table): draft for table, draft in drafts.items()}
         schema = pa.schema([field for field in _VERSIONS if field.name in row])
         with self._errors():
             versions = self._database.create_table(self._registry, schema=_VERSIONS, exist_ok=True)
             _merge(versions, [_VERSION]).execute(pa.Table.from_pylist([row], schema=schema))
 
     def serve(self, version: str) -> None:
-        self._need(version, VectorTable.ITEM)
+        self._need(version, VectorTable.ITEM, _VERSION)
         with self._errors():
-            self._database.open_table(self._registry).update(values_sql={"is_served": f"{_VERSION} = {_write(version)}"})
+            self._open(self._registry).update(values_sql={"is_served": f"{_VERSION} = {_write(version)}"})
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         for table, change in changes.items():
-            row = self._need(version, table)
+            name = self._need(version, table, table)
             with self._errors():
-                merge = _merge(self._database.open_table(row[table]), KEYS[table])
+                merge = _merge(self._open(name), KEYS[table])
                 if len(change.gone):
                     merge = merge.when_not_matched_by_source_delete(_is_one_of(KEYS[table][0], change.gone))
                 merge.execute(change.rows.cast(_declare_keys(change.rows.schema, table)))
-        self.add(version, revision, {})
+        with self._errors():
+            self._open(self._registry).update(where=f"{_VERSION} = {_write(version)}", values={"revision": revision})
 
     def remove_users(self, user_ids: pa.Array) -> None:
         with self._errors():
@@ -148,8 +152,7 @@ class LanceDBStore(VectorStore):
                 if name.startswith(f"{self._scene}_{VectorTable.USER}_") and (opened := self._open(name)) is not None:
                     opened.delete(_is_one_of(KEYS[VectorTable.USER][0], user_ids))
                     opened.update(values_sql={DAY: DAY})  # writes all remaining rows to other files
-                    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that readers have to open again
-                        opened.optimize(cleanup_older_than=dt.timedelta(0))
+                    opened.optimize(cleanup_older_than=_AT_ONCE)
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         with self._errors():
@@ -163,9 +166,11 @@ class LanceDBStore(VectorStore):
         row = self._read_versions().get(name)
         with self._errors():
             if row is not None:
-                self._database.open_table(self._registry).delete(f"{_VERSION} = {_write(name)} AND is_served IS NOT TRUE")
-            for table in [name] if row is None else [row[table] for table in VectorTable if row[table]]:
-                if self._pattern.fullmatch(table):
+                versions = self._open(self._registry)
+                versions.delete(f"{_VERSION} = {_write(name)} AND is_served IS NOT TRUE")
+                versions.optimize(cleanup_older_than=dt.timedelta(days=1))
+            if name not in self._read_versions():  # else it is served by now
+                for table in [name] if row is None else [row[table] for table in VectorTable if row[table]]:
                     self._database.drop_table(table, ignore_missing=True)
 
     @property
@@ -185,21 +190,30 @@ class LanceDBStore(VectorStore):
             rows = [] if opened is None else opened.to_arrow().sort_by(_VERSION).to_pylist()
         return {row[_VERSION]: row for row in rows}
 
-    def _need(self, version: str, table: VectorTable) -> dict[str, Any]:
+    def _need(self, version: str, table: VectorTable, column: str) -> str:
+        """Returns what the row of a version has in a column."""
         versions = self._read_versions()
-        if version not in versions or not versions[version][table]:
+        if not (found := versions.get(version, {}).get(column)):
             raise missing_version(self.where, table, version, versions)
-        return versions[version]
+        return str(found)
 
     def _open(self, name: str) -> Any:
         """Returns a table, None if there is none or its writer was killed before the first commit."""
         try:
-            return self._database.open_table(name)
-        except ValueError:
-            return None
+            return self._database.open_table(name, storage_options=self._limits)
+        except ValueError as error:
+            if str(error) == f"Table '{name}' was not found":
+                return None
+            raise
 
     def _list_tables(self) -> list[str]:
-        return list(filter(self._pattern.fullmatch, self._database.list_tables(limit=_MANY).tables))
+        names, page = list[str](), None
+        while True:
+            part = self._database.list_tables(page_token=page)
+            names += filter(self._pattern.fullmatch, part.tables)
+            page = part.page_token
+            if page is None:
+                return names
 
 
 class _LanceVectors(StoredVectors):
@@ -210,18 +224,16 @@ class _LanceVectors(StoredVectors):
         self._probes = math.ceil(_PROBED * _count_partitions(table.count_rows()))
 
     def count(self) -> int:
-        return self._ask(self._table.count_rows)
+        return int(self._ask(self._table.count_rows))
 
     def read(self, ids: pa.Array) -> pa.Table:
-        return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
+        rows: pa.Table = self._ask(self._table.search().where(_is_one_of(self._key, ids)).to_arrow)
+        return rows
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
         where = write_sql(tuple(tuple(map(_fit_bounds, group)) for group in condition), _DIALECT)
-        found = list[Found]()
-        for start in range(0, len(vectors), _VECTORS_AT_ONCE):
-            part = vectors[start : start + _VECTORS_AT_ONCE]
-            found += self._ask(lambda part=part: self._search(part, k, where, is_exact))
-        return found
+        parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
+        return [found for part in parts for found in self._ask(self._search, part, k, where, is_exact)]
 
     def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool) -> list[Found]:
         # Lance returns 1 - product: of longer vectors the products lose no digits.
@@ -239,12 +251,14 @@ class _LanceVectors(StoredVectors):
             (ids[start:end], scores[start:end] / scale) for start, end, scale in zip(ends[:-1], ends[1:], scales, strict=True)
         ]
 
-    def _ask(self, read: Callable[[], _T]) -> _T:
+    def _ask(self, read: Callable[..., _T], *arguments: Any) -> _T:
         with self._errors():
             try:
-                return read()
-            except RuntimeError:  # `remove_users` has removed files of the commit that was read
-                return read()
+                return read(*arguments)
+            except RuntimeError as error:
+                if "Not found" not in str(error):
+                    raise
+                return read(*arguments)  # `remove_users` had removed files of the commit that was read
 
 
 class _DataFusion(SqlDialect):
