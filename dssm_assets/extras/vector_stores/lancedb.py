@@ -26,12 +26,7 @@ from lancedb.index import IvfFlat
 
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.conditions import (
-    NO_CONDITION,
-    ColumnCondition,
-    Condition,
-    UnsupportedConditionError,
-)
+from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
 from dssm_assets.extras.vector_stores.store import (
     DAY,
@@ -110,7 +105,7 @@ class LanceDBStore(VectorStore):
             batches = (batch.cast(schema) for batch in rows.batches)
             content = pa.RecordBatchReader.from_batches(schema, batches)
             written = self._database.create_table(name, content, schema=schema, storage_options=self._limits)
-            if table is VectorTable.ITEM and (partitions := _count_partitions(rows.count)):
+            if table is VectorTable.ITEM and (partitions := rows.count // _PARTITION_ROWS):
                 written.create_index(VECTOR, config=IvfFlat(distance_type="dot", num_partitions=partitions))
         return name
 
@@ -221,7 +216,7 @@ class _LanceVectors(StoredVectors):
 
     def __init__(self, table: Any, kind: VectorTable, errors: Callable[[], Any]) -> None:
         self._table, self._key, self._errors = table, KEYS[kind][0], errors
-        self._probes = math.ceil(_PROBED * _count_partitions(table.count_rows()))
+        self._probes = max(1, math.ceil(_PROBED * (table.count_rows() // _PARTITION_ROWS)))
 
     def count(self) -> int:
         return int(self._ask(self._table.count_rows))
@@ -231,7 +226,7 @@ class _LanceVectors(StoredVectors):
         return rows
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
-        where = write_sql(tuple(tuple(map(_fit_bounds, group)) for group in condition), _DIALECT)
+        where = write_sql(tuple(tuple(map(_close, group)) for group in condition), _DIALECT)
         parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
         return [found for part in parts for found in self._ask(self._search, part, k, where, is_exact)]
 
@@ -239,7 +234,7 @@ class _LanceVectors(StoredVectors):
         # Lance returns 1 - product: of longer vectors the products lose no digits.
         scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
         query = self._table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
-        query = query.maximum_nprobes(0).minimum_nprobes(max(1, self._probes)).select([self._key, "_distance"])
+        query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
         rows = (query.where(where) if where else query).to_arrow()
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
@@ -266,7 +261,9 @@ class _DataFusion(SqlDialect):
         if isinstance(value, dt.datetime) and value.tzinfo is not None:
             moment = value.astimezone(dt.UTC).replace(tzinfo=None).isoformat()
             return f"arrow_cast('{moment}', 'Timestamp(us, \"UTC\")')"
-        return f"CAST('{value!r}' AS DOUBLE)" if isinstance(value, float) else super().write_value(value)
+        if isinstance(value, float):
+            return f"CAST('{value!r}' AS DOUBLE)"  # a bare number has to be one of the column's type
+        return f"CAST({value} AS BIGINT)" if type(value) is int else super().write_value(value)
 
     def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
         return f"array_has_any({column}, [{', '.join(map(self.write_value, values))}])"
@@ -281,25 +278,11 @@ class _DataFusion(SqlDialect):
 _DIALECT: Final = _DataFusion()
 
 
-def _fit_bounds(one: ColumnCondition) -> ColumnCondition:
-    """Returns a condition whose bounds have the type of the column, as Lance demands; NaN, the highest number for Lance, is beyond.
-
-    Raises:
-        UnsupportedConditionError: of NaN, or of a column whose name has a quotation mark.
-    """
-    values = (*(one.any_of or ()), *one.none_of, one.low, one.high)
-    if set('"`') & set(one.column) or any(isinstance(value, float) and math.isnan(value) for value in values):
-        raise UnsupportedConditionError
-    low, high = one.low, one.high
-    if pa.types.is_floating(one.type) and (low, high) != (None, None):
-        return replace(one, low=-math.inf if low is None else low, high=math.inf if high is None else high)
-    if not pa.types.is_integer(one.type):
+def _close(one: ColumnCondition) -> ColumnCondition:
+    """Returns a condition whose bounds leave NaN out, which is the highest number for Lance."""
+    if not pa.types.is_floating(one.type) or one.is_list or (one.low, one.high) == (None, None):
         return one
-    ends = np.iinfo(one.type.to_pandas_dtype())
-    if (low is not None and low > ends.max) or (high is not None and high < ends.min):
-        return replace(one, any_of=(), or_missing=False, low=None, high=None)
-    low = None if low is None or low <= ends.min else math.ceil(low)
-    return replace(one, low=low, high=None if high is None or high >= ends.max else math.floor(high))
+    return replace(one, low=-math.inf if one.low is None else one.low, high=math.inf if one.high is None else one.high)
 
 
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
@@ -307,11 +290,6 @@ def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
     )
-
-
-def _count_partitions(rows: int) -> int:
-    """Returns the number of an index's partitions, 0 without an index."""
-    return rows // _PARTITION_ROWS if rows >= 2 * _PARTITION_ROWS else 0
 
 
 def _merge(table: Any, keys: Sequence[str]) -> Any:
