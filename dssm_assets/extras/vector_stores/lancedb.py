@@ -237,6 +237,8 @@ class _LanceVectors(StoredVectors):
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
         rows = (query.where(where) if where else query).to_arrow()
+        if not is_exact and not np.isfinite(rows.column("_distance")).all():
+            return self._search(vectors, k, where, True)  # where fewer than k rows pass, Lance adds the last ones unmeasured
         numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
         rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
         scores = 1 - rows.column("_distance").to_numpy()
