@@ -3,9 +3,9 @@
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-A commit in Lance changes one table. So the table of versions is the alias: the commit that serves a version is one step for items and
-users. A table of its own per version, and no tags of one table: `create_index` of one publisher would index the rows that another has
-written meanwhile, and only a table that is dropped leaves no file behind.
+The table of versions is the alias: one commit serves the items and the users of a version. Each version has tables of its own, because
+in a table for all, with a tag per version, `create_index` of one publisher indexes the rows that another has written meanwhile, and files
+of a removed version or user can stay.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import SplitResult
 
 import lancedb
@@ -46,8 +46,9 @@ from dssm_assets.storage.locations import rename_s3_options
 
 _S3_NAMES: Final = ("aws_endpoint", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region")
 _LISTING_LIMITS: Final = {"connect_timeout": "1500ms", "timeout": "1500ms", "client_max_retries": "0"}
-"""Lance lists each folder up to six times, so that a silent server is an error after eleven seconds."""
+"""A server is asked up to six times, so that a silent one is an error after eleven seconds."""
 _TABLE_LIMITS: Final = {"timeout": "10s"}
+"""Of a request for rows, which may be large."""
 _PARTITION_ROWS: Final = 4096
 """Smaller tables are searched without an index."""
 _PROBED: Final = 0.85
@@ -63,26 +64,17 @@ _VERSIONS: Final = pa.schema(
         pa.field("is_served", pa.bool_()),
     ]
 )
-_AT_ONCE: Final = dt.timedelta(milliseconds=1)
-_T = TypeVar("_T")
 
 
 class LanceDBStore(VectorStore):
     """The tables of a scene."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        """Opens the folder.
-
-        Args:
-            options: `storage.options`, of which S3 takes the endpoint, the login and the region.
-
-        Raises:
-            StorageError: the folder cannot be made.
-        """
+        """Opens the folder. Of `options` S3 takes the endpoint, the login and the region; what is missing comes from `AWS_*` variables."""
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:
-            given = {"allow_http": "true", "aws_region": "us-east-1", **given}
+            given = {"aws_region": "us-east-1", **given}
         self._passwords = [given[name] for name in _S3_NAMES[1:4] if name in given]
         self._scene, self.where = scene, f"vector store {uri.scheme}://{place}"
         self._limits = _TABLE_LIMITS if is_s3 else None
@@ -90,7 +82,7 @@ class LanceDBStore(VectorStore):
             self._database: Any = lancedb.connect(
                 f"s3://{place}" if is_s3 else place,
                 read_consistency_interval=dt.timedelta(0),
-                storage_options={**_LISTING_LIMITS, **given} if is_s3 else None,
+                storage_options={"allow_http": "true", **_LISTING_LIMITS, **given} if is_s3 else None,
             )
 
     def find_versions(self) -> dict[str, str]:
@@ -147,7 +139,7 @@ class LanceDBStore(VectorStore):
                 if name.startswith(f"{self._scene}_{VectorTable.USER}_") and (opened := self._open(name)) is not None:
                     opened.delete(_is_one_of(KEYS[VectorTable.USER][0], user_ids))
                     opened.update(values_sql={DAY: DAY})  # writes all remaining rows to other files
-                    opened.optimize(cleanup_older_than=_AT_ONCE)
+                    opened.optimize(cleanup_older_than=dt.timedelta(milliseconds=1))
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         with self._errors():
@@ -222,8 +214,7 @@ class _LanceVectors(StoredVectors):
         return int(self._ask(self._table.count_rows))
 
     def read(self, ids: pa.Array) -> pa.Table:
-        rows: pa.Table = self._ask(self._table.search().where(_is_one_of(self._key, ids)).to_arrow)
-        return rows
+        return self._ask(self._table.search().where(_is_one_of(self._key, ids)).to_arrow)
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
         where = write_sql(tuple(tuple(map(_close, group)) for group in condition), _DIALECT)
@@ -248,7 +239,7 @@ class _LanceVectors(StoredVectors):
             (ids[start:end], scores[start:end] / scale) for start, end, scale in zip(ends[:-1], ends[1:], scales, strict=True)
         ]
 
-    def _ask(self, read: Callable[..., _T], *arguments: Any) -> _T:
+    def _ask(self, read: Callable[..., Any], *arguments: Any) -> Any:
         with self._errors():
             try:
                 return read(*arguments)
