@@ -112,7 +112,7 @@ def test_the_index_finds_nearly_all_of_the_nearest(open_folder):
     lists = stored.search(users, 200)
     hits = [len(set(ids.to_pylist()) & set(nearest(items, user, 200))) for user, (ids, _) in zip(users, lists, strict=True)]
     assert np.mean(hits) / 200 >= 0.95
-    few = {"price": {"min": 100, "max": 140}}  # 161 items, 13 of which have no price
+    few = {"price": {"min": 100, "max": 140}}  # fewer than 200 items
     ((ids, _),) = stored.search(users[:1], 200, parse_filters(few, {"price": pa.float64()}))
     assert ids.to_pylist() == nearest(items, users[0], 200, few)
 
@@ -205,7 +205,6 @@ def test_a_publisher_is_killed(open_folder, tmp_path, point, versions, left):
     assert len(list((tmp_path / "lance").iterdir())) == (5 if is_whole else 3)
 
 
-@pytest.mark.slow
 def test_two_publishers_of_one_bundle_leave_one_version(open_folder):
     with ThreadPoolExecutor(4) as publishers:
         list(publishers.map(lambda seed: publish(open_folder(), OLD, item_rows(30, f"m{seed}", seed=seed)), range(4)))
@@ -234,4 +233,4 @@ def test_versions_on_s3():
             with pytest.raises(StorageError) as error:
                 open_store(uri, "shop", {**options, **wrong}).find_versions()
             assert not {options["key"], options["secret"], "never-shown"} & set(str(error.value).replace("/", " ").split())
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 30
