@@ -1,0 +1,236 @@
+"""What is LanceDB's own: values of its SQL, files, processes that are killed, S3."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import StorageError
+from dssm_assets.core.retrieval.item_filter import mask_items
+from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
+from dssm_assets.extras.vector_stores.store import Changes, VectorStore
+from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets_tests.deploy.services import BUCKET, object_store
+from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows, vectors_of
+
+ITEM, USER = VectorTable.ITEM, VectorTable.USER
+FILTERS = [
+    *({"small": bounds} for bounds in ({"min": -1}, {"min": 6.5, "max": 200.5}, {"max": -1}, {"min": 256}, {"max": 1e300})),
+    *({"rate": wanted} for wanted in ({"min": 1}, {"max": 2}, 1.100000023841858, {"not": 1})),
+    *({"seen at": wanted} for wanted in ("2024-02-01T01:00:00+01:00", {"min": "2024-02-01T00:00:01"})),
+    *({"Text": wanted} for wanted in (["`é\"'", "x"], {"not": "%_"})),
+    *({"numbers": wanted} for wanted in (3, {"not": 3}, None)),
+    *({"flags": wanted} for wanted in (False, {"not": [True, None]})),
+    {"plain": "2024-02-01"},
+    {"moments": "2024-02-01T00:00:00"},
+]
+OLD, NEW = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb"
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Callable[[], VectorStore]:
+    return lambda: open_store(f"lancedb://{tmp_path}/lance", "shop", {})
+
+
+def test_values_that_sql_writes_differently(open_folder):
+    times = [dt.datetime(2024, 2, 1), None, dt.datetime(2024, 3, 1, 12, 0, 0, 5000)]
+    columns = {
+        "small": pa.array([200, 7, None], pa.uint8()),
+        "rate": pa.array([float("nan"), 1.1, -2], pa.float32()),
+        "seen at": pa.array(times, pa.timestamp("ms", "Europe/Berlin")),
+        "plain": pa.array(times, pa.timestamp("ns")),
+        "Text": pa.array(["`é\"'", None, "%_"], pa.large_string()),
+        "numbers": pa.array([[None, 3], [None], []], pa.list_(pa.int32())),
+        "moments": pa.array([times[:1], None, []], pa.list_(pa.timestamp("us", "UTC"))),
+        "flags": pa.array([[True], [False, None], None]),
+    }
+    items = pa.table({**{name: item_rows(3)[name] for name in ("item_id", "vector", "ds", "model_digest")}, **columns})
+    store = open_folder()
+    stored = store.open(ITEM, store.write(ITEM, to_rows(items)))
+    for filters in FILTERS:
+        condition = parse_filters(filters, {name: column.type for name, column in columns.items()})
+        ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 3, condition)
+        passes = mask_items(items.select(list(columns)), filters)
+        assert sorted(ids.to_pylist()) == np.flatnonzero(passes).tolist(), filters
+    with pytest.raises(UnsupportedConditionError):
+        stored.search(np.ones((1, 8), np.float32), 3, parse_filters({"numbers": {"min": 1}}, {"numbers": pa.list_(pa.int32())}))
+
+
+def test_tiny_products_are_told_apart(open_folder):
+    items = item_rows(50)
+    store = open_folder()
+    stored = store.open(ITEM, store.write(ITEM, to_rows(items)))
+    user = np.full((1, 8), 1e-9, np.float32)
+    ((ids, scores),) = stored.search(user, 50)
+    assert ids.to_pylist() == nearest(items, user[0], 50)
+    assert scores == pytest.approx(vectors_of(items)[ids.to_numpy()] @ user[0], rel=1e-3, abs=1e-14)
+
+
+def test_no_file_holds_a_removed_user(open_folder, tmp_path):
+    store = open_folder()
+    publish(store, OLD, item_rows(5), user_rows(["anna-7", "berta-8"]))
+    reader = open_folder().open(USER, OLD)
+    store.update(OLD, NEW, {USER: Changes(user_rows(["carla-9"]), pa.array(["anna-7"]))})
+    store.remove_users(pa.array(["anna-7", "carla-9"]))
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert [any(name in file for file in files) for name in (b"anna-7", b"carla-9", b"berta-8")] == [False, False, True]
+    assert set(reader.read(pa.array(["anna-7", "berta-8"])).column("user_id").to_pylist()) == {"berta-8"}
+    store.remove_users(pa.array(["berta-8"]))
+    assert store.open(USER, OLD).count() == 0
+
+
+def test_other_programs_follow_the_table_of_versions(open_folder, tmp_path):
+    publish(open_folder(), OLD, item_rows(5))
+    database = lancedb.connect(f"{tmp_path}/lance")
+    (served,) = database.open_table("shop_versions").search().where("is_served").to_list()
+    assert served["bundle_id"] == OLD
+    assert database.open_table(served["item"]).count_rows() == 5
+
+
+@pytest.mark.slow
+def test_the_index_finds_nearly_all_of_the_nearest(open_folder):
+    drawn = np.random.default_rng(3)
+    lengths = drawn.lognormal(0, 0.3, (50_000, 1))
+    vectors = (lengths * drawn.standard_normal((50_000, 64))).astype(np.float32)
+    items = item_rows(50_000).drop(["vector"]).append_column("vector", pa.FixedSizeListArray.from_arrays(vectors.ravel(), 64))
+    store, users = open_folder(), drawn.standard_normal((20, 64)).astype(np.float32)
+    stored = store.open(ITEM, store.write(ITEM, to_rows(items, 10_000)))
+    lists = stored.search(users, 200)
+    hits = [len(set(ids.to_pylist()) & set(nearest(items, user, 200))) for user, (ids, _) in zip(users, lists, strict=True)]
+    assert np.mean(hits) / 200 >= 0.95
+    few = {"price": {"min": 100, "max": 140}}  # fewer than 200 items
+    ((ids, _),) = stored.search(users[:1], 200, parse_filters(few, {"price": pa.float64()}))
+    assert ids.to_pylist() == nearest(items, users[0], 200, few)
+
+
+@pytest.mark.slow
+def test_readers_beside_fifty_publishes_meet_one_model(open_folder):
+    publish(open_folder(), "b0", item_rows(300, "b0"), user_rows([1, 2], model="b0"))
+    is_over = threading.Event()
+
+    def read(number: int) -> int:
+        store, answers = open_folder(), 0
+        while not is_over.is_set():
+            version = store.find_served() if number % 2 else max(store.find_versions(), key=lambda name: int(name[1:]))
+            assert version is not None
+            stored = store.open(ITEM, version)
+            ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 20)
+            assert set(stored.read(ids).column("model_digest").to_pylist()) == {version}
+            assert set(store.open(USER, version).read(pa.array([1, 2])).column("model_digest").to_pylist()) == {version}
+            answers += len(ids) == 20
+        return answers
+
+    with ThreadPoolExecutor(8) as readers:
+        reading = [readers.submit(read, number) for number in range(8)]
+        try:
+            for number in range(1, 51):
+                publish(
+                    open_folder(),
+                    f"b{number}",
+                    item_rows(300, f"b{number}", seed=number),
+                    user_rows([1, 2], model=f"b{number}"),
+                )
+                for name in open_folder().find_removable([f"b{number - 1}", f"b{number - 2}"], before=0):
+                    open_folder().remove(name)
+        finally:
+            is_over.set()
+        assert min(one.result() for one in reading) > 10
+
+
+PUBLISH = f"""
+import os, signal, sys
+from lancedb.table import LanceTable
+from dssm_assets.extras.vector_stores.store import Rows
+from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets_tests.extras.vector_stores import made_rows
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def to_rows(table):
+    batches = table.to_batches(512)
+    return Rows(table.schema, len(table), (batch if number < 30 else die() for number, batch in enumerate(batches)))
+
+if sys.argv[2] == "rows":
+    made_rows.to_rows = to_rows
+else:
+    setattr(LanceTable, sys.argv[2], die)
+items, users = made_rows.item_rows(20000, "new"), made_rows.user_rows([1, 2], model="new")
+made_rows.publish(open_store(sys.argv[1], "shop", {{}}), "{NEW}", items, users)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "versions", "left"),
+    [
+        ("rows", [OLD], 1),
+        ("create_index", [OLD], 1),
+        ("merge_insert", [OLD], 2),
+        ("update", [OLD, NEW], 1),
+        ("stats", [OLD, NEW], 0),
+    ],
+)
+def test_a_publisher_is_killed(open_folder, tmp_path, point, versions, left):
+    publish(open_folder(), OLD, item_rows(50, "old"), user_rows([1], model="old"))
+    killed = subprocess.run([sys.executable, "-c", PUBLISH, f"lancedb://{tmp_path}/lance", point], check=False)
+    is_whole = point == "stats"  # which publishing does not call
+    assert killed.returncode == (0 if is_whole else -signal.SIGKILL)
+    store = open_folder()
+    assert (sorted(store.find_versions()), store.find_served()) == (versions, NEW if is_whole else OLD)
+    served = store.find_served()
+    assert store.open(ITEM, served).count() == (20000 if is_whole else 50)
+    assert set(store.open(USER, served).read(pa.array([1])).column("model_digest").to_pylist()) == {
+        "new" if is_whole else "old"
+    }
+    store.serve(OLD)
+    removable = store.find_removable([NEW] if is_whole else [OLD], before=time.time() + 60)
+    assert len(removable) == left
+    for name in removable:
+        store.remove(name)
+    assert len(list((tmp_path / "lance").iterdir())) == (5 if is_whole else 3)
+
+
+def test_two_publishers_of_one_bundle_leave_one_version(open_folder):
+    with ThreadPoolExecutor(4) as publishers:
+        list(publishers.map(lambda seed: publish(open_folder(), OLD, item_rows(30, f"m{seed}", seed=seed)), range(4)))
+    stored = open_folder().open(ITEM, OLD)
+    assert len(set(stored.read(pa.array(range(30))).column("model_digest").to_pylist())) == 1
+    assert (open_folder().find_versions(), open_folder().find_served()) == ({OLD: OLD}, OLD)
+    assert len(open_folder().find_removable([], before=time.time() + 60)) == 3
+
+
+@pytest.mark.slow
+def test_versions_on_s3():
+    with object_store() as options, socket.create_server(("127.0.0.1", 0)) as silent:
+        uri, items = f"lancedb+s3://{BUCKET}/vectors", item_rows(300)
+        publish(open_store(uri, "shop", options), OLD, items, user_rows([1, 2]))
+        store = open_store(uri, "shop", options)
+        ((ids, _),) = store.open(ITEM, OLD).search(vectors_of(items)[:1], 20)
+        assert ids.to_pylist() == nearest(items, vectors_of(items)[0], 20)
+        store.remove_users(pa.array([1]))
+        assert store.open(USER, OLD).count() == 2
+        publish(store, NEW, items)
+        for name in store.find_removable([], before=time.time() + 60):
+            store.remove(name)
+        assert (store.find_versions(), store.find_served()) == ({NEW: NEW}, NEW)
+        begun = time.monotonic()
+        for wrong in ({"secret": "never-shown"}, {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}"}):
+            with pytest.raises(StorageError) as error:
+                open_store(uri, "shop", {**options, **wrong}).find_versions()
+            assert not {options["key"], options["secret"], "never-shown"} & set(str(error.value).replace("/", " ").split())
+        assert time.monotonic() - begun < 30
