@@ -1,20 +1,12 @@
-"""Vectors in Qdrant: a collection for each table of a version; aliases name versions and what is served. A server switches them at once.
-
-    <scene>_item_<token>                 a collection: a draft until an alias names it
-    <scene>_item_<version>_<revision>    an alias: the table of a version
-    <scene>_item                         the alias that other programs read
-
-Without a host, a folder that one process at a time may open, without an index: for tests and laptops.
-"""
+"""Vectors in Qdrant: a server, or a folder that one process at a time can open, without an index: for tests and laptops."""
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote
@@ -28,6 +20,7 @@ from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.extras.vector_stores.collection_store import CollectionStore
 from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.store import (
     INTEREST,
@@ -35,13 +28,9 @@ from dssm_assets.extras.vector_stores.store import (
     MODEL_DIGEST,
     RESERVED,
     VECTOR,
-    Changes,
     Found,
     Rows,
     StoredVectors,
-    VectorStore,
-    begun_at,
-    missing_version,
     new_token,
     store_errors,
 )
@@ -63,24 +52,22 @@ _FOLDER_LOCK: Final = threading.RLock()
 """The client of a folder is for one thread at a time."""
 
 
-class QdrantStore(VectorStore):
+class QdrantStore(CollectionStore):
     """Collections of a server, `qdrant://:KEY@host:6333` or `qdrant+https://...`, or of a folder, `qdrant:///folder`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        self._scene, self._key, tables = scene, unquote(uri.password or ""), "|".join(VectorTable)
-        self._collection = re.compile(rf"{scene}_({tables})_[0-9a-f]{{14}}")
-        self._alias = re.compile(rf"{scene}_({tables})_([^_]+)_([^_]+)")
-        self._lock = nullcontext() if uri.hostname else _FOLDER_LOCK
-        address = f"{uri.hostname}:{uri.port or 6333}{uri.path.rstrip('/')}"
-        self.where = f"Qdrant store {address if uri.hostname else uri.path}"
+        super().__init__(scene)
+        self._scene, self._key = scene, unquote(uri.password or "")
+        address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
+        self.where, self._lock = f"Qdrant store {address}", nullcontext() if uri.hostname else _FOLDER_LOCK
         with self.calls():
             if uri.hostname:
                 url = f"http{'s' * uri.scheme.endswith('https')}://{address}"
                 self.client = QdrantClient(url, api_key=self._key or None, timeout=_TIMEOUT_SECONDS, check_compatibility=False)
-            elif (known := _FOLDERS.get(uri.path)) is not None:
+            elif (known := _FOLDERS.get(address)) is not None:
                 self.client = known
             else:
-                self.client = _FOLDERS[uri.path] = QdrantClient(path=uri.path, force_disable_check_same_thread=True)
+                self.client = _FOLDERS[address] = QdrantClient(path=address, force_disable_check_same_thread=True)
 
     @contextmanager
     def calls(self) -> Iterator[None]:
@@ -88,15 +75,32 @@ class QdrantStore(VectorStore):
         with self._lock, store_errors(self.where, [self._key]):
             yield
 
-    def find_versions(self) -> dict[str, str]:
-        return {version: revision for table, version, revision, _ in self._list_tables() if table == VectorTable.ITEM}
+    def list_names(self) -> list[str]:
+        with self.calls():
+            return [one.name for one in self.client.get_collections().collections]
 
-    def find_served(self) -> str | None:
-        served = self._find_aliases().get(self._name(VectorTable.ITEM))
-        return next((version for _, version, _, collection in self._list_tables() if collection == served), None)
+    def find_aliases(self) -> dict[str, str]:
+        with self.calls():
+            return {one.alias_name: one.collection_name for one in self.client.get_aliases().aliases}
+
+    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
+        pairs = {**created, **altered}.items()
+        new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in pairs]
+        operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=one) for one in new]
+        operations += [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in dropped]
+        with self.calls():
+            self.client.update_collection_aliases(operations)
+
+    def drop(self, collection: str) -> None:
+        with self.calls():
+            self.client.delete_collection(collection)
+
+    def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
+        with self.calls():
+            return QdrantVectors(self, table, collection)
 
     def write(self, table: VectorTable, rows: Rows) -> str:
-        name, is_item = self._name(table, new_token()), table is VectorTable.ITEM
+        name, is_item = f"{self._scene}_{table}_{new_token()}", table is VectorTable.ITEM
         with self.calls():
             vectors = models.VectorParams(size=rows.width, distance=models.Distance.DOT)
             self.client.create_collection(name, vectors, hnsw_config=_INDEX if is_item else _NO_INDEX)
@@ -104,92 +108,11 @@ class QdrantStore(VectorStore):
                 if field.name not in RESERVED - {KEYS[table][0]}:
                     self.client.create_payload_index(name, _quote(field.name), _choose_index(field.type))
         for batch in rows.batches:
-            self._upsert(table, name, pa.Table.from_batches([batch]))
+            self.upsert_rows(table, name, pa.Table.from_batches([batch]))
         self._wait_for_index(name)
         return name
 
-    def open(self, table: VectorTable, name: str) -> StoredVectors:
-        collection = self._find_tables(name).get(table, name)
-        match = self._collection.fullmatch(collection)
-        with self.calls():
-            if match and match[1] == table and self.client.collection_exists(collection):
-                return QdrantVectors(self, table, collection)
-        raise missing_version(self.where, table, name, self.find_versions())
-
-    def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        before = {self._name(table, version, old) for table, known, old, _ in self._list_tables() if known == version}
-        after = {self._name(table, version, revision): collection for table, collection in drafts.items()}
-        if self.find_served() == version:
-            before |= set(map(self._name, VectorTable))
-            after |= {self._name(table): collection for table, collection in drafts.items()}
-        self._switch(before, after)
-
-    def serve(self, version: str) -> None:
-        if version not in self.find_versions():
-            raise missing_version(self.where, VectorTable.ITEM, version, self.find_versions())
-        after = {self._name(table): collection for table, collection in self._find_tables(version).items()}
-        self._switch(set(map(self._name, VectorTable)), after)
-
-    def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
-        tables = self._find_tables(version)
-        for table, change in changes.items():
-            if table not in tables:
-                raise missing_version(self.where, table, version, self.find_versions())
-            self._delete(table, tables[table], change.gone)
-            self._upsert(table, tables[table], change.rows)
-        self.add(version, revision, tables)
-
-    def remove_users(self, user_ids: pa.Array) -> None:
-        for collection in self._find_collections():
-            if collection.startswith(self._name(VectorTable.USER)):
-                self._delete(VectorTable.USER, collection, user_ids)
-
-    def find_removable(self, kept: Collection[str], before: float) -> list[str]:
-        collections, needed = self._find_collections(), {*kept, self.find_served()}
-        named = set(self._find_aliases().values())
-        drafts = [name for name in collections if name not in named and begun_at(name) < before]
-        return [version for version in self.find_versions() if version not in needed] + drafts
-
-    def remove(self, name: str) -> None:
-        tables = self._find_tables(name)
-        self._switch({alias for alias, collection in self._find_aliases().items() if collection in tables.values()}, {})
-        for collection in tables.values() if tables else [name]:
-            with self.calls():
-                self.client.delete_collection(collection)
-
-    def _name(self, table: VectorTable, *parts: str) -> str:
-        return "_".join((self._scene, table, *parts))
-
-    def _find_collections(self) -> list[str]:
-        with self.calls():
-            names = [one.name for one in self.client.get_collections().collections]
-        return [name for name in names if self._collection.fullmatch(name)]
-
-    def _find_aliases(self) -> dict[str, str]:
-        with self.calls():
-            return {one.alias_name: one.collection_name for one in self.client.get_aliases().aliases}
-
-    def _list_tables(self) -> list[tuple[VectorTable, str, str, str]]:
-        """Returns table, version, revision and collection of what is stored, of equal ones the last added last."""
-        aliases = sorted(self._find_aliases().items())
-        found = [(match, collection) for alias, collection in aliases if (match := self._alias.fullmatch(alias))]
-        return [(VectorTable(match[1]), match[2], match[3], collection) for match, collection in found]
-
-    def _find_tables(self, version: str) -> dict[VectorTable, str]:
-        return {table: collection for table, known, _, collection in self._list_tables() if known == version}
-
-    def _switch(self, before: Collection[str], after: Mapping[str, str]) -> None:
-        """Replaces aliases in one step."""
-        operations: list[models.AliasOperations] = [
-            models.CreateAliasOperation(create_alias=models.CreateAlias(alias_name=alias, collection_name=collection))
-            for alias, collection in after.items()
-        ]
-        gone = [models.DeleteAlias(alias_name=alias) for alias in before if alias not in after]
-        operations += [models.DeleteAliasOperation(delete_alias=one) for one in gone]
-        with self.calls():
-            self.client.update_collection_aliases(operations)
-
-    def _upsert(self, table: VectorTable, collection: str, rows: pa.Table) -> None:
+    def upsert_rows(self, table: VectorTable, collection: str, rows: pa.Table) -> None:
         vectors = to_matrix(rows.column(VECTOR), self.where)
         step = max(1, _BATCH_CELLS // (vectors.shape[1] + rows.num_columns))
         for start in range(0, rows.num_rows, step):
@@ -199,23 +122,21 @@ class QdrantStore(VectorStore):
             with self.calls():
                 self.client.upsert(collection, points, wait=True)
 
-    def _delete(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
+    def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
         for start in range(0, len(ids), _BATCH_IDS):
             with self.calls():
                 wanted = models.FilterSelector(filter=_match_ids(table, ids[start : start + _BATCH_IDS]))
                 self.client.delete(collection, wanted, wait=True)
 
     def _wait_for_index(self, collection: str) -> None:
-        end = time.monotonic() + _INDEX_SECONDS
-        while True:
+        end, status = time.monotonic() + _INDEX_SECONDS, None
+        while status is not models.CollectionStatus.GREEN:
             with self.calls():
                 status = self.client.get_collection(collection).status
-            if status is models.CollectionStatus.GREEN:
-                return
             if status is models.CollectionStatus.RED or time.monotonic() > end:
                 expected, remedy = f"an index within {_INDEX_SECONDS} s", "see the log of the server, then run again"
                 raise StorageError(str(Fault(f"{self.where}, {collection}", expected, f"the status {status}", remedy)))
-            time.sleep(0.5)
+            time.sleep(0 if status is models.CollectionStatus.GREEN else 0.5)
 
 
 class QdrantVectors(StoredVectors):
