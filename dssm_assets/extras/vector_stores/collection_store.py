@@ -8,16 +8,41 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.extras.vector_stores.store import Changes, StoredVectors, VectorStore, begun_at, missing_version
+from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, Condition
+from dssm_assets.extras.vector_stores.store import (
+    INTEREST,
+    KEYS,
+    MODEL_DIGEST,
+    VECTOR,
+    Changes,
+    Found,
+    Rows,
+    StoredVectors,
+    VectorStore,
+    begun_at,
+    missing_version,
+    new_token,
+)
 
+TIMEOUT_SECONDS: Final = 10
+INDEX_SECONDS: Final = 3600
+LINKS, LINK_CANDIDATES, SEARCH_CANDIDATES = 32, 256, 512
+"""Of the index, HNSW: links of a vector, and vectors that are compared to find them, and in a search at least."""
 _TOKEN_LENGTH: Final = 14
+_SENT_NUMBERS: Final = 2**18
+"""In a request with rows, which is some megabytes long."""
+_SENT_IDS: Final = 1000
+_FOUND_IDS: Final = 20_000
+"""In an answer to searches."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +71,16 @@ class CollectionStore(VectorStore):
         """Changes aliases -> collections in this order, in one step where the store has one."""
 
     @abstractmethod
-    def upsert_rows(self, table: VectorTable, collection: str, rows: pa.Table) -> None:
-        """Writes rows, in place of those with the same key."""
+    def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
+        """Makes a collection without rows."""
+
+    @abstractmethod
+    def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        """Writes some rows: new ones, or in place of those with the same key."""
+
+    @abstractmethod
+    def finish(self, table: VectorTable, collection: str) -> None:
+        """Waits until all rows are found, with an index of items."""
 
     @abstractmethod
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
@@ -60,6 +93,14 @@ class CollectionStore(VectorStore):
     @abstractmethod
     def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
         """Returns the rows of a collection."""
+
+    def write(self, table: VectorTable, rows: Rows) -> str:
+        name = f"{next(head for head, known in self._heads.items() if known is table)}_{new_token()}"
+        self.create(table, name, rows.schema)
+        for batch in rows.batches:
+            self._send(table, name, pa.Table.from_batches([batch]), is_new=True)
+        self.finish(table, name)
+        return name
 
     def find_versions(self) -> dict[str, str]:
         return {name: version.revision for name, version in self._parse(self.find_aliases()).items()}
@@ -101,13 +142,13 @@ class CollectionStore(VectorStore):
         for table, change in changes.items():
             if table not in tables:
                 raise missing_version(self.where, table, version, versions)
-            self.delete_rows(table, tables[table], change.gone)
-            self.upsert_rows(table, tables[table], change.rows)
+            self._delete(table, tables[table], change.gone)
+            self._send(table, tables[table], change.rows, is_new=False)
         self.add(version, revision, tables)
 
     def remove_users(self, user_ids: pa.Array) -> None:
         for collection in self.find_collections(VectorTable.USER):
-            self.delete_rows(VectorTable.USER, collection, user_ids)
+            self._delete(VectorTable.USER, collection, user_ids)
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         drafts = [name for table in VectorTable for name in self.find_collections(table) if begun_at(name) < before]
@@ -133,6 +174,15 @@ class CollectionStore(VectorStore):
         parts = [name.rpartition("_") for name in self.list_names()]
         return ["_".join((head, end)) for head, _, end in parts if self._heads.get(head) is table and len(end) == _TOKEN_LENGTH]
 
+    def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        step = max(1, _SENT_NUMBERS // (rows.schema.field(VECTOR).type.list_size + rows.num_columns))
+        for start in range(0, rows.num_rows, step):
+            self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
+
+    def _delete(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
+        for part in _split(ids):
+            self.delete_rows(table, collection, part)
+
     def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
         """Returns the versions; of two revisions of one, which two publishers have added, the last by name."""
         found: dict[tuple[str, str], dict[VectorTable, str]] = {}
@@ -154,3 +204,52 @@ class CollectionStore(VectorStore):
         created = {alias: collection for alias, collection in after.items() if alias not in aliases}
         altered = {alias: collection for alias, collection in after.items() if aliases.get(alias, collection) != collection}
         self.change_aliases(created, altered, [alias for alias in before if alias in aliases and alias not in after])
+
+
+class CollectionVectors(StoredVectors):
+    """The rows of a collection, by the calls of a client that a store adds."""
+
+    def __init__(self, table: VectorTable, width: int, id_type: pa.DataType) -> None:
+        self.key, self._width = KEYS[table][0], width
+        self._types = {self.key: id_type, INTEREST: pa.int32(), MODEL_DIGEST: pa.string()}
+        self._names = [*KEYS[table], MODEL_DIGEST]
+
+    @abstractmethod
+    def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
+        """Yields the rows of some ids: some columns, and vectors."""
+
+    @abstractmethod
+    def write_condition(self, condition: Condition) -> Any:
+        """Returns a condition in the words of the store.
+
+        Raises:
+            UnsupportedConditionError: it has none.
+        """
+
+    @abstractmethod
+    def find_nearest(
+        self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool
+    ) -> list[tuple[Sequence[Any], Sequence[float]]]:
+        """Returns ids and scores of up to k rows for each vector, best first."""
+
+    def read(self, ids: pa.Array) -> pa.Table:
+        rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
+        columns = {name: pa.array([row[name] for row in rows], self._types[name]) for name in self._names}
+        vectors = pa.array(np.array([row[VECTOR] for row in rows], np.float32).reshape(-1))
+        return pa.table({**columns, VECTOR: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
+
+    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+        wanted, step = self.write_condition(condition), max(1, _FOUND_IDS // k)
+        parts = [vectors[start : start + step] for start in range(0, len(vectors), step)]
+        return [found for part in parts for found in self._search(part, k, wanted, is_exact=is_exact)]
+
+    def _search(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> list[Found]:
+        """Returns a list for each vector; where the index finds too few rows, all are compared."""
+        found = self.find_nearest(vectors, k, wanted, is_exact=is_exact)
+        if not is_exact and any(len(ids) < k for ids, _ in found):
+            found = self.find_nearest(vectors, k, wanted, is_exact=True)
+        return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in found]
+
+
+def _split(ids: pa.Array) -> list[pa.Array]:
+    return [ids[start : start + _SENT_IDS] for start in range(0, len(ids), _SENT_IDS)]

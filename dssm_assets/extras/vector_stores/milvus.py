@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -16,36 +16,26 @@ from pymilvus import CollectionSchema, DataType, MilvusClient
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.collection_store import CollectionStore
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.store import (
-    INTEREST,
-    KEYS,
-    MODEL_DIGEST,
-    VECTOR,
-    Found,
-    Rows,
-    StoredVectors,
-    new_token,
-    store_errors,
+from dssm_assets.extras.vector_stores.collection_store import (
+    INDEX_SECONDS,
+    LINK_CANDIDATES,
+    LINKS,
+    SEARCH_CANDIDATES,
+    TIMEOUT_SECONDS,
+    CollectionStore,
+    CollectionVectors,
 )
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors, store_errors
 
-_TIMEOUT_SECONDS: Final = 10
-_INDEX_SECONDS: Final = 3600
 _STRONG: Final = "Strong"
 """Readers see every row that was written before."""
+_METRIC: Final = "IP"
 _POINT: Final = "user_and_interest"
 _MAX_TEXT: Final = 65_535
 _MAX_ENTRIES: Final = 4096
 _MAX_LIST: Final = 16_384
-_INDEX: Final = {"M": 32, "efConstruction": 256}
-_SEARCH_WIDTH: Final = 512
-"""Candidates of a search of the index, at least."""
-_BATCH_CELLS: Final = 2**18
-_BATCH_IDS: Final = 1000
-_BATCH_FOUND: Final = 20_000
-"""Ids in an answer to searches."""
-_BATCH_COMPARED: Final = 4096
+_COMPARED_ROWS: Final = 4096
 _INT64_END: Final = 2**63
 
 _T = TypeVar("_T")
@@ -58,12 +48,12 @@ class MilvusStore(CollectionStore):
         super().__init__(scene)
         user, self._password = unquote(uri.username or ""), unquote(uri.password or "")
         address = uri.netloc.rpartition("@")[2] + uri.path
-        self._scene, self.where = scene, f"Milvus store {address}"
+        self.where = f"Milvus store {address}"
         url = f"http{'s' * uri.scheme.endswith('https')}://{address}" if uri.hostname else address
         token = f"{user}:{self._password}" if user else self._password
         self.client = self.call(MilvusClient, url, token=token)
 
-    def call(self, function: Callable[..., _T], *args: Any, timeout: float = _TIMEOUT_SECONDS, **options: Any) -> _T:
+    def call(self, function: Callable[..., _T], *args: Any, timeout: float = TIMEOUT_SECONDS, **options: Any) -> _T:
         """Returns what a call of the client returns; turns its errors into a StorageError."""
         with store_errors(self.where, [self._password]):
             return function(*args, timeout=timeout, **options)
@@ -89,103 +79,79 @@ class MilvusStore(CollectionStore):
     def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
         return MilvusVectors(self, table, collection)
 
-    def write(self, table: VectorTable, rows: Rows) -> str:
-        name = f"{self._scene}_{table}_{new_token()}"
-        schema = _make_schema(table, rows.schema)
-        self.call(self.client.create_collection, name, schema=schema, consistency_level=_STRONG)
-        for batch in rows.batches:
-            self.upsert_rows(table, name, pa.Table.from_batches([batch]))
-        self.call(self.client.flush, name, timeout=_INDEX_SECONDS)
-        index = self.client.prepare_index_params()
-        if table is VectorTable.ITEM:
-            index.add_index(VECTOR, index_type="HNSW", metric_type="IP", params=_INDEX)
-        else:
-            index.add_index(VECTOR, index_type="FLAT", metric_type="IP")
-        self.call(self.client.create_index, name, index, timeout=_INDEX_SECONDS)
-        self.call(self.client.load_collection, name, timeout=_INDEX_SECONDS)
-        return name
+    def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
+        self.call(self.client.create_collection, collection, schema=_make_schema(table, schema), consistency_level=_STRONG)
 
-    def upsert_rows(self, table: VectorTable, collection: str, rows: pa.Table) -> None:
-        step = max(1, _BATCH_CELLS // (rows.schema.field(VECTOR).type.list_size + rows.num_columns))
-        for start in range(0, rows.num_rows, step):
-            self.call(self.client.upsert, collection, _make_entities(table, rows.slice(start, step)))
+    def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
+
+    def finish(self, table: VectorTable, collection: str) -> None:
+        self.call(self.client.flush, collection, timeout=INDEX_SECONDS)
+        params = {"M": LINKS, "efConstruction": LINK_CANDIDATES}
+        kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
+        index = self.client.prepare_index_params(VECTOR, metric_type=_METRIC, **kind)
+        self.call(self.client.create_index, collection, index, timeout=INDEX_SECONDS)
+        self.load(collection)
+
+    def load(self, collection: str) -> None:
+        """Makes a collection ready to be read."""
+        self.call(self.client.load_collection, collection, timeout=INDEX_SECONDS)
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
-        self.call(self.client.load_collection, collection, timeout=_INDEX_SECONDS)
-        for start in range(0, len(ids), _BATCH_IDS):
-            self.call(self.client.delete, collection, filter=_match_ids(table, ids[start : start + _BATCH_IDS]))
+        self.load(collection)
+        self.call(self.client.delete, collection, filter=_match_ids(KEYS[table][0], ids))
 
 
-class MilvusVectors(StoredVectors):
+class MilvusVectors(CollectionVectors):
     """The entities of a collection."""
 
     def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
-        self._store, self._table, self._collection, self._key = store, table, collection, KEYS[table][0]
-        store.call(store.client.load_collection, collection, timeout=_INDEX_SECONDS)
+        self._store, self._collection = store, collection
+        store.load(collection)
         fields = {field["name"]: field for field in store.call(store.client.describe_collection, collection)["fields"]}
-        self._width = int(fields[VECTOR]["params"]["dim"])
-        id_type = pa.int64() if fields[self._key]["type"] == DataType.INT64 else pa.string()
-        self._types = {self._key: id_type, INTEREST: pa.int32(), MODEL_DIGEST: pa.string()}
+        is_number = fields[KEYS[table][0]]["type"] == DataType.INT64
+        super().__init__(table, int(fields[VECTOR]["params"]["dim"]), pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
         return int(self._query("", ["count(*)"])[0]["count(*)"])
 
-    def read(self, ids: pa.Array) -> pa.Table:
-        names = [*KEYS[self._table], MODEL_DIGEST]
-        conditions = [_match_ids(self._table, ids[start : start + _BATCH_IDS]) for start in range(0, len(ids), _BATCH_IDS)]
-        found = [row for condition in conditions for row in self._query(condition, [*names, VECTOR])]
-        columns = {name: pa.array([row[name] for row in found], self._types[name]) for name in names}
-        vectors = np.array([row[VECTOR] for row in found], np.float32).reshape(-1)
-        return pa.table({**columns, VECTOR: pa.FixedSizeListArray.from_arrays(pa.array(vectors), self._width)})
+    def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
+        yield from self._query(_match_ids(self.key, ids), [*names, VECTOR])
 
     def _query(self, condition: str, names: list[str]) -> list[dict[str, Any]]:
-        client = self._store.client
         options = {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
-        return list(self._store.call(client.query, self._collection, **options))
+        return list(self._store.call(self._store.client.query, self._collection, **options))
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+    def write_condition(self, condition: Condition) -> str:
+        return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
+
+    def find_nearest(
+        self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool
+    ) -> list[tuple[Sequence[Any], Sequence[float]]]:
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
-        wanted, step = _write_condition(condition), max(1, _BATCH_FOUND // k)
-        search = self._compare if is_exact else self._search
-        return [one for start in range(0, len(vectors), step) for one in search(vectors[start : start + step], k, wanted)]
+        options = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
+        if is_exact:
+            return self._compare(vectors, k, options)
+        params = {"metric_type": _METRIC, "params": {"ef": max(SEARCH_CANDIDATES, 2 * k)}}
+        search = self._store.client.search
+        answers = self._store.call(search, self._collection, list(vectors), limit=k, search_params=params, **options)
+        return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _search(self, vectors: Vectors, k: int, condition: str) -> list[Found]:
-        """Returns a list for each vector; where the index finds too few, every row is compared."""
-        options = {
-            "data": list(vectors),
-            "filter": condition,
-            "limit": k,
-            "search_params": {"metric_type": "IP", "params": {"ef": max(_SEARCH_WIDTH, 2 * k)}},
-            "output_fields": [self._key],
-            "consistency_level": _STRONG,
-        }
-        answers = self._store.call(self._store.client.search, self._collection, **options)
-        if any(len(hits) < k for hits in answers):
-            return self._compare(vectors, k, condition)
-        return [
-            (
-                pa.array([hit["entity"][self._key] for hit in hits], self._types[self._key]),
-                np.array([hit["distance"] for hit in hits], np.float32),
-            )
-            for hits in answers
-        ]
-
-    def _compare(self, vectors: Vectors, k: int, condition: str) -> list[Found]:
-        """Returns the exact lists: a server has no search without its index, so that all rows that pass are read."""
-        options = {"filter": condition, "output_fields": [self._key, VECTOR], "consistency_level": _STRONG}
-        client, ids = self._store.client, list[Any]()
+    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> list[tuple[Sequence[Any], Sequence[float]]]:
+        """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
+        ids: list[Any] = []
         scores, rows = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
-        found = self._store.call(client.query_iterator, self._collection, batch_size=_BATCH_COMPARED, **options)
-        while part := self._store.call(lambda timeout: found.next()):
-            matrix = np.array([row[VECTOR] for row in part], np.float32)
-            numbers = np.broadcast_to(np.arange(len(ids), len(ids) + len(part)), (len(vectors), len(part)))
-            scores, rows = np.hstack([scores, vectors @ matrix.T]), np.hstack([rows, numbers])
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-            ids += [row[self._key] for row in part]
-        known = pa.array(ids, self._types[self._key])
-        return [(known.take(pa.array(chosen)), best) for chosen, best in zip(rows, scores, strict=True)]
+        options = {**options, "output_fields": [self.key, VECTOR], "batch_size": _COMPARED_ROWS}
+        iterator = self._store.call(self._store.client.query_iterator, self._collection, **options)
+        while part := self._store.call(lambda timeout: iterator.next()):
+            products = vectors @ np.array([row[VECTOR] for row in part], np.float32).T
+            numbers = np.broadcast_to(np.arange(len(ids), len(ids) + len(part)), products.shape)
+            scores, rows = np.hstack([scores, products]), np.hstack([rows, numbers])
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+            ids += [row[self.key] for row in part]
+        return [([ids[row] for row in chosen], best) for chosen, best in zip(rows.tolist(), scores.tolist(), strict=True)]
 
 
 def _make_schema(table: VectorTable, schema: pa.Schema) -> CollectionSchema:
@@ -231,12 +197,8 @@ def _to_integers(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return times.cast(pa.list_(first)).cast(pa.list_(second)) if is_list(times.type) else times.cast(first).cast(second)
 
 
-def _match_ids(table: VectorTable, ids: pa.Array) -> str:
-    return f"{KEYS[table][0]} in [{', '.join(_write_value(ids.type, value) for value in ids.to_pylist())}]"
-
-
-def _write_condition(condition: Condition) -> str:
-    return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
+def _match_ids(key: str, ids: pa.Array) -> str:
+    return f"{key} in [{', '.join(_write_value(ids.type, value) for value in ids.to_pylist())}]"
 
 
 def _write(one: ColumnCondition) -> str:

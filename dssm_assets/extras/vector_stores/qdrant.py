@@ -20,32 +20,19 @@ from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
-from dssm_assets.extras.vector_stores.collection_store import CollectionStore
-from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.store import (
-    INTEREST,
-    KEYS,
-    MODEL_DIGEST,
-    RESERVED,
-    VECTOR,
-    Found,
-    Rows,
-    StoredVectors,
-    new_token,
-    store_errors,
+from dssm_assets.extras.vector_stores.collection_store import (
+    INDEX_SECONDS,
+    LINK_CANDIDATES,
+    LINKS,
+    SEARCH_CANDIDATES,
+    TIMEOUT_SECONDS,
+    CollectionStore,
+    CollectionVectors,
 )
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors, store_errors
 
-_TIMEOUT_SECONDS: Final = 10
-_INDEX_SECONDS: Final = 3600
-_INDEX: Final = models.HnswConfigDiff(m=32, ef_construct=256)
-_NO_INDEX: Final = models.HnswConfigDiff(m=0)
-_SEARCH_WIDTH: Final = 512
-"""Candidates of a search of the index, at least."""
-_BATCH_CELLS: Final = 2**18
-"""Numbers in a request of rows, which are some megabytes of JSON."""
-_BATCH_IDS: Final = 1000
-_BATCH_FOUND: Final = 20_000
-"""Ids in an answer to searches."""
+_WAIT_SECONDS: Final = 0.5
 _EXACT_FLOAT: Final = 2**53
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
@@ -57,13 +44,13 @@ class QdrantStore(CollectionStore):
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
         super().__init__(scene)
-        self._scene, self._key = scene, unquote(uri.password or "")
+        self._key = unquote(uri.password or "")
         address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
         self.where, self._lock = f"Qdrant store {address}", nullcontext() if uri.hostname else _FOLDER_LOCK
         with self.calls():
             if uri.hostname:
                 url = f"http{'s' * uri.scheme.endswith('https')}://{address}"
-                self.client = QdrantClient(url, api_key=self._key or None, timeout=_TIMEOUT_SECONDS, check_compatibility=False)
+                self.client = QdrantClient(url, api_key=self._key or None, timeout=TIMEOUT_SECONDS, check_compatibility=False)
             elif (known := _FOLDERS.get(address)) is not None:
                 self.client = known
             else:
@@ -96,107 +83,81 @@ class QdrantStore(CollectionStore):
             self.client.delete_collection(collection)
 
     def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
-        with self.calls():
-            return QdrantVectors(self, table, collection)
+        return QdrantVectors(self, table, collection)
 
-    def write(self, table: VectorTable, rows: Rows) -> str:
-        name, is_item = f"{self._scene}_{table}_{new_token()}", table is VectorTable.ITEM
+    def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
+        size, links = schema.field(VECTOR).type.list_size, LINKS if table is VectorTable.ITEM else 0
         with self.calls():
-            vectors = models.VectorParams(size=rows.width, distance=models.Distance.DOT)
-            self.client.create_collection(name, vectors, hnsw_config=_INDEX if is_item else _NO_INDEX)
-            for field in rows.schema:  # before the rows come, so that the graph has links for them
+            vectors = models.VectorParams(size=size, distance=models.Distance.DOT)
+            index = models.HnswConfigDiff(m=links, ef_construct=LINK_CANDIDATES)
+            self.client.create_collection(collection, vectors, hnsw_config=index)
+            for field in schema:  # before the rows come, so that the index has links for them
                 if field.name not in RESERVED - {KEYS[table][0]}:
-                    self.client.create_payload_index(name, _quote(field.name), _choose_index(field.type))
-        for batch in rows.batches:
-            self.upsert_rows(table, name, pa.Table.from_batches([batch]))
-        self._wait_for_index(name)
-        return name
+                    self.client.create_payload_index(collection, _quote(field.name), _choose_index(field.type))
 
-    def upsert_rows(self, table: VectorTable, collection: str, rows: pa.Table) -> None:
-        vectors = to_matrix(rows.column(VECTOR), self.where)
-        step = max(1, _BATCH_CELLS // (vectors.shape[1] + rows.num_columns))
-        for start in range(0, rows.num_rows, step):
-            part = rows.slice(start, step)
-            ids, payloads = _make_point_ids(part.select(KEYS[table])), _make_payloads(part.drop_columns([VECTOR]))
-            points = models.Batch(ids=ids, vectors=vectors[start : start + step].tolist(), payloads=payloads)
-            with self.calls():
-                self.client.upsert(collection, points, wait=True)
+    def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        points = models.Batch(
+            ids=_make_point_ids(rows.select(KEYS[table])),
+            vectors=to_matrix(rows.column(VECTOR), self.where).tolist(),
+            payloads=_make_payloads(rows.drop_columns([VECTOR])),
+        )
+        with self.calls():
+            self.client.upsert(collection, points, wait=True)
 
-    def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
-        for start in range(0, len(ids), _BATCH_IDS):
-            with self.calls():
-                wanted = models.FilterSelector(filter=_match_ids(table, ids[start : start + _BATCH_IDS]))
-                self.client.delete(collection, wanted, wait=True)
-
-    def _wait_for_index(self, collection: str) -> None:
-        end, status = time.monotonic() + _INDEX_SECONDS, None
+    def finish(self, table: VectorTable, collection: str) -> None:
+        end, status = time.monotonic() + INDEX_SECONDS, models.CollectionStatus.YELLOW
         while status is not models.CollectionStatus.GREEN:
             with self.calls():
                 status = self.client.get_collection(collection).status
             if status is models.CollectionStatus.RED or time.monotonic() > end:
-                expected, remedy = f"an index within {_INDEX_SECONDS} s", "see the log of the server, then run again"
+                expected, remedy = f"an index within {INDEX_SECONDS} s", "see the log of the server, then run again"
                 raise StorageError(str(Fault(f"{self.where}, {collection}", expected, f"the status {status}", remedy)))
-            time.sleep(0 if status is models.CollectionStatus.GREEN else 0.5)
+            time.sleep(0 if status is models.CollectionStatus.GREEN else _WAIT_SECONDS)
+
+    def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
+        with self.calls():
+            self.client.delete(collection, models.FilterSelector(filter=_match_ids(KEYS[table][0], ids)), wait=True)
 
 
-class QdrantVectors(StoredVectors):
+class QdrantVectors(CollectionVectors):
     """The points of a collection."""
 
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
-        self._store, self._table, self._collection, self._key = store, table, collection, KEYS[table][0]
-        self._width = store.client.get_collection(collection).config.params.vectors.size
-        first, _ = store.client.scroll(collection, limit=1, with_payload=[self._key])
-        is_text = not first or isinstance(first[0].payload[self._key], str)
-        self._types = {self._key: pa.string() if is_text else pa.int64(), INTEREST: pa.int32(), MODEL_DIGEST: pa.string()}
+        self._store, self._collection, key = store, collection, KEYS[table][0]
+        with store.calls():
+            width = store.client.get_collection(collection).config.params.vectors.size
+            some, _ = store.client.scroll(collection, limit=1, with_payload=[key])
+        is_number = bool(some) and isinstance(some[0].payload[key], int)
+        super().__init__(table, width, pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
         with self._store.calls():
             return self._store.client.count(self._collection, exact=True).count
 
-    def read(self, ids: pa.Array) -> pa.Table:
-        names = [*KEYS[self._table], MODEL_DIGEST]
-        records = [
-            record
-            for start in range(0, len(ids), _BATCH_IDS)
-            for record in self._scroll(ids[start : start + _BATCH_IDS], names)
-        ]
-        columns = {name: pa.array([record.payload[name] for record in records], self._types[name]) for name in names}
-        vectors = np.array([record.vector for record in records], np.float32).reshape(-1)
-        return pa.table({**columns, VECTOR: pa.FixedSizeListArray.from_arrays(pa.array(vectors), self._width)})
-
-    def _scroll(self, ids: pa.Array, names: list[str]) -> Iterator[models.Record]:
-        wanted, offset, is_first = _match_ids(self._table, ids), None, True
-        while is_first or offset is not None:
+    def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
+        wanted, offset, limit = _match_ids(self.key, ids), None, len(ids)
+        while limit:
             with self._store.calls():
-                records, offset = self._store.client.scroll(
-                    self._collection, wanted, limit=_BATCH_IDS, offset=offset, with_payload=names, with_vectors=True
+                points, offset = self._store.client.scroll(
+                    self._collection, wanted, limit=limit, offset=offset, with_payload=names, with_vectors=True
                 )
-            yield from records
-            is_first = False
+            yield from ({**point.payload, VECTOR: point.vector} for point in points)
+            limit = 0 if offset is None else limit
 
-    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
-        wanted, step = _write_filter(condition), max(1, _BATCH_FOUND // k)
-        parts = [vectors[start : start + step] for start in range(0, len(vectors), step)]
-        return [found for part in parts for found in self._search(part, k, wanted, is_exact=is_exact)]
+    def write_condition(self, condition: Condition) -> models.Filter | None:
+        return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
 
-    def _search(self, vectors: Vectors, k: int, wanted: models.Filter | None, *, is_exact: bool) -> list[Found]:
-        """Returns a list for each vector; where the index finds too few, every row is compared."""
-        params = models.SearchParams(exact=is_exact, hnsw_ef=max(_SEARCH_WIDTH, 2 * k))
+    def find_nearest(
+        self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool
+    ) -> list[tuple[Sequence[Any], Sequence[float]]]:
+        params = models.SearchParams(exact=is_exact, hnsw_ef=max(SEARCH_CANDIDATES, 2 * k))
         requests = [
-            models.QueryRequest(query=vector, filter=wanted, limit=k, params=params, with_payload=[self._key])
+            models.QueryRequest(query=vector, filter=wanted, limit=k, params=params, with_payload=[self.key])
             for vector in vectors.tolist()
         ]
         with self._store.calls():
-            answers = [answer.points for answer in self._store.client.query_batch_points(self._collection, requests)]
-        if not is_exact and any(len(points) < k for points in answers):
-            return self._search(vectors, k, wanted, is_exact=True)
-        return [
-            (
-                pa.array([point.payload[self._key] for point in points], self._types[self._key]),
-                np.array([point.score for point in points], np.float32),
-            )
-            for points in answers
-        ]
+            answers = self._store.client.query_batch_points(self._collection, requests)
+        return [([one.payload[self.key] for one in each.points], [one.score for one in each.points]) for each in answers]
 
 
 def _make_point_ids(keys: pa.Table) -> list[int | str]:
@@ -233,12 +194,8 @@ def _quote(column: str) -> str:
     return f'"{column}"'
 
 
-def _match_ids(table: VectorTable, ids: pa.Array) -> models.Filter:
-    return models.Filter(must=[models.FieldCondition(key=KEYS[table][0], match=models.MatchAny(any=ids.to_pylist()))])
-
-
-def _write_filter(condition: Condition) -> models.Filter | None:
-    return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
+def _match_ids(key: str, ids: pa.Array) -> models.Filter:
+    return models.Filter(must=[models.FieldCondition(key=key, match=models.MatchAny(any=ids.to_pylist()))])
 
 
 def _write(one: ColumnCondition) -> models.Filter:
