@@ -15,6 +15,7 @@ from pymilvus import CollectionSchema, DataType, MilvusClient
 
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.collection_store import (
     INDEX_SECONDS,
@@ -62,8 +63,14 @@ class MilvusStore(CollectionStore):
         return list(self.call(self.client.list_collections))
 
     def find_aliases(self) -> dict[str, str]:
-        collections = [name for table in VectorTable for name in self.find_collections(table)]
-        return {alias: name for name in collections for alias in self.call(self.client.list_aliases, name)["aliases"]}
+        found: dict[str, str] = {}
+        for collection in [name for table in VectorTable for name in self.find_collections(table)]:
+            try:
+                found |= dict.fromkeys(self.call(self.client.list_aliases, collection)["aliases"], collection)
+            except StorageError:
+                if collection in self.list_names():
+                    raise  # else it was removed meanwhile
+        return found
 
     def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
         for alias, collection in created.items():
@@ -119,7 +126,7 @@ class MilvusVectors(CollectionVectors):
         yield from self._query(_match_ids(self.key, ids), [*names, VECTOR])
 
     def _query(self, condition: str, names: list[str]) -> list[dict[str, Any]]:
-        options = {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
+        options: dict[str, Any] = {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
         return list(self._store.call(self._store.client.query, self._collection, **options))
 
     def write_condition(self, condition: Condition) -> str:
@@ -130,7 +137,7 @@ class MilvusVectors(CollectionVectors):
     ) -> list[tuple[Sequence[Any], Sequence[float]]]:
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
-        options = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
+        options: dict[str, Any] = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
         if is_exact:
             return self._compare(vectors, k, options)
         params = {"metric_type": _METRIC, "params": {"ef": max(SEARCH_CANDIDATES, 2 * k)}}
@@ -188,7 +195,7 @@ def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
     if table is VectorTable.USER:
         parts = [rows.column(name).cast(pa.string()) for name in reversed(KEYS[table])]
         rows = rows.append_column(_POINT, pc.binary_join_element_wise(*parts, ":"))
-    return rows.to_pylist()
+    return list(rows.to_pylist())
 
 
 def _to_integers(times: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -125,10 +125,10 @@ class QdrantVectors(CollectionVectors):
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
         self._store, self._collection, key = store, collection, KEYS[table][0]
         with store.calls():
-            width = store.client.get_collection(collection).config.params.vectors.size
-            some, _ = store.client.scroll(collection, limit=1, with_payload=[key])
-        is_number = bool(some) and isinstance(some[0].payload[key], int)
-        super().__init__(table, width, pa.int64() if is_number else pa.string())
+            config: Any = store.client.get_collection(collection).config.params.vectors
+            points, _ = store.client.scroll(collection, limit=1, with_payload=[key])
+        is_number = any(isinstance(point.payload[key], int) for point in points if point.payload)
+        super().__init__(table, config.size, pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
         with self._store.calls():
@@ -141,7 +141,7 @@ class QdrantVectors(CollectionVectors):
                 points, offset = self._store.client.scroll(
                     self._collection, wanted, limit=limit, offset=offset, with_payload=names, with_vectors=True
                 )
-            yield from ({**point.payload, VECTOR: point.vector} for point in points)
+            yield from ({**(point.payload or {}), VECTOR: point.vector} for point in points)
             limit = 0 if offset is None else limit
 
     def write_condition(self, condition: Condition) -> models.Filter | None:
@@ -157,13 +157,15 @@ class QdrantVectors(CollectionVectors):
         ]
         with self._store.calls():
             answers = self._store.client.query_batch_points(self._collection, requests)
-        return [([one.payload[self.key] for one in each.points], [one.score for one in each.points]) for each in answers]
+        return [
+            ([(one.payload or {})[self.key] for one in each.points], [one.score for one in each.points]) for each in answers
+        ]
 
 
-def _make_point_ids(keys: pa.Table) -> list[int | str]:
+def _make_point_ids(keys: pa.Table) -> list[Any]:
     """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
     if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
-        return keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist()
+        return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
     return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(tuple(key)))) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 
@@ -175,7 +177,7 @@ def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
             plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
             wrap = pa.list_ if is_list(field.type) else lambda one: one
             rows = rows.set_column(number, field.name, rows.column(number).cast(wrap(plain)).cast(wrap(pa.string())))
-    return rows.to_pylist()
+    return list(rows.to_pylist())
 
 
 def _choose_index(kind: pa.DataType) -> models.PayloadSchemaType:
