@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, Condition
 from dssm_assets.extras.vector_stores.store import (
@@ -37,6 +39,7 @@ TIMEOUT_SECONDS: Final = 10
 INDEX_SECONDS: Final = 3600
 LINKS, LINK_CANDIDATES, SEARCH_CANDIDATES = 32, 256, 512
 """Of the index, HNSW: links of a vector, and vectors that are compared to find them, and in a search at least."""
+_WAIT_SECONDS: Final = 0.5
 _TOKEN_LENGTH: Final = 14
 _SENT_NUMBERS: Final = 2**18
 """In a request with rows, which is some megabytes long."""
@@ -79,8 +82,8 @@ class CollectionStore(VectorStore):
         """Writes some rows: new ones, or in place of those with the same key."""
 
     @abstractmethod
-    def finish(self, table: VectorTable, collection: str) -> None:
-        """Waits until all rows are found, with an index of items."""
+    def is_ready(self, collection: str) -> bool:
+        """Returns whether a collection's rows are all there, and in its index."""
 
     @abstractmethod
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
@@ -99,7 +102,12 @@ class CollectionStore(VectorStore):
         self.create(table, name, rows.schema)
         for batch in rows.batches:
             self._send(table, name, pa.Table.from_batches([batch]), is_new=True)
-        self.finish(table, name)
+        end = time.monotonic() + INDEX_SECONDS
+        while not self.is_ready(name):
+            if time.monotonic() > end:
+                remedy = "see the log of the store, then run again"
+                raise StorageError(str(Fault(f"{self.where}, {name}", f"an index within {INDEX_SECONDS} s", "none", remedy)))
+            time.sleep(_WAIT_SECONDS)
         return name
 
     def find_versions(self) -> dict[str, str]:

@@ -88,17 +88,19 @@ class MilvusStore(CollectionStore):
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
         self.call(self.client.create_collection, collection, schema=_make_schema(table, schema), consistency_level=_STRONG)
+        params = {"M": LINKS, "efConstruction": LINK_CANDIDATES}
+        kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
+        self.call(self.client.create_index, collection, self.client.prepare_index_params(VECTOR, metric_type=_METRIC, **kind))
 
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
         self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
 
-    def finish(self, table: VectorTable, collection: str) -> None:
+    def is_ready(self, collection: str) -> bool:
         self.call(self.client.flush, collection, timeout=INDEX_SECONDS)
-        params = {"M": LINKS, "efConstruction": LINK_CANDIDATES}
-        kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
-        index = self.client.prepare_index_params(VECTOR, metric_type=_METRIC, **kind)
-        self.call(self.client.create_index, collection, index, timeout=INDEX_SECONDS)
-        self.load(collection)
+        is_indexed = not self.call(self.client.describe_index, collection, VECTOR)["pending_index_rows"]
+        if is_indexed:
+            self.load(collection)
+        return is_indexed
 
     def load(self, collection: str) -> None:
         """Makes a collection ready to be read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,10 +17,8 @@ from qdrant_client import QdrantClient, models
 
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.extras.vector_stores.collection_store import (
-    INDEX_SECONDS,
     LINK_CANDIDATES,
     LINKS,
     SEARCH_CANDIDATES,
@@ -32,7 +29,6 @@ from dssm_assets.extras.vector_stores.collection_store import (
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors, store_errors
 
-_WAIT_SECONDS: Final = 0.5
 _EXACT_FLOAT: Final = 2**53
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
@@ -104,15 +100,12 @@ class QdrantStore(CollectionStore):
         with self.calls():
             self.client.upsert(collection, points, wait=True)
 
-    def finish(self, table: VectorTable, collection: str) -> None:
-        end, status = time.monotonic() + INDEX_SECONDS, models.CollectionStatus.YELLOW
-        while status is not models.CollectionStatus.GREEN:
-            with self.calls():
-                status = self.client.get_collection(collection).status
-            if status is models.CollectionStatus.RED or time.monotonic() > end:
-                expected, remedy = f"an index within {INDEX_SECONDS} s", "see the log of the server, then run again"
-                raise StorageError(str(Fault(f"{self.where}, {collection}", expected, f"the status {status}", remedy)))
-            time.sleep(0 if status is models.CollectionStatus.GREEN else _WAIT_SECONDS)
+    def is_ready(self, collection: str) -> bool:
+        with self.calls():
+            info = self.client.get_collection(collection)
+            if info.status is models.CollectionStatus.RED:
+                raise RuntimeError(f"{collection}: {info.optimizer_status}")
+        return info.status is models.CollectionStatus.GREEN
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
         with self.calls():
