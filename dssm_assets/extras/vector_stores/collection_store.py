@@ -37,14 +37,14 @@ from dssm_assets.extras.vector_stores.store import (
 
 TIMEOUT_SECONDS: Final = 10
 INDEX_SECONDS: Final = 3600
-LINKS, LINK_CANDIDATES, SEARCH_CANDIDATES = 32, 256, 512
+LINKS, LINK_CANDIDATES, SEARCH_CANDIDATES = 32, 256, 2048
 """Of the index, HNSW: links of a vector, and vectors that are compared to find them, and in a search at least."""
 _WAIT_SECONDS: Final = 0.5
 _TOKEN_LENGTH: Final = 14
 _SENT_NUMBERS: Final = 2**18
 """In a request with rows, which is some megabytes long."""
 _SENT_IDS: Final = 1000
-_FOUND_IDS: Final = 20_000
+_FOUND_IDS: Final = 4_000
 """In an answer to searches."""
 
 
