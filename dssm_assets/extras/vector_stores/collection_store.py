@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,8 +82,8 @@ class CollectionStore(VectorStore):
         """Writes some rows: new ones, or in place of those with the same key."""
 
     @abstractmethod
-    def is_ready(self, collection: str) -> bool:
-        """Returns whether a collection's rows are all there, and in its index."""
+    def finish(self, collection: str) -> None:
+        """Waits until a collection with all of its rows is ready, with its index."""
 
     @abstractmethod
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
@@ -102,12 +102,7 @@ class CollectionStore(VectorStore):
         self.create(table, name, rows.schema)
         for batch in rows.batches:
             self._send(table, name, pa.Table.from_batches([batch]), is_new=True)
-        end = time.monotonic() + INDEX_SECONDS
-        while not self.is_ready(name):
-            if time.monotonic() > end:
-                remedy = "see the log of the store, then run again"
-                raise StorageError(str(Fault(f"{self.where}, {name}", f"an index within {INDEX_SECONDS} s", "none", remedy)))
-            time.sleep(_WAIT_SECONDS)
+        self.finish(name)
         return name
 
     def find_versions(self) -> dict[str, str]:
@@ -181,6 +176,17 @@ class CollectionStore(VectorStore):
         """Returns the collections of a table of this scene."""
         parts = [name.rpartition("_") for name in self.list_names()]
         return ["_".join((head, end)) for head, _, end in parts if self._heads.get(head) is table and len(end) == _TOKEN_LENGTH]
+
+    def wait(self, collection: str, is_ready: Callable[[], bool]) -> None:
+        """Waits until an index is built."""
+        end = time.monotonic() + INDEX_SECONDS
+        while not is_ready():
+            if time.monotonic() > end:
+                remedy = "see the log of the store, then run again"
+                raise StorageError(
+                    str(Fault(f"{self.where}, {collection}", f"an index within {INDEX_SECONDS} s", "none", remedy))
+                )
+            time.sleep(_WAIT_SECONDS)
 
     def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
         step = max(1, _SENT_NUMBERS // (rows.schema.field(VECTOR).type.list_size + rows.num_columns))

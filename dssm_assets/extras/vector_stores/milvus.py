@@ -95,12 +95,10 @@ class MilvusStore(CollectionStore):
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
         self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
 
-    def is_ready(self, collection: str) -> bool:
+    def finish(self, collection: str) -> None:
         self.call(self.client.flush, collection, timeout=INDEX_SECONDS)
-        is_indexed = not self.call(self.client.describe_index, collection, VECTOR)["pending_index_rows"]
-        if is_indexed:
-            self.load(collection)
-        return is_indexed
+        self.wait(collection, lambda: not self.call(self.client.describe_index, collection, VECTOR)["pending_index_rows"])
+        self.load(collection)
 
     def load(self, collection: str) -> None:
         """Makes a collection ready to be read."""

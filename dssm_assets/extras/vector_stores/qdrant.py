@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from qdrant_client import QdrantClient, models
 
 from dssm_assets.core.arrays.ragged import is_list
@@ -100,12 +101,15 @@ class QdrantStore(CollectionStore):
         with self.calls():
             self.client.upsert(collection, points, wait=True)
 
-    def is_ready(self, collection: str) -> bool:
+    def finish(self, collection: str) -> None:
+        self.wait(collection, lambda: self._find_status(collection) is models.CollectionStatus.GREEN)
+
+    def _find_status(self, collection: str) -> models.CollectionStatus:
         with self.calls():
             info = self.client.get_collection(collection)
             if info.status is models.CollectionStatus.RED:
                 raise RuntimeError(f"{collection}: {info.optimizer_status}")
-        return info.status is models.CollectionStatus.GREEN
+            return info.status
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
         with self.calls():
@@ -163,9 +167,12 @@ def _make_point_ids(keys: pa.Table) -> list[Any]:
 
 
 def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
-    """Returns the columns of each row; times as ISO text, in UTC where they have a zone."""
+    """Returns the columns of each row; times as ISO text, in UTC where they have a zone; JSON has no NaN, which becomes null."""
     for number, field in enumerate(rows.schema):
         kind = field.type.value_type if is_list(field.type) else field.type
+        if pa.types.is_floating(field.type):
+            column = rows.column(number)
+            rows = rows.set_column(number, field.name, pc.if_else(pc.is_finite(column), column, None))
         if pa.types.is_temporal(kind):
             plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
             wrap = pa.list_ if is_list(field.type) else lambda one: one
