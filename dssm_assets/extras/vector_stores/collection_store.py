@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from urllib.parse import SplitResult, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +35,12 @@ from dssm_assets.extras.vector_stores.store import (
     begun_at,
     missing_version,
     new_token,
+    store_errors,
 )
+
+T = TypeVar("T")
+Hits = list[tuple[Sequence[Any], Sequence[float]]]
+"""Ids and inner products of a list for each vector, best first."""
 
 TIMEOUT_SECONDS: Final = 10
 INDEX_SECONDS: Final = 3600
@@ -57,9 +64,24 @@ class _Version:
 class CollectionStore(VectorStore):
     """The versions of a scene, by the calls of a client that a store adds."""
 
-    def __init__(self, scene: str) -> None:
+    def __init__(self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any]) -> None:
+        """Reads the URI.
+
+        Args:
+            name: of the store in errors.
+            lock: held by calls.
+        """
         self._heads = {f"{scene}_{table}": table for table in (VectorTable.USER, VectorTable.ITEM)}
         """Served alias -> table; a version is whole once its items are there, which are therefore last."""
+        self.user, self.password, self._lock = unquote(uri.username or ""), unquote(uri.password or ""), lock
+        self.address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
+        self.url = f"http{'s' * uri.scheme.endswith('https')}://{self.address}"
+        self.where = f"{name} store {self.address}"
+
+    def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Returns what a call of the client returns; turns its errors into a StorageError."""
+        with self._lock, store_errors(self.where, [self.password]):
+            return function(*args, **options)
 
     @abstractmethod
     def list_names(self) -> list[str]:
@@ -241,10 +263,8 @@ class CollectionVectors(StoredVectors):
         """
 
     @abstractmethod
-    def find_nearest(
-        self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool
-    ) -> list[tuple[Sequence[Any], Sequence[float]]]:
-        """Returns ids and scores of up to k rows for each vector, best first."""
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+        """Returns up to k rows for each vector."""
 
     def read(self, ids: pa.Array) -> pa.Table:
         rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
-from urllib.parse import SplitResult, unquote
+from contextlib import nullcontext
+from typing import Any, Final
+from urllib.parse import SplitResult
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +26,11 @@ from dssm_assets.extras.vector_stores.collection_store import (
     TIMEOUT_SECONDS,
     CollectionStore,
     CollectionVectors,
+    Hits,
+    T,
 )
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors, store_errors
+from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors
 
 _STRONG: Final = "Strong"
 """Readers see every row that was written before."""
@@ -39,25 +42,17 @@ _MAX_LIST: Final = 16_384
 _COMPARED_ROWS: Final = 4096
 _INT64_END: Final = 2**63
 
-_T = TypeVar("_T")
-
 
 class MilvusStore(CollectionStore):
     """Collections of a server, `milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`, or of `milvus:///file.db`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        super().__init__(scene)
-        user, self._password = unquote(uri.username or ""), unquote(uri.password or "")
-        address = uri.netloc.rpartition("@")[2] + uri.path
-        self.where = f"Milvus store {address}"
-        url = f"http{'s' * uri.scheme.endswith('https')}://{address}" if uri.hostname else address
-        token = f"{user}:{self._password}" if user else self._password
-        self.client = self.call(MilvusClient, url, token=token)
+        super().__init__(uri, scene, "Milvus", nullcontext())
+        token = f"{self.user}:{self.password}" if self.user else self.password
+        self.client = self.call(MilvusClient, self.url if uri.hostname else self.address, token=token)
 
-    def call(self, function: Callable[..., _T], *args: Any, timeout: float = TIMEOUT_SECONDS, **options: Any) -> _T:
-        """Returns what a call of the client returns; turns its errors into a StorageError."""
-        with store_errors(self.where, [self._password]):
-            return function(*args, timeout=timeout, **options)
+    def call(self, function: Callable[..., T], *args: Any, timeout: float = TIMEOUT_SECONDS, **options: Any) -> T:
+        return super().call(function, *args, timeout=timeout, **options)
 
     def list_names(self) -> list[str]:
         return list(self.call(self.client.list_collections))
@@ -132,9 +127,7 @@ class MilvusVectors(CollectionVectors):
     def write_condition(self, condition: Condition) -> str:
         return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
 
-    def find_nearest(
-        self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool
-    ) -> list[tuple[Sequence[Any], Sequence[float]]]:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
         options: dict[str, Any] = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
@@ -145,7 +138,7 @@ class MilvusVectors(CollectionVectors):
         answers = self._store.call(search, self._collection, list(vectors), limit=k, search_params=params, **options)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> list[tuple[Sequence[Any], Sequence[float]]]:
+    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> Hits:
         """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
         ids: list[Any] = []
         scores, rows = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)

@@ -6,9 +6,9 @@ import datetime as dt
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Final
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,9 +26,10 @@ from dssm_assets.extras.vector_stores.collection_store import (
     TIMEOUT_SECONDS,
     CollectionStore,
     CollectionVectors,
+    Hits,
 )
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
-from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors, store_errors
+from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
 
 _EXACT_FLOAT: Final = 2**53
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
@@ -40,57 +41,42 @@ class QdrantStore(CollectionStore):
     """Collections of a server, `qdrant://:KEY@host:6333` or `qdrant+https://...`, or of a folder, `qdrant:///folder`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
-        super().__init__(scene)
-        self._key = unquote(uri.password or "")
-        address = uri.netloc.rpartition("@")[2] + uri.path.rstrip("/")
-        self.where, self._lock = f"Qdrant store {address}", nullcontext() if uri.hostname else _FOLDER_LOCK
-        with self.calls():
-            if uri.hostname:
-                url = f"http{'s' * uri.scheme.endswith('https')}://{address}"
-                self.client = QdrantClient(url, api_key=self._key or None, timeout=TIMEOUT_SECONDS, check_compatibility=False)
-            elif (known := _FOLDERS.get(address)) is not None:
-                self.client = known
-            else:
-                self.client = _FOLDERS[address] = QdrantClient(path=address, force_disable_check_same_thread=True)
+        super().__init__(uri, scene, "Qdrant", nullcontext() if uri.hostname else _FOLDER_LOCK)
+        self.client = self.call(self._connect if uri.hostname else self._open_folder)
 
-    @contextmanager
-    def calls(self) -> Iterator[None]:
-        """Turns errors of the client into a StorageError."""
-        with self._lock, store_errors(self.where, [self._key]):
-            yield
+    def _connect(self) -> QdrantClient:
+        return QdrantClient(self.url, api_key=self.password or None, timeout=TIMEOUT_SECONDS, check_compatibility=False)
+
+    def _open_folder(self) -> QdrantClient:
+        client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
+        return _FOLDERS.setdefault(self.address, client)
 
     def list_names(self) -> list[str]:
-        with self.calls():
-            return [one.name for one in self.client.get_collections().collections]
+        return [one.name for one in self.call(self.client.get_collections).collections]
 
     def find_aliases(self) -> dict[str, str]:
-        with self.calls():
-            return {one.alias_name: one.collection_name for one in self.client.get_aliases().aliases}
+        return {one.alias_name: one.collection_name for one in self.call(self.client.get_aliases).aliases}
 
     def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
         pairs = {**created, **altered}.items()
         new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in pairs]
         operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=one) for one in new]
         operations += [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in dropped]
-        with self.calls():
-            self.client.update_collection_aliases(operations)
+        self.call(self.client.update_collection_aliases, operations)
 
     def drop(self, collection: str) -> None:
-        with self.calls():
-            self.client.delete_collection(collection)
+        self.call(self.client.delete_collection, collection)
 
     def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
         return QdrantVectors(self, table, collection)
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
-        size, links = schema.field(VECTOR).type.list_size, LINKS if table is VectorTable.ITEM else 0
-        with self.calls():
-            vectors = models.VectorParams(size=size, distance=models.Distance.DOT)
-            index = models.HnswConfigDiff(m=links, ef_construct=LINK_CANDIDATES)
-            self.client.create_collection(collection, vectors, hnsw_config=index)
-            for field in schema:  # before the rows come, so that the index has links for them
-                if field.name not in RESERVED - {KEYS[table][0]}:
-                    self.client.create_payload_index(collection, _quote(field.name), _choose_index(field.type))
+        vectors = models.VectorParams(size=schema.field(VECTOR).type.list_size, distance=models.Distance.DOT)
+        index = models.HnswConfigDiff(m=LINKS if table is VectorTable.ITEM else 0, ef_construct=LINK_CANDIDATES)
+        self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
+        for field in schema:  # before the rows come, so that the index has links for them
+            if field.name not in RESERVED - {KEYS[table][0]}:
+                self.call(self.client.create_payload_index, collection, _quote(field.name), _choose_index(field.type))
 
     def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
         points = models.Batch(
@@ -98,22 +84,19 @@ class QdrantStore(CollectionStore):
             vectors=to_matrix(rows.column(VECTOR), self.where).tolist(),
             payloads=_make_payloads(rows.drop_columns([VECTOR])),
         )
-        with self.calls():
-            self.client.upsert(collection, points, wait=True)
+        self.call(self.client.upsert, collection, points, wait=True)
 
     def finish(self, collection: str) -> None:
-        self.wait(collection, lambda: self._find_status(collection) is models.CollectionStatus.GREEN)
+        self.wait(collection, lambda: self.call(self._is_indexed, collection))
 
-    def _find_status(self, collection: str) -> models.CollectionStatus:
-        with self.calls():
-            info = self.client.get_collection(collection)
-            if info.status is models.CollectionStatus.RED:
-                raise RuntimeError(f"{collection}: {info.optimizer_status}")
-            return info.status
+    def _is_indexed(self, collection: str) -> bool:
+        info = self.client.get_collection(collection)
+        if info.status is models.CollectionStatus.RED:
+            raise RuntimeError(f"{collection}: {info.optimizer_status}")
+        return info.status is models.CollectionStatus.GREEN
 
     def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
-        with self.calls():
-            self.client.delete(collection, models.FilterSelector(filter=_match_ids(KEYS[table][0], ids)), wait=True)
+        self.call(self.client.delete, collection, models.FilterSelector(filter=_match_ids(KEYS[table][0], ids)), wait=True)
 
 
 class QdrantVectors(CollectionVectors):
@@ -121,42 +104,34 @@ class QdrantVectors(CollectionVectors):
 
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
         self._store, self._collection, key = store, collection, KEYS[table][0]
-        with store.calls():
-            config: Any = store.client.get_collection(collection).config.params.vectors
-            points, _ = store.client.scroll(collection, limit=1, with_payload=[key])
+        config: Any = store.call(store.client.get_collection, collection).config.params.vectors
+        points, _ = store.call(store.client.scroll, collection, limit=1, with_payload=[key])
         is_number = any(isinstance(point.payload[key], int) for point in points if point.payload)
         super().__init__(table, config.size, pa.int64() if is_number else pa.string())
 
     def count(self) -> int:
-        with self._store.calls():
-            return self._store.client.count(self._collection, exact=True).count
+        return self._store.call(self._store.client.count, self._collection, exact=True).count
 
     def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
-        wanted, offset, limit = _match_ids(self.key, ids), None, len(ids)
-        while limit:
-            with self._store.calls():
-                points, offset = self._store.client.scroll(
-                    self._collection, wanted, limit=limit, offset=offset, with_payload=names, with_vectors=True
-                )
+        options: dict[str, Any] = {"limit": len(ids), "with_payload": names, "with_vectors": True}
+        while options:
+            points, offset = self._store.call(self._store.client.scroll, self._collection, _match_ids(self.key, ids), **options)
             yield from ({**(point.payload or {}), VECTOR: point.vector} for point in points)
-            limit = 0 if offset is None else limit
+            options = {} if offset is None else {**options, "offset": offset}
 
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
 
-    def find_nearest(
-        self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool
-    ) -> list[tuple[Sequence[Any], Sequence[float]]]:
-        params = models.SearchParams(exact=is_exact, hnsw_ef=max(SEARCH_CANDIDATES, 2 * k))
-        requests = [
-            models.QueryRequest(query=vector, filter=wanted, limit=k, params=params, with_payload=[self.key])
-            for vector in vectors.tolist()
-        ]
-        with self._store.calls():
-            answers = self._store.client.query_batch_points(self._collection, requests)
-        return [
-            ([(one.payload or {})[self.key] for one in each.points], [one.score for one in each.points]) for each in answers
-        ]
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+        options = {
+            "filter": wanted,
+            "limit": k,
+            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(SEARCH_CANDIDATES, 2 * k)),
+            "with_payload": [self.key],
+        }
+        requests = [models.QueryRequest(query=vector, **options) for vector in vectors.tolist()]
+        answers = [one.points for one in self._store.call(self._store.client.query_batch_points, self._collection, requests)]
+        return [([(one.payload or {})[self.key] for one in points], [one.score for one in points]) for points in answers]
 
 
 def _make_point_ids(keys: pa.Table) -> list[Any]:
