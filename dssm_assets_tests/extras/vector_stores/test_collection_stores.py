@@ -32,6 +32,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.param}://{tmp_path}/store.db"
 
 
+@pytest.mark.slow
 def test_publishers_at_once_leave_whole_versions(place: str) -> None:
     """Two publishers and a reader: every answer is of one model, and the served version is one of the two."""
     publish(open_store(place, "shop", {}), A, item_rows(40), user_rows(["u"]))
