@@ -1,0 +1,242 @@
+"""Vectors in Milvus: a server, or a file of Milvus Lite that one process at a time can open: for tests and laptops."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Final
+from urllib.parse import SplitResult
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymilvus import CollectionSchema, DataType, MilvusClient
+
+from dssm_assets.core.arrays.ragged import is_list
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import StorageError
+from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.extras.vector_stores.collection_store import (
+    INDEX_SECONDS,
+    LINK_CANDIDATES,
+    LINKS,
+    SEARCH_CANDIDATES,
+    TIMEOUT_SECONDS,
+    CollectionStore,
+    CollectionVectors,
+    Hits,
+    T,
+)
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors
+
+_STRONG: Final = "Strong"
+"""Readers see every row that was written before."""
+_METRIC: Final = "IP"
+_POINT: Final = "user_and_interest"
+_MAX_TEXT: Final = 65_535
+_MAX_ENTRIES: Final = 4096
+_MAX_LIST: Final = 16_384
+_COMPARED_ROWS: Final = 4096
+_INT64_END: Final = 2**63
+
+
+class MilvusStore(CollectionStore):
+    """Collections of a server, `milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`, or of `milvus:///file.db`."""
+
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
+        super().__init__(uri, scene, "Milvus", nullcontext())
+        token = f"{self.user}:{self.password}" if self.user else self.password
+        self.client = self.call(MilvusClient, self.url if uri.hostname else self.address, token=token)
+
+    def call(self, function: Callable[..., T], *args: Any, timeout: float = TIMEOUT_SECONDS, **options: Any) -> T:
+        return super().call(function, *args, timeout=timeout, **options)
+
+    def list_names(self) -> list[str]:
+        return list(self.call(self.client.list_collections))
+
+    def find_aliases(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for collection in [name for table in VectorTable for name in self.find_collections(table)]:
+            try:
+                found |= dict.fromkeys(self.call(self.client.list_aliases, collection)["aliases"], collection)
+            except StorageError:
+                if collection in self.list_names():
+                    raise  # else it was removed meanwhile
+        return found
+
+    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
+        for alias, collection in created.items():
+            self.call(self.client.create_alias, collection, alias)
+        for alias, collection in altered.items():
+            self.call(self.client.alter_alias, collection, alias)
+        for alias in dropped:
+            self.call(self.client.drop_alias, alias)
+
+    def drop(self, collection: str) -> None:
+        self.call(self.client.drop_collection, collection)
+
+    def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
+        return MilvusVectors(self, table, collection)
+
+    def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
+        self.call(self.client.create_collection, collection, schema=_make_schema(table, schema), consistency_level=_STRONG)
+        params = {"M": LINKS, "efConstruction": LINK_CANDIDATES}
+        kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
+        self.call(self.client.create_index, collection, self.client.prepare_index_params(VECTOR, metric_type=_METRIC, **kind))
+
+    def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
+
+    def finish(self, collection: str) -> None:
+        self.call(self.client.flush, collection, timeout=INDEX_SECONDS)
+        self.wait(collection, lambda: not self.call(self.client.describe_index, collection, VECTOR)["pending_index_rows"])
+        self.load(collection)
+
+    def load(self, collection: str) -> None:
+        """Makes a collection ready to be read."""
+        self.call(self.client.load_collection, collection, timeout=INDEX_SECONDS)
+
+    def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
+        self.load(collection)
+        self.call(self.client.delete, collection, filter=_match_ids(KEYS[table][0], ids))
+
+
+class MilvusVectors(CollectionVectors):
+    """The entities of a collection."""
+
+    def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
+        self._store, self._collection = store, collection
+        store.load(collection)
+        fields = {field["name"]: field for field in store.call(store.client.describe_collection, collection)["fields"]}
+        is_number = fields[KEYS[table][0]]["type"] == DataType.INT64
+        super().__init__(table, int(fields[VECTOR]["params"]["dim"]), pa.int64() if is_number else pa.string())
+
+    def count(self) -> int:
+        return int(self._query("", ["count(*)"])[0]["count(*)"])
+
+    def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
+        yield from self._query(_match_ids(self.key, ids), [*names, VECTOR])
+
+    def _query(self, condition: str, names: list[str]) -> list[dict[str, Any]]:
+        options: dict[str, Any] = {"filter": condition, "output_fields": names, "consistency_level": _STRONG}
+        return list(self._store.call(self._store.client.query, self._collection, **options))
+
+    def write_condition(self, condition: Condition) -> str:
+        return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
+
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+        if k > _MAX_LIST:
+            raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
+        options: dict[str, Any] = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
+        if is_exact:
+            return self._compare(vectors, k, options)
+        params = {"metric_type": _METRIC, "params": {"ef": max(SEARCH_CANDIDATES, 2 * k)}}
+        search = self._store.client.search
+        answers = self._store.call(search, self._collection, list(vectors), limit=k, search_params=params, **options)
+        return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
+
+    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> Hits:
+        """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
+        ids: list[Any] = []
+        scores, rows = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
+        options = {**options, "output_fields": [self.key, VECTOR], "batch_size": _COMPARED_ROWS}
+        iterator = self._store.call(self._store.client.query_iterator, self._collection, **options)
+        while part := self._store.call(lambda timeout: iterator.next()):
+            products = vectors @ np.array([row[VECTOR] for row in part], np.float32).T
+            numbers = np.broadcast_to(np.arange(len(ids), len(ids) + len(part)), products.shape)
+            scores, rows = np.hstack([scores, products]), np.hstack([rows, numbers])
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
+            ids += [row[self.key] for row in part]
+        return [([ids[row] for row in chosen], best) for chosen, best in zip(rows.tolist(), scores.tolist(), strict=True)]
+
+
+def _make_schema(table: VectorTable, schema: pa.Schema) -> CollectionSchema:
+    made = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    if table is VectorTable.USER:
+        made.add_field(_POINT, DataType.VARCHAR, is_primary=True, max_length=_MAX_TEXT)
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        value = _choose_type(kind.value_type if is_list(kind) else kind)
+        limits = {"max_length": _MAX_TEXT} if value is DataType.VARCHAR else {}
+        if name == VECTOR:
+            made.add_field(name, DataType.FLOAT_VECTOR, dim=kind.list_size)
+        elif is_list(kind):
+            made.add_field(name, DataType.ARRAY, element_type=value, max_capacity=_MAX_ENTRIES, nullable=True, **limits)
+        elif (name,) == KEYS[table]:
+            made.add_field(name, value, is_primary=True, **limits)
+        else:
+            made.add_field(name, value, nullable=name not in KEYS[table], **limits)
+    return made
+
+
+def _choose_type(kind: pa.DataType) -> DataType:
+    """Returns the type of values; times are integers in the unit of their column."""
+    if pa.types.is_boolean(kind):
+        return DataType.BOOL
+    if pa.types.is_floating(kind):
+        return DataType.DOUBLE
+    return DataType.INT64 if pa.types.is_integer(kind) or pa.types.is_temporal(kind) else DataType.VARCHAR
+
+
+def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
+    for number, field in enumerate(rows.schema):
+        if pa.types.is_temporal(field.type.value_type if is_list(field.type) else field.type):
+            rows = rows.set_column(number, field.name, _to_integers(rows.column(number)))
+    if table is VectorTable.USER:
+        parts = [rows.column(name).cast(pa.string()) for name in reversed(KEYS[table])]
+        rows = rows.append_column(_POINT, pc.binary_join_element_wise(*parts, ":"))
+    return list(rows.to_pylist())
+
+
+def _to_integers(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = times.type.value_type if is_list(times.type) else times.type
+    first, second = (pa.int32() if pa.types.is_date32(kind) else pa.int64()), pa.int64()
+    return times.cast(pa.list_(first)).cast(pa.list_(second)) if is_list(times.type) else times.cast(first).cast(second)
+
+
+def _match_ids(key: str, ids: pa.Array) -> str:
+    return f"{key} in [{', '.join(_write_value(ids.type, value) for value in ids.to_pylist())}]"
+
+
+def _write(one: ColumnCondition) -> str:
+    name, parts = one.column, list[str]()
+    missing = f"({name} is null or array_length({name}) == 0)" if one.is_list else f"({name} is null)"
+
+    def write_any(values: Sequence[Any]) -> str:
+        listed = f"[{', '.join(_write_value(one.type, value) for value in values)}]"
+        if not values:
+            return f"({name} is null and {name} is not null)"
+        return f"array_contains_any({name}, {listed})" if one.is_list else f"({name} in {listed})"
+
+    if one.any_of is not None:
+        parts.append(f"({missing} or {write_any(one.any_of)})" if one.or_missing else write_any(one.any_of))
+    if one.none_of:
+        parts.append(f"({missing} or not {write_any(one.none_of)})")
+    if one.not_missing:
+        parts.append(f"({name} is not null and array_length({name}) > 0)" if one.is_list else f"({name} is not null)")
+    bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]
+    if bounds and one.is_list:
+        raise UnsupportedConditionError(f"bounds of the entries of {name}")
+    parts += [f"{name} {sign} {_write_bound(one.type, bound, is_low=sign == '>=')}" for sign, bound in bounds]
+    return " and ".join(parts) or f"({name} is null or {name} is not null)"
+
+
+def _write_bound(kind: pa.DataType, bound: Any, *, is_low: bool) -> str:
+    if pa.types.is_integer(kind):
+        bound = math.ceil(bound) if is_low else math.floor(bound)
+        if abs(bound) >= _INT64_END:
+            raise UnsupportedConditionError("a bound beyond int64")
+    return _write_value(kind, bound)
+
+
+def _write_value(kind: pa.DataType, value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if pa.types.is_boolean(kind):
+        return str(value).lower()
+    if pa.types.is_temporal(kind):
+        return str(pa.scalar(value, kind).value)
+    return repr(float(value)) if pa.types.is_floating(kind) else str(value)

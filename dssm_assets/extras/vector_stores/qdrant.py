@@ -1,0 +1,212 @@
+"""Vectors in Qdrant: a server, or a folder that one process at a time can open, without an index: for tests and laptops."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Final
+from urllib.parse import SplitResult
+from weakref import WeakValueDictionary
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from qdrant_client import QdrantClient, models
+
+from dssm_assets.core.arrays.ragged import is_list
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.extras.vector_stores.collection_store import (
+    LINK_CANDIDATES,
+    LINKS,
+    SEARCH_CANDIDATES,
+    TIMEOUT_SECONDS,
+    CollectionStore,
+    CollectionVectors,
+    Hits,
+)
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
+
+_EXACT_FLOAT: Final = 2**53
+_FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
+_FOLDER_LOCK: Final = threading.RLock()
+"""The client of a folder is for one thread at a time."""
+
+
+class QdrantStore(CollectionStore):
+    """Collections of a server, `qdrant://:KEY@host:6333` or `qdrant+https://...`, or of a folder, `qdrant:///folder`."""
+
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
+        super().__init__(uri, scene, "Qdrant", nullcontext() if uri.hostname else _FOLDER_LOCK)
+        self.client = self.call(self._connect if uri.hostname else self._open_folder)
+
+    def _connect(self) -> QdrantClient:
+        return QdrantClient(self.url, api_key=self.password or None, timeout=TIMEOUT_SECONDS, check_compatibility=False)
+
+    def _open_folder(self) -> QdrantClient:
+        client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
+        return _FOLDERS.setdefault(self.address, client)
+
+    def list_names(self) -> list[str]:
+        return [one.name for one in self.call(self.client.get_collections).collections]
+
+    def find_aliases(self) -> dict[str, str]:
+        return {one.alias_name: one.collection_name for one in self.call(self.client.get_aliases).aliases}
+
+    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
+        pairs = {**created, **altered}.items()
+        new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in pairs]
+        operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=one) for one in new]
+        operations += [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in dropped]
+        self.call(self.client.update_collection_aliases, operations)
+
+    def drop(self, collection: str) -> None:
+        self.call(self.client.delete_collection, collection)
+
+    def open_collection(self, table: VectorTable, collection: str) -> StoredVectors:
+        return QdrantVectors(self, table, collection)
+
+    def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
+        vectors = models.VectorParams(size=schema.field(VECTOR).type.list_size, distance=models.Distance.DOT)
+        index = models.HnswConfigDiff(m=LINKS if table is VectorTable.ITEM else 0, ef_construct=LINK_CANDIDATES)
+        self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
+        for field in schema:  # before the rows come, so that the index has links for them
+            if field.name not in RESERVED - {KEYS[table][0]}:
+                self.call(self.client.create_payload_index, collection, _quote(field.name), _choose_index(field.type))
+
+    def send_rows(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
+        points = models.Batch(
+            ids=_make_point_ids(rows.select(KEYS[table])),
+            vectors=to_matrix(rows.column(VECTOR), self.where).tolist(),
+            payloads=_make_payloads(rows.drop_columns([VECTOR])),
+        )
+        self.call(self.client.upsert, collection, points, wait=True)
+
+    def finish(self, collection: str) -> None:
+        self.wait(collection, lambda: self.call(self._is_indexed, collection))
+
+    def _is_indexed(self, collection: str) -> bool:
+        info = self.client.get_collection(collection)
+        if info.status is models.CollectionStatus.RED:
+            raise RuntimeError(f"{collection}: {info.optimizer_status}")
+        return info.status is models.CollectionStatus.GREEN
+
+    def delete_rows(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
+        self.call(self.client.delete, collection, models.FilterSelector(filter=_match_ids(KEYS[table][0], ids)), wait=True)
+
+
+class QdrantVectors(CollectionVectors):
+    """The points of a collection."""
+
+    def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
+        self._store, self._collection, key = store, collection, KEYS[table][0]
+        config: Any = store.call(store.client.get_collection, collection).config.params.vectors
+        points, _ = store.call(store.client.scroll, collection, limit=1, with_payload=[key])
+        is_number = any(isinstance(point.payload[key], int) for point in points if point.payload)
+        super().__init__(table, config.size, pa.int64() if is_number else pa.string())
+
+    def count(self) -> int:
+        return self._store.call(self._store.client.count, self._collection, exact=True).count
+
+    def find_rows(self, ids: pa.Array, names: list[str]) -> Iterator[dict[str, Any]]:
+        options: dict[str, Any] = {"limit": len(ids), "with_payload": names, "with_vectors": True}
+        while options:
+            points, offset = self._store.call(self._store.client.scroll, self._collection, _match_ids(self.key, ids), **options)
+            yield from ({**(point.payload or {}), VECTOR: point.vector} for point in points)
+            options = {} if offset is None else {**options, "offset": offset}
+
+    def write_condition(self, condition: Condition) -> models.Filter | None:
+        return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
+
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+        options = {
+            "filter": wanted,
+            "limit": k,
+            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(SEARCH_CANDIDATES, 2 * k)),
+            "with_payload": [self.key],
+        }
+        requests = [models.QueryRequest(query=vector, **options) for vector in vectors.tolist()]
+        answers = [one.points for one in self._store.call(self._store.client.query_batch_points, self._collection, requests)]
+        return [([(one.payload or {})[self.key] for one in points], [one.score for one in points]) for points in answers]
+
+
+def _make_point_ids(keys: pa.Table) -> list[Any]:
+    """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
+    if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
+        return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
+    return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(tuple(key)))) for key in zip(*keys.to_pydict().values(), strict=True)]
+
+
+def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
+    """Returns the columns of each row; times as ISO text, in UTC where they have a zone; JSON has no NaN, which becomes null."""
+    for number, field in enumerate(rows.schema):
+        kind = field.type.value_type if is_list(field.type) else field.type
+        if pa.types.is_floating(field.type):
+            column = rows.column(number)
+            rows = rows.set_column(number, field.name, pc.if_else(pc.is_finite(column), column, None))
+        if pa.types.is_temporal(kind):
+            plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+            wrap = pa.list_ if is_list(field.type) else lambda one: one
+            rows = rows.set_column(number, field.name, rows.column(number).cast(wrap(plain)).cast(wrap(pa.string())))
+    return list(rows.to_pylist())
+
+
+def _choose_index(kind: pa.DataType) -> models.PayloadSchemaType:
+    value = kind.value_type if is_list(kind) else kind
+    kinds = {
+        pa.types.is_boolean: models.PayloadSchemaType.BOOL,
+        pa.types.is_integer: models.PayloadSchemaType.INTEGER,
+        pa.types.is_floating: models.PayloadSchemaType.FLOAT,
+        pa.types.is_temporal: models.PayloadSchemaType.DATETIME,
+    }
+    return next((schema for is_kind, schema in kinds.items() if is_kind(value)), models.PayloadSchemaType.KEYWORD)
+
+
+def _quote(column: str) -> str:
+    """Returns the path of a column in a payload."""
+    return f'"{column}"'
+
+
+def _match_ids(key: str, ids: pa.Array) -> models.Filter:
+    return models.Filter(must=[models.FieldCondition(key=key, match=models.MatchAny(any=ids.to_pylist()))])
+
+
+def _write(one: ColumnCondition) -> models.Filter:
+    key = _quote(one.column)
+    missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+
+    def match(values: Sequence[Any]) -> list[models.Condition]:
+        if pa.types.is_boolean(one.type):
+            return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
+        if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
+            return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
+        return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
+
+    must: list[models.Condition] = []
+    if one.any_of is not None:
+        options = match(one.any_of) + [missing] * one.or_missing
+        must.append(models.Filter(should=options) if options else models.HasIdCondition(has_id=[]))
+    if one.low is not None or one.high is not None:
+        must.append(models.FieldCondition(key=key, range=_write_range(one.low, one.high)))
+    return models.Filter(must=must, must_not=match(one.none_of) + [missing] * one.not_missing)
+
+
+def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
+    """Returns bounds, of which one may be None."""
+    known = low if high is None else high
+    if isinstance(known, dt.date):
+        low, high = (None if one is None else _to_utc(one) for one in (low, high))
+        return models.DatetimeRange(gte=low, lte=high)
+    if any(isinstance(one, int) and abs(one) > _EXACT_FLOAT for one in (low, high)):
+        raise UnsupportedConditionError(f"a bound beyond {_EXACT_FLOAT}")
+    return models.Range(gte=low, lte=high)
+
+
+def _to_utc(moment: dt.date) -> dt.datetime:
+    if not isinstance(moment, dt.datetime):
+        moment = dt.datetime.combine(moment, dt.time())
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)

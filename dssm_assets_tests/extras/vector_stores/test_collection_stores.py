@@ -1,0 +1,149 @@
+"""Qdrant and Milvus in their local modes: what the contract leaves open, and publishers that meet or are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import StorageError
+from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
+from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, model_digests, publish, to_rows, user_rows, vectors_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+A, B = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb"
+ITEM, USER = VectorTable.ITEM, VectorTable.USER
+
+
+@pytest.fixture(params=["qdrant", "milvus"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Returns the URI of a new folder of each kind."""
+    return f"{request.param}://{tmp_path}/store.db"
+
+
+@pytest.mark.slow
+def test_publishers_at_once_leave_whole_versions(place: str) -> None:
+    """Two publishers and a reader: every answer is of one model, and the served version is one of the two."""
+    publish(open_store(place, "shop", {}), A, item_rows(40), user_rows(["u"]))
+    models, errors, is_done = set[str](), list[Exception](), threading.Event()
+
+    def publish_often(version: str) -> None:
+        try:
+            store = open_store(place, "shop", {})
+            for _ in range(2):
+                publish(store, version, item_rows(40, f"model-{version}"), user_rows(["u"], model=f"model-{version}"))
+        except StorageError as error:
+            errors.append(error)
+
+    def read_often() -> None:
+        store = open_store(place, "shop", {})
+        while not is_done.is_set():
+            served = store.find_served() or A
+            found = model_digests(store.open(ITEM, served), pa.array(np.arange(40)))
+            models.add("mixed" if len(found) > 1 else found.pop())
+
+    threads = [threading.Thread(target=publish_often, args=[version]) for version in (A, B)]
+    reader = threading.Thread(target=read_often)
+    for thread in (*threads, reader):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    is_done.set()
+    reader.join()
+    store = open_store(place, "shop", {})
+    assert store.find_served() in (A, B)
+    assert models <= {"model-a", f"model-{A}", f"model-{B}"}
+    assert errors == [] or "qdrant" not in place
+    for version in store.find_versions():
+        kinds = model_digests(store.open(ITEM, version), pa.array([3])) | model_digests(
+            store.open(USER, version), pa.array(["u"])
+        )
+        assert kinds == {f"model-{version}"}
+
+
+def test_text_is_quoted_and_numbers_keep_their_size(place: str) -> None:
+    texts = ['say "hi"', "it's", "back\\slash", "日本", "tab\there", "line\nbreak", None, ""]
+    big = [2**62 + number for number in range(8)]
+    items = item_rows(8).append_column("label", pa.array(texts)).append_column("code", pa.array(big))
+    store = open_store(place, "shop", {})
+    publish(store, A, items)
+    stored = store.open(ITEM, A)
+    columns = {"label": pa.string(), "code": pa.int64()}
+    for number, text in enumerate(texts):
+        ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 8, parse_filters({"label": text}, columns))
+        assert ids.to_pylist() == [number], text
+    ((ids, _),) = stored.search(np.ones((1, 8), np.float32), 8, parse_filters({"code": big[5]}, columns))
+    assert ids.to_pylist() == [5]
+
+
+def test_negative_and_large_ids_are_ids(place: str) -> None:
+    ids = pa.array([-1, -(2**63) + 1, 0, 2**63 - 1])
+    items = item_rows(4).set_column(0, "item_id", ids)
+    store = open_store(place, "shop", {})
+    publish(store, A, items)
+    found = store.open(ITEM, A).read(ids).sort_by("item_id")
+    assert found.column("item_id").to_pylist() == sorted(ids.to_pylist())
+    assert np.array_equal(vectors_of(found), vectors_of(items.sort_by("item_id")))
+
+
+def test_what_a_store_cannot_compare_is_said(tmp_path: Path) -> None:
+    columns = {"code": pa.int64()}
+    for kind, filters, k in (
+        ("qdrant", {"code": {"min": 2**53 + 1}}, 5),
+        ("milvus", {"code": {"max": -1e30}}, 5),
+        ("milvus", None, 16_385),
+    ):
+        store = open_store(f"{kind}://{tmp_path}/{kind}.db", "shop", {})
+        draft = store.write(ITEM, to_rows(item_rows(8).append_column("code", pa.array(range(8)))))
+        with pytest.raises(UnsupportedConditionError):
+            store.open(ITEM, draft).search(np.ones((1, 8), np.float32), k, parse_filters(filters, columns))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["qdrant", "milvus"])
+def test_a_silent_server_is_an_error_without_its_password(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        start = time.monotonic()
+        with pytest.raises(StorageError) as caught:
+            open_store(f"{scheme}://root:p%40ss@127.0.0.1:{server.getsockname()[1]}", "shop", {}).find_versions()
+    assert time.monotonic() - start < 20
+    assert "p@ss" not in str(caught.value) and "p%40ss" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_what_is_served(place: str, tmp_path: Path) -> None:
+    """The writer is killed while it writes its fourth batch."""
+    script = tmp_path / "writer.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from dssm_assets.core.config.pipeline import VectorTable\n"
+        "from dssm_assets.extras.vector_stores.store import Rows\n"
+        "from dssm_assets.extras.vector_stores.stores import open_store\n"
+        "from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, publish\n"
+        "store, rows = open_store(sys.argv[1], 'shop', {}), item_rows(60)\n"
+        f"publish(store, '{A}', rows)\n"
+        "def batches():\n"
+        "    for number, batch in enumerate(rows.to_batches(10)):\n"
+        "        if number == 3:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        yield batch\n"
+        "store.write(VectorTable.ITEM, Rows(rows.schema, 60, batches()))\n"
+    )
+    done = subprocess.run([sys.executable, script, place], env={**os.environ, "PYTHONPATH": str(Path.cwd())}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    store = open_store(place, "shop", {})
+    assert (store.find_versions(), store.find_served(), store.open(ITEM, A).count()) == ({A: A}, A, 60)
+    (leftover,) = store.find_removable([A], before=time.time() + 60)
+    store.remove(leftover)
+    assert store.find_removable([A], before=time.time() + 60) == []
