@@ -239,17 +239,25 @@ class _PgvectorVectors(vs.StoredVectors):
         return pa.table([stored, *columns], [VECTOR, *types])
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
-        where = write_sql(tuple(tuple(map(_exclude_nan, group)) for group in condition), _PostgresDialect())
+        where = write_sql(tuple(tuple(map(_exclude_nan, group)) for group in condition), _PostgresDialect()) or "true"
         negative = "(vector <#> %(vector)b::float8[]::vector)"
-        rows = f"SELECT {self._id}, {negative} FROM {self._relation} WHERE {where.replace('%', '%%') or 'true'} ORDER BY {negative}"
+        rows = f"SELECT {self._id}, {negative} FROM {self._relation} WHERE {where.replace('%', '%%')} ORDER BY {negative}"
         lists: list[list[Any]] = [[]] * len(vectors)
-        if not is_exact and 2 * k <= _CANDIDATES:
+        if not is_exact and 2 * k <= _CANDIDATES * (1.0 if where == "true" else self._estimate_frac(where)):
             lists = self._select(f"{rows} LIMIT {2 * k}", vectors)
         # Where fewer candidates pass, the index may have missed rows: then each is compared.
         short = [number for number, found in enumerate(lists) if len(found) < 2 * k]
         for number, found in zip(short, self._select(f"{rows} + 0 LIMIT {k}", vectors[short]), strict=True):
             lists[number] = found
         return [self._convert(found[:k]) for found in lists]
+
+    def _estimate_frac(self, where: str) -> float:
+        """Returns which fraction of the rows passes by PostgreSQL's statistics."""
+        with self._store.connect() as connection:
+            explain = f"EXPLAIN (FORMAT JSON) SELECT FROM {self._relation} WHERE"
+            plans = [connection.execute(f"{explain} {one}").fetchall()[0][0] for one in (where, "true")]
+        passing, total = (plan[0]["Plan"]["Plan Rows"] for plan in plans)
+        return float(passing / max(total, 1))
 
     def _select(self, sql: str, vectors: Vectors) -> list[list[Any]]:
         with self._store.connect() as connection, connection.cursor(binary=True) as cursor:
