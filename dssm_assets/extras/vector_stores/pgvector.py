@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, unquote
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
 from dssm_assets.core.arrays.ragged import is_list
@@ -71,11 +72,11 @@ class PgvectorStore(vs.VectorStore):
 
     def find_versions(self) -> dict[str, str]:
         with self.connect() as connection:
-            return {name: version.revision for name, version in self._read_versions(connection).items()}
+            return {name: row.revision for name, row in self._read_versions(connection).items()}
 
     def find_served(self) -> str | None:
         with self.connect() as connection:
-            return next((name for name, version in self._read_versions(connection).items() if version.is_served), None)
+            return next((name for name, row in self._read_versions(connection).items() if row.is_served), None)
 
     def write(self, table: VectorTable, rows: Rows) -> str:
         draft = f"{self._scene}_{table}_{vs.new_token()}"
@@ -139,7 +140,7 @@ class PgvectorStore(vs.VectorStore):
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
         with self.connect() as connection:
             versions, drafts = self._read_versions(connection), self._find_drafts(connection)
-        old = [name for name, version in versions.items() if name not in kept and not version.is_served]
+        old = [name for name, row in versions.items() if name not in kept and not row.is_served]
         return old + [draft for draft in drafts if vs.begun_at(draft) < before]
 
     def remove(self, name: str) -> None:
@@ -158,7 +159,9 @@ class PgvectorStore(vs.VectorStore):
     def connect(self) -> Iterator[Connection]:
         """Lends a connection that commits each statement; one that was lost meanwhile is opened again."""
         with vs.store_errors(self.where, self._passwords):
-            connection = self._idle.pop() if self._idle else None
+            connection = None
+            with suppress(IndexError):
+                connection = self._idle.pop()
             if connection is None or not _is_alive(connection):
                 connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
                 connection.execute(_SESSION)
@@ -189,13 +192,14 @@ class PgvectorStore(vs.VectorStore):
             got = hide_secrets(str(error), self._passwords)
             raise StorageError(str(Fault(self.where, "the extension vector", got, remedy))) from None
 
-    def _read_versions(self, connection: Connection) -> dict[str, _Version]:
+    def _read_versions(self, connection: Connection) -> dict[str, Any]:
+        """Returns the rows of the table of versions: revision, tables, is_served."""
         with suppress(pg.UndefinedTable):  # nothing is published yet
-            rows = connection.execute(f"SELECT version, revision, tables, is_served FROM {self._versions}").fetchall()
-            return {name: _Version(*rest) for name, *rest in rows}
+            rows = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
+            return {row.version: row for row in rows}
         return {}
 
-    def _find(self, connection: Connection, version: str) -> _Version:
+    def _find(self, connection: Connection, version: str) -> Any:
         versions = self._read_versions(connection)
         if version not in versions:
             raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
@@ -206,14 +210,8 @@ class PgvectorStore(vs.VectorStore):
         return [name for (name,) in rows if re.fullmatch(f"{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}", name)]
 
     def _find_drafts(self, connection: Connection) -> list[str]:
-        used = {relation for version in self._read_versions(connection).values() for relation in version.tables.values()}
+        used = {relation for row in self._read_versions(connection).values() for relation in row.tables.values()}
         return [name for name in self._find_tables(connection) if name not in used]
-
-
-class _Version(NamedTuple):
-    revision: str
-    tables: dict[str, str]
-    is_served: bool
 
 
 class _PgvectorVectors(vs.StoredVectors):
