@@ -195,7 +195,7 @@ class PgvectorStore(vs.VectorStore):
     def _read_versions(self, connection: Connection) -> dict[str, Any]:
         """Returns the rows of the table of versions: revision, tables, is_served."""
         with suppress(pg.UndefinedTable):  # nothing is published yet
-            rows = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
+            rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
             return {row.version: row for row in rows}
         return {}
 
