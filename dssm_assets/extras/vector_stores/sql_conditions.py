@@ -55,14 +55,14 @@ def _write(one: ColumnCondition, dialect: SqlDialect) -> str:
         if not values:
             return "FALSE"
         if one.is_list:
-            return f"COALESCE({dialect.write_overlap(column, one, values)}, FALSE)"
-        return f"COALESCE({column} IN ({', '.join(map(dialect.write_value, values))}), FALSE)"
+            return dialect.write_overlap(column, one, values)
+        return f"{column} IN ({', '.join(map(dialect.write_value, values))})"
 
     parts = []
     if one.any_of is not None:
         parts.append(f"({write_any(one.any_of)} OR {is_missing})" if one.or_missing else write_any(one.any_of))
     if one.none_of:
-        parts.append(f"NOT {write_any(one.none_of)}")
+        parts.append(f"NOT COALESCE({write_any(one.none_of)}, FALSE)")
     if one.not_missing:
         parts.append(f"NOT {is_missing}")
     bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]

@@ -1,0 +1,374 @@
+"""Vectors in PostgreSQL with pgvector: a table for each draft, one of the versions, and views as aliases. Each change is a transaction."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import select
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+from urllib.parse import SplitResult, parse_qsl, unquote
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.types as pat
+from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+
+from dssm_assets.core.arrays.ragged import is_list
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import ConfigError, Fault, StorageError
+from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
+from dssm_assets.extras.vector_stores import store as vs
+from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
+from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, Changes, Found, Rows
+from dssm_assets.storage.sources.table_source import hide_secrets, quote_name
+
+Connection: TypeAlias = psycopg.Connection[Any]
+
+_CANDIDATES: Final = 1000
+"""Rows that a search of the index looks at, the most that pgvector allows."""
+_INDEX: Final = "USING hnsw (vector vector_ip_ops) WITH (m = 24, ef_construction = 48)"
+_MAX_INDEXED_WIDTH: Final = 2000
+_GRAPH_BYTES: Final = 1400
+"""Memory of a row while the index is built, beside its vector."""
+_MAX_GRAPH_MB: Final = 2048
+_MAX_SCENE: Final = 43
+"""PostgreSQL cuts names at 63 bytes."""
+_SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
+SET statement_timeout = 0; SET jit = off; SET hnsw.ef_search = {_CANDIDATES}"""
+_LIMITS: Final = "connect_timeout=8&tcp_user_timeout=8000&keepalives_idle=5&keepalives_interval=2"
+_ARROW_TYPES: Final = {"bigint": pa.int64(), "integer": pa.int32(), "text": pa.string()}
+
+
+class PgvectorStore(vs.VectorStore):
+    """The tables of a scene, in the first schema of the search path."""
+
+    def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
+        """Connects to nothing yet.
+
+        Raises:
+            ConfigError: the scene's name is too long for names of tables.
+        """
+        if len(scene) > _MAX_SCENE:
+            expected = f"at most {_MAX_SCENE} characters, for tables in PostgreSQL"
+            raise ConfigError(Fault("name", expected, f"{len(scene)}", "shorten the name of the scene"))
+        self._scene, self._versions = scene, f"{scene}_vector_versions"
+        place = f"postgresql://{uri.netloc}{uri.path}"
+        self._uri = f"{place}?{_LIMITS}{uri.query and f'&{uri.query}'}"
+        given = [uri.password or "", *(value for name, value in parse_qsl(uri.query) if "pass" in name)]
+        self._passwords = [*given, *map(unquote, given)]
+        self.where = hide_secrets(place, self._passwords).replace("***@", "")
+        self._idle: list[Connection] = []
+        weakref.finalize(self, _close, self._idle)
+
+    def find_versions(self) -> dict[str, str]:
+        with self.connect() as connection:
+            return {name: row.revision for name, row in self._read_versions(connection).items()}
+
+    def find_served(self) -> str | None:
+        with self.connect() as connection:
+            return next((name for name, row in self._read_versions(connection).items() if row.is_served), None)
+
+    def write(self, table: VectorTable, rows: Rows) -> str:
+        draft = f"{self._scene}_{table}_{vs.new_token()}"
+        columns = [f"{quote_name(field.name)} {_sql_type(field.type)}" for field in rows.schema if field.name != VECTOR]
+        with self._change() as connection:
+            self._create_extension(connection)
+        with self.connect() as connection, connection.transaction():
+            connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, vector vector({rows.width}) NOT NULL)")
+            _copy(connection, draft, rows.schema, rows.batches, "FORMAT BINARY, FREEZE")
+            connection.execute(f"ALTER TABLE {draft} ADD PRIMARY KEY ({', '.join(KEYS[table])})")
+            if table is VectorTable.ITEM and rows.width <= _MAX_INDEXED_WIDTH:
+                _create_index(connection, draft, rows)
+            connection.execute(f"ANALYZE {draft}")
+        return draft
+
+    def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
+        with self.connect() as connection:
+            versions, tables = self._read_versions(connection), self._find_tables(connection)
+            relation = versions[name].tables.get(table) if name in versions else name
+            if relation not in tables:
+                raise vs.missing_version(self.where, table, name, versions)
+            columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
+            types = {name: (kind, size) for name, kind, size in connection.execute(columns, [relation])}
+        return _PgvectorVectors(self, relation, {key: _ARROW_TYPES[types[key][0]] for key in KEYS[table]}, types[VECTOR][1])
+
+    def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
+        with self._change() as connection:
+            connection.execute(
+                f"INSERT INTO {self._versions} VALUES (%s, %s, %s, false) "
+                "ON CONFLICT (version) DO UPDATE SET revision = excluded.revision, tables = excluded.tables",
+                [version, revision, Jsonb(dict(drafts))],
+            )
+
+    def serve(self, version: str) -> None:
+        with self._change() as connection:
+            tables = self._find(connection, version).tables
+            for table in VectorTable:
+                _replace_view(connection, f"{self._scene}_{table}", tables.get(table))
+            connection.execute(f"UPDATE {self._versions} SET is_served = (version = %s)", [version])
+
+    def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
+        with self._change() as connection:
+            tables = self._find(connection, version).tables
+            for table, change in changes.items():
+                rows, keys = change.rows, KEYS[table]
+                _delete(connection, tables[table], {keys[0]: change.gone})
+                _delete(connection, tables[table], {key: rows.column(key) for key in keys})
+                _copy(connection, tables[table], rows.schema, rows.to_batches(), "FORMAT BINARY")
+            connection.execute(f"UPDATE {self._versions} SET revision = %s WHERE version = %s", [revision, version])
+
+    def remove_users(self, user_ids: pa.Array) -> None:
+        with self._change() as connection:
+            prefix = f"{self._scene}_{VectorTable.USER}_"
+            relations = [relation for relation in self._find_tables(connection) if relation.startswith(prefix)]
+            for relation in relations:
+                _delete(connection, relation, {KEYS[VectorTable.USER][0]: user_ids})
+        for relation in relations:
+            with self.connect() as connection, suppress(pg.UndefinedTable):  # removed meanwhile
+                connection.execute(f"VACUUM (INDEX_CLEANUP ON) {relation}")
+
+    def find_removable(self, kept: Collection[str], before: float) -> list[str]:
+        with self.connect() as connection:
+            versions, drafts = self._read_versions(connection), self._find_drafts(connection)
+        old = [name for name, row in versions.items() if name not in kept and not row.is_served]
+        return old + [draft for draft in drafts if vs.begun_at(draft) < before]
+
+    def remove(self, name: str) -> None:
+        # What a reader has locked, or an alias names, stays until the next cleanup.
+        busy = suppress(pg.LockNotAvailable, pg.DependentObjectsStillExist)
+        with self._change() as connection, busy, connection.transaction():
+            versions = self._read_versions(connection)
+            relations = [draft for draft in self._find_drafts(connection) if draft == name]
+            if name in versions and not versions[name].is_served:
+                relations = list(versions[name].tables.values())
+                connection.execute(f"DELETE FROM {self._versions} WHERE version = %s", [name])
+            for relation in relations:
+                connection.execute(f"DROP TABLE {relation}")
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Lends a connection that commits each statement; one that was lost meanwhile is opened again."""
+        with vs.store_errors(self.where, self._passwords):
+            connection = None
+            with suppress(IndexError):
+                connection = self._idle.pop()
+            if connection is None or not _is_alive(connection):
+                connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
+                connection.execute(_SESSION)
+            try:
+                yield connection
+            finally:
+                if connection.info.transaction_status is TransactionStatus.IDLE:
+                    self._idle.append(connection)
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        """Begins a transaction beside which no other changes the scene's versions. It waits for those, but not long for readers."""
+        with self.connect() as connection, connection.transaction():
+            connection.execute("SET LOCAL lock_timeout = '10s'")
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._versions])
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {self._versions} "
+                "(version text PRIMARY KEY, revision text NOT NULL, tables jsonb NOT NULL, is_served bool NOT NULL)"
+            )
+            connection.execute("SET LOCAL lock_timeout = '3s'")
+            yield connection
+
+    def _create_extension(self, connection: Connection) -> None:
+        try:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        except (pg.InsufficientPrivilege, pg.FeatureNotSupported, pg.UndefinedFile) as error:
+            remedy = "install pgvector on the server, and let its administrator run CREATE EXTENSION vector in this database"
+            got = hide_secrets(str(error), self._passwords)
+            raise StorageError(str(Fault(self.where, "the extension vector", got, remedy))) from None
+
+    def _read_versions(self, connection: Connection) -> dict[str, Any]:
+        """Returns the rows of the table of versions: revision, tables, is_served."""
+        with suppress(pg.UndefinedTable):  # nothing is published yet
+            rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
+            return {row.version: row for row in rows}
+        return {}
+
+    def _find(self, connection: Connection, version: str) -> Any:
+        versions = self._read_versions(connection)
+        if version not in versions:
+            raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
+        return versions[version]
+
+    def _find_tables(self, connection: Connection) -> list[str]:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
+        return [name for (name,) in rows if re.fullmatch(f"{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}", name)]
+
+    def _find_drafts(self, connection: Connection) -> list[str]:
+        used = {relation for row in self._read_versions(connection).values() for relation in row.tables.values()}
+        return [name for name in self._find_tables(connection) if name not in used]
+
+
+class _PgvectorVectors(vs.StoredVectors):
+    """The rows of a table. `keys` are the columns of `KEYS` with their types, `width` the number of entries of a vector."""
+
+    def __init__(self, store: PgvectorStore, relation: str, keys: Mapping[str, pa.DataType], width: int) -> None:
+        self._store, self._relation, self._keys, self._id, self._width = store, relation, keys, next(iter(keys)), width
+
+    def count(self) -> int:
+        with self._store.connect() as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {self._relation}").fetchall()[0][0])
+
+    def read(self, ids: pa.Array) -> pa.Table:
+        types = {**self._keys, MODEL_DIGEST: pa.string()}
+        wanted = f"{self._id} = ANY(%b::{_sql_type(self._keys[self._id])}[])"
+        sql = f"SELECT vector_send(vector), {', '.join(types)} FROM {self._relation} WHERE {wanted}"
+        with self._store.connect() as connection, connection.cursor(binary=True) as cursor:
+            rows = cursor.execute(sql, [ids.to_pylist()]).fetchall()
+        vectors, *others = zip(*rows, strict=True) if rows else [()] * (1 + len(types))
+        cells = np.frombuffer(b"".join(vector[4:] for vector in vectors), ">f4").astype(np.float32)
+        stored = pa.FixedSizeListArray.from_arrays(cells, self._width)
+        columns = [pa.array(values, kind) for values, kind in zip(others, types.values(), strict=True)]
+        return pa.table([stored, *columns], [VECTOR, *types])
+
+    def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
+        where = write_sql(tuple(tuple(map(_exclude_nan, group)) for group in condition), _PostgresDialect()) or "true"
+        negative = "(vector <#> %(vector)b::float8[]::vector)"
+        rows = f"SELECT {self._id}, {negative} FROM {self._relation} WHERE {where.replace('%', '%%')} ORDER BY {negative}"
+        lists: list[list[Any]] = [[]] * len(vectors)
+        if not is_exact and 2 * k <= _CANDIDATES * (1.0 if where == "true" else self._estimate_frac(where)):
+            lists = self._select(f"{rows} LIMIT {2 * k}", vectors)
+        # Where fewer candidates pass, the index may have missed rows: then each is compared.
+        short = [number for number, found in enumerate(lists) if len(found) < 2 * k]
+        for number, found in zip(short, self._select(f"{rows} + 0 LIMIT {k}", vectors[short]), strict=True):
+            lists[number] = found
+        return [self._convert(found[:k]) for found in lists]
+
+    def _estimate_frac(self, where: str) -> float:
+        """Returns which fraction of the rows passes by PostgreSQL's statistics."""
+        with self._store.connect() as connection:
+            explain = f"EXPLAIN (FORMAT JSON) SELECT FROM {self._relation} WHERE"
+            plans = [connection.execute(f"{explain} {one}").fetchall()[0][0] for one in (where, "true")]
+        passing, total = (plan[0]["Plan"]["Plan Rows"] for plan in plans)
+        return float(passing / max(total, 1))
+
+    def _select(self, sql: str, vectors: Vectors) -> list[list[Any]]:
+        with self._store.connect() as connection, connection.cursor(binary=True) as cursor:
+            cursor.executemany(sql, [{"vector": vector.tolist()} for vector in vectors], returning=True)
+            lists = [cursor.fetchall() for _ in vectors[:1]]
+            while cursor.nextset():
+                lists.append(cursor.fetchall())
+        return lists
+
+    def _convert(self, found: list[Any]) -> Found:
+        ids, negatives = zip(*found, strict=True) if found else ((), ())
+        return pa.array(ids, self._keys[self._id]), -np.array(negatives, np.float32)
+
+
+class _PostgresDialect(SqlDialect):
+    def write_value(self, value: Any) -> str:
+        if isinstance(value, str) and "\0" in value:
+            raise UnsupportedConditionError("PostgreSQL has no text with a zero byte")
+        if isinstance(value, float):
+            return f"'{value!r}'::float8"
+        if isinstance(value, dt.datetime) and value.tzinfo is not None:
+            return f"TIMESTAMPTZ '{value.isoformat(sep=' ')}'"
+        return super().write_value(value)
+
+    def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
+        return f"{column} && ARRAY[{', '.join(map(self.write_value, values))}]::{_sql_type(condition.type)}[]"
+
+    def write_empty(self, column: str) -> str:
+        return f"cardinality({column}) = 0"
+
+    def write_entry_between(self, column: str, low: Any, high: Any) -> str:
+        bounds = [f"entry {sign} {self.write_value(bound)}" for sign, bound in ((">=", low), ("<=", high)) if bound is not None]
+        return f"EXISTS (SELECT FROM unnest({column}) AS entry WHERE {' AND '.join(bounds)})"
+
+
+def _exclude_nan(one: ColumnCondition) -> ColumnCondition:
+    """Returns a condition whose lower bound NaN does not pass; PostgreSQL sorts it above all numbers."""
+    return replace(one, high=math.inf) if pat.is_floating(one.type) and one.low is not None and one.high is None else one
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    if pat.is_integer(kind):
+        bits = max(kind.bit_width * (2 if pat.is_unsigned_integer(kind) else 1), 16)
+        return f"int{bits // 8}" if bits <= 64 else "numeric"
+    if pat.is_floating(kind):
+        return f"float{kind.bit_width // 8}"
+    if pat.is_timestamp(kind):
+        return "timestamptz" if kind.tz else "timestamp"
+    return "bool" if pat.is_boolean(kind) else "date" if pat.is_date(kind) else "text"
+
+
+def _copy(connection: Connection, relation: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], how: str) -> None:
+    names = ", ".join(map(quote_name, schema.names))
+    with connection.cursor().copy(f"COPY {relation} ({names}) FROM STDIN WITH ({how})") as copy:
+        copy.set_types(["bytea" if field.name == VECTOR else _sql_type(field.type) for field in schema])
+        for batch in batches:
+            for row in zip(*map(_to_values, batch.columns), strict=True):
+                copy.write_row(row)
+
+
+def _to_values(column: pa.Array) -> list[Any]:
+    """Returns values as psycopg writes them, vectors as the bytes of pgvector's binary format."""
+    if pat.is_fixed_size_list(column.type):
+        vectors = to_matrix(column, VECTOR).astype(">f4").view(np.uint8)
+        head = np.array([column.type.list_size, 0], ">u2").view(np.uint8)
+        cells = np.hstack([np.broadcast_to(head, (len(vectors), 4)), vectors])
+        return list(cells.view(f"V{cells.shape[1]}").ravel().tolist())
+    return list((column.cast(pa.timestamp("us", column.type.tz)) if pat.is_timestamp(column.type) else column).to_pylist())
+
+
+def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> None:
+    """Deletes the rows with some keys, of which each column is given."""
+    arrays = ", ".join(f"%b::{_sql_type(values.type)}[]" for values in keys.values())
+    wanted = f"({', '.join(keys)}) IN (SELECT * FROM unnest({arrays}))"
+    connection.execute(f"DELETE FROM {relation} WHERE {wanted}", [values.to_pylist() for values in keys.values()])
+
+
+def _create_index(connection: Connection, relation: str, rows: Rows) -> None:
+    needed = rows.count * (4 * rows.width + _GRAPH_BYTES) // 2**20 + 64
+    connection.execute(f"SET LOCAL maintenance_work_mem = '{min(needed, _MAX_GRAPH_MB)}MB'")
+    try:
+        with connection.transaction():
+            connection.execute(f"CREATE INDEX ON {relation} {_INDEX}")
+    except pg.DiskFull:  # of the shared memory for parallel workers, of which containers have little
+        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        connection.execute(f"CREATE INDEX ON {relation} {_INDEX}")
+
+
+def _replace_view(connection: Connection, view: str, relation: str | None) -> None:
+    select_rows = f"VIEW {view} AS SELECT * FROM {relation}"
+    try:
+        with connection.transaction():
+            connection.execute(f"CREATE OR REPLACE {select_rows}" if relation else f"DROP VIEW IF EXISTS {view}")
+    except pg.InvalidTableDefinition:  # it has other columns
+        connection.execute(f"DROP VIEW {view}")
+        connection.execute(f"CREATE {select_rows}")
+
+
+def _is_alive(connection: Connection) -> bool:
+    """Returns whether the server answers within two seconds."""
+    answers = select.poll()
+    answers.register(connection, select.POLLIN)
+    with suppress(psycopg.OperationalError):
+        connection.pgconn.send_query(b"")
+        if answers.poll(2000):
+            while connection.pgconn.get_result() is not None:
+                pass
+            return not connection.closed
+    return False
+
+
+def _close(connections: Iterable[Connection]) -> None:
+    for connection in connections:
+        connection.close()

@@ -1,0 +1,165 @@
+"""What is PostgreSQL's own: lost connections, rights, locks, values that SQL treats in its way, and publishers beside readers."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pytest
+
+from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import ConfigError, StorageError
+from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
+from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows
+
+ITEM = VectorTable.ITEM
+A, B, C = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb", "2024-01-14-cccccccccccc"
+USER = np.ones((1, 8), np.float32)
+
+
+@pytest.fixture
+def uri(postgres: Callable[[], str]) -> str:
+    return postgres()
+
+
+def ask(uri: str, sql: str) -> list:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        cursor = connection.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+
+def read_alias(uri: str, alias: str = "shop_item") -> list:
+    return ask(uri, f"SELECT model_digest, count(*) FROM {alias} GROUP BY 1")
+
+
+def test_a_lost_connection_is_opened_again(uri: str) -> None:
+    store = open_store(uri, "shop", {})
+    publish(store, A, item_rows(20))
+    stored = store.open(ITEM, A)
+    ask(
+        uri,
+        "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    assert stored.count() == 20
+
+
+def test_errors_say_what_is_missing_and_no_password(uri: str) -> None:
+    reader = f"reader_{time.time_ns()}"
+    ask(uri, f"CREATE ROLE {reader} LOGIN; GRANT CREATE ON SCHEMA public TO {reader}")
+    store = open_store(uri.replace("postgres:@", f"{reader}:@", 1), "shop", {})
+    assert (store.find_versions(), store.find_removable([], before=0)) == ({}, [])
+    with pytest.raises(StorageError, match=r"permission denied.*let its administrator run CREATE EXTENSION vector"):
+        store.write(ITEM, to_rows(item_rows(5)))
+    with pytest.raises(StorageError, match=r"postgresql://localhost/b: .* got [^@]*$") as caught:
+        open_store("postgresql://bob:s%40c/ret@localhost/b?sslpassword=hid%20den", "shop", {}).find_versions()
+    assert not [secret for secret in ("s%40c", "s@c", "ret@", "hid%20den", "hid den") if secret in str(caught.value)]
+    with pytest.raises(ConfigError, match="at most 43 characters, for tables in PostgreSQL, got 44"):
+        open_store("postgresql://host/db", 44 * "s", {})
+
+
+def test_names_and_values_that_sql_treats_in_its_way(uri: str) -> None:
+    numbers = [float("nan"), float("-inf"), -1.5, 0.1, float("inf")] * 20
+    items = item_rows(100).select(["item_id", "vector", "ds", "model_digest"])
+    items = items.append_column('a"b %s', pa.array([f"\\'{n % 3}%" for n in range(100)]))
+    items = items.append_column("number", pa.array(numbers, pa.float32()))
+    items = items.append_column("numbers", pa.array([[one, None] for one in numbers], pa.list_(pa.float64())))
+    items = items.append_column("big", pa.array([2**64 - 1 - n for n in range(100)], pa.uint64()))
+    store, columns = open_store(uri, "shop", {}), {field.name: field.type for field in items.schema}
+    publish(store, A, items)
+    words = [{"number": {"min": 0.1}}, {"number": 0.1}, {"numbers": {"min": 0}}, {"big": [2**64 - 1, 3]}, {'a"b %s': "\\'1%"}]
+    for filters in [*words, {"number": {"not": float("-inf")}}]:
+        ((ids, _),) = store.open(ITEM, A).search(USER, 100, parse_filters(filters, columns))
+        assert sorted(ids.to_pylist()) == sorted(nearest(items, USER[0], 100, filters)), filters
+    with pytest.raises(UnsupportedConditionError, match="zero byte"):
+        store.open(ITEM, A).search(USER, 1, parse_filters({'a"b %s': "\0"}, columns))
+    publish(store, B, item_rows(30, width=2001))  # no index has such vectors
+    ((ids, _),) = store.open(ITEM, B).search(np.ones((1, 2001), np.float32), 5)
+    assert ids.to_pylist() == nearest(item_rows(30, width=2001), np.ones(2001), 5)
+
+
+@pytest.mark.slow
+def test_a_silent_server_and_a_reader_that_stays_are_errors_soon(uri: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(StorageError, match="timeout"):
+        open_store(f"postgresql://127.0.0.1:{server.getsockname()[1]}/db", "shop", {}).find_versions()
+    store = open_store(uri, "shop", {})
+    publish(store, A, item_rows(20), user_rows([1]))
+    with psycopg.connect(uri) as reader:
+        reader.execute("SELECT FROM shop_item")
+        with pytest.raises(StorageError, match="LockNotAvailable"):
+            publish(store, B, item_rows(30, "model-b"))
+        store.remove(B)
+        assert (store.find_served(), store.find_versions()) == (A, {A: A})
+    publish(store, B, item_rows(30, "model-b"))
+    assert ask(uri, "SELECT to_regclass('shop_item') IS NULL, to_regclass('shop_user') IS NULL") == [(False, True)]
+    with psycopg.connect(uri) as reader:
+        ((users,),) = reader.execute("SELECT tables ->> 'user' FROM shop_vector_versions WHERE NOT is_served").fetchall()
+        reader.execute(f"SELECT FROM {users}")
+        store.remove(A)
+        assert store.find_removable([], before=0) == [A]
+    store.remove(A)
+    assert store.find_versions() == {B: B}
+
+
+@pytest.mark.slow
+def test_no_answer_mixes_versions_of_fifty(uri: str) -> None:
+    versions, store = [f"2024-01-12-{number:012x}" for number in range(50)], open_store(uri, "shop", {})
+    publish(store, versions[0], item_rows(40, "model-0"))
+
+    def read(is_alias: bool) -> list[bool]:
+        answers, reader = [], open_store(uri, "shop", {})
+        while reader.find_served() != versions[-1]:
+            if is_alias:
+                ((model, count),) = read_alias(uri)
+            else:
+                stored = reader.open(ITEM, reader.find_served() or "")
+                ((ids, _),) = stored.search(USER, 200)
+                count, (model,) = len(ids), set(stored.read(ids).column("model_digest").to_pylist())
+            answers.append(count - int(model.removeprefix("model-")) == 40)
+        return answers
+
+    with ThreadPoolExecutor(8) as pool:
+        readers = [pool.submit(read, number % 2 == 0) for number in range(8)]
+        for number, version in enumerate(versions[1:], 1):
+            rows = item_rows(40 + number, f"model-{number}")
+            publish(store, version, rows.drop(["price"]) if number % 10 == 5 else rows)
+            for name in store.find_removable(versions[number - 1 : number + 1], before=0):
+                store.remove(name)
+        assert all(len(reader.result()) > 10 and all(reader.result()) for reader in readers)
+
+
+def publish_for_ever(uri: str, seed: int) -> None:
+    store = open_store(uri, "shop", {})
+    while True:
+        publish(store, (A, B)[seed % 2], item_rows(40, f"model-{seed}"), user_rows([1, 2]))
+        seed += 1
+
+
+@pytest.mark.slow
+def test_two_killed_publishers_leave_one_whole_version(uri: str) -> None:
+    store = open_store(uri, "shop", {})
+    publish(store, A, item_rows(40, "model-0"), user_rows([1, 2]))
+    for number in range(12):
+        publishers = [
+            get_context("fork").Process(target=publish_for_ever, args=(uri, seed)) for seed in (number, 1000 + number)
+        ]
+        for publisher in publishers:
+            publisher.start()
+        time.sleep(0.3 + number * 0.037)
+        for publisher in publishers:
+            os.kill(publisher.pid or 0, signal.SIGKILL)
+            publisher.join()
+        assert store.find_served() in (A, B)
+        assert [count for _, count in read_alias(uri)] == [40]
+        assert read_alias(uri, "shop_user") == [("model-a", 4)]
+    publish(store, C, item_rows(50, "model-c"), user_rows([1]))
+    for name in store.find_removable([C], before=time.time() + 60):
+        store.remove(name)
+    assert (store.find_versions(), store.find_removable([C], before=time.time() + 60)) == ({C: C}, [])
+    assert ask(uri, "SELECT count(*) FROM pg_tables WHERE tablename ~ '^shop_(item|user)_'") == [(2,)]
