@@ -84,8 +84,7 @@ class SharedWindows:
         """
         shift = np.where(self.user_ends - starts > length, self.shifts % length, 0)
         window = (ends - 1 - starts + shift) // length
-        firsts: IntArray = np.maximum(starts, starts + window * length - shift)
-        return firsts
+        return np.asarray(np.maximum(starts, starts + window * length - shift))
 
 
 def shared_passes(firsts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray, IntArray]:

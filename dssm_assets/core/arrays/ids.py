@@ -83,8 +83,7 @@ def sorted_unique(ids: pa.Array) -> pa.Array:
 
 def find_positions(ids: pa.Array, values: pa.Array) -> IntArray:
     """Returns the position of each id among the values (int64), -1 where it is not among them. For a single look-up."""
-    found: IntArray = pc.fill_null(pc.index_in(ids, value_set=values), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return found
+    return np.asarray(pc.fill_null(pc.index_in(ids, value_set=values), -1), np.int64)
 
 
 def format_ids(ids: pa.Array, rows: Any) -> str:

@@ -46,8 +46,7 @@ def ranges(starts: Any, lengths: Any) -> IntArray:
     Example: ranges([5, 0, 9], [2, 0, 3]) is [5, 6, 9, 10, 11].
     """
     offsets = offsets_of(lengths)
-    positions: IntArray = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
-    return positions
+    return np.asarray(np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths))
 
 
 def combine_chunks(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -66,8 +65,7 @@ def is_list(arrow_type: pa.DataType) -> bool:
 
 def list_lengths(column: pa.Array | pa.ChunkedArray) -> IntArray:
     """Returns the number of values in each list [R]; 0 for a null list."""
-    lengths: IntArray = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return lengths
+    return np.asarray(pc.fill_null(pc.list_value_length(column), 0), np.int64)
 
 
 def flatten(array: pa.Array) -> tuple[pa.Array, Offsets]:
@@ -90,8 +88,7 @@ def build_lists(values: pa.Array, offsets: Offsets, nulls: Mask | None = None) -
 
 def null_mask(array: pa.Array) -> Mask:
     """Returns a mask that is true where the value is null."""
-    mask: Mask = array.is_null().to_numpy(zero_copy_only=False)
-    return mask
+    return np.asarray(array.is_null())
 
 
 def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
@@ -160,8 +157,7 @@ class Exclusions(NamedTuple):
         width = int(max(items.max(initial=0), self.indices.max(initial=0))) + 1
         excluded, wanted = self.users * width + self.indices, users * width + items
         is_excluded = pc.is_in(pa.array(wanted.ravel()), value_set=pa.array(excluded)).to_numpy(zero_copy_only=False)
-        contained: Mask = is_excluded.reshape(wanted.shape) & (items >= 0)
-        return contained
+        return np.asarray(is_excluded.reshape(wanted.shape) & (items >= 0))
 
 
 def no_exclusions(num_users: int) -> Exclusions:

@@ -209,8 +209,7 @@ def _is_in(items: IntArray, row: IntArray, members: IntArray) -> Mask:
     """Returns bool [B, C]: whether (row, member) pairs have each item; -1 is in nothing."""
     width = int(max(items.max(initial=0), members.max(initial=0))) + 2
     keys = (row * width + members)[members >= 0]
-    result: Mask = np.isin(np.arange(len(items))[:, None] * width + items, keys) & (items >= 0)
-    return result
+    return np.isin(np.arange(len(items))[:, None] * width + items, keys) & (items >= 0)
 
 
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:

@@ -40,14 +40,12 @@ def bin_of(boundaries: Any, numbers: Any) -> IntArray:
 
     Boundaries are compared as float32 like the numbers, so that 0.7 is in the bin that starts at 0.7.
     """
-    found: IntArray = np.searchsorted(np.asarray(boundaries, np.float32), np.asarray(numbers, np.float32), side="right")
-    return found
+    return np.searchsorted(np.asarray(boundaries, np.float32), np.asarray(numbers, np.float32), side="right")
 
 
 def hash_bucket(hashes: Any, size: int) -> IntArray:
     """Returns the bucket of each hash, given as uint64 or as int64 with the same bits."""
-    found: IntArray = (hashes.view(np.uint64) % np.uint64(size)).astype(np.int64)
-    return found
+    return np.asarray(hashes.view(np.uint64) % np.uint64(size), np.int64)
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,12 @@ class Vocabulary:
         """Returns the bucket of each int64 hash."""
         if len(hashes) > _MANY:
             encoded = pa.array(hashes).dictionary_encode()
-            buckets: IntArray = self._look_up(encoded.dictionary.to_numpy())[encoded.indices.to_numpy()]
-            return buckets
+            return np.asarray(self._look_up(encoded.dictionary.to_numpy())[encoded.indices.to_numpy()])
         return self._look_up(hashes)
 
     def _look_up(self, hashes: Any) -> IntArray:
         position = np.searchsorted(self.hashes[:-1], hashes)
-        found: IntArray = np.where(self.hashes[position] == hashes, self.buckets[position], self.outside)
-        return found
+        return np.where(self.hashes[position] == hashes, self.buckets[position], self.outside)
 
 
 def given_vocabulary(

@@ -82,8 +82,7 @@ def _no_text(arrow_type: pa.DataType, where: str) -> Fault:
 
 def dictionary_codes(texts: pa.DictionaryArray) -> IntArray:
     """Returns the position of each text in the dictionary; the texts must not be null."""
-    codes: IntArray = texts.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes
+    return np.asarray(texts.indices, np.int64)
 
 
 def fill_missing(texts: pa.DictionaryArray, default: str) -> pa.DictionaryArray:
@@ -109,8 +108,7 @@ def number_values(array: pa.Array, where: str) -> Numbers:
         dictionary = array.dictionary
         numbers = _parse(dictionary.cast(pa.string())) if _is_text(dictionary.type) else number_values(dictionary, where)
         codes = array.indices.cast(pa.int64()).fill_null(len(numbers))
-        of_rows: Numbers = np.append(numbers, np.nan)[codes.to_numpy(zero_copy_only=False)]
-        return of_rows
+        return np.asarray(np.append(numbers, np.nan)[np.asarray(codes)])
     if pat.is_boolean(arrow_type):
         array = array.cast(pa.int8())
     elif not (pat.is_integer(arrow_type) or pat.is_floating(arrow_type) or pat.is_decimal(arrow_type)):
@@ -208,8 +206,7 @@ def mask_of_first(offsets: Offsets, count: int | None) -> Mask:
     """Returns which values are among the first `count` of their row [n]; all of them for 0 or None."""
     if not count:
         return np.ones(int(offsets[-1]), dtype=bool)
-    mask: Mask = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets)) < count
-    return mask
+    return np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets)) < count
 
 
 def insert_default(values: npt.NDArray[Any], offsets: Offsets, default: Any) -> tuple[npt.NDArray[Any], Offsets]:

@@ -75,5 +75,4 @@ def offset_steps(timezone: str, first_ms: int, last_ms: int) -> tuple[list[int],
 def _offsets(instants: npt.NDArray[np.int64], timezone: str) -> npt.NDArray[np.int64]:
     """Returns the offset at each instant. Arrow knows the changes up to 2037."""
     local = pc.local_timestamp(pa.array(instants, pa.timestamp("ms", timezone)))
-    offsets: npt.NDArray[np.int64] = local.cast(pa.int64()).to_numpy() - instants
-    return offsets
+    return np.asarray(local.cast(pa.int64())) - instants

@@ -168,8 +168,7 @@ class KeptRows:
         is_kept = self._is_kept[table]
         numbers = np.zeros(len(is_kept) + 1, np.int32)  # the last element, at -1, is that of null
         numbers[:-1][is_kept] = np.arange(first, first + int(is_kept.sum()))
-        found: npt.NDArray[np.int32] = numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()]
-        return found
+        return np.asarray(numbers[pc.fill_null(combine_chunks(rows), -1).to_numpy()])
 
     def select(self, table: str, parts: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yields the kept rows of a table that is read in parts."""

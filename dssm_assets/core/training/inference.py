@@ -119,5 +119,4 @@ def _number_texts(numbers: npt.NDArray[Any], offsets: IntArray) -> IntArray:
     data = np.ascontiguousarray(numbers)
     buffers = [None, pa.py_buffer(offsets.astype(np.int64) * data.itemsize), pa.py_buffer(data)]
     texts = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
-    numbers_of_texts: IntArray = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
-    return numbers_of_texts
+    return np.asarray(texts.dictionary_encode().indices, np.int64)

@@ -92,8 +92,7 @@ def _bitwise(operation: Callable[[Any, Any], Any]) -> Compute:
 
 
 def _is_whole(numbers: Numbers) -> Mask:
-    is_whole: Mask = (np.trunc(numbers) == numbers) & (np.abs(numbers) < _MAX_WHOLE)
-    return is_whole
+    return np.asarray((np.trunc(numbers) == numbers) & (np.abs(numbers) < _MAX_WHOLE))
 
 
 def _choose(condition: Numbers, if_true: Numbers, if_false: Numbers) -> Numbers:
@@ -105,8 +104,7 @@ def _choose(condition: Numbers, if_true: Numbers, if_false: Numbers) -> Numbers:
 def _round(numbers: Numbers) -> Numbers:
     # Not floor(x + 0.5): for the largest number below 0.5 the sum is 1.
     whole = np.trunc(numbers)
-    rounded: Numbers = whole + np.where(np.abs(numbers - whole) >= 0.5, np.sign(numbers), 0.0)
-    return rounded
+    return whole + np.where(np.abs(numbers - whole) >= 0.5, np.sign(numbers), 0.0)
 
 
 _POWERS_OF_TEN: Final = np.array([float(f"1e{places}") for places in range(_MAX_PLACES + 1)])
@@ -127,8 +125,7 @@ def _round_places(numbers: Numbers, places: Numbers) -> Numbers:
 def _sigmoid(numbers: Numbers) -> Numbers:
     # exp(-|x|) cannot overflow.
     small = np.exp(-np.abs(numbers))
-    result: Numbers = np.where(numbers < 0, small, 1.0) / (1.0 + small)
-    return result
+    return np.where(numbers < 0, small, 1.0) / (1.0 + small)
 
 
 def _distance_km(lng1: Numbers, lat1: Numbers, lng2: Numbers, lat2: Numbers) -> Numbers:
@@ -220,8 +217,7 @@ def _sum(vectors: Vectors) -> Numbers:
 
 
 def _mean(vectors: Vectors) -> Numbers:
-    mean: Numbers = _sum(vectors) / vectors.lengths
-    return mean
+    return _sum(vectors) / vectors.lengths
 
 
 def _squared_norm(vectors: Vectors) -> Numbers:
@@ -229,8 +225,7 @@ def _squared_norm(vectors: Vectors) -> Numbers:
 
 
 def _l2_norm(vectors: Vectors) -> Numbers:
-    norm: Numbers = np.sqrt(_squared_norm(vectors))
-    return norm
+    return np.sqrt(_squared_norm(vectors))
 
 
 def _keep_equal_lengths(left: Vectors, right: Vectors) -> tuple[Vectors, Vectors]:

@@ -63,5 +63,4 @@ def _truth(mask: pa.DictionaryArray, where: str) -> Mask:
     words = pc.utf8_lower(pc.ascii_trim_whitespace(mask.dictionary))
     is_word: Any = pc.equal(words, "true").to_numpy(zero_copy_only=False)
     is_true = np.append(is_word | (np.nan_to_num(numbers) != 0), False)
-    truth: Mask = is_true[mask.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)]
-    return truth
+    return np.asarray(is_true[mask.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)])

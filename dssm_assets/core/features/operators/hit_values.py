@@ -129,5 +129,4 @@ class HitOperator(Operator, CategoryKeys, NumberKeys):
         """Returns which distinct entries have what the feature reads: a number, or a text."""
         if self.kind is Kind.NUMERIC:
             return ~np.isnan(entries.numbers)
-        has_text: Mask = pc.fill_null(pc.not_equal(entries.values, ""), False).to_numpy(zero_copy_only=False)
-        return has_text
+        return np.asarray(pc.fill_null(pc.not_equal(entries.values, ""), False))

@@ -119,8 +119,7 @@ class Terms:
 
 def _common_ratio(terms: Terms, among: Terms) -> Numbers:
     is_common = pc.is_in(pa.array(terms.cells), value_set=pa.array(among.cells)).to_numpy(zero_copy_only=False)
-    ratio: Numbers = np.bincount(terms.rows, is_common, terms.row_count) / np.maximum(terms.lengths, 1)
-    return ratio
+    return np.asarray(np.bincount(terms.rows, is_common, terms.row_count) / np.maximum(terms.lengths, 1))
 
 
 def _equality(query: Terms, title: Terms) -> Numbers:
@@ -128,8 +127,7 @@ def _equality(query: Terms, title: Terms) -> Numbers:
     compared = is_equal[query.rows]
     differs = query.codes[compared] != title.codes[is_equal[title.rows]]
     is_equal[query.rows[compared][differs]] = False
-    equal: Numbers = is_equal.astype(np.float64)
-    return equal
+    return np.asarray(is_equal, np.float64)
 
 
 def _first_position(query: Terms, title: Terms) -> Numbers:
