@@ -28,7 +28,7 @@ from dssm_assets.core.features.requests import request_rows
 from dssm_assets.core.features.spec import Feature
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.models.poolings import make_pooling
-from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader, SideReader, TowerInput, feature_columns, slice_rows
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, feature_columns, select_rows
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column
@@ -150,7 +150,7 @@ class RequestEncoder:
         for numbers in alike.values():
             try:
                 rows = self._encode_rows([inputs[number] for number in numbers])
-                encoded |= {number: slice_rows(rows, place, place + 1) for place, number in enumerate(numbers)}
+                encoded |= {number: select_rows(rows, np.array([place])) for place, number in enumerate(numbers)}
             except DssmError as error:
                 if len(numbers) == 1:
                     encoded[numbers[0]] = error
@@ -188,7 +188,7 @@ class RequestEncoder:
             ]
             lists = [{**own, **one.history, **one.events} for own, one in zip(features, requests, strict=True)]
             try:
-                rows = self._encode_history(lists, known_events).join(rows)
+                rows = rows.with_history(self._encode_history(lists, known_events))
             except InputError as error:
                 faults += error.faults
         InputError.raise_if(faults)
@@ -212,7 +212,7 @@ class RequestEncoder:
 
     def _encode_history(
         self, requests: Sequence[Mapping[str, Any]], known: tuple[IntArray, list[pa.Array], IntArray] | None
-    ) -> HistoryInput:
+    ) -> TowerInput:
         """Returns a row per request; `known` are the events that the requests' are added to, as of `StoredUsers.history`."""
         features = self._generator.spec.sequence_features
         filled = [_fill_history(request, features) for request in requests]

@@ -66,7 +66,9 @@ class ValidationVectors:
         self._towers = map_model(workspace.artifacts.local_path(model, weights), settings.spec)
         self._data = open_train_data(workspace, samples, settings.spec)
         self._user_ids = workspace.artifacts.map_table(samples, TrainSamplesFile.USERS).column(col.USER_ID).combine_chunks()
-        self._prior = Prior.from_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR)) if settings.spec.prior else None
+        self._prior = (
+            Prior.model_validate_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR)) if settings.spec.prior else None
+        )
         # Day d of the samples is the d-th of the model's window.
         self._day_of = {day_before(settings.first_day, -day): day for day in range(self._data.num_days)}
         self.days = sorted(self._day_of, reverse=True)[: training.validation_days]

@@ -197,7 +197,7 @@ def _small_files(result: FitResult) -> dict[str, bytes]:
         validation = {"scores": [asdict(score) for score in result.scores], "loss_by_step": search_losses}
         files[ModelFile.VALIDATION] = json.dumps(validation).encode()
     if result.prior is not None:
-        files[ModelFile.PRIOR] = result.prior.to_json().encode()
+        files[ModelFile.PRIOR] = result.prior.model_dump_json().encode()
     if result.group_codes is not None:
         files[ModelFile.GROUP_CODES] = result.group_codes.to_bytes()
     return files

@@ -390,7 +390,8 @@ def _read_golden_users(folder: Path, rows: npt.NDArray[np.int64], spec: TowerSpe
         stored = stored.append_column(name, column)
     features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
     own = SideReader(stored, "golden users", features).read(np.arange(len(rows)))
-    return HistoryReader(pa.table({col.EVENT_TIME_MS: times, **events}), spec).read(offsets[:-1], offsets[1:]).join(own)
+    history = HistoryReader(pa.table({col.EVENT_TIME_MS: times, **events}), spec)
+    return own.with_history(history.read(offsets[:-1], offsets[1:]))
 
 
 def _bundle_ids(column: pa.Array, side: str) -> pa.Array:

@@ -155,7 +155,7 @@ def read_recent_priors(
 
 
 def _compute_priors(workspace: Workspace, model: Manifest, items: Any, times_ms: Any, ds: str, item_count: int) -> VectorArray:
-    prior = Prior.from_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
+    prior = Prior.model_validate_json(workspace.artifacts.read_bytes(model, ModelFile.PRIOR))
     ages = ages_in_days(times_ms, start_of_day_ms(ds, workspace.config.calendar.timezone))
     recent = decayed_counts(items, ages, prior.half_life_days, item_count)
     return prior.values_for(np.bincount(items, minlength=item_count).astype(np.float64), recent)

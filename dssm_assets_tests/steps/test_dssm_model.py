@@ -58,7 +58,7 @@ def test_search_and_prior_are_stored(searched: tuple[Workspace, StepResult]) -> 
     rates = [score["hit_rate"] for score in stored["scores"]]
     assert len(rates) == 3
     best = max(range(3), key=lambda epoch: rates[epoch])
-    prior = Prior.from_json(read["prior.json"])
+    prior = Prior.model_validate_json(read["prior.json"])
     assert stored["scores"][best]["prior"] == [prior.popularity, prior.recent, prior.half_life_days]
     # 12 users have 3 events on each of 6 days: 216 samples are 7 batches of 32, the first 4 days' 144 are 5.
     assert len(json.loads(read[ModelFile.LOSSES])) == 7 * (best + 1)

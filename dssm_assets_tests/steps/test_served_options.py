@@ -44,7 +44,7 @@ def refitted_world(tmp_path_factory):
 
 
 def prior_of(workspace):
-    return Prior.from_json(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), "prior.json"))
+    return Prior.model_validate_json(workspace.artifacts.read_bytes(workspace.need("dssm_model", EVALUATION_DAY), "prior.json"))
 
 
 def bought(days):

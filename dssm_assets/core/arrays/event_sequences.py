@@ -32,9 +32,9 @@ class EventSequences:
     offsets: IntArray
     last: IntArray
 
-    def rows(self, begin: int, end: int) -> EventSequences:
-        """Returns rows begin .. end - 1, each with a sequence of its own, which ends at its last event."""
-        last = self.last[begin:end]
+    def select_rows(self, rows: IntArray) -> EventSequences:
+        """Returns these rows, in this order, each with a sequence of its own, which ends at its last event."""
+        last = self.last[rows]
         owner = np.searchsorted(self.offsets, last, side="right") - 1
         starts = np.where(last >= 0, self.offsets[np.maximum(owner, 0)], 0)
         lengths = np.where(last >= 0, last + 1 - starts, 0)

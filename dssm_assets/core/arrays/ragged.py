@@ -14,8 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from dssm_assets.core.errors import Fault, InputError
-
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -154,7 +152,7 @@ class Exclusions(NamedTuple):
 
         By hand: user 0 excludes 3 and 5; of items [[5, -1, 4]] of users [[0]] the first is excluded.
         """
-        width = int(max(items.max(initial=0), self.indices.max(initial=0))) + 1
+        width = int(max(items.max(initial=0), self.indices.max(initial=0))) + 2  # -1 of a user equals no item of another
         excluded, wanted = self.users * width + self.indices, users * width + items
         is_excluded = pc.is_in(pa.array(wanted.ravel()), value_set=pa.array(excluded)).to_numpy(zero_copy_only=False)
         return np.asarray(is_excluded.reshape(wanted.shape) & (items >= 0))
@@ -163,23 +161,3 @@ class Exclusions(NamedTuple):
 def no_exclusions(num_users: int) -> Exclusions:
     """Returns exclusions that exclude nothing."""
     return Exclusions(np.zeros(num_users + 1, np.int64), np.zeros(0, np.int64))
-
-
-def check_exclusions(excluded: Exclusions, num_users: int, num_items: int) -> None:
-    """Checks that exclusions fit the number of users and items.
-
-    Raises:
-        InputError: listing each mismatch: number of users, offsets out of order, item indices outside the corpus.
-    """
-    indptr, indices = excluded
-    is_ascending = len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(indices) and bool((np.diff(indptr) >= 0).all())
-    outside = int(((indices < 0) | (indices >= num_items)).sum())
-    checks = (
-        (len(indptr) == num_users + 1, "users", f"{num_users}", f"{len(indptr) - 1}"),
-        (is_ascending, "offsets", f"ascending from 0 to {len(indices)}", "others"),
-        (not outside, "items", f"indices in [0, {num_items})", f"{outside} indices outside"),
-    )
-    remedy = "build the exclusions over the same users and items as the search"
-    InputError.raise_if(
-        Fault(f"exclusions, {what}", expected, got, remedy) for is_right, what, expected, got in checks if not is_right
-    )

@@ -110,16 +110,9 @@ def _check(table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> No
         if column not in table.column_names:
             came = ", ".join(table.column_names) or "no columns"
             faults.append(Fault(where, "the column to exist", f"columns {came}", "write the column or drop the feature"))
-        elif not _is_kind(table.schema.field(column).type, kind):
-            faults.append(Fault(where, str(kind), str(table.schema.field(column).type), "write the column with this type"))
+        elif (actual := table.schema.field(column).type) != kind:
+            faults.append(Fault(where, str(kind), str(actual), "write the column with this type"))
         elif nulls := table.column(column).null_count:
             got = f"{nulls} nulls in {table.num_rows} rows"
             faults.append(Fault(where, "no nulls", got, "write 0 (missing) instead of null"))
     SchemaError.raise_if(faults)
-
-
-def _is_kind(actual: pa.DataType, kind: pa.DataType) -> bool:
-    """Returns whether types are equal, whatever the name of the element field of lists."""
-    if pa.types.is_list(kind):
-        return bool(pa.types.is_list(actual) and actual.value_type == kind.value_type)
-    return bool(actual == kind)

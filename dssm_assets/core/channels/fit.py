@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from dssm_assets.core.arrays.ragged import IntArray, Mask, ranges, repeat_rows
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
 from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
@@ -100,13 +100,12 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
 
 def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:
     """Yields the candidates of some users, and which of them the users interacted with, bool [B, C]."""
-    lengths = np.diff(day.truth_starts)
-    with_truth = np.flatnonzero(lengths)
+    truth = Exclusions(day.truth_starts, day.truth_items)
+    with_truth = np.flatnonzero(truth.lengths)
     for start in range(0, len(with_truth), _BLOCK_USERS):
         users = with_truth[start : start + _BLOCK_USERS]
         candidates = find_candidates(day.channels, users)
-        positives = day.truth_items[ranges(day.truth_starts[users], lengths[users])]
-        yield candidates, _is_in(candidates.items, repeat_rows(lengths[users]), positives)
+        yield candidates, truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:
@@ -203,13 +202,6 @@ def fit_logistic(
     weights = defaults.copy()
     weights[is_used] = found[1:] / deviation[is_used]
     return float(found[0] - weights[is_used] @ mean[is_used]), weights
-
-
-def _is_in(items: IntArray, row: IntArray, members: IntArray) -> Mask:
-    """Returns bool [B, C]: whether (row, member) pairs have each item; -1 is in nothing."""
-    width = int(max(items.max(initial=0), members.max(initial=0))) + 2
-    keys = (row * width + members)[members >= 0]
-    return np.isin(np.arange(len(items))[:, None] * width + items, keys) & (items >= 0)
 
 
 def _sample(is_row: Mask) -> tuple[Mask, Float64Array]:

@@ -157,7 +157,10 @@ class CausalAttention(nn.Module):
             query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # [R, H, L, W / H]
             mixed = self._attend(query, key, value, block, drop)
             found.append(mixed.transpose(1, 2).reshape(rows * length, -1).index_select(0, block.filled))
-        read: Tensor = self.out(_by_event(found, blocks) if found else states)
+        if found:  # by block; then in the order of all events
+            mixed = torch.cat(found)
+            states = torch.empty_like(mixed).index_copy(0, torch.cat([block.events for block in blocks]), mixed)
+        read: Tensor = self.out(states)
         return read
 
     def _attend(
@@ -172,12 +175,6 @@ class CausalAttention(nn.Module):
             by_gap = functional.embedding(block.gaps, self.gap_bias).view(rows, length, length, self.heads)
             weights = torch.softmax(scores + by_distance + by_gap.permute(0, 3, 1, 2), dim=3)
             return torch.matmul(drop(weights).to(value.dtype), value)
-
-
-def _by_event(found: list[Tensor], blocks: list[AttentionBlock]) -> Tensor:
-    """Returns what was found for the events of each block in the order of all events [n, W]."""
-    mixed = torch.cat(found)
-    return torch.empty_like(mixed).index_copy(0, torch.cat([block.events for block in blocks]), mixed)
 
 
 @dataclass(frozen=True)

@@ -117,117 +117,77 @@ def softmax_loss(
         return by_columns + (weight * (by_hard - own)).sum()
 
 
-def sigmoid_loss(
-    user: Tensor,
-    positive: Tensor,
-    columns: Tensor,
-    hard: Tensor,
-    terms: LossTerms,
-    scale: Tensor | float,
-    affine: Affine | None = None,
-) -> Tensor:
-    """Returns the binary cross entropy of every pair by itself.
-
-        x(i, j) = scale * (|w| * (u_i . v_j) + b) - correction_j         w = 1 and b = 0 unless they are learned
-        loss_i = log(1 + exp(-x(i, p_i))) + mean over the negatives of log(1 + exp(x(i, j)))
-
-    The logQ correction is an offset of the logit: the best x of a pair is the log of how often it is a positive over how often
-    it is a negative, so popular negatives push x down by the log of their expected count.
-    """
-    slope, offset = (scale, 0.0) if affine is None else (affine[0] * scale, affine[1] * scale)
-    return mean_of_pairs((user, positive, columns, hard), terms, slope, offset, _SIGMOID)
-
-
-def l2_loss(
-    user: Tensor,
-    positive: Tensor,
-    columns: Tensor,
-    hard: Tensor,
-    terms: LossTerms,
-    scale: Tensor | float,
-    affine: Affine | None = None,
-) -> Tensor:
-    """Returns the squared distance of every pair's similarity from its label.
-
-        s(i, j) = |w| * (u_i . v_j) + b         w = 1 and b = 0 unless they are learned
-        loss_i = (1 - s(i, p_i))^2 + mean over the negatives of s(i, j)^2
-
-    Scale and corrections are not used: a distance from 1 has no offset that a correction could be, and a temperature would only
-    move the two targets.
-    """
-    slope, offset = (1.0, 0.0) if affine is None else affine
-    return mean_of_pairs((user, positive, columns, hard), terms, slope, offset, _L2)
-
-
-LOSSES: Final[dict[str, LossFunction]] = {
-    "softmax": softmax_loss,
-    "sigmoid": sigmoid_loss,
-    "l2": l2_loss,
-}
-"""Which function each name in `model.loss` means."""
-
-
 @dataclass(frozen=True)
 class PairLoss:
-    """The loss of one pair as a function of x: a row's item has label 1, a negative label 0.
+    """The weighted mean over rows of a loss of single pairs: a row's item has label 1, a negative label 0.
+
+        x(i, j) = scale * (|w| * (u_i . v_j) + b) - correction_j         w = 1 and b = 0 unless they are learned
+        loss_i = positive_loss(x(i, p_i)) + mean over the negatives of negative_loss(x(i, j))
+
+    A row's negatives have total weight 1, like the positive, whatever their number.
 
     Attributes:
         positive_loss: of a row and its item.
         negative_loss: of a row and a negative.
         negative_slope: its derivative.
         masked: x of a pair that does not count, at which loss and derivative of a negative are 0.
-        uses_logq: whether the logQ correction is subtracted from x.
+        is_of_logits: whether x is a logit; if not, it has neither scale nor correction.
     """
 
     positive_loss: Callable[[Tensor], Tensor]
     negative_loss: Callable[[Tensor], Tensor]
     negative_slope: Callable[[Tensor], Tensor]
     masked: float
-    uses_logq: bool
+    is_of_logits: bool
 
+    def __call__(
+        self,
+        user: Tensor,
+        positive: Tensor,
+        columns: Tensor,
+        hard: Tensor,
+        terms: LossTerms,
+        scale: Tensor | float,
+        affine: Affine | None = None,
+    ) -> Tensor:
+        factor, logq = (scale, 1.0) if self.is_of_logits else (1.0, 0.0)
+        slope, offset = (factor, 0.0) if affine is None else (affine[0] * factor, affine[1] * factor)
+        with torch.autocast(user.device.type, enabled=False):
+            user, positive, columns, hard = _at_least_float32(user, positive, columns, hard)
+            scaled, hard_rows = user * slope, torch.from_numpy(terms.hard_rows).to(user.device)
+            own = self.positive_loss((scaled * positive).sum(1) + offset - logq * terms.positive_correction)
+            of_hard = self.negative_loss((scaled[hard_rows] * hard).sum(1) + offset - logq * terms.hard_correction)
+            sums = torch.zeros_like(own).index_add(0, hard_rows, of_hard)
+            counts = count_negatives(terms, len(columns)).clamp(min=1).to(user.device)
+            weight, shift = terms.weight / terms.weight.sum(), offset - logq * terms.column_correction
+            each = weight / counts
+            negatives = _sum_rows(self._sum_losses, scaled, columns, shift, sums, each, terms.masked, self.masked)
+            return (weight * own).sum() + negatives
 
-def mean_of_pairs(
-    vectors: tuple[Tensor, Tensor, Tensor, Tensor],
-    terms: LossTerms,
-    slope: Tensor | float,
-    offset: Tensor | float,
-    pair_loss: PairLoss,
-) -> Tensor:
-    """Returns the weighted mean over rows of a loss of single pairs.
-
-        x(i, j) = slope * (u_i . v_j) + offset - correction_j
-        loss_i = positive_loss(x(i, p_i)) + mean over the negatives of negative_loss(x(i, j))
-
-    A row's negatives have total weight 1, like the positive, whatever their number.
-
-    Args:
-        vectors: users [B, D], positives [B, D], columns [C, D] and hard negatives [H, D].
-    """
-    logq = 1.0 if pair_loss.uses_logq else 0.0
-
-    def sum_losses(x: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-        losses = sums + pair_loss.negative_loss(x).sum(1)
-        x.copy_(pair_loss.negative_slope(x))
+    def _sum_losses(self, x: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        losses = sums + self.negative_loss(x).sum(1)
+        x.copy_(self.negative_slope(x))
         return losses, torch.ones_like(sums)
-
-    with torch.autocast(vectors[0].device.type, enabled=False):
-        user, positive, columns, hard = _at_least_float32(*vectors)
-        scaled, hard_rows = user * slope, torch.from_numpy(terms.hard_rows).to(user.device)
-        own = pair_loss.positive_loss((scaled * positive).sum(1) + offset - logq * terms.positive_correction)
-        of_hard = pair_loss.negative_loss((scaled[hard_rows] * hard).sum(1) + offset - logq * terms.hard_correction)
-        sums = torch.zeros_like(own).index_add(0, hard_rows, of_hard)
-        weight, counts = terms.weight / terms.weight.sum(), count_negatives(terms, len(columns)).clamp(min=1).to(user.device)
-        shift = offset - logq * terms.column_correction
-        negatives = _sum_rows(sum_losses, scaled, columns, shift, sums, weight / counts, terms.masked, pair_loss.masked)
-        return (weight * own).sum() + negatives
 
 
 def _log1p_exp(x: Tensor) -> Tensor:
     return softplus(x, threshold=50.0)  # beyond the threshold x itself, which float64 cannot tell from it
 
 
-_SIGMOID = PairLoss(lambda x: _log1p_exp(-x), _log1p_exp, torch.sigmoid, masked=-torch.inf, uses_logq=True)
-_L2 = PairLoss(lambda x: (1.0 - x).square(), torch.square, lambda x: 2.0 * x, masked=0.0, uses_logq=False)
+sigmoid_loss: Final = PairLoss(lambda x: _log1p_exp(-x), _log1p_exp, torch.sigmoid, masked=-torch.inf, is_of_logits=True)
+"""The binary cross entropy of every pair by itself.
+
+The logQ correction is an offset of the logit: the best x of a pair is the log of how often it is a positive over how often it is a
+negative, so popular negatives push x down by the log of their expected count.
+"""
+l2_loss: Final = PairLoss(lambda x: (1.0 - x).square(), torch.square, lambda x: 2.0 * x, masked=0.0, is_of_logits=False)
+"""The squared distance of every pair's similarity from its label.
+
+A distance from 1 has no offset that a correction could be, and a temperature would only move the two targets.
+"""
+
+LOSSES: Final[dict[str, LossFunction]] = {"softmax": softmax_loss, "sigmoid": sigmoid_loss, "l2": l2_loss}
+"""Which function each name in `model.loss` means."""
 
 
 def count_negatives(terms: LossTerms, num_columns: int) -> Tensor:

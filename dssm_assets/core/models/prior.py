@@ -42,13 +42,6 @@ class Prior(Section):
         values = self.popularity * np.log1p(counts) + self.recent * np.log(recent_counts + _SMOOTHING)
         return np.asarray(values - (values.mean() if len(values) else 0.0), np.float32)
 
-    def to_json(self) -> str:
-        return self.model_dump_json()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Prior:
-        return cls.model_validate_json(text)
-
 
 def ages_in_days(time_ms: IntArray, until_ms: int) -> npt.NDArray[np.float64]:
     """Returns the days from each event to the start of the day that is scored, at least 0 [n].

@@ -39,15 +39,9 @@ class NegativeSampler(Protocol):
 
 
 class UniformSampler:
-    """Draws each item with probability 1 / I.
-
-    Raises:
-        SchemaError: there is no item.
-    """
+    """Draws each item with probability 1 / I."""
 
     def __init__(self, num_items: int) -> None:
-        if num_items < 1:
-            raise SchemaError(Fault("table items", "at least one item", "none", "correct negative_items"))
         self.probability: Floats = np.full(num_items, 1.0 / num_items)
 
     def draw(self, count: int, rng: np.random.Generator) -> Draws:

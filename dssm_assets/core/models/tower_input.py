@@ -36,7 +36,8 @@ class TowerInput:
 
     Attributes:
         singles: indices of the single-valued features, in the order of the specification [B, F].
-        bags: one per multi-valued feature, then one per pooling and sub-feature of the history.
+        bags: one per multi-valued feature, then one per sub-feature of every pooling of the history but those of kind sequence, in the
+            order of `TowerSpec.history_views`.
         is_empty_history: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
         sequences: the events for each pooling of kind sequence, which several rows may share.
     """
@@ -49,25 +50,9 @@ class TowerInput:
     def __len__(self) -> int:
         return len(self.singles)
 
-
-@dataclass(frozen=True)
-class HistoryInput:
-    """What the user tower reads of B histories.
-
-    Attributes:
-        bags: of every pooling but those of kind sequence, in the order of `TowerSpec.history_views`; within a pooling one per
-            sub-feature.
-        sequences: of every pooling of kind sequence.
-        is_empty: 1.0 for a row without history, else 0.0 [B]; None for a tower that reads no history.
-    """
-
-    bags: tuple[Bags, ...] = ()
-    sequences: tuple[EventSequences, ...] = ()
-    is_empty: npt.NDArray[np.float32] | None = None
-
-    def join(self, features: TowerInput) -> TowerInput:
-        """Returns the user tower's input of rows with these features and these histories."""
-        return TowerInput(features.singles, features.bags + self.bags, self.is_empty, self.sequences)
+    def with_history(self, history: TowerInput) -> TowerInput:
+        """Returns the user tower's input of rows with these features and these histories, from a `HistoryReader`."""
+        return replace(history, singles=self.singles, bags=self.bags + history.bags)
 
 
 class SideReader:
@@ -113,13 +98,11 @@ class HistoryReader:
         self.num_rows: int = table.num_rows
         check_indices(self._view, "history", self._features)
 
-    def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> HistoryInput:
-        """Returns what every pooling reads of the events start .. end - 1 of each row [B]; nothing without sub-features.
+    def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
+        """Returns what every pooling reads of the events start .. end - 1 of each row [B], as rows without features.
 
         `windows` tells which rows share the events that poolings of kind sequence read; None: every row has its own.
         """
-        if not self._features:
-            return HistoryInput()
         lengths = np.minimum(ends - starts, self._num_events)
         plain = self._pool(ranges(ends - lengths, lengths), offsets_of(lengths), ends > starts)
         if windows is None:
@@ -128,10 +111,8 @@ class HistoryReader:
             passes = [shared_passes(windows.first_events(starts, ends, length), ends) for length in self._lengths]
         return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
-    def read_events(self, positions: IntArray, offsets: IntArray) -> HistoryInput:
+    def read_events(self, positions: IntArray, offsets: IntArray) -> TowerInput:
         """Returns the same for histories that are not slices: the positions of their events, row after row [n], and offsets."""
-        if not self._features:
-            return HistoryInput()
         plain = self._pool(positions, offsets, np.diff(offsets) > 0)
         passes = []
         for length in self._lengths:
@@ -139,15 +120,16 @@ class HistoryReader:
             passes.append((positions[at], bounds, last))
         return replace(plain, sequences=tuple(self._read_sequences(*parts) for parts in passes))
 
-    def _pool(self, positions: IntArray, offsets: IntArray, has_events: npt.NDArray[np.bool_]) -> HistoryInput:
-        is_empty = (~has_events).astype(np.float32)
+    def _pool(self, positions: IntArray, offsets: IntArray, has_events: npt.NDArray[np.bool_]) -> TowerInput:
+        singles = np.zeros((len(has_events), 0), np.int64)
+        is_empty = (~has_events).astype(np.float32) if self._features else None
         if not self._poolings:
-            return HistoryInput(is_empty=is_empty)
+            return TowerInput(singles, is_empty_history=is_empty)
         read = partial(self._view.read_column, selection=self._view.select(positions))
         times = read(EVENT_TIME_MS) if self._needs_times else None
         values = tuple(read(feature.name) for feature in self._features)
         events = HistoryEvents(values, offsets, times)
-        return HistoryInput(tuple(bag for pooling in self._poolings for bag in pooling.pool(events)), is_empty=is_empty)
+        return TowerInput(singles, tuple(bag for pooling in self._poolings for bag in pooling.pool(events)), is_empty)
 
     def _read_sequences(self, positions: IntArray, offsets: IntArray, last: IntArray) -> EventSequences:
         read = partial(self._view.read_column, selection=self._view.select(positions))
@@ -271,20 +253,15 @@ def add_missing_context(inputs: TowerInput, spec: TowerSpec) -> TowerInput:
     return merge_sides(features, {TowerSide.USER: inputs, TowerSide.CONTEXT: missing})
 
 
-def slice_rows(inputs: TowerInput, start: int, stop: int) -> TowerInput:
-    """Returns rows start .. stop - 1, or as many of these as exist."""
+def select_rows(inputs: TowerInput, rows: IntArray) -> TowerInput:
+    """Returns these rows of an input, in this order; a row may occur several times."""
     is_empty = inputs.is_empty_history
     return TowerInput(
-        inputs.singles[start:stop],
-        tuple(_slice_bag(bag, start, stop) for bag in inputs.bags),
-        None if is_empty is None else is_empty[start:stop],
-        tuple(events.rows(start, stop) for events in inputs.sequences),
+        inputs.singles[rows],
+        tuple(_select_bag_rows(bag, rows) for bag in inputs.bags),
+        None if is_empty is None else is_empty[rows],
+        tuple(events.select_rows(rows) for events in inputs.sequences),
     )
-
-
-def select_rows(inputs: TowerInput, rows: IntArray) -> TowerInput:
-    """Returns these rows of an input without history, in this order; a row may occur several times."""
-    return TowerInput(inputs.singles[rows], tuple(_select_bag_rows(bag, rows) for bag in inputs.bags))
 
 
 def concatenate_rows(first: TowerInput, second: TowerInput) -> TowerInput:
@@ -297,12 +274,6 @@ def hide_rows(inputs: TowerInput, is_hidden: npt.NDArray[np.bool_]) -> TowerInpu
     """Returns a copy of an input without history in which the features of some rows [B] are missing."""
     bags = tuple(_empty_rows(bag, is_hidden) for bag in inputs.bags)
     return TowerInput(np.where(is_hidden[:, None], 0, inputs.singles), bags)
-
-
-def _slice_bag(bag: Bags, start: int, stop: int) -> Bags:
-    offsets = bag.offsets[start : stop + 1]
-    values = slice(offsets[0], offsets[-1])
-    return Bags(bag.values[values], offsets - offsets[0], bag.weights[values])
 
 
 def _concatenate_bags(first: Bags, second: Bags) -> Bags:
@@ -322,4 +293,4 @@ def _empty_rows(bag: Bags, is_hidden: npt.NDArray[np.bool_]) -> Bags:
 def _select_bag_rows(bag: Bags, rows: IntArray) -> Bags:
     starts, ends = bag.offsets[rows], bag.offsets[rows + 1]
     positions = ranges(starts, ends - starts)
-    return replace(bag, values=bag.values[positions], offsets=offsets_of(ends - starts), weights=bag.weights[positions])
+    return Bags(bag.values[positions], offsets_of(ends - starts), bag.weights[positions])

@@ -26,9 +26,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import order_largest
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, check_exclusions, no_exclusions, row_of_value
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
 from dssm_assets.core.config.model import Similarity
-from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
 
 Scores = NDArray[np.float32]
@@ -71,7 +70,7 @@ class Corpus:
         """
         self.metric = Metric.from_similarity(metric)
         if not is_checked:
-            check_vectors({"item": (item_vectors, item_ids)})
+            check_vectors("item", item_vectors, item_ids)
         self.vectors = prepare_vectors(item_vectors, self.metric)
 
     def __len__(self) -> int:
@@ -158,15 +157,12 @@ def search(
         remain, -1 and -inf.
 
     Raises:
-        InputError: for NaN, infinite or zero vectors, naming how many and the first ids, and for exclusions that do not fit.
+        InputError: for NaN, infinite or zero vectors, naming how many and the first ids.
     """
-    if k < 1:
-        raise InputError(Fault("search, k", "at least 1", str(k), "ask for a longer list"))
     if not is_checked:
-        check_vectors({"user": (user_vectors, user_ids)}, corpus.vectors.shape[1])
+        check_vectors("user", user_vectors, user_ids, corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)
     exclusions = no_exclusions(len(users)) if excluded is None else excluded
-    check_exclusions(exclusions, len(users), len(corpus))
     faiss.omp_set_num_threads(threads)
     faiss.cvar.distance_compute_blas_threshold = 1  # few users are otherwise compared pair by pair, in three times the time
     index = np.full((len(users), k), -1, dtype=np.int64)

@@ -10,7 +10,6 @@ Shapes: N vectors, U users, I items, P pairs, D vector dimension.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -68,28 +67,27 @@ def to_matrix(column: pa.ChunkedArray | pa.Array, where: str) -> Vectors:
     return flat.reshape(len(array), array.type.list_size)
 
 
-def check_vectors(sides: Mapping[str, tuple[NDArray[np.floating[Any]], Any]], width: int | None = None) -> None:
-    """Checks every vector of the given sides at once.
+def check_vectors(side: str, vectors: NDArray[np.floating[Any]], ids: Any, width: int | None = None) -> None:
+    """Checks every vector of users or items.
 
     A vector of zeros has no direction and gives all items the same score. A NaN or an infinity makes every comparison false.
     Both are signs of a broken tower, so they are refused.
 
     Args:
-        sides: "user" or "item" -> its matrix [N, D] and its ids (None: row numbers are named).
-        width: D, if only one side is given.
+        side: "user" or "item".
+        vectors: [N, D].
+        ids: of the vectors; None: row numbers are named.
+        width: of the items' vectors.
 
     Raises:
-        InputError: naming how many vectors of each side are unusable and the first ids.
+        InputError: naming how many vectors are unusable and the first ids.
     """
-    shapes = [matrix.shape for matrix, _ in sides.values()]
-    widths = {shape[1] if len(shape) == 2 else -1 for shape in shapes} | ({width} if width is not None else set())
-    if len(widths) > 1 or -1 in widths:
-        got = ", ".join(f"{side}s {matrix.shape}" for side, (matrix, _) in sides.items())
-        got += "" if width is None else f" against items of width {width}"
+    if width is not None and vectors.shape[1:] != (width,):
+        got = f"{side}s {vectors.shape} against items of width {width}"
         raise InputError(Fault("vectors", "two matrices of one width", got, "use vectors of one model"))
-    if "item" in sides and not len(sides["item"][0]):
+    if side == "item" and not len(vectors):
         raise InputError(Fault("item vectors", "at least one", "none", "materialise item_vectors of this date"))
-    InputError.raise_if(fault for side, (matrix, ids) in sides.items() for fault in vector_faults(side, matrix, ids))
+    InputError.raise_if(vector_faults(side, vectors, ids))
 
 
 def vector_faults(side: str, vectors: NDArray[np.floating[Any]], ids: Any) -> list[Fault]:

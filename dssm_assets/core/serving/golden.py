@@ -16,7 +16,7 @@ import torch
 from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.models.prior import append_one
-from dssm_assets.core.models.tower_input import TowerInput, slice_rows
+from dssm_assets.core.models.tower_input import TowerInput, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.serving.tower_layout import Feed, TowerLayout, item_layout, user_layout
@@ -69,8 +69,8 @@ def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -
 
 def _compare(trained: FloatArray, layout: TowerLayout, inputs: TowerInput, run: RunTower) -> TowerDifference:
     # Rows of a call are padded to its longest history, so each call gets few rows.
-    starts = range(0, max(len(inputs), 1), _RUN_ROWS)
-    exported = np.concatenate([run(layout.feed(slice_rows(inputs, start, start + _RUN_ROWS))) for start in starts])
+    calls = np.split(np.arange(len(inputs)), range(_RUN_ROWS, len(inputs), _RUN_ROWS))
+    exported = np.concatenate([run(layout.feed(select_rows(inputs, rows))) for rows in calls])
     return measure_difference(trained, exported)
 
 

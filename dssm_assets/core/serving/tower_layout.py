@@ -96,7 +96,7 @@ class TowerLayout:
         feed: Feed = {SINGLES: np.ascontiguousarray(inputs.singles, np.int64)} if self.singles else {}
         bags = list(inputs.bags)
         for features, sequence in zip(self.encoded, inputs.sequences, strict=True):
-            events = sequence.rows(0, len(inputs))
+            events = sequence.select_rows(np.arange(len(inputs)))
             bags += [Bags(values, events.offsets, np.ones(len(values), np.float32)) for values in events.values]
             newest = events.offsets[1:][row_of_value(events.offsets)] - 1
             ages = Bags(events.seconds[newest] - events.seconds, events.offsets, np.ones(len(newest), np.float32))

@@ -56,7 +56,9 @@ class Bucketizer:
         """
         kept = feature_config.filter(feature_config.column(FEATURE_INFO).is_valid())
         texts = zip(kept.column(FEATURE).to_pylist(), kept.column(FEATURE_INFO).to_pylist(), strict=True)
-        self.features = tuple(BucketFeature(name=name, **FeatureInfo.from_json(text).model_dump()) for name, text in texts)
+        self.features = tuple(
+            BucketFeature(name=name, **FeatureInfo.model_validate_json(text).model_dump()) for name, text in texts
+        )
         self.counts = FeatureCounts(counts)
         SchemaError.raise_if(fault for feature in self.features for fault in _count_faults(feature, self.counts))
         self._kinds = {feature.name: feature.kind for feature in self.features}

@@ -128,10 +128,6 @@ class FeatureInfo(BaseModel):
         """Returns the JSON text without keys that are null."""
         return self.model_dump_json(exclude_none=True)
 
-    @classmethod
-    def from_json(cls, text: str) -> FeatureInfo:
-        return cls.model_validate_json(text)
-
 
 def collision_frac(hashes: Any, bucket_count: int) -> float:
     """Returns the fraction of distinct values, given as hashes, that share their bucket with another one; 0 without values.

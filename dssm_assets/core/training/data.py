@@ -28,7 +28,7 @@ from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
 from dssm_assets.core.errors import ConfigError, Fault, SchemaError
 from dssm_assets.core.models.samplers import SAMPLERS, HardEdges, NegativeSampler
-from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader, SideReader, TowerInput, hide_rows, merge_sides
+from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, hide_rows, merge_sides
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.samples.negatives import distribution_of, weights_of
 from dssm_assets.core.samples.sample_tables import DAY, HISTORY_END, HISTORY_START, ITEM_INDEX, USER_INDEX
@@ -233,7 +233,7 @@ class TrainData:
             context = hide_rows(context, is_hidden)
         sides = {TowerSide.USER: self.sample_users.read(keys[USER_ROW]), TowerSide.CONTEXT: context}
         features = merge_sides(self.spec.features_of(TowerSide.USER, TowerSide.CONTEXT), sides)
-        return self._read_history(keys, rule or HistoryRule(), kept_frac).join(features)
+        return features.with_history(self._read_history(keys, rule or HistoryRule(), kept_frac))
 
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items of the corpus."""
@@ -260,7 +260,7 @@ class TrainData:
 
     def _read_history(
         self, keys: dict[str, npt.NDArray[Any]], rule: HistoryRule, kept_frac: npt.NDArray[np.float64] | None
-    ) -> HistoryInput:
+    ) -> TowerInput:
         starts, ends = self._history_bounds(keys)
         if rule.history is not History.LEAVE_ONE_OUT:
             if kept_frac is not None:

@@ -89,7 +89,7 @@ class UserInference:
         with torch.no_grad():
             for rows in _row_blocks(users.num_rows, self._batch_size):
                 history = self._history.read(starts[rows], ends[rows])
-                inputs = history.join(add_missing_context(reader.read(rows), spec))
+                inputs = add_missing_context(reader.read(rows), spec).with_history(history)
                 vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
         return vectors
 

@@ -26,15 +26,10 @@ _TABLE: Final = "tables.table_"
 _WHAT, _REMEDY = "stored model", "fit the model again"
 
 
-def model_to_bytes(two_tower: TwoTower) -> bytes:
-    """Returns the towers' specification and weights as bytes, the same for the same weights."""
-    return b"".join(model_chunks(two_tower))
-
-
 def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
-    """Yields the bytes of `model_to_bytes` piece by piece, so that sharded tables are never whole in memory.
+    """Yields the towers' specification and weights as bytes, the same for the same weights.
 
-    If tables are sharded, every process must iterate to the end.
+    They come piece by piece, so that sharded tables are never whole in memory. If tables are sharded, every process must iterate to the end.
     """
     tables = two_tower.tables
     widths = {f"{_TABLE}{dim}": dim for dim in tables.dims}
@@ -49,12 +44,12 @@ def model_chunks(two_tower: TwoTower) -> Iterator[bytes]:
 
 
 def model_from_bytes(data: bytes, spec: TowerSpec) -> TwoTower:
-    """Returns the towers that `model_to_bytes` wrote; raises as `mapped_model`."""
+    """Returns the towers of `model_chunks`, joined; raises as `mapped_model`."""
     return mapped_model(np.frombuffer(bytearray(data), np.uint8), spec)
 
 
 def mapped_model(data: npt.NDArray[np.uint8], spec: TowerSpec) -> TwoTower:
-    """Returns the towers that `model_to_bytes` wrote; their tables are views of the bytes.
+    """Returns the towers of `model_chunks`, joined; their tables are views of the bytes.
 
     If the bytes are a memory map, only the rows that are looked up are read, and processes that map one file share its pages.
 

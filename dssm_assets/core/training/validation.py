@@ -84,7 +84,8 @@ class ValidationSet:
         """Returns the user tower's input of these users, 0 .. V - 1; context features are missing."""
         spec = self._data.spec
         features = add_missing_context(self._data.sample_users.read(self._user_row[places]), spec)
-        return self._data.history.read(self._data.user_starts[self.user_index[places]], self._ends[places]).join(features)
+        starts = self._data.user_starts[self.user_index[places]]
+        return features.with_history(self._data.history.read(starts, self._ends[places]))
 
     def read_items(self, item_index: IntArray) -> TowerInput:
         """Returns the item tower's input of these items: their features before the validation days, as far as known."""

@@ -60,7 +60,9 @@ def export_text(workspace: Workspace, ds: str, system: str) -> str:
     source = ExportSource(
         workspace.fg_spec,
         infos={
-            row[col.FEATURE]: FeatureInfo.from_json(row[col.FEATURE_INFO]) for row in rows if row[col.FEATURE_INFO] is not None
+            row[col.FEATURE]: FeatureInfo.model_validate_json(row[col.FEATURE_INFO])
+            for row in rows
+            if row[col.FEATURE_INFO] is not None
         },
         dropped={row[col.FEATURE]: row[col.MESSAGE] for row in rows if row[col.FEATURE_INFO] is None},
         model=settings.model,

@@ -16,7 +16,7 @@ def _sequences() -> EventSequences:
 
 
 def test_rows_get_sequences_of_their_own_up_to_their_last_event() -> None:
-    found = _sequences().rows(1, 9)
+    found = _sequences().select_rows(np.arange(1, 4))
     assert found.values[0].tolist() == [7, 9, 0]
     assert found.seconds.tolist() == [0, 30, 40]
     assert found.offsets.tolist() == [0, 1, 1, 3]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.config.model import Model, Pooling
 from dssm_assets.core.errors import LeakError, SchemaError
 from dssm_assets.core.models.poolings import MS_PER_DAY
-from dssm_assets.core.models.tower_input import HistoryInput, HistoryReader
+from dssm_assets.core.models.tower_input import HistoryReader
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec, tower_spec
 
 
@@ -35,7 +35,7 @@ TABLE = _table([0, 1, 3, 0, 0], [11, 12, 13, 21, 22])
 
 def test_reader_returns_the_latest_events_and_flags_empty_histories() -> None:
     read = HistoryReader(TABLE, _spec(2)).read(np.array([0, 3, 5, 0]), np.array([3, 3, 5, 1]))
-    bags, is_empty = read.bags, read.is_empty
+    bags, is_empty = read.bags, read.is_empty_history
     assert is_empty is not None
     assert bags[0].values.tolist() == [12, 13, 11]
     assert bags[0].offsets.tolist() == [0, 2, 2, 2, 3]
@@ -67,7 +67,8 @@ def test_ages_from_the_newest_event_and_from_the_sample_give_the_same_weights(da
 
 
 def test_reader_without_sub_features_returns_nothing() -> None:
-    assert HistoryReader(TABLE, _spec(0)).read(np.array([0]), np.array([3])) == HistoryInput()
+    read = HistoryReader(TABLE, _spec(0)).read(np.array([0]), np.array([3]))
+    assert (read.singles.shape, read.bags, read.is_empty_history, read.sequences) == ((1, 0), (), None, ())
 
 
 def test_history_that_reaches_its_timestamp_is_a_leak() -> None:
@@ -90,7 +91,7 @@ def test_each_pooling_reads_as_many_events_as_its_length() -> None:
     table = TABLE.append_column("g", pa.array([1, 0, 3, 4, 5], pa.int32()))
     spec = tower_spec(features, Model(poolings=poolings))
     read = HistoryReader(table, spec).read(np.array([0, 3]), np.array([3, 3]))
-    bags, is_empty = read.bags, read.is_empty
+    bags, is_empty = read.bags, read.is_empty_history
     # The mean of the last two, the root of all three, then attention to the last; in each h before g.
     assert [bag.values.tolist() for bag in bags] == [[12, 13], [3], [11, 12, 13], [1, 3], [13], [3]]
     assert [bag.offsets.tolist()[1:] for bag in bags] == [[len(bag.values)] * 2 for bag in bags]

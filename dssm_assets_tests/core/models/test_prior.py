@@ -30,7 +30,7 @@ def test_prior_weighs_both_logarithms_and_has_mean_zero() -> None:
     assert values.tolist() == pytest.approx([-half, half], rel=1e-6)
     assert values.dtype == np.float32
     assert prior.values_for(np.zeros(0), np.zeros(0)).tolist() == []
-    assert Prior.from_json(prior.to_json()) == prior
+    assert Prior.model_validate_json(prior.model_dump_json()) == prior
 
 
 def test_inner_product_of_extended_vectors_adds_the_prior() -> None:

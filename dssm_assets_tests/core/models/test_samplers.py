@@ -169,12 +169,6 @@ def test_all_items_are_each_there_once(count: int) -> None:
     assert log_expected_counts(probability, len(items), 1.0) == pytest.approx([0.0] * 3, abs=1e-7)
 
 
-@pytest.mark.parametrize("sampler", [UniformSampler, AllItemsSampler])
-def test_an_empty_corpus_is_refused(sampler: type[UniformSampler]) -> None:
-    with pytest.raises(SchemaError, match="table items: expected at least one item"):
-        sampler(0)
-
-
 def edges(degrees: list[int]) -> HardEdges:
     """Returns users with this many edges each; user u's are the items 100 u, 100 u + 1, ... shown on days 0, 1, ..."""
     items = [100 * user + place for user, degree in enumerate(degrees) for place in range(degree)]

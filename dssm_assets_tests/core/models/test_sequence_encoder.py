@@ -130,7 +130,7 @@ def test_state_depends_on_no_later_event() -> None:
 def test_one_pass_over_a_sequence_equals_a_pass_per_row() -> None:
     encoder, sequences, vectors = _encoder(), _sequences(LENGTHS), _vectors(sum(LENGTHS))
     whole = encoder(vectors, sequences)
-    rows = sequences.rows(0, len(sequences.last))
+    rows = sequences.select_rows(np.arange(len(sequences.last)))
     at = np.concatenate(
         [np.arange(b, e) for b, e in zip(np.repeat(sequences.offsets[:-1], LENGTHS), range(1, 28), strict=True)]
     )

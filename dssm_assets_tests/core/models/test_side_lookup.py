@@ -107,7 +107,7 @@ def test_the_frozen_embedding_is_pooled_beside_an_encoded_history() -> None:
     towers.tables.table(2)[base + 1 : base + 3] = rows
     events = {name: pa.array([1, 2], pa.int32()) for name in ("h", "hc")}
     history = HistoryReader(pa.table({EVENT_TIME_MS: pa.array([10, 20], pa.int64()), **events}), towers.spec)
-    inputs = history.read(np.array([0, 0]), np.array([2, 1])).join(TowerInput(np.array([[1], [1]]), ()))
+    inputs = TowerInput(np.array([[1], [1]])).with_history(history.read(np.array([0, 0]), np.array([2, 1])))
     user = towers.user_vectors(inputs)
     torch.testing.assert_close(user[:, 4:], torch.stack([(rows[0] + rows[1]) / 2**0.5, rows[0]]))
     torch.testing.assert_close(user[:, :4], towers.user_vectors(inputs, with_frozen=False))

@@ -195,13 +195,3 @@ def test_short_lists_are_padded_and_no_users_give_no_rows() -> None:
     assert index.tolist() == [[1, 0, -1, -1, -1], [-1, -1, -1, -1, -1]]
     assert scores.tolist() == [[2, 1, -np.inf, -np.inf, -np.inf], [-np.inf] * 5]
     assert top_k(np.zeros((0, 1)), items, 2, similarity=Similarity.COSINE)[0].shape == (0, 2)
-
-
-def test_search_refuses_exclusions_that_do_not_fit() -> None:
-    users, items = np.ones((2, 1)), np.ones((3, 1))
-    with pytest.raises(InputError, match=r"2 indices outside"):
-        top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{3}, {-1}]))
-    with pytest.raises(InputError, match="exclusions, users: expected 2, got 1"):
-        top_k(users, items, 1, similarity=Similarity.COSINE, excluded=exclusions([{0}]))
-    with pytest.raises(InputError, match="search, k"):
-        top_k(users, items, 0, similarity=Similarity.COSINE)

@@ -181,7 +181,7 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
     read = SideReader(table, "users", spec.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(np.arange(3))
     events = {name: pa.array([4, 5, 10] if name == "h__item" else [1, 0, 2], pa.int32()) for name in ("h__item", "h__tag")}
     history = HistoryReader(pa.table({"event_time_ms": pa.array([1, 2, 3]), **events}), spec)
-    rows_read = history.read(np.array([0, 0, 0]), np.array([0, 0, 3])).join(read)
+    rows_read = read.with_history(history.read(np.array([0, 0, 0]), np.array([0, 0, 3])))
     with torch.no_grad():
         expected = two_tower.user_vectors(rows_read).numpy()
     (tmp_path / "user_tower.onnx").write_bytes(export_user_tower(two_tower, "u.data").model)

@@ -84,7 +84,7 @@ def user_rows(of: TowerSpec, seed: int = 0) -> TowerInput:
         events[own.name] = pa.array(rng.integers(0, own.num_embeddings, ends[-1]).astype(np.int32))
     read = SideReader(pa.table(columns), "users", of.features_of(TowerSide.USER, TowerSide.CONTEXT)).read(np.arange(ROWS))
     history = HistoryReader(pa.table(events), of).read(ends - lengths, ends)
-    return history.join(read)
+    return read.with_history(history)
 
 
 def item_rows(of: TowerSpec, seed: int = 0) -> TowerInput:

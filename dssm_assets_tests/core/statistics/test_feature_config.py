@@ -209,7 +209,7 @@ def test_feature_info_json_round_trip() -> None:
     info = FeatureInfo(
         side="user", kind="numeric", is_multi=False, embedding_name="n", embedding_dim=4, num_embeddings=3, boundary=[0.1]
     )
-    assert FeatureInfo.from_json(info.to_json()) == info
+    assert FeatureInfo.model_validate_json(info.to_json()) == info
     with pytest.raises(ValueError, match="exactly one of boundary"):
         FeatureInfo(side="user", kind="numeric", is_multi=False, embedding_name="n", embedding_dim=4, num_embeddings=3)
 

@@ -37,7 +37,7 @@ def _batches(model: Model, size: int = 20, epoch: int = 0, **training: Any) -> l
 
 def _events_seen(batch: Batch) -> list[list[int]]:
     """Returns the embedding indices that each row's encoder sees."""
-    own = batch.user.sequences[0].rows(0, len(batch.user))
+    own = batch.user.sequences[0].select_rows(np.arange(len(batch.user)))
     return [own.values[0][begin:end].tolist() for begin, end in zip(own.offsets[:-1], own.offsets[1:], strict=True)]
 
 

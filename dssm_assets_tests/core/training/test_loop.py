@@ -17,7 +17,6 @@ from dssm_assets.core.errors import ConfigError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.training.fit_report import EpochScore, FitResult, Progress
 from dssm_assets.core.training.loop import FitContext, fit
-from dssm_assets.core.training.model_format import model_to_bytes
 from dssm_assets.core.training.validation import EpochEvaluator
 from dssm_assets_tests.core.training.worlds import (
     AS_OF_MS,
@@ -32,6 +31,7 @@ from dssm_assets_tests.core.training.worlds import (
     fitted,
     infer_item_vectors,
     infer_user_vectors,
+    model_bytes,
     world,
 )
 
@@ -153,9 +153,9 @@ def test_every_declared_field_is_tested() -> None:
 
 def test_same_seed_same_bytes_other_seed_other_bytes(baseline: FitResult) -> None:
     again = fitted()
-    assert model_to_bytes(again.two_tower) == model_to_bytes(baseline.two_tower)
+    assert model_bytes(again.two_tower) == model_bytes(baseline.two_tower)
     assert again.loss_by_step.tolist() == baseline.loss_by_step.tolist()
-    assert model_to_bytes(fitted(seed=2).two_tower) != model_to_bytes(baseline.two_tower)
+    assert model_bytes(fitted(seed=2).two_tower) != model_bytes(baseline.two_tower)
 
 
 def test_two_threads_repeat_their_bytes() -> None:
@@ -163,7 +163,7 @@ def test_two_threads_repeat_their_bytes() -> None:
 
     two = [fitted({}, {"num_threads": 2}) for _ in range(2)]
     assert torch.get_num_threads() == 2
-    assert model_to_bytes(two[0].two_tower) == model_to_bytes(two[1].two_tower)
+    assert model_bytes(two[0].two_tower) == model_bytes(two[1].two_tower)
 
 
 def test_report_and_progress_by_hand() -> None:
@@ -225,7 +225,7 @@ def _fit_with_plan(plan: StepPlan | None) -> bytes:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, model)
     given: dict[str, Any] = {"model": model, "training": training, "seed": 1}
-    return model_to_bytes(fit(world().data(spec), spec, **given, context=FitContext(plan=plan)).two_tower)
+    return model_bytes(fit(world().data(spec), spec, **given, context=FitContext(plan=plan)).two_tower)
 
 
 def test_warm_up_and_decay_follow_the_plan() -> None:
@@ -329,7 +329,7 @@ def test_without_refit_the_best_epochs_towers_are_kept(average: float, rates: li
     training = {"refit": False, "weight_average": average, "final_learning_rate_frac": 1.0, "warmup_frac": 0.0}
     kept = _fitted({}, {**training, "epochs": 4})
     rates[:] = [0.1, 0.5]
-    assert model_to_bytes(_fitted({}, {**training, "epochs": 2}).two_tower) == model_to_bytes(kept.two_tower)
+    assert model_bytes(_fitted({}, {**training, "epochs": 2}).two_tower) == model_bytes(kept.two_tower)
     assert len(kept.scores) == 4
 
 

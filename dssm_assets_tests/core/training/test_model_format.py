@@ -13,8 +13,8 @@ from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import ConfigError, StorageError
 from dssm_assets.core.models.tower_spec import tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.training.model_format import mapped_model, model_from_bytes, model_to_bytes
-from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, infer_item_vectors, world
+from dssm_assets.core.training.model_format import mapped_model, model_from_bytes
+from dssm_assets_tests.core.training.worlds import FEATURES, SMALL_MODEL, infer_item_vectors, model_bytes, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
 
@@ -24,19 +24,19 @@ def _towers(seed: int = 0) -> TwoTower:
 
 
 def test_model_round_trip_keeps_every_weight_and_vector() -> None:
-    stored = model_to_bytes(_towers())
+    stored = model_bytes(_towers())
     loaded = model_from_bytes(stored, SPEC)
-    assert model_to_bytes(loaded) == stored == model_to_bytes(_towers())
-    assert model_to_bytes(_towers(1)) != stored
+    assert model_bytes(loaded) == stored == model_bytes(_towers())
+    assert model_bytes(_towers(1)) != stored
     items = world().items
     assert (infer_item_vectors(loaded, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
 
 
 def test_tables_of_a_mapped_model_are_views() -> None:
-    stored = model_to_bytes(_towers())
+    stored = model_bytes(_towers())
     stored_array = np.frombuffer(stored, np.uint8).copy()
     mapped = mapped_model(stored_array, SPEC)
-    assert model_to_bytes(mapped) == stored
+    assert model_bytes(mapped) == stored
     items = world().items
     assert (infer_item_vectors(mapped, items, 5) == infer_item_vectors(_towers(), items, 5)).all()
     assert all(np.shares_memory(mapped.tables.table(dim).numpy(), stored_array) for dim in mapped.tables.dims)
@@ -48,7 +48,7 @@ def test_tables_of_a_mapped_model_are_views() -> None:
 def test_every_difference_of_specifications_is_named() -> None:
     other = tower_spec(FEATURES[:-1], Model(**{**SMALL_MODEL, "temperature": 0.5}))
     with pytest.raises(ConfigError) as caught:
-        model_from_bytes(model_to_bytes(_towers()), other)
+        model_from_bytes(model_bytes(_towers()), other)
     places = [fault.where for fault in caught.value.faults]
     assert "stored model, temperature" in places
     assert "stored model, feature h__item.num_embeddings" in places
@@ -61,11 +61,11 @@ def test_every_difference_of_specifications_is_named() -> None:
 def test_damaged_model_is_refused(damage: object) -> None:
     assert callable(damage)
     with pytest.raises(StorageError, match="stored model"):
-        model_from_bytes(damage(model_to_bytes(_towers())), SPEC)
+        model_from_bytes(damage(model_bytes(_towers())), SPEC)
 
 
 def test_tensor_of_another_shape_is_the_only_one_named() -> None:
-    data = model_to_bytes(_towers())
+    data = model_bytes(_towers())
     start = 16 + int.from_bytes(data[8:16], "little")
     header = json.loads(data[16:start])
     name = next(name for name, shape in sorted(header["shapes"].items()) if shape != shape[::-1] and "table_" not in name)

@@ -17,6 +17,7 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.loop import fit
+from dssm_assets.core.training.model_format import model_chunks
 
 ITEMS, USERS, EVENTS = 12, 10, 8
 """Items 0-5 belong to even users, items 6-11 to odd users; every user interacts with items of its half alone."""
@@ -154,3 +155,8 @@ def infer_user_vectors(
     """Returns the user tower's vectors of one table, float32; see `UserInference`."""
     inference = UserInference(two_tower, history, as_of_ms=as_of_ms, batch_size=batch_size)
     return inference.vectors(users, history_start, history_end)
+
+
+def model_bytes(towers: TwoTower) -> bytes:
+    """Returns the file of a model."""
+    return b"".join(model_chunks(towers))

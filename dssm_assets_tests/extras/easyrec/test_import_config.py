@@ -143,7 +143,7 @@ def test_a_day_is_written_with_its_tables_and_read_back(
     monkeypatch.setenv("DSSM_CONFIG", str(world.loaded.path))
     monkeypatch.setenv("DSSM_HOME", str(world.loaded.home))
     rows = workspace.tables.read(workspace.need("feature_config", EVALUATION_DAY)).to_pylist()
-    infos = {row["feature"]: FeatureInfo.from_json(row["feature_info"]) for row in rows if row["feature_info"]}
+    infos = {row["feature"]: FeatureInfo.model_validate_json(row["feature_info"]) for row in rows if row["feature_info"]}
     sampler_tables = pytest.importorskip("dssm_assets.extras.sampler_tables.sampler_tables")
     _, attrs = sampler_tables.write_sampler_tables(workspace, EVALUATION_DAY, tmp_path)
     for system in SYSTEMS:
