@@ -7,7 +7,7 @@ has its own module of contracts (`canonical_tables`, `raw_feature_tables`, `fg_t
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -99,11 +99,6 @@ def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
             where, got = f"table {spec.name}, column {column.name}", f"{nulls} nulls in {table.num_rows} rows"
             faults.append(Fault(where, "no nulls", got, "drop or fix those rows in the source"))
     SchemaError.raise_if(faults)
-
-
-def names(columns: Sequence[ColumnSpec]) -> list[str]:
-    """Returns the names of the columns, in order."""
-    return [column.name for column in columns]
 
 
 def has_repeated(ids: pa.Array) -> bool:

@@ -18,7 +18,7 @@ from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, m
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import label_events
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
-from dssm_assets.core.schema import TableSpec, names
+from dssm_assets.core.schema import TableSpec
 from dssm_assets.steps.previous_day import ID_COLUMNS, PreviousDayRows, find_previous_day_features
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, day_before, digests, each_day, reason_to_skip, window_days
 from dssm_assets.storage.engines.engine import Target
@@ -96,7 +96,7 @@ def _choose_golden(rows: int) -> list[int]:
 
 
 def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:
-    keys = names(spec.columns)
+    keys = [column.name for column in spec.columns]
     encode = partial(_encode_rows, workspace.generator, side, keys, _choose_golden(raw.rows))
     target = Target(spec, raw.ds, digests([raw]), is_shared=_has_shared_files(raw))
     texts = [column.name for column in raw.columns if column.type == "string" and column.name not in keys]

@@ -122,7 +122,7 @@ class HitCounter(RangeScorer):
             own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
             channels = make_channels(depths, self._shared, own, known, rankers.events.now_ms)
             scorers += channel_scorers(channels, rankers.merges, self._shared.popular_order)
-        interacted = InteractedItems(*(one.exclusions(truth.num_users) for one in (window, history)))
+        interacted = InteractedItems(window.exclusions, history.exclusions)
         by_category = PopularityScorer(CATEGORY_POPULARITY, rankers.cold_order)
         cold = ColdScope(rankers.cold_items, (ColdModelScorer(model, rankers.cold_items), by_category))
         is_sampled = find_positions(users, rankers.part_users) >= 0

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
-from dssm_assets.core.arrays.ids import IdIndex, cast_ids
+from dssm_assets.core.arrays.ids import IdIndex, cast_ids, sorted_unique
 from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
-from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, Interactions, read_interactions, sum_interactions
+from dssm_assets.core.evaluation.interactions import LAST_EVENT_TIME_MS, Interactions, sum_interactions
 from dssm_assets.steps.training import find_history_days
 from dssm_assets.steps.workspace import Workspace, day_before, release_memory, start_of_day_ms
 from dssm_assets.storage.manifest import Manifest
@@ -85,7 +85,7 @@ def read_all_interactions(
     release_memory()  # reading all days side by side takes much
     parts = _read_whole_users(workspace, history, user_ids.type)
     for events in _join_events(parts, user_ids.type, corpus.ids.type):
-        yield read_interactions(events, user_ids.slice(0, 0), corpus)
+        yield sum_interactions([events], sorted_unique(combine_chunks(events.column(col.USER_ID))), corpus)
         release_memory()
 
 

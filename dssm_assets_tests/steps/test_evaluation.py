@@ -62,7 +62,7 @@ def put_day(workspace, ds, users, truth_pairs):
     put(workspace, "item_vectors", ds, vectors("item", ITEMS))
     put(workspace, "user_vectors", ds, vectors("user", users))
     put(workspace, "negative_items", ds, pa.table({"item_id": list(ITEMS), "count": [6, 2, 1, 0]}))
-    truth = ground_truth(pairs_table(truth_pairs), pairs_table([("u", "a"), ("w", "b"), ("w", "c")]))
+    truth = ground_truth(pairs_table(truth_pairs), [pairs_table([("u", "a"), ("w", "b"), ("w", "c")])])
     workspace.tables.write(GROUND_TRUTH, ds, truth)
     workspace.tables.write(CHANNEL_WEIGHTS, ds, to_table(default_merges(list(ChannelName))))
 

@@ -99,7 +99,7 @@ def test_no_days_give_no_interactions(workspace: Workspace) -> None:
     assert stored_interactions.read_interactions_of_users(workspace, [], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
     (nothing,) = stored_interactions.read_all_interactions(workspace, [], pa.array(["u"]), CORPUS)
     assert (nothing.indptr.tolist(), item_events(nothing).tolist()) == ([0], [0] * 6)
-    assert sum_interactions([], pa.array(["u"]), ITEMS).indptr.tolist() == [0, 0]
+    assert sum_interactions([], pa.array(["u"]), CORPUS).indptr.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("kind", "row_group"), [(pa.int32(), 100), (pa.int64(), 10_000), (pa.string(), 100)])

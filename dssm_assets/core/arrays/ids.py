@@ -196,8 +196,14 @@ def _comparable_to(kind: pa.DataType, known: str, ids: Column, where: str) -> pa
     return wanted
 
 
-def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
+def find_repeated(ids: pa.Array) -> pa.Array:
+    """Returns the ids that occur more than once, ascending."""
     counts = pc.value_counts(ids)
     again = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-    first = ", ".join(str(value) for value in again.take(pc.sort_indices(again))[:_SHOWN_IDS].to_pylist())
+    return again.take(pc.sort_indices(again))
+
+
+def _duplicate_ids(ids: pa.Array, where: str) -> DuplicateKeyError:
+    again = find_repeated(ids)
+    first = ", ".join(map(str, again[:_SHOWN_IDS].to_pylist()))
     return DuplicateKeyError(Fault(where, "unique ids", f"{len(again)} ids more than once: {first}", "keep one row per id"))

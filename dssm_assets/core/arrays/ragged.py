@@ -61,6 +61,11 @@ def is_list(arrow_type: pa.DataType) -> bool:
     return bool(pat.is_list(arrow_type) or pat.is_large_list(arrow_type) or pat.is_fixed_size_list(arrow_type))
 
 
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Returns whether a column of this type holds texts."""
+    return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
+
+
 def list_lengths(column: pa.Array | pa.ChunkedArray) -> IntArray:
     """Returns the number of values in each list [R]; 0 for a null list."""
     return np.asarray(pc.fill_null(pc.list_value_length(column), 0), np.int64)

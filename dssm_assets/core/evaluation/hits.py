@@ -1,7 +1,6 @@
 """Hits: how many of a user's items are among the first k of the list that a scorer returns. Every hit rate is a sum of these.
 
-`define_hits` is the definition, for one user and by sets; `count_hits` computes the same for many. It reads top to bottom: the
-rank of every truth pair in the scorers' lists, counts per user.
+It reads top to bottom: the rank of every truth pair in the scorers' lists, counts per user.
 
 A cell is one scope in one population, for example discovery x warm; every rate is reported per cell.
 
@@ -13,7 +12,7 @@ Shapes: U evaluated users, B users of a block, P truth pairs, K top-k.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,28 +30,6 @@ BLOCK_USERS: Final = 128
 """Users who are ranked at once, by one scorer after the other."""
 MAX_COMPARISONS: Final = 4_000_000
 """Pairs times list positions compared at once."""
-
-
-def define_hits(
-    ranking: Sequence[Any], truth: set[Any], window: set[Any], history: set[Any], scope: Scope, k: int
-) -> tuple[int, int]:
-    """Returns the hits of one user, and the items to find.
-
-    By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, of which a is of the window and a and d of the history. Scope all:
-    the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is found,
-    1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
-
-    Args:
-        ranking: all items, best first.
-        truth: what the user interacted with on the day.
-        window: what the user interacted with in the window before it.
-        history: the same on all days before it.
-        scope: any but cold, in which the ranking and the truth have items alone that nobody interacted with before.
-    """
-    to_find = {Scope.ALL: truth, Scope.REPEAT: truth & window, Scope.DISCOVERY: truth - window}.get(scope, truth - history)
-    not_offered = {Scope.DISCOVERY: window, Scope.UNSEEN: history}.get(scope, set())
-    offered = [item for item in ranking if item not in not_offered]
-    return len(to_find & set(offered[:k])), len(to_find)
 
 
 class HitCounts(NamedTuple):
@@ -84,6 +61,10 @@ def count_hits(
     item_tier: IntArray | None = None,
 ) -> HitCounts:
     """Returns the hits and NDCG at every k, one row per scorer, scope, population and user with truth there (of the sample, for parts).
+
+    By hand: k = 2, the ranking is a, d, c, b, the truth a, b and d, of which a is of the window and a and d of the history. Scope all:
+    the first two are a, d, so 2 hits of 3. Discovery: the list without a is d, c, so 1 hit (d) of 2 (b, d). Repeat: a is found,
+    1 of 1. New: b is not among the first two, 0 of 1. Unseen: the list without a and d is c, b: 1 of 1.
 
     An item outside the corpus is cold. Of the merged list the hits on each tier of items are counted, too (`tier_scope`), in
     population `all`.

@@ -1,25 +1,23 @@
 """Interactions: who had how many positive events on which item and when last, as compressed sparse rows.
 
-Shapes: U evaluated users, V >= U all users, I items, E distinct (user, item) pairs.
+Shapes: U users, I items, E distinct (user, item) pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import IdIndex, find_positions, sorted_unique
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, combine_chunks, offsets_of, row_of_value
+from dssm_assets.core.arrays.ids import IdIndex, find_positions
+from dssm_assets.core.arrays.ragged import Exclusions, IntArray, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
-Corpus: TypeAlias = pa.Array | pa.ChunkedArray | IdIndex
 MERGE_PAIRS: Final = 1 << 20
 """Fewer unmerged pairs than this are not merged before the end."""
 
@@ -29,7 +27,7 @@ class Interactions:
     """Positive events per user and item, rows sorted by (user_index, item_index); of items of the corpus alone.
 
     Attributes:
-        indptr: int64 [V + 1]; the first U users are the evaluated ones, in their order.
+        indptr: int64 [U + 1].
         item_index: int64 [E].
         count: int64 [E], positive events of the pair.
         last_time_ms: int64 [E], time of the last of them.
@@ -47,37 +45,29 @@ class Interactions:
         """Returns int64 [E], the user of each pair."""
         return row_of_value(self.indptr)
 
-    def exclusions(self, num_users: int) -> Exclusions:
-        indptr = self.indptr[: num_users + 1]
-        return Exclusions(indptr, self.item_index[: indptr[-1]])
-
-
-def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: Corpus) -> Interactions:
-    """Returns the interactions of one table, as of `sum_interactions`; its users who are not among user_ids follow them, ascending."""
-    present = pc.unique(combine_chunks(table.column(USER_ID)))
-    others = sorted_unique(present.filter(pc.invert(pc.is_in(present, value_set=user_ids))))
-    return sum_interactions([table], pa.concat_arrays([user_ids, others]), item_ids)
+    @property
+    def exclusions(self) -> Exclusions:
+        return Exclusions(self.indptr, self.item_index)
 
 
 def sum_interactions(
-    tables: Iterable[pa.Table], user_ids: pa.Array, item_ids: Corpus, earlier: Interactions | None = None
+    tables: Iterable[pa.Table], user_ids: pa.Array, corpus: IdIndex, earlier: Interactions | None = None
 ) -> Interactions:
     """Returns the interactions of tables of which one is in memory at a time; every user is among user_ids.
 
     Args:
-        tables: user_id, item_id, of the types of user_ids and item_ids, count int64, last_event_time_ms int64. A pair may occur in
-            several rows: counts are added, the latest time is kept.
+        tables: user_id, item_id, of the types of user_ids and of the corpus, count int64, last_event_time_ms int64. A pair may occur
+            in several rows: counts are added, the latest time is kept.
         user_ids: the users, distinct, who become users 0 .. U - 1 whether they occur or not.
-        item_ids: the corpus, distinct; its order defines item_index. Give several calls the same `IdIndex`.
+        corpus: its order defines item_index.
         earlier: interactions of these users over this corpus that are added.
     """
-    items_of = item_ids if isinstance(item_ids, IdIndex) else IdIndex(item_ids)
-    num_items, merged_pairs = len(items_of.ids), 0
+    num_items, merged_pairs = len(corpus), 0
     parts = [_Pairs(*(np.zeros(0, np.int64) for _ in _Pairs._fields))]
     if earlier is not None:
         parts.append(_Pairs(earlier.user_index * num_items + earlier.item_index, earlier.count, earlier.last_time_ms))
     for table in tables:
-        owner, items = find_positions(table.column(USER_ID), user_ids), items_of.lookup(table.column(ITEM_ID))
+        owner, items = find_positions(table.column(USER_ID), user_ids), corpus.lookup(table.column(ITEM_ID))
         count, time = (table.column(name).to_numpy() for name in (COUNT, LAST_EVENT_TIME_MS))
         parts.append(_known_pairs(owner, items, count, time, num_items))
         # Merged whenever as many pairs are unmerged as merged.

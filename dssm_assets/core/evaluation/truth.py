@@ -124,7 +124,7 @@ def read_truth(ground_truth: pa.Table, item_ids: pa.Array | pa.ChunkedArray) -> 
     )
 
 
-def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.Table]) -> pa.Table:
+def ground_truth(day_positives: pa.Table, window_pairs: Iterable[pa.Table]) -> pa.Table:
     """Returns one row per user with a positive event on the day, sorted by user_id.
 
     A user or an item is warm if it occurs anywhere in the window's positives; a pair is a repeat if it occurs there as a
@@ -133,8 +133,8 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
 
     Args:
         day_positives: user_id, item_id of the day's positive events; a pair may occur several times.
-        window_pairs: user_id, item_id of the window's positive events, in one table or several, of which one is in memory at
-            a time; a pair may occur several times.
+        window_pairs: user_id, item_id of the window's positive events, in tables of which one is in memory at a time; a pair may
+            occur several times.
 
     Returns:
         user_id, gt_items list<id> (distinct, ascending), gt_is_warm list<bool>, gt_is_repeat list<bool>, is_warm_user.
@@ -150,7 +150,7 @@ def ground_truth(day_positives: pa.Table, window_pairs: pa.Table | Iterable[pa.T
     pair_user, pair_item = pairs // width, pairs % width
     warm_user, warm_item = np.zeros(len(user_values), dtype=bool), np.zeros(width, dtype=bool)
     is_repeat = np.zeros(len(pairs), dtype=bool)
-    for seen in [window_pairs] if isinstance(window_pairs, pa.Table) else window_pairs:
+    for seen in window_pairs:
         seen_user, seen_item = _positions_of(seen, USER_ID, user_values), _positions_of(seen, ITEM_ID, item_values)
         known = (seen_user >= 0) & (seen_item >= 0)
         warm_user[seen_user[seen_user >= 0]] = True

@@ -102,11 +102,11 @@ def number_values(array: pa.Array, where: str) -> Numbers:
     arrow_type = array.type
     if pat.is_null(arrow_type):
         return np.full(len(array), np.nan)
-    if _is_text(arrow_type):
+    if ragged.is_text(arrow_type):
         array = array.cast(pa.string()).dictionary_encode()
     if pat.is_dictionary(array.type):
         dictionary = array.dictionary
-        numbers = _parse(dictionary.cast(pa.string())) if _is_text(dictionary.type) else number_values(dictionary, where)
+        numbers = _parse(dictionary.cast(pa.string())) if ragged.is_text(dictionary.type) else number_values(dictionary, where)
         codes = array.indices.cast(pa.int64()).fill_null(len(numbers))
         return np.asarray(np.append(numbers, np.nan)[np.asarray(codes)])
     if pat.is_boolean(arrow_type):
@@ -135,10 +135,6 @@ def to_float32(numbers: Numbers, default: float | None) -> pa.Array:
         return ragged.mask_numbers(narrow, is_missing)
     narrow[is_missing] = np.float32(default)
     return pa.array(narrow, pa.float32())
-
-
-def _is_text(arrow_type: pa.DataType) -> bool:
-    return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
 
 
 def _parse(texts: pa.Array) -> Numbers:
@@ -252,7 +248,7 @@ def as_lists(array: pa.Array, delimiter: str, where: str) -> pa.Array:
     """
     if ragged.is_list(array.type):
         return array
-    if not (pat.is_dictionary(array.type) or _is_text(array.type) or pat.is_null(array.type)):
+    if not (pat.is_dictionary(array.type) or ragged.is_text(array.type) or pat.is_null(array.type)):
         raise SchemaError(Fault(where, "lists or text", str(array.type), "write one list per user"))
     parts, positions, offsets = split_texts(array, delimiter, where)
     return ragged.build_lists(parts.take(pa.array(positions)), offsets, ragged.null_mask(array))

@@ -42,14 +42,8 @@ class KeyValues:
     numbers: Numbers
 
 
-_last: tuple[tuple[int, str, str], pa.Array, KeyValues] | None = None
-"""The last column that `key_values` read, how, and its entries."""
-
-
 def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":") -> KeyValues:
     """Returns the entries of a key-value column in their order, without entries that have no key.
-
-    The entries of the last column are kept: usually several features look up keys in one map.
 
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
@@ -58,15 +52,6 @@ def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":"
     Raises:
         SchemaError: keys or values have no text, such as structs.
     """
-    global _last  # noqa: PLW0603
-    question = (id(array), separator, delimiter)
-    last = _last
-    if last is None or last[0] != question:
-        last = _last = question, array, _read_entries(array, separator, where, delimiter)
-    return last[2]
-
-
-def _read_entries(array: pa.Array, separator: str, where: str, delimiter: str) -> KeyValues:
     if pat.is_map(array.type):
         items, offsets = _map_entries(array)
         codes = np.arange(len(items))

@@ -71,8 +71,6 @@ class HistoryCsr:
 
 BLOCK_ROWS: Final = 1 << 20
 """About how many events are sorted at a time; the events of one user stay together."""
-JOINED_ROWS: Final = 1 << 16
-"""Short days are read together: the joined table has about so many rows, one per user and day."""
 
 Days: TypeAlias = Callable[[Sequence[str]], Iterable[pa.Table]]
 """Reads user_history_fg, one table per day, from the first day on each call. Tables need the named columns only."""
@@ -80,14 +78,6 @@ Allocate: TypeAlias = Callable[[int, Any], npt.NDArray[Any]]
 """Returns an uninitialised array of a length and a dtype."""
 
 _TABLE = "table user_history_fg"
-
-
-def history_from_tables(
-    days: Iterable[pa.Table], item_index: IdIndex, bucketize: Bucketize, *, features: Sequence[str] = ()
-) -> HistoryCsr:
-    """Returns the histories of all users from days that are in memory; see `build_history`."""
-    tables = list(days)
-    return build_history(lambda _: tables, item_index, bucketize, features=features)
 
 
 def build_history(
@@ -101,7 +91,7 @@ def build_history(
     """Returns the histories of all users in the given days.
 
     Reads the days twice: for the distinct ids with the number of events of each user, and for the events, which go straight to
-    their user's rows. So one day, or some short ones, and the arrays of H rows are in memory at a time.
+    their user's rows. So one day and the arrays of H rows are in memory at a time.
 
     Args:
         days: user_history_fg, the days in any order. A table without rows is fine.
@@ -113,7 +103,8 @@ def build_history(
         SchemaError: a column is missing, or an id is null or has another type than on the days before.
     """
     user_counts, item_counts = (IdCounts(f"{_TABLE}, column {name}") for name in (col.USER_ID, col.ITEM_IDS))
-    for table in _read_joined(days, [col.USER_ID, col.ITEM_IDS]):
+    for table in days([col.USER_ID, col.ITEM_IDS]):
+        require_columns(_TABLE, table.column_names, [col.USER_ID, col.ITEM_IDS])
         user_counts.update(table.column(col.USER_ID), list_lengths(table.column(col.ITEM_IDS)))
         item_counts.update(_flatten(table, col.ITEM_IDS))
     if not user_counts:
@@ -127,7 +118,9 @@ def build_history(
     items, times = allocate(count, np.int32), allocate(count, np.int64)
     placed = {name: allocate(count, np.int32) for name in features}
     free = starts.copy()
-    for table in _read_joined(days, [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *features]):
+    names = [col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *features]
+    for table in days(names):
+        require_columns(_TABLE, table.column_names, names)
         owners = np.repeat(users.lookup(table.column(col.USER_ID)), list_lengths(table.column(col.ITEM_IDS)))
         rows = _claim_rows(owners, free)
         items[rows] = distinct_items.lookup(_flatten(table, col.ITEM_IDS))
@@ -164,19 +157,6 @@ def history_end(
         low[open_pairs[is_before]] = middle[is_before] + 1
         high[open_pairs[~is_before]] = middle[~is_before]
     return low
-
-
-def _read_joined(days: Days, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yields the tables of consecutive days with equal columns joined to at least JOINED_ROWS rows."""
-    joined: list[pa.Table] = []
-    for table in days(columns):
-        require_columns(_TABLE, table.column_names, columns)
-        if joined and (table.schema != joined[0].schema or sum(map(len, joined)) >= JOINED_ROWS):
-            yield pa.concat_tables(joined)
-            joined = []
-        joined.append(table)
-    if joined:
-        yield pa.concat_tables(joined)
 
 
 def _claim_rows(user_index: npt.NDArray[np.int32], free: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from dssm_assets.core.arrays.ragged import combine_chunks
+from dssm_assets.core.arrays.ragged import combine_chunks, is_text
 from dssm_assets.core.errors import Fault, SchemaError
 
 _EXACT_BELOW: Final = 2.0**53
@@ -46,11 +46,6 @@ def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.
         except pa.ArrowInvalid as error:
             raise SchemaError(Fault(where, "text in UTF-8", str(error), "write the source's text in UTF-8")) from error
     return column
-
-
-def is_text(arrow_type: pa.DataType) -> bool:
-    """Returns whether a type is text."""
-    return bool(pat.is_string(arrow_type) or pat.is_large_string(arrow_type) or pat.is_string_view(arrow_type))
 
 
 def to_ids(values: pa.ChunkedArray | pa.Array, where: str) -> pa.Array:

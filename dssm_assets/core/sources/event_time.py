@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from dssm_assets.core.arrays.ragged import is_text
 from dssm_assets.core.errors import Fault, SchemaError
-from dssm_assets.core.sources.convert import check_text, decode_column, is_text, whole_numbers
+from dssm_assets.core.sources.convert import check_text, decode_column, whole_numbers
 from dssm_assets.core.sources.time_format import digits_width, read_times, reads_integers
 
 SECONDS_BELOW: Final = 10**11

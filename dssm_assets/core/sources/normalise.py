@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ids import IdIndex
+from dssm_assets.core.arrays.ids import IdIndex, find_repeated
 from dssm_assets.core.columns import EVENT, EVENT_TIME_MS, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, Events, SourceTable
 from dssm_assets.core.errors import DuplicateKeyError, EmptyDayError, Fault, SchemaError
@@ -115,10 +115,8 @@ def normalise_entities(raw: pa.Table, spec: TableSpec) -> Entities:
         raise EmptyDayError(Fault(f"table {spec.name}", "at least one row", "no rows", "load the table into the source"))
     ids = decode_column(ids)
     if has_repeated(ids):
-        tally = ids.value_counts()
-        repeated = tally.filter(pc.greater(tally.field("counts"), 1)).field("values")
-        first = repeated.take(pc.sort_indices(repeated)).slice(0, SHOWN).to_pylist()
-        got = f"{len(repeated)} ids with more than one row, the first are {first}"
+        repeated = find_repeated(ids)
+        got = f"{len(repeated)} ids with more than one row, the first are {repeated[:SHOWN].to_pylist()}"
         where, remedy = f"table {spec.name}, column {key}", "keep one row per id in the source, e.g. the newest"
         raise DuplicateKeyError(Fault(where, spec.grain, got, remedy))
     return Entities(spec, ids, raw)

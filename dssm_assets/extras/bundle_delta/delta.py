@@ -42,7 +42,7 @@ from dssm_assets.core.models.tower_spec import TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.retrieval.index import ship_index
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
-from dssm_assets.core.samples.history import history_from_tables
+from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference
@@ -383,7 +383,7 @@ class _Delta:
         names = {col.USER_ID, col.ITEM_IDS, col.EVENT_TIMES_MS, *sub_features}
         days = find_history_days(fresh, self._fresh.end)
         rows = [read_rows_of_users(fresh, day, [one.name for one in day.columns if one.name in names], ids) for day in days]
-        history = history_from_tables(rows, corpus, base.bucketizer.bucketize, features=sub_features)
+        history = build_history(lambda _: rows, corpus, base.bucketizer.bucketize, features=sub_features)
         channel_items = len(corpus) if base.has_file(BundleFile.OWN_ITEMS) else None
         maker = UserRowMaker(base.towers, base.bucketizer, base.spec, history, as_of_ms=now_ms, channel_items=channel_items)
         return maker.make_rows(users.encoded[part])

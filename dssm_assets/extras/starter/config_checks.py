@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dssm_assets.core import columns as col
+from dssm_assets.core.arrays.ragged import is_text
 from dssm_assets.core.config.evaluation import SegmentKind
 from dssm_assets.core.config.pipeline import BehaviorTable, Layout, SourceTable
 from dssm_assets.core.errors import Fault, InputError
@@ -30,7 +31,6 @@ from dssm_assets.core.features_raw.behavior import check_log_names
 from dssm_assets.core.features_raw.plan import FeaturePlan
 from dssm_assets.core.samples.sample_tables import NON_FEATURE_COLUMNS, refuse_collisions
 from dssm_assets.core.sources.canonical_tables import BEHAVIOR_TABLE, EVENT_TIME, ITEM_TABLE, USER_TABLE
-from dssm_assets.core.sources.convert import is_text
 from dssm_assets.core.sources.normalise import convert_times, normalise_entities
 from dssm_assets.extras.starter.log_table import LogTable, WarmPairs, plan_log, select_positive
 from dssm_assets.extras.starter.starter_config import MAX_LOOK_AHEAD

@@ -10,11 +10,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dssm_assets.core.arrays.ragged import is_text
 from dssm_assets.core.columns import EVENT, ITEM_ID, REQUEST_ID, USER_ID
 from dssm_assets.core.config.pipeline import BehaviorTable, FileFormat, Layout, SourceTable
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.sources.canonical_tables import EVENT_TIME
-from dssm_assets.core.sources.convert import NO_IDS, decode_column, is_text, with_decimal_point
+from dssm_assets.core.sources.convert import NO_IDS, decode_column, with_decimal_point
 from dssm_assets.core.sources.event_time import join_clock
 from dssm_assets.storage.sources.json_lines import JsonColumns, merge_kinds
 from dssm_assets.storage.sources.source import DayBounds, SourcePiece

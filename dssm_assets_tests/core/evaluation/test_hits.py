@@ -11,13 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.evaluation.evaluation_tables import HIT_COUNTS
-from dssm_assets.core.evaluation.hits import count_hits, define_hits, hit_ranks, user_ndcg
-from dssm_assets.core.evaluation.interactions import read_interactions
+from dssm_assets.core.evaluation.hits import count_hits, hit_ranks, user_ndcg
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import InteractedItems
 from dssm_assets.core.evaluation.segments import TIERS, Tier
 from dssm_assets.core.schema import check_schema
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, events_table, slow_hits, truth_of
+from dssm_assets_tests.core.evaluation.worlds import (
+    FixedScorer,
+    define_hits,
+    events_table,
+    read_interactions,
+    slow_hits,
+    truth_of,
+)
 
 
 def test_hit_ranks_by_hand() -> None:
@@ -40,7 +46,7 @@ def test_count_hits_by_hand_in_every_cell() -> None:
     corpus = ["a", "b", "c", "d"]
     truth = truth_of(day, window, corpus)  # users n, u
     seen, ever = (
-        read_interactions(events_table([("u", item, 1, 1) for item in items]), truth.user_ids, pa.array(corpus)).exclusions(2)
+        read_interactions(events_table([("u", item, 1, 1) for item in items]), truth.user_ids, pa.array(corpus)).exclusions
         for items in ("a", "ad")
     )
     counts = count_hits([FixedScorer(np.array([[0, 1, 2, 3], [0, 3, 2, 1]]))], truth, InteractedItems(seen, ever), [1, 2])
@@ -99,7 +105,7 @@ def test_count_hits_equals_the_definition(
     seen, ever = (
         read_interactions(
             events_table([(user, item, 1, 0) for user, item in pairs], pa.int64()), truth.user_ids, pa.array(CORPUS)
-        ).exclusions(len(users))
+        ).exclusions
         for pairs in (window, [*window, *older])
     )
     counts = count_hits([FixedScorer(lists)], truth, InteractedItems(seen, ever), ks)
@@ -125,7 +131,7 @@ def test_hits_of_the_merged_list_are_counted_by_tier_of_items() -> None:
     truth = truth_of([("u", "a"), ("u", "b"), ("u", "z"), ("v", "c")], [("u", "a")], ["a", "b", "c"])
     lists = np.array([[0, 2], [2, 1]])
     none = InteractedItems(
-        *[read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a"])).exclusions(2)] * 2
+        *[read_interactions(events_table([("u", "a", 1, 1)]), truth.user_ids, pa.array(["a"])).exclusions] * 2
     )
     tiers = np.array([TIERS.index(tier) for tier in (Tier.HEAD, Tier.REST, Tier.REST)])
     scorers = [FixedScorer(lists, "merged"), FixedScorer(lists, "model")]

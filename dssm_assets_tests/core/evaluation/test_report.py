@@ -15,7 +15,6 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.charts import hit_rate_png
 from dssm_assets.core.evaluation.detail import hit_rate_detail
 from dssm_assets.core.evaluation.hits import HitCounts, count_hits
-from dssm_assets.core.evaluation.interactions import read_interactions
 from dssm_assets.core.evaluation.list_quality import LISTS, OVERLAP_SCHEMA, QUALITY_SCHEMA, list_quality
 from dssm_assets.core.evaluation.rates import TOTAL_SCHEMA, Gain, gains_over_best, total_hit_rate, trend_table
 from dssm_assets.core.evaluation.report import (
@@ -34,7 +33,7 @@ from dssm_assets.core.evaluation.scopes import Population, Scope
 from dssm_assets.core.evaluation.scorer import InteractedItems, ModelScorer, model_scorer, read_corpus
 from dssm_assets.core.evaluation.segments import SEGMENT_SCHEMA, Cuts, ItemPopularity, label_activity, segment_table
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
-from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorers, pairs_table, total_row
+from dssm_assets_tests.core.evaluation.worlds import events_table, fitted_scorers, pairs_table, read_interactions, total_row
 
 SETTINGS = Evaluation(bootstrap_samples=200)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -65,12 +64,12 @@ def run() -> Run:
         return pa.table({f"{side}_id": [f"{side[0]}{i:0{width}d}" for i in range(len(values))], f"{side}_tower_emb": rows})
 
     item_vectors = vectors(kind, "item", 4)
-    truth = read_truth(ground_truth(pairs_table(day), pairs_table(window)), item_vectors.column("item_id"))
+    truth = read_truth(ground_truth(pairs_table(day), [pairs_table(window)]), item_vectors.column("item_id"))
     noisy = preference + rng.normal(size=preference.shape) * 0.5
     model = model_scorer(*read_corpus(item_vectors, Similarity.INNER_PRODUCT), vectors(noisy, "user", 3), truth.user_ids)
     seen = read_interactions(events, truth.user_ids, model.item_ids)
     scorers = [model, *fitted_scorers(seen, seen, seen, SETTINGS)]
-    counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions(truth.num_users)] * 2), SETTINGS.k)
+    counts = count_hits(scorers, truth, InteractedItems(*[seen.exclusions] * 2), SETTINGS.k)
     events_of_user = np.bincount(seen.user_index, seen.count, truth.num_users)[: truth.num_users]
     activity = label_activity(events_of_user, SETTINGS.segments[0].activity_edges)
     detail = hit_rate_detail(model, truth, Cuts({"activity": activity}), k=SETTINGS.k[-1])

@@ -17,7 +17,7 @@ from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 from dssm_assets.core.evaluation.hits import rank_truth
-from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.interactions import Interactions
 from dssm_assets.core.evaluation.scorer import (
     InteractedItems,
     KnownLists,
@@ -28,7 +28,7 @@ from dssm_assets.core.evaluation.scorer import (
     read_corpus,
 )
 from dssm_assets.core.evaluation.truth import Truth
-from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, user_items
+from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, read_interactions, user_items
 
 
 def vectors(ids: list[str], rows: list[list[float]], side: str) -> pa.Table:
@@ -175,7 +175,7 @@ def test_ranks_of_every_scorer_are_those_in_its_full_ranking(seed: int) -> None:
     recent, window, history = (random_interactions(rng, events) for events in (30, 400, 900))
     rows: IntArray = np.repeat(np.arange(NUM_USERS), NUM_ITEMS + 1)
     items = np.tile(np.arange(-1, NUM_ITEMS), NUM_USERS)
-    past = InteractedItems(window.exclusions(NUM_USERS), history.exclusions(NUM_USERS))
+    past = InteractedItems(window.exclusions, history.exclusions)
     is_repeat, is_known = (own.contains(rows, items) for own in past)
     users = pa.array([f"u{user}" for user in range(NUM_USERS)])
     truth = Truth(users, np.ones(NUM_USERS, bool), rows, items, np.ones(len(rows), bool), is_repeat, is_known)

@@ -76,7 +76,8 @@ def test_truth_tables_that_break_the_contract_are_refused() -> None:
 
 def test_ground_truth_example_of_the_docstring() -> None:
     table = ground_truth(
-        pairs_table([("u2", "a"), ("u1", "b"), ("u1", "a"), ("u1", "b")]), pairs_table([("u3", "a"), ("u1", "b"), ("u1", "b")])
+        pairs_table([("u2", "a"), ("u1", "b"), ("u1", "a"), ("u1", "b")]),
+        [pairs_table([("u3", "a"), ("u1", "b"), ("u1", "b")])],
     )
     assert table.to_pylist() == [
         {
@@ -94,15 +95,15 @@ def test_ground_truth_example_of_the_docstring() -> None:
 
 def test_ground_truth_of_an_empty_window_and_an_empty_day() -> None:
     nothing = pairs_table([])
-    cold = ground_truth(pairs_table([("u", "a")]), nothing)
+    cold = ground_truth(pairs_table([("u", "a")]), [nothing])
     assert cold.column("gt_is_warm").to_pylist() == [[False]]
     assert cold.column("is_warm_user").to_pylist() == [False]
-    assert ground_truth(nothing, pairs_table([("u", "a")])).num_rows == 0
+    assert ground_truth(nothing, [pairs_table([("u", "a")])]).num_rows == 0
 
 
 def test_ids_of_another_type_are_refused() -> None:
     with pytest.raises(InputError, match="ids of type string"):
-        ground_truth(pairs_table([("1", "2")]), pairs_table([(1, 2)]))
+        ground_truth(pairs_table([("1", "2")]), [pairs_table([(1, 2)])])
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), max_size=12)
@@ -110,7 +111,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd")), ma
 
 @given(PAIRS, PAIRS)
 def test_warm_and_repeat_flags_equal_set_membership(day: list[tuple[str, str]], window: list[tuple[str, str]]) -> None:
-    table = ground_truth(pairs_table(day), pairs_table(window))
+    table = ground_truth(pairs_table(day), [pairs_table(window)])
     assert table.column("user_id").to_pylist() == sorted({u for u, _ in day})
     for row in table.to_pylist():
         user = row["user_id"]

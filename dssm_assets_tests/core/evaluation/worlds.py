@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import IntArray, offsets_of
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, recent_items
 from dssm_assets.core.evaluation.baselines.item_cooccurrence import UserItems
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
-from dssm_assets.core.evaluation.hits import define_hits
-from dssm_assets.core.evaluation.interactions import Interactions, read_interactions
+from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.core.evaluation.scorer import Scorer
 from dssm_assets.core.evaluation.truth import Truth, ground_truth, read_truth
@@ -30,6 +30,12 @@ def events_table(rows: Sequence[tuple[Any, Any, int, int]], id_type: pa.DataType
     table = pairs_table([(u, i) for u, i, _, _ in rows], id_type)
     table = table.append_column("count", pa.array([c for _, _, c, _ in rows], pa.int64()))
     return table.append_column("last_event_time_ms", pa.array([t for _, _, _, t in rows], pa.int64()))
+
+
+def read_interactions(table: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> Interactions:
+    """Returns the interactions of a table; its users who are not among user_ids follow them."""
+    users = [*user_ids.to_pylist(), *sorted({*table.column("user_id").to_pylist()} - {*user_ids.to_pylist()})]
+    return sum_interactions([table], pa.array(users, user_ids.type), IdIndex(item_ids))
 
 
 def interactions(rows: Sequence[tuple[str, str, int, int]], users: Sequence[str], items: Sequence[str]) -> Interactions:
@@ -71,7 +77,24 @@ def fitted_scorers(window: Interactions, recent: Interactions, history: Interact
 
 def truth_of(day: Sequence[tuple[Any, Any]], window: Sequence[tuple[Any, Any]], corpus: Sequence[Any]) -> Truth:
     kind = pa.int64() if corpus and isinstance(corpus[0], int) else pa.string()
-    return read_truth(ground_truth(pairs_table(day, kind), pairs_table(window, kind)), pa.array(corpus, kind))
+    return read_truth(ground_truth(pairs_table(day, kind), [pairs_table(window, kind)]), pa.array(corpus, kind))
+
+
+def define_hits(
+    ranking: Sequence[Any], truth: set[Any], window: set[Any], history: set[Any], scope: Scope, k: int
+) -> tuple[int, int]:
+    """Returns the hits of one user, and the items to find, by the definition of a scope other than cold.
+
+    Args:
+        ranking: all items, best first.
+        truth: what the user interacted with on the day.
+        window: what the user interacted with in the window before it.
+        history: the same on all days before it.
+    """
+    to_find = {Scope.ALL: truth, Scope.REPEAT: truth & window, Scope.DISCOVERY: truth - window}.get(scope, truth - history)
+    not_offered = {Scope.DISCOVERY: window, Scope.UNSEEN: history}.get(scope, set())
+    offered = [item for item in ranking if item not in not_offered]
+    return len(to_find & set(offered[:k])), len(to_find)
 
 
 def slow_hits(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.errors import SchemaError, WindowIncompleteError
 from dssm_assets.core.samples import history as module
-from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end, history_from_tables
+from dssm_assets.core.samples.history import HistoryCsr, build_history, history_end
 from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
 CORPUS = IdIndex(pa.array([100, 200, 300]))
@@ -26,7 +26,7 @@ DAY_1 = history_day([(4, [(11, 300, 4), (12, 300, 4)])])
 
 
 def build(days: list[pa.Table]) -> HistoryCsr:
-    return history_from_tables(days, CORPUS, bucketize, features=["seq__brand"])
+    return build_history(lambda _: days, CORPUS, bucketize, features=["seq__brand"])
 
 
 def ends(history: HistoryCsr, pairs: list[tuple[int, int]]) -> list[int]:
@@ -142,7 +142,8 @@ def rows_of(history: HistoryCsr) -> list[tuple[Any, ...]]:
 @given(days=DAYS, block_rows=st.integers(1, 5))
 def test_histories_are_all_events_sorted(days: list[Any], block_rows: int) -> None:
     with mock.patch.object(module, "BLOCK_ROWS", block_rows):
-        history = history_from_tables([table(day) for day in days], SHUFFLED_CORPUS, bucketize, features=["seq__brand"])
+        tables = [table(day) for day in days]
+        history = build_history(lambda _: tables, SHUFFLED_CORPUS, bucketize, features=["seq__brand"])
     place = {item: index for index, item in enumerate([9, 7, 8])}
     events = sorted((user, time, item) for day in days for user, bought in day for time, item in bought)
     assert rows_of(history) == [(user, time, place.get(item, -1), item + 101) for user, time, item in events]

@@ -36,7 +36,7 @@ def scorers(settings: Evaluation | None = None) -> dict[str, Scorer]:
 
 def lists(name: str, k: int, scope: Scope = Scope.ALL, settings: Evaluation | None = None) -> dict[str, str]:
     """Returns user -> list of a baseline in a scope, as one string of items."""
-    past = InteractedItems(*(interactions(rows, USERS, ITEMS).exclusions(len(USERS)) for rows in (WINDOW, HISTORY)))
+    past = InteractedItems(*(interactions(rows, USERS, ITEMS).exclusions for rows in (WINDOW, HISTORY)))
     found = rank_items(scorers(settings)[name], np.arange(len(USERS)), past, k).in_scope(scope)
     assert found.dtype == np.int64
     return {user: "".join(ITEMS[item] for item in row if item >= 0) for user, row in zip(USERS, found.tolist(), strict=True)}
