@@ -101,8 +101,7 @@ def run_job(
         now: as in `FitContext`, and so are `progress` and `after_epoch`.
         out: folder in which the model is written piece by piece; None: its bytes are returned.
     """
-    spec = TowerSpec.from_json(job.towers)
-    data = map_train_data(job.tables, spec)
+    data = map_train_data(job.tables, TowerSpec.from_json(job.towers))
     model, training = Model.model_validate(job.model), Training.model_validate(job.training)
     context = FitContext(
         progress,
@@ -115,7 +114,7 @@ def run_job(
         checkpoints=_checkpoints(job, training, now, ranks),
         ranks=ranks,
     )
-    result = fit(data, spec, model=model, training=training, seed=job.seed, context=context)
+    result = fit(data, model=model, training=training, seed=job.seed, context=context)
     process = "the run's process" if ranks.count == 1 else f"the first of {ranks.count} processes"
     result.report["peak_bytes_of"] = f"{process}, its largest resident size since it started, whatever it did before the fit"
     weights: dict[str, bytes | Path] = {}

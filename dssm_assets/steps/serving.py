@@ -22,7 +22,7 @@ from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import ShippedIndex, ship_index
 from dssm_assets.core.samples.negatives import count_positives
 from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
-from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_item_tower, compare_user_tower
+from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_towers
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
 from dssm_assets.steps.served_vectors import (
@@ -132,9 +132,10 @@ def _write_towers(
                 for piece in exported.data:
                     file.write(np.ascontiguousarray(piece).data)
     (folder / BundleFile.TOWERS).write_bytes(_json(describe_towers(inputs.settings.spec)))
+    user_tower, item_tower = (_open_tower(workspace, folder / name) for name in (BundleFile.USER_TOWER, BundleFile.ITEM_TOWER))
     return {
-        "user tower": compare_user_tower(towers, users.golden, _open_tower(workspace, folder / BundleFile.USER_TOWER)),
-        "item tower": compare_item_tower(towers, items.golden, _open_tower(workspace, folder / BundleFile.ITEM_TOWER)),
+        "user tower": compare_towers(towers, users.golden, user_tower, is_user=True),
+        "item tower": compare_towers(towers, items.golden, item_tower, is_user=False),
     }
 
 

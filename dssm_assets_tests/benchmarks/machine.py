@@ -108,7 +108,7 @@ def time_towers(setting: Setting, threads: int, seed: int) -> Iterator[Timed]:
         tables = read_tables(Path(scratch) / "data")
         data = TrainData(spec, **tables)
         start = time.perf_counter()
-        fitted = fit(data, spec, model=model, training=training, seed=seed).two_tower
+        fitted = fit(data, model=model, training=training, seed=seed).two_tower
         seconds = time.perf_counter() - start
         user_reads, item_reads = _read_bytes(fitted, setting)
         columns = (setting.batch_size + setting.num_sample) / setting.batch_size

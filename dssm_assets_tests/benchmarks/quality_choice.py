@@ -146,7 +146,6 @@ def _search(name: str, split: Split, settings: Settings) -> tuple[_Found, Valida
     data = tables.train_data()
     result = fit(
         data,
-        tables.spec,
         model=settings.model,
         training=settings.with_training(validation_days=1, patience=PATIENCE, refit=False).training,
         seed=0,

@@ -137,7 +137,6 @@ def add_prior(vectors: ByVectors, split: Split, prior: Prior | None) -> ByVector
 def _fit_once(tables: Tables, settings: Settings, seed: int) -> ByVectors:
     result = fit(
         tables.train_data(),
-        tables.spec,
         model=settings.model,
         training=settings.training,
         seed=seed,

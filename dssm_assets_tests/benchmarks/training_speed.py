@@ -123,7 +123,7 @@ def ours(
 
     pace.resume()
     with suppress(EnoughError):
-        fit(data, spec, model=model, training=training, seed=1, context=FitContext(progress=progress))
+        fit(data, model=model, training=training, seed=1, context=FitContext(progress=progress))
     return pace.result()
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.features.expressions import Kind, Side
 from dssm_assets.core.features.fg_tables import ITEM_FEATURES_FG, USER_FEATURES_FG
-from dssm_assets.core.samples.history import history_from_tables
+from dssm_assets.core.samples.history import build_history
 from dssm_assets.core.samples.sample_tables import POSITIVE_SAMPLE, SAMPLE_FG
 from dssm_assets.core.statistics.bucketizer import BucketFeature
 from dssm_assets.steps.training import WindowRows
@@ -28,7 +28,7 @@ POSITIVES = {
     DAYS[3]: [(1, "x"), (2, "q")],
 }
 CORPUS = IdIndex(pa.array(["x", "y", "z"]))
-NO_HISTORY = history_from_tables([history_day([])], IdIndex(pa.array([0])), bucketize)
+NO_HISTORY = build_history(lambda _: [history_day([])], IdIndex(pa.array([0])), bucketize)
 TAGS = {
     "tags": pa.array([[5, 6], None], pa.list_(pa.int64())),
     "tags__weights": pa.array([[0.5, 2.0], None], pa.list_(pa.float32())),

@@ -36,7 +36,7 @@ class TableView:
 
     def __init__(self, table: pa.Table, name: str, columns: Mapping[str, pa.DataType]) -> None:
         _check(table, name, columns)
-        self.num_rows: int = table.num_rows
+        self.name, self.num_rows = name, int(table.num_rows)
         batches = [batch for batch in table.select(list(columns)).to_batches() if batch.num_rows]
         self._starts = offsets_of(np.array([batch.num_rows for batch in batches], np.int64))
         self._flat: dict[str, list[Array]] = {}
@@ -88,6 +88,14 @@ class TableView:
         if column in self._flat:
             return list(self._flat[column])
         return [flat[offsets[0] : offsets[-1]] for offsets, flat in self._lists[column]]
+
+    def range_faults(self, column: str, low: int, end: int, remedy: str) -> list[Fault]:
+        """Returns a fault if a column of numbers, or of lists of them, holds one outside of low .. end - 1."""
+        blocks = [block for block in self.blocks(column) if len(block)]
+        least, most = min((int(one.min()) for one in blocks), default=low), max((int(one.max()) for one in blocks), default=low)
+        if least >= low and most < end:
+            return []
+        return [Fault(f"table {self.name}, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]
 
 
 def _in_order(parts: list[Array], selection: Selection) -> Array:

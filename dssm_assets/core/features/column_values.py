@@ -167,19 +167,24 @@ def split_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.Array, 
     return parts, ragged.ranges(part_offsets[codes], lengths), ragged.offsets_of(lengths)[offsets]
 
 
-def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the texts of a multi-valued column [n] and their offsets [R + 1], without missing ones.
+def element_texts(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
+    """Returns the text of every element [n], null for a missing one, and the offsets of the rows [R + 1].
 
-    Each element of a list is one value. A column without lists holds values joined by the separator.
+    A column without lists holds elements joined by the separator; a missing or empty text holds none.
     """
     if ragged.is_list(array.type):
         flat, offsets = ragged.flatten(array)
-        texts = text_values(flat, where)
-        return ragged.filter_values(texts, offsets, ~ragged.null_mask(texts.indices))
+        return text_values(flat, where), offsets
     parts, positions, offsets = split_texts(array, separator, where)
     is_empty = pc.equal(parts, "").to_numpy(zero_copy_only=False)
-    texts = pa.DictionaryArray.from_arrays(pa.array(positions, pa.int32()), parts)
-    return ragged.filter_values(texts, offsets, ~is_empty[positions])
+    indices = pa.array(positions, pa.int32(), mask=is_empty[positions])
+    return pa.DictionaryArray.from_arrays(indices, parts), offsets
+
+
+def multi_text_values(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
+    """Returns the texts of a multi-valued column [n] and their offsets [R + 1], as `element_texts` without the missing ones."""
+    texts, offsets = element_texts(array, separator, where)
+    return ragged.filter_values(texts, offsets, ~ragged.null_mask(texts.indices))
 
 
 def number_vectors(array: pa.Array, separator: str, where: str) -> tuple[Numbers, Offsets]:

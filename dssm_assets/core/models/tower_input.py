@@ -26,7 +26,6 @@ from dssm_assets.core.errors import Fault, LeakError, SchemaError
 from dssm_assets.core.models.poolings import HistoryEvents, make_pooling
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 
-_BLOCK_ROWS = 1 << 18
 MS_PER_SECOND: Final = 1000
 
 
@@ -61,7 +60,7 @@ class SideReader:
     def __init__(self, table: pa.Table, name: str, features: Sequence[TowerFeature]) -> None:
         """Checks the features' columns."""
         self._view = TableView(table, name, feature_columns(features))
-        check_indices(self._view, name, features)
+        check_indices(self._view, features)
         _check_weights(self._view, name, features)
         self._singles = [feature.name for feature in features if not feature.is_multi]
         self._multis = [feature for feature in features if feature.is_multi]
@@ -96,7 +95,7 @@ class HistoryReader:
         columns = {EVENT_TIME_MS: pa.int64(), **feature_columns(self._features)} if self._features else {}
         self._view = TableView(table, "history", columns)
         self.num_rows: int = table.num_rows
-        check_indices(self._view, "history", self._features)
+        check_indices(self._view, self._features)
 
     def read(self, starts: IntArray, ends: IntArray, windows: SharedWindows | None = None) -> TowerInput:
         """Returns what every pooling reads of the events start .. end - 1 of each row [B], as rows without features.
@@ -157,18 +156,13 @@ class HistoryReader:
         """
         if not self._features:
             return
-        num_late, first = 0, ""
-        for begin in range(0, len(ends), _BLOCK_ROWS):
-            block = slice(begin, begin + _BLOCK_ROWS)
-            filled = np.flatnonzero(ends[block] > starts[block])
-            last = self._view.read_column(EVENT_TIME_MS, self._view.select(ends[block][filled] - 1))
-            late = np.flatnonzero(last >= as_of_ms[block][filled])
-            if len(late) and not num_late:
-                row = begin + int(filled[late[0]])
-                first = f"row {row}, timestamp {int(as_of_ms[row])} ms, last event at {int(last[late[0]])} ms"
-            num_late += len(late)
-        if num_late:
-            got = f"{num_late} with events at or after it; first: {first}"
+        filled = np.flatnonzero(ends > starts)
+        last = self._view.read_column(EVENT_TIME_MS, self._view.select(ends[filled] - 1))
+        late = np.flatnonzero(last >= as_of_ms[filled])
+        if len(late):
+            row = int(filled[late[0]])
+            first = f"row {row}, timestamp {int(as_of_ms[row])} ms, last event at {int(last[late[0]])} ms"
+            got = f"{len(late)} with events at or after it; first: {first}"
             raise LeakError(Fault(where, "histories that end strictly before their row's timestamp", got, remedy))
 
 
@@ -184,27 +178,16 @@ def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
     return indices | {feature_weights(feature.name): pa.list_(pa.float32()) for feature in features if feature.is_weighted}
 
 
-def check_indices(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
+def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
     """Checks that every index points into its feature's embedding table.
 
     Raises:
         SchemaError: with one fault per feature that has an index outside.
     """
-    faults = []
-    for feature in features:
-        blocks = [block for block in view.blocks(feature.name) if len(block)]
-        low = min((int(block.min()) for block in blocks), default=0)
-        high = max((int(block.max()) for block in blocks), default=0)
-        if low < 0 or high >= feature.num_embeddings:
-            faults.append(
-                Fault(
-                    f"table {table}, column {feature.name}",
-                    f"indices 0 .. {feature.num_embeddings - 1}",
-                    f"{low} .. {high}",
-                    "build the table with the feature configuration of this model",
-                )
-            )
-    SchemaError.raise_if(faults)
+    remedy = "build the table with the feature configuration of this model"
+    SchemaError.raise_if(
+        fault for feature in features for fault in view.range_faults(feature.name, 0, feature.num_embeddings, remedy)
+    )
 
 
 def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.config.model import Model, Norm, Pooling, PoolingKind, Similarity
 from dssm_assets.core.config.section import Section
 from dssm_assets.core.errors import ConfigError, Fault
@@ -224,15 +223,11 @@ def _flatten(spec: TowerSpec) -> dict[str, str]:
 
 
 def _weight_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    names, faults = [feature.name for feature in features], []
-    for feature in (feature for feature in features if feature.is_weighted):
-        where, column = f"feature {feature.name}", feature_weights(feature.name)
-        if not feature.is_multi:
-            faults.append(Fault(where, "several values (is_multi) for its weights", "a single value", "unset is_weighted"))
-        if column in names:
-            expected = "a name that is not a column of weights"
-            faults.append(Fault(f"feature {column}", expected, f"the weights of {feature.name}", "rename the feature"))
-    return faults
+    return [
+        Fault(f"feature {feature.name}", "several values (is_multi) for its weights", "a single value", "unset is_weighted")
+        for feature in features
+        if feature.is_weighted and not feature.is_multi
+    ]
 
 
 def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
@@ -252,12 +247,7 @@ def _size_faults(features: Sequence[TowerFeature]) -> list[Fault]:
 
 
 def _side_faults(features: Sequence[TowerFeature]) -> list[Fault]:
-    faults = [
-        Fault(f"feature {f.name}", "a single value per event of the history", "is_multi", "use a single-valued sub-feature")
-        for f in features
-        if f.side is TowerSide.SEQUENCE and f.is_multi
-    ]
-    sides = {feature.side for feature in features}
+    faults, sides = [], {feature.side for feature in features}
     if TowerSide.ITEM not in sides:
         faults.append(Fault("item tower", "at least one item feature", "none", "keep a feature of side item"))
     if not sides - {TowerSide.ITEM}:

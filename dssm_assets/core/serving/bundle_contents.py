@@ -49,13 +49,10 @@ def pack_fg(raw: Mapping[str, Any], read_file: ReadFile) -> tuple[dict[str, Any]
         return contents[name]
 
     parse_fg(raw, read_file=read_and_record)
-    paths = {name: _packed_path(name, content) for name, content in contents.items()}
+    digests = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in contents.items()}
+    paths = {name: f"{PACKED_FOLDER}/{digest}-{name.rpartition('/')[2]}" for name, digest in digests.items()}
     renamed = rename_files(dict(raw), lambda name: paths.get(name, name))
     return renamed, {paths[name]: content for name, content in contents.items()}
-
-
-def _packed_path(name: str, content: bytes) -> str:
-    return f"{PACKED_FOLDER}/{hashlib.sha256(content).hexdigest()[:12]}-{name.rpartition('/')[2]}"
 
 
 def rank_popular_items(positive_counts: pa.Table, item_index: IdIndex) -> pa.Table:

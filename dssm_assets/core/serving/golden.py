@@ -19,7 +19,7 @@ from dssm_assets.core.models.prior import append_one
 from dssm_assets.core.models.tower_input import TowerInput, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.serving.tower_layout import Feed, TowerLayout, item_layout, user_layout
+from dssm_assets.core.serving.tower_layout import Feed, item_layout, user_layout
 
 _RUN_ROWS: Final = 8
 _MAX_VALUES: Final = 3
@@ -51,23 +51,13 @@ def choose_rows(row_count: int, wanted: int) -> IntArray:
     return np.unique(np.linspace(0, max(row_count - 1, 0), min(wanted, row_count)).round().astype(np.int64))
 
 
-def compare_user_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -> TowerDifference:
-    """Returns how far the exported user tower is from the trained one on these rows."""
+def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is_user: bool) -> TowerDifference:
+    """Returns how far the exported user or item tower is from the trained one on these rows."""
+    spec = two_tower.spec
     with torch.no_grad():
-        trained = two_tower.user_vectors(inputs).numpy()
-    if two_tower.spec.prior:
-        trained = append_one(trained)
-    return _compare(trained, user_layout(two_tower.spec), inputs, run)
-
-
-def compare_item_tower(two_tower: TwoTower, inputs: TowerInput, run: RunTower) -> TowerDifference:
-    """Returns how far the exported item tower is from the trained one on these rows."""
-    with torch.no_grad():
-        trained = two_tower.item_vectors(inputs).numpy()
-    return _compare(trained, item_layout(two_tower.spec), inputs, run)
-
-
-def _compare(trained: FloatArray, layout: TowerLayout, inputs: TowerInput, run: RunTower) -> TowerDifference:
+        trained = (two_tower.user_vectors(inputs) if is_user else two_tower.item_vectors(inputs)).numpy()
+    trained = append_one(trained) if is_user and spec.prior else trained
+    layout = user_layout(spec) if is_user else item_layout(spec)
     # Rows of a call are padded to its longest history, so each call gets few rows.
     calls = np.split(np.arange(len(inputs)), range(_RUN_ROWS, len(inputs), _RUN_ROWS))
     exported = np.concatenate([run(layout.feed(select_rows(inputs, rows))) for rows in calls])

@@ -93,14 +93,11 @@ class Epoch:
             and model.history is not History.LEAVE_ONE_OUT
             and not data.spec.features_of(TowerSide.CONTEXT)
         )
-        is_whole = len(order) == data.num_samples  # then nothing is gathered in the epoch's order
-        end_day = data.num_days if is_whole else 1 + int(data.read_key(DAY, order).max())
+        end_day = 1 + int(data.read_key(DAY, order).max())
         needs_ends = model.history is History.LEAVE_ONE_OUT or model.masks_user_positives
         ends = data.user_ends(data.first_time_ms(end_day)) if needs_ends and end_day < data.num_days else None
         self._history_rule = HistoryRule(model.history, ends, window_shifts)
-        counts = data.item_counts(end_day)
-        if not is_whole:
-            counts = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items)
+        counts = np.bincount(data.read_key(ITEM_INDEX, order), minlength=data.num_items)
         self._negatives = NegativeRule(data, model, counts / len(order), ends, end_day)
 
     def read_batch(self, step: int, rng: np.random.Generator) -> Batch:

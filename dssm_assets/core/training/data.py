@@ -38,6 +38,7 @@ _MAX_EVENTS = 4_000_000
 """Events of histories in memory at once; a single longer history is alone."""
 _MAX_DAYS = 1 << 20
 """Upper bound of day numbers; no window has more days, so a larger number is a date or invalid."""
+_REMEDY = "materialize train_samples again"
 _KEYS = {
     ITEM_INDEX: pa.int32(),
     USER_INDEX: pa.int32(),
@@ -303,13 +304,13 @@ class TrainData:
         for begin in range(0, self.num_samples, _BLOCK_ROWS):
             keys = self.read_keys(np.arange(begin, min(begin + _BLOCK_ROWS, self.num_samples), dtype=np.int64))
             starts, ends = self._history_bounds(keys)
-            where, remedy = "table samples, column history_end", "materialize train_samples again"
+            where = "table samples, column history_end"
             self.history.check_bounds(starts, ends, where)
             known = np.flatnonzero((keys[USER_INDEX] >= 0) & bool(len(self._user_ends)))
             if num_beyond := int((ends[known] > self._user_ends[keys[USER_INDEX][known]]).sum()):
                 got = f"{num_beyond} that reach into the next user's events"
-                raise SchemaError(Fault(where, "histories that end within the user's own events", got, remedy))
-            self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], where=where, remedy=remedy)
+                raise SchemaError(Fault(where, "histories that end within the user's own events", got, _REMEDY))
+            self.history.check_causal(starts, ends, keys[EVENT_TIME_MS], where=where, remedy=_REMEDY)
 
 
 def find_new_items(
@@ -391,9 +392,8 @@ def read_hard_edges(table: pa.Table, *, num_users: int, num_items: int) -> HardE
     view = TableView(table, "hard_negatives", dict.fromkeys((USER_INDEX, ITEM_INDEX, DAY), pa.int32()))
     if not table.num_rows:
         return HardEdges.empty()
-    faults = range_faults(view, "hard_negatives", USER_INDEX, num_users)
-    faults += range_faults(view, "hard_negatives", ITEM_INDEX, num_items)
-    SchemaError.raise_if(faults)
+    ends = {USER_INDEX: num_users, ITEM_INDEX: num_items}
+    SchemaError.raise_if(fault for column, end in ends.items() for fault in view.range_faults(column, 0, end, _REMEDY))
     users, items, days = (whole_column(view, column) for column in (USER_INDEX, ITEM_INDEX, DAY))
     return HardEdges(offsets_of(np.bincount(users, minlength=num_users)), items, days)
 
@@ -408,19 +408,9 @@ def check_samples(keys: TableView, row_bounds: Mapping[str, tuple[int, int]]) ->
         raise SchemaError(Fault("table samples", "at least one sample", "0 rows", "choose a window with positive events"))
     faults = []
     for column, (low, end) in {**row_bounds, DAY: (0, _MAX_DAYS)}.items():
-        faults += range_faults(keys, "samples", column, end, low)
+        faults += keys.range_faults(column, low, end, _REMEDY)
     num_wrong = sum(int(np.count_nonzero(~(np.isfinite(block) & (block > 0)))) for block in keys.blocks(WEIGHT))
     if num_wrong:
         got = f"{num_wrong} rows with a NaN, infinite, zero or negative weight"
         faults.append(Fault("table samples, column weight", "finite weights above 0", got, "drop or fix those samples"))
     SchemaError.raise_if(faults)
-
-
-def range_faults(view: TableView, table: str, column: str, end: int, low: int = 0) -> list[Fault]:
-    """Returns a fault if a column, which has rows, holds a number outside of low .. end - 1."""
-    blocks = list(view.blocks(column))
-    least, most = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
-    if least >= low and most < end:
-        return []
-    remedy = "materialize train_samples again"
-    return [Fault(f"table {table}, column {column}", f"{low} .. {end - 1}", f"{least} .. {most}", remedy)]

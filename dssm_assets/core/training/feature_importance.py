@@ -80,7 +80,7 @@ def leave_out_groups(
         first_day = data.num_days - searched.validation_days
         name = "all features" if group is None else f"without {group}"
         context = FitContext(partial(progress, name), ks=(k,))
-        result = fit(data, kept, model=model, training=searched, seed=seed, context=context)
+        result = fit(data, model=model, training=searched, seed=seed, context=context)
         yield _score(result, data, first_day, group, tuple(names), k)
 
 

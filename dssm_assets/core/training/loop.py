@@ -27,7 +27,7 @@ from dssm_assets.core.config.training import StepPlan, Training, batches_per_epo
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.models.group_codes import GroupCodes
 from dssm_assets.core.models.prior import Prior
-from dssm_assets.core.models.tower_spec import TowerSpec, spec_faults, tower_spec
+from dssm_assets.core.models.tower_spec import spec_faults, tower_spec
 from dssm_assets.core.models.two_tower import TwoTower
 from dssm_assets.core.training.batches import epoch_batches
 from dssm_assets.core.training.compute import SINGLE_PROCESS, ComputeContext, Ranks, device_of, is_bfloat16
@@ -69,21 +69,16 @@ class FitContext:
     ranks: Ranks = SINGLE_PROCESS
 
 
-def fit(
-    data: TrainData, spec: TowerSpec, *, model: Model, training: Training, seed: int, context: FitContext | None = None
-) -> FitResult:
-    """Returns towers fitted to the data. Same data, configuration and seed give the same bytes.
-
-    Args:
-        spec: the towers; must be what `tower_spec` returns for the model section.
+def fit(data: TrainData, *, model: Model, training: Training, seed: int, context: FitContext | None = None) -> FitResult:
+    """Returns towers of the data's specification, fitted to the data. Same data, configuration and seed give the same bytes.
 
     Raises:
-        ConfigError: spec, data and sections disagree, there are no negatives, or the device is missing.
+        ConfigError: data and sections disagree, there are no negatives, or the device is missing.
         SchemaError: there is no sample, or no user to score on the validation days.
     """
-    check_fit(data, spec, model, training)
+    check_fit(data, model, training)
     torch.set_num_threads(training.num_threads)
-    run = _FitRun(data, spec, model, training, seed, context or FitContext())
+    run = _FitRun(data, model, training, seed, context or FitContext())
     if run.search_rows is not None:
         towers = run.search(run.search_rows)
     if run.final_rows is not None:
@@ -91,23 +86,18 @@ def fit(
     return run.result(towers)
 
 
-def check_fit(data: TrainData, spec: TowerSpec, model: Model, training: Training) -> None:
-    """Checks that towers of this specification can be fitted to the data under these sections.
+def check_fit(data: TrainData, model: Model, training: Training) -> None:
+    """Checks that towers can be fitted to the data under these sections.
 
     Raises:
         ConfigError: naming everything that disagrees.
     """
-    faults = spec_faults(
-        tower_spec(spec.features, model),
-        spec,
-        "towers against the model section",
-        "make the specification from this model section",
-    )
-    faults += spec_faults(spec, data.spec, "training data", "open the data with the specification of the towers")
+    remedy = "make the specification from this model section"
+    faults = spec_faults(tower_spec(data.spec.features, model), data.spec, "towers against the model section", remedy)
     if training.svd_init is not None:
         from dssm_assets.core.training.closed_form.svd_init import svd_init_faults
 
-        faults += svd_init_faults(spec, training.svd_init)
+        faults += svd_init_faults(data.spec, training.svd_init)
     if not model.in_batch and model.num_sample == 0 and model.sampler is not Sampler.ALL:
         got = f"in_batch off, num_sample 0 and sampler {model.sampler}"
         faults.append(Fault("model", "negatives: in_batch, num_sample, or sampler all", got, "switch one of them on"))
@@ -132,12 +122,9 @@ class _FitRun:
         final_rows: the samples that the final phase trains on; None without that phase.
     """
 
-    def __init__(
-        self, data: TrainData, spec: TowerSpec, model: Model, training: Training, seed: int, context: FitContext
-    ) -> None:
+    def __init__(self, data: TrainData, model: Model, training: Training, seed: int, context: FitContext) -> None:
         """Begins where a killed fit was, if there was one."""
-        self._data, self._spec, self._seed = data, spec, seed
-        self._model, self._training, self._context = model, training, context
+        self._data, self._seed, self._model, self._training, self._context = data, seed, model, training, context
         has_search = training.validation_days > 0
         self._history, self._saved = context.checkpoints.restore() or (FitHistory(is_search=has_search), {})
         self._history.resumed_at = self._history.steps_done or None
@@ -241,7 +228,7 @@ class _FitRun:
         model, training, device = self._model, self._training, self._compute.device
         initial, dropout = (int(word) for word in np.random.SeedSequence(self._seed).generate_state(2))
         generator = torch.Generator().manual_seed(initial)
-        towers = self._compute.ranks.new_towers(self._spec, generator, shard_tables=training.shard_tables)
+        towers = self._compute.ranks.new_towers(self._data.spec, generator, shard_tables=training.shard_tables)
         self._write_first_weights(towers, before_day)
         towers.to(device)
         plan = planned_steps(len(rows), training)
@@ -265,7 +252,7 @@ class _FitRun:
         if warm_start is not None:
             self._warm_start_report = warm_start.copy_into(towers)
         # A frozen embedding is computed again every day; any other one continues from the earlier model.
-        if section is None or (warm_start is not None and self._spec.frozen_embedding is None):
+        if section is None or (warm_start is not None and data.spec.frozen_embedding is None):
             return
         # After a kill the towers come from the stored state, but the codes of groups are not part of it.
         if not self._saved or section.group_by:

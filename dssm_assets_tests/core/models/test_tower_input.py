@@ -98,8 +98,8 @@ def test_every_index_outside_its_table_is_reported() -> None:
     with pytest.raises(SchemaError) as caught:
         SideReader(table, "items", FEATURES)
     assert [(f.where, f.expected, f.got) for f in caught.value.faults] == [
-        ("table items, column a", "indices 0 .. 4", "5 .. 5"),
-        ("table items, column tags", "indices 0 .. 4", "-1 .. 2"),
+        ("table items, column a", "0 .. 4", "5 .. 5"),
+        ("table items, column tags", "0 .. 4", "-1 .. 2"),
     ]
 
 

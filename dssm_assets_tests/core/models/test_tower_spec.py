@@ -33,9 +33,9 @@ def test_one_table_with_two_sizes_is_refused() -> None:
 
 def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        tower_spec([_feature("h", TowerSide.SEQUENCE, is_multi=True)], Model())
+        tower_spec([_feature("age", TowerSide.USER, is_weighted=True)], Model())
     places = {fault.where for fault in caught.value.faults}
-    assert places == {"feature h", "item tower"}
+    assert places == {"feature age", "item tower"}
 
 
 def test_a_user_tower_needs_a_feature() -> None:
@@ -60,15 +60,11 @@ def test_differences_are_reported_one_by_one() -> None:
     assert spec_faults(ours, ours, "model", "retrain") == []
 
 
-def test_weights_need_a_multi_valued_feature_and_a_free_column_name() -> None:
+def test_weights_are_part_of_the_specification() -> None:
     likes = _feature("likes", TowerSide.USER, is_multi=True, is_weighted=True)
     spec = tower_spec([likes, ITEM], Model())
     assert TowerSpec.from_json(spec.to_json()) == spec
     assert spec != tower_spec([_feature("likes", TowerSide.USER, is_multi=True), ITEM], Model())
-    with pytest.raises(ConfigError, match="feature age: expected several values"):
-        tower_spec([_feature("age", TowerSide.USER, is_weighted=True), ITEM], Model())
-    with pytest.raises(ConfigError, match=r"feature likes__weights: .*got the weights of likes"):
-        tower_spec([likes, ITEM, _feature("likes__weights", TowerSide.ITEM)], Model())
 
 
 def test_a_stored_specification_without_later_fields_has_their_defaults() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import ConfigError, DuplicateKeyError, EmptyDayError, SchemaError, WindowIncompleteError
-from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
+from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.negatives import (
     count_positives,
     distribution_of,
@@ -125,7 +125,9 @@ def sample_day(events: list[Event]) -> pa.Table:
 
 
 def history(bought_before: list[tuple[int, int]]) -> HistoryCsr:
-    return history_from_tables([history_day([(user, [(10, item, None)]) for user, item in bought_before])], CORPUS, bucketize)
+    return build_history(
+        lambda _: [history_day([(user, [(10, item, None)]) for user, item in bought_before])], CORPUS, bucketize
+    )
 
 
 def rows(

@@ -15,7 +15,7 @@ from dssm_assets.core.config.model import History
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
-from dssm_assets.core.samples.history import HistoryCsr, history_from_tables
+from dssm_assets.core.samples.history import HistoryCsr, build_history
 from dssm_assets.core.samples.negatives import distribution_of
 from dssm_assets.core.samples.sample import SampleWeights
 from dssm_assets.core.samples.train_samples import KeptRows, discretise_day, discretise_items, discretise_rows
@@ -23,11 +23,8 @@ from dssm_assets_tests.core.samples.worlds import bucketize, history_day
 
 CORPUS = IdIndex(pa.array([100, 200, 300]))
 # User 1: item 100 at 10, a basket of 100 and 200 at 20, 300 at 31. User 2: item 200 at 40.
-WORLD = history_from_tables(
-    [history_day([(1, [(10, 100, 1), (20, 100, 1), (20, 200, 2)])]), history_day([(2, [(40, 200, 2)]), (1, [(31, 300, 3)])])],
-    CORPUS,
-    bucketize,
-)
+DAYS = [history_day([(1, [(10, 100, 1), (20, 100, 1), (20, 200, 2)])]), history_day([(2, [(40, 200, 2)]), (1, [(31, 300, 3)])])]
+WORLD = build_history(lambda _: DAYS, CORPUS, bucketize)
 
 
 def positives(rows: list[tuple[object, object, int]], id_type: pa.DataType | None = None) -> pa.Table:
@@ -170,9 +167,8 @@ def test_weights_go_with_the_rows_of_samples_and_items() -> None:
 def test_no_sample_sees_its_own_event_or_anything_later(
     events: list[tuple[int, int, int]], day_start_ms: int, cutoff: History
 ) -> None:
-    history = history_from_tables(
-        [history_day([(user, [(time, item, None)]) for user, item, time in events])], CORPUS, bucketize
-    )
+    day = history_day([(user, [(time, item, None)]) for user, item, time in events])
+    history = build_history(lambda _: [day], CORPUS, bucketize)
     table = run(positives(list(events)), cutoff, history, day_start_ms=day_start_ms, features=indexed())
     kept = [event for event in events if event[1] != 999]
     for (user, _, time), row in zip(kept, table.to_pylist(), strict=True):

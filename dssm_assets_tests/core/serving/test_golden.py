@@ -7,8 +7,7 @@ import pytest
 
 from dssm_assets.core.serving.golden import (
     choose_rows,
-    compare_item_tower,
-    compare_user_tower,
+    compare_towers,
     golden_contexts,
     measure_difference,
 )
@@ -54,9 +53,9 @@ def test_exported_towers_are_within_tolerance_of_their_own_weights_only() -> Non
     spec = worlds.spec()
     two_tower, users, items = worlds.towers(spec), worlds.user_rows(spec), worlds.item_rows(spec)
     user_model, item_model = export_user_tower(two_tower, "u").model, export_item_tower(two_tower, "i").model
-    found = compare_user_tower(two_tower, users, lambda feed: worlds.run(user_model, feed))
+    found = compare_towers(two_tower, users, lambda feed: worlds.run(user_model, feed), is_user=True)
     assert (found.row_count, found.longest) == (worlds.ROWS, pytest.approx(1, abs=1e-6))
     assert found.is_within(1e-5)
-    assert compare_item_tower(two_tower, items, lambda feed: worlds.run(item_model, feed)).is_within(1e-5)
+    assert compare_towers(two_tower, items, lambda feed: worlds.run(item_model, feed), is_user=False).is_within(1e-5)
     other = worlds.towers(spec, seed=9)
-    assert not compare_user_tower(other, users, lambda feed: worlds.run(user_model, feed)).is_within(1e-3)
+    assert not compare_towers(other, users, lambda feed: worlds.run(user_model, feed), is_user=True).is_within(1e-3)

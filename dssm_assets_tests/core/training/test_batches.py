@@ -205,7 +205,7 @@ def _fitted(*, group_sessions: bool, **changes: Any) -> FitResult:
     model = Model(**{**worlds.SMALL_MODEL, "dropout": 0.0, "num_sample": 0, **changes.get("model", {})})
     training = Training(epochs=3, batch_size=100, num_threads=1, group_sessions=group_sessions)
     spec = tower_spec(features, model)
-    return fit(world.data(spec), spec, model=model, training=training, seed=2)
+    return fit(world.data(spec), model=model, training=training, seed=2)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def _events_seen(batch: Batch) -> list[list[int]]:
 def _fitted(model: Model, **training: Any) -> FitResult:
     features = [feature for feature in FEATURES if feature.side is not TowerSide.CONTEXT or model.context_dropout == 0]
     spec, section = tower_spec(features, model), Training(epochs=3, batch_size=100, num_threads=1, **training)
-    return fit(world().data(spec), spec, model=model, training=section, seed=2)
+    return fit(world().data(spec), model=model, training=section, seed=2)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,6 @@ def test_report_and_progress_by_hand() -> None:
     spec = tower_spec(FEATURES, model)
     result = fit(
         world().data(spec),
-        spec,
         model=model,
         training=training,
         seed=1,
@@ -202,7 +201,6 @@ def test_eta_of_a_shorter_epoch_ends_at_zero() -> None:
     spec = tower_spec(FEATURES, model)
     fit(
         world().data(spec),
-        spec,
         model=model,
         training=training,
         seed=1,
@@ -225,7 +223,7 @@ def _fit_with_plan(plan: StepPlan | None) -> bytes:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, model)
     given: dict[str, Any] = {"model": model, "training": training, "seed": 1}
-    return model_bytes(fit(world().data(spec), spec, **given, context=FitContext(plan=plan)).two_tower)
+    return model_bytes(fit(world().data(spec), **given, context=FitContext(plan=plan)).two_tower)
 
 
 def test_warm_up_and_decay_follow_the_plan() -> None:
@@ -254,19 +252,11 @@ def test_every_user_gets_the_items_of_its_group_first(model: dict[str, Any]) -> 
         assert sorted(best[index].tolist()) == [i + (index % 2) * (ITEMS // 2) for i in range(ITEMS // 2)]
 
 
-def test_specification_of_another_model_section_is_refused() -> None:
+def test_data_of_another_model_section_are_refused() -> None:
     model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
     spec = tower_spec(FEATURES, Model(**{**SMALL_MODEL, "output_dim": 4, "temperature": 1.0}))
     with pytest.raises(ConfigError, match=r"(?s)output_dim.*temperature"):
-        fit(world().data(spec), spec, model=model, training=training, seed=1)
-
-
-def test_data_of_another_specification_is_refused() -> None:
-    model, training = Model(**SMALL_MODEL), Training(**SMALL_TRAINING)
-    spec = tower_spec(FEATURES, model)
-    data = world().data(tower_spec(FEATURES[1:], model))
-    with pytest.raises(ConfigError, match="feature user_kind"):
-        fit(data, spec, model=model, training=training, seed=1)
+        fit(world().data(spec), model=model, training=training, seed=1)
 
 
 def test_training_without_negatives_is_refused() -> None:
@@ -279,7 +269,6 @@ def _fitted(model: dict[str, Any], training: dict[str, Any], tables: World | Non
     spec = tower_spec(FEATURES, section)
     return fit(
         (tables or world(events=16)).data(spec),
-        spec,
         model=section,
         training=Training(**{**SMALL_TRAINING, "validation_days": 1, **training}),
         seed=1,

@@ -99,7 +99,6 @@ def test_warm_start_begins_with_a_lower_loss(validation_days: int) -> None:
         spec, training = _spec(), Training(**{**SMALL_TRAINING, "epochs": 1, "validation_days": validation_days})
         return fit(
             world(events=16).data(spec),
-            spec,
             model=Model(**SMALL_MODEL),
             training=training,
             seed=1,
@@ -121,7 +120,6 @@ def test_frozen_embedding_is_computed_again_every_day() -> None:
     def codes(warm: WarmStart | None) -> torch.Tensor:
         found = fit(
             world().data(spec),
-            spec,
             model=model,
             training=training,
             seed=1,

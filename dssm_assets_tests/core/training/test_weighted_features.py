@@ -68,7 +68,7 @@ def _world(weigh: Weigh | None) -> World:
 
 
 def _fitted(tables: World, spec: object = WEIGHTED) -> TwoTower:
-    return fit(tables.data(spec), spec, model=MODEL, training=TRAINING, seed=1).two_tower  # type: ignore[arg-type]
+    return fit(tables.data(spec), model=MODEL, training=TRAINING, seed=1).two_tower  # type: ignore[arg-type]
 
 
 def _state(towers: TwoTower) -> dict[str, bytes]:

@@ -130,7 +130,6 @@ def fitted(
     spec = tower_spec(FEATURES, changed_model)
     return fit(
         world(events=events).data(spec),
-        spec,
         model=changed_model,
         training=changed_training,
         seed=seed,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dssm_assets.core.arrays import ragged
-from dssm_assets.core.arrays.ragged import Mask, Offsets
+from dssm_assets.core.arrays.ragged import Mask
 from dssm_assets.core.features import column_values
 from dssm_assets.core.features.expressions import ExpressionText
 from dssm_assets.core.features.operators.base import CategoryOperator
@@ -33,28 +33,14 @@ class BoolMaskFeature(CategoryOperator):
     expression: Annotated[tuple[ExpressionText, ...], Field(min_length=2, max_length=2)]
 
     def compute(self, inputs: Sequence[pa.Array]) -> pa.Array:
-        values, offsets = _elements(inputs[0], self.separator, self.where(0))
-        mask, mask_offsets = _elements(inputs[1], self.separator, self.where(1))
+        values, offsets = column_values.element_texts(inputs[0], self.separator, self.where(0))
+        mask, mask_offsets = column_values.element_texts(inputs[1], self.separator, self.where(1))
         lengths = np.diff(offsets)
         is_aligned = lengths == np.diff(mask_offsets)
         is_kept = np.zeros(len(values), dtype=bool)
         is_kept[np.repeat(is_aligned, lengths)] = _truth(mask, self.where(1))[np.repeat(is_aligned, np.diff(mask_offsets))]
         texts, offsets = ragged.filter_values(values, offsets, is_kept & ~ragged.null_mask(values.indices))
         return column_values.finish_texts(texts, offsets, self.value_dim, self.default_text)
-
-
-def _elements(array: pa.Array, separator: str, where: str) -> tuple[pa.DictionaryArray, Offsets]:
-    """Returns the text of every element, null for a missing one, and the offsets of the rows.
-
-    A column without lists holds elements joined by the separator; a missing or empty text holds none.
-    """
-    if ragged.is_list(array.type):
-        flat, offsets = ragged.flatten(array)
-        return column_values.text_values(flat, where), offsets
-    parts, positions, offsets = column_values.split_texts(array, separator, where)
-    is_empty = pc.equal(parts, "").to_numpy(zero_copy_only=False)
-    indices = pa.array(positions, pa.int32(), mask=is_empty[positions])
-    return pa.DictionaryArray.from_arrays(indices, parts), offsets
 
 
 def _truth(mask: pa.DictionaryArray, where: str) -> Mask:
