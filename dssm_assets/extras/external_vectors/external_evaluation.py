@@ -225,7 +225,7 @@ def evaluate_vectors(
     if not counted.num_rows:
         got = "none" if not truth_pairs.num_rows else f"{truth_pairs.num_rows} pairs, all of them seen before"
         raise InputError(Fault("truth", "at least one user with truth", got, "give the pairs of the evaluated day"))
-    truth, users_with_truth = read_truth(ground_truth(counted, nothing), items.ids), pc.unique(truth_pairs.column(USER_ID))
+    truth, users_with_truth = read_truth(ground_truth(counted, [nothing]), items.ids), pc.unique(truth_pairs.column(USER_ID))
     ranks = _rank_truth(users, items, truth, _exclusions(seen, truth.user_ids, items.ids), settings, on_detail)
     hits = count_cell(MODEL, scope, Population.ALL, truth, np.ones(len(ranks), np.bool_), ranks, settings.ks)
     without = np.flatnonzero(find_positions(truth.user_ids, users.ids) < 0)
