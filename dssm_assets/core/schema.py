@@ -65,11 +65,7 @@ def is_id_type(arrow_type: pa.DataType) -> bool:
 
 
 def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
-    """Checks that a schema has every column of the contract with the right type.
-
-    Raises:
-        SchemaError: one fault per missing or wrongly typed column.
-    """
+    """Raises a SchemaError with one fault per column of the contract that is missing or has the wrong type."""
     faults: list[Fault] = []
     for column in spec.columns:
         where = f"table {spec.name}, column {column.name}"
@@ -87,11 +83,7 @@ def check_schema(spec: TableSpec, schema: pa.Schema) -> None:
 
 
 def check_no_nulls(spec: TableSpec, table: pa.Table) -> None:
-    """Checks that columns which must not have nulls have none.
-
-    Raises:
-        SchemaError: one fault per column with nulls.
-    """
+    """Raises a SchemaError with one fault per column that must not have nulls and has some."""
     faults = []
     for column in spec.columns:
         nulls = table.column(column.name).null_count if column.name in table.column_names else 0

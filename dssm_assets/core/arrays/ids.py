@@ -53,22 +53,13 @@ def cast_ids(ids: pa.Array, wanted: pa.DataType, where: str) -> pa.Array:
 
 
 def refuse_type_change(where: str, before: pa.DataType, now: pa.DataType) -> None:
-    """Checks that ids have the type that they had on the days before.
-
-    Raises:
-        SchemaError: they have not.
-    """
+    """Raises a SchemaError if ids have another type than on the days before."""
     if before != now:
         raise SchemaError(Fault(where, f"{before}, as on the days before", str(now), "write the days of the window again"))
 
 
 def check_unique(ids: pa.Array, where: str) -> None:
-    """Checks that ids are distinct and none is missing.
-
-    Raises:
-        InputError: if ids are missing.
-        DuplicateKeyError: naming the first ids that occur more than once.
-    """
+    """Raises an InputError if ids are missing, a DuplicateKeyError with the first ids that occur more than once."""
     if ids.null_count:
         raise InputError(Fault(where, "no missing ids", f"{ids.null_count} nulls", "drop those rows"))
     if pc.count_distinct(ids).as_py() != len(ids):

@@ -92,9 +92,6 @@ def popularity_from_counts(item_ids: pa.Array, counts: pa.Table) -> ItemPopulari
 
     Args:
         counts: item_id, distinct, and count.
-
-    Raises:
-        InputError: if id types differ.
     """
     values = combine_chunks(counts.column(COUNT)).to_numpy().astype(np.int64)
     known = cast_ids(combine_chunks(counts.column(ITEM_ID)), item_ids.type, "counts of items in the window")

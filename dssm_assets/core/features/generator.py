@@ -170,11 +170,7 @@ class FeatureGenerator:
 
 
 def check_inputs(table: pa.Table, features: Iterable[Feature]) -> None:
-    """Checks that a table has all columns that features read.
-
-    Raises:
-        SchemaError: naming every missing column and the features that read it.
-    """
+    """Raises a SchemaError that names every column that a table lacks and the features that read it."""
     present = table.column_names
     needed: dict[str, list[str]] = {}
     for feature in features:

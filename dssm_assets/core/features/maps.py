@@ -48,9 +48,6 @@ def key_values(array: pa.Array, separator: str, where: str, delimiter: str = ":"
     Args:
         array: map<key, value>, list<string> of "key:value", or texts of such entries joined by the separator.
         delimiter: one character.
-
-    Raises:
-        SchemaError: keys or values have no text, such as structs.
     """
     if pat.is_map(array.type):
         items, offsets = _map_entries(array)
@@ -110,9 +107,6 @@ def nested_maps(array: pa.Array, where: str) -> NestedMaps:
     Args:
         array: texts "pk^sk:v,sk:v|pk^...", lists of "pk^sk:v,sk:v" texts, or map<key, inner> with any inner column that
             `key_values` reads.
-
-    Raises:
-        SchemaError: keys or values have no text, such as structs.
     """
     map_of_row = np.arange(len(array))
     if pat.is_map(array.type):

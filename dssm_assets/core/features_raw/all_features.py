@@ -37,9 +37,6 @@ def join_user_features(
     Columns: feature_date (= ds), user_id, the columns of user_table (null for a user without a row in it), then
     `plan.generated(USER_ID)`. Counts, distinct counts and sums are 0 without activity; ratios are null where their
     denominator is 0; days since an event are null without events; preference lists are empty, never null.
-
-    Raises:
-        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     wide = _statistics(USER_ID, user_activity, pair_activity, ds, plan)
     if plan.preference_columns:
@@ -55,9 +52,6 @@ def join_item_features(
 
     Columns: feature_date (= ds), item_id, the columns of item_table (null for an item without a row in it), then
     `plan.generated(ITEM_ID)`, with the same rules as `join_user_features`.
-
-    Raises:
-        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
     """
     return _with_profile(item_table, _statistics(ITEM_ID, item_activity, pair_activity, ds, plan), ITEM_ID, ds, plan)
 
@@ -128,11 +122,7 @@ def _left_join(left: ibis.Table, right: ibis.Table, key: str) -> ibis.Table:
 
 
 def check_generated_names(entity: str, source: Sequence[str], plan: FeaturePlan) -> None:
-    """Checks that each column of an entity's wide table has one meaning.
-
-    Raises:
-        SchemaError: naming every source column with the name of a generated one, and every generated name that occurs twice.
-    """
+    """Raises a SchemaError that names every source column with the name of a generated one, and every generated name that is twice."""
     table, generated = f"{entity.removesuffix('_id')}_table", plan.generated(entity)
     got, remedy = "two, from different events and values", "rename an event or value column"
     repeated = [name for name, count in Counter(generated).items() if count > 1]

@@ -52,11 +52,7 @@ def calendar_columns(event_time_ms: pa.Array | pa.ChunkedArray, timezone: str) -
 
 
 def check_log_names(log_columns: Sequence[str], item_columns: Sequence[str]) -> None:
-    """Checks that the columns of the log, the generated ones and those joined from the items have different names.
-
-    Raises:
-        SchemaError: naming every name that two of them have.
-    """
+    """Raises a SchemaError with every name that two of the log, the generated columns and those of the items have."""
     expected, remedy = "a name that behavior does not have", "rename one of them in tables.*.columns"
     clashing = [name for name in dict.fromkeys(item_columns) if name in {*log_columns, HOUR, WEEKDAY}]
     faults = [

@@ -136,11 +136,7 @@ class HistoryReader:
         return EventSequences(values, read(EVENT_TIME_MS) // MS_PER_SECOND, offsets, last).without_empty_events()
 
     def check_bounds(self, starts: IntArray, ends: IntArray, where: str) -> None:
-        """Checks that every history is a slice of the table.
-
-        Raises:
-            SchemaError: a history starts after its end or leaves the table.
-        """
+        """Raises a SchemaError if a history starts after its end or leaves the table."""
         wrong = (starts < 0) | (ends < starts) | (ends > self.num_rows)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
@@ -149,11 +145,7 @@ class HistoryReader:
             raise SchemaError(Fault(where, expected, got, "build bounds and history from the same events"))
 
     def check_causal(self, starts: IntArray, ends: IntArray, as_of_ms: IntArray, *, where: str, remedy: str) -> None:
-        """Checks that every history ends strictly before its row's timestamp [B].
-
-        Raises:
-            LeakError: a row sees an event of its own timestamp or later.
-        """
+        """Raises a LeakError if a history does not end strictly before its row's timestamp [B]."""
         if not self._features:
             return
         filled = np.flatnonzero(ends > starts)
@@ -179,11 +171,7 @@ def feature_columns(features: Sequence[TowerFeature]) -> dict[str, pa.DataType]:
 
 
 def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
-    """Checks that every index points into its feature's embedding table.
-
-    Raises:
-        SchemaError: with one fault per feature that has an index outside.
-    """
+    """Raises a SchemaError with one fault per feature that has an index outside of its embedding table."""
     remedy = "build the table with the feature configuration of this model"
     SchemaError.raise_if(
         fault for feature in features for fault in view.range_faults(feature.name, 0, feature.num_embeddings, remedy)
@@ -191,11 +179,7 @@ def check_indices(view: TableView, features: Sequence[TowerFeature]) -> None:
 
 
 def _check_weights(view: TableView, table: str, features: Sequence[TowerFeature]) -> None:
-    """Checks that every value of a weighted feature has one finite weight.
-
-    Raises:
-        SchemaError: with one fault per feature whose weights differ in number from its values or are not finite.
-    """
+    """Raises a SchemaError with one fault per feature whose weights differ in number from its values or are not finite."""
     faults = []
     for feature in (feature for feature in features if feature.is_weighted):
         column = feature_weights(feature.name)

@@ -261,9 +261,6 @@ def search_interests(
 
     Returns:
         item_index int64 [U, K] and scores float32 [U, K]; -1 and -inf where there is no item.
-
-    Raises:
-        InputError: as of `search`.
     """
     owners = row_of_value(bounds)
     index, scores = search(

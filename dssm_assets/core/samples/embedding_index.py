@@ -59,9 +59,5 @@ class IndexedFeatures:
         return found
 
     def types(self, encoded: pa.Schema, where: str) -> dict[str, pa.DataType]:
-        """Returns column -> type of what `to_indices` returns for a table of this schema, which may have more columns.
-
-        Raises:
-            SchemaError: as `to_indices`.
-        """
+        """Returns column -> type of what `to_indices` returns for a table of this schema, which may have more columns."""
         return {name: column.type for name, column in self.to_indices(encoded.empty_table(), where).items()}

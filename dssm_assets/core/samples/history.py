@@ -44,11 +44,7 @@ class HistoryCsr:
     features: Mapping[str, npt.NDArray[np.int32]]
 
     def bounds(self, user_ids: Column, *, where: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Returns the first row of each user and the row after the last, int64 [B] each; 0 and 0 without a history.
-
-        Raises:
-            SchemaError: ids are null, or text is looked up among integers or integers among text.
-        """
+        """Returns the first row of each user and the row after the last, int64 [B] each; 0 and 0 without a history."""
         rows = self.users.lookup(user_ids, where=where)
         first, end = (np.where(rows >= 0, bound[rows] if len(bound) else 0, 0) for bound in (self.starts, self.ends))
         return first, end

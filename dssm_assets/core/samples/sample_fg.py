@@ -43,11 +43,7 @@ class FeatureRows:
         self._dates = _encode_dates(feature_table.column(col.FEATURE_DATE))
 
     def find(self, sample: pa.Table) -> tuple[pa.Array, pa.Array]:
-        """Returns the row (int32) and the feature date (dictionary-encoded text) of each sample; null for an unknown id.
-
-        Raises:
-            SchemaError: the sample's ids have another type: 7 and "7" are different ids.
-        """
+        """Returns the row (int32) and the feature date (dictionary-encoded text) of each sample; null for an unknown id."""
         if not len(self._index):
             return pa.nulls(sample.num_rows, pa.int32()), pa.nulls(sample.num_rows, pa.dictionary(pa.int32(), pa.string()))
         rows = self._index.lookup(sample.column(self._key), where=f"table sample, column {self._key}")

@@ -189,11 +189,7 @@ def _arrow_schema(name: str, fixed: Sequence[ColumnSpec], features: Mapping[str,
 
 
 def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
-    """Checks that a day of a table has the columns and types of the days before.
-
-    Raises:
-        SchemaError: with one fault per column that differs.
-    """
+    """Raises a SchemaError with one fault per column of a day whose type is not that of the days before."""
     ours, theirs = ({field.name: str(field.type) for field in side} for side in (expected, schema))
     SchemaError.raise_if(
         Fault(
@@ -208,11 +204,7 @@ def require_types(where: str, schema: pa.Schema, expected: pa.Schema) -> None:
 
 
 def require_columns(where: str, present: Iterable[str], required: Iterable[str]) -> None:
-    """Checks that every required column is present.
-
-    Raises:
-        SchemaError: with one fault per missing column.
-    """
+    """Raises a SchemaError with one fault per required column that is missing."""
     existing = list(present)
     got = f"columns {', '.join(existing)}" if existing else "no columns"
     SchemaError.raise_if(
@@ -223,14 +215,7 @@ def require_columns(where: str, present: Iterable[str], required: Iterable[str])
 
 
 def refuse_collisions(where: str, sources: Mapping[str, Sequence[str]]) -> None:
-    """Checks that every column has one source.
-
-    Args:
-        sources: source -> the columns that come from it.
-
-    Raises:
-        SchemaError: with one fault per column that has two sources, or occurs twice in one.
-    """
+    """Raises a SchemaError with one fault per column that has two sources, or occurs twice in one; `sources` are their columns."""
     origins: dict[str, list[str]] = {}
     for source, columns in sources.items():
         for name in columns:

@@ -93,9 +93,6 @@ def discretise_rows(
 
     Args:
         is_first: prepend the row of an unknown id: index 0 or an empty list in every column.
-
-    Raises:
-        SchemaError: a column is missing.
     """
     require_columns(where, encoded.column_names, features.columns)
     chosen = encoded.select(features.columns)
@@ -112,9 +109,6 @@ def discretise_items(negative_items: pa.Table, features: IndexedFeatures, distri
 
     Args:
         distribution: of its weights, stored in the schema of items.arrow.
-
-    Raises:
-        SchemaError: a column is missing, or a feature is named weight.
     """
     require_columns("table negative_items", negative_items.column_names, [col.WEIGHT, *features.columns])
     indices = features.to_indices(negative_items, "table negative_items")
@@ -148,9 +142,6 @@ class KeptRows:
 
         Args:
             rows: the row of each sample; null for an unknown id.
-
-        Raises:
-            SchemaError: a row is outside the table.
         """
         used, _, _ = count_uses(rows, row_count)
         self._is_kept.setdefault(table, np.zeros(row_count, np.bool_))[used] = True

@@ -35,11 +35,7 @@ def decode_column(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def check_text(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.ChunkedArray:
-    """Returns a column, checked to hold text that is UTF-8, as engines and files expect.
-
-    Raises:
-        SchemaError: naming the first row that is not.
-    """
+    """Returns a column; raises a SchemaError if it holds text that is not UTF-8, as engines and files expect."""
     if not pat.is_primitive(column.type):
         try:
             column.validate(full=True)

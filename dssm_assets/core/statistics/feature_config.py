@@ -117,11 +117,7 @@ def read_step_plan(steps: Mapping[str, str]) -> StepPlan:
 
 
 def check_names(features: Sequence[Feature], statistics: Statistics, exclude: Collection[str]) -> None:
-    """Checks the parts of the configuration that name features: they exist, and an embedding gets one value per key.
-
-    Raises:
-        ConfigError: naming every unknown name and every contradiction within an embedding.
-    """
+    """Raises a ConfigError with every unknown name of a feature, and every embedding that gets two values for one key."""
     names = {feature.name for feature in features}
     known = names | {feature.embedding_name for feature in features}
     remedy = "name a feature of fg.json"

@@ -170,11 +170,7 @@ class FeatureRules:
         self._rules: dict[str, Rule] = {}
 
     def check_statistics(self) -> None:
-        """Checks that there are statistics for every feature that needs them.
-
-        Raises:
-            SchemaError: naming every feature without statistics, and every sub-feature of unknown vocabulary.
-        """
+        """Raises a SchemaError with every feature without statistics, and every sub-feature of unknown vocabulary."""
         faults = []
         for feature in (feature for group in self._groups.values() for feature in group):
             where, is_number = f"feature {feature.name}", feature.kind is Kind.NUMERIC

@@ -47,9 +47,6 @@ class NegativeRule:
             item_frac: share of each item among the samples that are trained on [I].
             user_ends: where each user's known events end [U]; None: all are known.
             end_day: interactions and exposures from this day on are unknown.
-
-        Raises:
-            ConfigError: the model needs hard negatives and the data were built without them.
         """
         self._data, self._model, self._item_frac = data, model, item_frac
         self._user_ends, self._end_day, self._sampler = user_ends, end_day, data.sampler(model, end_day)

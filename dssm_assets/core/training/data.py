@@ -150,12 +150,7 @@ class TrainData:
         return weights_of(self.item_counts(end_day), self._weight_distribution)
 
     def sampler(self, model: Model, end_day: int) -> NegativeSampler:
-        """Returns the sampler that the model section names; it knows the interactions before `end_day`.
-
-        Raises:
-            ConfigError: the section needs hard negatives and the data were built without them.
-            SchemaError: a weight is negative or not finite, or none is positive.
-        """
+        """Returns the sampler that the model section names; it knows the interactions before `end_day`."""
         if model.has_hard_negatives and self._edges is None:
             where, remedy = "training data, hard_negatives.arrow", "materialize train_samples again with this model section"
             raise ConfigError(Fault(where, f"the file that sampler {model.sampler} draws from", "no such file", remedy))

@@ -36,9 +36,6 @@ class ItemInference:
 
         Args:
             items: one row per item, embedding indices of every item feature (int32, or list of int32).
-
-        Raises:
-            SchemaError: a column is missing, of another type, or points outside its embedding table.
         """
         reader = SideReader(items, "items", self._towers.spec.features_of(TowerSide.ITEM))
         inputs = reader.read(np.arange(items.num_rows, dtype=np.int64))
@@ -59,9 +56,6 @@ class UserInference:
         Args:
             history: all users' positive events by (user, time): event_time_ms and the sub-features' embedding indices.
             as_of_ms: the timestamp of the vectors; every event must be strictly earlier.
-
-        Raises:
-            SchemaError: a column of the history is missing, of another type, or points outside its embedding table.
         """
         self._towers, self._batch_size, self._as_of_ms = two_tower, batch_size, as_of_ms
         self._history = HistoryReader(history, two_tower.spec)

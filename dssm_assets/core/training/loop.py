@@ -87,11 +87,7 @@ def fit(data: TrainData, *, model: Model, training: Training, seed: int, context
 
 
 def check_fit(data: TrainData, model: Model, training: Training) -> None:
-    """Checks that towers can be fitted to the data under these sections.
-
-    Raises:
-        ConfigError: naming everything that disagrees.
-    """
+    """Raises a ConfigError with everything that keeps towers from being fitted to the data under these sections."""
     remedy = "make the specification from this model section"
     faults = spec_faults(tower_spec(data.spec.features, model), data.spec, "towers against the model section", remedy)
     if training.svd_init is not None:

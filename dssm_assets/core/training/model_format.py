@@ -111,10 +111,6 @@ def read_header(data: bytes | npt.NDArray[np.uint8], magic: bytes, what: str, re
 
 
 def check_size(expected: int, got: int, what: str, remedy: str) -> None:
-    """Checks the size of the tensors behind a header.
-
-    Raises:
-        StorageError: it differs.
-    """
+    """Raises a StorageError if the tensors behind a header have another size."""
     if expected != got:
         raise StorageError(f"{what}: expected {expected} bytes of tensors, got {got}. To fix: {remedy}")

@@ -67,11 +67,7 @@ def _add_confidence(events: Any) -> Any:
 
 
 def check_library() -> None:
-    """Checks that the library can be imported.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """Raises a ConfigError if the library is not installed."""
     try:
         import implicit.cpu.als  # noqa: F401
     except ImportError:

@@ -78,11 +78,7 @@ def extra_baselines() -> tuple[str, ...]:
 
 
 def check_extras(names: Sequence[str]) -> None:
-    """Checks that the code of some extra baselines, and the libraries that it needs, can be imported.
-
-    Raises:
-        ConfigError: naming what to correct or to install.
-    """
+    """Raises a ConfigError if the code of an extra baseline, or a library that it needs, cannot be imported."""
     for name in names:
         baseline = BASELINES[name]
         try:
@@ -95,11 +91,7 @@ def check_extras(names: Sequence[str]) -> None:
 
 
 def fit_baselines(data: FitData) -> dict[str, Arrays]:
-    """Returns name -> arrays of every baseline, of the extra ones those that are configured.
-
-    Raises:
-        ConfigError: if the library of a configured one is not installed.
-    """
+    """Returns name -> arrays of every baseline, of the extra ones those that are configured."""
     extras = data.settings.extra_baselines
     check_extras(extras)
     return {name: one.code.fit(data) for name, one in BASELINES.items() if not one.is_extra or name in extras}

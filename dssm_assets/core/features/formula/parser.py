@@ -84,11 +84,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def check_variable_name(name: str) -> None:
-    """Checks that a variable of a formula can have the name.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Raises a ValueError if no variable of a formula can have the name."""
     if not re.fullmatch(_NAME, name):
         raise ValueError(
             f"the name of a variable consists of letters a-z, digits and _ and does not start with a digit, got {name!r}"
