@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, cast_ids, find_positions
-from dssm_assets.core.arrays.ragged import offsets_of
+from dssm_assets.core.arrays.ragged import ItemSets, offsets_of
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.fit import HeldOutDay, fit_merges
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, default_merges, to_table
@@ -111,7 +111,7 @@ class _HeldOut:
 
     @property
     def pairs(self) -> int:
-        return sum(len(one.truth_items) for one in self.days)
+        return sum(len(one.truth.items) for one in self.days)
 
 
 @each_day
@@ -210,7 +210,7 @@ def _add_span(
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(config.channels.depths, shared, own, model, days.now_ms)
     starts = offsets_of(np.bincount(truth.pair_user[is_kept], minlength=truth.num_users))
-    found.days.append(HeldOutDay(channels, starts, truth.pair_item[is_kept]))
+    found.days.append(HeldOutDay(channels, ItemSets(starts, truth.pair_item[is_kept])))
     found.names.append(day if len(span) == 1 else f"{day} to {span[-1]}")
     found.built_from += [*positives, *days.history, corpus, *(vectors.built_from if vectors else ())]
 

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from dssm_assets.core import columns as col
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, offsets_of
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import CHANNEL_WEIGHTS, Merge, channel_scorers, from_rows
 from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.config.model import Model, Similarity
 from dssm_assets.core.evaluation.baselines.fit_data import FitData, recent_items
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import UserItems
 from dssm_assets.core.evaluation.baselines.popularity import PopularityScorer
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.cold_items import ColdModelScorer, order_by_category
@@ -248,7 +247,7 @@ def read_fit_data(
         window_events=window_events,
         recent_events=count_item_events(workspace, days.recent, corpus),
         history_events=window_events + count_item_events(workspace, days.older, corpus),
-        user_items=UserItems(offsets_of(np.concatenate(lengths)), items, len(corpus.ids)),
+        user_items=ItemSets(offsets_of(np.concatenate(lengths)), items),
         read_history=lambda: read_all_interactions(workspace, days.history, user_ids, corpus),
         settings=workspace.config.evaluation,
         allocate=scratch,

@@ -105,14 +105,14 @@ def _best_way(found: Mapping[str, _Found], validation: ValidationSet, split: Spl
     gains = np.zeros(len(ways))
     for places, rows, items in _blocks(validation):
         users = validation.user_index[places]
-        left_out = validation.excluded.select_users(places).mask(validation.num_items)
+        left_out = validation.excluded.select_users(places)
         products = {name: vectors.users[places] @ vectors.items.T for name, (_, vectors) in found.items()}
         of_codes = 0.0 if codes is None else codes.users[users] @ codes.items.T
         of_neighbours = neighbours.scores(users)
         for number, way in enumerate(ways):
             scores = sum(products[name] for name in way.parts) + way.with_codes * of_codes
             scores = scores + np.float32(way.neighbours_std) * of_neighbours + np.float32(way.popularity) * values
-            scores[left_out] = -np.inf
+            scores[left_out.users, left_out.items] = -np.inf
             gains[number] += _gains(scores, rows, items).sum()
     best = ways[int(gains.argmax())]
     print(f"validation NDCG@{LENGTH} {gains.max() / len(validation.truth.items):.4f} by {best}", file=sys.stderr, flush=True)

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dssm_assets.core.arrays.ragged import Exclusions, list_lengths, offsets_of, ranges
+from dssm_assets.core.arrays.ragged import ItemSets, list_lengths, offsets_of, ranges
 
 Ints = npt.NDArray[np.int64]
 Entities = tuple[pa.Table, pa.Table]
@@ -74,10 +74,10 @@ class Split:
         order = np.argsort(self.user, kind="stable")
         return order, offsets_of(np.bincount(self.user, minlength=len(self.user_ids)))
 
-    def seen(self) -> Exclusions:
+    def seen(self) -> ItemSets:
         """Returns the items of each user with truth in the training part."""
         order, bounds = self.by_user()
-        return Exclusions(bounds, self.item[order]).select_users(self.eval_users)
+        return ItemSets(bounds, self.item[order]).select_users(self.eval_users)
 
     def truth_counts(self) -> Ints:
         """Returns how many items each user with truth has [V]."""

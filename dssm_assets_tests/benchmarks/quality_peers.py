@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets_tests.benchmarks.quality_data import Ints, Split
 from dssm_assets_tests.benchmarks.quality_scores import ByScores, ByVectors, Recommender
 
@@ -61,7 +61,7 @@ class _BySession:
     model: Any
     dataset: Any
 
-    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+    def lists(self, users: Ints, k: int, excluded: ItemSets | None) -> Ints:
         """Returns the k best items of each user; excluded items are those of its training part."""
         found = self.model.recommend(users, self.dataset, k=k, filter_viewed=excluded is not None)
         lists = np.full((len(users), k), -1, np.int64)

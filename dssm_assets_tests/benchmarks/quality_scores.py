@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dssm_assets.core.arrays.ordering import order_largest
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.evaluation.hits import hit_ranks
 from dssm_assets.core.evaluation.rates import resampled_sums
 from dssm_assets.core.retrieval.exact import Corpus, search
@@ -34,7 +34,7 @@ FILTERED, UNFILTERED = "filtered", "unfiltered"
 class Recommender(Protocol):
     """Whatever can list items for users."""
 
-    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+    def lists(self, users: Ints, k: int, excluded: ItemSets | None) -> Ints:
         """Returns the k best items of each user [V, K], -1 where there is none."""
 
 
@@ -45,7 +45,7 @@ class ByVectors:
     users: npt.NDArray[np.float32]
     items: npt.NDArray[np.float32]
 
-    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+    def lists(self, users: Ints, k: int, excluded: ItemSets | None) -> Ints:
         return search(Corpus(self.items, Metric.IP), self.users[users], k, excluded=excluded)[0]
 
 
@@ -55,13 +55,14 @@ class ByScores:
 
     score: Callable[[Ints], npt.NDArray[Any]]
 
-    def lists(self, users: Ints, k: int, excluded: Exclusions | None) -> Ints:
+    def lists(self, users: Ints, k: int, excluded: ItemSets | None) -> Ints:
         found = np.full((len(users), k), -1, np.int64)
         for begin in range(0, len(users), BLOCK):
             rows = np.arange(begin, min(begin + BLOCK, len(users)))
             scores = np.array(self.score(users[rows]))
             if excluded is not None:
-                scores[excluded.select_users(rows).mask(scores.shape[1])] = -np.inf
+                left_out = excluded.select_users(rows)
+                scores[left_out.users, left_out.items] = -np.inf
             order = order_largest(scores, k)
             found[rows, : order.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, order, 1)), -1, order)
         return found

@@ -1,4 +1,4 @@
-"""Rows of different lengths as one flat array of values and the offsets of each row (CSR layout); items excluded per user.
+"""Rows of different lengths as one flat array of values and the offsets of each row (CSR layout); sets of items per user.
 
 Letters: R rows, n values of all rows.
 """
@@ -120,49 +120,48 @@ def wrap_in_lists(values: pa.Array) -> pa.Array:
     return build_lists(values.drop_null(), offsets_of(~null_mask(values)))
 
 
-class Exclusions(NamedTuple):
-    """Items that must not be recommended to each of U users: those of user u are `indices[indptr[u]:indptr[u + 1]]`."""
+class ItemSets(NamedTuple):
+    """Items of each of U users: those of user u are `items[offsets[u]:offsets[u + 1]]`."""
 
-    indptr: Offsets
+    offsets: Offsets
     """int64 [U + 1]"""
-    indices: IntArray
-    """int64 [E], item indices."""
+    items: NDArray[np.integer[Any]]
+    """Item indices [E]."""
+
+    @classmethod
+    def empty(cls, num_users: int) -> ItemSets:
+        """Returns no item of any user."""
+        return cls(np.zeros(num_users + 1, np.int64), np.zeros(0, np.int64))
+
+    @classmethod
+    def of_pairs(cls, users: IntArray, items: IntArray, num_users: int) -> ItemSets:
+        """Returns the items of the pairs, ascending in each user; a pair with a user or an item of -1 is left out."""
+        is_known = (users >= 0) & (items >= 0)
+        width = int(items.max(initial=0)) + 1
+        pairs = np.unique(users[is_known] * width + items[is_known])
+        return cls(offsets_of(np.bincount(pairs // width, minlength=num_users)), pairs % width)
 
     @property
     def lengths(self) -> IntArray:
-        """Returns the number of excluded items of each user, int64 [U]."""
-        return np.diff(self.indptr)
+        """Returns the number of items of each user, int64 [U]."""
+        return np.diff(self.offsets)
 
     @property
     def users(self) -> IntArray:
-        """Returns the user of each excluded item, int64 [E]."""
-        return row_of_value(self.indptr)
+        """Returns the user of each item, int64 [E]."""
+        return row_of_value(self.offsets)
 
-    def select_users(self, users: IntArray) -> Exclusions:
-        """Returns the exclusions of the given users, in that order."""
+    def select_users(self, users: IntArray) -> ItemSets:
+        """Returns the sets of the given users, in that order."""
         lengths = self.lengths[users]
-        return Exclusions(offsets_of(lengths), self.indices[ranges(self.indptr[users], lengths)])
+        return ItemSets(offsets_of(lengths), self.items[ranges(self.offsets[users], lengths)])
 
-    def mask(self, num_items: int) -> Mask:
-        """Returns bool [U, I], true where the item is excluded.
+    def contains(self, users: IntArray, items: NDArray[np.integer[Any]]) -> Mask:
+        """Returns whether each item is in its user's set, in the shape that the two broadcast to; -1 is not an item.
 
-        Allocates U x I booleans; call it on blocks of users.
+        By hand: user 0 has 3 and 5; of items [[5, -1, 4]] of users [[0]] the first is in the set.
         """
-        mask = np.zeros((len(self.indptr) - 1, num_items), dtype=bool)
-        mask[self.users, self.indices] = True
-        return mask
-
-    def contains(self, users: IntArray, items: IntArray) -> Mask:
-        """Returns whether each item is excluded for its user, in the shape that the two broadcast to; -1 is not an item.
-
-        By hand: user 0 excludes 3 and 5; of items [[5, -1, 4]] of users [[0]] the first is excluded.
-        """
-        width = int(max(items.max(initial=0), self.indices.max(initial=0))) + 2  # -1 of a user equals no item of another
-        excluded, wanted = self.users * width + self.indices, users * width + items
-        is_excluded = pc.is_in(pa.array(wanted.ravel()), value_set=pa.array(excluded)).to_numpy(zero_copy_only=False)
-        return np.asarray(is_excluded.reshape(wanted.shape) & (items >= 0))
-
-
-def no_exclusions(num_users: int) -> Exclusions:
-    """Returns exclusions that exclude nothing."""
-    return Exclusions(np.zeros(num_users + 1, np.int64), np.zeros(0, np.int64))
+        width = int(max(items.max(initial=0), self.items.max(initial=0))) + 2  # -1 of a user equals no item of another
+        pairs, wanted = self.users * width + self.items, users * width + items
+        is_found = pc.is_in(pa.array(wanted.ravel()), value_set=pa.array(pairs)).to_numpy(zero_copy_only=False)
+        return np.asarray(is_found.reshape(wanted.shape) & (items >= 0))

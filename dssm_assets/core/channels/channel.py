@@ -128,7 +128,7 @@ class SharedData:
     @classmethod
     def fit(cls, data: FitData) -> SharedData:
         """Returns it from the interactions of all users."""
-        users = np.bincount(data.user_items.items, minlength=data.user_items.num_items)
+        users = np.bincount(data.user_items.items, minlength=len(data.window_events))
         return cls(data.window_events, data.recent_events, data.history_events, users, data.neighbors[2])
 
     def to_arrays(self) -> Arrays:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask
+from dssm_assets.core.arrays.ragged import ItemSets, Mask
 from dssm_assets.core.channels.channel import Channel, Float64Array
 from dssm_assets.core.channels.merge import (
     DEFAULT_WEIGHTS,
@@ -47,14 +47,11 @@ class HeldOutDay:
 
     Attributes:
         channels: as of the beginning of the day.
-        truth_starts: int64 [U + 1]: the items of user u on the day are truth_items[truth_starts[u] : truth_starts[u + 1]]. A user
-            without any is left out.
-        truth_items: int64, item_index; -1 for items outside the corpus.
+        truth: each user's items on the day, -1 for those outside the corpus. A user without any is left out.
     """
 
     channels: tuple[Channel, ...]
-    truth_starts: IntArray
-    truth_items: IntArray
+    truth: ItemSets
 
 
 class FittedMerges(NamedTuple):
@@ -95,17 +92,16 @@ def fit_merges(names: Sequence[ChannelName], days: Sequence[HeldOutDay], start: 
             for merge, found in zip(merges, rows, strict=True):
                 found.append(_choose_rows(merge, candidates, is_positive))
     fitted = [_fit_merge(merge, known, found) for merge, found in zip(merges, rows, strict=True)]
-    return FittedMerges(fitted, sum(len(day.truth_items) for day in days), proposed_pairs)
+    return FittedMerges(fitted, sum(len(day.truth.items) for day in days), proposed_pairs)
 
 
 def _read_blocks(day: HeldOutDay) -> Iterator[tuple[Candidates, Mask]]:
     """Yields the candidates of some users, and which of them the users interacted with, bool [B, C]."""
-    truth = Exclusions(day.truth_starts, day.truth_items)
-    with_truth = np.flatnonzero(truth.lengths)
+    with_truth = np.flatnonzero(day.truth.lengths)
     for start in range(0, len(with_truth), _BLOCK_USERS):
         users = with_truth[start : start + _BLOCK_USERS]
         candidates = find_candidates(day.channels, users)
-        yield candidates, truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)
+        yield candidates, day.truth.select_users(users).contains(np.arange(len(users))[:, None], candidates.items)
 
 
 def _choose_rows(merge: Merge, candidates: Candidates, is_positive: Mask) -> _Rows:

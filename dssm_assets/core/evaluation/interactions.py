@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ids import IdIndex, find_positions
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, offsets_of, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, offsets_of, row_of_value
 from dssm_assets.core.columns import COUNT, ITEM_ID, USER_ID
 
 LAST_EVENT_TIME_MS: Final = "last_event_time_ms"
@@ -46,8 +46,8 @@ class Interactions:
         return row_of_value(self.indptr)
 
     @property
-    def exclusions(self) -> Exclusions:
-        return Exclusions(self.indptr, self.item_index)
+    def exclusions(self) -> ItemSets:
+        return ItemSets(self.indptr, self.item_index)
 
 
 def sum_interactions(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, Mask, combine_chunks
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, combine_chunks
 from dssm_assets.core.columns import ITEM_ID, ITEM_TOWER_EMB, USER_ID, USER_TOWER_EMB
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.evaluation.evaluation_tables import MODEL
@@ -45,9 +45,9 @@ class Scorer(Protocol):
 class InteractedItems(NamedTuple):
     """What each of some users interacted with before the day."""
 
-    window: Exclusions
+    window: ItemSets
     """Items of the window."""
-    history: Exclusions
+    history: ItemSets
     """Items of all stored days, those of the window included."""
 
     def select_users(self, users: IntArray) -> InteractedItems:
@@ -81,7 +81,7 @@ def rank_items(scorer: Scorer, users: IntArray, own: InteractedItems, k: int) ->
     return RankedLists(ranked[:, :k], *(leave_out(scorer, users, ranked, items, k) for items in own))
 
 
-def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions, k: int) -> IntArray:
+def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: ItemSets, k: int) -> IntArray:
     """Returns int64 [B, K], the lists without the own items, from rankings [B, L]; users whose ranking is too short are ranked again."""
     is_kept = _is_not_in(own, ranked)
     lists = keep_first(ranked, is_kept, k)
@@ -96,7 +96,7 @@ def leave_out(scorer: Scorer, users: IntArray, ranked: IntArray, own: Exclusions
     return lists
 
 
-def _is_not_in(own: Exclusions, ranked: IntArray) -> Mask:
+def _is_not_in(own: ItemSets, ranked: IntArray) -> Mask:
     return ~own.contains(np.arange(len(ranked))[:, None], ranked)
 
 

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from dssm_assets.core.arrays.hashing import hash_values
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, find_positions, sorted_unique
 from dssm_assets.core.arrays.ragged import (
-    Exclusions,
     IntArray,
+    ItemSets,
     Mask,
     build_lists,
     combine_chunks,
@@ -73,7 +73,7 @@ class Truth:
         ids = self.user_ids.take(pa.array(users))
         return Truth(ids, self.is_warm_user[users], owner, self.pair_item[pairs], *flags), pairs
 
-    def with_history(self, history: Exclusions) -> Truth:
+    def with_history(self, history: ItemSets) -> Truth:
         """Returns the truth with `is_known` of all stored days: a repeat, or among the user's items of the history.
 
         Of an item outside the corpus only the window is known.

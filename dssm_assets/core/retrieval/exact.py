@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import order_largest
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, row_of_value
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.retrieval.vectors import Metric, Vectors, check_vectors, pair_scores, prepare_vectors, vector_lengths
 
@@ -139,7 +139,7 @@ def search(
     user_vectors: NDArray[np.floating[Any]],
     k: int,
     *,
-    excluded: Exclusions | None = None,
+    excluded: ItemSets | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
     user_ids: Any = None,
@@ -162,7 +162,7 @@ def search(
     if not is_checked:
         check_vectors("user", user_vectors, user_ids, corpus.vectors.shape[1])
     users = prepare_vectors(user_vectors, corpus.metric)
-    exclusions = no_exclusions(len(users)) if excluded is None else excluded
+    exclusions = ItemSets.empty(len(users)) if excluded is None else excluded
     faiss.omp_set_num_threads(threads)
     faiss.cvar.distance_compute_blas_threshold = 1  # few users are otherwise compared pair by pair, in three times the time
     index = np.full((len(users), k), -1, dtype=np.int64)
@@ -194,7 +194,7 @@ def _split_blocks(counts: IntArray, block_size: int) -> Iterator[slice]:
 
 
 def _search_block(
-    corpus: Corpus, users: Vectors, k: int, count: int, excluded: Exclusions
+    corpus: Corpus, users: Vectors, k: int, count: int, excluded: ItemSets
 ) -> tuple[IntArray, Scores, NDArray[np.bool_]]:
     """Returns the lists of users [B, D] from `count` proposals each, and which are proven; all are, if all items were proposed."""
     is_whole = count == len(corpus)
@@ -239,7 +239,7 @@ def search_interests(
     bounds: IntArray,
     k: int,
     *,
-    excluded: Exclusions | None = None,
+    excluded: ItemSets | None = None,
     block_size: int = BLOCK_SIZE,
     threads: int = 1,
     user_ids: Any = None,

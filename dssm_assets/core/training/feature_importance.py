@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, Mask, offsets_of, row_of_value
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, Mask
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.prior import append_one, append_prior
@@ -25,7 +25,6 @@ from dssm_assets.core.training.data import TrainData
 from dssm_assets.core.training.fit_report import FitResult, Progress
 from dssm_assets.core.training.loop import FitContext, fit
 from dssm_assets.core.training.validation import (
-    ItemSets,
     ValidationSet,
     hit_rate,
     item_vectors,
@@ -135,5 +134,4 @@ def only_items(truth: ItemSets, is_kept: Mask) -> ItemSets:
     By hand: of items 0, 1, 2 the last two are kept, as 0 and 1. A user with the truth 0 and 2 has the truth 1.
     """
     inside = is_kept[truth.items]
-    lengths = np.bincount(row_of_value(truth.offsets)[inside], minlength=len(truth.offsets) - 1)
-    return ItemSets((np.cumsum(is_kept) - 1)[truth.items[inside]], offsets_of(lengths))
+    return ItemSets.of_pairs(truth.users[inside], (np.cumsum(is_kept) - 1)[truth.items[inside]], len(truth.lengths))

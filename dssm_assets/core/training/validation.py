@@ -17,15 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.ragged import (
-    Exclusions,
-    FloatArray,
-    IntArray,
-    no_exclusions,
-    offsets_of,
-    repeat_rows,
-    row_of_value,
-)
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, repeat_rows
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
@@ -46,14 +38,6 @@ BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
-class ItemSets:
-    """A set of item indices per user, ascending in each."""
-
-    items: IntArray
-    offsets: IntArray  # [V + 1]
-
-
-@dataclass(frozen=True)
 class ValidationSet:
     """Users of the validation days.
 
@@ -65,7 +49,7 @@ class ValidationSet:
 
     user_index: IntArray
     truth: ItemSets
-    excluded: Exclusions
+    excluded: ItemSets
     _data: TrainData
     _user_row: IntArray  # [V]
     _ends: IntArray  # where each user's history ends [V]
@@ -117,14 +101,13 @@ def validation_set(data: TrainData, first_day: int, targets: Targets = Targets.A
         raise SchemaError(Fault(where, expected, f"none of {len(rows)} samples", "set it lower, or to 0"))
     users, first = np.unique(keys[USER_INDEX][scored], return_index=True)
     places = np.searchsorted(users, keys[USER_INDEX][scored])
-    excluded = no_exclusions(len(users))
+    excluded = ItemSets.empty(len(users))
     if targets is Targets.NEW:
         items, lengths = data.known_items(users, ends)
-        seen = _item_sets(repeat_rows(lengths), items, len(users))
-        excluded = Exclusions(seen.offsets, seen.items)
+        excluded = ItemSets.of_pairs(repeat_rows(lengths), items, len(users))
     return ValidationSet(
         user_index=users.astype(np.int64),
-        truth=_item_sets(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
+        truth=ItemSets.of_pairs(places, keys[ITEM_INDEX][scored].astype(np.int64), len(users)),
         excluded=excluded,
         _data=data,
         _user_row=keys[USER_ROW][scored][first].astype(np.int64),
@@ -151,7 +134,7 @@ def item_vectors(towers: TwoTower, validation: ValidationSet, ranks: Ranks = SIN
 
 
 def hit_rate(
-    users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: Exclusions | None = None
+    users: Iterable[FloatArray], items: FloatArray, truth: ItemSets, k: int, excluded: ItemSets | None = None
 ) -> float:
     """Returns hit_rate@k of these vectors by their inner product; holds the lists of one block of users at a time.
 
@@ -167,12 +150,12 @@ def hit_rate(
     hits = begin = 0
     for block in users:
         flat, bounds = flatten_interests(block)
-        left_out = None if excluded is None else excluded.select_users(np.arange(begin, begin + len(block)))
+        rows = np.arange(begin, begin + len(block))
+        left_out = None if excluded is None else excluded.select_users(rows)
         found, _ = search_interests(corpus, flat, bounds, k, excluded=left_out, is_checked=True)
-        offsets = truth.offsets[begin : begin + len(block) + 1]
-        recalled = (np.arange(len(found))[:, None] * len(items) + found)[found >= 0]
-        wanted = row_of_value(offsets - offsets[0]) * len(items) + truth.items[offsets[0] : offsets[-1]]
-        hits += int(np.isin(wanted, recalled).sum())
+        recalled = ItemSets.of_pairs(np.arange(len(found)).repeat(found.shape[1]), found.ravel(), len(found))
+        wanted = truth.select_users(rows)
+        hits += int(recalled.contains(wanted.users, wanted.items).sum())
         begin += len(block)
     return hits / len(truth.items)
 
@@ -220,9 +203,8 @@ class EpochEvaluator:
         plain = hit_rate(blocks, items, truth, self._k, every)
         with torch.no_grad():
             scale = float(towers.similarity.scale())
-        excluded = every.select_users(chosen)
         prior = self._prior_search.choose(
-            np.concatenate(kept), items, *self._truth_pairs(chosen), scale=scale, k=self._k, excluded=excluded
+            np.concatenate(kept), items, truth.select_users(chosen), scale=scale, k=self._k, excluded=every.select_users(chosen)
         )
         # User vectors are computed a second time: those of all users might not fit into memory.
         widened = (append_one(block) for block in user_blocks(towers, self._set, ranks=self._ranks))
@@ -234,14 +216,6 @@ class EpochEvaluator:
         for _ in range(2 if self._has_prior else 1):
             deque(user_blocks(towers, self._set, ranks=self._ranks), maxlen=0)
         return [0.0] * (5 if self._has_prior else 2)
-
-    def _truth_pairs(self, chosen: IntArray) -> tuple[IntArray, IntArray]:
-        """Returns the truth pairs of the chosen users: the place among them, and the item."""
-        truth = self._set.truth
-        place = np.full(self._set.num_users, -1, np.int64)
-        place[chosen] = np.arange(len(chosen))
-        user = place[row_of_value(truth.offsets)]
-        return user[user >= 0], truth.items[user >= 0]
 
 
 def _keep_rows(blocks: Iterable[FloatArray], chosen: IntArray, kept: list[FloatArray]) -> Iterator[FloatArray]:
@@ -264,14 +238,6 @@ def _last_item_rows(data: TrainData, first_day: int) -> IntArray:
         last, at = np.unique(items[is_early][::-1], return_index=True)
         found[last] = rows[is_early][::-1][at]
     return found
-
-
-def _item_sets(places: IntArray, items: IntArray, count: int) -> ItemSets:
-    """Returns the distinct items of the corpus per place 0 .. count - 1."""
-    is_inside = items >= 0
-    width = int(items.max(initial=0)) + 1
-    pairs = np.unique(places[is_inside] * width + items[is_inside])
-    return ItemSets(pairs % width, offsets_of(np.bincount(pairs // width, minlength=count)))
 
 
 def _blocks(count: int, vectors: Callable[[IntArray], Tensor], ranks: Ranks) -> Iterator[npt.NDArray[np.float32]]:

@@ -24,8 +24,8 @@ import pyarrow.types as pat
 
 from dssm_assets.core.arrays.ids import cast_ids, check_unique, comparable_ids, find_positions, format_ids
 from dssm_assets.core.arrays.ragged import (
-    Exclusions,
     IntArray,
+    ItemSets,
     Offsets,
     build_lists,
     combine_chunks,
@@ -251,7 +251,7 @@ def _rank_truth(
     users: VectorSet,
     items: VectorSet,
     truth: Truth,
-    excluded: Exclusions,
+    excluded: ItemSets,
     settings: ExternalSettings,
     on_detail: Callable[[pa.Table], None] | None,
 ) -> IntArray:
@@ -282,14 +282,10 @@ def _rank_truth(
     return np.concatenate(ranks)
 
 
-def _exclusions(seen: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> Exclusions:
+def _exclusions(seen: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> ItemSets:
     """Returns the items that each user had seen; other users and items are skipped."""
     owner, item = find_positions(seen.column(USER_ID), user_ids), find_positions(seen.column(ITEM_ID), item_ids)
-    known = (owner >= 0) & (item >= 0)
-    width = max(len(item_ids), 1)
-    pairs = np.unique(owner[known] * width + item[known])
-    counts = np.bincount(pairs // width, minlength=len(user_ids))
-    return Exclusions(offsets_of(counts), pairs % width)
+    return ItemSets.of_pairs(owner, item, len(user_ids))
 
 
 def _check_fit(users: VectorSet, items: VectorSet, truth: pa.Table, seen: pa.Table | None) -> None:

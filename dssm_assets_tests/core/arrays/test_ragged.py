@@ -42,7 +42,7 @@ def test_ranges_and_row_of_value_by_hand() -> None:
 
 @given(st.lists(st.sets(st.integers(-1, 9)), min_size=1, max_size=5), st.integers(-1, 9), st.integers(0, 4))
 def test_contains_is_set_membership(items: list[set[int]], item: int, width: int) -> None:
-    excluded = ragged.Exclusions(
+    excluded = ragged.ItemSets(
         np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in sorted(row)], dtype=np.int64)
     )
     wanted = np.full((len(items), width), item)

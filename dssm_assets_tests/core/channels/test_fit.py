@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.channels.fit import ROWS_PER_USER, HeldOutDay, _sample, fit_logistic, fit_merges
 from dssm_assets.core.channels.merge import (
     CHANNEL_WEIGHTS,
@@ -43,7 +44,7 @@ def test_a_signal_that_never_varies_keeps_its_default() -> None:
 def held_out(taken: list[int], *, has_vectors: bool = True, users: int = 2) -> HeldOutDay:
     """User 0 took the given items, the others nothing that counts."""
     starts = np.array([0, *[len(taken)] * users])
-    return HeldOutDay(worlds.channels(has_vectors=has_vectors), starts, np.array(taken))
+    return HeldOutDay(worlds.channels(has_vectors=has_vectors), ItemSets(starts, np.array(taken)))
 
 
 def test_own_items_that_are_taken_raise_the_weight_of_own_items() -> None:

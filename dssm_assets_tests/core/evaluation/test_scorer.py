@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions, IntArray, no_exclusions
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets
 from dssm_assets.core.channels.channel import OwnItems, SharedData, make_channels
 from dssm_assets.core.channels.merge import BlockOfUsers, MergedScorer, default_merges
 from dssm_assets.core.config.channels import ChannelName
@@ -91,8 +91,8 @@ def test_lists_of_the_same_users_are_searched_once() -> None:
 ITEMS_OF_A_USER = st.sets(st.integers(0, 11))
 
 
-def exclusions(items: list[list[int]]) -> Exclusions:
-    return Exclusions(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
+def exclusions(items: list[list[int]]) -> ItemSets:
+    return ItemSets(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
 
 
 @given(st.data())
@@ -121,7 +121,7 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
             return super().top_items(user_rows, k)
 
     monkeypatch.setattr("dssm_assets.core.evaluation.scorer.MAX_ENTRIES", 600)
-    past = InteractedItems(no_exclusions(40), exclusions([list(range(7 * user)) for user in range(40)]))
+    past = InteractedItems(ItemSets.empty(40), exclusions([list(range(7 * user)) for user in range(40)]))
     found = rank_items(Recording(np.tile(np.arange(400), (40, 1))), np.arange(40), past, 5)
     assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
     assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40
@@ -161,7 +161,9 @@ def merged_scorers(model: ModelScorer, recent: Interactions, window: Interaction
     """Returns merged lists of short channels, of which some users have fewer candidates than K."""
     events = [item_events(one) for one in (window, recent, history)]
     users_per_item = np.bincount(window.item_index, minlength=NUM_ITEMS)
-    shared = SharedData(*events, users_per_item, fit_neighbors(user_items(window), common_users=(2,), num_neighbors=7)[2])
+    shared = SharedData(
+        *events, users_per_item, fit_neighbors(user_items(window), NUM_ITEMS, common_users=(2,), num_neighbors=7)[2]
+    )
     own = OwnItems(history.indptr, history.item_index, history.count, history.last_time_ms)
     channels = make_channels(dict.fromkeys(ChannelName, 4), shared, own, model, now_ms=10_000)
     merges = default_merges([channel.name for channel in channels])

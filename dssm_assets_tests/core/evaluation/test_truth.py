@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.errors import DuplicateKeyError, InputError
 from dssm_assets.core.evaluation.evaluation_tables import GROUND_TRUTH
 from dssm_assets.core.evaluation.scopes import Population, Scope
@@ -52,7 +52,7 @@ def test_read_truth_keeps_unknown_items() -> None:
     assert truth.pairs_in(Scope.DISCOVERY).tolist() == [True, True, False, False]
     assert truth.pairs_of(Population.WARM).tolist() == [False, True, True, False]
     assert truth.pairs_of(Population.COLD).tolist() == [True, False, False, True]
-    known = truth.with_history(Exclusions(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
+    known = truth.with_history(ItemSets(np.array([0, 0, 0, 1, 1]), np.array([0])))  # v also took b, long ago
     assert known.pairs_in(Scope.NEW).tolist() == [True, False, False, False]
     assert known.pairs_in(Scope.UNSEEN).tolist() == [True, False, False, False]
     assert known.users_from(2, 3).is_known.tolist() == [False, True, True]

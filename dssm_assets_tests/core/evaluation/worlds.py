@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays.ids import IdIndex
-from dssm_assets.core.arrays.ragged import IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, offsets_of
 from dssm_assets.core.config.evaluation import Evaluation
 from dssm_assets.core.evaluation.baselines.fit_data import MAX_USER_ITEMS, FitData, recent_items
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import UserItems
 from dssm_assets.core.evaluation.baselines.registry import baseline_scorers, fit_baselines
 from dssm_assets.core.evaluation.interactions import Interactions, sum_interactions
 from dssm_assets.core.evaluation.scopes import Scope
@@ -47,10 +46,10 @@ def item_events(found: Interactions) -> IntArray:
     return np.bincount(found.item_index, weights=found.count, minlength=found.num_items).astype(np.int64)
 
 
-def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> UserItems:
+def user_items(window: Interactions, max_items: int = MAX_USER_ITEMS) -> ItemSets:
     """Returns the items of the users of these interactions; see `recent_items`."""
     lengths, items = recent_items(window, max_items)
-    return UserItems(offsets_of(lengths), items, window.num_items)
+    return ItemSets(offsets_of(lengths), items)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval import exact
@@ -25,9 +25,9 @@ def top_k(users: np.ndarray, items: np.ndarray, k: int, *, similarity: Metric | 
     return search(Corpus(items, similarity), users, k, **options)
 
 
-def exclusions(sets: list[set[int]]) -> Exclusions:
+def exclusions(sets: list[set[int]]) -> ItemSets:
     flat = [item for one in sets for item in sorted(one)]
-    return Exclusions(np.cumsum([0] + [len(one) for one in sets]).astype(np.int64), np.array(flat, dtype=np.int64))
+    return ItemSets(np.cumsum([0] + [len(one) for one in sets]).astype(np.int64), np.array(flat, dtype=np.int64))
 
 
 def slow(users: np.ndarray, items: np.ndarray, k: int, banned: list[set[int]], metric: Metric = Metric.IP) -> list[list[int]]:

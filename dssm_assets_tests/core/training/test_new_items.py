@@ -63,8 +63,7 @@ def test_validation_of_new_targets_leaves_out_what_was_seen() -> None:
     items, days = (tables.samples.column(name).to_numpy() for name in ("item_index", "day"))
     found = validation_set(data, 1, Targets.NEW)
     for place, user in enumerate(found.user_index.tolist()):
-        truth = set(found.truth.items[found.truth.offsets[place] : found.truth.offsets[place + 1]].tolist())
-        excluded = set(found.excluded.indices[found.excluded.indptr[place] : found.excluded.indptr[place + 1]].tolist())
+        truth, excluded = (set(sets.select_users(np.array([place])).items.tolist()) for sets in (found.truth, found.excluded))
         own = np.arange(user * EVENTS, (user + 1) * EVENTS)
         seen, of_day = (set(items[own][days[own] == day].tolist()) for day in (0, 1))
         assert (truth, excluded) == (of_day - seen, seen)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.errors import SchemaError
 from dssm_assets.core.models.tower_spec import tower_spec
@@ -20,7 +20,6 @@ from dssm_assets.core.training import validation
 from dssm_assets.core.training.closed_form import prior_choice
 from dssm_assets.core.training.validation import (
     EpochEvaluator,
-    ItemSets,
     ValidationSet,
     hit_rate,
     item_vectors,
@@ -119,7 +118,7 @@ def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> 
 
 
 def _truth(items: list[list[int]]) -> ItemSets:
-    return ItemSets(np.array([item for one in items for item in one], np.int64), np.cumsum([0, *map(len, items)]))
+    return ItemSets(np.cumsum([0, *map(len, items)]), np.array([item for one in items for item in one], np.int64))
 
 
 def test_hit_rate_by_hand() -> None:
@@ -135,7 +134,7 @@ def test_hit_rate_of_lists_without_what_is_excluded() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
     truth = _truth([[2], [0]])
-    excluded = Exclusions(np.array([0, 1, 2]), np.array([0, 1]))
+    excluded = ItemSets(np.array([0, 1, 2]), np.array([0, 1]))
     # Without items 0 and 1: user 0 has the order 2, 1, user 1 the order 2, 0.
     assert [hit_rate([users], items, truth, k, excluded) for k in (1, 2)] == pytest.approx([1 / 2, 1])
 

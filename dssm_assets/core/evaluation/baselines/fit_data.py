@@ -13,14 +13,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dssm_assets.core.arrays.ragged import IntArray, Mask
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask
 from dssm_assets.core.config.evaluation import Evaluation
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import Allocate, UserItems, fit_neighbors
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import Allocate, fit_neighbors
 from dssm_assets.core.evaluation.baselines.popularity import order_by_events
 from dssm_assets.core.evaluation.interactions import Interactions
 
 MAX_USER_ITEMS: Final = 500
-"""Items of a user that `UserItems` keeps: the most recent ones, as many as Mahout's item similarity does. Co-occurrence counts grow with
+"""Items of a user that `FitData.user_items` keeps: the most recent ones, as many as Mahout's item similarity does. Co-occurrence counts grow with
 their square: in a world of 10 million rows, where one user of 400 has more items, 1,000 of each would make 1.6 times as many pairs."""
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -58,7 +58,7 @@ class FitData:
     window_events: IntArray
     recent_events: IntArray
     history_events: IntArray
-    user_items: UserItems
+    user_items: ItemSets
     read_history: Callable[[], Iterator[Interactions]]
     settings: Evaluation
     allocate: Allocate = np.empty
@@ -74,4 +74,5 @@ class FitData:
     @cached_property
     def neighbors(self) -> Mapping[int, Any]:
         """Returns the neighbours of each item in the window, by the fewest users that they have in common, csr [I, I] each."""
-        return fit_neighbors(self.user_items, self.allocate, common_users=self.common_users, of_items=self.neighbors_of)
+        count, kinds = len(self.window_events), self.common_users
+        return fit_neighbors(self.user_items, count, self.allocate, common_users=kinds, of_items=self.neighbors_of)

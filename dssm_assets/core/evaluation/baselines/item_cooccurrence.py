@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from dssm_assets.core.arrays.ordering import find_best
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, ItemSets, Mask, offsets_of, ranges, row_of_value
 from dssm_assets.core.evaluation.baselines.popularity import fill_up
 
 if TYPE_CHECKING:
@@ -37,23 +37,9 @@ Allocate: TypeAlias = Callable[[int, Any], NDArray[Any]]
 """Returns an array of a length and a dtype, in memory or in a file."""
 
 
-@dataclass(frozen=True)
-class UserItems:
-    """The items of each user's interactions in the window: those of user v are items[starts[v] : starts[v + 1]].
-
-    Attributes:
-        starts: int64 [V + 1].
-        items: int32 [E], distinct within a user.
-        num_items: I.
-    """
-
-    starts: IntArray
-    items: NDArray[np.int32]
-    num_items: int
-
-
 def fit_neighbors(
-    users: UserItems,
+    users: ItemSets,
+    num_items: int,
     allocate: Allocate = np.empty,
     *,
     common_users: Sequence[int] = (1,),
@@ -67,15 +53,17 @@ def fit_neighbors(
     common users, nearly all are chance.
 
     Args:
+        users: the items of each user's interactions in the window.
+        num_items: I.
         allocate: makes the arrays of the neighbours.
         of_items: bool [I], the items that neighbours are needed of; the rows of others are empty. None: all.
     """
-    by_user = csr_of(users.starts, users.items, np.ones(len(users.items), np.int32), users.num_items)
+    by_user = csr_of(users.offsets, users.items, np.ones(len(users.items), np.int32), num_items)
     by_item = by_user.T.tocsr()
     users_per_item = np.diff(by_item.indptr).astype(np.float64)
-    wanted = np.arange(users.num_items) if of_items is None else np.flatnonzero(of_items)
-    found = {fewest: _NearestRows(users.num_items, num_neighbors, allocate) for fewest in common_users}
-    for items in _split_evenly(wanted, (by_item @ np.diff(users.starts))[wanted]):
+    wanted = np.arange(num_items) if of_items is None else np.flatnonzero(of_items)
+    found = {fewest: _NearestRows(num_items, num_neighbors, allocate) for fewest in common_users}
+    for items in _split_evenly(wanted, (by_item @ users.lengths)[wanted]):
         together = by_item[items] @ by_user
         rows, columns = row_of_value(together.indptr), together.indices
         scores = together.data / np.sqrt(users_per_item[items][rows] * users_per_item[columns])

@@ -18,7 +18,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from dssm_assets.core.arrays.ragged import Exclusions, FloatArray, IntArray, no_exclusions
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets
 from dssm_assets.core.columns import EVENT_TIME_MS
 from dssm_assets.core.models.prior import Prior, ages_in_days, decayed_counts
 from dssm_assets.core.samples.sample_tables import ITEM_INDEX
@@ -75,24 +75,22 @@ class PriorSearch:
         self,
         users: FloatArray,
         items: FloatArray,
-        truth_users: IntArray,
-        truth_items: IntArray,
+        truth: ItemSets,
         *,
         scale: float,
         k: int,
-        excluded: Exclusions | None = None,
+        excluded: ItemSets | None = None,
     ) -> Prior:
         """Returns the prior with most hits among the k best; of equal ones the first and weakest.
 
         Args:
             users: vectors [U, D] or [U, K, D] of the users that `choose_users` returned.
             items: vectors [I, D].
-            truth_users: of each pair, numbered among these users [P].
-            truth_items: item of each pair [P].
+            truth: the items to find of each of them, P pairs.
             scale: 1 / temperature.
             excluded: items that are left out of each user's list; none of them is a truth item of the user.
         """
-        scores = self.score_candidates(users, items * np.float32(scale), truth_users, truth_items, k, excluded)
+        scores = self.score_candidates(users, items * np.float32(scale), truth, k, excluded)
         best: _Setting = (0.0, 0.0, HALF_LIVES[0])
         most = -1
         for stage in (_coarse, _near, _fine):
@@ -107,17 +105,16 @@ class PriorSearch:
         self,
         users: FloatArray,
         items: FloatArray,
-        truth_users: IntArray,
-        truth_items: IntArray,
+        truth: ItemSets,
         k: int,
-        excluded: Exclusions | None = None,
+        excluded: ItemSets | None = None,
     ) -> CandidateScores:
         """Returns the scores of the users' candidates and of their truth pairs; arguments as of `choose`."""
         interests = users[:, None] if users.ndim == 2 else users  # [U, K, D]
         num_items, popular, depth = len(items), *self._candidates(k)
-        left_out = no_exclusions(len(users)) if excluded is None else excluded
+        left_out = ItemSets.empty(len(users)) if excluded is None else excluded
         kept, scores = (np.empty((len(users), depth + len(popular)), kind) for kind in (np.int64, np.float32))
-        truth_scores = np.empty(len(truth_users), np.float32)
+        truth_scores = np.empty(len(truth.items), np.float32)
         step = max(1, MAX_SCORES // (num_items * interests.shape[1]))
         for begin in range(0, len(users), step):
             block = slice(begin, begin + step)
@@ -125,14 +122,15 @@ class PriorSearch:
             # One product of two matrices: of three dimensions NumPy would read all items again for each user.
             products = chosen.reshape(-1, chosen.shape[2]) @ items.T
             whole = products.reshape(*chosen.shape[:2], num_items).max(1)  # [B, I]
-            whole[left_out.select_users(np.arange(begin, begin + len(whole))).mask(num_items)] = -np.inf
-            here = (truth_users >= begin) & (truth_users < begin + step)
-            truth_scores[here] = whole[truth_users[here] - begin, truth_items[here]]
+            excluded_here = left_out.select_users(np.arange(begin, begin + len(whole)))
+            whole[excluded_here.users, excluded_here.items] = -np.inf
+            pairs = slice(truth.offsets[begin], truth.offsets[min(begin + step, len(users))])
+            truth_scores[pairs] = whole[truth.users[pairs] - begin, truth.items[pairs]]
             best = np.argpartition(-whole, depth, axis=1)[:, :depth] if depth else np.empty((len(whole), 0), np.int64)
             kept[block] = np.concatenate([best, np.broadcast_to(popular, (len(best), len(popular)))], axis=1)
             scores[block] = np.take_along_axis(whole, kept[block], axis=1)
             scores[block, :depth][np.isin(best, popular)] = -np.inf  # else it would be in the list twice
-        return CandidateScores(kept, scores, truth_scores, truth_items, truth_users)
+        return CandidateScores(kept, scores, truth, truth_scores)
 
     def _candidates(self, k: int) -> tuple[IntArray, int]:
         """Returns the candidates that all users share, the most counted by any count, and how many more each user has."""
@@ -145,21 +143,20 @@ class PriorSearch:
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """The candidates of users [U, C], their scores, and score, item and user of the truth pairs [P]."""
+    """The candidates of users [U, C] and their scores, and the scores of the truth pairs [P]."""
 
     items: IntArray
     scores: FloatArray
+    truth: ItemSets
     truth_scores: FloatArray
-    truth_items: IntArray
-    truth_users: IntArray
 
     def count_hits(self, values: FloatArray, k: int) -> int:
         """Returns how many truth pairs are among their user's k best when an item's value is added to its score."""
         if k >= self.scores.shape[1]:
-            return len(self.truth_items)
+            return len(self.truth.items)
         totals = self.scores + values[self.items]
         kth = np.partition(totals, totals.shape[1] - k, axis=1)[:, totals.shape[1] - k]
-        return int((self.truth_scores + values[self.truth_items] >= kth[self.truth_users]).sum())
+        return int((self.truth_scores + values[self.truth.items] >= kth[self.truth.users]).sum())
 
 
 def _prior(setting: _Setting) -> Prior:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.evaluation.baselines import item_cooccurrence
-from dssm_assets.core.evaluation.baselines.item_cooccurrence import UserItems, fit_neighbors
+from dssm_assets.core.evaluation.baselines.item_cooccurrence import fit_neighbors
 from dssm_assets.core.evaluation.scopes import Scope
 from dssm_assets.storage.local_files import ScratchArrays
 from dssm_assets_tests.core.evaluation.baselines.small_world import ITEMS, USERS, WINDOW, lists
@@ -23,7 +24,7 @@ def test_item_cooccurrence_by_hand() -> None:
 
 
 def test_only_the_nearest_neighbours_are_kept() -> None:
-    found = fit_neighbors(user_items(interactions(WINDOW, USERS, ITEMS)), num_neighbors=1)[1]
+    found = fit_neighbors(user_items(interactions(WINDOW, USERS, ITEMS)), len(ITEMS), num_neighbors=1)[1]
     nearest = {ITEMS[row]: ITEMS[column] for row, column in zip(*found.nonzero(), strict=True)}
     assert nearest == {"a": "c", "b": "a", "c": "a", "d": "c"}
     assert found[0, 2] == pytest.approx(2 / np.sqrt(6))
@@ -34,15 +35,15 @@ def test_only_the_most_recent_items_of_a_user_co_occur() -> None:
     rows = [("u", "a", 1, 1), ("u", "b", 1, 2), ("u", "c", 1, 3), ("v", "a", 1, 1), ("v", "b", 1, 2)]
     window = interactions(rows, ["u", "v"], ["a", "b", "c"])
     # Of the last two of each: u has {b, c}, v has {a, b}; b has two users, a and c one.
-    whole, cut = (fit_neighbors(user_items(window, most))[1].toarray() for most in (1000, 2))
+    whole, cut = (fit_neighbors(user_items(window, most), 3)[1].toarray() for most in (1000, 2))
     assert whole[0, 1] == pytest.approx(1.0)
     assert cut == pytest.approx(np.array([[0, 2**-0.5, 0], [2**-0.5, 0, 2**-0.5], [0, 2**-0.5, 0]]))
 
 
-def random_items(seed: int, frequency: np.ndarray) -> tuple[np.ndarray, UserItems]:
+def random_items(seed: int, frequency: np.ndarray) -> tuple[np.ndarray, ItemSets]:
     """Returns which of 40 users have which of 30 items, in both forms."""
     has = np.random.default_rng(seed).random((40, 30)) < frequency
-    return has, UserItems(np.append(0, np.cumsum(has.sum(axis=1))), np.nonzero(has)[1].astype(np.int32), 30)
+    return has, ItemSets(np.append(0, np.cumsum(has.sum(axis=1))), np.nonzero(has)[1].astype(np.int32))
 
 
 @pytest.mark.parametrize("pairs", [1, 400, 10**6])
@@ -54,7 +55,7 @@ def test_neighbours_equal_a_dense_computation(pairs: int, tmp_path: Path, monkey
         users = np.maximum(has.sum(axis=0), 1).astype(np.float64)
         similarity = common / np.sqrt(users[:, None] * users)
         np.fill_diagonal(similarity, 0.0)
-        for least, found in fit_neighbors(items, ScratchArrays(tmp_path), common_users=(1, 2), num_neighbors=5).items():
+        for least, found in fit_neighbors(items, 30, ScratchArrays(tmp_path), common_users=(1, 2), num_neighbors=5).items():
             kept = np.where(common >= least, similarity, 0.0)
             for row, of_item in enumerate(kept):
                 best = sorted(np.flatnonzero(of_item), key=lambda column, of_item=of_item: (-of_item[column], column))[:5]
@@ -66,5 +67,5 @@ def test_neighbours_equal_a_dense_computation(pairs: int, tmp_path: Path, monkey
 def test_neighbors_of_some_items_are_their_rows_alone() -> None:
     _, items = random_items(5, np.full(30, 0.2))
     wanted = np.arange(30) % 3 == 0
-    whole, some = (fit_neighbors(items, of_items=of_items, num_neighbors=5)[1] for of_items in (None, wanted))
+    whole, some = (fit_neighbors(items, 30, of_items=of_items, num_neighbors=5)[1] for of_items in (None, wanted))
     assert some.toarray().tolist() == (whole.toarray() * wanted[:, None]).tolist()

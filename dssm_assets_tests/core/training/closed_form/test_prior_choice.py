@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dssm_assets.core.arrays.ragged import Exclusions
+from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.models.prior import Prior
 from dssm_assets.core.training.closed_form import prior_choice
 from dssm_assets.core.training.closed_form.prior_choice import PriorSearch
@@ -23,18 +23,22 @@ def _world(num_users: int, num_items: int, seed: int = 0) -> tuple[Any, ...]:
     return rng, users, items
 
 
-def _hits(users: Any, items: Any, truth: tuple[Any, Any], values: Any, scale: float, k: int) -> int:
+def _truth(per_user: int, items: Any) -> ItemSets:
+    return ItemSets(np.arange(0, len(items) + 1, per_user), items)
+
+
+def _hits(users: Any, items: Any, truth: ItemSets, values: Any, scale: float, k: int) -> int:
     scores = users @ items.T * scale + values
     kth = np.sort(scores, axis=1)[:, -k]
-    return int((scores[truth] >= kth[truth[0]]).sum())
+    return int((scores[truth.users, truth.items] >= kth[truth.users]).sum())
 
 
 def test_popular_truth_gets_a_popularity_prior() -> None:
     # Ten items hold all positives before and all truth after; vectors carry no information. The prior must lift just these ten.
     _, users, items = _world(40, 300)
     search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
-    truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    prior = search.choose(users, items, *truth, scale=10.0, k=10)
+    truth = _truth(5, np.tile(np.arange(10), 20))
+    prior = search.choose(users, items, truth, scale=10.0, k=10)
     assert prior.popularity > 0 or prior.recent > 0
     assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) == 200
     assert _hits(users, items, truth, 0.0, 10.0, 10) < 20
@@ -44,8 +48,8 @@ def test_perfect_vectors_get_no_prior() -> None:
     rng, users, items = _world(40, 300)
     best = np.argsort(-(users @ items.T), axis=1)[:, :3]
     search = PriorSearch.from_samples(rng.integers(0, 300, 3000), rng.integers(1, 60, 3000), 300)
-    truth = np.repeat(np.arange(40), 3), best.reshape(-1)
-    prior = search.choose(users, items, *truth, scale=10.0, k=3)
+    truth = _truth(3, best.reshape(-1))
+    prior = search.choose(users, items, truth, scale=10.0, k=3)
     assert (prior.popularity, prior.recent) == (0.0, 0.0)
 
 
@@ -54,8 +58,8 @@ def test_recent_truth_gets_a_short_half_life() -> None:
     _, users, items = _world(40, 300)
     sold, ages = np.concatenate([np.arange(10), np.repeat(np.arange(10, 20), 10)]), np.repeat([1, 60], [10, 100])
     search = PriorSearch.from_samples(sold, ages, 300)
-    truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    prior = search.choose(users, items, *truth, scale=10.0, k=10)
+    truth = _truth(5, np.tile(np.arange(10), 20))
+    prior = search.choose(users, items, truth, scale=10.0, k=10)
     assert prior.recent > 0
     assert prior.half_life_days < 30
 
@@ -66,8 +70,8 @@ def test_truth_of_the_last_hours_gets_a_half_life_of_hours() -> None:
     sold = np.repeat(np.arange(20), np.repeat([20, 80], 10))
     ages = np.repeat([1 / 24, 12 / 24], [200, 800])
     search = PriorSearch.from_samples(sold, ages, 300)
-    truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    prior = search.choose(users, items, *truth, scale=10.0, k=10)
+    truth = _truth(5, np.tile(np.arange(10), 20))
+    prior = search.choose(users, items, truth, scale=10.0, k=10)
     # A half-life h orders them rightly if 2 ** (-1 / 24h) > 4 * 2 ** (-12 / 24h): below 5.5 hours.
     assert prior.recent > 0
     assert prior.half_life_days < 5.5 / 24
@@ -77,8 +81,8 @@ def test_truth_of_the_last_hours_gets_a_half_life_of_hours() -> None:
 def test_prior_is_in_units_of_the_product_at_any_temperature() -> None:
     _, users, items = _world(40, 300)
     search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
-    truth = np.repeat(np.arange(40), 5), np.tile(np.arange(10), 20)
-    once, twice = (search.choose(users, items * size, *truth, scale=10.0 / size, k=10) for size in (1, 2))
+    truth = _truth(5, np.tile(np.arange(10), 20))
+    once, twice = (search.choose(users, items * size, truth, scale=10.0 / size, k=10) for size in (1, 2))
     assert (twice.popularity, twice.recent) == pytest.approx((2 * once.popularity, 2 * once.recent))
 
 
@@ -88,11 +92,11 @@ def test_candidates_are_as_good_as_all_items(interests: int, monkeypatch: pytest
     users = _unit(rng.normal(size=(50, interests, 8)))
     popular = rng.zipf(1.3, 20_000) % 2000
     search = PriorSearch.from_samples(popular, rng.integers(1, 60, len(popular)), 2000)
-    truth = np.repeat(np.arange(50), 6), popular[:300]
-    few = search.score_candidates(users, items * np.float32(10), *truth, 5)
+    truth = _truth(6, popular[:300])
+    few = search.score_candidates(users, items * np.float32(10), truth, 5)
     assert few.scores.shape[1] < 300
     monkeypatch.setattr(prior_choice, "LIST_FACTOR", 1000)
-    whole = search.score_candidates(users, items * np.float32(10), *truth, 5)
+    whole = search.score_candidates(users, items * np.float32(10), truth, 5)
     assert whole.scores.shape[1] == 2000
     for popularity, recent in ((0.0, 0.0), (1.0, 0.0), (0.5, 0.5)):
         values = search.item_values(Prior(popularity=popularity, recent=recent, half_life_days=7))
@@ -102,7 +106,7 @@ def test_candidates_are_as_good_as_all_items(interests: int, monkeypatch: pytest
         )
     plain = (users @ items.T).max(1) * 10
     kth = np.sort(plain, axis=1)[:, -5]
-    assert whole.count_hits(np.zeros(2000, np.float32), 5) == int((plain[truth] >= kth[truth[0]]).sum())
+    assert whole.count_hits(np.zeros(2000, np.float32), 5) == int((plain[truth.users, truth.items] >= kth[truth.users]).sum())
 
 
 def test_even_sample_of_many_users_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +121,8 @@ def test_excluded_items_are_no_candidates(num_items: int) -> None:
     users, items = rng.standard_normal((6, 4)).astype(np.float32), rng.standard_normal((num_items, 4)).astype(np.float32)
     sold = np.concatenate([rng.integers(0, 40, 400), np.repeat([1, 2], 50)])  # items 1 and 2 are the most popular
     search = PriorSearch.from_samples(sold, rng.integers(1, 60, 500), num_items)
-    excluded = Exclusions(np.arange(7) * 2, np.tile([1, 2], 6))
-    found = search.score_candidates(users, items, np.arange(6), np.full(6, 5), 2, excluded)
+    excluded = _truth(2, np.tile([1, 2], 6))
+    found = search.score_candidates(users, items, _truth(1, np.full(6, 5)), 2, excluded)
     assert np.isneginf(found.scores[np.isin(found.items, [1, 2])]).all()
     assert np.isin(found.items, [1, 2]).any()
     assert np.isfinite(found.scores).any()
