@@ -14,7 +14,7 @@ from dssm_assets.core.errors import SkippedDay, remedy_of_missing
 from dssm_assets.core.features import fg_tables
 from dssm_assets.core.features.expressions import SEQUENCE, Side
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
+from dssm_assets.core.features.parity import ParityReport, choose_rows, merge_reports, replay_rows
 from dssm_assets.core.samples import sample_tables
 from dssm_assets.core.samples.sample import label_events
 from dssm_assets.core.samples.sample_fg import LeakReport, add_feature_rows, check_no_leak, combine_leak_reports
@@ -92,7 +92,7 @@ def _encode_days(workspace: Workspace, days: Sequence[str], *, side: str, source
 
 def _choose_golden(rows: int) -> list[int]:
     """Returns the rows that are computed once more as single requests: one of 10,000, at least one and at most GOLDEN_ROWS."""
-    return choose_golden_rows(rows, min(-(-rows // GOLDEN_SPACING), GOLDEN_ROWS))
+    return [int(row) for row in choose_rows(rows, min(-(-rows // GOLDEN_SPACING), GOLDEN_ROWS))]
 
 
 def _encode(workspace: Workspace, raw: Manifest, *, side: str, spec: TableSpec) -> StepResult:

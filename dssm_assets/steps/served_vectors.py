@@ -23,6 +23,7 @@ from dssm_assets.core.channels.channel import SharedData
 from dssm_assets.core.channels.merge import to_table
 from dssm_assets.core.errors import ConfigError, Fault, InputError, remedy_of_missing
 from dssm_assets.core.evaluation.evaluation_tables import MERGED
+from dssm_assets.core.features.parity import choose_rows
 from dssm_assets.core.file_names import CHANNELS_VERSION, BundleFile, ItemChannelColumn, ModelFile
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
@@ -33,7 +34,7 @@ from dssm_assets.core.retrieval.structure import StructureReport, VectorStructur
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
 from dssm_assets.core.samples.history import HistoryCsr
 from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, history_column, list_own_items, list_user_inputs
-from dssm_assets.core.serving.golden import choose_rows, golden_contexts
+from dssm_assets.core.serving.golden import golden_contexts
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.core.training.inference import ItemInference, UserInference
 from dssm_assets.core.training.model_format import model_from_bytes

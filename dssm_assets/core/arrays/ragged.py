@@ -5,7 +5,7 @@ Letters: R rows, n values of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +97,12 @@ def null_mask(array: pa.Array) -> Mask:
 def mask_numbers(values: NDArray[Any], nulls: Mask) -> pa.Array:
     """Returns numbers as an array that is null where the mask is true."""
     return pa.array(values, mask=nulls if nulls.any() else None)
+
+
+def row_blocks(count: int, size: int) -> Iterator[IntArray]:
+    """Yields the rows 0 .. count - 1 in blocks of `size`; the last may be smaller."""
+    for begin in range(0, count, size):
+        yield np.arange(begin, min(begin + size, count), dtype=np.int64)
 
 
 def map_leaves(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:

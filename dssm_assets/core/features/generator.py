@@ -94,7 +94,9 @@ class FeatureGenerator:
             side: as in `generate`.
             is_whole: do not cut sequences to their sequence_length.
         """
-        return self._compute(batch, self._features(side), self._encode_values, is_whole)
+        return self._compute(
+            batch, self._features(side), lambda _, values: ragged.map_leaves(values, self._hash_texts), is_whole
+        )
 
     def bucketize(self, batch: pa.Table | pa.RecordBatch, side: str | None = None) -> pa.Table:
         """Returns lists of bucket ids as the definitions alone decide them (`buckets.py`); missing is an empty list.
@@ -145,9 +147,6 @@ class FeatureGenerator:
             finished = {name: finish(by_name[name], columns[name]) for name in by_name}
             parts.append(pa.table(columns | finished))
         return pa.concat_tables(parts).unify_dictionaries()
-
-    def _encode_values(self, _: Feature, values: pa.Array) -> pa.Array:
-        return ragged.map_leaves(values, self._hash_texts)
 
     def _hash_texts(self, values: pa.Array) -> pa.Array:
         if not pa.types.is_dictionary(values.type):

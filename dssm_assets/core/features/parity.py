@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.features import requests
 from dssm_assets.core.features.generator import FeatureGenerator
 
@@ -42,10 +43,9 @@ class ParityReport:
         return f"batch and single request differ in {names} of {self.row_count} sampled rows; {self.example}"
 
 
-def choose_golden_rows(row_count: int, wanted: int) -> list[int]:
+def choose_rows(row_count: int, wanted: int) -> IntArray:
     """Returns up to `wanted` row positions, evenly spaced from the first row to the last."""
-    count = min(wanted, row_count)
-    return np.linspace(0, row_count - 1, count).round().astype(int).tolist() if count else []
+    return np.linspace(0, row_count - 1, min(wanted, row_count)).round().astype(np.int64)
 
 
 def replay_rows(

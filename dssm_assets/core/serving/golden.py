@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, offsets_of
+from dssm_assets.core.arrays.ragged import FloatArray, offsets_of
 from dssm_assets.core.columns import feature_weights
 from dssm_assets.core.models.prior import append_one
 from dssm_assets.core.models.tower_input import TowerInput, select_rows
@@ -44,11 +44,6 @@ class TowerDifference:
     def is_within(self, tolerance: float) -> bool:
         """Returns whether no entry differs by more than the tolerance, relative to the longest vector if that exceeds 1."""
         return self.largest <= tolerance * max(1.0, self.longest)
-
-
-def choose_rows(row_count: int, wanted: int) -> IntArray:
-    """Returns evenly spaced row numbers, the first and last included; all rows if there are no more than `wanted`."""
-    return np.unique(np.linspace(0, max(row_count - 1, 0), min(wanted, row_count)).round().astype(np.int64))
 
 
 def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is_user: bool) -> TowerDifference:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dssm_assets.core.arrays.event_sequences import SharedWindows
-from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_of_value
+from dssm_assets.core.arrays.ragged import IntArray, Mask, offsets_of, ranges, row_blocks, row_of_value
 from dssm_assets.core.arrays.table_view import TableView
 from dssm_assets.core.columns import EVENT_TIME_MS, ITEM_ROW, USER_ROW, WEIGHT
 from dssm_assets.core.config.model import History, HistoryCut, Model, Targets
@@ -239,8 +239,7 @@ class TrainData:
         """Returns the embedding indices of single-valued item features of the whole corpus [I, F], a block at a time."""
         singles = [feature.name for feature in self.spec.features_of(TowerSide.ITEM) if not feature.is_multi]
         places = [singles.index(name) for name in features]
-        blocks = (np.arange(begin, min(begin + _BLOCK_ROWS, self.num_items)) for begin in range(0, self.num_items, _BLOCK_ROWS))
-        return np.concatenate([self.read_items(block).singles[:, places] for block in blocks])
+        return np.concatenate([self.read_items(rows).singles[:, places] for rows in row_blocks(self.num_items, _BLOCK_ROWS)])
 
     def known_items(self, user_index: npt.NDArray[Any], user_ends: IntArray | None = None) -> tuple[IntArray, IntArray]:
         """Returns the items of these users' events up to `user_ends`, user by user (-1: not in the corpus) [n], and their numbers.
@@ -296,8 +295,8 @@ class TrainData:
         return np.where(known, starts, 0), np.where(known, ends, 0)
 
     def _check_histories(self) -> None:
-        for begin in range(0, self.num_samples, _BLOCK_ROWS):
-            keys = self.read_keys(np.arange(begin, min(begin + _BLOCK_ROWS, self.num_samples), dtype=np.int64))
+        for rows in row_blocks(self.num_samples, _BLOCK_ROWS):
+            keys = self.read_keys(rows)
             starts, ends = self._history_bounds(keys)
             where = "table samples, column history_end"
             self.history.check_bounds(starts, ends, where)

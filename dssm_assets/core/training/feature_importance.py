@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, Mask
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, Mask, row_blocks
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.models.prior import append_one, append_prior
@@ -121,8 +121,7 @@ def fitted_item_vectors(result: FitResult, data: TrainData, validation: Validati
 def events_before(data: TrainData, day: int) -> IntArray:
     """Returns how many events of all histories each item has before a day of the window [I]."""
     ends, counts = data.user_ends(data.first_time_ms(day)), np.zeros(data.num_items, np.int64)
-    for begin in range(0, len(ends), _USERS):
-        users = np.arange(begin, min(begin + _USERS, len(ends)))
+    for users in row_blocks(len(ends), _USERS):
         items, _ = data.known_items(users, ends)
         counts += np.bincount(items[items >= 0], minlength=data.num_items)
     return counts

@@ -7,7 +7,6 @@ Letters: I items, U users, K interests, D vector width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from dssm_assets.core.arrays.bags import Bags
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, row_blocks
 from dssm_assets.core.models.tower_input import HistoryReader, SideReader, TowerInput, add_missing_context, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide
 from dssm_assets.core.models.two_tower import TwoTower
@@ -42,7 +41,7 @@ class ItemInference:
         first, group = find_equal_rows(inputs)
         distinct = np.empty((len(first), self._towers.spec.output_dim), np.float32)
         with torch.no_grad():
-            for rows in _row_blocks(len(first), self._batch_size):
+            for rows in row_blocks(len(first), self._batch_size):
                 distinct[rows] = self._towers.item_vectors(select_rows(inputs, first[rows])).cpu().numpy()
         return distinct if len(first) == len(group) else distinct[group]
 
@@ -81,16 +80,11 @@ class UserInference:
         interests = (spec.num_interests,) if spec.num_interests > 1 else ()
         vectors = np.empty((users.num_rows, *interests, spec.output_dim), np.float32)
         with torch.no_grad():
-            for rows in _row_blocks(users.num_rows, self._batch_size):
+            for rows in row_blocks(users.num_rows, self._batch_size):
                 history = self._history.read(starts[rows], ends[rows])
                 inputs = add_missing_context(reader.read(rows), spec).with_history(history)
                 vectors[rows[0] : rows[-1] + 1] = self._towers.user_vectors(inputs).cpu().numpy()
         return vectors
-
-
-def _row_blocks(count: int, batch_size: int) -> Iterator[IntArray]:
-    for begin in range(0, count, batch_size):
-        yield np.arange(begin, min(begin + batch_size, count), dtype=np.int64)
 
 
 def find_equal_rows(inputs: TowerInput) -> tuple[IntArray, IntArray]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, repeat_rows
+from dssm_assets.core.arrays.ragged import FloatArray, IntArray, ItemSets, repeat_rows, row_blocks
 from dssm_assets.core.columns import ITEM_ROW, USER_ROW
 from dssm_assets.core.config.model import Model, Targets
 from dssm_assets.core.errors import Fault, SchemaError
@@ -241,8 +241,7 @@ def _last_item_rows(data: TrainData, first_day: int) -> IntArray:
 
 
 def _blocks(count: int, vectors: Callable[[IntArray], Tensor], ranks: Ranks) -> Iterator[npt.NDArray[np.float32]]:
-    for begin in range(0, count, BLOCK_ROWS):
-        rows = np.arange(begin, min(begin + BLOCK_ROWS, count), dtype=np.int64)
+    for rows in row_blocks(count, BLOCK_ROWS):
         with torch.no_grad():
             found = ranks.gather(vectors(rows[ranks.rows(len(rows))]).float(), len(rows))
         if ranks.is_first:

@@ -21,10 +21,10 @@ from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.pipeline import VectorStore as VectorStoreSettings
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import CheckFailedError, Fault, PartitionMissingError, StorageError, remedy_of_missing
+from dssm_assets.core.features.parity import choose_rows
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import kth_best
 from dssm_assets.core.retrieval.vectors import to_matrix
-from dssm_assets.core.serving.golden import choose_rows
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, StoredVectors, VectorStore
 from dssm_assets.extras.vector_stores.stores import open_configured

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from dssm_assets.core.features.generator import FeatureGenerator
-from dssm_assets.core.features.parity import ParityReport, choose_golden_rows, merge_reports, replay_rows
+from dssm_assets.core.features.parity import ParityReport, choose_rows, merge_reports, replay_rows
 
 ID = {"feature_type": "id_feature", "value_dim": 1}
 GENERATOR = FeatureGenerator.from_fg_json({"features": [
@@ -26,10 +26,10 @@ TABLE = pa.table({
 
 
 def test_golden_rows_are_evenly_spaced_from_first_to_last() -> None:
-    assert choose_golden_rows(100, 5) == [0, 25, 50, 74, 99]
-    assert choose_golden_rows(3, 5) == [0, 1, 2]
-    assert choose_golden_rows(1, 5) == [0]
-    assert choose_golden_rows(0, 5) == choose_golden_rows(7, 0) == []
+    assert choose_rows(100, 5).tolist() == [0, 25, 50, 74, 99]
+    assert choose_rows(3, 5).tolist() == [0, 1, 2]
+    assert choose_rows(1, 5).tolist() == [0]
+    assert choose_rows(0, 5).tolist() == choose_rows(7, 0).tolist() == []
 
 
 def test_every_row_equals_its_request() -> None:

@@ -6,20 +6,12 @@ import numpy as np
 import pytest
 
 from dssm_assets.core.serving.golden import (
-    choose_rows,
     compare_towers,
     golden_contexts,
     measure_difference,
 )
 from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
 from dssm_assets_tests.core.serving import worlds
-
-
-def test_choose_rows_spaces_rows_evenly_from_first_to_last() -> None:
-    assert choose_rows(9, 3).tolist() == [0, 4, 8]
-    assert choose_rows(2, 5).tolist() == [0, 1]
-    assert choose_rows(0, 5).tolist() == []
-    assert choose_rows(7, 1).tolist() == [0]
 
 
 def test_every_second_golden_row_has_a_context() -> None:

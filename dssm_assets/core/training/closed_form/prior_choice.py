@@ -114,7 +114,7 @@ class PriorSearch:
         num_items, popular, depth = len(items), *self._candidates(k)
         left_out = ItemSets.empty(len(users)) if excluded is None else excluded
         kept, scores = (np.empty((len(users), depth + len(popular)), kind) for kind in (np.int64, np.float32))
-        truth_scores = np.empty(len(truth.items), np.float32)
+        truth_scores = []
         step = max(1, MAX_SCORES // (num_items * interests.shape[1]))
         for begin in range(0, len(users), step):
             block = slice(begin, begin + step)
@@ -122,15 +122,15 @@ class PriorSearch:
             # One product of two matrices: of three dimensions NumPy would read all items again for each user.
             products = chosen.reshape(-1, chosen.shape[2]) @ items.T
             whole = products.reshape(*chosen.shape[:2], num_items).max(1)  # [B, I]
-            excluded_here = left_out.select_users(np.arange(begin, begin + len(whole)))
-            whole[excluded_here.users, excluded_here.items] = -np.inf
-            pairs = slice(truth.offsets[begin], truth.offsets[min(begin + step, len(users))])
-            truth_scores[pairs] = whole[truth.users[pairs] - begin, truth.items[pairs]]
+            rows = np.arange(begin, begin + len(whole))
+            unwanted, wanted = left_out.select_users(rows), truth.select_users(rows)
+            whole[unwanted.users, unwanted.items] = -np.inf
+            truth_scores.append(whole[wanted.users, wanted.items])
             best = np.argpartition(-whole, depth, axis=1)[:, :depth] if depth else np.empty((len(whole), 0), np.int64)
             kept[block] = np.concatenate([best, np.broadcast_to(popular, (len(best), len(popular)))], axis=1)
             scores[block] = np.take_along_axis(whole, kept[block], axis=1)
             scores[block, :depth][np.isin(best, popular)] = -np.inf  # else it would be in the list twice
-        return CandidateScores(kept, scores, truth, truth_scores)
+        return CandidateScores(kept, scores, truth, np.concatenate(truth_scores))
 
     def _candidates(self, k: int) -> tuple[IntArray, int]:
         """Returns the candidates that all users share, the most counted by any count, and how many more each user has."""
