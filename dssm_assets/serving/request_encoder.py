@@ -32,7 +32,7 @@ from dssm_assets.core.models.tower_input import HistoryReader, SideReader, Tower
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, TowerSpec
 from dssm_assets.core.samples.embedding_index import IndexedFeatures
 from dssm_assets.core.serving.bundle_contents import EVENT_TIMES_MS, ITEM_ROWS, history_column
-from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, user_layout
+from dssm_assets.core.serving.tower_layout import OUTPUT, TowerLayout, tower_layout
 from dssm_assets.core.statistics.bucketizer import Bucketizer
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.storage.bundles import broken
@@ -284,7 +284,7 @@ class UserTower:
             raise
         except Exception as error:  # Each library raises its own errors; any of them means an unusable tower.
             raise broken(bundle.bundle_id, f"the user tower cannot be loaded ({error})") from error
-        layout = user_layout(spec)
+        layout = tower_layout(spec, is_user=True)
         wrong = {model_input.name for model_input in session.get_inputs()} ^ set(layout.input_names)
         if wrong:
             problem = f"user_tower.onnx and towers.json differ in the inputs {', '.join(sorted(wrong))}"

@@ -23,7 +23,7 @@ from dssm_assets.core.retrieval.index import ShippedIndex, ship_index
 from dssm_assets.core.samples.negatives import count_positives
 from dssm_assets.core.serving.bundle_contents import pack_fg, rank_popular_items
 from dssm_assets.core.serving.golden import RunTower, TowerDifference, compare_towers
-from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
+from dssm_assets.core.serving.tower_export import export_tower
 from dssm_assets.core.serving.tower_layout import OUTPUT, describe_towers
 from dssm_assets.steps.served_vectors import (
     BundleInputs,
@@ -124,8 +124,8 @@ def _write_towers(
 ) -> Mapping[str, TowerDifference]:
     """Writes the towers; returns the difference of each exported tower from the trained one."""
     towers = inputs.towers
-    for name, export in ((BundleFile.USER_TOWER, export_user_tower), (BundleFile.ITEM_TOWER, export_item_tower)):
-        exported = export(towers, f"{name}.data")
+    for name in (BundleFile.USER_TOWER, BundleFile.ITEM_TOWER):
+        exported = export_tower(towers, f"{name}.data", is_user=name is BundleFile.USER_TOWER)
         (folder / name).write_bytes(exported.model)
         if exported.data:
             with (folder / f"{name}.data").open("wb") as file:

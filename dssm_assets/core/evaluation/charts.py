@@ -310,16 +310,11 @@ def _draw_trend_panel(axis: Any, rows: list[dict[str, Any]], names: Sequence[str
             stroke = {"linewidth": 1.3, "marker": MARKERS[baselines.index(name) % len(MARKERS)], "markersize": 4, "zorder": 3}
         label = f"{display_name(name)} (95% interval)" if name == MODEL else display_name(name)
         axis.plot(x, rate, color=color_of(name), label=label, **stroke)
-    ticks = _ticks(days)
+    ticks = days[::-1][:: -(-len(days) // MAX_TICKS)][::-1]
     axis.set_xticks([_ordinal(day) for day in ticks], [day[5:] if day[:4] == days[-1][:4] else day for day in ticks])
     axis.set_xlim(_ordinal(days[0]) - 0.6, _ordinal(days[-1]) + 0.6)
     axis.set_ylim(bottom=0)
     axis.margins(y=0.08)
-
-
-def _ticks(days: Sequence[str]) -> list[str]:
-    step = -(-len(days) // MAX_TICKS)
-    return list(days[::-1][::step][::-1])
 
 
 def _ordinal(day: str) -> int:

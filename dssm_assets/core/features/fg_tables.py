@@ -29,20 +29,16 @@ ITEM_FEATURES_FG: Final = TableSpec(
     _ENCODED,
     is_hot=True,
 )
-USER_FEATURES_FG: Final = TableSpec(
-    "user_features_fg",
-    "one row per user",
-    (col.USER_ID,),
-    (ColumnSpec(col.USER_ID, None, "The user."), _FEATURE_DATE),
-    _ENCODED,
-    is_hot=True,
+_USER = ColumnSpec(col.USER_ID, None, "The user.")
+USER_FEATURES_FG: Final = replace(
+    ITEM_FEATURES_FG, name="user_features_fg", grain="one row per user", key=(col.USER_ID,), columns=(_USER, _FEATURE_DATE)
 )
 USER_HISTORY_FG: Final = TableSpec(
     "user_history_fg",
     "one row per user with a positive event on the day",
     (col.USER_ID,),
     (
-        ColumnSpec(col.USER_ID, None, "The user."),
+        _USER,
         ColumnSpec(col.ITEM_IDS, None, "Items of the user's positive events of the day, by time."),
         ColumnSpec(col.EVENT_TIMES_MS, pa.list_(pa.int64()), "Times of those events, unix milliseconds."),
     ),

@@ -19,7 +19,7 @@ from dssm_assets.core.models.prior import append_one
 from dssm_assets.core.models.tower_input import TowerInput, select_rows
 from dssm_assets.core.models.tower_spec import TowerSide, TowerSpec
 from dssm_assets.core.models.two_tower import TwoTower
-from dssm_assets.core.serving.tower_layout import Feed, item_layout, user_layout
+from dssm_assets.core.serving.tower_layout import Feed, tower_layout
 
 _RUN_ROWS: Final = 8
 _MAX_VALUES: Final = 3
@@ -52,7 +52,7 @@ def compare_towers(two_tower: TwoTower, inputs: TowerInput, run: RunTower, *, is
     with torch.no_grad():
         trained = (two_tower.user_vectors(inputs) if is_user else two_tower.item_vectors(inputs)).numpy()
     trained = append_one(trained) if is_user and spec.prior else trained
-    layout = user_layout(spec) if is_user else item_layout(spec)
+    layout = tower_layout(spec, is_user=is_user)
     # Rows of a call are padded to its longest history, so each call gets few rows.
     calls = np.split(np.arange(len(inputs)), range(_RUN_ROWS, len(inputs), _RUN_ROWS))
     exported = np.concatenate([run(layout.feed(select_rows(inputs, rows))) for rows in calls])

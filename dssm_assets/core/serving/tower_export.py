@@ -34,9 +34,8 @@ from dssm_assets.core.serving.tower_layout import (
     SINGLES,
     TowerLayout,
     indices_input,
-    item_layout,
     seconds_input,
-    user_layout,
+    tower_layout,
     weights_input,
 )
 
@@ -66,16 +65,6 @@ class ExportedTower:
     data: tuple[npt.NDArray[np.uint8], ...]
 
 
-def export_user_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES) -> ExportedTower:
-    """Returns the user tower as ONNX; `data_file` is the name of its data file, if it needs one."""
-    return _export(two_tower, user_layout(two_tower.spec), data_file, inline_bytes, is_user=True)
-
-
-def export_item_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES) -> ExportedTower:
-    """Returns the item tower as ONNX; arguments as for `export_user_tower`."""
-    return _export(two_tower, item_layout(two_tower.spec), data_file, inline_bytes, is_user=False)
-
-
 class _Graph:
     """A graph under construction. Each node has one output, which has the node's name."""
 
@@ -98,8 +87,9 @@ class _Graph:
         return name
 
 
-def _export(two_tower: TwoTower, layout: TowerLayout, data_file: str, inline_bytes: int, *, is_user: bool) -> ExportedTower:
-    graph, spec = _Graph(), two_tower.spec
+def export_tower(two_tower: TwoTower, data_file: str, inline_bytes: int = INLINE_BYTES, *, is_user: bool) -> ExportedTower:
+    """Returns the user or the item tower as ONNX; `data_file` is the name of its data file, if it needs one."""
+    graph, spec, layout = _Graph(), two_tower.spec, tower_layout(two_tower.spec, is_user=is_user)
     tower, lookup = (two_tower.user_tower, two_tower.user_lookup) if is_user else (two_tower.item_tower, two_tower.item_lookup)
     interests = spec.num_interests if is_user else 1
     parts, frozen = _add_lookups(graph, two_tower.tables, layout), ""

@@ -111,25 +111,18 @@ class TowerLayout:
         return feed
 
 
-def user_layout(spec: TowerSpec) -> TowerLayout:
-    """Returns the inputs of the user tower: user features, context features and the history."""
-    features = spec.features_of(TowerSide.USER, TowerSide.CONTEXT)
-    bags = [feature for feature in features if feature.is_multi]
+def tower_layout(spec: TowerSpec, *, is_user: bool) -> TowerLayout:
+    """Returns the inputs of the user or the item tower."""
+    features = spec.features_of(*((TowerSide.USER, TowerSide.CONTEXT) if is_user else (TowerSide.ITEM,)))
+    singles, bags = (tuple(feature for feature in features if feature.is_multi is wanted) for wanted in (False, True))
+    if not is_user:
+        return TowerLayout(singles, bags)
     return TowerLayout(
-        tuple(feature for feature in features if not feature.is_multi),
+        singles,
         (*bags, *spec.pooled_features),
         tuple(view.features for view in spec.attention_views),
         tuple(view.features for view in spec.sequence_views),
         has_history=bool(spec.sequences),
-    )
-
-
-def item_layout(spec: TowerSpec) -> TowerLayout:
-    """Returns the inputs of the item tower."""
-    features = spec.features_of(TowerSide.ITEM)
-    return TowerLayout(
-        tuple(feature for feature in features if not feature.is_multi),
-        tuple(feature for feature in features if feature.is_multi),
     )
 
 
@@ -184,8 +177,8 @@ def describe_towers(spec: TowerSpec) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "towers": {
-            "user": _describe_tower(spec, BundleFile.USER_TOWER, user_layout(spec), user_shape),
-            "item": _describe_tower(spec, BundleFile.ITEM_TOWER, item_layout(spec), [spec.output_dim]),
+            "user": _describe_tower(spec, BundleFile.USER_TOWER, tower_layout(spec, is_user=True), user_shape),
+            "item": _describe_tower(spec, BundleFile.ITEM_TOWER, tower_layout(spec, is_user=False), [spec.output_dim]),
         },
         "history": history | {"poolings": [_describe_pooling(view) for view in spec.history_views]},
         "rules": _RULES | {pooling.kind: inspect.getdoc(type(make_pooling(pooling))) or "" for pooling in outside},

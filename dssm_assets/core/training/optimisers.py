@@ -132,7 +132,8 @@ def row_gradients(found: Sequence[Lookup]) -> tuple[Tensor, Tensor]:
 
     Values are sorted by (row, position), so each row's gradient is summed in one order whatever the number of threads.
     """
-    gradients = torch.cat([_gradient(lookup) for lookup in found])  # [G, d]
+    pooled = [lookup.pooled for lookup in found]
+    gradients = torch.cat([torch.zeros_like(one) if one.grad is None else one.grad for one in pooled])  # [G, d]
     sorted_rows, order = sort_with_places(np.concatenate([lookup.rows for lookup in found]))
     first = int(np.searchsorted(sorted_rows, 1))
     sorted_rows, order = sorted_rows[first:], order[first:]
@@ -205,8 +206,3 @@ def learning_rate_frac(step: int, plan: StepPlan, final_frac: float) -> float:
         return (step + 1) / (plan.warmup_steps + 1)
     done = (step - plan.warmup_steps) / max(1, plan.decay_steps - 1)
     return 1.0 + (final_frac - 1.0) * done
-
-
-def _gradient(lookup: Lookup) -> Tensor:
-    gradient = lookup.pooled.grad
-    return torch.zeros_like(lookup.pooled) if gradient is None else gradient

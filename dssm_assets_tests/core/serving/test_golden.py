@@ -10,7 +10,7 @@ from dssm_assets.core.serving.golden import (
     golden_contexts,
     measure_difference,
 )
-from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
+from dssm_assets.core.serving.tower_export import export_tower
 from dssm_assets_tests.core.serving import worlds
 
 
@@ -44,7 +44,7 @@ def test_difference_is_infinite_for_nan_or_another_shape() -> None:
 def test_exported_towers_are_within_tolerance_of_their_own_weights_only() -> None:
     spec = worlds.spec()
     two_tower, users, items = worlds.towers(spec), worlds.user_rows(spec), worlds.item_rows(spec)
-    user_model, item_model = export_user_tower(two_tower, "u").model, export_item_tower(two_tower, "i").model
+    user_model, item_model = export_tower(two_tower, "u", is_user=True).model, export_tower(two_tower, "i", is_user=False).model
     found = compare_towers(two_tower, users, lambda feed: worlds.run(user_model, feed), is_user=True)
     assert (found.row_count, found.longest) == (worlds.ROWS, pytest.approx(1, abs=1e-6))
     assert found.is_within(1e-5)

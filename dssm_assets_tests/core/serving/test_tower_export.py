@@ -18,8 +18,8 @@ from dssm_assets.core.arrays.event_sequences import EventSequences
 from dssm_assets.core.config.model import Model
 from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerSide, tower_spec
-from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
-from dssm_assets.core.serving.tower_layout import describe_towers, item_layout, user_layout
+from dssm_assets.core.serving.tower_export import export_tower
+from dssm_assets.core.serving.tower_layout import describe_towers, tower_layout
 from dssm_assets_tests.core.serving import worlds
 
 SHAPES: list[dict[str, Any]] = [
@@ -63,11 +63,18 @@ def test_exported_towers_compute_the_trained_vectors(shape: dict[str, Any], seed
     spec = worlds.spec(**shape)
     two_tower, users, items = worlds.towers(spec, seed), worlds.user_rows(spec, seed), worlds.item_rows(spec, seed)
     user_vectors, item_vectors = vectors(two_tower, users, items)
-    user_model, item_model = export_user_tower(two_tower, "u.data").model, export_item_tower(two_tower, "i.data").model
+    user_model, item_model = (
+        export_tower(two_tower, "u.data", is_user=True).model,
+        export_tower(two_tower, "i.data", is_user=False).model,
+    )
     for model in (user_model, item_model):
         onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
-    np.testing.assert_allclose(worlds.run(user_model, user_layout(spec).feed(users)), user_vectors, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(worlds.run(item_model, item_layout(spec).feed(items)), item_vectors, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        worlds.run(user_model, tower_layout(spec, is_user=True).feed(users)), user_vectors, rtol=0, atol=2e-6
+    )
+    np.testing.assert_allclose(
+        worlds.run(item_model, tower_layout(spec, is_user=False).feed(items)), item_vectors, rtol=0, atol=2e-6
+    )
     assert np.abs(user_vectors).max() > 0.1
 
 
@@ -75,7 +82,7 @@ def test_tower_that_reads_nothing_but_the_encoded_history() -> None:
     model = Model(output_dim=6, hidden_units=[], history_length=4, poolings=[{"kind": "sequence"}])
     spec = tower_spec([feature for feature in worlds.FEATURES if feature.side in (TowerSide.ITEM, TowerSide.SEQUENCE)], model)
     two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
-    exported = worlds.run(export_user_tower(two_tower, "u.data").model, user_layout(spec).feed(users))
+    exported = worlds.run(export_tower(two_tower, "u.data", is_user=True).model, tower_layout(spec, is_user=True).feed(users))
     np.testing.assert_allclose(exported, vectors(two_tower, users, worlds.item_rows(spec))[0], rtol=0, atol=2e-6)
 
 
@@ -83,7 +90,7 @@ def test_long_gaps_and_histories_of_other_lengths_reach_the_exported_encoder() -
     """Gaps beside each bound of the classes: a rounded logarithm would be in the wrong one. Lengths differ from call to call."""
     spec = worlds.spec(poolings=[{"kind": "sequence", "length": 70}])
     two_tower, users = worlds.towers(spec), worlds.user_rows(spec)
-    model, singles = export_user_tower(two_tower, "u.data").model, users.singles[:1]
+    model, singles = export_tower(two_tower, "u.data", is_user=True).model, users.singles[:1]
     bounds = [step * 2**power - 1 for power in range(1, 30) for step in (1, 1.5)]
     for gaps in (bounds[:3], [gap + 1 for gap in bounds], [gap - 1 for gap in bounds], bounds):
         seconds = np.concatenate([[0], np.asarray(gaps, np.int64)])[::-1].copy() * -1
@@ -93,13 +100,16 @@ def test_long_gaps_and_histories_of_other_lengths_reach_the_exported_encoder() -
         row = TowerInput(singles, bags, np.zeros(1, np.float32), (sequences,))
         with torch.no_grad():
             expected = two_tower.user_vectors(row).numpy()
-        np.testing.assert_allclose(worlds.run(model, user_layout(spec).feed(row)), expected, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(worlds.run(model, tower_layout(spec, is_user=True).feed(row)), expected, rtol=0, atol=2e-6)
 
 
 def test_large_tables_go_to_a_data_file(tmp_path: Path) -> None:
     spec = worlds.spec()
-    two_tower, feed = worlds.towers(spec), user_layout(spec).feed(worlds.user_rows(spec))
-    whole, split = export_user_tower(two_tower, "u.data"), export_user_tower(two_tower, "u.data", inline_bytes=0)
+    two_tower, feed = worlds.towers(spec), tower_layout(spec, is_user=True).feed(worlds.user_rows(spec))
+    whole, split = (
+        export_tower(two_tower, "u.data", is_user=True),
+        export_tower(two_tower, "u.data", inline_bytes=0, is_user=True),
+    )
     (tmp_path / "u.onnx").write_bytes(split.model)
     (tmp_path / "u.data").write_bytes(b"".join(piece.tobytes() for piece in split.data))
     onnx.checker.check_model(str(tmp_path / "u.onnx"))
@@ -184,7 +194,7 @@ def test_towers_json_suffices_to_run_the_tower_without_this_package(tmp_path: Pa
     rows_read = read.with_history(history.read(np.array([0, 0, 0]), np.array([0, 0, 3])))
     with torch.no_grad():
         expected = two_tower.user_vectors(rows_read).numpy()
-    (tmp_path / "user_tower.onnx").write_bytes(export_user_tower(two_tower, "u.data").model)
+    (tmp_path / "user_tower.onnx").write_bytes(export_tower(two_tower, "u.data", is_user=True).model)
     (tmp_path / "towers.json").write_text(json.dumps(describe_towers(spec)))
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     done = subprocess.run([sys.executable, "-c", STANDALONE_SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -7,8 +7,8 @@ import onnx
 
 from dssm_assets.core.arrays.bags import Bags
 from dssm_assets.core.models.tower_spec import TowerSpec
-from dssm_assets.core.serving.tower_export import export_item_tower, export_user_tower
-from dssm_assets.core.serving.tower_layout import describe_towers, item_layout, pad_bags, user_layout
+from dssm_assets.core.serving.tower_export import export_tower
+from dssm_assets.core.serving.tower_layout import describe_towers, pad_bags, tower_layout
 from dssm_assets_tests.core.serving import worlds
 
 
@@ -24,10 +24,10 @@ def test_inputs_have_a_fixed_order_and_cover_every_feature() -> None:
     spec = worlds.spec()
     bags = ["interests", "pages", "h__item", "h__tag"]
     expected = ["singles", *(f"indices/{name}" for name in bags), *(f"weights/{name}" for name in bags), "is_empty_history"]
-    layout = user_layout(spec)
+    layout = tower_layout(spec, is_user=True)
     assert list(layout.input_names) == expected
     assert [feature.name for feature in layout.singles] == ["city", "age", "hour"]
-    assert list(item_layout(spec).input_names) == ["singles", "indices/tags", "weights/tags"]
+    assert list(tower_layout(spec, is_user=False).input_names) == ["singles", "indices/tags", "weights/tags"]
     feed = layout.feed(worlds.user_rows(spec))
     assert set(feed) == set(expected)
     assert feed["singles"].shape == (worlds.ROWS, 3)
@@ -39,8 +39,8 @@ def test_inputs_have_a_fixed_order_and_cover_every_feature() -> None:
 def test_described_inputs_are_those_of_the_exported_models() -> None:
     spec = worlds.spec().model_copy(update={"history_half_life_days": 2.0})  # as stored by an earlier version
     described, two_tower = describe_towers(spec), worlds.towers(spec)
-    for side, export in (("user", export_user_tower), ("item", export_item_tower)):
-        model = onnx.load_from_string(export(two_tower, "d").model)
+    for side in ("user", "item"):
+        model = onnx.load_from_string(export_tower(two_tower, "d", is_user=side == "user").model)
         names = [entry.name for entry in model.graph.input]
         kinds = [
             "int64" if entry.type.tensor_type.elem_type == onnx.TensorProto.INT64 else "float32" for entry in model.graph.input

@@ -89,9 +89,7 @@ class ProcessGroup(Ranks):
             tensor.copy_(part.view_as(tensor))
 
     def sum_loss(self, loss: Tensor) -> float:
-        total = loss.detach().clone().reshape(1)
-        dist.all_reduce(total)
-        return float(total.item())
+        return float(_summed(loss.detach().reshape(1)))
 
     def from_first(self, values: Sequence[float]) -> list[float]:
         numbers = torch.tensor(list(values), dtype=torch.float64, device=exchange_device())
@@ -124,20 +122,22 @@ def sum_tensor(tensor: Tensor) -> Tensor:
     return total
 
 
+def _summed(tensor: Tensor) -> Tensor:
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
 class _Sum(torch.autograd.Function):
     """The sum over the processes. Every process's loss depends on it, so its gradients are summed as well."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
+        return _summed(tensor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
+        return _summed(gradients[0])
 
 
 class _Gather(torch.autograd.Function):
@@ -154,6 +154,5 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        whole = gradients[0].clone()
-        dist.all_reduce(whole)  # every process's loss depends on all rows
+        whole = _summed(gradients[0])  # every process's loss depends on all rows
         return whole[ctx.ranks.rank :: ctx.ranks.count], None, None
