@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import offsets_of
-from dssm_assets.core.config.model import History, HistoryCut, Model
+from dssm_assets.core.config.model import HistoryCut, Model
 from dssm_assets.core.config.pipeline import NegativeItems
 from dssm_assets.core.config.training import Training
 from dssm_assets.core.errors import DssmError, LeakError, SchemaError
@@ -23,7 +20,7 @@ from dssm_assets.core.models.tower_input import TowerInput
 from dssm_assets.core.models.tower_spec import TowerFeature, TowerSide, tower_spec
 from dssm_assets.core.samples.negatives import with_distribution
 from dssm_assets.core.training.batches import Batch, epoch_batches
-from dssm_assets.core.training.data import TrainData, draw_cuts, read_hard_edges, without_own_item
+from dssm_assets.core.training.data import TrainData, draw_cuts, read_hard_edges
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, SMALL_TRAINING, USERS, World, world
 
 SPEC = tower_spec(FEATURES, Model(**SMALL_MODEL))
@@ -398,22 +395,6 @@ def test_cuts_by_distribution() -> None:
     assert np.bincount(np.ceil(8 * drawn[1.0]).astype(int))[7:] / 20_000 == pytest.approx([0.5, 0.5], abs=0.02)
 
 
-@settings(deadline=None)
-@given(
-    users=st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=5),
-    rows=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8),
-)
-def test_without_own_item_equals_brute_force(users: list[list[int]], rows: list[tuple[int, int]]) -> None:
-    items = np.array([item for user in users for item in user], np.int32)
-    bounds = offsets_of(np.array([len(user) for user in users]))
-    chosen = [user % len(users) for user, _ in rows]
-    own = np.array([item for _, item in rows], np.int64)
-    positions, offsets = without_own_item(bounds[chosen], bounds[np.array(chosen, int) + 1], own, lambda at: items[at])
-    expected = [[item for item in users[user] if item != own[row]] for row, user in enumerate(chosen)]
-    assert np.diff(offsets).tolist() == [len(events) for events in expected]
-    assert items[positions].tolist() == [item for events in expected for item in events]
-
-
 def test_rows_of_days_leaves_out_short_histories() -> None:
     data: TrainData = world().data(tower_spec(FEATURES, Model(**SMALL_MODEL)))
     # The k-th sample of a user has k earlier events; there are four a day.
@@ -423,7 +404,3 @@ def test_rows_of_days_leaves_out_short_histories() -> None:
     assert data.rows_of_days(1, 2, min_history=5).tolist() == [u * EVENTS + k for u in range(10) for k in (5, 6, 7)]
     assert data.rows_of_days(0, 1).tolist() == [u * EVENTS + k for u in range(10) for k in range(4)]
     assert (data.num_days, len(data.rows_of_days(2, 9))) == (2, 0)
-
-
-def test_configuration_has_three_histories() -> None:
-    assert {str(kind) for kind in History} == {"event", "day", "leave_one_out"}

@@ -33,11 +33,16 @@ def _hits(users: Any, items: Any, truth: ItemSets, values: Any, scale: float, k:
     return int((scores[truth.users, truth.items] >= kth[truth.users]).sum())
 
 
-def test_popular_truth_gets_a_popularity_prior() -> None:
-    # Ten items hold all positives before and all truth after; vectors carry no information. The prior must lift just these ten.
+def _popular_world() -> tuple[PriorSearch, Any, Any, ItemSets]:
+    """Ten items hold all positives before and all truth after; vectors carry no information."""
     _, users, items = _world(40, 300)
     search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
-    truth = _truth(5, np.tile(np.arange(10), 20))
+    return search, users, items, _truth(5, np.tile(np.arange(10), 20))
+
+
+def test_popular_truth_gets_a_popularity_prior() -> None:
+    # The prior must lift just these ten.
+    search, users, items, truth = _popular_world()
     prior = search.choose(users, items, truth, scale=10.0, k=10)
     assert prior.popularity > 0 or prior.recent > 0
     assert _hits(users, items, truth, search.item_values(prior) * 10, 10.0, 10) == 200
@@ -79,9 +84,7 @@ def test_truth_of_the_last_hours_gets_a_half_life_of_hours() -> None:
 
 
 def test_prior_is_in_units_of_the_product_at_any_temperature() -> None:
-    _, users, items = _world(40, 300)
-    search = PriorSearch.from_samples(np.repeat(np.arange(10), 50), np.full(500, 10), 300)
-    truth = _truth(5, np.tile(np.arange(10), 20))
+    search, users, items, truth = _popular_world()
     once, twice = (search.choose(users, items * size, truth, scale=10.0 / size, k=10) for size in (1, 2))
     assert (twice.popularity, twice.recent) == pytest.approx((2 * once.popularity, 2 * once.recent))
 

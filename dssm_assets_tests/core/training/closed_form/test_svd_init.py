@@ -143,15 +143,21 @@ def _started(ends: np.ndarray | None = None, start: dict[str, Any] | None = None
     return towers, data, tables
 
 
+def _pooled(tables: Any) -> np.ndarray:
+    """Returns the pooled history of each user [USERS, ITEMS]: a root of five events, each 1 / sqrt(5)."""
+    pooled = np.zeros((USERS, ITEMS))
+    item, owner = tables.history["item_index"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
+    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5
+    np.add.at(pooled, (owner[last], item[last]), 5**-0.5)
+    return pooled
+
+
 def test_user_vectors_begin_near_own_items() -> None:
     towers, _, tables = _started()
     table, base = towers.tables.table(8), towers.tables.bases["item"]
     codes = table[base + 2 : base + 2 + ITEMS].numpy()  # the world's items have the indices from 2 on
     assert not table[base + 1].any()  # the row of no item begins at zero
-    pooled = np.zeros((USERS, ITEMS))
-    item, owner = tables.history["item_index"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
-    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5
-    np.add.at(pooled, (owner[last], item[last]), 5**-0.5)  # a root of five events: each 1 / sqrt(5)
+    pooled = _pooled(tables)
     kept = np.linalg.norm(pooled @ codes / 3.0) / np.linalg.norm(pooled)
     best = np.linalg.svd(pooled)[1]
     assert kept == pytest.approx(np.linalg.norm(best[:8]) / np.linalg.norm(best), abs=1e-3)
@@ -176,10 +182,7 @@ def test_score_std_is_the_deviation_of_the_products_of_pooled_codes(wanted: floa
     towers, _, tables = _started(start={"score_std": wanted})
     base = towers.tables.bases["item"]
     codes = towers.tables.table(8)[base + 2 : base + 2 + ITEMS].numpy()
-    pooled = np.zeros((USERS, ITEMS))
-    item, owner = tables.history["item_index"].to_numpy(), np.repeat(np.arange(USERS), len(tables.history) // USERS)
-    last = np.arange(len(item)) % (len(item) // USERS) >= len(item) // USERS - 5
-    np.add.at(pooled, (owner[last], item[last]), 5**-0.5)
+    pooled = _pooled(tables)
     known = pooled.sum(0) > 0
     assert ((pooled @ codes) @ codes[known].T).std(axis=1).mean() == pytest.approx(wanted, rel=1e-3)
 
