@@ -50,6 +50,11 @@ class TableSpec:
     extra: Mapping[str, str] = field(default_factory=dict)
     is_hot: bool = False
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Returns the columns of a table none of whose types the source decides."""
+        return pa.schema([(column.name, column.type) for column in self.columns])
+
     def describe(self, column: str) -> str:
         """Returns the meaning of a column, by its name or by the longest matching pattern, else ""."""
         for spec in self.columns:

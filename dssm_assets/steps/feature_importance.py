@@ -71,7 +71,7 @@ def feature_importance(workspace: Workspace, ds: str) -> StepResult:
     found = list(worths)
     table = pa.Table.from_pylist(
         [{"without": worth.group or ALL_FEATURES, **_numbers(worth)} for worth in found],
-        schema=pa.schema([pa.field(column.name, column.type) for column in TABLE.columns]),
+        schema=TABLE.schema,
     ).sort_by("without")
     manifest = workspace.write_table(TABLE, ds, table, [samples, settings.manifest])
     return StepResult(manifest, {"groups": len(found) - 1}, report_markdown=importance_markdown(found, k))

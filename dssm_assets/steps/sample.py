@@ -210,7 +210,7 @@ def training_window(workspace: Workspace, ds: str) -> StepResult:
             for (table, day), manifest in found.items()
         ]
         spec = sample_tables.TRAINING_WINDOW
-        table_of_days = pa.Table.from_pylist(rows, pa.schema([(column.name, column.type) for column in spec.columns]))
+        table_of_days = pa.Table.from_pylist(rows, spec.schema)
         inputs = digests(manifest for manifest in found.values() if manifest is not None)
         window = workspace.tables.write(spec, ds, table_of_days, inputs=inputs)
     sentence = (

@@ -330,7 +330,7 @@ def to_table(merges: Sequence[Merge]) -> pa.Table:
         for (signal, other), weight in merge.weights.items():
             default = DEFAULT_WEIGHTS.get(Term(signal, other), 0.0)
             rows.append((merge.name, *signal, *(other or (NONE, NONE)), weight, default))
-    schema = pa.schema([(column.name, column.type) for column in CHANNEL_WEIGHTS.columns])
+    schema = CHANNEL_WEIGHTS.schema
     return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in sorted(rows)], schema)
 
 

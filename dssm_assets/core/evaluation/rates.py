@@ -23,6 +23,7 @@ from dssm_assets.core.evaluation.evaluation_tables import (
     MERGED,
     MERGED_WITHOUT,
     MODEL,
+    TOTAL_HIT_RATE,
     hits_column,
     is_of_channels,
     is_part,
@@ -116,13 +117,7 @@ def total_hit_rate(hit_counts: pa.Table | HitCells, ks: Sequence[int], bootstrap
     return pa.Table.from_pylist(rows, schema=TOTAL_SCHEMA)
 
 
-_NDCG = ("ndcg", "ndcg_ci_low", "ndcg_ci_high")
-TOTAL_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in (SCORER, SCOPE, POPULATION)]
-    + [("k", pa.int64())]
-    + [(name, pa.float64()) for name in ("hit_rate", "ci_low", "ci_high", "user_recall", "user_hit_rate", *_NDCG)]
-    + [(name, pa.int64()) for name in ("users", "hits", TRUTH_COUNT)]
-)
+TOTAL_SCHEMA = TOTAL_HIT_RATE.schema
 
 
 def rows_of_cell(

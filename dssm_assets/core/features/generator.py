@@ -25,7 +25,7 @@ from dssm_assets.core.config.features import HashFunction
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features import column_values, requests
 from dssm_assets.core.features.buckets import BucketRule, bucket_rule
-from dssm_assets.core.features.expressions import SEQUENCE, Expression, Side, Source, parse_expression
+from dssm_assets.core.features.expressions import SEQUENCE, Expression, Source, parse_expression
 from dssm_assets.core.features.fg_files import ReadFile, read_fg_file
 from dssm_assets.core.features.operators.base import Operator
 from dssm_assets.core.features.operators.sequence_feature import SequenceFeature
@@ -126,7 +126,7 @@ class FeatureGenerator:
     def _features(self, side: str | None) -> tuple[Feature, ...]:
         if side is None:
             return (*self.spec.features, *self.spec.sequence_features)
-        return self.spec.sequence_features if side == SEQUENCE else self.spec.features_of_side(Side(side))
+        return self.spec.sequence_features if side == SEQUENCE else self.spec.features_of_side(side)
 
     def _request_table(self, request: Mapping[str, Any], side: str | None) -> pa.Table:
         given = list(request)

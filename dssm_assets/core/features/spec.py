@@ -143,13 +143,13 @@ class FgSpec:
             raise FeatureSpecError(Fault(f"feature {name}", f"one of: {known}", "an unknown name", "define it in fg.json"))
         return self._by_name[name]
 
-    def features_of_side(self, side: str | None) -> tuple[Feature, ...]:
-        """Returns the features of a side without sub-features of sequences; those of all sides for None.
+    def features_of_side(self, side: str) -> tuple[Feature, ...]:
+        """Returns the features of a side without sub-features of sequences.
 
         Raises:
             ValueError: the side is unknown.
         """
-        return self.features if side is None else tuple(feature for feature in self.features if feature.side is Side(side))
+        return tuple(feature for feature in self.features if feature.side is Side(side))
 
 
 def _all_inputs(operator: Operator, named: Mapping[str, Operator]) -> list[Expression]:

@@ -14,18 +14,9 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import combine_chunks, null_mask
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE
+from dssm_assets.core.features.fg_tables import FEATURE_BINNING
 
-BINNING: Final = pa.schema(
-    [
-        (FEATURE, pa.string()),
-        ("boundaries", pa.list_(pa.float64())),
-        (COUNT, pa.int64()),
-        ("missing_count", pa.int64()),
-        ("distinct_count", pa.int64()),
-        ("min", pa.float64()),
-        ("max", pa.float64()),
-    ]
-)
+BINNING: Final = FEATURE_BINNING.schema
 
 
 def bin_features(merged: pa.Table, num_bins: int, own_bins: Mapping[str, int] | None = None) -> pa.Table:

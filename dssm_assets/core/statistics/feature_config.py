@@ -13,12 +13,13 @@ from dssm_assets.core.config.features import FeatureStatistics, HashFunction, St
 from dssm_assets.core.config.training import StepPlan, Training, planned_steps
 from dssm_assets.core.errors import ConfigError, Fault
 from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.fg_tables import FEATURE_CONFIG
 from dssm_assets.core.features.spec import Feature, FgSpec
 from dssm_assets.core.statistics.binning import BINNING
 from dssm_assets.core.statistics.feature_rules import FeatureCounts, FeatureRules
 from dssm_assets.core.statistics.value_counts import CATEGORY_COUNTS
 
-CONFIG: Final = pa.schema([(FEATURE, pa.string()), (FEATURE_INFO, pa.string()), (MESSAGE, pa.string())])
+CONFIG: Final = FEATURE_CONFIG.schema
 DROP: Final = "DROP IT: "
 _ENOUGH: Final = 1_000_000_000
 """A count that every min_count allows."""

@@ -20,12 +20,13 @@ from dssm_assets.core.arrays import ragged
 from dssm_assets.core.columns import COUNT, FEATURE, VALUE, VALUE_HASH
 from dssm_assets.core.errors import Fault, SchemaError
 from dssm_assets.core.features.expressions import Kind
+from dssm_assets.core.features.fg_tables import CATEGORY_VALUE_COUNTS, NUMERIC_VALUE_COUNTS
 from dssm_assets.core.features.spec import Feature
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
-NUMERIC_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE, pa.float32()), (COUNT, pa.int64())])
-CATEGORY_COUNTS: Final = pa.schema([(FEATURE, pa.string()), (VALUE_HASH, pa.int64()), (COUNT, pa.int64())])
+NUMERIC_COUNTS: Final = NUMERIC_VALUE_COUNTS.schema
+CATEGORY_COUNTS: Final = CATEGORY_VALUE_COUNTS.schema
 
 _COMPACT_ROWS: Final = 1 << 20
 """Unmerged rows that may always be kept in memory: up to this number, days are merged at once."""

@@ -76,7 +76,7 @@ def experiments(workspace: Workspace, ds: str) -> StepResult:
         gains = paired_gains(others, cells, ks, config.evaluation.bootstrap_samples, config.seed)
         rows += _list_rows(name, describe_changes(read_settings(workspace, name, ds)), scored, gains)
         inputs[f"{name}/{manifest.key}"] = manifest.digest
-    table = pa.Table.from_pylist(rows, pa.schema([(column.name, column.type) for column in EXPERIMENTS.columns]))
+    table = pa.Table.from_pylist(rows, EXPERIMENTS.schema)
     written = workspace.tables.write(EXPERIMENTS, ds, table, inputs=inputs)
     return StepResult(written, {"experiments": len(inputs) - 1}, report_markdown=_comparison_markdown(rows, ds))
 

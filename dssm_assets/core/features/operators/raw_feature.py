@@ -61,9 +61,6 @@ class RawFeature(NumericOperator):
         if self.value_dim == 1:
             return self.finish(column_values.number_values(array, self.where(0)))
         numbers, offsets = column_values.number_vectors(array, self.separator, self.where(0))
-        return self._finish_vectors(numbers, offsets)
-
-    def _finish_vectors(self, numbers: column_values.Numbers, offsets: ragged.Offsets) -> pa.Array:
         width = self.value_dim
         rows = np.full((len(offsets) - 1, width), np.nan)
         is_whole = np.diff(offsets) == width
