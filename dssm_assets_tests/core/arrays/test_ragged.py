@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dssm_assets.core.arrays import ragged
+from dssm_assets_tests.core.arrays.item_sets import item_sets
 
 rows = st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=4)), max_size=8)
 
@@ -42,9 +43,7 @@ def test_ranges_and_row_of_value_by_hand() -> None:
 
 @given(st.lists(st.sets(st.integers(-1, 9)), min_size=1, max_size=5), st.integers(-1, 9), st.integers(0, 4))
 def test_contains_is_set_membership(items: list[set[int]], item: int, width: int) -> None:
-    excluded = ragged.ItemSets(
-        np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in sorted(row)], dtype=np.int64)
-    )
+    excluded = item_sets(items)
     wanted = np.full((len(items), width), item)
     found = excluded.contains(np.arange(len(items))[:, None], wanted)
     assert found.tolist() == [[item in row - {-1}] * width for row in items]

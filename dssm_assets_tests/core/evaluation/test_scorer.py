@@ -28,6 +28,7 @@ from dssm_assets.core.evaluation.scorer import (
     read_corpus,
 )
 from dssm_assets.core.evaluation.truth import Truth
+from dssm_assets_tests.core.arrays.item_sets import item_sets
 from dssm_assets_tests.core.evaluation.worlds import FixedScorer, fitted_scorers, item_events, read_interactions, user_items
 
 
@@ -91,10 +92,6 @@ def test_lists_of_the_same_users_are_searched_once() -> None:
 ITEMS_OF_A_USER = st.sets(st.integers(0, 11))
 
 
-def exclusions(items: list[list[int]]) -> ItemSets:
-    return ItemSets(np.cumsum([0, *map(len, items)]), np.array([one for row in items for one in row], dtype=np.int64))
-
-
 @given(st.data())
 def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject) -> None:
     num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
@@ -103,7 +100,7 @@ def test_lists_without_own_items_equal_rankings_without_them(data: st.DataObject
     window = [data.draw(ITEMS_OF_A_USER) for _ in range(users)]
     history = [items | data.draw(ITEMS_OF_A_USER) for items in window]
     lists = np.array([[*order, *[-1] * (num_items - len(order))] for order in orders], dtype=np.int64)
-    past = InteractedItems(exclusions([*map(sorted, window)]), exclusions([*map(sorted, history)]))
+    past = InteractedItems(item_sets(window), item_sets(history))
     found = rank_items(FixedScorer(lists), np.arange(users), past, k)
     for row, order in enumerate(orders):
         for ranked, dropped in zip(found, (set(), window[row], history[row]), strict=True):
@@ -121,7 +118,7 @@ def test_lists_are_long_enough_however_many_own_items_are_ranked_first(monkeypat
             return super().top_items(user_rows, k)
 
     monkeypatch.setattr("dssm_assets.core.evaluation.scorer.MAX_ENTRIES", 600)
-    past = InteractedItems(ItemSets.empty(40), exclusions([list(range(7 * user)) for user in range(40)]))
+    past = InteractedItems(ItemSets.empty(40), item_sets([range(7 * user) for user in range(40)]))
     found = rank_items(Recording(np.tile(np.arange(400), (40, 1))), np.arange(40), past, 5)
     assert found.without_history.tolist() == [list(range(7 * user, 7 * user + 5)) for user in range(40)]
     assert found.everything.tolist() == found.without_window.tolist() == [[0, 1, 2, 3, 4]] * 40

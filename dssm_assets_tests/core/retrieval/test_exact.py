@@ -11,23 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.config.model import Similarity
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval import exact
 from dssm_assets.core.retrieval.exact import Corpus, search
 from dssm_assets.core.retrieval.vectors import Metric, pair_scores
+from dssm_assets_tests.core.arrays.item_sets import item_sets
 
 NONE = -1
 
 
 def top_k(users: np.ndarray, items: np.ndarray, k: int, *, similarity: Metric | Similarity, **options: Any) -> exact.Lists:
     return search(Corpus(items, similarity), users, k, **options)
-
-
-def exclusions(sets: list[set[int]]) -> ItemSets:
-    flat = [item for one in sets for item in sorted(one)]
-    return ItemSets(np.cumsum([0] + [len(one) for one in sets]).astype(np.int64), np.array(flat, dtype=np.int64))
 
 
 def slow(users: np.ndarray, items: np.ndarray, k: int, banned: list[set[int]], metric: Metric = Metric.IP) -> list[list[int]]:
@@ -61,7 +56,7 @@ def test_search_with_many_ties_equals_brute_force(
     world: tuple[np.ndarray, np.ndarray, int, list[set[int]]], block: int, metric: Metric
 ) -> None:
     users, items, k, banned = world
-    index, scores = top_k(users, items, k, similarity=metric, excluded=exclusions(banned), block_size=block)
+    index, scores = top_k(users, items, k, similarity=metric, excluded=item_sets(banned), block_size=block)
     assert index.dtype == np.int64 and scores.dtype == np.float32
     assert index.tolist() == slow(users, items, k, banned, metric)
     assert (np.isneginf(scores) == (index == NONE)).all()
@@ -87,7 +82,7 @@ def test_search_with_and_without_proof_equals_brute_force(spare: None, distinct:
     banned = [
         set(rng.choice(900, size=banned_size if row % 2 else banned_size // 5, replace=False).tolist()) for row in range(12)
     ]
-    index, scores = top_k(users, items, 20, similarity=metric, excluded=exclusions(banned), block_size=5, threads=2)
+    index, scores = top_k(users, items, 20, similarity=metric, excluded=item_sets(banned), block_size=5, threads=2)
     assert index.tolist() == slow(users, items, 20, banned, metric)
     expected = [
         [slow_score(user, items[one].tolist(), metric) for one in row]
@@ -115,7 +110,7 @@ def test_users_with_few_and_many_exclusions_equal_brute_force(monkeypatch: pytes
     expected = slow(users, items, 15, banned)
     for cells in (1, 500, 10**6):
         monkeypatch.setattr(exact, "_BLOCK_CELLS", cells)
-        assert top_k(users, items, 15, similarity=Metric.IP, excluded=exclusions(banned))[0].tolist() == expected
+        assert top_k(users, items, 15, similarity=Metric.IP, excluded=item_sets(banned))[0].tolist() == expected
 
 
 @pytest.mark.parametrize("metric", [Metric.IP, Metric.L2])
@@ -190,7 +185,7 @@ def test_corpus_can_be_searched_repeatedly() -> None:
 def test_short_lists_are_padded_and_no_users_give_no_rows() -> None:
     items = np.array([[1.0], [2.0], [3.0]])
     index, scores = top_k(
-        np.array([[1.0], [1.0]]), items, 5, similarity=Similarity.INNER_PRODUCT, excluded=exclusions([{2}, {0, 1, 2}])
+        np.array([[1.0], [1.0]]), items, 5, similarity=Similarity.INNER_PRODUCT, excluded=item_sets([{2}, {0, 1, 2}])
     )
     assert index.tolist() == [[1, 0, -1, -1, -1], [-1, -1, -1, -1, -1]]
     assert scores.tolist() == [[2, 1, -np.inf, -np.inf, -np.inf], [-np.inf] * 5]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssm_assets.core.arrays.ragged import ItemSets
 from dssm_assets.core.errors import InputError
 from dssm_assets.core.retrieval.exact import Corpus, flatten_interests, score_interests, search_interests
 from dssm_assets.core.retrieval.vectors import Metric
+from dssm_assets_tests.core.arrays.item_sets import item_sets
 
 
 def test_two_interests_by_hand() -> None:
@@ -39,10 +39,9 @@ def test_users_of_many_vectors_equal_the_maximum_over_them(
     banned = [data.draw(st.sets(st.integers(0, len(items) - 1))) for _ in users]
     bounds = np.cumsum([0] + [len(each) for each in users])
     vectors = np.array([vector for each in users for vector in each], np.float32).reshape(-1, 3)
-    out = ItemSets(
-        np.cumsum([0] + [len(one) for one in banned]), np.array([i for one in banned for i in sorted(one)], np.int64)
+    index, scores = search_interests(
+        Corpus(np.array(items), metric), vectors, bounds, k, excluded=item_sets(banned), block_size=block
     )
-    index, scores = search_interests(Corpus(np.array(items), metric), vectors, bounds, k, excluded=out, block_size=block)
     for user, without, got, values in zip(users, banned, index.tolist(), scores.tolist(), strict=True):
         best = sorted(
             (-max(score(v, item, metric) for v in user), i) for i, item in enumerate(items) if user and i not in without

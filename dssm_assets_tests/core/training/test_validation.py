@@ -27,6 +27,7 @@ from dssm_assets.core.training.validation import (
     user_blocks,
     validation_set,
 )
+from dssm_assets_tests.core.arrays.item_sets import item_sets
 from dssm_assets_tests.core.training.worlds import EVENTS, FEATURES, ITEMS, SMALL_MODEL, USERS, World, world
 
 MODEL = Model(**{**SMALL_MODEL, "history_length": 100})
@@ -117,15 +118,11 @@ def test_validation_days_without_a_user_to_score_are_refused(first_day: int) -> 
         validation_set(TABLES.data(SPEC), first_day)
 
 
-def _truth(items: list[list[int]]) -> ItemSets:
-    return ItemSets(np.cumsum([0, *map(len, items)]), np.array([item for one in items for item in one], np.int64))
-
-
 def test_hit_rate_by_hand() -> None:
     # Items (1, 0), (0, 1), (.6, .8); user 0 looks along the first: order 0, 2, 1; user 1 along the second: 1, 2, 0.
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
-    truth = _truth([[0, 1], [0]])
+    truth = item_sets([[0, 1], [0]])
     rates = [hit_rate([users], items, truth, k) for k in (1, 2, 3)]
     assert rates == pytest.approx([1 / 3, 1 / 3, 1])
 
@@ -133,8 +130,8 @@ def test_hit_rate_by_hand() -> None:
 def test_hit_rate_of_lists_without_what_is_excluded() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[1, 0], [0, 1]], np.float32)
-    truth = _truth([[2], [0]])
-    excluded = ItemSets(np.array([0, 1, 2]), np.array([0, 1]))
+    truth = item_sets([[2], [0]])
+    excluded = item_sets([{0}, {1}])
     # Without items 0 and 1: user 0 has the order 2, 1, user 1 the order 2, 0.
     assert [hit_rate([users], items, truth, k, excluded) for k in (1, 2)] == pytest.approx([1 / 2, 1])
 
@@ -142,8 +139,8 @@ def test_hit_rate_of_lists_without_what_is_excluded() -> None:
 def test_item_counts_by_the_best_of_several_interests() -> None:
     items = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
     users = np.array([[[1, 0], [0, 1]]], np.float32)
-    assert hit_rate([users], items, _truth([[0, 1]]), 2) == 1.0
-    assert hit_rate([users], items, _truth([[2]]), 2) == 0.0
+    assert hit_rate([users], items, item_sets([[0, 1]]), 2) == 1.0
+    assert hit_rate([users], items, item_sets([[2]]), 2) == 0.0
 
 
 def test_hit_rate_equals_brute_force() -> None:
