@@ -59,8 +59,8 @@ def test_bad_samples_are_refused(column: str, value: Any, error: type[DssmError]
 @pytest.mark.parametrize(
     ("table", "column", "value", "text"),
     [
-        ("user_rows", "user_kind", 4, r"table user_rows, column user_kind: expected indices 0 \.\. 3"),
-        ("user_rows", "interests", [6], r"table user_rows, column interests: expected indices 0 \.\. 5"),
+        ("user_rows", "user_kind", 4, r"table user_rows, column user_kind: expected 0 \.\. 3"),
+        ("user_rows", "interests", [6], r"table user_rows, column interests: expected 0 \.\. 5"),
         ("item_rows", "item", ITEMS + 2, "table item_rows, column item:"),
         ("items", "item", ITEMS + 2, "table items, column item:"),
     ],
