@@ -1,6 +1,6 @@
 """Item vectors in every vector store beside the FAISS index of a bundle: seconds to publish, size, lists per second, recall@200.
 
-    python -m dssm_assets_tests.benchmarks.vector_stores [--items 100000] [--stores lancedb pgvector] [--seconds 5]
+    python -m dssm_assets_tests.benchmarks.vector_stores [--items 100000] [--bundle .dssm/tables/serving] [--stores lancedb pgvector]
 
 LanceDB is a folder, PostgreSQL a server of this machine, Qdrant and Milvus their clients' local modes, which say nothing of their servers.
 One thread asks for one list at a time. One item in four passes the filter.
@@ -27,6 +27,8 @@ from dssm_assets.core.retrieval.index import kth_best, search_index, ship_index
 from dssm_assets.extras.vector_stores.conditions import parse_filters
 from dssm_assets.extras.vector_stores.store import Rows
 from dssm_assets.extras.vector_stores.stores import open_store
+from dssm_assets.serving.bundle import Bundle
+from dssm_assets.storage.bundles import BundleStore
 from dssm_assets_tests.benchmarks.serving import vectors
 
 K: Final = 200
@@ -62,6 +64,13 @@ def open_uri(store: str, folder: Path) -> Iterator[str]:
         server.cleanup()
         return
     yield f"{store}://{folder}/{'milvus.db' if store == 'milvus' else 'store'}"
+
+
+def read_bundle(root: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the vectors of the items of the current bundle, and of some users."""
+    bundle = Bundle(BundleStore(root).fetch(BundleStore(root).current_id()))
+    rows = np.linspace(0, len(bundle.users) - 1, USERS).astype(int)
+    return np.array(bundle.item_vectors), np.stack([bundle.user_vector(row)[: bundle.dims] for row in rows])
 
 
 def size_mb(folder: Path) -> float:
@@ -124,12 +133,13 @@ def measure_store(name: str, items: np.ndarray, users: np.ndarray, seconds: floa
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--items", type=int, default=100_000, help="random vectors with 16 hidden dimensions")
+    parser.add_argument("--bundle", help="serving root: vectors of its current bundle in place of random ones")
     parser.add_argument("--stores", nargs="*", default=["lancedb", "pgvector", "qdrant", "milvus"])
     parser.add_argument("--seconds", type=float, default=5.0)
     parsed = parser.parse_args(arguments)
-    items, users = vectors(parsed.items, 1), vectors(USERS, 2)
-    print(f"{parsed.items:,} items of {items.shape[1]} dimensions, {os.cpu_count()} cores, one thread asks")
+    items, users = read_bundle(parsed.bundle) if parsed.bundle else (vectors(parsed.items, 1), vectors(USERS, 2))
+    print(f"{len(items):,} items of {items.shape[1]} dimensions, {os.cpu_count()} cores, one thread asks")
     print("| store | publish s | MB | recall@200 | lists/s | filtered lists/s |\n|---|---|---|---|---|---|")
     for name in ("faiss", *parsed.stores):
         with tempfile.TemporaryDirectory(prefix="vectors-") as folder:
