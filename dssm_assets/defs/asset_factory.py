@@ -1,7 +1,7 @@
 """Turns a row of the asset table into a Dagster asset of a scene.
 
 Belongs here: the decorator call, partitions, backfill policy, checks, progress. Does not belong here: what an asset is
-(`defs/assets/*`), what it computes (`steps/*`), what its run means (`asset_run.py`).
+(`asset_table.py`), what it computes (`steps/*`), what its run means (`asset_run.py`).
 """
 
 import hashlib

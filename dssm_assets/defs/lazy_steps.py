@@ -1,6 +1,6 @@
 """Steps by name: the code location lists them without importing what they compute with.
 
-`steps_of("evaluation")("ground_truth")` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
+`LazyStep("steps.evaluation", "ground_truth")` is the function `ground_truth` of `dssm_assets/steps/evaluation.py`, imported when it
 is first called. A process that only shows the graph then loads neither torch, faiss nor an engine.
 """
 
@@ -8,7 +8,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,6 @@ class LazyStep:
         """Returns the line of its definition, counted from 1; None if the file does not define it."""
         match = re.search(rf"^def {self.name}\(", _text(self.file), flags=re.MULTILINE)
         return None if match is None else _text(self.file).count("\n", 0, match.start()) + 1
-
-
-def steps_of(module: str) -> Callable[[str], LazyStep]:
-    """Returns a function that returns the step of a name in `dssm_assets/steps/<module>.py`."""
-    return partial(LazyStep, f"steps.{module}")
 
 
 @lru_cache(maxsize=64)
