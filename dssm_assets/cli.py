@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dssm_assets.commands import fit, hit_rates, publish, recall, serve
 from dssm_assets.commands.config_arguments import add_config_arguments, announce_config
-from dssm_assets.installed_extras import load_commands
+from dssm_assets.installed_extras import load_all
 
 DEMO_PROCESSES = 2
 """How many processes make the demo's runs."""
@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         "configuration", help="print every configuration key with type, default and meaning (Markdown)"
     )
     reference.set_defaults(command=_configuration)
-    for command in (hit_rates, fit, recall, serve, publish, *load_commands()):
+    for command in (hit_rates, fit, recall, serve, publish, *load_all("command")):
         command.add_command(commands)
     return top
 

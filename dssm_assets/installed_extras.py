@@ -23,7 +23,7 @@ class Extra:
     """What an extra adds: names of modules in its folder, imported when they are needed.
 
     Attributes:
-        commands: each has `add_command(commands)`, which adds a command to `dssm-assets`.
+        command: has `add_command(commands)`, which adds a command to `dssm-assets`.
         rows: has `ROWS`, further rows of the asset table.
         definitions: has `build(scene)`, which returns assets, jobs and sensors beside the asset table.
         forms: has `settings_form(row, scene)`, the form of an asset in the Launchpad.
@@ -37,7 +37,7 @@ class Extra:
             records them; `run` is the `AssetRun`.
     """
 
-    commands: tuple[str, ...] = ()
+    command: str = ""
     rows: str = ""
     definitions: str = ""
     forms: str = ""
@@ -52,17 +52,17 @@ class Extra:
 EXTRAS: Final[Mapping[str, Extra]] = {
     "bundle_delta": Extra(definitions="definitions"),
     "databases": Extra(),
-    "easyrec": Extra(commands=("command",)),
-    "experiments": Extra(commands=("command",), rows="forms", forms="forms", runs="runs"),
-    "external_vectors": Extra(commands=("command",)),
+    "easyrec": Extra(command="command"),
+    "experiments": Extra(command="command", rows="forms", forms="forms", runs="runs"),
+    "external_vectors": Extra(command="command"),
     "freshness": Extra(definitions="checks"),
-    "iceberg_catalog": Extra(commands=("command",), run_start="hooks", materialized="hooks", cleaned="hooks"),
+    "iceberg_catalog": Extra(command="command", run_start="hooks", materialized="hooks", cleaned="hooks"),
     "lakehouses": Extra(),
     "mlflow_runs": Extra(run_start="hooks", materialized="hooks"),
-    "retention": Extra(commands=("command",), definitions="definitions", run_start="leftovers"),
-    "sampler_tables": Extra(commands=("command",)),
+    "retention": Extra(command="command", definitions="definitions", run_start="leftovers"),
+    "sampler_tables": Extra(command="command"),
     "spark": Extra(),
-    "starter": Extra(commands=("command",)),
+    "starter": Extra(command="command"),
     "stored_tables": Extra(attributes="io_manager"),
     "vector_stores": Extra(rows="rows", served="publish", cleaned="publish"),
 }
@@ -74,11 +74,6 @@ def find_extras() -> dict[str, Extra]:
     """Returns name -> extra, of the extras that are installed."""
     folders = {module.name for module in pkgutil.iter_modules(extras.__path__)}
     return {name: extra for name, extra in EXTRAS.items() if name in folders}
-
-
-def load_commands() -> list[ModuleType]:
-    """Returns the modules of all extras' commands."""
-    return [_load(name, module) for name, extra in find_extras().items() for module in extra.commands]
 
 
 def load_all(kind: str) -> list[ModuleType]:

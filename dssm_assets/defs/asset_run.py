@@ -57,11 +57,17 @@ class AssetRun:
         """
         from dssm_assets.steps.workspace import window_days
 
-        metadata = partition_metadata(result, self._workspace, seconds)
-        if result.manifest.ds == self._last_day:
-            metadata |= structure_metadata(result.manifest, self._lineage)
+        metadata, manifest = partition_metadata(result, self._workspace, seconds), result.manifest
+        if manifest.ds == self._last_day:
+            if manifest.columns:
+                columns = [dg.TableColumn(column.name, column.type, column.description or None) for column in manifest.columns]
+                metadata["dagster/column_schema"] = dg.TableSchema(columns)
+            if manifest.inputs:
+                metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
+            if (origins := self._lineage.trace(manifest)) is not None:
+                metadata["dagster/column_lineage"] = origins
         if self.row.is_windowed:
-            window = window_days(result.manifest.ds, self._workspace.config.window.days)
+            window = window_days(manifest.ds, self._workspace.config.window.days)
             metadata["window"] = f"{window[0]} to {window[-1]}"
         return metadata
 
@@ -77,7 +83,8 @@ def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: fl
     if result.report_markdown is not None:
         metadata["report"] = dg.MetadataValue.md(result.report_markdown)
     for name, png in result.images.items():
-        metadata[name] = dg.MetadataValue.md(f"![{name}]({data_uri(png)})")
+        # A data URI is what the UI shows inside markdown.
+        metadata[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{base64.b64encode(png).decode()})")
     metadata.update({key: _in_words(key, value) or to_metadata_value(value) for key, value in result.facts.items()})
     metadata |= {
         "dagster/row_count": manifest.rows,
@@ -86,20 +93,6 @@ def partition_metadata(result: "StepResult", workspace: "Workspace", seconds: fl
         "size": describe_bytes(manifest.size_bytes),
         "digest": manifest.digest,
     }
-    return metadata
-
-
-def structure_metadata(manifest: "Manifest", lineage: "ColumnLineage") -> dict[str, Any]:
-    """Returns the metadata about a partition's columns and inputs."""
-    metadata: dict[str, Any] = {}
-    if manifest.columns:
-        metadata["dagster/column_schema"] = dg.TableSchema(
-            columns=[dg.TableColumn(column.name, column.type, column.description or None) for column in manifest.columns]
-        )
-    if manifest.inputs:
-        metadata["inputs"] = dg.MetadataValue.json(dict(manifest.inputs))
-    if (origins := lineage.trace(manifest)) is not None:
-        metadata["dagster/column_lineage"] = origins
     return metadata
 
 
@@ -128,11 +121,6 @@ def _without_numpy(value: Any) -> Any:
         return [_without_numpy(inner) for inner in value]
     plain = value.item() if hasattr(value, "item") else value
     return float(f"{plain:.4{'g' if abs(plain) < 0.1 else 'f'}}") if isinstance(plain, float) else plain
-
-
-def data_uri(png: bytes) -> str:
-    """Returns a PNG as a data URI, which the UI shows inside markdown."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 class ColumnLineage:

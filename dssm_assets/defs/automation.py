@@ -109,7 +109,7 @@ def daily_schedule(scene: Scene, jobs: Mapping[str, Any], rows: Sequence[AssetRo
             return dg.SkipReason(f"{ds} is before the calendar's first day, {config.calendar.start}")
         if config.calendar.end is not None and day > config.calendar.end:
             return dg.SkipReason(f"the calendar ended on {config.calendar.end}: it has no day {ds}")
-        if (run := _find_day(context.instance, scene, ds)) is not None:
+        if (run := _find_run(context.instance, scene, DAILY_CHAIN, {PARTITION_TAG: ds}, _NOT_FAILED)) is not None:
             return dg.SkipReason(f"{ds} already has a run: {run}")
         return _chain_runs(scene, rows, ds)
 
@@ -169,7 +169,7 @@ def _evaluate_landing(
         if missing := [landing.reason for landing in landings if not landing.has_landed]:
             reasons.append(f"waiting for {ds}: {'; '.join(missing)}")
             break
-        if (run := _find_day(instance, scene, ds)) is not None:
+        if (run := _find_run(instance, scene, DAILY_CHAIN, {PARTITION_TAG: ds}, _NOT_FAILED)) is not None:
             reasons.append(f"{ds} already has a run: {run}")
         else:
             runs.extend(_chain_runs(scene, rows, ds))
@@ -291,11 +291,6 @@ def _make_again(
         tags={**scene.tags, LATE_TAG: "true", **dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True))},
     )
     return [request], ""
-
-
-def _find_day(instance: dg.DagsterInstance, scene: Scene, ds: str) -> str | None:
-    """Returns the id of a day's run of the chain that is queued, running or done; None if there is none."""
-    return _find_run(instance, scene, DAILY_CHAIN, {PARTITION_TAG: ds}, _NOT_FAILED)
 
 
 def _find_run(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dssm_assets.steps.workspace import StepResult, Workspace
 
 _PACKAGE = Path(__file__).parent.parent
-_REPOSITORY = _PACKAGE.parent
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,8 @@ def code_references(step: Callable[..., Any], platform: Platform) -> dict[str, A
     label = f"{step.module.replace('.', '/')}.py, {step.name}"
     reference: Any = dg.LocalFileCodeReference(file_path=str(step.file), line_number=step.line, label=label)
     if platform.git_url is not None:
-        reference = dg.UrlCodeReference(url=_url(step, platform), label=label)
+        tree = "-/blob" if "gitlab" in platform.git_url else "blob"
+        path = step.file.relative_to(_PACKAGE.parent).as_posix()
+        url = f"{platform.git_url.rstrip('/')}/{tree}/{platform.git_branch}/{path}#L{step.line}"
+        reference = dg.UrlCodeReference(url=url, label=label)
     return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
-
-
-def _url(step: LazyStep, platform: Platform) -> str:
-    path = step.file.relative_to(_REPOSITORY).as_posix()
-    tree = "-/blob" if "gitlab" in str(platform.git_url) else "blob"
-    return f"{str(platform.git_url).rstrip('/')}/{tree}/{platform.git_branch}/{path}#L{step.line}"

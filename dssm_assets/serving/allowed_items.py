@@ -53,10 +53,6 @@ class ItemConditions:
         self._all_shown = None if shown is None else AllowedItems(shown)
         self._find_passing = lru_cache(KEPT)(partial(_find_passing, columns, shown))
 
-    def showing(self, shown: BoolArray | None) -> ItemConditions:
-        """Returns the same for other items that may be shown."""
-        return ItemConditions(self._columns, shown)
-
     def check_fields(self, fields: Sequence[Any]) -> tuple[tuple[str, ...], list[Fault]]:
         """Returns the columns to answer with, each once, and a fault for each that is not among those for filters."""
         names = tuple(dict.fromkeys(map(str, fields)))

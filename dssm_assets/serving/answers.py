@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import orjson
@@ -46,11 +47,8 @@ class BusyError(InputError):
 
 def error_content(error: str, faults: Sequence[Fault]) -> dict[str, Any]:
     """Returns an error as JSON content: its name and its first faults, each with where, expected, got and remedy."""
-    reported = [
-        {"where": one.where, "expected": one.expected, "got": one.got, "remedy": one.remedy} for one in faults[:MAX_FAULTS]
-    ]
     left_out = {"faults_left_out": len(faults) - MAX_FAULTS} if len(faults) > MAX_FAULTS else {}
-    return {"error": error, "faults": reported, **left_out}
+    return {"error": error, "faults": [asdict(one) for one in faults[:MAX_FAULTS]], **left_out}
 
 
 class Reply(NamedTuple):
@@ -137,20 +135,11 @@ class ItemList(_Answer):
     fields: dict[str, list[Any]] | None = Field(default=None, description="Item column -> its value of each item.")
 
 
-class FaultContent(_Answer):
-    """One thing that is wrong."""
-
-    where: str
-    expected: str
-    got: str
-    remedy: str
-
-
 class Refusal(_Answer):
     """Why there is no list."""
 
     error: str = Field(description="Name of the error, such as InputError.")
-    faults: list[FaultContent]
+    faults: list[Fault]
     faults_left_out: int | None = Field(default=None, description=f"Further faults, beyond {MAX_FAULTS}.")
 
 

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -41,8 +42,6 @@ class Bundle:
             raise broken(fetched.bundle_id, f"a file cannot be read ({error})") from error
 
     def _open(self, fetched: FetchedBundle) -> None:
-        import faiss
-
         self._fetched, self.bundle_id, self.manifest = fetched, fetched.bundle_id, fetched.manifest
         self.name, self.ds, bundle_id = str(self.manifest["name"]), str(self.manifest["ds"]), self.bundle_id
         self.dims, self.interests = int(self.manifest["dims"]), int(self.manifest.get("interests", 1))

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final
 
+import faiss
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
@@ -84,7 +85,8 @@ class Service:
     def __init__(self, live: LiveEngine, limits: ServiceLimits, threads: int) -> None:
         self.live, self.limits = live, limits
         self.metrics = ServiceMetrics(lambda: live.state)
-        self._threads = ThreadPoolExecutor(threads, "recall", initializer=_use_one_core)
+        # Each searches on one core: together they use all.
+        self.threads = ThreadPoolExecutor(threads, "recall", faiss.omp_set_num_threads, (1,))
         self._waiting: deque[_Call] = deque()
         self._computing: set[Future[Reply]] = set()
 
@@ -111,10 +113,10 @@ class Service:
         self._computing.add(call.reply)
         call.reply.add_done_callback(self._computing.discard)
         if is_batch:
-            self._threads.submit(self._answer_calls, [call])
+            self.threads.submit(self._answer_calls, [call])
         else:
             self._waiting.append(call)
-            self._threads.submit(self._answer_waiting)
+            self.threads.submit(self._answer_waiting)
         try:
             reply = await asyncio.wait_for(asyncio.wrap_future(call.reply), self.limits.request_seconds)
         except TimeoutError as error:
@@ -157,25 +159,11 @@ class Service:
                 raise BodyTooLargeError(Fault("body", f"at most {most} bytes", str(size or f"{len(body)} or more"), remedy))
         return bytes(body)
 
-    def health(self) -> Health:
-        """Returns the bundle that serves, its age and its size."""
-        state = self.live.state
-        return Health(
-            status="ok" if state.refused_bundle_id is None and state.list_fault is None else "stale",
-            age_days=(dt.datetime.now(dt.UTC).date() - dt.date.fromisoformat(state.ds)).days,
-            loaded_seconds_ago=round(time.time() - state.loaded_at, 3),
-            **{name: value for name, value in asdict(state).items() if name in Health.model_fields},
-        )
-
     def refuse(self, request: Request, error: str, faults: Sequence[Fault], status: int) -> Response:
         """Returns the response with an error, and counts it."""
         path = request.url.path
         self.metrics.errors.labels(path if path in ROUTES else "other", error).inc()
         return JSONResponse(error_content(error, faults), status, RETRY_AFTER if status == BusyError.status else None)
-
-    def close(self) -> None:
-        """Drops the lists that wait; those that are computed end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def build_app(
@@ -204,7 +192,7 @@ def build_app(
         yield
         live.stop()
         await asyncio.sleep(0.1)  # Requests that shutdown_seconds has cancelled are answered meanwhile.
-        service.close()
+        service.threads.shutdown(wait=False, cancel_futures=True)  # Lists that are computed end.
         if tracer is not None:
             tracer.close()
 
@@ -291,7 +279,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health", responses=describe_refusals())
     async def health() -> Health:
         """The bundle that serves, its age and its size."""
-        return service.health()
+        state = service.live.state
+        return Health(
+            status="ok" if state.refused_bundle_id is None and state.list_fault is None else "stale",
+            age_days=(dt.datetime.now(dt.UTC).date() - dt.date.fromisoformat(state.ds)).days,
+            loaded_seconds_ago=round(time.time() - state.loaded_at, 3),
+            **{name: value for name, value in asdict(state).items() if name in Health.model_fields},
+        )
 
     @app.get(
         "/ready",
@@ -351,10 +345,3 @@ def _add_docs(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]
-
-
-def _use_one_core() -> None:
-    """Lets a thread of the pool search on one core; the threads together use all."""
-    import faiss
-
-    faiss.omp_set_num_threads(1)

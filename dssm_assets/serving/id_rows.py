@@ -39,7 +39,6 @@ class IdRows:
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
         self.is_integer: bool = pa.types.is_integer(self._ids.type)
-        self._numbers = self._ids.to_numpy() if self.is_integer else None
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -61,7 +60,7 @@ class IdRows:
 
     def ids_at(self, rows: IntArray) -> list[Id]:
         """Returns the ids of some rows, in the order of the rows."""
-        found: list[Id] = self._ids.take(pa.array(rows)).to_pylist() if self._numbers is None else self._numbers[rows].tolist()
+        found: list[Id] = self._ids.take(pa.array(rows)).to_pylist()
         return found
 
     def rows_of(self, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:

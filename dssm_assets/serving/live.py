@@ -99,7 +99,7 @@ class LiveEngine:
     @property
     def state(self) -> EngineState:
         bundle, fault = self.engine.bundle, self.list_fault
-        if fault is None and self.engine.shows_none:
+        if fault is None and not self.engine.shown_frac:
             fault = f"the lists of the shop leave no item of bundle {bundle.bundle_id}, so all lists are empty. To fix: correct them"
         return EngineState(
             bundle.bundle_id,

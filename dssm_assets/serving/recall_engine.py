@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,7 @@ from dssm_assets.core.channels.channel import OwnItems, first_allowed
 from dssm_assets.core.errors import DssmError, Fault, InputError, PartitionMissingError, StorageError
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.exact import merge_lists, score_interests
+from dssm_assets.core.retrieval.index import search_index
 from dssm_assets.core.retrieval.item_filter import BoolArray
 from dssm_assets.core.retrieval.vectors import Metric
 from dssm_assets.serving.allowed_items import AllowedItems, ItemConditions
@@ -138,37 +140,27 @@ class RecallAnswer:
     Attributes:
         bundle_id: the bundle that the whole answer comes from.
         source: see `AnswerSource`.
+        ignored: inputs of the request that nothing reads.
+        replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
         item_ids: best first.
         scores: of a merged list, the log-odds that the user interacts with each; of the vectors alone, the similarity of each; of popular
             items, their number of positive events in the window.
-        ignored: inputs of the request that nothing reads.
         sources: for each item the channels that proposed it, of a merged list, or `popular`; None for a list of vectors alone.
-        replaced: `features` and `history` where those of the request, not the stored ones, are the stored user's.
         fields: column -> its value for each item, of the columns that were asked for.
     """
 
     bundle_id: str
     source: AnswerSource
+    ignored: tuple[str, ...]
+    replaced: tuple[str, ...]
     item_ids: list[Id]
     scores: list[float]
-    ignored: tuple[str, ...] = ()
-    sources: list[list[str]] | None = None
-    replaced: tuple[str, ...] = ()
-    fields: dict[str, list[Any]] | None = None
+    sources: list[list[str]] | None
+    fields: dict[str, list[Any]] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the answer as JSON content; an attribute that does not apply is absent."""
-        content = {
-            "bundle_id": self.bundle_id,
-            "source": self.source.value,
-            "ignored": list(self.ignored) or None,
-            "replaced": list(self.replaced) or None,
-            "item_ids": self.item_ids,
-            "scores": self.scores,
-            "sources": self.sources,
-            "fields": self.fields,
-        }
-        return {name: value for name, value in content.items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value not in (None, ())}
 
 
 class RecallEngine:
@@ -181,9 +173,8 @@ class RecallEngine:
             StorageError: the tower cannot be loaded from the bundle's files.
         """
         self.bundle = bundle
-        self._conditions, self.shows_none = ItemConditions(bundle.item_columns), False
+        self._conditions, self.shown_frac = ItemConditions(bundle.item_columns), 1.0
         self._search: ItemSearch | None = None
-        self._shown_frac = 1.0
         self.tower = UserTower.from_bundle(bundle)
         self.channels = BundleChannels(bundle) if bundle.has_file(BundleFile.CHANNELS) else None
         self._users = SeenUsers(bundle, self.tower, self.channels)
@@ -227,9 +218,8 @@ class RecallEngine:
     def showing(self, shown: BoolArray | None) -> RecallEngine:
         """Returns an engine of the same bundle that shows only some of its items, bool [I]; None: all."""
         engine = copy.copy(self)
-        engine._conditions = self._conditions.showing(shown)
-        engine.shows_none = shown is not None and not shown.any()
-        engine._shown_frac = 1.0 if shown is None else float(shown.mean())
+        engine._conditions = ItemConditions(self.bundle.item_columns, shown)
+        engine.shown_frac = 1.0 if shown is None else float(shown.mean())
         return engine
 
     def searching(self, search: ItemSearch) -> RecallEngine:
@@ -266,8 +256,7 @@ class RecallEngine:
         users: dict[int, SeenUser | None] = {}
         for number, request in enumerate(requests):
             try:
-                is_of_item = request.item_id is not None
-                users[number] = None if is_of_item else self._users.look_up(request.user_id, request.inputs)
+                users[number] = self._users.look_up(request.user_id, request.inputs) if request.item_id is None else None
             except DssmError as error:
                 answers[number] = error
         encoded = {number: user.inputs for number, user in users.items() if user is not None and user.needs_tower}
@@ -349,7 +338,7 @@ class RecallEngine:
         if options.exclude:
             rows = np.array([items.find_row(item) for item in items.parse_ids(options.exclude, "exclude")], np.int64)
             left_out = np.concatenate([rows[rows >= 0], left_out])
-        return _Selection(k, np.unique(left_out), allowed, fields, options.filters)
+        return _Selection(options, np.unique(left_out), allowed, fields)
 
     def _list_items(self, plans: Sequence[_Plan]) -> list[RecallAnswer]:
         """Returns the lists of plans of one kind."""
@@ -362,7 +351,7 @@ class RecallEngine:
                 self._make_answer(plan, rows, bundle.popular_counts[rows].astype(np.float64), [[FILLED]] * len(rows))
                 for plan, rows in zip(plans, popular, strict=True)
             ]
-        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, allowed, first.selection.filters)
+        nearest = self.find_nearest([plan.vector for plan in plans], first.depth, allowed, first.selection.options.filters)
         if self.channels is None or first.own is None:
             return [self._make_answer(plan, *found) for plan, found in zip(plans, nearest, strict=True)]
         answers: list[RecallAnswer] = []
@@ -380,15 +369,15 @@ class RecallEngine:
     ) -> RecallAnswer:
         """Returns the list of the first k wanted items among some rows, best first; -1 is no item."""
         selection = plan.selection
-        wanted = np.flatnonzero((rows >= 0) & ~np.isin(rows, selection.excluded))[: selection.k]
+        wanted = np.flatnonzero((rows >= 0) & ~np.isin(rows, selection.excluded))[: selection.options.k]
         return RecallAnswer(
             self.bundle.bundle_id,
             plan.source,
+            plan.ignored,
+            plan.replaced,
             self.bundle.items.ids_at(rows[wanted]),
             scores[wanted].tolist(),
-            plan.ignored,
             None if sources is None else [sources[place] for place in wanted.tolist()],
-            plan.replaced,
             self._conditions.read_fields(selection.fields, rows[wanted]),
         )
 
@@ -416,10 +405,6 @@ class RecallEngine:
         ]
 
     def _search_index(self, users: Vector, depth: int, allowed: AllowedItems | None) -> list[Nearest]:
-        import faiss
-
-        from dssm_assets.core.retrieval.index import search_index
-
         # From this number of vectors on FAISS multiplies matrices, which rounds one row differently from the same row alone.
         step = max(1, (faiss.cvar.distance_compute_blas_threshold - 1) // users.shape[1])
         found: list[Nearest] = []
@@ -435,7 +420,7 @@ class RecallEngine:
         self, search: ItemSearch, users: Vector, depth: int, allowed: AllowedItems | None, filters: Any
     ) -> list[Nearest]:
         """Returns the items that another search finds, compared by the bundle's vectors; none where it cannot compare by the filters."""
-        deeper = min(math.ceil(depth / max(self._shown_frac, 1e-9)), MAX_K)
+        deeper = min(math.ceil(depth / max(self.shown_frac, 1e-9)), MAX_K)
         rows = search.find_rows(users.reshape(-1, self.bundle.dims), deeper, filters)
         if rows is None:
             return [_NONE_FOUND] * len(users)
@@ -454,21 +439,17 @@ class RecallEngine:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns.
+    """Which items a list has: the first k that are allowed (None: every item is), without rows of excluded items; and their columns."""
 
-    `filters` are those of the request, by which other searches compare.
-    """
-
-    k: int
+    options: ListOptions
     excluded: IntArray
     allowed: AllowedItems | None
     fields: tuple[str, ...]
-    filters: Any
 
     @property
     def depth(self) -> int:
         """Length of a list that still has k items without the excluded ones."""
-        return self.k + len(self.excluded)
+        return self.options.k + len(self.excluded)
 
 
 @dataclass(frozen=True)

@@ -65,19 +65,19 @@ class ShopLists:
         contents = self._read()
         has_changed = any(not one.ids.equals(self._contents[name].ids) for name, one in contents.items())
         if has_changed:
-            self._find_shown(contents, items)
+            self.find_shown(items, contents)
         self._contents = contents
         return has_changed
 
-    def find_shown(self, items: IdRows) -> BoolArray | None:
-        """Returns the items of a bundle that may be shown, bool [I]; None: all.
+    def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> BoolArray | None:
+        """Returns the items of a bundle that may be shown, bool [I], by some contents or the current ones; None: all.
 
         Raises:
             InputError: a line of a list is no id of the bundle's type.
         """
-        return self._find_shown(self._contents, items) if self._contents else None
-
-    def _find_shown(self, contents: Mapping[str, _Content], items: IdRows) -> BoolArray:
+        contents = self._contents if contents is None else contents
+        if not contents:
+            return None
         shown = np.full(len(items), _STOCKED not in contents)
         for name, content in contents.items():
             try:

@@ -103,7 +103,7 @@ def test_older_items_weigh_less_with_a_half_life(decaying):
 def test_inputs_without_a_feature_are_named(engine):
     answer = engine.recall(UserRequest(inputs=UserInputs({"city": "x", "shoe_size": 44}), options=ListOptions(1)))
     assert answer.ignored == ("shoe_size",)
-    assert answer.to_dict()["ignored"] == ["shoe_size"]
+    assert answer.to_dict()["ignored"] == ("shoe_size",)
     with pytest.raises(InputError, match=r"at least one of: city, tags, page, item_ids.*got shoe_size"):
         engine.recall(UserRequest(inputs=UserInputs({"shoe_size": 44})))
 

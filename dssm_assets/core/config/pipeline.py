@@ -7,7 +7,6 @@ belong here: reading the file (`storage/config_file.py`) and the grammar of feat
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -71,7 +70,7 @@ def refuse_password(uri: str) -> str:
 class SourceTable(Section):
     """Location of a source table and the mapping of its columns."""
 
-    uri: str = Field(
+    uri: Annotated[str, AfterValidator(refuse_password)] = Field(
         min_length=1,
         description="Path or fsspec URL of a file or folder. `{data}` is the folder of the configuration file. Of sql, the database: "
         "`env:NAME`, where the environment variable NAME holds its URI, or a URI without a password.",
@@ -111,11 +110,6 @@ class SourceTable(Section):
     def has_versions(self) -> bool:
         """Whether the table is read as of a version, and tells what a newer one has changed."""
         return self.format in (FileFormat.DELTA, FileFormat.ICEBERG)
-
-    @field_validator("uri")
-    @classmethod
-    def _has_no_password(cls, value: str) -> str:
-        return refuse_password(value)
 
     @field_validator("encoding")
     @classmethod
@@ -244,7 +238,6 @@ class Events(Section):
         return self
 
 
-_NO_ZONE: Final = "timezone must be the name of a time zone, for example Europe/Berlin or UTC"
 _SPECIAL_ZONES: Final = ("posix", "right/", "Factory", "localtime")
 """Names that Python knows, and Arrow, which computes local times, does not."""
 
@@ -263,11 +256,11 @@ class Calendar(Section):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         try:
+            if value.startswith(_SPECIAL_ZONES):
+                raise ZoneInfoNotFoundError(value)
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(_NO_ZONE) from error
-        if value.startswith(_SPECIAL_ZONES):
-            raise ValueError(_NO_ZONE)
+            raise ValueError("timezone must be the name of a time zone, for example Europe/Berlin or UTC") from error
         return value
 
     @model_validator(mode="after")
@@ -387,7 +380,7 @@ class VectorTable(StrEnum):
 class VectorStore(Section):
     """The vector store that follows the served bundle: with this section, also an empty one, jobs make the asset `vector_store`."""
 
-    uri: str | None = Field(
+    uri: Annotated[str, AfterValidator(refuse_password)] | None = Field(
         default=None,
         min_length=1,
         description="`lancedb:///folder`, `lancedb+s3://bucket/folder`, `postgresql://host/database`, `qdrant://host:6333` or "
@@ -397,11 +390,6 @@ class VectorStore(Section):
     tables: Annotated[list[VectorTable], Field(min_length=1), AfterValidator(check_distinct)] = Field(
         default=[VectorTable.ITEM], description="Which vectors are published."
     )
-
-    @field_validator("uri")
-    @classmethod
-    def _has_no_password(cls, value: str | None) -> str | None:
-        return None if value is None else refuse_password(value)
 
 
 class PipelineConfig(Section):
@@ -455,15 +443,9 @@ def parse_config(raw: Mapping[str, Any], where: str = "configuration") -> Pipeli
         config = PipelineConfig.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError([_fault(where, item) for item in error.errors()]) from error
-    if faults := list(_find_contradictions(config, where)):
-        raise ConfigError(faults)
+    found = (*_find_wrong_events(config), *_find_untrainable(config), *_find_short_retention(config))
+    ConfigError.raise_if(Fault(f"{where}, key {key}", *others) for key, *others in found)
     return config
-
-
-def _find_contradictions(config: PipelineConfig, where: str) -> Iterator[Fault]:
-    """Yields what one section demands of another and does not find. No data is needed to tell."""
-    found = itertools.chain(_find_wrong_events(config), _find_untrainable(config), _find_short_retention(config))
-    return (Fault(f"{where}, key {key}", *others) for key, *others in found)
 
 
 _Parts: TypeAlias = tuple[str, str, str, str]

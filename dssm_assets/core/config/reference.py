@@ -15,7 +15,6 @@ from enum import StrEnum
 from types import NoneType
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-import annotated_types
 from pydantic.fields import FieldInfo
 
 from dssm_assets.core.config.features import AS_IN_STATISTICS
@@ -31,12 +30,8 @@ The file is named by `--config` or `DSSM_CONFIG` ([platform.md](platform.md#whic
 `dssm-assets validate` compares a configuration with its data. A key without a default is required.
 """
 
-_BOUNDS: Final = (
-    (annotated_types.Ge, "ge", "≥"),
-    (annotated_types.Gt, "gt", ">"),
-    (annotated_types.Le, "le", "≤"),
-    (annotated_types.Lt, "lt", "<"),
-)
+_BOUNDS: Final = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+"""Attribute of a bound in the metadata of a key -> its sign."""
 
 
 def configuration_page() -> str:
@@ -97,9 +92,7 @@ def _row(name: str, key: FieldInfo) -> str:
 
 
 def _bound_texts(key: FieldInfo) -> list[str]:
-    return [
-        f"{sign}{getattr(limit, name)}" for limit in key.metadata for kind, name, sign in _BOUNDS if isinstance(limit, kind)
-    ]
+    return [f"{sign}{getattr(limit, name)}" for limit in key.metadata for name, sign in _BOUNDS.items() if hasattr(limit, name)]
 
 
 def _annotation_text(annotation: Any) -> str:
@@ -135,11 +128,9 @@ def _default_text(key: FieldInfo) -> str:
         return "its own defaults"
     if default is None:
         return "none"
-    return f"`{default}`" if isinstance(default, StrEnum) else f"`{json.dumps(default, default=_plain)}`"
-
-
-def _plain(section: Section) -> Any:
-    return section.model_dump(mode="json", exclude_none=True)
+    # What is no JSON is a section in a list.
+    as_json = json.dumps(default, default=lambda section: section.model_dump(mode="json", exclude_none=True))
+    return f"`{default}`" if isinstance(default, StrEnum) else f"`{as_json}`"
 
 
 def _choices_text(choices: type[StrEnum]) -> str:

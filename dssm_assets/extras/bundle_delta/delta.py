@@ -277,13 +277,9 @@ class _Delta:
 
     def _count_events(self) -> tuple[int, int]:
         """Returns the number of positive events of the fresh days, and the last time, 0 without any."""
-        events, last_ms = 0, 0
-        for manifest in self._fresh.history:
-            times = self._fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]).column(0)
-            flat = pc.list_flatten(times)
-            events += len(flat)
-            last_ms = max(last_ms, pc.max(flat).as_py() or 0)
-        return events, last_ms
+        days = [self._fresh.workspace.tables.read(manifest, [col.EVENT_TIMES_MS]) for manifest in self._fresh.history]
+        times = pc.list_flatten(pa.concat_tables(days).column(0))
+        return len(times), pc.max(times).as_py() or 0
 
     def _find_entities(self, side: str, others: pa.Array) -> _Entities:
         """Returns the encoded features of the users or items whose attributes have changed, and of some others."""
