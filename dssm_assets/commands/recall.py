@@ -21,14 +21,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     query = parser.add_argument_group("query (the rest of a stored user is as stored)")
     query.add_argument("--user-id", help="a user; without a stored vector or features: the popular items")
     query.add_argument("--features", type=_json_object, help="""a new user as JSON, by input name: '{"age": "25-34"}'""")
-    query.add_argument(
-        "--history", type=_json_object, help="the user's history as JSON lists, oldest first: item_ids, event_times_ms, ..."
-    )
-    query.add_argument(
-        "--events",
-        type=_json_object,
-        help="events since, as --history: they are added to the stored history, which --history replaces",
-    )
+    query.add_argument("--history", type=_json_object, help="JSON lists, oldest first: item_ids, event_times_ms, ...")
+    query.add_argument("--events", type=_json_object, help="as --history; added to the stored history, not in its place")
     query.add_argument("--item-id", help="an item: the most similar items")
     parser.add_argument("-k", type=int, default=200, help="length of the list (default: 200)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
@@ -43,13 +37,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         choices=("merged", "vectors"),
         help="merged: the list of all channels (default if the bundle has them); vectors: the list of the vectors alone",
     )
-    parser.add_argument(
-        "--fields",
-        nargs="+",
-        default=[],
-        metavar="COLUMN",
-        help="item columns to print, such as titles; those in serving.filters",
-    )
+    parser.add_argument("--fields", nargs="+", default=[], metavar="COLUMN", help="columns of serving.filters to print")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_bundle_arguments(parser)
     parser.set_defaults(command=_recall)
@@ -71,9 +59,7 @@ def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
         "environment variable NAME)",
     )
     add_config_arguments(parser)
-    parser.add_argument(
-        "--no-verify", action="store_true", help="compare only the sizes of the bundle's files, not their sha256"
-    )
+    parser.add_argument("--no-verify", action="store_true", help="compare only sizes of the bundle's files, not their sha256")
 
 
 class BundleLocation(NamedTuple):

@@ -28,14 +28,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="KEY=VALUE",
         help="a key of serving.limits, over the configuration; may be repeated (with --bundle the configuration is not read)",
     )
-    parser.add_argument(
-        "--api-key-file",
-        metavar="FILE",
-        help="API keys, one per line: requests but /health, /ready and /metrics need one of them",
-    )
-    parser.add_argument(
-        "--tls-certificate", metavar="FILE", help="PEM file of the certificate and those that sign it: serve https"
-    )
+    parser.add_argument("--api-key-file", metavar="FILE", help="API keys, one per line; /health, /ready and /metrics need none")
+    parser.add_argument("--tls-certificate", metavar="FILE", help="PEM file of the certificate and its signers: serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM file of its private key")
     parser.add_argument("--access-log", action="store_true", help="print a line of JSON for each answer, with its request id")
     parser.add_argument("--blocked-items", metavar="FILE", help="serving.blocked_items, over the configuration")

@@ -41,13 +41,9 @@ _SOURCE_TABLES = ("user", "item", "behavior")
 _BEHAVIOR_TABLE = "behavior_table"
 _LATE = "late_from"
 """In the cursor: the first day whose rows have changed, while the run that makes it again cannot start."""
-_NOT_ENDED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-)
-_NOT_FAILED = (*_NOT_ENDED, dg.DagsterRunStatus.SUCCESS)
+_Status = dg.DagsterRunStatus
+_NOT_ENDED = (_Status.QUEUED, _Status.NOT_STARTED, _Status.STARTING, _Status.STARTED)
+_NOT_FAILED = (*_NOT_ENDED, _Status.SUCCESS)
 
 # The chain mixes the two backfill policies on purpose: it runs for one day at a time.
 warnings.filterwarnings("ignore", message=rf"Asset job \w*{DAILY_CHAIN} materializes assets with varying BackfillPolicies")

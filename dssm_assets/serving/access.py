@@ -51,9 +51,8 @@ def read_keys(path: str) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(Fault(where, "a readable file of keys", type(error).__name__, remedy)) from error
     if not keys or any(len(key) < MIN_KEY_LENGTH or not key.isprintable() for key in keys):
-        raise InputError(
-            Fault(where, "keys that cannot be guessed", f"{len(keys)} keys, a short one among them" if keys else "none", remedy)
-        )
+        got = f"{len(keys)} keys, a short one among them" if keys else "none"
+        raise InputError(Fault(where, "keys that cannot be guessed", got, remedy))
     return keys
 
 
@@ -94,7 +93,8 @@ class RequestGate:
             await send(message)
 
         try:
-            if is_open or not self._digests or _is_description(path) or self._has_key(headers):
+            is_description = path in ("/", "/openapi.json", DOCS) or path.startswith(f"{DOCS}/")
+            if is_open or not self._digests or is_description or self._has_key(headers):
                 await self._app(scope, receive, send_with_id)
             else:
                 no_key = UnauthorizedError(Fault("request", "an API key of this service", "none or another", _REMEDY))
@@ -126,10 +126,6 @@ class RequestGate:
         digests = [hashlib.sha256(one).digest() for one in given]
         # All are compared, so that the time tells nothing.
         return any([hmac.compare_digest(digest, one) for one in self._digests for digest in digests])  # noqa: C419
-
-
-def _is_description(path: str) -> bool:
-    return path in ("/", "/openapi.json", DOCS) or path.startswith(f"{DOCS}/")
 
 
 def _refuse(error: UnauthorizedError | BusyError, headers: Mapping[str, str]) -> JSONResponse:

@@ -152,9 +152,7 @@ class BatchAnswer(_Answer):
 class Health(_Answer):
     """The bundle that serves, its age and its size."""
 
-    status: Literal["ok", "stale"] = Field(
-        description="stale: a newer bundle or a list of the shop cannot be used, or no item may be shown."
-    )
+    status: Literal["ok", "stale"] = Field(description="stale: a new bundle or a list cannot be used, or no item is shown.")
     bundle_id: str
     name: str
     ds: str = Field(description="The day of the bundle, YYYY-MM-DD.")

@@ -118,12 +118,11 @@ class BundleChannels:
         bits = np.zeros((len(own), items.shape[1] + 1), np.int64)  # which channels proposed each candidate; the last is none
         bits[:, :-1] = ((candidates.places >= 0).T @ (1 << np.arange(len(channels)))).T
         names = [str(channel.name) for channel in channels]
-        by_number = [
-            [name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in range(1 << len(names))
-        ]
-        numbers = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]
-        for rows, odds, row_numbers in zip(ranked.items, ranked.odds, numbers.tolist(), strict=True):
-            yield rows, odds, [by_number[number] for number in row_numbers]
+        numbers = range(1 << len(names))
+        sources = [[name for bit, name in enumerate(names) if number >> bit & 1] or [FILLED] for number in numbers]
+        proposed_by = np.take_along_axis(bits, ranked.columns, 1)  # [B, K]
+        for rows, odds, own_bits in zip(ranked.items, ranked.odds, proposed_by.tolist(), strict=True):
+            yield rows, odds, [sources[number] for number in own_bits]
 
 
 def _read_lists(table: pa.Table, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

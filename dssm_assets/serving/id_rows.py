@@ -16,7 +16,7 @@ from dssm_assets.core.arrays.ragged import IntArray, combine_chunks
 from dssm_assets.core.errors import Fault, InputError
 
 Id = int | str
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 
 
 class UnknownIdError(InputError):
@@ -84,7 +84,7 @@ class IdRows:
             if not self.is_integer:
                 str(value).encode()  # refuses half a surrogate pair, which no table can hold
                 return str(value)
-            if (isinstance(value, str) and len(value) > 20) or (number := int(value)) not in _INT64:
+            if (isinstance(value, str) and len(value) > 20) or (number := int(value)) not in INT64:
                 raise ValueError
             return number
         except ValueError as error:

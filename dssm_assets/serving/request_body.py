@@ -45,9 +45,7 @@ _ExcludedId = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "integer"}, {"ty
 _K: Final = f"Length of the list, 1 to {MAX_K}. It is shorter where fewer items may be in it."
 _EXCLUDE: Final = "Items to leave out of the list"
 _EXCLUDE_HISTORY: Final = "Leave out items that the user interacted with before."
-_UNKNOWN: Final = (
-    "Answer for a user who is not stored, if the request sends nothing about the user: popular items, or status 404."
-)
+_UNKNOWN: Final = "Answer for a user who is neither stored nor described by the request: popular items, or status 404."
 _CHANNELS: Final = "merged: of all channels (default if the bundle has them); vectors: of the vectors alone."
 _FIELDS: Final = "Item columns to answer with, such as titles, of those that the bundle has for filters (serving.filters)"
 

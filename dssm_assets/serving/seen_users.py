@@ -15,10 +15,8 @@ from dssm_assets.core.channels.channel import OwnItems
 from dssm_assets.core.errors import Fault, InputError
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.channels import NO_ITEMS, BundleChannels
-from dssm_assets.serving.id_rows import Id, IdRows
+from dssm_assets.serving.id_rows import INT64, Id, IdRows
 from dssm_assets.serving.request_encoder import NO_INPUTS, UserInputs, UserTower
-
-_INT64: Final = range(-(2**63), 2**63)
 
 
 class ItemEvents(NamedTuple):
@@ -132,7 +130,7 @@ def read_item_events(lists: Mapping[str, Any], items: IdRows, where: str) -> Ite
     """
     ids = items.parse_ids(_read_list(lists, "item_ids", where), f"{where}, item_ids")
     times = _read_list(lists, col.EVENT_TIMES_MS, where)
-    if not all(type(time_ms) is int and time_ms in _INT64 for time_ms in times):
+    if not all(type(time_ms) is int and time_ms in INT64 for time_ms in times):
         expected = f"{col.EVENT_TIMES_MS} of integers"
         raise InputError(Fault(f"request, {where}", expected, "other values", "send unix milliseconds"))
     if times and len(times) != len(ids):

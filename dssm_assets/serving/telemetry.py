@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -29,19 +30,13 @@ class ServiceMetrics:
     def __init__(self, read_state: Callable[[], EngineState]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter, which is not needed
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "dssm_requests_total", "Requests by route and status.", ("route", "status"), registry=self.registry
-        )
-        self.errors = Counter(
-            "dssm_request_errors_total",
-            "Requests that were refused or failed, by route and error.",
-            ("route", "error"),
-            registry=self.registry,
-        )
-        self.answers = Counter("dssm_answers_total", "Lists by their source.", ("source",), registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        self.requests = counter("dssm_requests_total", "Requests by route and status.", ("route", "status"))
+        self.errors = counter("dssm_request_errors_total", "Refused or failed requests by route and error.", ("route", "error"))
+        self.answers = counter("dssm_answers_total", "Lists by their source.", ("source",))
         self.seconds = Histogram(
             "dssm_request_seconds",
-            "Time from request to response, by route.",
+            "Time to the response by route.",
             ("route",),
             buckets=LATENCY_SECONDS,
             registry=self.registry,
@@ -65,11 +60,7 @@ class _BundleCollector(Collector):
             ("dssm_bundle_swaps", "New bundles that replaced the previous one.", state.swaps),
             ("dssm_bundle_refused", "New bundles that were broken, so that the previous one kept serving.", state.refusals),
             ("dssm_bundle_check_errors", "Times that the pointer to the bundle could not be read.", state.check_errors),
-            (
-                "dssm_shop_list_errors",
-                "Times that a list of the shop could not be used, so that the former ones stayed.",
-                state.list_errors,
-            ),
+            ("dssm_shop_list_errors", "Lists of the shop that could not be used: the former ones stayed.", state.list_errors),
         ):
             yield CounterMetricFamily(name, description, count)
         info = GaugeMetricFamily("dssm_bundle_info", "The serving bundle.", labels=("bundle_id", "ds", "name", "index"))
@@ -158,9 +149,8 @@ def open_tracer() -> RequestTracer:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         remedy = "pip install 'dssm-assets[telemetry]', or set serving.traces to false"
-        raise ConfigError(
-            Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
-        ) from error
+        fault = Fault("serving.traces", "the libraries of OpenTelemetry", f"no module {error.name}", remedy)
+        raise ConfigError(fault) from error
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return RequestTracer(provider)

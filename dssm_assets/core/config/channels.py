@@ -35,9 +35,7 @@ class Channel(Section):
     """A channel of the merged list."""
 
     name: ChannelName = Field(description="Where its items come from.")
-    quota: int | None = Field(
-        default=None, ge=1, le=20_000, description="Most items that it proposes for a list (default: `channels.depth`)."
-    )
+    quota: int | None = Field(default=None, ge=1, le=20_000, description="Most items it proposes (default: `channels.depth`).")
 
 
 class Channels(Section):
@@ -49,9 +47,7 @@ class Channels(Section):
         min_length=1,
         description="The channels, among them `vectors`.",
     )
-    depth: int = Field(
-        default=500, ge=10, le=10_000, description="Items that a channel without a quota proposes; `own_history` twice as many."
-    )
+    depth: int = Field(default=500, ge=10, le=10_000, description="Default quota of a channel; of `own_history` twice as many.")
     weights: MergeWeights = Field(default=MergeWeights.FITTED, description="How strongly each channel counts.")
     held_out_pairs: int = Field(
         default=2000,

@@ -24,9 +24,7 @@ class DuckDB(Section):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="Threads; each needs memory of its own (default: training.num_threads)."
     )
-    scratch: str = Field(
-        default="{home}/scratch", description="Local folder to spill to, and for the copy of the samples that a fit makes."
-    )
+    scratch: str = Field(default="{home}/scratch", description="Local folder to spill to, and for a fit's copy of the samples.")
 
     @field_validator("memory")
     @classmethod
@@ -110,9 +108,7 @@ class Platform(Section):
         description="MLflow server to log fits and hit rates to, `http://...`, or a file, `sqlite:///{home}/mlflow.db` (extra `mlflow`). "
         "Without user and password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
     )
-    git_url: str | None = Field(
-        default=None, pattern=r"^https://\S+$", description="Repository for code links (default: local files)."
-    )
+    git_url: str | None = Field(default=None, pattern=r"^https://\S+$", description="For code links (default: local files).")
     git_branch: str = Field(default="main", min_length=1, description="Branch or tag of git_url.")
 
     @field_validator("owners")

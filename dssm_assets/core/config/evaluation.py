@@ -44,9 +44,7 @@ class SegmentKind(StrEnum):
 class Segment(Section):
     """One way to split the evaluation: every value gets a row in the table and in the chart of segments."""
 
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$", description="Name of the segment; hit_rate_detail has the column segment_<name>."
-    )
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Its name; hit_rate_detail has the column segment_<name>.")
     by: str = Field(
         description="activity (positive events in the window), tenure, item_popularity, or a column of user_table the day "
         "before. Write `user:` before a column that has one of those three names."
@@ -104,9 +102,7 @@ class Evaluation(Section):
         description="Days whose interactions are to be found: the evaluation day and later days; above 1 for a log with few "
         "events a day. Until the last of them is stored, the evaluation day is skipped.",
     )
-    bootstrap_samples: int = Field(
-        default=1000, ge=100, le=100_000, description="Resamples of the users for the 95% intervals."
-    )
+    bootstrap_samples: int = Field(default=1000, ge=100, le=100_000, description="Resamples of users for the 95% intervals.")
     recent_days: int = Field(default=7, ge=1, le=3660, description="Days of the baseline recent popularity.")
     extra_baselines: list[str] = Field(
         default=[],
@@ -127,9 +123,7 @@ class Evaluation(Section):
         le=1_000_000_000,
         description="Most users of the day to score, sampled by a hash of their ids (default: all).",
     )
-    num_processes: int = Field(
-        default=1, ge=1, le=1024, description="Processes that compute vectors and count hits. Results do not change."
-    )
+    num_processes: int = Field(default=1, ge=1, le=1024, description="Processes for vectors and hits. Results do not change.")
 
     @field_validator("extra_baselines")
     @classmethod

@@ -22,9 +22,7 @@ class RawFeatures(Section):
     statistic_days: Annotated[list[Annotated[int, Field(ge=1, le=3660)]], Ascending] = Field(
         default=[1, 3, 7, 15, 30], min_length=1, max_length=30, description="Windows of counts and sums, in days."
     )
-    preference_columns: Names = Field(
-        default_factory=list, description="Item columns: the 50 most frequent values per user are preferences."
-    )
+    preference_columns: Names = Field(default_factory=list, description="Item columns; a user's 50 top values are preferences.")
     preference_days: int = Field(default=30, ge=1, le=3660, description="Window of preferences, in days.")
     history_columns: Names = Field(default_factory=list, description="Item columns stored with each item of the user history.")
 
@@ -68,9 +66,7 @@ class Statistics(Section):
         description="Features with at most this many distinct values get an exact vocabulary, others 5 hash buckets per value.",
     )
     min_count: int = Field(default=1, ge=1, le=1_000_000_000, description="Values with a lower count are out of vocabulary.")
-    drop_missing_frac: float = Field(
-        default=0.999, gt=0, le=1, description="A feature is dropped if a larger fraction of its rows is missing."
-    )
+    drop_missing_frac: float = Field(default=0.999, gt=0, le=1, description="A feature that more of the rows lack is dropped.")
     features: dict[str, FeatureStatistics] = Field(
         default_factory=dict, description="feature or embedding -> keys that override those of the section."
     )

@@ -54,17 +54,11 @@ class Pooling(Section):
     half_life_days: float | None = Field(
         default=None, gt=0, le=36_600, description="mean, root: days before the newest event in which an event's weight halves."
     )
-    sqrt_repeats: bool = Field(
-        default=False, description="Not for attention, sequence: n events of one value weigh as much as sqrt(n)."
-    )
-    scale: float = Field(
-        default=10.0, gt=0, le=1_000_000, description="recency: events after which the weight has fallen to 1 / e."
-    )
+    sqrt_repeats: bool = Field(default=False, description="Not for attention, sequence: n equal values weigh as sqrt(n).")
+    scale: float = Field(default=10.0, gt=0, le=1_000_000, description="recency: events after which a weight falls to 1 / e.")
     num_blocks: int = Field(default=2, ge=1, le=32, description="sequence: blocks of self-attention and feed-forward layers.")
     num_heads: int = Field(default=2, ge=1, le=64, description="sequence: heads; they divide the embedding's width evenly.")
-    dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="sequence: fraction of inputs, attention weights and outputs dropped in training."
-    )
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="sequence: dropout of inputs, attention weights and outputs.")
 
 
 class History(StrEnum):
@@ -148,9 +142,7 @@ class Model(Section):
         description="Adds a linear map from a tower's shared-embedding columns to its output: the pooled history of the user, "
         "and the item's features of the same embedding.",
     )
-    embedding_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Fraction of the shared-embedding columns dropped in training."
-    )
+    embedding_dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of the shared-embedding columns.")
     similarity: Similarity = Field(default=Similarity.COSINE, description="How user and item vectors are compared.")
     frozen_embedding: str | None = Field(
         default=None,
@@ -162,16 +154,10 @@ class Model(Section):
         description="Whether the loss sees the frozen embedding. If not, the towers learn without it, and the two scores are "
         "added in use.",
     )
-    temperature: float = Field(
-        default=0.1, gt=0, le=10, description="Similarities are divided by it before the loss; smaller is sharper."
-    )
+    temperature: float = Field(default=0.1, gt=0, le=10, description="Divides similarities in the loss; smaller is sharper.")
     learn_temperature: bool = Field(default=False, description="Whether it is learned, starting at `temperature`.")
-    learn_scale: bool = Field(
-        default=False, description="sigmoid, l2: learns |w| and b of the similarity |w| * similarity + b."
-    )
-    num_interests: int = Field(
-        default=1, ge=1, le=16, description="Vectors per user; more than 1 needs a pooling of kind attention."
-    )
+    learn_scale: bool = Field(default=False, description="sigmoid, l2: learns |w| and b of |w| * similarity + b.")
+    num_interests: int = Field(default=1, ge=1, le=16, description="Vectors per user; above 1 needs an attention pooling.")
     prior: bool = Field(
         default=False,
         description="Adds the items' popularity to the score, in one more dimension. Its strength is chosen on the "
@@ -182,17 +168,11 @@ class Model(Section):
         default=Targets.ALL,
         description="Which positive events are trained on. `new` leaves repeats to the channel of own history.",
     )
-    item_snapshot: ItemSnapshot = Field(
-        default=ItemSnapshot.SAMPLE, description="The day of the features of a sample's own item."
-    )
+    item_snapshot: ItemSnapshot = Field(default=ItemSnapshot.SAMPLE, description="Day of the features of a sample's own item.")
     history_cut: HistoryCut = Field(default=HistoryCut(), description="Cuts the history of some training samples.")
     history_length: int = Field(default=50, ge=0, le=5000, description="Latest events that are pooled; 0: no history.")
-    poolings: list[Pooling] = Field(
-        default=[], description="Ways to pool the history, side by side. If empty: the mean of history_length events."
-    )
-    min_history: int = Field(
-        default=0, ge=0, le=1_000_000, description="Samples whose user had fewer events before are not trained on."
-    )
+    poolings: list[Pooling] = Field(default=[], description="Side by side; if empty, the mean of history_length events.")
+    min_history: int = Field(default=0, ge=0, le=1_000_000, description="Samples after fewer events are left out.")
     context_dropout: float = Field(
         default=0.5,
         ge=0,

@@ -80,9 +80,7 @@ class SourceTable(Section):
     query: str | None = Field(default=None, description="Of sql, in place of `table`: a SELECT.")
     layout: Layout = Field(default=Layout.SNAPSHOT, description="How the table is divided into days.")
     storage_options: dict[str, Any] = Field(default_factory=dict, description=_STORE_OPTIONS)
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="Our column name -> the source's; other columns keep their names."
-    )
+    columns: dict[str, str] = Field(default_factory=dict, description="Our column name -> the source's; others keep theirs.")
     keep: Names | None = Field(default=None, description="Source columns to keep besides the mapped ones (default: all).")
     time_columns: list[str] = Field(
         default_factory=list,
@@ -134,24 +132,11 @@ class SourceTable(Section):
         return self
 
 
-_RESERVED: Final = frozenset(
-    {
-        col.USER_ID,
-        col.ITEM_ID,
-        col.EVENT,
-        "event_time",
-        col.EVENT_TIME_MS,
-        col.HOUR,
-        col.WEEKDAY,
-        col.LABEL,
-        col.USER_ROW,
-        col.ITEM_ROW,
-        col.USER_FEATURE_DATE,
-        col.ITEM_FEATURE_DATE,
-        col.FEATURE_DATE,
-    }
-)
-"""Columns of the log that have a meaning of their own, and columns that samples get."""
+_LOG_COLUMNS: Final = {col.USER_ID, col.ITEM_ID, col.EVENT, "event_time", col.EVENT_TIME_MS, col.HOUR, col.WEEKDAY}
+"""Columns of the log that have a meaning of their own."""
+_FEATURE_DATES: Final = {col.USER_FEATURE_DATE, col.ITEM_FEATURE_DATE, col.FEATURE_DATE}
+_RESERVED: Final = _LOG_COLUMNS | {col.LABEL, col.USER_ROW, col.ITEM_ROW} | _FEATURE_DATES
+"""And those that samples get."""
 
 
 class BehaviorTable(SourceTable):
@@ -222,9 +207,7 @@ class Tables(Section):
 class Events(Section):
     """The kinds of events, in funnel order, and their roles."""
 
-    funnel: list[str] = Field(
-        min_length=1, description="Event names from the most to the least frequent, e.g. expr, click, buy."
-    )
+    funnel: list[str] = Field(min_length=1, description="Events from the most to the least frequent, e.g. expr, click, buy.")
     positive: Names = Field(min_length=1, description="Events that the model is trained and scored on.")
     exposure: Names = Field(default_factory=list, description="Events that mean the item was shown; source of hard negatives.")
 
@@ -317,9 +300,7 @@ class NegativeItems(Section):
         le=2,
         description="weight = (positives in the window + smoothing) ** alpha: 0 samples uniformly, 1 by popularity.",
     )
-    smoothing: float = Field(
-        default=1.0, ge=0, le=1_000_000_000, description="Added to each count, so that items without positives are sampled."
-    )
+    smoothing: float = Field(default=1.0, ge=0, le=1_000_000_000, description="Added to counts, so that all items are sampled.")
 
 
 class Iceberg(Section):

@@ -63,15 +63,8 @@ class SvdInit(Section):
         description="In place of scale: the mean standard deviation of a user's products with all items; that of cosines is "
         "about 0.2.",
     )
-    user_exponent: float = Field(
-        default=0.0, ge=0, le=1, description="A user's weights are divided by their sum to this power."
-    )
-    ridge: float = Field(
-        default=0.0,
-        ge=0,
-        le=1_000_000_000,
-        description="A direction with singular value s counts s^2 / (s^2 + ridge), as in EASE.",
-    )
+    user_exponent: float = Field(default=0.0, ge=0, le=1, description="User weights are divided by their sum to this power.")
+    ridge: float = Field(default=0.0, ge=0, le=1_000_000_000, description="Singular value s counts s^2 / (s^2 + ridge) (EASE).")
     popularity_exponent: float = Field(
         default=0.0, ge=0, le=1, description="An item's weights, and its code, are divided by its total weight to this power."
     )
@@ -86,9 +79,7 @@ class Training(Section):
     """How the towers are fitted."""
 
     epochs: int = Field(default=5, ge=1, le=1000, description="Most epochs; early stopping may end the fit sooner.")
-    epoch_frac: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the samples that an epoch reads, another each time."
-    )
+    epoch_frac: float = Field(default=1.0, gt=0, le=1, description="Share of samples that an epoch reads, another each time.")
     batch_size: int = Field(default=1024, ge=2, le=10_000_000, description="Samples of a batch; all processes together.")
     group_sessions: bool = Field(
         default=False,
@@ -101,9 +92,7 @@ class Training(Section):
         "windows of its length, with a target at every position.",
     )
     learning_rate: float = Field(default=0.001, gt=0, le=10, description="AdamW, dense layers.")
-    embedding_optimiser: EmbeddingOptimiser = Field(
-        default=EmbeddingOptimiser.ADAGRAD, description="How rows of embedding tables are updated."
-    )
+    embedding_optimiser: EmbeddingOptimiser = Field(default=EmbeddingOptimiser.ADAGRAD, description="Of the embedding tables.")
     embedding_learning_rate: float = Field(default=0.05, gt=0, le=10, description="Of the embedding tables.")
     weight_decay: float = Field(default=0.0, ge=0, le=100, description="Of AdamW, for the matrices of the dense layers.")
     warmup_frac: float = Field(default=0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
@@ -114,16 +103,10 @@ class Training(Section):
     weight_average: float = Field(
         default=0.0, ge=0, lt=1, description="Decay per step of the moving average of the weights that is published; 0: none."
     )
-    validation_days: int = Field(
-        default=0, ge=0, le=365, description="Last days of the window on which the number of epochs is chosen."
-    )
-    patience: int = Field(
-        default=2, ge=1, le=1000, description="Epochs without a better validation hit rate that end the search."
-    )
+    validation_days: int = Field(default=0, ge=0, le=365, description="Last window days, which choose the number of epochs.")
+    patience: int = Field(default=2, ge=1, le=1000, description="Epochs without a better hit rate that end the search.")
     refit: bool = Field(default=True, description="Fits again on the whole window, for the best number of epochs.")
-    svd_init: SvdInit | None = Field(
-        default=None, description="Embeddings of history items begin at singular vectors (default: at random values)."
-    )
+    svd_init: SvdInit | None = Field(default=None, description="Embeddings begin at singular vectors (default: at random).")
     warm_start: bool = Field(default=False, description="Begins with the weights of the last model before the day.")
     checkpoint_minutes: float | None = Field(
         default=10.0,
@@ -140,9 +123,7 @@ class Training(Section):
         le=4096,
         description="Processes on one machine that share every batch; torchrun sets it for `dssm-assets fit`.",
     )
-    shard_tables: bool = Field(
-        default=False, description="Each process holds a shard of every embedding table: every num_processes-th row."
-    )
+    shard_tables: bool = Field(default=False, description="Each process holds every num_processes-th row of embedding tables.")
     num_threads: int = Field(default=2, ge=1, le=1024, description="CPU threads; the order of sums depends on it.")
 
     @model_validator(mode="after")
