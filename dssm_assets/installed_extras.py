@@ -83,11 +83,7 @@ def load_all(kind: str) -> list[ModuleType]:
 
 
 def load_extra(name: str, module: str) -> Any:
-    """Returns a module of an extra that a user has asked for.
-
-    Raises:
-        ConfigError: the installation does not have the extra.
-    """
+    """Returns a module of an extra that a user has asked for; raises a ConfigError without the extra."""
     if name not in find_extras():
         remedy = "install dssm-assets with it, or do not use what it adds"
         raise ConfigError(Fault("dssm_assets/extras", f"the extra {name}", f"only {', '.join(find_extras())}", remedy))

@@ -28,14 +28,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--exclude", nargs="+", default=[], metavar="ITEM", help="items to leave out of the list")
     parser.add_argument("--exclude-history", action="store_true", help="leave out items that the user interacted with before")
     parser.add_argument(
-        "--filters",
-        type=parse_json,
-        help="""conditions on item columns as JSON: '{"department": "GROCERY", "price": {"max": 5}}'""",
+        "--filters", type=parse_json, help="""conditions on columns as JSON: '{"department": "GROCERY", "price": {"max": 5}}'"""
     )
     parser.add_argument(
-        "--channels",
-        choices=("merged", "vectors"),
-        help="merged: the list of all channels (default if the bundle has them); vectors: the list of the vectors alone",
+        "--channels", choices=("merged", "vectors"), help="all channels (default if the bundle has them), or the vectors alone"
     )
     parser.add_argument("--fields", nargs="+", default=[], metavar="COLUMN", help="columns of serving.filters to print")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -46,9 +42,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def add_bundle_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say where the bundle is and how to check it."""
     parser.add_argument(
-        "--bundle",
-        metavar="ROOT",
-        help="folder or URL with current.json, or the folder of one bundle (default: serving/ in the configuration's storage)",
+        "--bundle", metavar="ROOT", help="folder or URL with current.json, or of one bundle (default: serving/ in the storage)"
     )
     parser.add_argument(
         "--store",

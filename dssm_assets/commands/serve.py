@@ -26,7 +26,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a key of serving.limits, over the configuration; may be repeated (with --bundle the configuration is not read)",
+        help="a key of serving.limits, over the configuration; repeatable",
     )
     parser.add_argument("--api-key-file", metavar="FILE", help="API keys, one per line; /health, /ready and /metrics need none")
     parser.add_argument("--tls-certificate", metavar="FILE", help="PEM file of the certificate and its signers: serve https")
@@ -100,9 +100,8 @@ def _read_tls(certificate: str | None, key: str | None) -> tuple[str | None, str
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, lambda: "")
     except (OSError, ValueError) as error:
         remedy = "give --tls-certificate and --tls-key, PEM files that belong together, the key without a password"
-        raise InputError(
-            Fault("--tls-certificate, --tls-key", "a certificate and its private key", str(error), remedy)
-        ) from error
+        fault = Fault("--tls-certificate, --tls-key", "a certificate and its private key", str(error), remedy)
+        raise InputError(fault) from error
     return certificate, key
 
 

@@ -8,7 +8,6 @@ import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +42,9 @@ class LazyStep:
     @property
     def line(self) -> int | None:
         """Returns the line of its definition, counted from 1; None if the file does not define it."""
-        match = re.search(rf"^def {self.name}\(", _text(self.file), flags=re.MULTILINE)
-        return None if match is None else _text(self.file).count("\n", 0, match.start()) + 1
-
-
-@lru_cache(maxsize=64)
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
+        match = re.search(rf"^def {self.name}\(", text, flags=re.MULTILINE)
+        return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
 def code_references(step: Callable[..., Any], platform: Platform) -> dict[str, Any]:

@@ -8,14 +8,7 @@ from itertools import groupby
 from dssm_assets.defs.asset_row import AssetRow
 from dssm_assets.defs.asset_table import SAMPLE_GROUPS, all_rows
 from dssm_assets.defs.scene import Scene, name_days
-from dssm_assets.steps.workspace import (
-    Workspace,
-    day_before,
-    days_between,
-    has_other_settings,
-    is_current,
-    truth_days,
-)
+from dssm_assets.steps.workspace import Workspace, day_before, days_between, has_other_settings, is_current, truth_days
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,7 @@ class ItemConditions:
         return {name: orjson.loads(orjson.dumps(values.to_pylist())) for name, values in zip(fields, texts, strict=True)}
 
     def find(self, filters: Any) -> AllowedItems | None:
-        """Returns the items that pass the filters of a request; None if every item may be shown.
-
-        Raises:
-            InputError: naming the conditions that cannot be used.
-        """
+        """Returns the items that pass a request's filters, None: all may be shown; an InputError names what cannot be used."""
         if filters is None:
             return self._all_shown
         try:

@@ -172,17 +172,8 @@ class Readiness(_Answer):
 
 
 SECURITY_SCHEMES: Final = {
-    "HTTPBearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key of --api-key-file, if the service was started with one.",
-    },
-    "APIKeyHeader": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-API-Key",
-        "description": "The same key in a header of its own.",
-    },
+    "HTTPBearer": {"type": "http", "scheme": "bearer", "description": "An API key of --api-key-file, if there is one."},
+    "APIKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
 }
 """Either will do; `access.py` checks them."""
 _REASONS: Final[dict[int | str, str]] = {

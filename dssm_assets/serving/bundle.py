@@ -31,11 +31,7 @@ class Bundle:
     """A bundle, read-only; its tables and index are mapped, so that several services on a machine have one copy in memory."""
 
     def __init__(self, fetched: FetchedBundle) -> None:
-        """Opens the files of a bundle.
-
-        Raises:
-            StorageError: a file is missing, cannot be read, or does not match the others.
-        """
+        """Opens the files; raises a StorageError if one is missing, cannot be read, or does not match the others."""
         try:
             self._open(fetched)
         except (FileNotFoundError, pa.ArrowInvalid, RuntimeError, KeyError, ValueError, InputError) as error:
@@ -71,11 +67,7 @@ class Bundle:
         return name in self.manifest["files"]
 
     def path(self, name: str) -> Path:
-        """Returns the local path of a file of the bundle.
-
-        Raises:
-            StorageError: the bundle has no such file.
-        """
+        """Returns the local path of a file of the bundle; raises a StorageError if it has no such file."""
         if not self.has_file(name):
             raise broken(self.bundle_id, f"no file {name!r}, it has: {', '.join(sorted(self.manifest['files']))}")
         return self._fetched.folder / name

@@ -42,11 +42,7 @@ class BundleChannels:
     """Merges lists. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Reads the files of the channels.
-
-        Raises:
-            StorageError: they do not match the bundle, or another version wrote them.
-        """
+        """Reads the files; raises a StorageError if they do not match the bundle, or another version wrote them."""
         content = bundle.read_json(BundleFile.CHANNELS)
         if content.get("version") != CHANNELS_VERSION:
             got = f"version {content.get('version')!r}, this version reads {CHANNELS_VERSION}"

@@ -145,11 +145,7 @@ class Service:
                     call.reply.set_exception(error)
 
     async def read_body(self, request: Request) -> bytes:
-        """Returns the body of a request.
-
-        Raises:
-            BodyTooLargeError: it has more than max_body_bytes.
-        """
+        """Returns the body of a request; raises a BodyTooLargeError if it has more than max_body_bytes."""
         most, body = self.limits.max_body_bytes, bytearray()
         size = int(request.headers.get("content-length", 0))
         async for chunk in request.stream():

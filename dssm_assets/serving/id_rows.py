@@ -29,12 +29,7 @@ class IdRows:
     """The row of each id."""
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray, where: str) -> None:
-        """Indexes a column of ids.
-
-        Raises:
-            SchemaError: ids that are neither integers nor text, or are null.
-            DuplicateKeyError: an id occurs more than once.
-        """
+        """Indexes a column of ids; raises a SchemaError or DuplicateKeyError if they are no ids, null, or not unique."""
         self._ids: pa.Array = combine_chunks(comparable_ids(ids, where))
         check_unique(self._ids, where)
         self._order = pc.sort_indices(self._ids).to_numpy()
@@ -92,11 +87,7 @@ class IdRows:
             raise InputError(Fault(where, expected, repr(value)[:80], "correct the id")) from error
 
     def parse_ids(self, values: Sequence[Any], where: str) -> list[Id]:
-        """Returns ids in the bundle's type.
-
-        Raises:
-            InputError: naming each value that is not an id.
-        """
+        """Returns ids in the bundle's type; an InputError names each value that is not an id."""
         parsed, faults = list[Id](), list[Fault]()
         for number, value in enumerate(values):
             try:

@@ -167,11 +167,7 @@ class RecallEngine:
     """Answers from one bundle. Safe for any number of threads."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Loads the user tower of an open bundle.
-
-        Raises:
-            StorageError: the tower cannot be loaded from the bundle's files.
-        """
+        """Loads the user tower of an open bundle; raises a StorageError if its files do not allow it."""
         self.bundle = bundle
         self._conditions, self.shown_frac = ItemConditions(bundle.item_columns), 1.0
         self._search: ItemSearch | None = None

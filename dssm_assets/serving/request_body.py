@@ -128,11 +128,7 @@ class RecallQuery(_ListQuery):
 
 
 def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[UserRequest]:
-    """Returns the one request of a query.
-
-    Raises:
-        InputError: a parameter is missing or has another form.
-    """
+    """Returns the one request of a query; raises an InputError if a parameter is missing or has another form."""
     given: dict[str, Any] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name in ("exclude", "fields"):
@@ -146,11 +142,7 @@ def parse_query(model: type[RecallQuery | SimilarQuery], query: bytes) -> list[U
 
 
 def parse_recall_body(body: bytes) -> list[UserRequest]:
-    """Returns the one request of POST /recall.
-
-    Raises:
-        InputError: the body is not JSON in UTF-8, or lacks the form of the model.
-    """
+    """Returns the one request of POST /recall; raises an InputError if it is not JSON in UTF-8 of this form."""
     try:
         return [RecallRequest.model_validate_json(body).to_request()]
     except ValidationError as error:

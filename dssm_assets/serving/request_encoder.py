@@ -72,11 +72,7 @@ class StoredUsers:
     """The stored inputs of a bundle's users; look-ups read the memory-mapped file."""
 
     def __init__(self, bundle: Bundle, spec: TowerSpec) -> None:
-        """Maps the file of a bundle that has one.
-
-        Raises:
-            StorageError: it has other rows or columns than the bundle's users and user tower.
-        """
+        """Maps the file of a bundle that has one; raises a StorageError if it does not match the bundle's users and tower."""
         self._table = bundle.read_arrow(BundleFile.USER_INPUTS)
         self._features = list(feature_columns(spec.features_of(TowerSide.USER)))
         self._history = [history_column(feature.name) for feature in spec.sequences]
@@ -266,11 +262,7 @@ class UserTower:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> UserTower:
-        """Returns the user tower of a bundle.
-
-        Raises:
-            StorageError: its files do not match each other or cannot be read.
-        """
+        """Returns the user tower; raises a StorageError if its files do not match each other or cannot be read."""
         try:
             spec = TowerSpec.model_validate(bundle.read_json(BundleFile.TOWERS)["spec"])
             function = HashFunction(bundle.manifest.get("hash_function") or HashFunction.MURMUR)
@@ -336,9 +328,7 @@ def _fill_history(request: Mapping[str, Any], features: Sequence[Feature]) -> di
         if feature.sequence is not None and feature.sub_feature is not None:
             for expression in feature.sub_feature.sequence_inputs:
                 delimiters[feature.sequence.column(expression, names)] = feature.sequence.sequence_delim
-    lengths = [
-        _list_length(request[name], delimiter) for name, delimiter in delimiters.items() if request.get(name) is not None
-    ]
+    lengths = [_list_length(request.get(name), delimiter) for name, delimiter in delimiters.items()]
     length = next((count for count in lengths if count is not None), None)
     if length is None:
         return dict(request)

@@ -70,11 +70,7 @@ class ShopLists:
         return has_changed
 
     def find_shown(self, items: IdRows, contents: Mapping[str, _Content] | None = None) -> BoolArray | None:
-        """Returns the items of a bundle that may be shown, bool [I], by some contents or the current ones; None: all.
-
-        Raises:
-            InputError: a line of a list is no id of the bundle's type.
-        """
+        """Returns the items that may be shown, bool [I], None: all; an InputError names a line that is no id of the bundle."""
         contents = self._contents if contents is None else contents
         if not contents:
             return None

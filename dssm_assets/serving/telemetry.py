@@ -138,11 +138,7 @@ class RequestTracer:
 
 
 def open_tracer() -> RequestTracer:
-    """Returns a tracer that exports by OTLP over HTTP.
-
-    Raises:
-        ConfigError: the extra is not installed.
-    """
+    """Returns a tracer that exports by OTLP over HTTP; raises a ConfigError without the extra."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider

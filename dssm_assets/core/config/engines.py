@@ -40,9 +40,7 @@ class Spark(Section):
     """The cluster for table queries and feature generation with `engine: spark`. Put secrets into the environment."""
 
     master: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Master URL, e.g. spark://host:7077, yarn or local[4] (default: as in spark-defaults.conf).",
+        default=None, min_length=1, description="e.g. spark://host:7077, yarn or local[4] (default: as in spark-defaults.conf)."
     )
     submit: list[str] = Field(
         default=["spark-submit"],

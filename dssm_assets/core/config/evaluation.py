@@ -74,11 +74,8 @@ class Segment(Section):
             raise ValueError("by needs a value: activity, tenure, item_popularity or a column of user_table")
         if self.edges is not None and self.kind not in (SegmentKind.USER_COLUMN, SegmentKind.ACTIVITY):
             raise ValueError(f"edges cut activity or a numeric column of user_table, {self.by} is not one")
-        if (
-            self.edges is not None
-            and self.kind is SegmentKind.ACTIVITY
-            and any(edge != round(edge) or edge < 1 for edge in self.edges)
-        ):
+        is_whole = all(edge == round(edge) and edge >= 1 for edge in self.edges or ())
+        if self.kind is SegmentKind.ACTIVITY and not is_whole:
             raise ValueError("edges of activity are whole numbers of events, 1 or more")
         return self
 
@@ -118,10 +115,7 @@ class Evaluation(Section):
         default=[Segment(name="activity", by="activity")], max_length=8, description="Segments by which hit rates are shown."
     )
     max_users: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_000_000_000,
-        description="Most users of the day to score, sampled by a hash of their ids (default: all).",
+        default=None, ge=1, le=1_000_000_000, description="Most users to score, sampled by a hash of their ids (default: all)."
     )
     num_processes: int = Field(default=1, ge=1, le=1024, description="Processes for vectors and hits. Results do not change.")
 
@@ -164,10 +158,7 @@ class Gate(Section):
         "items of their histories.",
     )
     baseline_margin: float = Field(
-        default=0.0,
-        ge=-1,
-        le=1,
-        description="Fails if the upper bound of its hit rate minus that of the best baseline is below this.",
+        default=0.0, ge=-1, le=1, description="Fails if the upper bound of its lead over the best baseline is below this."
     )
     min_pairs: int = Field(
         default=100,
@@ -177,22 +168,13 @@ class Gate(Section):
         "evidence.",
     )
     last_partitions: int = Field(
-        default=7,
-        ge=0,
-        le=366,
-        description="Earlier days whose ratio to the best baseline is the reference for a drop (0: no comparison).",
+        default=7, ge=0, le=366, description="Earlier days whose ratio to the best baseline is what a drop is from (0: none)."
     )
     max_drop_frac: float = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="Fails if its ratio to the best baseline is surely below (1 - this) times that reference.",
+        default=0.3, ge=0, le=1, description="Fails if its ratio to the best baseline is surely below (1 - this) times theirs."
     )
     min_vector_cosine: float = Field(
-        default=0.5,
-        ge=-1,
-        le=1,
-        description="vector_drift warns if the mean cosine to the previous day, after alignment, is below this.",
+        default=0.5, ge=-1, le=1, description="vector_drift warns if the aligned mean cosine to the day before is below this."
     )
 
     @property
@@ -238,10 +220,7 @@ class Serving(Section):
         "needed. A bundle with a worse index is not published.",
     )
     keep_bundles: int = Field(
-        default=3,
-        ge=2,
-        le=1000,
-        description="Whole bundles that stay stored, the served one included; of deltas, the last two.",
+        default=3, ge=2, le=1000, description="Whole bundles that stay stored, with the served one; of deltas, the last two."
     )
     filters: Names = Field(
         default=[],
@@ -249,10 +228,7 @@ class Serving(Section):
         description="Columns of item_table in the bundle: for conditions of a request, and to show with lists (`fields`).",
     )
     delta_minutes: int | None = Field(
-        default=None,
-        ge=1,
-        le=1440,
-        description="How often the sensor looks for changed sources, to publish a delta (default: off).",
+        default=None, ge=1, le=1440, description="How often the sensor looks for changes, to publish a delta (default: off)."
     )
     blocked_items: str | None = Field(
         default=None,

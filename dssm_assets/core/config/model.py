@@ -174,10 +174,7 @@ class Model(Section):
     poolings: list[Pooling] = Field(default=[], description="Side by side; if empty, the mean of history_length events.")
     min_history: int = Field(default=0, ge=0, le=1_000_000, description="Samples after fewer events are left out.")
     context_dropout: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Fraction of the training samples without context features, as in daily user vectors.",
+        default=0.5, ge=0, le=1, description="Fraction of training samples without context features, as in daily user vectors."
     )
     loss: Annotated[
         Loss | str, Field(union_mode="left_to_right"), registered("loss", "dssm_assets.core.models.losses", "LOSSES")
@@ -195,17 +192,11 @@ class Model(Section):
         registered("sampler", "dssm_assets.core.models.samplers", "SAMPLERS"),
     ] = Field(default=Sampler.WEIGHTED, description="A built-in sampler, or one that a plug-in registers.")
     num_sample: int = Field(
-        default=1024,
-        ge=0,
-        le=1_000_000,
-        description="Sampled negatives per batch, shared by its rows. The sampler `all` does not read it.",
+        default=1024, ge=0, le=1_000_000, description="Sampled negatives of a batch, for all rows; not for sampler `all`."
     )
     num_hard_sample: int = Field(default=64, ge=0, le=1_000_000, description="hard, hard_v2: most hard negatives per batch.")
     queue_batches: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        description="Previous batches whose items are negatives too, with the vectors that they had then.",
+        default=0, ge=0, le=10_000, description="Previous batches whose items are negatives too, with their vectors of then."
     )
     user_positive_mask: bool = Field(
         default=False, description="Whether items that the row's user is known to have interacted with are no negatives for it."
@@ -214,10 +205,7 @@ class Model(Section):
         default={}, description="Positive event -> weight of its samples in the loss; 1 for others."
     )
     recency_half_life_days: float | None = Field(
-        default=None,
-        gt=0,
-        le=36_600,
-        description="Days before the evaluation day in which a sample's weight in the loss halves.",
+        default=None, gt=0, le=36_600, description="Days before the evaluation day in which a sample's weight halves."
     )
 
     @property

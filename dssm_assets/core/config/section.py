@@ -21,11 +21,7 @@ class Section(BaseModel):
 
 
 def check_distinct(names: list[str]) -> list[str]:
-    """Returns a list of names.
-
-    Raises:
-        ValueError: a name is repeated or empty.
-    """
+    """Returns a list of names; raises a ValueError if one is repeated or empty."""
     if twice := repeated_names(names):
         raise ValueError(f"each name may be given once, repeated: {twice}")
     if "" in names:
@@ -40,11 +36,7 @@ def repeated_names(names: Iterable[str]) -> str:
 
 
 def check_ascending(values: list[float]) -> list[float]:
-    """Returns a list of numbers.
-
-    Raises:
-        ValueError: they are not ascending and distinct.
-    """
+    """Returns a list of numbers; raises a ValueError if they are not ascending and distinct."""
     if sorted(set(values)) != values:
         raise ValueError("numbers must be ascending and distinct")
     return values

@@ -109,19 +109,13 @@ class Training(Section):
     svd_init: SvdInit | None = Field(default=None, description="Embeddings begin at singular vectors (default: at random).")
     warm_start: bool = Field(default=False, description="Begins with the weights of the last model before the day.")
     checkpoint_minutes: float | None = Field(
-        default=10.0,
-        gt=0,
-        le=100_000,
-        description="Age of the state from which a killed fit resumes at most; null: it starts again.",
+        default=10.0, gt=0, le=100_000, description="Most age of the state that a killed fit resumes; null: it starts again."
     )
     precision: Precision = Field(default=Precision.FLOAT32, description="Number format of products.")
     device: Device = Field(default=Device.AUTO, description="Where the towers are fitted.")
     launcher: Launcher = Field(default=Launcher.AUTO, description="What starts the processes of a fit.")
     num_processes: int = Field(
-        default=1,
-        ge=1,
-        le=4096,
-        description="Processes on one machine that share every batch; torchrun sets it for `dssm-assets fit`.",
+        default=1, ge=1, le=4096, description="Processes that share every batch; torchrun sets it for `dssm-assets fit`."
     )
     shard_tables: bool = Field(default=False, description="Each process holds every num_processes-th row of embedding tables.")
     num_threads: int = Field(default=2, ge=1, le=1024, description="CPU threads; the order of sums depends on it.")
