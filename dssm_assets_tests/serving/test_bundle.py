@@ -43,12 +43,6 @@ def test_open_follows_the_pointer_unless_given_a_bundle_id(tmp_path):
     assert RecallEngine.open(str(tmp_path), bundle_id=first).bundle.bundle_id == first
 
 
-def test_copied_folder_of_one_bundle_can_be_opened(tmp_path):
-    folder = bundles.write_bundle(tmp_path / "serving")
-    shutil.copytree(folder, tmp_path / "copied")
-    assert RecallEngine.open(str(tmp_path / "copied")).bundle.bundle_id == folder.name
-
-
 def test_bundle_of_a_remote_store_is_downloaded(tmp_path):
     bundles.write_bundle(tmp_path)
     memory = fsspec.filesystem("memory")

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import re
-import signal
 import subprocess
 import sys
 
@@ -13,7 +11,6 @@ from dssm_assets.cli import main
 from dssm_assets.commands import recall
 from dssm_assets.core.errors import InputError
 from dssm_assets_tests.serving import bundles
-from dssm_assets_tests.serving.servers import Client
 
 
 @pytest.fixture(scope="module")
@@ -86,29 +83,6 @@ def test_features_that_are_not_json_are_a_usage_error(run, capsys):
         run("--features", "age=5")
     assert ended.value.code == 2
     assert "argument --features: not JSON" in capsys.readouterr().err
-
-
-def test_serve_runs_as_a_process_and_stops_on_interrupt(root, folder):
-    code = (
-        "import argparse, sys; from dssm_assets.commands import serve; parser = argparse.ArgumentParser();"
-        "serve.add_command(parser.add_subparsers()); parsed = parser.parse_args(sys.argv[1:]); sys.exit(parsed.command(parsed))"
-    )
-    command = [sys.executable, "-c", code, "serve", "--bundle", root, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            output = ""
-            while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", output)):
-                line = server.stderr.readline()
-                assert line, f"the server ended: {output}"
-                output += line
-            client = Client(int(found.group(1)))
-            assert client.get("/health")[1]["bundle_id"] == folder.name
-            assert client.get("/recall?user_id=u&k=1")[1]["item_ids"] == ["n0"]
-            client.close()
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.stderr.read()
-        assert server.wait(20) == 0
 
 
 def test_recall_imports_neither_torch_nor_dagster(root):
