@@ -21,7 +21,6 @@ from dssm_assets.serving.recall_engine import OpenSearch, RecallEngine
 from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets.storage.bundles import BundleStore
 
-DEFAULT_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 60.0
 """A refused bundle is tried again after this time: its store may have been at fault, not its files."""
 
@@ -60,7 +59,7 @@ class LiveEngine:
         root: str,
         options: Mapping[str, Any] | None = None,
         *,
-        check_seconds: float = DEFAULT_CHECK_SECONDS,
+        check_seconds: float = 5.0,
         is_verified: bool = True,
         shop_lists: ShopLists | None = None,
         open_search: OpenSearch | None = None,

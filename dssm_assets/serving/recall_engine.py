@@ -274,10 +274,6 @@ class RecallEngine:
         """Returns the items with the vectors nearest to an item's, without the item itself; errors as `recall`."""
         return self.recall(UserRequest(item_id=item_id, options=options))
 
-    def popular_items(self, options: ListOptions = ANY_LIST) -> RecallAnswer:
-        """Returns the most popular items, after them those without an event; errors as `recall`."""
-        return self.recall(UserRequest(options=options))
-
     def _plan(self, request: UserRequest, user: SeenUser | None, vector: Vector | DssmError | None) -> _Plan:
         """Returns the search of a request; `vector` is that of the inputs, or the reason for its absence."""
         options, bundle = request.options, self.bundle

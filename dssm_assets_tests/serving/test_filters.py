@@ -54,14 +54,14 @@ def test_lists_carry_chosen_columns(engine):
     assert answer.item_ids == ["n0", "n2", "n1"]
     assert answer.fields == {"price": [1, 3, 2], "color": ["red", "red", "blue"]}
     assert engine.similar_items("n2", ListOptions(1, fields=["color"])).fields == {"color": ["blue"]}
-    assert engine.popular_items(ListOptions(2, fields=["color"])).fields == {"color": ["red", "red"]}
+    assert engine.recall(UserRequest(options=ListOptions(2, fields=["color"]))).fields == {"color": ["red", "red"]}
 
 
 def test_dates_and_numbers_that_are_not_finite_are_as_json_has_them(tmp_path):
     days = [dt.date(2024, 1, 31), None, None, None]
     columns = {"day": days, "times": [[dt.datetime(2024, 1, 31, 12)], [], None, None], "price": [float("nan"), 1.5, None, 2.0]}
     bundles.write_bundle(tmp_path, item_columns=pa.table(columns))
-    answer = RecallEngine.open(str(tmp_path)).popular_items(ListOptions(fields=list(columns)))
+    answer = RecallEngine.open(str(tmp_path)).recall(UserRequest(options=ListOptions(fields=list(columns))))
     assert answer.item_ids == ["n2", "n0", "n3", "n1"]
     day, times, price = answer.fields.values()
     assert (day, times) == ([None, "2024-01-31", None, None], [None, ["2024-01-31T12:00:00"], None, []])
@@ -71,7 +71,7 @@ def test_dates_and_numbers_that_are_not_finite_are_as_json_has_them(tmp_path):
 
 def test_other_columns_are_refused(engine, tmp_path):
     with pytest.raises(InputError, match=r"fields: expected a column for filters: color, price, got 'title'.*serving\.filters"):
-        engine.popular_items(ListOptions(fields=["color", "title"]))
+        engine.recall(UserRequest(options=ListOptions(fields=["color", "title"])))
     bundles.write_bundle(tmp_path)
     with pytest.raises(InputError, match=r"fields: expected a column for filters: there is none, got 'color'"):
         RecallEngine.open(str(tmp_path)).recall_for_user("u", ListOptions(fields=["color"]))
@@ -201,7 +201,7 @@ def test_lists_of_the_shop_change_without_a_new_bundle(root, tmp_path):
     assert live.refresh_lists()
     assert (found(live.engine), found(before)) == (["n1", "n3"], ["n2", "n1", "n3"])
     assert found(live.engine, filters={"color": "red"}) == []
-    assert live.engine.popular_items().item_ids == ["n3", "n1"]
+    assert live.engine.recall(UserRequest()).item_ids == ["n3", "n1"]
     assert not live.refresh_lists()
 
 
