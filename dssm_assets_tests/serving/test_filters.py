@@ -20,7 +20,7 @@ from dssm_assets.core.config.channels import ChannelName
 from dssm_assets.core.errors import ConfigError, InputError
 from dssm_assets.serving.id_rows import IdRows
 from dssm_assets.serving.live import LiveEngine
-from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine
+from dssm_assets.serving.recall_engine import ListOptions, Lists, RecallEngine, UserRequest
 from dssm_assets.serving.shop_lists import ShopLists
 from dssm_assets.steps.workspace import open_workspace
 from dssm_assets.storage.bundles import open_bundles
