@@ -51,6 +51,7 @@ _SOURCE = (
     ),
 )
 """Your own three tables, mapped by the configuration."""
+
 _FEATURES_RAW = (
     _table(
         name="behavior",
@@ -124,6 +125,7 @@ _FEATURES_RAW = (
     ),
 )
 """Statistics, preferences and histories as of the end of each day, computed incrementally."""
+
 _PARITY = CheckRow("fg_parity", "Golden rows of the day get the same features in bulk and as single requests.")
 _FG = (
     _encoded(
@@ -162,6 +164,7 @@ _FG = (
     ),
 )
 """Features, generated once per entity and day, so that training and inference read the same encoded rows."""
+
 _SAMPLE = (
     _table(
         name="sample",
@@ -206,6 +209,7 @@ _SAMPLE = (
     ),
 )
 """Labelled rows with the features of the previous day, and the window to learn from."""
+
 _STATISTICS = (
     _encoded(
         name="numeric_value_counts",
@@ -244,6 +248,7 @@ _STATISTICS = (
     ),
 )
 """Each feature's values over the window, merged from partial counts of each day."""
+
 _CONFIG = (
     _windowed(
         name="feature_config",
@@ -277,6 +282,7 @@ _CONFIG = (
     ),
 )
 """What the statistics decide about features and training steps, and the whole training configuration."""
+
 _TRAINING = (
     _windowed(
         name="negative_items",
@@ -324,6 +330,7 @@ _TRAINING = (
     ),
 )
 """Negatives, training rows, the two towers."""
+
 _DRIFT = CheckRow(
     "vector_drift",
     "Compared with the previous partition after aligning it by a rotation, the vectors of common ids have a mean cosine of at "
@@ -368,6 +375,7 @@ _VECTORS = (
     ),
 )
 """The outputs of both towers for the encoded features as of the previous day."""
+
 _EVALUATION = (
     _windowed(
         name="ground_truth",
@@ -437,6 +445,7 @@ _EVALUATION = (
     ),
 )
 """Ground truth, exact search, hit rates with intervals and baselines."""
+
 _SERVING = (
     _windowed(
         name="serving_bundle",
@@ -474,6 +483,7 @@ _SERVING = (
     ),
 )
 """The bundle that recall answers from."""
+
 ASSET_TABLE: dict[str, tuple[AssetRow, ...]] = {
     "source": _SOURCE,
     "features_raw": _FEATURES_RAW,

@@ -168,10 +168,10 @@ class Gate(Section):
         "evidence.",
     )
     last_partitions: int = Field(
-        default=7, ge=0, le=366, description="Earlier days whose ratio to the best baseline is what a drop is from (0: none)."
+        default=7, ge=0, le=366, description="Earlier days, from whose ratio to the best baseline a drop is measured (0: none)."
     )
     max_drop_frac: float = Field(
-        default=0.3, ge=0, le=1, description="Fails if its ratio to the best baseline is surely below (1 - this) times theirs."
+        default=0.3, ge=0, le=1, description="Fails if its ratio to the best baseline has surely dropped by more than this."
     )
     min_vector_cosine: float = Field(
         default=0.5, ge=-1, le=1, description="vector_drift warns if the aligned mean cosine to the day before is below this."

@@ -109,7 +109,7 @@ class Training(Section):
     svd_init: SvdInit | None = Field(default=None, description="Embeddings begin at singular vectors (default: at random).")
     warm_start: bool = Field(default=False, description="Begins with the weights of the last model before the day.")
     checkpoint_minutes: float | None = Field(
-        default=10.0, gt=0, le=100_000, description="Most age of the state that a killed fit resumes; null: it starts again."
+        default=10.0, gt=0, le=100_000, description="Age limit of the state that a killed fit resumes; null: it starts again."
     )
     precision: Precision = Field(default=Precision.FLOAT32, description="Number format of products.")
     device: Device = Field(default=Device.AUTO, description="Where the towers are fitted.")
