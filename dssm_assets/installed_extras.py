@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dssm_assets import extras
 from dssm_assets.core.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from dssm_assets.storage.config_file import LoadedConfig
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,12 @@ def load_all(kind: str) -> list[ModuleType]:
     """Returns the modules of one kind, an attribute of `Extra`, of the extras that have one."""
     modules = ((name, getattr(extra, kind)) for name, extra in find_extras().items())
     return [_load(name, module) for name, module in modules if module]
+
+
+def tell_served(loaded: LoadedConfig, log: Callable[[str], None]) -> None:
+    """Tells the extras that another bundle may be served."""
+    for extra in load_all("served"):
+        extra.on_served(loaded, log)
 
 
 def load_extra(name: str, module: str) -> Any:

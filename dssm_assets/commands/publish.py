@@ -46,11 +46,12 @@ def _publish(parsed: argparse.Namespace) -> int:
 
     scene = load_scene(parsed.scene, choice)
     if parsed.delta:
-        from dssm_assets.installed_extras import load_extra
+        from dssm_assets.installed_extras import load_extra, tell_served
 
         result = load_extra("bundle_delta", "definitions").refresh(scene, print)
         for name, count in dataclasses.asdict(result.counts).items():
             print(f"  {name.replace('_', ' ')}: {count}")
+        tell_served(scene.loaded, print)
         return 0
     from dssm_assets import materialize, terminal
     from dssm_assets.steps.workspace import open_workspace
@@ -63,7 +64,7 @@ def _publish(parsed: argparse.Namespace) -> int:
 
 
 def _rollback(parsed: argparse.Namespace) -> int:
-    from dssm_assets.installed_extras import load_all
+    from dssm_assets.installed_extras import tell_served
     from dssm_assets.storage.bundles import open_bundles
 
     loaded = load_announced_scene(parsed, is_data=parsed.list).loaded
@@ -74,7 +75,6 @@ def _rollback(parsed: argparse.Namespace) -> int:
         print("\n".join(f"{bundle_id}{marks.get(bundle_id, '')}" for bundle_id in before.stored))
         return 0
     now = store.rollback(parsed.to)
-    for extra in load_all("served"):
-        extra.on_served(loaded, print)
     print(f"{now.bundle_id} is served (before: {before.bundle_id if before else 'none'}; previous: {now.previous or 'none'})")
+    tell_served(loaded, print)
     return 0

@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.staticfiles import StaticFiles
 
 from dssm_assets.core.config.service_limits import ServiceLimits
-from dssm_assets.core.errors import DssmError, Fault, InputError
+from dssm_assets.core.errors import DssmError, Fault, InputError, StorageError
 from dssm_assets.serving.access import DOCS, ROUTES, RequestGate
 from dssm_assets.serving.answers import (
     ARROW,
@@ -311,7 +311,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
     @app.exception_handler(DssmError)
     async def report_failure(request: Request, error: DssmError) -> Response:
         _log.error("%s failed: %s", request.url.path, error)
-        return service.refuse(request, type(error).__name__, [], 500)
+        return service.refuse(request, type(error).__name__, [], BusyError.status if isinstance(error, StorageError) else 500)
 
 
 def _add_docs(app: FastAPI) -> None:

@@ -54,15 +54,17 @@ class Layout(StrEnum):
     """One file or folder; the time column decides the day of each row."""
 
 
-_DATABASE_PASSWORD: Final = re.compile(
-    r"^(?:postgres|mysql|mariadb|qdrant|milvus).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)", re.IGNORECASE
+_PASSWORD: Final = re.compile(
+    r"^(?:postgres|mysql|mariadb).*(?:://[^/@]*:[^@]*@|[?&]\w*passw\w*=)|^(?:lancedb|qdrant|milvus).*(?:://[^/?]*@|[?&]\w+=)",
+    re.IGNORECASE,
 )
+"""Of vector stores every login and option may be one."""
 _STORE_OPTIONS: Final = "Options of the fsspec filesystem. Put no secrets here: use environment variables."
 
 
 def refuse_password(uri: str) -> str:
     """Returns a URI; raises a ValueError if it has a password."""
-    if _DATABASE_PASSWORD.search(uri):
+    if _PASSWORD.search(uri):
         raise ValueError("a password in it would stand in logs: put it into an environment variable and write env:NAME")
     return uri
 

@@ -12,7 +12,7 @@ from dssm_assets.core.errors import InputError
 from dssm_assets.defs.asset_table import PUBLISHING_GROUP
 from dssm_assets.defs.lazy_steps import LazyStep, code_references
 from dssm_assets.defs.scene import Scene, today_in
-from dssm_assets.installed_extras import load_all
+from dssm_assets.installed_extras import tell_served
 
 if TYPE_CHECKING:
     from dssm_assets.extras.bundle_delta.delta import DeltaResult
@@ -37,10 +37,7 @@ def refresh(scene: Scene, log: Callable[[str], None]) -> "DeltaResult":
     """Publishes a delta with the current tables and log; see `publish_delta`."""
     from dssm_assets.extras.bundle_delta.delta import publish_delta
 
-    result = publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())
-    for extra in load_all("served"):
-        extra.on_served(scene.loaded, log)
-    return result
+    return publish_delta(scene.open_workspace(log), today_in(scene.loaded.config.calendar.timezone).isoformat())
 
 
 def _build_asset(scene: Scene) -> dg.AssetsDefinition:
@@ -62,6 +59,7 @@ def _build_asset(scene: Scene) -> dg.AssetsDefinition:
     )
     def bundle_delta(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         result = refresh(scene, context.log.info)
+        tell_served(scene.loaded, context.log.info)
         bundle_id = "none: nothing has changed" if result.published is None else result.published.bundle_id
         return dg.MaterializeResult(metadata={"bundle_id": bundle_id, "refreshed_bundle": result.base, **asdict(result.counts)})
 

@@ -33,7 +33,7 @@ def _cleanup(parsed: argparse.Namespace) -> int:
 
     if parsed.grace_hours is not None and not parsed.grace_hours >= 0:
         raise InputError(Fault("--grace-hours", "a number that is not negative", str(parsed.grace_hours), "correct it"))
-    workspace = open_workspace(load_announced_scene(parsed).loaded)
+    workspace = open_workspace(load_announced_scene(parsed).loaded, print)
     found = []
     for leftover in clean(workspace, parsed.grace_hours, removes=not parsed.dry_run):
         found.append(leftover)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -19,9 +20,14 @@ from dssm_assets.core.sources.convert import decode_column
 from dssm_assets.extras.vector_stores.store import DAY, INTEREST, KEYS, MODEL_DIGEST, RESERVED, VECTOR, Changes, Rows
 from dssm_assets.storage.bundles import FetchedBundle
 from dssm_assets.storage.local_files import map_arrow
+from dssm_assets.storage.sources.table_source import quote_name
 
 BATCH_ROWS = 10_000
 _LOG_SECONDS = 10.0
+_FILES = {
+    VectorTable.ITEM: (BundleFile.ITEM_VECTORS, BundleFile.ITEM_COLUMNS),
+    VectorTable.USER: (BundleFile.USER_VECTORS,),
+}
 
 
 class BundleRows:
@@ -56,12 +62,15 @@ class BundleRows:
         return Rows(self.complete(self.content.slice(0, 0)).schema, self.content.num_rows, self._read_batches(log))
 
     def find_changes(self, before: BundleRows) -> Changes:
-        """Returns what differs from the rows of another bundle of the same model."""
-        after = self.content
-        connection = duckdb.connect()
-        connection.register("after", after)
-        connection.register("before", before.content)
-        changed = connection.execute("SELECT * FROM after EXCEPT ALL SELECT * FROM before").to_arrow_table()
+        """Returns what differs from the rows of another bundle of the same model and columns."""
+        after, keys = self.content, KEYS[self.table]
+        others = (quote_name(name) for name in after.column_names if name not in keys)
+        differs = " OR ".join(f"after.{name} IS DISTINCT FROM before.{name}" for name in others)
+        with duckdb.connect() as connection:
+            connection.register("after", after)
+            connection.register("before", before.content)
+            joined = f"SELECT after.* FROM after LEFT JOIN before USING ({', '.join(keys)}) WHERE {differs}"
+            changed = connection.sql(joined).to_arrow_table()
         gone = pc.unique(before.content.column(self._key))
         gone = gone.filter(pc.invert(pc.is_in(gone, combine_chunks(after.column(self._key)))))
         return Changes(self.complete(changed.cast(after.schema)), gone)
@@ -82,6 +91,11 @@ class BundleRows:
                 rate = done / max(now - begun, 1e-9)
                 log(f"{self.table} vectors: {done:,} of {total:,} rows, {rate:,.0f} rows/s, ETA {(total - done) / rate:.0f} s")
                 told = now
+
+
+def describe_files(manifest: Mapping[str, Any], table: VectorTable) -> list[str | None]:
+    """Returns the digests of the files of a bundle from which the rows of a table come."""
+    return [manifest["files"].get(name, {}).get("sha256") for name in _FILES[table]]
 
 
 def _split_interests(stored: pa.Table, dims: int, interests: int) -> pa.Table:

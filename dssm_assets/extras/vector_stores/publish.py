@@ -1,13 +1,14 @@
 """The step of `vector_store`, and what makes the store follow the served bundle: after a delta, a rollback, and in a cleanup.
 
-The store has the bundle that is served and the one before it. A version is written aside and compared with the bundle; only then is it
-served. If the pointer of the bundles has moved meanwhile, the newer bundle's publisher serves.
+The store has the whole bundle that is served and the one before it. A version is written aside and compared with the bundle; only then is
+it served. On a local disk one process at a time writes; on object stores each looks again whether another bundle is served by then.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,20 +21,22 @@ from dssm_assets.core.arrays.ids import IdIndex
 from dssm_assets.core.arrays.ragged import combine_chunks
 from dssm_assets.core.config.pipeline import VectorStore as VectorStoreSettings
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import CheckFailedError, Fault, PartitionMissingError, StorageError, remedy_of_missing
+from dssm_assets.core.errors import DssmError, Fault, PartitionMissingError, StorageError, remedy_of_missing
 from dssm_assets.core.features.parity import choose_rows
 from dssm_assets.core.file_names import BundleFile
 from dssm_assets.core.retrieval.index import kth_best
 from dssm_assets.core.retrieval.vectors import to_matrix
-from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
-from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, StoredVectors, VectorStore
+from dssm_assets.extras.vector_stores.bundle_rows import BundleRows, describe_files
+from dssm_assets.extras.vector_stores.store import KEYS, MODEL_DIGEST, VECTOR, StoredVectors
 from dssm_assets.extras.vector_stores.stores import open_configured
 from dssm_assets.steps.workspace import Check, StepResult, Workspace, digests, each_day
-from dssm_assets.storage.bundles import BundleStore, FetchedBundle, Pointer, base_of, open_bundles
+from dssm_assets.storage import layout
+from dssm_assets.storage.bundles import FetchedBundle, base_of, open_bundles
 from dssm_assets.storage.config_file import LoadedConfig
-from dssm_assets.storage.local_files import map_arrow
+from dssm_assets.storage.local_files import folder_lock, map_arrow
 
 ASSET: Final = "vector_store"
+CHECK: Final = "stored_vectors"
 MIN_RECALL: Final = 0.95
 COMPARED_ROWS: Final = 100
 """Vectors that are compared, and users whose lists the recall is measured with."""
@@ -45,34 +48,27 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Served:
-    """The served bundle: the id of the whole one, its own, which differs where it is a delta, and its files on the local disk.
+    """The served bundle: its id, that of the whole bundle, which is another one where it is a delta, and its manifest."""
 
-    `stored` are all bundles that are stored.
-    """
-
-    version: str
     revision: str
-    bundle: FetchedBundle
-    stored: Sequence[str]
+    version: str
+    manifest: Mapping[str, Any]
 
 
 @each_day
 def vector_store(workspace: Workspace, ds: str) -> StepResult:
     """Publishes the bundle of a day, with its deltas, if it is served."""
-    source, bundles = workspace.need("serving_bundle", ds), open_bundles(workspace.loaded)
-    served = _open_served(bundles)
-    check = Check("stored_vectors", True, f"the bundle of {ds} is not served, so nothing was published")
+    source = workspace.need("serving_bundle", ds)
+    follower = _Follower(workspace.loaded, workspace.log)
+    check = Check(CHECK, True, f"the bundle of {ds} is not served, so nothing was published")
     facts: dict[str, Any] = {"is_served": False}
-    if served.version == source.facts["bundle_id"]:
-        store = open_configured(workspace.loaded)
-        workspace.log(f"{served.revision} is published to the {store.where}")
-        check = _publish(store, bundles, served, _tables(workspace.loaded), workspace.log)
-        manifest = served.bundle.manifest
+    if (served := follower.find_served()).version == source.facts["bundle_id"]:
+        check = follower.follow(is_whole=True)
         facts = {
             "is_served": check.is_passed,
             "bundle_id": served.revision,
-            "store": store.where,
-            "similarity": manifest["similarity"],
+            "store": follower.store.where,
+            "similarity": served.manifest["similarity"],
             "compared_by": "inner product; cosine vectors have unit length",
             **check.facts,
         }
@@ -85,98 +81,136 @@ def on_served(loaded: LoadedConfig, log: Log) -> None:
     """Makes a configured store follow the bundle that is served now: by what differs where it has a revision of the same bundle.
 
     Raises:
-        CheckFailedError: a whole version had to be written and is not that of the bundle; the one before keeps serving.
-        StorageError: the store cannot be reached; `publish --delta` or a materialization of the asset repairs it.
+        StorageError: it cannot; the bundle stays served, and its vectors are missing.
     """
     if loaded.config.vector_store is None:
         return
-    bundles, store = open_bundles(loaded), open_configured(loaded)
-    served, tables = _open_served(bundles), _tables(loaded)
-    before = store.find_versions().get(served.version)
-    if before is None or before not in served.stored:
-        check = _publish(store, bundles, served, tables, log)
-        if not check.is_passed:
-            remedy = "materialize vector_store once the store keeps what is written, or choose another"
-            raise CheckFailedError(f"{store.where}: {check.description}. To fix: {remedy}")
-        return
-    if before != served.revision:
-        old = bundles.fetch(before, is_verified=False)
-        changes = {table: BundleRows(served.bundle, table).find_changes(BundleRows(old, table)) for table in tables}
-        store.update(served.version, served.revision, changes)
-        counts = ", ".join(
-            f"{one.rows.num_rows} {table} rows written, {len(one.gone)} removed" for table, one in changes.items()
-        )
-        log(f"{store.where}: {served.revision} after {before}: {counts}")
-    _serve(store, bundles, served.version, log)
+    try:
+        check = _Follower(loaded, log).follow()
+        problem = "" if check.is_passed else check.description
+    except DssmError as error:
+        problem = str(error).partition(". To fix")[0]
+    if problem:
+        pointer = open_bundles(loaded).pointer()
+        bundle_id = "none" if pointer is None else pointer.bundle_id
+        expected = f"the vectors of bundle {bundle_id}, which is served from now on"
+        remedy = f"do not repeat this, but materialize vector_store of {bundle_id[:10]}"
+        raise StorageError(str(Fault("vector_store", expected, problem, remedy)))
 
 
 def on_cleaned(workspace: Workspace, before: float, *, removes: bool) -> set[str]:
     """Removes versions that no bundle needs, and drafts begun before a unix time; returns no files. A store that is away is logged."""
     loaded = workspace.loaded
-    pointer = open_bundles(loaded).pointer()
-    if pointer is None or (loaded.config.vector_store is None and not workspace.tables.partitions.days(ASSET)):
+    if loaded.config.vector_store is None and not workspace.tables.partitions.days(ASSET):
         return set()
     try:
-        store = open_configured(loaded)
-        for name in store.find_removable(_kept(open_bundles(loaded), pointer), before):
-            workspace.log(f"{store.where}: {name} {'is' if removes else 'would be'} removed")
+        follower = _Follower(loaded, workspace.log)
+        for name in follower.find_removable(before):
+            workspace.log(f"{follower.store.where}: {name} {'is' if removes else 'would be'} removed")
             if removes:
-                store.remove(name)
-    except StorageError as error:
+                follower.store.remove(name)
+    except DssmError as error:
         workspace.log(str(error))
     return set()
 
 
-def _tables(loaded: LoadedConfig) -> Sequence[VectorTable]:
-    return (loaded.config.vector_store or VectorStoreSettings()).tables
+class _Follower:
+    """Makes the store of a configuration have the vectors of the bundle that is served."""
 
+    def __init__(self, loaded: LoadedConfig, log: Log) -> None:
+        self._bundles, self._log, self._folder = open_bundles(loaded), log, layout.asset_folder(loaded.root, ASSET)
+        self._tables = (loaded.config.vector_store or VectorStoreSettings()).tables
+        self.store = open_configured(loaded)
 
-def _open_served(bundles: BundleStore) -> _Served:
-    pointer = bundles.pointer()
-    if pointer is None:
-        remedy = remedy_of_missing("publish", "DAY")
-        raise PartitionMissingError(Fault(f"serving root {bundles.root}", "a bundle that is served", "none", remedy))
-    bundle = bundles.fetch(pointer.bundle_id)
-    return _Served(base_of(bundle.manifest) or pointer.bundle_id, pointer.bundle_id, bundle, pointer.stored)
+    def find_served(self) -> _Served:
+        """Returns the served bundle; raises a PartitionMissingError without one."""
+        pointer = self._bundles.pointer()
+        if pointer is None:
+            remedy = remedy_of_missing("publish", "DAY")
+            raise PartitionMissingError(Fault(f"serving root {self._bundles.root}", "a bundle that is served", "none", remedy))
+        return _Served(pointer.bundle_id, self._find_base(pointer.bundle_id), self._bundles.manifest(pointer.bundle_id))
 
+    def follow(self, *, is_whole: bool = False) -> Check:
+        """Writes what the store lacks of the served bundle, with `is_whole` all, and serves it; again, if another is served by then."""
+        with folder_lock(self._folder) if self._bundles.is_local else nullcontext():
+            while True:
+                served = self.find_served()
+                check = None if is_whole else self._update(served)
+                check = check or self._publish(served)
+                if not check.is_passed or self.find_served().revision == served.revision:
+                    break
+                is_whole = False
+            if check.is_passed:
+                self.store.serve(served.version)
+                for name in self.find_removable(before=0):
+                    self.store.remove(name)
+            return check
 
-def _publish(store: VectorStore, bundles: BundleStore, served: _Served, tables: Sequence[VectorTable], log: Log) -> Check:
-    """Writes a whole version and compares it with the bundle; serves it if they are alike."""
-    drafts: dict[VectorTable, str] = {}
-    problems: list[str] = []
-    facts: dict[str, Any] = {}
-    for table in tables:
-        rows = BundleRows(served.bundle, table)
-        drafts[table] = store.write(table, rows.to_rows(log))
-        differences, figures = _compare(store.open(table, drafts[table]), rows, served.bundle)
-        problems += differences
-        facts |= figures
-    if problems:
-        for draft in drafts.values():
-            store.remove(draft)
-        return Check("stored_vectors", False, f"{'; '.join(problems)}; not served", facts)
-    store.add(served.version, served.revision, drafts)
-    _serve(store, bundles, served.version, log)
-    sentence = ", ".join(
-        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4f}" for name, value in facts.items()
-    )
-    return Check("stored_vectors", True, sentence, facts)
+    def find_removable(self, before: float) -> list[str]:
+        """Returns what the store can remove: all but the two whole bundles that were served last, and drafts since a unix time."""
+        pointer = self._bundles.pointer()
+        trail = () if pointer is None else pointer.trail
+        kept = dict.fromkeys(self._find_base(bundle_id) for bundle_id in reversed(trail))
+        return self.store.find_removable(list(kept)[:2], before)
 
+    def _find_base(self, bundle_id: str) -> str:
+        try:
+            return base_of(self._bundles.manifest(bundle_id)) or bundle_id
+        except PartitionMissingError:  # removed by hand
+            return bundle_id
 
-def _serve(store: VectorStore, bundles: BundleStore, version: str, log: Log) -> None:
-    """Serves a version of the store if its bundle is served, and removes the versions that no bundle needs."""
-    pointer = bundles.pointer()
-    if pointer is None or (base_of(bundles.manifest(pointer.bundle_id)) or pointer.bundle_id) != version:
-        log(f"{store.where}: another bundle than {version} is served by now, whose publisher goes on")
-        return
-    store.serve(version)
-    for name in store.find_removable(_kept(bundles, pointer), before=0):
-        store.remove(name)
+    def _update(self, served: _Served) -> Check | None:
+        """Writes what differs from the revision that the store has; None where only a whole version will do."""
+        before = self.store.find_versions().get(served.version)
+        if before == served.revision:
+            return Check(CHECK, True, f"the store has {served.revision}")
+        try:
+            old = None if before is None else self._bundles.manifest(before)
+            stored = {table: self.store.open(table, served.version) for table in self._tables}
+        except PartitionMissingError:
+            return None
+        if old is None or before is None:
+            return None
+        changed = [table for table in self._tables if describe_files(old, table) != describe_files(served.manifest, table)]
+        now, then = (
+            self._bundles.fetch(bundle_id, is_verified=False) if changed else None for bundle_id in (served.revision, before)
+        )
+        changes, counts = {}, {}
+        for table in changed:
+            assert now is not None
+            assert then is not None
+            rows, former = BundleRows(now, table), BundleRows(then, table)
+            if rows.content.schema != former.content.schema:
+                return None
+            changes[table], counts[table] = rows.find_changes(former), rows.content.num_rows
+        self.store.update(served.version, served.revision, changes)
+        for table, one in changes.items():
+            self._log(f"{self.store.where}: {one.rows.num_rows} {table} rows written, {len(one.gone)} removed")
+        is_equal = all(stored[table].count() == count for table, count in counts.items())
+        return Check(CHECK, True, f"{served.revision} after {before}") if is_equal else None
 
-
-def _kept(bundles: BundleStore, pointer: Pointer) -> set[str]:
-    """Returns the whole bundles of the one that is served and the one before it."""
-    return {base_of(bundles.manifest(bundle_id)) or bundle_id for bundle_id in pointer.trail[-2:]}
+    def _publish(self, served: _Served) -> Check:
+        """Writes a whole version, and compares it with the bundle before it is added."""
+        bundle, store = self._bundles.fetch(served.revision), self.store
+        self._log(f"{served.revision} is published to the {store.where}")
+        drafts: dict[VectorTable, str] = {}
+        problems: list[str] = []
+        facts: dict[str, Any] = {}
+        for table in self._tables:
+            rows = BundleRows(bundle, table)
+            drafts[table] = store.write(table, rows.to_rows(self._log))
+            differences, figures = _compare(store.open(table, drafts[table]), rows, bundle)
+            problems += differences
+            facts |= figures
+        if problems:
+            for draft in drafts.values():
+                store.remove(draft)
+            return Check(CHECK, False, f"{'; '.join(problems)}; not served", facts)
+        store.add(served.version, served.revision, drafts)
+        sentence = ", ".join(
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4f}" for name, value in facts.items()
+        )
+        return Check(CHECK, True, sentence, facts)
 
 
 def _compare(stored: StoredVectors, rows: BundleRows, bundle: FetchedBundle) -> tuple[list[str], dict[str, Any]]:

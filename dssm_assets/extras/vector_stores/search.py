@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from dssm_assets.core.arrays.ragged import IntArray
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import ConfigError, Fault
+from dssm_assets.core.errors import ConfigError, Fault, StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores.conditions import UnsupportedConditionError, parse_filters
-from dssm_assets.extras.vector_stores.store import VectorStore
+from dssm_assets.extras.vector_stores.store import VectorStore, missing_version
 from dssm_assets.extras.vector_stores.stores import find_uri, open_store
 from dssm_assets.serving.bundle import Bundle
 from dssm_assets.serving.recall_engine import OpenSearch
@@ -46,16 +46,25 @@ class StoreSearch:
             is_exact: compare every item, without the store's index.
 
         Raises:
-            PartitionMissingError: the store has no vectors of this bundle.
+            PartitionMissingError: the store does not have the vectors of this bundle, or not yet.
         """
-        self._items, self._is_exact = bundle.items, is_exact
+        self._store, self._items, self._is_exact = store, bundle.items, is_exact
+        self._version = base_of(bundle.manifest) or bundle.bundle_id
         self._columns = {field.name: _plain_type(field.type) for field in bundle.item_columns.schema}
-        self._vectors = store.open(VectorTable.ITEM, base_of(bundle.manifest) or bundle.bundle_id)
+        revisions = store.find_versions()
+        if revisions.get(self._version) != bundle.bundle_id:
+            raise missing_version(store.where, VectorTable.ITEM, bundle.bundle_id, set(revisions.values()))
+        self._vectors = store.open(VectorTable.ITEM, self._version)
 
     def find_rows(self, vectors: Vectors, k: int, filters: Any) -> list[IntArray] | None:
         """Returns the rows of items in the bundle, see `ItemSearch`; items that the bundle lacks are left out."""
+        condition = parse_filters(filters, self._columns)
         try:
-            found = self._vectors.search(vectors, k, parse_filters(filters, self._columns), is_exact=self._is_exact)
+            try:
+                found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
+            except StorageError:  # the version was written again, and its former table is removed
+                self._vectors = self._store.open(VectorTable.ITEM, self._version)
+                found = self._vectors.search(vectors, k, condition, is_exact=self._is_exact)
         except UnsupportedConditionError:
             return None
         rows = (self._items.rows_of(pa.chunked_array([ids])) for ids, _ in found)

@@ -60,7 +60,11 @@ def open_store(uri: str, scene: str, options: Mapping[str, Any]) -> VectorStore:
         where = f"vector store{f', environment variable {name}' if name else ''}"
         got = "another one, not shown as it may be secret" if given else "no value"
         raise ConfigError(Fault(where, f"a URI of {'://, '.join(_STORES)}://", got, "write such as lancedb:///data/vectors"))
-    module, store = _STORES[scheme]
+    parts, (module, store) = urlsplit(given), _STORES[scheme]
+    if module == "lancedb" and ("@" in parts.netloc or bool(parts.netloc) is (scheme == "lancedb")):
+        remedy = "the login of a bucket is that of storage.options or of AWS_* variables"
+        expected = "lancedb:///folder with a whole path, or lancedb+s3://bucket/folder without a login"
+        raise ConfigError(Fault("vector store", expected, "another form", remedy))
     need_library(_LIBRARIES[module], module, f"vector store {scheme}://")
-    found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(urlsplit(given), scene, options)
+    found: VectorStore = getattr(importlib.import_module(f"{__package__}.{module}"), store)(parts, scene, options)
     return found

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 
 from dssm_assets.core.config.pipeline import VectorTable
-from dssm_assets.core.errors import CheckFailedError, ConfigError, PartitionMissingError
+from dssm_assets.core.errors import ConfigError, PartitionMissingError, StorageError
 from dssm_assets.defs.asset_table import all_rows
 from dssm_assets.defs.automation import DAILY_CHAIN, PUBLISH, job_assets
+from dssm_assets.extras.vector_stores import publish
 from dssm_assets.extras.vector_stores.bundle_rows import BundleRows
 from dssm_assets.extras.vector_stores.publish import on_cleaned, on_served, vector_store
 from dssm_assets.extras.vector_stores.store import StoredVectors, VectorStore
@@ -25,6 +26,7 @@ from dssm_assets.extras.vector_stores.stores import open_configured, open_store
 from dssm_assets.steps.workspace import StepResult, Workspace, open_workspace
 from dssm_assets.storage.bundles import Pointer, open_bundles
 from dssm_assets_tests import worlds
+from dssm_assets_tests.extras.vector_stores import made_rows
 from dssm_assets_tests.extras.vector_stores.made_rows import to_rows, vectors_of
 from dssm_assets_tests.steps.bundles import PlainBundle, publish_bundle
 from dssm_assets_tests.worlds import EVALUATION_DAY
@@ -83,6 +85,11 @@ def add_delta(workspace: Workspace, **changed: np.ndarray) -> str:
         return bundles.publish(folder, body, 3, base=plain.bundle_id, served=plain.bundle_id).bundle_id
 
 
+def publish_rows(store: VectorStore, version: str) -> None:
+    """Serves a version of some rows."""
+    made_rows.publish(store, version, made_rows.item_rows(5), made_rows.user_rows(["u"]))
+
+
 def test_the_store_has_the_vectors_of_the_bundle(workspace: Workspace) -> None:
     bundle, store = PlainBundle(workspace), open_store_of(workspace)
     assert (store.find_versions(), store.find_served()) == ({bundle.bundle_id: bundle.bundle_id}, bundle.bundle_id)
@@ -133,24 +140,65 @@ def test_a_delta_writes_the_rows_that_it_changes_and_a_rollback_too(workspace: W
     after = read_all(workspace, ITEM)
     assert {name for name in before if before[name] != after[name]} == {"a_00", "b_01"}
     assert after == PlainBundle(workspace).vectors(ITEM)
-    assert "2 item rows written, 0 removed" in lines[-1]
+    assert [line.partition(": ")[2] for line in lines] == ["2 item rows written, 0 removed"], "users did not change"
     open_bundles(workspace.loaded).rollback()
     on_served(workspace.loaded, lines.append)
     assert read_all(workspace, ITEM) == before
-    count = len(lines)
     on_served(workspace.loaded, lines.append)
-    assert len(lines) == count, "nothing was left to do"
+    assert len(lines) == 2, "nothing was left to do"
+
+
+def test_a_delta_that_is_served_while_a_version_is_written_is_followed_too(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regular, width = publish._compare, len(read_all(workspace, ITEM)["a_00"])
+
+    def compare(*given: Any) -> Any:
+        if len(open_bundles(workspace.loaded).pointer().stored) == 1:
+            add_delta(workspace, a_00=np.arange(width))
+        return regular(*given)
+
+    monkeypatch.setattr(publish, "_compare", compare)
+    assert make(workspace).checks[0].is_passed
+    served = PlainBundle(workspace)
+    assert open_store_of(workspace).find_versions() == {served.manifest["delta"]["base"]: served.bundle_id}
+    assert read_all(workspace, ITEM) == served.vectors(ITEM)
+    assert read_all(workspace, ITEM)["a_00"] == list(range(width))
+
+
+def test_a_table_that_is_added_to_the_configuration_is_written_with_the_next_delta(workspace: Workspace) -> None:
+    folder = workspace.loaded.home.parent
+    fewer = open_workspace(worlds.write_config(folder, SETTINGS | {"vector_store": {"tables": ["item"]}}))
+    make(fewer)
+    store, bundle_id = open_store_of(fewer), PlainBundle(fewer).bundle_id
+    with pytest.raises(PartitionMissingError, match="table user"):
+        store.open(USER, bundle_id)
+    add_delta(workspace, a_00=np.ones(len(read_all(fewer, ITEM)["a_00"])))
+    on_served(worlds.write_config(folder, SETTINGS), print)
+    assert read_all(workspace, USER) == PlainBundle(workspace).vectors(USER)
+
+
+def test_without_the_store_a_rollback_says_what_is_served_and_what_to_do(workspace: Workspace) -> None:
+    loaded = worlds.write_config(workspace.loaded.home.parent, SETTINGS | {"vector_store": {"uri": "qdrant://127.0.0.1:1"}})
+    bundle_id = PlainBundle(workspace).bundle_id
+    expected = f"expected the vectors of bundle {bundle_id}, which is served from now on.*do not repeat this, but materialize"
+    with pytest.raises(StorageError, match=expected):
+        on_served(loaded, print)
+
+
+def test_the_two_whole_bundles_that_were_served_last_stay(workspace: Workspace) -> None:
+    bundles, store, bundle_id = open_bundles(workspace.loaded), open_store_of(workspace), PlainBundle(workspace).bundle_id
+    width = len(read_all(workspace, ITEM)["a_00"])
+    publish_rows(store, OTHER)
+    bundles.replace_pointer(lambda now: Pointer((OTHER, *now.trail), (OTHER, *now.stored), now.ds))
+    add_delta(workspace, a_00=np.ones(width))
+    on_served(workspace.loaded, print)
+    assert set(open_store_of(workspace).find_versions()) == {OTHER, bundle_id}
 
 
 def test_a_rollback_to_a_version_that_is_stored_serves_it_within_two_seconds(workspace: Workspace) -> None:
     store, bundle_id = open_store_of(workspace), PlainBundle(workspace).bundle_id
-    rows = store.open(ITEM, bundle_id).read(pa.array(["a_00", "a_01"]))
-    drafts = {
-        ITEM: store.write(ITEM, to_rows(rows)),
-        USER: store.write(USER, BundleRows(open_bundles(workspace.loaded).fetch(bundle_id), USER).to_rows(print)),
-    }
-    store.add(OTHER, OTHER, drafts)
-    store.serve(OTHER)
+    publish_rows(store, OTHER)
     begun = time.monotonic()
     on_served(workspace.loaded, print)
     assert time.monotonic() - begun < 2
@@ -201,7 +249,7 @@ def test_rows_that_are_lost_fail_the_check_and_nothing_is_served(workspace: Work
     assert (store.find_versions(), store.find_served(), read_all(workspace, ITEM)) == before
     assert store.find_removable([], before=time.time() + 60) == [], "drafts are gone"
     shutil.rmtree(Path(workspace.loaded.root) / "lancedb")
-    with pytest.raises(CheckFailedError, match="not served"):
+    with pytest.raises(StorageError, match="not served"):
         on_served(workspace.loaded, print)
 
 
@@ -238,7 +286,7 @@ def test_a_store_that_is_away_does_not_stop_a_cleanup(workspace: Workspace, tmp_
 
 def test_without_a_bundle_it_says_what_to_do(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     loaded = worlds.built_world(tmp_path_factory).copy(tmp_path / "bare", SETTINGS)
-    with pytest.raises(PartitionMissingError, match="publish"):
+    with pytest.raises(StorageError, match="expected a bundle that is served, got none"):
         on_served(loaded, print)
 
 
@@ -257,7 +305,24 @@ def test_an_unknown_uri_is_an_error_that_does_not_show_it(uri: str, monkeypatch:
     assert "secret" not in str(caught.value).replace("may be secret", "")
 
 
-@pytest.mark.parametrize("uri", ["postgresql://me:hush@host/db", "qdrant://:hush@host:6333", "milvus://me:hush@host"])
+@pytest.mark.parametrize("uri", ["lancedb://folder/vectors", "lancedb+s3://key:hush@bucket/vectors", "lancedb+s3:///folder"])
+def test_a_folder_has_a_whole_path_and_a_bucket_no_login(uri: str) -> None:
+    with pytest.raises(ConfigError, match="lancedb:///folder with a whole path") as caught:
+        open_store(uri, "shop", {})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://me:hush@host/db",
+        "qdrant://:hush@host:6333",
+        "qdrant+https://hush@host",
+        "qdrant://host?api_key=hush",
+        "milvus://me:hush@host",
+        "lancedb+s3://me:hush@bucket/vectors",
+    ],
+)
 def test_a_password_in_the_configuration_is_refused(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="write env:NAME") as caught:
         worlds.write_config(tmp_path, {"vector_store": {"uri": uri}})

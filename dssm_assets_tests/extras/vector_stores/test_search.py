@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,23 @@ def test_a_service_takes_a_new_bundle_once_the_store_has_it(
     assert live.refresh()
     assert live.bundle_id == second
     assert live.engine.recall_for_user("u", ListOptions(2)).item_ids == ["n0", "n2"]
+
+
+def test_a_version_that_was_written_again_is_opened_again(root: str, lance: str) -> None:
+    engine, store = RecallEngine.open(root), choose_store(lance)
+    fill(store, root)
+    by_store = engine.searching(choose_search(lance, None)(engine.bundle))
+    fill(store, root)
+    for name in store.find_removable([], before=time.time() + 60):
+        store.remove(name)
+    assert by_store.recall_for_user("u", ListOptions(20)).item_ids == engine.recall_for_user("u", ListOptions(20)).item_ids
+
+
+def test_a_revision_that_the_store_does_not_have_yet_is_refused(root: str, lance: str) -> None:
+    store, bundle_id = choose_store(lance), fill(choose_store(lance), root)
+    store.update(bundle_id, f"{bundle_id[:10]}-dddddddddddd", {})
+    with pytest.raises(PartitionMissingError, match=f"expected vectors of bundle {bundle_id}, got those of .*dddddddddddd"):
+        choose_search(lance, None)(RecallEngine.open(root).bundle)
 
 
 def test_the_command_asks_the_store(root: str, lance: str, capsys: pytest.CaptureFixture[str]) -> None:
