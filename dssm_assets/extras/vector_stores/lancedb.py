@@ -3,9 +3,8 @@
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-The table of versions is the alias: one commit serves the items and the users of a version. Each version has tables of its own, because
-in a table for all, with a tag per version, `create_index` of one publisher indexes the rows that another has written meanwhile, and files
-of a removed version or user can stay.
+The table of versions is the alias: one commit serves the items and the users of a version. In one table for all, with tags, one
+publisher's `create_index` would index the rows of another, and files of removed rows could stay.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult
@@ -22,10 +21,10 @@ from urllib.parse import SplitResult
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from lancedb.index import IvfFlat
 
 from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.core.retrieval.vectors import Vectors
 from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
@@ -42,7 +41,6 @@ _PARTITION_ROWS: Final = 4096
 """Smaller tables are searched without an index."""
 _PROBED: Final = 0.85
 """Of the index's partitions: of vectors without any structure fewer than .8 have less than .95 of the nearest 200."""
-_VECTORS_AT_ONCE: Final = 64
 _IS_KEY: Final = {"lance-schema:unenforced-primary-key": "true"}
 """Of two commits that insert the same key, Lance then repeats the second, which updates."""
 _VERSIONS: Final = pa.schema(
@@ -62,7 +60,7 @@ class LanceDBStore(vs.VectorStore):
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:
-            given = {"aws_region": "us-east-1", **given}
+            given.setdefault("aws_region", "us-east-1")
         self._passwords = [given[name] for name in _S3_NAMES[1:4] if name in given]
         self._scene, self._registry, self.where = scene, f"{scene}_versions", f"vector store {uri.scheme}://{place}"
         self._pattern = re.compile(f"{scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}")
@@ -102,10 +100,13 @@ class LanceDBStore(vs.VectorStore):
             _merge(versions, ["bundle_id"]).execute(pa.Table.from_pylist([row], schema=pa.schema(list(_VERSIONS)[:-1])))
 
     def serve(self, version: str) -> None:
-        self._need(version)
-        with self.errors():
-            self._open(self._registry).update(values_sql={"is_served": f"bundle_id = {_write(version)}"})
-        self._need(version)  # an error if it was removed in between
+        former = self.find_served()
+        try:
+            self._point_to(version)
+        except PartitionMissingError:
+            if former is not None:
+                self._point_to(former)
+            raise
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         for table, change in changes.items():
@@ -139,10 +140,12 @@ class LanceDBStore(vs.VectorStore):
             if row is not None:
                 versions = self._open(self._registry)
                 versions.delete(f"bundle_id = {_write(name)} AND is_served IS NOT TRUE")
-                versions.optimize(cleanup_older_than=dt.timedelta(days=1))
             tables = {name} if row is None else _find_used({name: row})
             for table in tables - _find_used(self._read_versions()):  # what a version has by now stays
                 self._database.drop_table(table, ignore_missing=True)
+            if row is not None:
+                with suppress(RuntimeError):  # another publisher commits, who comes here too
+                    versions.optimize(cleanup_older_than=dt.timedelta(days=1))
 
     def open_table(self, table: VectorTable, name: str) -> Any:
         """Returns the table that a version or a draft has now.
@@ -167,6 +170,12 @@ class LanceDBStore(vs.VectorStore):
             rows = [] if opened is None else opened.to_arrow().sort_by("bundle_id").to_pylist()
         return {row["bundle_id"]: row for row in rows}
 
+    def _point_to(self, version: str) -> None:
+        self._need(version)
+        with self.errors():
+            self._open(self._registry).update(values_sql={"is_served": f"bundle_id = {_write(version)}"})
+        self._need(version)  # if it was removed in between, no version is served
+
     def _need(self, version: str) -> None:
         if version not in (versions := self._read_versions()):
             raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
@@ -181,65 +190,59 @@ class LanceDBStore(vs.VectorStore):
             raise
 
     def _list_tables(self) -> list[str]:
-        names, page = list[str](), None
-        while True:
-            part = self._database.list_tables(page_token=page)
+        names, page = list[str](), ""
+        while page is not None:
+            part = self._database.list_tables(page_token=page or None)
             names += filter(self._pattern.fullmatch, part.tables)
             page = part.page_token
-            if page is None:
-                return names
+        return names
 
 
 class _LanceVectors(vs.StoredVectors):
     """The rows of a version or draft; each answer is of one commit."""
 
     def __init__(self, store: LanceDBStore, table: VectorTable, name: str) -> None:
-        self._store, self._key = store, KEYS[table][0]
-        self._open = partial(store.open_table, table, name)
-        self._table = self._open()
+        self._store, self._name, self._key = store, (table, name), KEYS[table][0]
+        self._open()
 
     def count(self) -> int:
-        return int(self._ask(lambda table: table.count_rows()))
+        count: int = self._ask(lambda: int(self._table.count_rows()))
+        return count
 
     def read(self, ids: pa.Array) -> pa.Table:
-        return self._ask(lambda table: table.search().where(_is_one_of(self._key, ids)).to_arrow())
+        return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
         where = write_sql(condition, _DIALECT)
-        parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
-        return [found for part in parts for found in self._ask(self._search, part, k, where, is_exact)]
+        return [self._ask(partial(self._search, vector, k, where, is_exact)) for vector in vectors]
 
-    def _search(self, table: Any, vectors: Vectors, k: int, where: str, is_exact: bool) -> list[Found]:
-        # Lance returns 1 - product: of longer vectors the products lose no digits.
-        scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
-        query = table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
-        probes = max(1, math.ceil(_PROBED * (table.count_rows() // _PARTITION_ROWS)))
-        query = query.maximum_nprobes(0).minimum_nprobes(probes).select([self._key, "_distance"])
+    def _search(self, vector: Vectors, k: int, where: str, is_exact: bool) -> Found:
+        # Lance returns 1 - product: of a longer vector the products lose no digits.
+        scale = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vector))[1])
+        query = self._table.search(vector * scale, vector_column_name=VECTOR).distance_type("dot").limit(k)
+        query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
-        rows = (query.where(where) if where else query).to_arrow()
-        if not is_exact and not np.isfinite(rows.column("_distance")).all():
-            return self._search(
-                table, vectors, k, where, True
-            )  # where fewer than k rows pass, Lance adds the last ones unmeasured
-        numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
-        rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
-        scores = 1 - rows.column("_distance").to_numpy()
-        ids = rows.column(self._key).combine_chunks()
-        ends = np.searchsorted(rows.column("number").to_numpy(), np.arange(len(vectors) + 1))
-        return [
-            (ids[start:end], scores[start:end] / scale) for start, end, scale in zip(ends[:-1], ends[1:], scales, strict=True)
-        ]
+        rows = (query.where(where) if where else query).to_arrow().sort_by("_distance")
+        distances = rows.column("_distance").to_numpy()
+        if (
+            not is_exact and not np.isfinite(distances).all()
+        ):  # where fewer than k rows pass, Lance adds the last ones unmeasured
+            return self._search(vector, k, where, True)
+        return rows.column(self._key).combine_chunks(), (1 - distances) / scale
 
-    def _ask(self, read: Callable[..., Any], *arguments: Any) -> Any:
+    def _open(self) -> None:
+        self._table = self._store.open_table(*self._name)
+        self._probes = max(1, math.ceil(_PROBED * (self._table.count_rows() // _PARTITION_ROWS)))
+
+    def _ask(self, read: Callable[[], Any]) -> Any:
         with self._store.errors():
             try:
-                return read(self._table, *arguments)
+                return read()
             except (RuntimeError, ValueError) as error:
                 if "not found" not in str(error).lower():
                     raise
-            # Users were removed from the commit that was read, or the version was published again.
-            self._table = self._open()
-            return read(self._table, *arguments)
+            self._open()  # users were removed from the commit that was read, or the version was published again
+            return read()
 
 
 class _DataFusion(SqlDialect):
@@ -249,11 +252,11 @@ class _DataFusion(SqlDialect):
             return f"arrow_cast('{moment}', 'Timestamp(us, \"UTC\")')"
         if isinstance(value, float):
             return f"CAST('{value!r}' AS DOUBLE)"  # a bare number has to be one of the column's type
-        if isinstance(value, int) and not isinstance(value, bool):
-            if value >= 2**63:
-                raise UnsupportedConditionError("Lance reads literals as int64")
-            return f"CAST({value} AS BIGINT)"
-        return super().write_value(value)
+        if type(value) is not int:
+            return super().write_value(value)
+        if value >= 2**63:
+            raise UnsupportedConditionError("Lance reads integers as int64")
+        return f"CAST({value} AS BIGINT)"
 
     def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
         return f"array_has_any({column}, [{', '.join(map(self.write_value, values))}])"
@@ -286,5 +289,4 @@ def _write(value: Any) -> str:
 
 
 def _is_one_of(column: str, ids: pa.Array) -> str:
-    values = pc.unique(ids).drop_null().to_pylist()
-    return f"{column} IN ({', '.join(map(_write, values))})" if values else "FALSE"
+    return f"{column} IN ({', '.join(map(_write, ids.to_pylist()))})" if len(ids) else "FALSE"

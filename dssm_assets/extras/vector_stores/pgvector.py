@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import namedtuple_row
+from psycopg.rows import dict_row, namedtuple_row
 from psycopg.types.json import Jsonb
 
 from dssm_assets.core.arrays.ragged import is_list
@@ -36,8 +36,6 @@ _CANDIDATES: Final = 1000
 """Rows that a search of the index looks at, the most that pgvector allows."""
 _INDEX: Final = "USING hnsw (vector vector_ip_ops) WITH (m = 24, ef_construction = 48)"
 _MAX_INDEXED_WIDTH: Final = 2000
-_MAX_SCENE: Final = 43
-"""PostgreSQL cuts names at 63 bytes."""
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
 SET statement_timeout = 0; SET jit = off; SET hnsw.ef_search = {_CANDIDATES}"""
 _LIMITS: Final = "connect_timeout=8&tcp_user_timeout=8000&keepalives_idle=5&keepalives_interval=2"
@@ -53,8 +51,8 @@ class PgvectorStore(vs.VectorStore):
         Raises:
             ConfigError: the scene's name is too long for names of tables.
         """
-        if len(scene) > _MAX_SCENE:
-            expected = f"at most {_MAX_SCENE} characters, for tables in PostgreSQL"
+        if len(scene) > 43:  # PostgreSQL cuts names of tables at 63 bytes
+            expected = "at most 43 characters, for tables in PostgreSQL"
             raise ConfigError(Fault("name", expected, f"{len(scene)}", "shorten the name of the scene"))
         self._scene, self._versions = scene, f"{scene}_vector_versions"
         login, at, hosts = uri.netloc.rpartition("@")
@@ -81,12 +79,10 @@ class PgvectorStore(vs.VectorStore):
         with self._change() as connection:
             try:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            except (pg.InsufficientPrivilege, pg.FeatureNotSupported, pg.UndefinedFile) as error:
-                got, expected = hide_secrets(str(error), self._passwords), "the extension vector"
-                remedy = (
-                    "install pgvector on the server, and let its administrator run CREATE EXTENSION vector in this database"
-                )
-                raise StorageError(str(Fault(self.where, expected, got, remedy))) from None
+            except psycopg.Error as error:
+                remedy = "install pgvector, and let an administrator run CREATE EXTENSION vector in this database"
+                fault = Fault(self.where, "the extension vector", hide_secrets(str(error), self._passwords), remedy)
+                raise StorageError(str(fault)) from None
         with self.connect() as connection, connection.transaction():
             connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, vector vector({rows.width}) NOT NULL)")
             _copy(connection, draft, rows.schema, rows.batches, "FORMAT BINARY, FREEZE")
@@ -97,12 +93,7 @@ class PgvectorStore(vs.VectorStore):
         return draft
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
-        columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
-        with self.connect() as connection:
-            rows = connection.execute(columns, [self.find_table(connection, table, name)]).fetchall()
-            types = {column: (kind, size) for column, kind, size in rows}
-            keys = {key: _ARROW_TYPES[types[key][0]] for key in KEYS[table]}
-        return _PgvectorVectors(self, table, name, keys, types[VECTOR][1])
+        return _PgvectorVectors(self, table, name)
 
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
         with self._change() as connection:
@@ -164,19 +155,18 @@ class PgvectorStore(vs.VectorStore):
     def connect(self) -> Iterator[Connection]:
         """Lends a connection that commits each statement; one that was lost meanwhile is opened again."""
         with vs.store_errors(self.where, self._passwords):
-            connection = None
-            with suppress(IndexError):
+            try:
                 connection = self._idle.pop()
+            except IndexError:
+                connection = None
             if connection is None or not _is_alive(connection):
                 connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
                 connection.execute(_SESSION)
             try:
                 yield connection
             finally:
-                if connection.info.transaction_status is TransactionStatus.IDLE:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
+                is_idle = connection.info.transaction_status is TransactionStatus.IDLE
+                self._idle.append(connection) if is_idle else connection.close()
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:
@@ -193,10 +183,11 @@ class PgvectorStore(vs.VectorStore):
 
     def _read_versions(self, connection: Connection) -> dict[str, Any]:
         """Returns the rows of the table of versions: revision, tables, is_served."""
-        with suppress(pg.UndefinedTable):  # nothing is published yet
+        try:
             rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
-            return {row.version: row for row in rows}
-        return {}
+        except pg.UndefinedTable:  # nothing is published yet
+            return {}
+        return {row.version: row for row in rows}
 
     def find_table(self, connection: Connection, table: VectorTable, name: str) -> str:
         """Returns the table that a version or a draft has now.
@@ -220,32 +211,26 @@ class PgvectorStore(vs.VectorStore):
 
 
 class _PgvectorVectors(vs.StoredVectors):
-    """The rows of a version or draft, whose table is looked up for each answer: a version that is published again has another.
+    """The rows of a version or draft, whose table is looked up for each answer: a version that is published again has another."""
 
-    `keys` are the columns of `KEYS` with their types, `width` the number of entries of a vector.
-    """
-
-    def __init__(
-        self, store: PgvectorStore, table: VectorTable, name: str, keys: Mapping[str, pa.DataType], width: int
-    ) -> None:
-        self._store, self._table, self._name, self._width = store, table, name, width
-        self._keys, self._id = keys, KEYS[table][0]
+    def __init__(self, store: PgvectorStore, table: VectorTable, name: str) -> None:
+        self._store, self._table, self._name, self._id = store, table, name, KEYS[table][0]
+        columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
+        with self._connect() as (connection, relation):
+            types = {column: (kind, size) for column, kind, size in connection.execute(columns, [relation])}
+            self._types = {key: _ARROW_TYPES[types[key][0]] for key in (*KEYS[table], MODEL_DIGEST)}
+        self._types[VECTOR] = pa.list_(pa.float32(), types[VECTOR][1])
 
     def count(self) -> int:
         with self._connect() as (connection, relation):
             return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
 
     def read(self, ids: pa.Array) -> pa.Table:
-        types = {**self._keys, MODEL_DIGEST: pa.string()}
-        wanted = f"{self._id} = ANY(%b::{_sql_type(self._keys[self._id])}[])"
-        with self._connect() as (connection, relation), connection.cursor(binary=True) as cursor:
-            sql = f"SELECT vector_send(vector), {', '.join(types)} FROM {relation} WHERE {wanted}"
-            rows = cursor.execute(sql, [ids.to_pylist()]).fetchall()
-        vectors, *others = zip(*rows, strict=True) if rows else [()] * (1 + len(types))
-        cells = np.frombuffer(b"".join(vector[4:] for vector in vectors), ">f4").astype(np.float32)
-        stored = pa.FixedSizeListArray.from_arrays(cells, self._width)
-        columns = [pa.array(values, kind) for values, kind in zip(others, types.values(), strict=True)]
-        return pa.table([stored, *columns], [VECTOR, *types])
+        names = ", ".join(f"{name}::float4[]" if name == VECTOR else name for name in self._types)
+        wanted = f"{self._id} = ANY(%b::{_sql_type(self._types[self._id])}[])"
+        with self._connect() as (connection, relation), connection.cursor(binary=True, row_factory=dict_row) as cursor:
+            rows = cursor.execute(f"SELECT {names} FROM {relation} WHERE {wanted}", [ids.to_pylist()]).fetchall()
+        return pa.Table.from_pylist(rows, pa.schema(self._types))
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
         where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
@@ -260,7 +245,7 @@ class _PgvectorVectors(vs.StoredVectors):
                 if len(found) < 2 * k:  # the index may have missed rows: each is compared
                     found = cursor.execute(f"{sql} + 0 LIMIT {k}", given).fetchall()
                 ids, negatives = zip(*found[:k], strict=True) if found else ((), ())
-                lists.append((pa.array(ids, self._keys[self._id]), -np.array(negatives, np.float32)))
+                lists.append((pa.array(ids, self._types[self._id]), -np.array(negatives, np.float32)))
         return lists
 
     @contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +76,26 @@ def test_a_version_of_users_alone_is_served(opened: Opener) -> None:
 
 
 @pytest.mark.slow
+def test_publishers_of_other_bundles_remove_each_others_versions(opened: Opener) -> None:
+    """One whose version is removed before it is served fails; all others serve, and a version always remains."""
+    publish(opened(), "b", item_rows(50))
+
+    def publish_often(number: int) -> None:
+        for turn in range(12):
+            version = f"b{number}-{turn}"
+            with suppress(PartitionMissingError):
+                publish(opened(), version, item_rows(50, version))
+            remove_needless(opened, version, before=0)
+            assert opened().find_versions()
+
+    with ThreadPoolExecutor(3) as publishers:
+        list(publishers.map(publish_often, range(3)))
+    served = opened().find_served()
+    assert served is not None
+    assert model_digests(opened().open(ITEM, served), pa.array([1, 2])) == {served}
+
+
+@pytest.mark.slow
 def test_readers_beside_fifty_publishes_meet_one_model(opened: Opener) -> None:
     versions = [f"2024-01-12-{number:012x}" for number in range(51)]
     publish(opened(), versions[0], item_rows(300, versions[0]), user_rows([1, 2], model=versions[0]))
@@ -97,7 +118,9 @@ def test_readers_beside_fifty_publishes_meet_one_model(opened: Opener) -> None:
         try:
             for number, version in enumerate(versions[1:], 1):
                 items = item_rows(300, version, number)
-                publish(opened(), version, items.drop(["price"]) if number % 10 == 5 else items, user_rows([1, 2], model=version))
+                publish(
+                    opened(), version, items.drop(["price"]) if number % 10 == 5 else items, user_rows([1, 2], model=version)
+                )
                 remove_needless(opened, *versions[max(number - 2, 0) : number + 1], before=0)
         finally:
             is_over.set()
@@ -112,27 +135,27 @@ store = open_store(sys.argv[1], "shop", {{}})
 print("begins", flush=True)
 while True:
     for version in ("{A}", "{B}"):
-        publish(store, version, item_rows(20_000, version), user_rows([1, 2], model=version))
+        publish(store, version, item_rows(5_000, version), user_rows([1, 2], model=version))
 """
 
 
 @pytest.mark.slow
 def test_killed_publishers_leave_whole_versions(uri: str, opened: Opener) -> None:
-    publish(opened(), A, item_rows(20_000, A), user_rows([1, 2], model=A))
-    for number in range(12):
+    publish(opened(), A, item_rows(5_000, A), user_rows([1, 2], model=A))
+    for number in range(10):
         command = [sys.executable, "-c", PUBLISH_FOR_EVER, uri]
         publishers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(1 + number % 2)]
         for publisher in publishers:
             assert publisher.stdout is not None and publisher.stdout.readline() == b"begins\n"
-        time.sleep(0.05 + 0.11 * number)
+        time.sleep(0.05 + 0.13 * number)
         for publisher in publishers:
             publisher.kill()
             publisher.communicate()
         store = opened()
         assert store.find_served() in (A, B)
         for version in store.find_versions():
-            assert store.open(ITEM, version).count() == 20_000
-            assert model_digests(store.open(ITEM, version), pa.array([0, 19_999])) == {version}
+            assert store.open(ITEM, version).count() == 5_000
+            assert model_digests(store.open(ITEM, version), pa.array([0, 4_999])) == {version}
             assert model_digests(store.open(USER, version), pa.array([1, 2])) == {version}
     publish(opened(), C, item_rows(50))
     remove_needless(opened, C, before=time.time() + 60)
