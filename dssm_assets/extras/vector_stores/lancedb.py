@@ -3,9 +3,8 @@
     <scene>_item_<token>, <scene>_user_<token>    a draft, or a table of a version, with an index
     <scene>_versions                              one row per version: its revision, its tables, and whether it is served
 
-The table of versions is the alias: one commit serves the items and the users of a version. Each version has tables of its own, because
-in a table for all, with a tag per version, `create_index` of one publisher indexes the rows that another has written meanwhile, and files
-of a removed version or user can stay.
+The table of versions is the alias: one commit serves the items and the users of a version. In one table for all, with tags, one
+publisher's `create_index` would index the rows of another, and files of removed rows could stay.
 """
 
 from __future__ import annotations
@@ -14,34 +13,23 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult
 
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from lancedb.index import IvfFlat
 
 from dssm_assets.core.config.pipeline import VectorTable
+from dssm_assets.core.errors import PartitionMissingError
 from dssm_assets.core.retrieval.vectors import Vectors
+from dssm_assets.extras.vector_stores import store as vs
 from dssm_assets.extras.vector_stores.conditions import NO_CONDITION, ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.sql_conditions import SqlDialect, write_sql
-from dssm_assets.extras.vector_stores.store import (
-    DAY,
-    KEYS,
-    VECTOR,
-    Changes,
-    Found,
-    Rows,
-    StoredVectors,
-    VectorStore,
-    begun_at,
-    missing_version,
-    new_token,
-    store_errors,
-)
+from dssm_assets.extras.vector_stores.store import DAY, KEYS, VECTOR, Changes, Found, Rows
 from dssm_assets.storage.locations import rename_s3_options
 
 _S3_NAMES: Final = ("aws_endpoint", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region")
@@ -53,20 +41,18 @@ _PARTITION_ROWS: Final = 4096
 """Smaller tables are searched without an index."""
 _PROBED: Final = 0.85
 """Of the index's partitions: of vectors without any structure fewer than .8 have less than .95 of the nearest 200."""
-_VECTORS_AT_ONCE: Final = 64
 _IS_KEY: Final = {"lance-schema:unenforced-primary-key": "true"}
 """Of two commits that insert the same key, Lance then repeats the second, which updates."""
-_VERSION: Final = "bundle_id"
 _VERSIONS: Final = pa.schema(
     [
-        pa.field(_VERSION, pa.string(), nullable=False, metadata=_IS_KEY),
+        pa.field("bundle_id", pa.string(), nullable=False, metadata=_IS_KEY),
         *(pa.field(name, pa.string()) for name in ("revision", *VectorTable)),
         pa.field("is_served", pa.bool_()),
     ]
 )
 
 
-class LanceDBStore(VectorStore):
+class LanceDBStore(vs.VectorStore):
     """The tables of a scene."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
@@ -74,11 +60,12 @@ class LanceDBStore(VectorStore):
         is_s3, place = uri.scheme.endswith("+s3"), f"{uri.netloc}{uri.path}"
         given = {name: value for name, value in rename_s3_options(options, _S3_NAMES).items() if name in _S3_NAMES}
         if "aws_endpoint" in given:
-            given = {"aws_region": "us-east-1", **given}
+            given.setdefault("aws_region", "us-east-1")
         self._passwords = [given[name] for name in _S3_NAMES[1:4] if name in given]
-        self._scene, self.where = scene, f"vector store {uri.scheme}://{place}"
+        self._scene, self._registry, self.where = scene, f"{scene}_versions", f"vector store {uri.scheme}://{place}"
+        self._pattern = re.compile(f"{scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}")
         self._limits = _TABLE_LIMITS if is_s3 else None
-        with self._errors():
+        with self.errors():
             self._database: Any = lancedb.connect(
                 f"s3://{place}" if is_s3 else place,
                 read_consistency_interval=dt.timedelta(0),
@@ -92,8 +79,8 @@ class LanceDBStore(VectorStore):
         return next((version for version, row in self._read_versions().items() if row["is_served"]), None)
 
     def write(self, table: VectorTable, rows: Rows) -> str:
-        name, schema = f"{self._scene}_{table}_{new_token()}", _declare_keys(rows.schema, table)
-        with self._errors():
+        name, schema = f"{self._scene}_{table}_{vs.new_token()}", _declare_keys(rows.schema, table)
+        with self.errors():
             batches = (batch.cast(schema) for batch in rows.batches)
             content = pa.RecordBatchReader.from_batches(schema, batches)
             written = self._database.create_table(name, content, schema=schema, storage_options=self._limits)
@@ -101,40 +88,39 @@ class LanceDBStore(VectorStore):
                 written.create_index(VECTOR, config=IvfFlat(distance_type="dot", num_partitions=partitions))
         return name
 
-    def open(self, table: VectorTable, name: str) -> StoredVectors:
-        versions = self._read_versions()
-        stored = versions[name][table] if name in versions else name
-        with self._errors():
-            opened = self._open(stored) if stored and self._pattern.fullmatch(stored) else None
-            if opened is None:
-                raise missing_version(self.where, table, name, versions)
-            return _LanceVectors(opened, table, self._errors)
+    def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
+        return _LanceVectors(self, table, name)
 
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        row = {_VERSION: version, "revision": revision} | {str(table): draft for table, draft in drafts.items()}
-        schema = pa.schema([field for field in _VERSIONS if field.name in row])
-        with self._errors():
+        for table, draft in drafts.items():
+            self.open_table(table, draft)
+        row = {"bundle_id": version, "revision": revision} | {str(table): drafts.get(table) for table in VectorTable}
+        with self.errors():
             versions = self._database.create_table(self._registry, schema=_VERSIONS, exist_ok=True)
-            _merge(versions, [_VERSION]).execute(pa.Table.from_pylist([row], schema=schema))
+            _merge(versions, ["bundle_id"]).execute(pa.Table.from_pylist([row], schema=pa.schema(list(_VERSIONS)[:-1])))
 
     def serve(self, version: str) -> None:
-        self._need(version, VectorTable.ITEM, _VERSION)
-        with self._errors():
-            self._open(self._registry).update(values_sql={"is_served": f"{_VERSION} = {_write(version)}"})
+        former = self.find_served()
+        try:
+            self._point_to(version)
+        except PartitionMissingError:
+            if former is not None:
+                self._point_to(former)
+            raise
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         for table, change in changes.items():
-            name = self._need(version, table, table)
-            with self._errors():
-                merge = _merge(self._open(name), KEYS[table])
+            opened = self.open_table(table, version)
+            with self.errors():
+                merge = _merge(opened, KEYS[table])
                 if len(change.gone):
                     merge = merge.when_not_matched_by_source_delete(_is_one_of(KEYS[table][0], change.gone))
                 merge.execute(change.rows.cast(_declare_keys(change.rows.schema, table)))
-        with self._errors():
-            self._open(self._registry).update(where=f"{_VERSION} = {_write(version)}", values={"revision": revision})
+        with self.errors():
+            self._open(self._registry).update(where=f"bundle_id = {_write(version)}", values={"revision": revision})
 
     def remove_users(self, user_ids: pa.Array) -> None:
-        with self._errors():
+        with self.errors():
             for name in self._list_tables():
                 if name.startswith(f"{self._scene}_{VectorTable.USER}_") and (opened := self._open(name)) is not None:
                     opened.delete(_is_one_of(KEYS[VectorTable.USER][0], user_ids))
@@ -142,47 +128,57 @@ class LanceDBStore(VectorStore):
                     opened.optimize(cleanup_older_than=dt.timedelta(milliseconds=1))
 
     def find_removable(self, kept: Collection[str], before: float) -> list[str]:
-        with self._errors():
+        with self.errors():
             tables = self._list_tables()
         versions = self._read_versions()
         needless = [version for version, row in versions.items() if version not in kept and not row["is_served"]]
-        used = {row[table] for row in versions.values() for table in VectorTable}
-        return needless + [name for name in tables if name not in used and begun_at(name) < before]
+        return needless + [name for name in tables if name not in _find_used(versions) and vs.begun_at(name) < before]
 
     def remove(self, name: str) -> None:
         row = self._read_versions().get(name)
-        with self._errors():
+        with self.errors():
             if row is not None:
                 versions = self._open(self._registry)
-                versions.delete(f"{_VERSION} = {_write(name)} AND is_served IS NOT TRUE")
-                versions.optimize(cleanup_older_than=dt.timedelta(days=1))
-            if name not in self._read_versions():  # else it is served by now
-                for table in [name] if row is None else [row[table] for table in VectorTable if row[table]]:
-                    self._database.drop_table(table, ignore_missing=True)
+                versions.delete(f"bundle_id = {_write(name)} AND is_served IS NOT TRUE")
+            tables = {name} if row is None else _find_used({name: row})
+            for table in tables - _find_used(self._read_versions()):  # what a version has by now stays
+                self._database.drop_table(table, ignore_missing=True)
+            if row is not None:
+                with suppress(RuntimeError):  # another publisher commits, who comes here too
+                    versions.optimize(cleanup_older_than=dt.timedelta(days=1))
 
-    @property
-    def _registry(self) -> str:
-        return f"{self._scene}_versions"
+    def open_table(self, table: VectorTable, name: str) -> Any:
+        """Returns the table that a version or a draft has now.
 
-    @property
-    def _pattern(self) -> re.Pattern[str]:
-        return re.compile(f"{self._scene}_({'|'.join(VectorTable)})_[0-9a-f]{{14}}")
+        Raises:
+            PartitionMissingError: it has none.
+        """
+        versions = self._read_versions()
+        stored = versions[name][table] if name in versions else name
+        with self.errors():
+            opened = self._open(stored) if stored and self._pattern.fullmatch(stored) else None
+        if opened is None:
+            raise vs.missing_version(self.where, table, name, versions)
+        return opened
 
-    def _errors(self) -> Any:
-        return store_errors(self.where, self._passwords)
+    def errors(self) -> AbstractContextManager[None]:
+        return vs.store_errors(self.where, self._passwords)
 
     def _read_versions(self) -> dict[str, dict[str, Any]]:
-        with self._errors():
+        with self.errors():
             opened = self._open(self._registry)
-            rows = [] if opened is None else opened.to_arrow().sort_by(_VERSION).to_pylist()
-        return {row[_VERSION]: row for row in rows}
+            rows = [] if opened is None else opened.to_arrow().sort_by("bundle_id").to_pylist()
+        return {row["bundle_id"]: row for row in rows}
 
-    def _need(self, version: str, table: VectorTable, column: str) -> str:
-        """Returns what the row of a version has in a column."""
-        versions = self._read_versions()
-        if not (found := versions.get(version, {}).get(column)):
-            raise missing_version(self.where, table, version, versions)
-        return str(found)
+    def _point_to(self, version: str) -> None:
+        self._need(version)
+        with self.errors():
+            self._open(self._registry).update(values_sql={"is_served": f"bundle_id = {_write(version)}"})
+        self._need(version)  # if it was removed in between, no version is served
+
+    def _need(self, version: str) -> None:
+        if version not in (versions := self._read_versions()):
+            raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
 
     def _open(self, name: str) -> Any:
         """Returns a table, None if there is none or its writer was killed before the first commit."""
@@ -194,59 +190,59 @@ class LanceDBStore(VectorStore):
             raise
 
     def _list_tables(self) -> list[str]:
-        names, page = list[str](), None
-        while True:
-            part = self._database.list_tables(page_token=page)
+        names, page = list[str](), ""
+        while page is not None:
+            part = self._database.list_tables(page_token=page or None)
             names += filter(self._pattern.fullmatch, part.tables)
             page = part.page_token
-            if page is None:
-                return names
+        return names
 
 
-class _LanceVectors(StoredVectors):
-    """A table; each answer is of one commit."""
+class _LanceVectors(vs.StoredVectors):
+    """The rows of a version or draft; each answer is of one commit."""
 
-    def __init__(self, table: Any, kind: VectorTable, errors: Callable[[], Any]) -> None:
-        self._table, self._key, self._errors = table, KEYS[kind][0], errors
-        self._probes = max(1, math.ceil(_PROBED * (table.count_rows() // _PARTITION_ROWS)))
+    def __init__(self, store: LanceDBStore, table: VectorTable, name: str) -> None:
+        self._store, self._name, self._key = store, (table, name), KEYS[table][0]
+        self._open()
 
     def count(self) -> int:
-        return int(self._ask(self._table.count_rows))
+        count: int = self._ask(lambda: int(self._table.count_rows()))
+        return count
 
     def read(self, ids: pa.Array) -> pa.Table:
-        return self._ask(self._table.search().where(_is_one_of(self._key, ids)).to_arrow)
+        return self._ask(lambda: self._table.search().where(_is_one_of(self._key, ids)).to_arrow())
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
-        where = write_sql(tuple(tuple(map(_close, group)) for group in condition), _DIALECT)
-        parts = [vectors[start : start + _VECTORS_AT_ONCE] for start in range(0, len(vectors), _VECTORS_AT_ONCE)]
-        return [found for part in parts for found in self._ask(self._search, part, k, where, is_exact)]
+        where = write_sql(condition, _DIALECT)
+        return [self._ask(partial(self._search, vector, k, where, is_exact)) for vector in vectors]
 
-    def _search(self, vectors: Vectors, k: int, where: str, is_exact: bool) -> list[Found]:
-        # Lance returns 1 - product: of longer vectors the products lose no digits.
-        scales = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vectors, axis=1))[1])
-        query = self._table.search(vectors * scales[:, None], vector_column_name=VECTOR).distance_type("dot").limit(k)
+    def _search(self, vector: Vectors, k: int, where: str, is_exact: bool) -> Found:
+        # Lance returns 1 - product: of a longer vector the products lose no digits.
+        scale = np.ldexp(np.float32(1), 20 - np.frexp(np.linalg.norm(vector))[1])
+        query = self._table.search(vector * scale, vector_column_name=VECTOR).distance_type("dot").limit(k)
         query = query.maximum_nprobes(0).minimum_nprobes(self._probes).select([self._key, "_distance"])
         query = query.bypass_vector_index() if is_exact else query
-        rows = (query.where(where) if where else query).to_arrow()
-        if not is_exact and not np.isfinite(rows.column("_distance")).all():
-            return self._search(vectors, k, where, True)  # where fewer than k rows pass, Lance adds the last ones unmeasured
-        numbers = rows.column("query_index") if "query_index" in rows.column_names else pa.repeat(0, len(rows))
-        rows = rows.append_column("number", numbers).sort_by([("number", "ascending"), ("_distance", "ascending")])
-        scores = 1 - rows.column("_distance").to_numpy()
-        ids = rows.column(self._key).combine_chunks()
-        ends = np.searchsorted(rows.column("number").to_numpy(), np.arange(len(vectors) + 1))
-        return [
-            (ids[start:end], scores[start:end] / scale) for start, end, scale in zip(ends[:-1], ends[1:], scales, strict=True)
-        ]
+        rows = (query.where(where) if where else query).to_arrow().sort_by("_distance")
+        distances = rows.column("_distance").to_numpy()
+        if (
+            not is_exact and not np.isfinite(distances).all()
+        ):  # where fewer than k rows pass, Lance adds the last ones unmeasured
+            return self._search(vector, k, where, True)
+        return rows.column(self._key).combine_chunks(), (1 - distances) / scale
 
-    def _ask(self, read: Callable[..., Any], *arguments: Any) -> Any:
-        with self._errors():
+    def _open(self) -> None:
+        self._table = self._store.open_table(*self._name)
+        self._probes = max(1, math.ceil(_PROBED * (self._table.count_rows() // _PARTITION_ROWS)))
+
+    def _ask(self, read: Callable[[], Any]) -> Any:
+        with self._store.errors():
             try:
-                return read(*arguments)
-            except RuntimeError as error:
-                if "Not found" not in str(error):
+                return read()
+            except (RuntimeError, ValueError) as error:
+                if "not found" not in str(error).lower():
                     raise
-                return read(*arguments)  # `remove_users` had removed files of the commit that was read
+            self._open()  # users were removed from the commit that was read, or the version was published again
+            return read()
 
 
 class _DataFusion(SqlDialect):
@@ -256,26 +252,20 @@ class _DataFusion(SqlDialect):
             return f"arrow_cast('{moment}', 'Timestamp(us, \"UTC\")')"
         if isinstance(value, float):
             return f"CAST('{value!r}' AS DOUBLE)"  # a bare number has to be one of the column's type
-        return f"CAST({value} AS BIGINT)" if type(value) is int else super().write_value(value)
+        if type(value) is not int:
+            return super().write_value(value)
+        if value >= 2**63:
+            raise UnsupportedConditionError("Lance reads integers as int64")
+        return f"CAST({value} AS BIGINT)"
 
     def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
         return f"array_has_any({column}, [{', '.join(map(self.write_value, values))}])"
 
-    def write_empty(self, column: str) -> str:
-        return f"cardinality({column}) = 0"
-
-    def write_entry_between(self, column: str, low: Any, high: Any) -> str:
-        raise UnsupportedConditionError  # Lance has no lambdas
+    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
+        raise UnsupportedConditionError("Lance has no lambdas")
 
 
 _DIALECT: Final = _DataFusion()
-
-
-def _close(one: ColumnCondition) -> ColumnCondition:
-    """Returns a condition whose bounds leave NaN out, which is the highest number for Lance."""
-    if not pa.types.is_floating(one.type) or one.is_list or (one.low, one.high) == (None, None):
-        return one
-    return replace(one, low=-math.inf if one.low is None else one.low, high=math.inf if one.high is None else one.high)
 
 
 def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
@@ -283,6 +273,11 @@ def _declare_keys(schema: pa.Schema, table: VectorTable) -> pa.Schema:
     return pa.schema(
         [field.with_nullable(False).with_metadata(_IS_KEY) if field.name in KEYS[table] else field for field in schema]
     )
+
+
+def _find_used(versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Returns the tables of versions."""
+    return {row[table] for row in versions.values() for table in VectorTable if row[table]}
 
 
 def _merge(table: Any, keys: Sequence[str]) -> Any:
@@ -294,5 +289,4 @@ def _write(value: Any) -> str:
 
 
 def _is_one_of(column: str, ids: pa.Array) -> str:
-    values = pc.unique(ids).drop_null().to_pylist()
-    return f"{column} IN ({', '.join(map(_write, values))})" if values else "FALSE"
+    return f"{column} IN ({', '.join(map(_write, ids.to_pylist()))})" if len(ids) else "FALSE"

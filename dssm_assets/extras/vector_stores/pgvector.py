@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 import select
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, unquote
+from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 import numpy as np
 import psycopg
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import namedtuple_row
+from psycopg.rows import dict_row, namedtuple_row
 from psycopg.types.json import Jsonb
 
 from dssm_assets.core.arrays.ragged import is_list
@@ -38,11 +36,6 @@ _CANDIDATES: Final = 1000
 """Rows that a search of the index looks at, the most that pgvector allows."""
 _INDEX: Final = "USING hnsw (vector vector_ip_ops) WITH (m = 24, ef_construction = 48)"
 _MAX_INDEXED_WIDTH: Final = 2000
-_GRAPH_BYTES: Final = 1400
-"""Memory of a row while the index is built, beside its vector."""
-_MAX_GRAPH_MB: Final = 2048
-_MAX_SCENE: Final = 43
-"""PostgreSQL cuts names at 63 bytes."""
 _SESSION: Final = f"""SET timezone = 'UTC'; SET standard_conforming_strings = on; SET client_min_messages = warning;
 SET statement_timeout = 0; SET jit = off; SET hnsw.ef_search = {_CANDIDATES}"""
 _LIMITS: Final = "connect_timeout=8&tcp_user_timeout=8000&keepalives_idle=5&keepalives_interval=2"
@@ -58,13 +51,15 @@ class PgvectorStore(vs.VectorStore):
         Raises:
             ConfigError: the scene's name is too long for names of tables.
         """
-        if len(scene) > _MAX_SCENE:
-            expected = f"at most {_MAX_SCENE} characters, for tables in PostgreSQL"
+        if len(scene) > 43:  # PostgreSQL cuts names of tables at 63 bytes
+            expected = "at most 43 characters, for tables in PostgreSQL"
             raise ConfigError(Fault("name", expected, f"{len(scene)}", "shorten the name of the scene"))
         self._scene, self._versions = scene, f"{scene}_vector_versions"
-        place = f"postgresql://{uri.netloc}{uri.path}"
+        login, at, hosts = uri.netloc.rpartition("@")
+        user, colon, password = login.partition(":")
+        place = f"postgresql://{user}{colon}{quote(unquote(password), safe='')}{at}{hosts}{uri.path}"
         self._uri = f"{place}?{_LIMITS}{uri.query and f'&{uri.query}'}"
-        given = [uri.password or "", *(value for name, value in parse_qsl(uri.query) if "pass" in name)]
+        given = [password, *(value for name, value in parse_qsl(uri.query) if "pass" in name)]
         self._passwords = [*given, *map(unquote, given)]
         self.where = hide_secrets(place, self._passwords).replace("***@", "")
         self._idle: list[Connection] = []
@@ -82,7 +77,12 @@ class PgvectorStore(vs.VectorStore):
         draft = f"{self._scene}_{table}_{vs.new_token()}"
         columns = [f"{quote_name(field.name)} {_sql_type(field.type)}" for field in rows.schema if field.name != VECTOR]
         with self._change() as connection:
-            self._create_extension(connection)
+            try:
+                connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            except psycopg.Error as error:
+                remedy = "install pgvector, and let an administrator run CREATE EXTENSION vector in this database"
+                fault = Fault(self.where, "the extension vector", hide_secrets(str(error), self._passwords), remedy)
+                raise StorageError(str(fault)) from None
         with self.connect() as connection, connection.transaction():
             connection.execute(f"CREATE TABLE {draft} ({', '.join(columns)}, vector vector({rows.width}) NOT NULL)")
             _copy(connection, draft, rows.schema, rows.batches, "FORMAT BINARY, FREEZE")
@@ -93,17 +93,12 @@ class PgvectorStore(vs.VectorStore):
         return draft
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
-        with self.connect() as connection:
-            versions, tables = self._read_versions(connection), self._find_tables(connection)
-            relation = versions[name].tables.get(table) if name in versions else name
-            if relation not in tables:
-                raise vs.missing_version(self.where, table, name, versions)
-            columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
-            types = {name: (kind, size) for name, kind, size in connection.execute(columns, [relation])}
-        return _PgvectorVectors(self, relation, {key: _ARROW_TYPES[types[key][0]] for key in KEYS[table]}, types[VECTOR][1])
+        return _PgvectorVectors(self, table, name)
 
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
         with self._change() as connection:
+            for table, draft in drafts.items():
+                self.find_table(connection, table, draft)
             connection.execute(
                 f"INSERT INTO {self._versions} VALUES (%s, %s, %s, false) "
                 "ON CONFLICT (version) DO UPDATE SET revision = excluded.revision, tables = excluded.tables",
@@ -112,19 +107,20 @@ class PgvectorStore(vs.VectorStore):
 
     def serve(self, version: str) -> None:
         with self._change() as connection:
-            tables = self._find(connection, version).tables
+            versions = self._read_versions(connection)
+            if version not in versions:
+                raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
             for table in VectorTable:
-                _replace_view(connection, f"{self._scene}_{table}", tables.get(table))
+                _replace_view(connection, f"{self._scene}_{table}", versions[version].tables.get(table))
             connection.execute(f"UPDATE {self._versions} SET is_served = (version = %s)", [version])
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, Changes]) -> None:
         with self._change() as connection:
-            tables = self._find(connection, version).tables
             for table, change in changes.items():
-                rows, keys = change.rows, KEYS[table]
-                _delete(connection, tables[table], {keys[0]: change.gone})
-                _delete(connection, tables[table], {key: rows.column(key) for key in keys})
-                _copy(connection, tables[table], rows.schema, rows.to_batches(), "FORMAT BINARY")
+                rows, keys, relation = change.rows, KEYS[table], self.find_table(connection, table, version)
+                _delete(connection, relation, {keys[0]: change.gone})
+                _delete(connection, relation, {key: rows.column(key) for key in keys})
+                _copy(connection, relation, rows.schema, rows.to_batches(), "FORMAT BINARY")
             connection.execute(f"UPDATE {self._versions} SET revision = %s WHERE version = %s", [revision, version])
 
     def remove_users(self, user_ids: pa.Array) -> None:
@@ -153,23 +149,24 @@ class PgvectorStore(vs.VectorStore):
                 relations = list(versions[name].tables.values())
                 connection.execute(f"DELETE FROM {self._versions} WHERE version = %s", [name])
             for relation in relations:
-                connection.execute(f"DROP TABLE {relation}")
+                connection.execute(f"DROP TABLE IF EXISTS {relation}")
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Lends a connection that commits each statement; one that was lost meanwhile is opened again."""
         with vs.store_errors(self.where, self._passwords):
-            connection = None
-            with suppress(IndexError):
+            try:
                 connection = self._idle.pop()
+            except IndexError:
+                connection = None
             if connection is None or not _is_alive(connection):
                 connection = psycopg.connect(self._uri, autocommit=True, prepare_threshold=None)
                 connection.execute(_SESSION)
             try:
                 yield connection
             finally:
-                if connection.info.transaction_status is TransactionStatus.IDLE:
-                    self._idle.append(connection)
+                is_idle = connection.info.transaction_status is TransactionStatus.IDLE
+                self._idle.append(connection) if is_idle else connection.close()
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:
@@ -184,26 +181,25 @@ class PgvectorStore(vs.VectorStore):
             connection.execute("SET LOCAL lock_timeout = '3s'")
             yield connection
 
-    def _create_extension(self, connection: Connection) -> None:
-        try:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        except (pg.InsufficientPrivilege, pg.FeatureNotSupported, pg.UndefinedFile) as error:
-            remedy = "install pgvector on the server, and let its administrator run CREATE EXTENSION vector in this database"
-            got = hide_secrets(str(error), self._passwords)
-            raise StorageError(str(Fault(self.where, "the extension vector", got, remedy))) from None
-
     def _read_versions(self, connection: Connection) -> dict[str, Any]:
         """Returns the rows of the table of versions: revision, tables, is_served."""
-        with suppress(pg.UndefinedTable):  # nothing is published yet
+        try:
             rows: list[Any] = connection.cursor(row_factory=namedtuple_row).execute(f"TABLE {self._versions}").fetchall()
-            return {row.version: row for row in rows}
-        return {}
+        except pg.UndefinedTable:  # nothing is published yet
+            return {}
+        return {row.version: row for row in rows}
 
-    def _find(self, connection: Connection, version: str) -> Any:
+    def find_table(self, connection: Connection, table: VectorTable, name: str) -> str:
+        """Returns the table that a version or a draft has now.
+
+        Raises:
+            PartitionMissingError: it has none.
+        """
         versions = self._read_versions(connection)
-        if version not in versions:
-            raise vs.missing_version(self.where, VectorTable.ITEM, version, versions)
-        return versions[version]
+        relation = versions[name].tables.get(table) if name in versions else name
+        if relation not in self._find_tables(connection):
+            raise vs.missing_version(self.where, table, name, versions)
+        return str(relation)
 
     def _find_tables(self, connection: Connection) -> list[str]:
         rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
@@ -215,59 +211,47 @@ class PgvectorStore(vs.VectorStore):
 
 
 class _PgvectorVectors(vs.StoredVectors):
-    """The rows of a table. `keys` are the columns of `KEYS` with their types, `width` the number of entries of a vector."""
+    """The rows of a version or draft, whose table is looked up for each answer: a version that is published again has another."""
 
-    def __init__(self, store: PgvectorStore, relation: str, keys: Mapping[str, pa.DataType], width: int) -> None:
-        self._store, self._relation, self._keys, self._id, self._width = store, relation, keys, next(iter(keys)), width
+    def __init__(self, store: PgvectorStore, table: VectorTable, name: str) -> None:
+        self._store, self._table, self._name, self._id = store, table, name, KEYS[table][0]
+        columns = "SELECT attname, atttypid::regtype::text, atttypmod FROM pg_attribute WHERE attrelid = %s::regclass"
+        with self._connect() as (connection, relation):
+            types = {column: (kind, size) for column, kind, size in connection.execute(columns, [relation])}
+            self._types = {key: _ARROW_TYPES[types[key][0]] for key in (*KEYS[table], MODEL_DIGEST)}
+        self._types[VECTOR] = pa.list_(pa.float32(), types[VECTOR][1])
 
     def count(self) -> int:
-        with self._store.connect() as connection:
-            return int(connection.execute(f"SELECT count(*) FROM {self._relation}").fetchall()[0][0])
+        with self._connect() as (connection, relation):
+            return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
 
     def read(self, ids: pa.Array) -> pa.Table:
-        types = {**self._keys, MODEL_DIGEST: pa.string()}
-        wanted = f"{self._id} = ANY(%b::{_sql_type(self._keys[self._id])}[])"
-        sql = f"SELECT vector_send(vector), {', '.join(types)} FROM {self._relation} WHERE {wanted}"
-        with self._store.connect() as connection, connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(sql, [ids.to_pylist()]).fetchall()
-        vectors, *others = zip(*rows, strict=True) if rows else [()] * (1 + len(types))
-        cells = np.frombuffer(b"".join(vector[4:] for vector in vectors), ">f4").astype(np.float32)
-        stored = pa.FixedSizeListArray.from_arrays(cells, self._width)
-        columns = [pa.array(values, kind) for values, kind in zip(others, types.values(), strict=True)]
-        return pa.table([stored, *columns], [VECTOR, *types])
+        names = ", ".join(f"{name}::float4[]" if name == VECTOR else name for name in self._types)
+        wanted = f"{self._id} = ANY(%b::{_sql_type(self._types[self._id])}[])"
+        with self._connect() as (connection, relation), connection.cursor(binary=True, row_factory=dict_row) as cursor:
+            rows = cursor.execute(f"SELECT {names} FROM {relation} WHERE {wanted}", [ids.to_pylist()]).fetchall()
+        return pa.Table.from_pylist(rows, pa.schema(self._types))
 
     def search(self, vectors: Vectors, k: int, condition: Condition = NO_CONDITION, *, is_exact: bool = False) -> list[Found]:
-        where = write_sql(tuple(tuple(map(_exclude_nan, group)) for group in condition), _PostgresDialect()) or "true"
+        where = (write_sql(condition, _PostgresDialect()) or "true").replace("%", "%%")
         negative = "(vector <#> %(vector)b::float8[]::vector)"
-        rows = f"SELECT {self._id}, {negative} FROM {self._relation} WHERE {where.replace('%', '%%')} ORDER BY {negative}"
-        lists: list[list[Any]] = [[]] * len(vectors)
-        if not is_exact and 2 * k <= _CANDIDATES * (1.0 if where == "true" else self._estimate_frac(where)):
-            lists = self._select(f"{rows} LIMIT {2 * k}", vectors)
-        # Where fewer candidates pass, the index may have missed rows: then each is compared.
-        short = [number for number, found in enumerate(lists) if len(found) < 2 * k]
-        for number, found in zip(short, self._select(f"{rows} + 0 LIMIT {k}", vectors[short]), strict=True):
-            lists[number] = found
-        return [self._convert(found[:k]) for found in lists]
-
-    def _estimate_frac(self, where: str) -> float:
-        """Returns which fraction of the rows passes by PostgreSQL's statistics."""
-        with self._store.connect() as connection:
-            explain = f"EXPLAIN (FORMAT JSON) SELECT FROM {self._relation} WHERE"
-            plans = [connection.execute(f"{explain} {one}").fetchall()[0][0] for one in (where, "true")]
-        passing, total = (plan[0]["Plan"]["Plan Rows"] for plan in plans)
-        return float(passing / max(total, 1))
-
-    def _select(self, sql: str, vectors: Vectors) -> list[list[Any]]:
-        with self._store.connect() as connection, connection.cursor(binary=True) as cursor:
-            cursor.executemany(sql, [{"vector": vector.tolist()} for vector in vectors], returning=True)
-            lists = [cursor.fetchall() for _ in vectors[:1]]
-            while cursor.nextset():
-                lists.append(cursor.fetchall())
+        lists = []
+        with self._connect() as (connection, relation), connection.cursor(binary=True) as cursor:
+            sql = f"SELECT {self._id}, {negative} FROM {relation} WHERE {where} ORDER BY {negative}"
+            for vector in vectors:
+                found, given = list[Any](), {"vector": vector.tolist()}
+                if not is_exact and 2 * k <= _CANDIDATES:
+                    found = cursor.execute(f"{sql} LIMIT {2 * k}", given).fetchall()
+                if len(found) < 2 * k:  # the index may have missed rows: each is compared
+                    found = cursor.execute(f"{sql} + 0 LIMIT {k}", given).fetchall()
+                ids, negatives = zip(*found[:k], strict=True) if found else ((), ())
+                lists.append((pa.array(ids, self._types[self._id]), -np.array(negatives, np.float32)))
         return lists
 
-    def _convert(self, found: list[Any]) -> Found:
-        ids, negatives = zip(*found, strict=True) if found else ((), ())
-        return pa.array(ids, self._keys[self._id]), -np.array(negatives, np.float32)
+    @contextmanager
+    def _connect(self) -> Iterator[tuple[Connection, str]]:
+        with self._store.connect() as connection:
+            yield connection, self._store.find_table(connection, self._table, self._name)
 
 
 class _PostgresDialect(SqlDialect):
@@ -283,25 +267,15 @@ class _PostgresDialect(SqlDialect):
     def write_overlap(self, column: str, condition: ColumnCondition, values: Sequence[Any]) -> str:
         return f"{column} && ARRAY[{', '.join(map(self.write_value, values))}]::{_sql_type(condition.type)}[]"
 
-    def write_empty(self, column: str) -> str:
-        return f"cardinality({column}) = 0"
-
-    def write_entry_between(self, column: str, low: Any, high: Any) -> str:
-        bounds = [f"entry {sign} {self.write_value(bound)}" for sign, bound in ((">=", low), ("<=", high)) if bound is not None]
-        return f"EXISTS (SELECT FROM unnest({column}) AS entry WHERE {' AND '.join(bounds)})"
-
-
-def _exclude_nan(one: ColumnCondition) -> ColumnCondition:
-    """Returns a condition whose lower bound NaN does not pass; PostgreSQL sorts it above all numbers."""
-    return replace(one, high=math.inf) if pat.is_floating(one.type) and one.low is not None and one.high is None else one
+    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
+        return f"EXISTS (SELECT FROM unnest({column}) AS entry WHERE {' AND '.join(f'entry {bound}' for bound in bounds)})"
 
 
 def _sql_type(kind: pa.DataType) -> str:
     if is_list(kind):
         return f"{_sql_type(kind.value_type)}[]"
     if pat.is_integer(kind):
-        bits = max(kind.bit_width * (2 if pat.is_unsigned_integer(kind) else 1), 16)
-        return f"int{bits // 8}" if bits <= 64 else "numeric"
+        return "numeric" if pat.is_unsigned_integer(kind) else f"int{max(kind.bit_width // 8, 2)}"
     if pat.is_floating(kind):
         return f"float{kind.bit_width // 8}"
     if pat.is_timestamp(kind):
@@ -336,8 +310,9 @@ def _delete(connection: Connection, relation: str, keys: Mapping[str, Any]) -> N
 
 
 def _create_index(connection: Connection, relation: str, rows: Rows) -> None:
-    needed = rows.count * (4 * rows.width + _GRAPH_BYTES) // 2**20 + 64
-    connection.execute(f"SET LOCAL maintenance_work_mem = '{min(needed, _MAX_GRAPH_MB)}MB'")
+    # A row of the graph takes some 1,400 bytes beside its vector.
+    memory_mb = min(64 + rows.count * (4 * rows.width + 1400) // 2**20, 2048)
+    connection.execute(f"SET LOCAL maintenance_work_mem = '{memory_mb}MB'")
     try:
         with connection.transaction():
             connection.execute(f"CREATE INDEX ON {relation} {_INDEX}")

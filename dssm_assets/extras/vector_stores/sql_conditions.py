@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
 from dssm_assets.storage.sources.table_source import quote_name
@@ -29,12 +32,8 @@ class SqlDialect(ABC):
         """Returns that a list has one of some values; null or false for an empty list."""
 
     @abstractmethod
-    def write_empty(self, column: str) -> str:
-        """Returns that a list is empty."""
-
-    @abstractmethod
-    def write_entry_between(self, column: str, low: Any, high: Any) -> str:
-        """Returns that a list has an entry within bounds, of which one may be None."""
+    def write_any_entry(self, column: str, bounds: Sequence[str]) -> str:
+        """Returns that a list has an entry within bounds, such as `>= 1`."""
 
 
 def write_sql(condition: Condition, dialect: SqlDialect) -> str:
@@ -49,7 +48,7 @@ def write_sql(condition: Condition, dialect: SqlDialect) -> str:
 
 def _write(one: ColumnCondition, dialect: SqlDialect) -> str:
     column = quote_name(one.column)
-    is_missing = f"({column} IS NULL OR {dialect.write_empty(column)})" if one.is_list else f"{column} IS NULL"
+    is_missing = f"({column} IS NULL OR cardinality({column}) = 0)" if one.is_list else f"{column} IS NULL"
 
     def write_any(values: Sequence[Any]) -> str:
         if not values:
@@ -65,9 +64,12 @@ def _write(one: ColumnCondition, dialect: SqlDialect) -> str:
         parts.append(f"NOT COALESCE({write_any(one.none_of)}, FALSE)")
     if one.not_missing:
         parts.append(f"NOT {is_missing}")
-    bounds = [(sign, bound) for sign, bound in ((">=", one.low), ("<=", one.high)) if bound is not None]
+    low, high = one.low, one.high
+    if pa.types.is_floating(one.type) and (low, high) != (None, None):  # databases sort NaN above infinity, or below
+        low, high = -math.inf if low is None else low, math.inf if high is None else high
+    bounds = [f"{sign} {dialect.write_value(bound)}" for sign, bound in ((">=", low), ("<=", high)) if bound is not None]
     if bounds and one.is_list:
-        parts.append(dialect.write_entry_between(column, one.low, one.high))
+        parts.append(dialect.write_any_entry(column, bounds))
     else:
-        parts += [f"{column} {sign} {dialect.write_value(bound)}" for sign, bound in bounds]
+        parts += [f"{column} {bound}" for bound in bounds]
     return " AND ".join(parts) or "TRUE"

@@ -1,12 +1,8 @@
-"""What is PostgreSQL's own: lost connections, rights, locks, values that SQL treats in its way, and publishers beside readers."""
+"""What is PostgreSQL's own: lost connections, rights, locks and values that SQL treats in its way."""
 
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 import psycopg
@@ -20,7 +16,7 @@ from dssm_assets.extras.vector_stores.stores import open_store
 from dssm_assets_tests.extras.vector_stores.made_rows import item_rows, nearest, publish, to_rows, user_rows
 
 ITEM = VectorTable.ITEM
-A, B, C = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb", "2024-01-14-cccccccccccc"
+A, B = "2024-01-12-aaaaaaaaaaaa", "2024-01-13-bbbbbbbbbbbb"
 USER = np.ones((1, 8), np.float32)
 
 
@@ -33,10 +29,6 @@ def ask(uri: str, sql: str) -> list:
     with psycopg.connect(uri, autocommit=True) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchall() if cursor.description else []
-
-
-def read_alias(uri: str, alias: str = "shop_item") -> list:
-    return ask(uri, f"SELECT model_digest, count(*) FROM {alias} GROUP BY 1")
 
 
 def test_a_lost_connection_is_opened_again(uri: str) -> None:
@@ -55,11 +47,14 @@ def test_errors_say_what_is_missing_and_no_password(uri: str) -> None:
     ask(uri, f"CREATE ROLE {reader} LOGIN; GRANT CREATE ON SCHEMA public TO {reader}")
     store = open_store(uri.replace("postgres:@", f"{reader}:@", 1), "shop", {})
     assert (store.find_versions(), store.find_removable([], before=0)) == ({}, [])
-    with pytest.raises(StorageError, match=r"permission denied.*let its administrator run CREATE EXTENSION vector"):
+    with pytest.raises(StorageError, match=r"permission denied.*let an administrator run CREATE EXTENSION vector"):
         store.write(ITEM, to_rows(item_rows(5)))
     with pytest.raises(StorageError, match=r"postgresql://localhost/b: .* got [^@]*$") as caught:
         open_store("postgresql://bob:s%40c/ret@localhost/b?sslpassword=hid%20den", "shop", {}).find_versions()
     assert not [secret for secret in ("s%40c", "s@c", "ret@", "hid%20den", "hid den") if secret in str(caught.value)]
+    with pytest.raises(StorageError) as caught:
+        open_store("postgresql://bob:s@cret@127.0.0.1:1/b", "shop", {}).find_versions()
+    assert "cret" not in str(caught.value)
     with pytest.raises(ConfigError, match="at most 43 characters, for tables in PostgreSQL, got 44"):
         open_store("postgresql://host/db", 44 * "s", {})
 
@@ -105,61 +100,3 @@ def test_a_silent_server_and_a_reader_that_stays_are_errors_soon(uri: str) -> No
         assert store.find_removable([], before=0) == [A]
     store.remove(A)
     assert store.find_versions() == {B: B}
-
-
-@pytest.mark.slow
-def test_no_answer_mixes_versions_of_fifty(uri: str) -> None:
-    versions, store = [f"2024-01-12-{number:012x}" for number in range(50)], open_store(uri, "shop", {})
-    publish(store, versions[0], item_rows(40, "model-0"))
-
-    def read(is_alias: bool) -> list[bool]:
-        answers, reader = [], open_store(uri, "shop", {})
-        while reader.find_served() != versions[-1]:
-            if is_alias:
-                ((model, count),) = read_alias(uri)
-            else:
-                stored = reader.open(ITEM, reader.find_served() or "")
-                ((ids, _),) = stored.search(USER, 200)
-                count, (model,) = len(ids), set(stored.read(ids).column("model_digest").to_pylist())
-            answers.append(count - int(model.removeprefix("model-")) == 40)
-        return answers
-
-    with ThreadPoolExecutor(8) as pool:
-        readers = [pool.submit(read, number % 2 == 0) for number in range(8)]
-        for number, version in enumerate(versions[1:], 1):
-            rows = item_rows(40 + number, f"model-{number}")
-            publish(store, version, rows.drop(["price"]) if number % 10 == 5 else rows)
-            for name in store.find_removable(versions[number - 1 : number + 1], before=0):
-                store.remove(name)
-        assert all(len(reader.result()) > 10 and all(reader.result()) for reader in readers)
-
-
-def publish_for_ever(uri: str, seed: int) -> None:
-    store = open_store(uri, "shop", {})
-    while True:
-        publish(store, (A, B)[seed % 2], item_rows(40, f"model-{seed}"), user_rows([1, 2]))
-        seed += 1
-
-
-@pytest.mark.slow
-def test_two_killed_publishers_leave_one_whole_version(uri: str) -> None:
-    store = open_store(uri, "shop", {})
-    publish(store, A, item_rows(40, "model-0"), user_rows([1, 2]))
-    for number in range(12):
-        publishers = [
-            get_context("fork").Process(target=publish_for_ever, args=(uri, seed)) for seed in (number, 1000 + number)
-        ]
-        for publisher in publishers:
-            publisher.start()
-        time.sleep(0.3 + number * 0.037)
-        for publisher in publishers:
-            os.kill(publisher.pid or 0, signal.SIGKILL)
-            publisher.join()
-        assert store.find_served() in (A, B)
-        assert [count for _, count in read_alias(uri)] == [40]
-        assert read_alias(uri, "shop_user") == [("model-a", 4)]
-    publish(store, C, item_rows(50, "model-c"), user_rows([1]))
-    for name in store.find_removable([C], before=time.time() + 60):
-        store.remove(name)
-    assert (store.find_versions(), store.find_removable([C], before=time.time() + 60)) == ({C: C}, [])
-    assert ask(uri, "SELECT count(*) FROM pg_tables WHERE tablename ~ '^shop_(item|user)_'") == [(2,)]
