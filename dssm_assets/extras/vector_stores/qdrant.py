@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Final
@@ -27,11 +26,11 @@ from dssm_assets.extras.vector_stores.collection_store import (
     CollectionStore,
     CollectionVectors,
     Hits,
+    make_point_id,
 )
-from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
+from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
 from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
 
-_EXACT_FLOAT: Final = 2**53
 _FOLDERS: Final[WeakValueDictionary[str, QdrantClient]] = WeakValueDictionary()
 _FOLDER_LOCK: Final = threading.RLock()
 """The client of a folder is for one thread at a time."""
@@ -138,32 +137,32 @@ def _make_point_ids(keys: pa.Table) -> list[Any]:
     """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
     if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
         return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
-    return [str(uuid.uuid5(uuid.NAMESPACE_OID, repr(tuple(key)))) for key in zip(*keys.to_pydict().values(), strict=True)]
+    return [make_point_id(*key) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 
 def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
     """Returns the columns of each row; times as ISO text, in UTC where they have a zone; JSON has no NaN, which becomes null."""
     for number, field in enumerate(rows.schema):
-        kind = field.type.value_type if is_list(field.type) else field.type
+        column, kind = rows.column(number), field.type.value_type if is_list(field.type) else field.type
         if pa.types.is_floating(field.type):
-            column = rows.column(number)
-            rows = rows.set_column(number, field.name, pc.if_else(pc.is_finite(column), column, None))
+            column = pc.if_else(pc.is_finite(column), column, None)
         if pa.types.is_temporal(kind):
             plain = pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
-            wrap = pa.list_ if is_list(field.type) else lambda one: one
-            rows = rows.set_column(number, field.name, rows.column(number).cast(wrap(plain)).cast(wrap(pa.string())))
+            steps = [pa.list_(one) if is_list(field.type) else one for one in (plain, pa.string())]
+            column = column.cast(steps[0]).cast(steps[1])
+        rows = rows.set_column(number, field.name, column)
     return list(rows.to_pylist())
 
 
 def _choose_index(kind: pa.DataType) -> models.PayloadSchemaType:
     value = kind.value_type if is_list(kind) else kind
-    kinds = {
-        pa.types.is_boolean: models.PayloadSchemaType.BOOL,
-        pa.types.is_integer: models.PayloadSchemaType.INTEGER,
-        pa.types.is_floating: models.PayloadSchemaType.FLOAT,
-        pa.types.is_temporal: models.PayloadSchemaType.DATETIME,
-    }
-    return next((schema for is_kind, schema in kinds.items() if is_kind(value)), models.PayloadSchemaType.KEYWORD)
+    if pa.types.is_boolean(value):
+        return models.PayloadSchemaType.BOOL
+    if pa.types.is_integer(value):
+        return models.PayloadSchemaType.INTEGER
+    if pa.types.is_floating(value):
+        return models.PayloadSchemaType.FLOAT
+    return models.PayloadSchemaType.DATETIME if pa.types.is_temporal(value) else models.PayloadSchemaType.KEYWORD
 
 
 def _quote(column: str) -> str:
@@ -178,35 +177,35 @@ def _match_ids(key: str, ids: pa.Array) -> models.Filter:
 def _write(one: ColumnCondition) -> models.Filter:
     key = _quote(one.column)
     missing = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-
-    def match(values: Sequence[Any]) -> list[models.Condition]:
-        if pa.types.is_boolean(one.type):
-            return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
-        if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
-            return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
-        return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
-
     must: list[models.Condition] = []
     if one.any_of is not None:
-        options = match(one.any_of) + [missing] * one.or_missing
+        options = _match(one, one.any_of) + [missing] * one.or_missing
         must.append(models.Filter(should=options) if options else models.HasIdCondition(has_id=[]))
     if one.low is not None or one.high is not None:
         must.append(models.FieldCondition(key=key, range=_write_range(one.low, one.high)))
-    return models.Filter(must=must, must_not=match(one.none_of) + [missing] * one.not_missing)
+    return models.Filter(must=must, must_not=_match(one, one.none_of) + [missing] * one.not_missing)
+
+
+def _match(one: ColumnCondition, values: Sequence[Any]) -> list[models.Condition]:
+    """Returns conditions of which one must hold for a row to have one of some values."""
+    key = _quote(one.column)
+    if pa.types.is_boolean(one.type):
+        return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for value in values]
+    if pa.types.is_floating(one.type) or pa.types.is_temporal(one.type):
+        return [models.FieldCondition(key=key, range=_write_range(value, value)) for value in values]
+    return [models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))] if values else []
 
 
 def _write_range(low: Any, high: Any) -> models.Range | models.DatetimeRange:
     """Returns bounds, of which one may be None."""
-    known = low if high is None else high
-    if isinstance(known, dt.date):
-        low, high = (None if one is None else _to_utc(one) for one in (low, high))
-        return models.DatetimeRange(gte=low, lte=high)
-    if any(isinstance(one, int) and abs(one) > _EXACT_FLOAT for one in (low, high)):
-        raise UnsupportedConditionError(f"a bound beyond {_EXACT_FLOAT}")
+    if isinstance(high if low is None else low, dt.date):
+        return models.DatetimeRange(gte=_to_utc(low), lte=_to_utc(high))
     return models.Range(gte=low, lte=high)
 
 
-def _to_utc(moment: dt.date) -> dt.datetime:
+def _to_utc(moment: dt.date | None) -> dt.datetime | None:
+    if moment is None:
+        return None
     if not isinstance(moment, dt.datetime):
         moment = dt.datetime.combine(moment, dt.time())
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
