@@ -17,7 +17,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -46,22 +46,11 @@ _FOUND_IDS: Final = 4_000
 _EXACT_FLOAT: Final = 2**53
 
 
-@dataclass(frozen=True)
-class _Version:
-    revision: str
-    tables: Mapping[VectorTable, str]
-
-
 class CollectionStore(vs.VectorStore):
     """The versions of a scene, by the calls of a client that a store adds."""
 
     def __init__(self, uri: SplitResult, scene: str, name: str, lock: AbstractContextManager[Any]) -> None:
-        """Reads the URI.
-
-        Args:
-            name: of the store in errors.
-            lock: held by calls.
-        """
+        """Reads the URI; `name` is that of the store in errors, `lock` is held by calls."""
         self._heads = {table: f"{scene}_{table}" for table in (VectorTable.USER, VectorTable.ITEM)}
         """Table -> served alias; a version is whole once its items are there, which are therefore last."""
         self.user, self.password, self._lock = unquote(uri.username or ""), unquote(uri.password or ""), lock
@@ -83,8 +72,8 @@ class CollectionStore(vs.VectorStore):
         """Returns alias -> collection."""
 
     @abstractmethod
-    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
-        """Changes aliases -> collections in this order, in one step where the store has one."""
+    def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
+        """Makes or moves aliases -> collections and drops others, in one step or else in this order."""
 
     @abstractmethod
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
@@ -119,34 +108,42 @@ class CollectionStore(vs.VectorStore):
         return name
 
     def find_versions(self) -> dict[str, str]:
-        return {name: version.revision for name, version in self._parse(self.find_aliases()).items()}
+        aliases = self.find_aliases()
+        found: dict[str, str] = {}
+        for version, tables in self._parse(aliases).items():
+            start = self._name_alias(VectorTable.ITEM, version) + "__"
+            of_items = [alias for alias, collection in aliases.items() if collection == tables[VectorTable.ITEM]]
+            revisions = [alias.removeprefix(start).replace("_", "-") for alias in of_items if alias.startswith(start)]
+            found[version] = max(revisions, default="")  # none where a publisher was killed
+        return found
 
     def find_served(self) -> str | None:
         return self._find_served(self.find_aliases())
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
         versions = self._parse(self.find_aliases())
-        if name in versions and table in versions[name].tables:
-            return self.open_collection(table, self._name_aliases(name)[table])
+        if table in versions.get(name, ()):
+            return self.open_collection(table, self._name_alias(table, name))
         if name in self._find_collections(table):
             return self.open_collection(table, name)
         raise vs.missing_version(self.where, table, name, versions)
 
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
-        aliases, names = self.find_aliases(), self._name_aliases(version)
-        of_revision = f"{names[VectorTable.ITEM]}__{revision.replace('-', '_')}"
-        after = {of_revision: drafts[VectorTable.ITEM]} | {names[table]: drafts[table] for table in names if table in drafts}
-        before = [alias for alias in sorted(aliases) if alias.rpartition("__")[0] in names.values() or alias in names.values()]
-        if self._find_served(aliases) == version:
-            after |= {head: drafts[table] for table, head in self._heads.items() if table in drafts}
-            before += self._heads.values()
-        self._switch(aliases, before, after)
+        aliases = self.find_aliases()
+        names = {table: self._name_alias(table, version) for table in self._heads}
+        starts = tuple(f"{name}__" for name in names.values())
+        before = [alias for alias in sorted(aliases) if f"{alias}__".startswith(starts)]
+        after = {self._name_alias(VectorTable.ITEM, f"{version}__{revision}"): drafts[VectorTable.ITEM]}
+        for switched in [names, self._heads] if self._find_served(aliases) == version else [names]:
+            after |= {alias: drafts[table] for table, alias in switched.items() if table in drafts}
+            before += [alias for alias in switched.values() if alias in aliases]
+        self.change_aliases(after, [alias for alias in before if alias not in after])
 
     def serve(self, version: str) -> None:
         aliases = self.find_aliases()
         tables = self._find_tables(aliases, version, VectorTable.ITEM)
         after = {head: tables[table] for table, head in self._heads.items() if table in tables}
-        self._switch(aliases, list(self._heads.values()), after)
+        self.change_aliases(after, [head for head in self._heads.values() if head in aliases and head not in after])
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, vs.Changes]) -> None:
         aliases = self.find_aliases()
@@ -171,12 +168,11 @@ class CollectionStore(vs.VectorStore):
         version = self._parse(aliases).get(name)
         # A draft may have become a version by now, and a version be served.
         read = {aliases.get(head) for head in self._heads.values()} if version else self._find_read(aliases)
-        removed = set(version.tables.values()) if version else {name} & set(self.list_names())
-        if removed & read:
-            return
-        self.change_aliases({}, {}, [alias for alias, collection in sorted(aliases.items()) if collection in removed])
-        for collection in removed - set(self.find_aliases().values()):
-            self.drop(collection)
+        removed = set(version.values()) if version else {name} & set(self.list_names())
+        if removed and not removed & read:
+            self.change_aliases({}, [alias for alias, collection in sorted(aliases.items()) if collection in removed])
+            for collection in removed - set(self.find_aliases().values()):
+                self.drop(collection)
 
     def wait(self, collection: str, is_ready: Callable[[], bool]) -> None:
         """Waits until an index is built."""
@@ -191,8 +187,8 @@ class CollectionStore(vs.VectorStore):
         """Returns the collections of a table of this scene."""
         return [name for name in self.list_names() if re.fullmatch(rf"{self._heads[table]}_[0-9a-f]{{14}}", name)]
 
-    def _name_aliases(self, version: str) -> dict[VectorTable, str]:
-        return {table: f"{head}__{version}".replace("-", "_") for table, head in self._heads.items()}
+    def _name_alias(self, table: VectorTable, version: str) -> str:
+        return f"{self._heads[table]}__{version}".replace("-", "_")
 
     def _send(self, table: VectorTable, collection: str, rows: pa.Table, *, is_new: bool) -> None:
         width = rows.schema.field(vs.VECTOR).type.list_size + rows.num_columns
@@ -201,48 +197,34 @@ class CollectionStore(vs.VectorStore):
             self.send_rows(table, collection, rows.slice(start, step), is_new=is_new)
 
     def _delete(self, table: VectorTable, collection: str, ids: pa.Array) -> None:
-        for start in range(0, len(ids), _SENT_ROWS):
-            self.delete_rows(table, collection, ids[start : start + _SENT_ROWS])
+        for part in _split(ids):
+            self.delete_rows(table, collection, part)
 
-    def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
-        """Returns the versions; the revision is "" where a publisher was killed before it named one."""
-        revisions: dict[tuple[str, str], str] = {}
+    def _parse(self, aliases: Mapping[str, str]) -> dict[str, dict[VectorTable, str]]:
+        """Returns version -> table -> collection."""
         found: dict[str, dict[VectorTable, str]] = {}
         for table, head in self._heads.items():
-            for alias, collection in sorted(aliases.items()):
-                named = re.fullmatch(rf"{head}__(\d.*?)(?:__(.*))?", alias)
-                if named is not None:
-                    version, revision = (part and part.replace("_", "-") for part in named.groups())
-                    if revision is None:
-                        found.setdefault(version, {})[table] = collection
-                    else:
-                        revisions[version, collection] = revision
-        wholes = {version: tables for version, tables in found.items() if VectorTable.ITEM in tables}
-        return {
-            version: _Version(revisions.get((version, tables[VectorTable.ITEM]), ""), tables)
-            for version, tables in wholes.items()
-        }
+            for alias, collection in aliases.items():
+                name = alias.removeprefix(f"{head}__")
+                if name != alias and "__" not in name:
+                    found.setdefault(name.replace("_", "-"), {})[table] = collection
+        return {version: tables for version, tables in found.items() if VectorTable.ITEM in tables}
 
-    def _find_tables(self, aliases: Mapping[str, str], version: str, needed: VectorTable) -> Mapping[VectorTable, str]:
+    def _find_tables(self, aliases: Mapping[str, str], version: str, needed: VectorTable) -> dict[VectorTable, str]:
         """Returns the collections of a version that has a table."""
         versions = self._parse(aliases)
-        if version not in versions or needed not in versions[version].tables:
+        if needed not in versions.get(version, ()):
             raise vs.missing_version(self.where, needed, version, versions)
-        return versions[version].tables
+        return versions[version]
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
         """Returns the collections of versions and those that are served."""
-        of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
+        of_versions = {collection for tables in self._parse(aliases).values() for collection in tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
     def _find_served(self, aliases: Mapping[str, str]) -> str | None:
         served, versions = aliases.get(self._heads[VectorTable.ITEM]), self._parse(aliases)
-        return next((name for name, version in versions.items() if version.tables[VectorTable.ITEM] == served), None)
-
-    def _switch(self, aliases: Mapping[str, str], before: Collection[str], after: Mapping[str, str]) -> None:
-        created = {alias: collection for alias, collection in after.items() if alias not in aliases}
-        altered = {alias: collection for alias, collection in after.items() if aliases.get(alias, collection) != collection}
-        self.change_aliases(created, altered, [alias for alias in before if alias in aliases and alias not in after])
+        return next((name for name, tables in versions.items() if tables[VectorTable.ITEM] == served), None)
 
 
 class CollectionVectors(vs.StoredVectors):
@@ -266,8 +248,7 @@ class CollectionVectors(vs.StoredVectors):
         """Returns up to k rows for each vector."""
 
     def read(self, ids: pa.Array) -> pa.Table:
-        parts = [ids[start : start + _SENT_ROWS] for start in range(0, len(ids), _SENT_ROWS)]
-        rows = [row for part in parts for row in self.find_rows(part, self._names)]
+        rows = [row for part in _split(ids) for row in self.find_rows(part, self._names)]
         columns = {name: pa.array([row[name] for row in rows], self._types[name]) for name in self._names}
         vectors = pa.array(np.array([row[vs.VECTOR] for row in rows], np.float32).reshape(-1))
         return pa.table({**columns, vs.VECTOR: pa.FixedSizeListArray.from_arrays(vectors, self._width)})
@@ -290,6 +271,10 @@ class CollectionVectors(vs.StoredVectors):
 def make_point_id(*key: Any) -> str:
     """Returns a digest of a key that every store takes as the id of a row."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, repr(key)))
+
+
+def _split(ids: pa.Array) -> list[pa.Array]:
+    return [ids[start : start + _SENT_ROWS] for start in range(0, len(ids), _SENT_ROWS)]
 
 
 def _round_bounds(one: ColumnCondition) -> ColumnCondition:

@@ -16,18 +16,7 @@ from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.errors import StorageError
 from dssm_assets.core.retrieval.vectors import Vectors
-from dssm_assets.extras.vector_stores.collection_store import (
-    INDEX_SECONDS,
-    LINK_CANDIDATES,
-    LINKS,
-    SEARCH_CANDIDATES,
-    TIMEOUT_SECONDS,
-    CollectionStore,
-    CollectionVectors,
-    Hits,
-    T,
-    make_point_id,
-)
+from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition, UnsupportedConditionError
 from dssm_assets.extras.vector_stores.store import KEYS, VECTOR, StoredVectors
 
@@ -42,7 +31,7 @@ _COMPARED_ROWS: Final = 4096
 _LOAD_SECONDS: Final = 60
 
 
-class MilvusStore(CollectionStore):
+class MilvusStore(cs.CollectionStore):
     """Collections of a server, `milvus://user:password@host:19530/database`, `milvus+https://:TOKEN@host`, or of `milvus:///file.db`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
@@ -50,7 +39,7 @@ class MilvusStore(CollectionStore):
         token = f"{self.user}:{self.password}" if self.user else self.password
         self.client = self.call(MilvusClient, self.url if uri.hostname else self.address, token=token)
 
-    def call(self, function: Callable[..., T], *args: Any, timeout: float = TIMEOUT_SECONDS, **options: Any) -> T:
+    def call(self, function: Callable[..., cs.T], *args: Any, timeout: float = cs.TIMEOUT_SECONDS, **options: Any) -> cs.T:
         return super().call(function, *args, timeout=timeout, **options)
 
     def list_names(self) -> list[str]:
@@ -70,11 +59,10 @@ class MilvusStore(CollectionStore):
         aliases = self.call(self.client.list_aliases)["aliases"]
         return [alias for alias in aliases if alias.startswith(tuple(self._heads.values()))]
 
-    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
-        for alias, collection in created.items():
-            self.call(self.client.create_alias, collection, alias)
-        for alias, collection in altered.items():
-            self.call(self.client.alter_alias, collection, alias)
+    def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
+        known = self._list_aliases()
+        for alias, collection in after.items():
+            self.call(self.client.alter_alias if alias in known else self.client.create_alias, collection, alias)
         for alias in dropped:
             self.call(self.client.drop_alias, alias)
 
@@ -86,7 +74,7 @@ class MilvusStore(CollectionStore):
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
         self.call(self.client.create_collection, collection, schema=_make_schema(table, schema), consistency_level=_STRONG)
-        params = {"M": LINKS, "efConstruction": LINK_CANDIDATES}
+        params = {"M": cs.LINKS, "efConstruction": cs.LINK_CANDIDATES}
         kind: dict[str, Any] = {"index_type": "HNSW", "params": params} if table is VectorTable.ITEM else {"index_type": "FLAT"}
         self.call(self.client.create_index, collection, self.client.prepare_index_params(VECTOR, metric_type=_METRIC, **kind))
 
@@ -94,9 +82,9 @@ class MilvusStore(CollectionStore):
         self.call(self.client.insert if is_new else self.client.upsert, collection, _make_entities(table, rows))
 
     def finish(self, collection: str) -> None:
-        self.call(self.client.flush, collection, timeout=INDEX_SECONDS)
+        self.call(self.client.flush, collection, timeout=cs.INDEX_SECONDS)
         self.wait(collection, lambda: not self.call(self.client.describe_index, collection, VECTOR)["pending_index_rows"])
-        self.load(collection, INDEX_SECONDS)
+        self.load(collection, cs.INDEX_SECONDS)
 
     def load(self, collection: str, seconds: float = _LOAD_SECONDS) -> None:
         """Makes a collection ready to be read."""
@@ -107,7 +95,7 @@ class MilvusStore(CollectionStore):
         self.call(self.client.delete, collection, filter=_match_ids(KEYS[table][0], ids))
 
 
-class MilvusVectors(CollectionVectors):
+class MilvusVectors(cs.CollectionVectors):
     """The entities of a collection."""
 
     def __init__(self, store: MilvusStore, table: VectorTable, collection: str) -> None:
@@ -130,18 +118,18 @@ class MilvusVectors(CollectionVectors):
     def write_condition(self, condition: Condition) -> str:
         return " or ".join(f"({' and '.join(map(_write, group))})" for group in condition)
 
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
         if k > _MAX_LIST:
             raise UnsupportedConditionError(f"a list of more than {_MAX_LIST}")
         options: dict[str, Any] = {"filter": wanted, "output_fields": [self.key], "consistency_level": _STRONG}
         if is_exact:
             return self._compare(vectors, k, options)
-        params = {"metric_type": _METRIC, "params": {"ef": max(SEARCH_CANDIDATES, 2 * k)}}
+        params = {"metric_type": _METRIC, "params": {"ef": max(cs.SEARCH_CANDIDATES, 2 * k)}}
         search = self._store.client.search
         answers = self._store.call(search, self._collection, list(vectors), limit=k, search_params=params, **options)
         return [([hit["entity"][self.key] for hit in hits], [hit["distance"] for hit in hits]) for hits in answers]
 
-    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> Hits:
+    def _compare(self, vectors: Vectors, k: int, options: dict[str, Any]) -> cs.Hits:
         """Returns the exact lists: a server searches by its index alone, so that all rows that pass are read."""
         scores, ids = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), object)
         options = {**options, "output_fields": [self.key, VECTOR], "batch_size": _COMPARED_ROWS}
@@ -190,18 +178,15 @@ def _choose_type(kind: pa.DataType) -> DataType:
 
 def _make_entities(table: VectorTable, rows: pa.Table) -> list[dict[str, Any]]:
     for number, field in enumerate(rows.schema):
-        if pa.types.is_temporal(field.type.value_type if is_list(field.type) else field.type):
-            rows = rows.set_column(number, field.name, _to_integers(rows.column(number)))
+        kind = field.type.value_type if is_list(field.type) else field.type
+        if pa.types.is_temporal(kind):
+            for step in (pa.int32() if pa.types.is_date32(kind) else pa.int64(), pa.int64()):
+                kind = pa.list_(step) if is_list(field.type) else step
+                rows = rows.set_column(number, field.name, rows.column(number).cast(kind))
     if not _has_own_key(table, rows.schema):
         keys = zip(*rows.select(KEYS[table]).to_pydict().values(), strict=True)
-        rows = rows.append_column(_POINT, pa.array([make_point_id(*key) for key in keys]))
+        rows = rows.append_column(_POINT, pa.array([cs.make_point_id(*key) for key in keys]))
     return list(rows.to_pylist())
-
-
-def _to_integers(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = times.type.value_type if is_list(times.type) else times.type
-    first, second = (pa.int32() if pa.types.is_date32(kind) else pa.int64()), pa.int64()
-    return times.cast(pa.list_(first)).cast(pa.list_(second)) if is_list(times.type) else times.cast(first).cast(second)
 
 
 def _match_ids(key: str, ids: pa.Array) -> str:

@@ -18,16 +18,7 @@ from qdrant_client import QdrantClient, models
 from dssm_assets.core.arrays.ragged import is_list
 from dssm_assets.core.config.pipeline import VectorTable
 from dssm_assets.core.retrieval.vectors import Vectors, to_matrix
-from dssm_assets.extras.vector_stores.collection_store import (
-    LINK_CANDIDATES,
-    LINKS,
-    SEARCH_CANDIDATES,
-    TIMEOUT_SECONDS,
-    CollectionStore,
-    CollectionVectors,
-    Hits,
-    make_point_id,
-)
+from dssm_assets.extras.vector_stores import collection_store as cs
 from dssm_assets.extras.vector_stores.conditions import ColumnCondition, Condition
 from dssm_assets.extras.vector_stores.store import KEYS, RESERVED, VECTOR, StoredVectors
 
@@ -36,19 +27,18 @@ _FOLDER_LOCK: Final = threading.RLock()
 """The client of a folder is for one thread at a time."""
 
 
-class QdrantStore(CollectionStore):
+class QdrantStore(cs.CollectionStore):
     """Collections of a server, `qdrant://:KEY@host:6333` or `qdrant+https://...`, or of a folder, `qdrant:///folder`."""
 
     def __init__(self, uri: SplitResult, scene: str, options: Mapping[str, Any]) -> None:
         super().__init__(uri, scene, "Qdrant", nullcontext() if uri.hostname else _FOLDER_LOCK)
-        self.client = self.call(self._connect if uri.hostname else self._open_folder)
+        self.client = self.call(self._connect, is_folder=not uri.hostname)
 
-    def _connect(self) -> QdrantClient:
-        return QdrantClient(self.url, api_key=self.password or None, timeout=TIMEOUT_SECONDS, check_compatibility=False)
-
-    def _open_folder(self) -> QdrantClient:
-        client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
-        return _FOLDERS.setdefault(self.address, client)
+    def _connect(self, *, is_folder: bool) -> QdrantClient:
+        if is_folder:
+            client = _FOLDERS.get(self.address) or QdrantClient(path=self.address, force_disable_check_same_thread=True)
+            return _FOLDERS.setdefault(self.address, client)
+        return QdrantClient(self.url, api_key=self.password or None, timeout=cs.TIMEOUT_SECONDS, check_compatibility=False)
 
     def list_names(self) -> list[str]:
         return [one.name for one in self.call(self.client.get_collections).collections]
@@ -56,9 +46,8 @@ class QdrantStore(CollectionStore):
     def find_aliases(self) -> dict[str, str]:
         return {one.alias_name: one.collection_name for one in self.call(self.client.get_aliases).aliases}
 
-    def change_aliases(self, created: Mapping[str, str], altered: Mapping[str, str], dropped: Sequence[str]) -> None:
-        pairs = {**created, **altered}.items()
-        new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in pairs]
+    def change_aliases(self, after: Mapping[str, str], dropped: Sequence[str]) -> None:
+        new = [models.CreateAlias(alias_name=alias, collection_name=collection) for alias, collection in after.items()]
         operations: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=one) for one in new]
         operations += [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)) for alias in dropped]
         self.call(self.client.update_collection_aliases, operations)
@@ -71,7 +60,7 @@ class QdrantStore(CollectionStore):
 
     def create(self, table: VectorTable, collection: str, schema: pa.Schema) -> None:
         vectors = models.VectorParams(size=schema.field(VECTOR).type.list_size, distance=models.Distance.DOT)
-        index = models.HnswConfigDiff(m=LINKS if table is VectorTable.ITEM else 0, ef_construct=LINK_CANDIDATES)
+        index = models.HnswConfigDiff(m=cs.LINKS if table is VectorTable.ITEM else 0, ef_construct=cs.LINK_CANDIDATES)
         self.call(self.client.create_collection, collection, vectors, hnsw_config=index)
         for field in schema:  # before the rows come, so that the index has links for them
             if field.name not in RESERVED - {KEYS[table][0]}:
@@ -98,7 +87,7 @@ class QdrantStore(CollectionStore):
         self.call(self.client.delete, collection, models.FilterSelector(filter=_match_ids(KEYS[table][0], ids)), wait=True)
 
 
-class QdrantVectors(CollectionVectors):
+class QdrantVectors(cs.CollectionVectors):
     """The points of a collection."""
 
     def __init__(self, store: QdrantStore, table: VectorTable, collection: str) -> None:
@@ -121,11 +110,11 @@ class QdrantVectors(CollectionVectors):
     def write_condition(self, condition: Condition) -> models.Filter | None:
         return models.Filter(should=[models.Filter(must=[*map(_write, group)]) for group in condition]) if condition else None
 
-    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> Hits:
+    def find_nearest(self, vectors: Vectors, k: int, wanted: Any, *, is_exact: bool) -> cs.Hits:
         options = {
             "filter": wanted,
             "limit": k,
-            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(SEARCH_CANDIDATES, 2 * k)),
+            "params": models.SearchParams(exact=is_exact, hnsw_ef=max(cs.SEARCH_CANDIDATES, 2 * k)),
             "with_payload": [self.key],
         }
         requests = [models.QueryRequest(query=vector, **options) for vector in vectors.tolist()]
@@ -137,7 +126,7 @@ def _make_point_ids(keys: pa.Table) -> list[Any]:
     """Returns the id of each point: a number is its own, below zero as unsigned; of others a digest."""
     if keys.num_columns == 1 and pa.types.is_integer(keys.column(0).type):
         return list(keys.column(0).cast(pa.int64()).to_numpy().view(np.uint64).tolist())
-    return [make_point_id(*key) for key in zip(*keys.to_pydict().values(), strict=True)]
+    return [cs.make_point_id(*key) for key in zip(*keys.to_pydict().values(), strict=True)]
 
 
 def _make_payloads(rows: pa.Table) -> list[dict[str, Any]]:
