@@ -1,8 +1,8 @@
 """What stores of collections with aliases share: aliases name the tables of versions, and what is served.
 
 <scene>_item_<token>                  a collection: a draft, until an alias of a version names it
-<scene>_item__<version>               alias of the table of a version, which its readers ask; that of items makes the version
-<scene>_item__<version>__<revision>   alias that says up to which revision the collection of items is refreshed
+<scene>_item__<version>               alias of a table of a version, which its readers ask
+<scene>_item__<version>__<revision>   alias that says up to which revision the version is refreshed; of users where it has no items
 <scene>_item                          alias that other programs read
 
 In names of aliases - is _.
@@ -17,7 +17,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, unquote
 
@@ -44,6 +44,12 @@ _SENT_NUMBERS, _SENT_ROWS = 2**18, 1000
 _FOUND_IDS: Final = 4_000
 """In an answer to searches."""
 _EXACT_FLOAT: Final = 2**53
+
+
+@dataclass(frozen=True)
+class _Version:
+    revision: str
+    tables: Mapping[VectorTable, str]
 
 
 class CollectionStore(vs.VectorStore):
@@ -108,21 +114,14 @@ class CollectionStore(vs.VectorStore):
         return name
 
     def find_versions(self) -> dict[str, str]:
-        aliases = self.find_aliases()
-        found: dict[str, str] = {}
-        for version, tables in self._parse(aliases).items():
-            start = self._name_alias(VectorTable.ITEM, version) + "__"
-            of_items = [alias for alias, collection in aliases.items() if collection == tables[VectorTable.ITEM]]
-            revisions = [alias.removeprefix(start).replace("_", "-") for alias in of_items if alias.startswith(start)]
-            found[version] = max(revisions, default="")  # none where a publisher was killed
-        return found
+        return {name: version.revision for name, version in self._parse(self.find_aliases()).items()}
 
     def find_served(self) -> str | None:
         return self._find_served(self.find_aliases())
 
     def open(self, table: VectorTable, name: str) -> vs.StoredVectors:
         versions = self._parse(self.find_aliases())
-        if table in versions.get(name, ()):
+        if name in versions and table in versions[name].tables:
             return self.open_collection(table, self._name_alias(table, name))
         if name in self._find_collections(table):
             return self.open_collection(table, name)
@@ -133,7 +132,8 @@ class CollectionStore(vs.VectorStore):
         names = {table: self._name_alias(table, version) for table in self._heads}
         starts = tuple(f"{name}__" for name in names.values())
         before = [alias for alias in sorted(aliases) if f"{alias}__".startswith(starts)]
-        after = {self._name_alias(VectorTable.ITEM, f"{version}__{revision}"): drafts[VectorTable.ITEM]}
+        main = _choose_main(drafts)
+        after = {self._name_alias(main, f"{version}__{revision}"): drafts[main]}
         for switched in [names, self._heads] if self._find_served(aliases) == version else [names]:
             after |= {alias: drafts[table] for table, alias in switched.items() if table in drafts}
             before += [alias for alias in switched.values() if alias in aliases]
@@ -141,17 +141,16 @@ class CollectionStore(vs.VectorStore):
 
     def serve(self, version: str) -> None:
         aliases = self.find_aliases()
-        tables = self._find_tables(aliases, version, VectorTable.ITEM)
+        tables = self._find_tables(aliases, version)
         after = {head: tables[table] for table, head in self._heads.items() if table in tables}
         self.change_aliases(after, [head for head in self._heads.values() if head in aliases and head not in after])
 
     def update(self, version: str, revision: str, changes: Mapping[VectorTable, vs.Changes]) -> None:
-        aliases = self.find_aliases()
+        tables = self._find_tables(self.find_aliases(), version, *changes)
         for table, change in changes.items():
-            collection = self._find_tables(aliases, version, table)[table]
-            self._delete(table, collection, change.gone)
-            self._send(table, collection, change.rows, is_new=False)
-        self.add(version, revision, self._find_tables(aliases, version, VectorTable.ITEM))
+            self._delete(table, tables[table], change.gone)
+            self._send(table, tables[table], change.rows, is_new=False)
+        self.add(version, revision, tables)
 
     def remove_users(self, user_ids: pa.Array) -> None:
         for collection in self._find_collections(VectorTable.USER):
@@ -168,7 +167,7 @@ class CollectionStore(vs.VectorStore):
         version = self._parse(aliases).get(name)
         # A draft may have become a version by now, and a version be served.
         read = {aliases.get(head) for head in self._heads.values()} if version else self._find_read(aliases)
-        removed = set(version.values()) if version else {name} & set(self.list_names())
+        removed = set(version.tables.values()) if version else {name} & set(self.list_names())
         if removed and not removed & read:
             self.change_aliases({}, [alias for alias, collection in sorted(aliases.items()) if collection in removed])
             for collection in removed - set(self.find_aliases().values()):
@@ -178,10 +177,10 @@ class CollectionStore(vs.VectorStore):
         """Waits until an index is built."""
         end = time.monotonic() + INDEX_SECONDS
         while not is_ready():
+            time.sleep(_WAIT_SECONDS)
             if time.monotonic() > end:
                 where, remedy = f"{self.where}, {collection}", "see the log of the store, then run again"
                 raise StorageError(str(Fault(where, f"an index within {INDEX_SECONDS} s", "none", remedy)))
-            time.sleep(_WAIT_SECONDS)
 
     def _find_collections(self, table: VectorTable) -> list[str]:
         """Returns the collections of a table of this scene."""
@@ -200,31 +199,40 @@ class CollectionStore(vs.VectorStore):
         for part in _split(ids):
             self.delete_rows(table, collection, part)
 
-    def _parse(self, aliases: Mapping[str, str]) -> dict[str, dict[VectorTable, str]]:
-        """Returns version -> table -> collection."""
+    def _parse(self, aliases: Mapping[str, str]) -> dict[str, _Version]:
+        """Returns the versions; the revision is "" where a publisher was killed before it switched to the one it had named."""
         found: dict[str, dict[VectorTable, str]] = {}
+        revisions: dict[tuple[str, str], str] = {}
         for table, head in self._heads.items():
-            for alias, collection in aliases.items():
-                name = alias.removeprefix(f"{head}__")
-                if name != alias and "__" not in name:
-                    found.setdefault(name.replace("_", "-"), {})[table] = collection
-        return {version: tables for version, tables in found.items() if VectorTable.ITEM in tables}
+            for alias, collection in sorted(aliases.items()):
+                if alias.startswith(f"{head}__"):
+                    version, _, revision = alias.removeprefix(f"{head}__").replace("_", "-").partition("--")
+                    if revision:
+                        revisions[version, collection] = revision
+                    else:
+                        found.setdefault(version, {})[table] = collection
+        versions = {
+            name: _Version(revisions.get((name, tables[_choose_main(tables)]), ""), tables) for name, tables in found.items()
+        }
+        return {name: one for name, one in versions.items() if one.revision or VectorTable.ITEM in one.tables}
 
-    def _find_tables(self, aliases: Mapping[str, str], version: str, needed: VectorTable) -> dict[VectorTable, str]:
-        """Returns the collections of a version that has a table."""
+    def _find_tables(self, aliases: Mapping[str, str], version: str, *needed: VectorTable) -> Mapping[VectorTable, str]:
+        """Returns the collections of a version that has some tables."""
         versions = self._parse(aliases)
-        if needed not in versions.get(version, ()):
-            raise vs.missing_version(self.where, needed, version, versions)
-        return versions[version]
+        if version not in versions or not versions[version].tables.keys() >= set(needed):
+            raise vs.missing_version(self.where, [*needed, VectorTable.ITEM][0], version, versions)
+        return versions[version].tables
 
     def _find_read(self, aliases: Mapping[str, str]) -> set[str]:
         """Returns the collections of versions and those that are served."""
-        of_versions = {collection for tables in self._parse(aliases).values() for collection in tables.values()}
+        of_versions = {collection for version in self._parse(aliases).values() for collection in version.tables.values()}
         return of_versions | {aliases[head] for head in self._heads.values() if head in aliases}
 
     def _find_served(self, aliases: Mapping[str, str]) -> str | None:
-        served, versions = aliases.get(self._heads[VectorTable.ITEM]), self._parse(aliases)
-        return next((name for name, tables in versions.items() if tables[VectorTable.ITEM] == served), None)
+        served = {table: aliases[head] for table, head in self._heads.items() if head in aliases}
+        versions = self._parse(aliases).items() if served else ()
+        main = _choose_main(served)
+        return next((name for name, version in versions if version.tables.get(main) == served[main]), None)
 
 
 class CollectionVectors(vs.StoredVectors):
@@ -266,6 +274,11 @@ class CollectionVectors(vs.StoredVectors):
                 found = self.find_nearest(part, k, wanted, is_exact=True)
             lists += found
         return [(pa.array(ids, self._types[self.key]), np.array(scores, np.float32)) for ids, scores in lists]
+
+
+def _choose_main(tables: Collection[VectorTable]) -> VectorTable:
+    """Returns the table that tells versions apart."""
+    return VectorTable.ITEM if VectorTable.ITEM in tables else VectorTable.USER
 
 
 def make_point_id(*key: Any) -> str:

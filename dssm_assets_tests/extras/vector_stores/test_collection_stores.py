@@ -175,6 +175,27 @@ def test_the_revision_is_that_of_the_rows_that_readers_get(place: str) -> None:
     assert (store.find_versions(), store.open(ITEM, A).count()) == ({A: A}, 10)
 
 
+def test_users_alone_are_a_version(place: str) -> None:
+    store = open_store(place, "shop", {})
+    for version, rows in ((A, item_rows(10)), (B, None)):
+        drafts = {} if rows is None else {ITEM: store.write(ITEM, to_rows(rows))}
+        store.add(version, version, {**drafts, USER: store.write(USER, to_rows(user_rows(["u"])))})
+        store.serve(version)
+        assert store.find_served() == version
+    assert (store.find_versions(), store.open(USER, B).count()) == ({A: A, B: B}, 2)
+    assert store.find_removable([], before=0) == [A]
+
+
+def test_a_reader_does_not_wait_for_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lacks memory never ends to load a collection."""
+    store = open_store(f"milvus://{tmp_path}/store.db", "shop", {})
+    publish(store, A, item_rows(10))
+    seconds: list[float] = []
+    monkeypatch.setattr(store.client, "load_collection", lambda name, timeout: seconds.append(timeout))
+    store.open(ITEM, A)
+    assert seconds == [60]
+
+
 def test_collections_of_others_are_left_alone(place: str) -> None:
     store = open_store(place, "shop", {})
     schema = item_rows(1).schema
