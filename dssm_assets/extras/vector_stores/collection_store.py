@@ -130,13 +130,13 @@ class CollectionStore(vs.VectorStore):
     def add(self, version: str, revision: str, drafts: Mapping[VectorTable, str]) -> None:
         aliases = self.find_aliases()
         names = {table: self._name_alias(table, version) for table in self._heads}
-        starts = tuple(f"{name}__" for name in names.values())
+        starts, main = tuple(f"{name}__" for name in names.values()), _choose_main(drafts)
         before = [alias for alias in sorted(aliases) if f"{alias}__".startswith(starts)]
-        main = _choose_main(drafts)
         after = {self._name_alias(main, f"{version}__{revision}"): drafts[main]}
-        for switched in [names, self._heads] if self._find_served(aliases) == version else [names]:
-            after |= {alias: drafts[table] for table, alias in switched.items() if table in drafts}
-            before += [alias for alias in switched.values() if alias in aliases]
+        after |= {names[table]: drafts[table] for table in names if table in drafts}
+        if self._find_served(aliases) == version:
+            before += [head for head in self._heads.values() if head in aliases]
+            after |= {head: drafts[table] for table, head in self._heads.items() if table in drafts}
         self.change_aliases(after, [alias for alias in before if alias not in after])
 
     def serve(self, version: str) -> None:

@@ -175,6 +175,14 @@ def test_the_revision_is_that_of_the_rows_that_readers_get(place: str) -> None:
     assert (store.find_versions(), store.open(ITEM, A).count()) == ({A: A}, 10)
 
 
+def test_a_version_that_is_published_again_has_the_new_tables_alone(place: str) -> None:
+    store = open_store(place, "shop", {})
+    publish(store, A, item_rows(10), user_rows(["u"]))
+    publish(store, A, item_rows(10))
+    of_items = "shop_item__" + A.replace("-", "_")
+    assert sorted(store.find_aliases()) == ["shop_item", of_items, f"{of_items}__{A.replace('-', '_')}"]
+
+
 def test_users_alone_are_a_version(place: str) -> None:
     store = open_store(place, "shop", {})
     for version, rows in ((A, item_rows(10)), (B, None)):
